@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS, Address, SpecPart, TablePattern, Year
@@ -97,3 +97,28 @@ class Data(SpecPart):
         if self.plausible_years[0] > self.plausible_years[1]:
             raise ValueError("plausibleYears must be the first and the last year, such as [1900, 2299]")
         return self
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+
+
+class BundleSource(SpecPart):
+    """The model."""
+
+    uri: Address
+    """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
+    ``run:<run id>`` for the bundle of a training run in the same store; ``run:<name>`` means the newest training run of that
+    name when the run is submitted. ``channel:<name>`` means the model that the channel shows when the run is
+    submitted, and ``channel:<name>/<number>`` the one of this entry. No part of the run id: the bundle's digest is, and the run
+    records it."""
+    digest: Digest | None = None
+    """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. Another bundle is rejected."""
+
+
+class Recalibrate(SpecPart):
+    """Fit another calibrator of a model that exists, instead of a model."""
+
+    bundle: BundleSource
+    """The model, most often ``channel:production``."""
+    correction: Literal["line", "intercept"] = "line"
+    """Of the log-odds: ``line``, an intercept and a slope; or ``intercept``, which keeps the slope."""

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from mlho.errors import SpecError
 from mlho.spec.data import AfterDeathDays, refuse_other_layout
+from mlho.spec.data import BundleSource as BundleSource
 from mlho.spec.layout import Format, ScoringColumns, SourceName
 from mlho.spec.reading import parse_document, parse_mapping
 from mlho.spec.training import RUN_ID_LENGTH, Index, Metadata, RunSpec, digest_of
@@ -31,21 +32,7 @@ _EARLIEST_ZONE: Final = dt.timedelta(hours=14)  # Kiribati, where each day begin
 # What else stands in a run's folder, so that scores cannot hide it.
 _RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-
-
-class BundleSource(SpecPart):
-    """The model."""
-
-    uri: Address
-    """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
-    ``run:<run id>`` for the bundle of a training run in the same store; ``run:<name>`` means the newest training run of that
-    name when the scoring run is submitted. ``channel:<name>`` means the model that the channel shows when the scoring run is
-    submitted, and ``channel:<name>/<number>`` the one of this entry. No part of the run id: the bundle's digest is, and the run
-    records it."""
-    digest: Digest | None = None
-    """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. Another bundle is rejected."""
 
 
 class ScoringTables(SpecPart):

@@ -12,10 +12,7 @@ from itertools import batched
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from mlho.grids import GRIDS, settings_from
 from mlho.spec.checks import Leakage, Quality
@@ -23,6 +20,7 @@ from mlho.spec.cohort import OF_TIMES, Evolution
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
 from mlho.spec.data import Data as Data
+from mlho.spec.data import Recalibrate
 from mlho.spec.data import Tables as Tables
 from mlho.spec.features import RECENCY, Features, Selection, Variant
 from mlho.spec.gates import Gates
@@ -32,12 +30,7 @@ from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
 from mlho.spec.rules import BY_RULES
 from mlho.spec.statements import Statements
-from mlho.spec.types import (
-    OMITTED,
-    Number,
-    ShortName,
-    SpecPart,
-)
+from mlho.spec.types import OMITTED, Number, ShortName, SpecPart
 from mlho.spec.validation import Bias
 from mlho.spec.validation import Validation as Validation
 
@@ -145,6 +138,8 @@ class TrainingSpec(SpecPart):
     evolution: Annotated[Evolution | None, OMITTED] = None
     """Evolving phenotypes: the ``mlho`` command makes one run for each window after the index date and group, ``NAME-FROM-TO-GROUP``, and
     a table and figure of the odds ratios. A resource in a cluster is one run, with ``features.after`` and ``cohort.only``."""
+    recalibrate: Annotated[Recalibrate | None, OMITTED] = None
+    """Recalibrate a model on these data instead of training one: only data, cohort, groups, gates, ``report.minCell`` and seed count."""
 
     @model_validator(mode="after")
     def _variants_can_be_told_apart(self) -> Self:

@@ -131,8 +131,18 @@ def _one_index(at: str) -> CelRule:
     )
 
 
+def _bundle_address(field: str) -> CelRule:
+    return CelRule(
+        f"spec.{field}",
+        "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') || "
+        "self.uri.matches('^channel:[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[0-9]+)?$')",
+        f"{field}.uri must be s3://bucket/folder/, run:<run id or name> or channel:<name> in a cluster",
+    )
+
+
 _TRAINING: Final = (
     _one_index("spec.cohort.index"),
+    _bundle_address("recalibrate.bundle"),
     CelRule(
         "spec.cohort",
         "!has(self.index) || !has(self.index.none) || !has(self.lookBackDays)",
@@ -328,7 +338,7 @@ _TRAINING: Final = (
         "consensus",
         "final",
         "report",
-        optional=("bias", "gates"),
+        optional=("bias", "gates", "recalibrate"),
     ),
 )
 
@@ -339,15 +349,7 @@ _SCORING: Final = (
         "!has(self.index.column) || has(self.data.tables.cohort)",
         "index.column requires data.tables.cohort, the table that contains the column",
     ),
-    *(
-        CelRule(
-            f"spec.{field}",
-            "self.uri.startsWith('s3://') || self.uri.matches('^run:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$') || "
-            "self.uri.matches('^channel:[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[0-9]+)?$')",
-            f"{field}.uri must be s3://bucket/folder/, run:<run id or name> or channel:<name> in a cluster",
-        )
-        for field in ("bundle", "compareWith")
-    ),
+    *(_bundle_address(field) for field in ("bundle", "compareWith")),
     CelRule(
         "spec.output",
         f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mlho.errors import SpecError
-from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, ScoringRunSpec
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource, ScoringRunSpec
 from mlho.spec.training import RunSpec
 
 
@@ -50,12 +50,19 @@ def _addresses(
     spec: RunSpec | ScoringRunSpec, data_of: Callable[[str], str | None]
 ) -> Iterable[tuple[str, str | None]]:
     yield "data.uri", spec.spec.data.uri
-    if isinstance(spec, ScoringRunSpec):
-        for field, source in (("bundle", spec.spec.bundle), ("compareWith", spec.spec.compare_with)):
-            if source is not None:
-                in_store = source.uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
-                found = data_of(source.uri.removeprefix(RUN_BUNDLE)) if in_store else source.uri
-                yield f"{field}.uri", found
+    for field, source in _bundles(spec).items():
+        in_store = source.uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
+        found = data_of(source.uri.removeprefix(RUN_BUNDLE)) if in_store else source.uri
+        yield f"{field}.uri", found
+
+
+def _bundles(spec: RunSpec | ScoringRunSpec) -> dict[str, BundleSource]:
+    """Return the bundles that a run reads, by field."""
+    if isinstance(spec, RunSpec):
+        asked = spec.spec.recalibrate
+        return {} if asked is None else {"recalibrate.bundle": asked.bundle}
+    other = spec.spec.compare_with
+    return {"bundle": spec.spec.bundle} | ({} if other is None else {"compareWith": other})
 
 
 def may_read(address: str | None, allowed: Sequence[str] | None) -> bool:

@@ -43,7 +43,7 @@ from scheduler.controller.reasons import failures_shown, reason_of
 from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
-from scheduler.engine.prepare import prepare
+from scheduler.engine.prepare import prepare_in_cluster
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import (
     COMPARISON_FILE,
@@ -52,7 +52,7 @@ from scheduler.engine.scoring_run import (
     entry_at,
     with_run_id,
 )
-from scheduler.engine.training_run import TrainingRun
+from scheduler.engine.training_run import TrainingRun, with_pinned_model
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
@@ -125,7 +125,7 @@ class Backend:
         MlhoError
             The run cannot start; the message states the remedy.
         """
-        return prepare(spec, _NOWHERE, self.store())
+        return prepare_in_cluster(spec, _NOWHERE, self.store())
 
 
 def check_run(
@@ -144,9 +144,9 @@ def check_run(
         check_addresses(spec, allowed, backend.data_of)
         if isinstance(spec, ScoringRunSpec):
             spec = with_run_id(spec, backend.store(), accepted=accepted)
-            check_addresses(
-                spec, allowed, backend.data_of
-            )  # the channel may have moved since the first check
+        else:
+            spec = with_pinned_model(spec, backend.store(), accepted=accepted)
+        check_addresses(spec, allowed, backend.data_of)  # the channel may have moved since the first check
         prepared = backend.prepare(spec)
         left_out = " ".join(left_out_sentences(prepared.manifest.left_out_facts()))
         return Check(run_id=prepared.run_id, warning=left_out), prepared

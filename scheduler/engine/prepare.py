@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import overload
 
+from mlho.errors import SpecError
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
 from mlho.store.base import Store
 from scheduler.engine.manifest import data_root, make_manifest
-from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
-from scheduler.engine.training_run import TrainingRun
+from scheduler.engine.scoring_run import ScoringRun, bundle_now, prepare_scoring, read_bundle
+from scheduler.engine.training_run import RecalibrationRun, TrainingRun, prepare_recalibration
 
 type Inspect = Callable[[RunSpec | ScoringRunSpec, Path | str, bytes | None], object]
 
@@ -48,9 +49,26 @@ def prepare(
     """
     if isinstance(spec, ScoringRunSpec):
         return prepare_scoring(spec, spec_path, store, inspect=inspect)
+    if spec.spec.recalibrate is not None:
+        raise SpecError(
+            "recalibrate: this command trains. Expected a specification without recalibrate; got one with it. Use mlho recalibrate BUNDLE --spec FILE, "
+            "or in a cluster kubectl apply -f FILE."
+        )
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, None)
     asked = spec.spec
     manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
     return TrainingRun(spec, manifest, data, store, inspects=inspect is None)
+
+
+def prepare_in_cluster(
+    spec: RunSpec | ScoringRunSpec, spec_path: Path, store: Store
+) -> TrainingRun | ScoringRun | RecalibrationRun:
+    """Return the run of a custom resource, which may also be a recalibration; see :func:`prepare`."""
+    if isinstance(spec, RunSpec) and spec.spec.recalibrate is not None:
+        asked = spec.spec.recalibrate
+        source = bundle_now(asked.bundle, store)
+        bundle = read_bundle(source, spec_path, store)
+        return prepare_recalibration(spec, source, bundle, asked.correction, spec_path, store)
+    return prepare(spec, spec_path, store)

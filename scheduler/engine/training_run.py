@@ -1,27 +1,46 @@
-"""A training run for the run loop: its plan and its published files."""
+"""Runs that make a model, for the run loop: a training run, and a recalibration. Their plans and published files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
+import yaml
+
+from mlho.errors import ArtifactNotFound, SpecError
+from mlho.spec.data import BundleSource
 from mlho.spec.expansion import expand
-from mlho.spec.training import RunSpec, run_id
+from mlho.spec.training import (
+    RUN_ID_LENGTH,
+    RunSpec,
+    canonical_json,
+    digest_of,
+    normalised,
+    parse_spec,
+    run_id,
+)
 from mlho.steps.records import Commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, guess_samples, worker_bytes
-from scheduler.engine.manifest import with_further
+from scheduler.engine.manifest import data_root, make_manifest, with_further
 from scheduler.engine.plan import (
+    BUNDLE_TASK,
     COHORT_TASK,
     INSPECTION_TASK,
     Manifest,
     Plan,
+    PlannedTask,
     plan_cohort,
     plan_inspection,
     plan_run,
 )
-from scheduler.engine.publication import publish_blob, write_description
+from scheduler.engine.publication import publish_blob, spec_yaml, write_description
+from scheduler.engine.scoring_run import PinnedBundle, bundle_now
+from scheduler.runs.origin import training_spec
+from scheduler.runs.stored import RECALIBRATION
+
+RECALIBRATE_TASK: Final = "recalibrate"
 
 
 @dataclass(frozen=True)
@@ -112,3 +131,160 @@ def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None
     published["result.json"] = report["result.json"]
     for file, stored in published.items():
         publish_blob(run.store, stored.sha256, run_key(name, file))
+
+
+@dataclass(frozen=True)
+class RecalibrationRun:
+    """A recalibration before its start: one task that evaluates a bundle on recent labels and fits another calibrator.
+
+    Attributes
+    ----------
+    spec : RunSpec
+        The recent data, and the gates; without ``recalibrate``.
+    source : BundleSource
+        Address of the bundle: a run, or an entry of a channel.
+    correction : str
+        ``line`` or ``intercept``.
+    """
+
+    spec: RunSpec
+    source: BundleSource
+    bundle: PinnedBundle
+    correction: str
+    manifest: Manifest
+    data: Path | str
+    store: Store
+
+    @property
+    def data_digest(self) -> str:
+        """Return the digest of the inputs."""
+        return digest_of(self.manifest.plain())
+
+    @property
+    def run_id(self) -> str:
+        """Return the identity: the hash of bundle, inputs, specification and correction. That of ``mlho recalibrate`` is the same."""
+        identity = {
+            "bundle": self.bundle.digest,
+            "data": self.data_digest,
+            "spec": self.spec.digest,
+            "correction": self.correction,
+        }
+        return digest_of({"recalibration": identity})[:RUN_ID_LENGTH]
+
+    @property
+    def description(self) -> dict[str, bytes]:
+        """Return ``spec.yaml``, the data and the bundle that is recalibrated, and ``manifest.json``."""
+        document = yaml.safe_load(spec_yaml(self.spec))
+        document["kind"] = RECALIBRATION
+        asked = {
+            "bundle": {"uri": self.source.uri, "digest": self.bundle.digest},
+            "correction": self.correction,
+        }
+        document["spec"] = {**asked, **document["spec"]}
+        return {
+            "spec.yaml": yaml.safe_dump(document, sort_keys=False).encode(),
+            "manifest.json": canonical_json(self.manifest.plain()),
+        }
+
+    def describe(self) -> None:
+        """Write the description and the bundle."""
+        for name, content in self.description.items():
+            self.store.put_if_absent(run_key(self.run_id, name), content)
+        self.bundle.pin(self.store)
+
+    def first_plan(self) -> Plan:
+        """Return all tasks."""
+        return self.whole_plan({})
+
+    def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
+        """Return the task and its bundle."""
+        params: dict[str, Any] = {
+            "correction": self.correction,
+            "data_digest": self.data_digest,
+            "spec": normalised(self.spec.spec),
+        }
+        sources = tuple(file for files in self.manifest.tables.values() for file in files)
+        return {
+            BUNDLE_TASK: PlannedTask(
+                BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": self.bundle.digest}
+            ),
+            RECALIBRATE_TASK: PlannedTask(
+                RECALIBRATE_TASK,
+                "recalibrate_bundle",
+                "model",
+                params=params,
+                sources=sources,
+                needs={"bundle": (BUNDLE_TASK,)},
+            ),
+        }
+
+    def publish(self, commits: Mapping[str, Commit]) -> Commit:
+        """Publish the new bundle and its report. ``result.json`` comes last and marks the run as complete."""
+        files = commits[RECALIBRATE_TASK].files
+        for name in sorted(files, key=lambda own: (own == "result.json", own)):
+            publish_blob(self.store, files[name].sha256, run_key(self.run_id, name))
+        return commits[RECALIBRATE_TASK]
+
+
+def prepare_recalibration(
+    spec: RunSpec,
+    source: BundleSource,
+    bundle: PinnedBundle,
+    correction: str,
+    spec_path: Path,
+    store: Store,
+) -> RecalibrationRun:
+    """Pin the inputs of a recalibration. Gates are those of the specification, or else of the training run.
+
+    Raises
+    ------
+    MlhoError
+        The run cannot start; the message states the remedy.
+    """
+    own = gated(without_recalibrate(spec), training_spec(source, store))
+    data = data_root(own, spec_path)
+    asked = own.spec
+    manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
+    return RecalibrationRun(own, source, bundle, correction, manifest, data, store)
+
+
+def without_recalibrate(spec: RunSpec) -> RunSpec:
+    """Return the specification of the data alone."""
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": None})})
+
+
+def gated(asked: RunSpec, trained: RunSpec | None) -> RunSpec:
+    """Return the specification with the gates of the training run if it has none itself."""
+    if asked.spec.gates is not None or trained is None or trained.spec.gates is None:
+        return asked
+    with_gates = asked.model_copy(
+        update={"spec": asked.spec.model_copy(update={"gates": trained.spec.gates})}
+    )
+    try:
+        return parse_spec(spec_yaml(with_gates).decode())
+    except SpecError as error:
+        raise SpecError(
+            f"gates: those of the training run do not fit the specification of these data: {error} Correct it, or state gates in it."
+        ) from error
+
+
+def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
+    """Return the specification with the address of its model as it is now; of a run that was accepted before, as it was then.
+
+    Raises
+    ------
+    SpecError
+        There is no such run or channel.
+    """
+    asked = spec.spec.recalibrate
+    if asked is None:
+        return spec
+    source = None
+    if accepted is not None:
+        try:
+            before = yaml.safe_load(store.get(run_key(accepted, "spec.yaml")))["spec"]["bundle"]
+            source = BundleSource(uri=before["uri"], digest=before["digest"])
+        except ArtifactNotFound:
+            pass  # a failover came before its description: resolve the address as at the start
+    own = asked.model_copy(update={"bundle": source or bundle_now(asked.bundle, store)})
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": own})})

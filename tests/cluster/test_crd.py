@@ -430,6 +430,11 @@ CREATE = [
         {"features.rollUp": {"table": "../maps/phecode.parquet"}},
         {"features.rollUp": {"table": "maps/phecode.parquet"}},
     ),
+    Case(
+        "recalibrate.bundle.uri must be s3://",
+        {"recalibrate": {"bundle": {"uri": "./bundle"}}},
+        {"recalibrate": {"bundle": {"uri": "channel:production"}}},
+    ),
 ]
 
 # Accepted means: of a run that is not accepted yet, or of a run that is.
@@ -451,6 +456,7 @@ UPDATE = [
     Case("spec.report cannot change", {"report.minCell": 5}),
     Case("spec.bias cannot change", {"bias": {"periods": "month"}}),
     Case("spec.gates cannot change", {"gates": [{"metric": "auroc", "min": 0.7}]}),
+    Case("spec.recalibrate cannot change", {"recalibrate": {"bundle": {"uri": "channel:production"}}}),
 ]
 SCORING: dict[str, Any] = {
     "apiVersion": "mlho.io/v1alpha1",

@@ -50,6 +50,7 @@ ROOMS = {
         "report",
         "training",
         "scoring",
+        "external",
         "store",
     },
     "protocol": {"store", "steps"},

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import SpecError
-from mlho.spec.scoring import BundleSource
+from mlho.spec.data import BundleSource, Recalibrate
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.store.base import Store
 from scheduler.engine.publication import renamed, spec_yaml
@@ -40,11 +40,16 @@ def advised_manifest(
         Resolved address of their tables.
     """
     own = asked.spec.data.model_copy(update={"uri": str(data)})
-    later = asked.model_copy(update={"spec": asked.spec.model_copy(update={"data": own})})
+    later = asked.model_copy(
+        update={"spec": asked.spec.model_copy(update={"data": own, "recalibrate": None})}
+    )
     if advice["action"] == "recalibrate":
         intercept = " --intercept" if advice["correction"] == "intercept" else ""
-        head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}\n"
-        return RECALIBRATE, head.encode() + spec_yaml(later)
+        head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}, or in a cluster kubectl apply -f {RECALIBRATE}.\n"
+        how = Recalibrate(bundle=BundleSource(uri=bundle), correction=advice["correction"] or "line")
+        made = renamed(later, "-recalibrated")
+        own_spec = made.spec.model_copy(update={"recalibrate": how})
+        return RECALIBRATE, head.encode() + spec_yaml(made.model_copy(update={"spec": own_spec}))
     if advice["action"] != "retrain":
         return None
     trained = training_spec(source, store)

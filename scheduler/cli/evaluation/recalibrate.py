@@ -8,11 +8,10 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from mlho.errors import SpecError
 from mlho.model.files import DOCUMENT, facts_of
 from mlho.printable import printable_json
 from mlho.spec.scoring import BundleSource
-from mlho.spec.training import RunSpec, canonical_json, digest_of, parse_spec
+from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Task
 from mlho.steps.records import Commit, write_commit
 from mlho.store.base import Store
@@ -23,14 +22,13 @@ from scheduler.cli.evaluation.evaluate import add_data, asked_spec
 from scheduler.cli.options import RecalibrateOptions
 from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
-from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.publication import publish_blob, put_blobs, spec_yaml
 from scheduler.engine.scoring_run import bundle_now, read_bundle
+from scheduler.engine.training_run import gated, prepare_recalibration, without_recalibrate
 from scheduler.runs.origin import training_spec
-from scheduler.runs.stored import RECALIBRATION
 
-_ID_LENGTH: Final = 16
 _SUFFIX: Final = "-recalibrated"
 _MAX_NAME: Final = 63
 RECALIBRATE_ABOUT: Final = """\
@@ -66,39 +64,20 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
     asked, path = asked_spec(options, bundle)
-    trained = training_spec(source, store)
-    spec = _named(_gated(asked, trained), trained or asked, options.name)
-    data = data_root(spec, path)
-    inspect_first(spec, data)
-    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
+    asked, trained = without_recalibrate(asked), training_spec(source, store)
+    spec = _named(gated(asked, trained), trained or asked, options.name)
+    inspect_first(spec, data_root(spec, path))
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
-    data_digest = digest_of(manifest)
-    identity = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest, "correction": correction}
-    run = digest_of({"recalibration": identity})[:_ID_LENGTH]
-    files = call_beside(_files, dict(bundle.files), spec, data, correction, data_digest)
-    document = _description(spec, source, bundle.digest, correction)
-    _publish(store, run, {"spec.yaml": document, "manifest.json": canonical_json(manifest), **files})
+    prepared = prepare_recalibration(spec, source, bundle, correction, path, store)
+    run = prepared.run_id
+    files = call_beside(_files, dict(bundle.files), spec, prepared.data, correction, prepared.data_digest)
+    _publish(store, run, {**prepared.description, **files})
     result = json.loads(files["result.json"])
     if options.json:
         print(printable_json({**result, "run": run, "name": spec.metadata.name}))  # noqa: T201 - the command's output
     else:
         _show(result, spec.metadata.name, run)
     return 0
-
-
-def _gated(asked: RunSpec, trained: RunSpec | None) -> RunSpec:
-    """Return the specification with the gates of the training run if it has none itself."""
-    if asked.spec.gates is not None or trained is None or trained.spec.gates is None:
-        return asked
-    with_gates = asked.model_copy(
-        update={"spec": asked.spec.model_copy(update={"gates": trained.spec.gates})}
-    )
-    try:
-        return parse_spec(spec_yaml(with_gates).decode())
-    except SpecError as error:
-        raise SpecError(
-            f"gates: those of the training run do not fit the specification of these data: {error} Correct it, or state gates in it."
-        ) from error
 
 
 def _named(spec: RunSpec, model: RunSpec, name: str | None) -> RunSpec:
@@ -121,15 +100,6 @@ def _files(
     return recalibration_files(
         bundle, spec.spec, root, correction, data_digest=data_digest, versions=versions()
     )
-
-
-def _description(spec: RunSpec, source: BundleSource, digest: str, correction: str) -> bytes:
-    """Return ``spec.yaml`` of the run: the data, and the bundle that is recalibrated."""
-    document = yaml.safe_load(spec_yaml(spec))
-    document["kind"] = RECALIBRATION
-    asked = {"bundle": {"uri": source.uri, "digest": digest}, "correction": correction}
-    document["spec"] = {**asked, **document["spec"]}
-    return yaml.safe_dump(document, sort_keys=False).encode()
 
 
 def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> None:

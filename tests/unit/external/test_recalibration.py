@@ -2,16 +2,26 @@
 
 import json
 from dataclasses import replace
+from shutil import copytree, ignore_patterns
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
+from mlho.errors import SpecError
 from mlho.model.bundle import load_bundle
+from mlho.spec.training import parse_spec
 from mlho.store.local import LocalStore
+from scheduler.api.resource import from_resource
+from scheduler.api.tenancy import ForeignAddress, check_addresses
 from scheduler.cli import parser
-from tests.builders import make_document, make_tables, run_inline, write_tables
+from scheduler.controller.run_thread import outcome_of
+from scheduler.engine.loop import carry_out
+from scheduler.engine.prepare import prepare, prepare_in_cluster
+from scheduler.engine.training_run import with_pinned_model
+from tests.builders import InlineExecutor, Nobody, make_document, make_tables, run_inline, write_tables
 
 
 def rarer(tables, share=0.25):
@@ -184,3 +194,65 @@ def test_a_failed_gate_keeps_the_version_and_blocks_its_promotion(place, capsys,
 
     assert code != 0
     assert "gates 1 of 2 failed" in capsys.readouterr().err
+
+
+def resource(where, uri):
+    """A custom resource that recalibrates a bundle on the later patients."""
+    document = yaml.safe_load((where / "later.yaml").read_text())
+    document["spec"]["recalibrate"] = {"bundle": {"uri": uri}}
+    return from_resource(document).spec
+
+
+def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place, capsys, tmp_path):
+    """One task of a worker: the run has the same id, and publishes the same bundle, report and result."""
+    where, home = place
+    run = recalibrated(where, home, capsys)["run"]
+    folder = where / "store" / "runs" / run
+    copytree(where / "store", tmp_path / "store", ignore=ignore_patterns(run, "commits", "uses"))
+    store = LocalStore(tmp_path / "store")
+
+    prepared = prepare_in_cluster(
+        resource(where, f"run:{home.finished.run_id}"), tmp_path / "spec.yaml", store
+    )
+    finished = carry_out(prepared, InlineExecutor(store, where / "later"), Nobody(), n_slots=1)
+
+    assert finished.run_id == prepared.run_id == run
+    made = tmp_path / "store" / "runs" / run
+    for name in ("bundle/bundle.json", "report.html", "result.json", "manifest.json"):
+        assert (made / name).read_bytes() == (folder / name).read_bytes(), name
+    status = outcome_of(SimpleNamespace(uri="{}/{}".format), prepared, finished.report.facts)
+    assert (status["gates"], status["outputs"].bundle) == ("passed", f"{run}/bundle")
+    kinds = [yaml.safe_load((own / "spec.yaml").read_text())["kind"] for own in (made, folder)]
+    assert kinds == ["RecalibrationRun", "RecalibrationRun"]
+
+
+def test_a_resource_keeps_the_model_that_it_was_accepted_with(place, capsys):
+    """A channel that moves, or a newer run of the name, does not change an accepted recalibration."""
+    where, home = place
+    run = recalibrated(where, home, capsys)["run"]
+    spec = resource(where, "run:small")
+    store = LocalStore(where / "store")
+
+    first, again = with_pinned_model(spec, store), with_pinned_model(spec, store, accepted=run)
+
+    uris = [own.spec.recalibrate.bundle.uri for own in (first, again)]
+    assert uris[1] == f"run:{home.finished.run_id}"
+    assert uris[0].startswith("run:")
+
+
+def test_a_resource_may_recalibrate_only_what_its_namespace_may_read(place):
+    where, _ = place
+    spec = resource(where, "s3://others/bundle/")
+
+    with pytest.raises(ForeignAddress, match=r"recalibrate\.bundle\.uri"):
+        check_addresses(spec, [str(where)], lambda _: None)
+
+
+def test_a_command_that_trains_refuses_a_recalibration(place):
+    """It would train another model instead."""
+    where, _ = place
+    spec = resource(where, "run:small")
+
+    with pytest.raises(SpecError, match="mlho recalibrate BUNDLE --spec FILE"):
+        prepare(spec, where / "later.yaml", LocalStore(where / "store"))
+    assert parse_spec((where / "later.yaml").read_text()).digest != spec.digest

@@ -1,0 +1,37 @@
+"""Step: fit another calibrator of a bundle on recent labels."""
+
+import json
+from typing import Any, ClassVar, Final
+
+from mlho.spec.training import TrainingSpec
+from mlho.steps.base import Step, Work
+from mlho.steps.inputs import checked_root
+
+_BUNDLE: Final = "bundle/"  # folder of the files in the artifact of a pinned bundle
+
+
+class RecalibrateBundle(Step):
+    """Evaluate a bundle on labelled tables, and write it with another calibrator, tests and report."""
+
+    kind: ClassVar[str] = "recalibrate_bundle"
+    version: ClassVar[int] = 1
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Write ``bundle/…``, ``report.html`` and ``result.json``."""
+        from mlho.external.command import recalibration_files
+        from mlho.steps.publish.write_report import versions
+
+        artifact = work.one("bundle")
+        files = recalibration_files(
+            {name.removeprefix(_BUNDLE): artifact.read(name) for name in artifact.names},
+            TrainingSpec.model_validate(work.params["spec"]),
+            checked_root(work),
+            work.params["correction"],
+            data_digest=work.params["data_digest"],
+            versions=versions(),
+        )
+        for name, content in files.items():
+            path = work.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return {"bundle_digest": json.loads(files["result.json"])["final_model"]["bundle_digest"]}
