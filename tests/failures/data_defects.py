@@ -310,6 +310,28 @@ def _range(own: Frames, rng: Any) -> None:
     _set("numeric_value", lambda old: old * 4, 0.1, GLUCOSE)(own, rng)
 
 
+def _numbers(code: str, factor: float, first: str, last: str, share: float = 1.0) -> Defect:
+    """Multiply the numbers of a code in some months."""
+
+    def defect(own: Frames, rng: Any) -> None:
+        month = own.events["time"].dt.strftime("%Y-%m")
+        rows = _some(rng, ((own.events["code"] == code) & month.between(first, last)).to_numpy(), share)
+        own.events.loc[rows, "numeric_value"] *= factor
+
+    return defect
+
+
+def _carried(code: str, share: float) -> Defect:
+    """Replace numbers of a code by the previous one of the patient."""
+
+    def defect(own: Frames, rng: Any) -> None:
+        rows = own.events[own.events["code"] == code].sort_values(["patient_id", "time"], kind="stable")
+        is_kept = (rng.random(len(rows)) >= share) | ~rows["patient_id"].duplicated()
+        own.events.loc[rows.index, "numeric_value"] = rows["numeric_value"].where(is_kept).ffill()
+
+    return defect
+
+
 def _others(own: Frames, rng: Any) -> None:
     more = [own.events.assign(patient_id=f"other{place}-" + own.events["patient_id"]) for place in range(2)]
     own.events = pd.concat([own.events, *more], ignore_index=True)
@@ -428,6 +450,20 @@ KINDS: Final[tuple[Kind, ...]] = (
     ),
     Kind("5 % of a code ÷ 1,000", "two-scales", _set("numeric_value", lambda old: old / 1000, 0.05, GLUCOSE)),
     Kind("numbers outside a given range (× 4) in 10 %", "value-range", _range),
+    Kind(
+        "one month of glucose in mmol/l (÷ 18)",
+        "value-jumps",
+        _numbers(GLUCOSE, 1 / 18, "2016-06", "2016-06"),
+    ),
+    Kind(
+        "40 % of one month of creatinine in µmol/l (× 88.4)",
+        "value-jumps",
+        _numbers(CREATININE, 88.4, "2016-06", "2016-06", 0.4),
+    ),
+    Kind("creatinine × 1.6 from 2017 on", "value-jumps", _numbers(CREATININE, 1.6, "2017-01", "2018-12")),
+    Kind("first month of glucose × 10", "value-jumps", _numbers(GLUCOSE, 10, "2015-01", "2015-01")),
+    Kind("60 % of glucose carried forward", "copy-forward", _carried(GLUCOSE, 0.6)),
+    Kind("80 % of creatinine carried forward", "copy-forward", _carried(CREATININE, 0.8)),
     Kind("60 % of the codes renamed from 2017 on", "code-churn", _from_year(2017, 0.6)),
     Kind("60 % of the codes begin in 2017", "code-churn", _ends(lambda year: year < 2017, 0.6)),
     Kind("60 % of the codes end in 2016", "code-churn", _ends(lambda year: year > 2016, 0.6)),

@@ -22,3 +22,16 @@ def test_clean_tables_have_no_finding(seed, tmp_path):
 def test_there_are_fifty_kinds_with_different_names():
     """For every check that can find something in tables."""
     assert len({kind.name for kind in KINDS}) == len(KINDS) >= 50
+
+
+def test_an_override_allows_a_code_and_bounds_another(tmp_path):
+    """A jump of glucose is expected at this hospital: its override is off, and that of the other code keeps its bound."""
+    frames = seeded(next(kind for kind in KINDS if kind.check == "value-jumps"), 0)
+    frames.changes["quality"] = {
+        "overrides": [
+            {"checks": ["value-jumps", "two-scales"], "subjects": ["G?U"], "action": "off"},
+            {"checks": ["value-jumps"], "subjects": ["*"], "action": "block"},
+        ]
+    }
+
+    assert findings_of(frames, tmp_path) == set()

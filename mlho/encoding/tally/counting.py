@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
 from mlho.encoding.cohort.windows import DAY_US, year_bounds
+from mlho.encoding.tally.numbers import NumberCounter
 from mlho.encoding.tally.sketch import RowSampler
 from mlho.encoding.tally.tally import (
     BY_CODE,
@@ -60,6 +61,7 @@ class RowCounter:
         # Rows of a patient often come by time, so that counts of one year are together.
         self._by_year = np.zeros((YEARS, 0), np.int64)
         self._sampler = RowSampler()
+        self._numbers = NumberCounter(years)
 
     def _no_codes(self, n: int) -> dict[str, NDArray[np.int64]]:
         columns = {"sites": self._n_sites, "values": self._n_bins}
@@ -86,6 +88,7 @@ class RowCounter:
             )
         if value.size:
             _count_values(code, value, own["values"], own["placeholders"])
+            self._numbers.add(self._hashes, patient, code, time, value)
         self._sampler.add(self._hashes, patient, code, time, value.view(np.uint64))
 
     def _grow(self, codes: tuple[str, ...]) -> None:
@@ -126,6 +129,8 @@ class RowCounter:
         return Tally(
             codes=tuple(self._codes),
             sample=self._sampler.sample(),
+            levels=self._numbers.levels(),
+            series=self._numbers.series(),
             midnight=midnight,
             years=years,
             **by_code,

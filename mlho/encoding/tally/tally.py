@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.encoding.tally.numbers import MonthlyLevels, SeriesSample, merged_levels, merged_series
 from mlho.encoding.tally.sketch import RowSample, merge_samples
 
 FILE: Final = "tally.arr"
@@ -53,6 +54,9 @@ class Tally:
     days : int64, shape (31,)
         Rows by day of the month.
     sample : RowSample
+    levels : MonthlyLevels
+        Empty if no feature uses numbers, as ``series``.
+    series : SeriesSample
     """
 
     codes: tuple[str, ...]
@@ -68,6 +72,8 @@ class Tally:
     weekdays: NDArray[np.int64]
     days: NDArray[np.int64]
     sample: RowSample
+    levels: MonthlyLevels
+    series: SeriesSample
 
     def write(self, path: Path) -> None:
         """Write the counts to one array file."""
@@ -75,16 +81,21 @@ class Tally:
         arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in (*BY_CODE, *IN_ALL)}
         arrays |= {"code_bytes": texts["bytes"], "code_offsets": texts["offsets"]}
         arrays |= {"sample_hashes": self.sample.hashes, "sample_counts": self.sample.counts}
+        for name in _NESTED:
+            arrays |= {f"{name}_{column}": own for column, own in vars(getattr(self, name)).items()}
         write_arrays(path, arrays)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the counts written by :meth:`write`."""
         arrays = read_arrays(path)
+        counts: dict[str, Any] = {name: arrays[name] for name in (*BY_CODE, *IN_ALL)}
+        for name, kind in _NESTED.items():
+            counts[name] = kind(**{own.name: arrays[f"{name}_{own.name}"] for own in fields(kind)})
         return cls(
             codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
             sample=RowSample(arrays["sample_hashes"], arrays["sample_counts"]),
-            **{name: arrays[name] for name in (*BY_CODE, *IN_ALL)},
+            **counts,
         )
 
     def of_codes(self, codes: Sequence[str]) -> "Tally":
@@ -98,7 +109,10 @@ class Tally:
             ordered[name] = np.zeros((len(codes), *own.shape[1:]), np.int64)
             if known:
                 ordered[name][there] = own[here]
-        return replace(self, codes=tuple(codes), **ordered)
+        place = np.full(len(self.codes), -1, np.int64)
+        if known:
+            place[here] = there
+        return replace(self, codes=tuple(codes), levels=self.levels.of_codes(place), **ordered)
 
 
 BY_CODE: Final = (
@@ -111,7 +125,8 @@ BY_CODE: Final = (
     "before_outcome",
 )
 IN_ALL: Final = ("months", "hours", "weekdays", "days")
-assert {*BY_CODE, *IN_ALL, "codes", "sample"} == {own.name for own in fields(Tally)}
+_NESTED: Final[dict[str, Any]] = {"levels": MonthlyLevels, "series": SeriesSample}
+assert {*BY_CODE, *IN_ALL, *_NESTED, "codes", "sample"} == {own.name for own in fields(Tally)}
 
 
 def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
@@ -133,7 +148,12 @@ def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
             continue
         for name in (*BY_CODE, *IN_ALL):
             getattr(total, name)[...] += getattr(own, name)
-        total = replace(total, sample=merge_samples([total.sample, own.sample]))
+        total = replace(
+            total,
+            sample=merge_samples([total.sample, own.sample]),
+            levels=merged_levels([total.levels, own.levels]),
+            series=merged_series([total.series, own.series]),
+        )
     assert total is not None, "a run has a partition"
     return total
 

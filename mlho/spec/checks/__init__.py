@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from mlho.spec.types import SpecPart
 
+SubjectPattern = Annotated[str, Field(min_length=1, max_length=256)]
 Reason = Annotated[str, Field(min_length=10, max_length=1000)]
 
 
@@ -50,6 +51,8 @@ CheckName = Literal[
     "placeholder-values",
     "negative-values",
     "two-scales",
+    "value-jumps",
+    "copy-forward",
     "code-churn",
     "one-site",
     "midnight",
@@ -86,10 +89,26 @@ class CodeBounds(SpecPart):
         return self
 
 
+class Override(SpecPart):
+    """Another bound or action of checks for some codes, tables or sites."""
+
+    checks: Annotated[tuple[CheckName, ...], Field(min_length=1, max_length=32)]
+    """Checks for which it holds."""
+    subjects: Annotated[tuple[SubjectPattern, ...], Field(min_length=1, max_length=100)]
+    """Patterns of the subjects of findings: a code, which in OMOP begins with its table (``measurement:*``), ``site NAME``, a demographic, a
+    year, or a rule of the ledger. ``*`` is any text, ``?`` one character."""
+    max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """Largest figure without a finding. Default: that of the check."""
+    action: Action = "warn"
+    """As in ``quality.checks``; ``off``: no finding for these subjects."""
+
+
 class Quality(SpecPart):
     """Checks of data quality before training."""
 
     checks: dict[CheckName, Bound] = Field(default_factory=dict)
     """Bounds and actions by check. Checks that are not named warn at their default bound."""
+    overrides: Annotated[tuple[Override, ...], Field(max_length=100)] = ()
+    """Bounds and actions for some subjects, before those of ``checks``; the first that matches holds."""
     codes: Annotated[dict[str, CodeBounds], Field(max_length=1000)] = Field(default_factory=dict)
     """Plausible values by code, for the check ``value-range``. They need an aggregate of values."""

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, get_args
 
+from mlho.encoding.events.code_patterns import matches
 from mlho.errors import DataError
 from mlho.report.checks import Check, Finding, Quality, worst
-from mlho.spec.checks import Bound, CheckName
+from mlho.spec.checks import Action, Bound, CheckName
 from mlho.spec.checks import Quality as Asked
-from mlho.training.checks import conformance, over_time, plausibility
+from mlho.training.checks import conformance, numbers, over_time, plausibility
 from mlho.training.checks.evidence import Evidence, Measure
 
 _NAMED: Final = 5
@@ -43,6 +44,12 @@ CHECKS: Final[Mapping[CheckName, tuple[str, str, float]]] = {
     "placeholder-values": ("Numbers that stand for a missing one (-999, 9999)", "plausibility", 0.01),
     "negative-values": ("Numbers with the less frequent sign", "plausibility", 0.01),
     "two-scales": ("Numbers of one code on two scales, as of two units", "plausibility", 0.02),
+    "value-jumps": (
+        "Months in which the numbers of a code jump, in doublings of the typical number",
+        "plausibility",
+        0.5,
+    ),
+    "copy-forward": ("Numbers that repeat the previous one of the patient", "plausibility", 0.4),
     "code-churn": ("Rows of codes that begin or end within the period", "plausibility", 0.2),
     "one-site": ("Rows of frequent codes that only one site records", "plausibility", 0.2),
     "midnight": ("Rows at 00:00 among rows with a time of day", "plausibility", 0.3),
@@ -55,6 +62,7 @@ assert set(CHECKS) == set(get_args(CheckName))
 _MEASURES: Final[tuple[Callable[[Evidence], Iterator[Measure]], ...]] = (
     conformance.measure,
     plausibility.measure,
+    numbers.measure,
     over_time.measure,
 )
 
@@ -74,7 +82,7 @@ def check_quality(evidence: Evidence) -> Quality:
     checks: list[Check] = []
     for name, (title, category, default) in CHECKS.items():
         bound = asked.checks.get(name, Bound())
-        if bound.action == "off":
+        if bound.action == "off" and not any(name in own.checks for own in asked.overrides):
             notes[name] = "Not checked: off in the specification."
             measures[name] = []
         found = [*_findings(name, measures[name], asked, default)]
@@ -92,13 +100,10 @@ def check_quality(evidence: Evidence) -> Quality:
 
 
 def _findings(name: CheckName, measures: list[Measure], asked: Asked, default: float) -> Iterator[Finding]:
-    bound = asked.checks.get(name, Bound())
     for own in sorted(measures, key=lambda one: (-(one.figure or 0), one.subject)):
         assert own.figure is not None
-        limit, action = default if bound.max is None else bound.max, bound.action
-        if name == "value-range" and own.subject in asked.codes:
-            limit, action = asked.codes[own.subject].max_share, asked.codes[own.subject].action
-        if own.figure <= limit:
+        limit, action = _limit(name, own.subject, asked, default)
+        if action == "off" or own.figure <= limit:
             continue
         yield Finding(
             check=name,
@@ -109,6 +114,18 @@ def _findings(name: CheckName, measures: list[Measure], asked: Asked, default: f
             figures={"figure": round(own.figure, 4)},
             remedy=own.remedy,
         )
+
+
+def _limit(name: CheckName, subject: str, asked: Asked, default: float) -> tuple[float, Action]:
+    """Return the bound and the action for a subject: those of its code, of the first override that matches, or of the check."""
+    if name == "value-range" and subject in asked.codes:
+        return asked.codes[subject].max_share, asked.codes[subject].action
+    bound = asked.checks.get(name, Bound())
+    limit = default if bound.max is None else bound.max
+    for own in asked.overrides:
+        if name in own.checks and matches(own.subjects, [subject])[0]:
+            return limit if own.max is None else own.max, own.action
+    return limit, bound.action
 
 
 def refuse_quality(found: Quality) -> None:

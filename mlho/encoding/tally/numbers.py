@@ -1,0 +1,259 @@
+"""The numbers of codes over time: sums by month, and a sample of series of patients. Counted in the pass that encodes rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlho.encoding.cohort.windows import DAY_US, year_bounds
+from mlho.encoding.tally.sketch import mix
+
+MONTHS: Final = 12 * 64
+"""Months of the counts by code and month: a year modulo 64, as in :class:`mlho.encoding.tally.tally.Tally`."""
+LEVELS: Final = 120
+"""Levels of a positive number from 2⁻¹⁰ to 2²⁰: four to the octave, of equal width within an octave."""
+SAMPLED_ROWS: Final = 1 << 14
+MOST_OF_SERIES: Final = 32
+"""Rows of a series, so that a few long ones do not fill the sample."""
+_FIRST_LEVEL: Final = 4 * (1023 - 10)
+_NO_SLOT: Final = -1
+_LAST_HASH: Final = np.uint64(np.iinfo(np.uint64).max)
+
+
+@dataclass(frozen=True, eq=False)
+class MonthlyLevels:
+    """Sums of the levels of positive numbers: an entry for each code and month that has any, sorted.
+
+    Attributes
+    ----------
+    code : int64, shape (n_entries,)
+        Place of the code.
+    month : int64, shape (n_entries,)
+        Year modulo 64 × 12 + month.
+    n, total : int64, shape (n_entries,)
+        Numbers, and the sum of their levels.
+    """
+
+    code: NDArray[np.int64]
+    month: NDArray[np.int64]
+    n: NDArray[np.int64]
+    total: NDArray[np.int64]
+
+    def of_codes(self, place: NDArray[np.int64]) -> "MonthlyLevels":
+        """Return the entries with other places of the codes; −1 leaves a code out."""
+        code = place[self.code] if len(self.code) else self.code
+        kept = code >= 0
+        return merged_levels([MonthlyLevels(code[kept], self.month[kept], self.n[kept], self.total[kept])])
+
+
+def merged_levels(parts: Iterable[MonthlyLevels]) -> MonthlyLevels:
+    """Return the sums of all parts."""
+    every = list(parts)
+    code, month, n, total = (
+        np.concatenate([np.empty(0, np.int64), *(getattr(own, name) for own in every)])
+        for name in ("code", "month", "n", "total")
+    )
+    key, place = np.unique(code * MONTHS + month, return_inverse=True)
+    sums = np.zeros((2, len(key)), np.int64)
+    np.add.at(sums[0], place, n)
+    np.add.at(sums[1], place, total)
+    return MonthlyLevels(key // MONTHS, key % MONTHS, sums[0], sums[1])
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesSample:
+    """Rows with a number of some series, a series being the numbers of one code of one patient.
+
+    The sample holds whole series with the smallest hashes, each up to ``MOST_OF_SERIES`` distinct rows, the earliest first, as many as
+    ``SAMPLED_ROWS`` rows allow. It depends on the rows alone, not on their order or partition.
+
+    Attributes
+    ----------
+    series, code : uint64, shape (n_rows,)
+        Hash of patient and code, ascending, and of the code.
+    time : int64, shape (n_rows,)
+        Microseconds, ascending within a series.
+    value : float64, shape (n_rows,)
+    """
+
+    series: NDArray[np.uint64]
+    code: NDArray[np.uint64]
+    time: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
+def merged_series(parts: Iterable[SeriesSample]) -> SeriesSample:
+    """Return the sample of all rows.
+
+    Examples
+    --------
+    >>> one = SeriesSample(*(np.array([own], kind) for own, kind in ((5, "u8"), (1, "u8"), (3, "i8"), (2.5, "f8"))))
+    >>> merged_series([one, one]).value.tolist()
+    [2.5]
+    """
+    every = list(parts)
+    columns = {
+        name: np.concatenate([np.empty(0, kind), *(getattr(own, name) for own in every)])
+        for name, kind in (
+            ("series", np.uint64),
+            ("code", np.uint64),
+            ("time", np.int64),
+            ("value", np.float64),
+        )
+    }
+    kept = _kept(columns["series"], columns["time"], columns["value"])
+    return SeriesSample(**{name: column[kept] for name, column in columns.items()})
+
+
+def _kept(
+    series: NDArray[np.uint64], time: NDArray[np.int64], value: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return the rows of the sample, sorted by series, time and number."""
+    bits = value.view(np.uint64)
+    order = np.lexsort((bits, time, series))
+    s, t, v = series[order], time[order], bits[order]
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = (s[1:] != s[:-1]) | (t[1:] != t[:-1]) | (v[1:] != v[:-1])
+    order, s = order[is_new], s[is_new]
+    starts = np.flatnonzero(np.r_[True, s[1:] != s[:-1]]) if len(s) else np.empty(0, np.int64)
+    sizes = np.diff(np.r_[starts, len(s)])
+    is_early = np.arange(len(s)) - np.repeat(starts, sizes) < MOST_OF_SERIES
+    n_whole = int(np.searchsorted(np.cumsum(np.minimum(sizes, MOST_OF_SERIES)), SAMPLED_ROWS, side="right"))
+    end = starts[n_whole] if n_whole < len(starts) else len(s)
+    return np.asarray(order[:end][is_early[:end]], np.int64)
+
+
+class _Rows(NamedTuple):
+    series: NDArray[np.uint64]
+    code: NDArray[np.uint64]
+    time: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
+class NumberCounter:
+    """Counts the numbers of rows while they are encoded."""
+
+    def __init__(self, years: Sequence[int]) -> None:
+        self._first_us, end_us = year_bounds(years)
+        days = np.arange(self._first_us // DAY_US, end_us // DAY_US + 1).astype("datetime64[D]")
+        months = days.astype("datetime64[M]").astype(np.int64) - 12 * (years[0] - 1970)
+        self._months = (12 * years[0] + months) % MONTHS
+        self._slots = np.empty(0, np.int64)
+        self._n_slots = 0
+        self._sums = np.zeros((2, 0, MONTHS), np.int64)
+        n = 4 * SAMPLED_ROWS
+        self._rows = _Rows(np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n))
+        self._n_rows = 0
+        self._bound = _LAST_HASH
+
+    def add(
+        self,
+        hashes: NDArray[np.uint64],
+        patient: NDArray[np.int32],
+        code: NDArray[np.int32],
+        time: NDArray[np.int64],
+        value: NDArray[np.float64],
+    ) -> None:
+        """Count rows, of which those without a number (NaN) are passed over.
+
+        Parameters
+        ----------
+        hashes : uint64, shape (n_codes,)
+        patient, code, time, value : arrays, shape (n_rows,)
+        """
+        self._grow(code, value, len(hashes))
+        _count_levels(
+            code, time, value, value.view(np.uint64), self._slots, self._first_us, self._months, self._sums
+        )
+        first = 0
+        while first < len(value):
+            columns = (patient, code, time, value)
+            first, self._n_rows = _sample(columns, first, hashes, self._bound, self._rows, self._n_rows)
+            if self._n_rows == len(self._rows.series):
+                self._shrink()
+
+    def _grow(self, code: NDArray[np.int32], value: NDArray[np.float64], n_codes: int) -> None:
+        """Give a place in the sums to codes that are new and have a positive number."""
+        if n_codes > len(self._slots):
+            more = np.full(n_codes - len(self._slots), _NO_SLOT, np.int64)
+            self._slots = np.concatenate([self._slots, more])
+        new = np.flatnonzero(_has_positive(code, value, n_codes) & (self._slots == _NO_SLOT))
+        self._slots[new] = self._n_slots + np.arange(len(new))
+        self._n_slots += len(new)
+        room = self._sums.shape[1]
+        if self._n_slots > room:
+            grown = np.zeros((2, max(2 * room, self._n_slots), MONTHS), np.int64)
+            grown[:, :room] = self._sums
+            self._sums = grown
+
+    def _shrink(self) -> None:
+        own, n = self._rows, self._n_rows
+        kept = _kept(own.series[:n], own.time[:n], own.value[:n])
+        if len(np.unique(own.series[:n])) > len(np.unique(own.series[kept])):
+            self._bound = np.uint64(own.series[:n][~np.isin(own.series[:n], own.series[kept])].min())
+        for column in own:
+            column[: len(kept)] = column[kept]
+        self._n_rows = len(kept)
+
+    def levels(self) -> MonthlyLevels:
+        """Return the sums so far."""
+        code = np.flatnonzero(self._slots != _NO_SLOT)
+        n, total = (own[self._slots[code]] for own in self._sums)
+        place, month = np.nonzero(n)
+        return MonthlyLevels(code[place], month, n[place, month], total[place, month])
+
+    def series(self) -> SeriesSample:
+        """Return the sample so far."""
+        own, n = self._rows, self._n_rows
+        return merged_series([SeriesSample(own.series[:n], own.code[:n], own.time[:n], own.value[:n])])
+
+
+@njit(cache=True, nogil=True)
+def _has_positive(code: Any, value: Any, n_codes: Any) -> Any:  # pragma: no cover - compiled
+    """Tell which codes have a positive number."""
+    found = np.zeros(n_codes, np.bool_)
+    for i in range(value.size):
+        if value[i] > 0:
+            found[code[i]] = True
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _count_levels(
+    code: Any, time: Any, value: Any, bits: Any, slots: Any, first_us: Any, months: Any, sums: Any
+) -> None:  # pragma: no cover - compiled
+    for i in range(value.size):
+        if value[i] > 0:
+            # Exponent and the first two bits of the mantissa: four levels to the octave, without a logarithm.
+            level = np.int64(bits[i] >> np.uint64(50)) - _FIRST_LEVEL
+            day = np.uint64(time[i] - first_us) // np.uint64(DAY_US)
+            slot, month = slots[code[i]], months[day]
+            sums[0, slot, month] += 1
+            sums[1, slot, month] += min(max(level, 0), LEVELS - 1)
+
+
+@njit(cache=True, nogil=True)
+def _sample(
+    columns: Any, first: Any, hashes: Any, bound: Any, rows: Any, n_rows: Any
+) -> Any:  # pragma: no cover - compiled
+    """Add rows of series below the bound until the room is full; return the next row, and the rows in the room."""
+    patient, code, time, value = columns
+    series, codes, times, values = rows
+    for i in range(first, value.size):
+        if n_rows == series.size:
+            return i, n_rows
+        if np.isnan(value[i]):
+            continue
+        own = mix(hashes[code[i]] ^ (np.uint64(patient[i]) * np.uint64(0x9E3779B97F4A7C15)))
+        if own < bound:
+            series[n_rows], codes[n_rows], times[n_rows], values[n_rows] = (
+                own,
+                hashes[code[i]],
+                time[i],
+                value[i],
+            )
+            n_rows += 1
+    return value.size, n_rows

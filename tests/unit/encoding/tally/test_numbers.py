@@ -1,0 +1,83 @@
+"""Numbers by month and the sample of series: against pandas, and the same for any order and partition of the rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlho.encoding.tally import numbers
+from mlho.encoding.tally.numbers import NumberCounter, merged_levels, merged_series
+from mlho.encoding.tally.tally import code_hash
+
+HASHES = np.array([code_hash(f"C{place}") for place in range(5)], np.uint64)
+N = 4_000
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    """Ten years of 60 patients; a tenth without a number, some negative, 400 rows twice."""
+    rng = np.random.default_rng(8)
+    start = np.datetime64("2011-01-01", "us").astype(np.int64)
+    value = np.where(rng.random(N) < 0.1, np.nan, rng.lognormal(2, 2, N) * rng.choice([1, 1, 1, -1], N))
+    frame = pd.DataFrame(
+        {
+            "patient": rng.integers(0, 60, N).astype(np.int32),
+            "code": rng.integers(0, 5, N).astype(np.int32),
+            "time": start + rng.integers(0, 3_653 * 86_400, N) * 1_000_000,
+            "value": value,
+        }
+    )
+    return pd.concat([frame, frame.iloc[:400]], ignore_index=True)
+
+
+def count(frame: pd.DataFrame) -> NumberCounter:
+    counter = NumberCounter((1950, 2029))
+    for part in np.array_split(np.arange(len(frame)), 7):
+        own = frame.iloc[part]
+        counter.add(HASHES, *(own[name].to_numpy() for name in ("patient", "code", "time", "value")))
+    return counter
+
+
+def columns(own):
+    return {name: column.tolist() for name, column in vars(own).items()}
+
+
+def test_sums_by_month_equal_those_of_pandas(rows):
+    """Level: four to the octave from 2⁻¹⁰, of equal width within an octave."""
+    found = count(rows).levels()
+
+    own = rows[rows["value"] > 0]
+    fraction, exponent = np.frexp(own["value"])
+    level = (4 * (exponent - 1 + 10) + np.floor(8 * fraction - 4)).clip(0, 119).astype(int)
+    time = pd.to_datetime(own["time"], unit="us")
+    month = (time.dt.year % 64) * 12 + time.dt.month - 1
+    expected = level.groupby([own["code"], month.rename("month")]).agg(["size", "sum"]).reset_index()
+    assert columns(found) == dict(
+        zip(("code", "month", "n", "total"), expected.T.to_numpy().tolist(), strict=True)
+    )
+
+
+def test_the_sample_and_the_sums_do_not_depend_on_order_and_partitions(rows, monkeypatch):
+    """A sample of 200 rows, so that the room is full several times: whole series with the smallest hashes, eight rows of each at most."""
+    monkeypatch.setattr(numbers, "SAMPLED_ROWS", 200)
+    monkeypatch.setattr(numbers, "MOST_OF_SERIES", 8)
+    whole = count(rows)
+    parts = [count(rows[rows["time"] % 3 == place]) for place in range(3)]
+    mixed = count(rows.sample(frac=1, random_state=1))
+
+    for one in (merged_series(own.series() for own in parts[::-1]), mixed.series()):
+        assert columns(one) == columns(whole.series())
+    for sums in (merged_levels(own.levels() for own in parts[::-1]), mixed.levels()):
+        assert columns(sums) == columns(whole.levels())
+
+    sample = whole.series()
+    _, sizes = np.unique(sample.series, return_counts=True)
+    assert 192 < len(sample.series) <= 200
+    assert sizes.max() == 8
+
+
+def test_a_code_keeps_its_sums_in_another_order_of_codes(rows):
+    found = count(rows).levels()
+    turned = found.of_codes(np.array([-1, 3, 2, 1, 0]))
+
+    assert sorted(set(turned.code.tolist())) == [0, 1, 2, 3]
+    assert turned.total[turned.code == 0].tolist() == found.total[found.code == 4].tolist()
