@@ -22,7 +22,11 @@ CHECKED := $(PACKAGES) tests benchmarks docs k8s
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.14 python3 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3 python
 # How many tests run side by side, and more for pytest: make test PYTEST_ARGS='-k ledger'.
 TEST_PROCESSES ?= 2
+# Of the tests with servers, which wait most of their time.
+SERVICE_PROCESSES ?= 4
 PYTEST_ARGS ?=
+# A process takes neighbouring tests, so that it makes once what they share, and steals from others when it has none left.
+PYTEST := $(BIN)/python -m pytest --dist worksteal
 
 ## Use
 .PHONY: demo env help
@@ -35,8 +39,9 @@ help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*  ## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Check
-.PHONY: check coverage doctest lint test test-newest tests types
-test: check tests  ## everything that must pass: check, doctests, all tests
+.PHONY: check code-tests coverage doctest lint service-tests test test-newest tests types
+test: lint  ## everything that must pass: check, doctests, all tests
+	@$(MAKE) --no-print-directory tests BESIDE="types doctest code-tests"
 
 check: lint types  ## ruff, formatting, Dockerfiles, mypy strict
 
@@ -48,14 +53,25 @@ lint: $(STAMP)  ## ruff and formatting; the Dockerfiles, too, where hadolint has
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-# The cluster tests need a Kubernetes; see tests/README.md.
-tests: doctest  ## the tests, two at a time
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --ignore tests/cluster $(PYTEST_ARGS) tests
+# The tests with servers have time limits and mostly wait, so that the others run beside them with a lower priority.
+# pytest exits with 5 if PYTEST_ARGS selects none of its tests. The cluster tests need a Kubernetes; see tests/README.md.
+BESIDE ?= doctest code-tests
+tests: $(STAMP)  ## the tests: those with servers, and beside them the others, whose output follows
+	log=$$(mktemp); trap 'kill $$beside 2>/dev/null || true; rm -f "$$log"' EXIT; \
+	nice -n 10 $(MAKE) --no-print-directory $(BESIDE) > "$$log" 2>&1 & beside=$$!; \
+	code=0; $(MAKE) --no-print-directory service-tests || code=$$?; \
+	wait $$beside || code=$$?; cat "$$log"; exit $$code
+
+code-tests: $(STAMP)
+	$(PYTEST) -n $(TEST_PROCESSES) --ignore tests/cluster --ignore tests/services $(PYTEST_ARGS) tests || [ $$? = 5 ]
+
+service-tests: $(STAMP)
+	$(PYTEST) -n $(SERVICE_PROCESSES) $(PYTEST_ARGS) tests/services || [ $$? = 5 ]
 
 # There is no threshold. Processes that are killed leave no data, and compiled code is not counted.
 COVERAGE_TESTS ?= tests/unit tests/contract tests/laws tests/failures
 coverage: $(STAMP)  ## lines and branches that the tests without services reach, in the terminal and in dist/coverage
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --cov --cov-report=term-missing:skip-covered \
+	$(PYTEST) -n $(TEST_PROCESSES) --cov --cov-report=term-missing:skip-covered \
 	  --cov-report=html:dist/coverage $(PYTEST_ARGS) $(COVERAGE_TESTS)
 
 # Beyond the bounds of pyproject.toml: what breaks where they are raised? The packages lie over the environment's own, for these tests alone.

@@ -33,9 +33,10 @@ from mlho.store.base import Store
 from scheduler.engine.outages import StoreHealth
 
 LEASE_SECONDS: Final = 10.0
-_RENEW_SECONDS: Final = 2.0
-_TRUST_SECONDS: Final = 4.0  # maximum age of a renewal that is trusted without another request
-_SAFE_SHARE: Final = 0.8  # of a lease: maximum age of the renewal just made, because this process may have been suspended during the request
+# Shares of a lease.
+_RENEW_SHARE: Final = 0.2  # between two renewals
+_TRUST_SHARE: Final = 0.4  # maximum age of a renewal that is trusted without another request
+_SAFE_SHARE: Final = 0.8  # maximum age of the renewal just made, because this process may have been suspended during the request
 _POLL_SECONDS: Final = 0.5
 _REDIS_POLL_SECONDS: Final = 0.25
 _LEADER: Final = "leader"
@@ -147,7 +148,7 @@ class StoreLease(_Lease):
         StoreUnavailable
             The leader cannot be determined now.
         """
-        oldest = _TRUST_SECONDS
+        oldest = _TRUST_SHARE * self._lease_seconds
         while self._is_lost or self._clock() - self._renewed_at > oldest:
             self._renew()
             oldest = _SAFE_SHARE * self._lease_seconds
@@ -185,7 +186,7 @@ class StoreLease(_Lease):
         return bool(_start_of(holder["pid"]) != holder["started"] or holder["pid"] == os.getpid())
 
     def _renew_for_ever(self) -> None:
-        while not self._stop_event.wait(_RENEW_SECONDS):
+        while not self._stop_event.wait(_RENEW_SHARE * self._lease_seconds):
             try:
                 self._renew()
                 self._health.served(_LEADER)
@@ -244,12 +245,16 @@ class RedisLease(_Lease):
 
     def __enter__(self) -> Self:
         until = time.monotonic() + self._lease_seconds + 2 * _REDIS_POLL_SECONDS
-        while not self._is_ours():
-            if time.monotonic() > until:
-                raise AnotherScheduler(
-                    f"run {self._run}: another scheduler leads it according to the queue. Wait for it, or stop it and run again."
-                )
-            time.sleep(_REDIS_POLL_SECONDS)
+        try:
+            while not self._is_ours():
+                if time.monotonic() > until:
+                    raise AnotherScheduler(
+                        f"run {self._run}: another scheduler leads it according to the queue. Wait for it, or stop it and run again."
+                    )
+                time.sleep(_REDIS_POLL_SECONDS)
+        except BaseException:
+            self._redis.close()
+            raise
         self._thread.start()
         return self
 
@@ -282,7 +287,7 @@ class RedisLease(_Lease):
             return bool(self._hold(keys=[self._key], args=arguments))
 
     def _renew_for_ever(self) -> None:
-        while not self._stop_event.wait(_RENEW_SECONDS):
+        while not self._stop_event.wait(_RENEW_SHARE * self._lease_seconds):
             try:
                 if not self._is_ours():
                     return

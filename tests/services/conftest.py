@@ -1,14 +1,23 @@
 """Fixtures of the service tests: real servers, spoken to over the loopback interface."""
 
+import fcntl
+
 import pytest
 
 pytest.register_assert_rewrite("tests.contract.test_store")
 
-from tests.services.s3_servers import (  # noqa: E402 - the suite is registered before anything imports it
-    credentials,
-    moto,
-    rclone,
-    seaweedfs,
-)
+from mlho.store.memory import MemoryStore  # noqa: E402 - the suite is registered before anything imports it
+from tests.builders import make_tables, run_inline, write_tables  # noqa: E402
+from tests.services.queue_commands import SMALL  # noqa: E402
+from tests.services.s3_servers import credentials, moto, rclone, seaweedfs  # noqa: E402
 
 __all__ = ["credentials", "moto", "rclone", "seaweedfs"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile what a small run needs into numba's cache once, before processes with time limits need it."""
+    with (tmp_path_factory.getbasetemp().parent / "compiled").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        data = write_tables(tmp_path_factory.mktemp("compiled"), make_tables(100, seed=3))
+        run_inline(data, MemoryStore(), SMALL)

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import Popen
@@ -51,12 +51,14 @@ def alone(trained: LocalStore) -> dict[str, bytes]:
 
 @pytest.fixture
 def start(spec: Path, tmp_path: Path) -> Iterator[Callable[..., Commands]]:
-    """Commands with a store, a broker and an environment; all that they start ends with the test."""
+    """Commands with a store, a broker, an environment and a folder for their logs; all that they start ends with the test."""
     with ExitStack() as stack:
 
-        def make(address: str, broker: str, **environment: str) -> Commands:
-            own = {"MLHO_CACHE_DIR": str(tmp_path / "cache"), **environment}
-            return stack.enter_context(ending(Commands(spec, tmp_path, address, broker, own)))
+        def make(address: str, broker: str, *, logs: str = "", **environment: str) -> Commands:
+            folder = tmp_path / logs
+            folder.mkdir(exist_ok=True)
+            own = {"MLHO_CACHE_DIR": str(folder / "cache"), **environment}
+            return stack.enter_context(ending(Commands(spec, folder, address, broker, own)))
 
         yield make
 
@@ -106,69 +108,86 @@ def begin(commands: Commands, program: str, *, bundle: str = RUN) -> "Popen[byte
     return commands.command("score", str(path), "--store", commands.address, "--broker", commands.broker)
 
 
-@pytest.mark.parametrize("program", ["run", "score", "worker"])
+PROGRAMS: Final = ("run", "score", "worker")
+
+
+def answers(
+    start: Callable[..., Commands],
+    address: str,
+    broker: str,
+    *,
+    programs: Sequence[str] = PROGRAMS,
+    bundle: str = RUN,
+    **environment: str,
+) -> dict[str, tuple[int, str]]:
+    """Exit code and output of programs that are started side by side and must give up."""
+    own = {program: start(address, broker, logs=program, **environment) for program in programs}
+    began = time.monotonic()
+    processes = {program: begin(commands, program, bundle=bundle) for program, commands in own.items()}
+    codes = {program: said_within(process, began) for program, process in processes.items()}
+    return {program: (codes[program], own[program].log()) for program in programs}
+
+
 @pytest.mark.parametrize("case", STORE_CASES)
-def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker, case, program) -> None:
-    """The remedy is named, the secret is not, and nothing is written."""
-    what, bucket, words, codes = STORE_CASES[case]
+def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker, case) -> None:
+    """By ``mlho run``, ``mlho score`` and a worker: the remedy is named, the secret is not, and nothing is written."""
+    what, bucket, words, (command_code, worker_code) = STORE_CASES[case]
     prefix = uuid4().hex[:8]
     changes = {
         "endpoint": {"MLHO_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
         "secret": {"AWS_SECRET_ACCESS_KEY": "nobody's secret"},
         "reader": {"AWS_ACCESS_KEY_ID": READ_ONLY_KEY},
     }.get(what, {})
-    commands = start(f"s3://{bucket}/{prefix}", broker.url, **{**seaweedfs.variables(), **changes})
-    began = time.monotonic()
+    said = answers(start, f"s3://{bucket}/{prefix}", broker.url, **{**seaweedfs.variables(), **changes})
 
-    assert said_within(begin(commands, program), began) == codes[program == "worker"]
-    assert words in commands.log()
-    assert "nobody's secret" not in commands.log()
+    codes = {program: code for program, (code, _) in said.items()}
+    assert codes == {"run": command_code, "score": command_code, "worker": worker_code}
+    for _, log in said.values():
+        assert words in log
+        assert "nobody's secret" not in log
     assert client_of(seaweedfs).list_objects_v2(Bucket=BUCKET, Prefix=prefix)["KeyCount"] == 0
 
 
 # Redis.
 
 
-PROGRAMS: Final = ("run", "score", "worker")
-
-
 @pytest.fixture
-def refused(start, trained) -> "Callable[[str, str], Commands]":
-    """Start a program that must refuse its Redis with the right exit code, and leave no execution that a worker could come to."""
+def refused(start, trained) -> "Callable[..., list[str]]":
+    """Start programs that must refuse their Redis with the right exit code, and leave no execution that a worker could come to; return what each prints."""
 
-    def refuse(program: str, url: str) -> Commands:
+    def refuse(url: str, *programs: str) -> list[str]:
         (run,) = {key.split("/")[1] for key in trained.keys("runs/")}
-        commands = start(str(trained.root), url)
-        if program == "worker":
+        programs = programs or PROGRAMS
+        if "worker" in programs:
             begin_execution(trained, RUN, trained.root)
-        began = time.monotonic()
-        process = begin(commands, program, bundle=run)
-        assert said_within(process, began) == (EX_CONFIG if program == "worker" else 2), commands.log()
-        if program == "worker":
+        said = answers(start, str(trained.root), url, programs=programs, bundle=run)
+        wanted = {"run": 2, "score": 2, "worker": EX_CONFIG}
+        assert {own: code for own, (code, _) in said.items()} == {own: wanted[own] for own in programs}, said
+        if "worker" in programs:
             trained.delete(f"runs/{RUN}/execution")
         assert [key for key in trained.keys("runs/") if key.endswith("/execution")] == []
-        return commands
+        return [log for _, log in said.values()]
 
     return refuse
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_wrong_password_is_said(refused, tmp_path, program) -> None:
+def test_a_wrong_password_is_said(refused, tmp_path) -> None:
     """By name of the variable to set; the password is not shown."""
     with Server(tmp_path / "locked", options=("--requirepass", "right")) as server:
-        commands = refused(program, server.url.replace("redis://", "redis://:wrong-one@"))
-    assert "refuses this password or user. Set MLHO_BROKER" in commands.log()
-    assert "wrong-one" not in commands.log()
+        logs = refused(server.url.replace("redis://", "redis://:wrong-one@"))
+    for log in logs:
+        assert "refuses this password or user. Set MLHO_BROKER" in log
+        assert "wrong-one" not in log
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_redis_that_evicts_is_refused_with_its_remedy(refused, tmp_path, program) -> None:
+def test_a_redis_that_evicts_is_refused_with_its_remedy(refused, tmp_path) -> None:
     """Whoever asks: a worker as well, whose scheduler may have come before the setting."""
     options = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     with Server(tmp_path / "evicting", options=options) as server:
-        commands = refused(program, server.url)
-    assert "its maxmemory-policy is allkeys-lru" in commands.log()
-    assert "Set maxmemory-policy to noeviction" in commands.log()
+        logs = refused(server.url)
+    for log in logs:
+        assert "its maxmemory-policy is allkeys-lru" in log
+        assert "Set maxmemory-policy to noeviction" in log
 
 
 def test_a_redis_that_hides_its_configuration_is_asked_all_the_same(refused, tmp_path) -> None:
@@ -177,19 +196,19 @@ def test_a_redis_that_hides_its_configuration_is_asked_all_the_same(refused, tmp
     with Server(tmp_path / "managed", options=options) as server:
         with broker_client(server) as client:
             client.execute_command("ACL", "SETUSER", "default", "-config")
-        commands = refused("run", server.url)
-    assert "its maxmemory-policy is volatile-lru" in commands.log()
+        (log,) = refused(server.url, "run")
+    assert "its maxmemory-policy is volatile-lru" in log
 
 
-@pytest.mark.parametrize("program", ["run", "score"])
 @pytest.mark.parametrize("how", REFUSING)
-def test_a_redis_that_takes_nothing_at_the_start_is_said(refused, tmp_path, how, program) -> None:
+def test_a_redis_that_takes_nothing_at_the_start_is_said(refused, tmp_path, how) -> None:
     """With the remedy that fits."""
     with Server(tmp_path / "refusing", options=("--maxmemory-policy", "noeviction")) as server:
         with broker_client(server) as client:
             REFUSING[how].begins(client)
-        commands = refused(program, server.url)
-    assert REFUSING[how].words in commands.log()
+        logs = refused(server.url, "run", "score")
+    for log in logs:
+        assert REFUSING[how].words in log
 
 
 @pytest.mark.parametrize("what", ["no Redis", "a full one"])

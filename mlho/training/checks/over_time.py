@@ -58,10 +58,9 @@ def dips(rows: NDArray[np.int64]) -> list[int]:
     [3]
     """
     found = []
-    for place in range(len(rows)):
+    occupied = np.flatnonzero(rows)
+    for place in range(occupied[0] + 1, occupied[-1]) if len(occupied) else ():
         before, after = rows[max(0, place - _NEIGHBOURS) : place], rows[place + 1 : place + 1 + _NEIGHBOURS]
-        if not len(before) or not len(after):
-            continue
         # The lower of both sides, so that the slow beginning and end of the data are no dip.
         usual = min(float(np.median(before)), float(np.median(after)))
         if usual >= _MIN_MONTH and rows[place] < _USUAL * usual:

@@ -47,7 +47,7 @@ def lease(server: Server) -> RedisLease:
 
 def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None:
     """The second gives up once the first has been seen to renew; the first goes on."""
-    with RedisLease(server.url, RUN, lease_seconds=2.5) as first:
+    with lease(server) as first:
         with pytest.raises(AnotherScheduler, match="another scheduler leads it"), lease(server):
             pass
         first.check()
@@ -68,8 +68,8 @@ def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "
     def start() -> None:
         barrier.wait()
         try:
-            with RedisLease(server.url, RUN, lease_seconds=2.5) as own:
-                time.sleep(4)
+            with lease(server) as own:
+                time.sleep(LEASE_SECONDS + 1)
                 own.check()
                 winners.append(own)
         except AnotherScheduler:
@@ -114,7 +114,7 @@ def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redi
 
 def test_an_emptied_redis_costs_nobody_the_lead(server: Server, raw: "redis.Redis") -> None:
     """The next look takes the right again; a rival that comes later is refused."""
-    with RedisLease(server.url, RUN, lease_seconds=2.5) as own:
+    with lease(server) as own:
         raw.flushall()
         own.check()
         with pytest.raises(AnotherScheduler), lease(server):
