@@ -1,6 +1,8 @@
 """Laws: what must not change a run's result. The result's digest and every byte of the bundle are compared."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -96,37 +98,49 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tables(tmp_path_factory.mktemp("plain"), TABLES, partitions=2)
 
 
+@pytest.fixture(scope="module")
+def expected(plain: Path) -> Callable[..., Home]:
+    """Return the run of a specification on the plain tables; each is carried out once."""
+    runs: dict[str, Home] = {}
+
+    def run(changes: Mapping[str, Any]) -> Home:
+        name = repr(changes)
+        if name not in runs:
+            runs[name] = run_inline(plain, MemoryStore(), changes)
+        return runs[name]
+
+    return run
+
+
 @some_specs
-@pytest.mark.parametrize("partitions", [1, 3, 7])
-def test_rows_in_another_order_and_cut_give_the_same_bytes(changes, partitions, plain, tmp_path):
+@pytest.mark.parametrize("partitions", [1, 7])
+def test_rows_in_another_order_and_cut_give_the_same_bytes(changes, partitions, expected, tmp_path):
     """However the rows are shuffled and cut, with patients in many partitions: the same result and bundle."""
     other = write_tables(tmp_path / "data", TABLES, partitions=partitions, shuffle=partitions)
 
-    expected = run_inline(plain, MemoryStore(), changes)
+    plain = expected(changes)
     actual = run_inline(other, MemoryStore(), changes)
 
-    assert expected.finished.run_id != actual.finished.run_id
-    assert len(expected.bundle()) > 3
-    assert facts(actual) == facts(expected)
+    assert plain.finished.run_id != actual.finished.run_id
+    assert len(plain.bundle()) > 3
+    assert facts(actual) == facts(plain)
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(partitions=st.integers(1, 9), shuffle=st.integers(0, 10**6), by_patient=st.booleans())
-def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, plain, tmp_path_factory):
+def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, expected, tmp_path_factory):
     """The same for cuts and orders that nobody chose."""
     folder = tmp_path_factory.mktemp("cut")
     write_tables(folder, TABLES, partitions=partitions, shuffle=shuffle, by_patient=by_patient)
     changes = SPECS["values and their ranges, duplicates dropped"]
 
-    assert facts(run_inline(folder, MemoryStore(), changes)) == facts(
-        run_inline(plain, MemoryStore(), changes)
-    )
+    assert facts(run_inline(folder, MemoryStore(), changes)) == facts(expected(changes))
 
 
 @some_specs
-def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, plain, monkeypatch):
+def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, expected, plain, monkeypatch):
     """The plan may cut the learning by fold or by iteration: the grain cannot show."""
-    coarse = run_inline(plain, MemoryStore(), changes)
+    coarse = expected(changes)
     monkeypatch.setattr(scheduler.engine.plan, "FOLD_TASK_SECONDS", 0.0)
     fine = run_inline(plain, MemoryStore(), changes)
 
@@ -136,10 +150,10 @@ def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, plain, monkeypatc
     assert facts(fine) == facts(coarse)
 
 
-def test_blocks_of_patients_do_not_change_the_numbers(plain, monkeypatch):
+def test_blocks_of_patients_do_not_change_the_numbers(expected, plain, monkeypatch):
     """How many patients a block holds changes how the matrix is stored, and no figure."""
     changes = SPECS["values and their ranges, duplicates dropped"]
-    one = run_inline(plain, MemoryStore(), changes)
+    one = expected(changes)
     for module in (mlho.encoding.cohort.cohort, mlho.encoding.events.segments):
         monkeypatch.setattr(module, "BLOCK_PATIENTS", 64)
     many = run_inline(plain, MemoryStore(), changes)
@@ -149,37 +163,33 @@ def test_blocks_of_patients_do_not_change_the_numbers(plain, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_csv_gives_the_bytes_of_parquet(suffix, plain, tmp_path):
+def test_csv_gives_the_bytes_of_parquet(suffix, expected, tmp_path):
     """A table is what it says, not how it is stored."""
     other = write_tables(tmp_path / "data", TABLES, suffix=suffix)
     changes = SPECS["values and their ranges, duplicates dropped"]
     places = {f"data.tables.{name}": f"{name}{suffix}" for name in ("labels", "demographics", "concepts")}
 
-    assert facts(run_inline(other, MemoryStore(), {**changes, **places})) == facts(
-        run_inline(plain, MemoryStore(), changes)
-    )
+    assert facts(run_inline(other, MemoryStore(), {**changes, **places})) == facts(expected(changes))
 
 
-def test_r_names_give_the_bundle_of_ours(plain, tmp_path):
+def test_r_names_give_the_bundle_of_ours(expected, tmp_path):
     """A dbmart is the same cohort under other names."""
     other = write_tables(tmp_path / "data", TABLES, layout="dbmart")
     changes = {"data.tables.concepts": None}
 
     theirs = run_inline(other, MemoryStore(), {**changes, "data.source": "dbmart"})
 
-    ours = run_inline(plain, MemoryStore(), changes)
+    ours = expected(changes)
     assert theirs.bundle()["model/model.json"] == ours.bundle()["model/model.json"]
 
 
 @pytest.mark.parametrize("n_slots", [1, 2, 8])
-def test_tasks_in_another_order_give_the_same_bytes(n_slots, plain):
+def test_tasks_in_another_order_give_the_same_bytes(n_slots, expected, plain):
     """How many tasks are under way at once changes their order, and nothing else."""
-    assert facts(run_inline(plain, MemoryStore(), n_slots=n_slots)) == facts(
-        run_inline(plain, MemoryStore(), n_slots=3)
-    )
+    assert facts(run_inline(plain, MemoryStore(), n_slots=n_slots)) == facts(expected({}))
 
 
-def test_one_or_four_workers_give_the_bytes_of_none(plain, tmp_path):
+def test_one_or_four_workers_give_the_bytes_of_none(expected, plain, tmp_path):
     """Processes, their number and their threads change nothing: a pool of one, of four, and this process agree."""
     changes = SPECS["three candidates"]
     spec = make_spec(changes)
@@ -192,7 +202,7 @@ def test_one_or_four_workers_give_the_bytes_of_none(plain, tmp_path):
             finished = carry_out(run, pool, Nobody(), n_slots=n_workers)
         found.append(facts(Home(run, finished, ())))
 
-    assert found == [facts(run_inline(plain, MemoryStore(), changes))] * 2
+    assert found == [facts(expected(changes))] * 2
 
 
 def test_an_equal_seed_gives_equal_bytes_and_another_seed_others(plain):
