@@ -91,6 +91,43 @@ class ScoredFacts(_Facts):
     """File name, in the folder of the scores, of the manifest of the advised run; null without one."""
 
 
+class PeriodFacts(_Facts):
+    """Performance in a month or a night, with labels."""
+
+    day: dt.date
+    """Its first day."""
+    n_samples: int | None
+    """Null for a small cell."""
+    outcome_rate: float | None
+    """Share of the samples with the outcome; null for a small cell."""
+    auroc: Figure
+    observed_expected: Figure
+    """Patients with the outcome, divided by those whom the probabilities imply."""
+
+
+class EvaluatedFacts(_Facts):
+    """An evaluation of a bundle on labelled data."""
+
+    bundle: str
+    outcome: str
+    by: str
+    """``month`` or ``night``."""
+    n_samples: int
+    auroc: Figure
+    training_auroc: float | None
+    advice: str
+    """``hold``, ``recalibrate`` or ``retrain``."""
+    periods: tuple[PeriodFacts, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that was kept in the store."""
+
+    id: str
+    facts: EvaluatedFacts
+
+
 @dataclass(frozen=True)
 class SiteRun:
     """A run of the store.
@@ -134,6 +171,8 @@ class SiteModel:
     nights: Sequence[Night]
     comparisons: Mapping[tuple[str, str], str]
     """Page of the comparison of two runs, by their ids."""
+    evaluations: Sequence[Evaluation] = ()
+    """Evaluations of its bundles with labels, by their ids."""
 
 
 @dataclass(frozen=True)
@@ -247,3 +286,51 @@ def scored_facts(
 def _share(count: int, n: int) -> float | None:
     """Return a share, or None where the count, or what it leaves, could identify persons."""
     return None if 0 < count < MIN_CELL or 0 < n - count < MIN_CELL else count / max(n, 1)
+
+
+def evaluated_facts(evaluation: Mapping[str, Any]) -> EvaluatedFacts:
+    """Return the facts of an evaluation from its ``evaluation.json``."""
+    bias = evaluation["bias"]
+    everybody = bias["groups"][0]["periods"] if bias["groups"] else []
+    periods = [(own, _first_day(own["period"])) for own in everybody]
+    return EvaluatedFacts(
+        bundle=evaluation["bundle_digest"],
+        outcome=evaluation["outcome"],
+        by=evaluation["surveillance"]["period"],
+        n_samples=evaluation["n_samples"],
+        auroc=_estimated(evaluation["figures"].get("auroc")),
+        training_auroc=evaluation["expected"]["training_auroc"],
+        advice=evaluation["advice"]["action"],
+        periods=tuple(_period_facts(own, day) for own, day in periods if day is not None),
+    )
+
+
+def _period_facts(own: Mapping[str, Any], day: dt.date) -> PeriodFacts:
+    n, positive = own["n_samples"], own["n_positive"]
+    return PeriodFacts(
+        day=day,
+        n_samples=n,
+        outcome_rate=None if n is None or positive is None else _share(positive, n),
+        auroc=_estimated(own["figures"].get("auroc")),
+        observed_expected=_estimated(own["figures"].get("observed_expected")),
+    )
+
+
+def _first_day(period: str) -> dt.date | None:
+    """Return the first day of a month or a night; None of another period, such as ``other``.
+
+    Examples
+    --------
+    >>> _first_day("2026-07"), _first_day("2026-07-03"), _first_day("other")
+    (datetime.date(2026, 7, 1), datetime.date(2026, 7, 3), None)
+    """
+    try:
+        return dt.date.fromisoformat(f"{period}-01" if len(period) == len("2026-07") else period)
+    except ValueError:
+        return None
+
+
+def _estimated(estimate: Mapping[str, Any] | None) -> Figure:
+    if estimate is None:
+        return Figure(value=None)
+    return Figure(value=estimate["value"], low=estimate["low"], high=estimate["high"])

@@ -12,6 +12,7 @@ CHANNELS: Final = "channels"
 SIGNATURES: Final = "signatures"
 REFUSALS: Final = "refusals"
 SITE: Final = "site"
+EVALUATIONS: Final = "evaluations"
 
 
 def blob_key(digest: str) -> str:
@@ -72,3 +73,8 @@ def refusal_prefix(channel: str) -> str:
 def site_key(name: str) -> str:
     """Key of a page of the site of this store, or of the facts of a run that its pages show."""
     return f"{SITE}/{name}"
+
+
+def evaluation_key(evaluation: str, name: str) -> str:
+    """Key of a file of an evaluation of a bundle on labelled data that was kept in this store."""
+    return f"{EVALUATIONS}/{evaluation}/{name}"

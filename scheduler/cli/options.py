@@ -66,6 +66,7 @@ class EvaluateOptions(LabelledOptions, Protocol):
     site: str | None
     by: Literal["month", "night"]
     out: Path | None
+    publish: bool
     json: bool
 
 

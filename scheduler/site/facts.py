@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from mlho.errors import ArtifactNotFound
 from mlho.report.site import (
+    EvaluatedFacts,
+    Evaluation,
     Night,
     ScoredFacts,
     Site,
@@ -22,12 +24,13 @@ from mlho.report.site import (
     SiteModel,
     SiteRun,
     TrainedFacts,
+    evaluated_facts,
     scored_facts,
     trained_facts,
 )
 from mlho.spec.training import canonical_json
 from mlho.store.base import Store
-from mlho.store.keys import run_key, site_key
+from mlho.store.keys import EVALUATIONS, evaluation_key, run_key, site_key
 from scheduler.runs.channels import Channel, channel_names, inspect_channel
 from scheduler.runs.record import RunState
 from scheduler.runs.stored import MODELS, StoredRun, stored_runs
@@ -36,6 +39,7 @@ VERSION: Final = 2  # raise it when the facts change: those of the version befor
 MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the one before
 #: Before any object: a run that is recorded as running counts as such, so that a page does not depend on when it is written.
 _ANY_TIME: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+EVALUATION_FILE: Final = "evaluation.json"
 _NOT_FINISHED: Final = "not finished"
 _CODE_LENGTH: Final = 12
 
@@ -45,6 +49,11 @@ Comparer = Callable[[SiteRun, SiteRun], str | None]
 def facts_key(run: str) -> str:
     """Return the key of the facts of a run."""
     return site_key(f"facts/v{VERSION}/{run}.json")
+
+
+def evaluation_facts_key(evaluation: str) -> str:
+    """Return the key of the facts of an evaluation."""
+    return site_key(f"facts/v{VERSION}/evaluation-{evaluation}.json")
 
 
 def read_site(store: Store, compare: Comparer) -> Site:
@@ -60,7 +69,8 @@ def read_site(store: Store, compare: Comparer) -> Site:
     runs = store.each(lambda run: _site_run(store, run), stored)
     channels = [inspect_channel(store, name) for name in channel_names(store)]
     shown = [own for own in map(_site_channel, channels) if own is not None]
-    return Site(runs=runs, models=_models(runs, channels, compare), channels=shown)
+    evaluations = store.each(lambda own: _evaluation(store, own), _evaluation_ids(store))
+    return Site(runs=runs, models=_models(runs, channels, compare, evaluations), channels=shown)
 
 
 def _site_run(store: Store, run: StoredRun) -> SiteRun:
@@ -107,7 +117,29 @@ def _read_facts(store: Store, run: StoredRun) -> TrainedFacts | ScoredFacts:
     )
 
 
-def _models(runs: Sequence[SiteRun], channels: Sequence[Channel], compare: Comparer) -> list[SiteModel]:
+def _evaluation_ids(store: Store) -> list[str]:
+    """Return the ids of the evaluations in a store. Their figures are written last."""
+    keys = (own.key.split("/") for own in store.objects(f"{EVALUATIONS}/"))
+    return sorted(key[1] for key in keys if len(key) == 3 and key[2] == EVALUATION_FILE)
+
+
+def _evaluation(store: Store, name: str) -> Evaluation:
+    """Return an evaluation with its facts, from the store if they are there."""
+    key = evaluation_facts_key(name)
+    try:
+        facts = EvaluatedFacts.model_validate_json(store.get(key))
+    except (ArtifactNotFound, ValidationError):
+        facts = evaluated_facts(json.loads(store.get(evaluation_key(name, EVALUATION_FILE))))
+        store.put_if_absent(key, canonical_json(facts.model_dump(mode="json")))
+    return Evaluation(name, facts)
+
+
+def _models(
+    runs: Sequence[SiteRun],
+    channels: Sequence[Channel],
+    compare: Comparer,
+    evaluations: Sequence[Evaluation],
+) -> list[SiteModel]:
     """Return the models by name: training runs of one name, and the scoring runs that used their bundles."""
     versions: dict[str, list[SiteRun]] = {}
     names = {entry.bundle: entry.model for own in channels for entry in own.entries}
@@ -115,19 +147,26 @@ def _models(runs: Sequence[SiteRun], channels: Sequence[Channel], compare: Compa
         if run.trained is not None:
             versions.setdefault(run.name, []).append(run)
             names[run.trained.bundle] = run.name
+
+    def name_of(bundle: str) -> str:
+        return names.get(bundle, f"bundle {bundle[:_CODE_LENGTH]}")
+
     nights: dict[str, list[Night]] = {}
     for run in runs:
         if run.scored is not None:
-            unknown = f"bundle {run.scored.bundle[:_CODE_LENGTH]}"
-            nights.setdefault(names.get(run.scored.bundle, unknown), []).append(Night(run.run, run.scored))
+            nights.setdefault(name_of(run.scored.bundle), []).append(Night(run.run, run.scored))
+    evaluated: dict[str, list[Evaluation]] = {}
+    for own in evaluations:
+        evaluated.setdefault(name_of(own.facts.bundle), []).append(own)
     return [
         SiteModel(
             name=name,
             versions=versions.get(name, []),
             nights=sorted(nights.get(name, []), key=lambda own: (own.facts.date, own.run)),
             comparisons=_comparisons(versions.get(name, []), compare),
+            evaluations=evaluated.get(name, []),
         )
-        for name in sorted({*versions, *nights})
+        for name in sorted({*versions, *nights, *evaluated})
     ]
 
 

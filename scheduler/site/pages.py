@@ -20,7 +20,7 @@ from mlho.report.site import Site, SiteRun
 from mlho.store.base import Store, StoredObject
 from mlho.store.keys import SITE, site_key
 from scheduler.runs.garbage import GRACE, garbage, store_time
-from scheduler.site.facts import facts_key, read_site
+from scheduler.site.facts import evaluation_facts_key, facts_key, read_site
 
 INDEX: Final = site_key("index.html")
 COMPARISON_VERSION: Final = 1  # raise it when the page of a comparison changes
@@ -71,7 +71,9 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
         pages, index = _rendered(site)
         n_new += comparisons.n_new + _write_pages(store, pages, known, before or b"")
         if index == before or store.compare_and_swap(INDEX, index, expected=before):
-            kept = {INDEX, *pages, *comparisons.keys, *(facts_key(own.run) for own in site.runs)}
+            facts = [facts_key(own.run) for own in site.runs]
+            facts += [evaluation_facts_key(own.id) for model in site.models for own in model.evaluations]
+            kept = {INDEX, *pages, *comparisons.keys, *facts}
             _remove_stale(store, known, kept)
             return Written(site, n_new)
     raise MlhoError(f"{INDEX}: other processes replace it at the same time. Run mlho site again.")

@@ -233,6 +233,7 @@ def test_the_operations_page_says_what_a_store_holds():
         keys_of.signature_prefix("ab"),
         keys_of.refusal_prefix("production"),
         keys_of.site_key("index.html"),
+        keys_of.evaluation_key("ab", "report.html"),
         documents.task_document_key("ab"),
         documents.attempt_key("ab-1", "task", "nonce"),
         f"{probe.PROBES}/",

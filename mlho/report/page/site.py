@@ -1,7 +1,7 @@
 """Content of the pages of a store: from the facts of its runs to charts and formatted rows. Pure functions."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -10,15 +10,27 @@ from markupsafe import Markup
 
 from mlho.report import words
 from mlho.report.page import cells
-from mlho.report.site import MIN_CELL, Figure, Night, ScoredFacts, Site, SiteModel, SiteRun
+from mlho.report.page.performance import Chart, newest_of, performance_charts, value_of
+from mlho.report.site import (
+    MIN_CELL,
+    Evaluation,
+    Figure,
+    Night,
+    ScoredFacts,
+    Site,
+    SiteModel,
+    SiteRun,
+)
 from mlho.report.svg.timeline import DayValue, timeline
 
 INDEX_SECTIONS: Final = {"channels": "Channels", "models": "Models", "runs": "Runs"}
 MODEL_SECTIONS: Final = {
     "nights": "Scoring runs over time",
+    "performance": "Performance with labels",
     "versions": "Versions",
     "scores": "All scoring runs",
 }
+EVALUATIONS: Final = "evaluations"  # folder of the store
 PSI_LIMITS: Final = (0.1, 0.25)
 _MAX_ALERT_CHARTS: Final = 3
 _NIGHT_COLUMNS: Final = (
@@ -36,7 +48,6 @@ _NIGHT_COLUMNS: Final = (
 _LAST_COLUMNS: Final = ("Mean probability", "Expected AUROC, 95 % CI", "Warnings")
 
 Rows = list[tuple[str, ...]]
-Chart = tuple[str, str, Markup]  # title, how to read it, the chart
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,13 @@ def _headline(run: SiteRun) -> str:
 def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> dict[str, Any]:
     """Return what the template of a model's page shows; ``runs`` are the runs of the store by id."""
     shown = [own for own in site.channels if own.model == model.name]
-    sections = {**MODEL_SECTIONS} if model.nights else {"versions": MODEL_SECTIONS["versions"]}
+    has = {
+        "nights": model.nights,
+        "performance": model.evaluations,
+        "versions": True,
+        "scores": model.nights,
+    }
+    sections = {name: title for name, title in MODEL_SECTIONS.items() if has[name]}
     newest = model.nights[-1] if model.nights else None
     rules = _rules(model.nights)
     return {
@@ -144,6 +161,8 @@ def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> 
         if newest is not None
         else [],
         "charts": charts(model.nights) if model.nights else [],
+        "performance": list(performance_charts(model.evaluations)),
+        "evaluations": [_evaluation_row(own) for own in model.evaluations],
         "versions": list(_version_rows(model, {own.run: own.name for own in shown})),
         "night_columns": (
             *_NIGHT_COLUMNS,
@@ -200,11 +219,25 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
     return found
 
 
+def _evaluation_row(own: Evaluation) -> tuple[str, ...]:
+    facts = own.facts
+    days = [period.day for period in facts.periods]
+    return (
+        cells.with_note(
+            _link(f"../{EVALUATIONS}/{own.id}/report.html", own.id), f"bundle {facts.bundle[:12]}"
+        ),
+        facts.outcome,
+        words.between(min(days).isoformat(), max(days).isoformat()) if days else words.ABSENT,
+        words.plural(len(days), facts.by),
+        _samples(facts.n_samples),
+        _figure_cell(facts.auroc),
+        _number(facts.training_auroc, 3),
+        facts.advice,
+    )
+
+
 def _day_value(facts: ScoredFacts, panel: _Panel) -> DayValue:
-    value = panel.value(facts)
-    if isinstance(value, Figure):
-        return DayValue(facts.date, value.value, value.low, value.high)
-    return DayValue(facts.date, value)
+    return value_of(facts.date, panel.value(facts))
 
 
 def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
@@ -244,7 +277,7 @@ def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
         lambda own: _or_none(own.n_vanished_codes),
     )
     for number, rule in enumerate(_rules(nights)[:_MAX_ALERT_CHARTS]):
-        training = _newest(
+        training = newest_of(
             alert.training for own in nights for alert in own.facts.alerts if alert.rule == rule
         )
         yield _Panel(
@@ -260,7 +293,7 @@ def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
         "The share with the outcome that the model expects.",
         lambda own: own.mean,
     )
-    auroc = _newest(own.facts.training_auroc for own in nights)
+    auroc = newest_of(own.facts.training_auroc for own in nights)
     yield _Panel(
         "auroc",
         "Expected AUROC",
@@ -282,11 +315,6 @@ def _share_of(rule: str) -> Callable[[ScoredFacts], float | None]:
 
 def _rules(nights: Sequence[Night]) -> list[str]:
     return sorted({alert.rule for own in nights for alert in own.facts.alerts})
-
-
-def _newest(values: Iterable[float | None]) -> float | None:
-    """Return the last value that is there."""
-    return next((own for own in reversed(list(values)) if own is not None), None)
 
 
 def _version_rows(model: SiteModel, channels: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

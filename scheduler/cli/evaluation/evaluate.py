@@ -13,17 +13,19 @@ from mlho.spec.training import RunSpec, digest_of, parse_spec
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.inputs import open_data
-from mlho.store.keys import run_key
+from mlho.store.keys import evaluation_key, run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.options import EvaluateOptions, LabelledOptions
+from scheduler.cli.results.site import renew
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
 from scheduler.runs.origin import run_of
+from scheduler.site.facts import EVALUATION_FILE
 
 _ID_LENGTH: Final = 16
 EVALUATE_ABOUT: Final = """\
@@ -31,7 +33,8 @@ Evaluate a bundle on labelled data that it was not trained on (external validati
 
 All figures of a training report with intervals of these patients, calibration, recalibration (fitted and judged on patients outside each fit), and performance by
 month (or night), site and demographic group. Surveillance of the AUROC over these periods finds a lasting loss, and the command advises to hold, recalibrate or retrain; the
-manifest of the advised run is written beside the report. It runs in this process, not on a queue, and changes neither the bundle nor the store.
+manifest of the advised run is written beside the report. It runs in this process, not on a queue, and changes neither the bundle nor, without
+--publish, the store.
 
 The data are described as for training: --spec is a specification of kind TrainingRun, of which the tables, the cohort, groups (features.demographics), report.minCell
 and the seed count. --data FOLDER uses FOLDER/mlho.yaml, or else guesses the tables as mlho init does, with the outcome of the bundle.
@@ -57,6 +60,11 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the files go (default: ./evaluation-ID)"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="also keep report and figures in the store: the site then shows the performance over time",
     )
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
     parser.set_defaults(command=_evaluate)
@@ -85,7 +93,8 @@ def _evaluate(options: EvaluateOptions) -> int:
     asked = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
     if options.by != "month":
         asked["by"] = options.by
-    folder = options.out or Path(f"evaluation-{digest_of(asked)[:_ID_LENGTH]}")
+    name = digest_of(asked)[:_ID_LENGTH]
+    folder = options.out or Path(f"evaluation-{name}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -93,11 +102,20 @@ def _evaluate(options: EvaluateOptions) -> int:
     advised = advised_manifest(evaluation["advice"], options.bundle, source, store, spec, data)
     if advised is not None:
         (folder / advised[0]).write_bytes(advised[1])
+    if options.publish:
+        _publish(store, name, files)
+        renew(store, options.store)
     if options.json:
         print(printable_json({**evaluation, "folder": str(folder)}))  # noqa: T201 - the command's output
     else:
         _show(evaluation, folder, None if advised is None else advised[0])
     return 0
+
+
+def _publish(store: Store, name: str, files: Mapping[str, bytes]) -> None:
+    """Keep an evaluation in the store; its figures, which the site looks for, come last."""
+    for file in sorted(files, key=lambda own: own == EVALUATION_FILE):
+        store.put_if_absent(evaluation_key(name, file), files[file])
 
 
 def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:

@@ -245,7 +245,7 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     """With the specification of the recalibration beside it."""
     data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23)))
 
-    own = command(trained[0], data, {}, tmp_path / "out")
+    own = command(trained[0], data, {}, tmp_path / "out", "--publish")
 
     assert own["advice"]["action"] == "recalibrate"
     assert own["recalibration"]["shift"]["high"] < -1
@@ -257,6 +257,10 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
         f"run:{trained[0].finished.run_id}",
         own["advice"]["correction"],
     )
+    store = trained[0].run.store
+    (kept,) = [key for key in store.keys("evaluations/") if key.endswith("/evaluation.json")]
+    assert store.get(kept) == (tmp_path / "out" / "evaluation.json").read_bytes()
+    assert any(b"AUROC by month" in store.get(key) for key in store.keys("site/model-"))
 
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):

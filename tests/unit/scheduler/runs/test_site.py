@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from mlho.report.page.html import render_html
+from mlho.report.page.performance import performance_charts, periods_by_day
 from mlho.report.result import Result
-from mlho.store.keys import run_key
+from mlho.store.keys import evaluation_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.runs.record import RunRecord, RunState
@@ -86,6 +87,40 @@ def plant_night(store, number, *, bundle="1" * 64, samples=3000, alerts=300, psi
     return run
 
 
+def estimate(value):
+    return {"value": value, "low": None if value is None else value - 0.02, "high": None, "reason": None}
+
+
+def plant_evaluation(store, name, periods, *, by="month", bundle="1" * 64):
+    """An evaluation with the AUROC of each period; None is a period of few patients."""
+    evaluation = {
+        "bundle_digest": bundle,
+        "outcome": "label",
+        "n_samples": 5000,
+        "surveillance": {"period": by},
+        "figures": {"auroc": estimate(0.79)},
+        "expected": {"training_auroc": 0.81},
+        "advice": {"action": "recalibrate"},
+        "bias": {
+            "groups": [
+                {
+                    "periods": [
+                        {
+                            "period": period,
+                            "n_samples": None if auroc is None else n,
+                            "n_positive": None if auroc is None else n // 10,
+                            "figures": {} if auroc is None else {"auroc": estimate(auroc)},
+                        }
+                        for period, n, auroc in periods
+                    ]
+                }
+            ]
+        },
+    }
+    store.put_if_absent(evaluation_key(name, "report.html"), b"<h1>report</h1>")
+    store.put_if_absent(evaluation_key(name, "evaluation.json"), json.dumps(evaluation).encode())
+
+
 def plant_store(store, result):
     plant_training(store, A, result)
     plant_training(store, B, result, day=5, bundle="2" * 64)
@@ -136,6 +171,33 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
     assert "retrain. A feature is absent. The gain is unknown. Ready to apply:" in page
     assert f"../runs/{5:016x}/scores/retrain.yaml" in page
     assert "A dotted line marks another version" in page
+
+
+def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_kept(store):
+    """Beside the figures without labels. Of a month in two evaluations the one with more samples counts; few patients have no figure."""
+    plant_evaluation(
+        store, "e1", [("2026-08", 500, 0.7), ("2026-09", 300, 0.71), ("2026-10", 7, None), ("other", 9, 0.5)]
+    )
+    plant_evaluation(store, "e2", [("2026-09", 900, 0.78)], bundle="2" * 64)
+    plant_evaluation(store, "e3", [("2026-11-01", 800, 0.8), ("2026-11-02", 800, 0.8)], by="night")
+
+    (model,) = write_site(store).site.models
+
+    page = model_page(store)
+    titles = [title for title, *_ in performance_charts(model.evaluations)]
+    assert titles == [
+        f"{own} by {by}" for by in ("month", "night") for own in ("AUROC", "Share with the outcome")
+    ]
+    assert all(title in page for title in ("Performance with labels", *titles))
+    shown = periods_by_day(model.evaluations, "month")
+    assert [(day.isoformat(), own.auroc.value, own.n_samples) for day, (own, _) in shown.items()] == [
+        ("2026-08-01", 0.7, 500),
+        ("2026-09-01", 0.78, 900),
+        ("2026-10-01", None, None),
+    ]
+    assert store.exists("evaluations/e1/report.html")
+    assert "../evaluations/e1/report.html" in page
+    assert write_site(store).n_new == 0
 
 
 def test_a_failed_run_is_listed_with_its_reason_as_text(store):

@@ -1,0 +1,101 @@
+"""Small multiples of a model's performance by month or night, from evaluations with labels."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from markupsafe import Markup
+
+from mlho.report import words
+from mlho.report.site import EvaluatedFacts, Evaluation, Figure, PeriodFacts
+from mlho.report.svg.timeline import DayValue, timeline
+
+Chart = tuple[str, str, Markup]  # title, how to read it, the chart
+
+
+@dataclass(frozen=True)
+class _Panel:
+    name: str
+    title: str
+    reading: str
+    value: Callable[[PeriodFacts], float | Figure | None]
+    references: tuple[float, ...] = ()
+    is_from_zero: bool = False
+
+
+_RATIO: Final = _Panel(
+    "ratio",
+    "Observed / expected",
+    "Samples with the outcome, divided by those that the probabilities imply; 1 is ideal.",
+    lambda own: own.observed_expected,
+    (1.0,),
+)
+_RATE: Final = _Panel(
+    "rate",
+    "Share with the outcome",
+    "Of the samples.",
+    lambda own: own.outcome_rate,
+    is_from_zero=True,
+)
+
+
+def performance_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
+    """Yield AUROC, observed / expected and share with the outcome, by month and by night.
+
+    Of a period in several evaluations the one with the most samples counts.
+    """
+    for by in ("month", "night"):
+        found = periods_by_day(evaluations, by)
+        changes = [b for a, b in pairwise(found) if found[a][1].bundle != found[b][1].bundle]
+        auroc = newest_of(facts.training_auroc for _, facts in found.values())
+        references = () if auroc is None else (auroc,)
+        dashed = " Dashed: in training." if references else ""
+        first = _Panel(
+            "auroc", "AUROC", f"With its 95 % interval.{dashed}", lambda own: own.auroc, references
+        )
+        for panel in (first, _RATIO, _RATE):
+            values = [value_of(day, panel.value(period)) for day, (period, _) in found.items()]
+            if all(own.value is None for own in values):
+                continue
+            title = f"{panel.title} by {by}"
+            change = " A dotted line marks another version of the model." if changes else ""
+            drawn = timeline(
+                f"performance-{by}-{panel.name}",
+                title,
+                f"{title}, of {words.plural(len(values), by)} with labels.",
+                values,
+                references=panel.references,
+                changes=changes,
+                is_from_zero=panel.is_from_zero,
+            )
+            yield title, f"{panel.reading}{change}", drawn
+
+
+def periods_by_day(
+    evaluations: Sequence[Evaluation], by: str
+) -> Mapping[dt.date, tuple[PeriodFacts, EvaluatedFacts]]:
+    """Return each period with the evaluation that it is from, by rising day."""
+    ranked = sorted(
+        (
+            (period.day, period.n_samples or 0, own.id, period, own.facts)
+            for own in evaluations
+            if own.facts.by == by
+            for period in own.facts.periods
+        ),
+        key=lambda own: own[:3],
+    )
+    return {day: (period, facts) for day, _, _, period, facts in ranked}  # the last of a day stays
+
+
+def value_of(day: dt.date, value: float | Figure | None) -> DayValue:
+    """Return a figure of a day for a chart."""
+    if isinstance(value, Figure):
+        return DayValue(day, value.value, value.low, value.high)
+    return DayValue(day, value)
+
+
+def newest_of(values: Iterable[float | None]) -> float | None:
+    """Return the last value that is there."""
+    return next((own for own in reversed(list(values)) if own is not None), None)
