@@ -177,7 +177,9 @@ def _packed(
 ) -> tuple[AnyMatrix, Dictionary, Ledger]:
     """Encode, merge and pack as in training, with the events as the only partition."""
     segments = folder / "segments"
-    partition = encode_partition(spec, cohort, [batch], segments, where=EVENTS_FRAME, parents=parents)
+    partition = encode_partition(
+        spec, cohort, [batch], segments, where=EVENTS_FRAME, parents=parents, is_tallied=False
+    )
     dictionary, code_ids = merge_dictionary([partition])
     paths = [folder / f"block-{block}" for block in range(cohort.n_blocks)]
     duplicates = 0

@@ -214,7 +214,9 @@ def encode_files(
     paths, partitions = [], []
     for number, (where, batches) in enumerate(files):
         paths.append(folder / f"segments-{number}")
-        partitions.append(encode_partition(spec, cohort, batches, paths[-1], where=where, parents=parents))
+        partitions.append(
+            encode_partition(spec, cohort, batches, paths[-1], where=where, parents=parents, is_tallied=False)
+        )
     dictionary, code_ids = merge_dictionary(partitions)
     known = bundle.document.codes
     rows_by_code = dict(zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True))

@@ -87,6 +87,7 @@ def encode_partition(
     where: str = "events",
     finder: PatientFinder | None = None,
     parents: Mapping[str, str] | None = None,
+    is_tallied: bool = True,
 ) -> EncodedPartition:
     """Apply the rules to every row of a partition, write the used rows to ``out`` in segments, and return the facts.
 
@@ -106,13 +107,15 @@ def encode_partition(
         Finder of the same cohort, to be shared between partitions.
     parents : mapping of code to parent, optional
         Codes that count as another one.
+    is_tallied : bool
+        Count the rows for the checks of data quality; without it there is no tally, and there are no rows by year.
 
     Raises
     ------
     MlhoError
         The ledger does not add up.
     """
-    rules = RowRules(spec, cohort, finder or PatientFinder(cohort), SEGMENT_ROWS, parents or {})
+    rules = RowRules(spec, cohort, finder or PatientFinder(cohort), SEGMENT_ROWS, parents or {}, is_tallied)
     with SegmentWriter(out, cohort.n_blocks) as segments:
         for batch in batches:
             _apply(rules, batch, segments)
@@ -124,8 +127,8 @@ def encode_partition(
         rules.rows_by_code(),
         rules.patients_seen(),
         rules.fates(),
-        rules.counter.rows_by_year(),
-        rules.counter.tally(),
+        {} if rules.counter is None else rules.counter.rows_by_year(),
+        None if rules.counter is None else rules.counter.tally(),
     )
 
 

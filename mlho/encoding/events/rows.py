@@ -208,6 +208,7 @@ class RowRules:
     finder: PatientFinder
     capacity: int
     parents: Mapping[str, str] = MappingProxyType({})
+    is_tallied: bool = True
     rows_in: int = 0
     n_buffered: int = 0
     rows_used: int = 0
@@ -237,7 +238,9 @@ class RowRules:
         self._keeps_times = needs_times(self.spec, self.cohort)
         has_values = needs_values(self.spec)
         n_values = self.capacity if has_values else 0
-        self.counter = RowCounter(self.cohort, self.spec.data.plausible_years, has_values=has_values)
+        self.counter = None
+        if self.is_tallied:
+            self.counter = RowCounter(self.cohort, self.spec.data.plausible_years, has_values=has_values)
         self._buffer = UsedRows(
             np.empty(self.capacity, np.int32),
             np.empty(self.capacity, np.int32),
@@ -265,8 +268,9 @@ class RowRules:
         self.rows_in += batch.num_rows
         self.rows_used += self.n_buffered - before
         self.rows_with_value += n_valued
-        used = self._buffer.take(slice(before, self.n_buffered))
-        self.counter.add(self.codes.texts(), used.patient, used.code, used.time, used.value)
+        if self.counter is not None:
+            used = self._buffer.take(slice(before, self.n_buffered))
+            self.counter.add(self.codes.texts(), used.patient, used.code, used.time, used.value)
 
     @property
     def room(self) -> int:

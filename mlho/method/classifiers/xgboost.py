@@ -8,9 +8,10 @@ are still supported: they use dense rows, in which absent means zero.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,6 +30,7 @@ from mlho.method.classifiers.base import (
 )
 from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
+from mlho.method.trees.shapley import ShapleyTables, Tree, shapley_tables
 
 #: File of the trees, in xgboost's binary JSON format.
 MODEL_UBJ = "model.ubj"
@@ -88,8 +90,16 @@ class FittedXGBoost(FittedClassifier):
         return self._predicted(matrix, output_margin=True)
 
     def _contributions(self, matrix: Matrix) -> Floats:
-        """Return TreeSHAP values; the intercept includes the float32 rounding difference between their sum and the margin."""
-        shap = self._predicted(matrix, pred_contribs=True)
+        """Return TreeSHAP values; the intercept includes the float32 rounding difference between their sum and the margin.
+
+        For shallow trees they come from tables in float64, many times faster than from xgboost, which computes in float32.
+        """
+        tables = None if self.is_value is None else _shapley_tables(self.model, self.n_features)
+        if tables is None:
+            shap = self._predicted(matrix, pred_contribs=True)
+        else:
+            shap = np.empty((matrix.shape[0], self.n_features + 1))
+            shap[:, :-1] = tables.values(matrix)
         margin = self._log_odds(matrix)
         by_feature = np.zeros(len(margin))
         for j in range(self.n_features):
@@ -241,6 +251,25 @@ def _booster_from(model: bytes) -> Any:
             f"xgboost {MODEL_UBJ}: xgboost cannot read it. Build or fetch the model again."
         ) from error
     return booster
+
+
+# A worker opens the same bundle for each partition.
+@lru_cache(maxsize=4)
+def _shapley_tables(model: bytes, n_features: int) -> ShapleyTables | None:
+    """Return the tables of the trees of a booster, from its JSON form."""
+    learner = json.loads(bytes(_booster_from(model).save_raw("json")))["learner"]
+    trees = [
+        Tree(
+            left=tree["left_children"],
+            right=tree["right_children"],
+            feature=tree["split_indices"],
+            cut=tree["split_conditions"],
+            absent_left=tree["default_left"],
+            cover=tree["sum_hessian"],
+        )
+        for tree in learner["gradient_booster"]["model"]["trees"]
+    ]
+    return shapley_tables(trees, n_features)
 
 
 def _dmatrix(rows: Any) -> Any:

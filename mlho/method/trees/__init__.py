@@ -1,0 +1,1 @@
+"""Computations on fitted trees, for any library that made them."""
