@@ -55,6 +55,8 @@ class ConditionType(StrEnum):
     """Tasks are running or about to start."""
     DEGRADED = "Degraded"
     """The run continues with a problem: Redis is unavailable, workers cannot be scheduled, or tasks are quarantined."""
+    DATA_QUALITY = "DataQuality"
+    """No check of data quality has a finding. Unknown before the end; false with findings, or if they stopped the run. Absent for scoring runs."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
@@ -64,7 +66,7 @@ class Condition(SpecPart):
     """A condition in the format of Kubernetes."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$", max_length=64)]
-    """Condition type. Of a run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed or Cancelled; of a
+    """Condition type. Of a run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, DataQuality, Succeeded, Failed or Cancelled; of a
     channel: Ready."""
     status: Literal["True", "False", "Unknown"]
     """True, False or Unknown."""

@@ -29,6 +29,7 @@ from scheduler.controller.observation import ObservedRun, PodFacts, Quota, RunPr
 from scheduler.engine.progress import current_stage, in_all, share
 
 ENDED: Final = (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.CANCELLED)
+QUALITY_TASK: Final = "quality"  # name in the plan
 WORKERS_REFUSED: Final = "WorkersRefused"  # a reason
 _AT_FIRST: Final[Mapping[ConditionType, tuple[bool | None, str, str]]] = {
     ConditionType.ACCEPTED: (None, "NotChecked", "Specification, store and data have not been checked yet."),
@@ -36,6 +37,7 @@ _AT_FIRST: Final[Mapping[ConditionType, tuple[bool | None, str, str]]] = {
     ConditionType.WORKERS_READY: (False, "NotStarted", ""),
     ConditionType.PROGRESSING: (False, "NotStarted", ""),
     ConditionType.DEGRADED: (False, "Well", ""),
+    ConditionType.DATA_QUALITY: (None, "NotChecked", ""),
     **dict.fromkeys(ENDED, (False, "NotEnded", "")),
 }
 _PLACEMENT_SECONDS: Final = 60.0  # for a pod to be scheduled, as other pods end or a node is added
@@ -140,6 +142,10 @@ def ended(observed: ObservedRun, progress: RunProgress) -> Status:
     status = _set(
         observed, status, progress.end, True, progress.end_reason or progress.end.value, progress.end_message
     )
+    blocked = any(own.task == QUALITY_TASK for own in progress.failures)
+    quality = (False, "Blocked", progress.end_message) if blocked else progress.quality
+    if quality is not None:
+        status = _set(observed, status, ConditionType.DATA_QUALITY, *quality)
     update = {
         "outputs": progress.outputs or status.outputs,
         "metrics": dict(progress.metrics) if progress.metrics else status.metrics,
@@ -160,6 +166,8 @@ def with_all_conditions(observed: ObservedRun, status: Status) -> Status:
     """
     for kind, (holds, reason, message) in _AT_FIRST.items():
         if kind is ConditionType.QUOTA_RESERVED and observed.resource.workers.kueue_queue is None:
+            continue
+        if kind is ConditionType.DATA_QUALITY and observed.resource.kind == "ScoringRun":
             continue
         found = get_condition(status.conditions, kind)
         if found is None or found.reason == reason:

@@ -122,6 +122,8 @@ class RunProgress:
     end_reason, end_message, remedy : str
     outputs, metrics, headline, model, warnings, gates, cost
         Results.
+    quality : (bool, reason, message) or None
+        Condition of the data quality of a finished training run.
     failures : tuple of FailedTask
     idle_seconds : float
         Time without running tasks.
@@ -147,6 +149,7 @@ class RunProgress:
     model: str | None = None
     warnings: tuple[str, ...] = ()
     gates: str | None = None
+    quality: tuple[bool, str, str] | None = None
     cost: Cost | None = None
     failures: tuple[FailedTask, ...] = ()
     idle_seconds: float = 0.0

@@ -1,7 +1,7 @@
 """Reason, message and remedy of errors in the status of a resource."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from mlho.errors import (
     BundleError,
@@ -12,10 +12,11 @@ from mlho.errors import (
     SpecError,
     StoreAccessDenied,
     StoreUnavailable,
+    plural,
 )
 from mlho.protocol.failures import FailureClass, Quarantined, QueueError
 from mlho.protocol.redis_client import QueueUnavailable
-from scheduler.api.status import MAX_FAILURES, TASKS_QUARANTINED, FailedTask, cut
+from scheduler.api.status import MAX_FAILURES, MAX_MESSAGE, TASKS_QUARANTINED, FailedTask, cut
 from scheduler.api.tenancy import ForeignAddress
 from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.errors import RemoteFailure
@@ -61,6 +62,26 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, RemoteFailure):
         return _REASONS_OF_TASKS.get(error.failure_class, _DEFECT)
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
+
+
+def quality_shown(result: Mapping[str, Any]) -> tuple[bool, str, str] | None:
+    """Return whether no check of data quality has a finding, with reason and message; None for a result without these checks.
+
+    Examples
+    --------
+    >>> checks = [{"check": "months", "n_findings": 0}, {"check": "units", "n_findings": 2}]
+    >>> quality_shown({"quality": {"checks": checks}})
+    (False, 'Findings', '1 check has findings: units (2). The report has evidence and remedy.')
+    """
+    if not result.get("quality"):
+        return None
+    checks = result["quality"]["checks"]
+    found = [f"{own['check']} ({own['n_findings']})" for own in checks if own["n_findings"]]
+    if not found:
+        return True, "Passed", "No check of data quality has a finding."
+    counted = f"{plural(len(found), 'check')} {'has' if len(found) == 1 else 'have'}"
+    message = f"{counted} findings: {', '.join(found)}. The report has evidence and remedy."
+    return False, "Findings", cut(message, MAX_MESSAGE)
 
 
 def failures_shown(error: MlhoError, *, retry: str) -> tuple[FailedTask, ...]:

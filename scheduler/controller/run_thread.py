@@ -39,7 +39,7 @@ from mlho.store.probe import probe_store
 from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, MAX_WARNINGS, ConditionType, Cost, Outputs, cut
 from scheduler.api.tenancy import check_addresses
 from scheduler.controller.observation import Check, RunProgress, scoring_metrics
-from scheduler.controller.reasons import failures_shown, reason_of
+from scheduler.controller.reasons import failures_shown, quality_shown, reason_of
 from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
@@ -418,7 +418,7 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
     headline = f"auroc {metrics['auroc']}" if "auroc" in metrics else None
     shown = _shown_warnings([*inspected, *result["warnings"]])
     found = {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": shown}
-    return {**found, "gates": gates_in_words(result)}
+    return {**found, "gates": gates_in_words(result), "quality": quality_shown(result)}
 
 
 def _inspection_warnings(run: PreparedRun) -> list[str]:

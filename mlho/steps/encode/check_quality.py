@@ -12,7 +12,7 @@ class CheckQuality(Step):
     """Conformance, completeness and plausibility, from the counts of the encoding."""
 
     kind: ClassVar[str] = "check_quality"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:

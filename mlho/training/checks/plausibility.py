@@ -11,7 +11,7 @@ from mlho.training.checks.evidence import Evidence, Measure
 
 _MIN_VALUES: Final = 100
 _ONLY_DATES: Final = 0.95  # share of rows at midnight from which the data have no time of day
-_GAP: Final = 2  # quarters of an octave, nearly empty, between two scales
+_GAP: Final = 4  # quarters of an octave, nearly empty, between two scales; of counts, 1 and 2 are three apart
 _NEARLY_EMPTY: Final = 0.05  # of the smaller scale
 _MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have codes of its own
 
@@ -68,7 +68,7 @@ def two_scales(counts: NDArray[np.int64]) -> float:
 
     Examples
     --------
-    >>> two_scales(np.array([80, 20, 0, 0, 0, 10])), two_scales(np.array([80, 20, 10, 0, 0, 0]))
+    >>> two_scales(np.array([80, 20, 0, 0, 0, 0, 10])), two_scales(np.array([80, 20, 0, 0, 0, 10]))
     (0.09090909090909091, 0.0)
     """
     total, best = int(counts.sum()), 0.0

@@ -361,7 +361,7 @@ def test_conditions_stand_in_one_order_whatever_was_set_first():
     text=st.text(alphabet="é–x", min_size=400, max_size=512),
 )
 def test_a_status_always_fits(n_failures: int, text: str):
-    """Ten failures and eight conditions of the longest messages stay below 16 KiB; the newest failures stay."""
+    """Ten failures and nine conditions of the longest messages stay below 16 KiB; the newest failures stay."""
     conditions: tuple[Condition, ...] = ()
     for kind in ConditionType:
         conditions = set_condition(conditions, kind, status=True, reason="R" * 64, message=text, now=NOON)
@@ -371,7 +371,7 @@ def test_a_status_always_fits(n_failures: int, text: str):
     import json
 
     assert len(json.dumps(plain, ensure_ascii=False).encode()) <= MAX_STATUS_BYTES
-    assert len(plain["conditions"]) == 8
+    assert len(plain["conditions"]) == 9
 
 
 def test_failures_go_before_conditions_and_the_newest_stay():

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.api.cel_rules import RULES
 from scheduler.api.resource import DesiredState, WorkersSpec
-from scheduler.api.status import ConditionType, Phase, Status, get_condition, is_true
+from scheduler.api.status import ConditionType, FailedTask, Phase, Status, get_condition, is_true
 from scheduler.controller.conditions import EventReason
 from scheduler.controller.observation import (
     Check,
@@ -319,6 +319,7 @@ def test_all_conditions_are_there_from_the_start():
         "WorkersReady": "False",
         "Progressing": "False",
         "Degraded": "False",
+        "DataQuality": "Unknown",
         "Succeeded": "False",
         "Failed": "False",
         "Cancelled": "False",
@@ -356,7 +357,7 @@ def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
     assert {kind: found[kind] for kind in ("Succeeded", "Failed", "Cancelled")} == {
         kind: str(kind == end) for kind in ("Succeeded", "Failed", "Cancelled")
     }
-    assert len(found) == 7
+    assert len(found) == 8
 
 
 def test_a_finished_run_says_what_came_out():
@@ -378,6 +379,36 @@ def test_a_finished_run_says_what_came_out():
     after = again(observed, decision)
     assert decide(after).delete == ()
     assert decide(replace(after, now=NOW + dt.timedelta(seconds=30))).delete == ("w1",)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"end": ConditionType.SUCCEEDED, "quality": (True, "Passed", "")}, ("True", "Passed")),
+        ({"end": ConditionType.SUCCEEDED, "quality": (False, "Findings", "1 check")}, ("False", "Findings")),
+        ({"end": ConditionType.SUCCEEDED}, ("Unknown", "NotChecked")),
+        (
+            {
+                "end": ConditionType.FAILED,
+                "failures": (FailedTask(task="quality", reason="InvalidData", message="units"),),
+            },
+            ("False", "Blocked"),
+        ),
+    ],
+)
+def test_the_quality_of_the_data_is_a_condition(change, expected):
+    """Passed, with findings, not known of a result without checks, or the reason for which the run was stopped."""
+    decision = decide(replace(OBSERVED, progress=replace(BUSY, running=0, **change)))
+
+    found = get_condition(decision.status.conditions, ConditionType.DATA_QUALITY)
+
+    assert (found.status, found.reason) == expected
+
+
+def test_a_scoring_run_has_no_condition_of_data_quality():
+    observed = replace(OBSERVED, resource=replace(REQUEST, kind="ScoringRun"))
+
+    assert "DataQuality" not in conditions_of(decide(observed))
 
 
 def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
