@@ -164,7 +164,8 @@ class ScoredPartition:
         matrix = open_matrix(self._spec, [path], cohort, n_codes=len(self._dictionary))
         path.unlink()  # the mapping keeps the data until it is released
         # The last of a code's columns is that of the longest window.
-        self._with_code.append(matrix.samples_per_column()[n_windows - 1 :: n_windows])
+        with_code = matrix.samples_per_column()[n_windows - 1 :: n_windows]
+        self._with_code[:] = [with_code + sum(self._with_code, np.zeros_like(with_code))]
         self._without_events.append(int((~matrix.has_events(range(n_windows))).sum()))
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)

@@ -57,6 +57,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "mlho_scheduler_schedule_vanished_codes": Metric(
         "Codes of training that none of them has", label="schedule"
     ),
+    "mlho_scheduler_schedule_advises_retraining": Metric(
+        "1 if the advice of the schedule's last successful run is to train again", label="schedule"
+    ),
     "mlho_scheduler_schedule_expected_auroc": Metric(
         "AUROC that their probabilities imply without labels", label="schedule"
     ),
@@ -140,6 +143,7 @@ def _result_figures(
         "columns_missing_more": "columnsMissingMore",
         "new_codes": "newCodes",
         "vanished_codes": "vanishedCodes",
+        "advises_retraining": "advisesRetraining",
         "expected_auroc": "expectedAuroc",
     }
     return {

@@ -329,6 +329,8 @@ def scoring_metrics(scores: Mapping[str, Any], comparison: Mapping[str, Any] | N
         metrics |= {"newCodes": str(codes["n_new"]), "vanishedCodes": str(codes["n_vanished"])}
     if drift.get("score_psi") is not None:
         metrics["scorePsi"] = str(drift["score_psi"])
+    if scores.get("advice") is not None:
+        metrics["advisesRetraining"] = str(int(scores["advice"]["action"] == "retrain"))
     expected = (scores.get("expected") or {}).get("auroc", {})
     if expected.get("value") is not None:
         metrics["expectedAuroc"] = str(expected["value"])

@@ -41,6 +41,7 @@ SCORED = {
         "columnsMissingMore": "1",
         "newCodes": "3",
         "vanishedCodes": "0",
+        "advisesRetraining": "0",
         "expectedAuroc": "0.741",
     },
     "warnings": ["threshold youden: 30.0 % of the samples alert, and 10.0 % did in training."],
@@ -221,6 +222,7 @@ def test_runs_are_counted_by_phase_and_those_that_are_degraded():
         "mlho_scheduler_schedule_columns_missing_more": {"nightly": 1.0},
         "mlho_scheduler_schedule_new_codes": {"nightly": 3.0},
         "mlho_scheduler_schedule_vanished_codes": {"nightly": 0.0},
+        "mlho_scheduler_schedule_advises_retraining": {"nightly": 0.0},
         "mlho_scheduler_schedule_expected_auroc": {"nightly": 0.741},
         "mlho_scheduler_schedule_warnings": {"nightly": 1},
     }

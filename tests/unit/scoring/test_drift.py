@@ -15,6 +15,7 @@ from mlho.store.keys import run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.cli.show_scores import partitions_table, show_scores
+from scheduler.controller.observation import scoring_metrics
 from tests.unit.scoring.conftest import score_inline
 
 N = 5_000
@@ -205,6 +206,9 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     assert scores["advice"]["action"] == "retrain"
     assert again.metadata.name == f"{before.metadata.name}-retrained"
     assert again.spec == before.spec
+    status = scoring_metrics(scores, None)
+    counts = ("newCodes", "vanishedCodes", "columnsMissingMore", "advisesRetraining")
+    assert [status[own] for own in counts] == ["1", "1", str(scores["drift"]["n_missing_shifted"]), "1"]
     show_scores(store, scored.run.run_id)
     assert "retrain.yaml of the store" in " ".join(capsys.readouterr().out.split())
 
