@@ -210,6 +210,8 @@ class Step(ABC):
     """Whether the name of the outcome affects its output."""
     reads_rules: ClassVar[bool] = False
     """Whether it reads ``cohort.rules``. Other steps read what the rules have made."""
+    reads_windows: ClassVar[bool] = True
+    """Whether ``cohort.lookBackDays`` and ``cohort.gapDays`` affect its output."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset every section of the specification that this step does not read; ``None`` if it reads none.
@@ -221,9 +223,13 @@ class Step(ABC):
         if not self.reads_rules:
             spec = spec.without_rules
         kept = {name: getattr(spec, name) for name in self.sections}
+        cohort: dict[str, Any] = {}
         if spec.cohort.share_encoding and not self.reads_outcome:
-            outcome = Cohort.model_fields["outcome"].default
-            kept["cohort"] = spec.cohort.model_copy(update={"outcome": outcome})
+            cohort["outcome"] = Cohort.model_fields["outcome"].default
+        if not self.reads_windows:
+            cohort |= {name: Cohort.model_fields[name].default for name in ("look_back_days", "gap_days")}
+        if cohort:
+            kept["cohort"] = spec.cohort.model_copy(update=cohort)
         if "validation" in kept and not self.reads_temporal_check:
             kept["validation"] = spec.validation.model_copy(update={"temporal_check": None})
         return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec)})

@@ -11,6 +11,7 @@ class ApplyRules(Step):
 
     kind: ClassVar[str] = "apply_rules"
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("demographics",)

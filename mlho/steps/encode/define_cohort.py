@@ -13,6 +13,7 @@ class DefineCohort(Step):
     kind: ClassVar[str] = "define_cohort"
     version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
+    reads_windows: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:

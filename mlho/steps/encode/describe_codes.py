@@ -11,6 +11,7 @@ class DescribeCodes(Step):
 
     kind: ClassVar[str] = "describe_codes"
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("concepts", "events")
 

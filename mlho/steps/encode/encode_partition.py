@@ -17,8 +17,19 @@ class EncodePartition(Step):
     tables: ClassVar[tuple[str, ...]] = ("events",)
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Ignore the model's demographics and the claim that the data are partitioned by patient."""
-        return without_demographics(super().narrow(spec))
+        """Ignore the model's demographics and the claim that the data are partitioned by patient. Of several windows keep the longest.
+
+        Windows nest, so that the longest one alone decides which rows are used; that there are others decides whether times are kept.
+        """
+        own = without_demographics(super().narrow(spec))
+        assert own is not None
+        windows = own.features.windows
+        if len(own.windows) == 1:
+            return own
+        shortest = own.cohort.gap_days + 1
+        longest = () if own.features.all_history else windows[-1:]
+        features = own.features.model_copy(update={"windows": (shortest, *longest)})
+        return own.model_copy(update={"features": features})
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``segments.arr``, ``partition.arr`` and ``tally.arr``, and ``units.json`` if the values have units."""

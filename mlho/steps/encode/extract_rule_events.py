@@ -14,6 +14,7 @@ class ExtractRuleEvents(Step):
 
     kind: ClassVar[str] = "extract_rule_events"
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events",)

@@ -13,6 +13,7 @@ class FindDescendants(Step):
 
     kind: ClassVar[str] = "find_descendants"
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
+    reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events",)  # for the form of CSV files

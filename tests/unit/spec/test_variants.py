@@ -11,6 +11,7 @@ from pyarrow import parquet
 from mlho.errors import SpecError
 from mlho.spec.expansion import expand
 from mlho.spec.training import parse_spec
+from mlho.steps import STEPS
 from mlho.store.memory import MemoryStore
 from scheduler.cli.parser import main
 from scheduler.engine.manifest import make_manifest
@@ -114,6 +115,49 @@ def test_a_variant_repeats_only_what_its_change_affects(data):
 
     assert "encode_partition" in without.kinds()
     assert not {"define_cohort", "check_splits"} & set(without.kinds())
+
+
+@pytest.mark.parametrize(
+    ("document", "variant", "is_shared"),
+    [
+        ({"features.windows": [30, 365]}, {"features.windows": [90, 180, 365]}, True),
+        ({"features.windows": [30], "features.allHistory": True}, {"features.windows": [60]}, True),
+        ({"features.windows": [30, 365]}, {"features.windows": [30, 400]}, False),
+        ({"cohort.lookBackDays": 365}, {"cohort.lookBackDays": 30}, False),
+        ({"cohort.lookBackDays": 365}, {"cohort.gapDays": 7}, False),
+    ],
+    ids=["shorter windows", "beside all history", "the longest window", "the look-back", "the gap"],
+)
+def test_a_variant_of_windows_shares_cohort_and_encoding(document, variant, is_shared):
+    """Of windows only the longest changes which rows are encoded; none changes rules, cohort or descriptions."""
+    by_rule = {
+        "data.tables.labels": None,
+        "cohort.index": None,
+        "cohort.rules": {"entry": {"codes": ["N0*"]}, "outcome": {"codes": ["E11"], "toDays": 30}},
+    }
+    for own in ({}, by_rule):
+        before, after = (
+            make_spec({**own, **changes}).spec for changes in (document, {**document, **variant})
+        )
+        kinds = ["define_cohort", "describe_codes"]
+        kinds += ["extract_rule_events", "apply_rules", "find_descendants"] if own else []
+        for kind in kinds:
+            assert STEPS[kind].narrow(before) == STEPS[kind].narrow(after)
+        encode = STEPS["encode_partition"]
+        assert (encode.narrow(before) == encode.narrow(after)) == is_shared
+        assert STEPS["pack_features"].narrow(before) != STEPS["pack_features"].narrow(after)
+
+
+def test_the_narrowed_windows_encode_the_same_rows(data):
+    """The segments of a run with three windows are those of its shortest and its longest one, byte for byte."""
+    store = MemoryStore()
+    run_inline(data, store, {"features.windows": [30, 100, 365], "features.aggregates": ["count"]})
+    other = run_inline(data, store, {"features.windows": [60, 365], "features.aggregates": ["count"]})
+    alone = run_inline(data, MemoryStore(), {"features.windows": [60, 365], "features.aggregates": ["count"]})
+
+    assert "encode_partition" not in other.kinds()
+    assert "pack_features" in other.kinds()
+    assert other.digest == alone.digest
 
 
 def test_the_command_runs_the_variants_and_finds_what_a_change_costs(data, tmp_path, capsys):
