@@ -117,6 +117,8 @@ class EvaluatedFacts(_Facts):
     training_auroc: float | None
     advice: str
     """``hold``, ``recalibrate`` or ``retrain``."""
+    advised: str | None
+    """File name, beside the figures, of the manifest of the advised run; null without one."""
     periods: tuple[PeriodFacts, ...]
 
 
@@ -288,8 +290,10 @@ def _share(count: int, n: int) -> float | None:
     return None if 0 < count < MIN_CELL or 0 < n - count < MIN_CELL else count / max(n, 1)
 
 
-def evaluated_facts(evaluation: Mapping[str, Any]) -> EvaluatedFacts:
-    """Return the facts of an evaluation from its ``evaluation.json``."""
+def evaluated_facts(evaluation: Mapping[str, Any], has_file: Callable[[str], bool]) -> EvaluatedFacts:
+    """Return the facts of an evaluation from its ``evaluation.json``, and from whether a file is beside it."""
+    advice = evaluation["advice"]["action"]
+    manifest = f"{advice}.yaml"
     bias = evaluation["bias"]
     everybody = bias["groups"][0]["periods"] if bias["groups"] else []
     periods = [(own, _first_day(own["period"])) for own in everybody]
@@ -300,7 +304,8 @@ def evaluated_facts(evaluation: Mapping[str, Any]) -> EvaluatedFacts:
         n_samples=evaluation["n_samples"],
         auroc=_estimated(evaluation["figures"].get("auroc")),
         training_auroc=evaluation["expected"]["training_auroc"],
-        advice=evaluation["advice"]["action"],
+        advice=advice,
+        advised=manifest if has_file(manifest) else None,
         periods=tuple(_period_facts(own, day) for own, day in periods if day is not None),
     )
 

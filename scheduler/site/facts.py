@@ -129,7 +129,10 @@ def _evaluation(store: Store, name: str) -> Evaluation:
     try:
         facts = EvaluatedFacts.model_validate_json(store.get(key))
     except (ArtifactNotFound, ValidationError):
-        facts = evaluated_facts(json.loads(store.get(evaluation_key(name, EVALUATION_FILE))))
+        facts = evaluated_facts(
+            json.loads(store.get(evaluation_key(name, EVALUATION_FILE))),
+            lambda file: store.exists(evaluation_key(name, file)),
+        )
         store.put_if_absent(key, canonical_json(facts.model_dump(mode="json")))
     return Evaluation(name, facts)
 

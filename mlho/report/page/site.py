@@ -221,18 +221,20 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
 
 def _evaluation_row(own: Evaluation) -> tuple[str, ...]:
     facts = own.facts
-    days = [period.day for period in facts.periods]
+    days = [
+        f"{period.day:%Y-%m}" if facts.by == "month" else period.day.isoformat() for period in facts.periods
+    ]
+    folder = f"../{EVALUATIONS}/{own.id}"
+    advised = None if facts.advised is None else f"{folder}/{facts.advised}"
     return (
-        cells.with_note(
-            _link(f"../{EVALUATIONS}/{own.id}/report.html", own.id), f"bundle {facts.bundle[:12]}"
-        ),
+        cells.with_note(_link(f"{folder}/report.html", own.id), f"bundle {facts.bundle[:12]}"),
         facts.outcome,
-        words.between(min(days).isoformat(), max(days).isoformat()) if days else words.ABSENT,
+        _link(advised, facts.advice),
+        words.between(min(days), max(days)) if days else words.ABSENT,
         words.plural(len(days), facts.by),
         _samples(facts.n_samples),
         _figure_cell(facts.auroc),
         _number(facts.training_auroc, 3),
-        facts.advice,
     )
 
 

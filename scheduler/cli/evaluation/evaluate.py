@@ -103,7 +103,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     if advised is not None:
         (folder / advised[0]).write_bytes(advised[1])
     if options.publish:
-        _publish(store, name, files)
+        _publish(store, name, files | ({} if advised is None else dict([advised])))
         renew(store, options.store)
     if options.json:
         print(printable_json({**evaluation, "folder": str(folder)}))  # noqa: T201 - the command's output

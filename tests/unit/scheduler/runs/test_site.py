@@ -117,7 +117,8 @@ def plant_evaluation(store, name, periods, *, by="month", bundle="1" * 64):
             ]
         },
     }
-    store.put_if_absent(evaluation_key(name, "report.html"), b"<h1>report</h1>")
+    for file in ("report.html", "recalibrate.yaml"):
+        store.put_if_absent(evaluation_key(name, file), b"written by mlho evaluate")
     store.put_if_absent(evaluation_key(name, "evaluation.json"), json.dumps(evaluation).encode())
 
 
@@ -196,6 +197,7 @@ def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_k
         ("2026-10-01", None, None),
     ]
     assert store.exists("evaluations/e1/report.html")
+    assert 'href="../evaluations/e1/recalibrate.yaml">recalibrate<' in page
     assert "../evaluations/e1/report.html" in page
     assert write_site(store).n_new == 0
 
