@@ -64,7 +64,17 @@ def patient_order(
     >>> patient_order(["a", "b", "c"], seed=7, purpose="test", iteration=0).tolist()
     [0, 1, 2]
     """
-    ids = [str(patient) for patient in patient_ids]
+    ids = list(map(str, patient_ids))
+    hashes = _hash_patients(ids, seed=seed, purpose=purpose, iteration=iteration)
+    order = np.argsort(hashes).astype(np.int64)
+    if (np.diff(hashes[order]) == 0).any():
+        _refuse_repeated(ids)  # a repeated id has equal hashes
+        # For equal 64-bit hashes the id decides, not the order of rows.
+        order = np.array(sorted(range(len(ids)), key=lambda i: (int(hashes[i]), ids[i])), dtype=np.int64)
+    return order
+
+
+def _refuse_repeated(ids: Sequence[str]) -> None:
     if len(set(ids)) != len(ids):
         raise DataError(
             "splits",
@@ -73,12 +83,6 @@ def patient_order(
             got=f"{plural(len(ids), 'entry', 'entries')} of {len(set(ids))} patients",
             remedy="Pass distinct patients and map the result to their samples.",
         )
-    hashes = _hash_patients(ids, seed=seed, purpose=purpose, iteration=iteration)
-    order = np.argsort(hashes, kind="stable").astype(np.int64)
-    if (np.diff(hashes[order]) == 0).any():
-        # For equal 64-bit hashes the id decides, not the order of rows.
-        order = np.array(sorted(range(len(ids)), key=lambda i: (int(hashes[i]), ids[i])), dtype=np.int64)
-    return order
 
 
 def test_patients(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.errors import DataError, plural
-from mlho.sources.arrow import as_numpy, is_given, text_array
+from mlho.sources.arrow import as_numpy, bool_array, is_given, text_array
 
 NO_PATIENT: Final = -2
 UNKNOWN_PATIENT: Final = -1
@@ -152,17 +152,15 @@ def take_ids(array: Any, ids: NDArray[np.int32], *, missing: int) -> NDArray[np.
 
 def _integer_table(ids: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Open-addressing table of ids that are int64 in canonical decimal text; other ids cannot match an integer."""
-    texts = pa.array(ids, pa.string())
-    is_short = pc.less_equal(pc.utf8_length(texts), _LONGEST_INT64)
-    is_candidate = pc.and_(pc.match_substring_regex(texts, _CANONICAL_INTEGER), is_short)
-    numbers = np.flatnonzero(is_candidate.to_numpy(zero_copy_only=False)).astype(np.int32)
+    texts = text_array(ids)
+    lengths = as_numpy(pc.utf8_length(texts))
+    is_candidate = as_numpy(pc.match_substring_regex(texts, _CANONICAL_INTEGER)) & (lengths <= _LONGEST_INT64)
     # Integers of 19 or 20 characters may exceed int64; Arrow's cast would then refuse the whole array.
     limits = np.iinfo(np.int64)
-    fits = [
-        len(ids[n]) < _LONGEST_INT64 - 1 or limits.min <= int(ids[n]) <= limits.max for n in numbers.tolist()
-    ]
-    numbers = numbers[np.array(fits, np.bool_)]
-    keys = texts.take(pa.array(numbers)).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    for number in np.flatnonzero(is_candidate & (lengths >= _LONGEST_INT64 - 1)).tolist():
+        is_candidate[number] = limits.min <= int(ids[number]) <= limits.max
+    numbers = np.flatnonzero(is_candidate).astype(np.int32)
+    keys = as_numpy(texts.filter(bool_array(is_candidate)).cast(pa.int64()))
     bits = max(4, int(2 * len(keys)).bit_length())
     table_keys, table_numbers = np.zeros(1 << bits, np.int64), np.full(1 << bits, UNKNOWN_PATIENT, np.int32)
     _fill_table(frozen(keys), frozen(numbers), table_keys, table_numbers)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ _WORDS = {
     "slope": "change of the value per year",
     "outOfRange": "latest value out of range",
 }
+
+# The end of an iteration often comes after the first folds of the next ones.
+_KEPT_PARTITIONS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -264,11 +267,13 @@ class Problem:
         return Range(-np.inf if low is None else low, np.inf if high is None else high)
 
     def partition(self, iteration: Iteration) -> Partition:
-        """Return the training and test units of an iteration. The last result is kept, because it hashes every unit."""
-        if iteration not in self._partitions:
-            self._partitions.clear()
-            self._partitions[iteration] = partition(self.spec, self.cohort, iteration)
-        return self._partitions[iteration]
+        """Return the training and test units of an iteration. The last few results are kept, because each hashes every unit."""
+        kept = self._partitions
+        found = kept.pop(iteration, None)
+        kept[iteration] = partition(self.spec, self.cohort, iteration) if found is None else found
+        if len(kept) > _KEPT_PARTITIONS:
+            del kept[next(iter(kept))]
+        return kept[iteration]
 
     @cached_property
     def rings(self) -> dict[str, NDArray[np.int64]]:
