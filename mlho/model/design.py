@@ -15,6 +15,8 @@ from mlho.method.selection.features import Cells, Encoding
 
 #: Aggregates whose number is a value of the code itself, so that a direction can be declared for it.
 ORDERED: Final = frozenset({"last", "first", "min", "max", "mean"})
+#: Aggregates of events, in which absent means zero.
+COUNTED: Final = frozenset({"presence", "count"})
 _Column = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
@@ -114,20 +116,24 @@ def monotone_directions(
     ----------
     names : sequence of str, length n_columns
         Ids of features (``code|window|aggregate``), then names of demographics.
-    declared : mapping of code or demographic to ``increasing`` or ``decreasing``, or None
+    declared : mapping of code, code with ``|presence`` or ``|count``, or demographic to ``increasing`` or ``decreasing``, or None
+        A code alone means its numbers, which say something else than its presence.
     is_value : bool, shape (n_columns,), optional
-        Only these columns have a direction.
+        Of numbers and demographics, only these columns have a direction.
 
     Examples
     --------
     >>> monotone_directions(["HB|all|last", "HB|all|slope", "age"], {"HB": "decreasing", "age": "increasing"}).tolist()
     [-1, 0, 1]
+    >>> monotone_directions(["E11|730|presence", "E11|730|count"], {"E11|presence": "increasing"}).tolist()
+    [1, 0]
     """
     directions = np.zeros(len(names), np.int8)
     for place, name in enumerate(names):
-        code, _, aggregate = name.rpartition("|")
-        own = code.rpartition("|")[0] if aggregate in ORDERED else name
-        if own in (declared or {}) and (is_value is None or is_value[place]):
+        window, _, aggregate = name.rpartition("|")
+        code, is_counted = window.rpartition("|")[0], aggregate in COUNTED
+        own = f"{code}|{aggregate}" if is_counted else code if aggregate in ORDERED else name
+        if own in (declared or {}) and (is_counted or is_value is None or is_value[place]):
             directions[place] = 1 if (declared or {})[own] == "increasing" else -1
     return directions
 

@@ -148,8 +148,8 @@ class Features(SpecPart):
     and absent ``index_year`` and ``index_month`` from the index date. With ``data.source: meds`` and without a table they are read from the codes of the events."""
     monotone: Annotated[dict[ColumnName, Literal["increasing", "decreasing"]] | None, OMITTED] = None
     """Numbers whose effect has a known direction, such as ``{age: increasing, "LOINC:2160-0": increasing}``: a demographic that is a number, or a
-    code with the aggregates ``last``, ``first``, ``min``, ``max`` or ``mean``. ``xgboost`` and ``ebm`` obey it; a required test of the bundle
-    checks it for every classifier. An unknown value has no place in the order."""
+    code with the aggregates ``last``, ``first``, ``min``, ``max`` or ``mean``; or ``CODE|presence`` and ``CODE|count``, in which an absent code is
+    zero. ``xgboost`` and ``ebm`` obey it; a required test of the bundle checks it for every classifier. An unknown value has no place in the order."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
 

@@ -229,10 +229,15 @@ def _fitted(
         warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
         # Raised for a column that is missing in all training rows: it gets no cut and no effect.
         warnings.filterwarnings("ignore", message="All-NaN slice encountered", category=RuntimeWarning)
+        # An absent code with a direction is fitted as the number zero, which has a place in the order.
+        counted = [place for place, direction in enumerate(directions) if direction and not is_value[place]]
+        dense[:, counted] = np.nan_to_num(dense[:, counted])
         model.fit(dense, labels)
         for place, direction in enumerate(directions):
             if direction:  # after the fit, as interpret recommends: during it, other columns would compensate
                 model.monotonize(place, increasing=direction > 0)
+        for place in counted:  # in no pair: its only term has the number of the column; bin 0 is of missing numbers, bin 1 of zero
+            model.term_scores_[place][0] = model.term_scores_[place][1]
     terms = tuple(_term(model, t) for t in range(len(model.term_features_)))
     return FittedEBM(
         terms=terms,

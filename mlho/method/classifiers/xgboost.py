@@ -181,12 +181,47 @@ class XGBoost(Classifier):
         n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
-        # xgboost bounds the leaves on both sides of a split on such a column; missing values may go to either side.
+        # xgboost bounds the leaves on both sides of a split on such a column; missing values may go to either side. An absent
+        # code is therefore fitted as the number zero.
         obeyed = {"monotone_constraints": self.directions} if self.directions else {}
+        zeros = [place for place in np.flatnonzero(self.directions).tolist() if not value_columns[place]]
+        rows = _with_zeros(matrix, zeros) if zeros else matrix
         fits = boosted(
-            matrix, settings, value_columns, lambda own: training_parameters(own, seed) | obeyed, label=labels
+            rows, settings, value_columns, lambda own: training_parameters(own, seed) | obeyed, label=labels
         )
+        if zeros:
+            fits = [own | {"model": _absent_like_zero(own["model"], zeros)} for own in fits]
         return [FittedXGBoost(**own) for own in fits]
+
+
+def _with_zeros(matrix: Matrix, columns: Sequence[int]) -> Any:
+    """Return the rows with a stored zero wherever one of these columns is absent."""
+    cells = matrix.tocoo()
+    place = np.full(matrix.shape[1], -1)
+    place[columns] = np.arange(len(columns))
+    is_among = place[cells.col] >= 0
+    is_stored = np.zeros((matrix.shape[0], len(columns)), np.bool_)
+    is_stored[cells.row[is_among], place[cells.col[is_among]]] = True
+    row, column = np.nonzero(~is_stored)
+    added = sp.csr_array(
+        (
+            np.concatenate([cells.data, np.zeros(len(row), np.float32)]),
+            (np.concatenate([cells.row, row]), np.concatenate([cells.col, np.array(columns)[column]])),
+        ),
+        shape=matrix.shape,
+    )
+    added.sort_indices()
+    return added
+
+
+def _absent_like_zero(model: bytes, columns: Sequence[int]) -> bytes:
+    """Return the model with absent cells of these columns on the side of zero: the left one, because they have no negative numbers."""
+    document = json.loads(bytes(_booster_from(model).save_raw("json")))
+    for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
+        for node, feature in enumerate(tree["split_indices"]):
+            if tree["left_children"][node] >= 0 and feature in columns:
+                tree["default_left"][node] = 1
+    return bytes(_booster_from(json.dumps(document).encode()).save_raw("ubj"))
 
 
 def boosted(

@@ -349,7 +349,7 @@ def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
     if not unused:
         return []
     return [
-        f"features.monotone has no effect on the final model for {', '.join(unused)}: it has no such column of numbers."
+        f"features.monotone has no effect on the final model for {', '.join(unused)}: it has no such column. A code alone means its numbers: CODE|presence and CODE|count mean its events."
     ]
 
 

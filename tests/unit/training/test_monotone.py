@@ -1,11 +1,13 @@
 """``features.monotone`` in a run: obeyed by trees, checked by a required test of the bundle, and never dropped in silence."""
 
+import numpy as np
 import pytest
 
+from mlho.method.classifiers import classifier_named
 from mlho.model.bundle import load_bundle
 from mlho.model.files import write_folder
 from mlho.report.result import Result
-from tests.builders import CREATININE, make_tables, run_inline, write_tables
+from tests.builders import CREATININE, INFORMATIVE, make_tables, run_inline, write_tables
 
 TREES = {"candidates": [{"classifier": "xgboost", "grid": {"maxDepth": [2], "nRounds": [20]}}]}
 
@@ -46,3 +48,35 @@ def test_a_linear_model_against_its_declaration_fails_a_required_test_that_names
     assert (own.passed, own.level) == (False, "required")
     assert CREATININE in own.defect
     assert any("features.monotone has no effect" in sentence and "sex" in sentence for sentence in warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("xgboost", {"maxDepth": 3, "nRounds": 30}),
+        ("ebm", {"maxRounds": 100, "nBags": 1, "nInteractions": 1}),
+    ],
+)
+@pytest.mark.parametrize("direction", [1, -1])
+def test_an_absent_code_has_the_place_of_zero_in_a_declared_order(name, setting, direction):
+    """A risk that falls and rises with the count, in truth: the model obeys the direction from none to four, whatever else is present."""
+    rng = np.random.default_rng(8)
+    X = np.column_stack([rng.integers(0, 5, 1200), rng.random((1200, 2)) < 0.4]).astype(float)
+    y = (rng.random(1200) < np.array([0.6, 0.2, 0.45, 0.65, 0.35])[X[:, 0].astype(int)]).astype(int)
+    kind = classifier_named(name).constrained(np.array([direction, 0, 0], np.int8))
+
+    fitted = kind.fit(X, y, setting, seed=3)
+
+    rows = np.array([[count, a, b] for a in (0, 1) for b in (0, 1) for count in range(5)], float)
+    steps = np.diff(fitted.log_odds(rows).reshape(4, 5), axis=1) * direction
+    assert steps.min() >= -1e-6
+    assert steps.max() > 0.01
+
+
+def test_a_declared_presence_is_judged_apart_from_the_numbers_of_a_code(data, tmp_path):
+    """Against the data, trees obey; the test of the bundle names the column, and a code that has no numbers is a warning."""
+    code = INFORMATIVE[0]
+    warnings, tests = built(data, tmp_path, {f"{code}|presence": "decreasing", code: "increasing"}, TREES)
+
+    assert [(own.id, own.passed) for own in tests] == [(f"directions.monotone.{code}|all|presence", True)]
+    assert any("features.monotone has no effect" in own and code in own for own in warnings)
