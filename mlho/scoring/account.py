@@ -132,6 +132,8 @@ class ScoresManifest(Part):
     rows: int
     left_out: dict[str, Any] = Field(default_factory=dict)
     """By table: how many files of its folder are not read, and the first of their names."""
+    warnings: list[str] = Field(default_factory=list)
+    """About single partitions; those about all scores are in ``scores``."""
     scores: Scores
 
 

@@ -1,9 +1,9 @@
 """Checks of all scores of a run against the training samples, before anything is published. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.report.result import LedgerSummary
 from mlho.scoring.account import MIN_CELL, AlertSummary
 
@@ -13,6 +13,9 @@ MARGIN: Final = 0.2
 _FACTOR: Final = 2.0
 #: Samples with events from which on it is no chance that none has a code of the bundle.
 _MIN_WITH_EVENTS: Final = 100
+#: Event rows from which on a small share of used rows is no chance.
+_MIN_ROWS: Final = 100
+_N_NAMED: Final = 5
 
 
 def check_empty_samples(
@@ -105,6 +108,36 @@ def check_vocabulary(
         remedy="Check data.tables.events and the column of codes: another code system, or another prefix. Map the codes, or train on the "
         "new ones. If it is meant to be so, set checks.emptySamples: warn. Nothing is published.",
     )
+
+
+def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
+    """Return a warning if far fewer of the event rows of a partition are used than of all rows.
+
+    Parameters
+    ----------
+    ledgers : mapping of str to LedgerSummary
+        Account of the rows of each partition by its name.
+
+    Examples
+    --------
+    >>> good, bad = (LedgerSummary(rows_in=500, rows_used=n, rules=[]) for n in (450, 90))
+    >>> partition_warnings({"a": good, "b": good, "c": bad})
+    ['In 1 of 3 partitions less than half as many of the event rows are used as in all (66 %): c (18 % of 500). Check dates, patient ids and codes there.']
+    """
+    rows_in = sum(own.rows_in for own in ledgers.values())
+    whole = sum(own.rows_used for own in ledgers.values()) / max(rows_in, 1)
+    few = [
+        f"{name} ({100 * own.rows_used / own.rows_in:.0f} % of {own.rows_in:,})"
+        for name, own in ledgers.items()
+        if own.rows_in >= _MIN_ROWS and own.rows_used / own.rows_in < whole / _FACTOR
+    ]
+    if not few:
+        return []
+    more = f" and {len(few) - _N_NAMED} more" if len(few) > _N_NAMED else ""
+    return [
+        f"In {len(few)} of {plural(len(ledgers), 'partition')} less than half as many of the event rows are used as in all "
+        f"({100 * whole:.0f} %): {', '.join(few[:_N_NAMED])}{more}. Check dates, patient ids and codes there."
+    ]
 
 
 def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:

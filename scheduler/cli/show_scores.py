@@ -178,7 +178,12 @@ def show_scores(store: Store, run: str) -> None:
     """Print the scores of a finished run, as counts."""
     manifest = read_manifest(store, run)
     scores, left_out = manifest["scores"], left_out_sentences(manifest.get("left_out", {}))
-    warnings = [*scores.get("warnings", ()), *left_out]  # scores of earlier versions have no warnings
+    of_partitions = manifest.get("warnings", ())
+    warnings = [
+        *scores.get("warnings", ()),
+        *of_partitions,
+        *left_out,
+    ]  # scores of earlier versions have no warnings
     compared = [*_advised(store, run), *_comparison(store, run)]
     for sentence in [*sentences(scores), *compared, *(f"Warning: {own}" for own in warnings)]:
         terminal.out.print(sentence, markup=False)

@@ -392,7 +392,8 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
     inspected = _inspection_warnings(run)
     if isinstance(run, ScoringRun):
         prefix = run.spec.spec.output.prefix
-        scores = json.loads(run.store.get(run.key("manifest.json")))["scores"]
+        manifest = json.loads(run.store.get(run.key("manifest.json")))
+        scores, of_partitions = manifest["scores"], manifest.get("warnings", ())
         has_advised = run.store.exists(run.key(RETRAIN_FILE))
         outputs = Outputs(
             scores=backend.uri(run.run_id, f"{prefix}/manifest.json"),
@@ -404,7 +405,7 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
             "metrics": scoring_metrics(scores, comparison),
             "headline": f"{scores['samples']:,} scores",
             "model": cut(run.spec.spec.bundle.uri, MAX_SHORT),
-            "warnings": _shown_warnings([*inspected, *scores.get("warnings", ())]),
+            "warnings": _shown_warnings([*inspected, *scores.get("warnings", ()), *of_partitions]),
         }
     result = json.loads(run.store.get(run_key(run.run_id, "result.json")))
     means = {name: result["headline"][name]["mean"] for name in _METRICS if name in result["headline"]}

@@ -112,8 +112,12 @@ def _read_facts(store: Store, run: StoredRun) -> TrainedFacts | ScoredFacts:
         return trained_facts(result, run.started)
     spec: Mapping[str, Any] = yaml.safe_load(store.get(run_key(run.run_id, "spec.yaml")))["spec"]
     folder = run.result.rpartition("/")[0]
+    warnings = [*result["scores"].get("warnings", ()), *result.get("warnings", ())]
     return scored_facts(
-        spec, result["scores"], run.started, has_file=lambda name: store.exists(f"{folder}/{name}")
+        spec,
+        {**result["scores"], "warnings": warnings},
+        run.started,
+        has_file=lambda name: store.exists(f"{folder}/{name}"),
     )
 
 

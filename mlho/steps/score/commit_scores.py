@@ -25,11 +25,12 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
-        from mlho.scoring.account import ScoresManifest
+        from mlho.scoring.account import ScoresManifest, ledger_summary, total_ledger
+        from mlho.scoring.checks import partition_warnings
 
         bundle, parts = open_bundle(work), work.inputs["parts"]
         absent = work.inputs.get("absent", ())
@@ -41,6 +42,13 @@ class CommitScores(Step):
             parts=entries,
             rows=sum(own.rows for own in entries),
             left_out=work.params.get("left_out", {}),
+            warnings=partition_warnings(
+                {
+                    own.source: ledger_summary(total_ledger([own.ledger]))
+                    for own in entries
+                    if own.source is not None and own.ledger is not None
+                }
+            ),
             scores=scores,
         )
         work.write_json(SCORES_FILE, scores.model_dump(mode="json", by_alias=True))

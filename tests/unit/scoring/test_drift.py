@@ -1,8 +1,11 @@
 """Drift: what differs from training is found, and chance is not called a shift."""
 
+import json
+from shutil import copytree
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -91,6 +94,7 @@ def test_training_samples_have_not_drifted(trained):
     """Each prevalence of the bundle is the one that scoring finds."""
     scored = score_inline(trained.folder, MemoryStore())
     drift, training = scored.scores["drift"], trained.bundle.document.training
+    assert scored.manifest["warnings"] == []
 
     assert len(training.prevalence) == len(trained.bundle.document.features)
     assert drift["n_compared"] == sum(own is not None for own in training.prevalence) > 0
@@ -162,8 +166,6 @@ def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
 
 def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp_path, capsys):
     """The feed writes one code in another way and lost the sex of most patients: the run names what is gone and what is new."""
-    from shutil import copytree
-
     training, features = trained.bundle.document.training, trained.bundle.document.features
     most = max(
         (p, own.code)
@@ -226,3 +228,21 @@ def test_rows_of_each_partition_are_shown_and_few_are_hidden():
         ("b", "4,000", "under 11", "200"),
         ("a", "5,000", "4,900", "300"),
     ]
+
+
+def test_a_partition_that_loses_its_rows_is_named_in_the_manifest_and_shown(trained, tmp_path, capsys):
+    """Its events are after every index date. The scores are a function of all events, and do not name files."""
+    copytree(trained.folder, tmp_path / "data")
+    path = tmp_path / "data" / "events" / "part-1.parquet"
+    table = pq.read_table(path)
+    late = pc.add(table["time"], pa.scalar(4_000 * 86_400_000_000, pa.duration("us")))
+    pq.write_table(table.set_column(table.column_names.index("time"), "time", late), path)
+
+    scored = score_inline(tmp_path / "data", MemoryStore(), {"checks": {"emptySamples": "warn"}})
+
+    (warning,) = scored.manifest["warnings"]
+    assert warning.startswith("In 1 of 3 partitions less than half as many")
+    assert "events/part-1.parquet (0 % of" in warning
+    assert "part-1" not in json.dumps(scored.scores)
+    show_scores(scored.run.store, scored.run.run_id)
+    assert "Warning: In 1 of 3 partitions" in capsys.readouterr().out
