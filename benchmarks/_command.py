@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ class Watched:
     wall_seconds, cpu_seconds : float
         The CPU time of a process is that of its last sample, so that up to a quarter of a second each is missed.
     peak_mb : float
-        Largest sum of the processes' resident memory; pages that they share count once for each.
+        Largest sum of the processes' resident memory; pages that several share count once (Linux's proportional set size).
     """
 
     wall_seconds: float
@@ -105,9 +106,9 @@ class _Watcher:
 
 
 def processes_below(root: int) -> dict[int, tuple[float, float]]:
-    """CPU seconds and resident MB of a process and all below it."""
-    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    parents, used = {}, {}
+    """CPU seconds and MB of a process and all below it; a page that several processes share counts a part for each."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    parents, seconds = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
@@ -115,8 +116,16 @@ def processes_below(root: int) -> dict[int, tuple[float, float]]:
             continue  # it has ended meanwhile
         pid = int(folder.name)
         parents[pid] = int(fields[1])
-        used[pid] = ((int(fields[11]) + int(fields[12])) / ticks, int(fields[21]) * page / 1e6)
+        seconds[pid] = (int(fields[11]) + int(fields[12])) / ticks
     family = {root}
     while grown := {pid for pid, parent in parents.items() if parent in family} - family:
         family |= grown
-    return {pid: used[pid] for pid in family if pid in used}
+    return {pid: (seconds[pid], _proportional_mb(pid)) for pid in family if pid in seconds}
+
+
+def _proportional_mb(pid: int) -> float:
+    try:
+        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:  # it has ended meanwhile
+        return 0.0
+    return int(found[1]) * 1024 / 1e6 if found else 0.0

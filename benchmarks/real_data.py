@@ -50,7 +50,7 @@ def show_cost(kind: str, watched: Watched) -> bool:
     fast = show(f"  {kind}: wall", watched.wall_seconds, MINUTES * 60, "s")
     # On two cores, were they ours alone, the wall time is about half of this and the serial end.
     print(f"  {kind}: CPU {watched.cpu_seconds:.0f} s, of all processes")
-    small = show(f"  {kind}: resident memory of all processes", watched.peak_mb, MEMORY_MB, "MB")
+    small = show(f"  {kind}: memory of all processes", watched.peak_mb, MEMORY_MB, "MB")
     return fast and small
 
 
