@@ -89,7 +89,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-queue bench-scale chaos data-defects false-features mutations planted-truth proofs real-data simulated-year
+.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-meds-tab bench-queue bench-scale chaos data-defects false-features mutations planted-truth proofs real-data simulated-year
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -105,6 +105,10 @@ bench-bias: $(STAMP)  ## audit of groups and months: seconds, and how often the 
 
 bench-encoding: $(STAMP)  ## rows a second and memory, on cohorts of about 5 and 50 million rows that it makes
 	$(BIN)/python benchmarks/encoding.py
+
+MEDS_TAB_ARGS ?=
+bench-meds-tab: $(STAMP)  ## the features of a run beside MEDS-Tab's, in whole commands; MEDS_TAB_PYTHON names an environment that has it
+	$(BIN)/python benchmarks/meds_tab.py $(MEDS_TAB_ARGS)
 
 SCORING_ARGS ?=
 bench-scoring: $(STAMP)  ## a night of 1,000,000 patients, with and without reasons, and the floor (ten minutes, 3 GB)

@@ -67,7 +67,7 @@ def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    watcher = _Watcher(process.pid)
+    watcher = Watcher(process.pid)
     said, _ = process.communicate()
     wall = time.perf_counter() - started
     watcher.stop()
@@ -83,7 +83,7 @@ def read_result(store: Path) -> dict[str, Any]:
     return result
 
 
-class _Watcher:
+class Watcher:
     """Samples a process and all below it until it is stopped; sees nothing where there is no /proc."""
 
     def __init__(self, root: int) -> None:
@@ -94,15 +94,23 @@ class _Watcher:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
+    def until_now(self, wall_seconds: float) -> "Watched":
+        """What the processes have taken until now."""
+        self._look()
+        return Watched(wall_seconds, sum(self.cpu_seconds.values()), self.peak_mb)
+
     def stop(self) -> None:
         self._is_over.set()
         self._thread.join()
 
     def _watch(self) -> None:
         while not self._is_over.wait(SAMPLE_SECONDS):
-            processes = processes_below(self._root)
-            self.cpu_seconds |= {pid: seconds for pid, (seconds, _) in processes.items()}
-            self.peak_mb = max(self.peak_mb, sum(mb for _, mb in processes.values()))
+            self._look()
+
+    def _look(self) -> None:
+        processes = processes_below(self._root)
+        self.cpu_seconds |= {pid: seconds for pid, (seconds, _) in processes.items()}
+        self.peak_mb = max(self.peak_mb, sum(mb for _, mb in processes.values()))
 
 
 def processes_below(root: int) -> dict[int, tuple[float, float]]:

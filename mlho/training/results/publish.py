@@ -410,7 +410,7 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     ):
         found.append(
             "The index dates span more than two years and the test sets are drawn from all of them. validation.temporalCheck: true "
-            "adds an evaluation on later patients."
+            "adds an evaluation on later patients, and mlho changes dates the codes and effects that change."
         )
     if asked.by_date and problem.spec.cohort.outcome_days is None:
         found.append(
