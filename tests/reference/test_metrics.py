@@ -13,11 +13,10 @@ import pytest
 
 from mlho.method.bias.audit import audit
 from mlho.method.bias.groups import Grouping
-from mlho.method.bias.mlho_r import bias_row_mlho_r
 from mlho.method.evaluation.auroc import auroc
 from mlho.method.evaluation.precision_recall import pr_davis_goadrich, pr_integral
-from mlho.method.evaluation.reliability import caliber_mlho_r
 from mlho.method.evaluation.thresholds import at_threshold, youden_mlho_r
+from tests.reference.mlho_r import bias_row_mlho_r, caliber_mlho_r
 
 MODELS = ("glmboost", "glmboost_nodems")
 
@@ -61,6 +60,13 @@ def test_auroc_is_the_published_figure(reference):
     """0.942869, as the reference's README and the method description quote it."""
 
     assert auroc(*predictions_of(reference, "glmboost")) == pytest.approx(0.942868525896414, abs=1e-12)
+
+
+def test_caliber_of_r_has_right_closed_bins():
+    """0.1 belongs to (0, 0.1], 0.11 to (0.1, 0.2]; empty bins have no rate."""
+    table = caliber_mlho_r([1, 0, 1], [0.1, 0.11, 0.2])
+
+    assert table[:3] == [(0.1, 1.0), (0.2, 0.5), (0.3, None)]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -164,21 +164,15 @@ class RocCurve:
     true_positive_rate: FloatArray
 
 
-def roc_curve(y: ArrayLike, p: ArrayLike, *, max_points: int | None = MAX_CURVE_POINTS) -> RocCurve | None:
-    """Return the ROC curve, thinned to the visible resolution; None with one class only.
+def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocCurve | None:
+    """Return the ROC curve of tallied predictions, thinned to the visible resolution; None with one class only.
 
     Parameters
     ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float, shape (n_samples,)
+    t : Tally
     max_points : int or None
         Maximum number of points, including the ends; None keeps one per distinct score.
     """
-    return roc_curve_of(tally(y, p, probabilities=False), max_points=max_points)
-
-
-def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocCurve | None:
-    """Return the ROC curve of tallied predictions; None with one class only."""
     if class_reason(t.n_positive_total, t.n_negative_total) is not None:
         return None
     tp, fp = t.operating_points

@@ -138,21 +138,15 @@ class PrCurve:
     precision: FloatArray
 
 
-def pr_curve(y: ArrayLike, p: ArrayLike, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
-    """Return the precision–recall curve, thinned to the visible resolution; None without positive samples.
+def pr_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
+    """Return the precision–recall curve of tallied predictions, thinned to the visible resolution; None without positives.
 
     Parameters
     ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
+    t : Tally
     max_points : int or None
         Maximum number of points, including the ends; None keeps one per distinct prediction.
     """
-    return pr_curve_of(tally(y, p), max_points=max_points)
-
-
-def pr_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:
-    """Return the precision–recall curve of tallied predictions; None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points

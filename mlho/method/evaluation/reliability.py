@@ -137,21 +137,20 @@ def _wilson(n_positive: float, n: float, z: float) -> tuple[float, float, float]
     return float(rate), low, high
 
 
-def calibration_error(y: ArrayLike, p: ArrayLike, *, n_bins: int = 10, how: Binning) -> tuple[float, float]:
+def calibration_error_of(t: Tally, bins: IntArray, n_bins: int) -> tuple[float, float]:
     """Return (ECE, MCE): the mean, weighted by samples, and the largest |mean prediction − observed| over bins.
 
-    Bins as in ``reliability_bins``.
+    Parameters
+    ----------
+    t : Tally
+    bins : int64, shape (n_distinct,)
+        The bin of each distinct prediction, as from ``bins_of``.
+    n_bins : int
 
     References
     ----------
     Naeini, Cooper & Hauskrecht (2015), AAAI.
     """
-    t = tally(y, p)
-    return calibration_error_of(t, bins_of(t, n_bins, how), n_bins)
-
-
-def calibration_error_of(t: Tally, bins: IntArray, n_bins: int) -> tuple[float, float]:
-    """Return (ECE, MCE) of tallied predictions, given the bin of each distinct prediction."""
     n, positive, predicted = _binned(t, bins, n_bins)
     gap = np.abs(predicted - positive)
     filled = n > 0
@@ -204,20 +203,3 @@ def _add_to_bins(
         of_n[bins[i]] += n[i]
         of_positive[bins[i]] += n_positive[i]
         of_predicted[bins[i]] += n[i] * p[i]
-
-
-def caliber_mlho_r(y: ArrayLike, p: ArrayLike) -> list[tuple[float, float | None]]:
-    """Return R MLHO's calibration table: (upper edge, observed rate) of the ten bins (a, b] of width 0.1.
-
-    R plots the observed rate against the *upper edge*, so that predictions of any good model appear too high. None for an
-    empty bin. A prediction of exactly 0 belongs to no bin, as in R.
-
-    References
-    ----------
-    hestiri/mlho, R/caliber.R.
-    """
-    t = tally(y, p)
-    edges = np.arange(11) / 10
-    bins = np.searchsorted(edges, t.p, side="left")
-    n, positive, _ = _binned(t, bins.astype(np.int64, copy=False), 11)
-    return [(float(edges[i]), float(positive[i] / n[i]) if n[i] else None) for i in range(1, 11)]

@@ -42,11 +42,6 @@ class EventTimes:
         """Return the times of these samples: a mask, positions or a slice."""
         return EventTimes(self.days[where], self.status[where], self.horizon)
 
-    @property
-    def has_competing(self) -> bool:
-        """Whether any sample had a competing event."""
-        return bool((self.status == COMPETING).any())
-
     def status_at(self, horizon: float) -> NDArray[np.int8]:
         """Return 1 for an event up to the horizon, 0 for none, ``UNKNOWN`` for a sample that was censored before it.
 

@@ -12,7 +12,8 @@ from mlho.method.bias.groups import Audit, Grouping, Periods
 from mlho.method.evaluation.auroc import auroc
 from mlho.method.evaluation.calibration import calibration_intercept_slope
 from mlho.method.evaluation.metrics import brier
-from mlho.method.evaluation.reliability import calibration_error
+from mlho.method.evaluation.reliability import bins_of, calibration_error_of
+from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
 
 RULE = "youden"
@@ -44,7 +45,10 @@ def test_figures_of_a_group_are_those_of_its_samples():
     p = np.round(p, 2)  # ties
     own_y, own_p = y[group == 1], p[group == 1]
     at = at_threshold(own_y, own_p, 0.4)
-    width, count = (calibration_error(own_y, own_p, how=how) for how in ("equal-width", "equal-count"))
+    t = tally(own_y, own_p)
+    width, count = (
+        calibration_error_of(t, bins_of(t, 10, how), 10) for how in ("equal-width", "equal-count")
+    )
 
     found = {name: own.value for name, own in figures(audited(y, p, group), "male").items()}
 

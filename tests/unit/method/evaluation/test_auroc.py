@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mlho.errors import DataError
-from mlho.method.evaluation.auroc import auroc, auroc_estimate, roc_curve, thinned
+from mlho.method.evaluation.auroc import auroc, auroc_estimate, roc_curve_of, thinned
+from mlho.method.evaluation.tally import tally
 
 TIED_SCORES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=40)
 
@@ -85,7 +86,6 @@ def test_delong_of_a_worked_example():
 def test_clustered_equals_delong_when_each_patient_has_one_sample():
     """With one more patient whose two samples have weight, it differs; without, Obuchowski is DeLong."""
     from mlho.method.evaluation.auroc import _clustered_variance, _delong_variance
-    from mlho.method.evaluation.tally import tally
 
     y, p = make_predictions(2)
     t = tally(y, p)
@@ -177,7 +177,7 @@ def test_clustered_interval_covers_where_delong_does_not():
 def test_roc_curve_has_the_auroc_under_it():
     """Trapezoids under the whole curve give the AUROC; ends are (0, 0) and (1, 1)."""
     y, p = make_predictions(4)
-    curve = roc_curve(y, p, max_points=None)
+    curve = roc_curve_of(tally(y, p), max_points=None)
 
     assert np.trapezoid(curve.true_positive_rate, curve.false_positive_rate) == pytest.approx(
         auroc(y, p), abs=1e-14
@@ -189,7 +189,8 @@ def test_roc_curve_has_the_auroc_under_it():
 def test_thinned_roc_curve_looks_the_same():
     """At most 200 of 20,001 points, ends kept, area within 0.002, nowhere more than 0.02 away."""
     y, p = make_predictions(5, n=20_000, decimals=9)
-    whole, thin = roc_curve(y, p, max_points=None), roc_curve(y, p)
+    t = tally(y, p)
+    whole, thin = roc_curve_of(t, max_points=None), roc_curve_of(t)
 
     assert thin.true_positive_rate.size <= 200
     assert (thin.false_positive_rate[-1], thin.true_positive_rate[-1]) == (1.0, 1.0)
@@ -206,7 +207,7 @@ def test_thinned_roc_curve_looks_the_same():
 def test_one_class_has_no_roc_curve():
     """None, not a line of NaN."""
 
-    assert roc_curve([1, 1], [0.2, 0.3]) is None
+    assert roc_curve_of(tally([1, 1], [0.2, 0.3])) is None
 
 
 def test_thinning_keeps_short_curves_whole():

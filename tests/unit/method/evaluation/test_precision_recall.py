@@ -9,10 +9,11 @@ from sklearn.metrics import average_precision_score
 
 from mlho.method.evaluation.precision_recall import (
     average_precision,
-    pr_curve,
+    pr_curve_of,
     pr_davis_goadrich,
     pr_integral,
 )
+from mlho.method.evaluation.tally import tally
 
 
 def make_predictions(seed: int, n: int = 200, decimals: int = 2):
@@ -70,7 +71,10 @@ def test_perfect_ranking_gives_one(figure):
     assert figure([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == pytest.approx(1.0, abs=1e-15)
 
 
-@pytest.mark.parametrize("figure", [average_precision, pr_integral, pr_davis_goadrich, pr_curve])
+@pytest.mark.parametrize(
+    "figure",
+    [average_precision, pr_integral, pr_davis_goadrich, lambda y, p: pr_curve_of(tally(y, p))],
+)
 def test_no_positive_is_absent(figure):
     """None, never 0 and never NaN."""
 
@@ -101,7 +105,7 @@ def test_davis_goadrich_is_close_to_the_integral(seed):
 def test_curve_ends_at_the_prevalence():
     """At recall 1 with everybody alerted, precision is the prevalence; thinning keeps both ends."""
     y, p = make_predictions(7, n=5000, decimals=9)
-    curve = pr_curve(y, p)
+    curve = pr_curve_of(tally(y, p))
 
     assert curve.recall.size <= 200
     assert (curve.recall[-1], curve.precision[-1]) == (1.0, y.mean())

@@ -5,11 +5,12 @@ import pytest
 
 from mlho.errors import SpecError
 from mlho.method.evaluation.reliability import (
-    caliber_mlho_r,
-    calibration_error,
+    bins_of,
+    calibration_error_of,
     pooled_bins,
     reliability_bins,
 )
+from mlho.method.evaluation.tally import tally
 
 
 def two_groups():
@@ -55,23 +56,16 @@ def test_wilson_interval_of_no_events_in_ten():
 
 def test_calibration_error_of_a_worked_example():
     """Gaps |0.2 − 0.15| on 20 samples and |0.8 − 0.7| on 30: ECE 0.08, MCE 0.1, both binnings."""
-    y, p = two_groups()
+    t = tally(*two_groups())
 
-    assert calibration_error(y, p, how="equal-width") == pytest.approx((0.08, 0.1), abs=1e-14)
-    assert calibration_error(y, p, how="equal-count") == pytest.approx((0.08, 0.1), abs=1e-14)
+    for how in ("equal-width", "equal-count"):
+        assert calibration_error_of(t, bins_of(t, 10, how), 10) == pytest.approx((0.08, 0.1), abs=1e-14)
 
 
 def test_bins_need_a_number():
     """Zero bins are refused."""
     with pytest.raises(SpecError, match="at least 1, not 0"):
         reliability_bins([0, 1], [0.1, 0.2], n_bins=0)
-
-
-def test_caliber_of_r_has_right_closed_bins():
-    """0.1 belongs to (0, 0.1], 0.11 to (0.1, 0.2]; empty bins have no rate."""
-    table = caliber_mlho_r([1, 0, 1], [0.1, 0.11, 0.2])
-
-    assert table[:3] == [(0.1, 1.0), (0.2, 0.5), (0.3, None)]
 
 
 def test_bins_with_few_patients_join_their_neighbours():

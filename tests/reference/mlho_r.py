@@ -1,4 +1,4 @@
-"""R MLHO's ``bias`` row of a group, for comparison only."""
+"""Figures in the forms in which R MLHO computes them, for comparison with its output."""
 
 import math
 
@@ -12,7 +12,7 @@ _N_BINS = 10
 
 
 def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
-    """Return the figures of one group as R reports them for uncalibrated predictions (``RAW``), under R's names.
+    """The figures of one group as R reports them for uncalibrated predictions (``RAW``), under R's names.
 
     They differ from those of :func:`mlho.method.bias.audit.audit`: MCE is the largest gap times the share of its bin, Brier scores
     by class are parts of the total, bins are (a, b] and of equally many samples even with ties, and the cut-off is chosen on
@@ -57,3 +57,19 @@ def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
         "cutoff": threshold,
         "auc": auroc(y, p),
     }
+
+
+def caliber_mlho_r(y: ArrayLike, p: ArrayLike) -> list[tuple[float, float | None]]:
+    """R's calibration table: (upper edge, observed rate) of the ten bins (a, b] of width 0.1; None for an empty bin.
+
+    R plots the observed rate against the *upper edge*, so that predictions of any good model appear too high. A prediction of
+    exactly 0 belongs to no bin.
+
+    References
+    ----------
+    hestiri/mlho, R/caliber.R.
+    """
+    edges = np.arange(_N_BINS + 1) / _N_BINS
+    bins = np.searchsorted(edges, np.asarray(p, np.float64), side="left")
+    n, positive = (np.bincount(bins, own, _N_BINS + 1) for own in (None, np.asarray(y, np.float64)))
+    return [(float(edges[i]), float(positive[i] / n[i]) if n[i] else None) for i in range(1, _N_BINS + 1)]
