@@ -26,6 +26,7 @@ _LENGTH_BYTES: Final = 8
 # A patient is stored as its number within the block, which fits in 16 bits.
 _DTYPES: Final = {"patient": "<u2", "code": "<i4", "time": "<i8", "value": "<f8"}
 assert BLOCK_PATIENTS <= 1 << 16
+assert BLOCK_PATIENTS.bit_count() == 1  # a power of two, so that a block is a shift
 
 
 class SegmentWriter:
@@ -135,27 +136,27 @@ def _by_block(rows: UsedRows, n_blocks: int) -> tuple[dict[str, NDArray[Any]], N
     """Return the columns with the rows grouped by block, in their order, and the start of each block."""
     columns = (rows.patient, rows.code, rows.time, rows.value)
     grouped = (np.empty(len(rows), np.uint16), *(np.empty_like(column) for column in columns[1:]))
-    starts = _group(columns, grouped, n_blocks)
+    # Not a global of the compiled function: a cached build would keep the number with which it was compiled.
+    starts = _group(columns, grouped, n_blocks, np.uint32(BLOCK_PATIENTS.bit_length() - 1))
     return {name: own for name, own in zip(_DTYPES, grouped, strict=True) if own.size}, starts
 
 
 @njit(cache=True, nogil=True)
-def _group(rows: Any, out: Any, n_blocks: Any) -> Any:  # pragma: no cover - compiled
+def _group(rows: Any, out: Any, n_blocks: Any, shift: Any) -> Any:  # pragma: no cover - compiled
     patient, code, time, value = rows
     out_patient, out_code, out_time, out_value = out
-    per_block = np.uint32(BLOCK_PATIENTS)
     starts = np.zeros(n_blocks + 1, np.int64)
     for i in range(patient.size):
-        starts[np.uint32(patient[i]) // per_block + 1] += 1
+        starts[(np.uint32(patient[i]) >> shift) + 1] += 1
     for b in range(n_blocks):
         starts[b + 1] += starts[b]
     place = starts[:-1].copy()
     for i in range(patient.size):
         p = np.uint32(patient[i])
-        block = p // per_block
+        block = p >> shift
         to = place[block]
         place[block] = to + 1
-        out_patient[to] = p - block * per_block
+        out_patient[to] = p - (block << shift)
         out_code[to] = code[i]
         if time.size:
             out_time[to] = time[i]
