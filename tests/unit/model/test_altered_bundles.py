@@ -89,26 +89,27 @@ def bad(outcomes: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module", params=["glmboost", "elasticnet", "xgboost"])
 def folder(request, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("altered") / "bundle"
+    folder = tmp_path_factory.mktemp("altered") / request.param
     write_bundle(folder, make_parts(request.param))
     assert outcome_of(folder) == "used"
     return folder
 
 
 def test_no_altered_field_of_the_document_is_a_traceback(folder):
-    """Each field of ``bundle.json`` with values of a wrong type or range."""
+    """Each field of ``bundle.json`` with values of a wrong type or range; the document differs little by classifier."""
+    n_values = 4 if folder.name == "glmboost" else 1
     whole = json.loads((folder / "bundle.json").read_bytes())
     dice = random.Random(11)
     outcomes = []
     for at in places(whole):
-        for wrong in dice.sample(WRONG, 4):
+        for wrong in dice.sample(WRONG, n_values):
             save(folder, altered(whole, at, wrong))
             outcomes.append(outcome_of(folder, failing=(at, wrong)))
     save(folder, whole)
 
     assert outcome_of(folder) == "used"
     assert bad(outcomes) == []
-    assert len(outcomes) > 300
+    assert len(outcomes) > 75 * n_values
     assert outcomes.count("refused") > len(outcomes) / 2
 
 

@@ -123,7 +123,7 @@ SPECS = [
 
 @pytest.mark.parametrize("words", SPECS, ids=str)
 @given(rows=ROWS, cut=st.integers(0, 80), seed=st.integers(0, 9))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_blocks_and_ledger_are_what_plain_python_counts(
     make_spec, make_cohort, make_batch, encode, words, rows, cut, seed
 ):
