@@ -89,7 +89,7 @@ doctest: $(STAMP)  ## the examples in docstrings
 	$(BIN)/python -m pytest -q --doctest-modules mlho/method
 
 ## Show
-.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-meds-tab bench-queue bench-scale chaos data-defects false-features mutations planted-truth proofs real-data simulated-year
+.PHONY: attribution bench bench-bias bench-encoding bench-levels bench-meds-tab bench-queue bench-scale chaos data-defects false-features mutations planted-truth proofs real-data report-pictures simulated-year
 ATTRIBUTION_ARGS ?=
 attribution: $(STAMP)  ## ten cohorts, 20,000 fresh patients each: is the AUROC that a run claims that of its model? (half an hour)
 	$(BIN)/python benchmarks/attribution.py $(ATTRIBUTION_ARGS)
@@ -130,6 +130,10 @@ bench-scale: $(STAMP)  ## slots that the queue keeps busy, from 1 to 1,024, on a
 	$(BIN)/python benchmarks/scale.py $(SCALE_ARGS)
 
 DATA_DEFECTS_ARGS ?=
+REPORT_PICTURES_ARGS ?=
+report-pictures: $(STAMP)  ## pictures of three reports in docs/, of public data; ten minutes, or --store FOLDER to keep the runs
+	$(BIN)/python benchmarks/report_pictures.py $(REPORT_PICTURES_ARGS)
+
 data-defects: $(STAMP)  ## defects seeded in clean tables: are they found by the right check, and is nothing found in clean ones?
 	PYTHONPATH=. $(BIN)/python tests/failures/data_defects.py $(DATA_DEFECTS_ARGS)
 

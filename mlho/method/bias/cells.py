@@ -47,10 +47,10 @@ class Cell:
         Outcome; whether the next prediction is another one.
     p, odds_against : float64, shape (n,)
         Prediction, and (1 − p) / p of the clipped prediction.
-    alerts : uint8, shape (n,)
+    alerts : uint8, shape (n_segments,)
         One bit for each rule.
     starts : int64, shape (n_segments + 1,)
-        Segments of samples that are in one bin of both binnings.
+        Segments of samples that are in one bin of both binnings and have the same alerts.
     by_width, by_count : int64, shape (n_segments,)
         Bin of each segment.
     """
@@ -81,7 +81,9 @@ class Cell:
         own = p[order]
         clipped = np.clip(own, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
         width, count = _bins(own)
-        starts = np.flatnonzero(np.r_[True, (np.diff(width) != 0) | (np.diff(count) != 0)])
+        bits = alerts[order]
+        is_new = (width[1:] != width[:-1]) | (count[1:] != count[:-1]) | (bits[1:] != bits[:-1])
+        starts = np.flatnonzero(np.r_[True, is_new])
         return cls(
             sample=order,
             patient=patient[order],
@@ -89,7 +91,7 @@ class Cell:
             ends_tie=np.r_[own[1:] != own[:-1], True],
             p=own,
             odds_against=(1.0 - clipped) / clipped,
-            alerts=alerts[order],
+            alerts=bits[starts],
             starts=np.r_[starts, own.size].astype(np.int64),
             by_width=width[starts],
             by_count=count[starts],
@@ -154,6 +156,10 @@ def _sum_cell(
 ) -> None:
     size = p.size
     kept_odds, kept_weight = np.empty(size), np.empty(size)
+    # Probability at the start of the search, and its first two derivatives: the first step needs only their sums.
+    at_start = 1.0 / (1.0 + odds_against * math.exp(-start))
+    slope = at_start * (1.0 - at_start)
+    bend = slope * (1.0 - 2.0 * at_start)
     bins = np.zeros((2, N_BINS, 2))  # by width and by count: samples, predicted minus observed
     of_rules = np.zeros(2 * MAX_RULES, np.int64)
     for b in range(weights.shape[0]):
@@ -162,6 +168,7 @@ def _sum_cell(
         of_rules[:] = 0
         n = n_positive = wins_twice = below = tied_positive = tied_negative = 0
         sum_p = sum_p2 = sum_positive = sum_positive2 = 0.0
+        expected = information = curvature = 0.0
         kept = 0
         for s in range(by_width.size):
             n_before, positive_before, p_before = n, n_positive, sum_p
@@ -181,26 +188,39 @@ def _sum_cell(
                 sum_p2 += k * value * value
                 sum_positive += k_positive * value
                 sum_positive2 += k_positive * value * value
+                expected += k * at_start[i]
+                information += k * slope[i]
+                curvature += k * bend[i]
                 kept_odds[kept] = odds_against[i]
                 kept_weight[kept] = k
                 kept += k > 0
-                for r in range(n_rules):
-                    is_alert = int((alerts[i] >> r) & 1)
-                    of_rules[2 * r] += k_positive * is_alert
-                    of_rules[2 * r + 1] += k * is_alert
             gap = (sum_p - p_before) - (n_positive - positive_before)
             bins[0, by_width[s], 0] += n - n_before
             bins[0, by_width[s], 1] += gap
             bins[1, by_count[s], 0] += n - n_before
             bins[1, by_count[s], 1] += gap
+            for r in range(n_rules):
+                if (alerts[s] >> r) & 1:
+                    of_rules[2 * r] += n_positive - positive_before
+                    of_rules[2 * r + 1] += n - n_before
         row = out[b]
         row[_N], row[_POSITIVE], row[_WINS] = n, n_positive, wins_twice
         row[_P], row[_P_POSITIVE], row[_P2], row[_P2_POSITIVE] = sum_p, sum_positive, sum_p2, sum_positive2
-        row[_LARGE] = _in_the_large(kept_odds[:kept], kept_weight[:kept], n, n_positive, start)
+        first = start + _first_step(n_positive - expected, information, curvature)
+        row[_LARGE] = _in_the_large(kept_odds[:kept], kept_weight[:kept], n, n_positive, first)
         for binning in range(2):
             row[_ERRORS + 2 * binning], row[_ERRORS + 2 * binning + 1] = _errors_of(bins[binning], n)
         for r in range(2 * n_rules):
             row[_ERRORS + 4 + r] = of_rules[r]
+
+
+@njit(cache=True, nogil=True)
+def _first_step(missing: float, information: float, curvature: float) -> float:
+    """Return the root of the expansion to the second order, where Newton's step is small; else that step, limited."""
+    step = missing / max(information, 1e-300)
+    if abs(step) < 0.5:  # the second term is then at most a quarter of the first: |curvature| ≤ information
+        return step - 0.5 * step * step * curvature / max(information, 1e-300)
+    return min(max(step, -_LARGEST_STEP), _LARGEST_STEP)
 
 
 @njit(cache=True, nogil=True)
@@ -212,14 +232,33 @@ def _in_the_large(odds: FloatArray, weight: FloatArray, n: int, n_positive: int,
     for _ in range(MAX_NEWTON_STEPS):
         factor = math.exp(-shift)
         expected = information = 0.0
-        for i in range(odds.size):
+        # Four sums, so that an addition does not wait for the one before it; their order is fixed.
+        expected_1 = expected_2 = expected_3 = information_1 = information_2 = information_3 = 0.0
+        whole = odds.size - odds.size % 4
+        for i in range(0, whole, 4):
+            pi_0 = 1.0 / (1.0 + odds[i] * factor)
+            pi_1 = 1.0 / (1.0 + odds[i + 1] * factor)
+            pi_2 = 1.0 / (1.0 + odds[i + 2] * factor)
+            pi_3 = 1.0 / (1.0 + odds[i + 3] * factor)
+            expected += weight[i] * pi_0
+            expected_1 += weight[i + 1] * pi_1
+            expected_2 += weight[i + 2] * pi_2
+            expected_3 += weight[i + 3] * pi_3
+            information += weight[i] * pi_0 * (1.0 - pi_0)
+            information_1 += weight[i + 1] * pi_1 * (1.0 - pi_1)
+            information_2 += weight[i + 2] * pi_2 * (1.0 - pi_2)
+            information_3 += weight[i + 3] * pi_3 * (1.0 - pi_3)
+        for i in range(whole, odds.size):
             pi = 1.0 / (1.0 + odds[i] * factor)
             expected += weight[i] * pi
             information += weight[i] * pi * (1.0 - pi)
+        expected += (expected_1 + expected_2) + expected_3
+        information += (information_1 + information_2) + information_3
         step = (n_positive - expected) / max(information, 1e-300)
         step = min(max(step, -_LARGEST_STEP), _LARGEST_STEP)
         shift += step
-        if abs(step) <= TOLERANCE * (1.0 + abs(shift)):
+        # Newton's method converges quadratically: the error after a step is at most half of its square.
+        if step * step <= TOLERANCE * (1.0 + abs(shift)):
             return shift
     return math.nan
 

@@ -22,7 +22,7 @@ class JudgeModel(Step):
     """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     sections: ClassVar[tuple[str, ...]] = (
         "cohort",
         "features",
