@@ -52,8 +52,9 @@ def recalibration_result(
     document = made.bundle.document
     headline = {name: Spread(**own) for name, own in document.metrics.items()}
     gates = judge_gates(spec.gates, headline, _bias(spec, scored, made), tests)
-    n_failed = sum(not own.passed for own in tests)
-    failed = f"{n_failed} of the {len(tests)} tests of the bundle failed, which blocks its promotion."
+    failing = [own.name for own in tests if not own.passed]
+    n_failed = len(failing)
+    failed = f"{n_failed} of the {len(tests)} tests of the bundle failed, which blocks its promotion: {', '.join(failing[:3])}."
     return RecalibrationResult(
         outcome=document.outcome,
         predictive=document.predictive,

@@ -63,7 +63,7 @@ def _validate(options: SpecOptions) -> int:
         print(printable_json(plain[0] if len(plain) == 1 else plain))  # noqa: T201 - the command's output
     else:
         for name, own in found.items():
-            _show(name, own)
+            _show(name, own, verb="run" if isinstance(spec, RunSpec) else "score")
     errors = [error for own in found.values() for error in own.errors]
     return errors[0].exit_code if errors else 0
 
@@ -150,7 +150,7 @@ def inspect_tables(
     return inspect_scoring(spec.spec, root, document)
 
 
-def _show(name: str, found: "Inspection") -> None:
+def _show(name: str, found: "Inspection", *, verb: str) -> None:
     table = Table(title=f"Tables of {name}", title_justify="left", show_edge=False)
     table.add_column("table")
     for title in ("files", "size", "columns"):
@@ -166,7 +166,7 @@ def _show(name: str, found: "Inspection") -> None:
         terminal.out.print(f"Warning: {sentence}", markup=False)
     for error in found.errors:
         terminal.out.print(f"Error: {error}", markup=False)
-    verdict = "A run would stop with this." if found.errors else "A run can begin: mlho run."
+    verdict = "A run would stop with this." if found.errors else f"A run can begin: mlho {verb}."
     counted = f"{_count(found.errors, 'error')}, {_count(found.warnings, 'warning')}"
     terminal.out.print(f"{counted}. {verdict}", markup=False)
 

@@ -40,7 +40,8 @@ def score_command(options: ScoreOptions) -> int:
     if options.as_of is not None:
         if DATE not in text:
             raise SpecError(
-                f"{where}: --as-of needs {DATE}, such as index: {{date: '{DATE}'}}; without it all nights are the same run."
+                f"{where}: --as-of needs {DATE}, such as index: {{date: '{DATE}'}}, or uri: ehr/{DATE} for a bundle with index: none; "
+                "without it all nights are the same run."
             )
         return _score_nights(document, options)
     if DATE in text:
