@@ -1,6 +1,5 @@
 """Train/serve skew: found before a night, by the path that scores the night."""
 
-import numpy as np
 import pytest
 
 import mlho.scoring.partition
@@ -37,10 +36,15 @@ def test_a_skew_of_the_scoring_path_scores_no_patient(defect, trained, monkeypat
             lambda *given: [*cells_of(*given)[:-1], cells_of(*given)[0]],
         )
     else:
-        block = mlho.scoring.partition.KnownPersons.block
-        monkeypatch.setattr(
-            "mlho.scoring.persons.KnownPersons.block", lambda *given: np.asarray(block(*given)) + 1.0
-        )
+        values_of = mlho.scoring.partition.KnownPersons.values_of
+
+        def shifted(*given):
+            return {
+                name: [own + 1 if isinstance(own, int | float) else own for own in values]
+                for name, values in values_of(*given).items()
+            }
+
+        monkeypatch.setattr("mlho.scoring.persons.KnownPersons.values_of", shifted)
     store = MemoryStore()
     with pytest.raises(BundleError, match=r"train/serve skew\. .*synthetic patients.*at most 1e-12; got"):
         score_inline(trained.folder, store)
