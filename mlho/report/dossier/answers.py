@@ -76,16 +76,25 @@ def characteristics(facts: Facts) -> Answer | Gap:
 
 
 def preparation(facts: Facts) -> Answer | Gap:
-    """Return the account of the event rows."""
+    """Return the account of the event rows, and the checks of quality that found something."""
     ledger = facts.result.ledger
     dropped = sorted((own for own in ledger.rules if own.rows), key=lambda own: -own.rows)
     rules = "; ".join(f"{own.rule}: {words.count(own.rows)}" for own in dropped[:_N_LISTED])
     return Answer(
         f"{words.plural(ledger.rows_in, 'event row')}, of which {words.count(ledger.rows_used)} are used. Dropped rows by rule: "
-        f"{rules or 'none'}. Every row is accounted for.",
+        f"{rules or 'none'}. Every row is accounted for.{_checked(facts)}",
         "result.json: ledger",
         "ledger",
     )
+
+
+def _checked(facts: Facts) -> str:
+    quality = facts.result.quality
+    if quality is None:
+        return ""
+    found = [own.check for own in quality.checks if own.n_findings]
+    named = f": {', '.join(found)}" if found else ""
+    return f" Checks of data quality with findings: {len(found)} of {len(quality.checks)}{named}."
 
 
 def missing_values(facts: Facts) -> Answer | Gap:

@@ -80,7 +80,11 @@ def test_figures_are_those_of_the_result(dossier, result):
 
     assert f"AUROC {auroc.mean:.2f} (95" in performance["text"]
     assert performance["evidence"] == "result.json: headline"
-    assert f"{result.ledger.rows_in:,} event rows" in items_of(dossier)["tripod-ai/7"]["answers"][0]["text"]
+    prepared = items_of(dossier)["tripod-ai/7"]["answers"][0]["text"]
+    found = [own.check for own in result.quality.checks if own.n_findings]
+    assert f"{result.ledger.rows_in:,} event rows" in prepared
+    assert f"findings: {len(found)} of {len(result.quality.checks)}" in prepared
+    assert all(own in prepared for own in found)
 
 
 def test_a_group_that_the_report_hides_has_no_figure(dossier, result):
