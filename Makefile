@@ -58,7 +58,7 @@ types: $(STAMP)  ## mypy, strict
 BESIDE ?= doctest code-tests
 tests: $(STAMP)  ## the tests: those with servers, and beside them the others, whose output follows
 	log=$$(mktemp); trap 'kill $$beside 2>/dev/null || true; rm -f "$$log"' EXIT; \
-	nice -n 10 $(MAKE) --no-print-directory $(BESIDE) > "$$log" 2>&1 & beside=$$!; \
+	nice -n 5 $(MAKE) --no-print-directory --keep-going $(BESIDE) > "$$log" 2>&1 & beside=$$!; \
 	code=0; $(MAKE) --no-print-directory service-tests || code=$$?; \
 	wait $$beside || code=$$?; cat "$$log"; exit $$code
 
