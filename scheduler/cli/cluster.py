@@ -83,6 +83,11 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", type=Path, metavar="FOLDER", help="a new folder (default: the run's id, in this folder)"
     )
+    parser.add_argument(
+        "--mlflow",
+        action="store_true",
+        help="make the folder also a model that mlflow.pyfunc.load_model loads, where mlho is installed",
+    )
     add_place(parser)
     parser.set_defaults(command=_export)
 
@@ -305,7 +310,7 @@ def _export(options: ExportOptions) -> int:
     address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
     store = open_store(address)
     run = run or find_finished(store, options.run).run_id
-    done = export_run(store, run, options.to or Path(run), expected_digest=digest)
+    done = export_run(store, run, options.to or Path(run), expected_digest=digest, mlflow=options.mlflow)
     _print_outputs(done.run, done.outputs)
     words = f"{plural(done.n_files, 'file')}, {terminal.size(done.n_bytes)}, digests verified"
     terminal.err.print(f"{done.folder}: {words if done.is_new else 'is there already'}.", markup=False)

@@ -162,6 +162,7 @@ class ExportOptions(NamedRunOptions, Protocol):
     """Options of ``mlho export``."""
 
     to: Path | None
+    mlflow: bool
 
 
 class RemovalOptions(StoreOptions, Protocol):

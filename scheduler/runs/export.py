@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
+from mlho import __version__
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, SpecError
 from mlho.report.digest import result_digest
 from mlho.steps.base import verified_blob
@@ -22,6 +23,7 @@ from mlho.store.keys import RUNS, blob_key, run_key
 RESULT: Final = "result.json"
 REPORT: Final = "report.html"
 BUNDLE: Final = "bundle"
+MLFLOW_MODEL: Final = "MLmodel"
 _PREFIX: Final = "scores"
 _MANIFEST: Final = "manifest.json"
 
@@ -51,7 +53,9 @@ class Exported:
     outputs: Mapping[str, str]
 
 
-def export_run(store: Store, run: str, folder: Path, *, expected_digest: str | None = None) -> Exported:
+def export_run(
+    store: Store, run: str, folder: Path, *, expected_digest: str | None = None, mlflow: bool = False
+) -> Exported:
     """Write report, result and bundle of a training run, or the scores of a scoring run, into a folder.
 
     Parameters
@@ -63,21 +67,29 @@ def export_run(store: Store, run: str, folder: Path, *, expected_digest: str | N
         A new folder, or one with exactly these files, which is left unchanged. It appears only when it is complete.
     expected_digest : str, optional
         The ``resultDigest`` that the caller knows, such as from a resource's status.
+    mlflow : bool
+        Whether the folder is also a model that MLflow loads.
 
     Raises
     ------
     SpecError
-        The run is not in the store or not finished, or the folder has other content.
+        The run is not in the store or not finished, the folder has other content, or a scoring run has no model for MLflow.
     ArtifactDamaged
         The bytes differ from those that were committed.
     """
     kind, prefix = _kind_of(store, run)
     if kind == "ScoringRun":
+        if mlflow:
+            raise SpecError(
+                f"run {run}: --mlflow exports a model. Expected a training run; got a scoring run."
+            )
         files, outputs = _scores(store, run, prefix), {"scores": f"{prefix}/{_MANIFEST}"}
     else:
         result = _committed(store, run, RESULT)  # published last: it marks the run as finished
         digest = _result_digest(result, expected_digest, run)
         files = {RESULT: result, **_other_files(store, run)}
+        if mlflow:
+            files[MLFLOW_MODEL] = _mlflow_model(run, json.loads(result), digest, files)
         outputs = {"resultDigest": digest, "bundle": BUNDLE, "report": REPORT}
     is_new = _write(folder, files)
     shown = {name: own if name == "resultDigest" else f"{folder}/{own}" for name, own in outputs.items()}
@@ -123,6 +135,23 @@ def _other_files(store: Store, run: str) -> dict[str, Content]:
     start = len(run_key(run, ""))
     names = [key[start:] for key in store.keys(run_key(run, f"{BUNDLE}/"))]
     return {name: _committed(store, run, name) for name in (REPORT, *names)}
+
+
+def _mlflow_model(run: str, result: Mapping[str, Any], digest: str, files: Mapping[str, Content]) -> bytes:
+    """Return the description of the folder as a model of MLflow. It holds no time, so that equal runs give equal bytes."""
+    bundle = _digest(files[f"{BUNDLE}/bundle.json"])
+    document = {
+        "flavors": {"python_function": {"loader_module": "mlho.pyfunc", "data": BUNDLE}},
+        "model_uuid": bundle[:32],
+        "metadata": {
+            "mlho_version": __version__,
+            "run": run,
+            "bundle_digest": bundle,
+            "result_digest": digest,
+            "metrics": {name: own["mean"] for name, own in result["headline"].items() if "mean" in own},
+        },
+    }
+    return yaml.safe_dump(document, sort_keys=False).encode()
 
 
 def _scores(store: Store, run: str, prefix: str) -> dict[str, Content]:

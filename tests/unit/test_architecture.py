@@ -57,6 +57,7 @@ ROOMS = {
     "synthetic": set(),
     # Beside the steps, for notebooks.
     "results": {"report", "store"},
+    "pyfunc": {"model"},
     "estimators": {"method"},
 }
 # Rooms that must not even know the specification.

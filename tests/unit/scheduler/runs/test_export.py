@@ -16,7 +16,7 @@ from scheduler.cli.cluster import shown_status
 from scheduler.runs.export import export_run, output_lines, split_output
 
 TRAINED, SCORED = "0a1b2c3d4e5f6071", "ffeeddccbbaa0099"
-RESULT = {"headline": {"auroc": 0.8}, "timing": {"seconds": 1.0}, "inputs": {}}
+RESULT = {"headline": {"auroc": {"mean": 0.8}}, "timing": {"seconds": 1.0}, "inputs": {}}
 TRAINING_FILES = {
     "result.json": json.dumps(RESULT).encode(),
     "report.html": b"<html>",
@@ -69,6 +69,21 @@ def test_a_training_run_leaves_its_report_result_and_bundle(store, tmp_path):
     assert (done.is_new, done.n_files) == (True, 4)
     assert done.outputs["resultDigest"] == result_digest(RESULT)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_for_mlflow_differs_in_one_file(store, tmp_path):
+    """It names the loader and the bundle's folder, and the run, digests and figures; a scoring run has no model to export."""
+    out = tmp_path / "out"
+    done = export_run(store, TRAINED, out, mlflow=True)
+
+    described = yaml.safe_load((out / "MLmodel").read_bytes())
+    assert set(files_in(out)) == {*TRAINING_FILES, "MLmodel"}
+    assert described["flavors"]["python_function"] == {"loader_module": "mlho.pyfunc", "data": "bundle"}
+    assert described["metadata"]["metrics"] == {"auroc": 0.8}
+    assert described["metadata"]["result_digest"] == done.outputs["resultDigest"]
+    assert not export_run(store, TRAINED, out, mlflow=True).is_new
+    with pytest.raises(SpecError, match="scoring run"):
+        export_run(store, SCORED, tmp_path / "scores", mlflow=True)
 
 
 def test_a_scoring_run_leaves_its_scores(store, tmp_path):
