@@ -247,12 +247,19 @@ def direction(subject: Subject, test: ModelTest) -> Finding:
     moved = (log_odds(high) - log_odds(low)) * (1 if test.expected == "higher" else -1)
     share = float(np.mean(moved < 0))
     mean = float(np.mean(moved))
-    words = {"higher": "lowers", "lower": "raises"}[test.expected]
+    name, words = test.inputs["column"], {"higher": "lowers", "lower": "raises"}[test.expected]
+    association = "against its association with the outcome in training"
+    if mean < 0:
+        defect = f"{name} {words} the score, {association}: its coefficient is flipped, or its column is swapped with another."
+    else:
+        defect = (
+            f"{name} {words} the score of some rows, {association}: other columns change its effect. If its direction is "
+            "known, declare it in features.monotone, which xgboost and ebm obey; or train with a smaller maxDepth."
+        )
     return Finding(
         mean >= 0 and share <= test.tolerance,
         f"mean change {mean:+.3g} in the expected direction, against it in {100 * share:.0f} % of the rows",
-        f"{test.inputs['column']} {words} the score, against its association with the outcome in training: its coefficient is flipped, "
-        "or its column is swapped with another.",
+        defect,
     )
 
 

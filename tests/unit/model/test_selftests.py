@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mlho.model.evidence import Association, Evidence, GroupFigure, associations
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import TrainingSamples
 from mlho.model.testing.records import TESTS_FILE, parse_tests, written_tests
+from mlho.model.testing.rows import direction
 from mlho.model.testing.runner import CHECKS, MEASURED, run_tests
 from mlho.spec.model_tests import Tests
 from tests.unit.model.conftest import make_parts, training_design
@@ -162,6 +164,24 @@ def test_an_association_against_the_model_fails_its_direction(tmp_path):
     [result] = [own for own in load_bundle(tmp_path / "bundle").run_tests() if not own.passed]
     assert (result.id, result.kind) == ("directions.strong-01", "direction")
     assert "I10|365|presence raises the score" in result.defect
+
+
+def test_an_interaction_against_a_direction_is_not_called_a_flipped_coefficient():
+    """On average the column raises the score; in a quarter of the rows another column turns its effect."""
+    crossed = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    classifier = SimpleNamespace(
+        empty_row=np.zeros(2), log_odds=lambda rows: rows[:, 0] * (1 - 2 * rows[:, 1])
+    )
+    subject = SimpleNamespace(
+        bundle=SimpleNamespace(columns=("E11", "I10"), classifier=classifier), crossed=crossed
+    )
+    inputs = {"column": "E11", "from": None, "to": 1.0}
+
+    finding = direction(subject, SimpleNamespace(inputs=inputs, expected="higher", tolerance=0.05))
+
+    assert not finding.passed
+    assert "against it in 25 % of the rows" in finding.got
+    assert "features.monotone" in finding.defect
 
 
 def test_strong_associations_are_found_unless_another_column_may_explain_them():
