@@ -108,7 +108,7 @@ class Burn(_Noted):
     @override
     def do(self, work: Work) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-        os.nice(19)  # it may last for minutes, and leaves the machine to others
+        os.nice(10)  # it may last for minutes, and leaves most of the machine to others
         until = time.monotonic() + work.params["seconds"]
         while time.monotonic() < until:
             _ = 3**_EXPONENT
