@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mlho.report.dossier.checklists import CHECKLISTS
-from mlho.report.dossier.items import Answer, Checklist, Facts, Gap, Item, state_of
+from mlho.report.dossier.items import METADATA, STATEMENTS, Answer, Checklist, Facts, Gap, Item, state_of
 from mlho.report.result import Result
+from mlho.spec.features import Features
+from mlho.spec.statements import Statements
+from mlho.spec.training import RunMetadata
+from mlho.spec.types import SpecPart
 
 DOSSIER_SCHEMA: Final = "mlho.io/dossier/v1"
 
@@ -24,13 +28,14 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
     Returns
     -------
     dict
-        ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, most
-        used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
+        ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, with
+        their meaning, most used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
         (text, evidence, section) and ``missing`` (fields).
     """
     facts = Facts(result, statements)
     checklists = [_checklist(own, facts) for own in CHECKLISTS]
     missing = Counter(field for own in checklists for item in own["items"] for field in item["missing"])
+    meanings = _meanings()
     return {
         "schema": DOSSIER_SCHEMA,
         "run": run_id,
@@ -40,10 +45,22 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
         "outcome": result.outcome,
         "result_digest": result.result_digest,
         "open": [
-            {"field": field, "items": n}
+            {"field": field, "meaning": meanings[field], "items": n}
             for field, n in sorted(missing.items(), key=lambda own: (-own[1], own[0]))
         ],
         "checklists": checklists,
+    }
+
+
+def _meanings() -> dict[str, str]:
+    """Return the first sentence on each field of the specification that can close a gap."""
+    parts: dict[str, type[SpecPart]] = {METADATA: RunMetadata, STATEMENTS: Statements, "features.": Features}
+    return {
+        f"{prefix}{own.alias or name}": " ".join((own.description or "").split())
+        .partition(". ")[0]
+        .rstrip(".")
+        for prefix, part in parts.items()
+        for name, own in part.model_fields.items()
     }
 
 

@@ -59,6 +59,9 @@ def test_each_open_field_exists_in_the_specification(dossier):
     asked = {own["field"] for own in dossier["open"] if own["field"].startswith("metadata.statements.")}
 
     assert asked == known  # no statement is asked for in vain, and none is missing
+    meanings = {own["field"]: own["meaning"] for own in dossier["open"]}
+    assert meanings["metadata.statements.funding"] == "Funding, and the role of the funders"
+    assert all(meanings.values())
 
 
 def test_a_run_with_all_statements_leaves_nothing_open(result):
