@@ -19,6 +19,7 @@ _AUROC_READING: Final = (
     "Each point is a group with its 95 % interval. The dashed line is the AUROC of all patients. Within a group of similar age, "
     "age itself no longer separates patients, so the AUROC is usually lower."
 )
+_UNKNOWN: Final = "unknown"  # the level of missing values
 _RATIO_READING: Final = "Above 1 the outcome is more frequent in the group than the model predicts, below 1 less frequent. Bars are 95 % intervals."
 
 
@@ -47,9 +48,14 @@ def _by_group(
 ) -> Figure | None:
     """Plot a figure of each group with its interval; the dashed line is its ideal, or the figure of all patients."""
     overall = bias.groups[0].figures.get(metric)
+    columns = list(dict.fromkeys(group.by for group in bias.groups[1:]))
+    # Bands of age ascend; in the audit the reference is first.
+    ordered = sorted(
+        bias.groups[1:], key=lambda own: (columns.index(own.by), own.level == _UNKNOWN, own.level)
+    )
     known = [
         (group, own)
-        for group in bias.groups[1:]
+        for group in ordered
         if (own := group.figures.get(metric)) is not None and own.value is not None
     ]
     if len(known) < 2 or overall is None or overall.value is None:
@@ -57,7 +63,7 @@ def _by_group(
     reference = overall.value if ideal is None else ideal
     rows: list[Row] = []
     for by in dict.fromkeys(group.by for group, _ in known):
-        rows.append(Row(by.capitalize(), is_heading=True))
+        rows.append(Row(by.capitalize().replace("_", " "), is_heading=True))
         rows += [
             Row(group.level, words.brief(own), _with_ends(own)) for group, own in known if group.by == by
         ]

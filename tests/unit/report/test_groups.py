@@ -1,0 +1,19 @@
+"""Figures by group are in an order that people expect."""
+
+from mlho.report.figures.groups import of_audit
+
+
+def test_bands_ascend_although_the_audit_begins_with_the_reference(result):
+    """Columns keep their order, and the level of missing values comes last."""
+    everyone, female, *_ = result.bias.groups
+    levels = ["[70-80)", "unknown", "[0-10)", "[10-20)"]
+    bands = [female.model_copy(update={"by": "age_band", "level": level}) for level in levels]
+    audit = result.bias.model_copy(update={"groups": [everyone, female, *bands]})
+
+    figure = next(own for own in of_audit(audit) if own.name == "groups")
+
+    shown = [name for name, _ in figure.rows]
+    assert shown == [
+        "sex: female",
+        *(f"age_band: {own}" for own in ["[0-10)", "[10-20)", "[70-80)", "unknown"]),
+    ]
