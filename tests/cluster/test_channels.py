@@ -40,9 +40,10 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
     """No model, a promotion, a refused one; deleting the resource changes no channel."""
     # Each run has a seed of its own. With the default seed, "live" would do the work of the runs of other tests.
     # With the seed of "live", "gated" would give the same bundle, whose promotion changes nothing and is no refusal.
+    # With 400 patients many seeds give a model that its own tests reject; these two do not.
     validation = stack.run("live")["spec"]["validation"]
-    stack.submit("live", validation=validation | {"seed": 61})
-    stack.submit("gated", gates=[{"metric": "auroc", "min": 0.999}], validation=validation | {"seed": 62})
+    stack.submit("live", validation=validation | {"seed": 65})
+    stack.submit("gated", gates=[{"metric": "auroc", "min": 0.999}], validation=validation | {"seed": 66})
     stack.kubectl("apply", "-f", str(EXAMPLE))
     stack.wait_for("no model", lambda: ready(stack) == "NoModel", seconds=180)
     stack.wait("live", "Succeeded")
