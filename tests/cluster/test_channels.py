@@ -70,3 +70,19 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
     )
     assert head.split() == ["NAME", "MODEL", "ENTRY", "LIVE", "BY", "GATES", "REASON", "REFUSED", "AGE"]
     assert row.split()[:3] == ["production", "live", "1"]
+
+
+def test_a_model_in_use_is_recalibrated_by_a_resource(stack: Stack):
+    """One task of a worker makes a run of its own, with bundle and report, from the model that the channel has."""
+    validation = stack.run("corrected")["spec"]["validation"] | {"seed": 65}
+    stack.submit("live-again", validation=validation)
+    stack.wait("live-again", "Succeeded")
+    with forwarded(stack.kubectl, "service/seaweedfs", PORT) as address:
+        promote(address, "live-again")
+
+    stack.submit("corrected", validation=validation, recalibrate={"bundle": {"uri": "channel:production"}})
+    status = stack.wait("corrected", "Succeeded")
+
+    assert status["runId"] != stack.status("live-again")["runId"]
+    assert status["tasks"]["total"] == 1
+    assert {"bundle", "report", "result"} <= set(status["outputs"])
