@@ -73,7 +73,7 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
 
 
 def test_a_model_in_use_is_recalibrated_by_a_resource(stack: Stack):
-    """One task of a worker makes a run of its own, with bundle and report, from the model that the channel has."""
+    """A worker looks at the tables, then makes a run of its own, with bundle and report, from the model that the channel has."""
     validation = stack.run("corrected")["spec"]["validation"] | {"seed": 65}
     stack.submit("live-again", validation=validation)
     stack.wait("live-again", "Succeeded")
@@ -84,5 +84,5 @@ def test_a_model_in_use_is_recalibrated_by_a_resource(stack: Stack):
     status = stack.wait("corrected", "Succeeded")
 
     assert status["runId"] != stack.status("live-again")["runId"]
-    assert status["tasks"]["total"] == 1
+    assert status["tasks"]["total"] == 2
     assert {"bundle", "report", "result"} <= set(status["outputs"])
