@@ -21,6 +21,7 @@ _BANDS: Final = (
 _ROWS: Final = 3
 _MOST_IN_BUCKET: Final = 50  # samples compared with their next ones in a bucket
 _CHUNK: Final = 512
+_FIRST_SLOTS: Final = 1 << 16  # of the hash table of cells, a power of two
 
 
 def count_twins(problem: Problem) -> tuple[int, int]:
@@ -65,8 +66,14 @@ def _rows_of(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
 
 def _bits_of(cells: NDArray[np.uint64], n_samples: int) -> NDArray[np.float32]:
     """Return −log₂ of the share of samples with each cell."""
-    _, place, n = np.unique(cells, return_inverse=True, return_counts=True)
-    return -np.log2(n / n_samples).astype(np.float32)[place]
+    size = _FIRST_SLOTS
+    while True:
+        keys, counts = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+        if _count_cells(cells, keys, counts):
+            break
+        size *= 2
+    bits = -np.log2(np.maximum(counts, 1) / n_samples).astype(np.float32)
+    return np.asarray(_find_cells(cells, keys, bits))
 
 
 def _band_keys(band: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -91,6 +98,35 @@ def _scatter(
 def _sort_rows(indptr: Any, cells: Any) -> None:  # pragma: no cover - compiled
     for s in range(indptr.size - 1):
         cells[indptr[s] : indptr[s + 1]].sort()
+
+
+@njit(cache=True, nogil=True)
+def _count_cells(cells: Any, keys: Any, counts: Any) -> Any:  # pragma: no cover - compiled
+    """Count equal cells in a hash table. Return False if more than half of its slots would be taken."""
+    mask, free = np.uint64(keys.size - 1), keys.size // 2
+    for cell in cells:
+        slot = cell & mask
+        while counts[slot] and keys[slot] != cell:
+            slot = (slot + np.uint64(1)) & mask
+        if not counts[slot]:
+            if not free:
+                return False
+            free -= 1
+            keys[slot] = cell
+        counts[slot] += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _find_cells(cells: Any, keys: Any, bits: Any) -> Any:  # pragma: no cover - compiled
+    """Return the bits of each cell, which is in the hash table."""
+    found, mask = np.empty(cells.size, np.float32), np.uint64(keys.size - 1)
+    for i in range(cells.size):
+        slot = cells[i] & mask
+        while keys[slot] != cells[i]:
+            slot = (slot + np.uint64(1)) & mask
+        found[i] = bits[slot]
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -127,15 +163,19 @@ def _compare(
 def _are_twins(records: Any, one: Any, other: Any) -> Any:  # pragma: no cover - compiled
     indptr, cells, bits = records
     i, j, common, shared = indptr[one], indptr[other], 0, 0.0
-    while i < indptr[one + 1] and j < indptr[other + 1]:
+    size, size_other = indptr[one + 1] - i, indptr[other + 1] - j
+    # Cells of one alone that an overlap of MIN_OVERLAP leaves room for, and one more for rounding.
+    room = size - MIN_OVERLAP / (1 + MIN_OVERLAP) * (size + size_other) + 1
+    while room >= 0 and i < indptr[one + 1] and j < indptr[other + 1]:
         if cells[i] == cells[j]:
             common += 1
             shared += bits[i]
             i += 1
             j += 1
         elif cells[i] < cells[j]:
+            room -= 1
             i += 1
         else:
             j += 1
-    total = indptr[one + 1] - indptr[one] + indptr[other + 1] - indptr[other] - common
+    total = size + size_other - common
     return common >= MIN_OVERLAP * total and shared >= MIN_BITS
