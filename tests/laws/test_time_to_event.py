@@ -272,7 +272,7 @@ SITES = {"validation.split": "site", "validation.splitColumn": "site", "validati
 
 @pytest.mark.parametrize("split", [TEMPORAL, SITES], ids=["temporal", "site"])
 def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
-    """On later patients and on other sites the planted hazards hold; whatever the partitions, the same bytes."""
+    """On later patients and on other sites the planted hazards hold, and other partitions give the same bytes."""
     data = write_tables(tmp_path / "data", TABLES, partitions=3, shuffle=1)
     plain = write_tables(tmp_path / "plain", TABLES)
     changes = {**QUICK, "cohort.timeToEvent": {**TIMES, "horizonDays": [180, 360]}, **split}

@@ -59,7 +59,7 @@ def test_a_linear_model_against_its_declaration_fails_a_required_test_that_names
 )
 @pytest.mark.parametrize("direction", [1, -1])
 def test_an_absent_code_has_the_place_of_zero_in_a_declared_order(name, setting, direction):
-    """A risk that falls and rises with the count, in truth: the model obeys the direction from none to four, whatever else is present."""
+    """A risk that falls and rises with the count, in truth: the model obeys the direction from none to four, with any other codes present."""
     rng = np.random.default_rng(8)
     X = np.column_stack([rng.integers(0, 5, 1200), rng.random((1200, 2)) < 0.4]).astype(float)
     y = (rng.random(1200) < np.array([0.6, 0.2, 0.45, 0.65, 0.35])[X[:, 0].astype(int)]).astype(int)
