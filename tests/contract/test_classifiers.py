@@ -105,16 +105,6 @@ def test_the_same_data_setting_and_seed_give_the_same_bytes(classifier):
     assert again.to_files() == fitted_quickly(classifier.name)[0].to_files()
 
 
-def test_threads_do_not_show(classifier):
-    """Two threads give the files that one gives."""
-    X, y = cohort()
-    settings = classifier.settings(QUICK_GRIDS[classifier.name])
-
-    by_two = classifier.fit_settings(X, target(classifier.name, y), settings, seed=7, n_threads=2)
-
-    assert [one.to_files() for one in by_two] == [one.to_files() for one in fitted_quickly(classifier.name)]
-
-
 def test_fitting_settings_together_is_fitting_each_alone(classifier):
     """What is shared between settings changes no bit."""
     X, y = cohort()

@@ -210,13 +210,10 @@ class Classifier(ABC):
         setting: Mapping[str, Any],
         *,
         seed: int,
-        n_threads: int = 1,
         value_columns: NDArray[np.bool_] | None = None,
     ) -> FittedClassifier:
         """Fit one setting: ``fit_settings`` with a list of one."""
-        (fitted,) = self.fit_settings(
-            X, y, [setting], seed=seed, n_threads=n_threads, value_columns=value_columns
-        )
+        (fitted,) = self.fit_settings(X, y, [setting], seed=seed, value_columns=value_columns)
         return fitted
 
     def fit_settings(
@@ -226,7 +223,6 @@ class Classifier(ABC):
         settings: Sequence[Mapping[str, Any]],
         *,
         seed: int,
-        n_threads: int = 1,
         value_columns: NDArray[np.bool_] | None = None,
     ) -> list[FittedClassifier]:
         """Fit every setting, sharing work where possible; each model is bit-identical to the one from ``fit``.
@@ -242,8 +238,6 @@ class Classifier(ABC):
             Parameters missing from a mapping take their first default.
         seed : int, at least 0
             Seed of all random draws of the classifier.
-        n_threads : int
-            Affects speed only, never the result.
         value_columns : bool, shape (n_features,), optional
             If :attr:`absent` is "missing": the columns in which zero is a value and NaN (or an absent cell of a sparse
             matrix) is missing; see :mod:`mlho.method.classifiers.tree_matrix`. Default: no such columns.
@@ -267,9 +261,7 @@ class Classifier(ABC):
             setting if isinstance(setting, Setting) else self.setting(setting) for setting in settings
         ]
         is_value = _value_columns(value_columns, matrix.shape[1])
-        return self._fit_settings(
-            matrix, labels, complete, seed=seed, n_threads=n_threads, value_columns=is_value
-        )
+        return self._fit_settings(matrix, labels, complete, seed, is_value)
 
     def _target(self, y: Any, n_samples: int) -> Labels | EventTimes:
         return checked_labels(y, n_samples)
@@ -310,9 +302,7 @@ class Classifier(ABC):
         matrix: Matrix,
         labels: Any,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         """Fit the settings on checked input: labels, or times to the event."""

@@ -84,9 +84,7 @@ class Cox(TimeClassifier):
         matrix: Matrix,
         labels: EventTimes,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         return [fit(matrix, labels, c=own["c"], l1_ratio=own["l1Ratio"]) for own in settings]

@@ -104,9 +104,7 @@ class DiscreteTime(TimeClassifier):
         matrix: Matrix,
         labels: EventTimes,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         return [

@@ -184,9 +184,7 @@ class EBM(Classifier):
         matrix: Matrix,
         labels: Labels,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         dense = dense_rows(matrix, np.full(matrix.shape[1], np.nan))

@@ -64,9 +64,7 @@ class ElasticNet(Classifier):
         matrix: Matrix,
         labels: Labels,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         # Cold starts: warm starts are faster, but their last bits depend on the grid. Nothing is random.

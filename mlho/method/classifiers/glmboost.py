@@ -79,9 +79,7 @@ class GLMBoost(Classifier):
         matrix: Matrix,
         labels: Labels,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         # Nothing is random and one thread suffices: the result does not depend on seed or threads.

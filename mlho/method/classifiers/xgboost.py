@@ -176,9 +176,7 @@ class XGBoost(Classifier):
         matrix: Matrix,
         labels: Labels,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         # xgboost bounds the leaves on both sides of a split on such a column; missing values may go to either side. An absent

@@ -73,9 +73,7 @@ class XGBoostAFT(TimeClassifier):
         matrix: Matrix,
         labels: EventTimes,
         settings: Sequence[Setting],
-        *,
         seed: int,
-        n_threads: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         start = math.exp(math.fsum(np.log(labels.days).tolist()) / len(labels))
