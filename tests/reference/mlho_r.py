@@ -6,9 +6,30 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlho.method.evaluation.auroc import auroc
-from mlho.method.evaluation.thresholds import at_threshold, youden_mlho_r
+from mlho.method.evaluation.thresholds import at_threshold
 
 _N_BINS = 10
+
+
+def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> float:
+    """R's threshold: the first maximum of Youden's J among −∞, the midpoints and +∞, with an alert for p > threshold.
+
+    R chooses it on the test set on which it reports.
+
+    References
+    ----------
+    pROC ``coords(x = "best")`` as called by hestiri/mlho, R/mlearn.R.
+    """
+    outcome, predicted = np.asarray(y), np.asarray(p)
+    distinct = np.unique(predicted)
+    candidates = np.concatenate([[-math.inf], (distinct[:-1] + distinct[1:]) / 2.0, [math.inf]])
+    n_positive, n_negative = int((outcome == 1).sum()), int((outcome == 0).sum())
+    alerts = [predicted > own for own in candidates]
+    # J · n₁ · n₀, in integers.
+    advantage = [
+        int(outcome[own].sum()) * n_negative - int((outcome[own] == 0).sum()) * n_positive for own in alerts
+    ]
+    return float(candidates[int(np.argmax(advantage))])
 
 
 def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
@@ -28,8 +49,7 @@ def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
     hestiri/mlho, R/bias.R, with CalibratR 0.1.2 and pROC 1.18.5; the definitions were found from their figures.
     """
     outcome, predicted = np.asarray(y, np.float64), np.asarray(p, np.float64)
-    threshold = youden_mlho_r(y, p).value
-    assert threshold is not None  # both classes
+    threshold = youden_mlho_r(y, p)
     at = at_threshold(y, p, threshold)
     difference = predicted - outcome
     width = np.clip(np.searchsorted(np.arange(_N_BINS + 1) / _N_BINS, predicted, side="left") - 1, 0, None)

@@ -14,9 +14,10 @@ import pytest
 from mlho.method.bias.audit import audit
 from mlho.method.bias.groups import Grouping
 from mlho.method.evaluation.auroc import auroc
-from mlho.method.evaluation.precision_recall import pr_davis_goadrich, pr_integral
-from mlho.method.evaluation.thresholds import at_threshold, youden_mlho_r
-from tests.reference.mlho_r import bias_row_mlho_r, caliber_mlho_r
+from mlho.method.evaluation.precision_recall import pr_davis_goadrich_of, pr_integral_of
+from mlho.method.evaluation.tally import tally
+from mlho.method.evaluation.thresholds import at_threshold
+from tests.reference.mlho_r import bias_row_mlho_r, caliber_mlho_r, youden_mlho_r
 
 MODELS = ("glmboost", "glmboost_nodems")
 
@@ -36,7 +37,7 @@ def test_metrics_equal_r(reference, model):
     """AUROC, both PR areas, the threshold and what it does: all within 1e-9."""
     y, p = predictions_of(reference, model)
     (expected,) = rows_of(reference / "mlearn" / f"{model}_metrics.csv")
-    threshold = youden_mlho_r(y, p).value
+    threshold = youden_mlho_r(y, p)
     # R alerts above its threshold, we at or above: the same, because no prediction lies on a midpoint.
     result = at_threshold(y, p, threshold)
 
@@ -44,8 +45,8 @@ def test_metrics_equal_r(reference, model):
     assert {
         "roc": auroc(y, p),
         "roc2": auroc(y, p),
-        "pr.integral": pr_integral(y, p),
-        "pr.davis.goadrich": pr_davis_goadrich(y, p),
+        "pr.integral": pr_integral_of(tally(y, p)),
+        "pr.davis.goadrich": pr_davis_goadrich_of(tally(y, p)),
         "thresholdj": threshold,
         "J.sensitivity": result.sensitivity,
         "J.specificity": result.specificity,
@@ -145,7 +146,7 @@ def test_the_audit_agrees_with_r_where_it_defines_a_figure_alike(reference, data
         "r/specificity": "spec", "r/ppv": "ppv", "r/npv": "npv", "r/accuracy": "acc",
     }  # fmt: skip
     for group, is_in in members_of(data, patients).items():
-        alerts = p > youden_mlho_r(y[is_in], p[is_in]).value
+        alerts = p > youden_mlho_r(y[is_in], p[is_in])
         grouping = Grouping(group, ("in", "out"), np.where(is_in, 0, 1))
         found = audit(
             y, p, [grouping], patients=None, alerts={"r": alerts}, seed=[1], min_cell=1, n_replicates=2

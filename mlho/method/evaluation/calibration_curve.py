@@ -1,12 +1,21 @@
-"""The smooth calibration curve and its distances from the diagonal: ICI, E50, E90, Emax."""
+"""The smooth calibration curve and its distances from the diagonal: ICI, E50, E90, Emax.
+
+The smoother differs from R's: local-linear regression of y on p, tricube weights, the nearest 75 % of the samples,
+fitted at up to 50 grid points, linearly interpolated, and clipped to [0, 1]. R's ``loess`` is local-quadratic by
+default and ``lowess`` has span 2/3, so that figures differ in the second or third decimal. Above 500
+distinct predictions neighbours are merged into 500 cells for the local fits; distances are taken at every sample.
+
+References
+----------
+Austin & Steyerberg (2019), Statistics in Medicine 38.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike
 
-from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
+from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
 
 N_GRID_POINTS = 50
 # Share of samples in a local fit: R's loess default, which Austin & Steyerberg use.
@@ -138,61 +147,8 @@ def _local_linear(
         out[g] = min(max(value, 0.0), 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class CalibrationCurve:
-    """The smooth calibration curve and its distance from the diagonal.
-
-    Attributes
-    ----------
-    predicted, observed : float64 arrays, shape (n_grid,), n_grid ≤ 50
-        Linear interpolation between grid points.
-    ici : float
-        Integrated calibration index: mean over samples of |observed − predicted|, 0 is perfect.
-    e50, e90, emax : float
-        Median, 90 % quantile and maximum of the same differences.
-    """
-
-    predicted: FloatArray
-    observed: FloatArray
-    ici: float
-    e50: float
-    e90: float
-    emax: float
-
-
-def calibration_curve(y: ArrayLike, p: ArrayLike) -> CalibrationCurve:
-    """Return the smooth calibration curve with ICI, E50, E90 and Emax.
-
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
-
-    Notes
-    -----
-    The smoother differs from R's: local-linear regression of y on p, tricube weights, the nearest 75 % of the samples,
-    fitted at up to 50 grid points, linearly interpolated, and clipped to [0, 1]. R's ``loess`` is local-quadratic by
-    default and ``lowess`` has span 2/3, so that figures differ in the second or third decimal. Above 500
-    distinct predictions neighbours are merged into 500 cells for the local fits; distances are taken at every sample.
-
-    References
-    ----------
-    Austin & Steyerberg (2019), Statistics in Medicine 38.
-    """
-    return calibration_curve_of(tally(y, p))
-
-
-def calibration_curve_of(t: Tally) -> CalibrationCurve:
-    """Return the calibration curve of tallied predictions."""
-    smoother = smoother_of(t)
-    curve = smoother.curve(t)
-    distance = smoother.distance(t, curve)
-    ici, e50, e90, emax = distances_of(t, distance)
-    return CalibrationCurve(predicted=smoother.grid, observed=curve, ici=ici, e50=e50, e90=e90, emax=emax)
-
-
 def distances_of(t: Tally, distance: FloatArray) -> tuple[float, float, float, float]:
-    """Return (ICI, E50, E90, Emax): mean, median, 90 % quantile and maximum over samples."""
+    """Return (ICI, E50, E90, Emax): mean, median, 90 % quantile and maximum of the distances over samples; 0 is perfect."""
     by_sample = np.repeat(distance, t.n.astype(np.int64))
     ici = float((distance * t.n).sum() / t.n_total)
     emax = float(by_sample.max())

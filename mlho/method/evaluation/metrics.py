@@ -60,13 +60,8 @@ class Estimate:
         }
 
 
-def brier(y: ArrayLike, p: ArrayLike) -> float:
-    """Return the mean squared difference between outcome and probability, 0 (best) to 1.
-
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
+def brier_of(t: Tally) -> float:
+    """Return the Brier score: the mean squared difference between outcome and probability, 0 (best) to 1.
 
     References
     ----------
@@ -74,19 +69,14 @@ def brier(y: ArrayLike, p: ArrayLike) -> float:
 
     Examples
     --------
-    >>> brier([0, 1], [0.5, 1.0])
+    >>> brier_of(tally([0, 1], [0.5, 1.0]))
     0.125
     """
-    return brier_of(tally(y, p))
-
-
-def brier_of(t: Tally) -> float:
-    """Return the Brier score of tallied predictions."""
     squared = t.n_positive * (1.0 - t.p) ** 2 + (t.n - t.n_positive) * t.p**2
     return float(squared.sum() / t.n_total)
 
 
-def scaled_brier(y: ArrayLike, p: ArrayLike) -> float | None:
+def scaled_brier_of(t: Tally) -> float | None:
     """Return 1 − Brier / Brier of the prevalence: 1 is perfect, 0 no better than the prevalence, below 0 worse.
 
     None with one class only, because the prevalence then is a perfect prediction.
@@ -95,48 +85,28 @@ def scaled_brier(y: ArrayLike, p: ArrayLike) -> float | None:
     ----------
     Steyerberg et al. (2010), Epidemiology 21.
     """
-    return scaled_brier_of(tally(y, p))
-
-
-def scaled_brier_of(t: Tally) -> float | None:
-    """Return the scaled Brier score of tallied predictions; None with one class."""
     prevalence = t.n_positive_total / t.n_total
     reference = prevalence * (1.0 - prevalence)
     return 1.0 - brier_of(t) / reference if reference > 0.0 else None
 
 
-def log_loss(y: ArrayLike, p: ArrayLike) -> float:
+def log_loss_of(t: Tally) -> float:
     """Return the mean negative log likelihood in natural units, 0 (best) upwards.
 
     Probabilities are clipped to [1e-15, 1 − 1e-15]: a wrong prediction of 0 or 1 costs 34.5, not infinity.
 
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
-
     Examples
     --------
-    >>> round(log_loss([0, 1], [0.5, 0.5]), 6)
+    >>> round(log_loss_of(tally([0, 1], [0.5, 0.5])), 6)
     0.693147
     """
-    return log_loss_of(tally(y, p))
-
-
-def log_loss_of(t: Tally) -> float:
-    """Return the log loss of tallied predictions."""
     clipped = np.clip(t.p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
     loss = -(t.n_positive * np.log(clipped) + (t.n - t.n_positive) * np.log1p(-clipped))
     return float(loss.sum() / t.n_total)
 
 
-def mean_absolute_error(y: ArrayLike, p: ArrayLike) -> float:
-    """Return the mean of |y − p| over samples (the mean of the R package's ``absErr``), 0 (best) to 1."""
-    return mean_absolute_error_of(tally(y, p))
-
-
 def mean_absolute_error_of(t: Tally) -> float:
-    """Return the mean absolute error of tallied predictions."""
+    """Return the mean of |y − p| over samples (the mean of the R package's ``absErr``), 0 (best) to 1."""
     error = t.n_positive * (1.0 - t.p) + (t.n - t.n_positive) * t.p
     return float(error.sum() / t.n_total)
 

@@ -3,35 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mlho.method.evaluation.auroc import MAX_CURVE_POINTS, thinned
-from mlho.method.evaluation.tally import FloatArray, Tally, tally
+from mlho.method.evaluation.tally import FloatArray, Tally
 
 # Reason why all of these are absent.
 NO_POSITIVE = "no sample is positive"
 
 
-def average_precision(y: ArrayLike, p: ArrayLike) -> float | None:
+def average_precision_of(t: Tally) -> float | None:
     """Return the mean precision over the positives: Σ (R_k − R_{k−1}) · P_k over distinct thresholds.
 
     No interpolation: the curve is a staircase. None when no sample is positive.
 
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
-
     Examples
     --------
-    >>> average_precision([0, 1, 1], [0.5, 0.4, 0.9])
+    >>> from mlho.method.evaluation.tally import tally
+    >>> average_precision_of(tally([0, 1, 1], [0.5, 0.4, 0.9]))
     0.8333333333333333
     """
-    return average_precision_of(tally(y, p))
-
-
-def average_precision_of(t: Tally) -> float | None:
-    """Return the average precision of tallied predictions; None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points
@@ -41,26 +31,16 @@ def average_precision_of(t: Tally) -> float | None:
     return float((gained[some] * precision).sum() / t.n_positive_total)
 
 
-def pr_integral(y: ArrayLike, p: ArrayLike) -> float | None:
+def pr_integral_of(t: Tally) -> float | None:
     """Return the exact area under the precision–recall curve (``pr.integral`` of R's PRROC).
 
     Between two thresholds true and false positives grow in proportion, so that precision is a hyperbola of recall; its
     integral is in closed form. None when no sample is positive.
 
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
-
     References
     ----------
     Davis & Goadrich (2006), ICML; Keilwagen, Grosse & Grau (2014), PLoS ONE 9.
     """
-    return pr_integral_of(tally(y, p))
-
-
-def pr_integral_of(t: Tally) -> float | None:
-    """Return the exact PR integral of tallied predictions; None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points
@@ -84,23 +64,15 @@ def pr_integral_of(t: Tally) -> float | None:
     return float(area.sum() / t.n_positive_total)
 
 
-def pr_davis_goadrich(y: ArrayLike, p: ArrayLike) -> float | None:
+def pr_davis_goadrich_of(t: Tally) -> float | None:
     """Return R's ``pr.davis.goadrich``: linear interpolation between the points at every integer number of true positives.
 
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
+    The tally has integer counts. None when no sample is positive.
 
     References
     ----------
     Davis & Goadrich (2006), ICML.
     """
-    return pr_davis_goadrich_of(tally(y, p))
-
-
-def pr_davis_goadrich_of(t: Tally) -> float | None:
-    """Return the Davis–Goadrich area of tallied predictions (integer counts); None without positives."""
     if not t.n_positive_total:
         return None
     tp, fp = t.operating_points

@@ -24,9 +24,9 @@ class Threshold:
     Attributes
     ----------
     rule : str
-        "youden", "fixed-alert-rate:0.1", "fixed-sensitivity:0.9" or "youden-mlho-r".
+        "youden", "fixed-alert-rate:0.1" or "fixed-sensitivity:0.9".
     value : float or None
-        Alert if and only if p ≥ value (``youden_mlho_r``: p > value, and possibly infinite).
+        Alert if and only if p ≥ value.
     reason : str or None
         Reason why it is absent, or how it deviates from the rule.
     """
@@ -63,27 +63,6 @@ def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
     true_positive, alerts = _at_or_above(t)
     advantage = _youden_numerator(t, true_positive, alerts)
     return Threshold("youden", float(t.p[int(np.argmax(advantage))]))
-
-
-def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> Threshold:
-    """Return R MLHO's threshold: the first maximum of J among −∞, the midpoints and +∞, with an alert for p > t.
-
-    R chooses it on the test set on which it reports. Only for comparison with R.
-
-    References
-    ----------
-    pROC ``coords(x = "best")`` as called by hestiri/mlho, R/mlearn.R.
-    """
-    rule = "youden-mlho-r"
-    t = tally(y, p)
-    reason = class_reason(t.n_positive_total, t.n_negative_total)
-    if reason is not None:
-        return Threshold(rule, None, reason)
-    true_positive, alerts = _at_or_above(t)
-    # All samples are above −∞; those at or above p[i + 1] are above the midpoint after p[i]; none are above +∞, where J is 0.
-    advantage = np.append(_youden_numerator(t, true_positive, alerts), 0)
-    candidates = np.concatenate([[-math.inf], (t.p[:-1] + t.p[1:]) / 2.0, [math.inf]])
-    return Threshold(rule, float(candidates[int(np.argmax(advantage))]))
 
 
 def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:

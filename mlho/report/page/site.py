@@ -47,8 +47,6 @@ _NIGHT_COLUMNS: Final = (
 )
 _LAST_COLUMNS: Final = ("Mean probability", "Expected AUROC, 95 % CI", "Warnings")
 
-Rows = list[tuple[str, ...]]
-
 
 @dataclass(frozen=True)
 class _Panel:

@@ -11,7 +11,7 @@ from mlho.method.bias.audit import audit
 from mlho.method.bias.groups import Audit, Grouping, Periods
 from mlho.method.evaluation.auroc import auroc
 from mlho.method.evaluation.calibration import calibration_intercept_slope
-from mlho.method.evaluation.metrics import brier
+from mlho.method.evaluation.metrics import brier_of
 from mlho.method.evaluation.reliability import bins_of, calibration_error_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
@@ -55,10 +55,10 @@ def test_figures_of_a_group_are_those_of_its_samples():
     assert found == pytest.approx(
         {
             "auroc": auroc(own_y, own_p),
-            "brier": brier(own_y, own_p),
+            "brier": brier_of(t),
             "brier_positive": np.mean((1 - own_p[own_y == 1]) ** 2),
             "brier_negative": np.mean(own_p[own_y == 0] ** 2),
-            "rmse": np.sqrt(brier(own_y, own_p)),
+            "rmse": np.sqrt(brier_of(t)),
             "error": np.abs(own_y - own_p).mean(),
             "error_positive": 1 - own_p[own_y == 1].mean(),
             "error_negative": own_p[own_y == 0].mean(),

@@ -14,7 +14,7 @@ from mlho.method.evaluation.figures import (
     discrimination_figures,
     operating_figures,
 )
-from mlho.method.evaluation.metrics import brier, brier_of
+from mlho.method.evaluation.metrics import brier_of
 from mlho.method.evaluation.precision_recall import average_precision_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import confusion_of
@@ -40,7 +40,7 @@ def test_the_value_is_that_of_the_data():
     y, p = make_predictions(0)
     estimate = bootstrap_by_patient(y, p, None, figures_of, seed=1)["brier"]
 
-    assert estimate.value == brier(y, p)
+    assert estimate.value == brier_of(tally(y, p))
     assert estimate.low < estimate.value < estimate.high
     assert estimate.method == "percentile bootstrap by patient, 200 replicates"
 

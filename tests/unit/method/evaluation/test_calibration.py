@@ -1,6 +1,7 @@
 """Calibration line, calibrator, bins and the smooth curve."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,8 +15,25 @@ from mlho.method.evaluation.calibration import (
     calibration_intercept_slope,
     fit_calibrator,
 )
-from mlho.method.evaluation.calibration_curve import SPAN, calibration_curve, smoother_of
+from mlho.method.evaluation.calibration_curve import SPAN, distances_of, smoother_of
 from mlho.method.evaluation.tally import tally
+
+
+@dataclass(frozen=True)
+class Curve:
+    predicted: np.ndarray
+    observed: np.ndarray
+    ici: float
+    e50: float
+    e90: float
+    emax: float
+
+
+def calibration_curve(y, p) -> Curve:
+    t = tally(y, p)
+    smoother = smoother_of(t)
+    observed = smoother.curve(t)
+    return Curve(smoother.grid, observed, *distances_of(t, smoother.distance(t, observed)))
 
 
 def logit(p):

@@ -8,11 +8,11 @@ import pytest
 from mlho.errors import DataError
 from mlho.method.evaluation.auroc import auroc_estimate
 from mlho.method.evaluation.calibration import calibration_intercept_slope
-from mlho.method.evaluation.calibration_curve import calibration_curve
+from mlho.method.evaluation.calibration_curve import distances_of, smoother_of
 from mlho.method.evaluation.evaluation import evaluate
 from mlho.method.evaluation.figures import CALIBRATION_FIGURES
-from mlho.method.evaluation.metrics import brier
-from mlho.method.evaluation.precision_recall import average_precision, pr_davis_goadrich
+from mlho.method.evaluation.metrics import brier_of
+from mlho.method.evaluation.precision_recall import average_precision_of, pr_davis_goadrich_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
 
@@ -36,18 +36,20 @@ def test_evaluation_says_what_the_single_functions_say():
     """One call, the same figures."""
     y, p, patient = make_predictions()
     result = evaluate(y, p, groups=patient, thresholds={"youden": 0.3}, seed=1, n_replicates=20)
+    t = tally(y, p)
+    smoother = smoother_of(t)
 
     assert (result.n_samples, result.n_positive, result.n_patients) == (240, y.sum(), 120)
     assert result.figures["auroc"] == auroc_estimate(y, p, groups=patient)
-    assert result.figures["average_precision"].value == average_precision(y, p)
-    assert result.figures["pr_davis_goadrich"].value == pr_davis_goadrich(y, p)
-    assert result.figures["brier"].value == brier(y, p)
+    assert result.figures["average_precision"].value == average_precision_of(t)
+    assert result.figures["pr_davis_goadrich"].value == pr_davis_goadrich_of(t)
+    assert result.figures["brier"].value == brier_of(t)
     assert result.thresholds["youden"].performance == at_threshold(y, p, 0.3)
     assert result.thresholds["youden"].figures["ppv"].value == at_threshold(y, p, 0.3).ppv
     raw = result.calibration["raw"].figures
     assert set(raw) == set(CALIBRATION_FIGURES)
     assert raw["slope"].value == pytest.approx(calibration_intercept_slope(y, p).slope.value, abs=1e-9)
-    assert raw["ici"].value == calibration_curve(y, p).ici
+    assert raw["ici"].value == distances_of(t, smoother.distance(t, smoother.curve(t)))[0]
     without_interval = {name for name, e in {**result.figures, **raw}.items() if e.low is None}
     assert without_interval == {"pr_davis_goadrich"}
 
@@ -124,7 +126,7 @@ def test_intervals_can_be_left_out():
     result = evaluate(y, p, groups=patient, thresholds={}, seed=1, n_replicates=0)
 
     assert result.figures["auroc"].low is not None
-    assert (result.figures["brier"].value, result.figures["brier"].low) == (brier(y, p), None)
+    assert (result.figures["brier"].value, result.figures["brier"].low) == (brier_of(tally(y, p)), None)
     assert result.roc_band.at == ()
 
 

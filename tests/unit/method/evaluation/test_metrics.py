@@ -13,12 +13,13 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from mlho.errors import DataError
 from mlho.method.evaluation.metrics import (
     Estimate,
-    brier,
+    brier_of,
     error_distribution,
-    log_loss,
-    mean_absolute_error,
-    scaled_brier,
+    log_loss_of,
+    mean_absolute_error_of,
+    scaled_brier_of,
 )
+from mlho.method.evaluation.tally import tally
 
 
 def make_predictions(seed: int, n: int = 300):
@@ -31,10 +32,12 @@ def test_figures_of_a_worked_example():
     """y = (0, 1, 1), p = (0.2, 0.5, 0.9): squares 0.04 + 0.25 + 0.01, distances 0.2 + 0.5 + 0.1."""
     y, p = [0, 1, 1], [0.2, 0.5, 0.9]
 
-    assert brier(y, p) == pytest.approx(0.1, abs=1e-15)
-    assert scaled_brier(y, p) == pytest.approx(1 - 0.1 / (2 / 9), abs=1e-15)
-    assert log_loss(y, p) == pytest.approx(-(math.log(0.8) + math.log(0.5) + math.log(0.9)) / 3, abs=1e-15)
-    assert mean_absolute_error(y, p) == pytest.approx(0.8 / 3, abs=1e-15)
+    assert brier_of(tally(y, p)) == pytest.approx(0.1, abs=1e-15)
+    assert scaled_brier_of(tally(y, p)) == pytest.approx(1 - 0.1 / (2 / 9), abs=1e-15)
+    assert log_loss_of(tally(y, p)) == pytest.approx(
+        -(math.log(0.8) + math.log(0.5) + math.log(0.9)) / 3, abs=1e-15
+    )
+    assert mean_absolute_error_of(tally(y, p)) == pytest.approx(0.8 / 3, abs=1e-15)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -42,26 +45,26 @@ def test_figures_equal_scikit_learn(seed):
     """Brier and log loss as elsewhere."""
     y, p = make_predictions(seed)
 
-    assert brier(y, p) == pytest.approx(brier_score_loss(y, p), abs=1e-14)
-    assert log_loss(y, p) == pytest.approx(sklearn_log_loss(y, p), abs=1e-14)
+    assert brier_of(tally(y, p)) == pytest.approx(brier_score_loss(y, p), abs=1e-14)
+    assert log_loss_of(tally(y, p)) == pytest.approx(sklearn_log_loss(y, p), abs=1e-14)
 
 
 def test_a_wrong_certainty_costs_34_5():
     """p = 1 for a negative: clipped at 1e-15, finite."""
 
-    assert log_loss([0], [1.0]) == pytest.approx(-math.log(1e-15), abs=0.2)
+    assert log_loss_of(tally([0], [1.0])) == pytest.approx(-math.log(1e-15), abs=0.2)
 
 
 def test_scaled_brier_of_the_prevalence_is_zero():
     """Predicting the prevalence for everybody is the reference."""
 
-    assert scaled_brier([0, 0, 0, 1], [0.25] * 4) == pytest.approx(0.0, abs=1e-15)
+    assert scaled_brier_of(tally([0, 0, 0, 1], [0.25] * 4)) == pytest.approx(0.0, abs=1e-15)
 
 
 def test_scaled_brier_of_one_class_is_absent():
     """The reference itself would be perfect."""
 
-    assert scaled_brier([1, 1], [0.2, 0.4]) is None
+    assert scaled_brier_of(tally([1, 1], [0.2, 0.4])) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30), st.randoms())
@@ -69,15 +72,15 @@ def test_order_of_rows_does_not_show(samples, random):
     """The same bits in any order of rows."""
     shuffled = list(samples)
     random.shuffle(shuffled)
-    for figure in (brier, log_loss, mean_absolute_error):
-        assert figure(*zip(*samples, strict=True)) == figure(*zip(*shuffled, strict=True))
+    for figure in (brier_of, log_loss_of, mean_absolute_error_of):
+        assert figure(tally(*zip(*samples, strict=True))) == figure(tally(*zip(*shuffled, strict=True)))
 
 
 @pytest.mark.parametrize("p", [[-0.1], [1.1], [math.inf], [math.nan]])
 def test_what_is_no_probability_is_refused(p):
     """Out of range, infinite or missing, and the error does not show the value."""
     with pytest.raises(DataError, match="numbers from 0 to 1; got 1 sample outside it"):
-        brier([1], p)
+        brier_of(tally([1], p))
 
 
 def test_error_distribution_counts_by_class():

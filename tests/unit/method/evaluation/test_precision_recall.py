@@ -8,10 +8,10 @@ from scipy.integrate import quad
 from sklearn.metrics import average_precision_score
 
 from mlho.method.evaluation.precision_recall import (
-    average_precision,
+    average_precision_of,
     pr_curve_of,
-    pr_davis_goadrich,
-    pr_integral,
+    pr_davis_goadrich_of,
+    pr_integral_of,
 )
 from mlho.method.evaluation.tally import tally
 
@@ -36,7 +36,7 @@ def integral_by_quadrature(y, p):
 def test_average_precision_of_a_worked_example():
     """The first positive has precision 1, the second 2/3: their mean is 5/6."""
 
-    assert average_precision([0, 1, 1], [0.5, 0.4, 0.9]) == pytest.approx(5 / 6, abs=1e-15)
+    assert average_precision_of(tally([0, 1, 1], [0.5, 0.4, 0.9])) == pytest.approx(5 / 6, abs=1e-15)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -45,7 +45,7 @@ def test_average_precision_equals_scikit_learn(seed, decimals):
     """With many ties and with none."""
     y, p = make_predictions(seed, decimals=decimals)
 
-    assert average_precision(y, p) == pytest.approx(average_precision_score(y, p), abs=1e-14)
+    assert average_precision_of(tally(y, p)) == pytest.approx(average_precision_score(y, p), abs=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -54,44 +54,44 @@ def test_integral_equals_quadrature(seed, decimals):
     """The closed form is the integral of the interpolated curve."""
     y, p = make_predictions(seed, n=80, decimals=decimals)
 
-    assert pr_integral(y, p) == pytest.approx(integral_by_quadrature(y, p), abs=1e-7)
+    assert pr_integral_of(tally(y, p)) == pytest.approx(integral_by_quadrature(y, p), abs=1e-7)
 
 
-@pytest.mark.parametrize("figure", [average_precision, pr_integral, pr_davis_goadrich])
+@pytest.mark.parametrize("figure", [average_precision_of, pr_integral_of, pr_davis_goadrich_of])
 def test_constant_predictions_give_the_prevalence(figure):
     """A model that knows nothing has the prevalence, whichever way the area is taken."""
 
-    assert figure([0, 0, 0, 1], [0.3, 0.3, 0.3, 0.3]) == pytest.approx(0.25, abs=1e-15)
+    assert figure(tally([0, 0, 0, 1], [0.3, 0.3, 0.3, 0.3])) == pytest.approx(0.25, abs=1e-15)
 
 
-@pytest.mark.parametrize("figure", [average_precision, pr_integral, pr_davis_goadrich])
+@pytest.mark.parametrize("figure", [average_precision_of, pr_integral_of, pr_davis_goadrich_of])
 def test_perfect_ranking_gives_one(figure):
     """All positives first."""
 
-    assert figure([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == pytest.approx(1.0, abs=1e-15)
+    assert figure(tally([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])) == pytest.approx(1.0, abs=1e-15)
 
 
 @pytest.mark.parametrize(
     "figure",
-    [average_precision, pr_integral, pr_davis_goadrich, lambda y, p: pr_curve_of(tally(y, p))],
+    [average_precision_of, pr_integral_of, pr_davis_goadrich_of, pr_curve_of],
 )
 def test_no_positive_is_absent(figure):
     """None, never 0 and never NaN."""
 
-    assert figure([0, 0], [0.1, 0.2]) is None
+    assert figure(tally([0, 0], [0.1, 0.2])) is None
 
 
-@pytest.mark.parametrize("figure", [average_precision, pr_integral, pr_davis_goadrich])
+@pytest.mark.parametrize("figure", [average_precision_of, pr_integral_of, pr_davis_goadrich_of])
 def test_all_positive_gives_one(figure):
     """Every alert is right."""
 
-    assert figure([1, 1, 1], [0.1, 0.2, 0.2]) == pytest.approx(1.0, abs=1e-15)
+    assert figure(tally([1, 1, 1], [0.1, 0.2, 0.2])) == pytest.approx(1.0, abs=1e-15)
 
 
 def test_davis_goadrich_of_a_worked_example():
     """One negative first, then a positive: the line from precision 0 at recall 0 to 1/2 at recall 1 holds 1/4."""
 
-    assert pr_davis_goadrich([0, 1], [0.9, 0.1]) == 0.25
+    assert pr_davis_goadrich_of(tally([0, 1], [0.9, 0.1])) == 0.25
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,7 +99,7 @@ def test_davis_goadrich_is_close_to_the_integral(seed):
     """With many positives the straight lines follow the hyperbolas."""
     y, p = make_predictions(seed, n=3000)
 
-    assert pr_davis_goadrich(y, p) == pytest.approx(pr_integral(y, p), abs=2e-3)
+    assert pr_davis_goadrich_of(tally(y, p)) == pytest.approx(pr_integral_of(tally(y, p)), abs=2e-3)
 
 
 def test_curve_ends_at_the_prevalence():

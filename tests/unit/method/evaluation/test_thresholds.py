@@ -14,7 +14,6 @@ from mlho.method.evaluation.thresholds import (
     fixed_alert_rate,
     fixed_sensitivity,
     youden,
-    youden_mlho_r,
 )
 
 SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10)), min_size=1, max_size=40)
@@ -46,17 +45,9 @@ def test_youden_is_the_best_of_all_thresholds(samples):
     assert j(youden(y, p).value) == pytest.approx(max(j(t) for t in p), abs=1e-12)
 
 
-def test_youden_as_in_r_is_a_midpoint_with_strict_inequality():
-    """The midpoint of 0.3 and 0.6; −∞ when nothing is better than alerting all."""
-
-    assert youden_mlho_r([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9]).value == pytest.approx(0.45)
-    assert youden_mlho_r([1, 1, 0, 0], [0.1, 0.3, 0.6, 0.9]).value == -math.inf
-
-
-@pytest.mark.parametrize("rule", [youden, youden_mlho_r])
-def test_one_class_has_no_youden_threshold(rule):
+def test_one_class_has_no_youden_threshold():
     """Absent with the reason."""
-    threshold = rule([1, 1], [0.1, 0.2])
+    threshold = youden([1, 1], [0.1, 0.2])
 
     assert threshold.value is None
     assert threshold.reason == "one class only: 2 of 2 samples are positive"
