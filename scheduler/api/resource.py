@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 from mlho.errors import SpecError
 from mlho.spec.reading import CLUSTER_ONLY, parse_mapping, read_text, validate, validate_document
 from mlho.spec.scoring import ScoringRunSpec
-from mlho.spec.training import ABOUT, API_VERSION, RunSpec
+from mlho.spec.training import ABOUT, RunSpec
 from mlho.spec.types import SpecPart
 from scheduler.api.names import nightly_name
 from scheduler.api.placement import Affinity, NodeLabels, Toleration
@@ -295,27 +295,6 @@ def check_cluster_parts(document: Mapping[str, Any], *, where: str) -> ClusterPa
     return validate(
         {name: part for name, part in spec.items() if name in CLUSTER_ONLY}, ClusterParts, where=where
     )
-
-
-def to_resource(
-    spec: RunSpec | ScoringRunSpec,
-    *,
-    namespace: str,
-    workers: WorkersSpec | None = None,
-    desired: DesiredState = DesiredState.RUNNING,
-    ttl: int | None = None,
-) -> dict[str, Any]:
-    """Return the custom resource of a specification, as ``mlho submit`` creates it. Default values are omitted."""
-    plain: dict[str, Any] = spec.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    if desired is not DesiredState.RUNNING:
-        plain["desiredState"] = desired.value
-    if ttl is not None:
-        plain["ttlSecondsAfterFinished"] = ttl
-    if workers is not None and workers != WorkersSpec():
-        plain["workers"] = workers.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    own = spec.metadata.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    metadata = {**with_annotations(own), "namespace": namespace}
-    return {"apiVersion": API_VERSION, "kind": spec.kind, "metadata": metadata, "spec": plain}
 
 
 def dated(obj: Mapping[str, Any], day: dt.date) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from scheduler.api.resource import (
     dated,
     from_resource,
     load_checked,
-    to_resource,
     with_annotations,
 )
 from scheduler.api.status import (
@@ -78,20 +77,6 @@ def test_a_resource_is_a_specification_with_workers_and_a_wish():
     assert not read.is_deleted
 
 
-@pytest.mark.parametrize("obj", [TRAINING, SCORING], ids=["training", "scoring"])
-def test_there_and_back_is_the_same_run(obj: dict[str, Any]):
-    """What ``mlho submit`` creates reads back as the specification, whose defaults are left out."""
-    read = from_resource(obj)
-    made = to_resource(
-        read.spec, namespace=read.namespace, workers=read.workers, desired=read.desired, ttl=read.ttl
-    )
-    again = from_resource(made)
-
-    assert (again.spec, again.workers, again.desired) == (read.spec, read.workers, read.desired)
-    assert again.ttl == read.ttl
-    assert made["metadata"] == {"name": obj["metadata"]["name"], "namespace": "ehr"}
-
-
 def test_what_the_report_says_is_kept_in_annotations():
     """Kubernetes knows no ``metadata.title``; the run is the same with it."""
     told = copy.deepcopy(TRAINING)
@@ -117,7 +102,6 @@ def test_what_the_report_says_is_kept_in_annotations():
     assert read.metadata.statements is not None
     assert read.metadata.statements.funding == "None."
     assert read.digest == from_resource(TRAINING).spec.digest
-    assert to_resource(read, namespace="ehr")["metadata"]["annotations"] == made["metadata"]["annotations"]
 
 
 def test_a_template_becomes_the_run_of_a_day():
