@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Artifact, Step, Work
@@ -17,17 +17,13 @@ if TYPE_CHECKING:
     from mlho.training.results.records import IterationRecord
 
 
+LEARNING_SECTIONS: Final = ("cohort", "features", "selection", "validation", "candidates", "consensus")
+
+
 class LearningStep(Step):
     """A step of one iteration. Its task key does not depend on the number of iterations."""
 
-    sections: ClassVar[tuple[str, ...]] = (
-        "cohort",
-        "features",
-        "selection",
-        "validation",
-        "candidates",
-        "consensus",
-    )
+    sections: ClassVar[tuple[str, ...]] = LEARNING_SECTIONS
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset the number of iterations and the consensus threshold, so that adding iterations keeps the results."""

@@ -5,22 +5,14 @@ from typing import Any, ClassVar
 from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
-from mlho.steps.learn.artifacts import read_votes, write_consensus_fold
+from mlho.steps.learn.artifacts import LEARNING_SECTIONS, read_votes, write_consensus_fold
 
 
 class RunConsensusFold(Step):
     """Scores of the held-out samples, for every setting of each classifier that may be the final one."""
 
     kind: ClassVar[str] = "run_consensus_fold"
-    sections: ClassVar[tuple[str, ...]] = (
-        "cohort",
-        "features",
-        "selection",
-        "validation",
-        "candidates",
-        "consensus",
-        "final",
-    )
+    sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Keep only the candidates that may be the final model, and the one that builds the consensus."""

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
-from mlho.steps.learn.artifacts import read_iterations
+from mlho.steps.learn.artifacts import LEARNING_SECTIONS, read_iterations
 
 
 class SummarizeRun(Step):
@@ -12,15 +12,7 @@ class SummarizeRun(Step):
 
     kind: ClassVar[str] = "summarize_run"
     version: ClassVar[int] = 9
-    sections: ClassVar[tuple[str, ...]] = (
-        "cohort",
-        "features",
-        "selection",
-        "validation",
-        "candidates",
-        "consensus",
-        "report",
-    )
+    sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "report")
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``summary.json``."""

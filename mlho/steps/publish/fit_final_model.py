@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
-from mlho.steps.learn.artifacts import read_cross_validation, read_folds, read_selection
+from mlho.steps.learn.artifacts import LEARNING_SECTIONS, read_cross_validation, read_folds, read_selection
 
 
 class FitFinalModel(Step):
@@ -13,17 +13,7 @@ class FitFinalModel(Step):
 
     kind: ClassVar[str] = "fit_final_model"
     version: ClassVar[int] = 12
-    sections: ClassVar[tuple[str, ...]] = (
-        "cohort",
-        "features",
-        "selection",
-        "validation",
-        "candidates",
-        "consensus",
-        "final",
-        "report",
-        "tests",
-    )
+    sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final", "report", "tests")
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``bundle/…`` and ``final.json``."""

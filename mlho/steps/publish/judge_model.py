@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
-from mlho.steps.learn.artifacts import read_consensus_folds, read_iterations, write_cross_validation
+from mlho.steps.learn.artifacts import (
+    LEARNING_SECTIONS,
+    read_consensus_folds,
+    read_iterations,
+    write_cross_validation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,17 +28,7 @@ class JudgeModel(Step):
 
     kind: ClassVar[str] = "judge_model"
     version: ClassVar[int] = 8
-    sections: ClassVar[tuple[str, ...]] = (
-        "cohort",
-        "features",
-        "selection",
-        "validation",
-        "candidates",
-        "consensus",
-        "final",
-        "report",
-        "bias",
-    )
+    sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final", "report", "bias")
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``performance.json``, and for a model on the consensus also ``cv.arr``."""
