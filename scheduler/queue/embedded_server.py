@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from mlho.errors import SpecError
@@ -65,9 +64,7 @@ class EmbeddedServer:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._process is not None:
             self._process.terminate()
             _wait_or_kill(self._process)
@@ -154,9 +151,7 @@ class WorkerProcesses:
                     raise refusal
                 self._processes[place] = self._start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         end_workers([process for process, _ in self._processes])
 
     def _start(self) -> tuple[subprocess.Popen[bytes], float]:

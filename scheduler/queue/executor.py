@@ -5,7 +5,6 @@ The watcher settles them: the commit record exists, the task is sent again, or i
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Self
 
 from mlho.errors import StoreOutage
@@ -75,9 +74,7 @@ class QueueExecutor:
         self._watcher.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._watcher.stop()
 
     def submit(self, task: Task) -> "Future[Outcome]":

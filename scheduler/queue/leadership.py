@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Final, Self, override
 
 import structlog
@@ -127,9 +126,7 @@ class StoreLease(_Lease):
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stop_event.set()
         self._thread.join()
         # An outage of the store must not hide why the run ended. The lease expires in that case.
@@ -258,9 +255,7 @@ class RedisLease(_Lease):
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stop_event.set()
         self._thread.join()
         with suppress(QueueUnavailable), answering():  # the key then expires
@@ -317,9 +312,7 @@ class Leadership(_Lease):
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stack.close()
 
     @override

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from types import TracebackType
 from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -181,9 +180,7 @@ class Recording:
         seconds = self._seconds() if n_new or not self._before else self._before
         self._end(RunState.FINISHED, seconds=seconds, cost=cost)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -9,7 +9,6 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -41,9 +40,7 @@ class SegmentWriter:
         self._file = self._path.open("wb")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if kind is None:
             facts = {"n_blocks": self._n_blocks, "n_bytes": self._file.tell(), "segments": self._segments}
             index = json.dumps(facts, sort_keys=True).encode()
