@@ -1,8 +1,10 @@
 """The section ``data`` of a specification: where the tables are, and how they are laid out."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
 
 from mlho.spec.layout import Columns, Format, SourceName
 from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS, Address, SpecPart, TablePattern, Year
@@ -122,3 +124,64 @@ class Recalibrate(SpecPart):
     """The model, most often ``channel:production``."""
     correction: Literal["line", "intercept"] = "line"
     """Of the log-odds: ``line``, an intercept and a slope; or ``intercept``, which keeps the slope."""
+
+    def check_alone(self, spec: BaseModel) -> None:
+        """Refuse sections of a training specification that a recalibration would ignore."""
+        if names := training_only(spec):
+            raise ValueError(
+                f"recalibrate fits another calibrator of a model that exists, so that {', '.join(names)} would be ignored. Remove them, or "
+                "remove recalibrate to train a model"
+            )
+
+
+#: Fields of a training specification that describe labelled data for a model that exists, by section; None: all of the section. The specifications of
+#: several runs, variants and evolution, are refused elsewhere.
+_OF_LABELLED_DATA: Final[dict[str, tuple[str, ...] | None]] = {
+    **dict.fromkeys(("data", "cohort", "bias", "gates", "recalibrate", "variants", "evolution")),
+    "features": ("demographics", "categorical"),
+    "validation": ("seed", "bootstrap_replicates"),
+    "report": ("min_cell",),
+}
+_OF_SITES: Final = ("split", "split_column")
+
+
+def training_only(spec: BaseModel) -> list[str]:
+    """Return the fields that the user has set in a training specification and that only training uses.
+
+    A field that has its default, which an API server fills in, does not count.
+    """
+    return [
+        field.alias or name if section is None else f"{section}.{field.alias or name}"
+        for section, name, field in _training_fields(spec)
+        if (section or name) in spec.model_fields_set
+    ]
+
+
+def without_training[Spec: BaseModel](spec: Spec) -> Spec:
+    """Return a training specification with the default of each field that only training uses."""
+    changed: dict[str, dict[str, object]] = {}
+    whole = {}
+    for section, name, field in _training_fields(spec):
+        if section is None:
+            whole[name] = field.get_default(call_default_factory=True)
+        else:
+            changed.setdefault(section, {})[name] = field.get_default(call_default_factory=True)
+    parts = {name: getattr(spec, name).model_copy(update=own) for name, own in changed.items()}
+    return spec.model_copy(update=whole | parts)
+
+
+def _training_fields(spec: BaseModel) -> Iterator[tuple[str | None, str, FieldInfo]]:
+    """Yield section and name of each field that only training uses and that differs from its default; the section is None for a whole one."""
+    for name, field in type(spec).model_fields.items():
+        own, kept = getattr(spec, name), _OF_LABELLED_DATA.get(name, ())
+        if kept is None:
+            continue
+        if not kept:
+            if own != field.get_default(call_default_factory=True):
+                yield None, name, field
+            continue
+        if name == "validation" and own.split == "site":
+            kept = (*kept, *_OF_SITES)
+        for part, inner in type(own).model_fields.items():
+            if part not in kept and getattr(own, part) != inner.get_default(call_default_factory=True):
+                yield name, part, inner

@@ -139,7 +139,7 @@ class TrainingSpec(SpecPart):
     """Evolving phenotypes: the ``mlho`` command makes one run for each window after the index date and group, ``NAME-FROM-TO-GROUP``, and
     a table and figure of the odds ratios. A resource in a cluster is one run, with ``features.after`` and ``cohort.only``."""
     recalibrate: Annotated[Recalibrate | None, OMITTED] = None
-    """Recalibrate a model on these data instead of training one: only data, cohort, groups, gates, ``report.minCell`` and seed count."""
+    """Recalibrate a model on these data instead of training one. Fields that only training uses, such as ``candidates``, are refused."""
 
     @model_validator(mode="after")
     def _variants_can_be_told_apart(self) -> Self:
@@ -169,6 +169,8 @@ class TrainingSpec(SpecPart):
         self.cohort.check_times(self)
         tables = self.data.tables
         self.cohort.check_tables(labels=tables.labels, demographics=tables.demographics)
+        if self.recalibrate is not None:
+            self.recalibrate.check_alone(self)
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import SpecError
-from mlho.spec.data import BundleSource, Recalibrate
+from mlho.spec.data import BundleSource, Recalibrate, without_training
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.store.base import Store
 from scheduler.engine.publication import renamed, spec_yaml
@@ -48,7 +48,7 @@ def advised_manifest(
         head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}, or in a cluster kubectl apply -f {RECALIBRATE}.\n"
         how = Recalibrate(bundle=BundleSource(uri=bundle), correction=advice["correction"] or "line")
         made = renamed(later, "-recalibrated")
-        own_spec = made.spec.model_copy(update={"recalibrate": how})
+        own_spec = without_training(made.spec).model_copy(update={"recalibrate": how})
         return RECALIBRATE, head.encode() + spec_yaml(made.model_copy(update={"spec": own_spec}))
     if advice["action"] != "retrain":
         return None

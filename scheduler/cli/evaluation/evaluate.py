@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from mlho.errors import ArtifactNotFound
 from mlho.printable import printable_json
+from mlho.spec.data import training_only
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
 from mlho.store import open_store
@@ -120,12 +121,19 @@ def _publish(store: Store, name: str, files: Mapping[str, bytes]) -> None:
 
 def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
     """Return the specification of the data and its file, whose folder is the base of a relative address."""
-    if options.spec is not None:
-        return load_checked(options.spec, parse_spec), options.spec
-    assert options.data is not None  # one of the two is required
-    path = options.data / FILE
-    if path.exists():
-        return load_checked(path, parse_spec), path
+    path = options.spec
+    if path is None:
+        assert options.data is not None  # one of the two is required
+        path = options.data / FILE
+    if options.spec is not None or path.exists():
+        spec = load_checked(path, parse_spec)
+        if unused := training_only(spec.spec):
+            terminal.err.print(
+                f"Warning: {path}: {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not used, because the model is that of the bundle.",
+                markup=False,
+            )
+        return spec, path
+    assert options.data is not None  # as above
     spec = guessed_spec(options.data, outcome=str(bundle.document["outcome"]))
     tables = ", ".join(
         f"{name} {own}" for name, own in spec.spec.data.tables.model_dump(exclude_none=True).items()

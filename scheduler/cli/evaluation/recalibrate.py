@@ -10,6 +10,7 @@ import yaml
 
 from mlho.model.files import DOCUMENT, facts_of
 from mlho.printable import printable_json
+from mlho.spec.data import without_training
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Task
@@ -64,7 +65,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
     asked, path = asked_spec(options, bundle)
-    asked, trained = without_recalibrate(asked), training_spec(source, store)
+    asked, trained = _only_data(asked), training_spec(source, store)
     spec = _named(gated(asked, trained), trained or asked, options.name)
     inspect_first(spec, data_root(spec, path))
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
@@ -78,6 +79,12 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     else:
         _show(result, spec.metadata.name, run)
     return 0
+
+
+def _only_data(spec: RunSpec) -> RunSpec:
+    """Return the specification without fields that have no effect, so that they are no part of the run's id."""
+    own = without_recalibrate(spec)
+    return own.model_copy(update={"spec": without_training(own.spec)})
 
 
 def _named(spec: RunSpec, model: RunSpec, name: str | None) -> RunSpec:

@@ -252,6 +252,7 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     written = (tmp_path / "out" / "recalibrate.yaml").read_text()
     assert written.startswith(f"# mlho recalibrate run:{trained[0].finished.run_id} --spec recalibrate.yaml")
     assert parse_spec(written).spec.data.uri == str(data)
+    assert not {"candidates", "selection"} & yaml.safe_load(written)["spec"].keys()
     asked = parse_spec(written).spec.recalibrate
     assert (asked.bundle.uri, asked.correction) == (
         f"run:{trained[0].finished.run_id}",

@@ -198,9 +198,17 @@ def test_a_failed_gate_keeps_the_version_and_blocks_its_promotion(place, capsys,
 
 def resource(where, uri):
     """A custom resource that recalibrates a bundle on the later patients."""
+    return from_resource(resource_document(where, uri)).spec
+
+
+def resource_document(where, uri):
+    """The custom resource with the fields that describe labelled data."""
     document = yaml.safe_load((where / "later.yaml").read_text())
-    document["spec"]["recalibrate"] = {"bundle": {"uri": uri}}
-    return from_resource(document).spec
+    asked = document["spec"]
+    kept = {name: asked[name] for name in ("data", "cohort", "features", "gates")}
+    counted = {name: asked["validation"][name] for name in ("seed", "bootstrapReplicates")}
+    document["spec"] = {**kept, "validation": counted, "recalibrate": {"bundle": {"uri": uri}}}
+    return document
 
 
 def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place, capsys, tmp_path):
@@ -246,6 +254,55 @@ def test_a_resource_may_recalibrate_only_what_its_namespace_may_read(place):
 
     with pytest.raises(ForeignAddress, match=r"recalibrate\.bundle\.uri"):
         check_addresses(spec, [str(where)], lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("section", "own", "named"),
+    [
+        ("candidates", [{"classifier": "xgboost"}], "candidates"),
+        ("consensus", {"minConfidence": 70}, "consensus"),
+        ("selection", {"nFeatures": 6}, "selection"),
+        ("features", {"demographics": ["age", "sex"], "exclude": ["LOINC:*"]}, "features.exclude"),
+        ("validation", {"folds": 3, "seed": 7}, "validation.folds"),
+        ("report", {"minCell": 5, "realProfiles": True}, "report.realProfiles"),
+        ("tests", {"budgets": {"reasons": 4}}, "tests"),
+    ],
+)
+def test_a_section_that_only_training_uses_is_refused_in_a_recalibration(place, section, own, named):
+    """By every reader of the resource: the operator states the message in the condition Accepted."""
+    document = resource_document(place[0], "run:small")
+    document["spec"][section] = own
+
+    for read in (from_resource, lambda given: parse_spec(yaml.safe_dump(given))):
+        with pytest.raises(SpecError, match=f"so that {named} would be ignored. Remove them"):
+            read(document)
+
+
+def test_defaults_that_an_api_server_fills_in_are_no_sections_of_training(place):
+    document = resource_document(place[0], "run:small")
+    asked = from_resource(document).spec
+    filled = asked.model_dump(mode="json", by_alias=True, exclude_none=True)
+    del filled["spec"]["consensus"]["classifier"]  # has no default in the CRD
+
+    assert {"candidates", "consensus", "final", "selection"} <= set(filled["spec"])
+    assert from_resource(filled).spec.digest == asked.digest
+
+
+def test_the_command_names_what_it_does_not_use_of_a_specification_of_training(place, capsys):
+    """The specification of training with other tables is accepted. What has no effect does not change the run."""
+    where, home = place
+    first = recalibrated(where, home, capsys)["run"]
+    document = yaml.safe_load((where / "later.yaml").read_text())
+    document["spec"]["candidates"] = [{"classifier": "xgboost", "grid": {"maxDepth": [2]}}]
+    other = where / "other.yaml"
+    other.write_text(yaml.safe_dump(document))
+
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(other), "--json")
+
+    said = capsys.readouterr()
+    words = " ".join(said.err.split())
+    assert "selection, validation.iterations, validation.folds, candidates are not used" in words
+    assert json.loads(said.out)["run"] == first
 
 
 def test_a_command_that_trains_refuses_a_recalibration(place):
