@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from mlho.errors import BundleError, plural
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
+from mlho.method.selection.features import DURATIONS
 from mlho.model.files import FileFacts, is_bundle_file
 from mlho.model.parts import (
     BundleFeature,
@@ -98,6 +99,10 @@ class BundleDocument(BundlePart):
             and self.scoring.co_occurrence_days is None
         ):
             raise ValueError("scoring: sequences require coOccurrenceDays")
+        timed = [feature for feature in self.features if feature.aggregate in DURATIONS]
+        is_of_first = bool(self.scoring.sequence_order or self.scoring.sequence_bands)
+        if timed and (is_of_first or any(feature.then is None for feature in timed)):
+            raise ValueError("features: durations are those of sequences of any events")
         n_bands = 1 + len(self.scoring.sequence_bands) if self.scoring.sequence_bands else 0
         if any(feature.band is not None and feature.band > n_bands for feature in self.features):
             raise ValueError("scoring: a feature has a band that sequenceBands does not have")

@@ -16,7 +16,7 @@ from mlho.errors import plural
 from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
-from mlho.method.selection.features import AGGREGATES, Encoding, Range
+from mlho.method.selection.features import AGGREGATES, DURATIONS, Encoding, Range
 from mlho.model.evidence import Evidence
 from mlho.model.golden import ColumnStatistics
 from mlho.spec.features import After, utilisation_names
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlho.encoding.cohort.demographics import DemographicsEncoder
 
 
+_KNOWN = (*AGGREGATES, *DURATIONS)
 _LARGEST_CUT = 2**31 - 1  # of a count
 _MAX_CUTS = 255
 
@@ -63,8 +64,8 @@ def _encoding_from_json(value: Any) -> Any:
         return value
     if set(value) != {"aggregate", "centre", "levelCuts", "reference"}:
         raise ValueError("an encoding has aggregate, centre, levelCuts and reference")
-    if not isinstance(value["aggregate"], str) or value["aggregate"] not in AGGREGATES:
-        raise ValueError(f"the aggregate must be one of {', '.join(AGGREGATES)}")
+    if not isinstance(value["aggregate"], str) or value["aggregate"] not in _KNOWN:
+        raise ValueError(f"the aggregate must be one of {', '.join(_KNOWN)}")
     bounds = value["reference"]
     if bounds is not None and (not isinstance(bounds, Mapping) or set(bounds) != {"low", "high"}):
         raise ValueError("a reference range has low and high")
@@ -141,7 +142,7 @@ class BundleFeature(BundlePart):
 
     @property
     def aggregate(self) -> str:
-        """Aggregate; one of ``mlho.method.selection.features.AGGREGATES``."""
+        """Aggregate; one of ``AGGREGATES`` or ``DURATIONS`` of ``mlho.method.selection.features``."""
         return self.encoding.aggregate
 
 

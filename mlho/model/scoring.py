@@ -19,7 +19,7 @@ from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.sequences import AnyMatrix, SequenceMatrix, open_matrix
 from mlho.encoding.events.utilisation import utilisation_columns
 from mlho.errors import DataError
-from mlho.method.selection.features import Cells
+from mlho.method.selection.features import DURATIONS, Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
 from mlho.model.document import BundleDocument
 from mlho.model.frames import (
@@ -32,7 +32,7 @@ from mlho.model.frames import (
     samples_of,
     samples_of_frame,
 )
-from mlho.model.parts import risks_of
+from mlho.model.parts import BundleFeature, risks_of
 from mlho.model.scorer import Scorer
 from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
@@ -70,7 +70,9 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
     windows |= set(document.scoring.utilisation_windows or ())
     days = sorted(window for window in windows if window is not None)
     after = document.scoring.after
-    aggregates = sorted({feature.aggregate for feature in document.features}) or ["presence"]
+    aggregates = {feature.aggregate for feature in document.features} - set(DURATIONS)
+    if any(feature.then for feature in document.features) or not aggregates:
+        aggregates.add("presence")
     scoring = document.scoring
     return TrainingSpec.model_validate(
         {
@@ -85,7 +87,7 @@ def scoring_spec(document: BundleDocument) -> TrainingSpec:
                 "gapDays": scoring.gap_days,
             },
             "features": {
-                "aggregates": aggregates,
+                "aggregates": sorted(aggregates),
                 "windows": days if after is None else [],
                 **({} if after is None else {"after": after.model_dump(by_alias=True)}),
                 **({"allHistory": True} if days and None in windows else {}),
@@ -101,11 +103,17 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
     if all(feature.then is None for feature in document.features):
         return {}
     own = document.scoring
+    timed = {
+        feature.aggregate.removesuffix("Days")
+        for feature in document.features
+        if feature.aggregate in DURATIONS
+    }
     return {
         "sequences": {
             "coOccurrenceDays": own.co_occurrence_days,
             "order": own.sequence_order or "any",
             "bands": own.sequence_bands,
+            "durations": sorted(timed) or None,
         }
     }
 
@@ -212,7 +220,7 @@ def cells_of_features(
     columns = [
         int(ids[number]) * len(windows) + windows[document.features[number].window_days]
         if document.features[number].then is None
-        else _pair_column(matrix, document.features[number].band or 0, ids[number], then[number])
+        else _pair_column(matrix, document.features[number], ids[number], then[number])
         for number in found
     ]
     numbers = [NUMBERS.get(document.features[number].aggregate) for number in found]
@@ -226,9 +234,12 @@ def cells_of_features(
     return cells
 
 
-def _pair_column(matrix: AnyMatrix, band: int, first: np.int32, then: np.int32) -> int:
+def _pair_column(matrix: AnyMatrix, feature: BundleFeature, first: np.int32, then: np.int32) -> int:
     assert isinstance(matrix, SequenceMatrix), "the specification of the bundle has sequences"
-    return int(matrix.pair_columns(np.array([first], np.int64), np.array([then], np.int64), band=band)[0])
+    part = feature.band or 0
+    if feature.aggregate in DURATIONS:
+        part = 1 + matrix.durations.index(feature.aggregate.removesuffix("Days"))
+    return int(matrix.pair_columns(np.array([first], np.int64), np.array([then], np.int64), part=part)[0])
 
 
 def score_table(bundle: Scorer, encoded: EncodedEvents) -> "pd.DataFrame":

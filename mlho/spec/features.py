@@ -58,6 +58,11 @@ class Sequences(SpecPart):
     """Edges in days of bands of the time from the first event of the first code to the first of the second, such as
     ``[365, 1095]``: up to a year, 1 to 3 years, more. A significant pair is selected together with its bands that pass the
     screen. Requires ``order: first``."""
+    durations: Annotated[tuple[Literal["min", "mean", "max"], ...] | None, Field(min_length=1), OMITTED] = (
+        None
+    )
+    """Days from events of the first code to later events of the second, such as ``[min, max]``: the shortest, the mean and the
+    longest time. Each is a column of every candidate pair, ranked together with the codes. Requires ``order: any``."""
     start_codes: CodePatterns = None
     """Patterns of the codes that a pair may start with, as in ``include``. Default: all."""
     end_codes: CodePatterns = None
@@ -69,6 +74,16 @@ class Sequences(SpecPart):
             return None
         low = (self.co_occurrence_days, *self.bands)[band - 1]
         return low, self.bands[band - 1] if band <= len(self.bands) else None
+
+    @model_validator(mode="after")
+    def _durations_are_of_any_events(self) -> Self:
+        if self.durations is not None and self.order != "any":
+            raise ValueError(
+                "sequences: durations requires order: any; first events are one duration apart. Remove durations, or use bands"
+            )
+        if len(set(self.durations or ())) != len(self.durations or ()):
+            raise ValueError("sequences: durations must not contain duplicates")
+        return self
 
     @model_validator(mode="after")
     def _bands_are_of_first_events(self) -> Self:

@@ -117,7 +117,8 @@ def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fol
     value = _VALUE if set(numbers) - {RECENCY} else 0
     encoded = n_events * (_ROW + _TIME + value)
     packed = n_events * (_CELL + _VALUE * len(numbers)) * len(spec.windows)
-    packed += n_events * 2 * _DAY if spec.features.sequences else 0
+    if spec.features.sequences:
+        packed += n_events * (3 if spec.features.sequences.durations else 2) * _DAY
     scores = _NUMBER * (1 + len(spec.candidates)) * n_samples * spec.validation.test_fraction
     if is_by_fold:
         n_settings = sum(
@@ -136,11 +137,14 @@ def worker_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int) -> float:
     n_train = n_samples * (1 - spec.validation.test_fraction)
     n_cells = n_events * _CELLS_A_ROW * len(spec.windows)
     least = max(spec.selection.min_prevalence, _LEAST_PREVALENCE)
-    is_presence = tuple(spec.features.aggregates) == ("presence",)
+    durations = (spec.features.sequences and spec.features.sequences.durations) or ()
+    is_presence = tuple(spec.features.aggregates) == ("presence",) and not durations
     n_columns = n_cells / (_MEAN_OF_LEAST * least * n_samples)
     ranked = n_columns * n_train / 8 if is_presence else n_cells * _LEVEL_CELL * len(spec.features.aggregates)
     if spec.features.sequences:
         ranked += spec.features.sequences.max_candidates * n_train / 8
+        of_durations = _MEAN_OF_LEAST * least * n_train * _LEVEL_CELL * len(durations)
+        ranked += spec.features.sequences.max_candidates * of_durations
         ranked += n_events * _CELLS_A_ROW * _SPAN_CELL  # spans by code and by sample
     n_features = min(n_columns, spec.selection.n_features) + len(spec.features.demographics)
     fitted = n_features * n_train * _MEAN_OF_LEAST * least * _FITTED_CELL

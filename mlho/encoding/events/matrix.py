@@ -18,7 +18,9 @@ LAST: Final = "last"  # the number that is returned unless another one is named
 UTILISATION: Final = "utilisation"
 FIRST_DAY: Final = "first_day"  # of each cell of the longest window, for sequences
 LAST_DAY: Final = "last_day"
-_NO_NUMBERS: Final = ("indptr", "indices", "count", UTILISATION, FIRST_DAY, LAST_DAY)
+DAYS: Final = "days"  # all days of each of these cells, for durations of sequences
+DAY_STARTS: Final = "day_starts"
+_NO_NUMBERS: Final = ("indptr", "indices", "count", UTILISATION, FIRST_DAY, LAST_DAY, DAYS, DAY_STARTS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The matrix with sequences: after the columns of the codes, one column for every ordered pair of codes.
 
-A block holds the spans of the codes: the first and the last day in the longest window of each sample. Columns of pairs are
-computed from them when they are read, in the same way in training and in scoring.
+A block holds the spans of the codes: the first and the last day in the longest window of each sample, and all days if
+durations are asked for. Columns of pairs are computed from them when they are read, in the same way in training and in scoring.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,20 +16,22 @@ from numpy.typing import NDArray
 from mlho.arrays import read_arrays, release_pages
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import DAY_US, SampleWindows
-from mlho.encoding.events.matrix import FIRST_DAY, LAST_DAY, ColumnBlock, Matrix
+from mlho.encoding.events.matrix import DAY_STARTS, DAYS, FIRST_DAY, LAST_DAY, ColumnBlock, Matrix
 from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
 from mlho.errors import ArtifactDamaged
-from mlho.method.sequences.days import CodeSpans, join_spans
+from mlho.method.sequences.days import CodeSpans, DayLists, join_spans
+from mlho.method.sequences.durations import durations_in_pieces
 from mlho.method.sequences.pairs import pair_samples
 from mlho.spec.training import TrainingSpec
 
 
 @dataclass(frozen=True, eq=False)
 class SequenceMatrix:
-    """A matrix in which column ``n_columns + n_codes · (n_codes · band + first) + then`` is the pair first → then.
+    """A matrix in which column ``n_columns + n_codes · (n_codes · part + first) + then`` is of the pair first → then.
 
-    Band 0 is the pair with any number of days between the events, band k the pair in the k-th band.
+    Part 0 is the pair with any number of days between the events. Part k is the pair in the k-th band, or its k-th duration: a
+    matrix has bands or durations, or none of them.
 
     Attributes
     ----------
@@ -40,6 +42,10 @@ class SequenceMatrix:
     blocks : tuple of (first sample, spans)
     bands : tuple of int
         Edges of the bands in days, ascending; the last band has no upper bound.
+    durations : tuple of str
+        Of ``max``, ``mean`` and ``min``: days between all events of the two codes.
+    days : tuple of DayLists, one per block
+        Empty without durations.
     """
 
     of_codes: Matrix
@@ -47,6 +53,8 @@ class SequenceMatrix:
     co_occurrence_days: int
     blocks: tuple[tuple[int, CodeSpans], ...]
     bands: tuple[int, ...] = ()
+    durations: tuple[str, ...] = ()
+    days: tuple[DayLists, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -93,7 +101,7 @@ class SequenceMatrix:
         *,
         numbers: Sequence[str | None] | None = None,
     ) -> ColumnBlock:
-        """Return the cells of columns of codes and of pairs. A pair has the count 1 and no number."""
+        """Return the cells of columns of codes and of pairs. A pair has the count 1; its number is its duration, if it has one."""
         wanted = np.asarray(columns, np.int64)
         is_pair = wanted >= self.n_columns
         own = (
@@ -126,10 +134,10 @@ class SequenceMatrix:
         return len(self.bands) + 1 if self.bands else 0
 
     def pair_columns(
-        self, first: NDArray[np.int64], then: NDArray[np.int64], *, band: int = 0
+        self, first: NDArray[np.int64], then: NDArray[np.int64], *, part: int = 0
     ) -> NDArray[np.int64]:
         """Return the columns of pairs of codes."""
-        return self.n_columns + (band * self.n_codes + first) * self.n_codes + then
+        return self.n_columns + (part * self.n_codes + first) * self.n_codes + then
 
     def _with_pairs(
         self,
@@ -143,7 +151,9 @@ class SequenceMatrix:
         """Put the columns of codes and of pairs in the order that is wanted."""
         if not is_pair.any():
             return codes
-        pair_indptr, pair_cells = self._pair_cells(wanted[is_pair] - self.n_columns, sample_mask)
+        pairs = self._split(wanted[is_pair] - self.n_columns)
+        has_durations = has_counts and bool(self.durations) and bool(pairs[0].any())
+        pair_indptr, pair_cells, pair_number = self._pair_cells(*pairs, sample_mask, has_durations)
         starts, n_cells = np.empty(len(wanted), np.int64), np.empty(len(wanted), np.int64)
         starts[~is_pair], n_cells[~is_pair] = codes.indptr[:-1], np.diff(codes.indptr)
         starts[is_pair], n_cells[is_pair] = pair_indptr[:-1] + len(codes.indices), np.diff(pair_indptr)
@@ -152,32 +162,64 @@ class SequenceMatrix:
         count, number = codes.count, codes.number
         if has_counts:
             count = np.concatenate([codes.count, np.ones(len(pair_cells), np.int32)])[at]
-        if number is not None:
-            number = np.concatenate([number, np.full(len(pair_cells), np.nan)])[at]
+        if has_durations or number is not None:
+            own = np.full(len(codes.indices), np.nan) if number is None else number
+            number = np.concatenate([own, pair_number])[at]
         return ColumnBlock(indptr, np.concatenate([codes.indices, pair_cells])[at], count, number)
 
+    def _split(
+        self, pairs: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the part and the two codes of columns of pairs, counted from the first of them."""
+        part_and_first, then = np.divmod(pairs, self.n_codes)
+        part, first = np.divmod(part_and_first, self.n_codes)
+        return part, first, then
+
     def _pair_cells(
-        self, pairs: NDArray[np.int64], sample_mask: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return the samples with each pair, block after block; with a mask, the masked ones under their new numbers."""
-        band_and_first, then = np.divmod(pairs, self.n_codes)
-        band, first = np.divmod(band_and_first, self.n_codes)
+        self,
+        part: NDArray[np.int64],
+        first: NDArray[np.int64],
+        then: NDArray[np.int64],
+        sample_mask: NDArray[np.bool_] | None,
+        has_durations: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+        """Return the samples with each pair and their numbers; with a mask, the masked ones under their new numbers."""
+        band = part if self.bands else np.zeros_like(part)
         low = np.array([self.co_occurrence_days, self.co_occurrence_days, *self.bands], np.int64)[band]
         high = np.array([_NO_BOUND, *self.bands, _NO_BOUND], np.int64)[band]
-        columns, samples = [], []
-        for start, spans in self.blocks:
+        columns, samples, numbers = [], [], []
+        for block, (start, spans) in enumerate(self.blocks):
             indptr, cells = pair_samples(spans, first, then, more_than=low, at_most=high)
-            columns.append(np.repeat(np.arange(len(pairs)), np.diff(indptr)))
+            columns.append(np.repeat(np.arange(len(part)), np.diff(indptr)))
             samples.append(cells + np.int32(start))
+            numbers.append(np.full(len(cells), np.nan))
+            if has_durations:
+                is_timed = np.repeat(part > 0, np.diff(indptr))
+                numbers[-1][is_timed] = self._durations(
+                    block, part[part > 0], first[part > 0], then[part > 0]
+                )
             release_pages(spans.first)
-        column, sample = np.concatenate(columns), np.concatenate(samples)
+        column, sample, number = (np.concatenate(own) for own in (columns, samples, numbers))
         if sample_mask is not None:
             kept = sample_mask[sample]
-            column, sample = column[kept], (np.cumsum(sample_mask) - 1)[sample[kept]].astype(np.int32)
+            column, number = column[kept], number[kept]
+            sample = (np.cumsum(sample_mask) - 1)[sample[kept]].astype(np.int32)
         if len(self.blocks) > 1:
             order = np.argsort(column, kind="stable")
-            column, sample = column[order], sample[order]
-        return np.searchsorted(column, np.arange(len(pairs) + 1)).astype(np.int64), sample
+            column, sample, number = column[order], sample[order], number[order]
+        return np.searchsorted(column, np.arange(len(part) + 1)).astype(np.int64), sample, number
+
+    def _durations(
+        self, block: int, part: NDArray[np.int64], first: NDArray[np.int64], then: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return one duration of each pair in each sample with it, in the order of the cells of these columns."""
+        lists, found = self.days[block], [np.empty(0)]
+        for pairs, own in durations_in_pieces(lists, first, then, co_occurrence_days=self.co_occurrence_days):
+            by_name = {"max": own.longest, "mean": own.total / own.count, "min": own.shortest}
+            wanted = np.repeat(part[pairs] - 1, np.diff(own.indptr))
+            found.append(np.choose(wanted, [by_name[name] for name in self.durations]).astype(np.float64))
+        release_pages(lists.days)
+        return np.concatenate(found)
 
 
 _NO_BOUND = np.iinfo(np.int64).max
@@ -199,7 +241,14 @@ def open_matrix(
     if sequences is None:
         return matrix
     blocks = _open_spans(block_paths, cohort, n_codes=n_codes, n_windows=n_windows, order=sequences.order)
-    return SequenceMatrix(matrix, n_codes, sequences.co_occurrence_days, blocks, sequences.bands or ())
+    durations = tuple(sorted(sequences.durations or ()))
+    days = (
+        tuple(_open_days(path, spans) for path, (_, spans) in zip(block_paths, blocks, strict=True))
+        if durations
+        else ()
+    )
+    margin, bands = sequences.co_occurrence_days, sequences.bands or ()
+    return SequenceMatrix(matrix, n_codes, margin, blocks, bands, durations, days)
 
 
 def span_arrays(
@@ -228,6 +277,34 @@ def span_arrays(
         last,
     )
     return {FIRST_DAY: first[:n_own], LAST_DAY: last[:n_own]}
+
+
+def day_arrays(
+    rows: UsedRows, code_starts: NDArray[np.int64], windows: SampleWindows, n_cells: int
+) -> dict[str, NDArray[Any]]:
+    """Compute all days of each cell of the longest window, ascending; rows are sorted by time, see :func:`span_arrays`."""
+    given = (
+        frozen(code_starts),
+        frozen(rows.patient),
+        frozen(rows.time),
+        frozen(windows.starts),
+        frozen(windows.upper_us),
+        frozen(windows.lower_us[-1]),
+    )
+    starts = np.zeros(n_cells + 1, np.int64)
+    _fill_days(*given, starts, np.empty(0, np.int32))
+    days = np.empty(starts[-1], np.int32)
+    _fill_days(*given, starts, days)
+    return {DAY_STARTS: starts, DAYS: days}
+
+
+def _open_days(path: Path, spans: CodeSpans) -> DayLists:
+    arrays = read_arrays(path)
+    if DAYS not in arrays or len(arrays[DAY_STARTS]) != len(spans.first) + 1:
+        raise ArtifactDamaged(
+            f"{path.name}: not all days of this dictionary and these windows. Run again: its task makes it again."
+        )
+    return DayLists(spans, frozen(arrays[DAY_STARTS]), frozen(arrays[DAYS]))
 
 
 def _open_spans(
@@ -291,3 +368,44 @@ def _fill_spans(
                     at += 1
             start = stop
     return at
+
+
+@njit(cache=True, nogil=True)
+def _fill_days(
+    code_starts: Any,
+    patient: Any,
+    time: Any,
+    sample_starts: Any,
+    upper_us: Any,
+    lower_us: Any,
+    starts: Any,
+    days: Any,
+) -> None:  # pragma: no cover - compiled
+    """Write the distinct days of each cell, in the order of :func:`_fill_spans`, and the start of the next cell.
+
+    With empty days, only write the starts.
+    """
+    cell, at = 0, 0
+    for code in range(code_starts.size - 1):
+        start = code_starts[code]
+        while start < code_starts[code + 1]:
+            p = patient[start]
+            stop = start + 1
+            while stop < code_starts[code + 1] and patient[stop] == p:
+                stop += 1
+            for s in range(sample_starts[p], sample_starts[p + 1]):
+                before, own = np.int64(0), at
+                for i in range(start, stop):
+                    t = time[i]
+                    if t > upper_us[s] or t <= lower_us[s]:
+                        continue
+                    day = t // DAY_US
+                    if at == own or day != before:
+                        if days.size:
+                            days[at] = day
+                        at += 1
+                    before = day
+                if at > own:
+                    cell += 1
+                    starts[cell] = at
+            start = stop

@@ -25,8 +25,9 @@ AGGREGATES: Final = (  # in their order within a column
     "recency",
     "slope",
 )
+DURATIONS: Final = ("maxDays", "meanDays", "minDays")  # of sequences only
 VALUES: Final = frozenset(
-    {"first", "last", "max", "mean", "min", "recency", "slope"}
+    {"first", "last", "max", "mean", "min", "recency", "slope", *DURATIONS}
 )  # zero is an ordinary number
 OF_NUMBERS: Final = VALUES | {"outOfRange"}  # unknown unless the cell has a number
 TUKEY_REACH: Final = 1.5  # Tukey 1977: fences at 1.5 interquartile ranges beyond the quartiles
@@ -66,7 +67,7 @@ class Encoding:
     Attributes
     ----------
     aggregate : str
-        One of ``AGGREGATES``.
+        One of ``AGGREGATES`` or ``DURATIONS``.
     level_cuts : tuple of int
         For ``levels``.
     centre : float
@@ -119,7 +120,7 @@ def learn_encoding(
     Parameters
     ----------
     aggregate : str
-        One of ``AGGREGATES``.
+        One of ``AGGREGATES`` or ``DURATIONS``.
     cells : Cells
         Cells of training samples only, so that the centre and the fences contain no test data.
     level_cuts : tuple of int

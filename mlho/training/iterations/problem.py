@@ -13,7 +13,7 @@ from mlho.encoding.events.concepts import Concepts
 from mlho.encoding.events.sequences import AnyMatrix
 from mlho.errors import plural
 from mlho.method.classifiers import classifier_named
-from mlho.method.selection.features import AGGREGATES, Range
+from mlho.method.selection.features import AGGREGATES, DURATIONS, Range
 from mlho.method.survival.times import EventTimes
 from mlho.spec.features import NUMBERS, After
 from mlho.spec.training import TrainingSpec
@@ -33,6 +33,9 @@ _WORDS = {
     "mean": "mean value",
     "slope": "change of the value per year",
     "outOfRange": "latest value out of range",
+    "minDays": "shortest time from one to the other, in days",
+    "meanDays": "mean time from one to the other, in days",
+    "maxDays": "longest time from one to the other, in days",
 }
 
 # The end of an iteration often comes after the first folds of the next ones.
@@ -126,7 +129,7 @@ class SequenceName(FeatureName):
 
     @property
     def id(self) -> str:
-        """Unique identifier, such as ``E11→N18|all|presence``, or ``E11→N18|all|first``."""
+        """Unique identifier, such as ``E11→N18|all|presence``, ``E11→N18|all|minDays`` or ``E11→N18|all|first``."""
         if not self.is_of_first:
             return super().id
         band = "" if self.band is None else f" {band_text(*self.band)}"
@@ -147,8 +150,10 @@ class SequenceName(FeatureName):
 
     @property
     def recorded(self) -> str:
-        """What a 1 means."""
+        """What a 1 means, or the number of a duration."""
         days = self.co_occurrence_days
+        if self.aggregate in DURATIONS:
+            return super().recorded + (f", more than {plural(days, 'day')} apart" if days else "")
         if self.band is not None:
             return f"first recorded in this order, {band_words(*self.band)}"
         first = "first " if self.is_of_first else ""
@@ -161,7 +166,7 @@ class Problem:
 
     A *feature* is numbered ``column * n_aggregates + aggregate``. Features are therefore ordered by (code, window,
     aggregate), which breaks ties. With sequences, the columns of the codes are followed by one for each ordered pair of codes,
-    by (first, then), which has the aggregate ``presence``.
+    by (first, then), which has the aggregate ``presence``, and then by its bands or durations.
     """
 
     spec: TrainingSpec
@@ -174,6 +179,11 @@ class Problem:
     def aggregates(self) -> tuple[str, ...]:
         """Requested aggregates, in their canonical order."""
         return tuple(name for name in AGGREGATES if name in self.spec.features.aggregates)
+
+    @property
+    def is_presence_only(self) -> bool:
+        """Whether every feature has two levels: present or not."""
+        return self.aggregates == ("presence",) and not self._durations
 
     @property
     def n_windows(self) -> int:
@@ -216,9 +226,13 @@ class Problem:
         first, then = divmod(column - self.n_columns, len(self.codes))
         return None if first < 0 else (self.codes[first % len(self.codes)], self.codes[then])
 
-    def band_of(self, column: int) -> int:
-        """Return the band of a pair's column; 0 for any number of days, and for a column of a code."""
+    def part_of(self, column: int) -> int:
+        """Return the part of a pair's column, a band or a duration; 0 for its presence, and for a column of a code."""
         return max(0, column - self.n_columns) // len(self.codes) ** 2
+
+    def band_of(self, column: int) -> int:
+        """Return the band of a pair's column; 0 for any number of days, for a duration, and for a column of a code."""
+        return 0 if self._durations else self.part_of(column)
 
     def window_of(self, column: int) -> int:
         """Return the number of a column's window; pairs are in the longest one."""
@@ -230,7 +244,8 @@ class Problem:
 
     def aggregate_of(self, feature: int) -> str:
         """Return the aggregate of a feature."""
-        return self.aggregates[feature % len(self.aggregates)]
+        part = self.part_of(feature // len(self.aggregates)) if self._durations else 0
+        return self._durations[part - 1] if part else self.aggregates[feature % len(self.aggregates)]
 
     def numbers_of(self, features: NDArray[np.int64]) -> list[str | None]:
         """Return the name of the cell's number that each feature needs; None if it needs the count only."""
@@ -279,6 +294,13 @@ class Problem:
     def rings(self) -> dict[str, NDArray[np.int64]]:
         """Rings of samples by purpose; see :func:`mlho.training.iterations.permutation.sample_ring`."""
         return {}
+
+    @cached_property
+    def _durations(self) -> tuple[str, ...]:
+        """Aggregates of the durations of pairs, in the order of their parts."""
+        sequences = self.spec.features.sequences
+        asked = () if sequences is None else sequences.durations or ()
+        return tuple(f"{name}Days" for name in sorted(asked))
 
     @cached_property
     def _partitions(self) -> dict[Iteration, Partition]:

@@ -196,7 +196,7 @@ def _level_columns(
     problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_], *, of_shadows: bool = False
 ) -> ColumnBlocks:
     """Return the discrete levels of the features, or of their shadows, on the training samples; read in blocks."""
-    n_train, is_binary = int(np.count_nonzero(train)), problem.aggregates == ("presence",)
+    n_train, is_binary = int(np.count_nonzero(train)), problem.is_presence_only
     make = _presence_block if is_binary else _level_block
 
     def blocks() -> Iterator[LevelBlock]:

@@ -31,7 +31,7 @@ class CandidateSequences:
     information : float64, shape (n_significant,)
         I(pair; Y | first, then) of these pairs in nats.
     ranked : int64, shape (n_ranked,)
-        Features of the pairs that are ranked together with the codes, ascending.
+        Features of the other pairs and of the durations of all, which are ranked together with the codes, ascending.
     """
 
     significant: NDArray[np.int64]
@@ -119,16 +119,18 @@ def _candidates(
     )
     first, then = codes[found.first], codes[found.then]
     features = problem.presence_of(matrix.pair_columns(first, then))
+    parts = range(1, 1 + len(matrix.durations))
+    durations = [problem.presence_of(matrix.pair_columns(first, then, part=part)) for part in parts]
     is_first = is_significant(found.information, n_units=n_patients, n_tests=found.n_screened)
     is_first[int(_MAX_SHARE * selection.n_features / (1 + matrix.n_bands)) :] = False
     bands = range(1 + matrix.n_bands)
-    own = np.stack([matrix.pair_columns(first, then, band=band)[is_first] for band in bands], axis=1)
+    own = np.stack([matrix.pair_columns(first, then, part=band)[is_first] for band in bands], axis=1)
     n_own = np.diff(matrix.column_samples(own.ravel(), samples).indptr).reshape(own.shape)
     is_kept = n_own >= least
     return CandidateSequences(
         problem.presence_of(own[is_kept]),
         np.repeat(found.information[is_first], np.count_nonzero(is_kept, axis=1)),
-        np.sort(features[~is_first]),
+        np.sort(np.concatenate([features[~is_first], *durations])),
     )
 
 

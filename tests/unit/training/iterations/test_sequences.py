@@ -1,5 +1,7 @@
 """Sequences in a run: candidates come from training samples, columns equal the events, and scoring sees what training saw."""
 
+import copy
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mlho.encoding.cohort.cohort
-from mlho.arrays import read_arrays, write_arrays
+from mlho.arrays import write_arrays
 from mlho.encoding.cohort.define import define_cohort
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.concepts import Concepts
@@ -15,6 +17,7 @@ from mlho.encoding.events.dictionary import merge_dictionary
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.sequences import SequenceMatrix, open_matrix
 from mlho.errors import ArtifactDamaged
+from mlho.method.selection.features import DURATIONS
 from mlho.model.bundle import load_bundle
 from mlho.model.scoring import encode_events
 from mlho.sources import list_inputs, source_named
@@ -73,7 +76,7 @@ def folder(tmp_path_factory):
 
 def spec_of(folder, changes=None):
     """The specification of the planted data."""
-    document = make_document({**CHANGES, "features.demographics": None, **(changes or {})})
+    document = make_document({**copy.deepcopy(CHANGES), "features.demographics": None, **(changes or {})})
     document["spec"]["data"]["uri"] = str(folder)
     return RunSpec.model_validate(document).spec
 
@@ -132,8 +135,9 @@ def pair_features(problem, pairs):
 
 
 def all_pairs(problem):
-    """The columns of all pairs and their bands."""
-    return problem.n_columns + np.arange((1 + problem.matrix.n_bands) * len(problem.codes) ** 2)
+    """The columns of all pairs and their bands or durations."""
+    n_parts = 1 + problem.matrix.n_bands + len(problem.matrix.durations)
+    return problem.n_columns + np.arange(n_parts * len(problem.codes) ** 2)
 
 
 def everyone(problem):
@@ -250,9 +254,16 @@ def test_shadow_candidates_are_as_informative_on_permuted_rows(problem):
     assert features.tolist() != chosen.tolist()
 
 
-def test_blocks_without_days_are_refused(problem, folder, tmp_path):
-    """A block that was packed without sequences is no input of a run with them."""
-    spec = spec_of(folder)
+@pytest.mark.parametrize(
+    ("changes", "names", "words"),
+    [
+        ({}, (), "no days"),
+        ({"features.sequences.durations": ["min"]}, ("first_day", "last_day"), "not all days"),
+    ],
+)
+def test_blocks_without_days_are_refused(problem, folder, tmp_path, changes, names, words):
+    """A block that was packed without sequences, or without durations, is no input of a run with them."""
+    spec = spec_of(folder, changes)
     assert isinstance(problem.matrix, SequenceMatrix)
     cohort = problem.cohort
     path = tmp_path / "block"
@@ -263,20 +274,29 @@ def test_blocks_without_days_are_refused(problem, folder, tmp_path):
             "indptr": np.zeros(n_cells, np.int64),
             "indices": np.empty(0, np.int32),
             "count": np.empty(0, np.int32),
+            **{name: np.empty(0, np.int32) for name in names},
         },
     )
-    assert "first_day" not in read_arrays(path)
 
-    with pytest.raises(ArtifactDamaged, match="no days"):
+    with pytest.raises(ArtifactDamaged, match=words):
         open_matrix(spec, [path], cohort, n_codes=len(problem.codes))
 
 
-@pytest.mark.parametrize(("order", "bands"), [("any", None), ("first", [30, 365])])
-def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands):
+@pytest.mark.parametrize(
+    ("order", "bands", "durations"),
+    [("any", None, None), ("first", [30, 365], None), ("any", None, ["min", "mean", "max"])],
+)
+def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands, durations):
     """The bundle has the sequence as a feature; from new events it builds the matrix that training built, cell by cell."""
-    changes = {"features.sequences.order": order, "features.sequences.bands": bands}
+    changes = {
+        "features.sequences.order": order,
+        "features.sequences.bands": bands,
+        "features.sequences.durations": durations,
+    }
     problem = _pack(spec_of(folder, changes), folder, tmp_path)
-    home = run_inline(folder, MemoryStore(), {**CHANGES, "features.demographics": None, **changes})
+    home = run_inline(
+        folder, MemoryStore(), {**copy.deepcopy(CHANGES), "features.demographics": None, **changes}
+    )
     for name, content in home.bundle().items():
         target = tmp_path / "bundle" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -295,6 +315,7 @@ def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands
     assert bundle.document.scoring.co_occurrence_days == MARGIN
     assert (bundle.document.scoring.sequence_order or "any") == order
     assert any(own.band for own in bundle.document.features) == bool(bands)
+    assert any(own.aggregate in DURATIONS for own in bundle.document.features) == bool(durations)
     for name in ("indptr", "indices", "data"):
         assert getattr(served.design, name).tolist() == getattr(trained, name).tolist()
 
@@ -338,7 +359,7 @@ def banded(folder, tmp_path_factory):
 def test_the_bands_of_a_pair_equal_the_events(banded, folder):
     """Each sample with the pair is in one band: more than the lower bound, at most the upper one."""
     first, then = (np.array([banded.codes.index(code)]) for code in (FIRST, THEN))
-    columns = np.concatenate([banded.matrix.pair_columns(first, then, band=band) for band in range(4)])
+    columns = np.concatenate([banded.matrix.pair_columns(first, then, part=band) for band in range(4)])
     block = banded.matrix.column_samples(columns)
     found = [block.indices[block.indptr[k] : block.indptr[k + 1]].tolist() for k in range(4)]
     edges = [MARGIN, *BANDS, 10_000]
@@ -381,5 +402,87 @@ def test_a_significant_pair_is_selected_with_its_bands(banded):
 )
 def test_bands_that_cannot_be_are_refused(own, words):
     """Days between events have one meaning with first events only."""
+    with pytest.raises(ValueError, match=words):
+        RunSpec.model_validate(make_document({"features.sequences": own}))
+
+
+@pytest.fixture(scope="module")
+def timed(folder, tmp_path_factory):
+    """The problem with all durations, presence only, in several blocks."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(mlho.encoding.cohort.cohort, "BLOCK_PATIENTS", 128)
+    for module in ("segments", "partition", "blocks"):
+        patch.setattr(f"mlho.encoding.events.{module}.BLOCK_PATIENTS", 128, raising=False)
+    changes = {"features.aggregates": ["presence"], "features.sequences.durations": ["min", "max", "mean"]}
+    yield _pack(spec_of(folder, changes), folder, tmp_path_factory.mktemp("timed"))
+    patch.undo()
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("pair", [(FIRST, THEN), ("DX:3", "DX:4"), ("DX:5", "DX:5")])
+def test_the_durations_of_a_pair_equal_the_events(timed, folder, pair, is_masked):
+    """Days between all distinct days in the window, later by more than the margin; a mask renumbers the samples."""
+    first, then = (np.array([timed.codes.index(code)]) for code in pair)
+    columns = np.concatenate([timed.matrix.pair_columns(first, then, part=part) for part in (3, 0, 2, 1)])
+    mask = np.arange(timed.cohort.n_samples) % 3 != 0 if is_masked else everyone(timed)
+    block = timed.matrix.column_block(columns, mask)
+    cells = [slice(start, stop) for start, stop in itertools.pairwise(block.indptr.tolist())]
+    expected = {sample: days for sample, days in all_days(folder, timed, pair).items() if mask[sample]}
+
+    assert len(expected) > 10
+    for own in cells:
+        assert np.flatnonzero(mask)[block.indices[own]].tolist() == sorted(expected)
+    for own, figure in zip((cells[0], *cells[2:]), (min, np.mean, max), strict=True):
+        assert block.number[own].tolist() == [figure(expected[sample]) for sample in sorted(expected)]
+    assert np.isnan(block.number[cells[1]]).all()
+    names = [timed.name_of(int(own)) for own in timed.presence_of(columns)]
+    ids = ["minDays", "presence", "meanDays", "maxDays"]
+    assert [own.id for own in names] == [f"{pair[0]}→{pair[1]}|{WINDOW_DAYS}d|{name}" for name in ids]
+
+
+def all_days(folder, problem, pair):
+    """The oracle: by sample, all days from a day of the first code to a later one of the second in the window."""
+    events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
+    found = {}
+    for sample, (patient, index) in enumerate(
+        zip(problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True)
+    ):
+        index = pd.Timestamp(index)
+        own = events[events.patient_id == problem.cohort.patient_ids[patient]]
+        upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
+        own = own[(own.time <= upper) & (own.time > lower)]
+        first, then = (set(own[own.code == code].time) for code in pair)
+        days = [(b - a).days for a in first for b in then if (b - a).days > MARGIN]
+        if days:
+            found[sample] = days
+    return found
+
+
+def test_durations_are_ranked_together_with_the_codes(timed):
+    """Every candidate pair has its durations in the ranking, also a pair that is selected first; they have words."""
+    screened = timed.presence_of(np.arange(timed.n_columns))
+    found = candidate_sequences(timed, everyone(timed), screened, timed.y)
+    (planted,) = pair_features(timed, [(FIRST, THEN)])
+    own = [feature for feature in found.ranked.tolist() if timed.pair_of(feature) == (FIRST, THEN)]
+
+    assert found.significant[0] == planted
+    assert [timed.aggregate_of(feature) for feature in own] == ["maxDays", "meanDays", "minDays"]
+    assert timed.name_of(own[-1]).words == (
+        f"diabetes, then kidney disease ({FIRST}→{THEN}): shortest time from one to the other, in days, more than 2 days "
+        "apart, in the 700 days before the index date"
+    )
+    selection = select(timed, everyone(timed), beside_chance=True)
+    assert any(timed.aggregate_of(feature) in DURATIONS for feature in selection.features.tolist())
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"order": "first", "durations": ["min"]}, "durations requires order: any.*use bands"),
+        ({"durations": ["min", "min"]}, "must not contain duplicates"),
+    ],
+)
+def test_durations_that_cannot_be_are_refused(own, words):
+    """Between first events there is one duration, which bands divide."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": own}))
