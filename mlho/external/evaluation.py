@@ -17,9 +17,11 @@ from mlho.model.bundle import Bundle
 from mlho.processes import usable_cpus
 from mlho.report.advice import advise
 from mlho.report.external import ExternalEvaluation
+from mlho.report.monitoring import CodeDrift
 from mlho.report.parts import Part
 from mlho.report.result import Estimate, Spread
 from mlho.report.words import estimate, percent, spread
+from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.label_free import expected_performance
 from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
@@ -124,6 +126,7 @@ def evaluate_scored(
     )
     expected = expected_performance(scored.probability, bundle.document)
     surveillance = watch(cohort, bias, expected.training_auroc, period=period)
+    codes = _codes(bundle, scored, min_cell)
     advice = advise(findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle))
     return ExternalEvaluation(
         bundle_digest=bundle.digest,
@@ -137,7 +140,7 @@ def evaluate_scored(
             *surveillance_sentence(surveillance),
             advice.sentence,
         ],
-        warnings=[*_of_training(n_known_files), *_warnings(bundle, own, scored)],
+        warnings=[*_of_training(n_known_files), *_warnings(bundle, own, scored), *code_warnings(codes)],
         n_patients=cohort.n_patients,
         n_samples=cohort.n_samples,
         n_positive_samples=int(cohort.outcome.sum()),
@@ -146,6 +149,7 @@ def evaluate_scored(
         ledger=ledger_summary(scored.ledger.to_json()),
         index_dates=index_dates(cohort, min_cell),
         unknown_codes=scored.unknown_codes,
+        codes=codes,
         share_without_events=_share_without_events(scored, min_cell),
         figures=figures,
         trained=trained,
@@ -164,6 +168,14 @@ def _plain(spec: TrainingSpec) -> dict[str, Any]:
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     data = {name: own for name, own in plain["data"].items() if name not in ("uri", "partitionedBy")}
     return {"data": data, "cohort": plain["cohort"], "report": plain["report"]}
+
+
+def _codes(bundle: Bundle, scored: ScoredCohort, min_cell: int) -> CodeDrift:
+    """Return the codes that are new or have vanished, without new ones of fewer samples than may be shown."""
+    training = bundle.document.training
+    listed, others = split_codes(training, scored.samples_by_code)
+    shown = {code: n for code, n in others.items() if n >= min_cell}
+    return find_code_drift(training, listed, shown, scored.cohort.n_samples)
 
 
 def _share_without_events(scored: ScoredCohort, min_cell: int) -> float | None:

@@ -47,6 +47,8 @@ class ScoredCohort:
         The account of every event row.
     unknown_codes : int
         Codes of usable rows that are not in the bundle.
+    samples_by_code : dict of code to int
+        Samples with each code in the longest window.
     n_without_events : int
         Samples without any usable event in the bundle's windows.
     """
@@ -58,6 +60,7 @@ class ScoredCohort:
     present: NDArray[np.int64]
     ledger: Ledger
     unknown_codes: int
+    samples_by_code: dict[str, int]
     n_without_events: int
 
 
@@ -120,6 +123,7 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
             present=encoded.present,
             ledger=encoded.account(),
             unknown_codes=len(encoded.unknown_rows),
+            samples_by_code=encoded.samples_by_code,
             n_without_events=encoded.n_without_events,
         )
 

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from mlho.report.bias.audit import BiasAudit
-from mlho.report.monitoring import Advice, ExpectedPerformance, Surveillance
+from mlho.report.monitoring import Advice, CodeDrift, ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate, Part, Spread
 from mlho.report.population import AttritionStep, LedgerSummary, Period
 from mlho.report.result import BundleTest, Curves, GateResult, ThresholdResult
@@ -101,6 +101,8 @@ class ExternalEvaluation(Part):
     index_dates: Period | None
     unknown_codes: int
     """Codes of usable rows that are not in the bundle; they are ignored."""
+    codes: CodeDrift | None = None
+    """Codes of the events that are new or have vanished since training, as in a scoring run; null in evaluations of earlier versions."""
     share_without_events: float | None
     """Samples without any usable event in the bundle's windows; ``null`` if they are few."""
     figures: dict[str, Estimate]

@@ -1,4 +1,4 @@
-"""Parts about a model in use: performance expected without labels, surveillance over periods, and advice."""
+"""Parts about a model in use: codes against training, performance expected without labels, surveillance over periods, and advice."""
 
 from typing import Final, Literal
 
@@ -11,6 +11,33 @@ ASSUMES: Final = (
     "features and outcome: that needs labels."
 )
 Action = Literal["hold", "recalibrate", "retrain"]
+
+
+class CodeShift(Part):
+    """A code that is new or has vanished."""
+
+    code: str
+    training: float
+    """Share of the training samples with the code; of a new code the largest share that it can have had."""
+    now: float
+    """Share of these samples with the code."""
+
+
+class CodeDrift(Part):
+    """The codes of these samples against those of training, in the longest window of the model."""
+
+    reason: str | None = None
+    """Why they are not compared."""
+    n_compared: int = 0
+    """Codes whose share in training is known."""
+    n_new: int = 0
+    """Codes of at least 30 samples, beyond chance in more than twice the share that training can have had."""
+    new: list[CodeShift] = Field(default_factory=list)
+    """The 20 most frequent of them."""
+    n_vanished: int = 0
+    """Codes that at least 30 of these samples should have, and none has."""
+    vanished: list[CodeShift] = Field(default_factory=list)
+    """The 20 of them that were most frequent in training."""
 
 
 class ExpectedPerformance(Part):

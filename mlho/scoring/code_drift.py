@@ -6,11 +6,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from mlho.encoding.events.code_patterns import code_filter
 from mlho.model.parts import TrainingSamples
-from mlho.report.result import Part
+from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.spec.features import Features
 
 #: Samples that have a new code, or should have a vanished one. Without any of 30 expected, chance is ruled out (e⁻³⁰).
@@ -20,33 +19,6 @@ COMMON: Final = 0.01
 _Z: Final = 3.89  # two-sided, one false finding in 10,000 codes
 _N_LISTED: Final = 20
 _N_NAMED: Final = 5
-
-
-class CodeShift(Part):
-    """A code that is new or has vanished."""
-
-    code: str
-    training: float
-    """Share of the training samples with the code; of a new code the largest share that it can have had."""
-    now: float
-    """Share of these samples with the code."""
-
-
-class CodeDrift(Part):
-    """The codes of these samples against those of training, in the longest window of the model."""
-
-    reason: str | None = None
-    """Why they are not compared."""
-    n_compared: int = 0
-    """Codes whose share in training is known."""
-    n_new: int = 0
-    """Codes of at least 30 samples, beyond chance in more than twice the share that training can have had."""
-    new: list[CodeShift] = Field(default_factory=list)
-    """The 20 most frequent of them."""
-    n_vanished: int = 0
-    """Codes that at least 30 of these samples should have, and none has."""
-    vanished: list[CodeShift] = Field(default_factory=list)
-    """The 20 of them that were most frequent in training."""
 
 
 def split_codes(

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mlho.model.parts import BundleFeature, TrainingSamples
+from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
-from mlho.scoring.code_drift import CodeDrift, code_warnings
+from mlho.scoring.code_drift import code_warnings
 from mlho.spec.features import NUMBERS, RECENCY
 
 #: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.

@@ -38,6 +38,7 @@ def content(own: ExternalEvaluation) -> dict[str, Any]:
             ("used", words.count(own.ledger.rows_used)),
             *((rule.rule, words.count(rule.rows)) for rule in own.ledger.rules if rule.rows),
         ],
+        "codes": code_rows(own),
         "figures": figure_rows(own),
         "thresholds": thresholds(own),
         "charts": charts(own),
@@ -67,6 +68,17 @@ def facts(own: ExternalEvaluation) -> Rows:
         *([("Index dates", f"{dates.first} to {dates.last}")] if dates else []),
         ("Samples without events", words.HIDDEN if share is None else words.percent(share, 0)),
         ("Codes that the bundle does not know", words.count(own.unknown_codes)),
+    ]
+
+
+def code_rows(own: ExternalEvaluation) -> Rows:
+    """Return the codes that are new or have vanished since training."""
+    if own.codes is None:
+        return []
+    return [
+        (shift.code, name, words.percent(shift.training, 2), words.percent(shift.now, 2))
+        for name, shifts in (("new", own.codes.new), ("vanished", own.codes.vanished))
+        for shift in shifts
     ]
 
 

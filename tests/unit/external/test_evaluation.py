@@ -1,10 +1,12 @@
 """External validation: a bundle on labelled data that it was not trained on."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 
@@ -95,6 +97,40 @@ def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
     assert abs(figures["shifted"]["calibration_in_the_large"].value) < 0.1
     assert figures["shifted"]["brier"].value < figures["as delivered"]["brier"].value
     assert any("too high" in sentence for sentence in own.summary)
+
+
+def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
+    """As in a scoring run: in the figures, as warnings, and in the report. The same codes as in training are no finding."""
+    shares = trained[2].document.training.codes.shares
+    renamed = max(shares, key=lambda code: (shares[code], code))
+    codes = pc.replace_substring_regex(OTHER.events["code"], f"^{re.escape(renamed)}$", "NEW")
+    place = OTHER.events.column_names.index("code")
+    tables = replace(OTHER, events=OTHER.events.set_column(place, "code", codes))
+
+    own = evaluated(trained[2], write_tables(tmp_path, tables))
+
+    assert [(shift.code, shift.training) for shift in own.codes.vanished] == [(renamed, shares[renamed])]
+    assert [shift.code for shift in own.codes.new] == ["NEW"]
+    assert own.codes.new[0].now > 2 * own.codes.new[0].training
+    words = " ".join(own.warnings)
+    assert "Codes that training did not have, or hardly: NEW (" in words
+    assert f"Codes that no sample has any more: {renamed} (" in words
+    assert "Codes that are new or have vanished since training" in render_evaluation(own)
+
+
+def test_a_new_code_of_fewer_samples_than_may_be_shown_is_not_named(trained, tmp_path):
+    """With ``report.minCell``, here of all samples but a few."""
+    events = OTHER.events
+    first = set(OTHER.labels.column("patient_id").to_pylist()[:60])
+    is_first = pa.array([own in first for own in events["patient_id"].to_pylist()])
+    codes = pc.if_else(is_first, "NEW", events["code"])
+    events = events.set_column(events.column_names.index("code"), "code", codes)
+    folder = write_tables(tmp_path, replace(OTHER, events=events))
+
+    named, hidden = (evaluated(trained[2], folder, {"report.minCell": n}).codes for n in (11, 100))
+
+    assert [shift.code for shift in named.new] == ["NEW"]
+    assert (hidden.n_new, hidden.new) == (0, [])
 
 
 def test_months_sites_and_groups_add_up_without_small_cells(trained, other):
