@@ -10,6 +10,7 @@ from mlho.report.result import (
     Estimate,
     FeatureResult,
     LaterEvaluation,
+    Result,
     SplitAccount,
     Spread,
     Stability,
@@ -268,37 +269,23 @@ def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:
     return label if len(label) <= most else label[: most - 1].rstrip() + "…"
 
 
-def summary_sentences(
-    *,
-    outcome: str,
-    predictive: bool,
-    test_sets: Sequence[TestSet],
-    cohort: CohortSummary,
-    headline: dict[str, Spread],
-    winners: dict[str, Spread],
-    stability: Stability,
-    features: Sequence[FeatureResult],
-    final_classifier: str,
-    split: SplitAccount | None = None,
-    later: LaterEvaluation | None = None,
-    times: TimeToEventPerformance | None = None,
-) -> list[str]:
-    """Summarize the run in sentences, most important first.
+def summary_sentences(result: Result) -> list[str]:
+    """Summarize a run in sentences, most important first.
 
     Outcome and cohort, discrimination, calibration, stability, and the stable features. The figures are those of models
     fitted like the final one; those of another procedure are in a separate sentence that names it.
     """
-    rival = winners.get("auroc")
+    auroc, rival, later = result.headline.get("auroc"), result.winners.get("auroc"), result.later
     return [
-        _who(outcome, predictive, cohort),
-        _how_well(headline.get("auroc"), test_sets, final_classifier, cohort),
-        *([] if times is None else [times_sentence(times)]),
-        *([] if split is None else [split_sentence(split)]),
+        _who(result.outcome, result.predictive, result.cohort),
+        _how_well(auroc, result.test_sets, result.final_model.classifier, result.cohort),
+        *([] if result.time_to_event is None else [times_sentence(result.time_to_event)]),
+        *([] if result.split is None else [split_sentence(result.split)]),
         *([] if later is None or "auroc" not in later.figures else [later_sentence(later)]),
-        calibrated(headline.get("calibration_slope"), cohort),
-        _how_stable(stability),
-        _which(features, stability),
-        *([] if rival is None or rival == headline.get("auroc") else [_winners(rival)]),
+        calibrated(result.headline.get("calibration_slope"), result.cohort),
+        _how_stable(result.stability),
+        _which(result.features, result.stability),
+        *([] if rival is None or rival == auroc else [_winners(rival)]),
     ]
 
 

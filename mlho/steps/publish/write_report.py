@@ -3,13 +3,16 @@
 import json
 from collections import Counter
 from importlib import metadata
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
 from mlho.steps.learn.artifacts import read_iterations
 from mlho.steps.publish.fit_final_model import matrix_digest
+
+if TYPE_CHECKING:
+    from mlho.training.results.publish import Provenance, RunChecks, RunLedgers
 
 _VERSIONS_OF: Final = (
     "mlho-batch",
@@ -38,42 +41,65 @@ class WriteReport(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write both, and return the digest of the result."""
         from mlho.report.page.html import render_html
+        from mlho.report.result import BundleTest
         from mlho.training.results.performance import PerformanceRecord
         from mlho.training.results.publish import assemble_result
         from mlho.training.results.summary import SummaryRecord
 
-        problem = open_problem(work)
-        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
-        performance = PerformanceRecord.model_validate(
-            json.loads(work.one("performance").read("performance.json"))
-        )
         result = assemble_result(
-            problem,
-            summary,
-            performance,
+            open_problem(work),
+            SummaryRecord.model_validate(_read_json(work, "summary", "summary.json")),
+            PerformanceRecord.model_validate(_read_json(work, "performance", "performance.json")),
             [record.result for record in read_iterations(work)],
-            final=json.loads(work.one("model").read("final.json")),
-            tests=json.loads(work.one("tests").read("tests.json")),
-            ledger=json.loads(work.one("ledger").read("ledger.json")),
-            rows_by_year=_rows_by_year(work),
-            label_ledger=json.loads(work.one("cohort").read("labels.json")),
-            later=_later(work),
-            leakage=json.loads(work.one("leakage").read("leakage.json")),
-            quality=json.loads(work.one("quality").read("quality.json")),
-            lineage=_lineage(work),
-            about=work.params.get("about", {}),
-            made_at=_made_at(work),
-            timing=_timing(work),
-            inputs=_inputs(work),
+            final=_read_json(work, "model", "final.json"),
+            tests=[BundleTest(**own) for own in _read_json(work, "tests", "tests.json")],
+            ledgers=_ledgers(work),
+            checks=_checks(work),
+            provenance=_provenance(work),
         )
         work.write_json("result.json", result.model_dump(mode="json"))
         (work.out / "report.html").write_text(render_html(result), encoding="utf-8")
         return {"result_digest": result.result_digest}
 
 
-def _later(work: Work) -> dict[str, Any] | None:
-    """Return the record of the temporal check, if there was one."""
-    return json.loads(work.one("later").read("later.json")) if work.inputs.get("later") else None
+def _read_json(work: Work, role: str, name: str) -> Any:
+    return json.loads(work.one(role).read(name))
+
+
+def _ledgers(work: Work) -> "RunLedgers":
+    from mlho.training.results.publish import RunLedgers
+
+    return RunLedgers(
+        events=_read_json(work, "ledger", "ledger.json"),
+        labels=_read_json(work, "cohort", "labels.json"),
+        rows_by_year=_rows_by_year(work),
+    )
+
+
+def _checks(work: Work) -> "RunChecks":
+    from mlho.report.result import LaterEvaluation, Leakage, Quality
+    from mlho.training.results.publish import RunChecks
+
+    return RunChecks(
+        leakage=Leakage(**_read_json(work, "leakage", "leakage.json")),
+        quality=Quality(**_read_json(work, "quality", "quality.json")),
+        later=LaterEvaluation(**_read_json(work, "later", "later.json"))
+        if work.inputs.get("later")
+        else None,
+    )
+
+
+def _provenance(work: Work) -> "Provenance":
+    from mlho.report.result import About, Lineage
+    from mlho.training.results.publish import Provenance
+
+    return Provenance(
+        lineage=Lineage(**_lineage(work)),
+        about=About(**work.params.get("about", {})),
+        made_at=_made_at(work),
+        timing=_timing(work),
+        inputs=_inputs(work),
+    )
 
 
 def _lineage(work: Work) -> dict[str, Any]:

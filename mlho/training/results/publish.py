@@ -1,6 +1,7 @@
 """The published files: the parts of the bundle, and the assembled result."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mlho.report.checks import Leakage, Quality
 from mlho.report.result import (
     About,
     BundleTest,
+    CandidateSummary,
     CohortSummary,
     Estimate,
     FinalModelResult,
@@ -106,26 +108,7 @@ def _bundle_parts(
     importance: NDArray[np.float64],
     matrix_digest: str,
 ) -> BundleParts:
-    coefficients = final.model.coefficients()
-    features = []
-    for place, (feature, encoding) in enumerate(
-        zip(final.design.features.tolist(), final.design.encodings, strict=True)
-    ):
-        name = problem.name_of(feature)
-        features.append(
-            BundleFeature(
-                id=name.id,
-                code=name.code,
-                then=name.then if isinstance(name, SequenceName) else None,
-                band=problem.band_of(feature // len(problem.aggregates)) or None,
-                description=name.shown_description,
-                window_days=name.window_days,
-                encoding=encoding,
-                words=name.words,
-                importance=float(importance[place]),
-                coefficient=None if coefficients is None else float(coefficients.values[place]),
-            )
-        )
+    features = _bundle_features(problem, final, importance)
     statistics = column_statistics(final.X, problem.cohort.patient_of, min_cell=problem.spec.report.min_cell)
     return BundleParts(
         classifier=final.model,
@@ -156,6 +139,32 @@ def _bundle_parts(
         monotone=problem.spec.features.monotone or {},
         horizons=final.horizons,
     )
+
+
+def _bundle_features(
+    problem: Problem, final: FinalModel, importance: NDArray[np.float64]
+) -> list[BundleFeature]:
+    coefficients = final.model.coefficients()
+    features = []
+    for place, (feature, encoding) in enumerate(
+        zip(final.design.features.tolist(), final.design.encodings, strict=True)
+    ):
+        name = problem.name_of(feature)
+        features.append(
+            BundleFeature(
+                id=name.id,
+                code=name.code,
+                then=name.then if isinstance(name, SequenceName) else None,
+                band=problem.band_of(feature // len(problem.aggregates)) or None,
+                description=name.shown_description,
+                window_days=name.window_days,
+                encoding=encoding,
+                words=name.words,
+                importance=float(importance[place]),
+                coefficient=None if coefficients is None else float(coefficients.values[place]),
+            )
+        )
+    return features
 
 
 def _known(figures: Mapping[str, Spread]) -> dict[str, Any]:
@@ -218,6 +227,35 @@ def _profiles(
     return explain_rows(final, rows, titles, columns, synthetic=not problem.spec.report.real_profiles)
 
 
+@dataclass(frozen=True)
+class RunLedgers:
+    """Total ledgers of event rows and of label rows, and the event rows used by year."""
+
+    events: Mapping[str, Any]
+    labels: Mapping[str, int]
+    rows_by_year: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RunChecks:
+    """Findings of the checks before training, and of the temporal check, if the specification asks for it."""
+
+    leakage: Leakage
+    quality: Quality
+    later: LaterEvaluation | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The fields of the result that describe how it was made."""
+
+    lineage: Lineage
+    about: About
+    made_at: str | None
+    timing: dict[str, Any]
+    inputs: dict[str, Any]
+
+
 def assemble_result(
     problem: Problem,
     summary: SummaryRecord,
@@ -225,105 +263,45 @@ def assemble_result(
     iterations: Sequence[IterationResult],
     *,
     final: Mapping[str, Any],
-    tests: Sequence[Mapping[str, Any]],
-    ledger: Mapping[str, Any],
-    rows_by_year: Mapping[str, int],
-    label_ledger: Mapping[str, int],
-    later: Mapping[str, Any] | None,
-    leakage: Mapping[str, Any],
-    quality: Mapping[str, Any],
-    lineage: Mapping[str, Any],
-    about: Mapping[str, str],
-    made_at: str | None,
-    timing: Mapping[str, Any],
-    inputs: Mapping[str, Any],
+    tests: Sequence[BundleTest],
+    ledgers: RunLedgers,
+    checks: RunChecks,
+    provenance: Provenance,
 ) -> Result:
-    """Assemble the result from the outputs of the steps.
-
-    Parameters
-    ----------
-    problem : Problem
-    summary : SummaryRecord
-    performance : PerformanceRecord
-    iterations : sequence of IterationResult
-    final : mapping
-        Record returned by :func:`pack_bundle`.
-    tests : sequence of mapping
-        Results of the bundle's self-tests.
-    ledger, label_ledger : mapping
-        Total ledgers of event rows and label rows.
-    rows_by_year : mapping of str to int
-        Event rows used.
-    later : mapping or None
-        Record of the temporal check, if the specification asks for it.
-    leakage, quality : mapping
-        Records of the checks before training.
-    lineage, about, timing, inputs : mapping
-        As defined by the schema.
-    made_at : str or None
-        When the last of the tasks ended.
-    """
+    """Assemble the result from the outputs of the steps; ``final`` is the record that :func:`pack_bundle` returned."""
     importance = final["importance"]
-    predictive = problem.spec.predicts
-    cohort = _cohort_summary(problem, label_ledger, rows_by_year)
-    features = [
-        own.model_copy(
-            update={"in_final_model": own.id in importance, "final_importance": importance.get(own.id)}
-        )
-        for own in summary.features
-    ]
-    is_ranked = problem.spec.final.features == "ranking"
-    candidates = [
-        own.model_copy(update={"is_final": own.classifier == final["classifier"] and is_ranked})
-        for own in summary.candidates
-    ]
     model = {name: value for name, value in final.items() if name != "importance"}
-    split = account_of_split(problem)
-    sentinel, checked = Leakage(**leakage), Quality(**quality)
-    bundle_tests = [BundleTest(**test) for test in tests]
-    gates = judge_gates(problem.spec.gates, performance.headline, performance.bias, bundle_tests)
-    return Result(
+    gates = judge_gates(problem.spec.gates, performance.headline, performance.bias, tests)
+    result = Result(
         outcome=problem.spec.cohort.outcome,
-        predictive=predictive,
-        summary=summary_sentences(
-            outcome=problem.spec.cohort.outcome,
-            predictive=predictive,
-            test_sets=performance.test_sets,
-            cohort=cohort,
-            headline=performance.headline,
-            winners=performance.winners,
-            stability=summary.stability,
-            features=features,
-            final_classifier=final["classifier"],
-            split=split,
-            later=None if later is None else LaterEvaluation(**later),
-            times=performance.time_to_event,
-        ),
+        predictive=problem.spec.predicts,
+        summary=[],  # the sentences are about the assembled result
         warnings=[
             *gate_warning(gates),
-            *leakage_warnings(sentinel),
-            *quality_warnings(checked),
-            *problem.cohort.warnings,
-            *ledger_warnings(problem.spec, Ledger.from_json(ledger)),
-            *lost_warnings(problem, ledger),
-            *([units_sentence(ledger["units"])] if "units" in ledger else []),
+            *_warnings_before_training(problem, ledgers, checks),
             *summary.warnings,
             *_warnings(problem, summary, performance),
+            *_date_warnings(problem),
             *_without_direction(problem.spec, list(importance)),
             *_failed_tests(tests),
         ],
-        cohort=cohort,
-        ledger=ledger_summary(ledger),
-        leakage=sentinel,
-        quality=checked,
-        features=features,
+        cohort=_cohort_summary(problem, ledgers),
+        ledger=ledger_summary(ledgers.events),
+        leakage=checks.leakage,
+        quality=checks.quality,
+        features=[
+            own.model_copy(
+                update={"in_final_model": own.id in importance, "final_importance": importance.get(own.id)}
+            )
+            for own in summary.features
+        ],
         consensus=summary.consensus,
         stability=summary.stability,
-        split=split,
-        later=None if later is None else LaterEvaluation(**later),
+        split=account_of_split(problem),
+        later=checks.later,
         time_to_event=performance.time_to_event,
         iterations=list(iterations),
-        candidates=candidates,
+        candidates=_candidates(summary, problem.spec, final["classifier"]),
         procedure=performance.procedure,
         test_sets=performance.test_sets,
         headline=performance.headline,
@@ -332,14 +310,32 @@ def assemble_result(
         bias=performance.bias,
         curves=performance.curves,
         errors=performance.errors,
-        final_model=FinalModelResult(**model, tests=bundle_tests),
+        final_model=FinalModelResult(**model, tests=list(tests)),
         gates=gates,
-        lineage=Lineage(**lineage),
-        about=About(**about),
-        made_at=made_at,
-        timing=dict(timing),
-        inputs=dict(inputs),
+        **vars(provenance),
     )
+    return result.model_copy(update={"summary": summary_sentences(result)})
+
+
+def _candidates(summary: SummaryRecord, spec: TrainingSpec, classifier: str) -> list[CandidateSummary]:
+    is_ranked = spec.final.features == "ranking"
+    return [
+        own.model_copy(update={"is_final": own.classifier == classifier and is_ranked})
+        for own in summary.candidates
+    ]
+
+
+def _warnings_before_training(problem: Problem, ledgers: RunLedgers, checks: RunChecks) -> list[str]:
+    """Return the warnings about the data: checks, cohort and ledger."""
+    events = ledgers.events
+    return [
+        *leakage_warnings(checks.leakage),
+        *quality_warnings(checks.quality),
+        *problem.cohort.warnings,
+        *ledger_warnings(problem.spec, Ledger.from_json(events)),
+        *lost_warnings(problem, events),
+        *([units_sentence(events["units"])] if "units" in events else []),
+    ]
 
 
 def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
@@ -353,13 +349,13 @@ def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
     ]
 
 
-def _failed_tests(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+def _failed_tests(tests: Sequence[BundleTest]) -> list[str]:
     """Return a warning if the bundle cannot be promoted, with the defects."""
-    failed = [own for own in tests if not own["passed"]]
+    failed = [own for own in tests if not own.passed]
     if not failed:
         return []
-    use = "used for scoring or promoted" if any(own["level"] == "required" for own in failed) else "promoted"
-    named = " ".join(own["detail"] for own in failed[:3])
+    use = "used for scoring or promoted" if any(own.level == "required" for own in failed) else "promoted"
+    named = " ".join(own.detail for own in failed[:3])
     return [f"The bundle cannot be {use}: {len(failed)} of its {len(tests)} tests failed. {named}"]
 
 
@@ -401,6 +397,11 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
         )
     if not summary.consensus.get("converged", True):
         found.append("The consensus model did not converge: its odds ratios are not to be trusted.")
+    return found
+
+
+def _date_warnings(problem: Problem) -> list[str]:
+    found = []
     asked = problem.spec.validation
     if (
         asked.is_drawn
@@ -420,11 +421,9 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     return found
 
 
-def _cohort_summary(
-    problem: Problem, label_ledger: Mapping[str, int], rows_by_year: Mapping[str, int]
-) -> CohortSummary:
+def _cohort_summary(problem: Problem, ledgers: RunLedgers) -> CohortSummary:
     cohort, min_cell = problem.cohort, problem.spec.report.min_cell
-    shown = shown_attrition(cohort.attrition, label_ledger, min_cell)
+    shown = shown_attrition(cohort.attrition, ledgers.labels, min_cell)
     return CohortSummary(
         n_patients=cohort.n_patients,
         n_samples=cohort.n_samples,
@@ -434,7 +433,7 @@ def _cohort_summary(
         label_ledger=shown.label_ledger,
         characteristics=characteristics(cohort, min_cell),
         index_dates=index_dates(cohort, min_cell),
-        event_years={year: n for year, n in rows_by_year.items() if n >= min_cell},
+        event_years={year: n for year, n in ledgers.rows_by_year.items() if n >= min_cell},
     )
 
 

@@ -104,18 +104,7 @@ def sample_result(
         },
     }
     result = Result.model_validate(document)
-    sentences = summary_sentences(
-        outcome=result.outcome,
-        predictive=result.predictive,
-        test_sets=result.test_sets,
-        cohort=result.cohort,
-        headline=result.headline,
-        winners=result.winners,
-        stability=result.stability,
-        features=result.features,
-        final_classifier=result.final_model.classifier,
-    )
-    return result.model_copy(update={"summary": sentences})
+    return result.model_copy(update={"summary": summary_sentences(result)})
 
 
 def _test_set(number: int, auroc: float) -> dict[str, Any]:
