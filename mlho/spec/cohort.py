@@ -82,7 +82,8 @@ class TimeToEvent(SpecPart):
         """Refuse columns beside rules, none without them, and horizons after the time at risk of the rules."""
         if by_rules and self.columns:
             raise ValueError(
-                "timeToEvent: event, end and competing are columns of the labels, and rules make the labels. Remove them"
+                "timeToEvent: event, end and competing are columns of the labels, and rules make the labels. Remove them; a competing event "
+                "is rules.competing, such as {codes: [DEATH]}"
             )
         if not by_rules and (self.event is None or self.end is None):
             raise ValueError("timeToEvent requires event and end, the columns of dates in the labels")
@@ -213,6 +214,10 @@ class Cohort(SpecPart):
         if self.index.column != BY_RULES:
             raise ValueError(
                 "rules and index exclude each other: rules give the index date. Remove one of them"
+            )
+        if self.rules.competing is not None and self.time_to_event is None:
+            raise ValueError(
+                "rules.competing requires timeToEvent. Add timeToEvent: {horizonDays: [365]}, or count the codes to rules.outcome"
             )
         if self.outcomes is not None:
             raise ValueError(

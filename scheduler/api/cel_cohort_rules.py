@@ -48,13 +48,18 @@ COHORT_RULES: Final = (
         "spec.cohort",
         "!has(self.timeToEvent) || !has(self.rules) || (!has(self.timeToEvent.event) && !has(self.timeToEvent.end) && "
         "!has(self.timeToEvent.competing))",
-        "event, end and competing of timeToEvent are columns of the labels, and rules make the labels; remove them",
+        "event, end and competing of timeToEvent are columns of the labels, and rules make the labels; remove them, and use rules.competing",
     ),
     CelRule(
         "spec.cohort",
         "!has(self.timeToEvent) || !has(self.rules) || (self.rules.notObservable == 'drop' && "
         "self.timeToEvent.horizonDays.all(d, d <= self.rules.outcome.toDays))",
         "with timeToEvent, rules.outcome.toDays must not be less than the last of horizonDays, and notObservable must be drop",
+    ),
+    CelRule(
+        "spec.cohort",
+        "!has(self.rules) || !has(self.rules.competing) || has(self.timeToEvent)",
+        "rules.competing requires timeToEvent; add it, or count the codes to rules.outcome",
     ),
     CelRule(
         f"{_RULES}.entry",
@@ -66,6 +71,11 @@ COHORT_RULES: Final = (
     ),
     CelRule(
         f"{_RULES}.outcome", _rises("self.low", "self.high"), "low of the outcome must not be more than high"
+    ),
+    CelRule(
+        f"{_RULES}.competing",
+        _rises("self.low", "self.high"),
+        "low of the competing event must not be more than high",
     ),
     CelRule(
         f"{_RULES}.outcome", "self.fromDays < self.toDays", "fromDays of the outcome must be less than toDays"

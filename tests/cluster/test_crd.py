@@ -163,7 +163,7 @@ CREATE = [
         {"cohort.timeToEvent": TIMES, **OF_TIMES},
     ),
     Case(
-        "rules make the labels; remove them",
+        "rules make the labels; remove them, and use rules.competing",
         {**BY_RULE, "cohort.timeToEvent": {**TIMES, "horizonDays": [365]}, **OF_TIMES},
         {**BY_RULE, "cohort.timeToEvent": {"horizonDays": [365]}, **OF_TIMES},
     ),
@@ -360,6 +360,24 @@ CREATE = [
         "low of the outcome must not be",
         by_rule(outcome={"codes": ["A"], "toDays": 30, "low": 2, "high": 1}),
         by_rule(outcome={"codes": ["A"], "toDays": 30, "low": 2}),
+    ),
+    Case(
+        "rules.competing requires timeToEvent",
+        by_rule(competing={"codes": ["DEATH"]}),
+        {**by_rule(competing={"codes": ["DEATH"]}), "cohort.timeToEvent": {"horizonDays": [365]}, **OF_TIMES},
+    ),
+    Case(
+        "low of the competing event must not be",
+        {
+            **by_rule(competing={"codes": ["A"], "low": 2, "high": 1}),
+            "cohort.timeToEvent": {"horizonDays": [365]},
+            **OF_TIMES,
+        },
+        {
+            **by_rule(competing={"codes": ["A"], "low": 1, "high": 2}),
+            "cohort.timeToEvent": {"horizonDays": [365]},
+            **OF_TIMES,
+        },
     ),
     Case(
         "fromDays of the outcome must be less",

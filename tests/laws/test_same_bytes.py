@@ -38,7 +38,7 @@ SPECS = {
     "sequences beside counts": {
         "features.aggregates": ["presence", "count"],
         "features.windows": [180, 720],
-        "features.sequences": {"maxCandidates": 40, "coOccurrenceDays": 1},
+        "features.sequences": {"maxCandidates": 40, "coOccurrenceDays": 1, "durations": ["min", "mean"]},
         "selection.nFeatures": 20,
     },
     "without concepts and demographics": {

@@ -79,6 +79,7 @@ def make_times():
             "end_date": dates(np.minimum(death, end), np.ones(n, bool)),
             "death_date": dates(death, death <= end),
             "site": [("east", "north", "south")[int(own[1:]) % 3] for own in patients],
+            "part": ["test" if int(own[1:]) % 5 == 0 else "train" for own in patients],
         }
     )
     first = np.minimum(event, np.minimum(death, end))
@@ -215,9 +216,10 @@ QUICK = {
 
 
 def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
-    """One sample for each patient, its entry and its event among the events: the same figures, features and ratios."""
+    """One sample for each patient, its entry, event and death among the events: the same figures, features and ratios."""
     table = TABLES.labels.to_pandas().drop_duplicates("patient_id")
-    first = {name: table[name].tolist() for name in ("patient_id", "index_date", "event_date", "end_date")}
+    names = ("patient_id", "index_date", "event_date", "end_date", "death_date")
+    first = {name: table[name].tolist() for name in names}
     end_of_day = DAY_US - 1
 
     def rows(code, column):
@@ -232,7 +234,8 @@ def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
             }
         ).cast(TABLES.events.schema)
 
-    events = pa.concat_tables([TABLES.events, rows("ENTRY", "index_date"), rows("BLEED", "event_date")])
+    facts = {"ENTRY": "index_date", "BLEED": "event_date", "DEATH": "death_date"}
+    events = pa.concat_tables([TABLES.events, *(rows(*own) for own in facts.items())])
     ends = dict(zip(first["patient_id"], first["end_date"], strict=True))
     people = TABLES.demographics.column("patient_id").to_pylist()
     demographics = TABLES.demographics.append_column(
@@ -241,7 +244,7 @@ def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
     tables = replace(TABLES, labels=pa.table(first), events=events, demographics=demographics)
     data = write_tables(tmp_path / "data", tables)
     other = write_tables(tmp_path / "other", tables, partitions=5, shuffle=2)
-    common = {**QUICK, "features.exclude": ["ENTRY", "BLEED"]}
+    common = {**QUICK, "features.exclude": list(facts)}
     by_rule = common | {
         "cohort.timeToEvent": {"horizonDays": HORIZONS},
         "data.tables.labels": None,
@@ -249,16 +252,17 @@ def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
         "cohort.rules": {
             "entry": {"codes": ["ENTRY"], "which": "any"},
             "outcome": {"codes": ["BLEED"], "toDays": 20_000},
+            "competing": {"codes": ["DEATH"]},
             "observation": {"endColumn": "last_seen"},
         },
     }
-    columns = {name: own for name, own in TIMES.items() if name != "competing"}
 
     asked = run_inline(data, tmp_path / "store", by_rule)
-    expected = result_of(run_inline(data, tmp_path / "store", common | {"cohort.timeToEvent": columns}))
+    expected = result_of(run_inline(data, tmp_path / "store", common | {"cohort.timeToEvent": TIMES}))
     found = result_of(asked)
 
     assert found.time_to_event == expected.time_to_event
+    assert found.time_to_event.n_competing > 20
     assert found.features == expected.features
     assert found.headline == expected.headline
     assert found.cohort.label_ledger["used"] == len(table)
@@ -270,9 +274,15 @@ TEMPORAL = {"validation.split": "temporal", "validation.testFrom": "2023-06-01"}
 SITES = {"validation.split": "site", "validation.splitColumn": "site", "validation.iterations": 3}
 
 
-@pytest.mark.parametrize("split", [TEMPORAL, SITES], ids=["temporal", "site"])
+ROLLING = {"validation.split": "rolling", "validation.origins": ["2022-06-01", "2023-06-01"]}
+GIVEN = {"validation.split": "given", "validation.splitColumn": "part"}
+
+
+@pytest.mark.parametrize(
+    "split", [TEMPORAL, SITES, ROLLING, GIVEN], ids=["temporal", "site", "rolling", "given"]
+)
 def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
-    """On later patients and on other sites the planted hazards hold, and other partitions give the same bytes."""
+    """On later patients, on other sites and in a given part the planted hazards hold, and other partitions give the same bytes."""
     data = write_tables(tmp_path / "data", TABLES, partitions=3, shuffle=1)
     plain = write_tables(tmp_path / "plain", TABLES)
     changes = {**QUICK, "cohort.timeToEvent": {**TIMES, "horizonDays": [180, 360]}, **split}
@@ -283,8 +293,10 @@ def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
     for one in result.time_to_event.horizons:
         assert one.figures["auroc"].mean > 0.65
         assert one.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.35)
-    if split is TEMPORAL:
-        (account,) = result.split.test_sets
+    n_sets = {"temporal": 1, "site": 3, "rolling": 2, "given": 1}[result.split.kind]
+    assert len(result.split.test_sets) == n_sets
+    if split in (TEMPORAL, ROLLING):
+        account = result.split.test_sets[0]
         left_out = {one.rule: one.samples for one in account.left_out}
         assert result.split.follow_up_days == 360
         assert left_out["outcome window reaches the test period"] > 20

@@ -5,60 +5,105 @@ With ``LONG_TESTS`` set all combinations are run (``make chaos``), else a few th
 
 import itertools
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 
 from mlho.store import open_store
 from mlho.store.local import LocalStore
-from tests.builders import make_tables, write_spec, write_tables
+from tests.builders import DAY_US, make_tables, write_spec, write_tables
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.redis_servers import Server
 from tests.services.s3_servers import BUCKET, S3Server
 
-CHANGES: Final = {
-    "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20, 40]}}, {"classifier": "elasticnet"}]
+OUTCOMES: Final = {
+    "label": {
+        "candidates": [
+            {"classifier": "glmboost", "grid": {"nSteps": [20, 40]}},
+            {"classifier": "elasticnet"},
+        ]
+    },
+    "time to event": {
+        "cohort.timeToEvent": {"event": "event_date", "end": "end_date", "horizonDays": [180, 300]},
+        "candidates": [
+            {"classifier": "cox", "grid": {"c": [0.1]}},
+            {"classifier": "xgboostAft", "grid": {"maxDepth": [2], "nRounds": [20]}},
+            {"classifier": "discreteTime", "grid": {"c": [0.1]}},
+        ],
+    },
 }
 PARTITIONS: Final = (1, 7, 64)
-# Workers, store, partitions, and whether the first worker has one CPU alone.
-CORNERS: Final = [(1, "s3", 7, True), (2, "local", 64, False), (4, "local", 1, True)]
-ALL: Final = list(itertools.product((1, 2, 4), ("local", "s3"), PARTITIONS, (False, True)))
+# Workers, store, partitions, whether the first worker has one CPU alone, and the outcome.
+CORNERS: Final = [
+    (1, "s3", 7, True, "label"),
+    (2, "local", 64, False, "time to event"),
+    (4, "local", 1, True, "label"),
+]
+ALL: Final = list(itertools.product((1, 2, 4), ("local", "s3"), PARTITIONS, (False, True), OUTCOMES))
 _SECONDS: Final = 240
 
 
 @pytest.fixture(scope="module")
-def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same cohort, its events in so many files: number of files to specification."""
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The same cohort, its events in so many files: number of files to folder."""
     tables, made = make_tables(200, seed=5), {}
+    tables = replace(tables, labels=with_dates(tables.labels))
     for partitions in PARTITIONS:
-        folder = tmp_path_factory.mktemp(f"cohort-{partitions}")
-        write_tables(folder, tables, partitions=partitions)
-        made[partitions] = write_spec(folder, CHANGES)
+        made[partitions] = tmp_path_factory.mktemp(f"cohort-{partitions}")
+        write_tables(made[partitions], tables, partitions=partitions)
     return made
 
 
+def with_dates(labels: Any) -> Any:
+    """Return the labels with the date of an event of each positive sample, and ends of observation that differ."""
+    index = labels.column("index_date").cast(pa.int64()).to_pylist()
+    outcomes = labels.column("label").to_pylist()
+    days = {
+        "event_date": [20 + 13 * (n % 29) if own else None for n, own in enumerate(outcomes)],
+        "end_date": [150 + 37 * (n % 11) for n in range(len(outcomes))],
+    }
+    for name, own in days.items():
+        times = [None if day is None else start + day * DAY_US for start, day in zip(index, own, strict=True)]
+        labels = labels.append_column(name, pa.array(times, pa.timestamp("us")))
+    return labels
+
+
 @pytest.fixture(scope="module")
-def embedded(specs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What the embedded pool publishes, with two processes and seven partitions."""
-    folder = tmp_path_factory.mktemp("embedded")
-    with ending(Commands(specs[7], folder, str(folder / "store"), "")) as commands:
-        assert commands.run("--workers", "2").wait(_SECONDS) == 0, commands.log()
-    return published(LocalStore(folder / "store"))
+def embedded(
+    folders: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, bytes]]:
+    """What the embedded pool publishes of an outcome, with two processes and seven partitions; each is carried out once."""
+
+    @cache
+    def of(outcome: str) -> dict[str, bytes]:
+        folder = tmp_path_factory.mktemp("embedded")
+        spec = write_spec(folders[7], OUTCOMES[outcome])
+        with ending(Commands(spec, folder, str(folder / "store"), "")) as commands:
+            assert commands.run("--workers", "2").wait(_SECONDS) == 0, commands.log()
+        return published(LocalStore(folder / "store"))
+
+    return of
 
 
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize(
-    ("n_workers", "where", "partitions", "is_pinned"), ALL if os.environ.get("LONG_TESTS") else CORNERS
+    ("n_workers", "where", "partitions", "is_pinned", "outcome"),
+    ALL if os.environ.get("LONG_TESTS") else CORNERS,
 )
 def test_queue_gives_the_bytes_of_the_embedded_pool(
     n_workers: int,
     where: str,
     partitions: int,
     is_pinned: bool,
-    specs: dict[int, Path],
-    embedded: dict[str, bytes],
+    outcome: str,
+    folders: dict[int, Path],
+    embedded: Callable[[str], dict[str, bytes]],
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -68,11 +113,13 @@ def test_queue_gives_the_bytes_of_the_embedded_pool(
         seaweedfs: S3Server = request.getfixturevalue("seaweedfs")
         address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
         environment = {**seaweedfs.variables(), "MLHO_CACHE_DIR": str(tmp_path / "cache")}
+    expected = embedded(outcome)
+    spec = write_spec(folders[partitions], OUTCOMES[outcome])
     store = open_store(address, environment)
     cpus = sorted(os.sched_getaffinity(0))
 
     with Server(tmp_path / "server") as server:
-        commands = Commands(specs[partitions], tmp_path, address, server.url, environment)
+        commands = Commands(spec, tmp_path, address, server.url, environment)
         with ending(commands):
             scheduler = commands.run("--broker", server.url)
             run = commands.run_id(store)
@@ -83,5 +130,5 @@ def test_queue_gives_the_bytes_of_the_embedded_pool(
             assert scheduler.wait(_SECONDS) == 0, commands.log()
             assert [worker.wait(20) for worker in workers] == [0] * n_workers
 
-    assert len(embedded) > 5
-    assert published(store) == embedded
+    assert len(expected) > 5
+    assert published(store) == expected

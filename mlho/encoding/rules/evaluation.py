@@ -132,7 +132,7 @@ def apply_rules(
         begin = index_us + rules.outcome.from_days * DAY_US
         before = np.full_like(begin, BEFORE_ALL)
         selection.keep(NO_PRIOR, outcomes.count(selection.patient, before, begin) == 0)
-    follow_up = None if times is None else _follow_up(selection, rules, outcomes, observed)
+    follow_up = None if times is None else _follow_up(selection, rules, histories, observed)
     if follow_up is None or times is None:
         outcome = _label(selection, rules, outcomes, observed)
     else:
@@ -149,8 +149,9 @@ def apply_rules(
 
 
 def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
-    """Refuse rules of which no code of the events is an entry or an outcome: the patterns are misspelt."""
-    for number, name in ((ENTRY, "entry"), (OUTCOME, "outcome")):
+    """Refuse rules of which no code of the events is an entry, an outcome or a competing event: the patterns are misspelt."""
+    competing = [] if rules.competing is None else [(_competing_set(rules), "competing")]
+    for number, name in ((ENTRY, "entry"), (OUTCOME, "outcome"), *competing):
         if not histories.seen & (1 << number):
             raise DataError(
                 f"{BY_RULES}.{name}",
@@ -319,12 +320,25 @@ def _label(selection: _Selection, rules: Rules, outcomes: Timeline, observed: _O
     return is_positive.astype(np.int8)
 
 
-def _follow_up(selection: _Selection, rules: Rules, outcomes: Timeline, observed: _Observed) -> FollowUp:
-    """Return the days from the index date to the first outcome event in the time at risk, or to the end of it or of the observation."""
+def _competing_set(rules: Rules) -> int:
+    return len(rules.event_sets) - 1
+
+
+def _follow_up(selection: _Selection, rules: Rules, histories: Histories, observed: _Observed) -> FollowUp:
+    """Return the days to the first outcome event in the time at risk, to the first competing event, or to the end of it or of the observation.
+
+    Of an event and a competing one at the same time the event counts. A competing event may lie before the index date: the sample
+    is then not at risk.
+    """
     index_us = selection.time_us + rules.offset_days * DAY_US
     after = index_us + rules.outcome.from_days * DAY_US
     _, end = observed(selection.patient, selection.time_us)
     until = np.minimum(index_us + rules.outcome.to_days * DAY_US, end)
-    event = outcomes.first_in(selection.patient, after, until)
-    is_event = event < AFTER_ALL
-    return FollowUp((np.where(is_event, event, until) - index_us) / DAY_US, is_event.astype(np.uint8))
+    event = histories.timeline(OUTCOME).first_in(selection.patient, after, until)
+    competing = np.full_like(event, AFTER_ALL)
+    if rules.competing is not None:
+        others = histories.timeline(_competing_set(rules))
+        competing = others.first_in(selection.patient, np.full_like(after, BEFORE_ALL), until)
+    first = np.minimum(np.minimum(event, competing), until)
+    status = np.where(event == first, 1, np.where(competing == first, 2, 0)).astype(np.uint8)
+    return FollowUp((first - index_us) / DAY_US, status)

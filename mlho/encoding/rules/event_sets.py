@@ -1,4 +1,4 @@
-"""The sets of events that rules mention, numbered; the membership of an event is a bit for each set."""
+"""The sets of events that rules mention (``Rules.event_sets``), numbered; the membership of an event is a bit for each set."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -8,16 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.events.code_patterns import matches
-from mlho.spec.rules import EventSet, Rules
+from mlho.spec.rules import EventSet
 
 ENTRY: Final = 0
 OUTCOME: Final = 1
-FIRST_COUNT: Final = 2  # and the counts of the conditions follow, in their order
-
-
-def event_sets(rules: Rules) -> tuple[EventSet, ...]:
-    """Return the sets by number: entry, outcome, and the set of each condition that counts events."""
-    return (rules.entry, rules.outcome, *rules.counts)
+FIRST_COUNT: Final = (
+    2  # the counts of the conditions follow, in their order, and the competing event is the last set
+)
 
 
 def memberships(

@@ -17,7 +17,7 @@ from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.encoding.events.patients import take_ids
 from mlho.encoding.events.rows import LocalCodes
-from mlho.encoding.rules.event_sets import event_sets, memberships, without_values_outside
+from mlho.encoding.rules.event_sets import memberships, without_values_outside
 from mlho.sources import Source
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.events import iter_events, require_values
@@ -103,7 +103,7 @@ def extract_file(
     DataError
         The file cannot be read, or lacks a column.
     """
-    values = any(own.has_range for own in event_sets(rules))
+    values = any(own.has_range for own in rules.event_sets)
     if values:
         require_values(source, file, what="A range of values in cohort.rules needs it.")
     return extract_events(rules, iter_events(source, file, values=values), years=years, below=below)
@@ -129,7 +129,7 @@ def extract_events(
     below : mapping of code to codes
         Descendants, from :func:`mlho.encoding.rules.hierarchy.find_descendants`.
     """
-    extraction = _Extraction(event_sets(rules), years, below)
+    extraction = _Extraction(rules.event_sets, years, below)
     for batch in batches:
         extraction.add(batch)
     return extraction.result()

@@ -7,7 +7,6 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlho.encoding.rules.event_sets import event_sets
 from mlho.errors import DataError, plural
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
@@ -39,7 +38,7 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
     DataError
         A file is unreadable or lacks a column, or no code has a descendant.
     """
-    wanted = sorted({code for own in event_sets(rules) if own.descendants for code in own.codes})
+    wanted = sorted({code for own in rules.event_sets if own.descendants for code in own.codes})
     tables = [_open(source, file) for file in files]
     is_cdm = all(own.is_cdm for own in tables)
     stems = {code: code.rpartition(_DOMAIN_ENDS)[2] if is_cdm else code for code in wanted}

@@ -14,7 +14,9 @@ from mlho.spec.types import OMITTED, SpecPart, TablePattern
 #: Stands for the column of index dates and for the table of labels where rules make them.
 BY_RULES: Final = "cohort.rules"
 MAX_CRITERIA: Final = 32
-MAX_COUNTS: Final = 61  # sets of events are bits of 64, beside those of the entry and the outcome
+MAX_COUNTS: Final = (
+    61  # sets of events are bits of 64, beside those of the entry, the outcome and the competing event
+)
 
 
 class Rules(SpecPart):
@@ -28,6 +30,9 @@ class Rules(SpecPart):
     """Conditions that a sample meets to stay, in the order of the attrition."""
     outcome: Outcome
     """The outcome and the time at risk."""
+    competing: Annotated[EventSet | None, OMITTED] = None
+    """With ``cohort.timeToEvent``: events after which the outcome cannot happen, such as the death. The first one, at any time before
+    the end of observation, ends a sample."""
     observation: Observation = Observation()
     """From when to when a patient is observed."""
     hierarchy: Annotated[TablePattern | None, OMITTED] = None
@@ -60,7 +65,7 @@ class Rules(SpecPart):
 
     @model_validator(mode="after")
     def _descendants_have_a_hierarchy(self) -> Self:
-        is_asked = any(own.descendants for own in (self.entry, self.outcome, *self.counts))
+        is_asked = any(own.descendants for own in self.event_sets)
         if is_asked != (self.hierarchy is not None):
             raise ValueError("descendants and hierarchy belong together. Give both or neither")
         return self
@@ -74,6 +79,12 @@ class Rules(SpecPart):
     def counts(self) -> tuple[Count, ...]:
         """The counts among the conditions, in their order."""
         return tuple(own.count for own in self.conditions if own.count is not None)
+
+    @property
+    def event_sets(self) -> tuple[EventSet, ...]:
+        """All sets of events: of the entry, the outcome, the counts in their order, and the competing event."""
+        competing = () if self.competing is None else (self.competing,)
+        return (self.entry, self.outcome, *self.counts, *competing)
 
     @property
     def further_tables(self) -> dict[str, str]:

@@ -45,7 +45,18 @@ def test_cox_is_the_default_candidate():
         ),
         ({"evolution": {"windows": [[0, 90]]}}, "and evolution"),
         ({"cohort.timeToEvent": {"horizonDays": [365]}}, "timeToEvent requires event and end"),
-        ({**BY_RULES, "cohort.timeToEvent": TIMES}, "rules make the labels. Remove them"),
+        (
+            {**BY_RULES, "cohort.timeToEvent": TIMES},
+            "rules make the labels. Remove them; a competing event is rules.competing",
+        ),
+        (
+            {
+                **BY_RULES,
+                "cohort.rules": {**RULES, "competing": {"codes": ["DEATH"]}},
+                "cohort.timeToEvent": None,
+            },
+            "rules.competing requires timeToEvent",
+        ),
         (
             {**BY_RULES, "cohort.timeToEvent": {"horizonDays": [365, 731]}},
             "Set rules.outcome.toDays to 731 or more",

@@ -18,7 +18,7 @@ from mlho.encoding.rules.history import Histories, join_histories
 from mlho.encoding.rules.persons import RulePersons
 from mlho.errors import DataError
 from mlho.spec.cohort import TimeToEvent
-from mlho.spec.rules import Rules
+from mlho.spec.rules import EventSet, Rules
 
 HALF = dt.timedelta(hours=12)
 START = dt.datetime(2020, 1, 1)
@@ -312,11 +312,17 @@ def test_samples_are_those_of_the_oracle_whatever_the_partitions(rules, events, 
 
 
 @settings(max_examples=100, deadline=None)
-@given(rules_of(), EVENTS, PERSONS)
-def test_times_are_those_of_the_oracle(rules, events, persons):
-    """Every sample that the other rules keep stays: until its first outcome, or the end of its observation or of its time at risk."""
-    rules = rules.model_copy(update={"not_observable": "drop"})
-    if any(not any(is_code_in(e, own) for e in events) for own in (rules.entry, rules.outcome)):
+@given(rules_of(), EVENTS, PERSONS, st.sampled_from([None, {"codes": ["C"]}, {"codes": ["B"], "high": 1.5}]))
+def test_times_are_those_of_the_oracle(rules, events, persons, competing):
+    """Every sample that the other rules keep stays: until its first outcome or competing event, or the end of its observation or of
+    its time at risk. A competing event before the index date has a time that is not after it."""
+    other = None if competing is None else EventSet.model_validate(competing)
+    rules = rules.model_copy(update={"not_observable": "drop", "competing": other})
+    if any(not any(is_code_in(e, own) for e in events) for own in rules.event_sets[:2]):
+        return
+    if other is not None and not any(is_code_in(e, other) for e in events):
+        with pytest.raises(DataError, match=r"cohort.rules.competing"):
+            apply_rules(rules, histories_of(rules, events), None)
         return
     histories = histories_of(rules, events)
     ids = histories.patient_ids.to_pylist()
@@ -338,10 +344,13 @@ def test_times_are_those_of_the_oracle(rules, events, persons):
             end = dt.datetime.combine(rules.observation.end_date, dt.time.max)
         until = min(until, end)
         times = [event.time for event in own if is_in(event, rules.outcome) and begin < event.time <= until]
-        expected = (min(times, default=until) - index) / dt.timedelta(days=1)
+        others = [event.time for event in own if other and is_in(event, other) and event.time <= until]
+        first = min(times + others, default=until)
+        expected, is_event = (first - index) / dt.timedelta(days=1), first in times
+        assert is_positive == bool(times)
         assert cohort.follow_up.days[place] == pytest.approx(expected, abs=1e-9)
-        assert cohort.follow_up.status[place] == is_positive == bool(times)
-        assert cohort.outcome[place] == (bool(times) and expected <= 1)
+        assert cohort.follow_up.status[place] == (1 if is_event else 2 if others else 0)
+        assert cohort.outcome[place] == (is_event and expected <= 1)
 
 
 def is_code_in(event: Event, events: Any) -> bool:
