@@ -27,7 +27,7 @@ from mlho.store.local import LocalStore
 from scheduler.engine.loop import Finished, carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.progress import Stages
-from scheduler.engine.training_run import TrainingRun
+from scheduler.engine.training_run import TrainingRun, compared
 
 DAY_US: Final = 86_400_000_000
 INFORMATIVE: Final = ("E11", "I10")  # codes that make the outcome likelier
@@ -325,7 +325,7 @@ def run_inline(
     spec = make_spec(changes)
     own = spec.spec
     manifest = make_manifest(own.data.tables, data, source=own.data.source, further=own.further_tables)
-    run = TrainingRun(spec, manifest, data, store)
+    run = compared(TrainingRun(spec, manifest, data, store))
     executor = InlineExecutor(store, data)
     finished = carry_out(run, executor, Nobody(), n_slots=n_slots)
     return Home(run, finished, tuple(executor.submitted))

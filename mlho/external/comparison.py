@@ -15,16 +15,19 @@ from mlho.method.evaluation.auroc import auroc_of
 from mlho.method.evaluation.bootstrap import percentile_estimate, replicates
 from mlho.method.evaluation.metrics import brier_of, log_loss_of
 from mlho.method.evaluation.tally import Tally, tally
-from mlho.report.comparison import (
+from mlho.report.changes import (
+    Changes,
+    ChangesSince,
     CodeChange,
     ComparedRun,
-    Comparison,
     FeatureChange,
     FieldChange,
     PairedChange,
     PerformanceChange,
     RowChange,
+    RunSize,
 )
+from mlho.report.comparison import MOST_ROWS, Comparison, turnover
 from mlho.report.result import Estimate, FeatureResult, Result, Spread
 from mlho.report.words import estimate, plural, spread
 
@@ -39,6 +42,7 @@ _METRICS: Final = (
     "calibration_in_the_large",
 )
 _Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_COMPARED: Final = "compareWith."  # the run to compare with changes no figure
 _UNPAIRED: Final = "unpaired: the intervals of both runs, taken as independent"
 
 
@@ -49,6 +53,7 @@ class RunFacts:
     Attributes
     ----------
     run, name, result_digest : str
+        Empty for the run that is being carried out.
     result : Result
     cohort : Cohort
     dictionary : Dictionary
@@ -68,45 +73,67 @@ class RunFacts:
 
 def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
     """Compare two training runs; a difference is B minus A, a ratio B by A."""
+    changes = _changes(a, b)
+    return Comparison(
+        **dict(changes),
+        a=compared_run(a),
+        b=compared_run(b),
+        summary=_summary(a, b, changes),
+        files=_files(a.result.inputs, b.result.inputs),
+    )
+
+
+def changes_since(earlier: RunFacts, own: RunFacts) -> ChangesSince:
+    """Return what changed since an earlier run, for the result of a run that is not finished."""
+    changes = dict(_changes(earlier, own))
+    day = (earlier.result.made_at or "")[:10]
+    return ChangesSince(
+        **changes | {"codes": changes["codes"][:MOST_ROWS]},
+        run=earlier.run,
+        result_digest=earlier.result_digest,
+        note=f"{earlier.name}, computed on {day}" if day else earlier.name,
+        earlier=_size(earlier.result),
+        now=_size(own.result),
+    )
+
+
+def _changes(a: RunFacts, b: RunFacts) -> Changes:
     min_cell = max(int(own.result.lineage.spec.get("report", {}).get("minCell", 11)) for own in (a, b))
-    features = _features(a.result.features, b.result.features)
     performance = [
         _performance(name, a.result.headline[name], b.result.headline[name])
         for name in _METRICS
         if name in a.result.headline and name in b.result.headline
     ]
-    paired = _paired(a, b)
     codes, only_a, only_b = _codes(a.dictionary, b.dictionary, min_cell)
-    return Comparison(
-        a=compared_run(a),
-        b=compared_run(b),
-        summary=_summary(a, b, features, performance, paired),
+    return Changes(
         spec=_fields(a.result.lineage.spec, b.result.lineage.spec),
-        files=_files(a.result.inputs, b.result.inputs),
         rows=_rows(_event_rows(a.result), _event_rows(b.result)),
         label_rows=_rows(a.result.cohort.label_ledger, b.result.cohort.label_ledger),
         codes_only_a=only_a,
         codes_only_b=only_b,
         codes=codes,
-        features=features,
+        features=_features(a.result.features, b.result.features),
         performance=performance,
-        paired=paired,
+        paired=_paired(a, b),
     )
 
 
 def compared_run(own: RunFacts) -> ComparedRun:
     """Return what a comparison says of a run."""
-    result = own.result
-    return ComparedRun(
-        run=own.run,
-        name=own.name,
+    sizes = dict(_size(own.result))
+    return ComparedRun(**sizes, run=own.run, name=own.name, result_digest=own.result_digest)
+
+
+def _size(result: Result) -> RunSize:
+    return RunSize(
         outcome=result.outcome,
         classifier=result.final_model.classifier,
-        result_digest=own.result_digest,
         matrix_digest=result.lineage.matrix_digest,
         n_patients=result.cohort.n_patients,
         n_samples=result.cohort.n_samples,
         n_positive_samples=result.cohort.n_positive_samples,
+        n_event_rows=result.ledger.rows_in,
+        n_event_rows_used=result.ledger.rows_used,
     )
 
 
@@ -266,7 +293,7 @@ def _fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[FieldChange]:
     return [
         FieldChange(field=name, a=before.get(name), b=after.get(name))
         for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and not name.startswith(_COMPARED)
     ]
 
 
@@ -319,22 +346,16 @@ def _codes(a: Dictionary, b: Dictionary, min_cell: int) -> tuple[list[CodeChange
     return changes, len({*before} - {*after}), len({*after} - {*before})
 
 
-def _summary(
-    a: RunFacts,
-    b: RunFacts,
-    features: Sequence[FeatureChange],
-    performance: Sequence[PerformanceChange],
-    paired: PairedChange,
-) -> list[str]:
-    said = []
+def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
+    paired, said = changes.paired, []
     if a.result.outcome != b.result.outcome:
         said.append(f"The runs have other outcomes: {a.result.outcome} and {b.result.outcome}.")
     is_same = a.result.lineage.matrix_digest == b.result.lineage.matrix_digest
     said.append(
         "Both runs learned from the same matrix." if is_same else "The runs learned from different matrices."
     )
-    if performance:
-        own = performance[0]
+    if changes.performance:
+        own = changes.performance[0]
         said.append(f"AUROC: {spread(own.a, 3)} in A, {spread(own.b, 3)} in B.")
     if paired.reason is not None:
         said.append(f"There is no paired difference: {paired.reason}. The difference is unpaired.")
@@ -343,12 +364,18 @@ def _summary(
             f"On {plural(paired.n_samples, 'sample')} that both tested, B minus A in AUROC is "
             f"{estimate(paired.differences['auroc'], 3)}."
         )
-    n_of = {change: sum(own.change == change for own in features) for change in ("enters", "leaves", "stays")}
-    n_shifted = sum(own.is_shifted for own in features)
-    said.append(
-        f"Stable features: {n_of['enters']} enter, {n_of['leaves']} leave, {n_of['stays']} stay; the odds ratio of {n_shifted} shifts."
-    )
+    n_shifted = sum(own.is_shifted for own in changes.features)
+    said.append(f"Stable features: {turnover(changes)}; the odds ratio of {n_shifted} shifts.")
     return said
+
+
+def final_probability(
+    result: Result, scores: Iterable[Mapping[str, NDArray[Any]]], n_samples: int
+) -> NDArray[np.float64] | None:
+    """Return the mean test probability of each sample by the final classifier; ``None`` for a final model on the consensus."""
+    if not any(own.is_final for own in result.candidates):
+        return None
+    return mean_probability(scores, result.final_model.classifier, n_samples)
 
 
 def mean_probability(

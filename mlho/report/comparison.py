@@ -1,111 +1,28 @@
 """The comparison of two training runs, as numbers and as tables of text."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from mlho.report import words
-from mlho.report.parts import Estimate, Part, Spread
+from mlho.report.changes import Changes, ChangesSince, ComparedRun, FeatureChange, RunSize
+from mlho.report.parts import Estimate
 
 COMPARISON_SCHEMA: Final = "mlho.io/comparison/v1"
 MOST_ROWS: Final = 40  # of a table of text; the document has all
 
 
-class ComparedRun(Part):
-    """One of the two runs."""
-
-    run: str
-    name: str
-    outcome: str
-    classifier: str
-    result_digest: str
-    matrix_digest: str
-    n_patients: int
-    n_samples: int
-    n_positive_samples: int
-
-
-class FieldChange(Part):
-    """A field of the specification that differs; ``null`` where one run does not have it."""
-
-    field: str
-    a: Any = None
-    b: Any = None
-
-
-class RowChange(Part):
-    """A rule of a ledger whose rows differ; ``null`` for small cells."""
-
-    rule: str
-    a: int | None
-    b: int | None
-
-
-class CodeChange(Part):
-    """A code whose used rows differ; fewer than ``minCell`` rows are ``null``."""
-
-    code: str
-    a: int | None
-    b: int | None
-
-
-class FeatureChange(Part):
-    """A feature that is stable in at least one of the runs."""
-
-    id: str
-    words: str
-    change: Literal["enters", "leaves", "stays"]
-    """``enters``: stable in B only. ``leaves``: in A only."""
-    confidence_a: int | None
-    confidence_b: int | None
-    odds_ratio_a: Estimate
-    odds_ratio_b: Estimate
-    ratio: Estimate
-    """Odds ratio in B by that in A, with an interval that takes the runs as independent: too wide where they share patients."""
-    is_shifted: bool
-    """Whether that interval excludes 1."""
-
-
-class PerformanceChange(Part):
-    """One figure in both runs, and B minus A."""
-
-    metric: str
-    a: Spread
-    b: Spread
-    difference: Estimate
-
-
-class PairedChange(Part):
-    """B minus A on the samples that both runs tested: each with its mean calibrated probability over the iterations that tested it."""
-
-    n_samples: int
-    n_patients: int
-    differences: dict[str, Estimate] = Field(default_factory=dict)
-    reason: str | None = None
-    """Why there is no paired difference."""
-
-
-class Comparison(Part):
+class Comparison(Changes):
     """Two training runs."""
 
     schema_: Literal["mlho.io/comparison/v1"] = Field(default=COMPARISON_SCHEMA, alias="schema")
     a: ComparedRun
     b: ComparedRun
     summary: list[str]
-    spec: list[FieldChange]
     files: dict[str, list[str]]
     """Input files: only in A, only in B, and with another content."""
-    rows: list[RowChange]
-    """Event rows in, used, and by rule, where they differ."""
-    label_rows: list[RowChange]
-    codes_only_a: int
-    codes_only_b: int
-    codes: list[CodeChange]
-    """Codes with other numbers of used rows, the largest difference first."""
-    features: list[FeatureChange]
-    performance: list[PerformanceChange]
-    paired: PairedChange
 
     model_config = ConfigDict(
         frozen=True,
@@ -122,10 +39,36 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 def comparison_tables(own: Comparison) -> list[Table]:
     """Return title, columns and rows of each table of text; without those that have no row."""
-    tables: list[Table] = [
+    files: list[tuple[str, ...]] = [(name, where) for where, names in own.files.items() for name in names]
+    return _shown(
+        [*_tables(own, own.a, own.b, ("A", "B", "B − A")), ("Input files", ("File", "Where"), files)]
+    )
+
+
+def tables_since(own: ChangesSince) -> list[Table]:
+    """Return the tables of the changes since an earlier run; see :func:`comparison_tables`."""
+    return _shown(_tables(own, own.earlier, own.now, ("Earlier", "This run", "Difference")))
+
+
+def _tables(own: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -> list[Table]:
+    first, second, change = names
+    totals = a.n_event_rows, b.n_event_rows
+    return [
+        (
+            "Cohort",
+            ("Number", first, second),
+            [
+                ("Patients", words.count(a.n_patients), words.count(b.n_patients)),
+                ("Samples", words.count(a.n_samples), words.count(b.n_samples)),
+                (
+                    "Samples with the outcome",
+                    *(words.share(n.n_positive_samples, n.n_samples) for n in (a, b)),
+                ),
+            ],
+        ),
         (
             "Performance: mean over the test sets of each run",
-            ("Figure", "A", "B", "B − A"),
+            ("Figure", first, second, change),
             [
                 (
                     words.metric_name(one.metric),
@@ -138,33 +81,41 @@ def comparison_tables(own: Comparison) -> list[Table]:
         ),
         (
             f"The same samples in both runs: {words.plural(own.paired.n_samples, 'sample')}",
-            ("Figure", "B − A"),
+            ("Figure", change),
             [(words.metric_name(name), difference(one)) for name, one in own.paired.differences.items()],
         ),
         (
             "Features that are stable in at least one run (confidence score; odds ratio with 95 % CI)",
-            ("Feature", "Change", "A", "B", "OR in A", "OR in B", "Ratio"),
+            ("Feature", "Change", first, second, f"OR: {first}", f"OR: {second}", "Ratio"),
             [_feature(one) for one in own.features],
         ),
         (
             "Specification",
-            ("Field", "A", "B"),
+            ("Field", first, second),
             [(one.field, _plain(one.a), _plain(one.b)) for one in own.spec],
         ),
-        ("Event rows", ("Rule", "A", "B"), [(one.rule, _n(one.a), _n(one.b)) for one in own.rows]),
-        ("Label rows", ("Rule", "A", "B"), [(one.rule, _n(one.a), _n(one.b)) for one in own.label_rows]),
+        (
+            "Event rows, with the share of the rows that were read",
+            ("Rule", first, second),
+            [(one.rule, _share(one.a, totals[0]), _share(one.b, totals[1])) for one in own.rows],
+        ),
+        ("Label rows", ("Rule", first, second), [(one.rule, _n(one.a), _n(one.b)) for one in own.label_rows]),
         (
             "Codes",
-            ("Code", "Rows in A", "Rows in B"),
+            ("Code", f"Rows: {first}", f"Rows: {second}"),
             [(one.code, _n(one.a), _n(one.b)) for one in own.codes],
         ),
-        (
-            "Input files",
-            ("File", "Where"),
-            [(name, where) for where, names in own.files.items() for name in names],
-        ),
     ]
+
+
+def _shown(tables: Sequence[Table]) -> list[Table]:
     return [(_title(title, rows), columns, rows[:MOST_ROWS]) for title, columns, rows in tables if rows]
+
+
+def turnover(own: Changes) -> str:
+    """Return how many stable features enter, leave and stay, in words."""
+    n_of = Counter(one.change for one in own.features)
+    return f"{n_of['enters']} enter, {n_of['leaves']} leave, {n_of['stays']} stay"
 
 
 def _title(title: str, rows: Sequence[object]) -> str:
@@ -203,3 +154,7 @@ def _plain(value: Any) -> str:
 
 def _n(n: int | None) -> str:
     return words.HIDDEN if n is None else words.count(n)
+
+
+def _share(n: int | None, total: int) -> str:
+    return words.HIDDEN if n is None else f"{words.count(n)} ({words.share(n, total)})"

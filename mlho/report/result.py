@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from mlho.report.bias.audit import BiasAudit as BiasAudit
+from mlho.report.changes import ChangesSince as ChangesSince
 from mlho.report.checks import Leakage as Leakage
 from mlho.report.checks import Quality as Quality
 from mlho.report.digest import result_digest
@@ -390,6 +391,8 @@ class Result(Part):
     final_model: FinalModelResult
     gates: Annotated[list[GateResult] | None, OMITTED] = None
     """Whether the model may be promoted: all gates pass. Absent without gates in the specification."""
+    changes: Annotated[ChangesSince | None, OMITTED] = None
+    """What changed since the run that ``compareWith`` names; absent without it."""
     lineage: Lineage
     about: About = About()
     made_at: str | None = None

@@ -5,7 +5,8 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field
 
 from mlho.report import words
-from mlho.report.comparison import ComparedRun, FieldChange, PairedChange, Table, difference
+from mlho.report.changes import ComparedRun, FieldChange, PairedChange
+from mlho.report.comparison import Table, difference
 from mlho.report.parts import Part, Spread
 
 VARIANTS_SCHEMA: Final = "mlho.io/variants/v1"

@@ -117,6 +117,18 @@ class BundleSource(SpecPart):
     """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. Another bundle is rejected."""
 
 
+class EarlierRun(SpecPart):
+    """The run with which the report compares this one."""
+
+    uri: Annotated[
+        str, StringConstraints(pattern=r"^(run|channel):[a-z0-9]([-a-z0-9./]*[a-z0-9])?$", max_length=128)
+    ]
+    """``run:<name>``, the newest finished training run of that name in the same store, ``run:<run id>``, or ``channel:<name>``, the run
+    whose model the channel shows. It is looked up when the run is submitted; the run records the id that was found."""
+    digest: Digest | None = None
+    """Required result digest of that run. The run records it; another result is rejected."""
+
+
 class Recalibrate(SpecPart):
     """Fit another calibrator of a model that exists, instead of a model."""
 

@@ -65,6 +65,7 @@ _PATTERNS: Final[Mapping[str, str]] = {
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "lower-case letters, digits, '-' and '.', such as readmission-2026",
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and '-', such as scores",
     r"^[0-9a-f]{64}$": "a SHA-256 of 64 hexadecimal digits",
+    r"^(run|channel):[a-z0-9]([-a-z0-9./]*[a-z0-9])?$": "run:NAME, run:ID or channel:NAME, such as run:readmission",
     '^[^"\\r\\n]$': "one character other than a double quote",
 }
 _KINDS: Final[Mapping[str, str]] = {

@@ -20,7 +20,7 @@ from mlho.spec.cohort import OF_TIMES, Evolution
 from mlho.spec.cohort import Cohort as Cohort
 from mlho.spec.cohort import Index as Index
 from mlho.spec.data import Data as Data
-from mlho.spec.data import Recalibrate
+from mlho.spec.data import EarlierRun, Recalibrate
 from mlho.spec.data import Tables as Tables
 from mlho.spec.features import RECENCY, Features, Selection, Variant
 from mlho.spec.gates import Gates
@@ -49,9 +49,7 @@ class Candidate(SpecPart):
     """``glmboost`` (MLHO's default), ``elasticnet``, ``xgboost`` or ``ebm`` (explainable boosting); with ``cohort.timeToEvent``
     ``cox`` (the default there), ``xgboostAft`` or ``discreteTime``."""
     grid: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
-    """Values of each setting. All combinations are tried, at most 1,000. Default: the documented grid of the
-    classifier.
-    """
+    """Values of each setting. All combinations are tried, at most 1,000. Default: the documented grid of the classifier."""
 
     @model_validator(mode="after")
     def _grid_can_be_tried(self) -> Self:
@@ -119,6 +117,8 @@ class TrainingSpec(SpecPart):
     """The final model."""
     report: Report = Report()
     """Options of the report."""
+    compare_with: Annotated[EarlierRun | None, OMITTED] = None
+    """An earlier run: the report then tells what changed since. Default: none."""
     bias: Annotated[Bias | None, OMITTED] = None
     """Groups and periods by which the performance is audited."""
     gates: Gates = None
@@ -147,6 +147,8 @@ class TrainingSpec(SpecPart):
             "variants": self.variants,
             "evolution": self.evolution,
             "cohort.outcomes": self.cohort.outcomes,
+            "compareWith": self.compare_with,
+            "recalibrate": self.recalibrate,
         }
         if len(given := [name for name, own in kinds.items() if own is not None]) > 1:
             raise ValueError(f"{given[0]} and {given[1]} exclude each other. Remove one of them")

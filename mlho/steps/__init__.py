@@ -28,6 +28,7 @@ from mlho.steps.learn.summarize_run import SummarizeRun
 from mlho.steps.publish.evaluate_later import EvaluateLater
 from mlho.steps.publish.fit_final_model import FitFinalModel
 from mlho.steps.publish.judge_model import JudgeModel
+from mlho.steps.publish.pin_earlier import PinEarlier
 from mlho.steps.publish.recalibrate_bundle import RecalibrateBundle
 from mlho.steps.publish.verify_model import TestModel
 from mlho.steps.publish.write_report import WriteReport
@@ -70,6 +71,7 @@ STEPS: Final[Mapping[str, Step]] = register(
         TestModel(),
         WriteReport(),
         RecalibrateBundle(),
+        PinEarlier(),
         PinBundle(),
         TestBundle(),
         InspectScored(),

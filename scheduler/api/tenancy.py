@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mlho.errors import SpecError
+from mlho.spec.data import EarlierRun
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, BundleSource, ScoringRunSpec
 from mlho.spec.training import RunSpec
 
@@ -19,7 +20,7 @@ def prefixes_of(namespace: str, prefixes: Mapping[str, Sequence[str]]) -> tuple[
 def check_addresses(
     spec: RunSpec | ScoringRunSpec, allowed: Sequence[str] | None, data_of: Callable[[str], str | None]
 ) -> None:
-    """Raise if the tables or the bundle of a run are outside the allowed prefixes.
+    """Raise if the tables, the bundle or the earlier run of a run are outside the allowed prefixes.
 
     Parameters
     ----------
@@ -50,19 +51,20 @@ def _addresses(
     spec: RunSpec | ScoringRunSpec, data_of: Callable[[str], str | None]
 ) -> Iterable[tuple[str, str | None]]:
     yield "data.uri", spec.spec.data.uri
-    for field, source in _bundles(spec).items():
+    for field, source in _sources(spec).items():
         in_store = source.uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
         found = data_of(source.uri.removeprefix(RUN_BUNDLE)) if in_store else source.uri
         yield f"{field}.uri", found
 
 
-def _bundles(spec: RunSpec | ScoringRunSpec) -> dict[str, BundleSource]:
-    """Return the bundles that a run reads, by field."""
-    if isinstance(spec, RunSpec):
-        asked = spec.spec.recalibrate
-        return {} if asked is None else {"recalibrate.bundle": asked.bundle}
+def _sources(spec: RunSpec | ScoringRunSpec) -> dict[str, BundleSource | EarlierRun]:
+    """Return the bundles and the earlier run that a run reads, by field."""
     other = spec.spec.compare_with
-    return {"bundle": spec.spec.bundle} | ({} if other is None else {"compareWith": other})
+    compared: dict[str, BundleSource | EarlierRun] = {} if other is None else {"compareWith": other}
+    if isinstance(spec, ScoringRunSpec):
+        return {"bundle": spec.spec.bundle, **compared}
+    asked = spec.spec.recalibrate
+    return compared if asked is None else {"recalibrate.bundle": asked.bundle, **compared}
 
 
 def may_read(address: str | None, allowed: Sequence[str] | None) -> bool:

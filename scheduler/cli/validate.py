@@ -24,6 +24,7 @@ from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import read_bundle, with_run_id
+from scheduler.runs.earlier import address_now, pinned_run
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
@@ -56,6 +57,9 @@ def _validate(options: SpecOptions) -> int:
         spec = with_run_id(spec, store)
         bundle = read_bundle(spec.spec.bundle, options.spec, store)
         document = bundle.files[DOCUMENT]
+    elif (asked := spec.spec.compare_with) is not None:
+        store = open_store(options.store)
+        pinned_run(address_now(asked, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
     found = {own.metadata.name: inspect_tables(own, data, document) for own in _each(spec)}
     if options.json:

@@ -52,7 +52,7 @@ from scheduler.engine.scoring_run import (
     entry_at,
     with_run_id,
 )
-from scheduler.engine.training_run import TrainingRun, with_pinned_model
+from scheduler.engine.training_run import TrainingRun, with_pinned_earlier, with_pinned_model
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
@@ -146,6 +146,7 @@ def check_run(
             spec = with_run_id(spec, backend.store(), accepted=accepted)
         else:
             spec = with_pinned_model(spec, backend.store(), accepted=accepted)
+            spec = with_pinned_earlier(spec, backend.store(), accepted=accepted)
         check_addresses(spec, allowed, backend.data_of)  # the channel may have moved since the first check
         prepared = backend.prepare(spec)
         left_out = " ".join(left_out_sentences(prepared.manifest.left_out_facts()))

@@ -10,7 +10,7 @@ from mlho.spec.training import RunSpec
 from mlho.store.base import Store
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.scoring_run import ScoringRun, bundle_now, prepare_scoring, read_bundle
-from scheduler.engine.training_run import RecalibrationRun, TrainingRun, prepare_recalibration
+from scheduler.engine.training_run import RecalibrationRun, TrainingRun, compared, prepare_recalibration
 
 type Inspect = Callable[[RunSpec | ScoringRunSpec, Path | str, bytes | None], object]
 
@@ -59,7 +59,7 @@ def prepare(
         inspect(spec, data, None)
     asked = spec.spec
     manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
-    return TrainingRun(spec, manifest, data, store, inspects=inspect is None)
+    return compared(TrainingRun(spec, manifest, data, store, inspects=inspect is None))
 
 
 def prepare_in_cluster(

@@ -8,8 +8,9 @@ from typing import Any, Final, Self
 import yaml
 
 from mlho.errors import ArtifactNotFound, SpecError
-from mlho.spec.data import BundleSource
+from mlho.spec.data import BundleSource, EarlierRun
 from mlho.spec.expansion import expand
+from mlho.spec.scoring import RUN_BUNDLE
 from mlho.spec.training import (
     RUN_ID_LENGTH,
     RunSpec,
@@ -19,7 +20,7 @@ from mlho.spec.training import (
     parse_spec,
     run_id,
 )
-from mlho.steps.records import Commit
+from mlho.steps.records import Commit, write_commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, guess_samples, worker_bytes
@@ -37,9 +38,11 @@ from scheduler.engine.plan import (
 )
 from scheduler.engine.publication import publish_blob, spec_yaml, write_description
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now
+from scheduler.runs.earlier import PinnedRun, address_now, compared_before, pin_params, pinned_run
 from scheduler.runs.origin import training_spec
 from scheduler.runs.stored import RECALIBRATION
 
+EARLIER_TASK: Final = "earlier"
 RECALIBRATE_TASK: Final = "recalibrate"
 
 
@@ -52,6 +55,8 @@ class TrainingRun:
     inspects : bool
         Whether a task looks at the tables before anything is encoded. A command looks itself; the operator cannot, because
         its image does not contain the libraries that read tables.
+    earlier : PinnedRun or None
+        The run that ``compareWith`` names.
     """
 
     spec: RunSpec
@@ -59,6 +64,7 @@ class TrainingRun:
     data: Path | str
     store: Store
     inspects: bool = False
+    earlier: PinnedRun | None = None
 
     @property
     def run_id(self) -> str:
@@ -89,8 +95,10 @@ class TrainingRun:
         return round(worker_bytes(self.spec.spec, n_samples=max(1, n_samples), n_events=n_events))
 
     def describe(self) -> None:
-        """Write the specification and the manifest."""
+        """Write the specification and the manifest, and refer to the earlier run."""
         write_description(self.store, self.run_id, self.spec, self.manifest)
+        if self.earlier is not None:
+            write_commit(self.store, self.earlier.commit)
 
     def first_plan(self) -> Plan:
         """Return the cohort task, whose size determines the rest of the plan, and the look at the tables."""
@@ -109,12 +117,63 @@ class TrainingRun:
             n_samples=facts["n_samples"],
             about=self.spec.metadata.about,
         )
-        return {**plan, **self._inspection()}
+        return {**(plan if self.earlier is None else _with_earlier(plan, self.earlier)), **self._inspection()}
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
         _publish(self, self.run_id, commits)
         return commits["report"]
+
+
+def _with_earlier(plan: Plan, earlier: PinnedRun) -> Plan:
+    """Give the report the earlier run as an input."""
+    pinned = PlannedTask(EARLIER_TASK, "pin_earlier", "report", params=pin_params(earlier.asked))
+    report = plan["report"]
+    needs = {**report.needs, "earlier": (EARLIER_TASK,)}
+    return {EARLIER_TASK: pinned, **plan, "report": replace(report, needs=needs)}
+
+
+def compared(run: TrainingRun) -> TrainingRun:
+    """Return a run with the earlier one that its specification names, pinned by id and digest in it.
+
+    A finished run keeps what it was compared with: the same specification is the same run, also if it names the newest run of its own name.
+
+    Raises
+    ------
+    MlhoError
+        The earlier run cannot be compared with; the message states the remedy.
+    """
+    asked = run.spec.spec.compare_with
+    if asked is None:
+        return run
+    found = address_now(asked, run.store)
+    named = found.uri.removeprefix(RUN_BUNDLE)
+    before = compared_before(named, run.store)
+    is_itself = before is not None and replace(run, spec=with_compared(run.spec, before)).run_id == named
+    if before is not None and is_itself and asked.digest in (None, before.digest):
+        found = before
+    earlier = pinned_run(found, run.store, outcome=run.spec.spec.cohort.outcome)
+    return replace(run, spec=with_compared(run.spec, earlier.asked), earlier=earlier)
+
+
+def with_compared(spec: RunSpec, earlier: EarlierRun | None) -> RunSpec:
+    """Return the specification with another earlier run."""
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"compare_with": earlier})})
+
+
+def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
+    """Return the specification with the earlier run that it means now; of a run that was accepted before, with that of then.
+
+    Raises
+    ------
+    SpecError
+        There is no such run or channel.
+    """
+    asked = spec.spec.compare_with
+    if asked is None:
+        return spec
+    before = None if accepted is None else compared_before(accepted, store)
+    return with_compared(spec, before or address_now(asked, store))
 
 
 def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None:

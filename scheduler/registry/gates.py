@@ -11,7 +11,7 @@ from scheduler.runs.channels import GateRecord, read_channel
 from scheduler.runs.stored import StoredRun
 
 if TYPE_CHECKING:
-    from mlho.report.comparison import PairedChange
+    from mlho.report.changes import PairedChange
     from mlho.report.parts import Estimate
 
 #: Compares two runs (id and name), the champion's first, on the samples that both tested.

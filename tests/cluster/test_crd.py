@@ -472,6 +472,7 @@ UPDATE = [
     Case("spec.consensus cannot change", {"consensus.minConfidence": 60}),
     Case("spec.final cannot change", {"final.classifier": "best"}),
     Case("spec.report cannot change", {"report.minCell": 5}),
+    Case("spec.compareWith cannot change", {"compareWith": {"uri": "run:other"}}),
     Case("spec.bias cannot change", {"bias": {"periods": "month"}}),
     Case("spec.gates cannot change", {"gates": [{"metric": "auroc", "min": 0.7}]}),
     Case("spec.recalibrate cannot change", {"recalibrate": {"bundle": {"uri": "channel:production"}}}),

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from mlho.printable import printable
 from mlho.report import words
-from mlho.report.comparison import Comparison, Table, comparison_tables
+from mlho.report.comparison import Comparison, Table, comparison_tables, tables_since
 from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
 from mlho.report.external import ExternalEvaluation
 from mlho.report.figures.catalogue import figures_of
@@ -36,6 +36,7 @@ SECTIONS: Final = {
     "candidates": "Candidates",
     "errors": "Errors per patient",
     "model": "Final model",
+    "changes": "Changes since an earlier run",
     "limits": "Limits",
     "lineage": "Lineage",
 }
@@ -106,6 +107,7 @@ def render_html(result: Result) -> str:
             (own.words, {True: "passed", False: "FAILED", None: "open"}[own.passed], own.detail)
             for own in result.gates or ()
         ],
+        "changes": None if result.changes is None else tables_since(result.changes),
         "limits": sections.limits(result),
         "input_files": sections.input_files(result),
         "left_out": sections.left_out(result),

@@ -5,7 +5,9 @@ from typing import Final
 
 from mlho.report import words
 from mlho.report.bias.audit import BiasAudit, GroupBias
+from mlho.report.changes import ChangesSince
 from mlho.report.checks import Check
+from mlho.report.comparison import difference, turnover
 from mlho.report.page import sections
 from mlho.report.page.bias import SIGNIFICANT, metric_words
 from mlho.report.page.header import period
@@ -26,7 +28,7 @@ def questions(result: Result) -> list[tuple[str, str, str]]:
         ("Are the data sound?", _sound, "quality"),
         ("Is it calibrated?", _calibrated, "performance"),
         ("Whom does it fail?", _failed, "performance"),
-        ("What changed since the last run?", _changed, "lineage"),
+        ("What changed since the last run?", _changed, "changes"),
         ("What must not be concluded?", _limited, "limits"),
     )
     return [(question, answer(result), section) for question, answer, section in answers]
@@ -152,11 +154,36 @@ def _different(audit: BiasAudit) -> str:
     )
 
 
-def _changed(_: Result) -> str:
-    return (
-        "A report describes one run. “mlho compare EARLIER LATER” lists the paired differences of two runs, and “mlho site” the versions of "
-        "a model. Equal digests under Lineage mean equal data or specification."
+def _changed(result: Result) -> str:
+    own = result.changes
+    if own is None:
+        return (
+            "Not compared: the specification names no earlier run in compareWith. “mlho compare EARLIER LATER” compares two runs, and "
+            "“mlho site” shows the versions of a model."
+        )
+    before, now = own.earlier, own.now
+    outcome = " → ".join(words.share(one.n_positive_samples, one.n_samples) for one in (before, now))
+    used = " → ".join(words.share(one.n_event_rows_used, one.n_event_rows) for one in (before, now))
+    fields = (
+        f"{words.plural(len(own.spec), 'field')} of the specification"
+        if own.spec
+        else "no field of the specification"
     )
+    return (
+        f"Since run {own.run} ({own.note}): patients {words.count(before.n_patients)} → {words.count(now.n_patients)}; samples with the outcome "
+        f"{outcome}; event rows used {used}; {fields}. {_performed(own)} Stable features: {turnover(own)}."
+    )
+
+
+def _performed(own: ChangesSince) -> str:
+    """Say how the AUROC differs, paired if it can be."""
+    if own.paired.reason is None:
+        auroc = difference(own.paired.differences["auroc"])
+        return (
+            f"AUROC on {words.plural(own.paired.n_samples, 'sample')} that both tested: difference {auroc}."
+        )
+    change = next((one.difference for one in own.performance if one.metric == "auroc"), None)
+    return f"AUROC: {'no difference' if change is None else f'unpaired difference {difference(change)}'}."
 
 
 def _limited(result: Result) -> str:

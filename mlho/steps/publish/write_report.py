@@ -5,13 +5,18 @@ from collections import Counter
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from mlho.errors import SpecError
+from mlho.spec.scoring import RUN_BUNDLE
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.steps.base import Step, Work
-from mlho.steps.inputs import open_problem
+from mlho.steps.inputs import open_cohort, open_problem
 from mlho.steps.learn.artifacts import read_iterations
 from mlho.steps.publish.fit_final_model import matrix_digest
+from mlho.steps.publish.pin_earlier import facts_of
 
 if TYPE_CHECKING:
+    from mlho.report.changes import ChangesSince
+    from mlho.report.result import Result
     from mlho.training.results.publish import Provenance, RunChecks, RunLedgers
 
 _VERSIONS_OF: Final = (
@@ -31,7 +36,7 @@ class WriteReport(Step):
     """``result.json`` and ``report.html``."""
 
     kind: ClassVar[str] = "write_report"
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 19
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
@@ -57,9 +62,43 @@ class WriteReport(Step):
             checks=_checks(work),
             provenance=_provenance(work),
         )
+        if work.spec.compare_with is not None:
+            result = result.model_copy(update={"changes": _changes(work, result)})
         work.write_json("result.json", result.model_dump(mode="json"))
         (work.out / "report.html").write_text(render_html(result), encoding="utf-8")
         return {"result_digest": result.result_digest}
+
+
+def _changes(work: Work, result: "Result") -> "ChangesSince":
+    """Compare the run with the earlier one that the specification names."""
+    from mlho.arrays import read_arrays
+    from mlho.encoding.events.dictionary import Dictionary
+    from mlho.external.comparison import RunFacts, changes_since, final_probability
+
+    cohort, pinned, asked = open_cohort(work), work.one("earlier"), work.spec.compare_with
+    assert asked is not None
+    run = asked.uri.removeprefix(RUN_BUNDLE)
+    try:
+        earlier = facts_of(
+            pinned, json.loads(pinned.read("result.json")), run=run, name=str(pinned.facts["name"])
+        )
+    except (KeyError, ValueError) as error:
+        raise SpecError(
+            f"compareWith: the artifacts of run {run} are those of another version of this program ({type(error).__name__}). Run its "
+            "specification again with this version, or leave out compareWith; the other tasks of this run are not repeated."
+        ) from None
+    made = sorted(work.inputs["iterations"], key=lambda own: own.commit.task)
+    scores = (read_arrays(own.path("scores.arr")) for own in made)
+    own = RunFacts(
+        run="",
+        name="",
+        result_digest="",
+        result=result,
+        cohort=cohort,
+        dictionary=Dictionary.read(work.one("dictionary").path("dictionary.arr")),
+        probability=final_probability(result, scores, cohort.n_samples),
+    )
+    return changes_since(earlier, own)
 
 
 def _read_json(work: Work, role: str, name: str) -> Any:

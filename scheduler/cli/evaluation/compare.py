@@ -2,32 +2,28 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 from rich.text import Text
 
-from mlho.errors import MlhoError
 from mlho.printable import printable_json
-from mlho.report.comparison import Comparison, PairedChange, comparison_tables
-from mlho.steps.base import Artifact
-from mlho.steps.records import Commit, read_commit
+from mlho.report.changes import PairedChange
+from mlho.report.comparison import Comparison, comparison_tables
+from mlho.steps.publish.pin_earlier import facts_of
 from mlho.store import open_store
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
 from scheduler.cli.options import CompareOptions
 from scheduler.engine.process_pool import call_beside
-from scheduler.runs.record import used_tasks
+from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
 
 if TYPE_CHECKING:
-    from mlho.encoding.cohort.cohort import Cohort
     from mlho.external.comparison import RunFacts
 
-_ITERATIONS: Final = ("run_iteration", "finish_iteration")
 COMPARE_ABOUT: Final = """\
 Compare two finished training runs of a store, A and B: what they differ in, and what follows.
 
@@ -108,66 +104,4 @@ def paired_change(address: str, a: tuple[str, str], b: tuple[str, str]) -> Paire
 
 def run_facts_of(store: Store, run: str, name: str) -> "RunFacts":
     """Read what is compared of a finished run (id and name)."""
-    from mlho.encoding.cohort.cohort import Cohort
-    from mlho.encoding.events.dictionary import Dictionary
-    from mlho.external.comparison import RunFacts
-    from mlho.report.digest import result_digest
-    from mlho.report.result import Result
-
-    plain = result_of(store, run)
-    commits = commits_by_kind(store, run)
-    cohort = Cohort.read(one_artifact(store, run, commits, "define_cohort").path("cohort.arr"))
-    dictionary = Dictionary.read(one_artifact(store, run, commits, "merge_dictionary").path("dictionary.arr"))
-    result = Result.model_validate(plain)
-    return RunFacts(
-        run=run,
-        name=name,
-        result_digest=result_digest(plain),
-        result=result,
-        cohort=cohort,
-        dictionary=dictionary,
-        probability=_probability(store, commits, cohort, result),
-    )
-
-
-def commits_by_kind(store: Store, run: str) -> dict[str, list[Commit]]:
-    """Return the commit records of a run's tasks by kind."""
-    found: dict[str, list[Commit]] = {}
-    for commit in store.each(lambda key: read_commit(store, key), sorted(used_tasks(store, run))):
-        if commit is not None:
-            found.setdefault(commit.kind, []).append(commit)
-    return found
-
-
-def one_artifact(store: Store, run: str, commits: dict[str, list[Commit]], kind: str) -> Artifact:
-    """Return the artifact of the only task of this kind.
-
-    Raises
-    ------
-    MlhoError
-        There is none, or there are several.
-    """
-    own = commits.get(kind, [])
-    if len(own) != 1:
-        raise MlhoError(
-            f"run {run}: {kind} is committed {len(own)} times, expected once. Its artifacts were removed or belong to another version; run "
-            "its specification again."
-        )
-    return Artifact(store, own[0])
-
-
-def _probability(store: Store, commits: dict[str, list[Commit]], cohort: "Cohort", result: Any) -> Any:
-    """Return the mean test probability of each sample by the final classifier; None for a final model on the consensus."""
-    from mlho.external.comparison import mean_probability
-
-    if not any(own.is_final for own in result.candidates):
-        return None
-    return mean_probability(iteration_scores(store, commits), result.final_model.classifier, cohort.n_samples)
-
-
-def iteration_scores(store: Store, commits: Mapping[str, list[Commit]]) -> "Iterator[Mapping[str, Any]]":
-    """Yield the test samples of each iteration with their probabilities, in the order of the task keys: sums are the same at every call."""
-    from mlho.arrays import read_arrays
-
-    made = sorted((own for kind in _ITERATIONS for own in commits.get(kind, [])), key=lambda own: own.task)
-    return (read_arrays(Artifact(store, commit).path("scores.arr")) for commit in made)
+    return facts_of(run_artifact(store, run), result_of(store, run), run=run, name=name)

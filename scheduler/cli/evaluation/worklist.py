@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from mlho.errors import SpecError, plural
 from mlho.settings import MIN_KEY_BYTES
+from mlho.steps.publish.pin_earlier import scores_of
 from mlho.store import open_store
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.compare import commits_by_kind, iteration_scores, one_artifact
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
 from scheduler.cli.options import WorklistOptions
 from scheduler.engine.process_pool import call_beside
+from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
 
 PSEUDONYM_KEY: Final = "MLHO_PSEUDONYM_KEY"
@@ -106,10 +107,9 @@ def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, in
         raise SpecError(
             f"run {run}: its outcome is a time to an event. Expected an outcome of 0 and 1; a sample that was censored has none."
         )
-    commits = commits_by_kind(store, run)
-    cohort = Cohort.read(one_artifact(store, run, commits, "define_cohort").path("cohort.arr"))
-    scores = iteration_scores(store, commits)
-    found = find_contradictions(scores, final["final_model"]["classifier"], cohort.outcome)
+    artifact = run_artifact(store, run)
+    cohort = Cohort.read(artifact.path("cohort.arr"))
+    found = find_contradictions(scores_of(artifact), final["final_model"]["classifier"], cohort.outcome)
     listed = contradicted_samples(found, cohort)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -11,7 +11,7 @@ import yaml
 import scheduler.registry.promotion
 from mlho.errors import BundleError, SpecError
 from mlho.model.signature import sign_files
-from mlho.report.comparison import PairedChange
+from mlho.report.changes import PairedChange
 from mlho.report.parts import Estimate
 from mlho.spec.scoring import BundleSource, parse_scoring_spec
 from mlho.store.keys import model_key, run_key

@@ -1,0 +1,165 @@
+"""The artifacts of a finished training run that a comparison reads, and the earlier run that a specification names."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+from mlho.errors import ArtifactNotFound, MlhoError, SpecError
+from mlho.model.files import facts_of
+from mlho.report.digest import result_digest
+from mlho.spec.data import EarlierRun
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, RUN_ID
+from mlho.spec.training import parse_spec
+from mlho.steps.base import Artifact, Task
+from mlho.steps.publish.pin_earlier import SCORES
+from mlho.steps.records import Commit, StoredFile, read_commit
+from mlho.store.base import Store
+from mlho.store.keys import blob_key, run_key
+from scheduler.runs.origin import entry_at
+from scheduler.runs.record import used_tasks
+from scheduler.runs.stored import TRAINING, find_run, stored_runs
+
+_ITERATIONS: Final = ("run_iteration", "finish_iteration")
+
+
+@dataclass(frozen=True)
+class PinnedRun:
+    """An earlier run with which another is compared, as it was found.
+
+    Attributes
+    ----------
+    asked : EarlierRun
+        Its id and the digest of its result, for the specification.
+    commit : Commit
+        Refers to its files; written when the other run starts.
+    """
+
+    asked: EarlierRun
+    commit: Commit
+
+
+def address_now(asked: EarlierRun, store: Store) -> EarlierRun:
+    """Return the id of the run that an address means now: the newest finished one of a name, or the one whose model a channel shows.
+
+    Raises
+    ------
+    SpecError
+        There is none.
+    """
+    if asked.uri.startswith(CHANNEL_BUNDLE):
+        return asked.model_copy(update={"uri": RUN_BUNDLE + entry_at(asked.uri, store).run})
+    wanted = asked.uri.removeprefix(RUN_BUNDLE)
+    if RUN_ID.fullmatch(wanted):
+        return asked
+    finished = [own for own in stored_runs(store) if own.result is not None]
+    try:
+        run = find_run(finished, wanted, kind=TRAINING)
+    except SpecError as error:
+        raise SpecError(
+            f"compareWith.uri {asked.uri}: among the finished training runs, {error} Leave compareWith out of the first run."
+        ) from None
+    return asked.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
+
+
+def compared_before(run: str, store: Store) -> EarlierRun | None:
+    """Return with which run a run was compared; ``None`` without one, or if its specification cannot be read."""
+    with suppress(ArtifactNotFound, SpecError):
+        return parse_spec(store.get(run_key(run, "spec.yaml")).decode()).spec.compare_with
+    return None
+
+
+def pinned_run(asked: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
+    """Return the run with this id, whose artifacts are kept for a comparison.
+
+    Raises
+    ------
+    SpecError
+        There is no such result, it is another one than asked for, or it has another outcome.
+    MlhoError
+        Its artifacts are missing.
+    """
+    run = asked.uri.removeprefix(RUN_BUNDLE)
+    # A run that was compared before keeps the files, also after the deletion of the earlier run.
+    kept = None if asked.digest is None else read_commit(store, _task(run, asked.digest).key)
+    key = run_key(run, "result.json") if kept is None else blob_key(kept.files["result.json"].sha256)
+    try:
+        content = store.get(key)
+        result = json.loads(content)
+        digest, name = result_digest(result), _name_of(store, run) if kept is None else kept.facts["name"]
+    except (ArtifactNotFound, ValueError, KeyError, TypeError, AttributeError):
+        raise SpecError(
+            f"compareWith: run {run} has no result that can be read. Expected a finished training run of this store; mlho list shows them. Name "
+            "another one, or leave out compareWith."
+        ) from None
+    if asked.digest not in (None, digest):
+        raise SpecError(
+            f"compareWith: run {run} has another result. Expected digest {asked.digest}; got {digest}. Correct compareWith.digest, or leave "
+            "it out."
+        )
+    if result.get("outcome") != outcome:
+        raise SpecError(
+            f"compareWith: run {run} predicts another outcome. Expected {outcome!r}; got {result.get('outcome')!r}. Name a run with the same "
+            "outcome, or leave out compareWith."
+        )
+    own = EarlierRun(uri=RUN_BUNDLE + run, digest=digest)
+    if kept is not None:
+        return PinnedRun(own, kept)
+    facts = facts_of(content)
+    files = {**run_artifact(store, run).commit.files}
+    files["result.json"] = StoredFile(sha256=facts.sha256, size=facts.n_bytes)
+    task = _task(run, digest)
+    return PinnedRun(
+        own, Commit(task=task.key, kind=task.kind, files=files, facts={"name": name}, seconds=0.0)
+    )
+
+
+def pin_params(asked: EarlierRun) -> dict[str, str | None]:
+    """Return the parameters of the task whose artifact is an earlier run."""
+    return {"run": asked.uri.removeprefix(RUN_BUNDLE), "digest": asked.digest}
+
+
+def _task(run: str, digest: str) -> Task:
+    return Task(kind="pin_earlier", params=pin_params(EarlierRun(uri=RUN_BUNDLE + run, digest=digest)))
+
+
+def _name_of(store: Store, run: str) -> str:
+    document = yaml.safe_load(store.get(run_key(run, "spec.yaml")))
+    if document["kind"] != TRAINING:
+        raise ValueError("a recalibration and a scoring run have no features to compare")
+    return str(document["metadata"]["name"])
+
+
+def run_artifact(store: Store, run: str) -> Artifact:
+    """Return the files of a run that are compared, as one artifact: cohort, dictionary, and the test scores of each iteration.
+
+    Raises
+    ------
+    MlhoError
+        Artifacts of the run are missing.
+    """
+    found: dict[str, list[Commit]] = {}
+    for commit in store.each(lambda key: read_commit(store, key), sorted(used_tasks(store, run))):
+        if commit is not None:
+            found.setdefault(commit.kind, []).append(commit)
+    files = {
+        "cohort.arr": _only(run, found, "define_cohort").files["cohort.arr"],
+        "dictionary.arr": _only(run, found, "merge_dictionary").files["dictionary.arr"],
+    }
+    # In the order of the task keys, so that sums over iterations are the same at every call.
+    made = sorted((own for kind in _ITERATIONS for own in found.get(kind, [])), key=lambda own: own.task)
+    files |= {f"{SCORES}{place:04d}.arr": own.files["scores.arr"] for place, own in enumerate(made)}
+    return Artifact(store, Commit(task=run, kind="run", files=files, seconds=0.0))
+
+
+def _only(run: str, found: Mapping[str, list[Commit]], kind: str) -> Commit:
+    own = found.get(kind, [])
+    if len(own) != 1:
+        raise MlhoError(
+            f"run {run}: {kind} is committed {len(own)} times, expected once. Its artifacts were removed or belong to another version; run "
+            "its specification again."
+        )
+    return own[0]
