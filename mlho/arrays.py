@@ -92,10 +92,13 @@ def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, ND
 
 def pack_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Convert texts to UTF-8 bytes and offsets, for storage as arrays; see :func:`unpack_texts`."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    return {"bytes": np.frombuffer(b"".join(encoded), np.uint8), "offsets": offsets}
+    joined = "".join(texts)
+    data = joined.encode()
+    is_ascii = len(data) == len(joined)
+    lengths = map(len, texts) if is_ascii else (len(text.encode()) for text in texts)
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(lengths, np.int64, len(texts)), out=offsets[1:])
+    return {"bytes": np.frombuffer(data, np.uint8), "offsets": offsets}
 
 
 def unpack_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlho.arrays import write_arrays
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.encoding.cohort.windows import DAY_US, SampleWindows, sample_windows
+from mlho.encoding.cohort.windows import DAY_US, SampleWindows, needs_times, sample_windows
 from mlho.encoding.events.dictionary import Dictionary
 from mlho.encoding.events.matrix import FIRST_DAY, UTILISATION
 from mlho.encoding.events.patients import frozen
@@ -77,8 +77,14 @@ def pack_block(
     dictionary : Dictionary
     out : Path
     """
-    rows, partition = _rows_of_block(block, partitions)
     patients = cohort.block_patients(block)
+    if not needs_times(spec, cohort):
+        arrays, n_rows = _counted_cells(
+            block, partitions, sample_windows(spec, cohort, patients), len(dictionary)
+        )
+        write_arrays(out, arrays)
+        return PackedBlock(n_rows, len(arrays["indices"]), (0,) * len(partitions))
+    rows, partition = _rows_of_block(block, partitions)
     order, code_starts = _order_rows(
         frozen(rows.code), frozen(rows.patient), len(dictionary), patients[1] - patients[0]
     )
@@ -136,6 +142,67 @@ def _rows_of_block(
     names = ("patient", "code", "time", "value")
     joined = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in names]
     return UsedRows(*joined), np.concatenate(numbers)
+
+
+def _counted_cells(
+    block: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]], windows: SampleWindows, n_codes: int
+) -> tuple[dict[str, NDArray[Any]], int]:
+    """Return the arrays of a block whose rows alone count, and its number of rows: each patient has one sample, and the only window has every used row.
+
+    Rows are brought into the order of the patients; a code's cells are then in the order of its samples without another sort.
+    """
+    pieces = [(rows, code_ids) for path, code_ids in partitions for rows in Segments.open(path).rows(block)]
+    starts = np.zeros(len(windows.starts), np.int64)
+    for rows, _ in pieces:
+        _count_rows(rows.patient, starts)
+    np.cumsum(starts, out=starts)
+    codes, place = np.empty(starts[-1], np.int32), starts.copy()
+    for rows, code_ids in pieces:
+        _place_codes(rows.patient, rows.code, frozen(code_ids), place, codes)
+    filled, nothing = np.zeros(n_codes, np.int64), np.empty(0, np.int32)
+    given = (starts, frozen(codes), frozen(windows.starts))
+    _fill_counts(*given, filled, nothing, nothing)
+    indptr = np.concatenate([[0], np.cumsum(filled)])
+    indices, count = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
+    _fill_counts(*given, indptr[:-1].copy(), indices, count)
+    return {"indptr": indptr, "indices": indices, "count": count}, len(codes)
+
+
+@njit(cache=True, nogil=True)
+def _count_rows(patient: Any, starts: Any) -> None:  # pragma: no cover - compiled
+    """Add the rows of each patient to the place behind it, so that the cumulative sum is the first row of each."""
+    for i in range(patient.size):
+        starts[np.uint64(patient[i]) + np.uint64(1)] += 1
+
+
+@njit(cache=True, nogil=True)
+def _place_codes(
+    patient: Any, code: Any, code_ids: Any, place: Any, codes: Any
+) -> None:  # pragma: no cover - compiled
+    for i in range(patient.size):
+        p = np.uint64(patient[i])
+        codes[np.uint64(place[p])] = code_ids[np.uint64(code[i])]
+        place[p] += 1
+
+
+@njit(cache=True, nogil=True)
+def _fill_counts(
+    starts: Any, codes: Any, sample_starts: Any, place: Any, indices: Any, count: Any
+) -> None:  # pragma: no cover - compiled
+    """Write the cell of each code of each patient at the ``place`` of the code and advance it. With empty arrays, only count the cells."""
+    patient_of = np.full(place.size, -1, np.int32)  # of the latest cell of each code
+    for p in range(starts.size - 1):
+        for i in range(starts[p], starts[p + 1]):
+            c = np.uint64(codes[i])
+            if patient_of[c] != p:
+                patient_of[c] = p
+                if indices.size:
+                    at = np.uint64(place[c])
+                    indices[at] = sample_starts[p]
+                    count[at] = 1
+                place[c] += 1
+            elif indices.size:
+                count[np.uint64(place[c] - 1)] += 1
 
 
 def _cells(
@@ -258,10 +325,8 @@ def _fill_cells(
                 for k in range(n_windows):
                     n[k] = 0
                     last_value[k] = np.nan
-                if time.size == 0:  # one sample and one window, which contains every used row
-                    n[0] = stop - start
                 day_before = np.int64(0)
-                for i in range(start, stop if time.size else start):
+                for i in range(start, stop):
                     t = time[i]
                     if t > upper_us[s]:
                         continue

@@ -70,6 +70,7 @@ class LocalCodes:
         parents: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._ids: dict[str, int] = {}
+        self._found: dict[str | None, int] = {}
         self._is_excluded = cache(is_excluded)
         self._parents = parents
         self._has_parent = np.empty(0, np.int32)
@@ -95,12 +96,18 @@ class LocalCodes:
 
     def _ids_of(self, dictionary: Any) -> NDArray[np.int32]:
         if self._dictionary is None or not dictionary.equals(self._dictionary[0]):
-            unusable = _is_unusable(dictionary).tolist()
-            texts = zip(dictionary.to_pylist(), unusable, strict=True)
-            found = [UNUSABLE_CODE if out else self._id_of(text) for text, out in texts]
-            self._dictionary = dictionary, np.array(found, np.int32)
+            texts = dictionary.to_pylist()
+            if not self._found.keys() >= set(
+                texts
+            ):  # each row group has its own dictionary, most often of the same codes
+                unusable = _is_unusable(dictionary).tolist()
+                for text, out in zip(texts, unusable, strict=True):
+                    if text not in self._found:
+                        self._found[text] = UNUSABLE_CODE if out else self._id_of(text)
+            found = map(self._found.__getitem__, texts)
+            self._dictionary = dictionary, np.fromiter(found, np.int32, len(texts))
             if self._parents:
-                has_parent = [text in self._parents for text in dictionary.to_pylist()]
+                has_parent = [text in self._parents for text in texts]
                 self._has_parent = np.array(has_parent, np.int32)
         return self._dictionary[1]
 

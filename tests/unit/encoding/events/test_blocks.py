@@ -263,6 +263,38 @@ def test_the_cut_into_partitions_does_not_show_over_several_blocks(
     assert matrix.n_cells == sum(block.n_cells for block in one.packed)
 
 
+def test_cells_without_times_are_those_that_are_counted_with_times(make_spec, make_cohort, encode, large):
+    """With one sample a patient and one window the rows are only counted; a number needs their times, and changes no other array."""
+    index, patient, time, code, value = large
+    cohort = make_cohort({own: times[:1] for own, times in index.items()})
+    parts = [
+        [
+            pa.record_batch(
+                {
+                    "patient": pa.array(patient[rows], pa.int64()),
+                    "time": pa.array(time[rows], pa.int64()),
+                    "code": pa.array(code[rows]).dictionary_encode(),
+                    "value": pa.array(value[rows], pa.float32()),
+                }
+            )
+        ]
+        for rows in np.array_split(np.arange(len(patient)), 3)
+    ]
+
+    counted, timed = (
+        encode(make_spec(aggregates=aggregates), cohort, parts)
+        for aggregates in (["count"], ["count", "last"])
+    )
+
+    assert [own.n_rows for own in counted.packed] == [own.n_rows for own in timed.packed]
+    for own, other in zip(counted.blocks, timed.blocks, strict=True):
+        arrays, expected = read_arrays(own), read_arrays(other)
+        assert arrays["count"].max() > 1
+        for name in ("indptr", "indices", "count"):
+            assert arrays[name].tobytes() == expected[name].tobytes(), name
+            assert arrays[name].dtype == expected[name].dtype
+
+
 def test_nothing_used_gives_an_empty_matrix(make_spec, make_cohort, encode):
     """No rows at all: a dictionary without codes, blocks without columns, no patient lost."""
     encoded = encode(make_spec(), make_cohort(INDEXES), [[]])
