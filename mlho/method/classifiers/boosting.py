@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from mlho.errors import SpecError
 from mlho.method.classifiers import log_odds
 from mlho.method.classifiers.design_matrix import (
+    Columns,
     Floats,
-    as_csc,
-    centred_where_full,
     checked_labels,
     checked_matrix,
-    moments,
+    columns_of,
+    per_unit,
 )
 
 #: Column number of the intercept in a path.
@@ -145,24 +145,12 @@ def fit(X: Any, y: Any, n_steps: int, learning_rate: float = 0.1) -> GLMBoostRes
         raise SpecError(f"n_steps: expected a whole number of at least 1; got {n_steps}.")
     if not 0.0 < learning_rate <= 1.0:
         raise SpecError(f"learning_rate: expected a number in (0, 1]; got {learning_rate}.")
-    columns = as_csc(checked_matrix(X, where="training matrix"))
-    labels = checked_labels(y, columns.shape[0])
-    spread = moments(columns)
+    matrix = checked_matrix(X, where="training matrix")
+    labels = checked_labels(y, matrix.shape[0])
+    columns, spread = columns_of(matrix)
     prevalence = int(labels.sum()) / labels.size
     offset = 0.5 * math.log(prevalence / (1.0 - prevalence))
-    data, centre = centred_where_full(columns, spread.mean)
-    path, increments = _boost(
-        data,
-        columns.indices,
-        columns.indptr,
-        centre,
-        spread.sd,
-        2.0 * labels - 1.0,
-        offset,
-        int(n_steps),
-        float(learning_rate),
-        _TIE,
-    )
+    path, increments = _boost(columns, 2.0 * labels - 1.0, offset, int(n_steps), float(learning_rate), _TIE)
     return _result(
         path,
         increments,
@@ -199,16 +187,12 @@ def first_steps(
     float64, shape (n_newcomers,)
         Log odds ratio per standard deviation after that one step; 0 for a column that no step would select.
     """
-    columns = as_csc(checked_matrix(X, where="training matrix"))
-    others = as_csc(checked_matrix(newcomers, where="newcomers"))
-    labels = checked_labels(y, columns.shape[0])
-    spread, spread_of_others = moments(columns), moments(others)
+    matrix = checked_matrix(X, where="training matrix")
+    labels = checked_labels(y, matrix.shape[0])
     prevalence = int(labels.sum()) / labels.size
-    data, centre = centred_where_full(columns, spread.mean)
-    data_of_others, centre_of_others = centred_where_full(others, spread_of_others.mean)
     gained: Floats = _first_steps(
-        (data, columns.indices, columns.indptr, centre, spread.sd),
-        (data_of_others, others.indices, others.indptr, centre_of_others, spread_of_others.sd),
+        columns_of(matrix)[0],
+        columns_of(checked_matrix(newcomers, where="newcomers"))[0],
         2.0 * labels - 1.0,
         0.5 * math.log(prevalence / (1.0 - prevalence)),
         path,
@@ -236,8 +220,7 @@ def _result(
             start += increment
         else:
             standardised[column] += increment
-    coefficients = np.zeros(mean.size)
-    np.divide(2.0 * np.asarray(standardised), scale, out=coefficients, where=scale > 0)
+    coefficients = per_unit(2.0 * np.asarray(standardised), scale)
     base = 2.0 * (offset + start)
     return GLMBoostResult(
         intercept=intercept_at_zero(base, coefficients, mean),
@@ -260,17 +243,9 @@ def intercept_at_zero(base: float, coefficients: Floats, mean: Floats) -> float:
 
 @njit(cache=True, nogil=True)
 def _boost(
-    data: Any,
-    indices: Any,
-    indptr: Any,
-    mean: Any,
-    sd: Any,
-    sign: Any,
-    offset: float,
-    n_steps: int,
-    learning_rate: float,
-    tie: float,
+    columns: Columns, sign: Any, offset: float, n_steps: int, learning_rate: float, tie: float
 ) -> Any:  # pragma: no cover - compiled
+    data, indices, indptr, mean, sd = columns
     n_rows, n_columns = sign.size, mean.size
     path = np.empty(n_steps, dtype=np.int64)
     increments = np.empty(n_steps)
@@ -306,7 +281,7 @@ def _boost(
 
 @njit(cache=True, nogil=True)
 def _first_steps(
-    columns: Any, others: Any, sign: Any, offset: float, path: Any, learning_rate: float, tie: float
+    columns: Columns, others: Columns, sign: Any, offset: float, path: Any, learning_rate: float, tie: float
 ) -> Any:  # pragma: no cover - compiled
     data, indices, indptr, mean, sd = columns
     data2, indices2, indptr2, mean2, sd2 = others

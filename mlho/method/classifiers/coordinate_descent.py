@@ -8,19 +8,19 @@ all sums have a fixed order.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from mlho.errors import SpecError
 from mlho.method.classifiers.design_matrix import (
+    Columns,
     Floats,
-    as_csc,
-    centred_where_full,
     checked_labels,
     checked_matrix,
-    moments,
+    columns_of,
+    per_unit,
 )
 
 #: Converged if no standardised coefficient moves by more than this in a Newton step; the remaining error is of its square.
@@ -29,6 +29,27 @@ _TOLERANCE = 1e-7
 _TOLERANCE_INNER = 1e-9
 _MAX_NEWTON_STEPS = 100
 _MAX_ROUNDS = 10_000
+
+
+class Penalty(NamedTuple):
+    """Weights of |β| and of β²/2 in the mean loss, per standardised coefficient."""
+
+    l1: float
+    l2: float
+
+
+def penalty_of(c: float, l1_ratio: float, n_samples: int) -> Penalty:
+    """Return the penalty of the mean loss from the setting, which is for the sum over the samples."""
+    return Penalty(l1_ratio / (c * n_samples), (1.0 - l1_ratio) / (c * n_samples))
+
+
+class Quadratic(NamedTuple):
+    """A quadratic in the linear predictor: its derivative at row i is ``-(pull_i + weight_i · shift)``, its curvature ``weight_i``."""
+
+    weight: Floats
+    pull: Floats
+    total_weight: float
+    shift: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,24 +112,19 @@ def fit(X: Any, y: Any, *, c: float = 1.0, l1_ratio: float = 0.5) -> ElasticNetR
         raise SpecError(f"c: expected a finite number above 0; got {c}.")
     if not 0.0 <= l1_ratio <= 1.0:
         raise SpecError(f"l1_ratio: expected a number from 0 to 1; got {l1_ratio}.")
-    columns = as_csc(checked_matrix(X, where="training matrix"))
-    labels = checked_labels(y, columns.shape[0])
-    spread = moments(columns)
-    data, centre = centred_where_full(columns, spread.mean)
+    matrix = checked_matrix(X, where="training matrix")
+    labels = checked_labels(y, matrix.shape[0])
+    columns, spread = columns_of(matrix)
     beta, base, converged, n_iterations = _newton(
-        data,
-        columns.indices,
-        columns.indptr,
-        centre,
-        spread.sd,
-        labels.astype(np.float64),
-        l1_ratio / (c * labels.size),
-        (1.0 - l1_ratio) / (c * labels.size),
+        columns, labels.astype(np.float64), penalty_of(c, l1_ratio, labels.size)
     )
-    coefficients = np.zeros(beta.size)
-    np.divide(beta, spread.sd, out=coefficients, where=spread.sd > 0)
     return ElasticNetResult(
-        coefficients, spread.mean, spread.sd, float(base), bool(converged), int(n_iterations)
+        coefficients=per_unit(beta, spread.sd),
+        mean=spread.mean,
+        scale=spread.sd,
+        base=float(base),
+        converged=bool(converged),
+        n_iterations=int(n_iterations),
     )
 
 
@@ -135,21 +151,20 @@ def first_steps(
     float64, shape (n_newcomers,)
         Log odds ratio per standard deviation after that one step; 0 for a column excluded by the penalty.
     """
-    others = as_csc(checked_matrix(newcomers, where="newcomers"))
+    others = checked_matrix(newcomers, where="newcomers")
     labels = checked_labels(y, others.shape[0])
-    spread = moments(others)
-    data, centre = centred_where_full(others, spread.mean)
-    l1, l2 = l1_ratio / (c * labels.size), (1.0 - l1_ratio) / (c * labels.size)
     steps: Floats = _slopes(
-        data, others.indices, others.indptr, centre, spread.sd, labels - probabilities, probabilities, l1, l2
+        columns_of(others)[0],
+        labels - probabilities,
+        probabilities,
+        penalty_of(c, l1_ratio, labels.size),
     )
     return steps
 
 
 @njit(cache=True, nogil=True)
-def _slopes(
-    data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, residual: Any, p: Any, l1: float, l2: float
-) -> Any:  # pragma: no cover - compiled
+def _slopes(columns: Columns, residual: Any, p: Any, penalty: Penalty) -> Any:  # pragma: no cover - compiled
+    data, indices, indptr, mean, sd = columns
     n_rows, n_columns = residual.size, mean.size
     steps = np.zeros(n_columns)
     total, weight = 0.0, 0.0
@@ -163,32 +178,28 @@ def _slopes(
         for k in range(indptr[j], indptr[j + 1]):
             product += data[k] * residual[indices[k]]
         slope = (product - mean[j] * total) / (sd[j] * n_rows)
-        if abs(slope) > l1:
+        if abs(slope) > penalty.l1:
             # The curvature along a standardised column, approximated as independent of the row.
-            steps[j] = math.copysign(abs(slope) - l1, slope) / (weight / n_rows + l2)
+            steps[j] = math.copysign(abs(slope) - penalty.l1, slope) / (weight / n_rows + penalty.l2)
     return steps
 
 
 @njit(cache=True, nogil=True)
-def _newton(
-    data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, y: Any, l1: float, l2: float
-) -> Any:  # pragma: no cover - compiled
-    beta = np.zeros(mean.size)
+def _newton(columns: Columns, y: Any, penalty: Penalty) -> Any:  # pragma: no cover - compiled
+    beta = np.zeros(columns.sd.size)
     prevalence = y.mean()
     base = math.log(prevalence / (1.0 - prevalence))
     eta = np.full(y.size, base)
-    loss = _objective(eta, y, beta, l1, l2)
+    loss = _objective(eta, y, beta, penalty)
     for step in range(_MAX_NEWTON_STEPS):
-        new_beta, new_base, is_solved = _quadratic(
-            data, indices, indptr, mean, sd, y, l1, l2, beta, base, eta
-        )
+        new_beta, new_base, is_solved = _quadratic(columns, y, penalty, beta, base, eta)
         # The full step may overshoot where the quadratic approximates the loss poorly: halve it until the loss decreases.
         share = 1.0
         for _ in range(30):
             trial = beta + share * (new_beta - beta)
             trial_base = base + share * (new_base - base)
-            predict_linear(data, indices, indptr, mean, sd, trial, trial_base, eta)
-            trial_loss = _objective(eta, y, trial, l1, l2)
+            predict_linear(columns, trial, trial_base, eta)
+            trial_loss = _objective(eta, y, trial, penalty)
             if trial_loss <= loss * (1.0 + 1e-14):
                 break
             share /= 2.0
@@ -200,7 +211,8 @@ def _newton(
 
 
 @njit(cache=True, nogil=True)
-def _objective(eta: Any, y: Any, beta: Any, l1: float, l2: float) -> float:  # pragma: no cover - compiled
+def _objective(eta: Any, y: Any, beta: Any, penalty: Penalty) -> float:  # pragma: no cover - compiled
+    l1, l2 = penalty
     total = 0.0
     for i in range(y.size):
         margin = eta[i] if y[i] > 0.5 else -eta[i]
@@ -212,8 +224,9 @@ def _objective(eta: Any, y: Any, beta: Any, l1: float, l2: float) -> float:  # p
 
 
 @njit(cache=True, nogil=True)
-def penalty(beta: Any, l1: float, l2: float) -> float:  # pragma: no cover - compiled
+def penalty_at(beta: Any, penalty: Penalty) -> float:  # pragma: no cover - compiled
     """Return the elastic-net penalty of standardised coefficients."""
+    l1, l2 = penalty
     total = 0.0
     for j in range(beta.size):
         total += l1 * abs(beta[j]) + 0.5 * l2 * beta[j] * beta[j]
@@ -221,10 +234,9 @@ def penalty(beta: Any, l1: float, l2: float) -> float:  # pragma: no cover - com
 
 
 @njit(cache=True, nogil=True)
-def predict_linear(
-    data: Any, indices: Any, indptr: Any, mean: Any, sd: Any, beta: Any, base: float, eta: Any
-) -> None:  # pragma: no cover - compiled
-    """Write base + Σ beta · (x − mean) / sd of each row into ``eta``; x is in compressed columns."""
+def predict_linear(columns: Columns, beta: Any, base: float, eta: Any) -> None:  # pragma: no cover - compiled
+    """Write base + Σ beta · (x − mean) / sd of each row into ``eta``."""
+    data, indices, indptr, mean, sd = columns
     shift = base
     eta[:] = 0.0
     for j in range(beta.size):
@@ -240,17 +252,7 @@ def predict_linear(
 
 @njit(cache=True, nogil=True)
 def _quadratic(
-    data: Any,
-    indices: Any,
-    indptr: Any,
-    mean: Any,
-    sd: Any,
-    y: Any,
-    l1: float,
-    l2: float,
-    beta: Any,
-    base: float,
-    eta: Any,
+    columns: Columns, y: Any, penalty: Penalty, beta: Any, base: float, eta: Any
 ) -> Any:  # pragma: no cover - compiled
     """Minimise the penalised quadratic at eta. Return the new beta, the new base, and whether it converged."""
     n_rows, n_columns = y.size, beta.size
@@ -269,34 +271,26 @@ def _quadratic(
     shift = -step_base
 
     new, centre, is_solved = solve_quadratic(
-        data, indices, indptr, sd, weight, pull, total_weight, shift, l1, l2, beta
+        columns, Quadratic(weight, pull, total_weight, shift), penalty, beta
     )
     new_base = base + step_base
     for j in range(n_columns):
         if new[j] != beta[j]:
-            new_base += (new[j] - beta[j]) * (mean[j] - centre[j]) / sd[j]
+            new_base += (new[j] - beta[j]) * (columns.mean[j] - centre[j]) / columns.sd[j]
     return new, new_base, is_solved
 
 
 @njit(cache=True, nogil=True)
 def solve_quadratic(
-    data: Any,
-    indices: Any,
-    indptr: Any,
-    sd: Any,
-    weight: Any,
-    pull: Any,
-    total_weight: float,
-    shift: float,
-    l1: float,
-    l2: float,
-    beta: Any,
+    columns: Columns, quadratic: Quadratic, penalty: Penalty, beta: Any
 ) -> Any:  # pragma: no cover - compiled
     """Minimise a penalised quadratic by coordinates. Return the new beta, the centres of the columns, and whether it converged.
 
-    The derivative of the quadratic by the linear predictor of row i is ``-(pull_i + weight_i · shift)``, its curvature ``weight_i``.
     ``pull`` is overwritten.
     """
+    data, indices, indptr, _, sd = columns
+    weight, pull, total_weight, shift = quadratic
+    l1, l2 = penalty
     n_rows, n_columns = weight.size, beta.size
     centre = np.zeros(n_columns)
     curvature = np.zeros(n_columns)

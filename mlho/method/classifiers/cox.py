@@ -7,7 +7,7 @@ then too high, which the calibrator corrects.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
-from mlho.method.classifiers.coordinate_descent import penalty, predict_linear, solve_quadratic
-from mlho.method.classifiers.design_matrix import Floats, Matrix, as_csc, centred_where_full, moments
+from mlho.method.classifiers.coordinate_descent import (
+    Penalty,
+    Quadratic,
+    penalty_at,
+    penalty_of,
+    predict_linear,
+    solve_quadratic,
+)
+from mlho.method.classifiers.design_matrix import Columns, Floats, Matrix, columns_of, per_unit
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
 from mlho.method.survival.times import EVENT, EventTimes
@@ -101,31 +108,17 @@ def fit(matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 
     Simon, N. et al. (2011). Regularization paths for Cox's proportional hazards model via coordinate descent. Journal of Statistical
     Software 39(5). The quadratic used here is an upper bound of the loss near the current fit.
     """
-    columns = as_csc(matrix)
-    spread = moments(columns)
-    data, centre = centred_where_full(columns, spread.mean)
-    order = np.argsort(times.days, kind="stable")
-    place = np.unique(times.days, return_inverse=True)[1].astype(np.int64)
-    is_event = times.status == EVENT
-    n = len(times)
-    beta, eta, converged = _newton(
-        data,
-        columns.indices,
-        columns.indptr,
-        centre,
-        spread.sd,
-        order,
-        place,
-        is_event,
-        l1_ratio / (c * n),
-        (1.0 - l1_ratio) / (c * n),
+    columns, spread = columns_of(matrix)
+    ordered = _Ordered(
+        order=np.argsort(times.days, kind="stable"),
+        place=np.unique(times.days, return_inverse=True)[1].astype(np.int64),
+        is_event=times.status == EVENT,
     )
-    hazard, _ = _hazards(eta, order, place, is_event)
+    beta, eta, converged = _newton(columns, ordered, penalty_of(c, l1_ratio, len(times)))
+    hazard, _ = _hazards(eta, ordered)
     before = hazard[times.days <= times.horizon]
-    values = np.zeros(beta.size)
-    np.divide(beta, spread.sd, out=values, where=spread.sd > 0)
     return FittedCox(
-        values=values,
+        values=per_unit(beta, spread.sd),
         mean=spread.mean,
         scale=spread.sd,
         base=math.log(float(before.max())),  # an event up to the horizon was checked
@@ -173,9 +166,18 @@ def _to_log_odds(parts: Any, at_base: float) -> None:  # pragma: no cover - comp
         parts[i, last] = log_odds - added
 
 
+class _Ordered(NamedTuple):
+    """The samples by day: their order, the place of each one's day among the distinct days, and whether it has the event."""
+
+    order: NDArray[np.int64]
+    place: NDArray[np.int64]
+    is_event: NDArray[np.bool_]
+
+
 @njit(cache=True, nogil=True)
-def _hazards(eta: Any, order: Any, place: Any, is_event: Any) -> Any:  # pragma: no cover - compiled
+def _hazards(eta: Any, ordered: _Ordered) -> Any:  # pragma: no cover - compiled
     """Return Breslow's cumulative hazard at each sample's day, and the mean negative log partial likelihood."""
+    order, place, is_event = ordered
     n = eta.size
     n_days = place[order[n - 1]] + 1
     at_risk, n_events = np.zeros(n_days), np.zeros(n_days)
@@ -203,22 +205,12 @@ def _hazards(eta: Any, order: Any, place: Any, is_event: Any) -> Any:  # pragma:
 
 
 @njit(cache=True, nogil=True)
-def _newton(
-    data: Any,
-    indices: Any,
-    indptr: Any,
-    mean: Any,
-    sd: Any,
-    order: Any,
-    place: Any,
-    is_event: Any,
-    l1: float,
-    l2: float,
-) -> Any:  # pragma: no cover - compiled
-    n, n_columns = is_event.size, sd.size
+def _newton(columns: Columns, ordered: _Ordered, penalty: Penalty) -> Any:  # pragma: no cover - compiled
+    is_event = ordered.is_event
+    n, n_columns = is_event.size, columns.sd.size
     beta = np.zeros(n_columns)
     eta = np.zeros(n)
-    hazard, loss = _hazards(eta, order, place, is_event)
+    hazard, loss = _hazards(eta, ordered)
     for _ in range(_MAX_STEPS):
         weight, pull = np.empty(n), np.empty(n)
         total_weight = 0.0
@@ -229,15 +221,15 @@ def _newton(
             pull[i] = (1.0 if is_event[i] else 0.0) - expected
             total_weight += expected
         new, _, is_solved = solve_quadratic(
-            data, indices, indptr, sd, weight, pull, total_weight, 0.0, l1, l2, beta
+            columns, Quadratic(weight, pull, total_weight, 0.0), penalty, beta
         )
         share = 1.0
-        old_beta, old_loss = beta.copy(), loss + penalty(beta, l1, l2)
+        old_beta, old_loss = beta.copy(), loss + penalty_at(beta, penalty)
         for _ in range(30):
             beta = old_beta + share * (new - old_beta)
-            predict_linear(data, indices, indptr, mean, sd, beta, 0.0, eta)
-            hazard, loss = _hazards(eta, order, place, is_event)
-            if loss + penalty(beta, l1, l2) <= old_loss + 1e-14 * abs(old_loss):
+            predict_linear(columns, beta, 0.0, eta)
+            hazard, loss = _hazards(eta, ordered)
+            if loss + penalty_at(beta, penalty) <= old_loss + 1e-14 * abs(old_loss):
                 break
             share /= 2.0
         moved = np.abs(beta - old_beta).max() if n_columns else 0.0

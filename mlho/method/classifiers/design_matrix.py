@@ -6,7 +6,7 @@ kernels read the features of a row in index order.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -173,25 +173,48 @@ def moments(columns: Any) -> Moments:
     return Moments(mean, sd, sd == 0.0)
 
 
-def centred_where_full(columns: Any, mean: Floats) -> tuple[Floats, Floats]:
-    """Return the stored values, centred in columns without zeros, and the means still to be subtracted.
+class Columns(NamedTuple):
+    """Compressed columns, and what compiled code needs to standardise them implicitly.
+
+    Attributes
+    ----------
+    data, indices, indptr : arrays
+        Stored cells without zeros, as in a CSC array; a column without zeros is centred.
+    mean : float64, shape (n_features,)
+        Means still to be subtracted.
+    sd : float64, shape (n_features,)
+        Standard deviations (ddof 1).
+    """
+
+    data: Floats
+    indices: NDArray[np.integer[Any]]
+    indptr: NDArray[np.integer[Any]]
+    mean: Floats
+    sd: Floats
+
+
+def columns_of(matrix: Matrix) -> tuple[Columns, Moments]:
+    """Return the columns for compiled code, and their moments before centring.
 
     A column with a large mean and a small spread (a year, a weight in grams) would lose precision in Σxu −
     mean·Σu. A column with zeros does not have this problem, and stays sparse.
-
-    Parameters
-    ----------
-    columns : CSC array, shape (n_samples, n_features)
-        Without stored zeros.
-    mean : float64, shape (n_features,)
-        Column means.
     """
-    n_stored = np.diff(columns.indptr)
-    is_full = n_stored == columns.shape[0]
-    if not is_full.any():
-        return columns.data, mean
-    shift = np.where(is_full, mean, 0.0)
-    return columns.data - np.repeat(shift, n_stored), np.where(is_full, 0.0, mean)
+    stored = as_csc(matrix)
+    spread = moments(stored)
+    n_stored = np.diff(stored.indptr)
+    is_full = n_stored == stored.shape[0]
+    data, mean = stored.data, spread.mean
+    if is_full.any():
+        data = data - np.repeat(np.where(is_full, mean, 0.0), n_stored)
+        mean = np.where(is_full, 0.0, mean)
+    return Columns(data, stored.indices, stored.indptr, mean, spread.sd), spread
+
+
+def per_unit(standardised: Floats, sd: Floats) -> Floats:
+    """Return coefficients per unit of a column from those per standard deviation; 0 for a constant column."""
+    coefficients = np.zeros(standardised.size)
+    np.divide(standardised, sd, out=coefficients, where=sd > 0)
+    return coefficients
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,7 @@ written. A competing event counts as the end of observation.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
-from mlho.method.classifiers.coordinate_descent import penalty, predict_linear, solve_quadratic
+from mlho.method.classifiers.coordinate_descent import (
+    Penalty,
+    Quadratic,
+    penalty_at,
+    penalty_of,
+    predict_linear,
+    solve_quadratic,
+)
 from mlho.method.classifiers.cox import log_odds_of_hazard
-from mlho.method.classifiers.design_matrix import Floats, Matrix, as_csc, centred_where_full, moments
+from mlho.method.classifiers.design_matrix import Columns, Floats, Matrix, columns_of, per_unit
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
 from mlho.method.survival.times import EVENT, EventTimes
@@ -147,32 +154,15 @@ def fit(
     Prentice, R. L. and Gloeckler, L. A. (1978). Biometrics 34. Allison, P. D. (1982). Sociological Methodology 13. Life table: Cutler,
     S. J. and Ederer, F. (1958). Journal of Chronic Diseases 8.
     """
-    columns = as_csc(matrix)
-    spread = moments(columns)
-    data, centre = centred_where_full(columns, spread.mean)
+    columns, spread = columns_of(matrix)
     ends, n_to_horizon = interval_ends(times, n_intervals)
     is_event = times.status == EVENT
     last = np.minimum(np.searchsorted(ends, times.days), ends.size - 1).astype(np.int64)
     share = np.where(is_event | (times.days >= ends[last]), 1.0, 0.5)
-    n = len(times)
-    beta, intervals, converged = _newton(
-        data,
-        columns.indices,
-        columns.indptr,
-        centre,
-        spread.sd,
-        np.argsort(-last, kind="stable"),
-        last,
-        share,
-        is_event,
-        ends.size,
-        l1_ratio / (c * n),
-        (1.0 - l1_ratio) / (c * n),
-    )
-    values = np.zeros(beta.size)
-    np.divide(beta, spread.sd, out=values, where=spread.sd > 0)
+    at_risk = _AtRisk(np.argsort(-last, kind="stable"), last, share, is_event)
+    beta, intervals, converged = _newton(columns, at_risk, ends.size, penalty_of(c, l1_ratio, len(times)))
     return FittedDiscreteTime(
-        values=values,
+        values=per_unit(beta, spread.sd),
         mean=spread.mean,
         scale=spread.sd,
         base=0.0,
@@ -180,6 +170,18 @@ def fit(
         intervals=intervals[:n_to_horizon],
         converged=bool(converged),
     )
+
+
+class _AtRisk(NamedTuple):
+    """The samples in the intervals in which they are at risk.
+
+    ``order`` sorts them by ``last``, the last interval, from the latest; ``share`` is the weight of a sample in that interval.
+    """
+
+    order: NDArray[np.int64]
+    last: NDArray[np.int64]
+    share: Floats
+    is_event: NDArray[np.bool_]
 
 
 @njit(cache=True, nogil=True)
@@ -221,10 +223,9 @@ def _probability(z: float) -> float:  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _solve_intervals(
-    eta: Any, order: Any, last: Any, share: Any, is_event: Any, intervals: Any
-) -> float:  # pragma: no cover - compiled
+def _solve_intervals(eta: Any, at_risk: _AtRisk, intervals: Any) -> float:  # pragma: no cover - compiled
     """Solve for the number of each interval with the predictor fixed, in place. Return the mean loss."""
+    order, last, share, is_event = at_risk
     loss = 0.0
     for k in range(intervals.size):
         n_at_risk, n_events = 0, 0.0
@@ -257,23 +258,13 @@ def _solve_intervals(
 
 @njit(cache=True, nogil=True)
 def _newton(
-    data: Any,
-    indices: Any,
-    indptr: Any,
-    mean: Any,
-    sd: Any,
-    order: Any,
-    last: Any,
-    share: Any,
-    is_event: Any,
-    n_intervals: int,
-    l1: float,
-    l2: float,
+    columns: Columns, at_risk: _AtRisk, n_intervals: int, penalty: Penalty
 ) -> Any:  # pragma: no cover - compiled
-    n, n_columns = is_event.size, sd.size
+    _, last, share, is_event = at_risk
+    n, n_columns = is_event.size, columns.sd.size
     beta, eta = np.zeros(n_columns), np.zeros(n)
     intervals = np.full(n_intervals, -3.0)
-    loss = _solve_intervals(eta, order, last, share, is_event, intervals)
+    loss = _solve_intervals(eta, at_risk, intervals)
     for _ in range(_MAX_STEPS):
         weight, pull = np.zeros(n), np.zeros(n)
         total_weight = 0.0
@@ -288,15 +279,15 @@ def _newton(
             total_weight += weight[i]
         # Centred over all intervals at once, the curvature is an upper bound of that with the intervals solved for.
         new, _, is_solved = solve_quadratic(
-            data, indices, indptr, sd, weight, pull, total_weight, 0.0, l1, l2, beta
+            columns, Quadratic(weight, pull, total_weight, 0.0), penalty, beta
         )
         part = 1.0
-        old_beta, old_loss = beta.copy(), loss + penalty(beta, l1, l2)
+        old_beta, old_loss = beta.copy(), loss + penalty_at(beta, penalty)
         for _ in range(30):
             beta = old_beta + part * (new - old_beta)
-            predict_linear(data, indices, indptr, mean, sd, beta, 0.0, eta)
-            loss = _solve_intervals(eta, order, last, share, is_event, intervals)
-            if loss + penalty(beta, l1, l2) <= old_loss + 1e-14 * abs(old_loss):
+            predict_linear(columns, beta, 0.0, eta)
+            loss = _solve_intervals(eta, at_risk, intervals)
+            if loss + penalty_at(beta, penalty) <= old_loss + 1e-14 * abs(old_loss):
                 break
             part /= 2.0
         moved = np.abs(beta - old_beta).max() if n_columns else 0.0
