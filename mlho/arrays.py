@@ -77,7 +77,7 @@ def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, ND
     Raises
     ------
     ArtifactDamaged
-        The buffer has another format or is truncated.
+        The buffer has a different format or is truncated.
     """
     start = len(MAGIC) + _LENGTH_BYTES
     if bytes(buffer[: len(MAGIC)]) != MAGIC:

@@ -86,7 +86,7 @@ class CommitLost(ArtifactNotFound):
 
 
 class BundleError(MlhoError, ValueError):
-    """The bundle is damaged, has another version, or does not match the data: build or fetch it again."""
+    """The bundle is damaged, has a different version, or does not match the data: build or fetch it again."""
 
     exit_code: ClassVar[int] = 4
 

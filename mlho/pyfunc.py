@@ -32,7 +32,7 @@ class BundleModel:
             A dict holds the arguments of :meth:`mlho.model.bundle.Bundle.predict_events`: ``events`` and, where the bundle needs them,
             ``index`` and ``demographics``. A DataFrame has the columns of the bundle, one row per sample.
         params : mapping, optional
-            There are none.
+            Ignored.
 
         Returns
         -------

@@ -79,7 +79,7 @@ class _Channel(redis_transport.Channel):
 
     @override
     def _size(self, queue: str) -> int:
-        """Return 0 without a request: Celery declares its queue on connecting, and a key of another type
+        """Return 0 without a request: Celery declares its queue on connecting, and a key of a different type
         would terminate it.
         """
         return 0

@@ -144,7 +144,7 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
     Raises
     ------
     SpecError
-        The index is of another kind than in training, there are several outcomes, or the bundle needs demographics.
+        The index is of a different kind than in training, there are several outcomes, or the bundle needs demographics.
     """
     scoring, encoder = bundle.document.scoring, bundle.demographics
     if spec.cohort.outcomes is not None:

@@ -27,7 +27,7 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
 
     Returns
     -------
-    tuple of formats and whether another form reads as many, or None
+    tuple of formats and whether a different form reads as many, or None
         Empty formats for ISO 8601. ``None`` if no combination reads every text.
 
     Examples

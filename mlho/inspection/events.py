@@ -156,14 +156,16 @@ def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
     Examples
     --------
     >>> hint_of_ids({"007", "008"}, ["7", "8"])
-    ['Most of the unknown patient ids would match without leading zeros: write ids alike in all tables.']
+    ['Most of the unknown patient ids would match without leading zeros: write ids in the same form in all tables.']
     """
     unknown = ours - set(known)
     for words, change in _ALIKE.items():
         wanted = {change(own) for own in known} - {""}
         n_found = sum(change(own) in wanted for own in unknown)
         if unknown and n_found > _MOST * len(unknown):
-            return [f"Most of the unknown patient ids would match {words}: write ids alike in all tables."]
+            return [
+                f"Most of the unknown patient ids would match {words}: write ids in the same form in all tables."
+            ]
     return []
 
 

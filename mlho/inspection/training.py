@@ -43,7 +43,7 @@ def inspect_training(asked: TrainingSpec, root: DataRoot, *, has_all_events: boo
     Parameters
     ----------
     asked : TrainingSpec
-        Its own rules, such as those of grids, hold already.
+        Its own rules, such as those of grids, are already checked.
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
     has_all_events : bool

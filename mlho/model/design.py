@@ -47,7 +47,7 @@ def build_design(
     Raises
     ------
     ValueError
-        Encodings and cells differ in number, or ``extra`` has another number of rows: a programming error.
+        Encodings and cells differ in number, or ``extra`` has a different number of rows: a programming error.
 
     Examples
     --------

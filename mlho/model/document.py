@@ -232,7 +232,7 @@ def parse_document(content: bytes, *, where: str) -> BundleDocument:
     Raises
     ------
     BundleError
-        Invalid JSON, another schema or version, or inconsistent fields. The message names fields, never their values.
+        Invalid JSON, a different schema or version, or inconsistent fields. The message names fields, never their values.
     """
     try:
         plain = json.loads(content)
@@ -263,11 +263,11 @@ def _refuse_other_versions(plain: Mapping[str, Any], where: str) -> None:
     schema, version = plain.get("schema"), plain.get("formatVersion")
     if schema != BUNDLE_SCHEMA:
         raise BundleError(
-            f"{where}: another schema. Expected {BUNDLE_SCHEMA}; got {str(schema)[:64]!r}. Use the version of mlho that"
+            f"{where}: a different schema. Expected {BUNDLE_SCHEMA}; got {str(schema)[:64]!r}. Use the version of mlho that"
             " wrote the bundle, or build it again with this one."
         )
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise BundleError(
-            f"{where}: another format version. Expected {FORMAT_VERSION}; got {str(version)[:16]}. Use the version of mlho"
+            f"{where}: a different format version. Expected {FORMAT_VERSION}; got {str(version)[:16]}. Use the version of mlho"
             " that wrote the bundle, or build it again with this one."
         )

@@ -72,7 +72,7 @@ def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: ColumnKi
     Raises
     ------
     DataError
-        The column has another type or mixed types. The message contains no value.
+        The column has a different type or mixed types. The message contains no value.
     """
     if not len(frame):  # an empty column can have any type in pandas
         return pa.nulls(0)

@@ -89,7 +89,7 @@ def read_execution(store: Store, run: str) -> Execution | None:
         return None
     except ValidationError:
         raise SpecError(
-            f"run {run}: its execution document was written by another version of this program. Use the same version for scheduler "
+            f"run {run}: its execution document was written by a different version of this program. Use the same version for scheduler "
             "and workers."
         ) from None
 
@@ -138,7 +138,7 @@ def read_task(store: Store, task_key: str) -> Task:
     Raises
     ------
     SpecError
-        The hash of its content differs: the document was tampered with, or this worker has another version.
+        The hash of its content differs: the document was tampered with, or this worker has a different version.
     """
     text = store.get(task_document_key(task_key))
     try:

@@ -25,7 +25,7 @@ TYPES: Final[Mapping[str, str]] = {
     "progress": "string",
     "queue": "list",
 }
-"""The required type of each key. Any client of Redis can replace a key by one of another type."""
+"""The required type of each key. Any client of Redis can replace a key by one of a different type."""
 LASTING: Final = tuple(TYPES)
 
 

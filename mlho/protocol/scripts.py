@@ -19,7 +19,7 @@ MAX_ATTEMPTS: Final = 3
 MESSAGE_MS: Final = 3_600_000
 """Maximum time of a message in the queue."""
 WRONG_TYPE: Final = "WRONGTYPE"
-"""First word of Redis' error for a key of another type."""
+"""First word of Redis' error for a key of a different type."""
 
 
 class ClaimVerdict(StrEnum):
@@ -68,7 +68,7 @@ _LONG: Final = ("committed", "nonces")  # as many as completed tasks, and as mes
 _CHECK_TYPES: Final = f"""
 for i, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
-  if kind ~= 'none' and kind ~= types[i] then return redis.error_reply('{WRONG_TYPE} a key has another type') end
+  if kind ~= 'none' and kind ~= types[i] then return redis.error_reply('{WRONG_TYPE} a key has a different type') end
 end
 """
 _KEEP: Final = f"for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, {KEEP_SECONDS * 1000}) end -- 0 if it is not there\n"
@@ -110,7 +110,7 @@ redis.call('HSET', KEYS[4], task, attempts + 1)
 redis.call('ZADD', KEYS[7], now + lease, task)
 redis.call('HSET', KEYS[5], task, owner)
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now)
-redis.call('ZREMRANGEBYSCORE', KEYS[6], now + {2 * MESSAGE_MS}, '+inf') -- no message of ours lives so long
+redis.call('ZREMRANGEBYSCORE', KEYS[6], now + {2 * MESSAGE_MS}, '+inf') -- no message lives so long
 redis.call('ZADD', KEYS[6], expires, nonce)
 if not is_count or (epoch ~= '1' and not known) then return {{'claimed', 0}} end
 return {{'claimed', attempts + 1}}

@@ -19,7 +19,7 @@ Correction = Literal["intercept", "line"]
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of a model in use. What is not known is None.
+    """Known facts about a model in use; unknown ones are None.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Findings:
     score_psi : float or None
         Of the scores against training.
     vanished : int
-        Features that these samples should have, and none has.
+        Features expected in these samples and seen in none.
     observed : Estimate or None
         AUROC with labels; None without labels.
     alarm : str or None

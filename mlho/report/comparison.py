@@ -22,7 +22,7 @@ class Comparison(Changes):
     b: ComparedRun
     summary: list[str]
     files: dict[str, list[str]]
-    """Input files: only in A, only in B, and with another content."""
+    """Input files: only in A, only in B, and with a different content."""
 
     model_config = ConfigDict(
         frozen=True,

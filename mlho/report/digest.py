@@ -1,6 +1,6 @@
 """The digest of a result: what two runs must share to have the same result.
 
-It covers numbers, identifiers and decisions. It does not cover prose, so that another wording is never another result
+It covers numbers, identifiers and decisions. It does not cover prose, so that a different wording never gives a different result
 ([decision 20](docs/decisions/0020-prose-leaves-the-digest.md)).
 """
 

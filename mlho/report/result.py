@@ -206,7 +206,7 @@ class CandidateSummary(Part):
     """Test metrics over iterations: auroc, average_precision, brier, calibration_slope, ..."""
     wins: int
     is_final: bool
-    """Whether the final model is this candidate on ranked features; of one on the consensus it is none of them."""
+    """Whether the final model is this candidate on ranked features; false for all if it is fitted on the consensus."""
 
 
 class Contribution(Part):
@@ -350,13 +350,13 @@ class Result(Part):
     summary: list[str]
     """The run in sentences, the most important first."""
     warnings: list[str]
-    """What a reader must know before trusting the numbers."""
+    """Findings to know before trusting the numbers."""
     cohort: CohortSummary
     ledger: LedgerSummary
     leakage: Annotated[Leakage | None, OMITTED] = None
-    """What the leakage sentinel checked and found before training; absent in results of earlier versions."""
+    """Checks and findings of the leakage sentinel before training; absent in results of earlier versions."""
     quality: Annotated[Quality | None, OMITTED] = None
-    """What the checks of data quality found before training; absent in results of earlier versions."""
+    """Findings of the checks of data quality before training; absent in results of earlier versions."""
     features: list[FeatureResult]
     """Every feature that any iteration picked, the surest first; then the demographics."""
     consensus: dict[str, Any]

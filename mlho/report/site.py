@@ -1,4 +1,4 @@
-"""What the site of a store shows of its runs, models and channels: small facts, read once from each finished run."""
+"""Facts about runs, models and channels that the site of a store shows, read once from each finished run."""
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence

@@ -24,7 +24,7 @@ def has_samples(cohort: CohortSummary, n: int) -> bool:
 
 
 def auroc_caution(auroc: Spread, cohort: CohortSummary) -> str | None:
-    """Return what a reader must know before relying on an AUROC; None if there is nothing.
+    """Return a caution for readers of an AUROC; None if it needs none.
 
     An AUROC is not called good or bad: that depends on the use of the model.
 

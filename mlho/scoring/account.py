@@ -84,7 +84,7 @@ class Scores(Part):
     """The share of such samples in training; null if the bundle does not have it, or has no features."""
     ledger: LedgerSummary
     warnings: list[str] = Field(default_factory=list)
-    """What a reader must know before using the scores."""
+    """Findings to know before using the scores."""
     unknown: UnknownCodes
     distribution: Distribution
     drift: Drift | None = None
@@ -97,7 +97,7 @@ class Scores(Part):
 
 
 class DeliveredFile(Part):
-    """A part in another form, as the manifest names it."""
+    """A part in a different form, as the manifest names it."""
 
     name: str
     """File name beside the manifest."""

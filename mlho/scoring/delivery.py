@@ -36,7 +36,7 @@ def write_fhir(
     ----------
     part, out : Path
     outcome : str
-        What the bundle predicts.
+        Outcome that the bundle predicts.
     bundle_digest : str
     patient_system : str or None
         Namespace of the patients' identifiers.

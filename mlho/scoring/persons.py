@@ -146,7 +146,7 @@ def _values(column: RawColumn, rows: NDArray[np.int64]) -> list[Any]:
 
 
 def count_missing(encoder: DemographicsEncoder, values: Mapping[str, Sequence[Any]]) -> NDArray[np.int64]:
-    """Count the samples without a value of each demographic; as in training, the level ``unknown`` is none.
+    """Count the samples without a value of each demographic; as in training, the level ``unknown`` is not a value.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def _of_kind(column: RawColumn, where: str, *, is_category: bool) -> RawColumn:
     if not is_empty:
         raise DataError(
             where,
-            f"column {column.name!r} has another kind than in training",
+            f"column {column.name!r} has a different kind than in training",
             expected="a category (text)" if is_category else "a number",
             got="numbers" if is_category else "text that is no number",
             remedy="Write it as in training; in Parquet a category is a string column.",

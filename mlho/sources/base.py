@@ -151,7 +151,7 @@ class Source:
 
     @property
     def times_in_words(self) -> str:
-        """What a time is, for messages."""
+        """Description of a time, for messages."""
         words = [f"text of the form {' or '.join(self.format.date_formats)}"] * bool(self.format.date_formats)
         words += [f"a whole number of {self.format.time_unit} since 1970"] * bool(self.format.time_unit)
         return f"a timestamp, a date, {' or '.join(words)}" if words else ColumnKind.TIME.value

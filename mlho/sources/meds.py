@@ -26,12 +26,12 @@ MEDS: Final = Source(
 
 
 def check_version(root: DataRoot) -> None:
-    """Refuse a data set of another version of MEDS. One that does not say its version is read.
+    """Refuse a data set of a different version of MEDS. One that does not say its version is read.
 
     Raises
     ------
     DataError
-        ``metadata/dataset.json`` names another version, or cannot be read.
+        ``metadata/dataset.json`` names a different version, or cannot be read.
     """
     file = find_file(root, DATASET)
     if file is None:
@@ -43,7 +43,7 @@ def check_version(root: DataRoot) -> None:
     except (ValueError, AttributeError):
         raise _refusal("the description of the data set is not readable", "other content") from None
     if version is not None and ".".join(str(version).split(".")[:2]) not in _READ:
-        raise _refusal("the data set has another version of MEDS", _shown(version))
+        raise _refusal("the data set has a different version of MEDS", _shown(version))
 
 
 def _shown(version: Any) -> str:

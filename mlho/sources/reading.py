@@ -285,7 +285,7 @@ def _read_errors(
             raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
         if bad_rows:
             raise _ragged(file, source, bad_rows[0]) from None
-        got = f"{file.size} bytes that are damaged or of another format"
+        got = f"{file.size} bytes that are damaged or of a different format"
         remedy = "Write it again, or name the file by its format."
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             encoding = source.format.encoding
@@ -305,7 +305,7 @@ def _ragged(file: SourceFile, source: Source, row: tuple[int | None, int, int]) 
     place = f"row {number}" if number is not None else "a row"
     return DataError(
         file.key,
-        f"{place} has another number of fields than the header",
+        f"{place} has a different number of fields than the header",
         expected=f"{expected} fields separated by {delimiter_of(file, source)!r}",
         got=f"{actual}",
         remedy="Quote texts that hold this character or line breaks, or set data.format.delimiter.",

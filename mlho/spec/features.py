@@ -1,4 +1,4 @@
-"""The section ``features`` of a specification: which codes make columns, and what a column holds; their selection; and variants of the data."""
+"""The section ``features`` of a specification: the codes that make columns, the content of a column, their selection, and variants of the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
@@ -149,11 +149,11 @@ class Features(SpecPart):
     all_history: Annotated[Yes | None, OMITTED] = None
     """``true`` adds all history to ``windows`` as one more window."""
     utilisation: Annotated[Yes | None, OMITTED] = None
-    """``true`` adds the numbers of events, of different codes and of days with an event in each window. Like demographics, they
+    """``true`` adds the counts of events, of distinct codes and of days with an event in each window. Like demographics, they
     enter every candidate. They count all codes: not with ``include``, ``exclude`` or ``rollUp``."""
     after: Annotated[After | None, OMITTED] = None
     """Codes of a window after the index date that are new relative to the past, such as ``{fromDays: 90, toDays: 180, pastDays: 730}``.
-    Such a run does not predict: every report says so. Excludes look-back windows, ``utilisation`` and ``sequences``."""
+    Such a run does not predict, and every report states this. Excludes look-back windows, ``utilisation`` and ``sequences``."""
     sequences: Annotated[Sequences | None, OMITTED] = None
     """Sequences in the longest window; ``{}`` takes every default. Requires the aggregate ``presence``."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
@@ -184,7 +184,7 @@ class Features(SpecPart):
         return self
 
     def check_after(self, *, has_index: bool, has_look_back: bool, drops_duplicates: bool) -> None:
-        """Refuse ``after`` with what it excludes in other sections."""
+        """Refuse ``after`` together with fields of other sections that it excludes."""
         if self.after is None:
             return
         if not has_index:

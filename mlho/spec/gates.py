@@ -1,4 +1,4 @@
-"""The section ``gates`` of a specification: what a model must reach before it may be promoted to a channel."""
+"""The section ``gates`` of a specification: bounds that a model must reach before it may be promoted to a channel."""
 
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self

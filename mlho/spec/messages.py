@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlho.printable import shown
 
-# Names of R MLHO that a newcomer will type, and what they are here. Units differ too, so they are refused, not mapped.
+# Names of R MLHO that a newcomer will type, and their names here. Units differ too, so they are refused, not mapped.
 R_NAMES: Final[Mapping[str, str]] = {
     "dbmart": "data.tables.events",
     "labeldt": "data.tables.labels",

@@ -39,7 +39,7 @@ class Case(SpecPart):
     """Two invented patients. The first must get the higher score."""
 
     name: Name
-    """What the case says, for example ``diabetes raises the risk at 70``."""
+    """Statement of the case, for example ``diabetes raises the risk at 70``."""
     higher: CasePatient
     """The patient with the higher score."""
     lower: CasePatient

@@ -19,7 +19,7 @@ API_VERSION: Final = "mlho.io/v1alpha1"
 # Sections of a custom resource that say how a cluster runs it, and nothing of what is computed.
 CLUSTER_ONLY: Final = ("desiredState", "ttlSecondsAfterFinished", "workers")
 
-# What to do with a document of another kind than the one that was asked for.
+# Remedy for a document of a different kind than the requested one.
 _COMMANDS: Final[Mapping[str, str]] = {"TrainingRun": "mlho run", "ScoringRun": "mlho score"}
 
 
@@ -60,9 +60,9 @@ def parse_document[Document: BaseModel](text: str, model: type[Document], *, whe
     text : str
         The document.
     model : type
-        What it must be: a model with ``apiVersion``, ``kind``, ``metadata`` and ``spec``.
+        Expected type: a model with ``apiVersion``, ``kind``, ``metadata`` and ``spec``.
     where : str
-        What errors call the document.
+        Name of the document in errors.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def validate[Document: BaseModel](plain: Any, model: type[Document], *, where: s
     Raises
     ------
     SpecError
-        The values do not fit the model, or are none that JSON has.
+        The values do not fit the model, or have a type that JSON lacks.
     """
     check_plain(plain, where=where)
     try:
@@ -117,7 +117,7 @@ def check_plain(plain: Any, *, where: str) -> None:
 
 
 def _refusal(error: ValidationError, model: type[BaseModel], plain: Any, *, where: str) -> SpecError:
-    """What a model refuses, for people: a line for each field."""
+    """Describe the validation errors in words: a line for each field."""
     problems, more = problems_of(error, model, plain), n_left_out(error)
     lines = [
         f"{where}: {plural(len(problems), 'problem')} in the specification:",

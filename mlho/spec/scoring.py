@@ -139,7 +139,7 @@ class Output(SpecPart):
 
 
 class PreviousNights(SpecPart):
-    """What a night is compared with: the finished runs in the store that have the same name with an earlier date."""
+    """The runs with which a night is compared: the finished runs in the store that have the same name with an earlier date."""
 
     nights: Annotated[int, Field(ge=1, le=60)] = 7
     """Number of nights: the latest ones before this one. The first night of a name is compared with none."""
@@ -298,7 +298,7 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
     Raises
     ------
     SpecError
-        The index is of another kind than in training, or the bundle uses demographics and no table is named.
+        The index is of a different kind than in training, or the bundle uses demographics and no table is named.
     """
     kind = document["scoring"]["indexKind"]
     if kind == "none" and spec.index.none is None:

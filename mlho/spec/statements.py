@@ -10,7 +10,7 @@ _Statement = Annotated[str, Field(min_length=1, max_length=4000)] | None
 
 
 class Statements(SpecPart):
-    """What a person must state for ``mlho dossier``. A field that is not given is shown there as open."""
+    """Statements that a person must make for ``mlho dossier``. A field that is not given is shown there as open."""
 
     contact: _Statement = None
     """Developer of the model and contact for questions."""

@@ -30,7 +30,7 @@ _TRUTHS: Final = {
 _WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _REAL: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _TRUTHS_OF_11: Final = frozenset(("y", "n", "yes", "no", "on", "off"))
-# Numbers of YAML 1.1 only, or of another value in 1.2, and numbers that we do not accept.
+# Numbers of YAML 1.1 only, or of a different value in 1.2, and numbers that we do not accept.
 _OTHER_NUMBERS: Final = re.compile(
     r"[-+]?(0[0-9_]+(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[bBoOxX][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?"
     r"|[0-9][0-9_]*\.[0-9]*_[0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
@@ -194,7 +194,7 @@ def _scalar(text: str, line: int) -> Any:
 
 
 def _ambiguous(text: str) -> str:
-    """What is wrong with a scalar that readers of YAML 1.1 and 1.2 take for different values, and what to write."""
+    """Describe the fault of a scalar that YAML 1.1 and 1.2 read as different values, and the form to write."""
     quoted = f"'{shown(text)}'"
     if text.lower() in _TRUTHS_OF_11:
         instead = "true" if text.lower() in ("y", "yes", "on") else "false"

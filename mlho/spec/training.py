@@ -122,7 +122,7 @@ class TrainingSpec(SpecPart):
     bias: Annotated[Bias | None, OMITTED] = None
     """Groups and periods by which the performance is audited."""
     gates: Gates = None
-    """What the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
+    """Bounds that the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
     leakage: Annotated[Leakage | None, OMITTED] = None
     """The leakage sentinel, which stops a run before training. Default: it does, with the documented bounds."""
     quality: Annotated[Quality | None, OMITTED] = None
@@ -269,7 +269,7 @@ class TrainingSpec(SpecPart):
 
     @property
     def fitted(self) -> tuple[Candidate, ...]:
-        """All that an iteration fits: the candidates, and the consensus classifier if it is none of them."""
+        """All classifiers that an iteration fits: the candidates, and the consensus classifier if it is not among them."""
         own = self.consensus_candidate
         return self.candidates if own in self.candidates else (*self.candidates, own)
 
@@ -347,7 +347,7 @@ class RunMetadata(Metadata):
 
     @property
     def about(self) -> dict[str, str]:
-        """What the report says, without fields that are not given."""
+        """The fields that the report prints, without those that are not given."""
         given = self.model_dump(include={*ABOUT}, exclude_none=True)
         return given and {"name": self.name, **given}
 
@@ -365,7 +365,7 @@ class RunSpec(SpecPart):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the user asks for: the normalised ``spec`` without the data's URI."""
+        """SHA-256 of the normalised ``spec`` without the data's URI."""
         return digest_of(normalised(self.spec))
 
 

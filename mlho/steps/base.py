@@ -209,7 +209,7 @@ class Step(ABC):
     reads_outcome: ClassVar[bool] = True
     """Whether the name of the outcome affects its output."""
     reads_rules: ClassVar[bool] = False
-    """Whether it reads ``cohort.rules``. Other steps read what the rules have made."""
+    """Whether it reads ``cohort.rules``. Other steps read the labels that the rules have made."""
     reads_windows: ClassVar[bool] = True
     """Whether ``cohort.lookBackDays`` and ``cohort.gapDays`` affect its output."""
 

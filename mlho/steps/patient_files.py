@@ -12,7 +12,7 @@ PATIENT_FILES: Final = {
     "persons.arr": "demographics",
     "part.parquet": "scores",
 }
-"""What a file of this name shows to be held. Other files hold patients' data only by the position of a patient in these."""
+"""Kind of patient data by file name. Other files identify a patient only by the position in one of these."""
 
 
 def patients_in(path: Path, name: str, wanted: Set[str]) -> set[str]:

@@ -33,7 +33,7 @@ class StoredFile(BaseModel):
 
 
 class Commit(BaseModel):
-    """What a finished task left: the record that makes its artifact exist."""
+    """The commit record of a finished task, which makes its artifact exist."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,7 +67,7 @@ def parse_record(data: bytes, task_key: str) -> Commit | None:
     Raises
     ------
     MlhoError
-        They are whole, and not what this version knows.
+        They are undamaged, and this version cannot read them.
     """
     stem, seal, rest = data.rpartition(_SEAL)
     is_sealed = bool(seal) and rest == hashlib.sha256(stem).hexdigest().encode() + _END
@@ -76,7 +76,7 @@ def parse_record(data: bytes, task_key: str) -> Commit | None:
     except ValidationError:
         if is_sealed:
             raise MlhoError(
-                f"commit {task_key[:12]}…: written by another version of this program. Use that version, or another store."
+                f"commit {task_key[:12]}…: written by a different version of this program. Use that version, or another store."
             ) from None
         return None
     return commit if commit.task == task_key else None
@@ -88,7 +88,7 @@ def read_commit(store: Store, task_key: str) -> Commit | None:
     Raises
     ------
     MlhoError
-        The record is another version's.
+        The record is a different version's.
     """
     try:
         return parse_record(store.get(commit_key(task_key)), task_key)

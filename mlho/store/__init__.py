@@ -25,7 +25,7 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
     Raises
     ------
     SpecError
-        The address has another form, a setting is invalid, or the folder cannot be created. The connection to object storage
+        The address has a different form, a setting is invalid, or the folder cannot be created. The connection to object storage
         is tested by the first request, or beforehand by :func:`~mlho.store.probe.probe_store`.
     """
     scheme, separator, rest = address.partition("://")

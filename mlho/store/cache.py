@@ -93,7 +93,7 @@ class BlobCache:
         Raises
         ------
         ArtifactDamaged
-            The downloaded bytes have another digest; they are not kept.
+            The downloaded bytes have a different digest; they are not kept.
         StoreUnavailable
             The disk is full.
         """

@@ -43,7 +43,7 @@ def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> Data
     Raises
     ------
     SpecError
-        The address has another form, or a setting is invalid.
+        The address has a different form, or a setting is invalid.
     """
     text = str(address)
     if isinstance(address, Path) or "://" not in text:

@@ -40,7 +40,7 @@ _RENEW_SECONDS: Final = 5.0  # minimum time between two renewals of the client f
 
 
 class Refused(Exception):  # noqa: N818 - says what happened
-    """A request that the server refused and that a retry would not help. The caller decides what it means."""
+    """A request that the server refused and that a retry cannot fix. The caller interprets it."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault

@@ -49,7 +49,7 @@ _MEAN_DAYS_TO_OUTCOME: Final = 180
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; see :func:`mlho.synthetic.make_cohort`.
+    """The requested cohort; see :func:`mlho.synthetic.make_cohort`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What every batch needs: the request, the world, and what the pilot patients set."""
+    """Common input of all batches: the request, the world, and the values that the pilot patients set."""
 
     request: Request
     world: World

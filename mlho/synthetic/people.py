@@ -1,4 +1,4 @@
-"""The patients of a synthetic cohort: who they are, what they have, and the log-odds of their outcome."""
+"""The patients of a synthetic cohort: their demographics, conditions, and log-odds of the outcome."""
 
 from dataclasses import dataclass
 from typing import Final

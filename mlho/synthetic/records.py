@@ -96,7 +96,7 @@ def draw_records(
 def _draw_background(
     world: World, random: np.random.Generator, people: People, visits_scale: float
 ) -> tuple[Integers, Integers, Codes]:
-    """Rows without a planted role: visits, what is coded at them, and what the group's records lose."""
+    """Rows without a planted role: visits, the codes of each visit, and the rows that the records of a group lose."""
     visitor, visit_day = _draw_visits(random, people, visits_scale)
     n_rows = 1 + random.poisson(world.settings.rows_per_visit - 1, len(visitor))
     patient, day = np.repeat(visitor, n_rows), np.repeat(visit_day, n_rows)
@@ -158,7 +158,7 @@ def _repeat_chronic_codes(
 
 
 def _follow_trends(world: World, random: np.random.Generator, day: Integers, code: Codes) -> None:
-    """Draw again what the calendar forbids: early rows of growing codes, late rows of fading ones, a drug too new."""
+    """Redraw the rows that the calendar forbids: early rows of growing codes, late rows of fading ones, a drug too new."""
     settings, vocabulary = world.settings, world.vocabulary
     trend, chance, when = vocabulary.trend[code], random.random(len(code)), day / settings.n_days
     too_new = (code == vocabulary.new_drug) & (day < settings.day_of(settings.new_drug_day))

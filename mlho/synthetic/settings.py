@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Race:
-    """A group: its share of the patients, the share of its rows that nobody recorded, and its effect on log-odds."""
+    """A group: its share of the patients, the share of its rows that were not recorded, and its effect on log-odds."""
 
     name: str
     share: float

@@ -168,7 +168,7 @@ class ChannelReporter:
         )
 
     def _read(self, name: str, namespace: str) -> tuple[ChannelStatus, str, str]:
-        """Return what a channel shows to a namespace, and the reason and message of its condition."""
+        """Return the status of a channel for a namespace, and the reason and message of its condition."""
         store = self._backend.store()
         head = self._channel(store, name).head
         allowed = prefixes_of(namespace, self._config.prefixes)

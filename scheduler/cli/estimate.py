@@ -79,7 +79,7 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run costs, approximately.
+    """The approximate cost of a run.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Estimate:
         Largest size in the store, and memory of one worker.
     workers : int
     basis : str
-        What the estimate is based on.
+        Basis of the estimate.
     """
 
     name: str
@@ -133,7 +133,7 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     ----------
     run : TrainingRun
     looks : sequence of Inspection
-        What a look at the tables has found, one for each run.
+        Findings of an inspection of the tables, one for each run.
     n_workers : int
     as_json : bool
         Whether to print a list of objects.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE: Final = "mlho.yaml"
 SCHEMA_FILE: Final = FILES["TrainingRun"]
 _MOST_TRIES: Final = 20  # columns that are left out because a run would refuse them
-# What a run stops with, and the field of the cohort with which it goes on.
+# Findings that stop a run, and the field of the cohort that lets it continue.
 _POLICIES: Final = {
     "unknown to the demographics": ("unknownPatients", "keep"),
     "has conflicting outcomes": ("conflictingLabels", "drop"),

@@ -1,4 +1,4 @@
-"""The command ``mlho run``, and what it shares with ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
+"""The command ``mlho run``, and the parts that it shares with ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Decide what a run needs: a pure function from observed state to actions.
+"""Decide the actions for a run: a pure function of its observed state.
 
 The decision depends only on the observed state. After a failover, the new leader observes the same objects
 and decides the same.
@@ -65,7 +65,7 @@ class Decision:
 
 
 def decide(observed: ObservedRun) -> Decision:
-    """Decide what a run needs."""
+    """Decide the actions for a run."""
     if has_ended(observed.status):
         return Decision(observed.status, delete=_leftovers(observed), is_expired=_seconds_left(observed) <= 0)
     wanted = observed.resource.desired
@@ -172,7 +172,7 @@ def _generation(observed: ObservedRun, n_pods: int) -> WorkerGeneration | None:
 def _memory(observed: ObservedRun) -> str:
     """Return the memory of the next workers: that of the last ones, doubled if one of them ran out of memory.
 
-    The first ones get what the plan estimates, at least the requested memory and at most its maximum.
+    The first ones get the estimate of the plan, at least the requested memory and at most its maximum.
     """
     spec = observed.resource.workers
     memory = first_memory(spec, observed.progress.memory_needed if observed.progress else 0)

@@ -424,7 +424,7 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
 
 
 def _inspection_warnings(run: PreparedRun) -> list[str]:
-    """Return what the look at the tables warned of; a run that was carried out by a command has no record of it."""
+    """Return the warnings of the inspection of the tables; a run that a command carried out has no record of them."""
     try:
         return list(json.loads(run.store.get(run_key(run.run_id, "inspection.json")))["warnings"])
     except ArtifactNotFound:

@@ -1,4 +1,4 @@
-"""In-memory state of each run in the operator, and tolerant parsing of objects that another version wrote."""
+"""In-memory state of each run in the operator, and tolerant parsing of objects that a different version wrote."""
 
 import math
 import threading
@@ -215,7 +215,7 @@ class _KindOnly(Cache):
 
 
 def status_of(obj: Mapping[str, Any]) -> Status:
-    """Return the status of an object, or an empty one if another version wrote it and it cannot be parsed."""
+    """Return the status of an object, or an empty one if a different version wrote it and it cannot be parsed."""
     try:
         return read_status(obj)
     except ValidationError:

@@ -50,7 +50,7 @@ class Commits(MutableMapping[str, Commit]):
         self._fresh.append(commit.task)
 
     def cost(self, *, read_bytes: int) -> RunCost:
-        """Return what the known tasks have cost, without a request to the store."""
+        """Return the cost of the known tasks, without a request to the store."""
         costs = self._costs.values()
         return RunCost(
             cpu_seconds=round(sum(seconds for seconds, _ in costs), 3),

@@ -23,7 +23,7 @@ from mlho.store.inputs import open_data
 from scheduler.engine.plan import Manifest
 
 _HASHING_THREADS = 2
-DATASET = "metadata/dataset.json"  # of MEDS; its source imports what a scheduler does without
+DATASET = "metadata/dataset.json"  # of MEDS; its source imports libraries that a scheduler does not have
 
 
 def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
@@ -32,7 +32,7 @@ def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
     Raises
     ------
     SpecError
-        ``data.uri`` has another scheme.
+        ``data.uri`` has a different scheme.
     """
     uri = spec.spec.data.uri.removeprefix("file://")
     if "://" in uri:

@@ -1,4 +1,4 @@
-"""Files of a run in the store under readable names: its description at the start, and what it publishes."""
+"""Files of a run in the store under readable names: its description at the start, and its published outputs."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -22,7 +22,7 @@ _REMEDY: Final = (
 def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
     """Check the index and the demographics.
 
-    A document of another shape is rejected later by the bundle tests, with a reason.
+    A document of a different shape is rejected later by the bundle tests, with a reason.
     """
     document = json.loads(files[DOCUMENT])
     scoring = document.get("scoring")
@@ -46,7 +46,7 @@ def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
 
 
 def _rules_of(document: Mapping[str, Any]) -> list[str]:
-    """Return the threshold rules of a bundle that have a value; none of a document of another shape."""
+    """Return the threshold rules of a bundle that have a value; none of a document of a different shape."""
     try:
         return [str(own["rule"]) for own in document["thresholds"] if own["value"] is not None]
     except (KeyError, TypeError):

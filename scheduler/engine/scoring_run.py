@@ -345,7 +345,7 @@ def prepare_scoring(
 
 
 def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = None) -> ScoringRunSpec:
-    """Return the specification with ``run:NAME`` or ``channel:NAME`` as bundle replaced by what it means now.
+    """Return the specification with ``run:NAME`` or ``channel:NAME`` as bundle replaced by the bundle to which it refers now.
 
     That is the id of the newest training run of that name, or the newest entry of the channel with the digest of its bundle.
 
@@ -379,7 +379,7 @@ def _bundles(spec: ScoringRunSpec) -> dict[str, BundleSource]:
 
 
 def _is_resolved_later(source: BundleSource) -> bool:
-    """Return whether an address means another bundle at another time."""
+    """Return whether an address means another bundle at a different time."""
     name = source.uri.removeprefix(RUN_BUNDLE)
     return source.uri.startswith(CHANNEL_BUNDLE) or not (name == source.uri or RUN_ID.fullmatch(name))
 

@@ -42,7 +42,7 @@ _LEADER: Final = "leader"
 _NOBODY: Final = canonical_json({"token": ""})
 
 # Take a missing key again: Redis was emptied, or the lease expired while this process was suspended. Delete a
-# key of another type, which no scheduler writes.
+# key of a different type, which no scheduler writes.
 _HOLD: Final = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'string' then redis.call('DEL', KEYS[1]) end
@@ -56,7 +56,7 @@ _LET_GO: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL'
 log = structlog.get_logger()
 
 
-class AnotherScheduler(MlhoError):  # noqa: N818 - says what is the case
+class AnotherScheduler(MlhoError):  # noqa: N818 - states a condition
     """Another scheduler leads this run: wait for it, or stop it."""
 
 

@@ -42,7 +42,7 @@ Tester = Callable[[Mapping[str, bytes]], "Sequence[ModelTestResult]"]
 
 @dataclass(frozen=True)
 class Author:
-    """Who changes a channel, when and why: what the audit log keeps of a command."""
+    """The author of a change of a channel, with time and reason, for the audit log."""
 
     who: str
     at: dt.datetime

@@ -1,1 +1,1 @@
-"""The runs of a store: their records, their names, and what they use."""
+"""The runs of a store: their records, their names, and the tasks that they use."""

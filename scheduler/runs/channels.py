@@ -208,7 +208,7 @@ def _parsed(data: bytes, where: str) -> ChannelEntry | None:
     Raises
     ------
     MlhoError
-        The bytes are whole, and another version of this program wrote them.
+        The bytes are whole, and a different version of this program wrote them.
     """
     stem, _, rest = data.rpartition(_SEAL)
     if rest != hashlib.sha256(stem).hexdigest().encode() + _END:
@@ -217,7 +217,7 @@ def _parsed(data: bytes, where: str) -> ChannelEntry | None:
         entry = ChannelEntry.model_validate_json(stem + b"}")
     except ValidationError:
         raise MlhoError(
-            f"{where}: written by another version of this program. Use that version, or a newer one."
+            f"{where}: written by a different version of this program. Use that version, or a newer one."
         ) from None
     return entry if entry.to_bytes() == data else None
 

@@ -29,7 +29,7 @@ class Deletion:
     collected : Collected or None
         Artifacts that no other run uses; ``None`` if it is not known what other runs use.
     unknown : sequence of StoredRun
-        Runs of earlier versions, which did not list what they use.
+        Runs of earlier versions, which did not list their tasks.
     """
 
     runs: Sequence[StoredRun]

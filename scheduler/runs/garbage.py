@@ -94,7 +94,7 @@ def collect(
     act : bool
         Whether to remove them; otherwise only count them.
     without : set of str
-        Ids of runs that are to be deleted: what they use is not needed for them.
+        Ids of runs that are to be deleted: their tasks are not kept for them.
     grace : timedelta
         Age from which on an object may be removed.
     """

@@ -67,7 +67,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class RunLineage:
-    """What a run read, what it computed with, and what it made.
+    """The inputs, software and outputs of a run.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
 @dataclass(frozen=True)
 class Holding:
-    """What a run holds of the wanted patients.
+    """The data of the wanted patients in a run.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ def find_patients(store: Store, wanted: Set[str]) -> Purge:
     Raises
     ------
     SpecError
-        A run is active, so that it is not known yet what it will hold.
+        A run is active, and may still write data of patients.
     """
     runs = stored_runs(store)
     active = next((run for run in runs if run.state is RunState.RUNNING), None)

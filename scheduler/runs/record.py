@@ -44,7 +44,7 @@ class RunState(StrEnum):
 
 
 class RunCost(BaseModel):
-    """What a run has cost. Tasks that another run had made count as if this run had made them."""
+    """The cost of a run. Tasks that another run had made count as if this run had made them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -80,7 +80,7 @@ class RunRecord(BaseModel):
 
 
 def read_record(store: Store, run: str) -> RunRecord | None:
-    """Return the record of a run; ``None`` if there is none, or if another version wrote it."""
+    """Return the record of a run; ``None`` if there is none, or if a different version wrote it."""
     return _parsed(_read(store, run_key(run, RECORD)))
 
 
@@ -176,7 +176,7 @@ class Recording:
             self._listed.update(new)
 
     def finish(self, *, n_new: int, cost: RunCost) -> None:
-        """Record that the run is finished, what it has cost, and that this start computed ``n_new`` tasks."""
+        """Record that the run is finished, its cost, and that this start computed ``n_new`` tasks."""
         seconds = self._seconds() if n_new or not self._before else self._before
         self._end(RunState.FINISHED, seconds=seconds, cost=cost)
 
@@ -233,7 +233,7 @@ class Recording:
             with suppress(MlhoError, OSError):
                 assert self._record is not None
                 if not self._swap(renewal=self._record.renewal + 1, seconds=self._seconds()):
-                    return  # another scheduler has taken over, and lists what the run uses
+                    return  # another scheduler has taken over, and lists the tasks of the run
                 self.list_tasks()
 
 

@@ -1,4 +1,4 @@
-"""Read what the site shows from a store.
+"""Read the facts that the site shows from a store.
 
 A result has about a megabyte and never changes. Its facts are therefore kept in the store, written once when a finished run is
 first seen, so that the site of hundreds of runs is made from small objects.

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer found and did.
+    """Findings and writes of a writer.
 
     Attributes
     ----------

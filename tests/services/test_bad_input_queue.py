@@ -358,7 +358,7 @@ def test_a_worker_of_an_older_version_than_its_scheduler_says_so(start, broker, 
     began = time.monotonic()
 
     assert said_within(commands.worker(RUN), began) == EX_CONFIG
-    assert "was written by another version of this program" in commands.log()
+    assert "was written by a different version of this program" in commands.log()
 
 
 @pytest.fixture

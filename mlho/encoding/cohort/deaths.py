@@ -63,7 +63,7 @@ def last_days(
 
 
 def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
-    """Refuse a CDM of another version than 5.3 and 5.4; return a warning if the version is not known.
+    """Refuse a CDM of a different version than 5.3 and 5.4; return a warning if the version is not known.
 
     Parameters
     ----------

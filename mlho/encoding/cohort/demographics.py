@@ -291,7 +291,7 @@ def _values(code: NumberCode | CategoryCode, column: DemographicColumn | None) -
         kinds = "a number" if isinstance(code, NumberCode) else "a category"
         raise DataError(
             "demographics",
-            f"column {code.name!r} has another kind than in training",
+            f"column {code.name!r} has a different kind than in training",
             expected=kinds,
             got="the other kind",
             remedy="Write it as in training.",

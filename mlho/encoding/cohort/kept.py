@@ -89,7 +89,7 @@ def refuse_differing(
                 where,
                 f"rows of one sample differ in column {name!r}",
                 expected="one value for each patient and index date",
-                got=f"{plural(n_bad, 'row')} with another value than the first row of the sample",
+                got=f"{plural(n_bad, 'row')} with a different value than the first row of the sample",
                 remedy="Keep one of the rows.",
             )
 

@@ -332,7 +332,7 @@ def outcome_of(follow_up: FollowUp, asked: TimeToEvent) -> NDArray[np.int8]:
 def refuse_other_times(
     follow_up: FollowUp, rows: NDArray[np.int64], first: NDArray[np.int64], where: str
 ) -> None:
-    """Refuse label rows of one sample with another follow-up than its first row (``rows``, ``first``: positions of both)."""
+    """Refuse label rows of one sample with a different follow-up than its first row (``rows``, ``first``: positions of both)."""
     own, of_first = follow_up[rows], follow_up[first]
     n_bad = int(((own.days != of_first.days) | (own.status != of_first.status)).sum())
     if n_bad:
@@ -340,6 +340,6 @@ def refuse_other_times(
             where,
             "rows of one sample have different dates of cohort.timeToEvent",
             expected="one time for each patient and index date",
-            got=f"{plural(n_bad, 'row')} with another time than the first row of the sample",
+            got=f"{plural(n_bad, 'row')} with a different time than the first row of the sample",
             remedy="Keep one of the rows.",
         )

@@ -52,7 +52,7 @@ class PatientFinder:
         Raises
         ------
         DataError
-            The ids have another type.
+            The ids have a different type.
         """
         if pa.types.is_integer(ids.type):
             return self._find_integers(ids)
@@ -61,7 +61,7 @@ class PatientFinder:
         if not pa.types.is_dictionary(ids.type):
             raise DataError(
                 "events",
-                "patient ids of a type that names nobody",
+                "patient ids of a type that cannot identify a patient",
                 expected="integers or text",
                 got=str(ids.type),
                 remedy="Write the patient's id as text or as a whole number.",

@@ -82,7 +82,7 @@ class Segments:
         Raises
         ------
         ArtifactDamaged
-            The file has another format or was truncated.
+            The file has a different format or was truncated.
         """
         tail = len(MAGIC) + _LENGTH_BYTES
         buffer = _mapped(path)

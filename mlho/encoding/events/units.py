@@ -1,4 +1,4 @@
-"""Units of numeric values: how many rows of a code have another unit than most of its rows."""
+"""Units of numeric values: how many rows of a code have a different unit than most of its rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ class UnitCounts:
 
 
 def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Any] | None:
-    """Return how many rows have another unit than most rows of their code; ``None`` if none has.
+    """Return how many rows have a different unit than most rows of their code; ``None`` if none has.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, A
     Returns
     -------
     dict or None
-        ``codes`` with several units, ``rows`` with a value of these codes, ``others`` of them with another unit than the most
-        frequent one, ``unknown`` of those without a known unit, and the ``first`` codes by rows with another unit.
+        ``codes`` with several units, ``rows`` with a value of these codes, ``others`` of them with a different unit than the most
+        frequent one, ``unknown`` of those without a known unit, and the ``first`` codes by rows with a different unit.
 
     Examples
     --------

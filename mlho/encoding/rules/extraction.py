@@ -173,7 +173,7 @@ class _Extraction:
 
     def result(self) -> RuleEvents:
         ids = self._patients.texts()
-        # A number and a text of equal form are one patient; a patient without a usable event is none.
+        # A number and a text of equal form are one patient; a patient without a usable event does not count.
         distinct = sorted(
             {own for own, first in zip(ids, self._first, strict=False) if first != _LATEST}, key=str.encode
         )

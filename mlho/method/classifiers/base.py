@@ -103,7 +103,7 @@ class FittedClassifier(ABC):
         Raises
         ------
         BundleError
-            Another schema or version, a missing, unknown or malformed field, or inconsistent parts.
+            A different schema or version, a missing, unknown or malformed field, or inconsistent parts.
         """
 
     def checked(self, X: Any, *, names: Sequence[str] | None = None) -> Matrix:
@@ -139,7 +139,7 @@ class FittedClassifier(ABC):
         Raises
         ------
         DataError
-            Another number of columns, a cell that is not a finite number, or NaN outside the value columns.
+            A different number of columns, a cell that is not a finite number, or NaN outside the value columns.
         """
         return log_odds.probabilities(self.log_odds(X))
 
@@ -321,7 +321,7 @@ class TimeClassifier(Classifier):
 
 
 def _value_columns(given: NDArray[np.bool_] | None, n_features: int) -> NDArray[np.bool_]:
-    """Return the mask of value columns, default none. A mask of another length is a programming error."""
+    """Return the mask of value columns, default none. A mask of a different length is a programming error."""
     is_value = np.zeros(n_features, np.bool_) if given is None else np.asarray(given, np.bool_)
     if is_value.shape != (n_features,):
         raise ValueError(f"value_columns: expected {n_features} Booleans; got shape {is_value.shape}")

@@ -54,7 +54,7 @@ def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "featu
     Raises
     ------
     DataError
-        Not two-dimensional, not numeric, another number of columns, or a value that is not finite.
+        Not two-dimensional, not numeric, a different number of columns, or a value that is not finite.
     """
     matrix: Matrix = _canonical_csc(X) if sp.issparse(X) else dense_floats(X, where)
     if n_features is not None:
@@ -84,7 +84,7 @@ def _canonical_csc(X: Any) -> Any:
 
 
 def refuse_other_width(matrix: Matrix, n_features: int, where: str) -> None:
-    """Refuse a matrix with another number of columns."""
+    """Refuse a matrix with a different number of columns."""
     if matrix.shape[1] != n_features:
         raise DataError(
             where,
@@ -124,7 +124,7 @@ def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[
     Raises
     ------
     DataError
-        Another length or dimension, a value other than 0 and 1, or a single class.
+        A different length or dimension, a value other than 0 and 1, or a single class.
     """
     labels = np.asarray(y)
     if labels.shape != (n_samples,):

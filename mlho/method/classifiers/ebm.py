@@ -137,7 +137,7 @@ class FittedEBM(FittedClassifier):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of another version."""
+        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of a different version."""
         fields = ModelFields(cls.name, files)
         n_features = fields.integer("nFeatures", low=1)
         intercept = fields.number("intercept")

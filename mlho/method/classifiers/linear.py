@@ -70,7 +70,7 @@ class FittedLinear(FittedClassifier):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of another version."""
+        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of a different version."""
         fields = ModelFields(cls.name, files)
         n_features = fields.integer("nFeatures")
         values = fields.floats("values", size=n_features)

@@ -55,7 +55,7 @@ def tree_matrix(
     Raises
     ------
     DataError
-        Not a numeric matrix, another number of columns, an infinite number, NaN outside the value columns, or a
+        Not a numeric matrix, a different number of columns, an infinite number, NaN outside the value columns, or a
         number beyond float32.
 
     Examples

@@ -140,7 +140,7 @@ class FittedXGBoost(FittedClassifier):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of another version."""
+        """Restore a model from the output of ``to_files``. Raise BundleError if it is damaged or of a different version."""
         fields = ModelFields(cls.name, files, other_files=frozenset({MODEL_UBJ}))
         n_features = fields.integer("nFeatures", low=1)
         n_rounds = fields.integer("nRounds", low=1)
@@ -155,7 +155,7 @@ class FittedXGBoost(FittedClassifier):
         fitted = cls(model=bytes(files[MODEL_UBJ]), gain=gain, n_rounds=n_rounds, is_value=is_value, **own)
         booster = fitted._booster
         if (booster.num_features(), booster.num_boosted_rounds()) != (n_features, n_rounds):
-            fields.refuse(f"{MODEL_UBJ} has another number of features or trees than declared")
+            fields.refuse(f"{MODEL_UBJ} has a different number of features or trees than declared")
         return fitted
 
 
@@ -252,7 +252,7 @@ def training_parameters(values: Mapping[str, float], seed: int) -> dict[str, Any
         "objective": "binary:logistic",
         "tree_method": "hist",
         "seed": seed,
-        # Always one thread: threads add partial histograms in another order, and a last bit can change a split.
+        # Always one thread: threads add partial histograms in a different order, and a last bit can change a split.
         # Runs are parallelised by tasks.
         "nthread": 1,
         "verbosity": 0,

@@ -274,7 +274,7 @@ class PlattCalibrator:
         DataError
             A value is missing or out of range.
         """
-        # Copy, because numba would compile another version for read-only input (mapped memory).
+        # Copy, because numba would compile a different version for read-only input (mapped memory).
         values = np.array(p, dtype=np.float64, order="C", ndmin=1)
         n_invalid = int(np.count_nonzero(~((values >= 0.0) & (values <= 1.0))))
         if n_invalid:

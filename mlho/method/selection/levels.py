@@ -54,7 +54,7 @@ class ColumnBlock:
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
         if values.dtype not in (np.dtype(np.uint8), np.dtype(np.int32)):
-            raise _misfit("level codes of another dtype", "uint8 or int32", str(values.dtype))
+            raise _misfit("level codes of a different dtype", "uint8 or int32", str(values.dtype))
         object.__setattr__(self, "indptr", frozen(np.asarray(self.indptr), np.int64))
         object.__setattr__(self, "indices", frozen(np.asarray(self.indices), np.int32))
         object.__setattr__(self, "values", frozen(values, values.dtype.type))

@@ -81,7 +81,7 @@ def checked_times(times: EventTimes, n_samples: int) -> EventTimes:
     if n_bad:
         raise DataError(
             where,
-            "a time or a status that is none",
+            "an invalid time or status",
             expected="days above 0, and status 0, 1 or 2",
             got=f"{plural(n_bad, 'other sample')}",
             remedy="Leave samples out that were not observed after the index date.",

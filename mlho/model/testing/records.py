@@ -101,7 +101,7 @@ def parse_tests(content: bytes) -> tuple[ModelTest, ...]:
     Raises
     ------
     BundleError
-        Another schema, an invalid test, or two tests with one id.
+        A different schema, an invalid test, or two tests with one id.
     """
     try:
         document = json.loads(content)

@@ -56,7 +56,7 @@ class Subject:
 
     @cached_property
     def crossed(self) -> NDArray[np.float64]:
-        """More synthetic rows, shape (n_rows, n_columns): the columns of the drawn ones, each shifted by another number of rows.
+        """More synthetic rows, shape (n_rows, n_columns): the columns of the drawn ones, each shifted by a different number of rows.
 
         A share of 5 % needs more rows than a bundle stores. Columns are drawn independently, so that a shift keeps what they are.
         """

@@ -46,7 +46,7 @@ def timeline(
     references : sequence of float
         Dashed horizontal lines.
     changes : sequence of date
-        Days from which on another version of the model was used: vertical lines.
+        Days from which a different version of the model was used: vertical lines.
     is_from_zero : bool
         Whether the axis begins at 0.
     """

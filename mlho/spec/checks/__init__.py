@@ -64,7 +64,7 @@ Action = Literal["block", "warn", "off"]
 
 
 class Bound(SpecPart):
-    """The bound of one check of data quality, and what a figure above it does."""
+    """The bound of one check of data quality, and the action for a figure above it."""
 
     max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """Largest figure without a finding. Default: that of docs/method.md."""
@@ -80,7 +80,7 @@ class CodeBounds(SpecPart):
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of the code's numbers outside the range without a finding."""
     action: Literal["block", "warn"] = "warn"
-    """What a larger share does."""
+    """Action for a larger share."""
 
     @model_validator(mode="after")
     def _range_rises(self) -> Self:

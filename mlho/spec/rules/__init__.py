@@ -36,7 +36,7 @@ class Rules(SpecPart):
     observation: Observation = Observation()
     """From when to when a patient is observed."""
     hierarchy: Annotated[TablePattern | None, OMITTED] = None
-    """Table of codes and those above them, relative to ``data.uri``, for sets with ``descendants``: OMOP's ``concept_ancestor``, or ``code``
+    """Table of codes and their ancestors, relative to ``data.uri``, for sets with ``descendants``: OMOP's ``concept_ancestor``, or ``code``
     and ``parent``, such as the map of ``features.rollUp``."""
     not_observable: Literal["drop", "negative"] = "drop"
     """A sample without the outcome whose observation ends before the time at risk does: leave it out, or count it as
@@ -106,5 +106,5 @@ WASHOUT: Final = "after the washout"
 OBSERVED: Final = "observed before the entry and at the index date"
 NO_PRIOR: Final = "no outcome before the time at risk"
 OBSERVABLE: Final = "outcome observable"
-#: Steps of the attrition beside the criteria, and what the account calls a sample that stays.
+#: Steps of the attrition beside the criteria, and the name of a sample that stays in the account.
 RULE_NAMES: Final = frozenset((ENTRY_EVENT, *WHICH.values(), WASHOUT, OBSERVED, NO_PRIOR, OBSERVABLE, "used"))

@@ -14,7 +14,7 @@ class CheckSplits(Step):
     sections: ClassVar[tuple[str, ...]] = ("validation",)
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep the validation, the groups of the audit, and for a split by date what it reads of the cohort, which itself is among the inputs."""
+        """Keep the validation, the groups of the audit and, for a split by date, the fields of the cohort that it reads. The cohort is among the inputs."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         own, cohort = spec.cohort, Cohort(index=Index(none=True))

@@ -91,7 +91,7 @@ def _check_patients(
 
 
 def _partitions(work: Work) -> list[str]:
-    """Return what the partitions are called: by their files, or by the folder that is one partition."""
+    """Return the names of the partitions: of their files, or of the folder that is one partition."""
     folder = work.params.get("partition")
     return [source.key for source in work.task.sources] if folder is None else [folder]
 

@@ -9,7 +9,7 @@ from mlho.steps.score.artifacts import BUNDLE_FOLDER
 
 
 class InspectScored(Step):
-    """The look of ``mlho validate``: the small tables, and a sample of the events, with what the bundle needs."""
+    """The inspection of ``mlho validate``: the small tables and a sample of the events, compared with the needs of the bundle."""
 
     kind: ClassVar[str] = "inspect_scored"
 

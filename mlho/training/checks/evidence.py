@@ -1,4 +1,4 @@
-"""What the checks of data quality look at, and a figure that one of them measures."""
+"""The evidence that the checks of data quality read, and a figure that one of them measures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -73,7 +73,7 @@ class FeatureName:
 
     @property
     def recorded(self) -> str:
-        """What the number means."""
+        """Meaning of the number."""
         return _WORDS[self.aggregate]
 
     @property
@@ -150,7 +150,7 @@ class SequenceName(FeatureName):
 
     @property
     def recorded(self) -> str:
-        """What a 1 means, or the number of a duration."""
+        """Meaning of a 1, or of the number of a duration."""
         days = self.co_occurrence_days
         if self.aggregate in DURATIONS:
             return super().recorded + (f", more than {plural(days, 'day')} apart" if days else "")
@@ -201,7 +201,7 @@ class Problem:
         return times_of(self.spec, self.cohort)
 
     def target_of(self, classifier: str) -> Any:
-        """Return what a classifier is fitted to, by sample: the outcome, or the times to the event."""
+        """Return the target of a classifier by sample: the outcome, or the times to the event."""
         return self.times if classifier_named(classifier).target == "time" else self.y
 
     def counted(self, samples: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:

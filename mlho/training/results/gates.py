@@ -1,4 +1,4 @@
-"""Gates: whether the figures of a result reach what the specification asks for before a promotion."""
+"""Gates: whether the figures of a result reach the bounds of the specification before a promotion."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""The temporal check: the final model's procedure on samples before a date, evaluated on the samples from it on.
+"""The temporal check: the final model's procedure on samples before a date, evaluated on those from that date on.
 
 It stands beside test sets that are drawn at random, which say nothing about later patients.
 """

@@ -235,7 +235,7 @@ def _rounded(values: NDArray[np.float64]) -> list[float]:
 
 
 def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventPerformance | None:
-    """Figures of the time to an event over the test sets; None if the outcome is none."""
+    """Figures of the time to an event over the test sets; None for a binary outcome."""
     times, asked = problem.times, problem.spec.cohort.time_to_event
     if times is None or asked is None:
         return None

@@ -48,7 +48,7 @@ class IterationRecord(BaseModel):
     selected: list[int]
     """Feature numbers, in the order of the ranking."""
     of_permuted: list[int]
-    """What the same selection picks for permuted labels, in the order of the ranking."""
+    """Features that the same selection picks for permuted labels, in the order of the ranking."""
     coefficients: CoefficientRecord
     """Of the consensus classifier."""
     shadows: ShadowRecord

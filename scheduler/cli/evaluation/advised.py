@@ -32,7 +32,7 @@ def advised_manifest(
     bundle : str
         The bundle as the user named it.
     source : BundleSource
-        What that means now.
+        Its current meaning.
     store : Store
     asked : RunSpec
         Specification of the evaluated data.

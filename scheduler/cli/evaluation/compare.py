@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlho.external.comparison import RunFacts
 
 COMPARE_ABOUT: Final = """\
-Compare two finished training runs of a store, A and B: what they differ in, and what follows.
+Compare two finished training runs of a store, A and B: their differences and the consequences.
 
 Performance (paired on the samples that both tested, where there are some, else unpaired), features that enter and leave the consensus, odds ratios that shift, fields of the
 specification, input files, rows of the ledgers, and codes. Nothing is computed again and nothing is written but --html.

@@ -27,7 +27,7 @@ def publish_study(
     Returns
     -------
     tuple of (str, VariantComparison or Evolution), or None
-        Key of both files without their suffix, and what they hold. The key ends with the digest of the JSON, so that equal runs give
+        Key of both files without their suffix, and their content. The key ends with the digest of the JSON, so that equal runs give
         one file. None for a document without variants and windows.
     """
     asked = document.spec.spec

@@ -1,4 +1,4 @@
-"""What the commands of the registry print: models, entries of a channel, a change."""
+"""The output of the commands of the registry: models, entries of a channel, a change."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -110,7 +110,7 @@ def entry_facts(entry: ChannelEntry) -> dict[str, Any]:
 
 
 def change_lines(entry: ChannelEntry, *, is_new: bool) -> Iterator[str]:
-    """Yield what a promotion or a rollback has done, one line each."""
+    """Yield the effects of a promotion or a rollback, one line each."""
     model = f"{entry.model} ({entry.run})"
     if not is_new:
         yield f"Channel {entry.channel} already shows {model} since {entry.at.astimezone():%Y-%m-%d %H:%M}. The channel was not changed."

@@ -85,7 +85,7 @@ def _result(store: Store, run: StoredRun) -> "Result":
         return Result.model_validate_json(store.get(run_key(run.run_id, "result.json")))
     except ValidationError:
         raise SpecError(
-            f"run {run.run_id}: its result.json was written by another version, and cannot be read. Use that version, or run again."
+            f"run {run.run_id}: its result.json was written by a different version, and cannot be read. Use that version, or run again."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""The command ``mlho lineage``: what a run was made of and what it made, also as OpenLineage events and as RO-Crate."""
+"""The command ``mlho lineage``: the inputs and the outputs of a run, also as OpenLineage events and as RO-Crate."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from scheduler.runs.lineage import CRATE_FILE, RunLineage, crate, openlineage_ev
 from scheduler.runs.stored import SCORING, stored_runs
 
 ABOUT: Final = """\
-Print what a finished run was made of: digests of its tables, specification and software, and of its result, bundle or scores.
+Print the provenance of a finished run: digests of its tables, specification and software, and of its result, bundle or scores.
 
   mlho lineage readmission                              digests, and the scoring runs that used its bundle
   mlho lineage readmission --openlineage events.ndjson  OpenLineage events START and COMPLETE, one a line

@@ -158,9 +158,9 @@ def test_a_damaged_file_is_refused(name, damage, bundle_folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": "mlho.io/bundle/v2"}, "another schema"),
-        ({"formatVersion": 2}, "another format version"),
-        ({"formatVersion": True}, "another format version"),
+        ({"schema": "mlho.io/bundle/v2"}, "a different schema"),
+        ({"formatVersion": 2}, "a different format version"),
+        ({"formatVersion": True}, "a different format version"),
         ({"classifier": "deepnet"}, "unknown classifier"),
         ({"columns": ["only one"]}, "columns: must begin with the ids"),
         ({"surprise": 1}, "surprise: Extra inputs"),

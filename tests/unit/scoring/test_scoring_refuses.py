@@ -114,11 +114,11 @@ def test_events_without_a_column_that_the_bundle_uses_are_refused(name, trained,
         (lambda table: table.drop_columns(["sex"]), "column 'sex' is missing"),
         (
             lambda table: table.set_column(1, "age", pa.array(["old"] * table.num_rows)),
-            "column 'age' has another kind than in training. Expected a number",
+            "column 'age' has a different kind than in training. Expected a number",
         ),
         (
             lambda table: table.set_column(2, "sex", pa.array([1] * table.num_rows)),
-            "column 'sex' has another kind than in training. Expected a category",
+            "column 'sex' has a different kind than in training. Expected a category",
         ),
         (lambda table: pa.concat_tables([table, _older(table)]), "differing rows"),
     ],

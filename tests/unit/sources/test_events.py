@@ -283,7 +283,7 @@ def test_a_name_that_is_nearly_right_is_shown(tmp_path):
 
 
 BAD_FILES = {
-    "damaged.parquet": (SECRET.encode() * 20, "not readable Parquet", "damaged or of another format"),
+    "damaged.parquet": (SECRET.encode() * 20, "not readable Parquet", "damaged or of a different format"),
     "empty.parquet": (b"", "not readable Parquet", "0 bytes"),
     "empty.csv": (b"", "the file is empty", "0 bytes"),
     "cut.csv.gz": (
@@ -294,7 +294,7 @@ BAD_FILES = {
     "plain.csv.gz": (b"patient_id,time,code\n1,2020-01-31,A\n", "not readable CSV", "damaged"),
     "ragged.csv": (
         f"patient_id,time,code\n1,2020-01-31,A\n2,2020-01-31,{SECRET},x\n".encode(),
-        "row 3 has another number of fields",
+        "row 3 has a different number of fields",
         "4",
     ),
     "latin.csv": (b"patient_id,time,code\n1,2020-01-31,Gr\xfc\xdfe\n", "not readable CSV", "not UTF-8"),

@@ -80,9 +80,9 @@ def test_a_whole_record_of_another_version_is_refused_and_kept(store):
     data = Newer(**commit_of().model_dump()).to_bytes()
     store.put_if_absent(commit_key(TASK), data)
 
-    with pytest.raises(MlhoError, match="another version"):
+    with pytest.raises(MlhoError, match="a different version"):
         read_commit(store, TASK)
-    with pytest.raises(MlhoError, match="another version"):
+    with pytest.raises(MlhoError, match="a different version"):
         write_commit(store, commit_of())
     assert store.get(commit_key(TASK)) == data
 

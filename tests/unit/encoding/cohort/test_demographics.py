@@ -123,7 +123,7 @@ def test_a_table_that_does_not_fit_is_refused(table, rule):
 
 def test_a_column_that_changed_its_kind_is_refused():
     """A number in training is no category later."""
-    with pytest.raises(DataError, match="another kind than in training"):
+    with pytest.raises(DataError, match="a different kind than in training"):
         encode_demographics([AGE]).transform([CategoricalColumn("age", ("40",), np.zeros(1, np.int16))])
     with pytest.raises(DataError, match="'age' is missing"):
         encode_demographics([AGE]).transform([BMI])

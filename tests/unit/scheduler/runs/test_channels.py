@@ -127,7 +127,7 @@ def test_an_entry_of_a_later_version_is_no_damage(memory_store):
     sealed = stem + b',"sha256":"' + hashlib.sha256(stem).hexdigest().encode() + b'"}'
     memory_store.put_if_absent(channel_key("production", 1), sealed)
 
-    with pytest.raises(MlhoError, match="another version"):
+    with pytest.raises(MlhoError, match="a different version"):
         read_channel(memory_store, "production")
 
 
