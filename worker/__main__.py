@@ -11,10 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from mlho.errors import MlhoError, SpecError
-from mlho.log import configure, error_fields
+from mlho.log import configure, error_fields, log
 from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.settings import HARD_LIMIT, SOFT_LIMIT, Settings
@@ -28,7 +26,6 @@ _POLL_SECONDS: Final = 0.25
 _SOFT_SECONDS: Final = 21_600.0
 _GRACE_SECONDS: Final = 60.0  # from the soft limit to the hard one
 
-log = structlog.get_logger()
 
 _ABOUT: Final = """\
 Run tasks from the queue of a run until the run is over.

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import structlog
 from celery import Celery, bootsteps, signals
 from celery import Task as CeleryTask
 from celery.apps.worker import install_worker_term_handler
@@ -16,6 +15,7 @@ from celery.exceptions import SecurityWarning
 from celery.worker import state
 from celery.worker.request import Request
 
+from mlho.log import log
 from mlho.protocol.messages import TASK_NAME, Refusal
 from mlho.protocol.names import QUEUE, Names
 from mlho.protocol.transport import celery_settings
@@ -23,8 +23,6 @@ from worker.task_handler import TaskHandler
 from worker.transport import Connection, use_transport
 
 _TICK_SECONDS: Final = 1.0
-
-log = structlog.get_logger()
 
 
 class _Waker:

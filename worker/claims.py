@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-import structlog
-
+from mlho.log import log
 from mlho.protocol.failures import QueueError
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import KEEP_SECONDS, Names
@@ -35,8 +34,6 @@ from mlho.protocol.scripts import (
 
 _PAUSE_SECONDS: Final = 0.25
 _MENDED: Final = "mended"
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

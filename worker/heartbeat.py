@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-import structlog
-
 from mlho.errors import MlhoError
 from mlho.protocol.documents import Execution, is_over
 from mlho.protocol.redis_client import QueueUnavailable
@@ -21,8 +19,6 @@ from worker.child_processes import Children, Ending
 from worker.claims import Claims, Lease
 
 _STORE_EVERY_BEATS: Final = 2  # only every second heartbeat reads the durable flag: a request to the store
-
-log = structlog.get_logger()
 
 
 class HeartbeatThread(threading.Thread):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from mlho.log import log
 from mlho.processes import LEAVE_SIGNAL, memory_limit
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
@@ -33,8 +32,6 @@ from worker.traces import AttemptTraces
 from worker.watchdog import Watchdog
 
 _REDIS_SECONDS: Final = 60.0
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

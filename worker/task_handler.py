@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-import structlog
-
 from mlho.errors import MlhoError
+from mlho.log import log
 from mlho.protocol.documents import place_of
 from mlho.protocol.events import Event, EventKind, ReportedFailure
 from mlho.protocol.failures import RULES, Failure, FailureClass
@@ -30,8 +29,6 @@ from worker.traces import AttemptTraces
 _GIVE_UP: Final = {ClaimVerdict.EXPIRED: Refusal.EXPIRED, ClaimVerdict.REPLAYED: Refusal.REPLAYED}
 _TOLD: Final = {ClaimVerdict.COMMITTED: EventKind.COMMITTED, ClaimVerdict.EXPIRED: EventKind.EXPIRED}
 """Event for the scheduler by claim verdict. The scheduler may have missed an earlier event."""
-
-log = structlog.get_logger()
 
 
 class TaskHandler:

@@ -12,19 +12,17 @@ from queue import Empty
 from typing import Any, Final, override
 
 import kombu
-import structlog
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
 from kombu.transport.virtual import QoS
 
+from mlho.log import log
 from mlho.protocol.names import QUEUE
 from mlho.protocol.redis_client import outage_of
 from worker.task_handler import TaskHandler
 
 _PAUSE_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = {"interval_start": 1, "interval_step": 1, "interval_max": 2}
-
-log = structlog.get_logger()
 
 
 def use_transport(handler: TaskHandler) -> None:

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import structlog
+from mlho.log import log
 
 STUCK_SECONDS: Final = 60.0
 _EVERY_SECONDS: Final = 5.0
 _EX_STUCK: Final = 1
-
-log = structlog.get_logger()
 
 
 class Watchdog(threading.Thread):

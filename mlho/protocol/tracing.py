@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, override
 
-import structlog
-
 from mlho import __version__
+from mlho.log import log
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -26,8 +25,6 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 RUN: Final = "run"
 FIELDS: Final = ("step", "task", "iteration", "fold", "block", "attempt", "outcome", "n_tasks")
 _FLUSH_SECONDS: Final = 3.0  # at the end, for a collector that does not answer
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

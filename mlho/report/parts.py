@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 class Part(BaseModel):
     """Base of every part: frozen, strict, documented by the text under each field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 class Estimate(Part):

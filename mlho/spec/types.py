@@ -56,6 +56,7 @@ class SpecPart(BaseModel):
         validate_by_alias=True,
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
+        defer_build=True,
     )
 
 

@@ -31,8 +31,10 @@ import mlho.training.results.final
 import mlho.training.results.publish
 import mlho.training.results.summary  # noqa: F401 - importing is the purpose
 from mlho.method.consensus.cholesky import factor
+from mlho.spec.training import TrainingSpec
 
 factor(np.eye(1))
+TrainingSpec.model_rebuild()  # the validators of specifications, which are built with the first one else
 
 
 def _exit_immediately(server: int) -> None:

@@ -8,10 +8,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlho.errors import ArtifactNotFound, MlhoError, StoreUnavailable
+from mlho.log import log
 from mlho.spec.training import digest_of
 from mlho.store.base import Store
 from mlho.store.keys import commit_key
@@ -19,8 +19,6 @@ from mlho.store.keys import commit_key
 _SEAL: Final = b',"sha256":"'
 _END: Final = b'"}'
 _MAX_WRITES: Final = 8
-
-log = structlog.get_logger()
 
 
 class StoredFile(BaseModel):

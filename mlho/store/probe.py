@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import uuid4
 
-import structlog
-
 from mlho.errors import MlhoError, SpecError, StoreUnavailable
+from mlho.log import log
 from mlho.store.base import Store
 from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL
@@ -26,8 +25,6 @@ COMPAT_WORDS: Final = (
     "workers propose. The result is the same. It costs a few more requests a task, and while the scheduler is away nothing is committed; "
     "only Redis prevents several schedulers from leading one run."
 )
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
 from pydantic import ValidationError
 
 from mlho.errors import MlhoError, SpecError
-from mlho.log import error_fields
+from mlho.log import error_fields, log
 from mlho.spec.scoring import CHANNEL_BUNDLE
 from mlho.store.base import Store
 from mlho.store.keys import channel_prefix
@@ -45,8 +44,6 @@ _FOREIGN: Final = (
 _NO_MODEL: Final = (
     "No model was promoted to channel {name}. Promote one: mlho promote RUN --channel {name} --why TEXT."
 )
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import structlog
-
 from mlho.errors import ArtifactNotFound, MlhoError
-from mlho.log import error_fields
+from mlho.log import error_fields, log
 from scheduler.controller.run_thread import Backend, cancel
 
 _THREADS: Final = 8
 _PAUSE_SECONDS: Final = 2.0
 _UNDER_WAY: Final = "operator/runs"
-
-log = structlog.get_logger()
 
 
 class Cleaner:

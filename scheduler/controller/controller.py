@@ -13,10 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-import structlog
-
 from mlho.errors import SpecError
-from mlho.log import error_fields
+from mlho.log import error_fields, log
 from scheduler.api.client import (
     RUN_KINDS,
     Cluster,
@@ -67,8 +65,6 @@ _RESYNC_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 20.0
 _WORKERS: Final = "app.kubernetes.io/managed-by=mlho-scheduler"
 _AT_ONCE: Final = (EventReason.WORKERS_CREATED, EventReason.MEMORY_RAISED)
-
-log = structlog.get_logger()
 
 
 class Operator:

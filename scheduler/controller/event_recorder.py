@@ -7,8 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-import structlog
-
+from mlho.log import log
 from scheduler.api.client import Cluster, ClusterError, Kind
 from scheduler.api.status import cut, timestamp
 from scheduler.controller.conditions import RunEvent
@@ -17,8 +16,6 @@ BURST: Final = 20
 REFILL_SECONDS: Final = 15.0  # per additional Event of a run
 _REMEMBERED: Final = 5_000
 _MESSAGE: Final = 1_000
-
-log = structlog.get_logger()
 
 
 class EventRecorder:

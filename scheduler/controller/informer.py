@@ -8,15 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import structlog
-
-from mlho.log import error_fields
+from mlho.log import error_fields, log
 from scheduler.api.client import Cluster, ClusterError, Expired, Kind, NotFound
 
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 _ABSENT_SECONDS: Final = 60.0  # between retries for a kind that is not installed, such as Kueue's
 
-log = structlog.get_logger()
 
 Object = dict[str, Any]
 

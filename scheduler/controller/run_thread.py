@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from mlho.errors import (
     ArtifactNotFound,
     ChannelDamaged,
@@ -23,7 +21,7 @@ from mlho.errors import (
     StoreUnavailable,
     plural,
 )
-from mlho.log import error_fields
+from mlho.log import error_fields, log
 from mlho.protocol.documents import Execution, State, read_execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
@@ -66,8 +64,6 @@ _RETRY_SECONDS: Final = (2.0, 5.0, 10.0)  # at most 10 s, so that a run resumes 
 _MAX_DEFECTS: Final = 3
 _RUN_THREAD: Final = "run thread"
 _METRICS: Final = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_intercept")
-
-log = structlog.get_logger()
 
 
 class Backend:

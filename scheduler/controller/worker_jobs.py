@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
+from mlho.log import log
 from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
 from scheduler.api.config import WorkerTemplate
 from scheduler.api.objects import WorkerGeneration, worker_job
@@ -21,8 +20,6 @@ _POLL_SECONDS: Final = 5.0  # between two looks at a Job's Events
 _NO_RIGHT_SECONDS: Final = 600.0  # between retries without the right to read Events
 _RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
 _OVERLOADED: Final = (429, 502, 503, 504)
-
-log = structlog.get_logger()
 
 
 @dataclass

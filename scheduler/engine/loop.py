@@ -15,10 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-import structlog
-
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreOutage, plural
-from mlho.log import error_fields
+from mlho.log import bound_run, error_fields, log
 from mlho.protocol.documents import place_in
 from mlho.protocol.failures import Quarantined
 from mlho.steps.base import Task
@@ -39,8 +37,6 @@ MAX_ATTEMPTS: Final = 3
 MAX_LOSSES: Final = 10  # per commit record; a store that loses the same record repeatedly is an error
 _POLL_SECONDS: Final = 0.5
 _DISPATCH: Final = "hand out"
-
-log = structlog.get_logger()
 
 
 class Executor(Protocol):
@@ -128,7 +124,7 @@ def carry_out(
     slots = n_slots if callable(n_slots) else lambda: n_slots
     health = health or StoreHealth()
     with (
-        structlog.contextvars.bound_contextvars(run_id=run.run_id),
+        bound_run(run.run_id),
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
         Recording(run.store, run.run_id) as recording,
     ):

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
-import structlog
-
 from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
+from mlho.log import bind_run, log
 from mlho.settings import STORE_PATIENCE, STORE_PATIENCE_SECONDS
 from mlho.store.base import Store
 
@@ -27,8 +26,6 @@ _LOOK_SECONDS: Final = 3.0  # plus the timeout for a silent server: an outage is
 _POLL_SECONDS: Final = 0.5
 _WATCH: Final = "watch"
 _RUN: Final = "run"
-
-log = structlog.get_logger()
 
 
 class StoreGivenUp(MlhoError):  # noqa: N818 - says what happened
@@ -220,7 +217,7 @@ def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> I
     ends = threading.Event()
 
     def look() -> None:
-        structlog.contextvars.bind_contextvars(run_id=run)  # for this thread only
+        bind_run(run)  # for this thread only
         while not ends.wait(_LOOK_SECONDS):
             try:
                 store.ping(key)

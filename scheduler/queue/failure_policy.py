@@ -4,9 +4,8 @@ import math
 import time
 from typing import Final
 
-import structlog
-
 from mlho.errors import ArtifactDamaged, CommitLost
+from mlho.log import log
 from mlho.protocol.documents import Execution, noted_attempts
 from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, RULES, Failure, FailureClass
 from mlho.protocol.scripts import MAX_ATTEMPTS
@@ -22,8 +21,6 @@ _MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise all attem
 _SILENCE_SECONDS: Final = 6.0  # three renewals of the record of an attempt in progress
 _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 _DAMAGE: Final = {kind.__name__: kind for kind in (ArtifactDamaged, CommitLost)}
-
-log = structlog.get_logger()
 
 
 class FailurePolicy:

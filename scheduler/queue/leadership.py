@@ -20,9 +20,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self, override
 
-import structlog
-
 from mlho.errors import ArtifactNotFound, MlhoError, StoreOutage, StoreUnavailable
+from mlho.log import log
 from mlho.protocol.documents import Committer, committer_of, leader_key
 from mlho.protocol.names import PREFIX
 from mlho.protocol.redis_client import QueueUnavailable, answering, connect
@@ -52,8 +51,6 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _LET_GO: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
-
-log = structlog.get_logger()
 
 
 class AnotherScheduler(MlhoError):  # noqa: N818 - states a condition

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final, cast
 
-import structlog
-
+from mlho.log import log
 from mlho.protocol.events import Event, read_event
 from mlho.protocol.messages import MessageRefused
 from mlho.protocol.messages import Refusal as MessageRefusal
@@ -34,8 +33,6 @@ _HOSTILE: Final = [
     )
 ]
 """Counters of items that no scheduler of this run can have sent."""
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

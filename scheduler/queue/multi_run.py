@@ -14,10 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from mlho.errors import MlhoError
-from mlho.log import error_fields
+from mlho.log import error_fields, log
 from mlho.processes import LEAVE_SIGNAL
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
@@ -40,8 +38,6 @@ from scheduler.queue.worker_shares import Assignment, Need, share_changes
 
 _POLL_SECONDS: Final = 0.25
 _SETTLE_SECONDS: Final = 4.0  # a run may need its recent number of workers again: stages end and begin
-
-log = structlog.get_logger()
 
 
 @dataclass

@@ -8,9 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
-
 from mlho.errors import MlhoError
+from mlho.log import log
 from mlho.protocol.documents import Start
 from mlho.protocol.failures import Failure
 from mlho.protocol.redis_client import QueueUnavailable
@@ -26,8 +25,6 @@ _WINDOW_PER_SLOT: Final = 4
 _WINDOW: Final = 64
 _TAMPERED_SECONDS: Final = 30.0
 _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-
-log = structlog.get_logger()
 
 
 @dataclass

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
-import structlog
-
 from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
+from mlho.log import log
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
@@ -45,8 +44,6 @@ _POLL_SECONDS: Final = 0.25
 _PUBLISH_SECONDS: Final = 1.0  # between two publications of the progress
 _REDIS_SECONDS: Final = 60.0  # for Redis to confirm the leader at the end of a run in compat mode
 _KEY_BYTES: Final = 32
-
-log = structlog.get_logger()
 
 
 class Stopped(Exception):  # noqa: N818 - says what happened

@@ -9,9 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from mlho.errors import MlhoError, StoreOutage, StoreUnavailable
+from mlho.log import bind_run, log
 from mlho.protocol.documents import Execution, cancel_key
 from mlho.protocol.events import Event, EventKind
 from mlho.protocol.messages import Refusal
@@ -40,8 +39,6 @@ _PAUSE_SECONDS: Final = 0.25
 _STORE_PAUSE_SECONDS: Final = 1.0
 _ITEMS_PER_TASK: Final = 4  # per task in flight; a Redis key with more items was not filled by this run
 _MORE_ITEMS: Final = 1_000
-
-log = structlog.get_logger()
 
 
 class QueueWatcher:
@@ -89,7 +86,7 @@ class QueueWatcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        structlog.contextvars.bind_contextvars(run_id=self._execution.run)  # for this thread only
+        bind_run(self._execution.run)  # for this thread only
         while not self._closing.is_set():
             try:
                 self._look()

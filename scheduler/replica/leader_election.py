@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-import structlog
-
 from mlho.errors import MlhoError
+from mlho.log import log
 from scheduler.api.status import timestamp
 
 LEASE_SECONDS: Final = 7
@@ -22,8 +21,6 @@ RENEW_SECONDS: Final = 1.5
 GIVE_UP_SECONDS: Final = (
     5.0  # without a renewal; less than LEASE_SECONDS, because a rival counts from when it last read the Lease
 )
-
-log = structlog.get_logger()
 
 
 class LeaseClient(Protocol):

