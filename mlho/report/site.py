@@ -143,6 +143,8 @@ class SiteRun:
         Why it failed; empty otherwise.
     trained, scored : TrainedFacts or ScoredFacts, or None
         Of a finished run the one of its kind.
+    studies : sequence of str
+        Names of the pages that compare it with the other runs of its document.
     """
 
     run: str
@@ -154,6 +156,7 @@ class SiteRun:
     reason: str = ""
     trained: TrainedFacts | None = None
     scored: ScoredFacts | None = None
+    studies: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ class SpecOptions(StoreOptions, Protocol):
     json: bool
 
 
+class ChangesOptions(SpecOptions, Protocol):
+    """Options of ``mlho changes``."""
+
+    html: Path | None
+
+
 class DossierOptions(StoreOptions, Protocol):
     """Options of ``mlho dossier``."""
 

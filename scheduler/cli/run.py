@@ -77,8 +77,8 @@ def run_command(options: RunOptions) -> int:
         if len(runs) > 1:
             terminal.out.print(name, markup=False, style="bold")
         print_finished(run, finished, options.store)
-    renew(document.store, options.store)
     study = _publish_study(document, runs, options)
+    renew(document.store, options.store)
     if options.json:
         print_json(runs[0].store, [run.run_id for run in runs], options.store, study)
     return 0

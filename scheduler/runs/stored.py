@@ -19,6 +19,8 @@ RECALIBRATION: Final = "RecalibrationRun"
 #: Kinds of runs that make a model.
 MODELS: Final = (TRAINING, RECALIBRATION)
 _SPEC: Final = "spec.yaml"
+#: Beginnings of the names of studies, which end with a digest: ``variants-0123.html``.
+STUDIES: Final = ("variants-", "evolution-")
 _MAX_LISTED: Final = 10
 
 
@@ -40,6 +42,8 @@ class StoredRun:
         ``None`` for a run of an earlier version.
     result : str or None
         Key of the file that marks it as finished, if that exists.
+    studies : tuple of str
+        Names of the pages that compare it with the other runs of its document: variants, or windows after the index date.
     """
 
     run_id: str
@@ -49,6 +53,7 @@ class StoredRun:
     started: dt.datetime
     record: RunRecord | None
     result: str | None
+    studies: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str | None:
@@ -66,16 +71,21 @@ def stored_runs(store: Store, *, now: dt.datetime | None = None) -> list[StoredR
         Time by which a run counts as stopped if its record was not renewed; default: the time of this machine.
     """
     objects = {own.key: own for own in store.objects(f"{RUNS}/")}
+    studies: dict[str, list[str]] = {}
+    for key in sorted(objects):
+        run, _, name = key.removeprefix(f"{RUNS}/").partition("/")
+        if name.startswith(STUDIES) and name.endswith(".html"):
+            studies.setdefault(run, []).append(name)
     ids = [key.split("/")[1] for key in objects if key.count("/") == 2 and key.endswith(f"/{_SPEC}")]
     now = now or dt.datetime.now(dt.UTC)
-    found = store.each(lambda run: _stored_run(store, run, objects, now), ids)
+    found = store.each(lambda run: _stored_run(store, run, objects, now, tuple(studies.get(run, ()))), ids)
     return sorted(
         (own for own in found if own is not None), key=lambda own: (own.started, own.run_id), reverse=True
     )
 
 
 def _stored_run(
-    store: Store, run: str, objects: Mapping[str, StoredObject], now: dt.datetime
+    store: Store, run: str, objects: Mapping[str, StoredObject], now: dt.datetime, studies: tuple[str, ...]
 ) -> StoredRun | None:
     try:
         document = yaml.safe_load(store.get(run_key(run, _SPEC)))
@@ -88,7 +98,9 @@ def _stored_run(
     result_there = result if result in objects else None
     state = _state(record, recorded, now, is_published=result_there is not None)
     started = record.started if record is not None else objects[run_key(run, _SPEC)].modified
-    return StoredRun(run, str(document["metadata"]["name"]), kind, state, started, record, result_there)
+    return StoredRun(
+        run, str(document["metadata"]["name"]), kind, state, started, record, result_there, studies
+    )
 
 
 def result_name(document: Mapping[str, Any]) -> str:

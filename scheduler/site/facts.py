@@ -86,6 +86,7 @@ def _site_run(store: Store, run: StoredRun) -> SiteRun:
         reason=run.reason or "",
         trained=trained,
         scored=scored,
+        studies=run.studies,
     )
 
 

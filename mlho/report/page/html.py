@@ -155,7 +155,7 @@ def render_variants(own: VariantComparison) -> str:
         (run.name, f"{run.run}: {run.classifier}, {words.plural(run.n_patients, 'patient')}") for run in runs
     ]
     return _study(
-        own,
+        own.summary,
         "One algorithm on other data",
         f"{own.base.name} and {words.plural(len(own.variants), 'variant')}",
         [("Outcome", own.base.outcome), *facts],
@@ -171,7 +171,7 @@ def render_evolution(own: Evolution) -> str:
         else f"the {words.plural(own.past_days, 'day')} up to the index date"
     )
     return _study(
-        own,
+        own.summary,
         "Evolving phenotypes",
         f"New codes after the index date, by “{own.outcome}”",
         [("Windows", "; ".join(own.windows)), ("New relative to", past), ("Groups", "; ".join(own.groups))],
@@ -180,8 +180,13 @@ def render_evolution(own: Evolution) -> str:
     )
 
 
+def render_changes(name: str, summary: Sequence[str], tables: Sequence[Table]) -> str:
+    """Render the page of the dated changes in the tables of a specification; see :func:`render_html`."""
+    return _study(summary, "Changes over the calendar", f"Changes in the tables of {name}", [], tables)
+
+
 def _study(
-    own: VariantComparison | Evolution,
+    summary: Sequence[str],
     eyebrow: str,
     heading: str,
     facts: Sequence[tuple[str, str]],
@@ -189,7 +194,7 @@ def _study(
     figures: Sequence[Figure] = (),
 ) -> str:
     context = {
-        "own": own,
+        "summary": summary,
         "eyebrow": eyebrow,
         "heading": heading,
         "facts": facts,

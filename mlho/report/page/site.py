@@ -33,6 +33,7 @@ MODEL_SECTIONS: Final = {
 EVALUATIONS: Final = "evaluations"  # folder of the store
 PSI_LIMITS: Final = (0.1, 0.25)
 _MAX_ALERT_CHARTS: Final = 3
+_STUDIES: Final = {"variants": "its variants", "evolution": "evolving phenotypes"}
 _NIGHT_COLUMNS: Final = (
     "Date",
     "Run",
@@ -112,8 +113,14 @@ def _run_row(run: SiteRun) -> tuple[str, ...]:
         _time(run.started),
         words.number(run.seconds, 0) if run.seconds else words.DASH,
         run.state,
-        _headline(run),
+        Markup("; ").join([_headline(run), *_studies(run)]),
     )
+
+
+def _studies(run: SiteRun) -> Iterator[str]:
+    """Yield a link to each comparison of the run with the other runs of its document."""
+    for name in run.studies:
+        yield _link(f"../runs/{run.run}/{name}", _STUDIES[name.partition("-")[0]])
 
 
 def _page_of(run: SiteRun) -> str | None:

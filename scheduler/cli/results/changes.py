@@ -1,6 +1,7 @@
 """The command ``mlho changes``: in which month codes begin, end, rise or fall, and in which month effects change."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,13 +15,14 @@ from mlho.spec.expansion import expand
 from mlho.spec.training import RunSpec, load_spec
 from mlho.store.inputs import open_data
 from scheduler.cli import terminal
-from scheduler.cli.options import SpecOptions
+from scheduler.cli.options import ChangesOptions
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 
 if TYPE_CHECKING:
     from mlho.external.changes import Change
 
+_COLUMNS: Final = ("month", "code", "change", "before", "after")
 ABOUT: Final = """\
 Read the tables of a specification, and print the months in which something changed abruptly:
 
@@ -29,7 +31,7 @@ Read the tables of a specification, and print the months in which something chan
   effect          the odds ratio of the code changes: of patients with the same month of the index date, those with the code against those without
 
 A change is printed if it is beyond chance (0.05 over all codes and months) beside a linear trend. Codes of few patients (selection.minPrevalence,
-report.minCell) are left out, and months with less than a twentieth of the patients of the busiest month. Nothing is written.
+report.minCell) are left out, and months with less than a twentieth of the patients of the busiest month. Nothing is written but --html.
 """
 
 
@@ -44,13 +46,16 @@ def add_changes(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("spec", type=Path, help="specification file (YAML)")
     parser.add_argument("--json", action="store_true", help="the changes as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write them as a page")
     parser.set_defaults(command=_changes)
 
 
-def _changes(options: SpecOptions) -> int:
+def _changes(options: ChangesOptions) -> int:
     spec = load_spec(options.spec)
     data = data_root(spec, options.spec)
     named = {own.metadata.name: call_beside(_read, own, data) for own in expand(spec)}
+    if options.html is not None:
+        options.html.write_text(_page(spec.metadata.name, named), encoding="utf-8")
     if options.json:
         plain = {name: [asdict(own) for own in found] for name, (found, _) in named.items()}
         print(printable_json(plain))  # noqa: T201 - the command's output
@@ -71,16 +76,36 @@ def _read(spec: RunSpec, data: Path | str) -> "tuple[list[Change], list[str]]":
     return found, summary_of(found)
 
 
+def _page(name: str, named: "Mapping[str, tuple[list[Change], list[str]]]") -> str:
+    from mlho.report.page.html import render_changes
+
+    summary = [
+        sentence
+        for found, sentences in named.values()
+        for sentence in (*sentences, f"{plural(len(found), 'change')}.")
+    ]
+    tables = [
+        (f"Changes in the tables of {run}", _COLUMNS, _rows(found)) for run, (found, _) in named.items()
+    ]
+    return render_changes(name, summary, tables)
+
+
 def _table(name: str, found: "list[Change]") -> Table:
     table = Table(title=f"Changes in the tables of {name}", title_justify="left", show_edge=False)
-    for title in ("month", "code", "change"):
+    for title in _COLUMNS[:3]:
         table.add_column(title, no_wrap=True)
-    for title in ("before", "after"):
+    for title in _COLUMNS[3:]:
         table.add_column(title, justify="right")
-    for own in found:
-        figures = [_figure(own.kind, value) for value in (own.before, own.after)]
-        table.add_row(own.month, Text(own.code), own.kind, *figures)
+    for row in _rows(found):
+        table.add_row(*map(Text, row))
     return table
+
+
+def _rows(found: "list[Change]") -> list[tuple[str, ...]]:
+    return [
+        (own.month, own.code, own.kind, *(_figure(own.kind, value) for value in (own.before, own.after)))
+        for own in found
+    ]
 
 
 def _figure(kind: str, value: float) -> str:

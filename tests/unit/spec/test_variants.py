@@ -172,7 +172,11 @@ def test_the_command_runs_the_variants_and_finds_what_a_change_costs(data, tmp_p
     assert main(command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "small-without-i10 differs by −0." in said
-    assert re.search(r"variants \S+/runs/\w+/variants-\w+\.html", said)
+    page = re.search(r"variants \S+/(runs/\w+/variants-\w+\.html)", said)
+    assert f'href="../{page[1]}">its variants</a>' in (tmp_path / "store/site/index.html").read_text()
+    shown = (tmp_path / "store" / page[1]).read_text()
+    assert "Variants minus small on the same samples (95 % CI)" in shown
+    assert "without-i10" in shown
     assert main([*command, "--json"]) == 0
     base, *others = json.loads(capsys.readouterr().out)
     assert [own["name"] for own in (base, *others)] == ["small", "small-without-i10", "small-short"]

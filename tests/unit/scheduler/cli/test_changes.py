@@ -53,13 +53,19 @@ def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
 
 
 def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
-    """For people: the month with many codes is a sentence of its own."""
-    said = call_command(["changes", spec_of(cohort)], tmp_path, capsys)
+    """For people: the month with many codes is a sentence of its own; the page has the rows of the terminal."""
+    page = tmp_path / "changes.html"
+    said = call_command(["changes", spec_of(cohort), "--html", page], tmp_path, capsys)
 
     assert said.code == 0, said.err
     assert "2015-10: " in said.out
     assert "codes begin and" in said.out
     assert read_truth(cohort).shift["new_drug"] in said.out
+    shown = page.read_text()
+    n_rows = sum(line.count("│") == 4 for line in said.out.splitlines())
+    assert shown.count("<tr>") - 1 == n_rows > 20
+    assert read_truth(cohort).shift["new_drug"] in shown
+    assert "2015-10: " in shown
 
 
 def test_without_an_index_date_it_is_refused(cohort, tmp_path, capsys):
