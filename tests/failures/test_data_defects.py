@@ -2,6 +2,9 @@
 
 import pytest
 
+from mlho.spec.checks import WHOLE
+from scheduler.cli.listing import result_of
+from tests.builders import make_tables, run_inline, write_tables
 from tests.failures.data_defects import KINDS, findings_of, make_clean, seeded
 
 ONE_OF_EACH = {kind.check: kind for kind in KINDS}.values()
@@ -35,3 +38,18 @@ def test_an_override_allows_a_code_and_bounds_another(tmp_path):
     }
 
     assert findings_of(frames, tmp_path) == set()
+
+
+def test_a_check_with_one_figure_has_the_subject_that_overrides_know(tmp_path):
+    """Each finding at the bound 0; an override can name this subject, also in place of the check."""
+    data = write_tables(tmp_path / "data", make_tables(300, seed=2))
+    bounds = {name: {"max": 0} for name in WHOLE}
+    off = [{"checks": ["first-of-month"], "subjects": ["events"], "action": "off"}]
+
+    home = run_inline(data, tmp_path / "store", {"quality": {"checks": bounds, "overrides": off}})
+
+    found = result_of(home.run.store, home.finished.run_id)["quality"]["findings"]
+    subjects = {own["check"]: own["subject"] for own in found if own["check"] in WHOLE}
+    assert subjects == {check: WHOLE[check] for check in subjects}
+    assert len(subjects) >= 3
+    assert "first-of-month" not in subjects

@@ -1,6 +1,7 @@
 """The sections ``leakage`` and ``quality`` of a specification: what is checked before training, and what stops a run."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -61,6 +62,19 @@ CheckName = Literal[
     "weekdays",
 ]
 Action = Literal["block", "warn", "off"]
+#: Checks with one figure for all rows or samples, and its subject: no part of it has a bound of its own.
+WHOLE: Final[Mapping[CheckName, str]] = {
+    "units": "events",
+    "unknown-patients": "events",
+    "months": "events",
+    "duplicates": "events",
+    "code-churn": "events",
+    "one-site": "events",
+    "midnight": "events",
+    "first-of-month": "events",
+    "code-variants": "codes",
+    "empty-samples": "samples",
+}
 
 
 class Bound(SpecPart):
@@ -96,11 +110,27 @@ class Override(SpecPart):
     """Checks for which it holds."""
     subjects: Annotated[tuple[SubjectPattern, ...], Field(min_length=1, max_length=100)]
     """Patterns of the subjects of findings: a code, which in OMOP begins with its table (``measurement:*``), ``site NAME``, a demographic, a
-    year, or a rule of the ledger. ``*`` is any text, ``?`` one character."""
+    year, or a rule of the ledger. ``*`` is any text, ``?`` one character. A check with one figure for all rows, such as ``duplicates``, has the one
+    subject ``events`` and takes no code or table; see docs/data.md."""
     max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """Largest figure without a finding. Default: that of the check."""
     action: Action = "warn"
     """As in ``quality.checks``; ``off``: no finding for these subjects."""
+
+    @model_validator(mode="after")
+    def _subjects_can_match(self) -> Self:
+        if "value-range" in self.checks:
+            raise ValueError(
+                "value-range has its ranges, shares and actions in quality.codes. Leave it out of overrides"
+            )
+        for check in self.checks:
+            subject = WHOLE.get(check)
+            if subject is not None and not {subject, "*"} & {*self.subjects}:
+                raise ValueError(
+                    f"{check} has one figure, whose subject is {subject}, and no bound of its own for a code, table or site. "
+                    f"Set quality.checks.{check}, or leave the check out of this override"
+                )
+        return self
 
 
 class Quality(SpecPart):

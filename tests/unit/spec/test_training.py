@@ -246,6 +246,15 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ),
         ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
         (
+            {"spec__quality": {"overrides": [{"checks": ["duplicates"], "subjects": ["measurement:*"]}]}},
+            "duplicates has one figure, whose subject is events, and no bound of its own for a code, table or site. "
+            "Set quality.checks.duplicates",
+        ),
+        (
+            {"spec__quality": {"overrides": [{"checks": ["value-range"], "subjects": ["*"]}]}},
+            "value-range has its ranges, shares and actions in quality.codes",
+        ),
+        (
             {"spec__consensus": {"maxFalseShare": 0.1, "minConfidence": 70}},
             "consensus.maxFalseShare, which chooses the score, excludes consensus.minConfidence",
         ),
