@@ -17,6 +17,7 @@ REDIS_CA: Final = "MLHO_REDIS_CA"
 SOFT_LIMIT: Final = "MLHO_SOFT_LIMIT"
 HARD_LIMIT: Final = "MLHO_HARD_LIMIT"
 STORE_PATIENCE: Final = "MLHO_STORE_PATIENCE"
+IMAGE: Final = "MLHO_IMAGE"  # the image of a worker's container, for the lineage
 STORE_PATIENCE_SECONDS: Final = 86_400.0
 
 

@@ -24,6 +24,7 @@ MINUS: Final = "\N{MINUS SIGN}"
 DASH: Final = "\N{EN DASH}"
 ABSENT: Final = "not available"
 MAX_IN_SENTENCE: Final = 100  # characters of a label; the tables show it in full
+UNKNOWN: Final = "unknown"  # a missing value: of a category the name of its level
 HIDDEN: Final = "not shown"  # a small cell, or one from which a small cell could be derived
 NOT_PREDICTIVE: Final = "not predictive: association only"
 

@@ -8,6 +8,7 @@ scheduler creates another generation. No Job is ever resized.
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlho.settings import IMAGE
 from mlho.spec.training import API_VERSION
 from scheduler.api.config import WorkerTemplate
 from scheduler.api.names import label_value, worker_job_name
@@ -288,6 +289,7 @@ def _environment(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, 
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own volume
         {"name": "MLHO_CACHE_DIR", "value": CACHE_FOLDER},
         {"name": "MLHO_CACHE_BYTES", "value": str(cache_bytes)},
+        {"name": IMAGE, "value": template.image},
     ]
     if template.ca_config_map is not None:
         own.append({"name": "MLHO_S3_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})

@@ -100,7 +100,7 @@ def _checked(facts: Facts) -> str:
 def missing_values(facts: Facts) -> Answer | Gap:
     """Return how missing values are handled."""
     return Answer(
-        "A code that is not recorded counts as absent. A missing category is a level of its own; a missing number is replaced by the "
+        "A code that is not recorded counts as absent. A missing category is the level “unknown”; a missing number is replaced by the "
         "median of the training patients, with an indicator.",
         "docs/method.md",
         "cohort",

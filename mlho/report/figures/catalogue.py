@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from mlho.report.figures import findings, groups, performance, volume
+from mlho.report.figures import findings, groups, lineage, performance, volume
 from mlho.report.figures.figure import Figure
 from mlho.report.result import Result
 
@@ -11,7 +11,7 @@ def figures_of(result: Result) -> dict[str, Figure]:
     """Return every figure for which the result has data, by name.
 
     ``roc``, ``precision_recall``, ``calibration``, ``decision``, ``auroc``, ``candidates``, ``consensus``, ``confidence``,
-    ``frequency``, ``errors``, ``importance``, ``volume``, ``groups``, ``group_calibration``, ``periods``, ``period_calibration``, ``hundred_1``, … (one a threshold) and ``profile_1``, ``profile_2``, …
+    ``frequency``, ``errors``, ``importance``, ``volume``, ``lineage``, ``groups``, ``group_calibration``, ``periods``, ``period_calibration``, ``hundred_1``, … (one a threshold) and ``profile_1``, ``profile_2``, …
     """
     makers: Sequence[Callable[[Result], Figure | None]] = (
         performance.roc,
@@ -26,6 +26,7 @@ def figures_of(result: Result) -> dict[str, Figure]:
         performance.errors,
         findings.importance,
         volume.volume,
+        lineage.lineage,
     )
     made = [figure for make in makers if (figure := make(result)) is not None]
     made += groups.of_audit(result.bias)

@@ -19,7 +19,6 @@ _AUROC_READING: Final = (
     "Each point is a group with its 95 % interval. The dashed line is the AUROC of all patients. Within a group of similar age, "
     "age itself no longer separates patients, so the AUROC is usually lower."
 )
-_UNKNOWN: Final = "unknown"  # the level of missing values
 _RATIO_READING: Final = "Above 1 the outcome is more frequent in the group than the model predicts, below 1 less frequent. Bars are 95 % intervals."
 
 
@@ -51,7 +50,7 @@ def _by_group(
     columns = list(dict.fromkeys(group.by for group in bias.groups[1:]))
     # Bands of age ascend; in the audit the reference is first.
     ordered = sorted(
-        bias.groups[1:], key=lambda own: (columns.index(own.by), own.level == _UNKNOWN, own.level)
+        bias.groups[1:], key=lambda own: (columns.index(own.by), own.level == words.UNKNOWN, own.level)
     )
     known = [
         (group, own)

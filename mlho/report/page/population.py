@@ -63,7 +63,7 @@ def characteristics(cohort: CohortSummary) -> Rows:
 def _characteristic_name(c: Characteristic) -> str:
     if c.level is None:
         return f"{c.name}, median (quartiles)"
-    return f"{c.name}: {'missing' if c.is_missing else c.level}"
+    return f"{c.name}: {words.UNKNOWN if c.is_missing else c.level}"
 
 
 def label_ledger(cohort: CohortSummary) -> Rows:

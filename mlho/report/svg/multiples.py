@@ -34,7 +34,8 @@ def multiples(name: str, title: str, panels: Sequence[Panel], *, width: float) -
         parts.append(_panel(words, labels, counts, left, top, room))
     n_rows = -(-len(panels) // n_columns)
     summary = f"Rows over time in {len(panels)} panels; each has its own scale from zero."
-    return svg(name, title, summary, width, n_rows * (_PANEL + _TOP + _GAP), "".join(parts))
+    suffix = "" if width >= 600 else "-narrow"
+    return svg(name + suffix, title, summary, width, n_rows * (_PANEL + _TOP + _GAP), "".join(parts))
 
 
 def _panel(

@@ -1,11 +1,13 @@
 """Step: write the result as JSON and as an HTML page."""
 
 import json
+import os
 from collections import Counter
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlho.errors import SpecError
+from mlho.settings import IMAGE
 from mlho.spec.scoring import RUN_BUNDLE
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.steps.base import Step, Work
@@ -36,7 +38,7 @@ class WriteReport(Step):
     """``result.json`` and ``report.html``."""
 
     kind: ClassVar[str] = "write_report"
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
     sections: ClassVar[tuple[str, ...]] = tuple(name for name in TrainingSpec.model_fields if name != "data")
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events", "labels", "demographics", "concepts")
@@ -198,4 +200,6 @@ def _inputs(work: Work) -> dict[str, Any]:
         "files": files,
         "ledger_by_partition": partitions,
     }
-    return inputs | ({"left_out": work.params["left_out"]} if "left_out" in work.params else {})
+    image = os.environ.get(IMAGE)
+    optional = {"left_out": work.params.get("left_out"), "image": image}
+    return inputs | {name: own for name, own in optional.items() if own}

@@ -257,6 +257,28 @@ def test_input_files_are_listed_with_their_digests_up_to_a_limit(page):
     assert "10 more are listed in result.json." in page
 
 
+def test_the_lineage_is_drawn_from_tables_to_scores(result):
+    """Digests of specification, matrix, bundle and result, whole in the numbers; the image where workers know theirs."""
+    told = result.model_copy(update={"inputs": {**result.inputs, "image": "mlho-worker@sha256:0123"}})
+
+    figure = figures_of(told)["lineage"]
+
+    digests = {name: value for name, value, _ in figure.rows}
+    assert list(digests) == ["Tables", "Specification", "Software", "Matrix", "Bundle", "Result", "Scores"]
+    assert digests["Bundle"] == result.final_model.bundle_digest
+    assert digests["Result"] == result.result_digest
+    assert "mlho-worker@sha256:0123" in figure.wide
+    assert digests["Matrix"][:12] in render_html(told)
+
+
+def test_missing_values_have_one_name(make_result):
+    """In the characteristics as in the audit of groups and in gates: unknown."""
+    page = render_html(make_result())
+
+    assert ">sex: unknown<" in page
+    assert ": missing<" not in page
+
+
 def test_a_minimal_result_renders(result):
     """One iteration, no curves, no profiles, no features: sections say what is not available and nothing breaks."""
     empty = result.curves.model_copy(

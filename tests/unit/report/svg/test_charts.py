@@ -134,7 +134,7 @@ def test_every_figure_is_drawn_with_title_and_description(result):
 
     assert list(figures) == [
         "roc", "precision_recall", "calibration", "decision", "auroc", "candidates", "consensus", "confidence",
-        "frequency", "errors", "importance", "groups", "group_calibration", "periods", "period_calibration", "hundred_1", "profile_1", "profile_2", "profile_3",
+        "frequency", "errors", "importance", "lineage", "groups", "group_calibration", "periods", "period_calibration", "hundred_1", "profile_1", "profile_2", "profile_3",
     ]  # fmt: skip
     for figure in figures.values():
         for picture in (figure.wide, figure.narrow or figure.wide):

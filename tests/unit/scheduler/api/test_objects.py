@@ -144,6 +144,7 @@ POD: dict[str, Any] = {
                 {"name": "HOME", "value": "/tmp"},
                 {"name": "MLHO_CACHE_DIR", "value": "/var/cache/mlho"},
                 {"name": "MLHO_CACHE_BYTES", "value": "3435973836"},
+                {"name": "MLHO_IMAGE", "value": "registry.example/mlho-worker@sha256:abc"},
                 {"name": "MLHO_STORE", "value": "s3://ehr/mlho"},
                 {
                     "name": "MLHO_BROKER",

@@ -1,0 +1,49 @@
+"""The lineage of a result: from tables, specification and software by the matrix to bundle, result and scores."""
+
+from typing import Final
+
+from markupsafe import Markup
+
+from mlho.report import words
+from mlho.report.figures.figure import Figure, both
+from mlho.report.result import Result
+from mlho.report.svg.flow import Box, flow
+from mlho.spec.training import digest_of
+
+_SHOWN: Final = 12  # characters of a digest
+_PRODUCT: Final = "mlho-batch"
+
+
+def lineage(result: Result) -> Figure:
+    """Draw what the result was made of, and what is made with it. A digest is cut to 12 characters; the numbers have it whole."""
+    own = result.lineage
+    files = result.inputs.get("files", [])
+    tables = digest_of(sorted(files, key=lambda one: str(one["key"]))) if files else ""
+    version = own.versions.get(_PRODUCT, "")
+    image = str(result.inputs.get("image", "") or words.plural(len(own.versions), "package"))
+    made = (
+        ("Tables", tables, words.plural(len(files), "file") if files else "not recorded"),
+        ("Specification", own.spec_digest, f"seed {own.seed}"),
+        ("Software", f"{_PRODUCT} {version}".strip(), image),
+        ("Matrix", own.matrix_digest, words.plural(result.cohort.n_samples, "sample")),
+        ("Bundle", result.final_model.bundle_digest, result.final_model.classifier),
+        ("Result", result.result_digest, "this report"),
+        ("Scores", "made with the bundle", "mlho lineage lists them"),
+    )
+    boxes = [
+        Box(heading, first if " " in first else first[:_SHOWN], second) for heading, first, second in made
+    ]
+
+    def draw(width: float) -> Markup:
+        return flow("lineage", "Lineage", [boxes[:3], boxes[3:4], boxes[4:5], boxes[5:]], width=width)
+
+    wide, narrow = both(draw)
+    return Figure(
+        "lineage",
+        "Lineage",
+        "Each row was made of the row above. Equal digests mean equal content. Scores name the digest of the bundle with which they were made.",
+        wide,
+        narrow,
+        ("What", "Digest or version", "Detail"),
+        made,
+    )
