@@ -104,13 +104,12 @@ def _changes(a: RunFacts, b: RunFacts) -> Changes:
         for name in _METRICS
         if name in a.result.headline and name in b.result.headline
     ]
-    codes, only_a, only_b = _codes(a.dictionary, b.dictionary, min_cell)
+    codes, numbers = _codes(a, b, min_cell)
     return Changes(
         spec=_fields(a.result.lineage.spec, b.result.lineage.spec),
         rows=_rows(_event_rows(a.result), _event_rows(b.result)),
         label_rows=_rows(a.result.cohort.label_ledger, b.result.cohort.label_ledger),
-        codes_only_a=only_a,
-        codes_only_b=only_b,
+        **numbers,
         codes=codes,
         features=_features(a.result.features, b.result.features),
         performance=performance,
@@ -330,11 +329,22 @@ def _rows(a: Mapping[str, int | None], b: Mapping[str, int | None]) -> list[RowC
     ]
 
 
-def _codes(a: Dictionary, b: Dictionary, min_cell: int) -> tuple[list[CodeChange], int, int]:
-    """Return the codes whose rows differ, without those that are rare in both; and how many are in one run only."""
-    before, after = (dict(zip(own.codes, own.rows_by_code.tolist(), strict=True)) for own in (a, b))
+def _codes(a: RunFacts, b: RunFacts, min_cell: int) -> tuple[list[CodeChange], dict[str, int]]:
+    """Return the codes whose rows differ, and how many are in one run only, or not named.
+
+    Only codes of features that enough patients have are named: a text in place of a code may have many rows of one patient.
+    """
+    before, after = (
+        dict(zip(own.dictionary.codes, own.dictionary.rows_by_code.tolist(), strict=True)) for own in (a, b)
+    )
+    features = (*a.result.features, *b.result.features)
+    enough = {own.code for own in features if own.n_patients is not None and own.n_patients >= min_cell}
     differing = [code for code in {*before, *after} if before.get(code, 0) != after.get(code, 0)]
-    named = [code for code in differing if max(before.get(code, 0), after.get(code, 0)) >= min_cell]
+    named = [
+        code
+        for code in differing
+        if code in enough and max(before.get(code, 0), after.get(code, 0)) >= min_cell
+    ]
     named.sort(key=lambda code: (-abs(before.get(code, 0) - after.get(code, 0)), code))
 
     def shown(n: int) -> int | None:
@@ -343,7 +353,11 @@ def _codes(a: Dictionary, b: Dictionary, min_cell: int) -> tuple[list[CodeChange
     changes = [
         CodeChange(code=code, a=shown(before.get(code, 0)), b=shown(after.get(code, 0))) for code in named
     ]
-    return changes, len({*before} - {*after}), len({*after} - {*before})
+    return changes, {
+        "codes_only_a": len({*before} - {*after}),
+        "codes_only_b": len({*after} - {*before}),
+        "codes_not_named": len(differing) - len(named),
+    }
 
 
 def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:

@@ -101,7 +101,7 @@ def _tables(own: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -
         ),
         ("Label rows", ("Rule", first, second), [(one.rule, _n(one.a), _n(one.b)) for one in own.label_rows]),
         (
-            "Codes",
+            f"Codes of features; {words.count(own.codes_not_named)} more differ and are not named",
             ("Code", f"Rows: {first}", f"Rows: {second}"),
             [(one.code, _n(one.a), _n(one.b)) for one in own.codes],
         ),

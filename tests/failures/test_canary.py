@@ -2,13 +2,22 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.builders import Said, Tables, write_spec, write_tables
+from mlho.settings import Settings
+from mlho.spec.training import parse_spec
+from scheduler.api.status import ConditionType
+from scheduler.controller import run_thread
+from scheduler.controller.reconcile import decide
+from scheduler.engine.loop import carry_out
+from tests.builders import InlineExecutor, Nobody, Said, Tables, write_spec, write_tables
 from tests.planted_names import PLANTED, planted, planted_tables
+from tests.unit.scheduler.controller.test_reconcile import OBSERVED
 from tests.unit.scoring.conftest import make_score_document
 
 CHANGES = {
@@ -37,6 +46,15 @@ def write_cohort(folder: Path, tables: Tables) -> Path:
     return folder
 
 
+def compared_with_itself(cohort: Path) -> Path:
+    """Write the specification of a run whose report tells what changed since the first one."""
+    document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
+    document["spec"] |= {"compareWith": {"uri": "run:small"}}
+    path = cohort / "later.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
 def shown(said: Said) -> str:
     """Return what a command printed and logged."""
     return said.out + said.err
@@ -63,6 +81,7 @@ def test_reports_and_printed_results_show_no_planted_name(
     said = [
         command("validate", cohort / "spec.yaml"),
         command("run", cohort / "spec.yaml"),
+        command("run", compared_with_itself(cohort)),
         command("score", cohort / "score.yaml"),
     ]
     said += [
@@ -118,3 +137,39 @@ def test_a_planted_name_that_fails_scoring_is_not_quoted(
         assert said.code in (0, 3), table
         assert PLANTED not in shown(said), table
         assert files_with_a_name(tmp_path / "store") == [], table
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [(None, None), ("labels", "index_date"), ("labels", "label"), ("demographics", "age")],
+)
+def test_the_status_and_events_of_a_custom_resource_show_no_planted_name(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str | None, column: str | None
+):
+    """Of a run that ends well, and of runs that a name in place of a date, a label or a number fails: in a task, as in a cluster."""
+    if table is not None and column is not None:
+        tables = planted_tables()
+        bad = planted(getattr(tables, table), column, rows=[1])
+        write_cohort(cohort, Tables(**{**vars(tables), table: bad}))
+    address = str(tmp_path / "store")
+    backend = run_thread.Backend(address, Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
+    document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
+    document["spec"]["data"]["uri"] = str(cohort)
+    check, prepared = run_thread.check_run(backend, parse_spec(yaml.safe_dump(document)))
+    assert prepared is not None, check.message
+
+    def carry_out_here(run: Any, *_: object, **__: object) -> Any:
+        return carry_out(run, InlineExecutor(run.store, cohort), Nobody(), n_slots=1)
+
+    monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out_here)
+    thread = run_thread.RunThread(backend, prepared, lambda: None)
+    thread.start()
+    assert thread.join(120)
+    decision = decide(replace(OBSERVED, check=check, progress=thread.snapshot()))
+    said = decision.status.model_dump_json() + str(decision.events)
+
+    end = ConditionType.SUCCEEDED if table is None else ConditionType.FAILED
+    assert thread.snapshot().end is end
+    assert len(decision.events) > 0
+    assert ('"warnings":["' in said) if table is None else ("Expected" in said)
+    assert PLANTED not in said

@@ -97,8 +97,10 @@ class Changes(Part):
     label_rows: list[RowChange]
     codes_only_a: int
     codes_only_b: int
+    codes_not_named: int
+    """Codes with other numbers of used rows that fewer than ``minCell`` patients have, or that no iteration selected in either run."""
     codes: list[CodeChange]
-    """Codes with other numbers of used rows, the largest difference first."""
+    """The others with other numbers of used rows, the largest difference first."""
     features: list[FeatureChange]
     performance: list[PerformanceChange]
     paired: PairedChange

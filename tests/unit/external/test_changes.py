@@ -127,6 +127,23 @@ def test_a_run_can_be_resumed_after_the_deletion_of_the_earlier_one(place, tmp_p
     assert (again.finished.run_id, again.digest) == (later.finished.run_id, later.digest)
 
 
+def test_a_text_in_place_of_a_code_is_not_named(place, tmp_path):
+    """Fifty rows of one patient: counted, and neither in the report nor in the result."""
+    _, whole, _, _, _ = place
+    store = LocalStore(tmp_path / "store")
+    run_inline(whole, store)
+    columns = TABLES.events.column_names
+    typed = TABLES.events.take(pa.array([0] * 50))
+    typed = typed.set_column(columns.index("code"), "code", pa.array(["Zebulon, room 7"] * 50, pa.string()))
+    events = pa.concat_tables([TABLES.events, typed])
+    later = run_inline(write_tables(tmp_path / "typed", replace(TABLES, events=events)), store, SINCE)
+
+    own = Result.model_validate(result_of(store, later.finished.run_id)).changes
+
+    assert (own.codes, own.codes_only_b, own.codes_not_named) == ([], 1, 1)
+    assert "Zebulon" not in page_of(store, later)
+
+
 def test_a_purge_names_the_later_run_for_patients_of_the_earlier_one(place, tmp_path):
     """It keeps their ids in the files with which it was compared, also if it was trained on other patients."""
     _, whole, _, _, _ = place
