@@ -57,12 +57,10 @@ def write_spec(name: str, data: Path, folder: Path, validation: Mapping[str, obj
 def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
     """Carry out ``mlho run`` into ``store`` and watch it; a failure shows what the command said."""
     command = [sys.executable, "-m", "scheduler", "run", str(spec), "--store", str(store)]
-    # A benchmark measures the second run of an installed program: bytecode and compiled loops are on the disk.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--workers", str(n_workers)],
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,6 +72,11 @@ def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
     if process.returncode:
         raise SystemExit(f"mlho run failed ({process.returncode}):\n{said}")
     return Watched(wall, sum(watcher.cpu_seconds.values()), watcher.peak_mb)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command. A benchmark measures the second run of an installed program: bytecode and loops are on the disk."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def read_result(store: Path) -> dict[str, Any]:

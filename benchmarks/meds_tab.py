@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
-from _command import Watched, Watcher
+from _command import Watched, Watcher, environment
 from _figures import show
 
 from mlho.synthetic import make_cohort
@@ -149,6 +149,7 @@ def run_ours(folder: Path, store: Path, n_processes: int) -> Watched:
     started = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--workers", str(n_processes)],
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -185,7 +186,12 @@ def run_theirs(folder: Path, programs: Path) -> Watched:
     for command in commands:
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
         )
         before, watcher = _cpu_of_children(), Watcher(process.pid)
         said, _ = process.communicate()

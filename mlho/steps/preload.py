@@ -19,6 +19,7 @@ if _IS_SERVER:
     gc.disable()
 
 import numpy as np
+import pandas as pd  # noqa: F401 - pyarrow imports it with the first array made from Python values, in each process
 
 import mlho.encoding.cohort.define
 import mlho.encoding.events.blocks
