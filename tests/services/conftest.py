@@ -1,6 +1,7 @@
 """Fixtures of the service tests: real servers, spoken to over the loopback interface."""
 
 import fcntl
+import os
 
 import pytest
 
@@ -16,8 +17,13 @@ __all__ = ["credentials", "moto", "rclone", "seaweedfs"]
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compile what a small run needs into numba's cache once, before processes with time limits need it."""
-    with (tmp_path_factory.getbasetemp().parent / "compiled").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Compile what a small run needs into numba's cache, before processes with time limits need it: the first process does."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with (shared / "compiled.txt").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        if note.tell():
+            return
         data = write_tables(tmp_path_factory.mktemp("compiled"), make_tables(100, seed=3))
         run_inline(data, MemoryStore(), SMALL)
+        note.write("done")

@@ -13,9 +13,10 @@ from mlho.settings import BROKER, SIGNING_KEY
 from mlho.spec.training import load_spec
 from mlho.steps.records import parse_record
 from mlho.store.base import Store
+from mlho.store.local import LocalStore
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import make_tables, write_spec, write_tables
+from tests.builders import make_tables, run_inline, write_spec, write_tables
 from tests.services.queue_home import KEY, ROOT, kill_group
 
 # Some seconds of work, with two kinds of models.
@@ -29,6 +30,13 @@ def write_small_run(folder: Path, *, by_patient: bool = False) -> Path:
     """Write a cohort of 300 patients and the specification of a small run on it; return the specification."""
     write_tables(folder, make_tables(300, seed=3), partitions=3, by_patient=by_patient)
     return write_spec(folder, SMALL)
+
+
+def run_alone(spec: Path, folder: Path) -> LocalStore:
+    """Carry out the run of :func:`write_small_run` without a queue, in this process; return its store."""
+    store = LocalStore(folder)
+    run_inline(spec.parent, store, SMALL)
+    return store
 
 
 @dataclass

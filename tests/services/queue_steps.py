@@ -190,6 +190,10 @@ cast(dict[str, Step], STEPS).update({step.kind: step for step in _MINE})
 
 
 if __name__ == "__main__":
+    import worker.child_processes
     from worker.__main__ import main
+
+    # These steps train nothing: the fork server of each worker need not import what the real ones do.
+    worker.child_processes.PRELOAD = ("worker.child",)  # type: ignore[misc] - it is Final
 
     sys.exit(main())

@@ -17,7 +17,7 @@ from mlho.spec.training import canonical_json
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
 from tests.disks import enlarge, small_disk
-from tests.services.queue_commands import Commands, ending, published, write_small_run
+from tests.services.queue_commands import Commands, ending, published, run_alone, write_small_run
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
 from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_refusals import REFUSING, broker_client, fill
@@ -37,10 +37,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
     """A store with the run, which was carried out without a queue."""
-    folder = tmp_path_factory.mktemp("alone")
-    with ending(Commands(spec, folder, str(folder / "store"), "")) as commands:
-        assert commands.run("--workers", "1").wait(120) == 0, commands.log()
-    return LocalStore(folder / "store")
+    return run_alone(spec, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="module")

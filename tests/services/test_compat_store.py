@@ -13,13 +13,12 @@ import yaml
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.cache import BlobCache
-from mlho.store.local import LocalStore
 from mlho.store.probe import Capabilities, probe_store
 from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL, STRICT
 from mlho.store.s3_store import S3Store
 from tests.contract import test_store as suite
-from tests.services.queue_commands import Commands, ending, published, write_small_run
+from tests.services.queue_commands import Commands, ending, published, run_alone, write_small_run
 from tests.services.queue_home import kill_group, wait_until
 from tests.services.redis_servers import Server
 from tests.services.s3_proxy import Proxy, proxy_of
@@ -54,10 +53,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run in a folder, without a queue, publishes."""
-    folder = tmp_path_factory.mktemp("alone")
-    with ending(Commands(spec, folder, str(folder / "store"), "")) as commands:
-        assert commands.run("--workers", "1").wait(120) == 0, commands.log()
-    return published(LocalStore(folder / "store"))
+    return published(run_alone(spec, tmp_path_factory.mktemp("alone")))
 
 
 @pytest.fixture

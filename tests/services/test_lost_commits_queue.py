@@ -11,14 +11,22 @@ from mlho.protocol.failures import INFRASTRUCTURE_SECONDS
 from mlho.steps.base import Task
 from mlho.steps.records import Outcome
 from mlho.store.keys import commit_key
+from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
 from scheduler.engine.training_run import TrainingRun
 from scheduler.queue.executor import QueueExecutor
+from tests.builders import Home as Whole
 from tests.builders import Nobody, make_tables, run_inline, write_tables
 from tests.services.queue_home import Home
 
 TABLES = make_tables(200, seed=6)
 _MOST_SECONDS = 60.0  # of the whole run; a retry of the task that reads the record would take five minutes
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run that loses nothing, on the same tables."""
+    return run_inline(write_tables(tmp_path_factory.mktemp("whole"), TABLES), MemoryStore())
 
 
 @pytest.fixture
@@ -72,10 +80,9 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["deleted", "truncated"])
 @pytest.mark.parametrize("kind", ["define_cohort", "pack_features", "run_iteration", "write_report"])
 def test_commit_that_is_lost_while_the_run_goes_on_is_made_again_at_once(
-    home: Home, kind: str, damage: Callable[[Path], None]
+    home: Home, whole: Whole, kind: str, damage: Callable[[Path], None]
 ) -> None:
     """Read by the plan, by a worker's task, or at the end: the run has the same result, long before a retry of its readers would end."""
-    whole = run_inline(home.folder, home.folder / "whole")
     home.start_worker()
     run = TrainingRun(whole.run.spec, whole.run.manifest, home.folder, home.store)
     with home.executor() as executor:

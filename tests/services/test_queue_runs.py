@@ -17,7 +17,7 @@ from mlho.store.local import LocalStore
 from scheduler.engine.plan import STAGES
 from scheduler.queue.run import status_of
 from tests.services.processes import descendants, is_running
-from tests.services.queue_commands import Commands, ending, write_small_run
+from tests.services.queue_commands import Commands, ending, run_alone, write_small_run
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
 from tests.services.redis_servers import Server
 
@@ -29,10 +29,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What the embedded pool publishes: file name to bytes."""
-    store = tmp_path_factory.mktemp("alone")
-    _command(spec, store, "--workers", "1").wait(120)
-    return _published(store)
+    """What is published without a queue, by one process: file name to bytes."""
+    return _published(run_alone(spec, tmp_path_factory.mktemp("alone")).root)
 
 
 @pytest.fixture
