@@ -12,13 +12,15 @@ from mlho.encoding.cohort.define import define_cohort
 from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.partition import EncodedPartition, encode_partition
 from mlho.encoding.events.patients import check_partitioned_by_patient
-from mlho.encoding.events.units import UnitCounts
+from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
+from mlho.encoding.tally.tally import NEGATIVE
 from mlho.errors import DataError
 from mlho.inspection.zones import judge_zones
 from mlho.sources import SOURCES, list_inputs, source_of
 from mlho.sources.base import MODIFIER_RULE
 from mlho.sources.events import iter_events
 from mlho.spec.training import TrainingSpec
+from mlho.training.checks.plausibility import two_scales
 from tests.builders import write_table
 from tests.contract.layouts import LAYOUTS, Fact, Layout, read_events, source_named
 
@@ -43,19 +45,22 @@ def layout(request) -> Layout:
     return request.param
 
 
-def spec_of(layout: Layout, **data) -> TrainingSpec:
+def spec_of(layout: Layout, *, aggregate: str = "presence", **data) -> TrainingSpec:
     """Labels in our layout of the source: patient, index date and outcome."""
     tables = {"events": "events", "labels": "labels.parquet"}
     document = {
         "data": {"source": layout.source, "tables": tables, **data},
         "cohort": {"outcome": "label", "index": {"column": "day"}},
+        "features": {"aggregates": [aggregate]},
     }
     return TrainingSpec.model_validate(document)
 
 
-def encode(layout: Layout, folder: Path, **data) -> tuple[Ledger, list[EncodedPartition]]:
+def encode(
+    layout: Layout, folder: Path, *, aggregate: str = "presence", **data
+) -> tuple[Ledger, list[EncodedPartition]]:
     """Encode each file of the events for the patients 7 and 8; return the total ledger and the partitions."""
-    spec = spec_of(layout, **data)
+    spec = spec_of(layout, aggregate=aggregate, **data)
     patient = {"native": "patient_id", "meds": "subject_id"}.get(layout.source, "patient_num")
     days = pa.array([NOON] * 2, pa.timestamp("us"))
     write_table(folder / "labels.parquet", pa.table({patient: ["7", "8"], "day": days, "label": [0, 1]}))
@@ -152,19 +157,39 @@ def test_shards_need_no_order_and_a_patient_may_be_in_several(layout, tmp_path):
     layout.write(split, FACTS[:1], part="-0")
     layout.write(split, FACTS[1:], part="-1")
     _, parts = encode(layout, split, partitionedBy="patient")
-    with pytest.raises(DataError, match="patient"):
+    with pytest.raises(DataError, match="patient") as refused:
         check_partitioned_by_patient({f"{n}": part.patients for n, part in enumerate(parts)}, 2)
+    assert refused.value.remedy
 
 
 def test_a_missing_table_is_refused(layout, tmp_path):
-    """With the place that was looked at."""
+    """With the place that was looked at, and a remedy."""
     spec = spec_of(layout)
     layout.write(tmp_path, FACTS)
 
-    with pytest.raises(DataError, match=r"labels\.parquet"):
+    with pytest.raises(DataError, match=r"labels\.parquet") as labels:
         define_cohort(spec, tmp_path)
-    with pytest.raises(DataError, match="events"):
+    with pytest.raises(DataError, match="events") as events:
         list_inputs(tmp_path / "nowhere", "events")
+    assert labels.value.remedy
+    assert events.value.remedy
+
+
+def test_units_that_do_not_match_are_found_by_their_scale(layout, tmp_path):
+    """One number in six of a code is glucose in mmol/L among mg/dL: the check ``two-scales`` names the code, where no column has
+    a unit, too. A code in one unit is not named."""
+    values = [5.0 + 0.05 * n if n % 6 == 0 else 90.0 + n for n in range(120)]
+    times = [NOON - dt.timedelta(days=n) for n in range(120)]
+    facts = [Fact("7", time, "GLU", value) for time, value in zip(times, values, strict=True)]
+    facts += [Fact("8", time, "HB", 9.0 + 0.05 * n) for n, time in enumerate(times)]
+
+    _, (part,) = encode(layout, layout.write(tmp_path, facts), aggregate="last")
+
+    shares = {
+        code: two_scales(own[:NEGATIVE]) for code, own in zip(part.codes, part.tally.values, strict=True)
+    }
+    assert shares["GLU"] == pytest.approx(1 / 6)
+    assert shares["HB"] == 0.0
 
 
 def test_a_missing_column_is_refused(layout, tmp_path):
@@ -258,7 +283,7 @@ def test_values_of_i2b2_are_those_of_numeric_results(tmp_path):
 
 
 def test_units_of_i2b2_come_with_the_values(tmp_path):
-    """So that a run can say which codes have values in several units."""
+    """So that a run names the codes that have values in several units."""
     folder = observation_fact(
         tmp_path, nval_num=[1.0, 2.0, 3.0], valtype_cd=["N"] * 3, UNITS_CD=["mg/dL", "@", "mmol/L"]
     )
@@ -268,6 +293,10 @@ def test_units_of_i2b2_come_with_the_values(tmp_path):
     for path in list_inputs(folder, "events"):
         list(units.watch(iter_events(source_named(I2B2), path)))
     assert units.plain() == {"A": {"mg/dL": 1}, "B": {"": 1}, "C": {"mmol/L": 1}}
+    found = judge_units([units.plain(), {"A": {"mmol/L": 4}}])
+    assert found is not None
+    assert "1 of 5 rows have another unit than most rows of their code, such as A" in units_sentence(found)
+    assert "convert them to one unit" in units_sentence(found)
 
 
 @pytest.mark.parametrize("column", ["integer_value", "float_value", "categorical_value"])
