@@ -38,6 +38,11 @@ class LineCounter(RawIOBase):
         self._line_feeds = 0
         self._carriage_returns = 0
         self._last = b""
+        self._is_ended = False
+
+    def end(self) -> None:
+        """Return no more data: from now on the stream is at its end."""
+        self._is_ended = True
 
     @override
     def readable(self) -> bool:
@@ -45,6 +50,8 @@ class LineCounter(RawIOBase):
 
     @override
     def read(self, size: int = -1, /) -> bytes:
+        if self._is_ended:
+            return b""
         data: bytes = self._stream.read(size if size >= 0 else None)
         self._line_feeds += data.count(b"\n")
         self._carriage_returns += data.count(b"\r")

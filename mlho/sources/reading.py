@@ -6,7 +6,7 @@ Arrow's messages quote offending values. They are therefore not included in our 
 
 import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -27,6 +27,7 @@ _PARQUET_BUFFER_BYTES: Final = 1 << 18
 # this size 197 MB, and less time.
 _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
+_READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -193,13 +194,29 @@ class _CsvTable:
             text_stream(self.file, self.source) as stream,
         ):
             lines = LineCounter(stream)
-            for batch in arrow_csv.open_csv(pa.PythonFile(lines, mode="r"), *options):
-                n_rows += batch.num_rows
-                for start in range(0, batch.num_rows, batch_rows):
-                    yield batch.slice(start, batch_rows)
+            with _ended(arrow_csv.open_csv(pa.PythonFile(lines, mode="r"), *options), lines) as reader:
+                for batch in reader:
+                    n_rows += batch.num_rows
+                    for start in range(0, batch.num_rows, batch_rows):
+                        yield batch.slice(start, batch_rows)
         if lines.n_lines > n_rows + 1:
             with _read_errors(self.file, "CSV", self.source):
                 refuse_swallowed_rows(self.file, self.source)
+
+
+@contextmanager
+def _ended(reader: Any, lines: LineCounter) -> Iterator[Any]:
+    """Wait for the thread in which Arrow reads ahead, also if the caller wants no more rows.
+
+    A thread that still reads when the interpreter exits aborts the process.
+    """
+    try:
+        yield reader
+    finally:
+        lines.end()
+        with suppress(*_READ_FAULTS):  # such as a last row that is cut
+            for _ in reader:
+                pass
 
 
 def _open_parquet(file: SourceFile) -> TableFile:
@@ -278,7 +295,7 @@ def _read_errors(
         raise _unreadable(file, layout, "no permission to read it", "Grant it to this user.") from None
     except (MlhoError, MemoryError, pa.ArrowCancelled):
         raise
-    except (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError) as error:
+    except _READ_FAULTS as error:
         if (
             isinstance(error, OSError) and error.errno
         ):  # a fault of the machine, not of the file; Arrow sets no errno for the latter

@@ -361,3 +361,32 @@ def test_reading_events_does_not_import_pandas(tmp_path):
     )
 
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+ABANDON = """
+import sys, time
+from pathlib import Path
+from mlho.sources import SourceFile, iter_events, source_named
+from mlho.sources.lines import LineCounter
+
+read = LineCounter.read
+def slow(self, size=-1, /):
+    time.sleep(0.5)
+    return read(self, size)
+LineCounter.read = slow
+
+path = Path(sys.argv[1])
+rows = iter_events(source_named("native"), SourceFile(path.name, path, path.stat().st_size), batch_rows=10)
+print(next(rows).num_rows)
+del rows
+"""
+
+
+def test_a_process_that_reads_the_first_rows_of_a_csv_ends_well(tmp_path):
+    """Arrow reads ahead in a thread; one that still reads at the end of the process would abort it."""
+    path = tmp_path / "part.csv"
+    path.write_text("patient_id,time,code\n" + "1,2020-01-31,A\n" * 2_000_000)
+
+    done = subprocess.run([sys.executable, "-c", ABANDON, path], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "10\n", "")
