@@ -12,7 +12,7 @@ def main() -> int:
     Worker processes import the module that started the program, so this module imports nothing of the command
     before it is called. The fork server does its imports while the command still does its own.
     """
-    if sys.argv[1:2] == ["run"] and not any(word.startswith("--broker") for word in sys.argv):
+    if sys.argv[1:2] in (["run"], ["score"]) and not any(word.startswith("--broker") for word in sys.argv):
         begin_server()
     gc.disable()  # collections take a tenth of the imports and find nothing
     from scheduler.cli.parser import main as command

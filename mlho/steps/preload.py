@@ -24,6 +24,10 @@ import pandas as pd  # noqa: F401 - pyarrow imports it with the first array made
 import mlho.encoding.cohort.define
 import mlho.encoding.events.blocks
 import mlho.encoding.events.partition
+import mlho.model.testing.runner
+import mlho.scoring.code_drift
+import mlho.scoring.parts
+import mlho.scoring.skew
 import mlho.sources.dbmart
 import mlho.sources.i2b2
 import mlho.sources.meds
@@ -31,11 +35,14 @@ import mlho.sources.omop.views
 import mlho.training.results.final
 import mlho.training.results.publish
 import mlho.training.results.summary  # noqa: F401 - importing is the purpose
+from mlho.method.classifiers.xgboost import import_without_sklearn
 from mlho.method.consensus.cholesky import factor
 from mlho.spec.training import TrainingSpec
 
 factor(np.eye(1))
 TrainingSpec.model_rebuild()  # the validators of specifications, which are built with the first one else
+if _IS_SERVER:
+    import_without_sklearn()
 
 
 def _exit_immediately(server: int) -> None:

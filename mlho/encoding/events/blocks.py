@@ -159,12 +159,11 @@ def _counted_cells(
     codes, place = np.empty(starts[-1], np.int32), starts.copy()
     for rows, code_ids in pieces:
         _place_codes(rows.patient, rows.code, frozen(code_ids), place, codes)
-    filled, nothing = np.zeros(n_codes, np.int64), np.empty(0, np.int32)
-    given = (starts, frozen(codes), frozen(windows.starts))
-    _fill_counts(*given, filled, nothing, nothing)
+    filled, cell_counts = np.zeros(n_codes, np.int64), np.empty(len(codes), np.int32)
+    cell_starts = _merge_rows(starts, codes, cell_counts, filled)
     indptr = np.concatenate([[0], np.cumsum(filled)])
     indices, count = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
-    _fill_counts(*given, indptr[:-1].copy(), indices, count)
+    _transpose(cell_starts, codes, cell_counts, frozen(windows.starts), indptr[:-1].copy(), indices, count)
     return {"indptr": indptr, "indices": indices, "count": count}, len(codes)
 
 
@@ -186,23 +185,43 @@ def _place_codes(
 
 
 @njit(cache=True, nogil=True)
-def _fill_counts(
-    starts: Any, codes: Any, sample_starts: Any, place: Any, indices: Any, count: Any
-) -> None:  # pragma: no cover - compiled
-    """Write the cell of each code of each patient at the ``place`` of the code and advance it. With empty arrays, only count the cells."""
-    patient_of = np.full(place.size, -1, np.int32)  # of the latest cell of each code
+def _merge_rows(starts: Any, codes: Any, counts: Any, filled: Any) -> Any:  # pragma: no cover - compiled
+    """Make one cell of the rows of each patient with the same code: its code, in place of the rows' codes, and its number of rows.
+
+    Add the cells of each code to ``filled``, and return the first cell of each patient.
+    """
+    cell_of = np.full(filled.size, -1, np.int32)  # the latest of each code
+    cell_starts = np.zeros_like(starts)
+    n = 0
     for p in range(starts.size - 1):
+        first = n
         for i in range(starts[p], starts[p + 1]):
+            code = codes[i]
+            c = np.uint64(code)
+            if cell_of[c] < first:
+                cell_of[c] = n
+                codes[n] = code
+                counts[n] = 1
+                filled[c] += 1
+                n += 1
+            else:
+                counts[np.uint64(cell_of[c])] += 1
+        cell_starts[p + 1] = n
+    return cell_starts
+
+
+@njit(cache=True, nogil=True)
+def _transpose(
+    cell_starts: Any, codes: Any, counts: Any, sample_starts: Any, place: Any, indices: Any, count: Any
+) -> None:  # pragma: no cover - compiled
+    """Write the cells of the patients at the ``place`` of their code, and advance it."""
+    for p in range(cell_starts.size - 1):
+        for i in range(cell_starts[p], cell_starts[p + 1]):
             c = np.uint64(codes[i])
-            if patient_of[c] != p:
-                patient_of[c] = p
-                if indices.size:
-                    at = np.uint64(place[c])
-                    indices[at] = sample_starts[p]
-                    count[at] = 1
-                place[c] += 1
-            elif indices.size:
-                count[np.uint64(place[c] - 1)] += 1
+            at = np.uint64(place[c])
+            place[c] += 1
+            indices[at] = sample_starts[p]
+            count[at] = counts[i]
 
 
 def _cells(

@@ -9,6 +9,7 @@ are still supported: they use dense rows, in which absent means zero.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -271,6 +272,23 @@ def _prefix(booster: Any, n_rounds: int, is_value: NDArray[np.bool_]) -> dict[st
         "n_rounds": n_rounds,
         "is_value": is_value,
     }
+
+
+def import_without_sklearn() -> None:
+    """Import xgboost without its classes for scikit-learn, whose import takes 0.6 s and which this module does not use.
+
+    Only for a process that belongs to this program: there ``xgboost.XGBClassifier`` is no estimator of scikit-learn.
+    """
+    if "xgboost" in sys.modules or "sklearn" in sys.modules:
+        return
+    # None makes the import of scikit-learn fail, for which xgboost is prepared.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        import xgboost  # noqa: F401 - importing is the purpose
+    except ImportError:
+        pass  # the first use raises it
+    finally:
+        del sys.modules["sklearn"]
 
 
 def _booster_from(model: bytes) -> Any:

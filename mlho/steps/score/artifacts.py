@@ -1,7 +1,10 @@
 """Shared helpers of the scoring steps: the bundle, the patients to score, and writing a part."""
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlho.spec.scoring import ScoringIndex
@@ -24,17 +27,23 @@ CODES_FILE: Final = "codes.json"
 
 
 def open_bundle(work: Work) -> "Bundle":
-    """Open the bundle among the inputs, verified like a user's bundle."""
+    """Open the bundle among the inputs, verified like a user's bundle. A process opens it once for all its partitions."""
+    artifact = work.one("bundle")
+    files = tuple((name.removeprefix(BUNDLE_FOLDER), artifact.path(name)) for name in artifact.names)
+    return _opened(files, artifact.facts["bundle_digest"])
+
+
+@lru_cache(maxsize=2)  # that of the run, and the one to compare with
+def _opened(files: tuple[tuple[str, Path], ...], digest: str) -> "Bundle":
     from mlho.model.bundle import load_bundle
 
-    artifact, folder = work.one("bundle"), work.out / "bundle"
-    for name in artifact.names:
-        target = folder / name.removeprefix(BUNDLE_FOLDER)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.path(name), target)
-    bundle = load_bundle(folder, digest=artifact.facts["bundle_digest"])
-    shutil.rmtree(folder)
-    return bundle
+    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
+        folder = Path(scratch) / "bundle"
+        for name, path in files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        return load_bundle(folder, digest=digest)
 
 
 def index_of(work: Work) -> ScoringIndex:
