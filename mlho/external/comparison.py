@@ -196,12 +196,10 @@ def _shared(a: Cohort, b: Cohort) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 def _differences(
     y: NDArray[np.uint8], a: NDArray[np.float64], b: NDArray[np.float64], units: NDArray[np.int64]
 ) -> dict[str, Estimate]:
-    positive = (y == 1).astype(np.float64)
     tallies = [tally(y, p) for p in (a, b)]
     points = [_statistics(own) for own in tallies]
-    drawn = [
-        replicates(own, positive, units, _statistics, n_replicates=N_REPLICATES, seed=0) for own in tallies
-    ]
+    asked = [(own, _statistics) for own in tallies]
+    drawn = replicates(asked, y == 1, units, n_replicates=N_REPLICATES, seed=0)
     found = {}
     for name in points[0]:
         before, after = points[0][name], points[1][name]

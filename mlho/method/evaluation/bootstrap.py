@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
@@ -60,50 +60,53 @@ def bootstrap_by_patient(
     0.065
     """
     t = tally(y, p)
-    positive = (np.asarray(y) == 1).astype(np.float64)
     patient = checked_groups(groups, t.cell.size)
-    drawn = replicates(t, positive, patient, statistics, n_replicates=n_replicates, seed=seed)
+    (drawn,) = replicates(
+        [(t, statistics)], np.asarray(y) == 1, patient, n_replicates=n_replicates, seed=seed
+    )
     point = {name: value for name, value in statistics(t).items() if not isinstance(value, np.ndarray)}
     return {name: percentile_estimate(value, drawn.get(name), level=level) for name, value in point.items()}
 
 
 def replicates(
-    t: Tally,
-    positive: FloatArray,
+    of: Sequence[tuple[Tally, Statistics]],
+    positive: NDArray[np.bool_],
     patient: IntArray,
-    statistics: Statistics,
     *,
     n_replicates: int,
     seed: int | Sequence[int],
-) -> dict[str, FloatArray]:
+) -> list[dict[str, FloatArray]]:
     """Return every figure in every replicate. NaN, used only here, marks a figure without a value.
 
     Parameters
     ----------
-    t : Tally
-    positive : float64 array of 0/1, shape (n_samples,)
+    of : sequence of (Tally, callable)
+        Predictions for the same samples, with the figures of each. All see the same draws.
+    positive : array of bool, shape (n_samples,)
     patient : int64 array, shape (n_samples,)
         0-based, without gaps.
-    statistics, n_replicates, seed
+    n_replicates, seed
         As in ``bootstrap_by_patient``.
 
     Returns
     -------
-    dict of str to float64 array, shape (n_replicates, ...)
-        Empty with fewer than two patients.
+    list of dict of str to float64 array, shape (n_replicates, ...)
+        Empty dicts with fewer than two patients.
     """
     n_patients = int(patient.max()) + 1
     if n_patients < 2:
-        return {}
+        return [{} for _ in of]
     rng = np.random.Generator(np.random.PCG64(seed))
-    drawn: dict[str, list[float | FloatArray]] = {}
+    all_drawn: list[dict[str, list[float | FloatArray]]] = [{} for _ in of]
     for _ in range(n_replicates):
         # Multinomial counts: how often each patient is drawn.
         times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
-        weights = times[patient].astype(np.float64)
-        for name, value in statistics(t.reweighted(weights, weights * positive)).items():
-            drawn.setdefault(name, []).append(math.nan if value is None else value)
-    return {name: np.array(values, dtype=np.float64) for name, values in drawn.items()}
+        for (t, statistics), drawn in zip(of, all_drawn, strict=True):
+            for name, value in statistics(t.redrawn(times, patient, positive)).items():
+                drawn.setdefault(name, []).append(math.nan if value is None else value)
+    return [
+        {name: np.array(values, dtype=np.float64) for name, values in drawn.items()} for drawn in all_drawn
+    ]
 
 
 def percentile_estimate(

@@ -201,39 +201,38 @@ def evaluate(
         Shapes differ or values are out of range. A single class is not an error: figures that need both are absent.
     """
     t = tally(y, p)
-    positive = (np.asarray(y) == 1).astype(np.float64)
     patient = checked_groups(groups, t.cell.size)
     chosen = {name: value for name, value in thresholds.items() if value is not None}
 
-    def summarised(of: Tally, figures_of: Callable[[Tally], Mapping[str, Figure]]) -> "_Summary":
-        line = CalibrationFigures.prepare(of)
-        edges = [*DEFAULT_THRESHOLDS, *bin_edges(N_BINS), *chosen.values()]
-        cells = of.merged(REPLICATE_CELLS, edges=edges, n_extreme=N_EXTREME)
-        line_of_cells = line if cells is of else line.on(cells)
-        drawn = replicates(
-            cells,
-            positive,
-            patient,
-            lambda replicate: {**figures_of(replicate), **line_of_cells(replicate)},
-            n_replicates=n_replicates,
-            seed=seed,
-        )
-        return _Summary({**figures_of(of), **line(of)}, drawn, level, line)
+    decision_on = "raw" if calibrated is None else "calibrated"
+    final_p = p if calibrated is None else calibrated
+    final_t = t if calibrated is None else tally(y, calibrated)
 
     def figures_of_final(of: Tally) -> dict[str, Figure]:
         return {**accuracy_figures(of), **decision_figures(of), **operating_figures(of, chosen)}
 
     def figures_of_raw(of: Tally) -> dict[str, Figure]:
-        accuracy = accuracy_figures(of) if calibrated_too else figures_of_final(of)
+        accuracy = figures_of_final(of) if calibrated is None else accuracy_figures(of)
         return {**discrimination_figures(of), **accuracy}
 
-    calibrated_too = calibrated is not None
-    raw = summarised(t, figures_of_raw)
-    calibration = {"raw": _calibration_report(y, p, t, raw)}
-    final_p, final_t, final = p, t, raw
+    versions = {"raw": _Version(t, figures_of_raw)}
     if calibrated is not None:
-        final_p, final_t = calibrated, tally(y, calibrated)
-        final = summarised(final_t, figures_of_final)
+        versions["calibrated"] = _Version(final_t, figures_of_final)
+    edges = [*DEFAULT_THRESHOLDS, *bin_edges(N_BINS), *chosen.values()]
+    drawn = replicates(
+        [version.replicated(edges) for version in versions.values()],
+        np.asarray(y) == 1,
+        patient,
+        n_replicates=n_replicates,
+        seed=seed,
+    )
+    summaries = {
+        name: version.summary(own, level)
+        for (name, version), own in zip(versions.items(), drawn, strict=True)
+    }
+    raw, final = summaries["raw"], summaries[decision_on]
+    calibration = {"raw": _calibration_report(y, p, t, raw)}
+    if calibrated is not None:
         calibration["calibrated"] = _calibration_report(y, calibrated, final_t, final)
     return Evaluation(
         n_samples=t.cell.size,
@@ -254,7 +253,7 @@ def evaluate(
         pr_band=raw.band("pr", BAND_AT),
         decision=decision_curve_of(final_t, thresholds=np.array(DEFAULT_THRESHOLDS)),
         decision_band=final.band("net_benefit", np.array(DEFAULT_THRESHOLDS)),
-        decision_on="calibrated" if calibrated_too else "raw",
+        decision_on=decision_on,
         errors=error_distribution(y, p),
     )
 
@@ -274,6 +273,24 @@ class _Summary:
     def band(self, name: str, at: FloatArray) -> Band:
         low, high = percentile_band(self.drawn.get(name), level=self.level)
         return Band(at=tuple(float(v) for v in at) if low else (), low=tuple(low), high=tuple(high))
+
+
+class _Version:
+    """Predictions and their figures, for the data and for replicates."""
+
+    def __init__(self, t: Tally, figures_of: Callable[[Tally], Mapping[str, Figure]]) -> None:
+        self._t, self._figures_of = t, figures_of
+        self._line = CalibrationFigures.prepare(t)
+
+    def replicated(self, edges: Sequence[float]) -> tuple[Tally, Callable[[Tally], Mapping[str, Figure]]]:
+        """Return neighbouring predictions in cells, and the figures of a replicate of these."""
+        cells = self._t.merged(REPLICATE_CELLS, edges=edges, n_extreme=N_EXTREME)
+        line = self._line if cells is self._t else self._line.on(cells)
+        return cells, lambda replicate: {**self._figures_of(replicate), **line(replicate)}
+
+    def summary(self, drawn: dict[str, FloatArray], level: float) -> _Summary:
+        """Return the figures of the data with those of the replicates."""
+        return _Summary({**self._figures_of(self._t), **self._line(self._t)}, drawn, level, self._line)
 
 
 def _davis_goadrich_estimate(t: Tally) -> Estimate:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import DataError, plural
@@ -63,21 +64,19 @@ class Tally:
         np.cumsum((self.n - self.n_positive)[::-1], out=fp[1:])
         return tp, fp
 
-    def reweighted(self, weights: FloatArray, positive_weights: FloatArray) -> "Tally":
-        """Return the tally of the same predictions with a weight per sample.
+    def redrawn(self, times: IntArray, patient: IntArray, positive: NDArray[np.bool_]) -> "Tally":
+        """Return the tally of the same predictions where each patient occurs a number of times.
 
         Parameters
         ----------
-        weights, positive_weights : float64 arrays, shape (n_samples,)
-            Integers ≥ 0, so that their sums are exact; the second is weights × y.
+        times : int64 array, shape (n_patients,)
+        patient : int64 array, shape (n_samples,)
+            Index into ``times`` of each sample.
+        positive : array of bool, shape (n_samples,)
         """
-        k = self.p.size
-        return Tally(
-            p=self.p,
-            n=np.bincount(self.cell, weights, k),
-            n_positive=np.bincount(self.cell, positive_weights, k),
-            cell=self.cell,
-        )
+        n, n_positive = np.zeros((2, self.p.size))
+        _add_drawn(self.cell, times, patient, positive, n, n_positive)
+        return Tally(p=self.p, n=n, n_positive=n_positive, cell=self.cell)
 
     def merged(self, max_cells: int, *, edges: ArrayLike, n_extreme: int) -> "Tally":
         """Return the tally with neighbouring predictions merged into cells of about equal size, for fast replicates.
@@ -153,6 +152,22 @@ def tally(y: ArrayLike, p: ArrayLike, *, probabilities: bool = True) -> Tally:
     n = np.bincount(cell, minlength=distinct.size).astype(np.int64, copy=False)
     n_positive = np.bincount(cell[outcome], minlength=distinct.size).astype(np.int64, copy=False)
     return Tally(p=distinct, n=n, n_positive=n_positive, cell=cell)
+
+
+@njit(cache=True, nogil=True)
+def _add_drawn(
+    cell: IntArray,
+    times: IntArray,
+    patient: IntArray,
+    positive: NDArray[np.bool_],
+    n: FloatArray,
+    n_positive: FloatArray,
+) -> None:
+    """Add the samples of drawn patients to their cells. The sums are whole numbers, and so exact in any order."""
+    for i in range(cell.size):
+        weight = times[patient[i]]
+        n[cell[i]] += weight
+        n_positive[cell[i]] += weight * positive[i]
 
 
 def class_reason(n_positive: float, n_negative: float) -> str | None:

@@ -51,7 +51,7 @@ def test_a_replicate_is_the_repeated_rows(seed):
     y, p = make_predictions(seed)
     p = np.round(p, 2)
     times = np.random.default_rng(seed).poisson(1.0, y.size)
-    weighted = tally(y, p).reweighted(times.astype(float), times * y.astype(float))
+    weighted = tally(y, p).redrawn(times, np.arange(y.size), y == 1)
     repeated = tally(np.repeat(y, times), np.repeat(p, times))
 
     at_threshold = partial(operating_figures, thresholds={"a": 0.3})
@@ -66,7 +66,7 @@ def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
     y, p = make_predictions(4)
     times = np.random.default_rng(4).poisson(1.0, y.size)
     figures = CalibrationFigures.prepare(tally(y, p))
-    replicate = figures(tally(y, p).reweighted(times.astype(float), times * y.astype(float)))
+    replicate = figures(tally(y, p).redrawn(times, np.arange(y.size), y == 1))
     alone = tally(np.repeat(y, times), np.repeat(p, times))
     expected = CalibrationFigures.prepare(alone)(alone)
 
