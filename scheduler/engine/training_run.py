@@ -102,10 +102,15 @@ class TrainingRun:
 
     def first_plan(self) -> Plan:
         """Return the cohort task, whose size determines the rest of the plan, and the look at the tables."""
-        return {**plan_cohort(self.spec.spec, self.manifest), **self._inspection()}
+        return {**plan_cohort(self.spec.spec, self.manifest), **self._beside()}
 
-    def _inspection(self) -> Plan:
-        return plan_inspection(self.spec.spec, self.manifest) if self.inspects else {}
+    def _beside(self) -> Plan:
+        """Return the look at the tables, and the task of the earlier run."""
+        plan = plan_inspection(self.spec.spec, self.manifest) if self.inspects else {}
+        if self.earlier is None:
+            return plan
+        params = pin_params(self.earlier.asked)
+        return {**plan, EARLIER_TASK: PlannedTask(EARLIER_TASK, "pin_earlier", "cohort", params=params)}
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
         """Return all tasks, once the cohort is committed."""
@@ -117,20 +122,16 @@ class TrainingRun:
             n_samples=facts["n_samples"],
             about=self.spec.metadata.about,
         )
-        return {**(plan if self.earlier is None else _with_earlier(plan, self.earlier)), **self._inspection()}
+        if self.earlier is not None:
+            report = plan["report"]
+            needs = {**report.needs, "earlier": (EARLIER_TASK,)}
+            plan = {**plan, "report": replace(report, needs=needs)}
+        return {**plan, **self._beside()}
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
         _publish(self, self.run_id, commits)
         return commits["report"]
-
-
-def _with_earlier(plan: Plan, earlier: PinnedRun) -> Plan:
-    """Give the report the earlier run as an input."""
-    pinned = PlannedTask(EARLIER_TASK, "pin_earlier", "report", params=pin_params(earlier.asked))
-    report = plan["report"]
-    needs = {**report.needs, "earlier": (EARLIER_TASK,)}
-    return {EARLIER_TASK: pinned, **plan, "report": replace(report, needs=needs)}
 
 
 def compared(run: TrainingRun) -> TrainingRun:

@@ -164,10 +164,11 @@ def _changed(result: Result) -> str:
     before, now = own.earlier, own.now
     outcome = " → ".join(words.share(one.n_positive_samples, one.n_samples) for one in (before, now))
     used = " → ".join(words.share(one.n_event_rows_used, one.n_event_rows) for one in (before, now))
+    n_fields = len(own.spec)
     fields = (
-        f"{words.plural(len(own.spec), 'field')} of the specification"
-        if own.spec
-        else "no field of the specification"
+        f"{words.plural(n_fields, 'field')} of the specification changed"
+        if n_fields
+        else "the specification is the same"
     )
     return (
         f"Since run {own.run} ({own.note}): patients {words.count(before.n_patients)} → {words.count(now.n_patients)}; samples with the outcome "
