@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -209,37 +209,28 @@ class Matrix:
         count = np.empty(0 if numbers is None else starts[-1], np.int32)
         number = np.full(starts[-1] if has_numbers else 0, np.nan)
         nothing = np.empty(0, np.float64)
+        out, out_without = _Cells(indices, count, number), _Cells(indices, count, nothing)
         place = starts[:-1].copy()
         new_index = self._new_index(sample_mask)
         for block in self._blocks:
             if new_index.size and not has_numbers:
-                _copy_samples(
-                    block.indptr,
-                    block.indices,
-                    block.count,
-                    block.first_sample,
-                    wanted,
-                    new_index,
-                    place,
-                    indices,
-                    count,
-                )
+                source = _Cells(block.indices, block.count, frozen(nothing))
+                _copy_samples(block.indptr, block.first_sample, source, wanted, new_index, place, out_without)
                 release_pages(block.indices)
                 continue
             for name, members in groups.items():
                 own = place[members]
+                source = _Cells(
+                    block.indices, block.count, frozen(nothing) if name is None else block.numbers[name]
+                )
                 _copy_cells(
                     block.indptr,
-                    block.indices,
-                    block.count,
-                    frozen(nothing) if name is None else block.numbers[name],
                     block.first_sample,
+                    source,
                     frozen(wanted[members]),
                     new_index,
                     own,
-                    indices,
-                    count,
-                    nothing if name is None else number,
+                    out_without if name is None else out,
                 )
                 place[members] = own
             release_pages(block.indices)
@@ -330,59 +321,49 @@ def _count_patients(
         n_patients[column] += n
 
 
+class _Cells(NamedTuple):
+    """Cells for compiled code; without counts or numbers their arrays are empty."""
+
+    indices: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    number: NDArray[np.float64]
+
+
 @njit(cache=True, nogil=True)
 def _copy_cells(
-    indptr: Any,
-    indices: Any,
-    count: Any,
-    last: Any,
-    first_sample: Any,
-    wanted: Any,
-    new_index: Any,
-    place: Any,
-    out_indices: Any,
-    out_count: Any,
-    out_last: Any,
+    indptr: Any, first_sample: Any, source: _Cells, wanted: Any, new_index: Any, place: Any, out: _Cells
 ) -> None:  # pragma: no cover - compiled
     """Copy the cells of the wanted columns of a block to their ``place`` and advance it."""
     for j in range(wanted.size):
         at_out = place[j]
         for at in range(indptr[wanted[j]], indptr[wanted[j] + 1]):
-            sample = first_sample + indices[at]
+            sample = first_sample + source.indices[at]
             if new_index.size:
                 sample = np.int64(new_index[sample])
                 if sample < 0:
                     continue
-            out_indices[at_out] = sample
-            if out_count.size:
-                out_count[at_out] = count[at]
-            if out_last.size:
-                out_last[at_out] = last[at]
+            out.indices[at_out] = sample
+            if out.counts.size:
+                out.counts[at_out] = source.counts[at]
+            if out.number.size:
+                out.number[at_out] = source.number[at]
             at_out += 1
         place[j] = at_out
 
 
 @njit(cache=True, nogil=True)
 def _copy_samples(
-    indptr: Any,
-    indices: Any,
-    count: Any,
-    first_sample: Any,
-    wanted: Any,
-    new_index: Any,
-    place: Any,
-    out_indices: Any,
-    out_count: Any,
+    indptr: Any, first_sample: Any, source: _Cells, wanted: Any, new_index: Any, place: Any, out: _Cells
 ) -> None:  # pragma: no cover - compiled
     """Do what ``_copy_cells`` does with a mask and without numbers, several times faster: nothing depends on a branch."""
     for j in range(wanted.size):
         at_out = np.uint64(place[j])
         for at in range(indptr[wanted[j]], indptr[wanted[j] + 1]):
-            sample = new_index[np.uint64(first_sample + indices[at])]
+            sample = new_index[np.uint64(first_sample + source.indices[at])]
             # Overwritten by the next cell unless the sample is in the mask.
-            out_indices[at_out] = sample
-            if out_count.size:
-                out_count[at_out] = count[at]
+            out.indices[at_out] = sample
+            if out.counts.size:
+                out.counts[at_out] = source.counts[at]
             at_out += np.uint64(sample >= 0)
         place[j] = at_out
 

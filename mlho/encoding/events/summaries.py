@@ -6,7 +6,7 @@ exactly this mean and the slope 0. If same-day duplicates are dropped, a day has
 """
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -68,16 +68,11 @@ def summarize(
     found = {name: np.empty(n_cells if name in names else 0) for name in SUMMARIES}
     _summarize(
         frozen(code_starts),
-        frozen(rows.patient),
-        frozen(rows.time),
-        frozen(rows.value),
-        frozen(windows.starts),
-        frozen(windows.index_us),
-        frozen(windows.upper_us),
-        frozen(windows.lower_us),
+        _Rows(frozen(rows.patient), frozen(rows.time), frozen(rows.value)),
+        _Windows(*map(frozen, (windows.starts, windows.index_us, windows.upper_us, windows.lower_us))),
         is_daily,
         indptr[:-1].copy(),
-        *found.values(),
+        _Numbers(*found.values()),
     )
     return {name: found[name] for name in SUMMARIES if name in names}
 
@@ -126,26 +121,38 @@ def _sort_rows(start: Any, stop: Any, time: Any, value: Any) -> None:  # pragma:
         first = after
 
 
+class _Rows(NamedTuple):
+    patient: NDArray[np.int32]
+    time: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
+class _Windows(NamedTuple):
+    sample_starts: NDArray[np.int64]
+    index_us: NDArray[np.int64]
+    upper_us: NDArray[np.int64]
+    lower_us: NDArray[np.int64]
+
+
+class _Numbers(NamedTuple):
+    """The numbers of the cells, in the order of ``SUMMARIES``."""
+
+    recency: NDArray[np.float64]
+    first: NDArray[np.float64]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    slope: NDArray[np.float64]
+
+
 @njit(cache=True, nogil=True)
 def _summarize(
-    code_starts: Any,
-    patient: Any,
-    time: Any,
-    value: Any,
-    sample_starts: Any,
-    index_us: Any,
-    upper_us: Any,
-    lower_us: Any,
-    is_daily: Any,
-    place: Any,
-    recency: Any,
-    first: Any,
-    lowest: Any,
-    highest: Any,
-    mean: Any,
-    slope: Any,
+    code_starts: Any, rows: _Rows, windows: _Windows, is_daily: Any, place: Any, out: _Numbers
 ) -> None:  # pragma: no cover - compiled
     """Write the numbers of each cell at the ``place`` of its column and advance it. Empty arrays are not wanted."""
+    patient, time, value = rows
+    sample_starts, index_us, upper_us, lower_us = windows
+    recency, first, lowest, highest, mean, slope = out
     n_windows = lower_us.shape[0]
     is_seen, last_day = np.zeros(n_windows, np.bool_), np.zeros(n_windows, np.int64)
     n, x_mean, xx, xy = np.zeros(n_windows), np.zeros(n_windows), np.zeros(n_windows), np.zeros(n_windows)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -35,8 +34,7 @@ _LARGEST_STEP: Final = 1.0  # of Newton's method, in log-odds
 _N, _POSITIVE, _P, _P_POSITIVE, _P2, _P2_POSITIVE, _WINS, _LARGE, _ERRORS = range(9)
 
 
-@dataclass(frozen=True, eq=False)
-class Cell:
+class Cell(NamedTuple):
     """The samples of one group in one period, in ascending order of their predictions.
 
     Attributes
@@ -109,16 +107,13 @@ class Cell:
             Where the search for the calibration in the large starts. It affects the number of steps, not the result.
         """
         found = np.empty((weights.shape[0], len(SUMS) + 2 * n_rules))
-        _sum_cell(
-            weights, self.patient, self.positive, self.ends_tie, self.p, self.odds_against, self.alerts,
-            self.starts, self.by_width, self.by_count, n_rules, start, found,
-        )  # fmt: skip
+        _sum_cell(weights, self, n_rules, start, found)
         return found
 
     def calibration_errors(self, outcomes: NDArray[np.bool_]) -> FloatArray:
         """Return ECE and MCE by width, then by count, for each row of outcomes of all samples; shape (n_rows, 4)."""
         found = np.empty((outcomes.shape[0], 4))
-        _simulated_errors(outcomes, self.sample, self.p, self.starts, self.by_width, self.by_count, found)
+        _simulated_errors(outcomes, self, found)
         return found
 
 
@@ -139,21 +134,8 @@ def draw_weights(rng: np.random.Generator, n_replicates: int, n_patients: int) -
 
 
 @njit(cache=True, nogil=True)
-def _sum_cell(
-    weights: NDArray[np.uint8],
-    patient: IntArray,
-    positive: NDArray[np.bool_],
-    ends_tie: NDArray[np.bool_],
-    p: FloatArray,
-    odds_against: FloatArray,
-    alerts: NDArray[np.uint8],
-    starts: IntArray,
-    by_width: IntArray,
-    by_count: IntArray,
-    n_rules: int,
-    start: float,
-    out: FloatArray,
-) -> None:
+def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float, out: FloatArray) -> None:
+    _, patient, positive, ends_tie, p, odds_against, alerts, starts, by_width, by_count = cell
     size = p.size
     kept_odds, kept_weight = np.empty(size), np.empty(size)
     # Probability at the start of the search, and its first two derivatives: the first step needs only their sums.
@@ -276,15 +258,8 @@ def _errors_of(bins: FloatArray, n: int) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True)
-def _simulated_errors(
-    outcomes: NDArray[np.bool_],
-    sample: IntArray,
-    p: FloatArray,
-    starts: IntArray,
-    by_width: IntArray,
-    by_count: IntArray,
-    out: FloatArray,
-) -> None:
+def _simulated_errors(outcomes: NDArray[np.bool_], cell: Cell, out: FloatArray) -> None:
+    sample, p, starts, by_width, by_count = cell.sample, cell.p, cell.starts, cell.by_width, cell.by_count
     bins = np.zeros((2, N_BINS, 2))
     for b in range(outcomes.shape[0]):
         own = outcomes[b]

@@ -169,15 +169,13 @@ def bit_pair_sums(
     bits: NDArray[np.uint64],
     ones: NDArray[np.int64],
     rows: NDArray[np.int32],
-    start: int,
-    stop: int,
     pick: int,
     n_positive_words: int,
     n_by_class: NDArray[np.int64],
     table: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W), for X in ``rows[start:stop]`` and W in row ``pick``.
+    """Write Σ h over the tables of (X, W, Y) and of (X, W), for X in ``rows`` and W in row ``pick``.
 
     Let t samples of a class have both features, x and w have each one, and n be all. The four cells of that class are t,
     x − t, w − t and n − x − w + t, so that one bit count determines them.
@@ -185,7 +183,7 @@ def bit_pair_sums(
     positive, negative = bits[pick, :n_positive_words], bits[pick, n_positive_words:]
     n0, n1 = n_by_class[0], n_by_class[1]
     w0, w1 = ones[pick, 0], ones[pick, 1]
-    for i in range(start, stop):
+    for i in range(rows.size):
         row = rows[i]
         x0, x1 = ones[row, 0], ones[row, 1]
         t1 = _count_shared(bits[row, :n_positive_words], positive)

@@ -104,14 +104,12 @@ class BitColumns:
             bitwise.bit_pair_sums(
                 self.bits,
                 self.ones,
-                columns,
-                start,
-                stop,
+                columns[start:stop],
                 pick,
                 self.layout.n_positive_words,
                 self.layout.n_by_class,
                 table,
-                sums,
+                sums[start:stop],
             )
 
         workers.run(loop, columns.size, columns.size * self.layout.n_words)
@@ -204,16 +202,14 @@ class LevelColumns:
 
         def loop(start: int, stop: int) -> None:
             _level_pair_sums(
-                columns,
-                start,
-                stop,
+                columns[start:stop],
                 self.positions,
                 self.group_start,
                 self.group_ptr,
                 codes,
                 margins,
                 table,
-                sums,
+                sums[start:stop],
             )
 
         mean_stored = self.positions.size // max(1, self.n_columns)
@@ -413,8 +409,6 @@ def _group_by_level(
 @njit(cache=True, nogil=True)
 def _level_pair_sums(
     columns: NDArray[np.int32],
-    start: int,
-    stop: int,
     positions: NDArray[np.int32],
     group_start: NDArray[np.int64],
     group_ptr: NDArray[np.int64],
@@ -423,14 +417,14 @@ def _level_pair_sums(
     table: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns[start:stop]``.
+    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns``.
 
     For each level of X, the codes (2 · level of W + class) of its samples are counted, and the counts subtracted
     from the margins of W. The remaining margins are level 0 of X, whose samples are never visited.
     """
     n_codes = margins.size
     cells = np.zeros(n_codes, np.int64)
-    for i in range(start, stop):
+    for i in range(columns.size):
         rest = margins.copy()
         of_three, of_two = np.int64(0), np.int64(0)
         for group in range(group_ptr[columns[i]], group_ptr[columns[i] + 1]):

@@ -14,7 +14,7 @@ the cover of the training data. Yang 2021, "Fast TreeSHAP": the tables of the le
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -54,6 +54,39 @@ class Tree:
     cover: Sequence[float]
 
 
+class _Tests(NamedTuple):
+    """The tests of all trees by feature: the first one of each feature; tree, bit, cut and side of absent numbers of each test."""
+
+    first: NDArray[np.int64]
+    tree: NDArray[np.int64]
+    bit: NDArray[np.uint64]
+    cut: NDArray[np.float32]
+    absent_left: NDArray[np.bool_]
+
+
+class _Features(NamedTuple):
+    """The features of the trees: the first one of each tree, and all of them."""
+
+    first: NDArray[np.int64]
+    feature: NDArray[np.int64]
+
+
+class _Leaves(NamedTuple):
+    """The leaves of the trees.
+
+    ``first`` is the first leaf of each tree. Of each leaf: the number of features on its path, their places among the tree's,
+    mask and outcome of their tests, and the start of its values in ``table``.
+    """
+
+    first: NDArray[np.int64]
+    n_on_path: NDArray[np.int64]
+    place: NDArray[np.int64]
+    mask: NDArray[np.uint64]
+    wanted: NDArray[np.uint64]
+    table_start: NDArray[np.int64]
+    table: NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class ShapleyTables:
     """Tables of all leaves of a model; made by :func:`shapley_tables`.
@@ -61,14 +94,16 @@ class ShapleyTables:
     Attributes
     ----------
     n_features : int
-    arrays : tuple of ndarray
-        Of the tests by feature (first test of each feature; tree, bit, cut, side of absent numbers), the outcomes of each tree for a row without
-        numbers, the features of each tree (first one of each tree; feature), and the leaves (first leaf of each tree; number of features on the path,
-        their places among the tree's, mask and outcome of their tests; table).
+    tests, features, leaves : named tuples of ndarray
+    absent : uint64, shape (n_trees,)
+        Outcomes of the tests of each tree for a row without numbers.
     """
 
     n_features: int
-    arrays: tuple[NDArray[Any], ...]
+    tests: _Tests
+    absent: NDArray[np.uint64]
+    features: _Features
+    leaves: _Leaves
 
     def values(self, rows: Any) -> NDArray[np.float64]:
         """Compute the Shapley values of rows.
@@ -84,13 +119,22 @@ class ShapleyTables:
             Sums over the trees in order. The values of a row do not depend on other rows.
         """
         out = np.zeros((rows.shape[0], self.n_features))
-        tests, absent, values = self.arrays[:5], self.arrays[5], self.arrays[6:]
         for start in range(0, rows.shape[0], _ROWS):
             stop = min(start + _ROWS, rows.shape[0])
-            outcomes = np.repeat(absent[:, None], stop - start, axis=1)
-            _test(rows.indptr[start : stop + 1], rows.indices, rows.data, outcomes, *tests)
-            _add(outcomes, absent, out[start:stop], *values)
+            outcomes = np.repeat(self.absent[:, None], stop - start, axis=1)
+            _test(rows.indptr[start : stop + 1], rows.indices, rows.data, outcomes, self.tests)
+            _add(outcomes, self.absent, out[start:stop], self.features, self.leaves)
         return out
+
+
+@dataclass
+class _Condition:
+    """All tests of a path on one feature: their bits, the outcomes that lead to the leaf, and the share of the cover that has them."""
+
+    place: int
+    mask: int = 0
+    wanted: int = 0
+    share: float = 1.0
 
 
 def shapley_tables(trees: Sequence[Tree], n_features: int) -> ShapleyTables | None:
@@ -131,11 +175,27 @@ def shapley_tables(trees: Sequence[Tree], n_features: int) -> ShapleyTables | No
         starts.append((len(features), len(leaves)))
     tests.sort()
     first = np.array(starts, np.int64)
+    return ShapleyTables(
+        n_features,
+        _Tests(
+            first=np.searchsorted([own[0] for own in tests], np.arange(n_features + 1)),
+            tree=np.array([own[1] for own in tests], np.int64),
+            bit=np.array([own[2] for own in tests], np.uint64),
+            cut=np.array([own[3] for own in tests], np.float32),
+            absent_left=np.array([own[4] for own in tests], np.bool_),
+        ),
+        np.array(absent, np.uint64),
+        _Features(np.ascontiguousarray(first[:, 0]), np.array(features, np.int64)),
+        _leaves(leaves, np.ascontiguousarray(first[:, 1])),
+    )
+
+
+def _leaves(leaves: Sequence[tuple[float, list[_Condition]]], first: NDArray[np.int64]) -> _Leaves:
+    """Return the arrays of the leaves, given by their values and conditions, with their tables."""
     n_on_path = np.array([len(conditions) for _, conditions in leaves], np.int64)
     shape = (len(leaves), MAX_ON_PATH)
-    place, mask, wanted, share = (
-        np.zeros(shape, dtype) for dtype in (np.int64, np.uint64, np.uint64, np.float64)
-    )
+    place, share = np.zeros(shape, np.int64), np.zeros(shape)
+    mask, wanted = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
     for number, (_, conditions) in enumerate(leaves):
         for column, own_condition in enumerate(conditions):
             place[number, column], share[number, column] = own_condition.place, own_condition.share
@@ -145,34 +205,7 @@ def shapley_tables(trees: Sequence[Tree], n_features: int) -> ShapleyTables | No
     table = np.empty(int(table_start[-1]))
     value = np.array([own_value for own_value, _ in leaves], np.float64)
     _fill_tables(value, n_on_path, share, _weights(), table_start, table)
-    arrays = (
-        np.searchsorted([own[0] for own in tests], np.arange(n_features + 1)),
-        np.array([own[1] for own in tests], np.int64),
-        np.array([own[2] for own in tests], np.uint64),
-        np.array([own[3] for own in tests], np.float32),
-        np.array([own[4] for own in tests], np.bool_),
-        np.array(absent, np.uint64),
-        np.ascontiguousarray(first[:, 0]),
-        np.array(features, np.int64),
-        np.ascontiguousarray(first[:, 1]),
-        n_on_path,
-        place,
-        mask,
-        wanted,
-        table_start,
-        table,
-    )
-    return ShapleyTables(n_features, arrays)
-
-
-@dataclass
-class _Condition:
-    """All tests of a path on one feature: their bits, the outcomes that lead to the leaf, and the share of the cover that has them."""
-
-    place: int
-    mask: int = 0
-    wanted: int = 0
-    share: float = 1.0
+    return _Leaves(first, n_on_path, place, mask, wanted, table_start, table)
 
 
 def _paths(
@@ -238,13 +271,10 @@ def _test(
     indices: Any,
     data: Any,
     outcomes: Any,
-    first: Any,
-    tree: Any,
-    bit: Any,
-    cut: Any,
-    absent_left: Any,
+    tests: _Tests,
 ) -> None:  # pragma: no cover - compiled
     """Change the outcomes of the tests on stored cells, where they differ from those of an absent number."""
+    first, tree, bit, cut, absent_left = tests
     for row in range(outcomes.shape[1]):
         for cell in range(indptr[row], indptr[row + 1]):
             feature = indices[cell]
@@ -258,28 +288,21 @@ def _add(
     outcomes: Any,
     absent: Any,
     out: Any,
-    first_feature: Any,
-    features: Any,
-    first_leaf: Any,
-    n_on_path: Any,
-    place: Any,
-    mask: Any,
-    wanted: Any,
-    table_start: Any,
-    table: Any,
+    of_trees: _Features,
+    leaves: _Leaves,
 ) -> None:  # pragma: no cover - compiled
     """Add the values of all trees.
 
     Each pattern of outcomes is computed once, as the difference from that of a row without numbers, which many trees have, and found again in a
     hash table.
     """
+    first_feature, features = of_trees
     n_rows = outcomes.shape[1]
     slot_of, key_of = np.empty(_SLOTS, np.int32), np.empty(_SLOTS, np.uint64)
     found, empty, without = np.empty((n_rows, MAX_TESTS)), np.empty(MAX_TESTS), np.zeros(out.shape[1])
     for tree in range(outcomes.shape[0]):
         own, n_own = first_feature[tree], first_feature[tree + 1] - first_feature[tree]
-        leaves = (first_leaf[tree], first_leaf[tree + 1])
-        _of_pattern(absent[tree], leaves, n_on_path, place, mask, wanted, table_start, table, empty[:n_own])
+        _of_pattern(absent[tree], tree, leaves, empty[:n_own])
         for k in range(n_own):
             without[features[own + k]] += empty[k]
         slot_of[:] = -1
@@ -298,7 +321,7 @@ def _add(
                 n_found += 1
                 slot_of[slot], key_of[slot] = pattern, key
                 values = found[pattern, :n_own]
-                _of_pattern(key, leaves, n_on_path, place, mask, wanted, table_start, table, values)
+                _of_pattern(key, tree, leaves, values)
                 values -= empty[:n_own]
             for k in range(n_own):
                 out[row, features[own + k]] += found[pattern, k]
@@ -306,20 +329,11 @@ def _add(
 
 
 @njit(cache=True, nogil=True)
-def _of_pattern(
-    key: Any,
-    leaves: Any,
-    n_on_path: Any,
-    place: Any,
-    mask: Any,
-    wanted: Any,
-    table_start: Any,
-    table: Any,
-    values: Any,
-) -> None:  # pragma: no cover - compiled
+def _of_pattern(key: Any, tree: Any, leaves: _Leaves, values: Any) -> None:  # pragma: no cover - compiled
     """Sum the values of a tree's leaves for one pattern of outcomes, by feature of the tree."""
+    first, n_on_path, place, mask, wanted, table_start, table = leaves
     values[:] = 0.0
-    for leaf in range(leaves[0], leaves[1]):
+    for leaf in range(first[tree], first[tree + 1]):
         n = n_on_path[leaf]
         met = 0
         for k in range(n):
