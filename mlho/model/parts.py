@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from mlho.errors import plural
 from mlho.method.classifiers.base import FittedClassifier
@@ -21,7 +20,7 @@ from mlho.model.evidence import Evidence
 from mlho.model.golden import ColumnStatistics
 from mlho.spec.features import After, utilisation_names
 from mlho.spec.model_tests import Tests
-from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS
+from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS, SpecPart
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.demographics import DemographicsEncoder
@@ -32,20 +31,10 @@ _LARGEST_CUT = 2**31 - 1  # of a count
 _MAX_CUTS = 255
 
 
-class BundlePart(BaseModel):
-    """Base of every part that is written as JSON: frozen, strict about names, finite numbers only."""
+class BundlePart(SpecPart):
+    """Base of every part that is written as JSON: finite numbers only."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-        defer_build=True,
-    )
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def _encoding_to_json(encoding: Encoding) -> dict[str, Any]:

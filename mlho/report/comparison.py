@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mlho.report import words
 from mlho.report.changes import Changes, ChangesSince, ComparedRun, FeatureChange, RunSize
-from mlho.report.parts import Estimate
+from mlho.report.parts import ALIASED, Estimate
 
 COMPARISON_SCHEMA: Final = "mlho.io/comparison/v1"
 MOST_ROWS: Final = 40  # of a table of text; the document has all
@@ -24,14 +24,7 @@ class Comparison(Changes):
     files: dict[str, list[str]]
     """Input files: only in A, only in B, and with a different content."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+    model_config = ALIASED
 
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mlho.report import words
 from mlho.report.comparison import Table
 from mlho.report.figures.figure import Figure, both
 from mlho.report.odds import shown_odds
-from mlho.report.parts import Estimate, Part, Spread
+from mlho.report.parts import ALIASED, Estimate, Part, Spread
 from mlho.report.result import FeatureResult, Result
 from mlho.report.svg import charts
 from mlho.report.svg.charts import Row
@@ -68,14 +68,7 @@ class Evolution(Part):
     runs: list[WindowRun]
     features: list[EvolvingFeature]
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+    model_config = ALIASED
 
 
 def trace_evolution(runs: Sequence[tuple[str, str, str, Result]]) -> Evolution:

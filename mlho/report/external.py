@@ -2,24 +2,16 @@
 
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mlho.report.bias.audit import BiasAudit
 from mlho.report.monitoring import Advice, CodeDrift, ExpectedPerformance, Surveillance
-from mlho.report.parts import Estimate, Part, Spread
+from mlho.report.parts import ALIASED, Estimate, Part, Spread
 from mlho.report.population import AttritionStep, LedgerSummary, Period
 from mlho.report.result import BundleTest, Curves, GateResult, ThresholdResult
 
 EVALUATION_SCHEMA: Final = "mlho.io/evaluation/v1"
 RECALIBRATION_SCHEMA: Final = "mlho.io/recalibration/v1"
-_ALIASED: Final = ConfigDict(
-    frozen=True,
-    extra="forbid",
-    use_attribute_docstrings=True,
-    validate_by_name=True,
-    validate_by_alias=True,
-    serialize_by_alias=True,
-)
 
 
 class Recalibration(Part):
@@ -73,7 +65,7 @@ class RecalibrationResult(Part):
     """``data_digest`` of the later data, and ``versions``."""
     inputs: dict[str, Any] = Field(default_factory=dict)
 
-    model_config = _ALIASED
+    model_config = ALIASED
 
 
 class ExternalEvaluation(Part):
@@ -120,4 +112,4 @@ class ExternalEvaluation(Part):
     """Months (or nights), sites and groups: figures and comparisons of the calibrated probability."""
     curves: Curves
 
-    model_config = _ALIASED
+    model_config = ALIASED

@@ -1,6 +1,11 @@
 """Base of the result's parts, and the two kinds of figures: an estimate, and a mean over iterations."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
+
+#: Configuration of a document some of whose fields have aliases in JSON (``schema``).
+ALIASED: Final = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
 
 class Part(BaseModel):

@@ -7,13 +7,14 @@ A value that does not exist is ``null``, with a reason beside it; there is no Na
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mlho.report.bias.audit import BiasAudit as BiasAudit
 from mlho.report.changes import ChangesSince as ChangesSince
 from mlho.report.checks import Leakage as Leakage
 from mlho.report.checks import Quality as Quality
 from mlho.report.digest import result_digest
+from mlho.report.parts import ALIASED
 from mlho.report.parts import Estimate as Estimate
 from mlho.report.parts import Part as Part
 from mlho.report.parts import Spread as Spread
@@ -402,14 +403,7 @@ class Result(Part):
     inputs: dict[str, Any] = Field(default_factory=dict)
     """Where the data were and how they were cut: tables, partitions with size and digest, ledger by partition. Not compared."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+    model_config = ALIASED
 
     @property
     def result_digest(self) -> str:

@@ -2,12 +2,12 @@
 
 from typing import Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mlho.report import words
 from mlho.report.changes import ComparedRun, FieldChange, PairedChange
 from mlho.report.comparison import Table, difference
-from mlho.report.parts import Part, Spread
+from mlho.report.parts import ALIASED, Part, Spread
 
 VARIANTS_SCHEMA: Final = "mlho.io/variants/v1"
 FIGURES: Final = ("auroc", "brier", "log_loss")
@@ -38,14 +38,7 @@ class VariantComparison(Part):
     summary: list[str]
     variants: list[VariantResult]
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
+    model_config = ALIASED
 
 
 def variant_tables(own: VariantComparison) -> list[Table]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlho.model.bundle import Bundle
-    from mlho.scoring.account import DeliveredFile, PartEntry, Scores
+    from mlho.report.result import LedgerSummary
+    from mlho.scoring.account import AlertSummary, DeliveredFile, PartEntry, Scores
     from mlho.scoring.drift import Drift
 
 SCORES_FILE: Final = "scores.json"
@@ -99,7 +100,6 @@ def _partitions(work: Work) -> list[str]:
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
     from mlho.report.advice import Findings, advise
     from mlho.scoring.account import (
-        AlertSummary,
         Scores,
         describe,
         ledger_summary,
@@ -107,33 +107,17 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         total_ledger,
         unknown_codes,
     )
-    from mlho.scoring.checks import alert_warnings, check_empty_samples, check_vocabulary
+    from mlho.scoring.checks import alert_warnings
     from mlho.scoring.drift import drift_warnings
     from mlho.scoring.label_free import expected_performance
     from mlho.scoring.parts import PART_FILE
 
     every, training = (*parts, *absent), bundle.document.training
     n_samples = sum(part.facts["n_rows"] for part in every)
-    n_empty = sum(part.facts["n_without_events"] for part in every)
-    share = None if training is None else training.without_events
     total = total_ledger(part.facts["ledger"] for part in parts)
-    ledger, allows = ledger_summary(total), work.params.get("empty_samples") == "warn"
-    empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
-    n_codes = len({own.code for own in bundle.document.features})
-    # Parts that an earlier version scored do not have the count: they are taken to have known rows.
-    n_known = sum(part.facts.get("n_known_rows", 1) for part in parts)
-    foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
-    rates = {} if training is None else training.alert_rates
-    alerts = [
-        AlertSummary(
-            rule=own.rule,
-            value=own.value,
-            alerts=None if own.value is None else sum(part.facts["alerts"][own.rule] for part in every),
-            training_rate=rates.get(own.rule),
-            reason=own.reason,
-        )
-        for own in bundle.thresholds
-    ]
+    ledger = ledger_summary(total)
+    unusual = _unusual_data(work, bundle, parts, every, ledger)
+    alerts = _alerts(bundle, every)
     scored = probabilities([part.path(PART_FILE) for part in every])
     drift, expected = _drift(bundle, every, scored), expected_performance(scored, bundle.document)
     return Scores(
@@ -144,10 +128,10 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         patients=sum(part.facts["n_patients"] for part in every),
         samples=n_samples,
         patients_without_events=sum(part.facts["n_patients"] for part in absent),
-        samples_without_events=n_empty,
-        training_share_without_events=share,
+        samples_without_events=_n_without_events(every),
+        training_share_without_events=None if training is None else training.without_events,
         warnings=[
-            *filter(None, (empty, foreign)),
+            *unusual,
             *alert_warnings(alerts, n_samples),
             *drift_warnings(drift),
             *total.warnings(),
@@ -168,6 +152,48 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         ),
         alerts=alerts,
     )
+
+
+def _n_without_events(parts: Sequence[Artifact]) -> int:
+    return sum(part.facts["n_without_events"] for part in parts)
+
+
+def _unusual_data(
+    work: Work,
+    bundle: "Bundle",
+    parts: Sequence[Artifact],
+    every: Sequence[Artifact],
+    ledger: "LedgerSummary",
+) -> list[str]:
+    """Return warnings of many samples without events and of foreign codes. Refuse both, unless the specification allows them."""
+    from mlho.scoring.checks import check_empty_samples, check_vocabulary
+
+    training, allows = bundle.document.training, work.params.get("empty_samples") == "warn"
+    n_samples, n_empty = sum(part.facts["n_rows"] for part in every), _n_without_events(every)
+    share = None if training is None else training.without_events
+    empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
+    n_codes = len({own.code for own in bundle.document.features})
+    n_known = sum(part.facts["n_known_rows"] for part in parts)
+    foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
+    return [own for own in (empty, foreign) if own]
+
+
+def _alerts(bundle: "Bundle", parts: Sequence[Artifact]) -> "list[AlertSummary]":
+    """Return the alerts of each threshold, beside their rate in training."""
+    from mlho.scoring.account import AlertSummary
+
+    training = bundle.document.training
+    rates = {} if training is None else training.alert_rates
+    return [
+        AlertSummary(
+            rule=own.rule,
+            value=own.value,
+            alerts=None if own.value is None else sum(part.facts["alerts"][own.rule] for part in parts),
+            training_rate=rates.get(own.rule),
+            reason=own.reason,
+        )
+        for own in bundle.thresholds
+    ]
 
 
 def _missed(work: Work) -> list[str]:

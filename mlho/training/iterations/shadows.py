@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.stability.confidence import confidence_scores
 from mlho.model.design import build_design
+from mlho.report.parts import Part
 from mlho.report.result import ConfidenceLevel, Estimate, FalseFeatures
 from mlho.training.iterations.permutation import shadow_cells
 from mlho.training.iterations.problem import Problem
@@ -25,10 +25,8 @@ METHOD = "shadow features: each screened column once more, its rows permuted"
 OF_SEQUENCES = "; sequences: the best pairs of the permuted rows"
 
 
-class ShadowRecord(BaseModel):
+class ShadowRecord(Part):
     """The shadows that one iteration saw: the numbers of their features, rising, and a log odds ratio per standard deviation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: list[int]
     log_odds: list[float]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from mlho.arrays import n_distinct
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
@@ -12,25 +11,22 @@ from mlho.method.survival.concordance import harrell, uno
 from mlho.method.survival.curves import uncensored
 from mlho.method.survival.horizons import HorizonFigures, figures_at
 from mlho.method.survival.times import EventTimes
+from mlho.report.parts import Part
 from mlho.training.iterations.copies import censored_like, counted
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.problem import Problem
 
 
-class GroupRecord(BaseModel):
+class GroupRecord(Part):
     """A fifth of the test samples by predicted risk."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     predicted: float
     observed: float | None
     """Cumulative incidence; ``None`` with fewer than ``report.minCell`` patients with an event up to the horizon, or known without."""
 
 
-class HorizonRecord(BaseModel):
+class HorizonRecord(Part):
     """Figures at one horizon."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     days: int
     auroc: float | None
@@ -41,10 +37,8 @@ class HorizonRecord(BaseModel):
     groups: list[GroupRecord]
 
 
-class TimesRecord(BaseModel):
+class TimesRecord(Part):
     """Figures of one candidate on one test set."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     harrell: float | None
     uno: float | None

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from mlho.arrays import n_distinct
 from mlho.method.evaluation.metrics import error_distribution
 from mlho.method.evaluation.suppression import shown_counts
 from mlho.method.stability.spread import mean_with_spread
+from mlho.report.parts import Part
 from mlho.report.result import (
     BiasAudit,
     CandidateIteration,
@@ -42,10 +42,8 @@ OPERATING: Final = (
 )
 
 
-class PerformanceRecord(BaseModel):
+class PerformanceRecord(Part):
     """The performance as numbers; :class:`mlho.report.result.Result` holds its parts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classifier: str
     """Of the final model."""

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.method.evaluation.evaluation import Evaluation
 from mlho.method.evaluation.reliability import pooled_bins
 from mlho.method.evaluation.suppression import shown_counts
+from mlho.report.parts import Part
 from mlho.report.result import CandidateIteration, IterationResult, SettingScore
 from mlho.spec.types import OMITTED
 from mlho.training.iterations.folds import CrossValidation
@@ -25,13 +25,11 @@ CURVES = ("roc", "pr", "decision", "errors")
 _N_HISTOGRAM = 50  # bins of the calibrated probabilities
 
 
-class CoefficientRecord(BaseModel):
+class CoefficientRecord(Part):
     """Coefficients of one linear fit, features in the order of the design, then the demographics.
 
     ``log_odds`` is per original unit; ``scale`` the training standard deviation.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: list[int]
     demographics: list[str]
@@ -39,10 +37,8 @@ class CoefficientRecord(BaseModel):
     scale: list[float]
 
 
-class IterationRecord(BaseModel):
+class IterationRecord(Part):
     """One iteration as numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     result: IterationResult
     selected: list[int]

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from mlho.method.consensus.hazards import fit_hazards
 from mlho.method.consensus.regression import LogisticFit, fit_logistic, odds_ratios, profile_intervals
 from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
 from mlho.method.survival.times import EVENT
+from mlho.report.parts import Part
 from mlho.report.result import (
     CandidateSummary,
     Estimate,
@@ -31,10 +31,8 @@ from mlho.training.results.performance import metrics_over, spread_over
 from mlho.training.results.records import IterationRecord
 
 
-class SummaryRecord(BaseModel):
+class SummaryRecord(Part):
     """The summary as numbers; :class:`mlho.report.result.Result` holds its parts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: list[FeatureResult]
     consensus: dict[str, Any]
