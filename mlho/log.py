@@ -69,9 +69,6 @@ def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: st
 
     Parameters
     ----------
-    style : str
-    verbose : bool
-    warns : bool
     run_id : str
         The run of this process, if there is only one; it is added to all events.
     """

@@ -34,7 +34,6 @@ def printable(text: str, *, lines: bool = False) -> str:
 
     Parameters
     ----------
-    text : str
     lines : bool
         Keep line feeds and tabs, for multi-line text.
 

@@ -35,7 +35,6 @@ class Starts(threading.Thread):
 
         Parameters
         ----------
-        task : str
         hint : int
             Count in Redis; 0 if unknown. Only 1 is trusted, because the first attempt has no record.
         """

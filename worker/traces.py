@@ -16,7 +16,6 @@ class AttemptTraces:
 
     Parameters
     ----------
-    traces : Traces
     store : Store
         Store with the task documents, because a message does not contain the place of its task.
     """

@@ -46,8 +46,6 @@ class Change:
     ----------
     month : str
         First month after the change, such as ``2015-10``.
-    code : str
-    kind : Kind
     before, after : float
         Share of the patients with any record in a month who have the code, in the year on each side; for ``effect``, the odds
         ratio of the code in all months on each side.
@@ -65,7 +63,6 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
 
     Parameters
     ----------
-    asked : TrainingSpec
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
 
@@ -126,8 +123,6 @@ def find_changes(
 
     Parameters
     ----------
-    cohort : Cohort
-    codes : sequence of str, length n_codes
     partitions : sequence of (path, code_ids)
         Segments of each partition, and the id of each of its codes.
     least_patients : int
@@ -152,7 +147,6 @@ class _Counts:
 
     Attributes
     ----------
-    origin : int
     patients : int64, shape (n_codes,)
     active : int64, shape (n_months,)
         Patients with any row in the month.

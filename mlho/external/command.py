@@ -61,10 +61,8 @@ def recalibration_files(
         The files of the earlier bundle, which are verified and tested first.
     spec : TrainingSpec
         Of the later data, with the gates of the new version.
-    root : Path or RemoteRoot
     correction : str
         ``intercept`` or ``line``.
-    data_digest : str
     versions : mapping
         Software, for the lineage.
 

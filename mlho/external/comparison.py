@@ -54,9 +54,6 @@ class RunFacts:
     ----------
     run, name, result_digest : str
         Empty for the run that is being carried out.
-    result : Result
-    cohort : Cohort
-    dictionary : Dictionary
     probability : float64, shape (n_samples,), or None
         Mean calibrated test probability of each sample by the final classifier, ``NaN`` where none tested it; None for a
         procedure without such.
@@ -399,8 +396,6 @@ def mean_probability(
     ----------
     arrays : iterable of mapping
         For each iteration ``samples`` (int, the test samples) and their probabilities by classifier.
-    classifier : str
-    n_samples : int
 
     Returns
     -------

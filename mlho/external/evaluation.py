@@ -48,11 +48,9 @@ def evaluate_bundle(
 
     Parameters
     ----------
-    bundle : Bundle
     spec : TrainingSpec
         Its sections ``data``, ``cohort``, ``features.demographics`` (groups beyond those of the bundle), ``report``, and of
         ``validation`` the seed, the bootstrap and ``splitColumn`` of ``split: site`` are used.
-    root : Path or RemoteRoot
     data_digest : str
         SHA-256 of the manifest of the inputs.
     n_known_files : int

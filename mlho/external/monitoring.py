@@ -32,7 +32,6 @@ def watch(cohort: Cohort, bias: BiasAudit, reference: float | None, *, period: P
 
     Parameters
     ----------
-    cohort : Cohort
     bias : BiasAudit
         Its periods of all patients count.
     reference : float or None

@@ -42,12 +42,8 @@ def recalibration_result(
         Of the later data, with the gates.
     evaluation : ExternalEvaluation
         The earlier bundle on the later data.
-    scored : ScoredCohort
-    made : Recalibrated
-    correction : str
     tests : sequence of BundleTest
         Results of the tests of the new bundle.
-    versions : mapping
     """
     document = made.bundle.document
     headline = {name: Spread(**own) for name, own in document.metrics.items()}

@@ -39,7 +39,6 @@ class Recalibrated:
     Attributes
     ----------
     files : dict of name to bytes
-    bundle : Bundle
     correction : PlattCalibrator
         Applied to the calibrated probabilities of the earlier bundle.
     probability : float64, shape (n_samples,)
@@ -69,7 +68,6 @@ def recalibrated_bundle(
 
     Parameters
     ----------
-    bundle : Bundle
     files : mapping of name to bytes
         Its files.
     spec : TrainingSpec
@@ -80,7 +78,6 @@ def recalibrated_bundle(
         ``intercept`` or ``line``.
     curves : Curves
         Of the evaluation of these samples.
-    data_digest : str
 
     Raises
     ------

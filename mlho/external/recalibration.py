@@ -25,7 +25,6 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
 
     Parameters
     ----------
-    cohort : Cohort
     p : float64, shape (n_samples,)
         Calibrated probabilities of the bundle.
     seed, n_replicates : int

@@ -37,7 +37,6 @@ class ScoredCohort:
 
     Attributes
     ----------
-    cohort : Cohort
     label_ledger : dict of rule to rows
     probability, uncalibrated : float64, shape (n_samples,)
         Calibrated, and as returned by the classifier.
@@ -69,7 +68,6 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
 
     Parameters
     ----------
-    bundle : Bundle
     spec : TrainingSpec
         From :func:`evaluated_spec`.
     root : Path or RemoteRoot

@@ -13,8 +13,6 @@ class TableFacts:
 
     Attributes
     ----------
-    name : str
-    n_files, n_bytes : int
     n_columns : int or None
         Most columns of a file; ``None`` if a file cannot be opened.
     """
@@ -31,7 +29,6 @@ class Inspection:
 
     Attributes
     ----------
-    tables : list of TableFacts
     facts : dict of name to words
         What a reader wants to confirm, such as the number of patients with the outcome.
     size : (n_patients, n_positive) or None

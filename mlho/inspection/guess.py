@@ -78,8 +78,6 @@ class Guess:
         Names of columns of the labels.
     demographics : list of str
         Our names.
-    date_formats : list of str
-    time_unit : str or None
     reasons : list of str
         What was guessed, for the author.
     doubts : list of str

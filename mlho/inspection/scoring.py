@@ -24,7 +24,6 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
 
     Parameters
     ----------
-    spec : ScoringSpec
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
     document : bytes

@@ -32,7 +32,6 @@ class Sketch:
     ----------
     pattern : str
         Path relative to the folder, as in ``data.tables``.
-    n_bytes : int
     columns : dict of name to Arrow array
         A sample of rows.
     """
@@ -53,7 +52,6 @@ class Folder:
 
     Attributes
     ----------
-    sketches : tuple of Sketch
     form : Format
         Separator and encoding of the CSV files; dates are not guessed here.
     left_out : tuple of str

@@ -23,7 +23,6 @@ def judge_zones(source: Source, columns: Iterable[tuple[SourceFile, str]]) -> li
 
     Parameters
     ----------
-    source : Source
     columns : iterable of (file, name)
         Columns of times; those that a file lacks are passed over. The first rows of text are looked at.
     """

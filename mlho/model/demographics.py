@@ -34,7 +34,6 @@ def demographics_block(
     ----------
     encoder : DemographicsEncoder or None
         None: the model has no demographic columns.
-    samples : Samples
     frame : DataFrame or None
         ``patient_id`` and the columns named by the encoder. ``age`` is computed from ``birth_date`` if there is no column
         ``age``, and ``index_year`` and ``index_month`` from the index date likewise. One row per patient, or one per (patient, index date) with a column ``index_date``. Patients without a row

@@ -27,7 +27,6 @@ class Association:
 
     Attributes
     ----------
-    column : str
     direction : str
         ``higher``: more of the column goes with more of the outcome.
     low : float or None
@@ -58,8 +57,6 @@ class Evidence:
 
     Attributes
     ----------
-    associations : tuple of Association
-    groups : tuple of GroupFigure
     outcome_rate, mean_probability : float or None
         Share of samples with the outcome, and mean calibrated out-of-fold probability. None: without calibrator.
     slope : float or None
@@ -95,8 +92,6 @@ def associations_of(
     design : scipy sparse, shape (n_samples, n_columns)
         The training matrix.
     y : 0 or 1, shape (n_samples,)
-    columns : sequence of str, length n_columns
-    statistics : sequence of ColumnStatistics, length n_columns
     is_number : bool, shape (n_columns,)
         Columns of measured numbers: they go from a low to a high number, the others from absent to a high number.
     is_value : bool, shape (n_columns,), or None

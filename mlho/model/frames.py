@@ -142,7 +142,6 @@ def samples_of_frame(index: "pd.DataFrame", *, has_dates: bool) -> Samples:
 
     Parameters
     ----------
-    index : DataFrame
     has_dates : bool
         False if the bundle has no index date; only ``patient_id`` is read then.
 

@@ -153,8 +153,6 @@ def draw_rows(
 
     Parameters
     ----------
-    statistics : sequence of ColumnStatistics, one per column
-    n_rows : int
     empty_row : float64, shape (n_columns,)
         Value of the columns that are not drawn in a row.
     seed : int, at least 0

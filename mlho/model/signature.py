@@ -74,7 +74,6 @@ def check_signatures(
     Parameters
     ----------
     files : mapping of name to bytes
-    signatures : sequence of bytes
     key : Path
         Public key, or certificates of trusted roots; PEM.
     where : str

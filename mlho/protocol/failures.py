@@ -80,7 +80,6 @@ class Quarantined(MlhoError):  # noqa: N818 - says what happened
 
     Parameters
     ----------
-    message : str
     attempts : int
         Number of attempts, if it is one task.
     tasks : mapping of str to Quarantined, optional

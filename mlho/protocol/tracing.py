@@ -43,7 +43,6 @@ class Span:
         Name under which child spans refer to this span; empty if it has none.
     within : str
         Part of the parent span; empty if it has none.
-    is_failure : bool
     """
 
     name: str
@@ -94,8 +93,6 @@ def open_traces(service: str, execution: str, environment: Mapping[str, str] | N
     ----------
     service : str
         Name of the sender, ``mlho-scheduler`` or ``mlho-worker``.
-    execution : str
-    environment : mapping, optional
     """
     values = os.environ if environment is None else environment
     if not any(values.get(name) for name in ENDPOINTS):

@@ -17,8 +17,6 @@ class ShownOdds:
 
     Attributes
     ----------
-    value : float
-    low, high : float or None
     unit : str
         Empty for one unit of the feature; else, for example, ``per SD of 85``.
     """

@@ -136,9 +136,6 @@ class SiteRun:
 
     Attributes
     ----------
-    run, name, kind, state : str
-    started : datetime
-    seconds : float
     reason : str
         Why it failed; empty otherwise.
     trained, scored : TrainedFacts or ScoredFacts, or None
@@ -246,7 +243,6 @@ def scored_facts(
         Section ``spec`` of its specification.
     scores : mapping
         Its ``scores.json``.
-    started : datetime
     has_file : callable
         Whether the folder of the scores has a file of this name.
     """

@@ -53,7 +53,6 @@ def find_code_drift(
 
     Parameters
     ----------
-    training : TrainingSamples or None
     listed : int64, shape (n_codes,)
         Samples with each code of its vocabulary.
     others : mapping of code to int

@@ -65,7 +65,6 @@ def compare_scores(
         Calibrated probabilities of the same samples.
     alerts : mapping of rule to (bool, bool) arrays of shape (n_samples,)
         Alerts of both bundles, for the rules that both have.
-    bundle_digest, compared_digest : str
     """
     n = len(own)
     difference = np.abs(own - other)

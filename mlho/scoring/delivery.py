@@ -34,10 +34,8 @@ def write_fhir(
 
     Parameters
     ----------
-    part, out : Path
     outcome : str
         Outcome that the bundle predicts.
-    bundle_digest : str
     patient_system : str or None
         Namespace of the patients' identifiers.
     """

@@ -138,7 +138,6 @@ def find_drift(
 
     Parameters
     ----------
-    features : sequence of BundleFeature
     prevalence : sequence of float or None, same length, or None
         Shares in training; None where they are not known.
     present : int64, shape (n_features,)
@@ -201,8 +200,6 @@ def find_missing(
 
     Parameters
     ----------
-    features : sequence of BundleFeature
-    training : TrainingSamples or None
     present : int64, shape (n_features,)
         Samples with each feature.
     demographics : mapping of name to int

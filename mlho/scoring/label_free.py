@@ -22,7 +22,6 @@ def expected_performance(probability: NDArray[np.float64], document: BundleDocum
     ----------
     probability : float64, shape (n_samples,)
         Calibrated probabilities.
-    document : BundleDocument
     """
     trained = document.metrics.get("auroc", {}).get("mean")
     thresholds = {own.rule: own.value for own in document.thresholds if own.value is not None}

@@ -32,7 +32,6 @@ class ScoredBlock:
 
     Attributes
     ----------
-    samples : Samples
     probability, uncalibrated : float64, shape (n_samples,)
         Calibrated, and as returned by the classifier.
     reasons : Reasons or None
@@ -67,8 +66,6 @@ class ScoredPartition:
 
     Attributes
     ----------
-    bundle : Bundle
-    samples : Samples
     ledger : Ledger
         The account of every row. Same-day duplicates are known only after the blocks have been scored: see
         :meth:`blocks`.
@@ -193,7 +190,6 @@ def encode_files(
 
     Parameters
     ----------
-    bundle : Bundle
     samples : Samples
         Patients to score in this partition; rows of others fall under the rule "unknown patient".
     persons : KnownPersons or None
@@ -269,7 +265,6 @@ def strongest(bundle: Bundle, design: Any, k: int, *, rows: NDArray[np.bool_] | 
 
     Parameters
     ----------
-    bundle : Bundle
     design : scipy sparse, shape (n_samples, n_columns)
         Input of the bundle's classifier.
     k : int

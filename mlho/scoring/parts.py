@@ -41,7 +41,6 @@ def part_schema(rules: Sequence[str], *, has_reasons: bool, risks: Sequence[str]
     ----------
     rules : sequence of str
         Rules of the thresholds that raise alerts.
-    has_reasons : bool
     risks : sequence of str
         Columns of the risks at the horizons of a time to an event.
 
@@ -134,7 +133,6 @@ def hashes_of(patient_ids: Iterable[str], key: bytes) -> NDArray[np.uint64]:
 
     Parameters
     ----------
-    patient_ids : iterable of str
     key : bytes
         At most 64 bytes; the bundle's digest, so that hashes of different models cannot be joined.
     """

@@ -150,7 +150,6 @@ def count_missing(encoder: DemographicsEncoder, values: Mapping[str, Sequence[An
 
     Parameters
     ----------
-    encoder : DemographicsEncoder
     values : mapping of name to a sequence of values
         From :meth:`KnownPersons.values_of`.
 
@@ -193,7 +192,6 @@ def read_known_persons(
         The bundle's encoder; None reads only birth dates, which the ledger needs to find events before birth.
     index : ScoringIndex
         A table with the column ``index.column`` is joined by patient and index date.
-    source : Source
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
     pattern : str
@@ -249,8 +247,6 @@ def read_static_persons(
 
     Parameters
     ----------
-    encoder : DemographicsEncoder
-    index : ScoringIndex
     source : Source
         A layout with static codes.
     files : sequence of SourceFile

@@ -54,7 +54,6 @@ def find_skew(bundle: Bundle, folder: Path) -> Skew:
 
     Parameters
     ----------
-    bundle : Bundle
     folder : Path
         An empty folder for temporary files.
     """

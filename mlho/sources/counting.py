@@ -25,7 +25,6 @@ class RowCount:
 
     Attributes
     ----------
-    n_rows : int
     basis : str
         Description of how the number was obtained.
     """

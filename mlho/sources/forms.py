@@ -44,7 +44,6 @@ def iso_texts(texts: Any, date_format: str) -> Any:
 
     Parameters
     ----------
-    texts : Arrow string array
     date_format : str
         As :data:`mlho.spec.layout.DateFormat`.
 

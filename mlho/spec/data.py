@@ -17,10 +17,8 @@ def refuse_other_layout(source: str, *, has_names: bool, after_death_days: int |
 
     Parameters
     ----------
-    source : str
     has_names : bool
         Whether ``data.columns`` names columns of the events or the concepts.
-    after_death_days : int or None
 
     Raises
     ------

@@ -98,7 +98,6 @@ def problems_of(error: ValidationError, root: type[BaseModel], plain: Any) -> li
 
     Parameters
     ----------
-    error : ValidationError
     root : type of BaseModel
         The model of the document.
     plain : dict, list or scalar

@@ -269,7 +269,6 @@ def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
 
     Parameters
     ----------
-    spec : ScoringSpec
     now : datetime
         With a time zone.
 
@@ -291,7 +290,6 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
 
     Parameters
     ----------
-    spec : ScoringSpec
     document : dict
         The bundle's ``bundle.json`` as plain values.
 

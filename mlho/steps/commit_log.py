@@ -17,7 +17,6 @@ class CommitLog:
 
     Parameters
     ----------
-    store : Store
     leader : Leader
         Confirms before each adoption that this scheduler may write.
     """

@@ -20,7 +20,6 @@ def patients_in(path: Path, name: str, wanted: Set[str]) -> set[str]:
 
     Parameters
     ----------
-    path : Path
     name : str
         Name of the file in its artifact, one of ``PATIENT_FILES``.
     wanted : set of str

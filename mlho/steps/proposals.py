@@ -61,8 +61,6 @@ def adopt(store: Store, task_key: str, *, leader: Leader = SOLE_LEADER) -> Commi
 
     Parameters
     ----------
-    store : Store
-    task_key : str
     leader : Leader
         Checked right before the record is written.
 

@@ -17,7 +17,6 @@ class StoredObject:
 
     Attributes
     ----------
-    key : str
     size : int
         In bytes.
     modified : datetime

@@ -64,8 +64,6 @@ class Bucket:
 
     Parameters
     ----------
-    name : str
-    settings : S3Settings
     where : str, optional
         Address for messages; default: the bucket's.
 

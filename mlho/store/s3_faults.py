@@ -92,7 +92,6 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
 
     Parameters
     ----------
-    fault : Fault
     where : str
         Address of the bucket and prefix.
     endpoint : str

@@ -19,7 +19,6 @@ class S3Store(Store):
 
     Parameters
     ----------
-    bucket : Bucket
     prefix : str
         Empty, or ends with ``/``.
     cache : BlobCache

@@ -76,10 +76,6 @@ def draw_records(
 
     Parameters
     ----------
-    world : World
-    random : Generator
-    people : People
-    outcomes : Outcomes
     visits_scale : float
         Mean visits of a patient whose activity is 1.
     """

@@ -59,8 +59,6 @@ class WorldSettings:
         in ``proxy_background`` of the others.
     n_conditions, n_harmful : int
         Latent conditions, each with a cluster of codes; and how many of them raise the log-odds by ``harmful_log_odds``.
-    races : tuple of Race
-    log_odds_per_year_of_age, log_odds_of_men, log_odds_per_calendar_year : float
     leak_sensitivity : float
         Share of patients with the outcome who get the leak code after it.
     outcome_sensitivity, outcome_false_positive : float
@@ -69,7 +67,6 @@ class WorldSettings:
         Mean.
     trend_share : float
         Share of the codes that grow over the calendar, and of those that fade.
-    errors : ErrorRates
     """
 
     first_day: dt.date = dt.date(2010, 1, 1)

@@ -20,7 +20,6 @@ class CausalCode:
 
     Attributes
     ----------
-    code : str
     odds_ratio : float
         Of having it before the index date, all else equal.
     base_prevalence : float
@@ -98,14 +97,10 @@ class Truth:
         Events written; patients with the outcome.
     causal : tuple of CausalCode
         Strongest harmful effect first, protective effects last.
-    interaction : Interaction
-    sequences : tuple of OrderedPair
     clusters : tuple of CodeCluster
         Every code of each; a code may be in several.
     leak : str
         Recorded only after the outcome; its presence in a model is leakage.
-    outcome_code : OutcomeCode
-    groups : tuple of Group
     recoded : tuple of str
         Names before ``shift["recode"]`` of codes that get another one from then on (``DX:`` → ``DX10:``).
     growing, fading : tuple of str

@@ -33,7 +33,6 @@ class PlantedCodes:
     sequences : int64, shape (n_sequences, 2)
         First, then.
     proxies : int64, shape (n_with_proxies, n_proxies)
-    leak, outcome : int
     """
 
     causal: Integers
@@ -110,10 +109,6 @@ class World:
 
     Attributes
     ----------
-    settings : WorldSettings
-    planted : PlantedCodes
-    vocabulary : Vocabulary
-    conditions : Conditions
     causal_prevalence : float64, shape (n_causal,)
     causal_condition : int64, shape (n_causal,)
         The condition that makes a causal code more frequent: the confounder.
@@ -134,9 +129,7 @@ def make_world(seed: int, n_codes: int, settings: WorldSettings) -> World:
 
     Parameters
     ----------
-    seed : int
     n_codes : int, at least ``MIN_CODES``
-    settings : WorldSettings
     """
     random = np.random.default_rng([seed, WORLD_STREAM])
     kinds = np.array(CODE_KINDS)[np.arange(n_codes) % len(CODE_KINDS)]

@@ -207,7 +207,6 @@ def structural(model: type[BaseModel], *, defaults: bool = True) -> dict[str, An
 
     Parameters
     ----------
-    model : type of BaseModel
     defaults : bool
         Keep defaults. A status has none, because its absent fields have no value.
     """

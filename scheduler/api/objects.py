@@ -78,7 +78,6 @@ def worker_job(workers: WorkerGeneration, template: WorkerTemplate, *, secrets: 
 
     Parameters
     ----------
-    workers : WorkerGeneration
     template : WorkerTemplate
         Configuration of the installation.
     secrets : str

@@ -160,8 +160,6 @@ class Resource:
         Generation of its ``spec``, as in ``status.observedGeneration``.
     spec : RunSpec or ScoringRunSpec
         The document as a specification file would contain it.
-    workers : WorkersSpec
-    desired : DesiredState
     ttl : int or None
         Seconds from the end of the run to the deletion of the resource.
     is_deleted : bool

@@ -24,7 +24,6 @@ def check_addresses(
 
     Parameters
     ----------
-    spec : RunSpec or ScoringRunSpec
     allowed : sequence of str or None
         ``None`` for no restriction.
     data_of : callable

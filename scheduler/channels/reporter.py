@@ -60,8 +60,6 @@ class ChannelReporter:
 
     Parameters
     ----------
-    cluster : Cluster
-    config : ClusterConfig
     backend : Backend
         Gives the store, and the tables of a run.
     now : callable

@@ -57,15 +57,12 @@ def with_condition(
 
     Parameters
     ----------
-    status : ChannelStatus
     before : mapping
         The status of the resource as the API server returns it.
     is_ready : bool or None
         ``None``: unknown, because the store cannot be read.
-    reason, message : str
     generation : int
         Generation of the spec.
-    now : datetime
     """
     conditions = set_condition(
         _conditions(before),

@@ -83,15 +83,12 @@ class Estimate:
 
     Attributes
     ----------
-    name : str
-    stages : tuple of StageEstimate
     tasks, bytes : int
         Of all stages.
     seconds, cpu_seconds : float
         With these workers, and on one core.
     stored_bytes, worker_bytes : int
         Largest size in the store, and memory of one worker.
-    workers : int
     basis : str
         Basis of the estimate.
     """
@@ -131,10 +128,8 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
 
     Parameters
     ----------
-    run : TrainingRun
     looks : sequence of Inspection
         Findings of an inspection of the tables, one for each run.
-    n_workers : int
     as_json : bool
         Whether to print a list of objects.
     """
@@ -225,7 +220,6 @@ def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) 
 
     Parameters
     ----------
-    spec : TrainingSpec
     n_patients, n_positive : int
         Patients of the cohort, and those with the outcome.
     """

@@ -135,7 +135,6 @@ def inspect_tables(
 
     Parameters
     ----------
-    spec : RunSpec or ScoringRunSpec
     data : Path or str
         As returned by :func:`scheduler.engine.manifest.data_root`.
     document : bytes, optional

@@ -33,7 +33,6 @@ class RunChecks:
 
     Parameters
     ----------
-    backend : Backend
     prefixes : mapping
         Addresses that the runs of a namespace may read; see :func:`scheduler.api.tenancy.prefixes_of`.
     queue : WorkQueue

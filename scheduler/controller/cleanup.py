@@ -24,7 +24,6 @@ class Cleaner:
 
     Parameters
     ----------
-    backend : Backend
     owner : str
         Identifies the release, because several releases may share a store.
     """

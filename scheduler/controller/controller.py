@@ -72,9 +72,6 @@ class Operator:
 
     Parameters
     ----------
-    cluster : Cluster
-    config : ClusterConfig
-    backend : Backend
     identity : str
         Identity of this replica, for Events.
     secrets : str

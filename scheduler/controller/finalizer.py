@@ -13,7 +13,6 @@ class RunFinalizer:
 
     Parameters
     ----------
-    cleaner : Cleaner
     tracked : mutable mapping
         State of each run by the uid of its resource; shared with the operator.
     queue : WorkQueue

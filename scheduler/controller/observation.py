@@ -26,15 +26,12 @@ class JobFacts:
     ----------
     name, execution, memory, secrets : str
         ``secrets`` is the checksum of the Secrets of its pods.
-    generation, parallelism : int
     active, succeeded, failed, ready : int
         Pods by state.
-    is_suspended, is_over, is_being_deleted : bool
     failure : str
         Reason and message of its failure from Kubernetes; empty if it has not failed.
     seconds : float or None
         Lifetime; ``None`` until it ends.
-    began_at, ended_at : datetime or None
     """
 
     name: str
@@ -113,18 +110,14 @@ class RunProgress:
     ----------
     execution : str
         Empty until the run has started.
-    stages : tuple of StageProgress
-    running, slots, retried, quarantined : int
     trouble : (reason, message) or None
         Problem of a run that continues or will be retried.
     end : ConditionType or None
         Final condition.
-    end_reason, end_message, remedy : str
     outputs, metrics, headline, model, warnings, gates, cost
         Results.
     quality : (bool, reason, message) or None
         Condition of the data quality of a finished training run.
-    failures : tuple of FailedTask
     idle_seconds : float
         Time without running tasks.
     memory_exceeded : int

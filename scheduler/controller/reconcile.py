@@ -50,7 +50,6 @@ class Decision:
         Generation of workers to create.
     delete : tuple of str
         Names of Kubernetes Jobs to delete.
-    events : tuple of RunEvent
     is_expired : bool
         The time to live after the end has elapsed, and the resource is to be deleted.
     """

@@ -71,7 +71,6 @@ class Backend:
 
     Parameters
     ----------
-    store_address : str
     settings : Settings
         Including broker and signing key.
     """
@@ -160,8 +159,6 @@ class RunThread:
 
     Parameters
     ----------
-    backend : Backend
-    prepared : PreparedRun
     on_change : callable
         Called after each change of the progress; must not block.
     note : callable

@@ -95,9 +95,6 @@ class TrackedRun:
 
         Parameters
         ----------
-        spec : RunSpec or ScoringRunSpec
-        check : Check
-        prepared : PreparedRun or None
         pauses : sequence of float
             Seconds until the next check, by the number of checks before this one.
         """
@@ -123,7 +120,6 @@ class TrackedRun:
 
         Parameters
         ----------
-        status : Status
         checked_at : float
             Time at which the last check of any run ended.
         patience : float

@@ -38,8 +38,6 @@ class WorkerJobs:
 
     Parameters
     ----------
-    cluster : Cluster
-    template : WorkerTemplate
     secrets : str
         Checksum of the current Secrets of the workers.
     """

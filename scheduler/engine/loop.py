@@ -106,9 +106,6 @@ def carry_out(
 
     Parameters
     ----------
-    run : PreparedRun
-    executor : Executor
-    observer : Observer
     n_slots : int or callable
         Maximum number of tasks in flight. A callable is evaluated each time, because workers come and go.
     leader : Leader

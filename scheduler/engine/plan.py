@@ -389,9 +389,6 @@ def plan_scoring(
 
     Parameters
     ----------
-    spec : ScoringSpec
-    manifest : Manifest
-    bundle_digest : str
     compared : str, optional
         Digest of a bundle to compare with. Its tasks are those of its own scoring run, which need not be carried out again.
     """

@@ -60,7 +60,6 @@ def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], sp
     ----------
     files, compared : mapping of name to bytes
         Of the bundle, and of the one to compare with.
-    spec : ScoringSpec
     """
     own, other = (json.loads(found[DOCUMENT]).get("outcome") for found in (files, compared))
     if own != other:
@@ -133,7 +132,6 @@ def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) 
 
     Parameters
     ----------
-    spec : ScoringRunSpec
     scores : mapping
         ``scores.json`` of the run.
     store : Store

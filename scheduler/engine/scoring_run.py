@@ -95,7 +95,6 @@ def read_bundle(
 
     Parameters
     ----------
-    source : BundleSource
     spec_path : Path
         Base of a relative address.
     store : Store
@@ -351,8 +350,6 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
 
     Parameters
     ----------
-    spec : ScoringRunSpec
-    store : Store
     accepted : str, optional
         Id of this run, if it was accepted before: then it keeps the bundle that was found at that time.
 

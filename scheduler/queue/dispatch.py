@@ -81,7 +81,6 @@ class Sender:
 
         Parameters
         ----------
-        messages : sequence of TaskMessage
         leader : Leader
             Checked after the messages are built and before any is sent. If it raises, the exception propagates and nothing is
             sent.
@@ -145,8 +144,6 @@ class Outbox:
 
     Parameters
     ----------
-    execution : Execution
-    sender : Sender
     leader : Leader
         Checked before each batch.
     counters : QueueCounters

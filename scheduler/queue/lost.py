@@ -30,7 +30,6 @@ class LostMessages:
 
         Parameters
         ----------
-        under_way : sequence of Pending
         leased : set of str
             Keys of tasks with a lease.
         queued : callable

@@ -84,11 +84,8 @@ def carry_out_on_queue(
 
     Parameters
     ----------
-    run : PreparedRun
-    queue_config : QueueConfig
     settings : Settings
         With the signing key, unless the queue is embedded.
-    observers : sequence of QueueObserver
     notify : callable
         Prints a sentence for the user of the command, such as how to start a worker.
     health : StoreHealth, optional

@@ -30,7 +30,6 @@ class RunTrace:
 
     Parameters
     ----------
-    traces : Traces
     state_after : callable
         Returns the state in which the run ends for an exception or ``None``; ``None`` if the run only stops.
     """

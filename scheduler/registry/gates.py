@@ -30,7 +30,6 @@ def checked_gates(
 
     Parameters
     ----------
-    store : Store
     run : StoredRun
         A finished training run.
     force : bool

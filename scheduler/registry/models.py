@@ -28,7 +28,6 @@ class StoredModel:
         Digest of the bundle.
     made : datetime or None
         Latest start of the run; ``None`` if the run was deleted.
-    outcome : str or None
     auroc : mapping or None
         Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted.
     n_tests, n_passed : int
@@ -59,7 +58,6 @@ def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[Store
 
     Parameters
     ----------
-    store : Store
     now : datetime, optional
         As in :func:`scheduler.runs.stored.stored_runs`.
     """

@@ -74,11 +74,8 @@ def promote(
 
     Parameters
     ----------
-    store : Store
     run : StoredRun
         A finished training run.
-    channel : str
-    author : Author
     force : bool
         Promote the model although a gate failed. The entry says so. It does not override digests, signatures and self-tests.
     signer : callable, optional
@@ -145,9 +142,6 @@ def roll_back(
 
     Parameters
     ----------
-    store : Store
-    channel : str
-    author : Author
     to : int, optional
         Number of the entry; default: the one before the promotion that is in use.
     test : callable, optional

@@ -38,7 +38,6 @@ class LeaderElector:
 
     Parameters
     ----------
-    client : LeaseClient
     identity : str
         Unique among the replicas.
     clock : callable

@@ -112,7 +112,6 @@ class Channel:
 
     Attributes
     ----------
-    name : str
     entries : sequence of ChannelEntry
         Whole entries by rising number.
     faults : sequence of str

@@ -23,7 +23,6 @@ class Deletion:
 
     Attributes
     ----------
-    runs : sequence of StoredRun
     n_files, n_bytes : int
         Files in the folders of these runs.
     collected : Collected or None
@@ -53,8 +52,6 @@ def delete_runs(
 
     Parameters
     ----------
-    store : Store
-    runs : sequence of StoredRun
     act : bool
         Whether to delete; otherwise only count.
     grace : timedelta

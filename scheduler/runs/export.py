@@ -36,9 +36,6 @@ class Exported:
 
     Attributes
     ----------
-    run : str
-    folder : Path
-    n_files, n_bytes : int
     is_new : bool
         Whether this call wrote the folder; a folder with equal content is left unchanged.
     outputs : dict
@@ -60,7 +57,6 @@ def export_run(
 
     Parameters
     ----------
-    store : Store
     run : str
         The run's id.
     folder : Path

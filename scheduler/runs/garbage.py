@@ -34,7 +34,6 @@ def garbage(
 
     Parameters
     ----------
-    objects : iterable of StoredObject
     is_needed : callable
         Whether something refers to an object.
     before : datetime
@@ -88,7 +87,6 @@ def collect(
 
     Parameters
     ----------
-    store : Store
     runs : set of str
         Ids of all runs of the store.
     act : bool

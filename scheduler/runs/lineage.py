@@ -71,13 +71,10 @@ class RunLineage:
 
     Attributes
     ----------
-    run_id, name, kind : str
-    started, ended : datetime or None
     spec_digest : str
         SHA-256 of the specification without its metadata.
     versions : mapping
         Software that computed the result; empty if it is not recorded.
-    inputs, outputs : sequence of Dataset
     """
 
     run_id: str
@@ -142,7 +139,6 @@ def openlineage_events(lineage: RunLineage, *, namespace: str) -> Iterator[dict[
 
     Parameters
     ----------
-    lineage : RunLineage
     namespace : str
         Namespace of the jobs, such as ``mlho``.
     """
@@ -175,7 +171,6 @@ def crate(lineage: RunLineage, folder: Path) -> dict[str, Any]:
 
     Parameters
     ----------
-    lineage : RunLineage
     folder : Path
         As written by ``mlho export``; its files are listed with size and digest.
     """

@@ -21,8 +21,6 @@ class Night:
 
     Attributes
     ----------
-    name : str
-    run_id : str
     n_rows : int
         Event rows that its tables had.
     events : sequence of mapping

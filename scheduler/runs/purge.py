@@ -26,7 +26,6 @@ class Holding:
 
     Attributes
     ----------
-    run : StoredRun
     n_patients : int
         Wanted patients of whom the run holds data.
     held : tuple of str
@@ -74,7 +73,6 @@ def find_patients(store: Store, wanted: Set[str]) -> Purge:
 
     Parameters
     ----------
-    store : Store
     wanted : set of str
         Ids of patients as in the tables, as text.
 

@@ -114,7 +114,6 @@ class Recording:
 
     Parameters
     ----------
-    store : Store
     run : str
         The run's id.
     now : callable

@@ -27,7 +27,6 @@ def expired_runs(
         Newest runs to keep of each kind, name and state; at least 1.
     older_than : timedelta
         Time since the latest start of a run, from which on it may be deleted.
-    now : datetime
     """
     if keep < 1:
         raise ValueError(f"keep: expected at least 1; got {keep}")

@@ -30,12 +30,10 @@ class StoredRun:
 
     Attributes
     ----------
-    run_id : str
     name : str
         ``metadata.name`` of its specification.
     kind : str
         ``TrainingRun``, ``RecalibrationRun`` or ``ScoringRun``.
-    state : RunState
     started : datetime
         Time of its latest start, or of its description if an earlier version of this program made it.
     record : RunRecord or None
@@ -66,7 +64,6 @@ def stored_runs(store: Store, *, now: dt.datetime | None = None) -> list[StoredR
 
     Parameters
     ----------
-    store : Store
     now : datetime, optional
         Time by which a run counts as stopped if its record was not renewed; default: the time of this machine.
     """

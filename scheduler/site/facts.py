@@ -61,7 +61,6 @@ def read_site(store: Store, compare: Comparer) -> Site:
 
     Parameters
     ----------
-    store : Store
     compare : callable
         Returns the page of the comparison of a run with the one before it, or None if there is none.
     """

@@ -36,7 +36,6 @@ class Written:
 
     Attributes
     ----------
-    site : Site
     n_new : int
         Pages that it wrote, without the first one.
     """
@@ -50,7 +49,6 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
 
     Parameters
     ----------
-    store : Store
     render_comparison : callable, optional
         Without it no comparison is made; those of earlier writers are still linked.
 

@@ -27,7 +27,6 @@ def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]
 
     Parameters
     ----------
-    spec : TrainingSpec
     have : collection of str
         Demographics of the table.
 
@@ -55,7 +54,6 @@ def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | C
 
     Parameters
     ----------
-    name : str
     index_us : int64, shape (n_samples,)
         Index dates in microseconds since 1970.
 

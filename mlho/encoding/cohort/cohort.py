@@ -94,7 +94,6 @@ class Cohort:
         Index date: the last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date.
     outcome : uint8, shape (n_samples,)
         0 or 1.
-    demographics : NumericColumn or CategoricalColumn each, in the order of the specification
     last_us : int64, shape (n_patients,), or None
         Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound.
     follow_up : FollowUp or None

@@ -34,7 +34,6 @@ def last_days(
 
     Parameters
     ----------
-    source : Source
     files : sequence of SourceFile
         Files of a CDM; those of other tables than ``death`` are passed over.
     patient_ids : sequence of str, shape (n_patients,)

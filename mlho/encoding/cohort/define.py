@@ -71,7 +71,6 @@ class RuleAccount:
         In the order of the rules.
     attrition : sequence of steps
         As in the cohort; the last one counts the label rows.
-    warnings : sequence of str
     """
 
     dropped: Mapping[str, int]

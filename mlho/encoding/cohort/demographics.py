@@ -51,8 +51,6 @@ class CategoryCode:
 
     Attributes
     ----------
-    name : str
-    levels : tuple of str
     of_numbers : bool
         The levels are numeric codes (``features.categorical``). A number matches the level with the same numeric value, so that
         3, 3.0 and "3" are equal.

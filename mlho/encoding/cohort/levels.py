@@ -100,7 +100,6 @@ def renumbered(name: str, texts: list[str], codes: NDArray[np.integer[Any]]) -> 
 
     Parameters
     ----------
-    name : str
     texts : list of str
         Level of each code; equal texts are merged into one level.
     codes : int, shape (n_samples,)

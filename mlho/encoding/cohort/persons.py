@@ -53,7 +53,6 @@ class Persons:
         Index date of each row, if the table has the labels' index column and is joined by both.
     birth_us : int64, shape (n_patients,)
         ``NO_DATE`` if unknown.
-    columns : one for each demographic that is a column of the table
     age_from_birth : bool
         Whether ``age`` is requested and computed from the birth date.
     from_index : tuple of str

@@ -25,8 +25,6 @@ def subgroup(
 
     Parameters
     ----------
-    only : Only
-    persons : Persons or None
     person_of : int64, shape (n_rows,)
         Position of each row's patient in ``persons.patient_ids``; ``MISSING`` if unknown.
     index_us : int64, shape (n_rows,)

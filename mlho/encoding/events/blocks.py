@@ -68,14 +68,10 @@ def pack_block(
 
     Parameters
     ----------
-    spec : TrainingSpec
-    cohort : Cohort
     block : int
         Block number; its patients are ``cohort.block_patients(block)``.
     partitions : sequence of (path, code_ids)
         Segments of each partition, and the dictionary id of each of its codes (from ``merge_dictionary``).
-    dictionary : Dictionary
-    out : Path
     """
     patients = cohort.block_patients(block)
     if not needs_times(spec, cohort):

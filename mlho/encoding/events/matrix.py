@@ -88,7 +88,6 @@ class Matrix:
         ----------
         block_paths : sequence of Path, shape (n_blocks,)
             In block order.
-        cohort : Cohort
         n_codes : int
             Number of codes in the dictionary.
         n_windows : int

@@ -93,8 +93,6 @@ def encode_partition(
 
     Parameters
     ----------
-    spec : TrainingSpec
-    cohort : Cohort
     batches : iterable of pyarrow RecordBatch
         ``patient`` (integers or text), ``time`` (microseconds since 1970), ``code`` (text), optionally ``time_bad`` (the
         time is unreadable) and ``value`` (a number). Null, an empty id, an empty code and a non-finite number count as

@@ -42,7 +42,6 @@ def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
     ----------
     source : Source
         For the form of CSV files only; the columns have our names.
-    files : sequence of SourceFile
 
     Raises
     ------

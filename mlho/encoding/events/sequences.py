@@ -35,11 +35,8 @@ class SequenceMatrix:
 
     Attributes
     ----------
-    of_codes : Matrix
-    n_codes : int
     co_occurrence_days : int
         Events at most this number of days apart have no order.
-    blocks : tuple of (first sample, spans)
     bands : tuple of int
         Edges of the bands in days, ascending; the last band has no upper bound.
     durations : tuple of str
@@ -261,7 +258,6 @@ def span_arrays(
     rows : UsedRows
         Sorted by code and patient, with times.
     code_starts : int64, shape (n_codes + 1,)
-    windows : SampleWindows
     n_cells : int
         Cells of all windows, at least the number of cells of the longest one.
     """

@@ -50,7 +50,6 @@ def summarize(
     rows : UsedRows
         As sorted by :func:`sort_by_time`.
     code_starts : int64, shape (n_codes + 1,)
-    windows : SampleWindows
     indptr : int64, shape (n_columns + 1,)
         First cell of each column.
     names : collection of str

@@ -29,7 +29,6 @@ def count_utilisation(
     ----------
     rows : UsedRows
         In any order, with times.
-    windows : SampleWindows
     cells : dict of array
         ``indptr``, ``indices`` and ``count`` of the block: events are counted as there, days once if duplicates are dropped.
 

@@ -59,7 +59,6 @@ class RuleCohort:
         Possible samples dropped by each step, in order; with the samples they add up to all of them.
     attrition : list of steps
         As in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples.
-    warnings : tuple of str
     follow_up : FollowUp or None
         If the outcome is a time to an event.
     """
@@ -106,7 +105,6 @@ def apply_rules(
 
     Parameters
     ----------
-    rules : Rules
     histories : Histories
         Extracted with the same rules.
     persons : RulePersons or None

@@ -47,7 +47,6 @@ def without_values_outside(
     bits : uint64, shape (n_events,)
     values : float64, shape (n_events,)
         NaN if missing.
-    sets : sequence of EventSet
     """
     kept = bits.copy()
     for number, own in enumerate(sets):

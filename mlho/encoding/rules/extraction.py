@@ -120,7 +120,6 @@ def extract_events(
 
     Parameters
     ----------
-    rules : Rules
     batches : iterable of pyarrow RecordBatch
         As from :func:`mlho.sources.iter_events`. A row without patient, usable code or readable time is passed over, as the
         ledger of the run counts later.

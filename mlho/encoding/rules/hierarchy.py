@@ -27,7 +27,6 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
 
     Parameters
     ----------
-    rules : Rules
     source : Source
         For the form of CSV files only.
     files : sequence of SourceFile

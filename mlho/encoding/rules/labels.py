@@ -19,13 +19,7 @@ from mlho.encoding.rules.evaluation import RuleCohort
 
 @dataclass(frozen=True, eq=False)
 class RuleLabels:
-    """Labels by rule.
-
-    Attributes
-    ----------
-    rows : LabelRows
-    account : RuleAccount
-    """
+    """Labels by rule."""
 
     rows: LabelRows
     account: RuleAccount

@@ -32,7 +32,6 @@ class Tally:
 
     Attributes
     ----------
-    codes : tuple of str
     midnight : int64, shape (n_codes,)
         Rows at 00:00:00.
     years : int64, shape (n_codes, YEARS)
@@ -53,10 +52,8 @@ class Tally:
         Rows by year modulo ``YEARS`` and day of the week, Monday first.
     days : int64, shape (31,)
         Rows by day of the month.
-    sample : RowSample
     levels : MonthlyLevels
         Empty if no feature uses numbers, as ``series``.
-    series : SeriesSample
     """
 
     codes: tuple[str, ...]

@@ -46,8 +46,6 @@ class ModelTestResult:
         As in the test.
     expected : str
         In words.
-    tolerance : float
-    passed : bool
     got : str
         In words.
     defect : str

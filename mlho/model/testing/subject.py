@@ -29,7 +29,6 @@ class Finding:
 
     Attributes
     ----------
-    passed : bool
     got : str
         In words.
     defect : str

@@ -20,8 +20,6 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
 
     Parameters
     ----------
-    run_id : str
-    result : Result
     statements : mapping
         ``metadata.statements`` of the specification: camel-case field name to text.
 

@@ -18,7 +18,6 @@ class Facts:
 
     Attributes
     ----------
-    result : Result
     statements : mapping
         Statements of the author by the field's name in the specification.
     """
@@ -33,7 +32,6 @@ class Answer:
 
     Attributes
     ----------
-    text : str
     evidence : str
         Place in ``result.json`` or field of the specification.
     section : str
@@ -67,7 +65,6 @@ class Item:
         What it asks, in our words.
     sources : tuple of callable
         Each gives a part of the answer; none: the item cannot apply to this product's runs, and ``reason`` says why.
-    reason : str
     """
 
     id: str
@@ -78,13 +75,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Checklist:
-    """A checklist with its source.
-
-    Attributes
-    ----------
-    id, title, reference : str
-    items : tuple of Item
-    """
+    """A checklist with its source."""
 
     id: str
     title: str

@@ -16,7 +16,6 @@ class Figure:
 
     Attributes
     ----------
-    name, title : str
     reading : str
         One sentence that explains how to read it.
     wide : Markup

@@ -45,10 +45,6 @@ SECTIONS: Final = {
 def render_html(result: Result) -> str:
     """Render the whole page. Equal results give equal bytes.
 
-    Parameters
-    ----------
-    result : Result
-
     Returns
     -------
     str

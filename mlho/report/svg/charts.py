@@ -34,7 +34,6 @@ class Row:
 
     Attributes
     ----------
-    label, note : str
     values : tuple of float
         Input of the chart's drawing function.
     kind : str
@@ -144,7 +143,6 @@ def forest(
 
     Parameters
     ----------
-    name, title : str
     rows : sequence of Row
         ``values`` are odds ratio, low, high, or empty where there is none; ``kind`` is ``up`` or ``down`` (shapes and colours differ).
     bounds : (low, high)
@@ -223,8 +221,6 @@ def waterfall(
     rows : sequence of Row
         ``values`` are the start and the end of the bar in log-odds; of ``total`` and ``last`` the end alone. ``kind`` is
         ``total``, ``up``, ``down`` or ``last``.
-    ticks : sequence of (log-odds, label)
-    axis_title : str
     """
     reached = [v for row in rows for v in row.values]
     low, high = min(reached), max(reached)

@@ -51,7 +51,6 @@ def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> 
     ----------
     lines : sequence of {"x": ..., "y": ...}
         One curve per test set, with monotonic x.
-    grid : sequence of float
     overlap : float
         Test patients ÷ training patients: correction of the resampled t-interval (Nadeau and Bengio 2003) for patients shared
         by test sets.
@@ -169,7 +168,6 @@ def calibration(
 
     Parameters
     ----------
-    name : str
     lines : sequence of {"x": ..., "y": ...}
         Smoothed curve per test set.
     mean : MeanCurve or None
@@ -242,7 +240,6 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
 
     Parameters
     ----------
-    name : str
     curve : mapping
         ``threshold`` (list), ``model`` {mean, low, high}, ``all`` (list).
     end : float
@@ -296,7 +293,6 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
     Parameters
     ----------
     shares : sequence of float in [0, 1], descending
-    in_consensus : sequence of bool
     """
     n = len(shares)
     frame = Frame.make(

@@ -19,7 +19,6 @@ def multiples(name: str, title: str, panels: Sequence[Panel], *, width: float) -
 
     Parameters
     ----------
-    name, title : str
     panels : sequence of (words, labels, counts)
         A hidden count is None and interrupts the line.
     width : float

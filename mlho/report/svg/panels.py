@@ -36,8 +36,6 @@ def small_multiples(
 
     Parameters
     ----------
-    name, title, description : str
-    panels : sequence of Panel
     periods : sequence of str
         In the order of time; the first and the last are written below each panel.
     reference : float or None

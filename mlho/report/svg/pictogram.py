@@ -23,7 +23,6 @@ def pictogram(name: str, title: str, counts: Mapping[str, int]) -> Markup:
 
     Parameters
     ----------
-    name, title : str
     counts : mapping of str to int
         Number of patients of each of ``KINDS``; they add up to 100.
     """

@@ -40,7 +40,6 @@ def timeline(
 
     Parameters
     ----------
-    name, title, description : str
     values : sequence of DayValue
         By rising day; at least one.
     references : sequence of float

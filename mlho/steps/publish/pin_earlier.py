@@ -43,7 +43,6 @@ def facts_of(artifact: Artifact, result: Mapping[str, Any], *, run: str, name: s
         ``cohort.arr``, ``dictionary.arr`` and ``scores/…``, one file for each iteration.
     result : mapping
         ``result.json``.
-    run, name : str
     """
     from mlho.encoding.cohort.cohort import Cohort
     from mlho.encoding.events.dictionary import Dictionary

@@ -91,9 +91,6 @@ def write_part(
 
     Parameters
     ----------
-    work : Work
-    bundle : Bundle
-    samples : Samples
     batches : iterable of (name, iterable of RecordBatch)
         Their events, and any others', by file.
     last_us : int64 array, optional

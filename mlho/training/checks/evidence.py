@@ -32,10 +32,8 @@ class Evidence:
 
     Attributes
     ----------
-    problem : Problem
     tally : Tally
         For the codes of the problem, in their order.
-    ledger : Ledger
     plain_ledger : mapping
         With the samples without a used row, and the units.
     """

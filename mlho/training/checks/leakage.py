@@ -68,7 +68,6 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
 
     Parameters
     ----------
-    problem : Problem
     outside : sequence of str
         Codes of the events without a used row.
     after : RowsAfterOutcome or None

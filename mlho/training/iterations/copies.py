@@ -52,7 +52,6 @@ def counted(
         Of all samples.
     samples : int64, shape (n,)
     scores : float64, shape (n,)
-    spec : TrainingSpec
     horizon : float, optional
         Default: the first one.
     """

@@ -22,7 +22,6 @@ class Design:
     ----------
     features : int64, shape (n_features,)
         In the order of the columns of the design matrix.
-    encodings : list of Encoding
     demographics : DemographicsEncoder or None
         Its columns follow those of the features.
     absent : "zero" or "missing"
@@ -82,7 +81,6 @@ def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[n
 
     Parameters
     ----------
-    problem : Problem
     features : int64, shape (n_features,)
         Selected features; the design has them in ascending order, independent of the ranking.
     train : bool, shape (n_samples,)

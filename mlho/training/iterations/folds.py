@@ -73,8 +73,6 @@ def run_fold(
 
     Parameters
     ----------
-    problem : Problem
-    iteration : int or "final"
     fold : int
         From 0.
     selection : Selection, optional

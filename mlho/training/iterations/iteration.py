@@ -26,7 +26,6 @@ class CandidateOutcome:
 
     Attributes
     ----------
-    cv : CrossValidation
     calibrator : PlattCalibrator
         Fitted on the out-of-fold probabilities.
     model : FittedClassifier
@@ -80,8 +79,6 @@ def finish_iteration(
 
     Parameters
     ----------
-    problem : Problem
-    iteration : int
     selection : Selection
         Selection on all training samples of the iteration.
     folds : sequence of FoldScores

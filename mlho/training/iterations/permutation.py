@@ -68,7 +68,6 @@ def shadow_block(
 
     Parameters
     ----------
-    problem : Problem
     columns : int64, shape (n_columns,)
     samples : bool, shape (n_samples,)
     with_counts : bool

@@ -53,7 +53,6 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
 
     Parameters
     ----------
-    problem : Problem
     train : bool, shape (n_samples,)
         Training samples.
     beside_chance : bool

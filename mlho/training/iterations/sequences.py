@@ -57,7 +57,6 @@ def candidate_sequences(
 
     Parameters
     ----------
-    problem : Problem
     train : bool, shape (n_samples,)
     screened : int64, shape (n_screened,)
         Features that passed the screen.

@@ -44,7 +44,6 @@ def see_shadows(
 
     Parameters
     ----------
-    problem : Problem
     selection : Selection
         Selection computed with shadows.
     train : bool, shape (n_samples,)
@@ -76,7 +75,6 @@ def expect_false(
 
     Parameters
     ----------
-    problem : Problem
     scores : int64, shape (n_features,)
         Confidence scores of the real features.
     records : sequence of ShadowRecord

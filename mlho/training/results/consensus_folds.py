@@ -86,7 +86,6 @@ def vote(problem: Problem, held: Held, subsample: int) -> Vote:
 
     Parameters
     ----------
-    problem : Problem
     held : tuple of int
         Held-out folds of the final iteration.
     subsample : int
@@ -179,8 +178,6 @@ def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> C
 
     Parameters
     ----------
-    problem : Problem
-    held : tuple of int
     votes : sequence of Vote
         One per subsample, in order.
     """
@@ -235,7 +232,6 @@ class Choice:
 
     Attributes
     ----------
-    classifier : str
     chosen : int
         Index of the setting.
     auroc : float64, shape (n_settings, n_folds)
@@ -252,7 +248,6 @@ def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | N
 
     Parameters
     ----------
-    problem : Problem
     folds : mapping of held folds to ConsensusFold
     outer : int or None
         Outer fold whose patients must not be used. ``None``: choose the final model by the outer folds.

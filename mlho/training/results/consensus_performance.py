@@ -51,7 +51,6 @@ class HeldOut:
         Output of a calibrator fitted on the other outer folds.
     thresholds : mapping of rule to float or None
         On the calibrated probability, chosen on the other outer folds.
-    n_features : int
     """
 
     choice: Choice
@@ -68,7 +67,6 @@ class ConsensusJudgement:
 
     Attributes
     ----------
-    performance : PerformanceRecord
     cv : CrossValidation
         Settings and choice of the final model. The scores are the pooled predictions of the outer folds, on which the final
         calibrator and thresholds are fitted.
@@ -85,7 +83,6 @@ def judge_consensus(
 
     Parameters
     ----------
-    problem : Problem
     folds : mapping of held folds to ConsensusFold
     records : sequence of IterationRecord
         For the winners of the iterations, which come from another procedure.

@@ -145,7 +145,6 @@ def shown_attrition(
         ``{"rule": words, "patients": n, "samples": n}``: all label rows, then the rest after each rule that dropped any.
     label_ledger : mapping of str to int
         Rows by rule, including the used ones.
-    min_cell : int
     """
     drops = _drops(steps)
     hidden = _hidden_drops(drops, min_cell)

@@ -71,7 +71,6 @@ class ExplainedColumn:
 
     Attributes
     ----------
-    id, words : str
     in_words : callable
         Converts the encoded number to text.
     """
@@ -104,10 +103,7 @@ def explain_rows(
 
     Parameters
     ----------
-    final : FinalModel
     rows : float64, shape (n_rows, n_columns)
-    titles : sequence of str, length n_rows
-    columns : sequence of ExplainedColumn, length n_columns
     synthetic : bool
         Whether the rows are synthetic, not those of real patients.
     """

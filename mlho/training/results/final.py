@@ -40,15 +40,12 @@ class FinalModel:
 
     Attributes
     ----------
-    classifier : str
     cv : CrossValidation
         Over all samples; for a model on the consensus, the pooled predictions of its outer folds.
     cv_auroc : Estimate
         Out-of-fold AUROC, clustered by patient if patients have several samples.
-    design : Design
     X : CSC, or CSR for trees, shape (n_samples, n_features + n_demographics)
         The training matrix.
-    model : FittedClassifier
     calibrator : PlattCalibrator
         Fitted on the out-of-fold scores.
     thresholds : list of Threshold
@@ -75,8 +72,6 @@ def fit_final(
 
     Parameters
     ----------
-    problem : Problem
-    classifier : str
     features : int64, shape (n_features,)
         Ranked features on all samples, or the consensus; empty for a model on demographics alone.
     cv : CrossValidation
@@ -143,13 +138,10 @@ def evidence_of(
 
     Parameters
     ----------
-    problem : Problem
-    final : FinalModel
     performance : PerformanceRecord
         Of models fitted like it.
     features : sequence of str
         Ids of its features, in column order.
-    statistics : sequence of ColumnStatistics, one per column
     """
     y, cv, demographics = problem.y, final.cv, final.design.demographics
     counted = problem.counted(cv.samples, cv.scores)

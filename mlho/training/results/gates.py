@@ -41,8 +41,6 @@ def judge_gates(
     gates : sequence of Gate or None
         ``None`` if the specification has none.
     headline : mapping of metric to Spread
-    bias : BiasAudit or None
-    tests : sequence of BundleTest
 
     Returns
     -------

@@ -61,8 +61,6 @@ def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predict
 
     Parameters
     ----------
-    spec : TrainingSpec
-    cohort : Cohort
     tested : iterable of Predictions
         Only one entry is in memory.
     """
@@ -102,7 +100,6 @@ def audit_predictions(
     ----------
     spec : TrainingSpec
         Its sections ``bias``, ``report`` and, of ``validation``, the seed and the bootstrap are used.
-    cohort : Cohort
     samples : int64, shape (n_audited,)
         Samples with a prediction, ascending.
     p : float64, shape (n_samples,)

@@ -68,7 +68,6 @@ def judge_by_iterations(
 
     Parameters
     ----------
-    problem : Problem
     records : sequence of IterationRecord
         In iteration order.
     classifier : str

@@ -66,11 +66,8 @@ def pack_bundle(
 
     Parameters
     ----------
-    problem : Problem
-    final : FinalModel
     performance : PerformanceRecord
         Performance of models fitted like it.
-    matrix_digest : str
     folder : Path
         Output folder of the bundle.
     """

@@ -118,8 +118,6 @@ def record_curves(
 
     Parameters
     ----------
-    cohort : Cohort
-    evaluation : Evaluation
     calibrated : float64, shape (n_test_samples,)
     samples : bool, shape (n_samples,), or int64, shape (n_test_samples,)
         Evaluated samples: a mask, or positions.

@@ -50,7 +50,6 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
 
     Parameters
     ----------
-    problem : Problem
     records : sequence of IterationRecord
         In iteration order.
     """

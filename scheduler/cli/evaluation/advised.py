@@ -33,7 +33,6 @@ def advised_manifest(
         The bundle as the user named it.
     source : BundleSource
         Its current meaning.
-    store : Store
     asked : RunSpec
         Specification of the evaluated data.
     data : Path or str
