@@ -197,7 +197,7 @@ def _advised(store: Store, run: str) -> Iterator[str]:
     """Yield where the manifest of the advised run is, if the run wrote one."""
     key = run_key(run, f"{_prefix(store, run)}/{RETRAIN_FILE}")
     if store.exists(key):
-        yield f"The run that this advice names is ready in {key} of the store: mlho run, or kubectl apply -f."
+        yield f"The run that this advice names is in {key} of the store. Its first lines state what to renew, and the command."
 
 
 def _prefix(store: Store, run: str) -> str:

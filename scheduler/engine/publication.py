@@ -1,6 +1,7 @@
 """Files of a run in the store under readable names: its description at the start, and its published outputs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import yaml
@@ -13,6 +14,7 @@ from mlho.steps.base import verified_blob
 from mlho.steps.records import StoredFile
 from mlho.store.base import Store
 from mlho.store.keys import blob_key, run_key
+from mlho.store.s3_settings import SCHEME
 from scheduler.engine.plan import Manifest
 
 _MAX_NAME: Final = 63
@@ -37,13 +39,40 @@ def renamed(spec: RunSpec, suffix: str) -> RunSpec:
     return spec.model_copy(update={"metadata": spec.metadata.model_copy(update={"name": name})})
 
 
-def retraining_yaml(trained: RunSpec) -> bytes:
-    """Return the manifest of a run that trains on the tables of training again, as they are then."""
-    head = (
-        "# mlho run retrain.yaml, or kubectl apply -f retrain.yaml: the specification of training under another name.\n"
-        f"# It reads the tables of training, data.uri: {trained.spec.data.uri}. Renew them first: the same tables give the same model.\n"
+def retraining_yaml(trained: RunSpec, file: str) -> bytes:
+    """Return the manifest of a run that trains on the tables of training again, as they are then; its comment states what to renew first."""
+    made, asked = renamed(trained, "-retrained"), trained.spec
+    uri = asked.data.uri
+    place = f"data.uri: {uri}"
+    if "://" not in uri and not Path(uri).expanduser().is_absolute():
+        place += ", which is relative to this file: move it beside the specification of training"
+    tables = ", ".join(
+        f"{name} {path}" for name, path in asked.data.tables.model_dump(exclude_none=True).items()
     )
-    return head.encode() + spec_yaml(renamed(trained, "-retrained"))
+    dates = {
+        "cohort.index.date": asked.cohort.index.date,
+        "validation.testFrom": asked.validation.test_from,
+        "validation.origins": asked.validation.origins and asked.validation.origins[-1],
+    }
+    fixed = ", ".join(f"{name} {day}" for name, day in dates.items() if day is not None)
+    lines = [
+        f"mlho run {file}{cluster_command(made, file)}: the specification of training under another name.",
+        f"First renew the tables of training: {tables}. The same tables give the same model.",
+        f"They are read from {place}.",
+        *([f"Move its dates to the new tables: {fixed}."] if fixed else []),
+    ]
+    return "".join(f"# {line}\n" for line in lines).encode() + spec_yaml(made)
+
+
+def cluster_command(spec: RunSpec, file: str) -> str:
+    """Return how the manifest is submitted in a cluster, to follow a command; empty if its tables are not in object storage.
+
+    ``kubectl`` rejects fields of the metadata that Kubernetes does not know, such as ``title``; ``mlho submit`` turns them into annotations.
+    """
+    if not spec.spec.data.uri.startswith(SCHEME):
+        return ""
+    has_words = bool(spec.metadata.about) or spec.metadata.statements is not None
+    return f", or in a cluster {'mlho submit' if has_words else 'kubectl apply -f'} {file}"
 
 
 def put_blobs(store: Store, files: Mapping[str, bytes]) -> dict[str, StoredFile]:

@@ -290,7 +290,7 @@ class ScoringRun:
         if advice is None or advice["action"] != "retrain":
             return None
         trained = training_spec(self.spec.spec.bundle, self.store)
-        return None if trained is None else retraining_yaml(trained)
+        return None if trained is None else retraining_yaml(trained, RETRAIN_FILE)
 
     def key(self, name: str) -> str:
         """Return the key of a published file."""

@@ -186,7 +186,9 @@ def _advice(newest: Night | None) -> Iterator[tuple[str, str]]:
     text: str = Markup("{}: {}").format(own.date, own.advice)
     if own.advised is not None:
         address = f"../runs/{newest.run}/{own.folder}/{own.advised}"
-        text += Markup(" Ready to apply: {}.").format(_link(address, own.advised))
+        text += Markup(" The run that it names, with what to renew first: {}.").format(
+            _link(address, own.advised)
+        )
     yield "Advice", text
 
 

@@ -8,7 +8,7 @@ from mlho.errors import SpecError
 from mlho.spec.data import BundleSource, Recalibrate, without_training
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.store.base import Store
-from scheduler.engine.publication import renamed, spec_yaml
+from scheduler.engine.publication import cluster_command, renamed, spec_yaml
 from scheduler.runs.origin import training_spec
 
 RETRAIN, RECALIBRATE = "retrain.yaml", "recalibrate.yaml"
@@ -44,9 +44,9 @@ def advised_manifest(
     )
     if advice["action"] == "recalibrate":
         intercept = " --intercept" if advice["correction"] == "intercept" else ""
-        head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}, or in a cluster kubectl apply -f {RECALIBRATE}.\n"
         how = Recalibrate(bundle=BundleSource(uri=bundle), correction=advice["correction"] or "line")
         made = renamed(later, "-recalibrated")
+        head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}{cluster_command(made, RECALIBRATE)}.\n"
         own_spec = without_training(made.spec).model_copy(update={"recalibrate": how})
         return RECALIBRATE, head.encode() + spec_yaml(made.model_copy(update={"spec": own_spec}))
     if advice["action"] != "retrain":
@@ -60,7 +60,7 @@ def advised_manifest(
     except SpecError:
         why = "the specification of the training run does not fit the evaluated tables"
         return RETRAIN, _ONLY_DATA.format(why).encode() + spec_yaml(later)
-    head = f"# mlho run {RETRAIN}, or kubectl apply -f {RETRAIN}. It trains on the evaluated data alone.\n"
+    head = f"# mlho run {RETRAIN}{cluster_command(made, RETRAIN)}. It trains on the evaluated data alone.\n"
     return RETRAIN, head.encode() + spec_yaml(made)
 
 

@@ -169,7 +169,10 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
     assert [own.facts.date.day for own in model.nights] == [1, 2, 3, 4, 5, 6]
     assert "2 versions; 6 scoring runs from 2026-11-01 to 2026-11-06." in page
     assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img"') == 10
-    assert "retrain. A feature is absent. The gain is unknown. Ready to apply:" in page
+    assert (
+        "retrain. A feature is absent. The gain is unknown. The run that it names, with what to renew first:"
+        in page
+    )
     assert f"../runs/{5:016x}/scores/retrain.yaml" in page
     assert "A dotted line marks another version" in page
 
