@@ -1,6 +1,8 @@
 """Candidate sequences: the ordered pairs of screened codes that are ranked together with the codes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,13 +12,16 @@ from mlho.arrays import n_distinct
 from mlho.encoding.events.code_patterns import matches
 from mlho.encoding.events.sequences import SequenceMatrix
 from mlho.method.selection.screen import min_patients
-from mlho.method.sequences.pairs import informative_pairs
+from mlho.method.sequences.pairs import Pairs, informative_pairs
 from mlho.method.sequences.significance import is_significant
 from mlho.training.iterations.permutation import shifted_samples
 from mlho.training.iterations.problem import Problem
 
 # Codes keep at least half of the places of a selection.
 _MAX_SHARE: Final = 0.5
+# Times in days, of about a month, a season, a year and three years, by which pairs are also judged if durations are asked for: a pair that is always
+# in order may differ in them only.
+_TIMES: Final = (30, 90, 365, 1095)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,8 @@ def candidate_sequences(
     """Return the pairs with the largest I(pair; Y | first, then); none without sequences.
 
     Codes are screened first: both codes of a pair are present in sufficiently many training patients, in the longest window, and
-    so is the pair.
+    so is the pair. With durations, pairs are also judged by whether the longest time between their events exceeds a month, a season,
+    a year or three years.
 
     Parameters
     ----------
@@ -106,31 +112,47 @@ def _candidates(
     patients = problem.cohort.patient_of[samples]
     selection, n_patients = problem.spec.selection, n_distinct(patients)
     least = max(1, min_patients(n_patients, selection.min_prevalence, rule=selection.screen))
-    found = informative_pairs(
+    informative = partial(
+        informative_pairs,
         matrix.spans(codes, samples),
         labels,
         asked.max_candidates,
         min_patients=least,
-        co_occurrence_days=asked.co_occurrence_days,
         patient_of=patients if problem.cohort.has_repeats else None,
         starts=None if asked.start_codes is None else matches(asked.start_codes, names),
         ends=None if asked.end_codes is None else matches(asked.end_codes, names),
     )
+    found = informative(co_occurrence_days=asked.co_occurrence_days)
     first, then = codes[found.first], codes[found.then]
-    features = problem.presence_of(matrix.pair_columns(first, then))
-    parts = range(1, 1 + len(matrix.durations))
-    durations = [problem.presence_of(matrix.pair_columns(first, then, part=part)) for part in parts]
     is_first = is_significant(found.information, n_units=n_patients, n_tests=found.n_screened)
     is_first[int(_MAX_SHARE * selection.n_features / (1 + matrix.n_bands)) :] = False
     bands = range(1 + matrix.n_bands)
     own = np.stack([matrix.pair_columns(first, then, part=band)[is_first] for band in bands], axis=1)
     n_own = np.diff(matrix.column_samples(own.ravel(), samples).indptr).reshape(own.shape)
     is_kept = n_own >= least
+    significant = problem.presence_of(own[is_kept])
+    times = [days for days in _TIMES if days > asked.co_occurrence_days] if matrix.durations else []
+    if times:
+        by_time = [found, *(informative(co_occurrence_days=days) for days in times)]
+        first, then = (codes[own] for own in _best_of(by_time, len(codes), asked.max_candidates))
+    parts = range(1 + len(matrix.durations))
+    ranked = [problem.presence_of(matrix.pair_columns(first, then, part=part)) for part in parts]
     return CandidateSequences(
-        problem.presence_of(own[is_kept]),
+        significant,
         np.repeat(found.information[is_first], np.count_nonzero(is_kept, axis=1)),
-        np.sort(np.concatenate([features[~is_first], *durations])),
+        np.setdiff1d(np.concatenate(ranked), significant),
     )
+
+
+def _best_of(
+    found: Sequence[Pairs], n_codes: int, n_pairs: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs with the most information in any of these lists, each once."""
+    keys = np.concatenate([own.first * n_codes + own.then for own in found])
+    information = np.concatenate([own.information for own in found])
+    order = np.lexsort((keys, -information))
+    _, places = np.unique(keys[order], return_index=True)
+    return np.divmod(keys[order][np.sort(places)[:n_pairs]], n_codes)
 
 
 def _screened_codes(problem: Problem, screened: NDArray[np.int64]) -> NDArray[np.int64]:

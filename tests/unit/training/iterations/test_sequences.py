@@ -64,6 +64,12 @@ def folder(tmp_path_factory):
         in_order = has_both and days[0] < days[1]
         for index in [1000] if patient % 4 else [800, 1000]:
             labels.append((patient, index, int(random.random() < (0.75 if in_order else 0.2))))
+    write_days(path, rows, labels)
+    return path
+
+
+def write_days(path, rows, labels):
+    """Write events (patient, code, day) and labels (patient, day, outcome); days count from 2018-01-01."""
     day = np.datetime64("2018-01-01")
     events = pd.DataFrame(rows, columns=["patient_id", "code", "time"])
     events["time"] = day + events["time"].to_numpy().astype("timedelta64[D]")
@@ -71,7 +77,6 @@ def folder(tmp_path_factory):
     table["index_date"] = day + table["index_date"].to_numpy().astype("timedelta64[D]")
     events.to_csv(path / "events.csv", index=False)
     table.to_csv(path / "labels.csv", index=False)
-    return path
 
 
 def spec_of(folder, changes=None):
@@ -486,3 +491,32 @@ def test_durations_that_cannot_be_are_refused(own, words):
     """Between first events there is one duration, which bands divide."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": own}))
+
+
+def test_a_pair_that_is_always_in_order_is_a_candidate_by_its_times(tmp_path):
+    """Planted: the second code follows within two months or after a year, which decides the outcome. The order itself says nothing."""
+    random = np.random.default_rng(5)
+    rows, labels = [], []
+    for patient in range(400):
+        is_soon = bool(random.random() < 0.5)
+        gap = int(random.integers(5, 60) if is_soon else random.integers(370, 400))
+        rows += [
+            (patient, FIRST, 400),
+            (patient, THEN, 400 + gap),
+            (patient, "DX:3", random.integers(310, 990)),
+        ]
+        labels.append((patient, 1000, int(random.random() < (0.7 if is_soon else 0.2))))
+    write_days(tmp_path, rows, labels)
+    changes = {"plain": None, "timed": {"features.sequences.durations": ["min"]}}
+    for name in changes:
+        (tmp_path / name).mkdir()
+    plain, timed = (_pack(spec_of(tmp_path, own), tmp_path, tmp_path / name) for name, own in changes.items())
+    (planted,) = pair_features(timed, [(FIRST, THEN)])
+
+    for problem in (plain, timed):
+        screened = problem.presence_of(np.arange(problem.n_columns))
+        found = candidate_sequences(problem, everyone(problem), screened, problem.y)
+        assert (planted in found.features.tolist()) == (problem is timed)
+    selection = select(timed, everyone(timed))
+    names = [timed.name_of(feature).id for feature in selection.features.tolist()]
+    assert f"{FIRST}→{THEN}|{WINDOW_DAYS}d|minDays" in names
