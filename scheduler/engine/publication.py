@@ -8,7 +8,8 @@ import yaml
 
 from mlho.errors import ArtifactDamaged
 from mlho.model.files import facts_of
-from mlho.spec.scoring import ScoringRunSpec
+from mlho.spec.data import EarlierRun
+from mlho.spec.scoring import RUN_BUNDLE, ScoringRunSpec
 from mlho.spec.training import RunSpec, canonical_json
 from mlho.steps.base import verified_blob
 from mlho.steps.records import StoredFile
@@ -40,8 +41,14 @@ def renamed(spec: RunSpec, suffix: str) -> RunSpec:
 
 
 def retraining_yaml(trained: RunSpec, file: str) -> bytes:
-    """Return the manifest of a run that trains on the tables of training again, as they are then; its comment states what to renew first."""
+    """Return the manifest of a run that trains on the tables of training again, as they are then; its comment states what to renew first.
+
+    If the training run was compared with an earlier run, the next one is compared with the training run.
+    """
     made, asked = renamed(trained, "-retrained"), trained.spec
+    if asked.compare_with is not None:
+        update = {"compare_with": EarlierRun(uri=RUN_BUNDLE + trained.metadata.name)}
+        made = made.model_copy(update={"spec": asked.model_copy(update=update)})
     uri = asked.data.uri
     place = f"data.uri: {uri}"
     if "://" not in uri and not Path(uri).expanduser().is_absolute():

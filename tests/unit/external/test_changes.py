@@ -19,6 +19,7 @@ from scheduler.api.tenancy import ForeignAddress, check_addresses
 from scheduler.cli.evaluation.compare import run_facts_of
 from scheduler.cli.listing import result_of
 from scheduler.engine.prepare import prepare_in_cluster
+from scheduler.engine.publication import retraining_yaml
 from scheduler.engine.training_run import with_pinned_earlier
 from scheduler.runs.purge import find_patients
 from tests.builders import make_spec, make_tables, run_inline, write_tables
@@ -92,6 +93,17 @@ def test_the_specification_records_the_run_that_was_found(place):
     assert written.spec.compare_with == EarlierRun(
         uri=f"run:{earlier.finished.run_id}", digest=earlier.digest
     )
+
+
+def test_a_retrained_model_is_compared_with_the_one_that_it_replaces(place):
+    """Not with the one before: the manifest that a scoring run advises names the run, not the pinned id."""
+    store, _, _, _, later = place
+    trained = parse_spec(store.get(run_key(later.finished.run_id, "spec.yaml")).decode())
+
+    again = parse_spec(retraining_yaml(trained, "retrain.yaml").decode())
+
+    assert again.metadata.name == "small-retrained"
+    assert again.spec.compare_with == EarlierRun(uri="run:small")
 
 
 def test_the_same_specification_again_is_the_same_run(place):
