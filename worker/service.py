@@ -27,7 +27,7 @@ from worker.heartbeat import HeartbeatThread
 from worker.memory_guard import Guard, Limits
 from worker.metrics import WorkerMetrics
 from worker.starts import Starts
-from worker.task_handler import TaskHandler
+from worker.task_handler import TaskHandler, WorkerIdentity
 from worker.traces import AttemptTraces
 from worker.watchdog import Watchdog
 
@@ -93,9 +93,7 @@ class Service:
             store,
             metrics,
             self._traces,
-            execution=execution.id,
-            worker=self._worker,
-            key=settings.require_signing_key(),
+            identity=WorkerIdentity(self._worker, execution.id, settings.require_signing_key()),
             memory=memory,
         )
         self._app = celery_app.make_app(settings.broker, names, self._handler, self._watchdog.tick)

@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mlho.errors import MlhoError
@@ -31,6 +31,15 @@ _TOLD: Final = {ClaimVerdict.COMMITTED: EventKind.COMMITTED, ClaimVerdict.EXPIRE
 """Event for the scheduler by claim verdict. The scheduler may have missed an earlier event."""
 
 
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """Name of a worker, the execution that it serves, and the key that signs messages and events."""
+
+    name: str
+    execution: str
+    key: bytes = field(repr=False)
+
+
 class TaskHandler:
     """Receives messages: one call of :meth:`handle` per message, from as many threads as there are slots."""
 
@@ -44,9 +53,7 @@ class TaskHandler:
         metrics: WorkerMetrics,
         traces: AttemptTraces,
         *,
-        execution: str,
-        worker: str,
-        key: bytes,
+        identity: WorkerIdentity,
         memory: int,
     ) -> None:
         self._claims = claims
@@ -56,9 +63,7 @@ class TaskHandler:
         self._store = store
         self._metrics = metrics
         self._traces = traces
-        self._execution = execution
-        self._worker = worker
-        self._key = key
+        self._identity = identity
         self._memory = memory
         self._numbers = itertools.count(1)
         self._has_begun = False
@@ -80,14 +85,14 @@ class TaskHandler:
 
     def _handle(self, arguments: Mapping[str, Any]) -> None:
         try:
-            message = read_message(arguments, key=self._key, execution=self._execution)
+            message = read_message(arguments, key=self._identity.key, execution=self._identity.execution)
         except MessageRefused as refused:
             self.refuse(refused.refusal)
             return
         if self._heartbeats.is_closing.is_set():
             self._tell(message, EventKind.RELEASED)
             return
-        owner = f"{self._worker}:{next(self._numbers)}"
+        owner = f"{self._identity.name}:{next(self._numbers)}"
         claim = self._claims.until_answered(
             lambda: self._claims.claim(message, owner), give_up=self._heartbeats.is_closing.is_set
         )
@@ -104,7 +109,7 @@ class TaskHandler:
     def admit(self, item: bytes) -> dict[str, Any] | None:
         """Return a new envelope for Celery, or ``None`` if the item is rejected, which is counted."""
         try:
-            return genuine_envelope(item, key=self._key, execution=self._execution)
+            return genuine_envelope(item, key=self._identity.key, execution=self._identity.execution)
         except MessageRefused as refused:
             self.refuse(refused.refusal)
             return None
@@ -142,8 +147,8 @@ class TaskHandler:
             self._claims.tell(self._event(message.task, message.nonce, kind))
 
     def _event(self, task: str, nonce: str, kind: EventKind, **fields: Any) -> str:
-        event = Event(execution=self._execution, task=task, nonce=nonce, event=kind, **fields)
-        return event.signed(self._key)
+        event = Event(execution=self._identity.execution, task=task, nonce=nonce, event=kind, **fields)
+        return event.signed(self._identity.key)
 
     def _run(self, lease: Lease) -> None:
         with self._heartbeats.holding(lease), self._metrics.busy.track_inprogress():

@@ -68,6 +68,17 @@ def _layout(width: float, note_room: float, rows: Sequence[Row]) -> _Layout:
     return _Layout(width, 8.0, width - note_room * 0.92 - 12, 46.0, 10.0, is_wide=False)
 
 
+@dataclass(frozen=True)
+class _HorizontalAxis:
+    """The axis below a chart. ``ticks`` replace those of the scale; ``reference`` is the value of a vertical line."""
+
+    bounds: tuple[float, float]
+    title: str
+    is_log: bool = False
+    reference: float | None = None
+    ticks: Sequence[tuple[float, str]] | None = None
+
+
 def _rows_chart(
     name: str,
     title: str,
@@ -75,23 +86,19 @@ def _rows_chart(
     rows: Sequence[Row],
     draw: Draw,
     *,
-    bounds: tuple[float, float],
-    axis_title: str,
+    axis: _HorizontalAxis,
     width: float,
     note_room: float = 130.0,
-    is_log: bool = False,
-    reference: float | None = None,
-    ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Markup:
-    """Draw labelled rows over one horizontal axis; ``ticks`` replace the ticks of the scale."""
+    """Draw labelled rows over one horizontal axis."""
     layout = _layout(width, note_room, rows)
-    scale = Scale(*bounds, layout.start, layout.end, is_log)
+    scale = Scale(*axis.bounds, layout.start, layout.end, axis.is_log)
     heights = [28.0 if row.is_heading else layout.row_height for row in rows]
     bottom = sum(heights) + 6
-    labelled = [(tick, tick_label(tick)) for tick in scale.ticks()] if ticks is None else ticks
-    parts = [_axis(scale, bottom, axis_title, labelled)]
-    if reference is not None:
-        at = scale.at(reference)
+    ticks = [(tick, tick_label(tick)) for tick in scale.ticks()] if axis.ticks is None else axis.ticks
+    parts = [_axis(scale, bottom, axis.title, ticks)]
+    if axis.reference is not None:
+        at = scale.at(axis.reference)
         parts.append(line(at, 4, at, bottom, "reference"))
     y = 4.0
     for row, height in zip(rows, heights, strict=True):
@@ -155,11 +162,8 @@ def forest(
         f"Odds ratios with 95 % intervals of {n} features on a logarithmic axis; right of 1 means higher odds of the outcome.",
         rows,
         _forest_mark,
-        bounds=bounds,
-        axis_title=axis_title,
+        axis=_HorizontalAxis(bounds, axis_title, is_log=True, reference=1.0),
         width=width,
-        is_log=True,
-        reference=1.0,
     )
 
 
@@ -196,8 +200,7 @@ def importance(rows: Sequence[Row], *, width: float = WIDE) -> Markup:
         f"Mean absolute contribution to the log-odds of the {len(rows)} most important features.",
         rows,
         lambda row, scale, y: rect(scale.start, y - 6, scale.at(row.values[0]) - scale.start, 12, "bar"),
-        bounds=(0, top),
-        axis_title="Mean absolute contribution (log-odds)",
+        axis=_HorizontalAxis((0, top), "Mean absolute contribution (log-odds)"),
         width=width,
         note_room=60.0,
     )
@@ -231,11 +234,13 @@ def waterfall(
         "Bars from the base to the probability of the profile; each starts where the one above ends.",
         rows,
         _fall,
-        bounds=(low - margin, high + margin),
-        axis_title=axis_title,
+        axis=_HorizontalAxis(
+            (low - margin, high + margin),
+            axis_title,
+            ticks=[(at, label) for at, label in ticks if low - margin <= at <= high + margin],
+        ),
         width=width,
         note_room=64.0,
-        ticks=[(at, label) for at, label in ticks if low - margin <= at <= high + margin],
     )
 
 
@@ -277,10 +282,8 @@ def intervals(
         description,
         rows,
         _interval,
-        bounds=(low - margin, high + margin),
-        axis_title=axis_title,
+        axis=_HorizontalAxis((low - margin, high + margin), axis_title, reference=reference),
         width=width,
-        reference=reference,
     )
 
 
