@@ -21,12 +21,12 @@ from mlho.protocol.tracing import open_traces
 from mlho.settings import Settings
 from mlho.store.base import Store
 from worker import app as celery_app
+from worker.attempt_records import Starts
 from worker.child_processes import Children, Ending
 from worker.claims import Claims
 from worker.heartbeat import HeartbeatThread
 from worker.memory_guard import Guard, Limits
 from worker.metrics import WorkerMetrics
-from worker.starts import Starts
 from worker.task_handler import TaskHandler, WorkerIdentity
 from worker.traces import AttemptTraces
 from worker.watchdog import Watchdog

@@ -17,13 +17,13 @@ from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import MAX_ATTEMPTS, ClaimVerdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
+from worker.attempt_records import Starts
 from worker.child import raise_limit_words
 from worker.child_processes import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease
 from worker.envelope import genuine_envelope
 from worker.heartbeat import HeartbeatThread
 from worker.metrics import WorkerMetrics
-from worker.starts import Starts
 from worker.traces import AttemptTraces
 
 _GIVE_UP: Final = {ClaimVerdict.EXPIRED: Refusal.EXPIRED, ClaimVerdict.REPLAYED: Refusal.REPLAYED}

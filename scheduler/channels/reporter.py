@@ -22,7 +22,7 @@ from scheduler.api.channel import ChannelStatus, ModelChannelSpec
 from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
 from scheduler.api.config import ClusterConfig
 from scheduler.api.tenancy import may_read, prefixes_of
-from scheduler.channels.shown import (
+from scheduler.channels.status import (
     LIVE,
     NO_MODEL,
     shown_entry,

@@ -22,7 +22,7 @@ from mlho.store.keys import RUNS
 from mlho.store.probe import COMPAT_WORDS, probe_store
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.studies import print_study, publish_study
+from scheduler.cli.evaluation.study_tables import print_study, publish_study
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions

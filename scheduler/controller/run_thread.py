@@ -53,9 +53,9 @@ from scheduler.engine.scoring_run import (
 from scheduler.engine.training_run import TrainingRun, with_pinned_earlier, with_pinned_model
 from scheduler.queue.executions import RunCancelled, cancel_execution
 from scheduler.queue.executor import QueueExecutor
+from scheduler.queue.executor_state import OTHER_KEY, TAMPERED
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost
 from scheduler.queue.leases import Leases
-from scheduler.queue.pending import OTHER_KEY, TAMPERED
 from scheduler.queue.run import QueueConfig, Stopped, cancel_run, carry_out_on_queue
 from scheduler.site.pages import renew_site
 

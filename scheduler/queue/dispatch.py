@@ -20,7 +20,7 @@ from mlho.protocol.redis_client import QueueUnavailable, answering, lost_words
 from mlho.protocol.scripts import MESSAGE_MS
 from mlho.protocol.transport import celery_settings
 from mlho.steps.proposals import Leader
-from scheduler.queue.pending import Pending, QueueCounters
+from scheduler.queue.executor_state import Pending, QueueCounters
 
 _LOST: Final = redis_transport.get_redis_error_classes().connection_errors
 

@@ -18,9 +18,9 @@ from scheduler.engine.outages import StoreHealth
 from scheduler.queue.dispatch import Outbox, Sender
 from scheduler.queue.errors import still_quarantined
 from scheduler.queue.executions import quarantined_for, quarantined_tasks
+from scheduler.queue.executor_state import InFlight, Pending, QueueCounters
 from scheduler.queue.failure_policy import FailurePolicy
 from scheduler.queue.leases import Leases
-from scheduler.queue.pending import InFlight, Pending, QueueCounters
 from scheduler.queue.watcher import QueueWatcher
 
 

@@ -15,7 +15,7 @@ from scheduler.engine.outages import given_up
 from scheduler.queue.dispatch import Outbox
 from scheduler.queue.errors import LEASE_EXPIRED, failure_error, now_quarantined, outage_met
 from scheduler.queue.executions import quarantine_task
-from scheduler.queue.pending import InFlight, Pending
+from scheduler.queue.executor_state import InFlight, Pending
 
 _MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise all attempts are used up in small ones
 _SILENCE_SECONDS: Final = 6.0  # three renewals of the record of an attempt in progress

@@ -12,7 +12,7 @@ from mlho.processes import serving_metrics
 from mlho.protocol.documents import Execution
 from scheduler.engine.progress import Stages
 from scheduler.queue.executor import QueueExecutor
-from scheduler.queue.pending import QueueCounters
+from scheduler.queue.executor_state import QueueCounters
 
 _COUNTERS: Final = {
     "sent": "Messages sent",

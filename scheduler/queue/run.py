@@ -34,9 +34,9 @@ from scheduler.queue.executions import (
     release_quarantine,
 )
 from scheduler.queue.executor import QueueExecutor
+from scheduler.queue.executor_state import OTHER_KEY, TAMPERED, QueueCounters
 from scheduler.queue.leadership import Leadership, LeadershipLost
 from scheduler.queue.leases import Leases
-from scheduler.queue.pending import OTHER_KEY, TAMPERED, QueueCounters
 from scheduler.queue.tracing import RunTrace
 
 LEAVE_SECONDS: Final = 15.0  # for workers to see that the execution is over, before its keys are deleted

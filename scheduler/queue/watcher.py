@@ -23,10 +23,10 @@ from mlho.store.base import Store
 from scheduler.queue.dispatch import Outbox
 from scheduler.queue.errors import LEASE_EXPIRED
 from scheduler.queue.executions import RunCancelled
+from scheduler.queue.executor_state import InFlight, Pending
 from scheduler.queue.failure_policy import FailurePolicy
 from scheduler.queue.leases import Leases, QueueState
-from scheduler.queue.lost import LostMessages
-from scheduler.queue.pending import InFlight, Pending
+from scheduler.queue.lost_messages import LostMessages
 
 _EVENT_SECONDS: Final = 0.5
 _GATHER_SECONDS: Final = 0.01

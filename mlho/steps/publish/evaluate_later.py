@@ -17,7 +17,7 @@ class EvaluateLater(LearningStep):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``later.json``."""
-        from mlho.training.results.later import evaluate_later
+        from mlho.training.results.temporal_check import evaluate_later
 
         final = json.loads(work.one("model").read("final.json"))
         later = evaluate_later(open_problem(work), final["classifier"], final["setting"])

@@ -53,10 +53,10 @@ from mlho.training.results.explanation import (
 )
 from mlho.training.results.final import FinalModel, evidence_of, training_samples
 from mlho.training.results.gates import gate_warning, judge_gates
-from mlho.training.results.later import spans_years
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.split_account import account_of_split
 from mlho.training.results.summary import SummaryRecord
+from mlho.training.results.temporal_check import spans_years
 
 
 def pack_bundle(

@@ -17,7 +17,7 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import evaluation_key, run_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.advised import advised_manifest
+from scheduler.cli.evaluation.advised_run import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.options import EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew

@@ -19,8 +19,8 @@ from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest
 from scheduler.engine.scoring_run import PinnedBundle, ScoringRun
 from scheduler.queue.executions import RunCancelled
+from scheduler.queue.executor_state import QueueCounters
 from scheduler.queue.leadership import AnotherScheduler
-from scheduler.queue.pending import QueueCounters
 from scheduler.runs.record import RunCost
 from tests.builders import make_tables, write_spec, write_tables
 from tests.unit.scheduler.runs.planted import plant_run, promoted

@@ -13,8 +13,8 @@ from mlho.errors import SpecError
 from scheduler.engine.plan import STAGES
 from scheduler.engine.progress import StageProgress
 from scheduler.queue.embedded_server import free_port
+from scheduler.queue.executor_state import QueueCounters
 from scheduler.queue.metrics import MetricsPage
-from scheduler.queue.pending import QueueCounters
 
 MANUAL = Path(__file__).parents[4] / "docs/operations.md"
 ONE, OTHER = "a" * 16, "b" * 16

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final
 
 from mlho.protocol.messages import ID_SEPARATOR
-from scheduler.queue.pending import Pending
+from scheduler.queue.executor_state import Pending
 
 LOST_SECONDS: Final = 4.0  # time for a message to appear in the queue or be claimed
 
