@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.bias.audit import BiasAudit, GroupBias, GroupTrend
+from mlho.report.bias.audit import BiasAudit, GroupBias, GroupComparison, GroupTrend
 from mlho.report.page import cells
 from mlho.report.parts import Estimate
 from mlho.report.words import DASH
@@ -30,27 +30,8 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "rule": "" if rule is None else words.rule_words(rule),
         "performance": _performance(bias.groups, rule),
         "calibration": _calibration(bias.groups),
-        "contradicted": [
-            (
-                _name(own),
-                words.HIDDEN if labels.n_samples is None else words.count(labels.n_samples),
-                _cell(labels.observed),
-                words.number(labels.expected, 3),
-            )
-            for own in bias.groups
-            if (labels := own.contradicted) is not None
-        ],
-        "compared": [
-            (
-                f"{own.by}: {own.level}",
-                own.reference,
-                metric_words(own.metric),
-                _cell(own.difference),
-                _cell(own.ratio, 2),
-                _p(own.adjusted),
-            )
-            for own in sorted(compared, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
-        ],
+        "contradicted": _contradicted(bias.groups),
+        "compared": _compared(compared),
         "compared_words": _found_words(len(compared), len(bias.comparisons), "difference"),
         "errors": [
             (
@@ -66,27 +47,57 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "gaps": [
             (own.by, *_gap_words(own.metric), _cell(own.value), _number(own.by_chance)) for own in bias.gaps
         ],
-        "trends": [
-            (
-                _name(own),
-                metric_words(own.metric),
-                words.count(own.n_periods),
-                _cell(own.per_year),
-                _p(own.adjusted),
-            )
-            for own in sorted(trends, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
-        ],
+        "trends": _trends(trends),
         "trends_words": _found_words(len(trends), len(bias.trends), "trend"),
         "unit": bias.unit,
         "periods": [
             (
                 own.period,
-                *(words.HIDDEN if n is None else words.count(n) for n in (own.n_samples, own.n_positive)),
+                *(_count(n) for n in (own.n_samples, own.n_positive)),
                 *(_cell(own.figures.get(name)) for name in ("auroc", "observed_expected", "brier")),
             )
             for own in bias.groups[0].periods
         ],
     }
+
+
+def _contradicted(groups: Sequence[GroupBias]) -> Rows:
+    return [
+        (_name(own), _count(labels.n_samples), _cell(labels.observed), words.number(labels.expected, 3))
+        for own in groups
+        if (labels := own.contradicted) is not None
+    ]
+
+
+def _compared(comparisons: Sequence[GroupComparison]) -> Rows:
+    return [
+        (
+            f"{own.by}: {own.level}",
+            own.reference,
+            metric_words(own.metric),
+            _cell(own.difference),
+            _cell(own.ratio, 2),
+            _p(own.adjusted),
+        )
+        for own in sorted(comparisons, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
+    ]
+
+
+def _trends(trends: Sequence[GroupTrend]) -> Rows:
+    return [
+        (
+            _name(own),
+            metric_words(own.metric),
+            words.count(own.n_periods),
+            _cell(own.per_year),
+            _p(own.adjusted),
+        )
+        for own in sorted(trends, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
+    ]
+
+
+def _count(n: int | None) -> str:
+    return words.HIDDEN if n is None else words.count(n)
 
 
 def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
@@ -100,7 +111,7 @@ def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
     return [
         (
             cells.with_note(_name(own), own.reason or ""),
-            *(words.HIDDEN if n is None else words.count(n) for n in (own.n_samples, own.n_positive)),
+            *(_count(n) for n in (own.n_samples, own.n_positive)),
             *(_cell(own.figures.get(name), 1 if name.endswith("100") else 3) for name in names),
         )
         for own in groups
@@ -163,7 +174,7 @@ def _is_found(adjusted: float | None) -> bool:
 
 
 def _found_words(n_found: int, n: int, noun: str) -> str:
-    """Say how many of the tests are significant; empty without tests.
+    """State how many of the tests are significant; empty without tests.
 
     Examples
     --------
