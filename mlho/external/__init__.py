@@ -1,1 +1,1 @@
-"""What commands compute beside runs: a bundle on labelled data that it was not trained on, and the comparison of two runs."""
+"""Computations of commands, beside runs: a bundle on labelled data that it was not trained on, and the comparison of two runs."""

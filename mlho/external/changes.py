@@ -269,7 +269,7 @@ def _of_effects(
 
 
 def summary_of(changes: Sequence[Change]) -> list[str]:
-    """Say in which months several codes begin or end, such as at a change of the coding system.
+    """State in which months several codes begin or end, such as at a change of the coding system.
 
     Examples
     --------

@@ -48,7 +48,7 @@ _UNPAIRED: Final = "unpaired: the intervals of both runs, taken as independent"
 
 @dataclass(frozen=True, eq=False)
 class RunFacts:
-    """What is compared of a run.
+    """The compared parts of a run.
 
     Attributes
     ----------

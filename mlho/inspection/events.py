@@ -116,7 +116,7 @@ def judge_rows(
 
 
 def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    """Say which format would read the texts of the first table of events for which there is one."""
+    """State which format would read the texts of the first table of events for which there is one."""
     for file in files:
         plain = open_table(file, replace(source, views={}))
         for name in source.time_columns(file.key, plain.column_names):
@@ -129,7 +129,7 @@ def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
 
 
 def hint_of_dates(name: str, texts: Any) -> list[str]:
-    """Say which format would read the texts of a column; nothing if none would, or they are read as they are."""
+    """State which format would read the texts of a column; nothing if none would, or they are read as they are."""
     found = guess_formats(texts)
     if not found or not found[0]:
         return []
@@ -151,7 +151,7 @@ def ids_in(batches: Sequence[Any]) -> set[str]:
 
 
 def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
-    """Say how ids of the events would have to change to be those of the labels; nothing if no simple change does.
+    """State how ids of the events would have to change to be those of the labels; nothing if no simple change does.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What an inspection found: facts about the tables, errors and warnings. Counts of patients obey ``report.minCell``."""
+"""Findings of an inspection: facts about the tables, errors and warnings. Counts of patients obey ``report.minCell``."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from mlho.errors import DataError, MlhoError, SpecError
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What one table is.
+    """Facts about one table.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ _MOST_LEVELS: Final = 20
 
 @dataclass
 class Guess:
-    """What the tables seem to be.
+    """The probable roles of the tables.
 
     Attributes
     ----------

@@ -194,7 +194,7 @@ def _define(
 
 
 def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile]) -> None:
-    """Say which tables of events of a CDM are there, and whether only some of them have times with a zone."""
+    """State which tables of events of a CDM are there, and whether only some of them have times with a zone."""
     if of_cdm:
         zones = {own.key: found.attempt(partial(_is_zoned, source, own)) for own in spread(of_cdm)}
         zoned, plain = ([key for key, own in zones.items() if own is wanted] for wanted in (True, False))

@@ -1,4 +1,4 @@
-"""What the training data say about a model, in coarse figures, for the tests that the bundle carries.
+"""Coarse figures of the training data about a model, for the tests that the bundle carries.
 
 No figure is of fewer patients than the smallest permitted cell, and none is of one patient.
 """

@@ -137,7 +137,7 @@ class BundleFeature(BundlePart):
 
 
 class Scoring(BundlePart):
-    """What of the cohort's definition a score depends on: the same rules are applied to new events."""
+    """The parts of the cohort's definition that affect a score: the same rules are applied to new events."""
 
     index_kind: Literal["column", "date", "none"]
     """Each sample's own index date, one for everybody, or none: then everything that a patient has counts."""
@@ -191,7 +191,7 @@ class Vocabulary(BundlePart):
 
 
 class TrainingSamples(BundlePart):
-    """What the training samples were like, so that a scoring run can tell whether its data are like them."""
+    """Statistics of the training samples, with which a scoring run compares its data."""
 
     without_events: Share | None
     """Share of samples without any used event in the windows of the model's features, rounded to 0.01; 0 if these are fewer
@@ -214,7 +214,7 @@ class BundlePerformance(BundlePart):
     """How the metrics of a bundle were measured, and what else was."""
 
     procedure: str
-    """What was judged, in words: models made like this one."""
+    """The evaluated models, in words: those made like this one."""
     n_test_sets: Annotated[int, Field(ge=1)]
     decision_curve: dict[str, Any]
     """Net benefit over thresholds: ``threshold``, ``model`` (mean, low, high over the test sets), ``all``."""

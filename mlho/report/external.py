@@ -104,7 +104,7 @@ class ExternalEvaluation(Part):
     thresholds: dict[str, float | None]
     """Of the bundle, by rule."""
     expected: ExpectedPerformance
-    """What the probabilities imply without the labels."""
+    """Performance that the probabilities imply, without the labels."""
     surveillance: Surveillance
     recalibration: Recalibration
     advice: Advice

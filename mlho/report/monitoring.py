@@ -79,7 +79,7 @@ class Surveillance(Part):
 
 
 class Advice(Part):
-    """What to do with the model, and why."""
+    """Advice on the use of the model, with the reason."""
 
     action: Action
     reason: str

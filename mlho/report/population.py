@@ -6,7 +6,7 @@ from mlho.report.parts import Estimate, Part
 
 
 class AttritionStep(Part):
-    """What is left of the cohort after one rule, as CONSORT draws it."""
+    """The rest of the cohort after one rule, as CONSORT draws it."""
 
     rule: str
     patients: int | None
@@ -15,7 +15,7 @@ class AttritionStep(Part):
 
 
 class Cell(Part):
-    """What a row of the table of characteristics says of one outcome: a count with its share, or quartiles."""
+    """Cell of the table of characteristics for one outcome: a count with its share, or quartiles."""
 
     n: int | None = None
     """Samples of a level, or with a missing value."""
@@ -72,7 +72,7 @@ class SplitSet(Part):
 
 
 class SplitAccount(Part):
-    """What every sample was in a split whose test sets follow from dates or a column."""
+    """Number of samples by role in a split whose test sets follow from dates or a column."""
 
     kind: str
     column: str | None
@@ -87,12 +87,12 @@ class SplitAccount(Part):
 
 
 class LaterEvaluation(Part):
-    """The temporal check: the final model's setting, fitted on samples before a date and evaluated on those from it on."""
+    """The temporal check: the final model's setting, fitted on samples before a date and evaluated on those from that date on."""
 
     test_from: str | None
     """First day of the test period."""
     account: SplitSet | None
-    """What every sample was."""
+    """Number of samples by role."""
     figures: dict[str, Estimate] = Field(default_factory=dict)
     """Under the names of ``headline``, with intervals of the later patients."""
     reason: str | None = None

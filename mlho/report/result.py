@@ -113,13 +113,13 @@ class FeatureResult(Part):
     """With a time to an event."""
     in_final_model: bool = False
     note: str | None = None
-    """What a reader must know before quoting an odds ratio: that the two of this feature contradict each other."""
+    """Caution before quoting an odds ratio: the two of this feature contradict each other."""
     final_importance: float | None = None
     """Mean absolute contribution to the log-odds in the final model."""
 
 
 class ConfidenceLevel(Part):
-    """What a threshold on the confidence score keeps, and how much of it is expected to be false."""
+    """Features that a threshold on the confidence score keeps, and the share expected to be false."""
 
     min_confidence: int
     n_features: int
@@ -211,7 +211,7 @@ class CandidateSummary(Part):
 
 
 class Contribution(Part):
-    """What one feature adds to a log-odds."""
+    """Contribution of one feature to a log-odds."""
 
     feature: str
     words: str
@@ -247,12 +247,12 @@ class BundleTest(Part):
     """Its id in the bundle."""
     kind: str = ""
     level: str = ""
-    """What a failure prevents: ``defect`` the build, ``required`` scoring and promotion, ``expected`` promotion."""
+    """Action that a failure prevents: ``defect`` the build, ``required`` scoring and promotion, ``expected`` promotion."""
     passed: bool
     meaning: str = ""
-    """What it checks."""
+    """Purpose of the test."""
     detail: str
-    """What was expected and found, and on failure the defect."""
+    """Expected and found values, and on failure the defect."""
 
 
 class GateResult(Part):
@@ -268,7 +268,7 @@ class GateResult(Part):
     low: float | None = None
     high: float | None = None
     detail: str
-    """What was found, or why there is no value."""
+    """The finding, or the reason why there is no value."""
 
 
 class FinalModelResult(Part):
@@ -316,7 +316,7 @@ class Curves(Part):
 
 
 class Lineage(Part):
-    """What the result came from."""
+    """Origin of the result."""
 
     spec: dict[str, Any]
     """The normalised specification without where the data are and how they are cut."""
@@ -331,7 +331,7 @@ class Lineage(Part):
 
 
 class About(Part):
-    """What the author of the specification says of the run (``metadata``). Not compared."""
+    """Description of the run by the author of the specification (``metadata``). Not compared."""
 
     name: str | None = None
     title: str | None = None
@@ -364,7 +364,7 @@ class Result(Part):
     """The consensus model: method, intercept, n, log-likelihood, notes."""
     stability: Stability
     split: Annotated[SplitAccount | None, OMITTED] = None
-    """What every sample was in each test set, where test sets follow from dates or a column; absent where they are drawn."""
+    """Number of samples by role in each test set, where test sets follow from dates or a column; absent where they are drawn."""
     later: Annotated[LaterEvaluation | None, OMITTED] = None
     """The temporal check beside drawn test sets, if the specification asks for it."""
     time_to_event: Annotated[TimeToEventPerformance | None, OMITTED] = None
@@ -373,7 +373,7 @@ class Result(Part):
     iterations: list[IterationResult]
     candidates: list[CandidateSummary]
     procedure: str
-    """What ``headline``, ``curves`` and ``errors`` judge, in words: models made like the final one."""
+    """The subject of ``headline``, ``curves`` and ``errors``, in words: models made like the final one."""
     test_sets: list[TestSet]
     """On whom, one entry for each of ``headline_auroc`` and each line of ``curves``."""
     headline: dict[str, Spread]
@@ -393,7 +393,7 @@ class Result(Part):
     gates: Annotated[list[GateResult] | None, OMITTED] = None
     """Whether the model may be promoted: all gates pass. Absent without gates in the specification."""
     changes: Annotated[ChangesSince | None, OMITTED] = None
-    """What changed since the run that ``compareWith`` names; absent without it."""
+    """Changes since the run that ``compareWith`` names; absent without it."""
     lineage: Lineage
     about: About = About()
     made_at: str | None = None

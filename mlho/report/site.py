@@ -86,7 +86,7 @@ class ScoredFacts(_Facts):
     alerts: tuple[AlertRate, ...]
     warnings: tuple[str, ...]
     advice: str | None
-    """What to do with the model, and why; null in scores of earlier versions."""
+    """Advice on the use of the model, with the reason; null in scores of earlier versions."""
     advised: str | None
     """File name, in the folder of the scores, of the manifest of the advised run; null without one."""
 

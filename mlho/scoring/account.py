@@ -24,7 +24,7 @@ _N_CODES_NAMED: Final = 10
 
 
 class AlertSummary(Part):
-    """What one threshold of the bundle does on these scores."""
+    """Alerts of one threshold of the bundle on these scores."""
 
     rule: str
     value: float | None
@@ -92,7 +92,7 @@ class Scores(Part):
     expected: ExpectedPerformance | None = None
     """Performance expected without labels; null in scores of earlier versions."""
     advice: Advice | None = None
-    """What follows from drift and expected performance; null in scores of earlier versions."""
+    """Advice that follows from drift and expected performance; null in scores of earlier versions."""
     alerts: list[AlertSummary]
 
 

@@ -11,9 +11,9 @@ from mlho.scoring.account import MIN_CELL, AlertSummary
 MARGIN: Final = 0.2
 #: Largest plausible ratio of the alert rates of scoring and training, in either direction.
 _FACTOR: Final = 2.0
-#: Samples with events from which on it is no chance that none has a code of the bundle.
+#: From this number of samples with events, chance cannot explain that none has a code of the bundle.
 _MIN_WITH_EVENTS: Final = 100
-#: Event rows from which on a small share of used rows is no chance.
+#: From this number of event rows, chance cannot explain a small share of used rows.
 _MIN_ROWS: Final = 100
 _N_NAMED: Final = 5
 

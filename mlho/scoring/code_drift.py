@@ -14,7 +14,7 @@ from mlho.spec.features import Features
 
 #: Samples that have a new code, or should have a vanished one. Without any of 30 expected, chance is ruled out (e⁻³⁰).
 MIN_SAMPLES: Final = 30
-#: Share of the samples from which on a new or a vanished code is a warning: rarer codes come and go with each edition of a code system.
+#: Share of the samples from which a new or a vanished code is a warning: rarer codes come and go with each edition of a code system.
 COMMON: Final = 0.01
 _Z: Final = 3.89  # two-sided, one false finding in 10,000 codes
 _N_LISTED: Final = 20

@@ -16,7 +16,7 @@ from mlho.spec.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, YamlError, read_y
 
 API_VERSION: Final = "mlho.io/v1alpha1"
 
-# Sections of a custom resource that say how a cluster runs it, and nothing of what is computed.
+# Sections of a custom resource that say how a cluster runs it, and nothing about what is computed.
 CLUSTER_ONLY: Final = ("desiredState", "ttlSecondsAfterFinished", "workers")
 
 # Remedy for a document of a different kind than the requested one.

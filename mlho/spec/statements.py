@@ -67,4 +67,4 @@ class Statements(SpecPart):
     limitations: _Statement = None
     """Limitations of the study beyond those that the report states."""
     next_steps: _Statement = None
-    """What has to be done before use: handling of poor input, interaction with users, expertise, further research."""
+    """Tasks before use: handling of poor input, interaction with users, expertise, further research."""

@@ -343,7 +343,7 @@ class RunMetadata(Metadata):
     intended_use: Words | None = None
     """Intended users, patients, and time of use."""
     statements: Annotated[Statements | None, OMITTED] = None
-    """What only a person can state, for ``mlho dossier``: funding, ethical approval, monitoring, and so on."""
+    """Statements that only a person can make, for ``mlho dossier``: funding, ethical approval, monitoring, and so on."""
 
     @property
     def about(self) -> dict[str, str]:

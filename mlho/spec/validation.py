@@ -23,11 +23,11 @@ class Validation(SpecPart):
     """Folds of the cross-validation inside an iteration, which chooses settings and fits calibrators and thresholds."""
     split: Literal["random", "stratified", "temporal", "rolling", "site", "given"] = "stratified"
     """``stratified`` keeps the share of patients with the outcome equal in all parts. ``temporal`` trains before a date and tests
-    from it on, ``rolling`` does so at each of ``origins``. ``site`` leaves out one value of ``splitColumn`` at a time. ``given``
+    from that date on, ``rolling`` does so at each of ``origins``. ``site`` leaves out one value of ``splitColumn`` at a time. ``given``
     reads ``train`` and ``test``, or the number of a fold, from ``splitColumn``. Folds inside training are stratified in all but
     ``random``."""
     test_from: Annotated[Day | None, OMITTED] = None
-    """First index date of the test set of ``temporal``. Default: the first day of the month from which on the share of
+    """First index date of the test set of ``temporal``. Default: the first day of the month from which the share of
     samples is closest to ``testFraction``."""
     origins: Annotated[Annotated[tuple[Day, ...], Field(min_length=1, max_length=100)] | None, OMITTED] = None
     """Dates of ``rolling``, ascending: each test set reaches from its date to the next one, the last to the end. Iterations take

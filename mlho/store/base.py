@@ -28,7 +28,7 @@ class StoredObject:
     modified: dt.datetime
 
 
-#: Age from which on :meth:`Store.refresh` renews an object; far below the grace of retention.
+#: Age from which :meth:`Store.refresh` renews an object; far below the grace of retention.
 RECENT_SECONDS: Final = 3600.0
 
 

@@ -19,7 +19,7 @@ _LATE_CAUSAL_SHARE: Final = 0.03  # get a causal code only after the index date,
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What happened: ``day`` is after the index date, and means nothing where ``happened`` is false."""
+    """Occurrences: ``day`` is after the index date, and means nothing where ``happened`` is false."""
 
     happened: Booleans
     day: Integers

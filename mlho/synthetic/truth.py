@@ -1,4 +1,4 @@
-"""What was planted in a synthetic cohort: ``truth.json`` in memory. Needs neither numpy nor pyarrow."""
+"""The planted effects of a synthetic cohort: ``truth.json`` in memory. Needs neither numpy nor pyarrow."""
 
 import json
 from collections.abc import Mapping

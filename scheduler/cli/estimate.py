@@ -35,7 +35,7 @@ _BLOCK_PATIENTS: Final = 16_384
 class Rows:
     """Row counts of the labels, which equal the samples except for those that a rule drops, and of the events.
 
-    Without a table of labels (``cohort.rules``) the count is ``None``, and the samples are those that the look at the tables
+    Without a table of labels (``cohort.rules``) the count is ``None``, and the samples are those that the inspection of the tables
     has found, or guessed.
     """
 
@@ -165,7 +165,7 @@ def estimate(
     """Return tasks, bytes and time by stage, with the basis of the estimate.
 
     With ``is_shared`` another run has made the encoding, which costs nothing then. ``n_found`` is the number of samples that
-    rules have made in a look at the tables.
+    rules have made in an inspection of the tables.
     """
     events = sum(file.size for file in manifest.tables["events"])
     n_rows, samples = _samples(rows, n_found)
@@ -216,7 +216,7 @@ def _samples(rows: Rows, n_found: int | None) -> tuple[int, str]:
 
 
 def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) -> list[str]:
-    """Say whether a sample is large enough, by the criteria of Riley et al. (``mlho/method/sample_size.py``).
+    """State whether a sample is large enough, by the criteria of Riley et al. (``mlho/method/sample_size.py``).
 
     Parameters
     ----------

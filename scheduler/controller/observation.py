@@ -94,7 +94,7 @@ class Check:
     reason: str = "Valid"
     message: str = ""
     warning: str = ""
-    """What an accepted run does not read."""
+    """Input that an accepted run does not read."""
 
     @property
     def is_accepted(self) -> bool:

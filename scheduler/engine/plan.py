@@ -201,7 +201,7 @@ def plan_inspection(spec: TrainingSpec, manifest: Manifest) -> Plan:
 
 
 def inspected_files(manifest: Manifest, *, all_events: bool = False) -> tuple[InputFile, ...]:
-    """Return the files that a look at the tables reads: the small tables whole, and some or all files of events."""
+    """Return the files that an inspection of the tables reads: the small tables whole, and some or all files of events."""
     events = manifest.tables["events"]
     others = (file for name, files in manifest.tables.items() if name != "events" for file in files)
     step = 1 if all_events else max(1, -(-len(events) // _MOST_INSPECTED))

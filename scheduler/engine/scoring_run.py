@@ -243,7 +243,7 @@ class ScoringRun:
             self.compared.pin(self.store)
 
     def first_plan(self) -> Plan:
-        """Return the look at the tables and its inputs; without it, all tasks."""
+        """Return the inspection of the tables and its inputs; without it, all tasks."""
         whole = self.whole_plan({})
         return {name: whole[name] for name in (BUNDLE_TASK, INSPECTION_TASK)} if self.inspects else whole
 

@@ -101,11 +101,11 @@ class TrainingRun:
             write_commit(self.store, self.earlier.commit)
 
     def first_plan(self) -> Plan:
-        """Return the cohort task, whose size determines the rest of the plan, and the look at the tables."""
+        """Return the cohort task, whose size determines the rest of the plan, and the inspection of the tables."""
         return {**plan_cohort(self.spec.spec, self.manifest), **self._beside()}
 
     def _beside(self) -> Plan:
-        """Return the look at the tables, and the task of the earlier run."""
+        """Return the inspection of the tables, and the task of the earlier run."""
         plan = plan_inspection(self.spec.spec, self.manifest) if self.inspects else {}
         if self.earlier is None:
             return plan

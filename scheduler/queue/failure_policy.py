@@ -1,4 +1,4 @@
-"""What follows a failed attempt: retry now, retry later, quarantine the task, or fail the run."""
+"""Decision after a failed attempt: retry now, retry later, quarantine the task, or fail the run."""
 
 import math
 import time

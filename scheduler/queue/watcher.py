@@ -160,7 +160,7 @@ class QueueWatcher:
     def _scan(self) -> None:
         self._mend()
         queue_state = self._leases.look()
-        self._leader.check()  # after the look: if this scheduler was suspended in between, the new leader acts on the result
+        self._leader.check()  # after the check: if this scheduler was suspended in between, the new leader acts on the result
         self._see(queue_state)
         now = time.monotonic()
         self._watch_for_cancel(queue_state, now)

@@ -123,7 +123,7 @@ def promote(
 
 @contextmanager
 def _recording_refusal(store: Store, run: StoredRun, channel: str, author: Author) -> Iterator[None]:
-    """Keep the reason of a refusal in the store, for those who look at the channel later, and raise it again."""
+    """Keep the reason of a refusal in the store, for later readers of the channel, and raise it again."""
     try:
         yield
     except (BundleError, GateFailed) as error:

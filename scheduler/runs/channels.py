@@ -38,7 +38,7 @@ class ChannelMoved(MlhoError):  # noqa: N818 - reads as the state
 
 
 class Action(StrEnum):
-    """What an entry did."""
+    """Effect of an entry."""
 
     PROMOTE = "promote"
     ROLLBACK = "rollback"
@@ -53,7 +53,7 @@ class GateRecord(BaseModel):
     """In words."""
     passed: bool
     detail: str
-    """What was found."""
+    """Measured figure."""
 
 
 class ChannelEntry(BaseModel):

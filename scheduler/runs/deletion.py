@@ -55,7 +55,7 @@ def delete_runs(
     act : bool
         Whether to delete; otherwise only count.
     grace : timedelta
-        Age from which on an artifact may be removed.
+        Age from which an artifact may be removed.
     kept : mapping of str to str, optional
         Ids of runs that must stay, with the reason; by default those of the newest entries of channels.
 

@@ -94,7 +94,7 @@ def collect(
     without : set of str
         Ids of runs that are to be deleted: their tasks are not kept for them.
     grace : timedelta
-        Age from which on an object may be removed.
+        Age from which an object may be removed.
     """
     sweep = _Sweep(store, before=store_time(store) - grace, act=act)
     uses = _Uses(store, without)

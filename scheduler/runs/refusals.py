@@ -22,7 +22,7 @@ class RefusedPromotion(BaseModel):
     run: str
     model: str
     message: str
-    """What failed, with what was found."""
+    """The failed check, with the finding."""
 
 
 def record_refusal(store: Store, channel: str, refused: RefusedPromotion) -> None:

@@ -26,7 +26,7 @@ def expired_runs(
     keep : int
         Newest runs to keep of each kind, name and state; at least 1.
     older_than : timedelta
-        Time since the latest start of a run, from which on it may be deleted.
+        Time since the latest start of a run after which it may be deleted.
     """
     if keep < 1:
         raise ValueError(f"keep: expected at least 1; got {keep}")

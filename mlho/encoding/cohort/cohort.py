@@ -60,7 +60,7 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class FollowUp:
-    """What was observed after the index date (``cohort.timeToEvent``); as in :class:`mlho.method.survival.times.EventTimes`.
+    """Observations after the index date (``cohort.timeToEvent``); as in :class:`mlho.method.survival.times.EventTimes`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What rules need of the demographics: birth, age, sex, and the first and last day of observation."""
+"""Demographics that rules need: birth, age, sex, and the first and last day of observation."""
 
 from dataclasses import dataclass
 from functools import partial

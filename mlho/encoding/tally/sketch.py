@@ -61,7 +61,7 @@ class RowSampler:
         self._new = np.empty(2 * SAMPLED, np.uint64)
         self._n_new = 0
         self._bound = np.uint64(np.iinfo(np.uint64).max)
-        """Hashes from it on are not in the sample."""
+        """Hashes at or above it are not in the sample."""
 
     def add(
         self,

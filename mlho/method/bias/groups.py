@@ -90,7 +90,7 @@ class PeriodFigures:
 
 @dataclass(frozen=True)
 class Chance:
-    """What a figure that is never negative would be without any deviation: its mean and its 95 % quantile."""
+    """Distribution of a non-negative figure without any deviation: its mean and its 95 % quantile."""
 
     mean: float
     high: float

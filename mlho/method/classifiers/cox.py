@@ -31,7 +31,7 @@ from mlho.method.survival.times import EVENT, EventTimes
 #: Converged if no standardised coefficient moves by more than this in a step.
 _TOLERANCE = 1e-8
 _MAX_STEPS = 500
-#: Log cumulative hazards from which on the risk is 1 to float64.
+#: Log cumulative hazards from which the risk is 1 to float64.
 _LARGEST = 6.5
 
 

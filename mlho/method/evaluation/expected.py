@@ -21,7 +21,7 @@ from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import FloatArray
 
 METHOD: Final = "expected from the probabilities, taken as calibrated; interval of the observed figure"
-#: Expected outcomes, and expected samples without, from which on the normal approximation is used.
+#: Expected outcomes, and expected samples without, from which the normal approximation is used.
 FEWEST: Final = 5.0
 
 

@@ -19,7 +19,7 @@ UNKNOWN: Final = -1
 
 @dataclass(frozen=True, eq=False)
 class EventTimes:
-    """What was observed after the index date of each sample.
+    """Observations after the index date of each sample.
 
     Attributes
     ----------

@@ -25,15 +25,15 @@ class ModelTest(BundlePart):
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=64)]
     """The check: a key of :data:`mlho.model.testing.runner.CHECKS`."""
     level: Level
-    """What a failure prevents."""
+    """Action that a failure prevents."""
     meaning: Annotated[str, Field(min_length=1, max_length=400)]
-    """What it checks, in one sentence."""
+    """Purpose of the test, in one sentence."""
     expected: Any = None
     """The expected outcome, as plain JSON."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """Largest accepted difference from it, in its unit."""
     inputs: dict[str, Any] = Field(default_factory=dict)
-    """What the check is given. Synthetic or invented: never of a patient."""
+    """Input of the check. Synthetic or invented: never of a patient."""
 
 
 @dataclass(frozen=True)

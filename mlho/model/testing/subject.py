@@ -25,7 +25,7 @@ _STEP_DAYS = 37  # between the days of synthetic events: they reach beyond short
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The finding of a check.
 
     Attributes
     ----------

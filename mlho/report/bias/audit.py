@@ -9,7 +9,7 @@ from mlho.spec.types import OMITTED
 
 
 class Chance(Part):
-    """What a figure that is never negative would be by chance."""
+    """Distribution of a non-negative figure by chance."""
 
     mean: float
     high: float

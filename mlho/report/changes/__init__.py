@@ -1,4 +1,4 @@
-"""What differs between two runs: the parts of a comparison, and of a result that names an earlier run."""
+"""Differences between two runs: the parts of a comparison, and of a result that names an earlier run."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from mlho.report.parts import Estimate, Part, Spread
 
 
 class RunSize(Part):
-    """What a run learned from."""
+    """Training data of a run."""
 
     outcome: str
     classifier: str
@@ -89,7 +89,7 @@ class PairedChange(Part):
 
 
 class Changes(Part):
-    """What differs between A and B."""
+    """Differences between A and B."""
 
     spec: list[FieldChange]
     rows: list[RowChange]
@@ -107,7 +107,7 @@ class Changes(Part):
 
 
 class ChangesSince(Changes):
-    """What changed since an earlier run, A; B is the run of the result. Of the codes the first 40."""
+    """Changes since an earlier run, A; B is the run of the result. Of the codes the first 40."""
 
     run: str
     """Id of the earlier run."""

@@ -20,7 +20,7 @@ class Finding(Part):
     verdict: Verdict
     """``blocked`` stops the run. ``allowed``: it would, but the specification gives a reason."""
     subject: str
-    """What the finding is about: a code, a table or a column."""
+    """Subject of the finding: a code, a table or a column."""
     words: str = ""
     """The subject in words."""
     detail: str
@@ -40,7 +40,7 @@ class Check(Part):
     verdict: Verdict
     n_findings: int
     note: str = ""
-    """What was looked at, or why the check could not be made."""
+    """The checked data, or the reason why the check could not be made."""
 
     @property
     def is_absent(self) -> bool:
@@ -49,7 +49,7 @@ class Check(Part):
 
 
 class Leakage(Part):
-    """What the leakage sentinel found."""
+    """Findings of the leakage sentinel."""
 
     checks: list[Check]
     findings: list[Finding]
@@ -62,7 +62,7 @@ class Series(Part):
     """Counts of used rows over time."""
 
     name: str
-    """What is counted: all events, a site, or a code that begins or ends within the period."""
+    """Scope of the counts: all events, a site, or a code that begins or ends within the period."""
     at: list[str]
     """Months, or years of a code."""
     rows: list[int | None]
@@ -70,7 +70,7 @@ class Series(Part):
 
 
 class Quality(Part):
-    """What the checks of data quality found."""
+    """Findings of the checks of data quality."""
 
     checks: list[Check]
     findings: list[Finding]

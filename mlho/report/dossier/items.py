@@ -14,7 +14,7 @@ STATEMENTS: Final = "metadata.statements."
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run.
+    """Known facts about a run.
 
     Attributes
     ----------

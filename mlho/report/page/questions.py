@@ -75,7 +75,7 @@ def _sound(result: Result) -> str:
 
 
 def _checked(checks: Sequence[Check]) -> str:
-    """Say how many checks passed, found something, and were not made, and name those that found something.
+    """State how many checks passed, found something, and were not made, and name those that found something.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def _changed(result: Result) -> str:
 
 
 def _performed(own: ChangesSince) -> str:
-    """Say how the AUROC differs, paired if it can be."""
+    """State how the AUROC differs, paired if it can be."""
     if own.paired.reason is None:
         auroc = difference(own.paired.differences["auroc"])
         return (

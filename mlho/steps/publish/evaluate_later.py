@@ -9,7 +9,7 @@ from mlho.steps.learn.artifacts import LearningStep
 
 
 class EvaluateLater(LearningStep):
-    """Fit the final model's setting on samples before a date, and evaluate it on those from it on."""
+    """Fit the final model's setting on samples before a date, and evaluate it on those from that date on."""
 
     kind: ClassVar[str] = "evaluate_later"
     version: ClassVar[int] = 2

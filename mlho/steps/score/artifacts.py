@@ -70,7 +70,7 @@ def open_persons(work: Work) -> "KnownPersons | None":
 
 
 def _reasons_from(work: Work, bundle: "Bundle") -> float:
-    """Return the probability from which on samples are explained."""
+    """Return the probability from which samples are explained."""
     from mlho.scoring.parts import alerting
 
     rule = work.params.get("only_alerts_of")

@@ -48,7 +48,7 @@ TITLES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class RowsAfterOutcome:
-    """Used rows of patients with the outcome, by code: before the date of the outcome, and from it on."""
+    """Used rows of patients with the outcome, by code: before the date of the outcome, and from that date on."""
 
     before: NDArray[np.int64]
     after: NDArray[np.int64]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 _WORD: Final = re.compile(r"[A-Za-z]+")
-#: Words of outcome names that say nothing of the outcome itself.
+#: Words of outcome names that say nothing about the outcome itself.
 _GENERAL: Final = frozenset(
     [
         "label",

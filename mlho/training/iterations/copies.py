@@ -1,4 +1,4 @@
-"""What figures count: each sample once, or with a time to an event in proportion to its censoring weight."""
+"""Weights of samples in figures: each sample once, or with a time to an event in proportion to its censoring weight."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -76,7 +76,7 @@ def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:
 def cut_of(spec: TrainingSpec, cohort: Cohort) -> dt.date:
     """Return the first index date of the test set: ``testFrom``, or the first day of a month.
 
-    It is the month from which on the share of samples is closest to ``testFraction``, the later one of two; a day within a month
+    It is the month from which the share of samples is closest to ``testFraction``, the later one of two; a day within a month
     would be the index date of a patient.
     """
     if spec.validation.test_from is not None:

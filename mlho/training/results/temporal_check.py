@@ -27,7 +27,7 @@ LEAST_DAYS: Final = 731  # two years, a leap year among them
 
 
 def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> LaterEvaluation:
-    """Fit the final model's classifier and setting on samples before a date, and evaluate them on those from it on.
+    """Fit the final model's classifier and setting on samples before a date, and evaluate them on those from that date on.
 
     Selection, folds for the calibrator and thresholds, and the fit use all samples before the date; the date is that of
     :func:`mlho.training.iterations.planned.cut_of`.
