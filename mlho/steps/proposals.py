@@ -92,9 +92,8 @@ def adopt_late(store: Store, task_keys: Iterable[str]) -> None:
     MlhoError
         A proposal has other bytes than the commit record.
     """
-    own = set(task_keys)
     late = {key.split("/")[2] for key in store.keys(f"{PROPOSALS}/")}
-    for task_key in sorted(late & own):
+    for task_key in sorted(late.intersection(task_keys)):
         adopt(store, task_key)
 
 

@@ -52,9 +52,10 @@ class ReadyTasks:
         self._total = Counter(task.stage for task in plan.values())
         self._done = Counter(plan[name].stage for name in commits if name in plan)
         needs = self._make_needs(commits)
-        for place, (name, task) in enumerate(plan.items()):
+        for name, place in self._place.items():  # the numbers of the mapping: others would be new objects
             if name not in commits and name not in taken:
-                self._add(place, [need for own in task.needs.values() if (need := needs[id(own)]).n_missing])
+                missing = [need for own in plan[name].needs.values() if (need := needs[id(own)]).n_missing]
+                self._add(place, missing)
 
     def _make_needs(self, commits: Mapping[str, Commit]) -> dict[int, _Need]:
         """Return the dependency lists by identity. Record for each task the lists that contain it."""

@@ -172,7 +172,6 @@ class Recording:
             key = f"{uses_prefix(self._run)}{self._token}-{self._n_lists:06d}"
             self._store.put_if_absent(key, "".join(f"{own}\n" for own in new).encode())
             self._n_lists += 1
-            self._listed.update(new)
 
     def finish(self, *, n_new: int, cost: RunCost) -> None:
         """Record that the run is finished, its cost, and that this start computed ``n_new`` tasks."""

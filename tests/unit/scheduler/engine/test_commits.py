@@ -10,6 +10,8 @@ from scheduler.engine.commits import Commits
 from scheduler.engine.plan import Committed
 from scheduler.runs.record import RunCost
 
+AA, BB, CC, DD = (letter * 64 for letter in "abcd")
+
 
 def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
     """A commit record that is in the store."""
@@ -22,13 +24,13 @@ def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
 def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
     """All that a mapping does, by name."""
     store = MemoryStore()
-    first, second = committed(store, "aa", "1"), committed(store, "bb", "2")
+    first, second = committed(store, AA, "1"), committed(store, BB, "2")
     commits = Commits(store)
     commits["first"] = first
     commits["second"] = second
 
     assert dict(commits) == {"first": first, "second": second}
-    assert commits.known["second"] == Committed("bb", second.digest)
+    assert commits.known["second"] == Committed(BB, second.digest)
     del commits["first"]
     assert list(commits) == ["second"]
     assert len(commits) == 1
@@ -41,34 +43,38 @@ def test_a_record_that_has_gone_is_said():
     """Somebody removed it: the command knows it again when it is run again."""
     store = MemoryStore()
     commits = Commits(store)
-    commits["first"] = committed(store, "aa")
-    store.delete(commit_key("aa"))
+    commits["first"] = committed(store, AA)
+    store.delete(commit_key(AA))
 
     assert "first" in commits
     with pytest.raises(CommitLost, match=r"missing or damaged\. Run the same command again") as caught:
         commits["first"]
-    assert caught.value.sha256 == "aa"
-    assert commits.lost("aa") == "first"
+    assert caught.value.sha256 == AA
+    assert commits.lost(AA) == "first"
 
 
 def test_tasks_are_found_by_the_digest_of_a_file():
     """All of them that have it; one whose record has gone has none."""
     store = MemoryStore()
     commits = Commits(store)
-    for name, digests in {"aa": "12", "bb": "3", "cc": "24", "dd": "2"}.items():
+    for name, digests in {AA: "12", BB: "3", CC: "24", DD: "2"}.items():
         commits[name] = committed(store, name, *digests)
-    store.delete(commit_key("dd"))
+    store.delete(commit_key(DD))
 
-    assert commits.naming("2") == ["aa", "cc"]
+    assert commits.naming("2") == [AA, CC]
     assert commits.naming("9") == []
 
 
 def test_what_the_tasks_have_cost_is_known_without_their_records():
     """Seconds and bytes of each task once, also of one that was made again."""
     commits = Commits(MemoryStore())
-    for name, seconds, sizes in [("first", 1.5, [10, 20]), ("second", 2.0, [5]), ("second", 3.0, [7])]:
+    for name, key, seconds, sizes in [
+        ("first", AA, 1.5, [10, 20]),
+        ("second", BB, 2.0, [5]),
+        ("second", BB, 3.0, [7]),
+    ]:
         files = {str(number): StoredFile(sha256="1", size=size) for number, size in enumerate(sizes)}
-        commits[name] = Commit(task=name, kind="x", files=files, seconds=seconds)
+        commits[name] = Commit(task=key, kind="x", files=files, seconds=seconds)
 
     assert commits.cost(read_bytes=99) == RunCost(cpu_seconds=4.5, read_bytes=99, stored_bytes=37)
     del commits["second"]

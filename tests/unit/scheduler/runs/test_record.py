@@ -50,7 +50,8 @@ def test_an_error_ends_a_run_in_one_state(error, state):
 
 def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -> None:
     """Begin a run that uses these tasks, and end it with an error."""
-    recording.begin(lambda: list(tasks))
+    fresh = [list(tasks)]
+    recording.begin(lambda: fresh.pop() if fresh else [])
     recording.__exit__(type(error), error, None)
 
 
