@@ -285,7 +285,7 @@ def strongest(bundle: Bundle, design: Any, k: int, *, rows: NDArray[np.bool_] | 
     step = max(1, _CONTRIBUTIONS_AT_ONCE // (n_columns + 1))
     for start in range(0, n_samples, step):
         own = slice(start, min(start + step, n_samples))
-        added = bundle.classifier.contributions(by_row[own])[:, :-1]  # the last one is the intercept
+        added = bundle.classifier.feature_contributions(by_row[own])
         _pick(added, column[own], contribution[own])
     return Reasons(column, contribution)
 

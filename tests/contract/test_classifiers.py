@@ -131,6 +131,7 @@ def test_a_row_has_the_same_bits_in_any_batch(classifier):
     assert np.array_equal(fitted.predict_proba(sp.csr_array(X)), together)
     assert np.array_equal(np.concatenate([fitted.contributions(row[None]) for row in X[:50]]), explained[:50])
     assert np.array_equal(fitted.contributions(sp.csc_array(X)), explained)
+    assert np.array_equal(fitted.feature_contributions(X), explained[:, :-1])
 
 
 def test_probabilities_lie_strictly_between_0_and_1(classifier):

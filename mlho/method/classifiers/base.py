@@ -155,6 +155,14 @@ class FittedClassifier(ABC):
         matrix = self.checked(X)
         return self._contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features + 1))
 
+    def feature_contributions(self, X: Any) -> Floats:
+        """Return :meth:`contributions` without the intercept, shape (n_samples, n_features), with the same bits."""
+        matrix = self.checked(X)
+        return self._feature_contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features))
+
+    def _feature_contributions(self, matrix: Matrix) -> Floats:
+        return self._contributions(matrix)[:, :-1]
+
 
 class Classifier(ABC):
     """A type of model: its grid and its fitting."""

@@ -95,7 +95,7 @@ class FittedXGBoost(FittedClassifier):
 
         For shallow trees they come from tables in float64, many times faster than from xgboost, which computes in float32.
         """
-        tables = None if self.is_value is None else _shapley_tables(self.model, self.n_features)
+        tables = self._tables
         if tables is None:
             shap = self._predicted(matrix, pred_contribs=True)
         else:
@@ -107,6 +107,15 @@ class FittedXGBoost(FittedClassifier):
             by_feature += shap[:, j]
         shap[:, -1] = margin - by_feature
         return shap
+
+    def _feature_contributions(self, matrix: Matrix) -> Floats:
+        """Return the values of the tables; the intercept would need the margin of each row."""
+        tables = self._tables
+        return super()._feature_contributions(matrix) if tables is None else tables.values(matrix)
+
+    @property
+    def _tables(self) -> ShapleyTables | None:
+        return None if self.is_value is None else _shapley_tables(self.model, self.n_features)
 
     def _predicted(self, matrix: Matrix, **what: bool) -> Floats:
         if self.is_value is not None:

@@ -49,6 +49,9 @@ class FittedXGBoostAFT(FittedXGBoost):
         parts[:, -1] = self._log_odds(matrix) - by_feature
         return parts
 
+    def _feature_contributions(self, matrix: Matrix) -> Floats:
+        return self._contributions(matrix)[:, :-1]  # the tables are on the scale of the log of the time
+
     def _own_fields(self) -> dict[str, Any]:
         return {"horizon": self.horizon, "scale": self.scale}
 
