@@ -1,13 +1,16 @@
 """Structured logs: known fields only, one JSON object a line, quiet on a terminal."""
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from mlho.errors import DataError
-from mlho.log import FIELDS, configure, error_fields, keep_known_fields, log
+from mlho.log import FIELDS, bind_run, bound_run, configure, error_fields, keep_known_fields, log
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +102,36 @@ def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
     err = capsys.readouterr().err
     assert "code 'E11␛[2J�' is too large" in err
     assert "\x1b[2J" not in err
+
+
+def test_a_process_that_logs_nothing_does_not_import_the_library():
+    """Its import takes longer than many commands."""
+    program = (
+        "import sys; from mlho.log import bound_run, configure, log\n"
+        "configure('text', verbose=False)\n"
+        "with bound_run('0a1b'): log.warning('commit_lost', task='x')\n"
+        "print('structlog' in sys.modules)\n"
+        "log.critical('lease_lost')\n"
+        "print('structlog' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "True"]
+    assert "lease_lost" in done.stderr
+    assert "commit_lost" not in done.stderr
+
+
+def test_a_block_and_a_thread_add_their_run_to_events(capsys):
+    """An event that names another run keeps it, and the run ends with the block."""
+    configure("json", verbose=True, run_id="0a1b")
+    with bound_run("2c3d"):
+        log.info("task_finished")
+        log.info("task_finished", run_id="4e5f")
+    log.info("task_finished")
+    thread = threading.Thread(target=lambda: (bind_run("6a7b"), log.info("task_finished")))
+    thread.start()
+    thread.join()
+    log.info("task_finished")
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [own["run_id"] for own in lines] == ["2c3d", "4e5f", "0a1b", "6a7b", "0a1b"]

@@ -3,12 +3,19 @@
 import importlib
 import inspect
 import json
+import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+import mlho
+from mlho.model.parts import BundlePart
+from mlho.report.parts import Part
 from mlho.report.result import Result
 from mlho.spec.training import RunSpec
+from mlho.spec.types import SpecPart
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -60,3 +67,24 @@ def test_every_field_of_the_specification_is_documented():
     missing = [own for name, part in parts.items() for own in undocumented(part, name)]
 
     assert sorted(missing) == ["RunSpec.apiVersion", "RunSpec.kind"]
+
+
+def models_below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A model and all that are made of it."""
+    yield kind
+    for own in kind.__subclasses__():
+        yield from models_below(own)
+
+
+@pytest.mark.parametrize("base", [SpecPart, Part, BundlePart])
+def test_the_validators_of_all_models_can_be_built(base):
+    """They are built with the first use, which may be the end of a long run."""
+    for package in ("model", "report", "spec"):
+        path = [str(Path(mlho.__path__[0]) / package)]
+        for module in pkgutil.walk_packages(path, f"mlho.{package}."):
+            if not module.name.endswith(".process"):
+                importlib.import_module(module.name)
+    models = list(models_below(base))
+
+    assert len(models) > 5
+    assert [own.__name__ for own in models if own.model_rebuild() is False] == []

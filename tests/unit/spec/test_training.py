@@ -1,6 +1,8 @@
 """What a specification accepts, refuses and is identified by."""
 
 import copy
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -612,3 +614,25 @@ def test_a_path_that_cannot_be_read_is_refused(path):
     """Too long, no path, without an end, a folder: an error at once."""
     with pytest.raises(SpecError, match=r"cannot be read|longer than"):
         load_spec(Path(path))
+
+
+def test_threads_may_use_specifications_for_the_first_time_at_once():
+    """Validators are built with the first use; a scheduler of several runs has a thread for each."""
+    program = (
+        "import sys, threading\n"
+        "from mlho.spec.training import TrainingSpec, parse_spec\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "start, done = threading.Barrier(8), []\n"
+        "def use():\n"
+        "    start.wait()\n"
+        "    plain = parse_spec(sys.argv[1]).spec.model_dump(mode='json', by_alias=True)\n"
+        "    done.append(TrainingSpec.model_validate(plain).model_dump_json())\n"
+        "threads = [threading.Thread(target=use) for _ in range(8)]\n"
+        "for own in threads: own.start()\n"
+        "for own in threads: own.join()\n"
+        "print(len(done), len(set(done)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, FULL], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.split() == ["8", "1"]
+    assert ended.stderr == ""
