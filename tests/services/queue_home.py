@@ -150,7 +150,7 @@ def wait_until(claim: Callable[[], bool], *, seconds: float, what: str) -> float
     while not claim():
         if time.monotonic() - began > seconds:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.05)
     return time.monotonic() - began
 
 

@@ -25,26 +25,30 @@ SMALL = {"xgboost": {"nRounds": 20, "maxDepth": 2}}
 PREDICT = """
 import sys, numpy as np
 from mlho.model.bundle import load_bundle
-X = np.load(sys.argv[2])
-bundle = load_bundle(sys.argv[1])
-rows = [bundle.predict_proba(X[[row]]) for row in range(len(X))]
-print(np.concatenate(rows).tobytes().hex())
+X = np.load(sys.argv[1])
+for folder in sys.argv[2:]:
+    bundle = load_bundle(folder)
+    rows = [bundle.predict_proba(X[[row]]) for row in range(len(X))]
+    print(np.concatenate(rows).tobytes().hex())
 """
 
 
-@pytest.mark.parametrize("classifier", sorted(CLASSIFIERS))
-def test_a_fresh_process_predicts_the_same_bits_row_by_row(classifier, parts, tmp_path):
-    """What training predicted in one batch, a new process predicts row by row, to the last bit."""
-    made = parts(classifier, SMALL.get(classifier))
-    write_bundle(tmp_path / "bundle", made)
+def test_a_fresh_process_predicts_the_same_bits_row_by_row(parts, tmp_path):
+    """What training predicted in one batch, a new process predicts row by row, to the last bit, with every classifier."""
+    made = {classifier: parts(classifier, SMALL.get(classifier)) for classifier in sorted(CLASSIFIERS)}
+    for classifier, own in made.items():
+        write_bundle(tmp_path / classifier, own)
     X = np.random.Generator(np.random.PCG64(3)).normal(size=(20, 5)).round(2)
     np.save(tmp_path / "X.npy", X)
 
-    command = [sys.executable, "-c", PREDICT, str(tmp_path / "bundle"), str(tmp_path / "X.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PREDICT, "X.npy", *made]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
 
-    expected = made.calibrator.apply(made.classifier.predict_proba(X))
-    assert done.stdout.strip() == expected.tobytes().hex()
+    predicted = dict(zip(made, done.stdout.split(), strict=True))
+    assert predicted == {
+        classifier: own.calibrator.apply(own.classifier.predict_proba(X)).tobytes().hex()
+        for classifier, own in made.items()
+    }
 
 
 @pytest.mark.parametrize("classifier", sorted(CLASSIFIERS))
