@@ -8,7 +8,7 @@ so that the bytes depend only on the data.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -23,7 +23,7 @@ from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
 from mlho.encoding.events.segments import Segments
 from mlho.encoding.events.sequences import day_arrays, span_arrays
-from mlho.encoding.events.summaries import sort_by_time, summarize
+from mlho.encoding.events.summaries import RowArrays, WindowArrays, sort_by_time, summarize
 from mlho.encoding.events.utilisation import count_utilisation
 from mlho.spec.training import TrainingSpec
 
@@ -229,26 +229,20 @@ def _cells(
     is_daily: bool,
 ) -> dict[str, NDArray[Any]]:
     """Compute the arrays of the block: one pass counts the cells of each column, a second one fills them."""
-    given = (
-        code_starts,
-        frozen(rows.patient),
-        frozen(rows.time),
-        frozen(rows.value),
-        frozen(windows.starts),
-        frozen(windows.upper_us),
-        frozen(windows.lower_us),
-        is_daily,
-    )
+    given = (code_starts, RowArrays.of(rows), WindowArrays.of(windows), is_daily)
     filled = np.zeros((len(code_starts) - 1) * windows.n_windows, np.int64)
     nothing, no_values = np.empty(0, np.int32), np.empty(0, np.float64)
-    _fill_cells(*given, filled, nothing, nothing, no_values)
+    _fill_cells(*given, filled, _Cells(nothing, nothing, no_values))
     indptr = np.concatenate([[0], np.cumsum(filled)])
     n_cells = int(indptr[-1])
-    indices, count = np.empty(n_cells, np.int32), np.empty(n_cells, np.int32)
-    last = np.empty(n_cells if has_last else 0, np.float64)
-    _fill_cells(*given, indptr[:-1].copy(), indices, count, last)
-    arrays: dict[str, NDArray[Any]] = {"indptr": indptr, "indices": indices, "count": count}
-    return arrays | ({"last": last} if has_last else {})
+    cells = _Cells(
+        np.empty(n_cells, np.int32),
+        np.empty(n_cells, np.int32),
+        np.empty(n_cells if has_last else 0, np.float64),
+    )
+    _fill_cells(*given, indptr[:-1].copy(), cells)
+    arrays: dict[str, NDArray[Any]] = {"indptr": indptr, "indices": cells.indices, "count": cells.counts}
+    return arrays | ({"last": cells.last} if has_last else {})
 
 
 @njit(cache=True, nogil=True)
@@ -304,25 +298,23 @@ def _find_duplicates(
                 duplicates[first] -= 1
 
 
+class _Cells(NamedTuple):
+    indices: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    last: NDArray[np.float64]
+
+
 @njit(cache=True, nogil=True)
 def _fill_cells(
-    code_starts: Any,
-    patient: Any,
-    time: Any,
-    value: Any,
-    sample_starts: Any,
-    upper_us: Any,
-    lower_us: Any,
-    is_daily: Any,
-    place: Any,
-    indices: Any,
-    count: Any,
-    last: Any,
+    code_starts: Any, rows: RowArrays, windows: WindowArrays, is_daily: Any, place: Any, out: _Cells
 ) -> None:  # pragma: no cover - compiled
     """Write each cell at the ``place`` of its column and advance it. With empty arrays, only count the cells.
 
     A single loop nest without helper functions: passing these arrays costs more than the work on a group of a few rows.
     """
+    patient, time, value = rows
+    sample_starts, _, upper_us, lower_us = windows
+    indices, count, last = out
     n_windows = lower_us.shape[0]
     n, last_time, last_value = (
         np.zeros(n_windows, np.int32),

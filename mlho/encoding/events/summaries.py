@@ -6,7 +6,7 @@ exactly this mean and the slope 0. If same-day duplicates are dropped, a day has
 """
 
 from collections.abc import Collection
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numba import njit
@@ -19,6 +19,33 @@ from mlho.encoding.events.rows import UsedRows
 DAYS_PER_YEAR: Final = 365.25  # of a slope
 SUMMARIES: Final = ("recency", "first", "min", "max", "mean", "slope")
 _FEW: Final = 16  # rows that are sorted by insertion
+
+
+class RowArrays(NamedTuple):
+    """Used rows for compiled code."""
+
+    patient: NDArray[np.int32]
+    time: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: UsedRows) -> Self:
+        """Return the arrays of rows, read-only."""
+        return cls(frozen(rows.patient), frozen(rows.time), frozen(rows.value))
+
+
+class WindowArrays(NamedTuple):
+    """Windows of the samples for compiled code."""
+
+    sample_starts: NDArray[np.int64]
+    index_us: NDArray[np.int64]
+    upper_us: NDArray[np.int64]
+    lower_us: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, windows: SampleWindows) -> Self:
+        """Return the arrays of windows, read-only."""
+        return cls(*map(frozen, (windows.starts, windows.index_us, windows.upper_us, windows.lower_us)))
 
 
 def sort_by_time(rows: UsedRows, code_starts: NDArray[np.int64]) -> None:
@@ -67,8 +94,8 @@ def summarize(
     found = {name: np.empty(n_cells if name in names else 0) for name in SUMMARIES}
     _summarize(
         frozen(code_starts),
-        _Rows(frozen(rows.patient), frozen(rows.time), frozen(rows.value)),
-        _Windows(*map(frozen, (windows.starts, windows.index_us, windows.upper_us, windows.lower_us))),
+        RowArrays.of(rows),
+        WindowArrays.of(windows),
         is_daily,
         indptr[:-1].copy(),
         _Numbers(*found.values()),
@@ -120,19 +147,6 @@ def _sort_rows(start: Any, stop: Any, time: Any, value: Any) -> None:  # pragma:
         first = after
 
 
-class _Rows(NamedTuple):
-    patient: NDArray[np.int32]
-    time: NDArray[np.int64]
-    value: NDArray[np.float64]
-
-
-class _Windows(NamedTuple):
-    sample_starts: NDArray[np.int64]
-    index_us: NDArray[np.int64]
-    upper_us: NDArray[np.int64]
-    lower_us: NDArray[np.int64]
-
-
 class _Numbers(NamedTuple):
     """The numbers of the cells, in the order of ``SUMMARIES``."""
 
@@ -146,7 +160,7 @@ class _Numbers(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _summarize(
-    code_starts: Any, rows: _Rows, windows: _Windows, is_daily: Any, place: Any, out: _Numbers
+    code_starts: Any, rows: RowArrays, windows: WindowArrays, is_daily: Any, place: Any, out: _Numbers
 ) -> None:  # pragma: no cover - compiled
     """Write the numbers of each cell at the ``place`` of its column and advance it. Empty arrays are not wanted."""
     patient, time, value = rows

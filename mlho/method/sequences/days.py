@@ -6,7 +6,7 @@ spans of codes are therefore sufficient for the presence of every ordered pair; 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -54,6 +54,19 @@ class CodeSpans:
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         at = np.repeat(self.indptr[codes] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return CodeSpans(self.n_samples, indptr, self.samples[at], self.first[at], self.last[at])
+
+    @property
+    def cells(self) -> "SpanCells":
+        """The cells for compiled code."""
+        return SpanCells(self.samples, self.first, self.last)
+
+
+class SpanCells(NamedTuple):
+    """The cells of :class:`CodeSpans`: sample, first and last day."""
+
+    samples: NDArray[np.int32]
+    first: NDArray[np.int32]
+    last: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,55 +153,51 @@ def join_spans(
     n_cells = np.zeros(len(codes), np.int64)
     nothing = np.empty(0, np.int32)
     for start, own in blocks:
-        given = (start, own.indptr, own.samples, own.first, own.last, wanted, number)
-        _copy_spans(*given, n_cells, nothing, nothing, nothing)
+        _copy_spans(
+            start, own.indptr, own.cells, wanted, number, n_cells, SpanCells(nothing, nothing, nothing)
+        )
     indptr = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
-    samples, first, last = (np.empty(indptr[-1], np.int32) for _ in range(3))
+    joined = SpanCells(*(np.empty(indptr[-1], np.int32) for _ in range(3)))
     place = indptr[:-1].copy()
     for start, own in blocks:
-        given = (start, own.indptr, own.samples, own.first, own.last, wanted, number)
-        _copy_spans(*given, place, samples, first, last)
-    return CodeSpans(int(np.count_nonzero(sample_mask)), indptr, samples, first, last)
+        _copy_spans(start, own.indptr, own.cells, wanted, number, place, joined)
+    return CodeSpans(int(np.count_nonzero(sample_mask)), indptr, *joined)
 
 
 @njit(cache=True, nogil=True)
 def _copy_spans(
-    start: Any,
-    indptr: Any,
-    samples: Any,
-    first: Any,
-    last: Any,
-    codes: Any,
-    number: Any,
-    place: Any,
-    out_samples: Any,
-    out_first: Any,
-    out_last: Any,
+    start: Any, indptr: Any, cells: SpanCells, codes: Any, number: Any, place: Any, out: SpanCells
 ) -> None:  # pragma: no cover - compiled
     """Copy each cell to the ``place`` of its code and advance it. With empty arrays, only count the cells."""
     for j in range(codes.size):
         to = place[j]
         for at in range(indptr[codes[j]], indptr[codes[j] + 1]):
-            sample = number[start + samples[at]]
+            sample = number[start + cells.samples[at]]
             if sample < 0:
                 continue
-            if out_samples.size:
-                out_samples[to] = sample
-                out_first[to] = first[at]
-                out_last[to] = last[at]
+            if out.samples.size:
+                out.samples[to] = sample
+                out.first[to] = cells.first[at]
+                out.last[to] = cells.last[at]
             to += 1
         place[j] = to
 
 
-def spans_by_sample(
-    spans: CodeSpans,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the start of each sample's cells, and the code and the last day of each cell; codes ascend within a sample."""
+class LastDays(NamedTuple):
+    """The start of each sample's cells, and the code and the last day of each cell; codes ascend within a sample."""
+
+    starts: NDArray[np.int64]
+    codes: NDArray[np.int32]
+    last: NDArray[np.int32]
+
+
+def last_days(spans: CodeSpans) -> LastDays:
+    """Return the last day of each code by sample."""
     starts = np.zeros(spans.n_samples + 1, np.int64)
     np.cumsum(np.bincount(spans.samples, minlength=spans.n_samples), out=starts[1:])
     codes, last = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
     _transpose(spans.indptr, spans.samples, spans.last, starts[:-1].copy(), codes, last)
-    return starts, codes, last
+    return LastDays(starts, codes, last)
 
 
 @njit(cache=True, nogil=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -74,33 +74,30 @@ def durations(
     spans = lists.spans
     lengths = np.diff(spans.indptr)
     n_most = int(np.minimum(lengths[first], lengths[then]).sum())
-    indptr, samples = np.zeros(len(first) + 1, np.int64), np.empty(n_most, np.int32)
-    figures = np.empty((n_most, 4), np.int64)
-    buckets = np.zeros((n_most, len(edges) + 1), np.int64)
+    out = _Filled(
+        np.zeros(len(first) + 1, np.int64),
+        np.empty(n_most, np.int32),
+        np.empty((n_most, 4), np.int64),
+        np.zeros((n_most, len(edges) + 1), np.int64),
+    )
     _fill_durations(
-        spans.indptr,
-        spans.samples,
-        lists.indptr,
-        lists.days,
+        _Days(spans.indptr, spans.samples, lists.indptr, lists.days),
         np.ascontiguousarray(first, np.int64),
         np.ascontiguousarray(then, np.int64),
         co_occurrence_days,
         np.array(edges, np.int64),
-        indptr,
-        samples,
-        figures,
-        buckets,
+        out,
     )
-    n_cells = int(indptr[-1])
-    count, shortest, longest, total = figures[:n_cells].T
+    n_cells = int(out.indptr[-1])
+    count, shortest, longest, total = out.figures[:n_cells].T
     return Durations(
-        indptr,
-        samples[:n_cells],
+        out.indptr,
+        out.samples[:n_cells],
         count,
         shortest.astype(np.int32),
         longest.astype(np.int32),
         total,
-        buckets[:n_cells],
+        out.buckets[:n_cells],
     )
 
 
@@ -127,22 +124,31 @@ def durations_in_pieces(
         start = stop
 
 
+class _Days(NamedTuple):
+    """Cells of the codes, their samples, and the days of each cell."""
+
+    indptr: NDArray[np.int64]
+    samples: NDArray[np.int32]
+    day_starts: NDArray[np.int64]
+    days: NDArray[np.int32]
+
+
+class _Filled(NamedTuple):
+    """Cells of the pairs: samples; count, shortest, longest and total duration; counts by bucket."""
+
+    indptr: NDArray[np.int64]
+    samples: NDArray[np.int32]
+    figures: NDArray[np.int64]
+    buckets: NDArray[np.int64]
+
+
 @njit(cache=True, nogil=True)
 def _fill_durations(
-    indptr: Any,
-    samples: Any,
-    day_starts: Any,
-    days: Any,
-    first: Any,
-    then: Any,
-    co_occurrence_days: Any,
-    edges: Any,
-    out_indptr: Any,
-    out_samples: Any,
-    figures: Any,
-    buckets: Any,
+    lists: _Days, first: Any, then: Any, co_occurrence_days: Any, edges: Any, out: _Filled
 ) -> None:  # pragma: no cover - compiled
     """Merge samples, then days. ``reach[e]`` counts the days of the first code from which the duration exceeds edge e."""
+    indptr, samples, day_starts, days = lists
+    out_indptr, out_samples, figures, buckets = out
     to = 0
     reach = np.zeros(edges.size, np.int64)
     for pair in range(first.size):

@@ -7,14 +7,14 @@ square of the codes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from mlho.method.selection.bits import entropy_table
-from mlho.method.sequences.days import CodeSpans, spans_by_sample
+from mlho.method.sequences.days import CodeSpans, LastDays, SpanCells, last_days
 
 # Counters and scores of this many pairs are in memory at a time (48 MB), for any number of codes.
 _PAIRS_AT_ONCE: Final = 1 << 22
@@ -189,9 +189,7 @@ def pair_samples(
     high = np.full(len(first), _NO_BOUND, np.int64) if at_most is None else at_most
     _fill_samples(
         spans.indptr,
-        spans.samples,
-        spans.first,
-        spans.last,
+        spans.cells,
         np.ascontiguousarray(first, np.int64),
         np.ascontiguousarray(then, np.int64),
         np.ascontiguousarray(low, np.int64),
@@ -215,7 +213,7 @@ def _counted(
 
     Scores are 0 below ``min_patients``.
     """
-    by_sample = spans_by_sample(ends)
+    of_ends = last_days(ends)
     n_rows = max(1, _PAIRS_AT_ONCE // max(1, ends.n_codes))
     patients = np.empty(0, np.int32) if patient_of is None else np.ascontiguousarray(patient_of, np.int32)
     for start in range(0, starts.n_codes, n_rows):
@@ -223,40 +221,42 @@ def _counted(
         n_patients = np.empty(shape, np.int32)
         scores = np.empty((0, 0) if table is None else shape, np.int64)
         _count_pairs(
-            starts.indptr,
-            starts.samples,
-            starts.first,
-            *by_sample,
+            starts.indptr[start : start + shape[0] + 1],
+            starts.cells,
+            of_ends,
             np.ascontiguousarray(y, np.uint8),
             patients,
             co_occurrence_days,
-            start,
             min_patients,
             np.empty(0, np.int64) if table is None else table,
-            n_patients,
-            scores,
+            _Counted(n_patients, scores),
         )
         yield start, n_patients, None if table is None else scores
+
+
+class _Counted(NamedTuple):
+    """Patients and scores of pairs, shape (n_first, n_then); scores are empty if there are none to compute."""
+
+    n_patients: NDArray[np.int32]
+    scores: NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
 def _count_pairs(
     indptr: Any,
-    samples: Any,
-    first: Any,
-    sample_starts: Any,
-    codes: Any,
-    last: Any,
+    cells: SpanCells,
+    of_ends: LastDays,
     y: Any,
     patient_of: Any,
     co_occurrence_days: Any,
-    start: Any,
     min_patients: Any,
     table: Any,
-    n_patients: Any,
-    scores: Any,
+    out: _Counted,
 ) -> None:  # pragma: no cover - compiled
     """Count for one first code after another, so that the counters of all second codes stay in the cache."""
+    samples, first, _ = cells
+    sample_starts, codes, last = of_ends
+    n_patients, scores = out
     n_rows, n_then = n_patients.shape
     counts = np.zeros((n_then, 4), np.int32)  # with both codes: class 0, 1; in order: class 0, 1
     seen = np.full(n_then if patient_of.size else 0, -1, np.int32)
@@ -264,7 +264,7 @@ def _count_pairs(
         counts[:] = 0
         seen[:] = -1
         n_patients[row] = 0
-        for at in range(indptr[start + row], indptr[start + row + 1]):
+        for at in range(indptr[row], indptr[row + 1]):
             sample = samples[at]
             label = y[sample]
             earliest = first[at] + co_occurrence_days
@@ -294,9 +294,7 @@ def _count_pairs(
 @njit(cache=True, nogil=True)
 def _fill_samples(
     indptr: Any,
-    samples: Any,
-    first_day: Any,
-    last_day: Any,
+    cells: SpanCells,
     first: Any,
     then: Any,
     more_than: Any,
@@ -305,6 +303,7 @@ def _fill_samples(
     out: Any,
 ) -> None:  # pragma: no cover - compiled
     """Merge the ascending samples of the two codes of each pair."""
+    samples, first_day, last_day = cells
     to = 0
     for pair in range(first.size):
         i, i_stop = indptr[first[pair]], indptr[first[pair] + 1]
