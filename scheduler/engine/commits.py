@@ -33,10 +33,6 @@ class _Known(Mapping[str, Committed]):
         return Committed(key.hex(), digest.hex())
 
     @override
-    def __contains__(self, name: object) -> bool:
-        return name in self._records
-
-    @override
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
 
