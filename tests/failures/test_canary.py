@@ -74,9 +74,10 @@ def files_with_a_name(store: Path) -> list[str]:
 
 
 def test_reports_and_printed_results_show_no_planted_name(
-    command: Callable[..., Said], cohort: Path, tmp_path: Path
+    command: Callable[..., Said], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Training, scoring, and each command that shows a result, also as JSON; ids are in artifacts and scores only."""
+    monkeypatch.setenv("MLHO_PSEUDONYM_KEY", "k" * 32)
     store = tmp_path / "store"
     said = [
         command("validate", cohort / "spec.yaml"),
@@ -100,6 +101,8 @@ def test_reports_and_printed_results_show_no_planted_name(
             ("evaluate", "run:small", "--spec", cohort / "spec.yaml", "--out", tmp_path / "evaluation"),
             ("compare", "small", "small", "--json"),
             ("export", "small", "--to", tmp_path / "export"),
+            ("worklist", "small", "--to", tmp_path / "export" / "worklist.csv"),
+            ("recalibrate", "run:small", "--spec", cohort / "spec.yaml"),
         )
     ]
 
