@@ -254,7 +254,7 @@ class Operator:
     def _reconcile(self, uid: str, obj: Object) -> None:
         tracked = self._tracked.setdefault(uid, TrackedRun())
         status = status_of(obj)
-        self._read(tracked, obj, status)
+        self._read(tracked, obj)
         assert tracked.request is not None
         thread = tracked.thread
         if thread is not None and not thread.is_alive and (has_ended(status) or not thread.has_ended):
@@ -294,7 +294,7 @@ class Operator:
             and (tracked.has_workers or not tracked.has_jobs),
         )
 
-    def _read(self, tracked: TrackedRun, obj: Object, status: Status) -> None:
+    def _read(self, tracked: TrackedRun, obj: Object) -> None:
         """Parse the resource if it has changed."""
         metadata = obj["metadata"]
         is_new = tracked.generation != metadata.get("generation", 0)

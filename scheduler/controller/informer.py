@@ -4,7 +4,6 @@ Each watch ends after about a minute, and the informer lists again, so that miss
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -92,8 +91,6 @@ class Watcher(threading.Thread):
         self._stop_event = threading.Event()
         self.synced = threading.Event()
         """Set after the first complete list."""
-        self.answered_at = time.monotonic()
-        """Time of the last answer of the API server, by the monotonic clock."""
 
     def stop(self) -> None:
         """Stop watching. A blocked request ends by its timeout."""
@@ -121,12 +118,10 @@ class Watcher(threading.Thread):
 
     def _once(self) -> None:
         listed = self._cluster.list(self._kind, self._namespace, selector=self._selector)
-        self.answered_at = time.monotonic()
         self._cache.replace(self._namespace, {own["metadata"]["uid"]: own for own in listed.items})
         self.synced.set()
         changes = self._cluster.watch(self._kind, self._namespace, listed.version, selector=self._selector)
         for change, obj in changes:
             if self._stop_event.is_set():
                 return
-            self.answered_at = time.monotonic()
             (self._cache.remove if change == "DELETED" else self._cache.put)(obj)

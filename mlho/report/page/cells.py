@@ -13,7 +13,7 @@ def with_note(main: str, note: str) -> Markup:
     return Markup('{}<span class="s">{}</span>').format(main, note) if note else escape(main)
 
 
-def spread_cell(metric: str, s: Spread | None, digits: int = 3) -> str:
+def spread_cell(s: Spread | None, digits: int = 3) -> str:
     """Format a metric's mean over iterations with its interval below; a text if it is absent."""
     if s is None or s.mean is None:
         return words.ABSENT

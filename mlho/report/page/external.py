@@ -89,7 +89,7 @@ def figure_rows(own: ExternalEvaluation) -> Rows:
         (
             cells.with_note(words.metric_name(key), words.metric_meaning(key)),
             _estimate(own.figures[key]),
-            cells.spread_cell(key, own.trained.get(key)),
+            cells.spread_cell(own.trained.get(key)),
         )
         for key in keys
     ]

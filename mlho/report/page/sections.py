@@ -97,14 +97,14 @@ def headline(result: Result) -> Rows:
         name = cells.with_note(words.metric_name(key), words.metric_meaning(key))
         ends = [DASH if v is None else words.number(v, 3) for v in (s.minimum, s.maximum, s.sd)]
         counted = words.count(s.n) + (f" ({words.count(s.n_absent)} without)" if s.n_absent else "")
-        rows.append((name, cells.spread_cell(key, s), *ends, counted))
+        rows.append((name, cells.spread_cell(s), *ends, counted))
     return rows
 
 
 def winners(result: Result) -> Rows:
     """Return AUROC and calibration of the best candidate of each iteration, which is another procedure."""
     return [
-        (words.metric_name(key), cells.spread_cell(key, result.winners[key]))
+        (words.metric_name(key), cells.spread_cell(result.winners[key]))
         for key in ("auroc", "average_precision", "brier", "calibration_slope")
         if key in result.winners
     ]
@@ -121,7 +121,7 @@ def operating_points(result: Result) -> dict[str, Any] | None:
             words.rule_words(rule),
             _range_cell(tried.get(rule, [])),
             *(
-                cells.spread_cell(metric, result.headline.get(f"{rule}/{metric}"), digits)
+                cells.spread_cell(result.headline.get(f"{rule}/{metric}"), digits)
                 for metric, digits in OPERATING
             ),
         )
@@ -222,9 +222,9 @@ def candidates(result: Result) -> dict[str, Any]:
     metrics = [m for m in COMPARED if any(m in c.test for c in result.candidates)]
     rows = []
     for c in result.candidates:
-        figures = [cells.spread_cell(m, c.test.get(m)) for m in metrics]
+        figures = [cells.spread_cell(c.test.get(m)) for m in metrics]
         name = f"{c.classifier} (final model)" if c.is_final else c.classifier
-        rows.append((name, words.count(c.wins), cells.spread_cell("auroc", c.cv_auroc), *figures))
+        rows.append((name, words.count(c.wins), cells.spread_cell(c.cv_auroc), *figures))
     return {
         "columns": ("Candidate", "Wins", "Out-of-fold AUROC", *map(words.metric_name, metrics)),
         "rows": rows,
@@ -363,7 +363,7 @@ def later_rows(result: Result) -> dict[str, Any] | None:
     rows = [
         (
             cells.with_note(words.metric_name(key), words.metric_meaning(key)),
-            cells.spread_cell(key, result.headline.get(key)),
+            cells.spread_cell(result.headline.get(key)),
             words.brief(later.figures[key]),
         )
         for key in keys

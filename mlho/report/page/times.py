@@ -19,7 +19,7 @@ def times(result: Result) -> dict[str, Any] | None:
         "rows": [
             (
                 words.plural(one.days, "day"),
-                *(cells.spread_cell(name, one.figures[name], 3) for name in _FIGURES),
+                *(cells.spread_cell(one.figures[name], 3) for name in _FIGURES),
                 _shown(unknown),
             )
             for one, unknown in zip(own.horizons, own.n_unknown, strict=True)

@@ -70,7 +70,7 @@ def associate(problem: Problem) -> Associations:
     columns = np.arange(n_codes, dtype=np.int64) * n_windows + n_windows - 1
     n_patients = problem.matrix.patients_per_column()[columns]
     found = np.zeros((5, n_codes))
-    for own in _chunks(n_patients, problem.cohort.n_samples):
+    for own in _chunks(n_patients):
         block = problem.matrix.column_block(columns[own])
         number = np.empty(0, np.float64) if block.number is None else block.number
         found[:, own] = _figures(block.indptr, block.indices, block.count, frozen(number), y, n1, n0)
@@ -86,7 +86,7 @@ def associate(problem: Problem) -> Associations:
     )
 
 
-def _chunks(n_patients: NDArray[np.int64], n_samples: int) -> Iterator[slice]:
+def _chunks(n_patients: NDArray[np.int64]) -> Iterator[slice]:
     """Yield ranges of codes of a bounded number of cells, by the number of patients."""
     start, cells = 0, 0
     for place, n in enumerate(n_patients.tolist()):
