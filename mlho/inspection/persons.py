@@ -27,7 +27,7 @@ def judge_numbers(
     Returns
     -------
     errors, warnings
-        An age that is no number is an error; of another column it may be meant.
+        An age that is not a number is an error; in other columns it may be intended.
     """
     errors: list[DataError] = []
     warnings: list[str] = []

@@ -55,7 +55,7 @@ class Folder:
     form : Format
         Separator and encoding of the CSV files; dates are not guessed here.
     left_out : tuple of str
-        Names of files and folders that are no tables, with the reason.
+        Names of files and folders that are not tables, with the reason.
     """
 
     sketches: tuple[Sketch, ...]

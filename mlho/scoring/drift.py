@@ -28,7 +28,7 @@ MIN_CELL: Final = 11
 LARGE: Final = 0.25
 SMALL: Final = 0.1
 _Z: Final = 3.89  # two-sided, one false shift in 10,000 features
-_MIN_EXPECTED: Final = 30.0  # samples of which none has a feature, before its absence is no chance
+_MIN_EXPECTED: Final = 30.0  # samples of which none has a feature, before chance cannot explain its absence
 _N_LISTED: Final = 20
 _N_NAMED: Final = 5
 

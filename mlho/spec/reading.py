@@ -83,7 +83,7 @@ def validate_document[Document: BaseModel](
 
 
 def validate[Document: BaseModel](plain: Any, model: type[Document], *, where: str) -> Document:
-    """A model of plain values, with strict types: a truth value is no number, a number no text, a text no number.
+    """A model of plain values, with strict types: a truth value is not a number, a number not a text, a text not a number.
 
     Raises
     ------

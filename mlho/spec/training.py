@@ -281,7 +281,7 @@ class TrainingSpec(SpecPart):
 
     @property
     def kept_columns(self) -> tuple[str, ...]:
-        """Columns of the labels or the demographics that are no features: persons, sites or parts, and columns of the audit."""
+        """Columns of the labels or the demographics that are not features: persons, sites or parts, and columns of the audit."""
         audited = () if self.bias is None else self.bias.columns
         named = (self.cohort.group_by, self.validation.split_column, *audited)
         return tuple(dict.fromkeys(filter(None, named)))

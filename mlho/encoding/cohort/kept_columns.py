@@ -1,4 +1,4 @@
-"""The columns of labels and demographics that are no features: persons, sites or parts, and columns of the audit."""
+"""The columns of labels and demographics that are not features: persons, sites or parts, and columns of the audit."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -47,7 +47,7 @@ def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
     ------
     DataError
         A file is unreadable or lacks a column; a code has several parents, or a parent has another parent; a parent has several
-        descriptions, or is no code.
+        descriptions, or is not a code.
     """
     parents: dict[str, str] = {}
     descriptions: dict[str, str] = {}

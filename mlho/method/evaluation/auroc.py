@@ -73,7 +73,7 @@ def auroc_estimate(
     Estimate
         The interval is value ± z · standard error (Wald), clipped to [0, 1]. It is absent, with the reason, if a class
         has fewer than two patients or the classes are perfectly separated (the estimated variance is then zero,
-        zero, which would understate the uncertainty).
+        which would understate the uncertainty).
 
     References
     ----------

@@ -41,7 +41,7 @@ class StepFunction:
 def cumulative_incidence(times: EventTimes) -> StepFunction:
     """Return the probability of the event up to each day (Aalen–Johansen).
 
-    Competing events are no censoring: who had one cannot have the event any more. Without competing events this is one minus the
+    A competing event is not censoring: after it the event is impossible. Without competing events this is one minus the
     Kaplan–Meier estimate.
 
     References

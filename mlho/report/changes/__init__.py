@@ -64,7 +64,7 @@ class FeatureChange(Part):
     odds_ratio_a: Estimate
     odds_ratio_b: Estimate
     ratio: Estimate
-    """Odds ratio in B by that in A, with an interval that takes the runs as independent: too wide where they share patients."""
+    """Odds ratio in B by that in A, with an interval that assumes independent runs: it is too wide where they share patients."""
     is_shifted: bool
     """Whether that interval excludes 1."""
 

@@ -99,7 +99,7 @@ def whole_numbers(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
 
 
 def value_column(array: Any, *, where: str) -> Any:
-    """Return the numeric value as float64; null if missing. Text that is no number is refused."""
+    """Return the numeric value as float64; null if missing. Text that is not a number is refused."""
     from mlho.sources.events import number_column
 
     plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
