@@ -87,18 +87,21 @@ def spec_of(folder, changes=None):
 
 
 @pytest.fixture(scope="module")
-def problem(folder, tmp_path_factory):
+def small_blocks():
+    """Blocks of 128 patients, so that a few hundred have several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlho.encoding.cohort.cohort, "BLOCK_PATIENTS", 128)
+        for module in ("segments", "partition", "blocks"):
+            patch.setattr(f"mlho.encoding.events.{module}.BLOCK_PATIENTS", 128, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def problem(folder, small_blocks, tmp_path_factory):
     """The packed problem, in several blocks."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(mlho.encoding.cohort.cohort, "BLOCK_PATIENTS", 128)
-    for module in ("segments", "partition", "blocks"):
-        patch.setattr(f"mlho.encoding.events.{module}.BLOCK_PATIENTS", 128, raising=False)
-    try:
-        found = _pack(spec_of(folder), folder, tmp_path_factory.mktemp("packed"))
-        assert found.cohort.n_blocks > 1
-        yield found
-    finally:
-        patch.undo()
+    found = _pack(spec_of(folder), folder, tmp_path_factory.mktemp("packed"))
+    assert found.cohort.n_blocks > 1
+    return found
 
 
 def _pack(spec, folder, out):
@@ -412,15 +415,10 @@ def test_bands_that_cannot_be_are_refused(own, words):
 
 
 @pytest.fixture(scope="module")
-def timed(folder, tmp_path_factory):
+def timed(folder, small_blocks, tmp_path_factory):
     """The problem with all durations, presence only, in several blocks."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(mlho.encoding.cohort.cohort, "BLOCK_PATIENTS", 128)
-    for module in ("segments", "partition", "blocks"):
-        patch.setattr(f"mlho.encoding.events.{module}.BLOCK_PATIENTS", 128, raising=False)
     changes = {"features.aggregates": ["presence"], "features.sequences.durations": ["min", "max", "mean"]}
-    yield _pack(spec_of(folder, changes), folder, tmp_path_factory.mktemp("timed"))
-    patch.undo()
+    return _pack(spec_of(folder, changes), folder, tmp_path_factory.mktemp("timed"))
 
 
 @pytest.mark.parametrize("is_masked", [False, True])
