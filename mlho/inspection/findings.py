@@ -29,6 +29,8 @@ class Inspection:
 
     Attributes
     ----------
+    left_out : dict of table to names
+        Files in the folder of a table that are not read.
     facts : dict of name to words
         What a reader wants to confirm, such as the number of patients with the outcome.
     size : (n_patients, n_positive) or None
@@ -44,6 +46,7 @@ class Inspection:
     """
 
     tables: list[TableFacts] = field(default_factory=list)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     n_samples: int | None = None

@@ -118,7 +118,7 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
         guess.tables[name] = best
         left.remove(best)
         guess.reasons.append(f"{name}: {best.pattern}")
-    guess.doubts += [f"{own.pattern} is not used." for own in left]
+    guess.doubts += [f"{own.pattern} is not used{_reason(own)}." for own in left]
     if not guess.missing:
         _guess_columns(guess)
         _guess_labels(guess, guess.tables["labels"])
@@ -190,6 +190,16 @@ def _is_outcome(values: Any) -> bool:
         "na",
     }
     return len(texts) == 2 and texts <= _TRUTHS
+
+
+def _reason(own: Sketch) -> str:
+    """Return why a table that could hold the labels does not, if the values of a column are the reason."""
+    column = find_column(own, "label") if find_column(own, "patient_id") else None
+    if column is None:
+        return ""
+    n_values = len(pc.unique(own.columns[column].drop_null()))
+    counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
+    return f", because column {column!r} is not one of 0 and 1 (its first {len(own.columns[column]):,} rows have {counted})"
 
 
 def _guess_columns(guess: Guess) -> None:

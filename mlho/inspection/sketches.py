@@ -1,7 +1,7 @@
 """Sketches of the tables in a folder: names, columns and a sample of rows, without knowing what the tables are."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -91,7 +91,12 @@ def sketch_folder(root: Path) -> Folder:
             found[pattern] = find_inputs(root, pattern.rstrip("/")).files
         except DataError as error:
             left_out.append(f"{pattern}: {error.rule}")
-    form = _form_of([files[0] for files in found.values() if not files[0].is_parquet])
+    texts = {pattern: files[0] for pattern, files in found.items() if not files[0].is_parquet}
+    form, unlike = _form_of(texts)
+    left_out += [
+        f"{pattern}: fields are not separated by the same sign as in most tables; write them alike"
+        for pattern in unlike
+    ]
     source = replace(NATIVE, format=form)
     sketches = []
     for pattern, files in found.items():
@@ -114,15 +119,15 @@ def _plain(array: Any) -> Any:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def _form_of(files: Sequence[SourceFile]) -> Format:
-    """Guess separator and encoding of CSV files: those of most of them."""
-    samples = [(file, text_sample(file, _SAMPLE_BYTES)[0]) for file in files]
+def _form_of(files: Mapping[str, SourceFile]) -> tuple[Format, list[str]]:
+    """Guess separator and encoding of CSV files: those of most of them. Return also the tables with a different separator."""
+    samples = [(file, text_sample(file, _SAMPLE_BYTES)[0]) for file in files.values()]
     encodings = Counter(_encoding_of(content) for _, content in samples)
     # One file that is not UTF-8 decides: UTF-8 without other characters is read by the others too.
     encoding = next((own for own, _ in encodings.most_common() if own != "utf-8"), "utf-8")
-    delimiters = Counter(_delimiters_of(samples, encoding))
-    own = delimiters.most_common(1)[0][0] if delimiters else None
-    return Format(encoding=encoding, delimiter=own)
+    delimiters = dict(zip(files, _delimiters_of(samples, encoding), strict=True))
+    own = Counter(delimiters.values()).most_common(1)[0][0] if delimiters else None
+    return Format(encoding=encoding, delimiter=own), [name for name in files if delimiters[name] != own]
 
 
 def _encoding_of(content: bytes) -> Encoding:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
-from mlho.encoding.cohort.define import CohortResult, RuleAccount, join_cohort, where_of_persons
+from mlho.encoding.cohort.define import USED, CohortResult, RuleAccount, join_cohort, where_of_persons
 from mlho.encoding.cohort.labels import LabelRows, read_labels
 from mlho.encoding.cohort.persons import Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
@@ -24,6 +24,7 @@ from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.inspection.rules import can_apply_rules
 from mlho.inspection.zones import judge_zones
+from mlho.printable import shown
 from mlho.sources import Source, source_of
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
@@ -104,6 +105,8 @@ def find_tables(
             found.errors.append(own)
         else:
             files[name] = own.files
+            if own.left_out:
+                found.left_out[name] = tuple(map(shown, own.left_out))
     return files
 
 
@@ -237,7 +240,13 @@ def _digest_of_samples(cohort: Cohort) -> str:
 def _facts_of(result: CohortResult, spec: TrainingSpec) -> dict[str, str]:
     cohort, min_cell = result.cohort, spec.report.min_cell
     n_positive = int(cohort.positive_patients().sum())
+    dropped = [
+        f"{shown_count(n, 'row', min_cell)} dropped by the rule “{rule}”"
+        for rule, n in result.label_ledger.items()
+        if n and rule != USED
+    ]
     return {
+        **({"label rows": "; ".join(dropped)} if dropped else {}),
         "cohort": f"{shown_count(cohort.n_patients, 'patient', min_cell)}, "
         f"{shown_count(cohort.n_samples, 'sample', min_cell)}",
         f"outcome {spec.cohort.outcome}": f"{shown_count(n_positive, 'patient', min_cell)} with it",

@@ -64,6 +64,7 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
 
     found = sketch_folder(folder)
     guess = guess_tables(found.sketches)
+    guess.reasons += [f"data.format.{name}: {value}" for name, value in _of_text(found.form).items()]
     guess.doubts += found.left_out
     if guess.missing:
         raise _not_found(folder, guess)
@@ -174,12 +175,18 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
     yield "    # - {classifier: xgboost}  # trees; compared with the first, and takes longer"
 
 
-def _format_lines(guess: "Guess", form: "Format") -> Iterator[str]:
+def _of_text(form: "Format") -> dict[str, str]:
+    """Return the fields of ``data.format`` about CSV files, where they are not the default."""
     stated: dict[str, str] = {}
     if form.delimiter is not None:
         stated["delimiter"] = _quoted(form.delimiter)
     if form.encoding != "utf-8":
         stated["encoding"] = form.encoding
+    return stated
+
+
+def _format_lines(guess: "Guess", form: "Format") -> Iterator[str]:
+    stated = _of_text(form)
     if guess.date_formats:
         stated["dateFormats"] = f"[{', '.join(map(json.dumps, guess.date_formats))}]"
     if guess.time_unit is not None:

@@ -31,7 +31,7 @@ from scheduler.cli.validate import inspect_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreHealth
-from scheduler.engine.plan import Manifest
+from scheduler.engine.plan import Manifest, left_out_facts
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.progress import LocalCounts
 from scheduler.engine.training_run import TrainingRun
@@ -129,7 +129,7 @@ def prepare_with_warnings(
 
 def print_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
-    for sentence in left_out_sentences(manifest.left_out_facts()):
+    for sentence in left_out_sentences(left_out_facts(manifest.left_out)):
         _notify(f"Warning: {sentence}")
 
 

@@ -21,7 +21,8 @@ from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.cli.options import SpecOptions
 from scheduler.cli.scoring.template import load_as_of_today
-from scheduler.engine.manifest import data_root
+from scheduler.engine.manifest import data_root, left_out_sentences
+from scheduler.engine.plan import left_out_facts
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.scoring_run import read_bundle, with_run_id
 from scheduler.runs.earlier import address_now, pinned_run
@@ -62,6 +63,8 @@ def _validate(options: SpecOptions) -> int:
         pinned_run(address_now(asked, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
     found = {own.metadata.name: inspect_tables(own, data, document) for own in _each(spec)}
+    for own in found.values():
+        own.warn(left_out_sentences(left_out_facts(own.left_out)))
     if options.json:
         plain = [own.to_json() for own in found.values()]
         print(printable_json(plain[0] if len(plain) == 1 else plain))  # noqa: T201 - the command's output

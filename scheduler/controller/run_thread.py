@@ -41,6 +41,7 @@ from scheduler.controller.reasons import failures_shown, quality_shown, reason_o
 from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreGivenUp, StoreHealth
+from scheduler.engine.plan import left_out_facts
 from scheduler.engine.prepare import prepare_in_cluster
 from scheduler.engine.progress import Stages
 from scheduler.engine.scoring_run import (
@@ -144,7 +145,7 @@ def check_run(
             spec = with_pinned_earlier(spec, backend.store(), accepted=accepted)
         check_addresses(spec, allowed, backend.data_of)  # the channel may have moved since the first check
         prepared = backend.prepare(spec)
-        left_out = " ".join(left_out_sentences(prepared.manifest.left_out_facts()))
+        left_out = " ".join(left_out_sentences(left_out_facts(prepared.manifest.left_out)))
         return Check(run_id=prepared.run_id, warning=left_out), prepared
     except MlhoError as error:
         return Check(reason=reason_of(error), message=str(error)), None

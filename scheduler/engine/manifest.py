@@ -133,7 +133,7 @@ def _pinned(file: SourceFile) -> InputFile:
 
 def left_out_sentences(left_out: Mapping[str, Any]) -> list[str]:
     """Name the files in the tables' folders that are not read, from
-    :meth:`scheduler.engine.plan.Manifest.left_out_facts`.
+    :func:`scheduler.engine.plan.left_out_facts`.
     """
     sentences = []
     for table, facts in left_out.items():

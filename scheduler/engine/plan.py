@@ -4,7 +4,7 @@ The plan is made in two parts: the number of blocks and the granularity of the l
 Nothing is trained before the checks of leakage and quality have passed: the split check waits for them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -52,19 +52,20 @@ class Manifest:
     def plain(self) -> dict[str, Any]:
         """Return plain values, for the run id and for the store."""
         tables = {name: [file.plain() for file in files] for name, files in sorted(self.tables.items())}
-        return {**tables, "leftOut": self.left_out_facts()} if self.left_out else tables
-
-    def left_out_facts(self) -> dict[str, Any]:
-        """Return by table the number of files that are left out, and the first of their names."""
-        return {
-            name: {"files": len(names), "first": list(names[:LEFT_OUT_NAMED])}
-            for name, names in sorted(self.left_out.items())
-        }
+        return {**tables, "leftOut": left_out_facts(self.left_out)} if self.left_out else tables
 
     @property
     def n_bytes(self) -> int:
         """Return the total size of all inputs in bytes."""
         return sum(file.size for files in self.tables.values() for file in files)
+
+
+def left_out_facts(left_out: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return by table the number of files that are left out, and the first of their names."""
+    return {
+        name: {"files": len(names), "first": list(names[:LEFT_OUT_NAMED])}
+        for name, names in sorted(left_out.items())
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +373,7 @@ def _ending(
         yield make("later", "evaluate_later", "model", needs={**matrix, "model": ("model",)})
         needs |= {"later": ("later",)}
     sources = tuple(file for files in manifest.tables.values() for file in files)
-    params: dict[str, Any] = {"left_out": manifest.left_out_facts()} if manifest.left_out else {}
+    params: dict[str, Any] = {"left_out": left_out_facts(manifest.left_out)} if manifest.left_out else {}
     if about:
         params["about"] = dict(about)
     yield make("report", "write_report", "report", params=params, sources=sources, needs=needs)
@@ -449,7 +450,7 @@ def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) ->
         every = {**every, "delivered": tuple(written)}
     committed: dict[str, Any] = {"index": index}
     if manifest.left_out:
-        committed["left_out"] = manifest.left_out_facts()
+        committed["left_out"] = left_out_facts(manifest.left_out)
     if is_omop:
         committed["partition"] = tables.events
     if spec.checks.empty_samples == "warn":

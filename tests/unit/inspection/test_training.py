@@ -57,6 +57,23 @@ def test_clean_tables_give_facts(folder):
     assert "% used" in found.facts["sampled event rows"]
 
 
+def test_label_rows_that_a_run_would_drop_are_counted(folder):
+    """A missing outcome drops the row, which the cohort alone does not show."""
+    changed(folder, "labels", label=lambda n, value: None if n < 30 else value)
+
+    found = inspected(folder)
+
+    assert found.facts["label rows"] == "30 rows dropped by the rule “outcome missing”"
+    assert not found.facts["cohort"].startswith("400 patients")
+
+
+def test_files_that_are_not_read_are_named(folder):
+    """A file of another format in the folder of a table is left out, and its name is kept."""
+    (folder / "events" / "notes.txt").write_text("", encoding="utf-8")
+
+    assert inspected(folder).left_out == {"events": ("events/notes.txt",)}
+
+
 def test_errors_of_all_tables_are_found_at_once(folder):
     """One look, not one run for each mistake."""
     changed(folder, "events", code=None)

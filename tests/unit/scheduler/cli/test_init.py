@@ -222,3 +222,33 @@ def test_a_folder_without_tables_is_answered_with_what_is_looked_for(tmp_path, c
     assert "events with a patient, a time and a code" in said.err
     assert "Lovelace" not in said.out + said.err
     assert not (tmp_path / "mlho.yaml").exists()
+
+
+def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
+    """The author learns why a table is not used, not only that it is not."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    labels = pd.read_csv(folder / "labels.csv")
+    labels.assign(label=labels["label"].map({0: "no", 1: "yes"})).to_csv(folder / "labels.csv", index=False)
+    people = folder / "demographics.csv"
+    people.write_text(people.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+
+    said = call("init", folder)
+
+    assert said.code == 3
+    assert "labels.csv is not used, because column 'label' is not one of 0 and 1" in said.err
+    assert "2 distinct values" in said.err
+    assert "demographics.csv: fields are not separated by the same sign" in said.err
+
+
+def test_a_guessed_encoding_is_told(tmp_path, call):
+    """It is in the specification as a line to check, and in the terminal."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    for part in (folder / "events").iterdir():
+        rows = pd.read_csv(part)
+        rows.assign(code="é" + rows["code"]).to_csv(part, index=False, encoding="latin-1")
+
+    said = call("init", folder)
+
+    assert said.code == 0, said.out + said.err
+    assert data_of(folder)["format"]["encoding"] == "windows-1252"
+    assert "data.format.encoding: windows-1252" in said.out

@@ -306,4 +306,4 @@ class ReadyHome(Backend):
 
     def prepare(self, spec: Any) -> Any:
         """Return a run that can begin."""
-        return SimpleNamespace(run_id=RUN, manifest=SimpleNamespace(left_out_facts=dict))
+        return SimpleNamespace(run_id=RUN, manifest=SimpleNamespace(left_out={}))
