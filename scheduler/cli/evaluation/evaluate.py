@@ -132,6 +132,11 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
                 f"Warning: {path}: {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not used, because the model is that of the bundle.",
                 markup=False,
             )
+        if spec.spec.recalibrate is not None:
+            terminal.err.print(
+                f"Warning: {path}: recalibrate is not used. Bundle and correction are those of the command.",
+                markup=False,
+            )
         return spec, path
     assert options.data is not None  # as above
     spec = guessed_spec(options.data, outcome=str(bundle.document["outcome"]))

@@ -305,6 +305,22 @@ def test_the_command_names_what_it_does_not_use_of_a_specification_of_training(p
     assert json.loads(said.out)["run"] == first
 
 
+def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys):
+    """The manifest of a recalibration in a cluster may state others than the command."""
+    where, home = place
+    first = recalibrated(where, home, capsys)["run"]
+    document = resource_document(where, "run:another")
+    document["spec"]["recalibrate"]["correction"] = "intercept"
+    other = where / "manifest.yaml"
+    other.write_text(yaml.safe_dump(document))
+
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(other), "--json")
+
+    said = capsys.readouterr()
+    assert "recalibrate is not used" in " ".join(said.err.split())
+    assert json.loads(said.out)["run"] == first
+
+
 def test_a_command_that_trains_refuses_a_recalibration(place):
     """It would train another model instead."""
     where, _ = place
