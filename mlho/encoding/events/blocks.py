@@ -18,11 +18,11 @@ from mlho.arrays import write_arrays
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import DAY_US, SampleWindows, needs_times, sample_windows
 from mlho.encoding.events.dictionary import Dictionary
-from mlho.encoding.events.matrix import FIRST_DAY, UTILISATION
+from mlho.encoding.events.matrix import UTILISATION
 from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
 from mlho.encoding.events.segments import Segments
-from mlho.encoding.events.sequences import day_arrays, span_arrays
+from mlho.encoding.events.sequences import day_arrays
 from mlho.encoding.events.summaries import RowArrays, WindowArrays, sort_by_time, summarize
 from mlho.encoding.events.utilisation import count_utilisation
 from mlho.spec.training import TrainingSpec
@@ -92,7 +92,7 @@ def pack_block(
     windows, numbers = sample_windows(spec, cohort, patients), spec.features.numbers
     arrays = _cells(rows, frozen(code_starts), windows, has_last="last" in numbers, is_daily=is_daily)
     others, sequences = [name for name in numbers if name != "last"], spec.features.sequences
-    if others or (sequences is not None and sequences.durations):
+    if others or sequences is not None:
         sort_by_time(rows, code_starts)
     if others:
         arrays |= summarize(rows, code_starts, windows, arrays["indptr"], others, is_daily=is_daily)
@@ -101,9 +101,8 @@ def pack_block(
     if spec.features.utilisation:
         arrays[UTILISATION] = count_utilisation(rows, windows, arrays)
     if sequences is not None:
-        arrays |= span_arrays(rows, code_starts, windows, len(arrays["indices"]))
-        if sequences.durations:
-            arrays |= day_arrays(rows, code_starts, windows, len(arrays[FIRST_DAY]))
+        n_cells, has_all_days = len(arrays["indices"]), bool(sequences.durations)
+        arrays |= day_arrays(rows, code_starts, windows, n_cells, has_all_days=has_all_days)
     write_arrays(out, arrays)
     return PackedBlock(len(rows), len(arrays["indices"]), tuple(duplicates.tolist()))
 

@@ -248,37 +248,27 @@ def open_matrix(
     return SequenceMatrix(matrix, n_codes, margin, blocks, bands, durations, days)
 
 
-def span_arrays(
-    rows: UsedRows, code_starts: NDArray[np.int64], windows: SampleWindows, n_cells: int
-) -> dict[str, NDArray[np.int32]]:
-    """Compute the first and the last day of each cell of the longest window.
+def day_arrays(
+    rows: UsedRows,
+    code_starts: NDArray[np.int64],
+    windows: SampleWindows,
+    n_cells: int,
+    *,
+    has_all_days: bool,
+) -> dict[str, NDArray[Any]]:
+    """Compute the first and the last day of each cell of the longest window, and all distinct days if they are asked for.
 
     Parameters
     ----------
     rows : UsedRows
-        Sorted by code and patient, with times.
+        Sorted by code, patient and time.
     code_starts : int64, shape (n_codes + 1,)
+    windows : SampleWindows
     n_cells : int
         Cells of all windows, at least the number of cells of the longest one.
+    has_all_days : bool
+        Also return the days, ascending within a cell, and the start of each cell.
     """
-    first, last = np.empty(n_cells, np.int32), np.empty(n_cells, np.int32)
-    n_own = _fill_spans(
-        frozen(code_starts),
-        frozen(rows.patient),
-        frozen(rows.time),
-        frozen(windows.starts),
-        frozen(windows.upper_us),
-        frozen(windows.lower_us[-1]),
-        first,
-        last,
-    )
-    return {FIRST_DAY: first[:n_own], LAST_DAY: last[:n_own]}
-
-
-def day_arrays(
-    rows: UsedRows, code_starts: NDArray[np.int64], windows: SampleWindows, n_cells: int
-) -> dict[str, NDArray[Any]]:
-    """Compute all days of each cell of the longest window, ascending; rows are sorted by time, see :func:`span_arrays`."""
     given = (
         frozen(code_starts),
         frozen(rows.patient),
@@ -288,10 +278,12 @@ def day_arrays(
         frozen(windows.lower_us[-1]),
     )
     starts = np.zeros(n_cells + 1, np.int64)
-    _fill_days(*given, starts, np.empty(0, np.int32))
+    n_own = _fill_days(*given, starts, np.empty(0, np.int32))
+    starts = starts[: n_own + 1]
     days = np.empty(starts[-1], np.int32)
     _fill_days(*given, starts, days)
-    return {DAY_STARTS: starts, DAYS: days}
+    spans = {FIRST_DAY: days[starts[:-1]], LAST_DAY: days[starts[1:] - 1]}
+    return spans | ({DAY_STARTS: starts, DAYS: days} if has_all_days else {})
 
 
 def _open_days(path: Path, spans: CodeSpans) -> DayLists:
@@ -329,44 +321,6 @@ def _open_spans(
 
 
 @njit(cache=True, nogil=True)
-def _fill_spans(
-    code_starts: Any,
-    patient: Any,
-    time: Any,
-    sample_starts: Any,
-    upper_us: Any,
-    lower_us: Any,
-    first: Any,
-    last: Any,
-) -> Any:  # pragma: no cover - compiled
-    """Write the days in the order of the cells: by code, then sample. Return their number."""
-    at = 0
-    for code in range(code_starts.size - 1):
-        start = code_starts[code]
-        while start < code_starts[code + 1]:
-            p = patient[start]
-            stop = start + 1
-            while stop < code_starts[code + 1] and patient[stop] == p:
-                stop += 1
-            for s in range(sample_starts[p], sample_starts[p + 1]):
-                is_any = False
-                earliest, latest = np.int64(0), np.int64(0)
-                for i in range(start, stop):
-                    t = time[i]
-                    if t > upper_us[s] or t <= lower_us[s]:
-                        continue
-                    earliest = min(earliest, t) if is_any else t
-                    latest = max(latest, t) if is_any else t
-                    is_any = True
-                if is_any:
-                    first[at] = earliest // DAY_US
-                    last[at] = latest // DAY_US
-                    at += 1
-            start = stop
-    return at
-
-
-@njit(cache=True, nogil=True)
 def _fill_days(
     code_starts: Any,
     patient: Any,
@@ -376,8 +330,8 @@ def _fill_days(
     lower_us: Any,
     starts: Any,
     days: Any,
-) -> None:  # pragma: no cover - compiled
-    """Write the distinct days of each cell, in the order of :func:`_fill_spans`, and the start of the next cell.
+) -> Any:  # pragma: no cover - compiled
+    """Write the distinct days of each cell, by code, then sample, and the start of the next cell; return the number of cells.
 
     With empty days, only write the starts.
     """
@@ -405,3 +359,4 @@ def _fill_days(
                     cell += 1
                     starts[cell] = at
             start = stop
+    return cell
