@@ -136,7 +136,7 @@ class Override(SpecPart):
 class Quality(SpecPart):
     """Checks of data quality before training."""
 
-    checks: dict[CheckName, Bound] = Field(default_factory=dict)
+    checks: Annotated[dict[CheckName, Bound], Field(max_length=32)] = Field(default_factory=dict)
     """Bounds and actions by check. Checks that are not named warn at their default bound."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=100)] = ()
     """Bounds and actions for some subjects, before those of ``checks``; the first that matches holds."""

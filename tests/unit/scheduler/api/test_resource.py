@@ -3,7 +3,7 @@
 import copy
 import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlho.errors import SpecError
+from mlho.spec.checks import CheckName
 from mlho.spec.scoring import _RESERVED, parse_any_spec, parse_scoring_spec
 from mlho.spec.training import parse_spec
 from scheduler.api.cel_rules import RESERVED_FOLDERS, RULES
@@ -224,6 +225,13 @@ def test_every_node_is_typed_described_and_bounded(kind: Any):
         if path.startswith((".spec.", ".status.")) and "[]" not in path.rsplit(".", 1)[-1]:
             assert node.get("description"), path
         assert not {"$ref", "anyOf", "title", "const", "additionalProperties"} <= set(node)
+
+
+def test_a_resource_may_set_every_check_of_data_quality():
+    """The bound of a mapping without one of its own is 16, and there are more checks."""
+    found = {path: node for kind in kinds() for path, node in nodes(resource_schema(kind))}
+
+    assert found[".spec.quality.checks"]["maxProperties"] >= len(get_args(CheckName)) > 16
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
