@@ -1,12 +1,14 @@
 """The operator on a real cluster: from an applied resource to the same result as on this machine, and what users ask of it."""
 
 import json
+from typing import get_args
 
 import pytest
 
+from mlho.spec.checks import CheckName
 from tests.cluster.conftest import Kubectl
 from tests.cluster.here import Here
-from tests.cluster.stack import BUCKET, Stack
+from tests.cluster.stack import BUCKET, ONE_WORKER, Stack
 from tests.cluster.storage import listed, storage_here, upload
 
 
@@ -41,6 +43,40 @@ def test_the_same_run_again_needs_no_worker(first: Stack):
 
     assert status["outputs"] == first.status("first")["outputs"]
     assert status["workers"]["generation"] == 0
+
+
+def test_a_condition_tells_the_data_quality(first: Stack):
+    """Passed; with a finding, of which the run only warns; and stopped by it before training. All other checks are off.
+
+    The run with a finding is also compared with the first one, in its result.
+    """
+    off: dict[str, dict[str, object]] = {check: {"action": "off"} for check in get_args(CheckName)}
+    checks = {
+        "sound": off,
+        "doubtful": {**off, "first-of-month": {"max": 0}},
+        "unsound": {**off, "first-of-month": {"max": 0, "action": "block"}},
+    }
+    for number, (name, own) in enumerate(checks.items()):
+        validation = {"iterations": 2, "folds": 3, "seed": 121 + number}
+        compared = {"compareWith": {"uri": "run:first"}} if name == "doubtful" else {}
+        first.submit(name, quality={"checks": own}, validation=validation, workers=ONE_WORKER, **compared)
+
+    first.wait("sound", "Succeeded")
+    doubtful = first.wait("doubtful", "Succeeded")
+    first.wait("unsound", "Failed")
+
+    found = {name: first.condition(name, "DataQuality") for name in checks}
+    assert {name: (own["status"], own["reason"]) for name, own in found.items()} == {
+        "sound": ("True", "Passed"),
+        "doubtful": ("False", "Findings"),
+        "unsound": ("False", "Blocked"),
+    }
+    assert "first-of-month" in found["doubtful"]["message"]
+    assert "first-of-month" in found["unsound"]["message"]
+    with storage_here(first.kubectl) as s3:
+        key = doubtful["outputs"]["result"].removeprefix(f"s3://{BUCKET}/")
+        result = json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+    assert result["changes"]["run"] == first.status("first")["runId"]
 
 
 def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
