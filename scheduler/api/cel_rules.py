@@ -338,7 +338,7 @@ _TRAINING: Final = (
         "consensus",
         "final",
         "report",
-        optional=("bias", "compareWith", "gates", "recalibrate"),
+        optional=("bias", "compareWith", "gates", "leakage", "quality", "recalibrate", "tests"),
     ),
 )
 

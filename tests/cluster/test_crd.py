@@ -475,6 +475,9 @@ UPDATE = [
     Case("spec.compareWith cannot change", {"compareWith": {"uri": "run:other"}}),
     Case("spec.bias cannot change", {"bias": {"periods": "month"}}),
     Case("spec.gates cannot change", {"gates": [{"metric": "auroc", "min": 0.7}]}),
+    Case("spec.leakage cannot change", {"leakage": {"action": "warn"}}),
+    Case("spec.quality cannot change", {"quality": {"checks": {"code-form": {"action": "block"}}}}),
+    Case("spec.tests cannot change", {"tests": {"budgets": {"memoryMb": 512}}}),
     Case("spec.recalibrate cannot change", {"recalibrate": {"bundle": {"uri": "channel:production"}}}),
 ]
 SCORING: dict[str, Any] = {
