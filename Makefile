@@ -24,8 +24,6 @@ PYTHONS := $(PYTHON) python3.13 python3.12 python3.14 python3 /usr/bin/python3.1
 TEST_PROCESSES ?= 2
 # Of the tests with servers, which wait most of their time.
 SERVICE_PROCESSES ?= 3
-# Of the files of cluster tests, which wait most of their time; each process has an installation of its own. 0: one after the other.
-CLUSTER_PROCESSES ?= 0
 PYTEST_ARGS ?=
 # A process takes neighbouring tests, so that it makes once what they share, and steals from others when it has none left.
 PYTEST := $(BIN)/python -m pytest --dist worksteal
@@ -271,9 +269,7 @@ sbom: $(STAMP)  ## the images' bills of materials: dist/sbom-*.cdx.json
 
 # Uses the cluster that the current kubeconfig names; without one every test says so and is skipped.
 test-cluster: $(STAMP)  ## the tests that need a Kubernetes: kind, minikube, or yours
-	$(BIN)/python -m pytest -n $(CLUSTER_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) tests/cluster
+	$(BIN)/python -m pytest -p no:xdist $(PYTEST_ARGS) tests/cluster
 
-# One at a time: the kubelet is stopped, and times are measured.
-test-cluster-long: CLUSTER_PROCESSES := 0
 test-cluster-long: export LONG_TESTS := 1
 test-cluster-long: test-cluster  ## and those that take long: each fault alone, two hundred runs at once

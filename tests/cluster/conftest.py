@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,21 +22,6 @@ VERSION = "v1alpha1"
 PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns", "ModelChannel": "modelchannels"}
 # What takes minutes; a representative part of it is always run.
 long_form = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="long: set LONG_TESTS=1")
-
-# The files that take minutes, the longest first: side by side, none of them begins when the others have ended.
-LONGEST: Final = (
-    "chart", "faults", "operator", "outages", "commands", "many", "rotation", "tenants", "kueue", "restart", "refusals", "channels", "begin",
-)  # fmt: skip
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort files that are tested side by side by how long they take; the order within a file stays."""
-    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
-    if "PYTEST_XDIST_WORKER" in os.environ and all(
-        item.path.parent == Path(__file__).parent for item in items
-    ):
-        items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """An installation in a namespace: object storage with a cohort in it, the chart, and what tests ask of both."""
 
 import base64
-import fcntl
 import json
 import os
 import subprocess
@@ -21,9 +20,7 @@ from tests.cluster.storage import PREFIX, TAG, TRIAL, download, image, start_sto
 
 CHART: Final = REPO / "helm" / "mlho"
 BUCKET: Final = "mlho"
-# Little enough that the workers of tests that run side by side fit on a node of two cores; there is no limit.
-WORKER_CPU: Final = "150m"
-TWO_WORKERS: Final = {"max": 2, "resources": {"cpu": WORKER_CPU, "memory": "1Gi"}}
+TWO_WORKERS: Final = {"max": 2, "resources": {"cpu": "500m", "memory": "1Gi"}}
 ONE_WORKER: Final = {**TWO_WORKERS, "max": 1}
 
 
@@ -231,19 +228,8 @@ def helm(kubectl: Kubectl, verb: str, chart: Path, given: dict[str, Any]) -> str
     return done.stdout
 
 
-@contextmanager
-def adopted_crds(namespace: str) -> Iterator[None]:
-    """Let the chart of a namespace own the custom resources, if others have made them: Helm touches no stranger's.
-
-    One test at a time does so, however many run side by side.
-    """
-    with (Path(tempfile.gettempdir()) / "mlho-test-crds.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _adopt_crds(namespace)
-        yield
-
-
-def _adopt_crds(namespace: str) -> None:
+def adopt_crds(namespace: str) -> None:
+    """Let the chart of a namespace own the custom resources, if others have made them: Helm touches no stranger's."""
     owner = ["meta.helm.sh/release-name=mlho", f"meta.helm.sh/release-namespace={namespace}"]
     for plural in PLURALS.values():
         crd, default = f"crd/{plural}.{GROUP}", Kubectl("default")

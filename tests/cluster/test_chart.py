@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.conftest import new_namespace
 from tests.cluster.here import Here
-from tests.cluster.stack import BUCKET, ONE_WORKER, Stack, adopted_crds, image_values, installed
+from tests.cluster.stack import BUCKET, ONE_WORKER, Stack, adopt_crds, image_values, installed
 from tests.cluster.storage import download, storage_here, upload
 
 # The chart as it was before the rest of this file, packaged by `helm package --version 0.0.9`.
@@ -37,7 +37,6 @@ def older(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
     """An installation of the older chart; Redis keeps its file on a volume, as it does by default."""
     with (
         new_namespace("upgrade") as kubectl,
-        adopted_crds(kubectl.namespace),
         installed(kubectl, cohort, chart=OLDER_CHART, **image_values()) as made,
     ):
         yield made
@@ -58,6 +57,7 @@ def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older:
     execution = older.status("during")["execution"]
     trial = {"resources": {"requests": {"cpu": "60m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}}
 
+    adopt_crds(older.namespace)
     older.upgrade(
         crds={"install": True},
         scheduler={"resources": {"requests": {"cpu": "60m"}, "limits": {"memory": "384Mi"}}},

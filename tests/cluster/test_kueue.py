@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.conftest import has_kueue, long_form
 from tests.cluster.here import Here
-from tests.cluster.stack import ONE_WORKER, WORKER_CPU, Stack
+from tests.cluster.stack import ONE_WORKER, Stack
 from tests.cluster.storage import apply
 
 API = "kueue.x-k8s.io/v1beta1"
@@ -17,7 +17,7 @@ N_WAITING = 40  # more than a scheduler carries out at once
 
 def queue_objects(name: str) -> list[dict[str, Any]]:
     """A ClusterQueue with room for one worker, which preempts by priority, and its LocalQueue ``batch``."""
-    quotas = [{"name": "cpu", "nominalQuota": WORKER_CPU}, {"name": "memory", "nominalQuota": "1Gi"}]
+    quotas = [{"name": "cpu", "nominalQuota": "500m"}, {"name": "memory", "nominalQuota": "1Gi"}]
     group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": name, "resources": quotas}]}
     spec = {
         "namespaceSelector": {},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import long_form, new_namespace
-from tests.cluster.stack import ONE_WORKER, WORKER_CPU, Stack, installed
+from tests.cluster.stack import ONE_WORKER, Stack, installed
 
 N_RUNS = 200
 ACCEPTED_SECONDS = 30
@@ -19,7 +19,7 @@ WRITES = "mlho_scheduler_status_writes_total"
 
 TURN_SECONDS = 10
 # No node has so much: their pods wait for ever, and no run of them holds a slot.
-TOO_LARGE = {"max": 1, "resources": {"cpu": WORKER_CPU, "memory": "9000Gi"}}
+TOO_LARGE = {"max": 1, "resources": {"cpu": "500m", "memory": "9000Gi"}}
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import yaml
 
 from tests.cluster.conftest import REPO, new_namespace
 from tests.cluster.here import Here
-from tests.cluster.stack import BUCKET, WORKER_CPU, Stack
+from tests.cluster.stack import BUCKET, Stack
 from tests.cluster.storage import apply, image, start_storage, storage_here, upload
 
 EXAMPLE: Final = REPO / "k8s" / "examples" / "plain-job.yaml"
-SMALL: Final = {"requests": {"cpu": WORKER_CPU, "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+SMALL: Final = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
 WHERE: Final = {"MLHO_S3_ENDPOINT": "http://seaweedfs:8333", "MLHO_S3_ADDRESSING": "path"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.stack import ONE_WORKER, WORKER_CPU, Stack
+from tests.cluster.stack import ONE_WORKER, Stack
 from tests.cluster.storage import apply
 
 REFUSED_SECONDS = 30
@@ -63,7 +63,7 @@ def test_a_run_with_limits_of_its_own_runs_under_a_quota_that_asks_for_them(stac
     workers = {
         **ONE_WORKER,
         "resources": {
-            "cpu": WORKER_CPU,
+            "cpu": "500m",
             "memory": "1Gi",
             "ephemeralStorage": "100Mi",
             "limits": {"cpu": "2", "ephemeralStorage": "2Gi"},
