@@ -24,7 +24,7 @@ _MIN_PATIENTS_A_PARTITION: Final = 250
 _SEED: Final = 7
 
 _SPEC: Final = """\
-# A training run on the demo's cohort. Try your own: change a line and say `mlho run {path}`.
+# A training run on the demo's cohort. Try your own: change a line, then run `mlho run {path}`.
 apiVersion: mlho.io/v1alpha1
 kind: TrainingRun
 metadata:

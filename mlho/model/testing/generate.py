@@ -306,7 +306,9 @@ def _groups(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[Model
         if group in seen:
             continue  # two levels that differ only beyond what is shown
         seen.add(group)
-        value = own.mean if asked is not None or own.high is None else own.high
+        value = own.high if asked is None else own.mean
+        if value is None:
+            continue  # without an interval, chance alone lets a small group miss the default floor
         inputs = {
             "figure": "AUROC",
             "value": value,

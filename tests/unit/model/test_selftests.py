@@ -156,6 +156,19 @@ def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):
     assert {own.level for own in results if not own.passed} == {"required"}
 
 
+def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
+    """By default the upper bound counts; of a mean alone, chance would reject sound models."""
+    evidence = Evidence(groups=(GroupFigure("sex", "F", 0.6, None),))
+    stated = Tests.model_validate({"floors": {"groupAuroc": 0.7}})
+    write_bundle(tmp_path / "default", make_parts(evidence=evidence))
+    write_bundle(tmp_path / "stated", make_parts(evidence=evidence, stated=stated))
+
+    by_default, by_floor = (load_bundle(tmp_path / name).run_tests() for name in ("default", "stated"))
+
+    assert not any(own.id.startswith("groups.") for own in by_default)
+    assert "groups.sex: F" in failed(by_floor)
+
+
 def test_an_association_against_the_model_fails_its_direction(tmp_path):
     """The column is named."""
     evidence = Evidence(associations=(Association("I10|365|presence", "lower", None, 1.0),))
