@@ -47,8 +47,9 @@ class Logger:
             return _ignore
         import structlog
 
-        if self._set_up is not None:
-            self._set_up()
+        set_up = self._set_up  # another thread may write its first event now, too
+        if set_up is not None:
+            set_up()
             self._set_up = None
         return getattr(structlog.get_logger(), method)
 
