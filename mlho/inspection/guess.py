@@ -195,7 +195,7 @@ def _is_outcome(values: Any) -> bool:
 def _reason(own: Sketch) -> str:
     """Return why a table that could hold the labels does not, if the values of a column are the reason."""
     column = find_column(own, "label") if find_column(own, "patient_id") else None
-    if column is None:
+    if column is None or _is_outcome(own.columns[column]):
         return ""
     n_values = len(pc.unique(own.columns[column].drop_null()))
     counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
