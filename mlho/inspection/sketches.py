@@ -94,7 +94,7 @@ def sketch_folder(root: Path) -> Folder:
     texts = {pattern: files[0] for pattern, files in found.items() if not files[0].is_parquet}
     form, unlike = _form_of(texts)
     left_out += [
-        f"{pattern}: fields are not separated by the same sign as in most tables; write them alike"
+        f"{pattern}: the fields have a different separator than in most tables; use one separator for all"
         for pattern in unlike
     ]
     source = replace(NATIVE, format=form)

@@ -158,7 +158,7 @@ def compared(run: TrainingRun) -> TrainingRun:
 
 
 def with_compared(spec: RunSpec, earlier: EarlierRun | None) -> RunSpec:
-    """Return the specification with another earlier run."""
+    """Return the specification with this earlier run."""
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"compare_with": earlier})})
 
 

@@ -66,7 +66,11 @@ def address_now(asked: EarlierRun, store: Store) -> EarlierRun:
 
 
 def compared_before(run: str, store: Store) -> EarlierRun | None:
-    """Return with which run a run was compared; ``None`` without one, or if its specification cannot be read."""
+    """Return the earlier run that a run was compared with; ``None`` without one.
+
+    A run that is not stored yet has no specification. One that this version cannot read is no answer either: the address is
+    resolved again, and the id of the run then differs if it means a different run.
+    """
     with suppress(ArtifactNotFound, SpecError):
         return parse_spec(store.get(run_key(run, "spec.yaml")).decode()).spec.compare_with
     return None

@@ -237,7 +237,7 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
     assert said.code == 3
     assert "labels.csv is not used, because column 'label' is not one of 0 and 1" in said.err
     assert "2 distinct values" in said.err
-    assert "demographics.csv: fields are not separated by the same sign" in said.err
+    assert "demographics.csv: the fields have a different separator" in said.err
 
 
 def test_a_guessed_encoding_is_told(tmp_path, call):
