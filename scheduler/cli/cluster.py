@@ -213,7 +213,7 @@ def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
 
 def _line(status: Mapping[str, Any]) -> str:
     words = [status.get(name) for name in ("phase", "stage", "progress", "headline", "reason", "message")]
-    return "  ".join(str(own) for own in words if own)
+    return "  ".join(str(word) for word in words if word)
 
 
 def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
@@ -242,7 +242,9 @@ def shown_status(status: Mapping[str, Any]) -> dict[str, Any]:
         "execution": status.get("execution"),
         "state": state,
         "quarantined": [
-            own["task"] for own in status.get("failures") or () if own["reason"] == TASKS_QUARANTINED
+            failure["task"]
+            for failure in status.get("failures") or ()
+            if failure["reason"] == TASKS_QUARANTINED
         ],
         "running": tasks.get("running", 0),
         **status,
@@ -297,12 +299,12 @@ def _logs(options: NamedRunOptions) -> int:
     if not pods:
         terminal.err.print(f"{options.run}: no worker pod exists.", markup=False)
     for pod in pods:
-        own = pod["metadata"]["name"]
+        pod_name = pod["metadata"]["name"]
         try:
-            lines = cluster.log_of(namespace, own, lines=50)
+            lines = cluster.log_of(namespace, pod_name, lines=50)
         except MlhoError as error:
             lines = f"{error}\n"
-        print(printable(f"--- {own}\n{lines}", lines=True), end="")  # noqa: T201 - the command's output
+        print(printable(f"--- {pod_name}\n{lines}", lines=True), end="")  # noqa: T201 - the command's output
     return 0
 
 

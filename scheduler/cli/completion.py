@@ -22,7 +22,7 @@ def add_completion(commands: Any) -> None:
 
 
 def _print(commands: Any, shell: str) -> int:
-    words = {own.dest: str(own.help or "") for own in commands._choices_actions}
+    words = {action.dest: str(action.help or "") for action in commands._choices_actions}
     print(completion_script(shell, commands.choices, words), end="")  # noqa: T201 - the command's output
     return 0
 
@@ -52,12 +52,12 @@ def _bash(parsers: Mapping[str, argparse.ArgumentParser], _words: Mapping[str, s
     for name, parser in parsers.items():
         for action in _options(parser):
             if action.choices:
-                names = "|".join(f'"{name} {own}"' for own in action.option_strings)
+                names = "|".join(f'"{name} {flag}"' for flag in action.option_strings)
                 yield f'      {names}) words="{_choices(action)}" ;;'
     yield "    esac"
     yield '    if [ -z "$words" ]; then case "$command" in'
     for name, parser in parsers.items():
-        options = " ".join(own for action in _options(parser) for own in action.option_strings)
+        options = " ".join(flag for action in _options(parser) for flag in action.option_strings)
         values = " ".join(_choices(action) for action in _positionals(parser) if action.choices)
         yield f'      {name}) case "$cur" in -*) words="{options}" ;; *) words="{values}" ;; esac ;;'
     yield "    esac; fi"
@@ -80,7 +80,8 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser], words: Mapping[str, st
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         for action in _options(parser):
             flags = " ".join(
-                f"-l {own[2:]}" if own.startswith("--") else f"-s {own[1:]}" for own in action.option_strings
+                f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
+                for flag in action.option_strings
             )
             takes = (
                 f" -x -a {_quoted(_choices(action))}"
@@ -102,11 +103,11 @@ def _sentence(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [own for own in parser._actions if own.option_strings]
+    return [action for action in parser._actions if action.option_strings]
 
 
 def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [own for own in parser._actions if not own.option_strings]
+    return [action for action in parser._actions if not action.option_strings]
 
 
 def _choices(action: argparse.Action) -> str:

@@ -112,7 +112,7 @@ def check_planted(folder: Path, result: dict[str, Any]) -> Group:
         A table with a row for each planted code, and a last line with the counts.
     """
     truth = read_truth(folder)
-    features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
+    features = {feature["code"]: feature for feature in result["features"] if feature["kind"] == "feature"}
     table = Table(title="Planted effects, and effects found", title_justify="left", show_edge=False)
     table.add_column("planted code", no_wrap=True, min_width=9)
     for name in ("odds ratio", "found", "confidence"):

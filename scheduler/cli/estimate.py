@@ -60,9 +60,9 @@ def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
     def rows(table: str) -> "RowCount":
         files = manifest.tables[table]
         if isinstance(root, S3Root):
-            return count_rows([root.file(own.key, size=own.size, version=own.version) for own in files])
+            return count_rows([root.file(file.key, size=file.size, version=file.version) for file in files])
         assert isinstance(root, Path)
-        return count_rows([SourceFile(own.key, root / own.key, own.size) for own in files])
+        return count_rows([SourceFile(file.key, root / file.key, file.size) for file in files])
 
     return Rows(rows("labels") if "labels" in manifest.tables else None, rows("events"))
 
@@ -110,10 +110,10 @@ class Estimate:
         table.add_column("stage")
         for name in ("tasks", "reads", "about"):
             table.add_column(name, justify="right")
-        for own in self.stages:
-            reads = size(own.bytes) if own.bytes is not None else ""
-            about = "shared" if own.seconds is None else duration(own.seconds)
-            table.add_row(STAGE_WORDS[own.stage], str(own.tasks), reads, about)
+        for stage in self.stages:
+            reads = size(stage.bytes) if stage.bytes is not None else ""
+            about = "shared" if stage.seconds is None else duration(stage.seconds)
+            table.add_row(STAGE_WORDS[stage.stage], str(stage.tasks), reads, about)
         table.add_section()
         table.add_row("all", str(self.tasks), size(self.bytes), duration(self.seconds), style="bold")
         cost = (
@@ -136,15 +136,15 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     rows = look_up_rows(run.manifest, run.data)
     encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
     facts = []
-    for own, found in zip(run.of_document(), looks, strict=True):
+    for part, found in zip(run.of_document(), looks, strict=True):
         is_shared = run.spec.spec.cohort.outcomes is not None and found.samples in encoded
         n_found = found.n_samples
         plan = estimate(
-            own.spec, own.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found
+            part.spec, part.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found
         )
         encoded |= {found.samples} if found.samples else set()
-        sentences = sample_size_sentences(own.spec.spec, *found.size) if found.size is not None else []
-        facts.append({"run": own.run_id, **asdict(plan), "sample_size": sentences})
+        sentences = sample_size_sentences(part.spec.spec, *found.size) if found.size is not None else []
+        facts.append({"run": part.run_id, **asdict(plan), "sample_size": sentences})
         if not as_json:
             print_table(plan.table())
             for sentence in sentences:
@@ -179,10 +179,10 @@ def estimate(
         if is_shared and stage.name in _ENCODING:
             stages.append(StageEstimate(stage.name, stage.total, None, None))
             continue
-        own = seconds.get(stage.name, STAGE_SECONDS)
-        on_one_core += own
+        stage_cost = seconds.get(stage.name, STAGE_SECONDS)
+        on_one_core += stage_cost
         reads = events if stage.name == "encode" else None
-        stages.append(StageEstimate(stage.name, stage.total, reads, own / min(n_workers, stage.total)))
+        stages.append(StageEstimate(stage.name, stage.total, reads, stage_cost / min(n_workers, stage.total)))
     basis = (
         f"Rests on {samples} and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
@@ -193,7 +193,7 @@ def estimate(
         stages=tuple(stages),
         tasks=len(plan),
         bytes=manifest.n_bytes,
-        seconds=_START_SECONDS + sum(own.seconds or 0.0 for own in stages),
+        seconds=_START_SECONDS + sum(stage.seconds or 0.0 for stage in stages),
         cpu_seconds=on_one_core,
         stored_bytes=round(stored_bytes(spec.spec, **by_rows, is_by_fold=is_by_fold)),
         worker_bytes=round(worker_bytes(spec.spec, **by_rows)),

@@ -91,7 +91,7 @@ def _not_found(folder: Path, guess: "Guess") -> MlhoError:
         str(folder),
         f"no table looks like the {' and the '.join(guess.missing)}",
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
-        got=", ".join(own.rstrip(".") for own in [*guess.reasons, *guess.doubts]) or "no table",
+        got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
         remedy="Check the names of the columns, or write the specification by hand: docs/specification.md.",
     )
 
@@ -104,8 +104,8 @@ def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspe
         spec: RunSpec = parse_spec(text, where=FILE)
         inspection = inspect_tables(spec, folder.absolute())
         refused = [name for error in inspection.errors for name in _NAMED.findall(str(error))]
-        theirs = guess.columns.get("demographics", {})
-        wrong = [name for name in guess.demographics if {name, theirs.get(name)} & set(refused)]
+        column_of = guess.columns.get("demographics", {})
+        wrong = [name for name in guess.demographics if {name, column_of.get(name)} & set(refused)]
         needed = {
             name: value
             for sign, (name, value) in _POLICIES.items()
@@ -177,23 +177,23 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
 
 def _of_text(form: "Format") -> dict[str, str]:
     """Return the fields of ``data.format`` about CSV files, where they are not the default."""
-    stated: dict[str, str] = {}
+    fields: dict[str, str] = {}
     if form.delimiter is not None:
-        stated["delimiter"] = _quoted(form.delimiter)
+        fields["delimiter"] = _quoted(form.delimiter)
     if form.encoding != "utf-8":
-        stated["encoding"] = form.encoding
-    return stated
+        fields["encoding"] = form.encoding
+    return fields
 
 
 def _format_lines(guess: "Guess", form: "Format") -> Iterator[str]:
-    stated = _of_text(form)
+    fields = _of_text(form)
     if guess.date_formats:
-        stated["dateFormats"] = f"[{', '.join(map(json.dumps, guess.date_formats))}]"
+        fields["dateFormats"] = f"[{', '.join(map(json.dumps, guess.date_formats))}]"
     if guess.time_unit is not None:
-        stated["timeUnit"] = guess.time_unit
-    if stated:
+        fields["timeUnit"] = guess.time_unit
+    if fields:
         yield "    format:  # CHECK: how the fields are written"
-        yield from (f"      {name}: {value}" for name, value in stated.items())
+        yield from (f"      {name}: {value}" for name, value in fields.items())
 
 
 def _quoted(text: str) -> str:

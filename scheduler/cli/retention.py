@@ -127,7 +127,7 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
     sizes = f"{verb} {plural(deletion.n_files, 'file')} in folders of runs, {terminal.size(deletion.n_bytes)}"
     found = deletion.collected
     if found is None:
-        names = ", ".join(own.run_id for own in deletion.unknown[:5])
+        names = ", ".join(run.run_id for run in deletion.unknown[:5])
         terminal.out.print(f"{sizes}.", markup=False)
         terminal.err.print(
             f"Artifacts stay: {plural(len(deletion.unknown), 'run')} of an earlier version did not list what they use ({names}). Run their "
@@ -151,13 +151,13 @@ def deletion_facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
     found = deletion.collected
     return {
         "deleted": is_done,
-        "runs": [own.run_id for own in deletion.runs],
+        "runs": [run.run_id for run in deletion.runs],
         "files": deletion.n_files,
         "bytes": deletion.n_bytes,
         "artifacts": found.n_objects if found is not None else None,
         "artifact_bytes": found.n_bytes if found is not None else None,
         "young_artifacts": found.n_young if found is not None else None,
-        "runs_of_earlier_versions": [own.run_id for own in deletion.unknown],
+        "runs_of_earlier_versions": [run.run_id for run in deletion.unknown],
     }
 
 

@@ -238,7 +238,7 @@ def _run_several(options: RunOptions) -> int:
 
     broker, settings = settings_for(options.broker)
     runs, documents = _prepare_several(options.spec, usable_store(options))
-    names = {run: own.spec.metadata.name for run, own in runs.items()}
+    names = {run: prepared_run.spec.metadata.name for run, prepared_run in runs.items()}
     with ExitStack() as stack:
         page = stack.enter_context(_metrics_page(options))
         display = stack.enter_context(_display(options))
@@ -255,13 +255,14 @@ def _run_several(options: RunOptions) -> int:
         )
     renew(next(iter(runs.values())).store, options.store)
     codes = [
-        _print_ended(runs[own.run.run_id], own, options.store, is_quiet=options.json) for own in all_ended
+        _print_ended(runs[ended.run.run_id], ended, options.store, is_quiet=options.json)
+        for ended in all_ended
     ]
-    finished = {own.run.run_id for own in all_ended if own.finished is not None}
+    finished = {ended.run.run_id for ended in all_ended if ended.finished is not None}
     studies: dict[str, str] = {}
     for document in documents:
         parts = document.of_document()
-        if finished >= {own.run_id for own in parts}:
+        if finished >= {part.run_id for part in parts}:
             studies |= _publish_study(document, parts, options)
     if options.json:
         print_json(next(iter(runs.values())).store, list(runs), options.store, studies)
@@ -343,7 +344,7 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
 
 def print_json(store: Store, ids: Sequence[str], store_address: str, studies: Mapping[str, str]) -> None:
     """Print facts about these runs, as ``mlho list --json`` does, and where their files and the study of all of them are."""
-    found = {own.run_id: own for own in stored_runs(store) if own.run_id in ids}
+    found = {run.run_id: run for run in stored_runs(store) if run.run_id in ids}
     root = shown_address(store_address)
     facts = [
         {

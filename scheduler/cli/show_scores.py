@@ -87,9 +87,9 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
     if not drift.get("n_missing_compared"):
         return
     found = [
-        f"{own['words']} ({own['now']:.1%}, {own['training']:.1%} in training)"
-        for own in drift["missing"]
-        if own["is_shifted"] and own["now"] is not None
+        f"{column['words']} ({column['now']:.1%}, {column['training']:.1%} in training)"
+        for column in drift["missing"]
+        if column["is_shifted"] and column["now"] is not None
     ]
     named = f": {', '.join(found[:_N_NAMED])}" if found else ""
     yield (
@@ -101,8 +101,8 @@ def _codes(codes: dict[str, Any] | None) -> Iterator[str]:
     """Yield the codes that are new or have vanished."""
     if codes is None or not codes["n_compared"]:
         return
-    new = [f"{own['code']} ({own['now']:.1%})" for own in codes["new"][:_N_NAMED]]
-    gone = [f"{own['code']} ({own['training']:.1%} in training)" for own in codes["vanished"][:_N_NAMED]]
+    new = [f"{code['code']} ({code['now']:.1%})" for code in codes["new"][:_N_NAMED]]
+    gone = [f"{code['code']} ({code['training']:.1%} in training)" for code in codes["vanished"][:_N_NAMED]]
     yield (
         f"Codes of the events: {codes['n_new']} new{_first(new)}; {codes['n_vanished']} of {codes['n_compared']} have vanished{_first(gone)}."
     )
@@ -153,11 +153,11 @@ def partitions_table(parts: list[dict[str, Any]]) -> Table:
     table.add_column("partition", overflow="fold")
     for name in ("event rows", "used", "scores"):
         table.add_column(name, justify="right")
-    ledgers = [(own["source"] or "no events", own["ledger"] or {}, own["rows"]) for own in parts]
-    ordered = sorted(ledgers, key=lambda own: own[1].get("rows_used", 0) / max(own[1].get("rows_in", 0), 1))
+    ledgers = [(part["source"] or "no events", part["ledger"] or {}, part["rows"]) for part in parts]
+    ordered = sorted(ledgers, key=lambda row: row[1].get("rows_used", 0) / max(row[1].get("rows_in", 0), 1))
     for source, ledger, n_scores in ordered[:_N_PARTITIONS]:
         counts = (ledger.get("rows_in", 0), ledger.get("rows_used", 0), n_scores)
-        table.add_row(source, *(_count(own) for own in counts))
+        table.add_row(source, *(_count(count) for count in counts))
     if len(ordered) > _N_PARTITIONS:
         table.add_row(f"and {len(ordered) - _N_PARTITIONS} more, in the manifest", "", "", "")
     return table
@@ -185,7 +185,7 @@ def show_scores(store: Store, run: str) -> None:
         *left_out,
     ]  # scores of earlier versions have no warnings
     compared = [*_advised(store, run), *_comparison(store, run)]
-    for sentence in [*sentences(scores), *compared, *(f"Warning: {own}" for own in warnings)]:
+    for sentence in [*sentences(scores), *compared, *(f"Warning: {warning}" for warning in warnings)]:
         terminal.out.print(sentence, markup=False)
     terminal.out.print(f"Model: {_model_of(store, run)}, bundle {scores['bundle_digest']}.", markup=False)
     for table in (*tables(scores), partitions_table(manifest["parts"])):
@@ -218,9 +218,9 @@ def _comparison(store: Store, run: str) -> Iterator[str]:
         f"Against {spec['compareWith']['uri']}: {words}, mean probability {found['mean']:.3f} and {found['compared_mean']:.3f}, mean "
         f"difference of a score {found['mean_absolute_difference']:.3f}; {found['top_tenth_shared']:.0%} of its highest tenth are in the highest tenth here."
     )
-    for own in found["alerts"]:
+    for threshold in found["alerts"]:
         yield (
-            f"Threshold {own['rule']}: {own['both']:,} alerts by both, {own['only_this']:,} only here, {own['only_other']:,} only there."
+            f"Threshold {threshold['rule']}: {threshold['both']:,} alerts by both, {threshold['only_this']:,} only here, {threshold['only_other']:,} only there."
         )
 
 

@@ -221,7 +221,7 @@ def result_sentences(result: Mapping[str, Any]) -> list[str]:
     """Return the first sentences of a result: its summary, its warnings, and the files that were not read."""
     warnings = [*result["warnings"], *left_out_sentences(result["inputs"].get("left_out", {}))]
     passed = ["All gates passed: the model may be promoted."] if gates_in_words(result) == "passed" else []
-    return [*result["summary"], *(f"Warning: {own}" for own in warnings), *passed]
+    return [*result["summary"], *(f"Warning: {warning}" for warning in warnings), *passed]
 
 
 def duration(seconds: float) -> str:

@@ -62,16 +62,16 @@ def _validate(options: SpecOptions) -> int:
         store = open_store(options.store)
         pinned_run(address_now(asked, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
-    found = {own.metadata.name: inspect_tables(own, data, document) for own in _each(spec)}
-    for own in found.values():
-        own.warn(left_out_sentences(left_out_facts(own.left_out)))
+    found = {run_spec.metadata.name: inspect_tables(run_spec, data, document) for run_spec in _each(spec)}
+    for inspection in found.values():
+        inspection.warn(left_out_sentences(left_out_facts(inspection.left_out)))
     if options.json:
-        plain = [own.to_json() for own in found.values()]
+        plain = [inspection.to_json() for inspection in found.values()]
         print(printable_json(plain[0] if len(plain) == 1 else plain))  # noqa: T201 - the command's output
     else:
-        for name, own in found.items():
-            _show(name, own, verb="run" if isinstance(spec, RunSpec) else "score")
-    errors = [error for own in found.values() for error in own.errors]
+        for name, inspection in found.items():
+            _show(name, inspection, verb="run" if isinstance(spec, RunSpec) else "score")
+    errors = [error for inspection in found.values() for error in inspection.errors]
     return errors[0].exit_code if errors else 0
 
 
@@ -94,12 +94,12 @@ def inspect_first(
         The first error found; others are printed before.
     """
     asked = _each(spec)
-    found = [call_beside(inspect_tables, own, data, document, env=env) for own in asked]
-    for sentence in dict.fromkeys(words for own in found for words in own.warnings):
+    found = [call_beside(inspect_tables, run_spec, data, document, env=env) for run_spec in asked]
+    for sentence in dict.fromkeys(words for inspection in found for words in inspection.warnings):
         terminal.err.print(f"Warning: {sentence}", markup=False)
-    errors = list({str(error): error for own in found for error in own.errors}.values())
+    errors = list({str(error): error for inspection in found for error in inspection.errors}.values())
     if errors and len(asked) > 1:
-        names = [own.metadata.name for own, look in zip(asked, found, strict=True) if look.errors]
+        names = [run_spec.metadata.name for run_spec, look in zip(asked, found, strict=True) if look.errors]
         terminal.err.print(f"Not started, because of {', '.join(names)}:", markup=False)
     for error in errors[1:]:
         terminal.err.print(f"Also: {error}", markup=False)
@@ -161,9 +161,9 @@ def _show(name: str, found: "Inspection", *, verb: str) -> None:
     table.add_column("table")
     for title in ("files", "size", "columns"):
         table.add_column(title, justify="right")
-    for own in found.tables:
-        columns = "?" if own.n_columns is None else str(own.n_columns)
-        table.add_row(own.name, f"{own.n_files:,}", terminal.size(own.n_bytes), columns)
+    for facts in found.tables:
+        columns = "?" if facts.n_columns is None else str(facts.n_columns)
+        table.add_row(facts.name, f"{facts.n_files:,}", terminal.size(facts.n_bytes), columns)
     terminal.print_table(table)
     terminal.out.print()
     for title, words in found.facts.items():

@@ -38,17 +38,17 @@ def advised_manifest(
     data : Path or str
         Resolved address of their tables.
     """
-    own = asked.spec.data.model_copy(update={"uri": str(data)})
+    data_section = asked.spec.data.model_copy(update={"uri": str(data)})
     later = asked.model_copy(
-        update={"spec": asked.spec.model_copy(update={"data": own, "recalibrate": None})}
+        update={"spec": asked.spec.model_copy(update={"data": data_section, "recalibrate": None})}
     )
     if advice["action"] == "recalibrate":
         intercept = " --intercept" if advice["correction"] == "intercept" else ""
         how = Recalibrate(bundle=BundleSource(uri=bundle), correction=advice["correction"] or "line")
-        made = renamed(later, "-recalibrated")
-        head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}{cluster_command(made, RECALIBRATE)}.\n"
-        own_spec = without_training(made.spec).model_copy(update={"recalibrate": how})
-        return RECALIBRATE, head.encode() + spec_yaml(made.model_copy(update={"spec": own_spec}))
+        advised = renamed(later, "-recalibrated")
+        head = f"# mlho recalibrate {bundle} --spec {RECALIBRATE}{intercept}{cluster_command(advised, RECALIBRATE)}.\n"
+        section = without_training(advised.spec).model_copy(update={"recalibrate": how})
+        return RECALIBRATE, head.encode() + spec_yaml(advised.model_copy(update={"spec": section}))
     if advice["action"] != "retrain":
         return None
     trained = training_spec(source, store)
@@ -56,12 +56,14 @@ def advised_manifest(
         why = "the specification of the training run is not in this store"
         return RETRAIN, _ONLY_DATA.format(why).encode() + spec_yaml(later)
     try:
-        made = _retrained(trained, later)
+        advised = _retrained(trained, later)
     except SpecError:
         why = "the specification of the training run does not fit the evaluated tables"
         return RETRAIN, _ONLY_DATA.format(why).encode() + spec_yaml(later)
-    head = f"# mlho run {RETRAIN}{cluster_command(made, RETRAIN)}. It trains on the evaluated data alone.\n"
-    return RETRAIN, head.encode() + spec_yaml(made)
+    head = (
+        f"# mlho run {RETRAIN}{cluster_command(advised, RETRAIN)}. It trains on the evaluated data alone.\n"
+    )
+    return RETRAIN, head.encode() + spec_yaml(advised)
 
 
 def _retrained(trained: RunSpec, later: RunSpec) -> RunSpec:
@@ -72,5 +74,5 @@ def _retrained(trained: RunSpec, later: RunSpec) -> RunSpec:
     )
     kept = {name: getattr(before.cohort, name) for name in ("gap_days", "look_back_days", "follow_up_days")}
     spec = before.model_copy(update={"data": data, "cohort": now.cohort.model_copy(update=kept)})
-    made = renamed(trained, "-retrained").model_copy(update={"spec": spec})
-    return parse_spec(spec_yaml(made).decode())
+    retrained = renamed(trained, "-retrained").model_copy(update={"spec": spec})
+    return parse_spec(spec_yaml(retrained).decode())

@@ -51,19 +51,19 @@ def add_compare(commands: Any, common: argparse.ArgumentParser) -> None:
 def _compare(options: CompareOptions) -> int:
     store = existing_store(options)
     runs = [find_finished(store, wanted, kind=TRAINING) for wanted in (options.a, options.b)]
-    names = [(own.run_id, own.name) for own in runs]
+    names = [(run.run_id, run.name) for run in runs]
     document, page = call_beside(_compared, options.store, names)
     if options.html is not None:
         options.html.write_text(page, encoding="utf-8")
     if options.json:
         print(printable_json(json.loads(document)))  # noqa: T201 - the command's output
         return 0
-    own = Comparison.model_validate_json(document)
-    for letter, run in (("A", own.a), ("B", own.b)):
+    comparison = Comparison.model_validate_json(document)
+    for letter, run in (("A", comparison.a), ("B", comparison.b)):
         terminal.out.print(f"{letter}  {run.name} ({run.run})", markup=False)
-    for sentence in own.summary:
+    for sentence in comparison.summary:
         terminal.out.print(sentence, markup=False)
-    for title, columns, rows in comparison_tables(own):
+    for title, columns, rows in comparison_tables(comparison):
         terminal.out.print()
         terminal.print_table(text_table(title, columns, rows))
     return 0
@@ -85,8 +85,8 @@ def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
     from mlho.report.page.html import render_comparison
 
     store = open_store(address)
-    own = compare_runs(*(run_facts_of(store, run, name) for run, name in runs))
-    return own.model_dump_json(), render_comparison(own)
+    comparison = compare_runs(*(run_facts_of(store, run, name) for run, name in runs))
+    return comparison.model_dump_json(), render_comparison(comparison)
 
 
 def comparison_page(address: str, a: tuple[str, str], b: tuple[str, str]) -> str:

@@ -115,7 +115,7 @@ def _evaluate(options: EvaluateOptions) -> int:
 
 def _publish(store: Store, name: str, files: Mapping[str, bytes]) -> None:
     """Keep an evaluation in the store; its figures, which the site looks for, come last."""
-    for file in sorted(files, key=lambda own: own == EVALUATION_FILE):
+    for file in sorted(files, key=lambda file: file == EVALUATION_FILE):
         store.put_if_absent(evaluation_key(name, file), files[file])
 
 
@@ -141,7 +141,7 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
     assert options.data is not None  # as above
     spec = guessed_spec(options.data, outcome=str(bundle.document["outcome"]))
     tables = ", ".join(
-        f"{name} {own}" for name, own in spec.spec.data.tables.model_dump(exclude_none=True).items()
+        f"{name} {file}" for name, file in spec.spec.data.tables.model_dump(exclude_none=True).items()
     )
     terminal.err.print(
         f"Tables as mlho init guesses them: {tables}; outcome {spec.spec.cohort.outcome}. State them with --spec.",
@@ -152,12 +152,12 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
 
 def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
     """Return the specification with only what an evaluation reads of the validation, and with the column of sites."""
-    own = spec.spec.validation
-    split = own.split_column if own.split == "site" else None
+    original = spec.spec.validation
+    split = original.split_column if original.split == "site" else None
     column = site or split
-    plain = {"seed": own.seed, "bootstrap_replicates": own.bootstrap_replicates}
+    plain = {"seed": original.seed, "bootstrap_replicates": original.bootstrap_replicates}
     by_site = {"split": "site", "split_column": column} if column else {}
-    validation = type(own)(**plain, **by_site)
+    validation = type(original)(**plain, **by_site)
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"validation": validation})})
 
 
@@ -171,8 +171,8 @@ def _known_files(source: BundleSource, store: Store, manifest: Mapping[str, Any]
     except ArtifactNotFound:
         return 0
     before, now = (
-        {file["version"] for table in ("events", "labels") for file in own.get(table, ())}
-        for own in (of_run, manifest)
+        {file["version"] for table in ("events", "labels") for file in document.get(table, ())}
+        for document in (of_run, manifest)
     )
     return len(before & now)
 

@@ -83,13 +83,15 @@ def _recalibrate(options: RecalibrateOptions) -> int:
 
 def _only_data(spec: RunSpec) -> RunSpec:
     """Return the specification without fields that have no effect, so that they are no part of the run's id."""
-    own = without_recalibrate(spec)
-    return own.model_copy(update={"spec": without_training(own.spec)})
+    plain = without_recalibrate(spec)
+    return plain.model_copy(update={"spec": without_training(plain.spec)})
 
 
 def _named(spec: RunSpec, model: RunSpec, name: str | None) -> RunSpec:
-    own = name or model.metadata.name[: _MAX_NAME - len(_SUFFIX)].rstrip("-.").removesuffix(_SUFFIX) + _SUFFIX
-    document = {**yaml.safe_load(spec_yaml(spec)), "metadata": {"name": own}}
+    run_name = (
+        name or model.metadata.name[: _MAX_NAME - len(_SUFFIX)].rstrip("-.").removesuffix(_SUFFIX) + _SUFFIX
+    )
+    document = {**yaml.safe_load(spec_yaml(spec)), "metadata": {"name": run_name}}
     return parse_spec(yaml.safe_dump(document), where="--name" if name else "metadata.name")
 
 
@@ -117,7 +119,7 @@ def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> None:
     facts = {"bundle_digest": digest}
     write_commit(store, Commit(task=task.key, kind=task.kind, files=stored, facts=facts, seconds=0.0))
     store.put_if_absent(f"{uses_prefix(run)}recalibrate", f"{task.key}\n".encode())
-    for name in sorted(files, key=lambda own: (own == "result.json", own != "spec.yaml", own)):
+    for name in sorted(files, key=lambda name: (name == "result.json", name != "spec.yaml", name)):
         publish_blob(store, stored[name].sha256, run_key(run, name))
 
 

@@ -31,7 +31,7 @@ def publish_study(
         one file. None for a document without variants and windows.
     """
     asked = document.spec.spec
-    names = [(own.run_id, own.spec.metadata.name) for own in runs]
+    names = [(run.run_id, run.spec.metadata.name) for run in runs]
     if asked.variants is not None:
         kind = "variants"
         text, page = call_beside(_compared, address, names)
@@ -49,13 +49,15 @@ def publish_study(
     return key, study
 
 
-def print_study(own: Study, place: str) -> None:
+def print_study(study: Study, place: str) -> None:
     """Print the sentences and tables of a study, and where its page is."""
-    tables: list[Table] = variant_tables(own) if isinstance(own, VariantComparison) else evolution_tables(own)
-    kind = "variants" if isinstance(own, VariantComparison) else "evolution"
+    tables: list[Table] = (
+        variant_tables(study) if isinstance(study, VariantComparison) else evolution_tables(study)
+    )
+    kind = "variants" if isinstance(study, VariantComparison) else "evolution"
     terminal.out.print()
     terminal.out.print(kind.capitalize(), markup=False, style="bold")
-    for sentence in own.summary:
+    for sentence in study.summary:
         terminal.out.print(sentence, markup=False)
     for title, columns, rows in tables:
         terminal.out.print()
@@ -66,7 +68,7 @@ def print_study(own: Study, place: str) -> None:
 
 def _groups(asked: Windows) -> list[str]:
     """Return the group of each run, in the order of the runs."""
-    return [group for group in (EVERYONE, *(own.name for own in asked.groups)) for _ in asked.windows]
+    return [group for group in (EVERYONE, *(group.name for group in asked.groups)) for _ in asked.windows]
 
 
 def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
@@ -77,10 +79,10 @@ def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
     store = open_store(address)
     base, *others = runs
     # One variant at a time: a run's facts hold its cohort and dictionary.
-    own = compare_variants(
+    comparison = compare_variants(
         run_facts_of(store, *base), (run_facts_of(store, run, name) for run, name in others)
     )
-    return own.model_dump_json(), render_variants(own)
+    return comparison.model_dump_json(), render_variants(comparison)
 
 
 def _traced(address: str, runs: list[tuple[str, str]], groups: list[str]) -> tuple[str, str]:
@@ -91,7 +93,7 @@ def _traced(address: str, runs: list[tuple[str, str]], groups: list[str]) -> tup
 
     store = open_store(address)
     results = [Result.model_validate(result_of(store, run)) for run, _ in runs]
-    own = trace_evolution(
+    evolution = trace_evolution(
         [(*run, group, result) for run, group, result in zip(runs, groups, results, strict=True)]
     )
-    return own.model_dump_json(), render_evolution(own)
+    return evolution.model_dump_json(), render_evolution(evolution)

@@ -99,7 +99,7 @@ def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, in
 
     store = open_store(address)
     final = result_of(store, run)
-    if not any(own["is_final"] for own in final["candidates"]):
+    if not any(candidate["is_final"] for candidate in final["candidates"]):
         raise SpecError(
             f"run {run}: its final model is one of the consensus, whose test scores are not kept."
         )
@@ -114,7 +114,7 @@ def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, in
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for rank, own in enumerate(listed[:most], start=1):
-        facts = own.date, own.label, f"{own.probability:.4f}", own.contradicted, own.tested
-        writer.writerow([rank, pseudonym(own.patient, key), *facts])
+    for rank, sample in enumerate(listed[:most], start=1):
+        facts = sample.date, sample.label, f"{sample.probability:.4f}", sample.contradicted, sample.tested
+        writer.writerow([rank, pseudonym(sample.patient, key), *facts])
     return text.getvalue(), len(listed), found.n_tested

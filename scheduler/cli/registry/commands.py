@@ -114,7 +114,7 @@ def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
 def _models(options: ModelsOptions) -> int:
     models = stored_models(existing_store(options))
     if options.json:
-        print(printable_json([model_facts(own) for own in models]))  # noqa: T201 - the command's output
+        print(printable_json([model_facts(model) for model in models]))  # noqa: T201 - the command's output
     elif not models:
         terminal.out.print(f"No models in {options.store}. Train one: mlho run spec.yaml", markup=False)
     else:
@@ -134,7 +134,7 @@ def _promote(options: PromoteOptions) -> int:
         author,
         force=options.force,
         signer=_signer(options),
-        compare=lambda champion, own: call_beside(paired_change, options.store, champion, own),
+        compare=lambda champion, candidate: call_beside(paired_change, options.store, champion, candidate),
     )
     renew(store, options.store)
     return _print_change(change, options)
@@ -192,22 +192,22 @@ def _audit(options: AuditOptions) -> int:
     names = channel_names(store) if options.channel is None else [checked_name(options.channel)]
     channels = [inspect_channel(store, name) for name in names]
     if options.json:
-        print(printable_json([_facts(own) for own in channels]))  # noqa: T201 - the command's output
+        print(printable_json([_facts(channel) for channel in channels]))  # noqa: T201 - the command's output
     else:
         _print_channels(channels)
-    if not any(own.entries or own.faults for own in channels):
+    if not any(channel.entries or channel.faults for channel in channels):
         raise SpecError(
             f"{options.store}: no channel{'' if options.channel is None else f' {options.channel}'} with entries. Promote a model: mlho "
             "promote RUN --channel NAME --why TEXT."
         )
-    faults = [f"channel {own.name}: {fault}" for own in channels for fault in own.faults]
+    faults = [f"channel {channel.name}: {fault}" for channel in channels for fault in channel.faults]
     faults += [
-        f"channel {own.name}: {fault}"
-        for own in channels
-        if not own.faults
-        for fault in model_faults(store, own)
+        f"channel {channel.name}: {fault}"
+        for channel in channels
+        if not channel.faults
+        for fault in model_faults(store, channel)
     ]
-    digests = {entry.digest for own in channels for entry in own.entries}
+    digests = {entry.digest for channel in channels for entry in channel.entries}
     if options.includes is not None and options.includes not in digests:
         faults.append(
             f"no entry has the digest {options.includes[:64]}: newest entries may have been removed"
@@ -224,16 +224,16 @@ def _facts(channel: Channel) -> dict[str, Any]:
         "channel": channel.name,
         "whole": not channel.faults,
         "faults": list(channel.faults),
-        "entries": [entry_facts(own) for own in channel.entries],
+        "entries": [entry_facts(entry) for entry in channel.entries],
     }
 
 
 def _print_channels(channels: list[Channel]) -> None:
-    for own in channels:
-        if own.head is None:
+    for channel in channels:
+        if channel.head is None:
             continue
-        terminal.print_table(entries_table(own))
+        terminal.print_table(entries_table(channel))
         terminal.out.print(
-            f"{'Whole' if not own.faults else 'NOT WHOLE'}: {plural(len(own.entries), 'entry', 'entries')}, the newest with digest {own.head.digest}",
+            f"{'Whole' if not channel.faults else 'NOT WHOLE'}: {plural(len(channel.entries), 'entry', 'entries')}, the newest with digest {channel.head.digest}",
             markup=False,
         )

@@ -28,18 +28,18 @@ def models_table(models: Sequence[StoredModel]) -> Table:
         "channels",
     ):
         table.add_column(name, no_wrap=True)
-    for own in models:
+    for model in models:
         table.add_row(
-            Text(own.name),
-            own.run,
-            own.bundle[:_SHORT],
-            f"{own.made.astimezone():%Y-%m-%d %H:%M}" if own.made is not None else "run deleted",
-            Text(own.outcome or ""),
-            _interval(own),
-            f"{own.n_passed} of {own.n_tests}",
-            own.gates or "none",
-            "yes" if own.n_signatures else "no",
-            ", ".join(own.channels),
+            Text(model.name),
+            model.run,
+            model.bundle[:_SHORT],
+            f"{model.made.astimezone():%Y-%m-%d %H:%M}" if model.made is not None else "run deleted",
+            Text(model.outcome or ""),
+            _interval(model),
+            f"{model.n_passed} of {model.n_tests}",
+            model.gates or "none",
+            "yes" if model.n_signatures else "no",
+            ", ".join(model.channels),
         )
     return table
 
@@ -75,18 +75,18 @@ def entries_table(channel: Channel) -> Table:
     for name in ("when", "who", "what", "model", "run", "bundle", "self-tests", "gates"):
         table.add_column(name, no_wrap=True)
     table.add_column("why")
-    for own in channel.entries:
+    for entry in channel.entries:
         table.add_row(
-            str(own.number),
-            f"{own.at.astimezone():%Y-%m-%d %H:%M}",
-            Text(own.who),
-            what_words(own),
-            Text(own.model),
-            own.run,
-            own.bundle[:_SHORT],
-            f"{own.tests_passed} passed",
-            gate_words(own),
-            Text(own.why),
+            str(entry.number),
+            f"{entry.at.astimezone():%Y-%m-%d %H:%M}",
+            Text(entry.who),
+            what_words(entry),
+            Text(entry.model),
+            entry.run,
+            entry.bundle[:_SHORT],
+            f"{entry.tests_passed} passed",
+            gate_words(entry),
+            Text(entry.why),
         )
     return table
 
@@ -100,7 +100,7 @@ def gate_words(entry: ChannelEntry) -> str:
     """Return whether the gates passed when the model was promoted."""
     if not entry.gates:
         return "none"
-    n_failed = sum(not own.passed for own in entry.gates)
+    n_failed = sum(not gate.passed for gate in entry.gates)
     return f"FORCED: {n_failed} of {len(entry.gates)} failed" if n_failed else f"{len(entry.gates)} passed"
 
 

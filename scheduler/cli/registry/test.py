@@ -69,14 +69,14 @@ def _command(options: Options) -> int:
     """Run ``mlho test``. Return 0 if every test passed."""
     bundle = read_bundle(BundleSource(uri=_address(options)), Path.cwd() / "spec.yaml", _store(options))
     results = run_in_fresh_process(bundle.files)
-    failed = [own for own in results if not own.passed]
+    failed = [result for result in results if not result.passed]
     if options.junit is not None:
         _write(options.junit, junit(results, name=bundle.digest))
     if options.json:
         plain = {
             "bundle_digest": bundle.digest,
             "passed": not failed,
-            "tests": [asdict(own) for own in results],
+            "tests": [asdict(result) for result in results],
         }
         print(printable_json(plain))  # noqa: T201 - the command's output
     else:
@@ -101,46 +101,46 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
     table = Table(title=f"Tests of bundle {bundle.digest[:12]}", title_justify="left", show_edge=False)
     for title in ("test", "result", "level", "expected", "got"):
         table.add_column(title)
-    for own in results:
-        outcome = Text("passed", style="green") if own.passed else Text("FAILED", style="bold red")
-        table.add_row(Text(own.id), outcome, own.level, Text(own.expected), Text(own.got))
+    for result in results:
+        outcome = Text("passed", style="green") if result.passed else Text("FAILED", style="bold red")
+        table.add_row(Text(result.id), outcome, result.level, Text(result.expected), Text(result.got))
     terminal.print_table(table)
     terminal.out.print()
     if _TESTS_FILE not in bundle.files:
         terminal.out.print(
             "The bundle carries no tests: an earlier version wrote it. These are the default ones that need no training data."
         )
-    failed = [own for own in results if not own.passed]
-    for own in failed:
-        terminal.out.print(f"{own.id}: {own.defect}", markup=False)
+    failed = [result for result in results if not result.passed]
+    for result in failed:
+        terminal.out.print(f"{result.id}: {result.defect}", markup=False)
     terminal.out.print(f"{len(results) - len(failed)} of {len(results)} tests passed. {_verdict(failed)}")
 
 
 def _verdict(failed: "Sequence[ModelTestResult]") -> str:
     if not failed:
         return "The bundle may be promoted."
-    is_barred = any(own.level != "expected" for own in failed)
+    is_barred = any(result.level != "expected" for result in failed)
     return f"The bundle is not promoted{', and not used for scoring' if is_barred else ''}."
 
 
 def junit(results: "Sequence[ModelTestResult]", *, name: str) -> bytes:
     """Return the results as a JUnit test suite."""
-    n_failed = sum(not own.passed for own in results)
+    n_failed = sum(not result.passed for result in results)
     suite = ET.Element(
         "testsuite",
         name=name,
         tests=str(len(results)),
         failures=str(n_failed),
         errors="0",
-        time=f"{sum(own.seconds for own in results):.3f}",
+        time=f"{sum(result.seconds for result in results):.3f}",
     )
-    for own in results:
+    for result in results:
         case = ET.SubElement(
-            suite, "testcase", classname=own.kind, name=printable(own.id), time=f"{own.seconds:.3f}"
+            suite, "testcase", classname=result.kind, name=printable(result.id), time=f"{result.seconds:.3f}"
         )
-        if not own.passed:
-            failure = ET.SubElement(case, "failure", message=printable(own.defect), type=own.level)
-            failure.text = printable(f"{own.meaning} Expected {own.expected}; got {own.got}.")
+        if not result.passed:
+            failure = ET.SubElement(case, "failure", message=printable(result.defect), type=result.level)
+            failure.text = printable(f"{result.meaning} Expected {result.expected}; got {result.got}.")
     content: bytes = ET.tostring(suite, encoding="utf-8", xml_declaration=True)
     return content
 

@@ -53,11 +53,11 @@ def add_changes(commands: Any, common: argparse.ArgumentParser) -> None:
 def _changes(options: ChangesOptions) -> int:
     spec = load_spec(options.spec)
     data = data_root(spec, options.spec)
-    named = {own.metadata.name: call_beside(_read, own, data) for own in expand(spec)}
+    named = {run_spec.metadata.name: call_beside(_read, run_spec, data) for run_spec in expand(spec)}
     if options.html is not None:
         options.html.write_text(_page(spec.metadata.name, named), encoding="utf-8")
     if options.json:
-        plain = {name: [asdict(own) for own in found] for name, (found, _) in named.items()}
+        plain = {name: [asdict(change) for change in found] for name, (found, _) in named.items()}
         print(printable_json(plain))  # noqa: T201 - the command's output
         return 0
     for name, (found, summary) in named.items():
@@ -103,8 +103,13 @@ def _table(name: str, found: "list[Change]") -> Table:
 
 def _rows(found: "list[Change]") -> list[tuple[str, ...]]:
     return [
-        (own.month, own.code, own.kind, *(_figure(own.kind, value) for value in (own.before, own.after)))
-        for own in found
+        (
+            change.month,
+            change.code,
+            change.kind,
+            *(_figure(change.kind, value) for value in (change.before, change.after)),
+        )
+        for change in found
     ]
 
 

@@ -97,18 +97,18 @@ def _statements(store: Store, run: StoredRun, path: Path | None) -> dict[str, st
     else:
         spec = load_spec(path)
         manifest = json.loads(store.get(run_key(run.run_id, "manifest.json")))
-        if all(run_id(own, manifest) != run.run_id for own in expand(spec)):
+        if all(run_id(run_spec, manifest) != run.run_id for run_spec in expand(spec)):
             raise SpecError(
                 f"{path}: not the specification of run {run.run_id}. Expected the same spec, with other metadata only."
             )
-    given = spec.metadata.statements
-    return {} if given is None else given.model_dump(by_alias=True, exclude_none=True)
+    statements = spec.metadata.statements
+    return {} if statements is None else statements.model_dump(by_alias=True, exclude_none=True)
 
 
 def _tell_open(dossier: dict[str, Any]) -> None:
-    for own in dossier["checklists"]:
-        states = ", ".join(f"{n} {state}" for state, n in own["states"].items())
-        terminal.out.print(f"{own['title']}: {states}", markup=False)
+    for checklist in dossier["checklists"]:
+        states = ", ".join(f"{n} {state}" for state, n in checklist["states"].items())
+        terminal.out.print(f"{checklist['title']}: {states}", markup=False)
     if dossier["open"]:
-        fields = ", ".join(own["field"] for own in dossier["open"])
+        fields = ", ".join(item["field"] for item in dossier["open"])
         terminal.out.print(f"open: {fields}", markup=False)

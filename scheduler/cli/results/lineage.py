@@ -60,7 +60,9 @@ def _lineage(options: LineageOptions) -> int:
     lineage = run_lineage(store, find_finished(store, options.run), address=options.store)
     events = openlineage_events(lineage, namespace=options.job_namespace)
     if options.openlineage is not None:
-        options.openlineage.write_text("".join(json.dumps(own) + "\n" for own in events), encoding="utf-8")
+        options.openlineage.write_text(
+            "".join(json.dumps(event) + "\n" for event in events), encoding="utf-8"
+        )
         terminal.out.print(str(options.openlineage), markup=False)
     elif options.post is not None:
         for event in events:
@@ -82,25 +84,31 @@ def _plain(lineage: RunLineage) -> dict[str, Any]:
         name: time and time.isoformat()
         for name, time in (("started", lineage.started), ("ended", lineage.ended))
     }
-    datasets = {name: [vars(own) for own in getattr(lineage, name)] for name in ("inputs", "outputs")}
+    datasets = {name: [vars(dataset) for dataset in getattr(lineage, name)] for name in ("inputs", "outputs")}
     return {**vars(lineage), "versions": dict(lineage.versions), **times, **datasets}
 
 
 def _lines(lineage: RunLineage, store: Store, address: str) -> Iterator[str]:
     yield f"run      {lineage.run_id}  {lineage.kind} {lineage.name}"
-    for own in lineage.inputs:
-        size = f"{plural(own.n_files, 'file')}, {own.n_bytes:,} bytes" if own.n_files else own.namespace
-        yield f"input    {own.role}: {size}, digest {own.digest}"
+    for dataset in lineage.inputs:
+        size = (
+            f"{plural(dataset.n_files, 'file')}, {dataset.n_bytes:,} bytes"
+            if dataset.n_files
+            else dataset.namespace
+        )
+        yield f"input    {dataset.role}: {size}, digest {dataset.digest}"
     yield f"spec     {lineage.spec_digest}"
     if lineage.versions:
         yield f"code     {', '.join(f'{name} {version}' for name, version in sorted(lineage.versions.items()))}"
-    for own in lineage.outputs:
-        yield f"output   {own.role}: {own.name}, digest {own.digest}"
-    bundle = next((own.digest for own in lineage.outputs if own.role == "bundle"), None)
+    for dataset in lineage.outputs:
+        yield f"output   {dataset.role}: {dataset.name}, digest {dataset.digest}"
+    bundle = next((output.digest for output in lineage.outputs if output.role == "bundle"), None)
     for run in stored_runs(store) if bundle is not None else ():
         if run.kind == SCORING and run.result is not None:
             used = [
-                own.digest for own in run_lineage(store, run, address=address).inputs if own.role == "bundle"
+                dataset.digest
+                for dataset in run_lineage(store, run, address=address).inputs
+                if dataset.role == "bundle"
             ]
             if used == [bundle]:
                 yield f"used by  {run.run_id}  {run.kind} {run.name}"

@@ -62,7 +62,7 @@ def _purge(options: PurgeOptions) -> int:
             terminal.out.print("Nothing was deleted. To delete these runs, add --yes.")
     if deletion is not None:
         renew(store, options.store)
-    left = found.holdings if deletion is None else [own for own in found.holdings if own.live_in]
+    left = found.holdings if deletion is None else [holding for holding in found.holdings if holding.live_in]
     return 1 if left or found.unknown else 0
 
 
@@ -82,7 +82,7 @@ def _wanted(file: str) -> frozenset[str]:
 
 
 def _lines(found: Purge) -> list[str]:
-    lines = [line for own in found.holdings for line in _lines_of(own)]
+    lines = [line for holding in found.holdings for line in _lines_of(holding)]
     lines += [
         f"run {run.run_id} ({run.name}): an earlier version made it, which did not list its artifacts. Delete it: mlho delete {run.run_id}"
         for run in found.unknown
@@ -94,17 +94,17 @@ def _lines(found: Purge) -> list[str]:
     return lines
 
 
-def _lines_of(own: Holding) -> list[str]:
-    run = own.run
+def _lines_of(holding: Holding) -> list[str]:
+    run = holding.run
     started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
     lines = [
-        f"run {run.run_id} ({run.name}, {run.state}, {started}): {plural(own.n_patients, 'patient')}: {', '.join(own.held)}"
+        f"run {run.run_id} ({run.name}, {run.state}, {started}): {plural(holding.n_patients, 'patient')}: {', '.join(holding.held)}"
     ]
-    if own.bundle is not None:
-        lines.append(f"  bundle {own.bundle[:16]}… was trained on their data: train again without them")
-    if own.live_in:
+    if holding.bundle is not None:
+        lines.append(f"  bundle {holding.bundle[:16]}… was trained on their data: train again without them")
+    if holding.live_in:
         lines.append(
-            f"  stays: {_channels(own.live_in)} its model. Promote another model or roll back, then repeat"
+            f"  stays: {_channels(holding.live_in)} its model. Promote another model or roll back, then repeat"
         )
     return lines
 
@@ -119,15 +119,15 @@ def _facts(found: Purge) -> dict[str, Any]:
         "patients_found": found.n_found,
         "runs": [
             {
-                "run": own.run.run_id,
-                "name": own.run.name,
-                "kind": own.run.kind,
-                "patients": own.n_patients,
-                "holds": own.held,
-                "bundle": own.bundle,
-                "channels": own.live_in,
+                "run": holding.run.run_id,
+                "name": holding.run.name,
+                "kind": holding.run.kind,
+                "patients": holding.n_patients,
+                "holds": holding.held,
+                "bundle": holding.bundle,
+                "channels": holding.live_in,
             }
-            for own in found.holdings
+            for holding in found.holdings
         ],
         "runs_of_earlier_versions": [run.run_id for run in found.unknown],
     }
