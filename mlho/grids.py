@@ -146,9 +146,9 @@ def settings_from(grid: Mapping[str, Any], parameters: Sequence[Parameter], wher
     ]
 
 
-def _axis(parameter: Parameter, given: Any, where: str) -> list[Scalar]:
-    is_list = isinstance(given, Iterable) and not isinstance(given, str)
-    values = [parameter.checked(value, where) for value in (given if is_list else [given])]
+def _axis(parameter: Parameter, stated: Any, where: str) -> list[Scalar]:
+    is_list = isinstance(stated, Iterable) and not isinstance(stated, str)
+    values = [parameter.checked(value, where) for value in (stated if is_list else [stated])]
     if not values:
         raise SpecError(
             f"{where}: the grid of {parameter.name} is empty. Give a value or leave the name out."
@@ -158,8 +158,8 @@ def _axis(parameter: Parameter, given: Any, where: str) -> list[Scalar]:
     return sorted(values, reverse=parameter.simpler == "high")
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    for name in given:
+def _refuse_unknown(stated: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    for name in stated:
         if name not in known:
             nearest = nearest_name(str(name), known)
             raise SpecError(

@@ -187,11 +187,11 @@ class Run:
         return _frame(
             [
                 {
-                    **own.model_dump(exclude={"thresholds"}),
+                    **test_set.model_dump(exclude={"thresholds"}),
                     **{name: getattr(auroc, key) for name, key in _AUROC.items()},
-                    **{f"threshold {rule}": value for rule, value in own.thresholds.items()},
+                    **{f"threshold {rule}": value for rule, value in test_set.thresholds.items()},
                 }
-                for own, auroc in zip(self.result.test_sets, self.result.headline_auroc, strict=True)
+                for test_set, auroc in zip(self.result.test_sets, self.result.headline_auroc, strict=True)
             ]
         )
 
@@ -223,7 +223,7 @@ class Run:
         ``calibration``: test_set, kind (``smooth`` or ``bin``), predicted, observed, and for bins low, high, n.
         ``decision``: threshold, model, low, high, all, none.
         """
-        curves, names = self.result.curves, [own.name for own in self.result.test_sets]
+        curves, names = self.result.curves, [test_set.name for test_set in self.result.test_sets]
         return {
             "roc": _frame(
                 list(_points(curves.roc, names, "false_positive_rate", "sensitivity")),

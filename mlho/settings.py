@@ -106,10 +106,10 @@ def trusting(address: str, ca_file: str) -> str:
     parts = urlsplit(address)
     if parts.scheme != "rediss" or "ssl_ca_certs=" in parts.query:
         return address
-    own = [parts.query] if parts.query else []
+    query = [parts.query] if parts.query else []
     if "ssl_cert_reqs=" not in parts.query:
-        own.append("ssl_cert_reqs=required")
-    return urlunsplit(parts._replace(query="&".join([*own, f"ssl_ca_certs={ca_file}"])))
+        query.append("ssl_cert_reqs=required")
+    return urlunsplit(parts._replace(query="&".join([*query, f"ssl_ca_certs={ca_file}"])))
 
 
 def _seconds(values: Mapping[str, str], name: str) -> float | None:

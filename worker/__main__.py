@@ -124,7 +124,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         execution = execution.model_copy(update={"data": options.data})
     from worker.service import Service, WorkerOptions  # importing Celery is slow
 
-    own = WorkerOptions(
+    worker_options = WorkerOptions(
         options.slots,
         soft_limit,
         hard_limit,
@@ -133,7 +133,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         options.metrics_port,
         options.metrics_address,
     )
-    return Service(own, replace(settings, broker=broker, store=address), store, execution).run()
+    return Service(worker_options, replace(settings, broker=broker, store=address), store, execution).run()
 
 
 def _time_limits(soft: float | None, hard: float | None, settings: Settings) -> tuple[float, float]:

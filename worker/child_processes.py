@@ -212,11 +212,11 @@ def _context() -> Any:
 
 def _start_child(arguments: tuple[str, str]) -> tuple[BaseProcess, Connection]:
     with _starting:  # only one thread at a time may use the fork server
-        ours, theirs = multiprocessing.Pipe()
-        process: BaseProcess = _context().Process(target=serve, args=(theirs, *arguments), daemon=True)
+        parent_end, child_end = multiprocessing.Pipe()
+        process: BaseProcess = _context().Process(target=serve, args=(child_end, *arguments), daemon=True)
         process.start()
-        theirs.close()
-        return process, ours
+        child_end.close()
+        return process, parent_end
 
 
 def _read_answer(answer: dict[str, Any]) -> Answer:

@@ -26,5 +26,5 @@ class CelRule:
 
     def plain(self) -> dict[str, str]:
         """Return the rule as an entry of ``x-kubernetes-validations``."""
-        own = {"rule": self.rule, "message": self.message}
-        return own | ({"fieldPath": f".{self.field}"} if self.field else {})
+        validation = {"rule": self.rule, "message": self.message}
+        return validation | ({"fieldPath": f".{self.field}"} if self.field else {})

@@ -125,7 +125,7 @@ class Cluster:
             raise ClusterError(
                 f"no cluster: the kubeconfig {problem}. Set KUBECONFIG or use --context."
             ) from error
-        chosen = next((own for own in contexts if own["name"] == context), current)
+        chosen = next((entry for entry in contexts if entry["name"] == context), current)
         return cls(configuration, namespace=chosen["context"].get("namespace", "default"))
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
@@ -222,8 +222,8 @@ class Cluster:
             "propagationPolicy": "Background",
         }
         if found is not None:
-            own = found["metadata"]
-            body["preconditions"] = {"uid": own["uid"], "resourceVersion": own["resourceVersion"]}
+            metadata = found["metadata"]
+            body["preconditions"] = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
         try:
             self._ask("DELETE", kind.path(namespace, name), body=body)
         except NotFound:

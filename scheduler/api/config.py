@@ -149,6 +149,7 @@ def load_cluster_config(path: Path) -> ClusterConfig:
         raise SpecError(f"{path}: not valid YAML.") from error
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, own['loc']))}: {own['msg']}" for own in error.errors(include_input=False)
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
         )
         raise SpecError(f"{path}: {problems}.") from error

@@ -32,7 +32,7 @@ _KEPT: Final = (
 
 _DESIRED_STATE: Final = {
     "type": "string",
-    "enum": [own.value for own in DesiredState],
+    "enum": [state.value for state in DesiredState],
     "default": DesiredState.RUNNING.value,
     "description": (
         "Desired state of the run. Running: carry it out. Suspended: start no tasks and keep no workers; Running resumes it. "
@@ -90,14 +90,14 @@ def kinds() -> tuple[ResourceDefinition, ...]:
     )
 
 
-def _run_columns(metric: str, own: Column) -> tuple[Column, ...]:
+def _run_columns(metric: str, extra: Column) -> tuple[Column, ...]:
     return (
         ("Phase", "string", "phase", 0),
         ("Stage", "string", "stage", 0),
         ("Progress", "string", "progress", 0),
         ("Workers", "integer", "workers.ready", 0),
         (metric, "string", "headline", 0),
-        own,
+        extra,
         ("Reason", "string", "reason", 0),
         ("Duration", "string", "duration", 0),
         _AGE,
@@ -230,27 +230,27 @@ class _Renderer:
     def node(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Convert a node and its descendants."""
         plain = self._resolved(_merged_union(self._resolved(found)))
-        own: dict[str, Any] = {name: plain[name] for name in _KEPT if name in plain}
+        schema: dict[str, Any] = {name: plain[name] for name in _KEPT if name in plain}
         if "const" in plain:
-            own["enum"] = [plain["const"]]
-        _bound_numbers(own, plain)
-        if own.get("x-kubernetes-int-or-string"):
+            schema["enum"] = [plain["const"]]
+        _bound_numbers(schema, plain)
+        if schema.get("x-kubernetes-int-or-string"):
             # The pattern applies to strings only.
             for name in ("type", "maxLength", "minLength"):
-                own.pop(name, None)
-        elif own.get("type") == "object":
-            self._object(own, plain)
-        elif own.get("type") == "array":
-            own.setdefault("maxItems", MAX_ITEMS)
-            own["items"] = self.node(plain["items"])
-            if "description" in own["items"]:
-                own.setdefault("description", own["items"]["description"])
-        elif own.get("type") == "string" and "enum" not in own and "format" not in own:
-            own.setdefault("maxLength", MAX_TEXT)
-        self._default(own)
-        if "description" in own:
-            own["description"] = _one_line(own["description"])
-        return own
+                schema.pop(name, None)
+        elif schema.get("type") == "object":
+            self._object(schema, plain)
+        elif schema.get("type") == "array":
+            schema.setdefault("maxItems", MAX_ITEMS)
+            schema["items"] = self.node(plain["items"])
+            if "description" in schema["items"]:
+                schema.setdefault("description", schema["items"]["description"])
+        elif schema.get("type") == "string" and "enum" not in schema and "format" not in schema:
+            schema.setdefault("maxLength", MAX_TEXT)
+        self._default(schema)
+        if "description" in schema:
+            schema["description"] = _one_line(schema["description"])
+        return schema
 
     def _resolved(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Return the node with its reference resolved. Keys beside the reference take precedence."""
@@ -259,58 +259,60 @@ class _Renderer:
         beside = {name: value for name, value in found.items() if name != "$ref"}
         return {**self._resolved(self._definitions[found["$ref"].removeprefix("#/$defs/")]), **beside}
 
-    def _object(self, own: dict[str, Any], plain: Mapping[str, Any]) -> None:
+    def _object(self, schema: dict[str, Any], plain: Mapping[str, Any]) -> None:
         if "properties" in plain:
-            own["properties"] = {name: self.node(value) for name, value in plain["properties"].items()}
+            schema["properties"] = {name: self.node(value) for name, value in plain["properties"].items()}
             if plain.get("required"):
-                own["required"] = sorted(plain["required"])
+                schema["required"] = sorted(plain["required"])
         else:
             values = plain.get("additionalProperties", {"type": "string"})
             node = self.node(values if isinstance(values, dict) else {"type": "string"})
             if node:
-                own["additionalProperties"] = node
+                schema["additionalProperties"] = node
             else:  # any value
-                own["x-kubernetes-preserve-unknown-fields"] = True
-            own.setdefault("maxProperties", MAX_PROPERTIES)
+                schema["x-kubernetes-preserve-unknown-fields"] = True
+            schema.setdefault("maxProperties", MAX_PROPERTIES)
 
-    def _default(self, own: dict[str, Any]) -> None:
-        if "default" not in own:
+    def _default(self, schema: dict[str, Any]) -> None:
+        if "default" not in schema:
             return
-        if own["default"] is None or not self._defaults:
-            del own["default"]
-        elif "properties" in own:
-            own["default"] = full_default(own)
+        if schema["default"] is None or not self._defaults:
+            del schema["default"]
+        elif "properties" in schema:
+            schema["default"] = full_default(schema)
 
 
 def _merged_union(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a union as one node: for a nullable type the type, for enumerations one with all values, for numbers ``number``."""
-    branches = [own for own in plain.pop("anyOf", ()) if own.get("type") != "null"]
+    branches = [branch for branch in plain.pop("anyOf", ()) if branch.get("type") != "null"]
     if not branches:
         return plain
     if len(branches) == 1:
         return {**branches[0], **plain}
     values = [
-        value for own in branches for value in own.get("enum", [own["const"]] if "const" in own else [])
+        value
+        for branch in branches
+        for value in branch.get("enum", [branch["const"]] if "const" in branch else [])
     ]
     if values:
         return {"type": "string", "enum": list(dict.fromkeys(values)), **plain}
-    types = {own.get("type") for own in branches}
+    types = {branch.get("type") for branch in branches}
     if types <= {"integer", "number", "string", "boolean"} and "number" in types:
         return {"type": "number", **plain}  # of a grid, whose settings are all numbers
     raise TypeError(f"no structural schema for a union of {sorted(map(str, types))}")
 
 
-def _bound_numbers(own: dict[str, Any], plain: Mapping[str, Any]) -> None:
+def _bound_numbers(schema: dict[str, Any], plain: Mapping[str, Any]) -> None:
     """Convert exclusive bounds to OpenAPI 3.0, and drop bounds that a double cannot represent."""
     for bound, name in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if name in plain:
-            own[bound] = plain[name]
-            own[name] = True
-    if own.get("type") == "integer":
-        own.setdefault("format", "int64")
-        if own.get("maximum", 0) >= _EXACT_INT64:
-            own.pop("maximum")
-            own.pop("exclusiveMaximum", None)
+            schema[bound] = plain[name]
+            schema[name] = True
+    if schema.get("type") == "integer":
+        schema.setdefault("format", "int64")
+        if schema.get("maximum", 0) >= _EXACT_INT64:
+            schema.pop("maximum")
+            schema.pop("exclusiveMaximum", None)
 
 
 def _one_line(text: str) -> str:

@@ -273,9 +273,13 @@ def _container(workers: WorkerGeneration, template: WorkerTemplate) -> dict[str,
 
 def _resources(spec: WorkersSpec, memory: str) -> dict[str, dict[str, str]]:
     """Return requests and limits. There is no CPU limit unless requested: a throttled worker misses heartbeats."""
-    own = spec.resources
-    requests = {"cpu": own.cpu, "memory": memory, "ephemeral-storage": own.ephemeral_storage}
-    limits = {"cpu": own.limits.cpu, "memory": memory, "ephemeral-storage": own.limits.ephemeral_storage}
+    resources = spec.resources
+    requests = {"cpu": resources.cpu, "memory": memory, "ephemeral-storage": resources.ephemeral_storage}
+    limits = {
+        "cpu": resources.limits.cpu,
+        "memory": memory,
+        "ephemeral-storage": resources.limits.ephemeral_storage,
+    }
     return {
         "requests": {name: value for name, value in requests.items() if value is not None},
         "limits": {name: value for name, value in limits.items() if value is not None},
@@ -284,17 +288,17 @@ def _resources(spec: WorkersSpec, memory: str) -> dict[str, dict[str, str]]:
 
 def _environment(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]]:
     cache_bytes = int(_CACHE_SHARE * as_number(spec.resources.scratch))
-    own = [
+    variables = [
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - the pod's own volume
         {"name": "MLHO_CACHE_DIR", "value": CACHE_FOLDER},
         {"name": "MLHO_CACHE_BYTES", "value": str(cache_bytes)},
         {"name": IMAGE, "value": template.image},
     ]
     if template.ca_config_map is not None:
-        own.append({"name": "MLHO_S3_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})
+        variables.append({"name": "MLHO_S3_CA_BUNDLE", "value": f"{CA_FOLDER}/ca.crt"})
     if template.redis_ca_config_map is not None:
-        own.append({"name": "MLHO_REDIS_CA", "value": f"{REDIS_CA_FOLDER}/ca.crt"})
-    return own + [variable.plain() for variable in template.environment]
+        variables.append({"name": "MLHO_REDIS_CA", "value": f"{REDIS_CA_FOLDER}/ca.crt"})
+    return variables + [variable.plain() for variable in template.environment]
 
 
 def _volumes(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]]:
@@ -304,7 +308,7 @@ def _volumes(spec: WorkersSpec, template: WorkerTemplate) -> list[dict[str, Any]
         volumes.append({"name": "ca", "configMap": {"name": template.ca_config_map}})
     if template.redis_ca_config_map is not None:
         volumes.append({"name": "redis-ca", "configMap": {"name": template.redis_ca_config_map}})
-    return volumes + [dict(own) for own in template.extra_volumes]
+    return volumes + [dict(volume) for volume in template.extra_volumes]
 
 
 def _mounts(template: WorkerTemplate) -> list[dict[str, Any]]:
@@ -316,4 +320,4 @@ def _mounts(template: WorkerTemplate) -> list[dict[str, Any]]:
         mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
     if template.redis_ca_config_map is not None:
         mounts.append({"name": "redis-ca", "mountPath": REDIS_CA_FOLDER, "readOnly": True})
-    return mounts + [dict(own) for own in template.extra_volume_mounts]
+    return mounts + [dict(mount) for mount in template.extra_volume_mounts]

@@ -122,15 +122,20 @@ class WorkersSpec(SpecPart):
         return self
 
 
-def _check_resources(own: WorkerResources) -> None:
-    if as_number(own.cpu) < as_number(MIN_CPU):
-        raise ValueError(f"resources.cpu must be {MIN_CPU} or more. Got {own.cpu}")
-    if as_number(own.memory) < as_number(MIN_MEMORY):
-        raise ValueError(f"resources.memory must be {MIN_MEMORY} or more. Got {own.memory}")
+def _check_resources(resources: WorkerResources) -> None:
+    if as_number(resources.cpu) < as_number(MIN_CPU):
+        raise ValueError(f"resources.cpu must be {MIN_CPU} or more. Got {resources.cpu}")
+    if as_number(resources.memory) < as_number(MIN_MEMORY):
+        raise ValueError(f"resources.memory must be {MIN_MEMORY} or more. Got {resources.memory}")
     pairs = (
-        ("maxMemory", own.max_memory, "memory", own.memory),
-        ("limits.cpu", own.limits.cpu, "cpu", own.cpu),
-        ("limits.ephemeralStorage", own.limits.ephemeral_storage, "ephemeralStorage", own.ephemeral_storage),
+        ("maxMemory", resources.max_memory, "memory", resources.memory),
+        ("limits.cpu", resources.limits.cpu, "cpu", resources.cpu),
+        (
+            "limits.ephemeralStorage",
+            resources.limits.ephemeral_storage,
+            "ephemeralStorage",
+            resources.ephemeral_storage,
+        ),
     )
     for name, most, least_name, least in pairs:
         if most is not None and least is not None and as_number(most) < as_number(least):
@@ -220,16 +225,16 @@ def _about(
     metadata: Mapping[str, Any], model: type[RunSpec | ScoringRunSpec], *, where: str
 ) -> dict[str, Any]:
     """Return what report and dossier say of a training run, from the resource's annotations."""
-    given = metadata.get("annotations") or {}
+    annotations = metadata.get("annotations") or {}
     if model is not RunSpec:
         return {}
     about: dict[str, Any] = {
-        to_camel(name): given[own] for name in ABOUT if (own := about_annotation(name)) in given
+        to_camel(name): annotations[key] for name in ABOUT if (key := about_annotation(name)) in annotations
     }
     annotation = about_annotation(_STATEMENTS)
-    if annotation in given:
+    if annotation in annotations:
         try:
-            about[_STATEMENTS] = json.loads(given[annotation])
+            about[_STATEMENTS] = json.loads(annotations[annotation])
         except ValueError:
             raise SpecError(
                 f'{where}: annotation {annotation}: not JSON. Write an object such as {{"funding": "none"}}.'
@@ -250,7 +255,9 @@ def about_annotation(name: str) -> str:
 
 def with_annotations(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of a specification for Kubernetes: fields that only the report reads become annotations."""
-    about = {about_annotation(name): metadata[own] for name in ABOUT if (own := to_camel(name)) in metadata}
+    about = {
+        about_annotation(name): metadata[field] for name in ABOUT if (field := to_camel(name)) in metadata
+    }
     if _STATEMENTS in metadata:
         about[about_annotation(_STATEMENTS)] = json.dumps(metadata[_STATEMENTS], ensure_ascii=False)
     moved = {_STATEMENTS, *map(to_camel, ABOUT)}
@@ -304,17 +311,17 @@ def dated(obj: Mapping[str, Any], day: dt.date) -> dict[str, Any]:
     >>> dated(template, dt.date(2026, 11, 24))
     {'metadata': {'name': 'nightly-2026-11-24'}, 'spec': {'index': {'date': '2026-11-24'}}}
     """
-    made: dict[str, Any] = _with_date(dict(obj), day.isoformat())
-    made["metadata"] = {**made["metadata"], "name": nightly_name(made["metadata"]["name"], day)}
-    return made
+    copy: dict[str, Any] = _with_date(dict(obj), day.isoformat())
+    copy["metadata"] = {**copy["metadata"], "name": nightly_name(copy["metadata"]["name"], day)}
+    return copy
 
 
 def _with_date(value: Any, day: str) -> Any:
     if isinstance(value, str):
         return value.replace("{date}", day)
     if isinstance(value, dict):
-        return {name: _with_date(own, day) for name, own in value.items()}
-    return [_with_date(own, day) for own in value] if isinstance(value, list) else value
+        return {name: _with_date(item, day) for name, item in value.items()}
+    return [_with_date(item, day) for item in value] if isinstance(value, list) else value
 
 
 def as_number(quantity: str) -> float:

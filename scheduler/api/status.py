@@ -254,13 +254,13 @@ def set_condition(
         last_transition_time=since,
         observed_generation=generation,
     )
-    others = [own for own in conditions if own.type != kind]
+    others = [condition for condition in conditions if condition.type != kind]
     return tuple(sorted([*others, new], key=_place))
 
 
 def get_condition(conditions: Sequence[Condition], kind: StrEnum) -> Condition | None:
     """Return the condition of a type, or ``None`` if it is absent."""
-    return next((own for own in conditions if own.type == kind), None)
+    return next((condition for condition in conditions if condition.type == kind), None)
 
 
 def is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
@@ -283,7 +283,10 @@ def fitted(plain: dict[str, Any]) -> dict[str, Any]:
             plain = {**plain, name: plain[name][:-1]}
     for length in (256, 64):
         if _size(plain) > MAX_STATUS_BYTES:
-            shorter = [{**own, "message": cut(own.get("message", ""), length)} for own in plain["conditions"]]
+            shorter = [
+                {**condition, "message": cut(condition.get("message", ""), length)}
+                for condition in plain["conditions"]
+            ]
             plain = {**plain, "conditions": shorter}
     return plain
 

@@ -37,7 +37,7 @@ def check_addresses(
     """
     if allowed is None:
         return
-    foreign = [own for own in _addresses(spec, data_of) if not may_read(own[1], allowed)]
+    foreign = [address for address in _addresses(spec, data_of) if not may_read(address[1], allowed)]
     if foreign:
         prefixes = ", ".join(allowed) or "none"
         raise ForeignAddress(
@@ -81,4 +81,4 @@ def _is_below(address: str, allowed: Iterable[str]) -> bool:
     """
     if ".." in address.split("/"):
         return False
-    return any(f"{address.rstrip('/')}/".startswith(f"{own.rstrip('/')}/") for own in allowed)
+    return any(f"{address.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/") for prefix in allowed)

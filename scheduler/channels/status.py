@@ -89,5 +89,5 @@ def _conditions(before: Mapping[str, Any]) -> Sequence[Condition]:
 def _gates(gates: Sequence[GateRecord]) -> str | None:
     if not gates:
         return None
-    n_failed = sum(not own.passed for own in gates)
+    n_failed = sum(not gate.passed for gate in gates)
     return f"{n_failed} of {len(gates)} failed, overridden" if n_failed else "passed"

@@ -110,6 +110,6 @@ class RunChecks:
                 return
             self._without_store.pop(uid, None)
             waiting = dict(self._without_store) if prepared is not None else {}
-        for other, own in waiting.items():
-            own.check_again_at = min(own.check_again_at, own.checked_at + _PROBE_SECONDS)
+        for other, run in waiting.items():
+            run.check_again_at = min(run.check_again_at, run.checked_at + _PROBE_SECONDS)
             self._queue.mark(other)

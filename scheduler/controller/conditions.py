@@ -142,7 +142,7 @@ def ended(observed: ObservedRun, progress: RunProgress) -> Status:
     status = _set(
         observed, status, progress.end, True, progress.end_reason or progress.end.value, progress.end_message
     )
-    blocked = any(own.task == QUALITY_TASK for own in progress.failures)
+    blocked = any(failure.task == QUALITY_TASK for failure in progress.failures)
     quality = (False, "Blocked", progress.end_message) if blocked else progress.quality
     if quality is not None:
         status = _set(observed, status, ConditionType.DATA_QUALITY, *quality)
@@ -198,7 +198,9 @@ def _accepted(observed: ObservedRun) -> Status:
     return status.model_copy(update={"run_id": observed.check.run_id})
 
 
-def under_way(observed: ObservedRun, *, target: int, made: WorkerGeneration | None = None) -> Status:
+def under_way(
+    observed: ObservedRun, *, target: int, new_generation: WorkerGeneration | None = None
+) -> Status:
     """Return the status of a run that is running, waiting or suspended."""
     status, progress = _accepted(observed), observed.progress
     ready = sum(pod.is_ready for pod in observed.pods)
@@ -208,7 +210,7 @@ def under_way(observed: ObservedRun, *, target: int, made: WorkerGeneration | No
     is_working = _is_working(observed, ready)
     if is_working and status.started_at is None:
         status = status.model_copy(update={"started_at": timestamp(observed.now)})
-    status = status.model_copy(update={"workers": _worker_counts(observed, status, target, made)})
+    status = status.model_copy(update={"workers": _worker_counts(observed, status, target, new_generation)})
     if is_working:
         status = _set(observed, status, ConditionType.WORKERS_READY, True, "Ready")
     else:
@@ -262,12 +264,12 @@ def _with_progress(status: Status, progress: RunProgress) -> Status:
 
 
 def _worker_counts(
-    observed: ObservedRun, status: Status, target: int, made: WorkerGeneration | None
+    observed: ObservedRun, status: Status, target: int, new_generation: WorkerGeneration | None
 ) -> WorkerCounts:
     old = status.workers or WorkerCounts()
     latest = max(observed.jobs, key=lambda job: job.generation, default=None)
-    if made is not None:
-        generation, memory = made.generation, made.memory
+    if new_generation is not None:
+        generation, memory = new_generation.generation, new_generation.memory
     elif latest is not None and latest.generation >= old.generation:
         generation, memory = latest.generation, latest.memory
     else:
@@ -404,7 +406,9 @@ _FLIPS: Final[Mapping[tuple[ConditionType, str], EventReason]] = {
 _WARNINGS: Final = (EventReason.NOT_ACCEPTED, EventReason.DEGRADED, EventReason.FAILED)
 
 
-def events_of(observed: ObservedRun, status: Status, made: WorkerGeneration | None) -> tuple[RunEvent, ...]:
+def events_of(
+    observed: ObservedRun, status: Status, new_generation: WorkerGeneration | None
+) -> tuple[RunEvent, ...]:
     """Return the Events for a change of the status and for new workers."""
     events = []
     for condition in status.conditions:
@@ -421,13 +425,15 @@ def events_of(observed: ObservedRun, status: Status, made: WorkerGeneration | No
     if observed.status.phase is Phase.SUSPENDED and status.phase in (Phase.WAITING, Phase.RUNNING):
         events.append(RunEvent(EventReason.RESUMED, "The run resumes from its committed results."))
     if not observed.status.warnings:
-        events += [RunEvent(EventReason.RESULT_WARNING, own, is_warning=True) for own in status.warnings]
-    if made is not None:
+        events += [
+            RunEvent(EventReason.RESULT_WARNING, warning, is_warning=True) for warning in status.warnings
+        ]
+    if new_generation is not None:
         before = observed.status.workers.memory if observed.status.workers else None
-        if before and as_number(made.memory) > as_number(before):
-            words = f"Workers ran out of memory at {before}; the next generation has {made.memory}."
+        if before and as_number(new_generation.memory) > as_number(before):
+            words = f"Workers ran out of memory at {before}; the next generation has {new_generation.memory}."
             events.append(RunEvent(EventReason.MEMORY_RAISED, words, is_warning=True))
-        words = f"Kubernetes Job {made.job_name}: {made.parallelism} pods of {made.memory}."
+        words = f"Kubernetes Job {new_generation.job_name}: {new_generation.parallelism} pods of {new_generation.memory}."
         events.append(RunEvent(EventReason.WORKERS_CREATED, words))
     return tuple(events)
 

@@ -198,11 +198,11 @@ class Operator:
 
     def _assign_turns(self) -> None:
         """Select the runs to carry out, and enqueue each run whose turn starts or ends."""
-        tracked = {uid: own for uid, own in self._tracked.items() if own.wants_turn or own.thread is not None}
+        tracked = {uid: run for uid, run in self._tracked.items() if run.wants_turn or run.thread is not None}
         priorities = self._priorities if self._config.kueue_enabled else None
-        self._turns = assign_turns(own.contender(uid, priorities) for uid, own in tracked.items())
-        for uid, own in tracked.items():
-            if (uid in self._turns) != (own.thread is not None):
+        self._turns = assign_turns(run.contender(uid, priorities) for uid, run in tracked.items())
+        for uid, run in tracked.items():
+            if (uid in self._turns) != (run.thread is not None):
                 self._queue.mark(uid)
 
     # The loop.
@@ -218,7 +218,7 @@ class Operator:
             self._finalizer.take_over(self._under_way)
             if now >= resync_at:
                 resync_at = now + _RESYNC_SECONDS
-                for uid in {own["metadata"]["uid"] for own in self._runs.all()} | self._tracked.keys():
+                for uid in {obj["metadata"]["uid"] for obj in self._runs.all()} | self._tracked.keys():
                     self._queue.mark(uid)
             self._assign_turns()
             for uid in self._queue.take_due(now):
@@ -229,7 +229,7 @@ class Operator:
             self._queue.wait(_TICK_SECONDS)
 
     def _under_way(self) -> set[str]:
-        return {own["metadata"]["uid"] for own in self._runs.all() if not has_ended(status_of(own))}
+        return {obj["metadata"]["uid"] for obj in self._runs.all() if not has_ended(status_of(obj))}
 
     def _process(self, uid: str) -> None:
         """Reconcile one run. Errors are retried later and do not affect other runs."""
@@ -265,8 +265,8 @@ class Operator:
 
     def _observe(self, uid: str, tracked: TrackedRun, status: Status) -> ObservedRun:
         assert tracked.request is not None
-        jobs = tuple(job_facts(own) for own in self._jobs.all() if run_of(own) == uid)
-        pods = tuple(pod_facts(own) for own in self._pods.all() if run_of(own) == uid)
+        jobs = tuple(job_facts(job) for job in self._jobs.all() if run_of(job) == uid)
+        pods = tuple(pod_facts(pod) for pod in self._pods.all() if run_of(pod) == uid)
         progress, now = tracked.progress_shown(status), self._now()
         refusal = self._workers.refusal(uid, tracked.request.namespace, jobs, now)
         tracked.note_workers(jobs, pods, progress)
@@ -316,11 +316,13 @@ class Operator:
     def _quota(self, uid: str, request: RunRequest) -> Quota | None:
         if request.workers.kueue_queue is None or not self._config.kueue_enabled:
             return None
-        jobs = [own for own in self._jobs.all() if run_of(own) == uid and not job_facts(own).is_over]
-        latest = max(jobs, key=lambda own: job_facts(own).generation, default=None)
+        jobs = [job for job in self._jobs.all() if run_of(job) == uid and not job_facts(job).is_over]
+        latest = max(jobs, key=lambda job: job_facts(job).generation, default=None)
         if latest is None:
             return None
-        workloads = (own for own in self._workloads.all() if owner_of(own) == latest["metadata"]["uid"])
+        workloads = (
+            workload for workload in self._workloads.all() if owner_of(workload) == latest["metadata"]["uid"]
+        )
         found = next(workloads, None)
         return quota_of(found) if found is not None else None
 
@@ -337,19 +339,19 @@ class Operator:
         if not has_ended(observed.status):
             self._run_or_stop(uid, tracked, decision)
         if decision.make is not None:
-            made = self._workers.ask(decision.make)
-            if made is None:
+            job = self._workers.ask(decision.make)
+            if job is None:
                 refusal = self._workers.refusal(uid, namespace, observed.jobs, observed.now)
                 observed = replace(observed, refusal=refusal, may_ask=False)
                 decision = decide(observed)
             else:
-                self._jobs.put(made)
+                self._jobs.put(job)
                 self.counts.jobs_created += 1
         for event in decision.events if decision.make is not None else ():
             if event.reason in _AT_ONCE:
                 self._recorder.record(obj, event)
         if decision.status != observed.status:
-            later = [own for own in decision.events if own.reason not in _AT_ONCE]
+            later = [event for event in decision.events if event.reason not in _AT_ONCE]
             self._write(uid, obj, tracked, decision.status, later)
         if tracked.thread is not None or decision.should_run:
             self._queue.mark(uid, seconds=_POLL_SECONDS)

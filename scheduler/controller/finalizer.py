@@ -73,7 +73,10 @@ class RunFinalizer:
     def _cancel_or_hand_over(self, uid: str, run_id: str) -> None:
         """Cancel the run of a deleted resource, or hand it over to another resource that requests the same run."""
         tracked = self._tracked.items()
-        successor = next((other for other, own in tracked if run_id in (own.active_run_id, own.run_id)), None)
+        successor = next(
+            (other for other, candidate in tracked if run_id in (candidate.active_run_id, candidate.run_id)),
+            None,
+        )
         if successor is None:
             self._cleaner.cancel(uid, run_id)
         else:

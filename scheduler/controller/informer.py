@@ -61,9 +61,9 @@ class Cache:
         """Replace all objects of a namespace; an empty namespace stands for all namespaces."""
         with self._lock:
             known = [
-                own
-                for own in self._objects.values()
-                if not namespace or own["metadata"]["namespace"] == namespace
+                obj
+                for obj in self._objects.values()
+                if not namespace or obj["metadata"]["namespace"] == namespace
             ]
         for obj in known:
             if obj["metadata"]["uid"] not in objects:
@@ -118,7 +118,7 @@ class Watcher(threading.Thread):
 
     def _once(self) -> None:
         listed = self._cluster.list(self._kind, self._namespace, selector=self._selector)
-        self._cache.replace(self._namespace, {own["metadata"]["uid"]: own for own in listed.items})
+        self._cache.replace(self._namespace, {obj["metadata"]["uid"]: obj for obj in listed.items})
         self.synced.set()
         changes = self._cluster.watch(self._kind, self._namespace, listed.version, selector=self._selector)
         for change, obj in changes:

@@ -85,7 +85,7 @@ def run_figures(
     runs: Iterable[Mapping[str, Any]], now: dt.datetime
 ) -> dict[str, float | Mapping[str, float]]:
     """Return the series that are derived from the custom resources."""
-    found = [(own.get("metadata") or {}, own.get("status") or {}) for own in runs]
+    found = [(obj.get("metadata") or {}, obj.get("status") or {}) for obj in runs]
     phases = Counter(status.get("phase", Phase.PENDING.value) for _, status in found)
     troubles = Counter(reason for _, status in found if (reason := _trouble(status)))
     return {
@@ -113,14 +113,14 @@ def _schedule_figures(
                 (parsed(status["finishedAt"]).timestamp(), status.get("phase", ""))
             )
     succeeded = {
-        schedule: [at for at, phase in own if phase == Phase.SUCCEEDED] for schedule, own in ended.items()
+        schedule: [at for at, phase in ends if phase == Phase.SUCCEEDED] for schedule, ends in ended.items()
     }
     return {
         "mlho_scheduler_schedule_failed": {
-            schedule: float(max(own)[1] == Phase.FAILED) for schedule, own in sorted(ended.items())
+            schedule: float(max(ends)[1] == Phase.FAILED) for schedule, ends in sorted(ended.items())
         },
         "mlho_scheduler_schedule_success_timestamp_seconds": {
-            schedule: max(own) for schedule, own in sorted(succeeded.items()) if own
+            schedule: max(times) for schedule, times in sorted(succeeded.items()) if times
         },
         **_result_figures(found),
     }
@@ -131,7 +131,7 @@ def _result_figures(
 ) -> dict[str, float | Mapping[str, float]]:
     """Return the counts of the last successful run of each schedule."""
     latest: dict[str, Mapping[str, Any]] = {}
-    for metadata, status in sorted(found, key=lambda own: own[1].get("finishedAt", "")):
+    for metadata, status in sorted(found, key=lambda run: run[1].get("finishedAt", "")):
         schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
         if schedule and status.get("phase") == Phase.SUCCEEDED:
             latest[schedule] = status
@@ -177,7 +177,11 @@ def _waiting_seconds(metadata: Mapping[str, Any], status: Mapping[str, Any], now
 
 
 def _held(status: Mapping[str, Any], kind: ConditionType, says: str) -> Mapping[str, Any] | None:
-    found = (own for own in status.get("conditions", ()) if own["type"] == kind and own["status"] == says)
+    found = (
+        condition
+        for condition in status.get("conditions", ())
+        if condition["type"] == kind and condition["status"] == says
+    )
     return next(found, None)
 
 
@@ -192,8 +196,8 @@ class _Snapshot(Collector):
             words, label = METRICS[name]
             make = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             family = make(name, words, labels=[label] if label else [])
-            for own, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
-                family.add_metric([own] if own is not None else [], number)
+            for label_value, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
+                family.add_metric([label_value] if label_value is not None else [], number)
             yield family
 
 

@@ -229,7 +229,11 @@ def job_facts(obj: Mapping[str, Any]) -> JobFacts:
     """Return the observed state of a ``batch/v1`` Job."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status", {})
     annotations, labels = metadata.get("annotations", {}), metadata.get("labels", {})
-    conditions = {own["type"]: own for own in status.get("conditions", ()) if own["status"] == "True"}
+    conditions = {
+        condition["type"]: condition
+        for condition in status.get("conditions", ())
+        if condition["status"] == "True"
+    }
     over = conditions.get("Complete") or conditions.get("Failed")
     began = status.get("startTime") or metadata["creationTimestamp"]
     ended_at = parsed(over["lastTransitionTime"]) if over else None
@@ -268,9 +272,9 @@ _IMAGE_REASONS: Final = (
 def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     """Return the observed state of a worker pod."""
     metadata, status = obj["metadata"], obj.get("status", {})
-    conditions = {own["type"]: own for own in status.get("conditions", ())}
-    states = [own.get("state", {}) for own in status.get("containerStatuses", ())]
-    waiting: Mapping[str, str] = next((own["waiting"] for own in states if "waiting" in own), {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+    states = [container.get("state", {}) for container in status.get("containerStatuses", ())]
+    waiting: Mapping[str, str] = next((state["waiting"] for state in states if "waiting" in state), {})
     scheduled = conditions.get("PodScheduled", {})
     is_alive = metadata.get("deletionTimestamp") is None and status.get("phase") in ("Pending", "Running")
     is_unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
@@ -281,7 +285,7 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
         generation=int(metadata.get("labels", {}).get(GENERATION_LABEL, 0)),
         is_placed=is_alive and scheduled.get("status") == "True" and not cannot_start,
         is_ready=is_alive and conditions.get("Ready", {}).get("status") == "True",
-        is_out_of_memory=any(own.get("terminated", {}).get("reason") == "OOMKilled" for own in states),
+        is_out_of_memory=any(state.get("terminated", {}).get("reason") == "OOMKilled" for state in states),
         unschedulable=scheduled.get("message", "") if is_alive and is_unschedulable else "",
         unschedulable_since=parsed(since) if is_alive and is_unschedulable and since else None,
         image_problem=(
@@ -292,7 +296,9 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
 
 def quota_of(workload: Mapping[str, Any]) -> Quota:
     """Return the quota of a Kueue Workload."""
-    conditions = {own["type"]: own for own in workload.get("status", {}).get("conditions", ())}
+    conditions = {
+        condition["type"]: condition for condition in workload.get("status", {}).get("conditions", ())
+    }
     said = conditions.get("QuotaReserved", {"status": "False", "reason": "Pending", "message": ""})
     admitted = conditions.get("Admitted", {"status": said["status"]})
     holds = said["status"] == "True" and admitted["status"] == "True"

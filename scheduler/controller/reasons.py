@@ -76,7 +76,7 @@ def quality_shown(result: Mapping[str, Any]) -> tuple[bool, str, str] | None:
     if not result.get("quality"):
         return None
     checks = result["quality"]["checks"]
-    found = [f"{own['check']} ({own['n_findings']})" for own in checks if own["n_findings"]]
+    found = [f"{check['check']} ({check['n_findings']})" for check in checks if check["n_findings"]]
     if not found:
         return True, "Passed", "No check of data quality has a finding."
     counted = f"{plural(len(found), 'check')} {'has' if len(found) == 1 else 'have'}"
@@ -91,7 +91,7 @@ def failures_shown(error: MlhoError, *, retry: str) -> tuple[FailedTask, ...]:
     """
     if isinstance(error, Quarantined) and error.tasks:
         named = list(error.tasks.items())[:MAX_FAILURES]
-        return tuple(_shown(task, own, retry, attempts=own.attempts) for task, own in named)
+        return tuple(_shown(task, failure, retry, attempts=failure.attempts) for task, failure in named)
     return (_shown(error.task or str(error).partition(":")[0], error, retry),)
 
 

@@ -116,7 +116,7 @@ def _running(observed: ObservedRun) -> Decision:
         make = _generation(observed, max(missing, 1))
     shown = capacity if target is None else target
     decision = Decision(
-        under_way(observed, target=shown, made=make), should_run=True, make=make, delete=delete
+        under_way(observed, target=shown, new_generation=make), should_run=True, make=make, delete=delete
     )
     return _finish(observed, decision)
 
@@ -140,7 +140,7 @@ def _superfluous(observed: ObservedRun, alive: Sequence[JobFacts], capacity: int
         or observed.has_old_secrets(job)
         or (job.failed >= _WORN_FAILURES and job.active == 0 and not job.is_suspended)
     ]
-    for job in sorted(alive, key=lambda own: -own.generation):
+    for job in sorted(alive, key=lambda job: -job.generation):
         if capacity > observed.resource.workers.max and job.name not in delete:
             delete.append(job.name)
             capacity -= job.capacity

@@ -426,7 +426,7 @@ def _inspection_warnings(run: PreparedRun) -> list[str]:
 
 
 def _shown_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
-    return tuple(cut(own, MAX_MESSAGE) for own in warnings[:MAX_WARNINGS])
+    return tuple(cut(warning, MAX_MESSAGE) for warning in warnings[:MAX_WARNINGS])
 
 
 def cancel(backend: Backend, run_id: str, *, flagged: Callable[[], None]) -> None:

@@ -197,7 +197,7 @@ class _KindOnly(Cache):
     def __init__(self, whole: Cache, kind: Kind) -> None:
         super().__init__(self._pass_on)
         self._whole = whole
-        self._kind = next(name for name, own in RUN_KINDS.items() if own is kind)
+        self._kind = next(name for name, run_kind in RUN_KINDS.items() if run_kind is kind)
 
     def put(self, obj: Object) -> None:
         """Add or update an object. Items of a list do not contain their kind."""
@@ -241,4 +241,4 @@ def run_of(obj: Mapping[str, Any]) -> str:
 
 def owner_of(obj: Mapping[str, Any]) -> str:
     """Return the uid of an object's first owner."""
-    return next((str(own["uid"]) for own in obj["metadata"].get("ownerReferences", ())), "")
+    return next((str(owner["uid"]) for owner in obj["metadata"].get("ownerReferences", ())), "")

@@ -94,11 +94,13 @@ def assign_turns(contenders: Iterable[Contender]) -> frozenset[str]:
     Runs with workers keep their slots. Of several resources that request the same run, one has a turn.
     """
     found = list(contenders)
-    chosen = {own.run_id: own.uid for own in found if own.holds_slot}
-    for own in sorted((own for own in found if not own.holds_slot), key=lambda own: own.rank):
-        is_starter = own.needs_workload and own.is_new
-        if own.run_id not in chosen and len(chosen) < N_SLOTS + (N_STARTERS if is_starter else 0):
-            chosen[own.run_id] = own.uid
+    chosen = {contender.run_id: contender.uid for contender in found if contender.holds_slot}
+    for contender in sorted(
+        (contender for contender in found if not contender.holds_slot), key=lambda contender: contender.rank
+    ):
+        is_starter = contender.needs_workload and contender.is_new
+        if contender.run_id not in chosen and len(chosen) < N_SLOTS + (N_STARTERS if is_starter else 0):
+            chosen[contender.run_id] = contender.uid
     return frozenset(chosen.values())
 
 

@@ -57,51 +57,55 @@ class WorkerJobs:
             The API server does not answer, or the run was changed concurrently.
         """
         try:
-            made = self._cluster.apply(Kind.JOB, worker_job(workers, self._template, secrets=self._secrets))
+            job = self._cluster.apply(Kind.JOB, worker_job(workers, self._template, secrets=self._secrets))
         except (Conflict, NotFound):
             raise
         except ClusterError as error:
             if not error.status or error.status in _OVERLOADED:
                 raise
-            own = self._refused.setdefault(workers.uid, _Refused())
-            pause = _ASK_AGAIN_SECONDS[min(own.n_times, len(_ASK_AGAIN_SECONDS) - 1)]
-            own.job, own.n_times, own.ask_again_at = str(error), own.n_times + 1, time.monotonic() + pause
+            refused = self._refused.setdefault(workers.uid, _Refused())
+            pause = _ASK_AGAIN_SECONDS[min(refused.n_times, len(_ASK_AGAIN_SECONDS) - 1)]
+            refused.job, refused.n_times, refused.ask_again_at = (
+                str(error),
+                refused.n_times + 1,
+                time.monotonic() + pause,
+            )
             log.warning("workers_refused", run_id=workers.run_id, error=str(error))
             return None
         self.forget(workers.uid)
         log.info("workers_created", run_id=workers.run_id, workers=workers.parallelism)
-        return made
+        return job
 
     def may_ask(self, uid: str) -> bool:
         """Return whether the backoff after a rejection has elapsed."""
-        own = self._refused.get(uid)
-        return own is None or time.monotonic() >= own.ask_again_at
+        refused = self._refused.get(uid)
+        return refused is None or time.monotonic() >= refused.ask_again_at
 
     def refusal(self, uid: str, namespace: str, jobs: Iterable[JobFacts], now: dt.datetime) -> str:
         """Return the message of the API server if it rejects a run's Kubernetes Job or pods, or an empty string."""
         short = next((job for job in jobs if _lacks_pods(job, now)), None)
-        own = self._refused.get(uid)
+        refused = self._refused.get(uid)
         if short is None:
-            if own is not None:
-                own.pods = ""
-            return own.job if own is not None else ""
-        own = own or self._refused.setdefault(uid, _Refused())
-        if not own.pods and time.monotonic() >= own.look_again_at:
-            own.look_again_at = time.monotonic() + _POLL_SECONDS
-            own.pods = self._pod_messages(own, namespace, short.name, now)
-        return own.job or own.pods
+            if refused is not None:
+                refused.pods = ""
+            return refused.job if refused is not None else ""
+        refused = refused or self._refused.setdefault(uid, _Refused())
+        if not refused.pods and time.monotonic() >= refused.look_again_at:
+            refused.look_again_at = time.monotonic() + _POLL_SECONDS
+            refused.pods = self._pod_messages(refused, namespace, short.name, now)
+        return refused.job or refused.pods
 
     def forget(self, uid: str) -> None:
         """Remove the state of a run."""
         self._refused.pop(uid, None)
 
-    def _pod_messages(self, own: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
+    def _pod_messages(self, refused: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
         fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
         try:
             events = self._cluster.list(Kind.EVENT, namespace, fields=fields).items
         except ClusterError as error:
             if error.status == 403:  # roles of an earlier version
-                own.look_again_at = time.monotonic() + _NO_RIGHT_SECONDS
+                refused.look_again_at = time.monotonic() + _NO_RIGHT_SECONDS
             log.warning("events_not_read", error_kind=type(error).__name__, error=str(error))
             return ""
         recent = [event for event in events if _age(event, now) <= _RECENT_SECONDS]

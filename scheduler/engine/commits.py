@@ -77,8 +77,8 @@ class Commits(MutableMapping[str, Commit]):
     def cost(self, *, read_bytes: int) -> RunCost:
         """Return the cost of the known tasks, without a request to the store."""
         seconds, stored_bytes = 0.0, 0
-        for _, _, own, n_bytes in map(_RECORD.unpack, self._records.values()):
-            seconds += own
+        for _, _, task_seconds, n_bytes in map(_RECORD.unpack, self._records.values()):
+            seconds += task_seconds
             stored_bytes += n_bytes
         return RunCost(cpu_seconds=round(seconds, 3), read_bytes=read_bytes, stored_bytes=stored_bytes)
 
@@ -107,7 +107,7 @@ class Commits(MutableMapping[str, Commit]):
 
     def lost(self, task_key: str) -> str | None:
         """Return the name of the task with this key if it was committed and its record is now missing or damaged."""
-        name = next((name for name, own in self._known.items() if own.task == task_key), None)
+        name = next((name for name, commit in self._known.items() if commit.task == task_key), None)
         return name if name is not None and read_commit(self._store, task_key) is None else None
 
     def naming(self, sha256: str) -> list[str]:

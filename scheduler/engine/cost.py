@@ -122,7 +122,8 @@ def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fol
     scores = _NUMBER * (1 + len(spec.candidates)) * n_samples * spec.validation.test_fraction
     if is_by_fold:
         n_settings = sum(
-            len(settings_from(own.grid, GRIDS[own.classifier], own.classifier)) for own in spec.fitted
+            len(settings_from(candidate.grid, GRIDS[candidate.classifier], candidate.classifier))
+            for candidate in spec.fitted
         )
         scores += _NUMBER * (1 + n_settings) * n_samples
     return encoded + packed + spec.validation.iterations * (scores + _ITERATION_BYTES) + _RESULT_BYTES
@@ -175,10 +176,10 @@ def _fits(candidate: Candidate, n_features: int, n_train: int) -> float:
     name, n_cells = candidate.classifier, n_features * n_train
     settings = settings_from(candidate.grid, GRIDS[name], name)
     if name in ("elasticnet", "cox", "discreteTime"):
-        n_weak = sum(own["c"] >= _WEAK for own in settings)
+        n_weak = sum(setting["c"] >= _WEAK for setting in settings)
         return n_cells * _PENALTY * len(settings) + n_features * _WEAK_SECONDS * n_weak
     if name == "ebm":
-        rounds = sum(own["nBags"] * min(own["maxRounds"], _EBM_ROUNDS) for own in settings)
+        rounds = sum(setting["nBags"] * min(setting["maxRounds"], _EBM_ROUNDS) for setting in settings)
         return n_cells * _BAG * rounds / _EBM_ROUNDS
     if name == "glmboost":
         return n_cells * _STEP * sum(_longest(settings, "nSteps").values())

@@ -148,7 +148,7 @@ def _carry_out(
     _run_until_complete(run, state, executor, observer, slots)
     state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
     _run_until_complete(run, state, executor, observer, slots)
-    served(lambda: state.commits.log.compare_late(own.task for own in state.commits.known.values()))
+    served(lambda: state.commits.log.compare_late(commit.task for commit in state.commits.known.values()))
 
     def publish() -> Commit:
         leader.wait()

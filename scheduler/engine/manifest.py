@@ -94,32 +94,32 @@ def with_further(
     """Return the manifest with other inputs from outside ``data.tables`` in place of those ``before``. The other files keep their pins."""
     if further == before:
         return manifest
-    own = _pin(_found(open_data(data), further, "native"))
+    pinned = _pin(_found(open_data(data), further, "native"))
     tables = {name: files for name, files in manifest.tables.items() if name not in before}
     left_out = {name: names for name, names in manifest.left_out.items() if name not in before}
-    return Manifest({**tables, **own.tables}, {**left_out, **own.left_out})
+    return Manifest({**tables, **pinned.tables}, {**left_out, **pinned.left_out})
 
 
 def _found(root: DataRoot, patterns: Mapping[str, str | None], source: str) -> dict[str, FoundFiles]:
     found = {}
-    for name, own in find_tables(root, patterns, source).items():
-        if isinstance(own, DataError):
-            raise own
-        found[name] = own
+    for name, files in find_tables(root, patterns, source).items():
+        if isinstance(files, DataError):
+            raise files
+        found[name] = files
     return found
 
 
 def _pin(found: Mapping[str, FoundFiles]) -> Manifest:
-    _try_to_read([file for own in found.values() for file in own.files])
-    left_out = {name: tuple(map(shown, own.left_out)) for name, own in found.items() if own.left_out}
+    _try_to_read([file for files in found.values() for file in files.files])
+    left_out = {name: tuple(map(shown, files.left_out)) for name, files in found.items() if files.left_out}
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:
-        pinned = {name: tuple(threads.map(_pinned, own.files)) for name, own in found.items()}
+        pinned = {name: tuple(threads.map(_pinned, files.files)) for name, files in found.items()}
     return Manifest(pinned, left_out)
 
 
 def _try_to_read(files: Sequence[SourceFile]) -> None:
     """Read one byte from a bucket, so that missing read permission fails now instead of stalling the run."""
-    objects = (own.path for own in files if not isinstance(own.path, Path))
+    objects = (file.path for file in files if not isinstance(file.path, Path))
     first = next(objects, None)
     if first is not None:
         with first.open() as file:

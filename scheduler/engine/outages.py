@@ -126,7 +126,7 @@ class StoreHealth:
     def given_up(self) -> StoreGivenUp | None:
         """Return the error that ends the run if a caller has waited for too long."""
         with self._lock:
-            first = min(self._troubles.values(), key=lambda own: own.since, default=None)
+            first = min(self._troubles.values(), key=lambda trouble: trouble.since, default=None)
         if first is None or self._clock() - first.since <= self.patience:
             return None
         return given_up(first.error, self.patience)
@@ -174,8 +174,8 @@ class StoreHealth:
             if before is not None:
                 self._report_recovery(before)
             return
-        errors = [own.error for own in troubles]
-        error = next((own for own in errors if isinstance(own, StoreAccessDenied)), errors[-1])
+        errors = [trouble.error for trouble in troubles]
+        error = next((error for error in errors if isinstance(error, StoreAccessDenied)), errors[-1])
         reason = ACCESS_DENIED if isinstance(error, StoreAccessDenied) else UNAVAILABLE
         self._outage = Outage(reason, before.since if before else time.time(), str(error))
         if before is None or before.reason != reason:

@@ -104,7 +104,7 @@ class RateEstimator:
         """Record an update. Return the current facts."""
         done, total = in_all(stages)
         now = self._clock()
-        self._seen = [one for one in self._seen if now - one[0] < WINDOW_SECONDS] + [(now, done)]
+        self._seen = [sample for sample in self._seen if now - sample[0] < WINDOW_SECONDS] + [(now, done)]
         rate = _rate(self._seen)
         return Facts(
             stage=current_stage(stages),

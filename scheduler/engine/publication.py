@@ -45,10 +45,10 @@ def retraining_yaml(trained: RunSpec, file: str) -> bytes:
 
     If the training run was compared with an earlier run, the next one is compared with the training run.
     """
-    made, asked = renamed(trained, "-retrained"), trained.spec
+    retraining, asked = renamed(trained, "-retrained"), trained.spec
     if asked.compare_with is not None:
         update = {"compare_with": EarlierRun(uri=RUN_BUNDLE + trained.metadata.name)}
-        made = made.model_copy(update={"spec": asked.model_copy(update=update)})
+        retraining = retraining.model_copy(update={"spec": asked.model_copy(update=update)})
     uri = asked.data.uri
     place = f"data.uri: {uri}"
     if "://" not in uri and not Path(uri).expanduser().is_absolute():
@@ -63,12 +63,12 @@ def retraining_yaml(trained: RunSpec, file: str) -> bytes:
     }
     fixed = ", ".join(f"{name} {day}" for name, day in dates.items() if day is not None)
     lines = [
-        f"mlho run {file}{cluster_command(made, file)}: the specification of training under another name.",
+        f"mlho run {file}{cluster_command(retraining, file)}: the specification of training under another name.",
         f"First renew the tables of training: {tables}. The same tables give the same model.",
         f"They are read from {place}.",
         *([f"Move its dates to the new tables: {fixed}."] if fixed else []),
     ]
-    return "".join(f"# {line}\n" for line in lines).encode() + spec_yaml(made)
+    return "".join(f"# {line}\n" for line in lines).encode() + spec_yaml(retraining)
 
 
 def cluster_command(spec: RunSpec, file: str) -> str:

@@ -54,12 +54,14 @@ class ReadyTasks:
         needs = self._make_needs(commits)
         for name, place in self._place.items():  # the numbers of the mapping: others would be new objects
             if name not in commits and name not in taken:
-                missing = [need for own in plan[name].needs.values() if (need := needs[id(own)]).n_missing]
+                missing = [
+                    need for names in plan[name].needs.values() if (need := needs[id(names)]).n_missing
+                ]
                 self._add(place, missing)
 
     def _make_needs(self, commits: Mapping[str, Commit]) -> dict[int, _Need]:
         """Return the dependency lists by identity. Record for each task the lists that contain it."""
-        lists = {id(own): own for task in self._plan.values() for own in task.needs.values()}
+        lists = {id(names): names for task in self._plan.values() for names in task.needs.values()}
         needs = {key: _Need() for key in lists}
         same: dict[tuple[int, int], tuple[_Needs, _Needs]] = {}
         for key, names in lists.items():

@@ -48,7 +48,9 @@ def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
 def _rules_of(document: Mapping[str, Any]) -> list[str]:
     """Return the threshold rules of a bundle that have a value; none of a document of a different shape."""
     try:
-        return [str(own["rule"]) for own in document["thresholds"] if own["value"] is not None]
+        return [
+            str(threshold["rule"]) for threshold in document["thresholds"] if threshold["value"] is not None
+        ]
     except (KeyError, TypeError):
         return []  # rejected later by the tests of the bundle, with a reason
 
@@ -61,10 +63,10 @@ def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], sp
     files, compared : mapping of name to bytes
         Of the bundle, and of the one to compare with.
     """
-    own, other = (json.loads(found[DOCUMENT]).get("outcome") for found in (files, compared))
-    if own != other:
+    outcome, compared_outcome = (json.loads(found[DOCUMENT]).get("outcome") for found in (files, compared))
+    if outcome != compared_outcome:
         raise SpecError(
-            f"compareWith: a bundle of another outcome. Expected {own}; got {other}. Compare models of one outcome."
+            f"compareWith: a bundle of another outcome. Expected {outcome}; got {compared_outcome}. Compare models of one outcome."
         )
     try:
         check_document(compared, spec)
@@ -76,10 +78,12 @@ def _most_reasons(files: Mapping[str, bytes]) -> int | None:
     """Return the largest number of reasons that the specification of the bundle allows; ``None`` if it states none."""
     try:
         tests = json.loads(files[_TESTS_FILE])["tests"]
-        stated = [own["expected"] for own in tests if own["kind"] == "reasons" and own["level"] == "required"]
+        numbers = [
+            test["expected"] for test in tests if test["kind"] == "reasons" and test["level"] == "required"
+        ]
     except (KeyError, TypeError, ValueError):
         return None  # an earlier version, or damaged: the tests of the bundle tell
-    return min((own for own in stated if isinstance(own, int)), default=None)
+    return min((number for number in numbers if isinstance(number, int)), default=None)
 
 
 def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
@@ -96,7 +100,9 @@ def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
     if asked is None:
         return
     events = manifest.tables["events"]
-    missing = [own for own in asked.partitions if not any(fnmatchcase(file.key, own) for file in events)]
+    missing = [
+        pattern for pattern in asked.partitions if not any(fnmatchcase(file.key, pattern) for file in events)
+    ]
     if missing:
         raise _incomplete(
             "a file of events for each of checks.complete.partitions", f"none for {', '.join(missing)}"
@@ -118,9 +124,9 @@ def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
 
 
 def _refuse_same_events(manifest: Manifest, before: list[Night]) -> None:
-    own = sorted((file.size, file.version) for file in manifest.tables["events"])
+    files = sorted((file.size, file.version) for file in manifest.tables["events"])
     for night in before:
-        if own == sorted((file["size"], file["version"]) for file in night.events):
+        if files == sorted((file["size"], file["version"]) for file in night.events):
             raise _incomplete(
                 "other files of events than the night before (checks.complete.previousNights.newEvents)",
                 f"those of {night.name}, byte for byte: the extract was not renewed",
@@ -161,7 +167,7 @@ def _check_against_nights(n_rows: int, asked: PreviousNights, name: str, store: 
     before = nights_before(store, name, asked.nights)
     if not before:
         return
-    median = statistics.median(own.n_rows for own in before)
+    median = statistics.median(night.n_rows for night in before)
     if n_rows < asked.min_share * median:
         raise _incomplete(
             f"at least {100 * asked.min_share:.0f} % of the median of {plural(len(before), 'night')} before, {median:,.0f} event rows "

@@ -81,7 +81,7 @@ class PinnedBundle:
 
     def pin(self, store: Store) -> None:
         """Write the bundle to a store, the commit record last. Existing objects are not overwritten."""
-        stored = put_blobs(store, {_BUNDLE_FOLDER + name: own for name, own in self.files.items()})
+        stored = put_blobs(store, {_BUNDLE_FOLDER + name: content for name, content in self.files.items()})
         task = self.task
         facts_of_commit = {"bundle_digest": self.digest}
         commit = Commit(task=task.key, kind=task.kind, files=stored, facts=facts_of_commit, seconds=0.0)
@@ -192,7 +192,7 @@ def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
     """Return the files that a ``bundle.json`` lists. Reject names that are not allowed in a bundle."""
     try:
         entries = json.loads(document)["files"]
-        facts = {str(name): FileFacts(own["sha256"], own["bytes"]) for name, own in entries.items()}
+        facts = {str(name): FileFacts(entry["sha256"], entry["bytes"]) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(
             f"{where}: {DOCUMENT} does not list the bundle's files. Fetch it again, or build it again."
@@ -318,7 +318,7 @@ def prepare_scoring(
         Raised before anything is written.
     """
     spec = with_run_id(spec, store)
-    found = {field: read_bundle(own, spec_path, store) for field, own in _bundles(spec).items()}
+    found = {field: read_bundle(source, spec_path, store) for field, source in _bundles(spec).items()}
     bundle, compared = found["bundle"], found.get("compare_with")
     check_document(bundle.files, spec.spec)
     if compared is not None:
@@ -330,7 +330,8 @@ def prepare_scoring(
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
     check_files(spec, manifest, store)
     pinned = {
-        field: own.model_copy(update={"digest": found[field].digest}) for field, own in _bundles(spec).items()
+        field: source.model_copy(update={"digest": found[field].digest})
+        for field, source in _bundles(spec).items()
     }
     return ScoringRun(
         _with_bundles(spec, pinned),
@@ -358,7 +359,7 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
     SpecError
         There is no such run or channel, the newest run is not finished, or the channel has no entry.
     """
-    named = {field: own for field, own in _bundles(spec).items() if _is_resolved_later(own)}
+    named = {field: source for field, source in _bundles(spec).items() if _is_resolved_later(source)}
     if not named:
         return spec
     if accepted is not None:
@@ -366,7 +367,7 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
         with suppress(ArtifactNotFound):
             before = _bundles(parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode()))
             return _with_bundles(spec, {field: before[field] for field in named})
-    return _with_bundles(spec, {field: bundle_now(own, store) for field, own in named.items()})
+    return _with_bundles(spec, {field: bundle_now(source, store) for field, source in named.items()})
 
 
 def _bundles(spec: ScoringRunSpec) -> dict[str, BundleSource]:

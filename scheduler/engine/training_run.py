@@ -77,20 +77,20 @@ class TrainingRun:
         return [
             replace(
                 self,
-                spec=own,
+                spec=spec,
                 manifest=with_further(
-                    self.manifest, self.data, before=before, further=own.spec.further_tables
+                    self.manifest, self.data, before=before, further=spec.spec.further_tables
                 ),
             )
-            for own in expand(self.spec)
+            for spec in expand(self.spec)
         ]
 
     @property
     def worker_bytes(self) -> int:
         """Return about how much memory a worker process needs, guessed from the sizes of the tables: no row has been counted."""
         tables = self.manifest.tables
-        n_events = guess_rows((own.key, own.size) for own in tables["events"])
-        n_labels = guess_rows((own.key, own.size) for own in tables.get("labels", ()))
+        n_events = guess_rows((file.key, file.size) for file in tables["events"])
+        n_labels = guess_rows((file.key, file.size) for file in tables.get("labels", ()))
         n_samples = n_labels or guess_samples(n_events)
         return round(worker_bytes(self.spec.spec, n_samples=max(1, n_samples), n_events=n_events))
 
@@ -281,7 +281,7 @@ class RecalibrationRun:
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the new bundle and its report. ``result.json`` comes last and marks the run as complete."""
         files = commits[RECALIBRATE_TASK].files
-        for name in sorted(files, key=lambda own: (own == "result.json", own)):
+        for name in sorted(files, key=lambda name: (name == "result.json", name)):
             publish_blob(self.store, files[name].sha256, run_key(self.run_id, name))
         return commits[RECALIBRATE_TASK]
 
@@ -301,11 +301,11 @@ def prepare_recalibration(
     MlhoError
         The run cannot start; the message states the remedy.
     """
-    own = gated(without_recalibrate(spec), training_spec(source, store))
-    data = data_root(own, spec_path)
-    asked = own.spec
+    gated_spec = gated(without_recalibrate(spec), training_spec(source, store))
+    data = data_root(gated_spec, spec_path)
+    asked = gated_spec.spec
     manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
-    return RecalibrationRun(own, source, bundle, correction, manifest, data, store)
+    return RecalibrationRun(gated_spec, source, bundle, correction, manifest, data, store)
 
 
 def without_recalibrate(spec: RunSpec) -> RunSpec:
@@ -346,5 +346,5 @@ def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = Non
             source = BundleSource(uri=before["uri"], digest=before["digest"])
         except ArtifactNotFound:
             pass  # a failover came before its description: resolve the address as at the start
-    own = asked.model_copy(update={"bundle": source or bundle_now(asked.bundle, store)})
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": own})})
+    pinned = asked.model_copy(update={"bundle": source or bundle_now(asked.bundle, store)})
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": pinned})})

@@ -100,7 +100,7 @@ class QueueExecutor:
                 futures.append(future)
                 if pending is not None:
                     fresh.append((pending, task))
-            self._store.each(lambda one: write_task(self._store, one[1], one[0].task), fresh)
+            self._store.each(lambda pair: write_task(self._store, pair[1], pair[0].task), fresh)
         except StoreOutage:
             for pending, _ in fresh:
                 self._in_flight.pop(pending)  # the loop hands them out again, and they must not count as sent

@@ -159,11 +159,11 @@ class InFlight:
 
     def due(self, now: float) -> list[Pending]:
         """Return the tasks to send."""
-        return [own for own in self.all() if own.sent_at is None and own.due_at <= now]
+        return [pending for pending in self.all() if pending.sent_at is None and pending.due_at <= now]
 
     def suspects(self, now: float) -> list[Pending]:
         """Return the tasks to check again, because their attempts may be used up."""
-        return [own for own in self.all() if own.judged_at <= now]
+        return [pending for pending in self.all() if pending.judged_at <= now]
 
     def settle(self, pending: Pending, outcome: Outcome) -> None:
         """Give the futures of a task its outcome."""

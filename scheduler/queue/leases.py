@@ -269,8 +269,10 @@ def _stages(text: str) -> Stages:
     except (RecursionError, TypeError, ValueError):
         return ()
     is_told = all(
-        isinstance(own.name, str) and type(own.done) is type(own.total) is int and 0 <= own.done <= own.total
-        for own in stages
+        isinstance(stage.name, str)
+        and type(stage.done) is type(stage.total) is int
+        and 0 <= stage.done <= stage.total
+        for stage in stages
     )
     return stages if is_told else ()
 

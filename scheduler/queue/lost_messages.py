@@ -38,12 +38,14 @@ class LostMessages:
             By the monotonic clock.
         """
         old = [
-            one
-            for one in under_way
-            if one.sent_at is not None and now - one.sent_at > LOST_SECONDS and one.task not in leased
+            pending
+            for pending in under_way
+            if pending.sent_at is not None
+            and now - pending.sent_at > LOST_SECONDS
+            and pending.task not in leased
         ]
         in_queue = {name.partition(ID_SEPARATOR)[0] for name in queued()} if old else set()
-        missing = {one.task for one in old} - in_queue
+        missing = {pending.task for pending in old} - in_queue
         lost = self._suspects & missing
         self._suspects = missing - lost
-        return [one for one in old if one.task in lost]
+        return [pending for pending in old if pending.task in lost]

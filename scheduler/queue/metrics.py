@@ -92,27 +92,34 @@ class MetricsPage(Collector):
         with self._lock:
             runs = dict(self._runs)
         yield _tasks(runs)
-        yield _gauge("running", "Tasks under way", {run: own.running for run, own in runs.items()})
-        counters = {run: own.counters for run, own in runs.items()}
-        yield _gauge("slots", "Slots of all workers", {run: own.slots for run, own in counters.items()})
-        degraded = {run: int(own.is_degraded or own.is_tampered) for run, own in counters.items()}
+        yield _gauge("running", "Tasks under way", {run: metrics.running for run, metrics in runs.items()})
+        counters = {run: metrics.counters for run, metrics in runs.items()}
+        yield _gauge(
+            "slots",
+            "Slots of all workers",
+            {run: run_counters.slots for run, run_counters in counters.items()},
+        )
+        degraded = {
+            run: int(run_counters.is_degraded or run_counters.is_tampered)
+            for run, run_counters in counters.items()
+        }
         yield _gauge(
             "degraded", "1 while Redis is unavailable, rejects writes, or contains foreign items", degraded
         )
-        away = {run: int(own.health.outage is not None) for run, own in counters.items()}
+        away = {run: int(run_counters.health.outage is not None) for run, run_counters in counters.items()}
         yield _gauge("store_unavailable", "1 while object storage does not serve", away)
         for name, words in _COUNTERS.items():
             counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
-            for run, own in counters.items():
-                counter.add_metric([run], getattr(own, name))
+            for run, run_counters in counters.items():
+                counter.add_metric([run], getattr(run_counters, name))
             yield counter
 
 
 def _tasks(runs: dict[str, RunMetrics]) -> GaugeMetricFamily:
     labels = ["run", "stage", "state"]
     family = GaugeMetricFamily("mlho_run_tasks", "Tasks of the run, done and in all", labels=labels)
-    for run, own in runs.items():
-        for stage in own.stages:
+    for run, metrics in runs.items():
+        for stage in metrics.stages:
             family.add_metric([run, stage.name, "done"], stage.done)
             family.add_metric([run, stage.name, "all"], stage.total)
     return family

@@ -79,9 +79,11 @@ def carry_out_several(
         Once all of them have stopped; the same command continues them.
     """
     with open_queue(queue_config, settings) as (broker, key):
-        own = replace(settings, broker=broker, signing_key=key)
+        run_settings = replace(settings, broker=broker, signing_key=key)
         threads = [
-            _RunThread(run, observers, QueueConfig(broker, queue_config.store, 0), own, on_end, notify)
+            _RunThread(
+                run, observers, QueueConfig(broker, queue_config.store, 0), run_settings, on_end, notify
+            )
             for run, observers in watched.values()
         ]
         if not queue_config.n_workers:
@@ -153,7 +155,7 @@ class _RunThread(threading.Thread):
         if self._stop_error is not None:
             raise self._stop_error
         now = time.monotonic()
-        recent = [one for one in self._under_way if now - one[0] < _SETTLE_SECONDS]
+        recent = [entry for entry in self._under_way if now - entry[0] < _SETTLE_SECONDS]
         self._under_way = [*recent, (now, running)]
 
     def wants(self) -> int:

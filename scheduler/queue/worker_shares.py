@@ -68,18 +68,18 @@ def shares(
     >>> shares([Need("a", 9), Need("b", 1), Need("c", 9)], [], 6)
     {'a': 3, 'b': 1, 'c': 2}
     """
-    given = {need.run: 0 for need in needs}
+    assigned = {need.run: 0 for need in needs}
     left = n_workers
     hungry = [need for need in needs if need.wants > 0]
     while hungry and left >= len(hungry):
         for need in hungry:
-            given[need.run] += 1
+            assigned[need.run] += 1
         left -= len(hungry)
-        hungry = [need for need in hungry if given[need.run] < need.wants]
-    order = sorted(hungry, key=lambda need: _rank(need, assignments, given, turn=turn))
+        hungry = [need for need in hungry if assigned[need.run] < need.wants]
+    order = sorted(hungry, key=lambda need: _rank(need, assignments, assigned, turn=turn))
     for need in order[:left]:
-        given[need.run] += 1
-    return given
+        assigned[need.run] += 1
+    return assigned
 
 
 def share_changes(
@@ -113,14 +113,14 @@ def _serving(run: str, assignments: Sequence[Assignment]) -> list[Assignment]:
 
 
 def _rank(
-    need: Need, assignments: Sequence[Assignment], given: Mapping[str, int], *, turn: float
+    need: Need, assignments: Sequence[Assignment], assigned: Mapping[str, int], *, turn: float
 ) -> tuple[bool, float, int]:
     """Return the sort key of a run for the rotating places.
 
     Runs whose turn is not over come first, then those that have waited longest.
     """
     serving = _serving(need.run, assignments)
-    has_its_turn = len(serving) > given[need.run] and serving[-1].seconds < turn
+    has_its_turn = len(serving) > assigned[need.run] and serving[-1].seconds < turn
     return not has_its_turn, -need.waited, len(serving)
 
 

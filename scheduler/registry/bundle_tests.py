@@ -38,7 +38,7 @@ def run_in_fresh_process(files: Mapping[str, bytes]) -> "list[ModelTestResult]":
 
     if "error" in plain:
         raise BundleError(plain["error"])
-    return [ModelTestResult(**own) for own in plain["tests"]]
+    return [ModelTestResult(**result) for result in plain["tests"]]
 
 
 def _run(files: Mapping[str, bytes]) -> dict[str, Any]:

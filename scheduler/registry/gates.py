@@ -44,8 +44,8 @@ def checked_gates(
     """
     assert run.result is not None
     gates = json.loads(store.get(run.result)).get("gates") or ()
-    records = tuple(_record(store, run, own, compare) for own in gates)
-    failed = [f"{own.gate}: {own.detail}" for own in records if not own.passed]
+    records = tuple(_record(store, run, gate, compare) for gate in gates)
+    failed = [f"{record.gate}: {record.detail}" for record in records if not record.passed]
     if failed and not force:
         raise GateFailed(
             f"run {run.run_id} ({run.name}): gates {len(failed)} of {len(records)} failed: {'; '.join(failed)}. The channel was not changed. "
@@ -54,11 +54,11 @@ def checked_gates(
     return records
 
 
-def _record(store: Store, run: StoredRun, own: Mapping[str, Any], compare: Comparer | None) -> GateRecord:
-    if own["passed"] is not None:
-        return GateRecord(gate=own["words"], passed=own["passed"], detail=own["detail"])
-    passed, detail = _against_champion(store, run, Gate.model_validate(own["gate"]), compare)
-    return GateRecord(gate=own["words"], passed=passed, detail=detail)
+def _record(store: Store, run: StoredRun, gate: Mapping[str, Any], compare: Comparer | None) -> GateRecord:
+    if gate["passed"] is not None:
+        return GateRecord(gate=gate["words"], passed=gate["passed"], detail=gate["detail"])
+    passed, detail = _against_champion(store, run, Gate.model_validate(gate["gate"]), compare)
+    return GateRecord(gate=gate["words"], passed=passed, detail=detail)
 
 
 def _against_champion(store: Store, run: StoredRun, gate: Gate, compare: Comparer | None) -> tuple[bool, str]:

@@ -62,10 +62,10 @@ def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[Store
         As in :func:`scheduler.runs.stored.stored_runs`.
     """
     channels = [inspect_channel(store, name) for name in channel_names(store)]
-    runs = [own for own in stored_runs(store, now=now) if own.kind in MODELS and own.result is not None]
+    runs = [run for run in stored_runs(store, now=now) if run.kind in MODELS and run.result is not None]
     found = store.each(lambda run: _model(store, run, channels), runs)
-    models = [own for own in found if own is not None]
-    return models + _without_run(store, channels, {own.bundle for own in models})
+    models = [model for model in found if model is not None]
+    return models + _without_run(store, channels, {model.bundle for model in models})
 
 
 def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredModel | None:
@@ -83,7 +83,7 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
         outcome=result["outcome"],
         auroc={name: result["headline"]["auroc"][name] for name in ("mean", "low", "high")},
         n_tests=len(final["tests"]),
-        n_passed=sum(own["passed"] for own in final["tests"]),
+        n_passed=sum(test["passed"] for test in final["tests"]),
         n_signatures=len(list(store.keys(signature_prefix(final["bundle_digest"])))),
         gates=gates_in_words(result),
         channels=_showing(channels, final["bundle_digest"]),
@@ -92,7 +92,7 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
 
 def _without_run(store: Store, channels: Sequence[Channel], known: set[str]) -> list[StoredModel]:
     """Return the models that channels show and whose runs are gone."""
-    heads = {own.head.bundle: own.head for own in channels if own.head is not None}
+    heads = {channel.head.bundle: channel.head for channel in channels if channel.head is not None}
     return [
         StoredModel(
             name=head.model,
@@ -113,9 +113,11 @@ def _without_run(store: Store, channels: Sequence[Channel], known: set[str]) -> 
 
 
 def _gates_at_promotion(entry: ChannelEntry) -> str | None:
-    plain = [{"words": own.gate, "passed": own.passed, "detail": own.detail} for own in entry.gates]
+    plain = [{"words": gate.gate, "passed": gate.passed, "detail": gate.detail} for gate in entry.gates]
     return gates_in_words({"gates": plain or None})
 
 
 def _showing(channels: Sequence[Channel], digest: str) -> list[str]:
-    return [own.name for own in channels if own.head is not None and own.head.bundle == digest]
+    return [
+        channel.name for channel in channels if channel.head is not None and channel.head.bundle == digest
+    ]

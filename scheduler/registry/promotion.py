@@ -205,7 +205,7 @@ def _next_entry(
     optional: dict[str, Any] = {} if restores is None else {"restores": restores}
     if gates:
         optional["gates"] = gates
-    if not all(own.passed for own in gates):
+    if not all(gate.passed for gate in gates):
         optional["forced"] = True
     return ChannelEntry(
         channel=channel.name,
@@ -264,7 +264,7 @@ def keep_model(store: Store, bundle: PinnedBundle) -> None:
 def model_faults(store: Store, channel: Channel) -> list[str]:
     """Return which models of a channel are missing or damaged in the store, in words."""
     faults = []
-    for digest, entry in {own.bundle: own for own in channel.entries}.items():
+    for digest, entry in {entry.bundle: entry for entry in channel.entries}.items():
         try:
             _read(store, entry.address, digest=digest)
         except BundleError as error:
@@ -281,7 +281,7 @@ def _tested(bundle: PinnedBundle, test: Tester | None, *, where: str) -> int:
         One of them failed.
     """
     results = (test or run_in_fresh_process)(bundle.files)
-    failed = [own for own in results if not own.passed]
+    failed = [result for result in results if not result.passed]
     if failed:
         raise BundleError(
             f"{where}: {len(failed)} of the {plural(len(results), 'test')} of the bundle failed, the first: {failed[0].id} "

@@ -151,5 +151,5 @@ class _Replica:
 
     def _figures(self) -> MetricValues:
         operator = self._operator
-        own = {"mlho_scheduler_leader": float(operator is not None)}
-        return {**own, **(operator.figures() if operator is not None else {})}
+        figures = {"mlho_scheduler_leader": float(operator is not None)}
+        return {**figures, **(operator.figures() if operator is not None else {})}

@@ -135,9 +135,9 @@ class Channel:
         SpecError
             There is none.
         """
-        for own in self.entries:
-            if own.number == number:
-                return own
+        for entry in self.entries:
+            if entry.number == number:
+                return entry
         raise SpecError(
             f"channel {self.name}: no entry {number}. Expected {_numbers(self)}. mlho audit --channel {self.name} lists them."
         )
@@ -177,20 +177,24 @@ def inspect_channel(store: Store, name: str) -> Channel:
     """Return a channel with all that is wrong with its log."""
     prefix = channel_prefix(checked_name(name))
     names = [key.removeprefix(prefix) for key in store.keys(prefix)]
-    numbers = [own for own in names if _NUMBER.fullmatch(own) and int(own) > 0]
+    numbers = [entry_name for entry_name in names if _NUMBER.fullmatch(entry_name) and int(entry_name) > 0]
     found = dict(
         zip(
             map(int, numbers),
-            store.each(lambda own: _read(store, prefix + own), numbers),
+            store.each(lambda number: _read(store, prefix + number), numbers),
             strict=True,
         )
     )
     parsed = {
         number: _parsed(data, channel_key(name, number)) for number, data in found.items() if data is not None
     }
-    faults = [f"{prefix}{own}: not an entry; remove it" for own in sorted(set(names) - set(numbers))]
+    faults = [
+        f"{prefix}{entry_name}: not an entry; remove it" for entry_name in sorted(set(names) - set(numbers))
+    ]
     faults += _faults(name, parsed)
-    whole = [own for number, own in sorted(parsed.items()) if own is not None and own.number == number]
+    whole = [
+        entry for number, entry in sorted(parsed.items()) if entry is not None and entry.number == number
+    ]
     return Channel(name, whole, tuple(faults))
 
 

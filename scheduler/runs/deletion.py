@@ -67,24 +67,24 @@ def delete_runs(
     now = store_time(store)
     present = stored_runs(store, now=now)
     wanted = {run.run_id for run in runs}
-    active = [own for own in present if own.run_id in wanted and own.state is RunState.RUNNING]
+    active = [run for run in present if run.run_id in wanted and run.state is RunState.RUNNING]
     if active:
         raise SpecError(
             f"run {active[0].run_id} ({active[0].name}): a process carries it out. Stop it, or cancel it (mlho cancel "
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
     _refuse_promoted(kept_runs(store) if kept is None else kept, wanted)
-    going = [own for own in present if own.run_id in wanted or own.state is RunState.DELETING]
-    ids = {own.run_id for own in going} | _half_deleted(store)
-    files = [own for run in sorted(ids) for own in store.objects(f"{RUNS}/{run}/")]
+    going = [run for run in present if run.run_id in wanted or run.state is RunState.DELETING]
+    ids = {run.run_id for run in going} | _half_deleted(store)
+    files = [obj for run in sorted(ids) for obj in store.objects(f"{RUNS}/{run}/")]
     if act:
-        seen = {own.run_id: own.record for own in present}
+        seen = {run.run_id: run.record for run in present}
         for run in sorted(ids):
             _delete_run(store, run, seen.get(run))
-    unknown = [own for own in present if own.record is None and own.run_id not in ids]
-    all_ids = {own.run_id for own in present}
+    unknown = [run for run in present if run.record is None and run.run_id not in ids]
+    all_ids = {run.run_id for run in present}
     collected = None if unknown else collect(store, all_ids, act=act, without=ids, grace=grace)
-    return Deletion(going, len(files), sum(own.size for own in files), collected, unknown)
+    return Deletion(going, len(files), sum(file.size for file in files), collected, unknown)
 
 
 def _refuse_promoted(kept: Mapping[str, str], wanted: set[str]) -> None:

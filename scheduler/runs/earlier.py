@@ -55,7 +55,7 @@ def address_now(asked: EarlierRun, store: Store) -> EarlierRun:
     wanted = asked.uri.removeprefix(RUN_BUNDLE)
     if RUN_ID.fullmatch(wanted):
         return asked
-    finished = [own for own in stored_runs(store) if own.result is not None]
+    finished = [run for run in stored_runs(store) if run.result is not None]
     try:
         run = find_run(finished, wanted, kind=TRAINING)
     except SpecError as error:
@@ -109,15 +109,15 @@ def pinned_run(asked: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
             f"compareWith: run {run} predicts another outcome. Expected {outcome!r}; got {result.get('outcome')!r}. Name a run with the same "
             "outcome, or leave out compareWith."
         )
-    own = EarlierRun(uri=RUN_BUNDLE + run, digest=digest)
+    pinned = EarlierRun(uri=RUN_BUNDLE + run, digest=digest)
     if kept is not None:
-        return PinnedRun(own, kept)
+        return PinnedRun(pinned, kept)
     facts = facts_of(content)
     files = {**run_artifact(store, run).commit.files}
     files["result.json"] = StoredFile(sha256=facts.sha256, size=facts.n_bytes)
     task = _task(run, digest)
     return PinnedRun(
-        own, Commit(task=task.key, kind=task.kind, files=files, facts={"name": name}, seconds=0.0)
+        pinned, Commit(task=task.key, kind=task.kind, files=files, facts={"name": name}, seconds=0.0)
     )
 
 
@@ -154,16 +154,18 @@ def run_artifact(store: Store, run: str) -> Artifact:
         "dictionary.arr": _only(run, found, "merge_dictionary").files["dictionary.arr"],
     }
     # In the order of the task keys, so that sums over iterations are the same at every call.
-    made = sorted((own for kind in _ITERATIONS for own in found.get(kind, [])), key=lambda own: own.task)
-    files |= {f"{SCORES}{place:04d}.arr": own.files["scores.arr"] for place, own in enumerate(made)}
+    commits = sorted(
+        (commit for kind in _ITERATIONS for commit in found.get(kind, [])), key=lambda commit: commit.task
+    )
+    files |= {f"{SCORES}{place:04d}.arr": commit.files["scores.arr"] for place, commit in enumerate(commits)}
     return Artifact(store, Commit(task=run, kind="run", files=files, seconds=0.0))
 
 
 def _only(run: str, found: Mapping[str, list[Commit]], kind: str) -> Commit:
-    own = found.get(kind, [])
-    if len(own) != 1:
+    commits = found.get(kind, [])
+    if len(commits) != 1:
         raise MlhoError(
-            f"run {run}: {kind} is committed {len(own)} times, expected once. Its artifacts were removed or belong to another version; run "
+            f"run {run}: {kind} is committed {len(commits)} times, expected once. Its artifacts were removed or belong to another version; run "
             "its specification again."
         )
-    return own[0]
+    return commits[0]

@@ -88,7 +88,9 @@ def export_run(
             files[MLFLOW_MODEL] = _mlflow_model(run, json.loads(result), digest, files)
         outputs = {"resultDigest": digest, "bundle": BUNDLE, "report": REPORT}
     is_new = _write(folder, files)
-    shown = {name: own if name == "resultDigest" else f"{folder}/{own}" for name, own in outputs.items()}
+    shown = {
+        name: value if name == "resultDigest" else f"{folder}/{value}" for name, value in outputs.items()
+    }
     return Exported(run, folder, len(files), sum(map(_size, files.values())), is_new, shown)
 
 
@@ -98,7 +100,10 @@ def output_lines(run: str, outputs: Mapping[str, str]) -> Iterator[str]:
     A local run, a run in a cluster and an exported run print the same lines.
     """
     yield f"run      {run}"
-    for name, key in (("result", "resultDigest"), *((own, own) for own in ("bundle", "report", "scores"))):
+    for name, key in (
+        ("result", "resultDigest"),
+        *((output, output) for output in ("bundle", "report", "scores")),
+    ):
         if outputs.get(key):
             yield f"{name:<8} {outputs[key]}"
 
@@ -144,7 +149,9 @@ def _mlflow_model(run: str, result: Mapping[str, Any], digest: str, files: Mappi
             "run": run,
             "bundle_digest": bundle,
             "result_digest": digest,
-            "metrics": {name: own["mean"] for name, own in result["headline"].items() if "mean" in own},
+            "metrics": {
+                name: figure["mean"] for name, figure in result["headline"].items() if "mean" in figure
+            },
         },
     }
     return yaml.safe_dump(document, sort_keys=False).encode()

@@ -42,8 +42,8 @@ def garbage(
     old: list[StoredObject] = []
     young: list[StoredObject] = []
     needed: list[StoredObject] = []
-    for own in objects:
-        (needed if is_needed(own) else old if own.modified < before else young).append(own)
+    for obj in objects:
+        (needed if is_needed(obj) else old if obj.modified < before else young).append(obj)
     return old, young, needed
 
 
@@ -59,9 +59,9 @@ class Collected:
     def add(self, old: Sequence[StoredObject], young: Sequence[StoredObject]) -> None:
         """Count objects."""
         self.n_objects += len(old)
-        self.n_bytes += sum(own.size for own in old)
+        self.n_bytes += sum(obj.size for obj in old)
         self.n_young += len(young)
-        self.young_bytes += sum(own.size for own in young)
+        self.young_bytes += sum(obj.size for obj in young)
 
 
 def store_time(store: Store) -> dt.datetime:
@@ -101,8 +101,8 @@ def collect(
     needed: set[str] = set()
     young: set[str] = set()
 
-    def is_used(own: StoredObject) -> bool:
-        return own.key.split("/")[2] in uses.tasks
+    def is_used(obj: StoredObject) -> bool:
+        return obj.key.split("/")[2] in uses.tasks
 
     for part in (*_parts(COMMITS), *_parts(PROPOSALS), *_parts(TASKS)):
         uses.read()
@@ -111,11 +111,11 @@ def collect(
             young.update(_digests_in(store, of_young))
             needed.update(_digests_in(store, of_needed))
     alive = runs - without
-    sweep.run(f"{ATTEMPTS}/", lambda own: own.key.split("/")[1].rpartition("-")[0] in alive)
+    sweep.run(f"{ATTEMPTS}/", lambda obj: obj.key.split("/")[1].rpartition("-")[0] in alive)
     sweep.run(f"{PROBES}/", lambda _: False)
     for part in _parts(BLOBS):
-        _, kept = sweep.run(part, lambda own: _digest_of(own) in needed or _digest_of(own) in young)
-        sweep.collected.add([], [own for own in kept if _digest_of(own) not in needed])
+        _, kept = sweep.run(part, lambda obj: _digest_of(obj) in needed or _digest_of(obj) in young)
+        sweep.collected.add([], [obj for obj in kept if _digest_of(obj) not in needed])
     return sweep.collected
 
 
@@ -141,7 +141,7 @@ class _Sweep:
         old, young, needed = garbage(self.store.objects(prefix), is_needed=is_needed, before=self.before)
         self.collected.add(old, young)
         if self.act:
-            self.store.each(self.store.delete, [own.key for own in old])
+            self.store.each(self.store.delete, [obj.key for obj in old])
         return young, needed
 
 
@@ -169,8 +169,8 @@ class _Uses:
 def _digests_in(store: Store, records: Sequence[StoredObject]) -> Iterator[str]:
     """Yield the digests of the files that commit records and proposals name. A damaged record names none."""
 
-    def read(own: StoredObject) -> list[str]:
-        commit = parse_record(_get(store, own.key), own.key.split("/")[2])
+    def read(obj: StoredObject) -> list[str]:
+        commit = parse_record(_get(store, obj.key), obj.key.split("/")[2])
         return [file.sha256 for file in commit.files.values()] if commit is not None else []
 
     for digests in store.each(read, records):

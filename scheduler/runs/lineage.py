@@ -131,7 +131,7 @@ def run_lineage(store: Store, run: StoredRun, *, address: str) -> RunLineage:
 
 def _table(uri: str, name: str, files: Sequence[Mapping[str, Any]]) -> Dataset:
     digest = hashlib.sha256(canonical_json(list(files))).hexdigest()
-    return Dataset(name, uri, name, digest, len(files), sum(int(own["size"]) for own in files))
+    return Dataset(name, uri, name, digest, len(files), sum(int(file["size"]) for file in files))
 
 
 def openlineage_events(lineage: RunLineage, *, namespace: str) -> Iterator[dict[str, Any]]:
@@ -150,16 +150,16 @@ def openlineage_events(lineage: RunLineage, *, namespace: str) -> Iterator[dict[
     facets = {"mlho_run": own_facet}
     run = {"runId": str(uuid5(NAMESPACE_URL, f"{namespace}/{lineage.run_id}")), "facets": facets}
     common = {"run": run, "job": job, "producer": PRODUCER, "schemaURL": _EVENT_SCHEMA}
-    inputs = [_dataset(own) for own in lineage.inputs]
-    outputs = [_dataset(own) for own in lineage.outputs]
-    for event, time, made in (("START", lineage.started, []), ("COMPLETE", lineage.ended, outputs)):
+    inputs = [_dataset(dataset) for dataset in lineage.inputs]
+    outputs = [_dataset(dataset) for dataset in lineage.outputs]
+    for event, time, event_outputs in (("START", lineage.started, []), ("COMPLETE", lineage.ended, outputs)):
         stamp = time.isoformat() if time is not None else "1970-01-01T00:00:00+00:00"
-        yield {"eventType": event, "eventTime": stamp, **common, "inputs": inputs, "outputs": made}
+        yield {"eventType": event, "eventTime": stamp, **common, "inputs": inputs, "outputs": event_outputs}
 
 
-def _dataset(own: Dataset) -> dict[str, Any]:
-    version = _facet(_VERSION_FACET, datasetVersion=own.digest)
-    return {"namespace": own.namespace, "name": own.name, "facets": {"version": version}}
+def _dataset(dataset: Dataset) -> dict[str, Any]:
+    version = _facet(_VERSION_FACET, datasetVersion=dataset.digest)
+    return {"namespace": dataset.namespace, "name": dataset.name, "facets": {"version": version}}
 
 
 def _facet(schema: str, **fields: Any) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def crate(lineage: RunLineage, folder: Path) -> dict[str, Any]:
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CRATE_FILE)
     files = [_file(path, folder) for path in paths]
-    inputs = [_input(own) for own in lineage.inputs]
+    inputs = [_input(dataset) for dataset in lineage.inputs]
     software = [
         {"@id": f"#{name}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in sorted(lineage.versions.items())
@@ -211,12 +211,12 @@ def crate(lineage: RunLineage, folder: Path) -> dict[str, Any]:
     graph: list[Mapping[str, Any]] = [descriptor, root, action, *files, *inputs, *software]
     return {
         "@context": _CONTEXT,
-        "@graph": [{k: v for k, v in own.items() if v is not None} for own in graph],
+        "@graph": [{k: v for k, v in entity.items() if v is not None} for entity in graph],
     }
 
 
 def _references(entities: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    return [{"@id": own["@id"]} for own in entities]
+    return [{"@id": entity["@id"]} for entity in entities]
 
 
 def _file(path: Path, folder: Path) -> dict[str, Any]:
@@ -229,13 +229,13 @@ def _file(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _input(own: Dataset) -> dict[str, Any]:
+def _input(dataset: Dataset) -> dict[str, Any]:
     return {
-        "@id": f"#{own.role}",
+        "@id": f"#{dataset.role}",
         "@type": "Dataset",
-        "name": own.role,
-        "description": f"Not part of this archive. {plural(own.n_files, 'file')}, {own.n_bytes:,} bytes."
-        if own.n_files
+        "name": dataset.role,
+        "description": f"Not part of this archive. {plural(dataset.n_files, 'file')}, {dataset.n_bytes:,} bytes."
+        if dataset.n_files
         else None,
-        "sha256": own.digest,
+        "sha256": dataset.digest,
     }

@@ -51,11 +51,11 @@ def day_of(name: str) -> dt.date | None:
 def finished_nights(store: Store) -> dict[str, StoredRun]:
     """Return the newest finished scoring run of each name that ends with a date."""
     runs = [
-        own
-        for own in stored_runs(store)
-        if own.kind == SCORING and own.result is not None and day_of(own.name) is not None
+        run
+        for run in stored_runs(store)
+        if run.kind == SCORING and run.result is not None and day_of(run.name) is not None
     ]
-    return {own.name: own for own in reversed(runs)}
+    return {run.name: run for run in reversed(runs)}
 
 
 def nights_before(store: Store, name: str, n: int) -> list[Night]:
@@ -66,12 +66,12 @@ def nights_before(store: Store, name: str, n: int) -> list[Night]:
     day, series = day_of(name), _series(name)
     nights = finished_nights(store)
     names = [
-        own
-        for own in nights
-        if _series(own) == series and (day_of(own) or dt.date.max) < (day or dt.date.min)
+        night_name
+        for night_name in nights
+        if _series(night_name) == series and (day_of(night_name) or dt.date.max) < (day or dt.date.min)
     ]
-    latest = sorted(names, key=lambda own: day_of(own) or dt.date.min, reverse=True)[:n]
-    return [own for own in (_night(store, nights[name]) for name in latest) if own is not None]
+    latest = sorted(names, key=lambda night_name: day_of(night_name) or dt.date.min, reverse=True)[:n]
+    return [night for night in (_night(store, nights[name]) for name in latest) if night is not None]
 
 
 def _series(name: str) -> str:

@@ -65,7 +65,7 @@ class Purge:
     @property
     def deletable(self) -> list[StoredRun]:
         """Runs whose model no channel shows."""
-        return [own.run for own in self.holdings if not own.live_in]
+        return [holding.run for holding in self.holdings if not holding.live_in]
 
 
 def find_patients(store: Store, wanted: Set[str]) -> Purge:

@@ -170,7 +170,7 @@ class Recording:
             if not new:
                 return
             key = f"{uses_prefix(self._run)}{self._token}-{self._n_lists:06d}"
-            self._store.put_if_absent(key, "".join(f"{own}\n" for own in new).encode())
+            self._store.put_if_absent(key, "".join(f"{task}\n" for task in new).encode())
             self._n_lists += 1
 
     def finish(self, *, n_new: int, cost: RunCost) -> None:

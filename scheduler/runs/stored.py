@@ -67,7 +67,7 @@ def stored_runs(store: Store, *, now: dt.datetime | None = None) -> list[StoredR
     now : datetime, optional
         Time by which a run counts as stopped if its record was not renewed; default: the time of this machine.
     """
-    objects = {own.key: own for own in store.objects(f"{RUNS}/")}
+    objects = {obj.key: obj for obj in store.objects(f"{RUNS}/")}
     studies: dict[str, list[str]] = {}
     for key in sorted(objects):
         run, _, name = key.removeprefix(f"{RUNS}/").partition("/")
@@ -77,7 +77,7 @@ def stored_runs(store: Store, *, now: dt.datetime | None = None) -> list[StoredR
     now = now or dt.datetime.now(dt.UTC)
     found = store.each(lambda run: _stored_run(store, run, objects, now, tuple(studies.get(run, ()))), ids)
     return sorted(
-        (own for own in found if own is not None), key=lambda own: (own.started, own.run_id), reverse=True
+        (run for run in found if run is not None), key=lambda run: (run.started, run.run_id), reverse=True
     )
 
 
@@ -143,15 +143,17 @@ def find_run(
         No run matches, or several do.
     """
     kinds = (kind,) if isinstance(kind, str) else kind
-    own = [run for run in runs if kinds is None or run.kind in kinds]
+    candidates = [run for run in runs if kinds is None or run.kind in kinds]
     if wanted is not None:
-        exact = [run for run in own if run.run_id == wanted] or [run for run in own if run.name == wanted]
+        exact = [run for run in candidates if run.run_id == wanted] or [
+            run for run in candidates if run.name == wanted
+        ]
         if exact:
             return exact[0]
-    matches = [run for run in own if wanted is None or (wanted and run.run_id.startswith(wanted))]
+    matches = [run for run in candidates if wanted is None or (wanted and run.run_id.startswith(wanted))]
     if len(matches) == 1:
         return matches[0]
-    listed = ", ".join(f"{run.run_id} ({run.name})" for run in own[:_MAX_LISTED]) or "none"
+    listed = ", ".join(f"{run.run_id} ({run.name})" for run in candidates[:_MAX_LISTED]) or "none"
     problem = "no run matches" if not matches else f"{plural(len(matches), 'run')} match"
     raise SpecError(
         f"{problem} {wanted or 'without a name'}. The store has: {listed}. Give an id, the beginning of one, or a name."
@@ -172,7 +174,7 @@ def finished_run(
     if run.result is not None:
         return run
     why = f": {run.reason.rstrip('.')}" if run.reason else ""
-    earlier = _newest_finished(own for own in runs if (own.name, own.kind) == (run.name, run.kind))
+    earlier = _newest_finished(other for other in runs if (other.name, other.kind) == (run.name, run.kind))
     hint = f" The newest finished run of this name is {earlier.run_id}." if earlier is not None else ""
     raise SpecError(
         f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). Run its specification again to "

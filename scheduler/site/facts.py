@@ -67,8 +67,8 @@ def read_site(store: Store, compare: Comparer) -> Site:
     stored = stored_runs(store, now=_ANY_TIME)
     runs = store.each(lambda run: _site_run(store, run), stored)
     channels = [inspect_channel(store, name) for name in channel_names(store)]
-    shown = [own for own in map(_site_channel, channels) if own is not None]
-    evaluations = store.each(lambda own: _evaluation(store, own), _evaluation_ids(store))
+    shown = [channel for channel in map(_site_channel, channels) if channel is not None]
+    evaluations = store.each(lambda evaluation: _evaluation(store, evaluation), _evaluation_ids(store))
     return Site(runs=runs, models=_models(runs, channels, compare, evaluations), channels=shown)
 
 
@@ -123,7 +123,7 @@ def _read_facts(store: Store, run: StoredRun) -> TrainedFacts | ScoredFacts:
 
 def _evaluation_ids(store: Store) -> list[str]:
     """Return the ids of the evaluations in a store. Their figures are written last."""
-    keys = (own.key.split("/") for own in store.objects(f"{EVALUATIONS}/"))
+    keys = (obj.key.split("/") for obj in store.objects(f"{EVALUATIONS}/"))
     return sorted(key[1] for key in keys if len(key) == 3 and key[2] == EVALUATION_FILE)
 
 
@@ -149,8 +149,8 @@ def _models(
 ) -> list[SiteModel]:
     """Return the models by name: training runs of one name, and the scoring runs that used their bundles."""
     versions: dict[str, list[SiteRun]] = {}
-    names = {entry.bundle: entry.model for own in channels for entry in own.entries}
-    for run in sorted(runs, key=lambda own: (own.trained.made if own.trained else own.started, own.run)):
+    names = {entry.bundle: entry.model for channel in channels for entry in channel.entries}
+    for run in sorted(runs, key=lambda run: (run.trained.made if run.trained else run.started, run.run)):
         if run.trained is not None:
             versions.setdefault(run.name, []).append(run)
             names[run.trained.bundle] = run.name
@@ -163,13 +163,13 @@ def _models(
         if run.scored is not None:
             nights.setdefault(name_of(run.scored.bundle), []).append(Night(run.run, run.scored))
     evaluated: dict[str, list[Evaluation]] = {}
-    for own in evaluations:
-        evaluated.setdefault(name_of(own.facts.bundle), []).append(own)
+    for evaluation in evaluations:
+        evaluated.setdefault(name_of(evaluation.facts.bundle), []).append(evaluation)
     return [
         SiteModel(
             name=name,
             versions=versions.get(name, []),
-            nights=sorted(nights.get(name, []), key=lambda own: (own.facts.date, own.run)),
+            nights=sorted(nights.get(name, []), key=lambda night: (night.facts.date, night.run)),
             comparisons=_comparisons(versions.get(name, []), compare),
             evaluations=evaluated.get(name, []),
         )

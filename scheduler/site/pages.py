@@ -60,14 +60,18 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
     n_new = 0
     for _ in range(_MAX_WRITES):
         before = _read(store, INDEX)
-        known = {own.key: own for own in store.objects(f"{SITE}/")}
+        known = {obj.key: obj for obj in store.objects(f"{SITE}/")}
         comparisons = _Comparisons(store, known, render_comparison)
         site = read_site(store, comparisons.page)
         pages, index = _rendered(site)
         n_new += comparisons.n_new + _write_pages(store, pages, known, before or b"")
         if index == before or store.compare_and_swap(INDEX, index, expected=before):
-            facts = [facts_key(own.run) for own in site.runs]
-            facts += [evaluation_facts_key(own.id) for model in site.models for own in model.evaluations]
+            facts = [facts_key(run.run) for run in site.runs]
+            facts += [
+                evaluation_facts_key(evaluation.id)
+                for model in site.models
+                for evaluation in model.evaluations
+            ]
             kept = {INDEX, *pages, *comparisons.keys, *facts}
             _remove_stale(store, known, kept)
             return Written(site, n_new)
@@ -149,10 +153,10 @@ def _remove_stale(store: Store, known: Mapping[str, StoredObject], kept: set[str
     if known.keys() <= kept:
         return
     old, _, _ = garbage(
-        known.values(), is_needed=lambda own: own.key in kept, before=store_time(store) - GRACE
+        known.values(), is_needed=lambda obj: obj.key in kept, before=store_time(store) - GRACE
     )
-    for own in old:
-        store.delete(own.key)
+    for obj in old:
+        store.delete(obj.key)
 
 
 def _read(store: Store, key: str) -> bytes | None:
