@@ -104,7 +104,7 @@ class Task(BaseModel):
 
 
 def _iterators(lists: Mapping[str, tuple[str, ...]]) -> dict[str, Iterator[str]]:
-    return {name: iter(own) for name, own in lists.items()}
+    return {name: iter(keys) for name, keys in lists.items()}
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class Step(ABC):
 
 def _narrow_columns(columns: Columns | None, read: tuple[str, ...]) -> Columns | None:
     """Keep the names of the columns of the tables that a step reads; ``None`` if there are none."""
-    kept = {name: own for name, own in columns or () if name in read and own is not None}
+    kept = {name: column for name, column in columns or () if name in read and column is not None}
     return Columns(**kept) if kept else None
 
 

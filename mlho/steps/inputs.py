@@ -60,7 +60,9 @@ def checked_root(work: Work) -> "PinnedRoot":
     from mlho.sources.files import SourceFile
     from mlho.store.inputs import PinnedRoot
 
-    files = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+    files = [
+        SourceFile(source.key, checked_source(work, source), source.size) for source in work.task.sources
+    ]
     return PinnedRoot(files)
 
 

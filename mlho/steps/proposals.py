@@ -73,7 +73,7 @@ def adopt(store: Store, task_key: str, *, leader: Leader = SOLE_LEADER) -> Commi
     done = read_commit(store, task_key)  # read after the proposals are listed: see the module docstring
     if not proposals:
         return done
-    if len({own.digest for own in [*proposals, *([done] if done else [])]}) > 1:
+    if len({proposal.digest for proposal in [*proposals, *([done] if done else [])]}) > 1:
         leader.check()
         _remove(store, proposals)
         raise different_bytes(proposals[0])
@@ -105,8 +105,8 @@ def discard(store: Store, task_key: str) -> None:
 
 def _remove(store: Store, proposals: Iterable[Commit]) -> None:
     """Remove only these proposals. Later ones have not been compared."""
-    for own in proposals:
-        store.delete(proposal_key(own.task, own.digest))
+    for proposal in proposals:
+        store.delete(proposal_key(proposal.task, proposal.digest))
 
 
 def _read_all(store: Store, task_key: str) -> Iterator[Commit]:

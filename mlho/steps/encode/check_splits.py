@@ -17,13 +17,13 @@ class CheckSplits(Step):
         """Keep the validation, the groups of the audit and, for a split by date, the fields of the cohort that it reads. The cohort is among the inputs."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
-        own, cohort = spec.cohort, Cohort(index=Index(none=True))
+        stated, cohort = spec.cohort, Cohort(index=Index(none=True))
         if spec.validation.by_date:
-            cohort = Cohort(index=own.index, follow_up_days=own.follow_up_days)
+            cohort = Cohort(index=stated.index, follow_up_days=stated.follow_up_days)
         # With a time to an event the default of the candidates is another one.
         candidates = TrainingSpec.model_fields["candidates"].default
-        if own.time_to_event is not None and not spec.validation.is_drawn:
-            cohort = Cohort(index=own.index, time_to_event=own.time_to_event)
+        if stated.time_to_event is not None and not spec.validation.is_drawn:
+            cohort = Cohort(index=stated.index, time_to_event=stated.time_to_event)
             candidates = narrowed.candidates
         update: dict[str, Any] = {"cohort": cohort, "candidates": candidates}
         if spec.bias is not None:

@@ -30,7 +30,10 @@ class DescribeCodes(Step):
         from mlho.sources.omop.folder import OMOP_NAME
 
         source = source_of(work.spec.data)
-        every = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+        every = [
+            SourceFile(source_file.key, checked_source(work, source_file), source_file.size)
+            for source_file in work.task.sources
+        ]
         n_map = work.params.get("roll_up", 0)
         files, roll_up_files = every[: len(every) - n_map], every[len(every) - n_map :]
         if work.spec.data.tables.concepts is None:

@@ -33,4 +33,4 @@ class FindDescendants(Step):
         files = list_inputs(checked_root(work), rules.hierarchy)
         found = find_descendants(rules, source_of(work.spec.data), files)
         work.write_json("descendants.json", found)
-        return {"n_codes": len({own for codes in found.values() for own in codes})}
+        return {"n_codes": len({code for codes in found.values() for code in codes})}

@@ -29,8 +29,8 @@ class PackFeatures(Step):
         parts = work.inputs["partitions"]
         codes = [EncodedPartition.read(part.path("partition.arr")).codes for part in parts]
         segments = [
-            (part.path("segments.arr"), dictionary.ids_of(own))
-            for part, own in zip(parts, codes, strict=True)
+            (part.path("segments.arr"), dictionary.ids_of(part_codes))
+            for part, part_codes in zip(parts, codes, strict=True)
         ]
         packed = pack_block(
             work.spec, open_cohort(work), work.params["block"], segments, dictionary, work.out / "block.arr"

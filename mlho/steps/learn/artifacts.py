@@ -124,10 +124,10 @@ def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
 
     held = held_out_together(work.spec.validation)
     found = {}
-    for own, artifact in zip(held, work.inputs["consensus_folds"], strict=True):
+    for folds, artifact in zip(held, work.inputs["consensus_folds"], strict=True):
         arrays = read_arrays(artifact.path("fold.arr"))
         features, samples = arrays.pop("features"), arrays.pop("samples")
-        found[own] = ConsensusFold(features, FoldScores(samples, arrays))
+        found[folds] = ConsensusFold(features, FoldScores(samples, arrays))
     return found
 
 
@@ -152,7 +152,7 @@ def read_cross_validation(work: Work, classifier: str) -> "CrossValidation | Non
     if "cv.arr" not in artifact.names:
         return None
     arrays = read_arrays(artifact.path("cv.arr"))
-    grid = next(own.grid for own in work.spec.candidates if own.classifier == classifier)
+    grid = next(candidate.grid for candidate in work.spec.candidates if candidate.classifier == classifier)
     return CrossValidation(
         settings=classifier_named(classifier).settings(grid),
         auroc=arrays["auroc"],

@@ -20,7 +20,9 @@ class RunConsensusFold(Step):
         assert narrowed is not None
         asked, consensus = spec.final.classifier, spec.consensus.classifier
         kept = tuple(
-            own for own in spec.candidates if asked == "best" or own.classifier in (asked, consensus)
+            candidate
+            for candidate in spec.candidates
+            if asked == "best" or candidate.classifier in (asked, consensus)
         )
         return narrowed.model_copy(update={"candidates": kept})
 

@@ -17,6 +17,6 @@ class RunSubsample(LearningStep):
         """Write ``vote.arr``."""
         from mlho.training.results.consensus_folds import vote
 
-        own = vote(open_problem(work), tuple(work.params["held"]), work.params["subsample"])
-        write_vote(work.out / "vote.arr", own)
-        return {"n_selected": len(own.features)}
+        votes = vote(open_problem(work), tuple(work.params["held"]), work.params["subsample"])
+        write_vote(work.out / "vote.arr", votes)
+        return {"n_selected": len(votes.features)}

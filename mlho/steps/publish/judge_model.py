@@ -64,7 +64,7 @@ def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
     return {
         "auroc": judged.performance.headline["auroc"].mean,
         "classifier": judged.performance.classifier,
-        "n_empty": sum(not own.n_features for own in judged.performance.test_sets),
+        "n_empty": sum(not test_set.n_features for test_set in judged.performance.test_sets),
     }
 
 
@@ -72,8 +72,8 @@ def _tested(work: Work, classifier: str, test_sets: "Sequence[TestSet]") -> "Ite
     """Yield the predictions on the test set of each iteration."""
     from mlho.training.results.groups import Predictions
 
-    for arrays, own in zip(_scores(work), test_sets, strict=True):
-        yield Predictions(arrays["samples"], arrays[classifier], own.thresholds)
+    for arrays, test_set in zip(_scores(work), test_sets, strict=True):
+        yield Predictions(arrays["samples"], arrays[classifier], test_set.thresholds)
 
 
 def _scores(work: Work) -> "Iterator[dict[str, NDArray[Any]]]":

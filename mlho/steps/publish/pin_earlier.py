@@ -50,14 +50,14 @@ def facts_of(artifact: Artifact, result: Mapping[str, Any], *, run: str, name: s
     from mlho.report.digest import result_digest
     from mlho.report.result import Result
 
-    own = Result.model_validate(result)
+    checked_result = Result.model_validate(result)
     cohort = Cohort.read(artifact.path("cohort.arr"))
     return RunFacts(
         run=run,
         name=name,
         result_digest=result_digest(result),
-        result=own,
+        result=checked_result,
         cohort=cohort,
         dictionary=Dictionary.read(artifact.path("dictionary.arr")),
-        probability=final_probability(own, scores_of(artifact), cohort.n_samples),
+        probability=final_probability(checked_result, scores_of(artifact), cohort.n_samples),
     )

@@ -59,7 +59,7 @@ class WriteReport(Step):
             PerformanceRecord.model_validate(_read_json(work, "performance", "performance.json")),
             [record.result for record in read_iterations(work)],
             final=_read_json(work, "model", "final.json"),
-            tests=[BundleTest(**own) for own in _read_json(work, "tests", "tests.json")],
+            tests=[BundleTest(**test) for test in _read_json(work, "tests", "tests.json")],
             ledgers=_ledgers(work),
             checks=_checks(work),
             provenance=_provenance(work),
@@ -89,9 +89,9 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
             f"compareWith: the artifacts of run {run} are those of another version of this program ({type(error).__name__}). Run its "
             "specification again with this version, or leave out compareWith; the other tasks of this run are not repeated."
         ) from None
-    made = sorted(work.inputs["iterations"], key=lambda own: own.commit.task)
-    scores = (read_arrays(own.path("scores.arr")) for own in made)
-    own = RunFacts(
+    iterations = sorted(work.inputs["iterations"], key=lambda iteration: iteration.commit.task)
+    scores = (read_arrays(iteration.path("scores.arr")) for iteration in iterations)
+    this_run = RunFacts(
         run="",
         name="",
         result_digest="",
@@ -100,7 +100,7 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
         dictionary=Dictionary.read(work.one("dictionary").path("dictionary.arr")),
         probability=final_probability(result, scores, cohort.n_samples),
     )
-    return changes_since(earlier, own)
+    return changes_since(earlier, this_run)
 
 
 def _read_json(work: Work, role: str, name: str) -> Any:
@@ -172,9 +172,9 @@ def _timing(work: Work) -> dict[str, Any]:
     timing: dict[str, dict[str, float]] = {}
     for artifacts in work.inputs.values():
         for artifact in artifacts:
-            own = timing.setdefault(artifact.commit.kind, {"seconds": 0.0, "tasks": 0})
-            own["seconds"] = round(own["seconds"] + artifact.commit.seconds, 3)
-            own["tasks"] += 1
+            cost = timing.setdefault(artifact.commit.kind, {"seconds": 0.0, "tasks": 0})
+            cost["seconds"] = round(cost["seconds"] + artifact.commit.seconds, 3)
+            cost["tasks"] += 1
     return dict(sorted(timing.items()))
 
 
@@ -188,7 +188,7 @@ def _rows_by_year(work: Work) -> dict[str, int]:
 def _made_at(work: Work) -> str | None:
     """Return when the last of the tasks that this one reads ended, by their write-once records: equal in every attempt."""
     times = [artifact.commit.finished_at for artifacts in work.inputs.values() for artifact in artifacts]
-    return max((own for own in times if own is not None), default=None)
+    return max((time for time in times if time is not None), default=None)
 
 
 def _inputs(work: Work) -> dict[str, Any]:
@@ -202,4 +202,4 @@ def _inputs(work: Work) -> dict[str, Any]:
     }
     image = os.environ.get(IMAGE)
     optional = {"left_out": work.params.get("left_out"), "image": image}
-    return inputs | {name: own for name, own in optional.items() if own}
+    return inputs | {name: value for name, value in optional.items() if value}

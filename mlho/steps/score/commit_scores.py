@@ -41,13 +41,13 @@ class CommitScores(Step):
         manifest = ScoresManifest(
             bundle_digest=bundle.digest,
             parts=entries,
-            rows=sum(own.rows for own in entries),
+            rows=sum(entry.rows for entry in entries),
             left_out=work.params.get("left_out", {}),
             warnings=partition_warnings(
                 {
-                    own.source: ledger_summary(total_ledger([own.ledger]))
-                    for own in entries
-                    if own.source is not None and own.ledger is not None
+                    entry.source: ledger_summary(total_ledger([entry.ledger]))
+                    for entry in entries
+                    if entry.source is not None and entry.ledger is not None
                 }
             ),
             scores=scores,
@@ -172,10 +172,10 @@ def _unusual_data(
     n_samples, n_empty = sum(part.facts["n_rows"] for part in every), _n_without_events(every)
     share = None if training is None else training.without_events
     empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
-    n_codes = len({own.code for own in bundle.document.features})
+    n_codes = len({feature.code for feature in bundle.document.features})
     n_known = sum(part.facts["n_known_rows"] for part in parts)
     foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
-    return [own for own in (empty, foreign) if own]
+    return [warning for warning in (empty, foreign) if warning]
 
 
 def _alerts(bundle: "Bundle", parts: Sequence[Artifact]) -> "list[AlertSummary]":
@@ -186,23 +186,25 @@ def _alerts(bundle: "Bundle", parts: Sequence[Artifact]) -> "list[AlertSummary]"
     rates = {} if training is None else training.alert_rates
     return [
         AlertSummary(
-            rule=own.rule,
-            value=own.value,
-            alerts=None if own.value is None else sum(part.facts["alerts"][own.rule] for part in parts),
-            training_rate=rates.get(own.rule),
-            reason=own.reason,
+            rule=threshold.rule,
+            value=threshold.value,
+            alerts=None
+            if threshold.value is None
+            else sum(part.facts["alerts"][threshold.rule] for part in parts),
+            training_rate=rates.get(threshold.rule),
+            reason=threshold.reason,
         )
-        for own in bundle.thresholds
+        for threshold in bundle.thresholds
     ]
 
 
 def _missed(work: Work) -> list[str]:
     """Return a warning if the bundle misses an expectation: it may be used, and could not be promoted."""
     results = json.loads(work.one("tests").read("tests.json"))
-    failed = [own for own in results if not own["passed"]]
+    failed = [test for test in results if not test["passed"]]
     if not failed:
         return []
-    named = " ".join(f"{own['id']}: {own['defect']}" for own in failed[:3])
+    named = " ".join(f"{test['id']}: {test['defect']}" for test in failed[:3])
     return [f"The bundle fails {len(failed)} of its {len(results)} tests, and could not be promoted. {named}"]
 
 
@@ -217,13 +219,13 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     features, training = bundle.document.features, bundle.document.training
     counted = [read_arrays(part.path(PRESENT_FILE)) for part in parts]
     present, missing, listed = (
-        np.sum([own[name] for own in counted], axis=0, dtype=np.int64)
+        np.sum([counts[name] for counts in counted], axis=0, dtype=np.int64)
         for name in ("present", "missing", "codes")
     )
     others: Counter[str] = Counter()
     for part in parts:
         others.update(json.loads(part.read(CODES_FILE)))
-    names = [] if bundle.demographics is None else [own.name for own in bundle.demographics.codes]
+    names = [] if bundle.demographics is None else [code.name for code in bundle.demographics.codes]
     unknown = dict(zip(names, missing.tolist(), strict=True))
     prevalence, deciles = (None, None) if training is None else (training.prevalence, training.deciles)
     found = find_drift(features, prevalence, present, len(scored))
@@ -263,6 +265,6 @@ def _delivered(artifact: Artifact, number: int) -> "list[DeliveredFile]":
     from mlho.scoring.account import DeliveredFile
 
     return [
-        DeliveredFile(name=f"part-{number:05d}.{name.partition('.')[2]}", sha256=own.sha256, size=own.size)
-        for name, own in sorted(artifact.commit.files.items())
+        DeliveredFile(name=f"part-{number:05d}.{name.partition('.')[2]}", sha256=file.sha256, size=file.size)
+        for name, file in sorted(artifact.commit.files.items())
     ]

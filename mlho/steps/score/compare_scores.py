@@ -26,8 +26,8 @@ class CompareScores(Step):
 
         digests = [work.one(name).facts["bundle_digest"] for name in ("bundle", "compared_bundle")]
         pairs = [
-            _joined(own, other)
-            for own, other in zip(_parts(work, ""), _parts(work, "compared_"), strict=True)
+            _joined(part, compared)
+            for part, compared in zip(_parts(work, ""), _parts(work, "compared_"), strict=True)
         ]
         probability = [
             np.concatenate([np.asarray(pair[side].column("probability")) for pair in pairs])
@@ -56,15 +56,15 @@ def _parts(work: Work, prefix: str) -> list[Artifact]:
     return [*work.inputs[f"{prefix}parts"], *work.inputs.get(f"{prefix}absent", ())]
 
 
-def _joined(own: Artifact, other: Artifact) -> "tuple[pa.Table, pa.Table]":
+def _joined(part: Artifact, compared: Artifact) -> "tuple[pa.Table, pa.Table]":
     """Return the scores and alerts of one partition by both bundles, which have the same samples in the same order."""
     import pyarrow.parquet as pq
 
     from mlho.scoring.parts import PART_FILE
 
     tables = []
-    for part in (own, other):
-        path = part.path(PART_FILE)
+    for artifact in (part, compared):
+        path = artifact.path(PART_FILE)
         names = [
             name for name in pq.read_schema(path).names if name == "probability" or name.startswith("alert: ")
         ]

@@ -24,13 +24,16 @@ class ScorePartition(Step):
         from mlho.sources.files import SourceFile
         from mlho.sources.omop.folder import CDM_SOURCE, OMOP_NAME, cdm_table
 
-        pinned = [SourceFile(own.key, checked_source(work, own), own.size) for own in work.task.sources]
+        pinned = [
+            SourceFile(source_file.key, checked_source(work, source_file), source_file.size)
+            for source_file in work.task.sources
+        ]
         source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
         values = needs_values(scoring_spec(bundle.document))
-        files = [own for own in pinned if cdm_table(own.key) != CDM_SOURCE] if source.views else pinned
+        files = [file for file in pinned if cdm_table(file.key) != CDM_SOURCE] if source.views else pinned
         for file in files if values else ():
             require_values(source, file)
-        named, numbers = sorted({own for file in files for own in patients_in(source, file)}), None
+        named, numbers = sorted({patient for file in files for patient in patients_in(source, file)}), None
         if roster is None:
             samples = everybody(named, index_of(work))
         else:
