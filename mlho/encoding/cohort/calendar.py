@@ -91,7 +91,7 @@ def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDA
     >>> completed_years(born.astype(np.int64), days.astype(np.int64)).tolist()
     [17, 18]
     """
-    years, months, days = zip(*(_calendar(own) for own in (from_us, to_us)), strict=True)
+    years, months, days = zip(*(_calendar(times) for times in (from_us, to_us)), strict=True)
     is_before = (months[1] < months[0]) | ((months[1] == months[0]) & (days[1] < days[0]))
     return np.asarray(years[1] - years[0] - is_before)
 

@@ -80,13 +80,13 @@ def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
         if cdm_table(file.key) == CDM_SOURCE:
             versions.update(_versions_in(file))
             where = file.key
-    wrong = sorted(own for own in versions if not _ACCEPTED.fullmatch(own))
+    wrong = sorted(version for version in versions if not _ACCEPTED.fullmatch(version))
     if wrong:
         raise DataError(
             where,
             "the version of the OMOP CDM is not read",
             expected="cdm_version 5.3 or 5.4, such as v5.3.1",
-            got=", ".join(repr(own[:20]) for own in wrong[:_MOST]),
+            got=", ".join(repr(version[:20]) for version in wrong[:_MOST]),
             remedy="Convert the tables to CDM 5.4 with the scripts of OHDSI, or correct cdm_source.",
         )
     if versions:
@@ -98,8 +98,10 @@ def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
 
 def _versions_in(file: SourceFile) -> set[str]:
     table = open_table(file, NATIVE)
-    name = next((own for own in table.column_names if own.casefold() == "cdm_version"), None)
+    name = next((column for column in table.column_names if column.casefold() == "cdm_version"), None)
     if name is None or not (is_text(table.type_of(name)) or file.is_parquet):
         return set()
     texts: Any = read_columns(table, [name])[name]
-    return {str(own).strip() for own in pc.unique(texts).to_pylist() if own is not None and str(own).strip()}
+    return {
+        str(text).strip() for text in pc.unique(texts).to_pylist() if text is not None and str(text).strip()
+    }

@@ -186,9 +186,9 @@ class DemographicsEncoder:
         for code in self.codes:
             if code.name not in table:
                 raise _missing_column(code.name)
-            given = table[code.name]
+            cells = table[code.name]
             values[code.name] = (
-                code.positions(list(given)) if isinstance(code, CategoryCode) else _numbers(code.name, given)
+                code.positions(list(cells)) if isinstance(code, CategoryCode) else _numbers(code.name, cells)
             )
         return self._encode(values)
 
@@ -303,15 +303,15 @@ def _values(code: NumberCode | CategoryCode, column: DemographicColumn | None) -
 
 
 def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
-    given = list(values)
+    cells = list(values)
     try:
-        numbers = np.array([math.nan if _is_absent(value) else float(value) for value in given], np.float64)
+        numbers = np.array([math.nan if _is_absent(value) else float(value) for value in cells], np.float64)
     except (TypeError, ValueError):
         raise DataError(
             "demographics",
             f"column {name!r} holds something that is no number",
             expected="numbers, or None",
-            got=f"other values among {len(given)}",
+            got=f"other values among {len(cells)}",
             remedy="Write it as in training.",
         ) from None
     n_infinite = int(np.isinf(numbers).sum())

@@ -51,7 +51,9 @@ def read_texts(array: Any) -> Any:
         return array.cast(pa.string())
     numbers = np.where(is_given(array), as_numpy(array.cast(pa.float64())), np.nan)
     distinct, place = np.unique(numbers, return_inverse=True)
-    return pa.array([number_text(own) for own in distinct.tolist()], pa.string()).take(int64_array(place))
+    return pa.array([number_text(number) for number in distinct.tolist()], pa.string()).take(
+        int64_array(place)
+    )
 
 
 def number_text(number: float) -> str | None:
@@ -149,8 +151,8 @@ def sample_texts(
             got=f"{plural(n_without, 'sample')} without one, of {len(codes)}",
             remedy="Fill it, or remove these patients from the labels.",
         )
-    used, own = np.unique(codes, return_inverse=True)
-    return TextColumn(tuple(levels[place] for place in used.tolist()), own.astype(np.int64))
+    used_levels, used_code = np.unique(codes, return_inverse=True)
+    return TextColumn(tuple(levels[place] for place in used_levels.tolist()), used_code.astype(np.int64))
 
 
 def _with_unknown(

@@ -108,9 +108,10 @@ def read_labels(
 
 
 def _joined(parts: Sequence[FollowUp | None]) -> FollowUp:
-    own = [part for part in parts if part is not None]
+    with_times = [part for part in parts if part is not None]
     return FollowUp(
-        np.concatenate([part.days for part in own]), np.concatenate([part.status for part in own])
+        np.concatenate([part.days for part in with_times]),
+        np.concatenate([part.status for part in with_times]),
     )
 
 
@@ -238,8 +239,8 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Sourc
     if cohort.time_to_event is not None:
         names = cohort.time_to_event.columns
         require_columns(file.key, have, names, remedy="Correct the names in cohort.timeToEvent.")
-        for own in names:
-            source.check_type(file.key, own, table.type_of(own), ColumnKind.TIME)
+        for column in names:
+            source.check_type(file.key, column, table.type_of(column), ColumnKind.TIME)
     else:
         require_columns(
             file.key,
@@ -333,8 +334,8 @@ def refuse_other_times(
     follow_up: FollowUp, rows: NDArray[np.int64], first: NDArray[np.int64], where: str
 ) -> None:
     """Refuse label rows of one sample with a different follow-up than its first row (``rows``, ``first``: positions of both)."""
-    own, of_first = follow_up[rows], follow_up[first]
-    n_bad = int(((own.days != of_first.days) | (own.status != of_first.status)).sum())
+    repeated, of_first = follow_up[rows], follow_up[first]
+    n_bad = int(((repeated.days != of_first.days) | (repeated.status != of_first.status)).sum())
     if n_bad:
         raise DataError(
             where,

@@ -134,11 +134,11 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
         patient=patient[keep],
         index_us=index_us[keep] if index_us is not None else None,
         birth_us=_one_birth_each(pattern, patient, births, layout.birth),
-        columns=tuple(own for own in columns if own.name in spec.features.demographics),
+        columns=tuple(column for column in columns if column.name in spec.features.demographics),
         age_from_birth=layout.age_from_birth,
         from_index=layout.from_index,
         n_without_patient=int((~known).sum()),
-        kept={own.name: _as_text(own) for own in columns if own.name in spec.kept_columns},
+        kept={column.name: _as_text(column) for column in columns if column.name in spec.kept_columns},
     )
 
 
@@ -146,30 +146,30 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
     """Determine the columns to read from the first file, and check that every file has them."""
     patient = source.column(DEMOGRAPHICS, "patient_id")
     have = tables[0][1].column_names
-    theirs = partial(source.column, DEMOGRAPHICS)
+    file_column = partial(source.column, DEMOGRAPHICS)
     birth = birth_column(source, have)
     index = spec.cohort.index.column
     wanted = list(spec.features.demographics)
-    age_from_birth = AGE in wanted and theirs(AGE) not in have and birth is not None
+    age_from_birth = AGE in wanted and file_column(AGE) not in have and birth is not None
     if age_from_birth:
         wanted.remove(AGE)
-    from_index = calendar_names(spec, [name for name in wanted if theirs(name) in have])
+    from_index = calendar_names(spec, [name for name in wanted if file_column(name) in have])
     wanted = [name for name in wanted if name not in from_index]
     if age_from_birth and not spec.cohort.has_index:
         raise SpecError(
             "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
             "none. Give an index date, add a column 'age' to the demographics, or leave age out."
         )
-    if patient in map(theirs, wanted):
+    if patient in map(file_column, wanted):
         raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
-    kept = [name for name in spec.kept_columns if name not in wanted and theirs(name) in have]
+    kept = [name for name in spec.kept_columns if name not in wanted and file_column(name) in have]
     categorical = frozenset([*spec.features.categorical, *kept])
     if age_from_birth and AGE in categorical:
         raise SpecError(
             "features.categorical: age is counted from the birth date, and is a number. Leave it out."
         )
-    index = theirs(index) if index is not None and theirs(index) in have else None
-    names = tuple((name, theirs(name)) for name in [*wanted, *kept])
+    index = file_column(index) if index is not None and file_column(index) in have else None
+    names = tuple((name, file_column(name)) for name in [*wanted, *kept])
     layout = _Layout(patient, index, birth, names, categorical, age_from_birth, from_index)
     for file, table in tables:
         _check_file(file, table, layout, source)
@@ -211,10 +211,10 @@ def _read_file(file: SourceFile, table: TableFile, layout: _Layout, source: Sour
     if layout.birth:
         births = read_births(columns[layout.birth], source, where=file.key, name=layout.birth)
     pieces = [
-        _category(columns[theirs], file, theirs)
+        _category(columns[file_column], file, file_column)
         if name in layout.categorical
-        else _piece(columns[theirs], file, theirs)
-        for name, theirs in layout.wanted
+        else _piece(columns[file_column], file, file_column)
+        for name, file_column in layout.wanted
     ]
     return patients, index_us, births, pieces
 
@@ -280,7 +280,7 @@ def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
 def _as_text(column: RawColumn) -> TextColumn:
     if column.levels is not None:
         return TextColumn(column.levels, column.values)
-    texts = pa.array([number_text(own) for own in column.values.tolist()], pa.string())
+    texts = pa.array([number_text(number) for number in column.values.tolist()], pa.string())
     return encoded([texts], encode_patients)
 
 

@@ -41,7 +41,7 @@ class _Values:
 
     def add(self, patient: NDArray[np.int64], values: Sequence[Hashable], which: NDArray[np.int64]) -> None:
         """Add a pair for each patient: the value at its position."""
-        ids = np.array([self.ids.setdefault(own, len(self.ids)) for own in values], np.int64)
+        ids = np.array([self.ids.setdefault(value, len(self.ids)) for value in values], np.int64)
         self.keys.append(np.unique(patient << _VALUE_BITS | ids[which]))
         self.n_pending += len(self.keys[-1])
         if self.n_pending > _MOST_PENDING:
@@ -162,8 +162,8 @@ def _matching(
 def _checked(source: Source, table: TableFile, file: SourceFile) -> dict[str, str]:
     source.require(EVENTS, file.key, table.column_names)
     names = {name: source.column(EVENTS, name) for name in ("patient_id", "time", "code")}
-    for name, own in names.items():
-        source.check_type(file.key, own, table.type_of(own), EVENTS.column(name).kind)
+    for name, column in names.items():
+        source.check_type(file.key, column, table.type_of(column), EVENTS.column(name).kind)
     return names
 
 
@@ -177,7 +177,7 @@ def _collect(
     source: Source, found: Mapping[str, _Values], patient: NDArray[np.int64], codes: Any, times: Any
 ) -> None:
     indices, texts = as_numpy(codes.indices).astype(np.int64), codes.dictionary
-    for name, own in found.items():
+    for name, found_values in found.items():
         code = source.static_code(name)
         rows = np.flatnonzero(_is_code(code, texts)[indices])
         if not len(rows):
@@ -186,11 +186,11 @@ def _collect(
             read = read_times(times.take(int64_array(rows)), source.format).microseconds
             rows = rows[is_given(read)]
             distinct, which = np.unique(as_numpy(read)[is_given(read)], return_inverse=True)
-            own.add(patient[rows], distinct.tolist(), which)
+            found_values.add(patient[rows], distinct.tolist(), which)
             continue
         used, which = np.unique(indices[rows], return_inverse=True)
         values = [
             text.partition(code + _SEPARATOR)[2].strip() for text in texts.take(int64_array(used)).to_pylist()
         ]
         is_valued = np.array([bool(value) for value in values])[which]
-        own.add(patient[rows[is_valued]], values, which[is_valued])
+        found_values.add(patient[rows[is_valued]], values, which[is_valued])

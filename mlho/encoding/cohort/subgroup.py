@@ -38,7 +38,7 @@ def subgroup(
         raise _not_there("sex or age")
     found = {}
     row = rows_of_persons(persons, person_of, index_us)
-    columns = {own.name: own for own in persons.columns}
+    columns = {column.name: column for column in persons.columns}
     if only.sex is not None:
         sex = next((columns[name] for name in _SEX if name in columns), None)
         if sex is None or sex.levels is None:
@@ -65,7 +65,7 @@ def _years(
         births = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
         is_born = births != NO_DATE
         return np.where(is_born, completed_years(np.where(is_born, births, 0), index_us), np.nan)
-    age = next((own for own in persons.columns if own.name == AGE), None)
+    age = next((column for column in persons.columns if column.name == AGE), None)
     if age is None or age.levels is not None:
         raise _not_there("age")
     return np.where(row == MISSING, np.nan, np.floor(age.values[row]))

@@ -113,10 +113,12 @@ def _of_new_codes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     column = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     code, window = column // _N_AFTER, column % _N_AFTER
     key = code * (int(indices.max(initial=0)) + 1) + indices
-    own, since, ever = (np.flatnonzero(window == number) for number in range(_N_AFTER))
+    outcome_cells, since_cells, ever_cells = (np.flatnonzero(window == number) for number in range(_N_AFTER))
     # Windows nest, so that a cell of one window has a cell in each longer one; keys ascend in each.
-    n_since, n_ever = (count[rows[np.searchsorted(key[rows], key[own])]] for rows in (since, ever))
-    kept = own[n_since == n_ever]
+    n_since, n_ever = (
+        count[rows[np.searchsorted(key[rows], key[outcome_cells])]] for rows in (since_cells, ever_cells)
+    )
+    kept = outcome_cells[n_since == n_ever]
     n_codes = (len(indptr) - 1) // _N_AFTER
     found = {name: array[kept] for name, array in arrays.items() if name != "indptr"}
     starts = np.concatenate([[0], np.cumsum(np.bincount(code[kept], minlength=n_codes))])
@@ -228,10 +230,10 @@ def _cells(
     is_daily: bool,
 ) -> dict[str, NDArray[Any]]:
     """Compute the arrays of the block: one pass counts the cells of each column, a second one fills them."""
-    given = (code_starts, RowArrays.of(rows), WindowArrays.of(windows), is_daily)
+    arguments = (code_starts, RowArrays.of(rows), WindowArrays.of(windows), is_daily)
     filled = np.zeros((len(code_starts) - 1) * windows.n_windows, np.int64)
     nothing, no_values = np.empty(0, np.int32), np.empty(0, np.float64)
-    _fill_cells(*given, filled, _Cells(nothing, nothing, no_values))
+    _fill_cells(*arguments, filled, _Cells(nothing, nothing, no_values))
     indptr = np.concatenate([[0], np.cumsum(filled)])
     n_cells = int(indptr[-1])
     cells = _Cells(
@@ -239,7 +241,7 @@ def _cells(
         np.empty(n_cells, np.int32),
         np.empty(n_cells if has_last else 0, np.float64),
     )
-    _fill_cells(*given, indptr[:-1].copy(), cells)
+    _fill_cells(*arguments, indptr[:-1].copy(), cells)
     arrays: dict[str, NDArray[Any]] = {"indptr": indptr, "indices": cells.indices, "count": cells.counts}
     return arrays | ({"last": cells.last} if has_last else {})
 

@@ -18,7 +18,7 @@ def code_filter(features: Features, *, never: Collection[str] = ()) -> Callable[
     >>> [is_excluded(code) for code in ("ICD10:E11", "ICD10:Z51", "ICD10:Z51.1", "LOINC:2160-0")]
     [False, True, False, True]
     """
-    included, excluded = (_any_of(own) for own in (features.include, features.exclude))
+    included, excluded = (_any_of(patterns) for patterns in (features.include, features.exclude))
 
     def is_excluded(code: str) -> bool:
         is_in = included is None or included.fullmatch(code) is not None
@@ -44,5 +44,5 @@ def _any_of(patterns: Sequence[str] | None) -> re.Pattern[str] | None:
     """Return the expression of patterns in which ``*`` is any text and ``?`` one character; all else is literal."""
     if patterns is None:
         return None
-    escaped = (re.escape(own).replace(r"\*", ".*").replace(r"\?", ".") for own in patterns)
+    escaped = (re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in patterns)
     return re.compile("|".join(escaped), re.DOTALL)

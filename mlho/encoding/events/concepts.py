@@ -45,7 +45,7 @@ class Concepts:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; ``parents`` only if there are any."""
-        return {name: dict(own) for name, own in vars(self).items() if own or name != "parents"}
+        return {name: dict(value) for name, value in vars(self).items() if value or name != "parents"}
 
 
 def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
@@ -99,21 +99,21 @@ def read_concept_names(files: Sequence[SourceFile], codes: Sequence[str]) -> Con
     DataError
         A file is unreadable, lacks a column, or names one concept in two ways.
     """
-    wanted = sorted({own for code in codes for own in concepts_of(code)})
+    wanted = sorted({concept for code in codes for concept in concepts_of(code)})
     names: dict[int, str] = {}
     differing: set[int] = set()
     for file in files:
         for ids, texts in iter_concepts(file, wanted):
-            for own, text in zip(ids, texts, strict=True):
-                if names.setdefault(own, text) != text:
-                    differing.add(own)
+            for concept, text in zip(ids, texts, strict=True):
+                if names.setdefault(concept, text) != text:
+                    differing.add(concept)
     _refuse_differing(files[0].key if files else "concept", len(differing))
-    parts = {code: [names.get(own) for own in concepts_of(code)] for code in sorted(codes)}
-    return Concepts({code: _words(own) for code, own in parts.items() if own and own[0] is not None})
+    parts = {code: [names.get(concept) for concept in concepts_of(code)] for code in sorted(codes)}
+    return Concepts({code: _words(words) for code, words in parts.items() if words and words[0] is not None})
 
 
 def _words(names: Sequence[str | None]) -> str:
-    return ": ".join(own if own is not None else "a value without a name" for own in names)
+    return ": ".join(name if name is not None else "a value without a name" for name in names)
 
 
 def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:
@@ -173,18 +173,20 @@ def _read_file(source: Source, file: SourceFile) -> tuple[list[str | None], dict
     table = open_table(file, source)
     have = table.column_names
     source.require(CONCEPTS, file.key, have)
-    names = {ours: theirs for ours, theirs in source.columns(CONCEPTS).items() if theirs in have}
-    for ours, theirs in names.items():
+    names = {
+        ours: file_column for ours, file_column in source.columns(CONCEPTS).items() if file_column in have
+    }
+    for ours, file_column in names.items():
         kind = CONCEPTS.column(ours).kind
         if file.is_parquet or kind is not ColumnKind.NUMBER:
-            check_type(file.key, theirs, table.type_of(theirs), kind)
+            check_type(file.key, file_column, table.type_of(file_column), kind)
     read = read_columns(table, list(names.values()))
     columns: dict[str, list[Any]] = {}
-    for ours, theirs in names.items():
+    for ours, file_column in names.items():
         if ours in ("low", "high"):
-            columns[ours] = _numbers(number_column(read[theirs], where=file.key, name=theirs))
+            columns[ours] = _numbers(number_column(read[file_column], where=file.key, name=file_column))
         else:
-            columns[ours] = text_column(read[theirs]).cast(pa.string()).to_pylist()
+            columns[ours] = text_column(read[file_column]).cast(pa.string()).to_pylist()
     return columns.pop("code"), columns
 
 

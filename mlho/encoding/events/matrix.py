@@ -218,7 +218,7 @@ class Matrix:
                 release_pages(block.indices)
                 continue
             for name, members in groups.items():
-                own = place[members]
+                member_places = place[members]
                 source = _Cells(
                     block.indices, block.count, frozen(nothing) if name is None else block.numbers[name]
                 )
@@ -228,10 +228,10 @@ class Matrix:
                     source,
                     frozen(wanted[members]),
                     new_index,
-                    own,
+                    member_places,
                     out_without if name is None else out,
                 )
-                place[members] = own
+                place[members] = member_places
             release_pages(block.indices)
         indptr = np.concatenate([[0], np.cumsum(place - starts[:-1])])
         if indptr[-1] < starts[-1]:
@@ -280,7 +280,7 @@ def _columns_by_number(
     """Return the places of the columns by the number that they need."""
     names = [None] * n_columns if numbers is None else list(numbers)
     return {
-        name: np.array([place for place, own in enumerate(names) if own == name], np.int64)
+        name: np.array([place for place, other in enumerate(names) if other == name], np.int64)
         for name in dict.fromkeys(names)
     }
 

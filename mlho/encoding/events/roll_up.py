@@ -63,7 +63,9 @@ def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
                 worded.add(parent)
     where = files[0].key
     chained = {parent for parent in parents.values() if parents.get(parent, parent) != parent}
-    unusable = {own for own in parents.values() if len(own) > MAX_CODE_CHARACTERS or has_control(own)}
+    unusable = {
+        parent for parent in parents.values() if len(parent) > MAX_CODE_CHARACTERS or has_control(parent)
+    }
     _refuse(where, "a code has several parents", "one parent for each code", several)
     _refuse(where, "a parent has a parent itself", "a map of one step", chained)
     _refuse(where, "a parent has several descriptions", "one description for each parent", worded)

@@ -226,7 +226,7 @@ class RowRules:
         never = (DEATH,) if self.spec.data.source == OMOP_NAME else ()
         is_filtered = features.include is not None or features.exclude is not None or never
         is_excluded = code_filter(features, never=never) if is_filtered else lambda _: False
-        parents = {code: own for code, own in self.parents.items() if code not in never}
+        parents = {code: parent for code, parent in self.parents.items() if code not in never}
         self.codes = LocalCodes(is_excluded, parents)
         windows = sample_windows(self.spec, self.cohort)
         # Windows nest, so that the longest one alone decides whether a row is used.

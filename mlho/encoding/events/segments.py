@@ -135,7 +135,7 @@ def _by_block(rows: UsedRows, n_blocks: int) -> tuple[dict[str, NDArray[Any]], N
     grouped = (np.empty(len(rows), np.uint16), *(np.empty_like(column) for column in columns[1:]))
     # Not a global of the compiled function: a cached build would keep the number with which it was compiled.
     starts = _group(columns, grouped, n_blocks, np.uint32(BLOCK_PATIENTS.bit_length() - 1))
-    return {name: own for name, own in zip(_DTYPES, grouped, strict=True) if own.size}, starts
+    return {name: column for name, column in zip(_DTYPES, grouped, strict=True) if column.size}, starts
 
 
 @njit(cache=True, nogil=True)

@@ -101,12 +101,12 @@ class SequenceMatrix:
         """Return the cells of columns of codes and of pairs. A pair has the count 1; its number is its duration, if it has one."""
         wanted = np.asarray(columns, np.int64)
         is_pair = wanted >= self.n_columns
-        own = (
+        code_numbers = (
             None
             if numbers is None
             else [name for name, pair in zip(numbers, is_pair, strict=True) if not pair]
         )
-        codes = self.of_codes.column_block(wanted[~is_pair], sample_mask, numbers=own)
+        codes = self.of_codes.column_block(wanted[~is_pair], sample_mask, numbers=code_numbers)
         return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=True)
 
     def column_samples(
@@ -160,8 +160,8 @@ class SequenceMatrix:
         if has_counts:
             count = np.concatenate([codes.count, np.ones(len(pair_cells), np.int32)])[at]
         if has_durations or number is not None:
-            own = np.full(len(codes.indices), np.nan) if number is None else number
-            number = np.concatenate([own, pair_number])[at]
+            of_codes = np.full(len(codes.indices), np.nan) if number is None else number
+            number = np.concatenate([of_codes, pair_number])[at]
         return ColumnBlock(indptr, np.concatenate([codes.indices, pair_cells])[at], count, number)
 
     def _split(
@@ -196,7 +196,7 @@ class SequenceMatrix:
                     block, part[part > 0], first[part > 0], then[part > 0]
                 )
             release_pages(spans.first)
-        column, sample, number = (np.concatenate(own) for own in (columns, samples, numbers))
+        column, sample, number = (np.concatenate(parts) for parts in (columns, samples, numbers))
         if sample_mask is not None:
             kept = sample_mask[sample]
             column, number = column[kept], number[kept]
@@ -211,9 +211,15 @@ class SequenceMatrix:
     ) -> NDArray[np.float64]:
         """Return one duration of each pair in each sample with it, in the order of the cells of these columns."""
         lists, found = self.days[block], [np.empty(0)]
-        for pairs, own in durations_in_pieces(lists, first, then, co_occurrence_days=self.co_occurrence_days):
-            by_name = {"max": own.longest, "mean": own.total / own.count, "min": own.shortest}
-            wanted = np.repeat(part[pairs] - 1, np.diff(own.indptr))
+        for pairs, durations in durations_in_pieces(
+            lists, first, then, co_occurrence_days=self.co_occurrence_days
+        ):
+            by_name = {
+                "max": durations.longest,
+                "mean": durations.total / durations.count,
+                "min": durations.shortest,
+            }
+            wanted = np.repeat(part[pairs] - 1, np.diff(durations.indptr))
             found.append(np.choose(wanted, [by_name[name] for name in self.durations]).astype(np.float64))
         release_pages(lists.days)
         return np.concatenate(found)
@@ -269,7 +275,7 @@ def day_arrays(
     has_all_days : bool
         Also return the days, ascending within a cell, and the start of each cell.
     """
-    given = (
+    arguments = (
         frozen(code_starts),
         frozen(rows.patient),
         frozen(rows.time),
@@ -278,10 +284,10 @@ def day_arrays(
         frozen(windows.lower_us[-1]),
     )
     starts = np.zeros(n_cells + 1, np.int64)
-    n_own = _fill_days(*given, starts, np.empty(0, np.int32))
-    starts = starts[: n_own + 1]
+    n_filled = _fill_days(*arguments, starts, np.empty(0, np.int32))
+    starts = starts[: n_filled + 1]
     days = np.empty(starts[-1], np.int32)
-    _fill_days(*given, starts, days)
+    _fill_days(*arguments, starts, days)
     spans = {FIRST_DAY: days[starts[:-1]], LAST_DAY: days[starts[1:] - 1]}
     return spans | ({DAY_STARTS: starts, DAYS: days} if has_all_days else {})
 
@@ -305,18 +311,24 @@ def _open_spans(
         arrays = read_arrays(path)
         indptr, indices = arrays["indptr"], arrays["indices"]
         n_cells = np.diff(indptr)[n_windows - 1 :: n_windows]
-        own = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
-        if FIRST_DAY not in arrays or len(own) != n_codes + 1 or len(arrays[FIRST_DAY]) != own[-1]:
+        starts_of_codes = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
+        if (
+            FIRST_DAY not in arrays
+            or len(starts_of_codes) != n_codes + 1
+            or len(arrays[FIRST_DAY]) != starts_of_codes[-1]
+        ):
             raise ArtifactDamaged(
                 f"{path.name}: no days of this dictionary and these windows. Run again: its task makes it again."
             )
         samples = indices
         if n_windows > 1:
-            at = np.repeat(indptr[n_windows - 1 : -1 : n_windows] - own[:-1], n_cells) + np.arange(own[-1])
+            at = np.repeat(
+                indptr[n_windows - 1 : -1 : n_windows] - starts_of_codes[:-1], n_cells
+            ) + np.arange(starts_of_codes[-1])
             samples = indices[at]
         first, stop = (int(starts[patient]) for patient in cohort.block_patients(number))
         ends = arrays[FIRST_DAY if order == "first" else LAST_DAY]
-        blocks.append((first, CodeSpans(stop - first, own, samples, arrays[FIRST_DAY], ends)))
+        blocks.append((first, CodeSpans(stop - first, starts_of_codes, samples, arrays[FIRST_DAY], ends)))
     return tuple(blocks)
 
 
@@ -344,18 +356,18 @@ def _fill_days(
             while stop < code_starts[code + 1] and patient[stop] == p:
                 stop += 1
             for s in range(sample_starts[p], sample_starts[p + 1]):
-                before, own = np.int64(0), at
+                before, cell_start = np.int64(0), at
                 for i in range(start, stop):
                     t = time[i]
                     if t > upper_us[s] or t <= lower_us[s]:
                         continue
                     day = t // DAY_US
-                    if at == own or day != before:
+                    if at == cell_start or day != before:
                         if days.size:
                             days[at] = day
                         at += 1
                     before = day
-                if at > own:
+                if at > cell_start:
                     cell += 1
                     starts[cell] = at
             start = stop

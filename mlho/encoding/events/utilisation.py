@@ -58,7 +58,7 @@ def utilisation_columns(matrix: AnyMatrix, windows: Sequence[int | None]) -> tup
     """Return the columns of all samples, three for each window."""
     counts = matrix.utilisation.astype(np.float64)
     return tuple(
-        NumericColumn(name, own) for name, own in zip(utilisation_names(windows), counts, strict=True)
+        NumericColumn(name, count) for name, count in zip(utilisation_names(windows), counts, strict=True)
     )
 
 

@@ -162,7 +162,9 @@ def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
 
 def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -> tuple[str, ...]:
     """Warn of criteria that nothing in the data can meet, or break, as they are written."""
-    named = [(criterion.name, own) for criterion in rules.criteria for own in criterion.conditions]
+    named = [
+        (criterion.name, condition) for criterion in rules.criteria for condition in criterion.conditions
+    ]
     counts = [name for name, own in named if own.count is not None]
     levels = {*persons.sex} if persons is not None else set()
     return (
@@ -173,8 +175,8 @@ def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -
         ),
         *(
             f"No patient has a sex of the criterion {name!r}: check its levels."
-            for name, own in named
-            if own.sex is not None and not levels & {*own.sex}
+            for name, condition in named
+            if condition.sex is not None and not levels & {*condition.sex}
         ),
     )
 
@@ -257,28 +259,28 @@ def _keep_by_criteria(
     numbers = iter(range(FIRST_COUNT, FIRST_COUNT + len(rules.counts)))
     for criterion in rules.criteria:
         is_met = np.zeros(len(selection.patient), np.bool_)
-        for own in criterion.conditions:
-            events = histories.timeline(next(numbers)) if own.count is not None else None
-            is_met |= _is_met(own, rules, selection, events, persons)
+        for condition in criterion.conditions:
+            events = histories.timeline(next(numbers)) if condition.count is not None else None
+            is_met |= _is_met(condition, rules, selection, events, persons)
         selection.keep(criterion.name, is_met)
 
 
 def _is_met(
-    own: Condition,
+    condition: Condition,
     rules: Rules,
     selection: _Selection,
     events: Timeline | None,
     persons: RulePersons | None,
 ) -> NDArray[np.bool_]:
     """Return which entries meet a condition; ``events`` are those that it counts."""
-    if own.count is not None:
+    if condition.count is not None:
         assert events is not None
-        return _is_counted(own.count, events, selection)
+        return _is_counted(condition.count, events, selection)
     assert persons is not None, "the reader of the demographics sees the same rules"
-    if own.age is not None:
+    if condition.age is not None:
         index_us = selection.time_us + rules.offset_days * DAY_US
-        return _is_of_age(own.age, persons, selection.patient, index_us)
-    accepted = {*(own.sex or ())}
+        return _is_of_age(condition.age, persons, selection.patient, index_us)
+    accepted = {*(condition.sex or ())}
     is_of_sex = np.array([level in accepted for level in persons.sex], np.bool_)
     return np.asarray(is_of_sex[selection.patient])
 

@@ -28,10 +28,10 @@ def memberships(
     [3, 2, 0]
     """
     bits = np.zeros(len(codes), np.uint64)
-    for number, own in enumerate(sets):
-        is_in = matches(own.codes, codes)
-        if own.descendants:
-            more = {code for ancestor in own.codes for code in below.get(ancestor, ())}
+    for number, event_set in enumerate(sets):
+        is_in = matches(event_set.codes, codes)
+        if event_set.descendants:
+            more = {code for ancestor in event_set.codes for code in below.get(ancestor, ())}
             is_in |= np.array([code in more for code in codes], np.bool_)
         bits[is_in] |= _bit(number)
     return bits
@@ -49,9 +49,9 @@ def without_values_outside(
         NaN if missing.
     """
     kept = bits.copy()
-    for number, own in enumerate(sets):
-        if own.has_range:
-            low, high = _bound(own.low, -np.inf), _bound(own.high, np.inf)
+    for number, event_set in enumerate(sets):
+        if event_set.has_range:
+            low, high = _bound(event_set.low, -np.inf), _bound(event_set.high, np.inf)
             is_in = np.isfinite(values) & (values >= low) & (values <= high)
             kept[~is_in] &= ~_bit(number)
     return kept

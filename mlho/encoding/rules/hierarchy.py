@@ -37,13 +37,15 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
     DataError
         A file is unreadable or lacks a column, or no code has a descendant.
     """
-    wanted = sorted({code for own in rules.event_sets if own.descendants for code in own.codes})
+    wanted = sorted(
+        {code for event_set in rules.event_sets if event_set.descendants for code in event_set.codes}
+    )
     tables = [_open(source, file) for file in files]
-    is_cdm = all(own.is_cdm for own in tables)
+    is_cdm = all(table.is_cdm for table in tables)
     stems = {code: code.rpartition(_DOMAIN_ENDS)[2] if is_cdm else code for code in wanted}
     below = _below(tables, set(stems.values()), is_closed=is_cdm)
     found = {
-        code: sorted(code.removesuffix(stem) + own for own in below[stem])
+        code: sorted(code.removesuffix(stem) + descendant for descendant in below[stem])
         for code, stem in stems.items()
         if below.get(stem)
     }
@@ -95,9 +97,9 @@ def _closure(children: Mapping[str, set[str]], code: str) -> set[str]:
 def _pairs(tables: Sequence[_Pairs], parents: set[str]) -> Iterator[tuple[str, str]]:
     """Yield parent and code of the rows with one of some parents, in bounded memory."""
     wanted = pa.array(sorted(parents), pa.string())
-    for own in tables:
-        for batch in own.table.batches(own.columns):
-            texts = [batch.column(name).cast(pa.string()) for name in own.columns]
+    for table in tables:
+        for batch in table.table.batches(table.columns):
+            texts = [batch.column(name).cast(pa.string()) for name in table.columns]
             is_in = pc.is_in(texts[0], value_set=wanted)
             parent, code = (text.filter(is_in).to_pylist() for text in texts)
             yield from ((p, c) for p, c in zip(parent, code, strict=True) if c is not None)

@@ -108,7 +108,7 @@ def join_histories(parts: Sequence[RuleEvents]) -> Histories:
     """Join the events of all partitions. A patient may be in several of them; their order does not matter."""
     texts = [pa.array(part.patient_ids, pa.string()) for part in parts]
     patient_ids, place = encode_patients(texts)
-    bounds = np.cumsum([0, *(len(own) for own in texts)])
+    bounds = np.cumsum([0, *(len(ids) for ids in texts)])
     n_patients = len(patient_ids)
     first, last = np.full(n_patients, AFTER_ALL), np.full(n_patients, BEFORE_ALL)
     np.minimum.at(first, place, np.concatenate([part.first_us for part in parts]))

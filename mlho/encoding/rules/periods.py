@@ -72,7 +72,7 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
     parts = [_read_file(source, file) for file in files]
     found = [pc.index_in(ids, value_set=patient_ids) for ids, _, _ in parts]
     patient = np.concatenate(
-        [np.where(is_given(own), as_numpy(own).astype(np.int64), MISSING) for own in found]
+        [np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING) for positions in found]
     )
     start, end = (np.concatenate([part[column] for part in parts]) for column in (1, 2))
     _refuse(files[0].key, "a period ends before it begins", int((end < start).sum()))

@@ -38,5 +38,5 @@ def make_rule_labels(
     periods = (
         None if pattern is None else read_periods(source, list_inputs(root, pattern), histories.patient_ids)
     )
-    made = apply_rules(rules, histories, persons, periods, times=spec.cohort.time_to_event)
-    return RuleLabels.of(made, histories.patient_ids)
+    labels = apply_rules(rules, histories, persons, periods, times=spec.cohort.time_to_event)
+    return RuleLabels.of(labels, histories.patient_ids)

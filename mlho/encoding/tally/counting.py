@@ -28,7 +28,7 @@ from mlho.encoding.tally.tally import (
     code_hash,
 )
 
-_LOWEST_POSITIVE_PLACEHOLDER: Final = min(own for own in PLACEHOLDERS if own > 0)
+_LOWEST_POSITIVE_PLACEHOLDER: Final = min(number for number in PLACEHOLDERS if number > 0)
 _HOUR_US: Final = 3_600_000_000
 _NO_SITE: Final = -1
 _TIMED: Final = "timed"
@@ -78,16 +78,16 @@ class RowCounter:
     ) -> None:
         """Count rows; ``value`` is empty if no feature uses numbers."""
         self._grow(codes)
-        own, calendar = self._by_code, self._calendar
-        _count_times(code, time, calendar, self._by_day, self._by_year, own[_TIMED], self._hours)
+        counts, calendar = self._by_code, self._calendar
+        _count_times(code, time, calendar, self._by_day, self._by_year, counts[_TIMED], self._hours)
         if self._n_sites:
-            _count_sites(patient, code, time, calendar, self._site_of, own["sites"], self._by_site)
+            _count_sites(patient, code, time, calendar, self._site_of, counts["sites"], self._by_site)
         if self._outcome_us.size:
             _count_outcomes(
-                patient, code, time, self._outcome_us, own["after_outcome"], own["before_outcome"]
+                patient, code, time, self._outcome_us, counts["after_outcome"], counts["before_outcome"]
             )
         if value.size:
-            _count_values(code, value, own["values"], own["placeholders"])
+            _count_values(code, value, counts["values"], counts["placeholders"])
             self._numbers.add(self._hashes, patient, code, time, value)
         self._sampler.add(self._hashes, patient, code, time, value.view(np.uint64))
 
@@ -96,7 +96,7 @@ class RowCounter:
         if len(codes) <= len(self._codes):
             return
         self._codes = list(codes)
-        new = np.array([code_hash(own) for own in codes[len(self._hashes) :]], np.uint64)
+        new = np.array([code_hash(code) for code in codes[len(self._hashes) :]], np.uint64)
         self._hashes = np.concatenate([self._hashes, new])
         room = self._by_year.shape[1]
         if len(codes) > room:

@@ -53,7 +53,7 @@ def merged_levels(parts: Iterable[MonthlyLevels]) -> MonthlyLevels:
     """Return the sums of all parts."""
     every = list(parts)
     code, month, n, total = (
-        np.concatenate([np.empty(0, np.int64), *(getattr(own, name) for own in every)])
+        np.concatenate([np.empty(0, np.int64), *(getattr(part, name) for part in every)])
         for name in ("code", "month", "n", "total")
     )
     key, place = np.unique(code * MONTHS + month, return_inverse=True)
@@ -96,7 +96,7 @@ def merged_series(parts: Iterable[SeriesSample]) -> SeriesSample:
     """
     every = list(parts)
     columns = {
-        name: np.concatenate([np.empty(0, kind), *(getattr(own, name) for own in every)])
+        name: np.concatenate([np.empty(0, kind), *(getattr(part, name) for part in every)])
         for name, kind in (
             ("series", np.uint64),
             ("code", np.uint64),
@@ -190,25 +190,25 @@ class NumberCounter:
             self._sums = grown
 
     def _shrink(self) -> None:
-        own, n = self._rows, self._n_rows
-        kept = _kept(own.series[:n], own.time[:n], own.value[:n])
-        if len(np.unique(own.series[:n])) > len(np.unique(own.series[kept])):
-            self._bound = np.uint64(own.series[:n][~np.isin(own.series[:n], own.series[kept])].min())
-        for column in own:
+        rows, n = self._rows, self._n_rows
+        kept = _kept(rows.series[:n], rows.time[:n], rows.value[:n])
+        if len(np.unique(rows.series[:n])) > len(np.unique(rows.series[kept])):
+            self._bound = np.uint64(rows.series[:n][~np.isin(rows.series[:n], rows.series[kept])].min())
+        for column in rows:
             column[: len(kept)] = column[kept]
         self._n_rows = len(kept)
 
     def levels(self) -> MonthlyLevels:
         """Return the sums so far."""
         code = np.flatnonzero(self._slots != _NO_SLOT)
-        n, total = (own[self._slots[code]] for own in self._sums)
+        n, total = (sums[self._slots[code]] for sums in self._sums)
         place, month = np.nonzero(n)
         return MonthlyLevels(code[place], month, n[place, month], total[place, month])
 
     def series(self) -> SeriesSample:
         """Return the sample so far."""
-        own, n = self._rows, self._n_rows
-        return merged_series([SeriesSample(own.series[:n], own.code[:n], own.time[:n], own.value[:n])])
+        rows, n = self._rows, self._n_rows
+        return merged_series([SeriesSample(rows.series[:n], rows.code[:n], rows.time[:n], rows.value[:n])])
 
 
 @njit(cache=True, nogil=True)
@@ -247,10 +247,10 @@ def _sample(
             return i, n_rows
         if np.isnan(value[i]):
             continue
-        own = mix(hashes[code[i]] ^ (np.uint64(patient[i]) * np.uint64(0x9E3779B97F4A7C15)))
-        if own < bound:
+        series_hash = mix(hashes[code[i]] ^ (np.uint64(patient[i]) * np.uint64(0x9E3779B97F4A7C15)))
+        if series_hash < bound:
             series[n_rows], codes[n_rows], times[n_rows], values[n_rows] = (
-                own,
+                series_hash,
                 hashes[code[i]],
                 time[i],
                 value[i],

@@ -40,8 +40,8 @@ def merge_samples(samples: Iterable[RowSample]) -> RowSample:
     [2, 4]
     """
     parts = list(samples)
-    hashes = np.concatenate([np.empty(0, np.uint64), *(own.hashes for own in parts)])
-    counts = np.concatenate([np.empty(0, np.int64), *(own.counts for own in parts)])
+    hashes = np.concatenate([np.empty(0, np.uint64), *(sample.hashes for sample in parts)])
+    counts = np.concatenate([np.empty(0, np.int64), *(sample.counts for sample in parts)])
     order = np.argsort(hashes)
     ascending = hashes[order]
     is_first = np.ones(len(ascending), bool)
@@ -107,13 +107,13 @@ def _collect(
     """Append the hashes below the bound until there is no more room. Return the next row and the number of hashes."""
     patient, code, time, bits = rows
     for i in range(start, patient.size):
-        own = code_hashes[np.uint64(code[i])] ^ (np.uint64(patient[i]) * np.uint64(0x9E3779B97F4A7C15))
-        own = (own + np.uint64(time[i])) * np.uint64(0xD1B54A32D192ED03)
+        row_hash = code_hashes[np.uint64(code[i])] ^ (np.uint64(patient[i]) * np.uint64(0x9E3779B97F4A7C15))
+        row_hash = (row_hash + np.uint64(time[i])) * np.uint64(0xD1B54A32D192ED03)
         if bits.size:
-            own ^= bits[i]
-        own = mix(own)
-        if own < bound:
-            new[n_new] = own
+            row_hash ^= bits[i]
+        row_hash = mix(row_hash)
+        if row_hash < bound:
+            new[n_new] = row_hash
             n_new += 1
             if n_new == new.size:
                 return i + 1, n_new

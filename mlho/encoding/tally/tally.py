@@ -79,7 +79,7 @@ class Tally:
         arrays |= {"code_bytes": texts["bytes"], "code_offsets": texts["offsets"]}
         arrays |= {"sample_hashes": self.sample.hashes, "sample_counts": self.sample.counts}
         for name in _NESTED:
-            arrays |= {f"{name}_{column}": own for column, own in vars(getattr(self, name)).items()}
+            arrays |= {f"{name}_{column}": array for column, array in vars(getattr(self, name)).items()}
         write_arrays(path, arrays)
 
     @classmethod
@@ -88,7 +88,7 @@ class Tally:
         arrays = read_arrays(path)
         counts: dict[str, Any] = {name: arrays[name] for name in (*BY_CODE, *IN_ALL)}
         for name, kind in _NESTED.items():
-            counts[name] = kind(**{own.name: arrays[f"{name}_{own.name}"] for own in fields(kind)})
+            counts[name] = kind(**{field.name: arrays[f"{name}_{field.name}"] for field in fields(kind)})
         return cls(
             codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
             sample=RowSample(arrays["sample_hashes"], arrays["sample_counts"]),
@@ -99,13 +99,15 @@ class Tally:
         """Return the counts of these codes, in their order; zero for a code without rows."""
         ids = {code: place for place, code in enumerate(codes)}
         known = [(place, ids[code]) for place, code in enumerate(self.codes) if code in ids]
-        here, there = (np.array(own, np.int64) for own in zip(*known, strict=True)) if known else ((), ())
+        here, there = (
+            (np.array(places, np.int64) for places in zip(*known, strict=True)) if known else ((), ())
+        )
         ordered: dict[str, Any] = {}
         for name in BY_CODE:
-            own = getattr(self, name)
-            ordered[name] = np.zeros((len(codes), *own.shape[1:]), np.int64)
+            counts = getattr(self, name)
+            ordered[name] = np.zeros((len(codes), *counts.shape[1:]), np.int64)
             if known:
-                ordered[name][there] = own[here]
+                ordered[name][there] = counts[here]
         place = np.full(len(self.codes), -1, np.int64)
         if known:
             place[here] = there
@@ -123,7 +125,7 @@ BY_CODE: Final = (
 )
 IN_ALL: Final = ("months", "hours", "weekdays", "days")
 _NESTED: Final[dict[str, Any]] = {"levels": MonthlyLevels, "series": SeriesSample}
-assert {*BY_CODE, *IN_ALL, *_NESTED, "codes", "sample"} == {own.name for own in fields(Tally)}
+assert {*BY_CODE, *IN_ALL, *_NESTED, "codes", "sample"} == {field.name for field in fields(Tally)}
 
 
 def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
@@ -138,18 +140,18 @@ def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
     """
     total: Tally | None = None
     for path in paths:
-        own = Tally.read(path).of_codes(codes)
+        tally = Tally.read(path).of_codes(codes)
         if total is None:
             # The arrays of a file are read-only.
-            total = replace(own, **{name: getattr(own, name).copy() for name in IN_ALL})
+            total = replace(tally, **{name: getattr(tally, name).copy() for name in IN_ALL})
             continue
         for name in (*BY_CODE, *IN_ALL):
-            getattr(total, name)[...] += getattr(own, name)
+            getattr(total, name)[...] += getattr(tally, name)
         total = replace(
             total,
-            sample=merge_samples([total.sample, own.sample]),
-            levels=merged_levels([total.levels, own.levels]),
-            series=merged_series([total.series, own.series]),
+            sample=merge_samples([total.sample, tally.sample]),
+            levels=merged_levels([total.levels, tally.levels]),
+            series=merged_series([total.series, tally.series]),
         )
     assert total is not None, "a run has a partition"
     return total
