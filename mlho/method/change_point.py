@@ -76,10 +76,10 @@ def change_of_rate(counts: Floats, totals: Floats, design_effect: Floats) -> Cha
     total = _tails(totals)
     # The step from a period on is, beside the trend, h − level − slope · time.
     level, slope = total / total[0], _tails(totals * time) / spread
-    own, own_of_time = _tails(counts), _tails(counts * time)[:, :1]
-    score = own - level * own[:, :1] - slope * own_of_time
-    rate = own[:, :1] / total[0]
-    fitted = totals * np.maximum(rate + own_of_time / spread * time, rate)
+    count, count_of_time = _tails(counts), _tails(counts * time)[:, :1]
+    score = count - level * count[:, :1] - slope * count_of_time
+    rate = count[:, :1] / total[0]
+    fitted = totals * np.maximum(rate + count_of_time / spread * time, rate)
     v, v_of_time = _tails(fitted), _tails(fitted * time)
     variance = v * (1 - 2 * level) + level**2 * v[:, :1] + slope**2 * _tails(fitted * time**2)[:, :1]
     variance += 2 * slope * (level * v_of_time[:, :1] - v_of_time)
@@ -113,15 +113,20 @@ def change_of_effect(observed: Floats, expected: Floats, variance: Floats) -> Ch
     >>> found.period.tolist(), found.before.tolist(), found.after.tolist()
     ([6], [1.0], [0.0])
     """
-    score, own = _tails(observed - expected), _tails(variance)
-    before, own_before = score[:, :1] - score, own[:, :1] - own
-    is_enough = (own >= _LEAST_INFORMATION) & (own_before >= _LEAST_INFORMATION)
+    score, information = _tails(observed - expected), _tails(variance)
+    before, information_before = score[:, :1] - score, information[:, :1] - information
+    is_enough = (information >= _LEAST_INFORMATION) & (information_before >= _LEAST_INFORMATION)
     with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = score**2 / own + before**2 / own_before - score[:, :1] ** 2 / own[:, :1]
+        statistic = (
+            score**2 / information + before**2 / information_before - score[:, :1] ** 2 / information[:, :1]
+        )
     period, best = _best(np.where(is_enough, statistic, np.nan), 0)
     at = np.maximum(period, 0)[:, np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
-        sides = [np.take_along_axis(own, at, axis=1)[:, 0] for own in (before / own_before, score / own)]
+        sides = [
+            np.take_along_axis(effect, at, axis=1)[:, 0]
+            for effect in (before / information_before, score / information)
+        ]
     return ChangePoints(period, best, *sides)
 
 

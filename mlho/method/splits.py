@@ -307,9 +307,9 @@ def _hash_patients(
     start = hashlib.blake2b(f"{seed}|{purpose}|{iteration}|".encode(), digest_size=8)
     digests = bytearray()
     for patient in ids:
-        one = start.copy()
-        one.update(patient.encode())
-        digests += one.digest()
+        hasher = start.copy()
+        hasher.update(patient.encode())
+        digests += hasher.digest()
     return np.frombuffer(bytes(digests), dtype=">u8").astype(np.uint64)
 
 

@@ -94,13 +94,13 @@ def audit(
     >>> y, p = [0, 1] * 40, [0.2, 0.7, 0.4, 0.3] * 20
     >>> sex = Grouping("sex", ("f", "m"), np.repeat([0, 1], 40))
     >>> found = audit(y, p, [sex], patients=None, alerts={}, seed=[1], n_replicates=50)
-    >>> [(own.level, round(own.figures["auroc"].value, 3)) for own in found.groups]
+    >>> [(group.level, round(group.figures["auroc"].value, 3)) for group in found.groups]
     [('all patients', 0.75), ('f', 0.75), ('m', 0.75)]
     """
     problem = _Problem.of(y, p, patients, alerts, min_cell)
-    own = [Grouping.everyone(problem.p.size), *groupings]
+    all_groupings = [Grouping.everyone(problem.p.size), *groupings]
     cells: dict[_Key, Cell] = {}
-    for (place, level), samples in _members(own):
+    for (place, level), samples in _members(all_groupings):
         for period, part in _parts(samples, periods if groups_by_period or not place else None):
             if problem.is_usable(part):
                 cells[place, level, period] = problem.cell(part, problem.p)
@@ -110,16 +110,16 @@ def audit(
     perfect = problem.simulate({key: cell for key, cell in cells.items() if key[2] == WHOLE}, seed=[*seed, 1])
     groups = [
         problem.group(
-            own[place],
+            all_groupings[place],
             (place, level),
             cells,
             drawn,
             perfect,
             periods if groups_by_period or not place else None,
         )
-        for (place, level), _ in _members(own)
+        for (place, level), _ in _members(all_groupings)
     ]
-    comparisons, errors, gap, trend = _contrasts(problem, own, drawn, periods)
+    comparisons, errors, gap, trend = _contrasts(problem, all_groupings, drawn, periods)
     return Audit(
         unit=None if periods is None else periods.unit,
         rules=problem.rules,
@@ -161,7 +161,7 @@ def _contrasts(
         comparisons += compare(grouping, whole, problem.rules)
         errors += compare_errors(
             grouping,
-            [own is not None for own in whole],
+            [figures is not None for figures in whole],
             p=problem.p,
             positive=problem.positive,
             patient=problem.patient,
@@ -200,8 +200,8 @@ class _Problem:
             )
         size = tally(y, p).cell.size  # checks both
         bits = np.zeros(size, np.uint8)
-        for place, own in enumerate(alerts.values()):
-            bits |= np.asarray(own, bool).astype(np.uint8) << np.uint8(place)
+        for place, alert in enumerate(alerts.values()):
+            bits |= np.asarray(alert, bool).astype(np.uint8) << np.uint8(place)
         return cls(
             positive=np.asarray(y) == 1,
             p=np.asarray(p, np.float64),
@@ -225,8 +225,8 @@ class _Problem:
     def recalibrated(self, cell: Cell, folds: NDArray[np.integer[Any]]) -> Cell:
         """Return the cell with the probabilities of each fold recalibrated by a fit on the group's other folds."""
         p, fold, y = self.p.copy(), folds[cell.sample], cell.positive.astype(np.uint8)
-        for own in np.unique(fold):
-            held = fold == own
+        for number in np.unique(fold):
+            held = fold == number
             if not held.all():
                 calibrator = fit_calibrator(y[~held], cell.p[~held])
                 p[cell.sample[held]] = calibrator.apply(cell.p[held])
@@ -248,12 +248,14 @@ class _Problem:
                 )
 
             chunks = [sums(np.ones((1, n_patients), np.uint8), [0.0] * len(cells))]
-            starts = np.nan_to_num([own[0, SUMS.index("in_the_large")] for own in chunks[0]]).tolist()
+            starts = np.nan_to_num(
+                [cell_sums[0, SUMS.index("in_the_large")] for cell_sums in chunks[0]]
+            ).tolist()
             for first in range(0, n_replicates, size):
                 chunks.append(sums(draw_weights(rng, min(size, n_replicates - first), n_patients), starts))
         found = {}
-        for key, *own in zip(cells, *chunks, strict=True):
-            figures = figures_of(np.concatenate(own), self.rules)
+        for key, *parts in zip(cells, *chunks, strict=True):
+            figures = figures_of(np.concatenate(parts), self.rules)
             replicates = {name: values[1:] for name, values in figures.items()}
             found[key] = Drawn({name: float(values[0]) for name, values in figures.items()}, replicates)
         return found
@@ -268,7 +270,7 @@ class _Problem:
             outcomes = np.empty((min(size, N_SIMULATIONS - first), self.p.size), np.bool_)
             outcomes[:, order] = rng.random(outcomes.shape) < self.p[order]
             chunks.append([cell.calibration_errors(outcomes) for cell in cells.values()])
-        return {key: _chances(np.concatenate(own)) for key, *own in zip(cells, *chunks, strict=True)}
+        return {key: _chances(np.concatenate(parts)) for key, *parts in zip(cells, *chunks, strict=True)}
 
     def group(
         self,
@@ -287,12 +289,12 @@ class _Problem:
             counts = [(None, None)] * len(counts)
 
         def figures(period: int, names: Sequence[str] | None = None) -> dict[str, Estimate]:
-            own = (place, level, period)
-            return self.estimates(drawn[own], cells[own], names) if own in drawn else {}
+            cell_key = (place, level, period)
+            return self.estimates(drawn[cell_key], cells[cell_key], names) if cell_key in drawn else {}
 
         shown: list[tuple[int | None, int | None]] = []
         if periods is not None and place == 0:
-            shown = self.counts([own for _, own in _parts(np.arange(self.p.size), periods)][1:])
+            shown = self.counts([part for _, part in _parts(np.arange(self.p.size), periods)][1:])
         return GroupFigures(
             by=grouping.by,
             level=grouping.levels[level],

@@ -76,9 +76,9 @@ class Cell(NamedTuple):
     ) -> "Cell":
         """Return the cell of these samples, given the audited arrays of all samples."""
         order = sample[np.argsort(p[sample], kind="stable")]
-        own = p[order]
-        clipped = np.clip(own, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
-        width, count = _bins(own)
+        sorted_p = p[order]
+        clipped = np.clip(sorted_p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
+        width, count = _bins(sorted_p)
         bits = alerts[order]
         is_new = (width[1:] != width[:-1]) | (count[1:] != count[:-1]) | (bits[1:] != bits[:-1])
         starts = np.flatnonzero(np.r_[True, is_new])
@@ -86,11 +86,11 @@ class Cell(NamedTuple):
             sample=order,
             patient=patient[order],
             positive=positive[order],
-            ends_tie=np.r_[own[1:] != own[:-1], True],
-            p=own,
+            ends_tie=np.r_[sorted_p[1:] != sorted_p[:-1], True],
+            p=sorted_p,
             odds_against=(1.0 - clipped) / clipped,
             alerts=bits[starts],
-            starts=np.r_[starts, own.size].astype(np.int64),
+            starts=np.r_[starts, sorted_p.size].astype(np.int64),
             by_width=width[starts],
             by_count=count[starts],
         )
@@ -127,9 +127,9 @@ def _bins(p: FloatArray) -> tuple[IntArray, IntArray]:
 def draw_weights(rng: np.random.Generator, n_replicates: int, n_patients: int) -> NDArray[np.uint8]:
     """Return how often each patient is drawn in each replicate, shape (n_replicates, n_patients)."""
     weights = np.empty((n_replicates, n_patients), np.uint8)
-    for own in weights:
+    for row in weights:
         drawn = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
-        own[:] = np.minimum(drawn, 255)  # more is impossible in practice: the mean is 1
+        row[:] = np.minimum(drawn, 255)  # more is impossible in practice: the mean is 1
     return weights
 
 
@@ -145,17 +145,17 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
     bins = np.zeros((2, N_BINS, 2))  # by width and by count: samples, predicted minus observed
     of_rules = np.zeros(2 * MAX_RULES, np.int64)
     for b in range(weights.shape[0]):
-        own = weights[b]
+        weight_of = weights[b]
         bins[:] = 0.0
         of_rules[:] = 0
         n = n_positive = wins_twice = below = tied_positive = tied_negative = 0
         sum_p = sum_p2 = sum_positive = sum_positive2 = 0.0
         expected = information = curvature = 0.0
-        kept = 0
+        n_kept = 0
         for s in range(by_width.size):
             n_before, positive_before, p_before = n, n_positive, sum_p
             for i in range(starts[s], starts[s + 1]):
-                k = int(own[patient[i]])
+                k = int(weight_of[patient[i]])
                 k_positive = k * int(positive[i])
                 n += k
                 n_positive += k_positive
@@ -173,9 +173,9 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
                 expected += k * at_start[i]
                 information += k * slope[i]
                 curvature += k * bend[i]
-                kept_odds[kept] = odds_against[i]
-                kept_weight[kept] = k
-                kept += k > 0
+                kept_odds[n_kept] = odds_against[i]
+                kept_weight[n_kept] = k
+                n_kept += k > 0
             gap = (sum_p - p_before) - (n_positive - positive_before)
             bins[0, by_width[s], 0] += n - n_before
             bins[0, by_width[s], 1] += gap
@@ -189,7 +189,7 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
         row[_N], row[_POSITIVE], row[_WINS] = n, n_positive, wins_twice
         row[_P], row[_P_POSITIVE], row[_P2], row[_P2_POSITIVE] = sum_p, sum_positive, sum_p2, sum_positive2
         first = start + _first_step(n_positive - expected, information, curvature)
-        row[_LARGE] = _in_the_large(kept_odds[:kept], kept_weight[:kept], n, n_positive, first)
+        row[_LARGE] = _in_the_large(kept_odds[:n_kept], kept_weight[:n_kept], n, n_positive, first)
         for binning in range(2):
             row[_ERRORS + 2 * binning], row[_ERRORS + 2 * binning + 1] = _errors_of(bins[binning], n)
         for r in range(2 * n_rules):
@@ -262,12 +262,12 @@ def _simulated_errors(outcomes: NDArray[np.bool_], cell: Cell, out: FloatArray) 
     sample, p, starts, by_width, by_count = cell.sample, cell.p, cell.starts, cell.by_width, cell.by_count
     bins = np.zeros((2, N_BINS, 2))
     for b in range(outcomes.shape[0]):
-        own = outcomes[b]
+        outcome = outcomes[b]
         bins[:] = 0.0
         for s in range(by_width.size):
             gap = 0.0
             for i in range(starts[s], starts[s + 1]):
-                gap += p[i] - own[sample[i]]
+                gap += p[i] - outcome[sample[i]]
             n = starts[s + 1] - starts[s]
             bins[0, by_width[s], 0] += n
             bins[0, by_width[s], 1] += gap
@@ -287,16 +287,16 @@ def figures_of(sums: FloatArray, rules: Sequence[str]) -> dict[str, FloatArray]:
     rules : sequence of str
         Names of the alert rules, in the order of their bits.
     """
-    own = dict(zip(SUMS, sums.T[: len(SUMS)], strict=True))
-    n, positive = own["n"], own["n_positive"]
+    total = dict(zip(SUMS, sums.T[: len(SUMS)], strict=True))
+    n, positive = total["n"], total["n_positive"]
     negative = n - positive
     with np.errstate(divide="ignore", invalid="ignore"):
-        squared_positive = positive - 2.0 * own["p_positive"] + own["p2_positive"]
-        squared_negative = own["p2"] - own["p2_positive"]
+        squared_positive = positive - 2.0 * total["p_positive"] + total["p2_positive"]
+        squared_negative = total["p2"] - total["p2_positive"]
         brier = (squared_positive + squared_negative) / n
-        missed, raised = positive - own["p_positive"], own["p"] - own["p_positive"]
+        missed, raised = positive - total["p_positive"], total["p"] - total["p_positive"]
         found = {
-            "auroc": own["wins_twice"] / (2.0 * positive * negative),
+            "auroc": total["wins_twice"] / (2.0 * positive * negative),
             "brier": brier,
             "brier_positive": squared_positive / positive,
             "brier_negative": squared_negative / negative,
@@ -304,9 +304,9 @@ def figures_of(sums: FloatArray, rules: Sequence[str]) -> dict[str, FloatArray]:
             "error": (missed + raised) / n,
             "error_positive": missed / positive,
             "error_negative": raised / negative,
-            "observed_expected": positive / own["p"],
-            "in_the_large": own["in_the_large"],
-            **{name: own[name] for name in SUMS[_ERRORS:]},
+            "observed_expected": positive / total["p"],
+            "in_the_large": total["in_the_large"],
+            **{name: total[name] for name in SUMS[_ERRORS:]},
         }
         for place, rule in enumerate(rules):
             hits, alerts = sums[:, len(SUMS) + 2 * place], sums[:, len(SUMS) + 2 * place + 1]

@@ -81,18 +81,20 @@ class Contradictions:
         The expected share is that of labels drawn with the mean test probabilities: even if every label is right, some samples with a low
         probability have the outcome. The variance of the share is that of a ratio of sums over patients (Cochran 1977, section 11.8).
         """
-        own = np.flatnonzero(samples & self.is_judged)
-        tested, p = self.tested[own], self.probability[own]
-        is_contradicted = 2 * self.contradicted[own] > tested
+        judged = np.flatnonzero(samples & self.is_judged)
+        tested, p = self.tested[judged], self.probability[judged]
+        is_contradicted = 2 * self.contradicted[judged] > tested
         share = float(is_contradicted.mean())
-        expected = p * (2 * self.as_positive[own] > tested) + (1 - p) * (2 * self.as_negative[own] > tested)
-        _, patient = np.unique(patient_of[own], return_inverse=True)
+        expected = p * (2 * self.as_positive[judged] > tested) + (1 - p) * (
+            2 * self.as_negative[judged] > tested
+        )
+        _, patient = np.unique(patient_of[judged], return_inverse=True)
         residual = np.bincount(patient, is_contradicted - share)
         n_patients = residual.size
-        variance = float(residual @ residual) / own.size**2 * n_patients / max(n_patients - 1, 1)
+        variance = float(residual @ residual) / judged.size**2 * n_patients / max(n_patients - 1, 1)
         low, high, error = wilson(share, variance, n_patients)
         observed = Estimate(share, low, high, error, "Wilson, effective size by patient")
-        return Rate(own.size, observed, float(expected.mean()))
+        return Rate(judged.size, observed, float(expected.mean()))
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,8 @@ def find_contradictions(
     n = len(outcome)
     tested, as_positive, as_negative = (np.zeros(n, np.int64) for _ in range(3))
     total = np.zeros(n)
-    for own in arrays:
-        samples, p = own["samples"], own[classifier]
+    for iteration in arrays:
+        samples, p = iteration["samples"], iteration[classifier]
         has = outcome[samples] == 1
         tested[samples] += 1
         total[samples] += p

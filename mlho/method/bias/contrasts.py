@@ -38,40 +38,40 @@ def with_adjusted[Found: (Comparison, ErrorComparison, Trend)](
     found: Sequence[Found],
 ) -> tuple[Found, ...]:
     """Return the comparisons with p values adjusted for their number."""
-    adjusted = adjusted_p_values([own.p_value for own in found])
-    return tuple(replace(own, adjusted=p) for own, p in zip(found, adjusted, strict=True))
+    adjusted = adjusted_p_values([comparison.p_value for comparison in found])
+    return tuple(replace(comparison, adjusted=p) for comparison, p in zip(found, adjusted, strict=True))
 
 
 def compare(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[str]) -> Iterator[Comparison]:
     """Yield each figure of each level against the reference level, from paired replicates."""
     place = grouping.reference_level
     reference = drawn[place]
-    for level, own in enumerate(drawn):
-        if own is None or reference is None or level == place:
+    for level, group in enumerate(drawn):
+        if group is None or reference is None or level == place:
             continue
         for metric in compared_metrics(rules):
-            difference = own.value[metric] - reference.value[metric]
-            of_replicates = own.replicates[metric] - reference.replicates[metric]
+            difference = group.value[metric] - reference.value[metric]
+            of_replicates = group.replicates[metric] - reference.replicates[metric]
             yield Comparison(
                 by=grouping.by,
                 level=grouping.levels[level],
                 reference=grouping.levels[place],
                 metric=metric,
                 difference=_estimate(difference, of_replicates),
-                ratio=_ratio(metric, own, reference),
+                ratio=_ratio(metric, group, reference),
                 p_value=p_value(None if math.isnan(difference) else difference, of_replicates),
             )
 
 
-def _ratio(metric: str, own: Drawn, reference: Drawn) -> Estimate:
+def _ratio(metric: str, group: Drawn, reference: Drawn) -> Estimate:
     if metric in WITHOUT_RATIO:
         return Estimate.absent("the ideal value is 0")
     if not reference.value[metric]:
         return Estimate.absent("the reference group has 0")
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn: FloatArray = np.asarray(own.replicates[metric] / reference.replicates[metric])
+        drawn: FloatArray = np.asarray(group.replicates[metric] / reference.replicates[metric])
     drawn[~np.isfinite(drawn)] = np.nan
-    return _estimate(own.value[metric] / reference.value[metric], drawn)
+    return _estimate(group.value[metric] / reference.value[metric], drawn)
 
 
 def _estimate(value: float, drawn: FloatArray) -> Estimate:
@@ -89,7 +89,7 @@ def gaps(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[str]
     Hardt, Price & Srebro (2016), NeurIPS 29. The same figures as ``equal_opportunity_difference``,
     ``equalized_odds_difference`` and ``demographic_parity_difference`` of fairlearn.
     """
-    known = [own for own in drawn if own is not None]
+    known = [group for group in drawn if group is not None]
     if len(known) < 2:
         return
     for rule in rules:
@@ -99,8 +99,10 @@ def gaps(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[str]
             "demographic_parity": (("alerts_per_100", 100.0),),
         }
         for name, rates in parts.items():
-            ranges = [_range(known, f"{rule}/{own}", scale) for own, scale in rates]
-            value, of_replicates, chance = (_largest([one[place] for one in ranges]) for place in range(3))
+            ranges = [_range(known, f"{rule}/{rate}", scale) for rate, scale in rates]
+            value, of_replicates, chance = (
+                _largest([spread[place] for spread in ranges]) for place in range(3)
+            )
             # Without a difference the replicates scatter around one rate.
             present = chance[~np.isnan(chance)]
             yield Gap(
@@ -117,8 +119,8 @@ def _largest(arrays: Sequence[FloatArray]) -> FloatArray:
 
 def _range(known: Sequence[Drawn], metric: str, scale: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the range over the levels: of the values, of the replicates, and of the replicates' deviations."""
-    values = np.array([[own.value[metric]] for own in known]) / scale
-    drawn = np.array([own.replicates[metric] for own in known]) / scale
+    values = np.array([[group.value[metric]] for group in known]) / scale
+    drawn = np.array([group.replicates[metric] for group in known]) / scale
     return np.ptp(values, axis=0), np.ptp(drawn, axis=0), np.ptp(drawn - values, axis=0)
 
 
@@ -146,18 +148,18 @@ def compare_errors(
             continue
         for outcome in (1, 0):
             among = positive == (outcome == 1)
-            (patients, own), (others, reference) = (
+            (patients, errors), (others, reference) = (
                 _by_patient(np.flatnonzero((grouping.codes == code) & among), error, patient)
                 for code in (level, place)
             )
             area = auroc_estimate(
-                np.r_[np.ones(own.size, np.int64), np.zeros(reference.size, np.int64)],
-                np.r_[own, reference],
+                np.r_[np.ones(errors.size, np.int64), np.zeros(reference.size, np.int64)],
+                np.r_[errors, reference],
                 groups=np.r_[patients, others],
             )
-            delta, p_own = _delta(area)
+            delta, p_of_delta = _delta(area)
             yield ErrorComparison(
-                grouping.by, grouping.levels[level], grouping.levels[place], outcome, delta, p_own
+                grouping.by, grouping.levels[level], grouping.levels[place], outcome, delta, p_of_delta
             )
 
 
@@ -187,26 +189,26 @@ def trends(
 ) -> Iterator[Trend]:
     """Yield the change per year of each compared figure, with weights by the variance of each period's replicates."""
     for metric in compared_metrics(rules):
-        kept = [
-            (years, own)
-            for years, own in zip(periods.years.tolist(), drawn, strict=True)
-            if own is not None and _has_variance(own, metric)
+        usable = [
+            (years, period)
+            for years, period in zip(periods.years.tolist(), drawn, strict=True)
+            if period is not None and _has_variance(period, metric)
         ]
-        if len(kept) < FEWEST_PERIODS:
+        if len(usable) < FEWEST_PERIODS:
             continue
-        x = np.array([years for years, _ in kept])
-        values = np.array([own.value[metric] for _, own in kept])
-        replicates = np.array([own.replicates[metric] for _, own in kept])
+        x = np.array([years for years, _ in usable])
+        values = np.array([period.value[metric] for _, period in usable])
+        replicates = np.array([period.replicates[metric] for _, period in usable])
         weights = 1.0 / np.nanvar(replicates, axis=1)
         centred = weights * (x - np.average(x, weights=weights))
         slopes = centred / (centred * x).sum()
         value, of_replicates = float((slopes * values).sum()), (slopes[:, None] * replicates).sum(axis=0)
         yield Trend(
-            by, level, metric, len(kept), _estimate(value, of_replicates), p_value(value, of_replicates)
+            by, level, metric, len(usable), _estimate(value, of_replicates), p_value(value, of_replicates)
         )
 
 
-def _has_variance(own: Drawn, metric: str) -> bool:
-    drawn = own.replicates[metric]
+def _has_variance(period: Drawn, metric: str) -> bool:
+    drawn = period.replicates[metric]
     n_present = int((~np.isnan(drawn)).sum())
-    return not math.isnan(own.value[metric]) and n_present > 1 and float(np.nanvar(drawn)) > 0.0
+    return not math.isnan(period.value[metric]) and n_present > 1 and float(np.nanvar(drawn)) > 0.0

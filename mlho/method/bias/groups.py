@@ -206,7 +206,7 @@ def counts_shown(
     """Return samples, and samples with the outcome, of each part; None where small or where another one would follow."""
     by_outcome = []
     for outcome in (False, True):
-        cells = [own[positive[own] == outcome] for own in members]
+        cells = [samples[positive[samples] == outcome] for samples in members]
         patients = [int(np.unique(patient[cell]).size) for cell in cells]
         by_outcome.append(shown_counts([cell.size for cell in cells], min_cell, n_patients=patients))
     return [

@@ -207,9 +207,9 @@ class Classifier(ABC):
         """
         if not directions.any():
             return self
-        own = copy.copy(self)
-        own.directions = tuple(directions.tolist())
-        return own
+        classifier = copy.copy(self)
+        classifier.directions = tuple(directions.tolist())
+        return classifier
 
     def fit(
         self,
@@ -278,8 +278,8 @@ class Classifier(ABC):
         where = "training matrix"
         if self.absent == "zero":
             return checked_matrix(X, where=where)
-        given = X if sp.issparse(X) else dense_floats(X, where)
-        return tree_matrix(given, _value_columns(value_columns, given.shape[1]), where=where)
+        matrix = X if sp.issparse(X) else dense_floats(X, where)
+        return tree_matrix(matrix, _value_columns(value_columns, matrix.shape[1]), where=where)
 
     def first_steps(
         self, model: FittedClassifier, X: Any, y: Any, setting: Mapping[str, Any], newcomers: Any
@@ -328,9 +328,9 @@ class TimeClassifier(Classifier):
         return checked_times(y, n_samples)
 
 
-def _value_columns(given: NDArray[np.bool_] | None, n_features: int) -> NDArray[np.bool_]:
+def _value_columns(mask: NDArray[np.bool_] | None, n_features: int) -> NDArray[np.bool_]:
     """Return the mask of value columns, default none. A mask of a different length is a programming error."""
-    is_value = np.zeros(n_features, np.bool_) if given is None else np.asarray(given, np.bool_)
+    is_value = np.zeros(n_features, np.bool_) if mask is None else np.asarray(mask, np.bool_)
     if is_value.shape != (n_features,):
         raise ValueError(f"value_columns: expected {n_features} Booleans; got shape {is_value.shape}")
     return is_value

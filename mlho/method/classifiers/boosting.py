@@ -250,14 +250,14 @@ def _boost(
     path = np.empty(n_steps, dtype=np.int64)
     increments = np.empty(n_steps)
     gradient = np.empty(n_rows)
-    # f = common + own: a step shifts all rows equally, and in addition the rows with a non-zero in the column.
+    # f = common + by_row: a step shifts all rows equally, and in addition the rows with a non-zero in the column.
     common = offset
-    own = np.zeros(n_rows)
+    by_row = np.zeros(n_rows)
     # A standardised column has Σz² = n − 1 by construction; the intercept's column of ones has n.
     norm, norm_intercept = math.sqrt(n_rows - 1.0), math.sqrt(float(n_rows))
     is_one = _are_ones(data, indptr)
     for step in range(n_steps):
-        total = _gradient(sign, common, own, gradient)
+        total = _gradient(sign, common, by_row, gradient)
         pick, explained, best = -1, total / norm_intercept, abs(total / norm_intercept)
         for j in range(n_columns):
             if sd[j] == 0.0:
@@ -275,7 +275,7 @@ def _boost(
         slope = increments[step] / sd[pick]
         common -= slope * mean[pick]
         for k in range(indptr[pick], indptr[pick + 1]):
-            own[indices[k]] += slope * data[k]
+            by_row[indices[k]] += slope * data[k]
     return path, increments
 
 
@@ -289,11 +289,11 @@ def _first_steps(
     gained = np.zeros(mean2.size)
     gradient = np.empty(n_rows)
     common = offset
-    own = np.zeros(n_rows)
+    by_row = np.zeros(n_rows)
     norm, norm_intercept = math.sqrt(n_rows - 1.0), math.sqrt(float(n_rows))
     is_one, is_one2 = _are_ones(data, indptr), _are_ones(data2, indptr2)
     for pick in path:
-        total = _gradient(sign, common, own, gradient)
+        total = _gradient(sign, common, by_row, gradient)
         if pick < 0:
             explained = total / norm_intercept
         else:
@@ -313,16 +313,16 @@ def _first_steps(
         slope = learning_rate * (explained / norm) / sd[pick]
         common -= slope * mean[pick]
         for k in range(indptr[pick], indptr[pick + 1]):
-            own[indices[k]] += slope * data[k]
+            by_row[indices[k]] += slope * data[k]
     return gained
 
 
 @njit(cache=True, nogil=True)
-def _gradient(sign: Any, common: float, own: Any, gradient: Any) -> float:  # pragma: no cover - compiled
+def _gradient(sign: Any, common: float, by_row: Any, gradient: Any) -> float:  # pragma: no cover - compiled
     # 2y·e^(−2yf) / (ln 2 · (1 + e^(−2yf))), in a form that does not overflow to inf / inf for a large margin.
     total = 0.0
     for i in range(sign.size):
-        gradient[i] = 2.0 * sign[i] / (math.log(2.0) * (1.0 + math.exp(2.0 * sign[i] * (common + own[i]))))
+        gradient[i] = 2.0 * sign[i] / (math.log(2.0) * (1.0 + math.exp(2.0 * sign[i] * (common + by_row[i]))))
         total += gradient[i]
     return total
 

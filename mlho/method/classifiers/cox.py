@@ -94,7 +94,7 @@ class Cox(TimeClassifier):
         seed: int,
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
-        return [fit(matrix, labels, c=own["c"], l1_ratio=own["l1Ratio"]) for own in settings]
+        return [fit(matrix, labels, c=setting["c"], l1_ratio=setting["l1Ratio"]) for setting in settings]
 
 
 def fit(matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 0.5) -> FittedCox:
@@ -147,13 +147,13 @@ def log_odds_of_hazard(u: Any) -> Any:  # pragma: no cover - compiled
 @njit(cache=True, nogil=True)
 def _to_log_odds(parts: Any, at_base: float) -> None:  # pragma: no cover - compiled
     last = parts.shape[1] - 1
-    one = np.empty(1)
+    log_hazard = np.empty(1)
     for i in range(parts.shape[0]):
         base, total = parts[i, last], 0.0
         for j in range(last):
             total += parts[i, j]
-        one[0] = total + base
-        log_odds = log_odds_of_hazard(one)[0]
+        log_hazard[0] = total + base
+        log_odds = log_odds_of_hazard(log_hazard)[0]
         if abs(total) > 1e-6:
             slope = (log_odds - at_base) / total
         else:  # the derivative at the base

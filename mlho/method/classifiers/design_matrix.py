@@ -73,11 +73,11 @@ def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "featu
 
 
 def _canonical_csc(X: Any) -> Any:
-    given = sp.csc_array(X)
-    is_canonical = given.dtype == np.float64 and given.has_canonical_format and given.data.all()
+    columns = sp.csc_array(X)
+    is_canonical = columns.dtype == np.float64 and columns.has_canonical_format and columns.data.all()
     if is_canonical:
-        return given
-    matrix = given.astype(np.float64, copy=True)
+        return columns
+    matrix = columns.astype(np.float64, copy=True)
     matrix.sum_duplicates()  # also sorts the rows within a column
     matrix.eliminate_zeros()
     return matrix

@@ -115,8 +115,14 @@ class DiscreteTime(TimeClassifier):
         value_columns: NDArray[np.bool_],
     ) -> list[FittedClassifier]:
         return [
-            fit(matrix, labels, c=own["c"], l1_ratio=own["l1Ratio"], n_intervals=int(own["nIntervals"]))
-            for own in settings
+            fit(
+                matrix,
+                labels,
+                c=setting["c"],
+                l1_ratio=setting["l1Ratio"],
+                n_intervals=int(setting["nIntervals"]),
+            )
+            for setting in settings
         ]
 
 
@@ -133,8 +139,8 @@ def interval_ends(times: EventTimes, n_intervals: int) -> tuple[Floats, int]:
     """
     days, shares = times.days[times.status == EVENT], np.arange(1, n_intervals + 1) / n_intervals
     before, after = (
-        np.unique(np.quantile(own, shares, method="inverted_cdf")) if own.size else own
-        for own in (days[days <= times.horizon], days[days > times.horizon])
+        np.unique(np.quantile(side, shares, method="inverted_cdf")) if side.size else side
+        for side in (days[days <= times.horizon], days[days > times.horizon])
     )
     before[-1] = times.horizon  # an event up to it was checked
     return np.concatenate([before, after]), before.size
@@ -202,12 +208,12 @@ def _log_cumulative(eta: Any, intervals: Any) -> Any:  # pragma: no cover - comp
     for i in range(eta.size):
         total, top = 0.0, largest + eta[i]
         if top < -30.0:  # log1p(exp(z)) is exp(z)
-            for own in intervals:
-                total += math.exp(own - largest)
+            for interval in intervals:
+                total += math.exp(interval - largest)
             result[i] = top + math.log(total)
         else:
-            for own in intervals:
-                total += _softplus(own + eta[i])
+            for interval in intervals:
+                total += _softplus(interval + eta[i])
             result[i] = math.log(total)
     return result
 
@@ -270,10 +276,10 @@ def _newton(
         total_weight = 0.0
         for i in range(n):
             for k in range(last[i] + 1):
-                own = share[i] if k == last[i] else 1.0
+                exposure = share[i] if k == last[i] else 1.0
                 p = _probability(intervals[k] + eta[i])
-                weight[i] += own * p * (1.0 - p)
-                pull[i] -= own * p
+                weight[i] += exposure * p * (1.0 - p)
+                pull[i] -= exposure * p
             if is_event[i]:
                 pull[i] += 1.0
             total_weight += weight[i]

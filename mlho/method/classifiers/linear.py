@@ -79,8 +79,8 @@ class FittedLinear(FittedClassifier):
         base = fields.number("base")
         if fields.value_columns(n_features) is not None:
             fields.refuse("a linear model computes with zeros, and absent is not zero")
-        own = cls._own_from(fields, n_features)
+        own_fields = cls._own_from(fields, n_features)
         fields.finish()
         if np.any(values[scale == 0.0]):
             fields.refuse("a constant column has a coefficient")
-        return cls(values=values, mean=mean, scale=scale, base=base, **own)
+        return cls(values=values, mean=mean, scale=scale, base=base, **own_fields)

@@ -64,15 +64,15 @@ def tree_matrix(
     >>> age_and_code.indptr.tolist(), age_and_code.indices.tolist(), age_and_code.data.tolist()
     ([0, 1, 2], [0, 1], [0.0, 1.0])
     """
-    given: Matrix = _canonical_csr(X) if sp.issparse(X) else dense_floats(X, where)
-    refuse_other_width(given, is_value.size, where)
-    column = given.indices if sp.issparse(given) else np.arange(is_value.size)
-    stored = given.data if sp.issparse(given) else given
+    matrix: Matrix = _canonical_csr(X) if sp.issparse(X) else dense_floats(X, where)
+    refuse_other_width(matrix, is_value.size, where)
+    column = matrix.indices if sp.issparse(matrix) else np.arange(is_value.size)
+    stored = matrix.data if sp.issparse(matrix) else matrix
     of_value = is_value[column]
     _check(stored, of_value, column, where, names)
     numbers = stored.astype(np.float32, copy=False)
     is_known = np.where(of_value, ~np.isnan(numbers), numbers != 0)
-    return _known_cells(given, numbers, is_known)
+    return _known_cells(matrix, numbers, is_known)
 
 
 def dense_rows(matrix: Matrix, empty_row: Floats) -> Floats:
@@ -85,27 +85,27 @@ def dense_rows(matrix: Matrix, empty_row: Floats) -> Floats:
 
 
 def _canonical_csr(X: Any) -> Any:
-    given = sp.csr_array(X)
-    if given.has_canonical_format:
-        return given
-    given = given.astype(np.float64, copy=True)
-    given.sum_duplicates()  # also sorts the columns within a row
-    return given
+    rows = sp.csr_array(X)
+    if rows.has_canonical_format:
+        return rows
+    rows = rows.astype(np.float64, copy=True)
+    rows.sum_duplicates()  # also sorts the columns within a row
+    return rows
 
 
-def _known_cells(given: Any, numbers: Any, is_known: NDArray[np.bool_]) -> Any:
+def _known_cells(matrix: Any, numbers: Any, is_known: NDArray[np.bool_]) -> Any:
     """Return the known cells as CSR, from a sparse or a dense matrix."""
-    if sp.issparse(given):
+    if sp.issparse(matrix):
         if is_known.all():
-            return sp.csr_array((numbers, given.indices, given.indptr), shape=given.shape)
+            return sp.csr_array((numbers, matrix.indices, matrix.indptr), shape=matrix.shape)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known)])
-        indptr = before[given.indptr].astype(given.indptr.dtype)
-        return sp.csr_array((numbers[is_known], given.indices[is_known], indptr), shape=given.shape)
+        indptr = before[matrix.indptr].astype(matrix.indptr.dtype)
+        return sp.csr_array((numbers[is_known], matrix.indices[is_known], indptr), shape=matrix.shape)
     indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_known.sum(axis=1))])
     index_type = np.int32 if indptr[-1] <= np.iinfo(np.int32).max else np.int64
     _, columns = np.nonzero(is_known)
     cells = (numbers[is_known], columns.astype(index_type), indptr.astype(index_type))
-    return sp.csr_array(cells, shape=given.shape)
+    return sp.csr_array(cells, shape=matrix.shape)
 
 
 def _check(

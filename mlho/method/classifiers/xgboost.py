@@ -157,12 +157,14 @@ class FittedXGBoost(FittedClassifier):
         gain = fields.floats("gain", size=n_features, low=0.0)
         is_value = fields.value_columns(n_features)
         digest = fields.take("modelSha256")
-        own = cls._own_from(fields)
+        own_fields = cls._own_from(fields)
         fields.finish()
         # Verify before xgboost's C++ parser reads the bytes, since it does not validate its input.
         if digest != hashlib.sha256(files[MODEL_UBJ]).hexdigest():
             fields.refuse(f"{MODEL_UBJ} does not match its digest")
-        fitted = cls(model=bytes(files[MODEL_UBJ]), gain=gain, n_rounds=n_rounds, is_value=is_value, **own)
+        fitted = cls(
+            model=bytes(files[MODEL_UBJ]), gain=gain, n_rounds=n_rounds, is_value=is_value, **own_fields
+        )
         booster = fitted._booster
         if (booster.num_features(), booster.num_boosted_rounds()) != (n_features, n_rounds):
             fields.refuse(f"{MODEL_UBJ} has a different number of features or trees than declared")
@@ -195,11 +197,15 @@ class XGBoost(Classifier):
         zeros = [place for place in np.flatnonzero(self.directions).tolist() if not value_columns[place]]
         rows = _with_zeros(matrix, zeros) if zeros else matrix
         fits = boosted(
-            rows, settings, value_columns, lambda own: training_parameters(own, seed) | obeyed, label=labels
+            rows,
+            settings,
+            value_columns,
+            lambda setting: training_parameters(setting, seed) | obeyed,
+            label=labels,
         )
         if zeros:
-            fits = [own | {"model": _absent_like_zero(own["model"], zeros)} for own in fits]
-        return [FittedXGBoost(**own) for own in fits]
+            fits = [fit | {"model": _absent_like_zero(fit["model"], zeros)} for fit in fits]
+        return [FittedXGBoost(**fit) for fit in fits]
 
 
 def _with_zeros(matrix: Matrix, columns: Sequence[int]) -> Any:

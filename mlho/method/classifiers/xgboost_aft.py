@@ -57,10 +57,10 @@ class FittedXGBoostAFT(FittedXGBoost):
 
     @classmethod
     def _own_from(cls, fields: ModelFields) -> dict[str, Any]:
-        own = {"horizon": fields.number("horizon", low=0.0), "scale": fields.number("scale", low=0.0)}
-        if not all(own.values()):
+        own_fields = {"horizon": fields.number("horizon", low=0.0), "scale": fields.number("scale", low=0.0)}
+        if not all(own_fields.values()):
             fields.refuse("horizon and scale are above 0")
-        return own
+        return own_fields
 
 
 class XGBoostAFT(TimeClassifier):
@@ -84,13 +84,13 @@ class XGBoostAFT(TimeClassifier):
             matrix,
             settings,
             value_columns,
-            lambda own: _parameters(own, seed, start),
+            lambda setting: _parameters(setting, seed, start),
             label_lower_bound=labels.days,
             label_upper_bound=np.where(labels.status == EVENT, labels.days, np.inf),
         )
         return [
-            FittedXGBoostAFT(**fit, horizon=float(labels.horizon), scale=float(own["scale"]))
-            for fit, own in zip(fits, settings, strict=True)
+            FittedXGBoostAFT(**fit, horizon=float(labels.horizon), scale=float(setting["scale"]))
+            for fit, setting in zip(fits, settings, strict=True)
         ]
 
 

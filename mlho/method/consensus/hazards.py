@@ -88,8 +88,11 @@ def fit_hazards(X: npt.ArrayLike, days: npt.ArrayLike, is_event: npt.ArrayLike) 
     sd = matrix.std(axis=0, ddof=1) if n > 1 else np.zeros(n_columns)
     reasons: dict[int, str] = {}
     for j in range(n_columns):
-        own = matrix[events, j]
-        if sd[j] > 0 and (not own.size or own.min() == own.max() in (matrix[:, j].min(), matrix[:, j].max())):
+        event_values = matrix[events, j]
+        if sd[j] > 0 and (
+            not event_values.size
+            or event_values.min() == event_values.max() in (matrix[:, j].min(), matrix[:, j].max())
+        ):
             reasons[j] = NO_EVENT_OUTSIDE
     left = [j for j in range(n_columns) if j not in reasons]
     scaled = (matrix[:, left] - matrix[:, left].mean(axis=0)) / np.where(sd[left] > 0, sd[left], 1.0)
@@ -99,13 +102,13 @@ def fit_hazards(X: npt.ArrayLike, days: npt.ArrayLike, is_event: npt.ArrayLike) 
     dependent = find_dependent(_gram(scaled)) | (sd[left] == 0)
     reasons |= {left[at]: _ALIASED for at in np.flatnonzero(dependent).tolist()}
     scaled = np.ascontiguousarray(scaled[:, ~dependent])
-    kept = [j for j, is_out in zip(left, dependent.tolist(), strict=True) if not is_out]
+    fitted = [j for j, is_out in zip(left, dependent.tolist(), strict=True) if not is_out]
     fit = _maximise(scaled, ends[order], events[order])
     if fit is None:
-        reasons |= dict.fromkeys(kept, _NOT_CONVERGED)
-        kept = []
+        reasons |= dict.fromkeys(fitted, _NOT_CONVERGED)
+        fitted = []
     beta, covariance = fit or (np.empty(0), np.empty((0, 0)))
-    place = {j: at for at, j in enumerate(kept)}
+    place = {j: at for at, j in enumerate(fitted)}
     return tuple(
         HazardRatio(None, None, float(sd[j]), reasons[j])
         if j in reasons

@@ -227,8 +227,8 @@ def evaluate(
         seed=seed,
     )
     summaries = {
-        name: version.summary(own, level)
-        for (name, version), own in zip(versions.items(), drawn, strict=True)
+        name: version.summary(replicated, level)
+        for (name, version), replicated in zip(versions.items(), drawn, strict=True)
     }
     raw, final = summaries["raw"], summaries[decision_on]
     calibration = {"raw": _calibration_report(y, p, t, raw)}

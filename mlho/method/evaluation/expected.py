@@ -59,14 +59,14 @@ def expected_auroc(p: ArrayLike, *, level: float = 0.95) -> Estimate:
             f"fewer than {FEWEST:.0f} samples with or without the outcome are expected", METHOD
         )
     positive_below, negative_below = _below(ordered, ordered), _below(ordered, 1.0 - ordered)
-    own = ordered * (1.0 - ordered)  # a sample is no pair with itself
-    within = math.fsum(own.tolist())
+    self_pairs = ordered * (1.0 - ordered)  # a sample is no pair with itself
+    within = math.fsum(self_pairs.tolist())
     concordant = math.fsum((ordered * negative_below).tolist()) - within / 2.0
     value = concordant / (n_positive * n_negative - within)
     as_positive = negative_below / n_negative - value
     as_negative = 1.0 - positive_below / n_positive - value
     influence = as_positive / n_positive - as_negative / n_negative
-    variance = math.fsum((own * influence**2).tolist())
+    variance = math.fsum((self_pairs * influence**2).tolist())
     return _normal(value, math.sqrt(variance), level)
 
 

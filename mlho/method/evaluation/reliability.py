@@ -111,8 +111,8 @@ def pooled_bins(
 
 
 def _samples(group: Sequence[ReliabilityBin]) -> tuple[int, int]:
-    positive = sum(own.n_positive for own in group)
-    return positive, sum(own.n for own in group) - positive
+    positive = sum(member.n_positive for member in group)
+    return positive, sum(member.n for member in group) - positive
 
 
 def _is_small(parts: tuple[int, int], min_cell: int) -> bool:
@@ -122,8 +122,8 @@ def _is_small(parts: tuple[int, int], min_cell: int) -> bool:
 def _joined(group: Sequence[ReliabilityBin], z: float) -> ReliabilityBin:
     if len(group) == 1:
         return group[0]
-    n, positive = sum(own.n for own in group), sum(own.n_positive for own in group)
-    predicted = math.fsum(own.n * own.mean_predicted for own in group) / n
+    n, positive = sum(member.n for member in group), sum(member.n_positive for member in group)
+    predicted = math.fsum(member.n * member.mean_predicted for member in group) / n
     return ReliabilityBin(n, positive, predicted, *_wilson(positive, n, z))
 
 

@@ -30,7 +30,7 @@ class Watch:
     @property
     def alarms(self) -> tuple[int, ...]:
         """Periods in which the evidence rises above the limit."""
-        above = [False, *(own > self.limit for own in self.evidence)]
+        above = [False, *(value > self.limit for value in self.evidence)]
         return tuple(place for place in range(len(self.evidence)) if above[place + 1] and not above[place])
 
     @property

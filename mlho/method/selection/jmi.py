@@ -162,7 +162,7 @@ def rank_columns(
     layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
     with _threads(n_threads) as pool:
         workers = ColumnThreads(n_threads, pool)
-        parts = [_in_blocks(own) for own in (columns, shadows) if own is not None]
+        parts = [_in_blocks(blocks) for blocks in (columns, shadows) if blocks is not None]
         if parts[-1].n_samples != columns.n_samples:
             raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{parts[-1].n_samples}")
         packed = pack_blocks(parts, layout, workers)
@@ -276,11 +276,11 @@ def _pick(
     n_columns = left.size if n_columns is None else n_columns
     for step in range(n_picks):
         # Columns keep their order, so that the selectable ones come first.
-        own = score[: n_columns - step]
-        largest = own.max()
+        selectable = score[: n_columns - step]
+        largest = selectable.max()
         if watch is not None:
             watch(score[n_columns - step :], float(largest))
-        best = int(np.argmax(own >= largest - TIE))
+        best = int(np.argmax(selectable >= largest - TIE))
         pick = int(left[best])
         order[step], scores[step] = pick, score[best]
         left, memory, score = np.delete(left, best), np.delete(memory, best), np.delete(score, best)
@@ -353,9 +353,9 @@ class _Informations:
         joint = self._nats(sums[:, 0] - sums[:, 1] - self._h_label + self._h_all)
         shared = self._nats(sums[:, 1] - self._h_column[left] - self._h_column[pick] + self._h_all)
         if self._n_levels is not None:
-            own, others = int(self._n_levels[pick]), self._n_levels[left]
-            joint -= self._bias * (others * own - 1)
-            shared -= self._bias * ((others - 1) * (own - 1))
+            n_picked, n_left = int(self._n_levels[pick]), self._n_levels[left]
+            joint -= self._bias * (n_left * n_picked - 1)
+            shared -= self._bias * ((n_left - 1) * (n_picked - 1))
         return joint, shared
 
     def floored(self, nats: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -152,15 +152,15 @@ def join_spans(
     wanted = frozen(codes, np.int64)
     n_cells = np.zeros(len(codes), np.int64)
     nothing = np.empty(0, np.int32)
-    for start, own in blocks:
+    for start, spans in blocks:
         _copy_spans(
-            start, own.indptr, own.cells, wanted, number, n_cells, SpanCells(nothing, nothing, nothing)
+            start, spans.indptr, spans.cells, wanted, number, n_cells, SpanCells(nothing, nothing, nothing)
         )
     indptr = np.concatenate([[0], np.cumsum(n_cells)]).astype(np.int64)
     joined = SpanCells(*(np.empty(indptr[-1], np.int32) for _ in range(3)))
     place = indptr[:-1].copy()
-    for start, own in blocks:
-        _copy_spans(start, own.indptr, own.cells, wanted, number, place, joined)
+    for start, spans in blocks:
+        _copy_spans(start, spans.indptr, spans.cells, wanted, number, place, joined)
     return CodeSpans(int(np.count_nonzero(sample_mask)), indptr, *joined)
 
 

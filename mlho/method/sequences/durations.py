@@ -67,8 +67,8 @@ def durations(
     --------
     >>> from mlho.method.sequences.days import day_lists
     >>> lists = day_lists([0, 0, 0], [0, 1, 1], [1, 4, 9], n_samples=1, n_codes=2)
-    >>> own = durations(lists, np.array([0]), np.array([1]))
-    >>> own.count.tolist(), own.shortest.tolist(), own.longest.tolist(), own.total.tolist()
+    >>> of_pair = durations(lists, np.array([0]), np.array([1]))
+    >>> of_pair.count.tolist(), of_pair.shortest.tolist(), of_pair.longest.tolist(), of_pair.total.tolist()
     ([2], [3], [8], [11])
     """
     spans = lists.spans
@@ -116,10 +116,10 @@ def durations_in_pieces(
     while start < len(first):
         before = int(ends[start - 1]) if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, before + _CELLS_AT_ONCE, side="right")))
-        own = slice(start, stop)
+        piece = slice(start, stop)
         yield (
-            own,
-            durations(lists, first[own], then[own], co_occurrence_days=co_occurrence_days, edges=edges),
+            piece,
+            durations(lists, first[piece], then[piece], co_occurrence_days=co_occurrence_days, edges=edges),
         )
         start = stop
 

@@ -82,7 +82,9 @@ def screen_pairs(
         first, then = np.nonzero(n_patients >= min_patients)
         found.append((first + start, then, n_patients[first, then].astype(np.int64)))
     joined = (
-        [np.concatenate(own) for own in zip(*found, strict=True)] if found else [np.empty(0, np.int64)] * 3
+        [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        if found
+        else [np.empty(0, np.int64)] * 3
     )
     return Pairs(joined[0], joined[1], joined[2], np.empty(0), len(joined[0]))
 
@@ -124,7 +126,7 @@ def informative_pairs(
     no_number = np.empty(0, np.int64)
     nothing = Pairs(no_number, no_number, no_number, np.empty(0), 0)
     first_of, then_of = (
-        np.arange(spans.n_codes) if own is None else np.flatnonzero(own) for own in (starts, ends)
+        np.arange(spans.n_codes) if mask is None else np.flatnonzero(mask) for mask in (starts, ends)
     )
     if spans.n_samples < 2 or not first_of.size or not then_of.size:
         return nothing
@@ -309,14 +311,14 @@ def _fill_samples(
         i, i_stop = indptr[first[pair]], indptr[first[pair] + 1]
         j, j_stop = indptr[then[pair]], indptr[then[pair] + 1]
         while i < i_stop and j < j_stop:
-            one, other = samples[i], samples[j]
-            if one < other:
+            sample, other = samples[i], samples[j]
+            if sample < other:
                 i += 1
-            elif one > other:
+            elif sample > other:
                 j += 1
             else:
                 if more_than[pair] < last_day[j] - first_day[i] <= at_most[pair]:
-                    out[to] = one
+                    out[to] = sample
                     to += 1
                 i += 1
                 j += 1

@@ -94,11 +94,11 @@ def _count(
                 _add(later, rank[i], 1.0)
         for i in range(start, stop):
             if is_event[i]:
-                own = weight[i]
-                for tree, each in ((later, own * own), (earlier, own)):
+                event_weight = weight[i]
+                for tree, pair_weight in ((later, event_weight * event_weight), (earlier, event_weight)):
                     below, upto = _sum(tree, rank[i] - 1), _sum(tree, rank[i])
-                    total += each * _sum(tree, n_ranks)
-                    concordant += each * (below + 0.5 * (upto - below))
+                    total += pair_weight * _sum(tree, n_ranks)
+                    concordant += pair_weight * (below + 0.5 * (upto - below))
         for i in range(start, stop):
             if is_event[i]:
                 _add(later, rank[i], 1.0)

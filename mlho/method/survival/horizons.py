@@ -116,7 +116,7 @@ def _groups(times: EventTimes, risk: Floats, horizon: float) -> list[RiskGroup]:
     group = np.searchsorted(cuts, risk, side="left")
     found = []
     for number in np.unique(group):
-        own = np.flatnonzero(group == number)
-        predicted = math.fsum(risk[own].tolist()) / len(own)
-        found.append(RiskGroup(predicted, observed_risk(times[own], horizon), tuple(own.tolist())))
+        members = np.flatnonzero(group == number)
+        predicted = math.fsum(risk[members].tolist()) / len(members)
+        found.append(RiskGroup(predicted, observed_risk(times[members], horizon), tuple(members.tolist())))
     return found

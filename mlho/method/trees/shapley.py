@@ -161,8 +161,8 @@ def shapley_tables(trees: Sequence[Tree], n_features: int) -> ShapleyTables | No
     for number, tree in enumerate(trees):
         inner = [node for node, child in enumerate(tree.left) if child >= 0]
         bits = {node: bit for bit, node in enumerate(inner)}
-        own = sorted({tree.feature[node] for node in inner})
-        paths = list(_paths(tree, bits, {feature: place for place, feature in enumerate(own)}))
+        tree_features = sorted({tree.feature[node] for node in inner})
+        paths = list(_paths(tree, bits, {feature: place for place, feature in enumerate(tree_features)}))
         if len(inner) > MAX_TESTS or any(len(conditions) > MAX_ON_PATH for _, conditions in paths):
             return None
         tests += [
@@ -170,7 +170,7 @@ def shapley_tables(trees: Sequence[Tree], n_features: int) -> ShapleyTables | No
             for node, bit in bits.items()
         ]
         absent.append(sum(bool(tree.absent_left[node]) << bit for node, bit in bits.items()))
-        features += own
+        features += tree_features
         leaves += paths
         starts.append((len(features), len(leaves)))
     tests.sort()
@@ -178,11 +178,11 @@ def shapley_tables(trees: Sequence[Tree], n_features: int) -> ShapleyTables | No
     return ShapleyTables(
         n_features,
         _Tests(
-            first=np.searchsorted([own[0] for own in tests], np.arange(n_features + 1)),
-            tree=np.array([own[1] for own in tests], np.int64),
-            bit=np.array([own[2] for own in tests], np.uint64),
-            cut=np.array([own[3] for own in tests], np.float32),
-            absent_left=np.array([own[4] for own in tests], np.bool_),
+            first=np.searchsorted([test[0] for test in tests], np.arange(n_features + 1)),
+            tree=np.array([test[1] for test in tests], np.int64),
+            bit=np.array([test[2] for test in tests], np.uint64),
+            cut=np.array([test[3] for test in tests], np.float32),
+            absent_left=np.array([test[4] for test in tests], np.bool_),
         ),
         np.array(absent, np.uint64),
         _Features(np.ascontiguousarray(first[:, 0]), np.array(features, np.int64)),
@@ -222,11 +222,11 @@ def _paths(
         conditions: dict[int, _Condition] = {}
         for parent, is_left in path:
             feature = tree.feature[parent]
-            own = conditions.setdefault(feature, _Condition(places[feature]))
+            condition = conditions.setdefault(feature, _Condition(places[feature]))
             child = tree.left[parent] if is_left else tree.right[parent]
-            own.mask |= 1 << bits[parent]
-            own.wanted |= is_left << bits[parent]
-            own.share *= tree.cover[child] / tree.cover[parent]
+            condition.mask |= 1 << bits[parent]
+            condition.wanted |= is_left << bits[parent]
+            condition.share *= tree.cover[child] / tree.cover[parent]
         yield tree.cut[node], list(conditions.values())
 
 
@@ -301,10 +301,10 @@ def _add(
     slot_of, key_of = np.empty(_SLOTS, np.int32), np.empty(_SLOTS, np.uint64)
     found, empty, without = np.empty((n_rows, MAX_TESTS)), np.empty(MAX_TESTS), np.zeros(out.shape[1])
     for tree in range(outcomes.shape[0]):
-        own, n_own = first_feature[tree], first_feature[tree + 1] - first_feature[tree]
-        _of_pattern(absent[tree], tree, leaves, empty[:n_own])
-        for k in range(n_own):
-            without[features[own + k]] += empty[k]
+        start, n_in_tree = first_feature[tree], first_feature[tree + 1] - first_feature[tree]
+        _of_pattern(absent[tree], tree, leaves, empty[:n_in_tree])
+        for k in range(n_in_tree):
+            without[features[start + k]] += empty[k]
         slot_of[:] = -1
         n_found = 0
         for row in range(n_rows):
@@ -320,11 +320,11 @@ def _add(
                 pattern = n_found
                 n_found += 1
                 slot_of[slot], key_of[slot] = pattern, key
-                values = found[pattern, :n_own]
+                values = found[pattern, :n_in_tree]
                 _of_pattern(key, tree, leaves, values)
-                values -= empty[:n_own]
-            for k in range(n_own):
-                out[row, features[own + k]] += found[pattern, k]
+                values -= empty[:n_in_tree]
+            for k in range(n_in_tree):
+                out[row, features[start + k]] += found[pattern, k]
     out += without
 
 
