@@ -40,7 +40,7 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
         return (), False
     if _reads_all(distinct, ()):
         return (), False
-    found = [own for day in _DAYS if (own := _formats_of(distinct, day))]
+    found = [formats for day in _DAYS if (formats := _formats_of(distinct, day))]
     return (found[0], len(found) > 1) if found else None
 
 

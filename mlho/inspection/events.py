@@ -95,7 +95,7 @@ def judge_rows(
     """Add what the rules would do with a sample, with warnings of rules that drop many rows and what seems the cause."""
     ledger = _rules_of(spec, cohort, batches, parents)
     found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
-    found.warn(f"In a sample, {own}" for own in ledger.warnings())
+    found.warn(f"In a sample, {warning}" for warning in ledger.warnings())
     if spec.features.roll_up is not None and not ledger.rows_rolled_up:
         found.warn(
             [
@@ -133,7 +133,7 @@ def hint_of_dates(name: str, texts: Any) -> list[str]:
     found = guess_formats(texts)
     if not found or not found[0]:
         return []
-    formats = ", ".join(f'"{own}"' for own in found[0])
+    formats = ", ".join(f'"{date_format}"' for date_format in found[0])
     doubt = " Day and month may be the other way round: check which." if found[1] else ""
     return [
         f"The texts of column {name!r} have the form {formats}: set data.format.dateFormats: [{formats}].{doubt}"
@@ -160,8 +160,8 @@ def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
     """
     unknown = ours - set(known)
     for words, change in _ALIKE.items():
-        wanted = {change(own) for own in known} - {""}
-        n_found = sum(change(own) in wanted for own in unknown)
+        wanted = {change(patient_id) for patient_id in known} - {""}
+        n_found = sum(change(patient_id) in wanted for patient_id in unknown)
         if unknown and n_found > _MOST * len(unknown):
             return [
                 f"Most of the unknown patient ids would match {words}: write ids in the same form in all tables."

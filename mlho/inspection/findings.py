@@ -65,13 +65,15 @@ class Inspection:
 
     def warn(self, sentences: Iterable[str]) -> None:
         """Add warnings that are not there yet."""
-        self.warnings += [own for own in sentences if own not in self.warnings]
+        self.warnings += [sentence for sentence in sentences if sentence not in self.warnings]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for programs."""
         return {
             "valid": not self.errors,
-            "tables": {own.name: {k: v for k, v in vars(own).items() if k != "name"} for own in self.tables},
+            "tables": {
+                table.name: {k: v for k, v in vars(table).items() if k != "name"} for table in self.tables
+            },
             "facts": self.facts,
             "errors": [str(error) for error in self.errors],
             "warnings": self.warnings,

@@ -108,17 +108,17 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
     of_cdm = find_cdm(sketches)
     if of_cdm is not None:
         guess.source, guess.tables, left = OMOP_NAME, dict(of_cdm.tables), list(of_cdm.others)
-        guess.reasons += [f"{name}: {own.pattern}" for name, own in guess.tables.items()]
+        guess.reasons += [f"{name}: {sketch.pattern}" for name, sketch in guess.tables.items()]
         scores = {"labels": _labels}
     for name, score in scores.items():
-        scored = [(score(own) + _bonus(own, name), own) for own in left if score(own)]
+        scored = [(score(sketch) + _bonus(sketch, name), sketch) for sketch in left if score(sketch)]
         if not scored:
             continue
         _, best = max(scored, key=lambda pair: (pair[0], pair[1].n_bytes))
         guess.tables[name] = best
         left.remove(best)
         guess.reasons.append(f"{name}: {best.pattern}")
-    guess.doubts += [f"{own.pattern} is not used{_reason(own)}." for own in left]
+    guess.doubts += [f"{sketch.pattern} is not used{_reason(sketch)}." for sketch in left]
     if not guess.missing:
         _guess_columns(guess)
         _guess_labels(guess, guess.tables["labels"])
@@ -140,27 +140,27 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _events(own: Sketch) -> int:
-    return 10 if all(find_column(own, name) for name in ("patient_id", "time", "code")) else 0
+def _events(sketch: Sketch) -> int:
+    return 10 if all(find_column(sketch, name) for name in ("patient_id", "time", "code")) else 0
 
 
-def _concepts(own: Sketch) -> int:
-    return 5 if find_column(own, "code") and not find_column(own, "patient_id") else 0
+def _concepts(sketch: Sketch) -> int:
+    return 5 if find_column(sketch, "code") and not find_column(sketch, "patient_id") else 0
 
 
-def _labels(own: Sketch) -> int:
-    if not find_column(own, "patient_id"):
+def _labels(sketch: Sketch) -> int:
+    if not find_column(sketch, "patient_id"):
         return 0
-    return (5 if find_column(own, "label", fits=_is_outcome) else 2) if _outcomes(own) else 0
+    return (5 if find_column(sketch, "label", fits=_is_outcome) else 2) if _outcomes(sketch) else 0
 
 
-def _demographics(own: Sketch) -> int:
-    if not find_column(own, "patient_id") or find_column(own, "code"):
+def _demographics(sketch: Sketch) -> int:
+    if not find_column(sketch, "patient_id") or find_column(sketch, "code"):
         return 0
-    known = sum(bool(find_column(own, name)) for name in ("birth_date", "age"))
-    usual = sum(_bare(name) in _DEMOGRAPHICS for name in own.columns)
+    known = sum(bool(find_column(sketch, name)) for name in ("birth_date", "age"))
+    usual = sum(_bare(name) in _DEMOGRAPHICS for name in sketch.columns)
     # A table of another outcome, taken as demographics, would tell the models the future.
-    is_named = any(mark in own.name for mark in _TABLE_NAMES["demographics"])
+    is_named = any(mark in sketch.name for mark in _TABLE_NAMES["demographics"])
     return 2 + 3 * known + usual if known or usual or is_named else 0
 
 
@@ -172,34 +172,36 @@ _SCORES: Final[Mapping[str, Callable[[Sketch], int]]] = {
 }
 
 
-def _bonus(own: Sketch, table: str) -> int:
+def _bonus(sketch: Sketch, table: str) -> int:
     """Return more than any column gives if the file is named so, and less if it is named as another table."""
-    named = [name for name, marks in _TABLE_NAMES.items() if any(mark in own.name for mark in marks)]
+    named = [name for name, marks in _TABLE_NAMES.items() if any(mark in sketch.name for mark in marks)]
     return (20 if table in named else -5) if named else 0
 
 
-def _outcomes(own: Sketch) -> list[str]:
-    return [name for name, values in own.columns.items() if _is_outcome(values)]
+def _outcomes(sketch: Sketch) -> list[str]:
+    return [name for name, values in sketch.columns.items() if _is_outcome(values)]
 
 
 def _is_outcome(values: Any) -> bool:
     if is_time(values.type):
         return False
-    texts = {str(own).strip().casefold() for own in pc.unique(values).to_pylist() if own is not None} - {
+    texts = {
+        str(value).strip().casefold() for value in pc.unique(values).to_pylist() if value is not None
+    } - {
         "",
         "na",
     }
     return len(texts) == 2 and texts <= _TRUTHS
 
 
-def _reason(own: Sketch) -> str:
+def _reason(sketch: Sketch) -> str:
     """Return why a table that could hold the labels does not, if the values of a column are the reason."""
-    column = find_column(own, "label") if find_column(own, "patient_id") else None
-    if column is None or _is_outcome(own.columns[column]):
+    column = find_column(sketch, "label") if find_column(sketch, "patient_id") else None
+    if column is None or _is_outcome(sketch.columns[column]):
         return ""
-    n_values = len(pc.unique(own.columns[column].drop_null()))
+    n_values = len(pc.unique(sketch.columns[column].drop_null()))
     counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
-    return f", because column {column!r} is not one of 0 and 1 (its first {len(own.columns[column]):,} rows have {counted})"
+    return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted})"
 
 
 def _guess_columns(guess: Guess) -> None:
@@ -228,27 +230,27 @@ def _guess_columns(guess: Guess) -> None:
 
 def _usual(source: str, table: Table, ours: str, sketch: Sketch) -> str:
     """Return the source's name of a column, written as the file has it if the source ignores the case."""
-    own = source_named(source)
-    usual = own.column(table, ours)
-    if not own.ignores_case:
+    layout = source_named(source)
+    usual = layout.column(table, ours)
+    if not layout.ignores_case:
         return usual
     return next((name for name in sketch.columns if name.casefold() == usual), usual)
 
 
 def _is_numeric_text(values: Any) -> bool:
-    texts = {str(own).strip() for own in pc.unique(values).to_pylist() if own is not None} - {""}
-    return bool(texts) and all(re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", own) for own in texts)
+    texts = {str(value).strip() for value in pc.unique(values).to_pylist() if value is not None} - {""}
+    return bool(texts) and all(re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", text) for text in texts)
 
 
-def _guess_labels(guess: Guess, own: Sketch) -> None:
-    outcomes = _outcomes(own)
-    guess.outcome = find_column(own, "label", fits=_is_outcome) or outcomes[0]
+def _guess_labels(guess: Guess, sketch: Sketch) -> None:
+    outcomes = _outcomes(sketch)
+    guess.outcome = find_column(sketch, "label", fits=_is_outcome) or outcomes[0]
     guess.reasons.append(f"cohort.outcome: {guess.outcome!r}, a column of 0 and 1")
     if len(outcomes) > 1:
         others = ", ".join(repr(name) for name in outcomes if name != guess.outcome)
         guess.doubts.append(f"Other columns of 0 and 1 could be the outcome: {others}.")
-    times = [name for name, values in own.columns.items() if _is_like_time(values)]
-    guess.index = find_column(own, "index_date", fits=_is_like_time) or next(iter(times), None)
+    times = [name for name, values in sketch.columns.items() if _is_like_time(values)]
+    guess.index = find_column(sketch, "index_date", fits=_is_like_time) or next(iter(times), None)
     if guess.index is None:
         guess.doubts.append(
             "The labels have no date. index: none uses all events of a patient: an association, not a prediction."
@@ -266,21 +268,21 @@ def _is_like_time(values: Any) -> bool:
     return found is not None and len(values) > values.null_count and not _is_numeric_text(values)
 
 
-def _guess_demographics(guess: Guess, own: Sketch) -> None:
+def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
     """Guess which columns enter the models: age, those with usual names, and others of few levels."""
     if guess.source == "i2b2":
-        _guess_dimension(guess, own)
+        _guess_dimension(guess, sketch)
         return
     if guess.source == OMOP_NAME:
-        guess.demographics += cdm_demographics(own, has_index=guess.index is not None)
+        guess.demographics += cdm_demographics(sketch, has_index=guess.index is not None)
         guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
         return
     names = guess.columns.get("demographics", {})
-    has_birth = "birth_date" in names or {"birth_date", "birth"} & set(own.columns)
-    if "age" in names or "age" in own.columns or (has_birth and guess.index is not None):
+    has_birth = "birth_date" in names or {"birth_date", "birth"} & set(sketch.columns)
+    if "age" in names or "age" in sketch.columns or (has_birth and guess.index is not None):
         guess.demographics.append("age")
     taken = {*names.values(), "patient_id", "patient_num", "birth_date", "birth", "age", guess.index}
-    for name, values in own.columns.items():
+    for name, values in sketch.columns.items():
         if name in taken or is_time(values.type) or name in guess.demographics:
             continue
         n_levels = len(pc.unique(values))
@@ -290,9 +292,9 @@ def _guess_demographics(guess: Guess, own: Sketch) -> None:
         guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
 
 
-def _guess_dimension(guess: Guess, own: Sketch) -> None:
+def _guess_dimension(guess: Guess, sketch: Sketch) -> None:
     """Guess the demographics of a ``patient_dimension``: those that the source knows. Others, such as the vital status, tell the future."""
-    have = {name.casefold(): values for name, values in own.columns.items()}
+    have = {name.casefold(): values for name, values in sketch.columns.items()}
     known = source_named(guess.source).names["demographics"]
     if known["birth_date"] in have and guess.index is not None:
         guess.demographics.append("age")
@@ -304,10 +306,10 @@ def _guess_dimension(guess: Guess, own: Sketch) -> None:
     guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
 
 
-def _guess_static(guess: Guess, own: Sketch) -> None:
+def _guess_static(guess: Guess, sketch: Sketch) -> None:
     """Guess the demographics that codes of the events give."""
     source = source_named(guess.source)
-    codes = [code for code in pc.unique(own.columns["code"]).to_pylist() if code]
+    codes = [code for code in pc.unique(sketch.columns["code"]).to_pylist() if code]
     if guess.index is not None and any(code.startswith(source.static_code("birth_date")) for code in codes):
         guess.demographics.append("age")
     for name in _STATIC:

@@ -32,25 +32,25 @@ class CdmSketches:
 
 def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:
     """Return the tables of a CDM; ``None`` if there is no ``person`` and no table of events beside it."""
-    named = {cdm_table(own.pattern.rstrip("/")): own for own in sketches}
-    events = [own for name, own in named.items() if name in EVENT_TABLES]
+    named = {cdm_table(sketch.pattern.rstrip("/")): sketch for sketch in sketches}
+    events = [sketch for name, sketch in named.items() if name in EVENT_TABLES]
     person = named.get(PERSON)
     is_person = person is not None and {"person_id", "year_of_birth"} <= _lower(person).keys()
     if person is None or not is_person or not any(name != DEATH for name in named if name in EVENT_TABLES):
         return None
     times = {
         f"{name}.{column}": values
-        for name, own in named.items()
+        for name, sketch in named.items()
         if name is not None and name in EVENT_TABLES
-        for column, values in _lower(own).items()
+        for column, values in _lower(sketch).items()
         if column in EVENT_TABLES[name].start and is_text(values.type) and len(values) > values.null_count
     }
-    folder = Sketch(_FOLDER, sum(own.n_bytes for own in events), times)
+    folder = Sketch(_FOLDER, sum(sketch.n_bytes for sketch in events), times)
     tables = {"events": folder, "demographics": person}
     if CONCEPT in named:
         tables["concepts"] = named[CONCEPT]
-    read = {id(own) for own in (*events, *tables.values(), named.get(CDM_SOURCE))}
-    return CdmSketches(tables, [own for own in sketches if id(own) not in read])
+    used = {id(sketch) for sketch in (*events, *tables.values(), named.get(CDM_SOURCE))}
+    return CdmSketches(tables, [sketch for sketch in sketches if id(sketch) not in used])
 
 
 def cdm_demographics(person: Sketch, *, has_index: bool) -> list[str]:

@@ -96,7 +96,7 @@ def _joined_by_initial(groups: Mapping[str, Sequence[str]]) -> Iterator[list[str
     names = set(groups)
     target = {}
     for name in names:
-        longer = [own for own in names if len(name) == 1 and len(own) > 1 and own.startswith(name)]
+        longer = [other for other in names if len(name) == 1 and len(other) > 1 and other.startswith(name)]
         target[name] = longer[0] if len(longer) == 1 else name
     joined: dict[str, list[str]] = defaultdict(list)
     for name in sorted(groups):

@@ -37,7 +37,9 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     bundle = parse_document(document, where="bundle.json")
     found, source, tables = Inspection(), source_of(spec.data), spec.data.tables
     files = find_tables(found, root, tables.model_dump(), spec.data.source)
-    too_large = [name for name, own in files.items() if name != "events" and not is_small(own)]
+    too_large = [
+        name for name, table_files in files.items() if name != "events" and not is_small(table_files)
+    ]
     found.warn(f"{name}: too large to check before the run." for name in too_large)
     persons: KnownPersons | None = None
     samples: Samples | None = None

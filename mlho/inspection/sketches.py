@@ -124,10 +124,12 @@ def _form_of(files: Mapping[str, SourceFile]) -> tuple[Format, list[str]]:
     samples = [(file, text_sample(file, _SAMPLE_BYTES)[0]) for file in files.values()]
     encodings = Counter(_encoding_of(content) for _, content in samples)
     # One file that is not UTF-8 decides: UTF-8 without other characters is read by the others too.
-    encoding = next((own for own, _ in encodings.most_common() if own != "utf-8"), "utf-8")
+    encoding = next((name for name, _ in encodings.most_common() if name != "utf-8"), "utf-8")
     delimiters = dict(zip(files, _delimiters_of(samples, encoding), strict=True))
-    own = Counter(delimiters.values()).most_common(1)[0][0] if delimiters else None
-    return Format(encoding=encoding, delimiter=own), [name for name in files if delimiters[name] != own]
+    delimiter = Counter(delimiters.values()).most_common(1)[0][0] if delimiters else None
+    return Format(encoding=encoding, delimiter=delimiter), [
+        name for name in files if delimiters[name] != delimiter
+    ]
 
 
 def _encoding_of(content: bytes) -> Encoding:

@@ -100,13 +100,13 @@ def find_tables(
 ) -> dict[str, list[SourceFile]]:
     """Return the files of each table; a table without any is an error among those found."""
     files: dict[str, list[SourceFile]] = {}
-    for name, own in cdm.find_tables(root, patterns, source).items():
-        if isinstance(own, DataError):
-            found.errors.append(own)
+    for name, result in cdm.find_tables(root, patterns, source).items():
+        if isinstance(result, DataError):
+            found.errors.append(result)
         else:
-            files[name] = own.files
-            if own.left_out:
-                found.left_out[name] = tuple(map(shown, own.left_out))
+            files[name] = result.files
+            if result.left_out:
+                found.left_out[name] = tuple(map(shown, result.left_out))
     return files
 
 
@@ -136,8 +136,8 @@ def _read_small(
     if not is_small(files["events"]):
         found.warn(["events: too large to read demographics from before the run. They are not checked."])
         return labels, None
-    own = partial(read_static_rows, spec, source, files["events"], where=tables.events)
-    return labels, found.attempt(lambda: own(labels.patient_ids))
+    read_rows = partial(read_static_rows, spec, source, files["events"], where=tables.events)
+    return labels, found.attempt(lambda: read_rows(labels.patient_ids))
 
 
 def _define_by_rule(
@@ -199,8 +199,10 @@ def _define(
 def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile]) -> None:
     """State which tables of events of a CDM are there, and whether only some of them have times with a zone."""
     if of_cdm:
-        zones = {own.key: found.attempt(partial(_is_zoned, source, own)) for own in spread(of_cdm)}
-        zoned, plain = ([key for key, own in zones.items() if own is wanted] for wanted in (True, False))
+        zones = {file.key: found.attempt(partial(_is_zoned, source, file)) for file in spread(of_cdm)}
+        zoned, plain = (
+            [key for key, is_zoned in zones.items() if is_zoned is wanted] for wanted in (True, False)
+        )
         if zoned and plain:
             found.warn(
                 [
@@ -218,7 +220,7 @@ def _is_zoned(source: Source, file: SourceFile) -> bool | None:
     """Whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps."""
     table = open_table(file, replace(source, views={}))
     types = [table.type_of(name) for name in source.time_columns(file.key, table.column_names)]
-    zones = [own.tz is not None for own in types if pa.types.is_timestamp(own)]
+    zones = [column_type.tz is not None for column_type in types if pa.types.is_timestamp(column_type)]
     return any(zones) if zones else None
 
 
@@ -268,9 +270,11 @@ def _look_at_events(
 
 def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[SourceFile]]) -> None:
     """Add what each table is. A file that cannot be opened is an error among those found."""
-    for name, own in files.items():
-        n_columns = found.attempt(partial(_count_columns, source, own))
-        found.tables.append(TableFacts(name, len(own), sum(file.size for file in own), n_columns))
+    for name, table_files in files.items():
+        n_columns = found.attempt(partial(_count_columns, source, table_files))
+        found.tables.append(
+            TableFacts(name, len(table_files), sum(file.size for file in table_files), n_columns)
+        )
 
 
 def _count_columns(source: Source, files: Sequence[SourceFile]) -> int:

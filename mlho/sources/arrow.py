@@ -42,8 +42,8 @@ def is_given(array: Any) -> NDArray[np.bool_]:
     """Return which rows are not null, shape (len(array),)."""
     if array.null_count == 0:
         return np.ones(len(array), np.bool_)
-    given: NDArray[np.bool_] = as_numpy(pc.is_valid(array))
-    return given
+    is_known: NDArray[np.bool_] = as_numpy(pc.is_valid(array))
+    return is_known
 
 
 def truths(array: Any) -> NDArray[np.bool_]:

@@ -117,11 +117,11 @@ class Source:
         DataError
             The message names the file, the columns, and the other source if the file matches its layout.
         """
-        stated = self.stated.get(table.name, ())
+        stated_columns = self.stated.get(table.name, ())
         required = [
             self.column(table, column.name)
             for column in table.columns
-            if column.required or column.name in stated
+            if column.required or column.name in stated_columns
         ]
         require_columns(where, have, required, remedy=self.remedy(have))
 
@@ -131,9 +131,9 @@ class Source:
         if mark is not None:
             return f"Set data.format.delimiter to {mark!r}."
         lower = {name.casefold() for name in have}
-        own = {name for table in TABLES for name in self.columns(table).values()}
+        names = {name for table in TABLES for name in self.columns(table).values()}
         for name, sign in _SIGNS:
-            if name != self.name and sign in lower and sign not in own:
+            if name != self.name and sign in lower and sign not in names:
                 return f"It has {sign!r}: set data.source to {name}, or rename the columns."
         return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
 

@@ -125,7 +125,7 @@ def _normalised(
     if source.details is not None:
         have = set(batch.schema.names)
         source.details.refine(
-            columns, {own: batch.column(own) for own in source.details.columns if own in have}
+            columns, {name: batch.column(name) for name in source.details.columns if name in have}
         )
     columns |= {name: batch.column(name) for name in marks if name in batch.schema.names}
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

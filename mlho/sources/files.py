@@ -79,9 +79,9 @@ class SourceFile:
     @property
     def format(self) -> Format:
         """File format, derived from the suffix."""
-        own = format_of(self.key)
-        assert own is not None, "an input has a known format"
-        return own
+        file_format = format_of(self.key)
+        assert file_format is not None, "an input has a known format"
+        return file_format
 
     @property
     def is_parquet(self) -> bool:
@@ -175,12 +175,12 @@ def _walk(root: Path, start: Path, pattern: Sequence[str]) -> Iterator[str]:
         folder, above = waiting.pop()
         key = folder.relative_to(root).as_posix()
         try:
-            own = folder.stat()
+            status = folder.stat()
             with os.scandir(folder) as entries:
                 listed = [(entry.name, entry.is_dir()) for entry in entries]
         except OSError as error:
             raise _cannot_look(key, error) from None
-        here = (own.st_dev, own.st_ino)
+        here = (status.st_dev, status.st_ino)
         if here in above:
             raise _leads_back(key)
         for name, is_folder in listed:
@@ -209,13 +209,13 @@ def _opened(root: Path, keys: Sequence[str]) -> list[SourceFile]:
     key_of: dict[tuple[int, int], str] = {}
     for key in keys:
         try:
-            own = (root / key).stat()
+            status = (root / key).stat()
         except OSError as error:
             raise _no_file(key, error.strerror or "nothing") from None
-        if not stat.S_ISREG(own.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise _no_file(key, "a pipe, a device or a socket")
-        first = key_of.setdefault((own.st_dev, own.st_ino), key)
-        if first != key and own.st_ino:
+        first = key_of.setdefault((status.st_dev, status.st_ino), key)
+        if first != key and status.st_ino:
             raise DataError(
                 key,
                 "the file stands in the table under two names",
@@ -223,7 +223,7 @@ def _opened(root: Path, keys: Sequence[str]) -> list[SourceFile]:
                 got=f"the file of {first} again, by a link",
                 remedy="Remove the link, or name the files by a pattern.",
             )
-        files.append(SourceFile(key, root / key, own.st_size))
+        files.append(SourceFile(key, root / key, status.st_size))
     return files
 
 

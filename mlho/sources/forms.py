@@ -83,9 +83,9 @@ def _expression(date_format: str) -> str:
             expression += "%"
             continue
         touches = not parts[n + 1] and n + 2 < len(parts)
-        own = DIRECTIVES[part[1]]
-        own = own.replace("{1,2}", "{2}") if touches or (n > 1 and not parts[n - 1]) else own
-        expression += f"(?P<{part[1]}>{own})"
+        pattern = DIRECTIVES[part[1]]
+        pattern = pattern.replace("{1,2}", "{2}") if touches or (n > 1 and not parts[n - 1]) else pattern
+        expression += f"(?P<{part[1]}>{pattern})"
     return f"^{expression}$"
 
 
@@ -93,8 +93,8 @@ def _month(field: Any) -> Any:
     """Return the month of two digits, from a number or an English name."""
     if field("m") is not None:
         return pc.utf8_lpad(field("m"), 2, "0")
-    names, given = (_MONTHS, field("b")) if field("b") is not None else (_MONTH_NAMES, field("B"))
-    place = pc.index_in(pc.utf8_lower(given), value_set=_texts(names))
+    names, months = (_MONTHS, field("b")) if field("b") is not None else (_MONTH_NAMES, field("B"))
+    place = pc.index_in(pc.utf8_lower(months), value_set=_texts(names))
     return _texts([f"{n:02d}" for n in range(1, 13)]).take(place)
 
 

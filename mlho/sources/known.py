@@ -54,9 +54,12 @@ def source_from(data: Mapping[str, Any]) -> Source:
     """
     source = source_named(data["source"])
     columns = data.get("columns") or {}
-    own = {_TABLE_OF.get(table, table): names for table, names in columns.items()}
+    stated_names = {_TABLE_OF.get(table, table): names for table, names in columns.items()}
     names = {
-        table: {**source.names.get(table, {}), **own.get(table, {})} for table in {**source.names, **own}
+        table: {**source.names.get(table, {}), **stated_names.get(table, {})}
+        for table in {**source.names, **stated_names}
     }
     form = Format.model_validate(data.get("format") or {})
-    return replace(source, names=names, format=form, stated={table: tuple(own[table]) for table in own})
+    return replace(
+        source, names=names, format=form, stated={table: tuple(stated_names[table]) for table in stated_names}
+    )

@@ -170,10 +170,10 @@ def is_worth_a_look(folder: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def _may_lead(folder: Sequence[str], pattern: Sequence[str]) -> bool:
     """Tell whether a folder may contain a match, or lies below a matching folder."""
-    for own, wanted in zip(folder, pattern, strict=False):
+    for name, wanted in zip(folder, pattern, strict=False):
         if wanted == "**":
             return True
-        if own != wanted and not fnmatchcase(own, wanted):
+        if name != wanted and not fnmatchcase(name, wanted):
             return False
     return True
 
@@ -217,7 +217,7 @@ def _lake_root(key: str) -> str | None:
 
 def _refuse_lake(key: str, roots: AbstractSet[str]) -> None:
     """Refuse files of a table with a list of valid files, because stale files would be read as well."""
-    root = next((own for own in roots if not own or key.startswith(f"{own}/")), None)
+    root = next((folder for folder in roots if not folder or key.startswith(f"{folder}/")), None)
     if root is not None:
         raise DataError(
             shown(root or "."),
@@ -274,9 +274,9 @@ def _is_matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 def _glob_matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether names match a pattern one by one; ``**`` matches any number of names."""
     reached = {0}
-    for own in pattern:
-        if own == "**":
+    for wanted in pattern:
+        if wanted == "**":
             reached = set(range(min(reached, default=len(parts) + 1), len(parts) + 1))
         else:
-            reached = {n + 1 for n in reached if n < len(parts) and fnmatchcase(parts[n], own)}
+            reached = {n + 1 for n in reached if n < len(parts) and fnmatchcase(parts[n], wanted)}
     return len(parts) in reached

@@ -68,8 +68,8 @@ def open_table(file: SourceFile, source: Source = NATIVE) -> TableFile:
     table = _open_parquet(file) if file.is_parquet else _open_csv(file, source)
     if source.ignores_case:
         return _with_names_of(source, table, file)
-    own: TableFile = source.view(file, table)
-    return own
+    view: TableFile = source.view(file, table)
+    return view
 
 
 def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
 
 def _with_names_of(source: Source, table: TableFile, file: SourceFile) -> TableFile:
     """Return a table whose columns have the names of the source where they differ in case only."""
-    names = {name for own in source.names.values() for name in own.values()}
+    names = {name for columns in source.names.values() for name in columns.values()}
     names |= set(() if source.details is None else source.details.columns)
     known = {name.casefold(): name for name in sorted(names)}
     shown = [name if name in names else known.get(name.casefold(), name) for name in table.column_names]
@@ -107,7 +107,7 @@ class _RenamedTable:
     def batches(
         self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
     ) -> Iterator[pa.RecordBatch]:
-        theirs, inside = ([self.names[name] for name in own] for own in (columns, dictionaries))
+        theirs, inside = ([self.names[name] for name in wanted] for wanted in (columns, dictionaries))
         for batch in self.table.batches(theirs, dictionaries=inside, batch_rows=batch_rows):
             arrays = [batch.column(name) for name in theirs]
             yield pa.RecordBatch.from_arrays(arrays, names=list(columns))

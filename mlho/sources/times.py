@@ -77,16 +77,16 @@ def _to_microseconds(array: Any) -> Any:
 
 def _from_numbers(array: Any, unit: str) -> Times:
     """Convert numbers of a unit; those beyond the range of microseconds are unreadable."""
-    given = is_given(array)
+    is_known = is_given(array)
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64(), safe=False)
     numbers = as_numpy(array)
-    given = given & ~np.isnan(numbers) if numbers.dtype.kind == "f" else given
+    is_known = is_known & ~np.isnan(numbers) if numbers.dtype.kind == "f" else is_known
     factor = _UNIT_US[unit]
-    is_bad = given & (np.abs(numbers.astype(np.float64)) >= _MAX_INT64 / factor)
-    whole = np.floor(np.where(given & ~is_bad, numbers, 0)).astype(np.int64) * factor
+    is_bad = is_known & (np.abs(numbers.astype(np.float64)) >= _MAX_INT64 / factor)
+    whole = np.floor(np.where(is_known & ~is_bad, numbers, 0)).astype(np.int64) * factor
     is_date = bool_array(np.full(len(array), unit == "days"))
-    return Times(null_where(~given | is_bad, int64_array(whole)), _any_or_none(is_bad), is_date)
+    return Times(null_where(~is_known | is_bad, int64_array(whole)), _any_or_none(is_bad), is_date)
 
 
 def _from_text(array: Any, form: Format) -> Times:
@@ -106,23 +106,23 @@ def _parse_as(texts: Any, form: Format) -> tuple[Any, NDArray[np.bool_]]:
     """Parse each text by the first matching form; return the microseconds, null if none matches, and which are dates."""
     if not form.date_formats and form.time_unit is None:
         return _parse_iso(texts)
-    read, is_date = pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.bool_)
+    parsed, is_date = pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.bool_)
     found = []
     if form.time_unit is not None:
         is_whole = truths(pc.match_substring_regex(texts, r"^[-+]?\d{1,18}([.]0*)?$"))
         whole = pc.replace_substring_regex(null_where(~is_whole, texts), r"^[+]|[.]0*$", "")
         times = _from_numbers(whole.cast(pa.int64()), form.time_unit)
         found.append((times.microseconds, as_numpy(times.is_date)))
-    for own in form.date_formats or (ISO,):
-        if own == ISO:
+    for date_format in form.date_formats or (ISO,):
+        if date_format == ISO:
             found.append(_parse_iso(texts))
         else:
-            whole_day = np.full(len(texts), not has_time_of_day(own))
-            found.append((_parse(iso_texts(texts, own)), whole_day))
+            whole_day = np.full(len(texts), not has_time_of_day(date_format))
+            found.append((_parse(iso_texts(texts, date_format)), whole_day))
     for microseconds, is_day in found:
-        is_date |= is_given(microseconds) & ~is_given(read) & is_day
-        read = pc.coalesce(read, microseconds)
-    return read, is_date
+        is_date |= is_given(microseconds) & ~is_given(parsed) & is_day
+        parsed = pc.coalesce(parsed, microseconds)
+    return parsed, is_date
 
 
 def _parse_iso(texts: Any) -> tuple[Any, NDArray[np.bool_]]:

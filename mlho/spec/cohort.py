@@ -35,7 +35,7 @@ class Index(SpecPart):
 
     @model_validator(mode="after")
     def _say_one(self) -> Self:
-        if sum(own is not None for own in (self.column, self.date, self.none)) != 1:
+        if sum(value is not None for value in (self.column, self.date, self.none)) != 1:
             raise ValueError("give exactly one: {column: index_date}, {date: 2020-01-01}, or none")
         return self
 
@@ -146,7 +146,7 @@ class Evolution(SpecPart):
             raise ValueError("each of windows must begin before it ends")
         if list(self.windows) != sorted(set(self.windows)):
             raise ValueError("windows must be ascending, without duplicates")
-        names = [own.name for own in self.groups]
+        names = [group.name for group in self.groups]
         if len(set(names)) != len(names):
             raise ValueError("groups must not repeat a name")
         return self
@@ -268,7 +268,7 @@ class Cohort(SpecPart):
     def check_times(self, spec: Any) -> None:
         """Refuse candidates of the other kind of outcome, and what of the specification a time to an event does not go with."""
         times = self.time_to_event is not None
-        if any((own.classifier in OF_TIMES) != times for own in spec.candidates):
+        if any((candidate.classifier in OF_TIMES) != times for candidate in spec.candidates):
             rule = "requires the candidates" if times else "is required by the candidates"
             raise ValueError(f"cohort.timeToEvent {rule} {', '.join(OF_TIMES)}, and excludes others")
         is_other = spec.final.features == "consensus" or spec.features.monotone or spec.evolution

@@ -176,22 +176,22 @@ def without_training[Spec: BaseModel](spec: Spec) -> Spec:
             whole[name] = field.get_default(call_default_factory=True)
         else:
             changed.setdefault(section, {})[name] = field.get_default(call_default_factory=True)
-    parts = {name: getattr(spec, name).model_copy(update=own) for name, own in changed.items()}
+    parts = {name: getattr(spec, name).model_copy(update=defaults) for name, defaults in changed.items()}
     return spec.model_copy(update=whole | parts)
 
 
 def _training_fields(spec: BaseModel) -> Iterator[tuple[str | None, str, FieldInfo]]:
     """Yield section and name of each field that only training uses and that differs from its default; the section is None for a whole one."""
     for name, field in type(spec).model_fields.items():
-        own, kept = getattr(spec, name), _OF_LABELLED_DATA.get(name, ())
+        value, kept = getattr(spec, name), _OF_LABELLED_DATA.get(name, ())
         if kept is None:
             continue
         if not kept:
-            if own != field.get_default(call_default_factory=True):
+            if value != field.get_default(call_default_factory=True):
                 yield None, name, field
             continue
-        if name == "validation" and own.split == "site":
+        if name == "validation" and value.split == "site":
             kept = (*kept, *_OF_SITES)
-        for part, inner in type(own).model_fields.items():
-            if part not in kept and getattr(own, part) != inner.get_default(call_default_factory=True):
+        for part, inner in type(value).model_fields.items():
+            if part not in kept and getattr(value, part) != inner.get_default(call_default_factory=True):
                 yield name, part, inner

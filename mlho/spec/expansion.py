@@ -45,8 +45,8 @@ def _one_per_outcome(spec: RunSpec, outcomes: tuple[str, ...]) -> tuple[RunSpec,
 
 
 def _with_outcome(spec: RunSpec, name: str, outcome: str) -> RunSpec:
-    own = {"outcome": outcome, "outcomes": None, "share_encoding": True}
-    cohort = spec.spec.cohort.model_copy(update=own)
+    changes = {"outcome": outcome, "outcomes": None, "share_encoding": True}
+    cohort = spec.spec.cohort.model_copy(update=changes)
     metadata = spec.metadata.model_copy(update={"name": name})
     return spec.model_copy(
         update={"metadata": metadata, "spec": spec.spec.model_copy(update={"cohort": cohort})}
@@ -57,14 +57,14 @@ def _base_and_variants(spec: RunSpec, variants: tuple[Variant, ...]) -> tuple[Ru
     base = spec.model_copy(update={"spec": spec.spec.model_copy(update={"variants": None})})
     found = [base]
     for variant in variants:
-        own = _with_changes(base, variant)
-        same = next((one for one in found if one.digest == own.digest), None)
+        changed = _with_changes(base, variant)
+        same = next((earlier for earlier in found if earlier.digest == changed.digest), None)
         if same is not None:
             raise SpecError(
                 f"variants: {variant.name} specifies the same run as {same.metadata.name}. Expected different data; remove it, or "
                 "change another field."
             )
-        found.append(own)
+        found.append(changed)
     return tuple(found)
 
 
@@ -72,8 +72,8 @@ def _with_changes(base: RunSpec, variant: Variant) -> RunSpec:
     """Return the document with each field that the variant gives in place of its own; ``null`` removes a field."""
     plain: dict[str, Any] = base.model_dump(mode="json", by_alias=True, exclude_unset=True)
     for section, changes in variant.sections.items():
-        own = plain["spec"].setdefault(section, {}) | changes
-        plain["spec"][section] = {field: value for field, value in own.items() if value is not None}
+        fields = plain["spec"].setdefault(section, {}) | changes
+        plain["spec"][section] = {field: value for field, value in fields.items() if value is not None}
     plain["metadata"]["name"] = _name(base.metadata.name, variant.name)
     return validate_document(plain, RunSpec, where=f"variant {variant.name}")
 
@@ -90,13 +90,13 @@ def _of_evolution(spec: RunSpec, evolution: Evolution) -> Iterator[RunSpec]:
         only = {} if group is None else {"only": group.only.model_dump(mode="json", by_alias=True)}
         for begin, end in evolution.windows:
             after = After(from_days=begin, to_days=end, past_days=evolution.past_days)
-            own = {
+            sections = {
                 **plain["spec"],
                 "features": {**features, "after": after.model_dump(mode="json", by_alias=True)},
                 "cohort": {**cohort, **only},
             }
             name = _name(spec.metadata.name, f"{begin}-{end}" + (f"-{group.name}" if group else ""))
-            document = {**plain, "metadata": {**plain["metadata"], "name": name}, "spec": own}
+            document = {**plain, "metadata": {**plain["metadata"], "name": name}, "spec": sections}
             yield validate_document(document, RunSpec, where=f"window {begin} to {end}")
 
 

@@ -179,8 +179,8 @@ class Features(SpecPart):
     @model_validator(mode="after")
     def _after_has_one_window(self) -> Self:
         others = {"windows": self.windows, "utilisation": self.utilisation, "sequences": self.sequences}
-        if self.after is not None and (given := [name for name, own in others.items() if own]):
-            raise ValueError(f"after and {given[0]} exclude each other. Remove one of them")
+        if self.after is not None and (given_fields := [name for name, value in others.items() if value]):
+            raise ValueError(f"after and {given_fields[0]} exclude each other. Remove one of them")
         return self
 
     def check_after(self, *, has_index: bool, has_look_back: bool, drops_duplicates: bool) -> None:

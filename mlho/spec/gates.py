@@ -178,7 +178,7 @@ class Gate(SpecPart):
         differences = {"minDifference": self.min_difference, "maxDifference": self.max_difference}
         others = {"min": self.min, "max": self.max, "between": self.between, "group": self.group}
         wrong = differences if self.champion is None else {**others, "threshold": self.threshold}
-        if named := [name for name, own in wrong.items() if own is not None]:
+        if named := [name for name, value in wrong.items() if value is not None]:
             rule = "requires a champion" if self.champion is None else "does not go with a champion"
             raise ValueError(f"{named[0]} {rule}, such as champion: production with minDifference: -0.01")
         if self.champion is not None and self.metric not in AGAINST_CHAMPION:
@@ -187,9 +187,9 @@ class Gate(SpecPart):
     def bounds(self) -> Iterator[tuple[Literal["mean", "low", "high"], float | None, float | None]]:
         """Yield the part of the figure, the lowest and the highest value that pass, for each bound."""
         low, high = self.between if self.between is not None else (None, None)
-        for own in ((self.min, self.max), (low, high), (self.min_difference, self.max_difference)):
-            if own != (None, None):
-                yield "mean", *own
+        for bound in ((self.min, self.max), (low, high), (self.min_difference, self.max_difference)):
+            if bound != (None, None):
+                yield "mean", *bound
         if self.lower95 is not None:
             yield "low", self.lower95.min, self.lower95.max
         if self.upper95 is not None:

@@ -60,12 +60,12 @@ def _as_a_date_format(text: str) -> str:
     letters = directives_of(text)
     if "y" in letters:
         raise ValueError("%y is a year of two digits, whose century is not known. Write years with four: %Y")
-    unknown = next((own for own in letters if own not in DIRECTIVES), None)
+    unknown = next((letter for letter in letters if letter not in DIRECTIVES), None)
     if unknown is not None:
         raise ValueError(
-            f"%{unknown} is not read. Known: {', '.join(f'%{own}' for own in DIRECTIVES)}. {_SUCH_AS}"
+            f"%{unknown} is not read. Known: {', '.join(f'%{letter}' for letter in DIRECTIVES)}. {_SUCH_AS}"
         )
-    is_whole = letters.count("Y") == letters.count("d") == sum(own in _MONTHS for own in letters) == 1
+    is_whole = letters.count("Y") == letters.count("d") == sum(letter in _MONTHS for letter in letters) == 1
     if not is_whole or len(set(letters)) != len(letters):
         raise ValueError(
             f"a format has a year (%Y), a month (%m, %b or %B) and a day (%d), each once. {_SUCH_AS}"
@@ -81,15 +81,17 @@ def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse two formats that read one text as different days."""
     if len(set(formats)) != len(formats):
         raise ValueError("a format stands twice")
-    written = {own: "%Y-%m-%d" if own == ISO else own for own in formats}
-    for one, other in itertools.permutations(formats, 2):
-        text = _PROBE.strftime(written[one])
+    written = {date_format: "%Y-%m-%d" if date_format == ISO else date_format for date_format in formats}
+    for first, second in itertools.permutations(formats, 2):
+        text = _PROBE.strftime(written[first])
         try:
-            read = dt.datetime.strptime(text, written[other])
+            parsed = dt.datetime.strptime(text, written[second])
         except ValueError:
             continue
-        if read.date() != _PROBE.date():
-            raise ValueError(f"{one!r} and {other!r} read the same text as different days. Keep one of them")
+        if parsed.date() != _PROBE.date():
+            raise ValueError(
+                f"{first!r} and {second!r} read the same text as different days. Keep one of them"
+            )
     return formats
 
 
@@ -123,7 +125,7 @@ class Format(SpecPart):
 
     @model_validator(mode="after")
     def _digits_have_one_meaning(self) -> Self:
-        digits = next((own for own in self.date_formats if is_digits(own)), None)
+        digits = next((date_format for date_format in self.date_formats if is_digits(date_format)), None)
         if digits is not None and self.time_unit is not None:
             raise ValueError(f"dateFormats has {digits}, and timeUnit reads the same digits. Remove one")
         return self

@@ -106,14 +106,14 @@ def problems_of(error: ValidationError, root: type[BaseModel], plain: Any) -> li
     details = error.errors(include_input=False, include_url=False)[:_MOST_READ]
     # What holds a wrong part is wrong too; only the part itself is worth reading.
     inner = [
-        dict(own)
-        for own in details
-        if not any(_is_inside(other["loc"], own["loc"]) for other in details if other is not own)
+        dict(detail)
+        for detail in details
+        if not any(_is_inside(other["loc"], detail["loc"]) for other in details if other is not detail)
     ]
     by_path: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for own in inner:
-        by_path.setdefault(_path_of(own), []).append(own)
-    return [_problem(path, own, root, plain) for path, own in by_path.items()]
+    for detail in inner:
+        by_path.setdefault(_path_of(detail), []).append(detail)
+    return [_problem(path, group, root, plain) for path, group in by_path.items()]
 
 
 def n_left_out(error: ValidationError) -> int:
@@ -141,12 +141,14 @@ def _problem(
     path: tuple[Any, ...], details: Sequence[Mapping[str, Any]], root: type[BaseModel], plain: Any
 ) -> str:
     where = ".".join(shown(str(part)) for part in path) or "document"
-    if any(own["type"] == "extra_forbidden" for own in details):
+    if any(detail["type"] == "extra_forbidden" for detail in details):
         return f"{where}: {_unknown_field(path, details[0]['loc'], root)}"
-    literals = [own["ctx"]["expected"] for own in details if own["type"] in ("enum", "literal_error")]
+    literals = [
+        detail["ctx"]["expected"] for detail in details if detail["type"] in ("enum", "literal_error")
+    ]
     if literals:
         return f"{where}: {_not_of_these(literals, _value_at(plain, path))}"
-    types = {own["type"] for own in details}
+    types = {detail["type"] for detail in details}
     if types & _NUMBERS and len(types & _NUMBERS) > 1:
         return f"{where}: {_of_another_kind('a number', path, _value_at(plain, path))}"
     return f"{where}: {_sentence(details[0], path, _value_at(plain, path))}"
@@ -181,8 +183,8 @@ def _sentence(detail: Mapping[str, Any], path: tuple[Any, ...], value: Any) -> s
     return f"{detail['msg'].removeprefix('Value error, ').removesuffix('.')}."
 
 
-def _noun(bound: str, one: str, many: str) -> str:
-    return one if bound.endswith(" 1") else many
+def _noun(bound: str, singular: str, plural: str) -> str:
+    return singular if bound.endswith(" 1") else plural
 
 
 def _plain(number: float) -> str:
@@ -221,7 +223,7 @@ def _example(path: tuple[Any, ...]) -> str:
 
 
 def _not_of_these(expected: Sequence[str], value: Any) -> str:
-    names = list(dict.fromkeys(name for own in expected for name in re.findall(r"'([^']*)'", own)))
+    names = list(dict.fromkeys(name for text in expected for name in re.findall(r"'([^']*)'", text)))
     text = str(value)[:_LONGEST_NAME]
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5) or [
         name for name in names if text.startswith(name)

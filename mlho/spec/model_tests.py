@@ -108,7 +108,7 @@ class Tests(SpecPart):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [own.name for own in self.cases]
+        names = [case.name for case in self.cases]
         if len(set(names)) != len(names):
             raise ValueError("cases must not repeat a name")
         return self

@@ -105,9 +105,9 @@ def check_plain(plain: Any, *, where: str) -> None:
         if depth > MAX_DEPTH:
             raise SpecError(f"{where}: more than {MAX_DEPTH} levels are nested. Write it as documented.")
         if isinstance(value, Mapping):
-            waiting += [(own, depth + 1) for pair in value.items() for own in pair]
+            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
         elif isinstance(value, list):
-            waiting += [(own, depth + 1) for own in value]
+            waiting += [(item, depth + 1) for item in value]
         elif isinstance(value, str) and has_control(value):
             raise SpecError(f"{where}: {shown(value)!r} holds a control character. Remove it.")
         elif (isinstance(value, int) and value not in INT64) or (
@@ -151,7 +151,7 @@ def _without_the_clusters(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without what only a cluster reads, so that one file serves every place."""
     plain = dict(document)
     if isinstance(plain.get("spec"), Mapping):
-        plain["spec"] = {name: own for name, own in plain["spec"].items() if name not in CLUSTER_ONLY}
+        plain["spec"] = {name: value for name, value in plain["spec"].items() if name not in CLUSTER_ONLY}
     return plain
 
 

@@ -36,7 +36,7 @@ def schema_of(kind: str) -> str:
             }
     for name in ("TrainingSpec", "ScoringSpec"):
         if name in parts:
-            parts[name]["properties"] |= {own: {"description": _CLUSTER_WORDS} for own in CLUSTER_ONLY}
+            parts[name]["properties"] |= {field: {"description": _CLUSTER_WORDS} for field in CLUSTER_ONLY}
     whole = {"$schema": _DIALECT, **_plain(schema), "title": kind}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
@@ -44,10 +44,10 @@ def schema_of(kind: str) -> str:
 def _plain(node: Any) -> Any:
     """Return a schema with its descriptions as one line of Markdown."""
     if isinstance(node, list):
-        return [_plain(own) for own in node]
+        return [_plain(item) for item in node]
     if not isinstance(node, dict):
         return node
-    plain = {name: _plain(own) for name, own in node.items()}
+    plain = {name: _plain(value) for name, value in node.items()}
     if isinstance(node.get("description"), str):
         plain["description"] = " ".join(node["description"].split()).replace("``", "`")
     return plain

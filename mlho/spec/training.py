@@ -150,9 +150,11 @@ class TrainingSpec(SpecPart):
             "compareWith": self.compare_with,
             "recalibrate": self.recalibrate,
         }
-        if len(given := [name for name, own in kinds.items() if own is not None]) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} exclude each other. Remove one of them")
-        names = [own.name for own in self.variants or ()]
+        if len(given_fields := [name for name, value in kinds.items() if value is not None]) > 1:
+            raise ValueError(
+                f"{given_fields[0]} and {given_fields[1]} exclude each other. Remove one of them"
+            )
+        names = [variant.name for variant in self.variants or ()]
         if len(set(names)) != len(names):
             raise ValueError("variants must not repeat a name")
         return self
@@ -213,7 +215,9 @@ class TrainingSpec(SpecPart):
         if self.bias is not None:
             self.bias.check_columns(self.features.demographics)
         cases = () if self.tests is None else self.tests.cases
-        used = {name for case in cases for own in (case.higher, case.lower) for name in own.demographics}
+        used = {
+            name for case in cases for patient in (case.higher, case.lower) for name in patient.demographics
+        }
         if unknown := sorted(used - set(self.features.demographics)):
             raise ValueError(
                 f"tests.cases names demographics that the model does not use: {', '.join(unknown)}. Add them to "
@@ -255,7 +259,7 @@ class TrainingSpec(SpecPart):
     @model_validator(mode="after")
     def _name_the_consensus_classifier(self) -> Self:
         if self.consensus.classifier is None:
-            linear = (own.classifier for own in self.candidates if own.classifier in LINEAR)
+            linear = (candidate.classifier for candidate in self.candidates if candidate.classifier in LINEAR)
             named = self.consensus.model_copy(update={"classifier": next(linear, LINEAR[0])})
             object.__setattr__(self, "consensus", named)  # frozen; the default depends on the candidates
         return self
@@ -265,13 +269,16 @@ class TrainingSpec(SpecPart):
         """The consensus classifier with its grid: a candidate, or one with the default grid."""
         name = self.consensus.classifier
         assert name is not None  # set by a validator
-        return next((own for own in self.candidates if own.classifier == name), Candidate(classifier=name))
+        return next(
+            (candidate for candidate in self.candidates if candidate.classifier == name),
+            Candidate(classifier=name),
+        )
 
     @property
     def fitted(self) -> tuple[Candidate, ...]:
         """All classifiers that an iteration fits: the candidates, and the consensus classifier if it is not among them."""
-        own = self.consensus_candidate
-        return self.candidates if own in self.candidates else (*self.candidates, own)
+        candidate = self.consensus_candidate
+        return self.candidates if candidate in self.candidates else (*self.candidates, candidate)
 
     @property
     def reads_static_rows(self) -> bool:
@@ -348,8 +355,8 @@ class RunMetadata(Metadata):
     @property
     def about(self) -> dict[str, str]:
         """The fields that the report prints, without those that are not given."""
-        given = self.model_dump(include={*ABOUT}, exclude_none=True)
-        return given and {"name": self.name, **given}
+        fields = self.model_dump(include={*ABOUT}, exclude_none=True)
+        return fields and {"name": self.name, **fields}
 
 
 ABOUT: Final = ("title", "description", "outcome_definition", "follow_up", "intended_use")  # for the report
@@ -433,7 +440,7 @@ def _parts(value: object) -> Iterator[bytes]:
 
 def _has_iterator(value: object) -> bool:
     if isinstance(value, Mapping):
-        return any(isinstance(own, Iterator) for own in value.values())
+        return any(isinstance(item, Iterator) for item in value.values())
     return isinstance(value, Iterator)
 
 

@@ -43,7 +43,7 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
 def _s3_variables(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     names = ("HOME", "XDG_CACHE_HOME")
     return tuple(
-        sorted((name, own) for name, own in env.items() if name in names or name.startswith("MLHO_"))
+        sorted((name, value) for name, value in env.items() if name in names or name.startswith("MLHO_"))
     )
 
 

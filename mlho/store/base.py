@@ -70,7 +70,7 @@ class Store(ABC):
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys with this prefix, sorted."""
-        return (own.key for own in self.objects(prefix))
+        return (item.key for item in self.objects(prefix))
 
     @abstractmethod
     def delete(self, key: str) -> None:

@@ -197,9 +197,9 @@ class BlobCache:
 
     def _evict(self, newest: Path) -> None:
         now = time.time()
-        copies = sorted(self._copies(), key=lambda own: own[1].st_atime_ns)
+        copies = sorted(self._copies(), key=lambda entry: entry[1].st_atime_ns)
         total = sum(stat.st_size for _, stat in copies)
-        copies = [own for own in copies if own[0] != newest]  # its reader has not opened it yet
+        copies = [entry for entry in copies if entry[0] != newest]  # its reader has not opened it yet
         for path, stat in copies if total > self.max_bytes else ():
             if total <= self.max_bytes * 7 // 8 or now - stat.st_atime < self._grace_seconds:
                 break

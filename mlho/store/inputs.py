@@ -71,7 +71,7 @@ class S3Root(RemoteRoot):
     @override
     def find(self, pattern: str, *, wanted: Wanted = None) -> FoundFiles:
         start = len(self.prefix)
-        found = {own.key[start:]: own for own in self.bucket.listed(self.prefix + listing_prefix(pattern))}
+        found = {item.key[start:]: item for item in self.bucket.listed(self.prefix + listing_prefix(pattern))}
         selection = select_keys({*found, *self._marks_above(pattern)}, pattern, wanted=wanted)
         files = [
             self.file(key, size=found[key].size, version=found[key].etag.strip('"'))
@@ -81,9 +81,9 @@ class S3Root(RemoteRoot):
 
     @override
     def find_file(self, key: str) -> SourceFile | None:
-        listed = (own for own in self.bucket.listed(self.prefix + key) if own.key == self.prefix + key)
-        own = next(listed, None)
-        return None if own is None else self.file(key, size=own.size, version=own.etag.strip('"'))
+        listed = (item for item in self.bucket.listed(self.prefix + key) if item.key == self.prefix + key)
+        item = next(listed, None)
+        return None if item is None else self.file(key, size=item.size, version=item.etag.strip('"'))
 
     def _marks_above(self, pattern: str) -> Iterator[str]:
         """Yield keys that indicate a Delta, Hudi or Iceberg table in a folder above the listed ones, which are checked elsewhere."""
@@ -91,7 +91,7 @@ class S3Root(RemoteRoot):
         for n in range(len(parts)):
             for prefix in lake_marks("/".join(parts[:n])):
                 page = self.bucket.listed(self.prefix + prefix, page=_MARKS_PAGE)
-                yield from (own.key[len(self.prefix) :] for own in islice(page, _MARKS_PAGE))
+                yield from (item.key[len(self.prefix) :] for item in islice(page, _MARKS_PAGE))
 
     def file(self, key: str, *, size: int, version: str) -> SourceFile:
         """Return the input with this key at one version, whether or not it is the current one."""

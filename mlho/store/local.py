@@ -101,8 +101,8 @@ class LocalStore(Store):
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         top = self.root / prefix.rpartition("/")[0]
         found = (self._facts(path) for path in (top.rglob("*") if top.is_dir() else ()))
-        named = [own for own in found if own is not None and own.key.startswith(prefix)]
-        return iter(sorted(named, key=lambda own: own.key))
+        named = [item for item in found if item is not None and item.key.startswith(prefix)]
+        return iter(sorted(named, key=lambda item: item.key))
 
     def _facts(self, path: Path) -> StoredObject | None:
         """Return the facts about a file; ``None`` for a folder, a temporary file, and a file that was just deleted."""

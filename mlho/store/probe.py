@@ -90,7 +90,7 @@ def _try_plain(bucket: Bucket, key: str) -> None:
     """Test the requirement of compat mode: a finished write is visible at once."""
     bucket.put(key, b"first")
     found = bucket.get(key)
-    listed = [own.key for own in bucket.listed(key)]
+    listed = [item.key for item in bucket.listed(key)]
     if found is None or found[0] != b"first" or listed != [key]:
         raise SpecError(
             f"{bucket.where}: what was just written is not found again, so this server cannot be used. Expected reads and lists that "

@@ -284,14 +284,14 @@ class Bucket:
         return found is not None and found.mark == mark
 
     def _marked(self, mark: str) -> dict[str, Any]:
-        own: dict[str, Any] = {"Metadata": {_MARK: mark}}
+        arguments: dict[str, Any] = {"Metadata": {_MARK: mark}}
         if self.settings.sse_kms_key:
-            own |= {
+            arguments |= {
                 "ServerSideEncryption": "aws:kms",
                 "SSEKMSKeyId": self.settings.sse_kms_key,
                 "BucketKeyEnabled": True,
             }
-        return own
+        return arguments
 
     def _or_none[T](self, doing: str, request: Callable[[Any], T]) -> T | None:
         try:

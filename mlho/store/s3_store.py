@@ -55,9 +55,9 @@ class S3Store(Store):
 
     @override
     def put_file_if_absent(self, key: str, path: Path) -> bool:
-        own = self._own(key)
-        is_there = path.stat().st_size > _SMALL_BYTES and self.bucket.head(own) is not None
-        is_new = not is_there and self.bucket.put_file(own, path)
+        whole_key = self._own(key)
+        is_there = path.stat().st_size > _SMALL_BYTES and self.bucket.head(whole_key) is not None
+        is_new = not is_there and self.bucket.put_file(whole_key, path)
         digest = _digest_in(key)
         if digest is not None:
             self.cache.admit(digest, path)
@@ -70,13 +70,13 @@ class S3Store(Store):
 
     @override
     def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
-        own = self._own(key)
+        whole_key = self._own(key)
         if expected is None:
-            return self.bucket.put(own, bytes(data))
-        found = self.bucket.get(own)
+            return self.bucket.put(whole_key, bytes(data))
+        found = self.bucket.get(whole_key)
         if found is None or found[0] != expected:
             return False
-        return self.bucket.put(own, bytes(data), if_match=found[1])
+        return self.bucket.put(whole_key, bytes(data), if_match=found[1])
 
     @override
     def exists(self, key: str) -> bool:
@@ -86,8 +86,8 @@ class S3Store(Store):
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         start = len(self.prefix)
         found = self.bucket.listed(self.prefix + prefix)
-        objects = (StoredObject(own.key[start:], own.size, own.modified) for own in found)
-        return iter(sorted(objects, key=lambda own: own.key))
+        objects = (StoredObject(item.key[start:], item.size, item.modified) for item in found)
+        return iter(sorted(objects, key=lambda item: item.key))
 
     @override
     def delete(self, key: str) -> None:

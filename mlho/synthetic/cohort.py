@@ -117,7 +117,9 @@ def write_cohort(
     making.mkdir(parents=True)
     plan = _make_plan(request, settings)
     counts = _write_partitions(plan, making, n_workers)
-    truth = _truth(plan, n_rows=sum(rows for rows, _ in counts), n_positive=sum(own for _, own in counts))
+    truth = _truth(
+        plan, n_rows=sum(rows for rows, _ in counts), n_positive=sum(n_positive for _, n_positive in counts)
+    )
     _write_codes(plan.world, truth, making / _CODES_FILE)
     (making / TRUTH_FILE).write_text(json.dumps(truth.to_json(), indent=1), encoding="utf-8")
     _put_in_place(making, folder)
@@ -210,7 +212,7 @@ class _TableWriter:
     def add(self, table: pa.Table) -> None:
         """Add a batch's rows."""
         self._waiting.append(table)
-        if sum(own.num_rows for own in self._waiting) >= _ROWS_A_ROW_GROUP:
+        if sum(batch.num_rows for batch in self._waiting) >= _ROWS_A_ROW_GROUP:
             self._flush()
 
     def close(self) -> None:

@@ -126,11 +126,11 @@ def _draw_persons(world: World, random: np.random.Generator, n: int) -> _Person:
 
 
 def _draw_conditions(world: World, random: np.random.Generator, person: _Person, frailty: Floats) -> Booleans:
-    own = world.conditions
+    conditions = world.conditions
     logit = (
-        own.intercept
-        + own.by_age * ((person.age - 50) / 20)[:, np.newaxis]
-        + own.by_sex * person.is_male[:, np.newaxis]
+        conditions.intercept
+        + conditions.by_age * ((person.age - 50) / 20)[:, np.newaxis]
+        + conditions.by_sex * person.is_male[:, np.newaxis]
         + 0.6 * frailty[:, np.newaxis]
     )
     return np.asarray(random.random(logit.shape) < sigmoid(logit))

@@ -166,16 +166,16 @@ class Truth:
         return cls(
             **{
                 **plain,
-                "causal": tuple(CausalCode.from_json(own) for own in plain["causal"]),
+                "causal": tuple(CausalCode.from_json(code) for code in plain["causal"]),
                 "interaction": Interaction(
                     tuple(plain["interaction"]["codes"]), plain["interaction"]["odds_ratio"]
                 ),
-                "sequences": tuple(OrderedPair(**own) for own in plain["sequences"]),
+                "sequences": tuple(OrderedPair(**pair) for pair in plain["sequences"]),
                 "clusters": tuple(
-                    CodeCluster(own["log_odds"], tuple(own["codes"])) for own in plain["clusters"]
+                    CodeCluster(cluster["log_odds"], tuple(cluster["codes"])) for cluster in plain["clusters"]
                 ),
                 "outcome_code": OutcomeCode(**plain["outcome_code"]),
-                "groups": tuple(Group(**own) for own in plain["groups"]),
+                "groups": tuple(Group(**group) for group in plain["groups"]),
                 **{name: tuple(plain[name]) for name in ("recoded", "growing", "fading")},
             }
         )

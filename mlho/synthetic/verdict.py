@@ -60,7 +60,9 @@ def judge(truth: Truth, result: Mapping[str, Any]) -> Verdict:
         The run's ``result.json``.
     """
     consensus = {
-        own["code"] for own in result["features"] if own["kind"] == "feature" and own["in_consensus"]
+        feature["code"]
+        for feature in result["features"]
+        if feature["kind"] == "feature" and feature["in_consensus"]
     }
     roles = {code: truth.role_of(code) for code in sorted(consensus)}
     expected = tuple(causal.code for causal in truth.causal if is_expected(causal))

@@ -43,8 +43,8 @@ class PlantedCodes:
 
     def all(self) -> Integers:
         """Every code with a role."""
-        own = (self.causal, self.sequences.ravel(), self.proxies.ravel(), [self.leak, self.outcome])
-        return np.concatenate(own)
+        groups = (self.causal, self.sequences.ravel(), self.proxies.ravel(), [self.leak, self.outcome])
+        return np.concatenate(groups)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,9 @@ def _make_vocabulary(
     is_recoded = (kinds == "DX") & (random.random(n_codes) < settings.recoded_share)
     is_recoded[np.setdiff1d(np.arange(n_codes), free)] = False  # a planted code keeps its name
     first = [code_name(kind, number) for number, kind in enumerate(kinds)]
-    later = [renamed(name) if own else name for name, own in zip(first, is_recoded, strict=True)]
+    later = [
+        renamed(name) if is_renamed else name for name, is_renamed in zip(first, is_recoded, strict=True)
+    ]
     return Vocabulary(
         names=np.array([*first, *later, *(name.lower() for name in later)], dtype=object),
         is_lab=kinds == "LAB",

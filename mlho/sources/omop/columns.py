@@ -50,13 +50,13 @@ def concepts_of(code: str) -> tuple[int, ...]:
     ((3004501, 4181412), ())
     """
     match = _CODE_FORM.fullmatch(code)
-    return tuple(int(own) for own in match.groups() if own is not None) if match else ()
+    return tuple(int(text) for text in match.groups() if text is not None) if match else ()
 
 
 def level_texts(concepts: NDArray[np.int64]) -> Any:
     """Return names of concepts: the usual ones, else the id; null for 0."""
     encoded = null_where(concepts == 0, int64_array(concepts)).dictionary_encode()
-    texts = [LEVELS.get(own, f"concept {own}") for own in encoded.dictionary.to_pylist()]
+    texts = [LEVELS.get(concept, f"concept {concept}") for concept in encoded.dictionary.to_pylist()]
     return text_array(texts).cast(pa.string()).take(encoded.indices)
 
 
@@ -71,8 +71,8 @@ def whole_numbers(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
     if pa.types.is_dictionary(array.type):
         values = whole_numbers(array.dictionary, where=where, name=name)
         found = np.zeros(len(array), np.int64)
-        given = is_given(array)
-        found[given] = values[as_numpy(array.indices)[given]]
+        is_known = is_given(array)
+        found[is_known] = values[as_numpy(array.indices)[is_known]]
         return found
     if pa.types.is_null(array.type):
         return np.zeros(len(array), np.int64)

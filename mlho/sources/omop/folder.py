@@ -41,7 +41,7 @@ class EventTable:
 
 
 def _spell(domain: str, stem: str) -> EventTable:
-    start, end = ((f"{stem}_{own}_datetime", f"{stem}_{own}_date") for own in ("start", "end"))
+    start, end = ((f"{stem}_{bound}_datetime", f"{stem}_{bound}_date") for bound in ("start", "end"))
     return EventTable(domain, start, end)
 
 
@@ -108,10 +108,10 @@ def files_of(root: DataRoot, patterns: Mapping[str, str | None], source: str) ->
         A table has no file.
     """
     files = {}
-    for name, own in find_tables(root, patterns, source).items():
-        if isinstance(own, DataError):
-            raise own
-        files[name] = own.files
+    for name, result in find_tables(root, patterns, source).items():
+        if isinstance(result, DataError):
+            raise result
+        files[name] = result.files
     return files
 
 
@@ -136,9 +136,9 @@ def _of_cdm(
     version = [file for file in there.files if cdm_table(file.key) == CDM_SOURCE]
     if not any(cdm_table(file.key) != DEATH for file in events):
         return {"events": _no_events(pattern, there.files)}
-    read = {file.key for own in others.values() if isinstance(own, FoundFiles) for file in own.files}
-    read |= {file.key for file in (*events, *version)}
-    left_out = tuple(file.key for file in there.files if file.key not in read)
+    used = {file.key for other in others.values() if isinstance(other, FoundFiles) for file in other.files}
+    used |= {file.key for file in (*events, *version)}
+    left_out = tuple(file.key for file in there.files if file.key not in used)
     found: dict[str, FoundFiles | DataError] = {"events": FoundFiles(events, left_out)}
     return found | ({CDM_FILES: FoundFiles(version)} if version else {})
 
@@ -156,4 +156,6 @@ def _no_events(pattern: str, files: Sequence[SourceFile]) -> DataError:
 def present_tables(files: Sequence[SourceFile]) -> tuple[list[str], list[str]]:
     """Return the tables of events that are there, and those that are not."""
     there = {cdm_table(file.key) for file in files}
-    return [own for own in EVENT_TABLES if own in there], [own for own in EVENT_TABLES if own not in there]
+    return [name for name in EVENT_TABLES if name in there], [
+        name for name in EVENT_TABLES if name not in there
+    ]

@@ -66,10 +66,10 @@ class _View:
 
     def raw_batches(self, names: Collection[str], batch_rows: int) -> Iterator[dict[str, Any]]:
         """Yield batches of columns by their names in lower case."""
-        columns = {own: self.theirs[own] for own in names if own in self.theirs}
-        texts = [own for own in columns.values() if is_text(self.table.type_of(own))]
+        columns = {name: self.theirs[name] for name in names if name in self.theirs}
+        texts = [column for column in columns.values() if is_text(self.table.type_of(column))]
         for batch in self.table.batches(list(columns.values()), dictionaries=texts, batch_rows=batch_rows):
-            yield {own: one_array(batch.column(name)) for own, name in columns.items()}
+            yield {name: one_array(batch.column(column)) for name, column in columns.items()}
 
     def numbers(self, columns: Mapping[str, Any], name: str, n_rows: int) -> NDArray[np.int64]:
         """Return whole numbers such as concept ids, 0 where missing, shape (n_rows,)."""
@@ -84,10 +84,10 @@ class _View:
             if name not in columns:
                 continue
             self.source.check_type(self.file.key, name, columns[name].type, ColumnKind.TIME)
-            read = read_times(columns[name], self.source.format)
-            found = read.microseconds if found is None else pc.coalesce(found, read.microseconds)
-            if read.is_bad is not None:
-                bad = read.is_bad if bad is None else pc.or_(bad, read.is_bad)
+            times = read_times(columns[name], self.source.format)
+            found = times.microseconds if found is None else pc.coalesce(found, times.microseconds)
+            if times.is_bad is not None:
+                bad = times.is_bad if bad is None else pc.or_(bad, times.is_bad)
         assert found is not None, "one of the columns is required"
         return found, None if bad is None else pc.and_(bad, pc.is_null(found))
 
@@ -99,7 +99,7 @@ class EventView(_View):
     Its marks are columns that :func:`mlho.sources.events.iter_events` passes on.
     """
 
-    own: EventTable
+    event_table: EventTable
 
     marks: ClassVar[tuple[str, ...]] = ("time_bad", "rule", "unit")
 
@@ -118,24 +118,24 @@ class EventView(_View):
         self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
     ) -> Iterator[pa.RecordBatch]:
         """Yield our columns and the marks; see :class:`mlho.sources.reading.TableFile`."""
-        own = self.own
-        names = ["person_id", *own.start, *own.end]
-        if own.domain != DEATH:
-            names += [f"{own.domain}_concept_id", f"{own.domain}_source_concept_id"]
-        if own.has_value:
+        event_table = self.event_table
+        names = ["person_id", *event_table.start, *event_table.end]
+        if event_table.domain != DEATH:
+            names += [f"{event_table.domain}_concept_id", f"{event_table.domain}_source_concept_id"]
+        if event_table.has_value:
             names.append(_VALUE_CONCEPT)
             if "numeric_value" in columns:
                 self.require(VALUE)
                 names += [VALUE, _UNIT, UNIT_TEXT]
         zones = ZoneCheck(self.file.key)
         for raw in self.raw_batches(names, batch_rows):
-            for name in own.start:
+            for name in event_table.start:
                 zones.see(raw.get(name))
             yield self._batch(raw)
 
     def _batch(self, raw: Mapping[str, Any]) -> pa.RecordBatch:
         n_rows = len(raw["person_id"])
-        time, bad = self.times(raw, self.own.start)
+        time, bad = self.times(raw, self.event_table.start)
         found = {"person_id": raw["person_id"], "time": time.cast(_TIME), "code": self._codes(raw, n_rows)}
         if VALUE in raw:
             found["numeric_value"] = value_column(raw[VALUE], where=self.file.key)
@@ -144,8 +144,8 @@ class EventView(_View):
             found["numeric_value"] = pa.nulls(n_rows, pa.float64())
         if bad is not None:
             found["time_bad"] = bad
-        if any(name in raw for name in self.own.end):
-            end, _ = self.times(raw, self.own.end)
+        if any(name in raw for name in self.event_table.end):
+            end, _ = self.times(raw, self.event_table.end)
             is_early = truths(pc.less(whole_days(end), whole_days(time)))
             if is_early.any():
                 rules = is_early.astype(np.uint8) * END_BEFORE_START_RULE
@@ -155,7 +155,7 @@ class EventView(_View):
         return pa.RecordBatch.from_arrays(list(found.values()), names=list(found))
 
     def _codes(self, raw: Mapping[str, Any], n_rows: int) -> Any:
-        domain = self.own.domain
+        domain = self.event_table.domain
         if domain == DEATH:
             return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n_rows, np.int32)), pa.array([DEATH]))
         standard = self.numbers(raw, f"{domain}_concept_id", n_rows)
@@ -189,8 +189,8 @@ class PersonView(_View):
         """Yield the columns asked for; see :class:`mlho.sources.reading.TableFile`."""
         names = ["person_id", "birth_datetime", *_BORN, *(f"{name}_concept_id" for name in _LEVELLED)]
         for raw in self.raw_batches(dict.fromkeys([*names, *columns]), batch_rows):
-            made = {name: self._column(raw, name) for name in columns}
-            yield pa.RecordBatch.from_arrays(list(made.values()), names=list(made))
+            arrays = {name: self._column(raw, name) for name in columns}
+            yield pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
     def _column(self, raw: Mapping[str, Any], name: str) -> Any:
         n_rows = len(raw["person_id"])
@@ -228,12 +228,12 @@ def iter_concepts(file: SourceFile, wanted: Sequence[int]) -> Iterator[tuple[lis
     from mlho.sources.reading import open_table
 
     table = open_table(file, NATIVE)
-    own = _View(file, table, NATIVE, _lower(file, table))
-    own.require("concept_id", "concept_name")
-    check_type(file.key, "concept_name", table.type_of(own.theirs["concept_name"]), ColumnKind.TEXT)
+    view = _View(file, table, NATIVE, _lower(file, table))
+    view.require("concept_id", "concept_name")
+    check_type(file.key, "concept_name", table.type_of(view.theirs["concept_name"]), ColumnKind.TEXT)
     looked_for = np.array(wanted, np.int64)
-    for raw in own.raw_batches(("concept_id", "concept_name"), _CONCEPT_ROWS):
-        ids = own.numbers(raw, "concept_id", len(raw["concept_id"]))
+    for raw in view.raw_batches(("concept_id", "concept_name"), _CONCEPT_ROWS):
+        ids = view.numbers(raw, "concept_id", len(raw["concept_id"]))
         names = raw["concept_name"]
         kept = np.isin(ids, looked_for) & is_given(names) & (ids != 0)
         texts = names.filter(bool_array(kept)).cast(pa.string())
@@ -242,12 +242,14 @@ def iter_concepts(file: SourceFile, wanted: Sequence[int]) -> Iterator[tuple[lis
 
 def _event_view(name: str) -> Any:
     def view(file: SourceFile, table: Any, source: Source) -> EventView:
-        own = EVENT_TABLES[name]
-        found = EventView(file, table, source, _lower(file, table), own)
-        found.require("person_id", *([f"{own.domain}_concept_id"] if own.domain != DEATH else []))
-        if not any(start in found.theirs for start in own.start):
-            found.require(own.start[-1])
-        for start in (*own.start, *own.end):
+        event_table = EVENT_TABLES[name]
+        found = EventView(file, table, source, _lower(file, table), event_table)
+        found.require(
+            "person_id", *([f"{event_table.domain}_concept_id"] if event_table.domain != DEATH else [])
+        )
+        if not any(start in found.theirs for start in event_table.start):
+            found.require(event_table.start[-1])
+        for start in (*event_table.start, *event_table.end):
             if start in found.theirs:
                 theirs = found.theirs[start]
                 source.check_type(file.key, theirs, table.type_of(theirs), ColumnKind.TIME)
@@ -286,5 +288,5 @@ OMOP: Final = Source(
     },
     views={**{name: _event_view(name) for name in EVENT_TABLES}, PERSON: _person_view},
     table_of=cdm_table,
-    times_of={name: own.start for name, own in EVENT_TABLES.items()},
+    times_of={name: event_table.start for name, event_table in EVENT_TABLES.items()},
 )

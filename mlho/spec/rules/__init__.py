@@ -44,7 +44,7 @@ class Rules(SpecPart):
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
-        names = [own.name for own in self.criteria]
+        names = [criterion.name for criterion in self.criteria]
         if len(set(names)) != len(names):
             raise ValueError("criteria must have distinct names")
         if taken := sorted(RULE_NAMES & set(names)):
@@ -57,7 +57,7 @@ class Rules(SpecPart):
     def _know_nothing_later(self) -> Self:
         if len(self.counts) > MAX_COUNTS:
             raise ValueError(f"at most {MAX_COUNTS} conditions may count events. Got {len(self.counts)}")
-        if any(own.to_days > self.offset_days for own in self.counts):
+        if any(count.to_days > self.offset_days for count in self.counts):
             raise ValueError(
                 "a criterion's window ends after the index date: toDays must not be more than offsetDays"
             )
@@ -65,7 +65,7 @@ class Rules(SpecPart):
 
     @model_validator(mode="after")
     def _descendants_have_a_hierarchy(self) -> Self:
-        is_asked = any(own.descendants for own in self.event_sets)
+        is_asked = any(event_set.descendants for event_set in self.event_sets)
         if is_asked != (self.hierarchy is not None):
             raise ValueError("descendants and hierarchy belong together. Give both or neither")
         return self
@@ -73,12 +73,12 @@ class Rules(SpecPart):
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions of all criteria, in their order."""
-        return tuple(own for criterion in self.criteria for own in criterion.conditions)
+        return tuple(condition for criterion in self.criteria for condition in criterion.conditions)
 
     @property
     def counts(self) -> tuple[Count, ...]:
         """The counts among the conditions, in their order."""
-        return tuple(own.count for own in self.conditions if own.count is not None)
+        return tuple(condition.count for condition in self.conditions if condition.count is not None)
 
     @property
     def event_sets(self) -> tuple[EventSet, ...]:
@@ -89,13 +89,13 @@ class Rules(SpecPart):
     @property
     def further_tables(self) -> dict[str, str]:
         """Paths of the tables that rules name, by their name in the manifest."""
-        own = {"hierarchy": self.hierarchy, "periods": self.observation.periods}
-        return {name: path for name, path in own.items() if path is not None}
+        tables = {"hierarchy": self.hierarchy, "periods": self.observation.periods}
+        return {name: path for name, path in tables.items() if path is not None}
 
     @property
     def reads_persons(self) -> bool:
         """Whether the rules need the demographics."""
-        by_person = any(own.count is None for own in self.conditions)
+        by_person = any(condition.count is None for condition in self.conditions)
         observation = self.observation
         return by_person or observation.start_column is not None or observation.end_column is not None
 

@@ -120,7 +120,7 @@ class Condition(SpecPart):
 
     @model_validator(mode="after")
     def _say_one(self) -> Self:
-        if sum(own is not None for own in self._given) != 1:
+        if sum(value is not None for value in self._given) != 1:
             raise ValueError("give exactly one of count, age and sex, or, in a criterion, any")
         return self
 
@@ -178,6 +178,8 @@ class Observation(SpecPart):
         if self.end_column is not None and self.end_date is not None:
             raise ValueError("endColumn and endDate exclude each other. Remove one of them")
         others = {"startColumn": self.start_column, "endColumn": self.end_column, "endDate": self.end_date}
-        if self.periods is not None and (given := [name for name, own in others.items() if own is not None]):
-            raise ValueError(f"periods and {given[0]} exclude each other. Remove one of them")
+        if self.periods is not None and (
+            given_fields := [name for name, value in others.items() if value is not None]
+        ):
+            raise ValueError(f"periods and {given_fields[0]} exclude each other. Remove one of them")
         return self
