@@ -183,18 +183,28 @@ class Features(SpecPart):
             raise ValueError(f"after and {given_fields[0]} exclude each other. Remove one of them")
         return self
 
-    def check_after(self, *, has_index: bool, has_look_back: bool, drops_duplicates: bool) -> None:
-        """Refuse ``after`` together with fields of other sections that it excludes."""
-        if self.after is None:
-            return
-        if not has_index:
+    def check_times(
+        self, *, has_index: bool, look_back_days: int | None, gap_days: int, drops_duplicates: bool
+    ) -> None:
+        """Refuse ``windows``, ``after`` and ``recency`` together with fields of other sections that they exclude."""
+        if self.windows and look_back_days is not None:
+            raise ValueError(
+                "features.windows and cohort.lookBackDays exclude each other. Remove one of them"
+            )
+        if self.windows and not has_index:
+            raise ValueError("features.windows requires an index date, but cohort.index is none")
+        if self.windows and min(self.windows) <= gap_days:
+            raise ValueError("each of features.windows must be longer than cohort.gapDays")
+        if self.after is not None and not has_index:
             raise ValueError("features.after requires an index date, but cohort.index is none")
-        if has_look_back:
+        if self.after is not None and (look_back_days is not None or gap_days > 0):
             raise ValueError("features.after excludes cohort.lookBackDays and gapDays. Remove them")
-        if drops_duplicates:
+        if self.after is not None and drops_duplicates:
             raise ValueError(
                 "features.after excludes data.duplicates: drop. Remove it; the aggregate presence does not depend on duplicates"
             )
+        if RECENCY in self.aggregates and not has_index:
+            raise ValueError("the aggregate recency requires an index date, but cohort.index is none")
 
     @property
     def numbers(self) -> tuple[str, ...]:

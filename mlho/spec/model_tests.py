@@ -1,5 +1,6 @@
 """The section ``tests`` of a specification: clinical cases, floors and budgets that the model must meet."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -112,3 +113,17 @@ class Tests(SpecPart):
         if len(set(names)) != len(names):
             raise ValueError("cases must not repeat a name")
         return self
+
+    def check_demographics(self, known: Collection[str]) -> None:
+        """Refuse cases with demographics that the model does not use."""
+        used = {
+            name
+            for case in self.cases
+            for patient in (case.higher, case.lower)
+            for name in patient.demographics
+        }
+        if unknown := sorted(used - set(known)):
+            raise ValueError(
+                f"tests.cases names demographics that the model does not use: {', '.join(unknown)}. Add them to "
+                "features.demographics, or remove them from the cases"
+            )

@@ -22,7 +22,7 @@ from mlho.spec.cohort import Index as Index
 from mlho.spec.data import Data as Data
 from mlho.spec.data import EarlierRun, Recalibrate
 from mlho.spec.data import Tables as Tables
-from mlho.spec.features import RECENCY, Features, Selection, Variant
+from mlho.spec.features import Features, Selection, Variant
 from mlho.spec.gates import Gates
 from mlho.spec.model_tests import Tests
 from mlho.spec.reading import API_VERSION as API_VERSION
@@ -179,6 +179,22 @@ class TrainingSpec(SpecPart):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
+        self._check_candidates()
+        self.features.check_times(
+            has_index=self.cohort.has_index,
+            look_back_days=self.cohort.look_back_days,
+            gap_days=self.cohort.gap_days,
+            drops_duplicates=self.data.duplicates == "drop",
+        )
+        self._check_demographics()
+        self._check_consensus()
+        if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
+            raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
+        if self.selection.ranking == "mlho-r" and self.features.sequences is not None:
+            raise ValueError("selection.ranking: mlho-r is defined without features.sequences. Remove one")
+        return self
+
+    def _check_candidates(self) -> None:
         names = [candidate.classifier for candidate in self.candidates]
         if len(set(names)) != len(names):
             raise ValueError("candidates must not repeat a classifier; extend its grid instead")
@@ -186,43 +202,25 @@ class TrainingSpec(SpecPart):
             raise ValueError(
                 f"final.classifier must be best or one of the candidates. Got {self.final.classifier}"
             )
-        if self.features.windows and self.cohort.look_back_days is not None:
-            raise ValueError(
-                "features.windows and cohort.lookBackDays exclude each other. Remove one of them"
-            )
-        if self.features.windows and not self.cohort.has_index:
-            raise ValueError("features.windows requires an index date, but cohort.index is none")
-        if self.features.windows and min(self.features.windows) <= self.cohort.gap_days:
-            raise ValueError("each of features.windows must be longer than cohort.gapDays")
-        self.features.check_after(
-            has_index=self.cohort.has_index,
-            has_look_back=self.cohort.look_back_days is not None or self.cohort.gap_days > 0,
-            drops_duplicates=self.data.duplicates == "drop",
-        )
-        if RECENCY in self.features.aggregates and not self.cohort.has_index:
-            raise ValueError("the aggregate recency requires an index date, but cohort.index is none")
-        has_persons = self.data.tables.demographics is not None or self.reads_static_rows
-        if self.features.demographics and not has_persons:
+
+    def _check_demographics(self) -> None:
+        known = self.features.demographics
+        if known and self.data.tables.demographics is None and not self.reads_static_rows:
             raise ValueError("features.demographics requires data.tables.demographics")
-        grouped = [
+        grouped = {
             name for gate in self.gates or () for name in (*(gate.group or ()), gate.groups_by) if name
-        ]
+        }
         audited = () if self.bias is None else self.bias.columns
-        if unknown := sorted({*grouped} - {*self.features.demographics, *audited}):
+        if unknown := sorted(grouped - {*known, *audited}):
             raise ValueError(
                 f"gates name a group that features.demographics does not have: {', '.join(unknown)}"
             )
         if self.bias is not None:
-            self.bias.check_columns(self.features.demographics)
-        cases = () if self.tests is None else self.tests.cases
-        used = {
-            name for case in cases for patient in (case.higher, case.lower) for name in patient.demographics
-        }
-        if unknown := sorted(used - set(self.features.demographics)):
-            raise ValueError(
-                f"tests.cases names demographics that the model does not use: {', '.join(unknown)}. Add them to "
-                "features.demographics, or remove them from the cases"
-            )
+            self.bias.check_columns(known)
+        if self.tests is not None:
+            self.tests.check_demographics(known)
+
+    def _check_consensus(self) -> None:
         if self.final.features == "consensus" and self.validation.folds < 3:
             raise ValueError("final.features: consensus requires at least 3 validation.folds")
         against = {
@@ -235,11 +233,6 @@ class TrainingSpec(SpecPart):
             raise ValueError(
                 f"consensus.maxFalseShare, which chooses the score, excludes {named}. Remove one"
             )
-        if self.selection.ranking == "mlho-r" and len(self.features.aggregates) > 1:
-            raise ValueError("selection.ranking: mlho-r is defined for one aggregate only")
-        if self.selection.ranking == "mlho-r" and self.features.sequences is not None:
-            raise ValueError("selection.ranking: mlho-r is defined without features.sequences. Remove one")
-        return self
 
     @model_validator(mode="after")
     def _split_is_possible(self) -> Self:
