@@ -153,15 +153,15 @@ def _recalibrate(found: Findings) -> Advice | None:
     )
 
 
-def _is_off(own: Estimate | None, ideal: float, least: float) -> bool:
-    if own is None or own.value is None or own.low is None or own.high is None:
+def _is_off(figure: Estimate | None, ideal: float, least: float) -> bool:
+    if figure is None or figure.value is None or figure.low is None or figure.high is None:
         return False
-    return abs(own.value - ideal) >= least and not own.low <= ideal <= own.high
+    return abs(figure.value - ideal) >= least and not figure.low <= ideal <= figure.high
 
 
-def _shown(own: Estimate | None) -> str:
-    assert own is not None
-    return estimate(own)
+def _shown(figure: Estimate | None) -> str:
+    assert figure is not None
+    return estimate(figure)
 
 
 def _hold(found: Findings) -> Advice:

@@ -30,20 +30,25 @@ class Comparison(Changes):
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
-def comparison_tables(own: Comparison) -> list[Table]:
+def comparison_tables(comparison: Comparison) -> list[Table]:
     """Return title, columns and rows of each table of text; without those that have no row."""
-    files: list[tuple[str, ...]] = [(name, where) for where, names in own.files.items() for name in names]
+    files: list[tuple[str, ...]] = [
+        (name, where) for where, names in comparison.files.items() for name in names
+    ]
     return _shown(
-        [*_tables(own, own.a, own.b, ("A", "B", "B − A")), ("Input files", ("File", "Where"), files)]
+        [
+            *_tables(comparison, comparison.a, comparison.b, ("A", "B", "B − A")),
+            ("Input files", ("File", "Where"), files),
+        ]
     )
 
 
-def tables_since(own: ChangesSince) -> list[Table]:
+def tables_since(changes: ChangesSince) -> list[Table]:
     """Return the tables of the changes since an earlier run; see :func:`comparison_tables`."""
-    return _shown(_tables(own, own.earlier, own.now, ("Earlier", "This run", "Difference")))
+    return _shown(_tables(changes, changes.earlier, changes.now, ("Earlier", "This run", "Difference")))
 
 
-def _tables(own: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -> list[Table]:
+def _tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -> list[Table]:
     first, second, change = names
     totals = a.n_event_rows, b.n_event_rows
     return [
@@ -64,39 +69,46 @@ def _tables(own: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -
             ("Figure", first, second, change),
             [
                 (
-                    words.metric_name(one.metric),
-                    words.spread(one.a, 3),
-                    words.spread(one.b, 3),
-                    difference(one.difference),
+                    words.metric_name(figure.metric),
+                    words.spread(figure.a, 3),
+                    words.spread(figure.b, 3),
+                    difference(figure.difference),
                 )
-                for one in own.performance
+                for figure in changes.performance
             ],
         ),
         (
-            f"The same samples in both runs: {words.plural(own.paired.n_samples, 'sample')}",
+            f"The same samples in both runs: {words.plural(changes.paired.n_samples, 'sample')}",
             ("Figure", change),
-            [(words.metric_name(name), difference(one)) for name, one in own.paired.differences.items()],
+            [
+                (words.metric_name(name), difference(estimate))
+                for name, estimate in changes.paired.differences.items()
+            ],
         ),
         (
             "Features that are stable in at least one run (confidence score; odds ratio with 95 % CI)",
             ("Feature", "Change", first, second, f"OR: {first}", f"OR: {second}", "Ratio"),
-            [_feature(one) for one in own.features],
+            [_feature(feature) for feature in changes.features],
         ),
         (
             "Specification",
             ("Field", first, second),
-            [(one.field, _plain(one.a), _plain(one.b)) for one in own.spec],
+            [(field.field, _plain(field.a), _plain(field.b)) for field in changes.spec],
         ),
         (
             "Event rows, with the share of the rows that were read",
             ("Rule", first, second),
-            [(one.rule, _share(one.a, totals[0]), _share(one.b, totals[1])) for one in own.rows],
+            [(row.rule, _share(row.a, totals[0]), _share(row.b, totals[1])) for row in changes.rows],
         ),
-        ("Label rows", ("Rule", first, second), [(one.rule, _n(one.a), _n(one.b)) for one in own.label_rows]),
         (
-            f"Codes of features; {words.count(own.codes_not_named)} more differ and are not named",
+            "Label rows",
+            ("Rule", first, second),
+            [(row.rule, _n(row.a), _n(row.b)) for row in changes.label_rows],
+        ),
+        (
+            f"Codes of features; {words.count(changes.codes_not_named)} more differ and are not named",
             ("Code", f"Rows: {first}", f"Rows: {second}"),
-            [(one.code, _n(one.a), _n(one.b)) for one in own.codes],
+            [(row.code, _n(row.a), _n(row.b)) for row in changes.codes],
         ),
     ]
 
@@ -105,9 +117,9 @@ def _shown(tables: Sequence[Table]) -> list[Table]:
     return [(_title(title, rows), columns, rows[:MOST_ROWS]) for title, columns, rows in tables if rows]
 
 
-def turnover(own: Changes) -> str:
+def turnover(changes: Changes) -> str:
     """Return how many stable features enter, leave and stay, in words."""
-    n_of = Counter(one.change for one in own.features)
+    n_of = Counter(feature.change for feature in changes.features)
     return f"{n_of['enters']} enter, {n_of['leaves']} leave, {n_of['stays']} stay"
 
 
@@ -116,29 +128,29 @@ def _title(title: str, rows: Sequence[object]) -> str:
     return f"{title} (the first {MOST_ROWS} of {words.count(len(rows))})" if more > 0 else title
 
 
-def _feature(one: FeatureChange) -> tuple[str, ...]:
+def _feature(feature: FeatureChange) -> tuple[str, ...]:
     return (
-        words.cut(one.words),
-        f"{one.change}, shifts" if one.is_shifted else one.change,
-        words.DASH if one.confidence_a is None else str(one.confidence_a),
-        words.DASH if one.confidence_b is None else str(one.confidence_b),
+        words.cut(feature.words),
+        f"{feature.change}, shifts" if feature.is_shifted else feature.change,
+        words.DASH if feature.confidence_a is None else str(feature.confidence_a),
+        words.DASH if feature.confidence_b is None else str(feature.confidence_b),
         *(
-            words.odds(own.value, own.low, own.high)
-            for own in (one.odds_ratio_a, one.odds_ratio_b, one.ratio)
+            words.odds(estimate.value, estimate.low, estimate.high)
+            for estimate in (feature.odds_ratio_a, feature.odds_ratio_b, feature.ratio)
         ),
     )
 
 
-def difference(own: Estimate) -> str:
+def difference(estimate: Estimate) -> str:
     """Format a difference with its interval: ``-0.012 (-0.020 to -0.004)``."""
-    if own.value is None:
-        return words.estimate(own)
+    if estimate.value is None:
+        return words.estimate(estimate)
     ends = (
         ""
-        if own.low is None or own.high is None
-        else f" ({words.number(own.low, 3)} to {words.number(own.high, 3)})"
+        if estimate.low is None or estimate.high is None
+        else f" ({words.number(estimate.low, 3)} to {words.number(estimate.high, 3)})"
     )
-    return f"{words.number(own.value, 3)}{ends}"
+    return f"{words.number(estimate.value, 3)}{ends}"
 
 
 def _plain(value: Any) -> str:

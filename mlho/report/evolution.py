@@ -81,11 +81,14 @@ def trace_evolution(runs: Sequence[tuple[str, str, str, Result]]) -> Evolution:
     """
     found = [_window_run(run, name, group, result) for run, name, group, result in runs]
     windows, groups = (
-        list(dict.fromkeys(own)) for own in zip(*((r.window, r.group) for r in found), strict=True)
+        list(dict.fromkeys(names)) for names in zip(*((r.window, r.group) for r in found), strict=True)
     )
-    places = [(own.group, own.window) for own in found]
-    tables = [{_key(own): own for own in result.features if own.kind == "feature"} for *_, result in runs]
-    stable = sorted({key for table in tables for key, own in table.items() if own.in_consensus})
+    places = [(run.group, run.window) for run in found]
+    tables = [
+        {_key(feature): feature for feature in result.features if feature.kind == "feature"}
+        for *_, result in runs
+    ]
+    stable = sorted({key for table in tables for key, feature in table.items() if feature.in_consensus})
     features = [_evolving(key, places, tables) for key in stable]
     first = runs[0][3]
     return Evolution(
@@ -112,8 +115,8 @@ def _window_run(run: str, name: str, group: str, result: Result) -> WindowRun:
     )
 
 
-def _key(own: FeatureResult) -> tuple[str, str]:
-    return own.code or "", own.aggregate or ""
+def _key(feature: FeatureResult) -> tuple[str, str]:
+    return feature.code or "", feature.aggregate or ""
 
 
 def _evolving(
@@ -133,13 +136,13 @@ def _evolving(
     )
 
 
-def _cell(group: str, window: str, own: FeatureResult | None) -> EvolvingCell:
-    odds = None if own is None or own.odds_ratio is None else shown_odds(own.odds_ratio)
+def _cell(group: str, window: str, feature: FeatureResult | None) -> EvolvingCell:
+    odds = None if feature is None or feature.odds_ratio is None else shown_odds(feature.odds_ratio)
     return EvolvingCell(
         group=group,
         window=window,
-        confidence=None if own is None or own.confidence is None else own.confidence.score,
-        is_stable=own is not None and own.in_consensus,
+        confidence=None if feature is None or feature.confidence is None else feature.confidence.score,
+        is_stable=feature is not None and feature.in_consensus,
         odds_ratio=Estimate(value=None, reason="not in the consensus model")
         if odds is None
         else Estimate(value=odds.value, low=odds.low, high=odds.high, method=odds.unit),
@@ -152,11 +155,11 @@ def _summary(
     said = []
     for group in groups:
         stable = {
-            own.code: [cell.window for cell in own.cells if cell.group == group and cell.is_stable]
-            for own in features
+            feature.code: [cell.window for cell in feature.cells if cell.group == group and cell.is_stable]
+            for feature in features
         }
         n_any = sum(map(bool, stable.values()))
-        n_all = sum(len(own) == len(windows) for own in stable.values())
+        n_all = sum(len(stable_windows) == len(windows) for stable_windows in stable.values())
         said.append(
             f"{group.capitalize()}: {words.plural(n_any, 'new feature')} {'is' if n_any == 1 else 'are'} stable in at least one of "
             f"{words.plural(len(windows), 'window')}, {n_all} in all of them."
@@ -167,46 +170,49 @@ def _summary(
     return said
 
 
-def evolution_tables(own: Evolution) -> list[Table]:
+def evolution_tables(evolution: Evolution) -> list[Table]:
     """Return the runs, and for each group a table of features × windows: odds ratio and confidence score."""
     runs: list[tuple[str, ...]] = [
         (
-            one.window,
-            one.group,
-            words.count(one.n_patients),
-            words.count(one.n_positive_samples),
-            words.spread(one.auroc, 3),
-            one.name,
+            run.window,
+            run.group,
+            words.count(run.n_patients),
+            words.count(run.n_positive_samples),
+            words.spread(run.auroc, 3),
+            run.name,
         )
-        for one in own.runs
+        for run in evolution.runs
     ]
     tables: list[Table] = [
         ("Windows", ("After the index date", "Group", "Patients", "With the outcome", "AUROC", "Run"), runs)
     ]
-    for group in own.groups:
+    for group in evolution.groups:
         rows: list[tuple[str, ...]] = [
-            (_label(one), *map(_cell_words, _of_group(one, group))) for one in _stable_in(own, group)
+            (_label(feature), *map(_cell_words, _of_group(feature, group)))
+            for feature in _stable_in(evolution, group)
         ]
         title = f"New features, {group}: odds ratio of the consensus model (95 % CI); confidence score"
         if rows:
-            tables.append((title, ("Feature", *own.windows), rows))
+            tables.append((title, ("Feature", *evolution.windows), rows))
     return tables
 
 
-def evolution_figures(own: Evolution) -> list[Figure]:
+def evolution_figures(evolution: Evolution) -> list[Figure]:
     """Return a forest plot of each group: the odds ratio of each feature in one window after the other."""
     return [
         figure
-        for number, group in enumerate(own.groups)
-        if (figure := _figure(own, group, number)) is not None
+        for number, group in enumerate(evolution.groups)
+        if (figure := _figure(evolution, group, number)) is not None
     ]
 
 
-def _figure(own: Evolution, group: str, number: int) -> Figure | None:
-    shown = sorted(_stable_in(own, group), key=lambda one: (-_strength(one, group), one.code))[:MOST_DRAWN]
+def _figure(evolution: Evolution, group: str, number: int) -> Figure | None:
+    shown = sorted(
+        _stable_in(evolution, group), key=lambda feature: (-_strength(feature, group), feature.code)
+    )[:MOST_DRAWN]
     if not shown:
         return None
-    rows = [row for one in shown for row in _rows(one, group)]
+    rows = [row for feature in shown for row in _rows(feature, group)]
     reached = [value for row in rows for value in row.values]
     bounds = (
         max(_LIMITS[0], min([0.5, *reached]) / 1.08),
@@ -215,7 +221,7 @@ def _figure(own: Evolution, group: str, number: int) -> Figure | None:
     name, title = f"evolution_{number}", f"Odds ratios after the index date, {group}"
     axis = "Odds ratio (logarithmic)"
     wide, narrow = both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width))
-    _, columns, numbers = evolution_tables(own.model_copy(update={"groups": [group]}))[1]
+    _, columns, numbers = evolution_tables(evolution.model_copy(update={"groups": [group]}))[1]
     return Figure(
         name,
         title,
@@ -229,9 +235,9 @@ def _figure(own: Evolution, group: str, number: int) -> Figure | None:
     )
 
 
-def _rows(one: EvolvingFeature, group: str) -> list[Row]:
-    rows = [Row(_label(one), is_heading=True)]
-    for cell in _of_group(one, group):
+def _rows(feature: EvolvingFeature, group: str) -> list[Row]:
+    rows = [Row(_label(feature), is_heading=True)]
+    for cell in _of_group(feature, group):
         odds = cell.odds_ratio
         values = tuple(value for value in (odds.value, odds.low, odds.high) if value is not None)
         note = words.DASH if cell.confidence is None else str(cell.confidence)
@@ -239,22 +245,24 @@ def _rows(one: EvolvingFeature, group: str) -> list[Row]:
     return rows
 
 
-def _strength(one: EvolvingFeature, group: str) -> float:
-    values = [cell.odds_ratio.value for cell in _of_group(one, group)]
+def _strength(feature: EvolvingFeature, group: str) -> float:
+    values = [cell.odds_ratio.value for cell in _of_group(feature, group)]
     return max((abs(math.log(value)) for value in values if value), default=0.0)
 
 
-def _stable_in(own: Evolution, group: str) -> list[EvolvingFeature]:
-    return [one for one in own.features if any(cell.is_stable for cell in _of_group(one, group))]
+def _stable_in(evolution: Evolution, group: str) -> list[EvolvingFeature]:
+    return [
+        feature for feature in evolution.features if any(cell.is_stable for cell in _of_group(feature, group))
+    ]
 
 
-def _of_group(one: EvolvingFeature, group: str) -> list[EvolvingCell]:
-    return [cell for cell in one.cells if cell.group == group]
+def _of_group(feature: EvolvingFeature, group: str) -> list[EvolvingCell]:
+    return [cell for cell in feature.cells if cell.group == group]
 
 
-def _label(one: EvolvingFeature) -> str:
-    label = f"{one.description} ({one.code})" if one.description else one.code
-    return label if one.aggregate == "presence" else f"{label}: {one.aggregate}"
+def _label(feature: EvolvingFeature) -> str:
+    label = f"{feature.description} ({feature.code})" if feature.description else feature.code
+    return label if feature.aggregate == "presence" else f"{label}: {feature.aggregate}"
 
 
 def _cell_words(cell: EvolvingCell) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 def failed_gates(result: Mapping[str, Any]) -> list[str]:
     """Return the gates that failed, in words with what was found; empty without gates."""
-    return [f"{own['words']}: {own['detail']}" for own in result.get("gates") or () if own["passed"] is False]
+    return [
+        f"{gate['words']}: {gate['detail']}" for gate in result.get("gates") or () if gate["passed"] is False
+    ]
 
 
 def gates_in_words(result: Mapping[str, Any]) -> str | None:
@@ -20,7 +22,7 @@ def gates_in_words(result: Mapping[str, Any]) -> str | None:
     gates = result.get("gates")
     if gates is None:
         return None
-    n_failed, n_left = len(failed_gates(result)), sum(own["passed"] is None for own in gates)
+    n_failed, n_left = len(failed_gates(result)), sum(gate["passed"] is None for gate in gates)
     if n_failed:
         return f"{n_failed} of {len(gates)} failed"
     return f"passed, {n_left} at promotion" if n_left else "passed"

@@ -216,7 +216,7 @@ def trained_facts(result: Mapping[str, Any], started: dt.datetime) -> TrainedFac
         auroc=_figure(headline.get("auroc")),
         calibration_slope=_figure(headline.get("calibration_slope")),
         n_tests=len(final["tests"]),
-        n_passed=sum(own["passed"] for own in final["tests"]),
+        n_passed=sum(test["passed"] for test in final["tests"]),
         gates=gates_in_words(result),
         warnings=tuple(result["warnings"]),
     )
@@ -271,12 +271,12 @@ def scored_facts(
         training_auroc=expected.get("training_auroc"),
         alerts=tuple(
             AlertRate(
-                rule=own["rule"],
-                share=_share(own["alerts"], scores["samples"]),
-                training=own.get("training_rate"),
+                rule=alert["rule"],
+                share=_share(alert["alerts"], scores["samples"]),
+                training=alert.get("training_rate"),
             )
-            for own in scores["alerts"]
-            if own["alerts"] is not None
+            for alert in scores["alerts"]
+            if alert["alerts"] is not None
         ),
         warnings=tuple(scores.get("warnings", ())),
         advice=None if advice is None else f"{advice['action']}. {advice['reason']} {advice['gain']}",
@@ -295,7 +295,7 @@ def evaluated_facts(evaluation: Mapping[str, Any], has_file: Callable[[str], boo
     manifest = f"{advice}.yaml"
     bias = evaluation["bias"]
     everybody = bias["groups"][0]["periods"] if bias["groups"] else []
-    periods = [(own, _first_day(own["period"])) for own in everybody]
+    periods = [(period, _first_day(period["period"])) for period in everybody]
     return EvaluatedFacts(
         bundle=evaluation["bundle_digest"],
         outcome=evaluation["outcome"],
@@ -305,18 +305,18 @@ def evaluated_facts(evaluation: Mapping[str, Any], has_file: Callable[[str], boo
         training_auroc=evaluation["expected"]["training_auroc"],
         advice=advice,
         advised=manifest if has_file(manifest) else None,
-        periods=tuple(_period_facts(own, day) for own, day in periods if day is not None),
+        periods=tuple(_period_facts(period, day) for period, day in periods if day is not None),
     )
 
 
-def _period_facts(own: Mapping[str, Any], day: dt.date) -> PeriodFacts:
-    n, positive = own["n_samples"], own["n_positive"]
+def _period_facts(period: Mapping[str, Any], day: dt.date) -> PeriodFacts:
+    n, positive = period["n_samples"], period["n_positive"]
     return PeriodFacts(
         day=day,
         n_samples=n,
         outcome_rate=None if n is None or positive is None else _share(positive, n),
-        auroc=_estimated(own["figures"].get("auroc")),
-        observed_expected=_estimated(own["figures"].get("observed_expected")),
+        auroc=_estimated(period["figures"].get("auroc")),
+        observed_expected=_estimated(period["figures"].get("observed_expected")),
     )
 
 

@@ -41,22 +41,22 @@ class VariantComparison(Part):
     model_config = ALIASED
 
 
-def variant_tables(own: VariantComparison) -> list[Table]:
+def variant_tables(comparison: VariantComparison) -> list[Table]:
     """Return title, columns and rows: the paired differences, then the stable features and what each variant changes."""
-    name = own.base.name
+    name = comparison.base.name
     paired: list[tuple[str, ...]] = [
-        (name, words.spread(own.auroc, 3), *[words.DASH] * len(FIGURES), words.DASH)
+        (name, words.spread(comparison.auroc, 3), *[words.DASH] * len(FIGURES), words.DASH)
     ]
-    paired += [_paired(one) for one in own.variants]
+    paired += [_paired(variant) for variant in comparison.variants]
     others: list[tuple[str, ...]] = [
         (
-            one.run.name,
-            "; ".join(_change(field) for field in one.changes),
-            str(one.features_entered),
-            str(one.features_left),
-            str(one.features_shifted),
+            variant.run.name,
+            "; ".join(_change(field) for field in variant.changes),
+            str(variant.features_entered),
+            str(variant.features_left),
+            str(variant.features_shifted),
         )
-        for one in own.variants
+        for variant in comparison.variants
     ]
     differences = [f"Δ {words.metric_name(figure)}" for figure in FIGURES]
     return [
@@ -73,12 +73,12 @@ def variant_tables(own: VariantComparison) -> list[Table]:
     ]
 
 
-def _paired(one: VariantResult) -> tuple[str, ...]:
-    if one.paired.reason is not None:
-        shown = [f"{words.ABSENT} ({one.paired.reason})", *[words.DASH] * (len(FIGURES) - 1)]
+def _paired(variant: VariantResult) -> tuple[str, ...]:
+    if variant.paired.reason is not None:
+        shown = [f"{words.ABSENT} ({variant.paired.reason})", *[words.DASH] * (len(FIGURES) - 1)]
     else:
-        shown = [difference(one.paired.differences[figure]) for figure in FIGURES]
-    return one.run.name, words.spread(one.auroc, 3), *shown, words.count(one.paired.n_samples)
+        shown = [difference(variant.paired.differences[figure]) for figure in FIGURES]
+    return variant.run.name, words.spread(variant.auroc, 3), *shown, words.count(variant.paired.n_samples)
 
 
 def _change(field: FieldChange) -> str:

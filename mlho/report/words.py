@@ -322,7 +322,7 @@ def _how_well(
 
 def split_sentence(split: SplitAccount) -> str:
     """Describe the test sets of a split by date, site or given part."""
-    names = [own.name for own in split.test_sets]
+    names = [test_set.name for test_set in split.test_sets]
     if split.kind in ("temporal", "rolling"):
         which = f"index dates {names[0]} on" if len(names) == 1 else f"later index dates ({'; '.join(names)})"
         return f"The test patients have {which}; models were trained on earlier ones."

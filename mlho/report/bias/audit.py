@@ -126,18 +126,20 @@ class BiasAudit(Part):
 
     def group(self, by: str, level: str) -> GroupBias | None:
         """Return one group."""
-        return next((own for own in self.groups if (own.by, own.level) == (by, level)), None)
+        return next((group for group in self.groups if (group.by, group.level) == (by, level)), None)
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns that make groups."""
-        return list(dict.fromkeys(own.by for own in self.groups[1:]))
+        return list(dict.fromkeys(group.by for group in self.groups[1:]))
 
 
 def without_standard_errors(plain: Any) -> Any:
     """Return plain values without the standard errors of estimates, which results do not hold."""
     if isinstance(plain, dict):
-        return {name: without_standard_errors(own) for name, own in plain.items() if name != "standard_error"}
+        return {
+            name: without_standard_errors(value) for name, value in plain.items() if name != "standard_error"
+        }
     if isinstance(plain, list | tuple):
-        return [without_standard_errors(own) for own in plain]
+        return [without_standard_errors(item) for item in plain]
     return plain

@@ -84,4 +84,4 @@ ORDER: tuple[Verdict, ...] = ("passed", "allowed", "warning", "blocked")
 
 def worst(findings: list[Finding]) -> Verdict:
     """Return the heaviest verdict; ``passed`` without findings."""
-    return max((own.verdict for own in findings), key=ORDER.index, default="passed")
+    return max((finding.verdict for finding in findings), key=ORDER.index, default="passed")

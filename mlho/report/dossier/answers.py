@@ -57,15 +57,15 @@ def attrition(facts: Facts) -> Answer | Gap:
     """Return the number of samples after each rule of the cohort."""
     steps = facts.result.cohort.attrition
     said = "; ".join(
-        f"{words.rule_words(own.rule)}: {words.HIDDEN if own.samples is None else words.count(own.samples)} samples"
-        for own in steps
+        f"{words.rule_words(step.rule)}: {words.HIDDEN if step.samples is None else words.count(step.samples)} samples"
+        for step in steps
     )
     return Answer(f"Samples that remain after each step: {said}.", "result.json: cohort.attrition", "cohort")
 
 
 def characteristics(facts: Facts) -> Answer | Gap:
     """Return which characteristics the report compares between patients with and without the outcome."""
-    names = list(dict.fromkeys(own.name for own in facts.result.cohort.characteristics))
+    names = list(dict.fromkeys(characteristic.name for characteristic in facts.result.cohort.characteristics))
     if not names:
         return Gap("features.demographics")
     return Answer(
@@ -78,8 +78,8 @@ def characteristics(facts: Facts) -> Answer | Gap:
 def preparation(facts: Facts) -> Answer | Gap:
     """Return the account of the event rows, and the checks of quality that found something."""
     ledger = facts.result.ledger
-    dropped = sorted((own for own in ledger.rules if own.rows), key=lambda own: -own.rows)
-    rules = "; ".join(f"{own.rule}: {words.count(own.rows)}" for own in dropped[:_N_LISTED])
+    dropped = sorted((rule for rule in ledger.rules if rule.rows), key=lambda rule: -rule.rows)
+    rules = "; ".join(f"{rule.rule}: {words.count(rule.rows)}" for rule in dropped[:_N_LISTED])
     return Answer(
         f"{words.plural(ledger.rows_in, 'event row')}, of which {words.count(ledger.rows_used)} are used. Dropped rows by rule: "
         f"{rules or 'none'}. Every row is accounted for.{_checked(facts)}",
@@ -92,7 +92,7 @@ def _checked(facts: Facts) -> str:
     quality = facts.result.quality
     if quality is None:
         return ""
-    found = [own.check for own in quality.checks if own.n_findings]
+    found = [check.check for check in quality.checks if check.n_findings]
     named = f": {', '.join(found)}" if found else ""
     return f" Checks of data quality with findings: {len(found)} of {len(quality.checks)}{named}."
 
@@ -141,7 +141,7 @@ def methods(facts: Facts) -> Answer | Gap:
     """Return models, tuning and internal validation."""
     spec = facts.result.lineage.spec
     validation = spec["validation"]
-    names = ", ".join(own["classifier"] for own in spec["candidates"])
+    names = ", ".join(candidate["classifier"] for candidate in spec["candidates"])
     return Answer(
         f"Candidates: {names}. {words.plural(validation['iterations'], 'iteration')} of a train/test split "
         f"({_split_words(validation)}) with {validation['folds']}-fold cross-validation inside; features are selected and settings chosen on "
@@ -183,11 +183,11 @@ def group_performance(facts: Facts) -> Answer | Gap:
     if not groups:
         return Gap("features.demographics")
     said = [
-        f"{own.by} {own.level}: {words.estimate(own.figures['auroc'])}"
-        for own in groups
-        if "auroc" in own.figures
+        f"{group.by} {group.level}: {words.estimate(group.figures['auroc'])}"
+        for group in groups
+        if "auroc" in group.figures
     ]
-    n_hidden = sum("auroc" not in own.figures for own in groups)
+    n_hidden = sum("auroc" not in group.figures for group in groups)
     hidden = f" {words.plural(n_hidden, 'group')} hidden: too few patients." if n_hidden else ""
     return Answer(
         f"AUROC by group: {'; '.join(said) or 'none can be shown'}.{hidden}",
@@ -200,8 +200,8 @@ def output(facts: Facts) -> Answer | Gap:
     """Return what the model gives."""
     thresholds = facts.result.final_model.thresholds
     said = "; ".join(
-        f"{own.rule}: {words.ABSENT if own.value is None else words.number(own.value, 3)}"
-        for own in thresholds
+        f"{threshold.rule}: {words.ABSENT if threshold.value is None else words.number(threshold.value, 3)}"
+        for threshold in thresholds
     )
     return Answer(
         f"A calibrated probability of the outcome for each sample. Thresholds: {said}.",
@@ -215,7 +215,7 @@ def performance(facts: Facts) -> Answer | Gap:
     headline = facts.result.headline
     shown = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_in_the_large")
     said = "; ".join(
-        f"{words.metric_name(own)} {words.spread(headline[own])}" for own in shown if own in headline
+        f"{words.metric_name(name)} {words.spread(headline[name])}" for name in shown if name in headline
     )
     return Answer(
         f"On held-out patients: {said}. {facts.result.procedure}", "result.json: headline", "performance"
@@ -273,7 +273,7 @@ def sensitive_inputs(facts: Facts) -> Answer | Gap:
 def model_tests(facts: Facts) -> Answer | Gap:
     """Return the outcome of the model's own tests."""
     tests = facts.result.final_model.tests
-    n_passed = sum(own.passed for own in tests)
+    n_passed = sum(test.passed for test in tests)
     return Answer(
         f"{n_passed} of {words.plural(len(tests), 'test')} of the model passed.",
         "result.json: final_model.tests",

@@ -31,8 +31,10 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
         (text, evidence, section) and ``missing`` (fields).
     """
     facts = Facts(result, statements)
-    checklists = [_checklist(own, facts) for own in CHECKLISTS]
-    missing = Counter(field for own in checklists for item in own["items"] for field in item["missing"])
+    checklists = [_checklist(checklist, facts) for checklist in CHECKLISTS]
+    missing = Counter(
+        field for checklist in checklists for item in checklist["items"] for field in item["missing"]
+    )
     meanings = _meanings()
     return {
         "schema": DOSSIER_SCHEMA,
@@ -44,7 +46,7 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
         "result_digest": result.result_digest,
         "open": [
             {"field": field, "meaning": meanings[field], "items": n}
-            for field, n in sorted(missing.items(), key=lambda own: (-own[1], own[0]))
+            for field, n in sorted(missing.items(), key=lambda pair: (-pair[1], pair[0]))
         ],
         "checklists": checklists,
     }
@@ -54,11 +56,11 @@ def _meanings() -> dict[str, str]:
     """Return the first sentence on each field of the specification that can close a gap."""
     parts: dict[str, type[SpecPart]] = {METADATA: RunMetadata, STATEMENTS: Statements, "features.": Features}
     return {
-        f"{prefix}{own.alias or name}": " ".join((own.description or "").split())
+        f"{prefix}{field.alias or name}": " ".join((field.description or "").split())
         .partition(". ")[0]
         .rstrip(".")
         for prefix, part in parts.items()
-        for name, own in part.model_fields.items()
+        for name, field in part.model_fields.items()
     }
 
 

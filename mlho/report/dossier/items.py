@@ -83,7 +83,7 @@ class Checklist:
     items: tuple[Item, ...]
 
 
-def stated(field: str) -> Source:
+def statement(field: str) -> Source:
     """Return the source that is a statement of the author."""
 
     def source(facts: Facts) -> Answer | Gap:

@@ -28,11 +28,11 @@ def figures_of(result: Result) -> dict[str, Figure]:
         volume.volume,
         lineage.lineage,
     )
-    made = [figure for make in makers if (figure := make(result)) is not None]
-    made += groups.of_audit(result.bias)
-    made += groups.pictograms(result)
-    made += [
+    figures = [figure for make in makers if (figure := make(result)) is not None]
+    figures += groups.of_audit(result.bias)
+    figures += groups.pictograms(result)
+    figures += [
         findings.profile(i, profile, result.features, result.final_model.calibrator)
         for i, profile in enumerate(result.final_model.profiles, start=1)
     ]
-    return {figure.name: figure for figure in made}
+    return {figure.name: figure for figure in figures}

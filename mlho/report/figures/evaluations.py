@@ -40,8 +40,8 @@ def _tidy(prefix: str, figures: Mapping[str, Mapping[str, Any]]) -> Iterator[Tid
 def tried_thresholds(result: Result) -> dict[str, list[float]]:
     """Return the thresholds applied to the test sets, by rule; test sets without a threshold are omitted."""
     tried: dict[str, list[float]] = {}
-    for own in result.test_sets:
-        for rule, threshold in sorted(own.thresholds.items()):
+    for test_set in result.test_sets:
+        for rule, threshold in sorted(test_set.thresholds.items()):
             if threshold is not None:
                 tried.setdefault(rule, []).append(threshold)
     return tried

@@ -50,12 +50,13 @@ def _by_group(
     columns = list(dict.fromkeys(group.by for group in bias.groups[1:]))
     # Bands of age ascend; in the audit the reference is first.
     ordered = sorted(
-        bias.groups[1:], key=lambda own: (columns.index(own.by), own.level == words.UNKNOWN, own.level)
+        bias.groups[1:],
+        key=lambda group: (columns.index(group.by), group.level == words.UNKNOWN, group.level),
     )
     known = [
-        (group, own)
+        (group, estimate)
         for group in ordered
-        if (own := group.figures.get(metric)) is not None and own.value is not None
+        if (estimate := group.figures.get(metric)) is not None and estimate.value is not None
     ]
     if len(known) < 2 or overall is None or overall.value is None:
         return None
@@ -64,7 +65,9 @@ def _by_group(
     for by in dict.fromkeys(group.by for group, _ in known):
         rows.append(Row(by.capitalize().replace("_", " "), is_heading=True))
         rows += [
-            Row(group.level, words.brief(own), _with_ends(own)) for group, own in known if group.by == by
+            Row(group.level, words.brief(estimate), _with_ends(estimate))
+            for group, estimate in known
+            if group.by == by
         ]
 
     def draw(width: float) -> Markup:
@@ -72,28 +75,28 @@ def _by_group(
         return charts.intervals(name, title, description, rows, title, reference=reference, width=width)
 
     wide, narrow = both(draw)
-    table = tuple((f"{group.by}: {group.level}", words.brief(own)) for group, own in known)
+    table = tuple((f"{group.by}: {group.level}", words.brief(estimate)) for group, estimate in known)
     return Figure(name, title, reading, wide, narrow, ("Group", "Value (95 % CI)"), table)
 
 
-def _with_ends(own: Estimate) -> tuple[float, float, float]:
-    assert own.value is not None
-    low, high = (own.value if end is None else end for end in (own.low, own.high))
-    return own.value, low, high
+def _with_ends(estimate: Estimate) -> tuple[float, float, float]:
+    assert estimate.value is not None
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
+    return estimate.value, low, high
 
 
 def _by_period(
     bias: BiasAudit, name: str, metric: str, words_of: str, ideal: float | None = None
 ) -> Figure | None:
     """Plot a figure over the periods, one panel for all patients and one for each group with two periods or more."""
-    periods = [own.period for own in bias.groups[0].periods]
+    periods = [period.period for period in bias.groups[0].periods]
     panels = [
         Panel(
             group.level if group.by == "all" else f"{group.by}: {group.level}", _points(group.periods, metric)
         )
         for group in bias.groups
     ]
-    panels = [own for own in panels if len(own.points) > 1]
+    panels = [panel for panel in panels if len(panel.points) > 1]
     overall = bias.groups[0].figures.get(metric)
     if not panels or overall is None:
         return None
@@ -126,9 +129,9 @@ def _by_period(
 
 def _points(periods: Sequence[PeriodBias], metric: str) -> tuple[tuple[int, float, float, float], ...]:
     return tuple(
-        (place, *_with_ends(own))
+        (place, *_with_ends(estimate))
         for place, period in enumerate(periods)
-        if (own := period.figures.get(metric)) is not None and own.value is not None
+        if (estimate := period.figures.get(metric)) is not None and estimate.value is not None
     )
 
 

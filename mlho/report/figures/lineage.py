@@ -16,22 +16,22 @@ _PRODUCT: Final = "mlho-batch"
 
 def lineage(result: Result) -> Figure:
     """Draw what the result was made of, and what is made with it. A digest is cut to 12 characters; the numbers have it whole."""
-    own = result.lineage
+    provenance = result.lineage
     files = result.inputs.get("files", [])
-    tables = digest_of(sorted(files, key=lambda one: str(one["key"]))) if files else ""
-    version = own.versions.get(_PRODUCT, "")
-    image = str(result.inputs.get("image", "") or words.plural(len(own.versions), "package"))
-    made = (
+    tables = digest_of(sorted(files, key=lambda file: str(file["key"]))) if files else ""
+    version = provenance.versions.get(_PRODUCT, "")
+    image = str(result.inputs.get("image", "") or words.plural(len(provenance.versions), "package"))
+    rows = (
         ("Tables", tables, words.plural(len(files), "file") if files else "not recorded"),
-        ("Specification", own.spec_digest, f"seed {own.seed}"),
+        ("Specification", provenance.spec_digest, f"seed {provenance.seed}"),
         ("Software", f"{_PRODUCT} {version}".strip(), image),
-        ("Matrix", own.matrix_digest, words.plural(result.cohort.n_samples, "sample")),
+        ("Matrix", provenance.matrix_digest, words.plural(result.cohort.n_samples, "sample")),
         ("Bundle", result.final_model.bundle_digest, result.final_model.classifier),
         ("Result", result.result_digest, "this report"),
         ("Scores", "made with the bundle", "mlho lineage lists them"),
     )
     boxes = [
-        Box(heading, first if " " in first else first[:_SHOWN], second) for heading, first, second in made
+        Box(heading, first if " " in first else first[:_SHOWN], second) for heading, first, second in rows
     ]
 
     def draw(width: float) -> Markup:
@@ -45,5 +45,5 @@ def lineage(result: Result) -> Figure:
         wide,
         narrow,
         ("What", "Digest or version", "Detail"),
-        made,
+        rows,
     )

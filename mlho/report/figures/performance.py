@@ -23,9 +23,9 @@ def roc(result: Result) -> Figure | None:
     return roc_of(result.curves, _overlap(result))
 
 
-def roc_of(own: Curves, overlap: float = 0.0) -> Figure | None:
+def roc_of(curve_data: Curves, overlap: float = 0.0) -> Figure | None:
     """Plot ROC curves and their mean; ``overlap`` as in :func:`mlho.report.svg.curves.mean_curve`."""
-    lines = [line for line in own.roc if len(line["x"]) > 1]
+    lines = [line for line in curve_data.roc if len(line["x"]) > 1]
     if not lines:
         return None
     mean = curves.mean_curve(lines, curves.unit_grid(), overlap)
@@ -45,9 +45,9 @@ def precision_recall(result: Result) -> Figure | None:
     return precision_recall_of(result.curves, _prevalence(result), _overlap(result))
 
 
-def precision_recall_of(own: Curves, prevalence: float, overlap: float = 0.0) -> Figure | None:
+def precision_recall_of(curve_data: Curves, prevalence: float, overlap: float = 0.0) -> Figure | None:
     """Plot precision–recall curves and their mean; ``overlap`` as in :func:`mlho.report.svg.curves.mean_curve`."""
-    lines = [line for line in own.precision_recall if len(line["x"]) > 1]
+    lines = [line for line in curve_data.precision_recall if len(line["x"]) > 1]
     if not lines:
         return None
     mean = curves.mean_curve(lines, curves.unit_grid()[1:], overlap)
@@ -87,10 +87,10 @@ def calibration(result: Result) -> Figure | None:
 
 
 def calibration_of(
-    own: Curves, smallest: int, *, typical: int, which: str, overlap: float = 0.0
+    curve_data: Curves, smallest: int, *, typical: int, which: str, overlap: float = 0.0
 ) -> Figure | None:
     """Plot the calibration of test sets with the bins of one of them, which ``which`` describes."""
-    items = [_calibration_item(item, smallest) for item in own.calibration]
+    items = [_calibration_item(item, smallest) for item in curve_data.calibration]
     lines = [item for item in items if len(item["x"]) > 1]
     bins = items[typical]["bins"] if typical < len(items) else []
     if not lines and not bins:
@@ -179,13 +179,13 @@ def _calibration_mean(lines: Sequence[dict[str, Any]], overlap: float) -> curves
 
 def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
     """Return the share of predictions by probability over all test sets; ``None`` for bins hidden in all of them."""
-    given = [item["histogram"] for item in items if item["histogram"]]
-    if not given or any(h["edges"] != given[0]["edges"] for h in given):
+    histograms = [item["histogram"] for item in items if item["histogram"]]
+    if not histograms or any(h["edges"] != histograms[0]["edges"] for h in histograms):
         return None
-    columns = list(zip(*(h["counts"] for h in given), strict=True))
+    columns = list(zip(*(h["counts"] for h in histograms), strict=True))
     sums = [None if all(n is None for n in column) else sum(n or 0 for n in column) for column in columns]
     total = sum(n for n in sums if n is not None) or 1
-    return given[0]["edges"], [None if n is None else n / total for n in sums]
+    return histograms[0]["edges"], [None if n is None else n / total for n in sums]
 
 
 def decision(result: Result) -> Figure | None:
@@ -193,9 +193,9 @@ def decision(result: Result) -> Figure | None:
     return decision_of(result.curves, result.lineage.spec.get("report", {}).get("minCell", 0))
 
 
-def decision_of(own: Curves, smallest: int) -> Figure | None:
+def decision_of(curve_data: Curves, smallest: int) -> Figure | None:
     """Plot decision curves, with a range where there are several test sets."""
-    curve = own.decision
+    curve = curve_data.decision
     if not curve.get("threshold"):
         return None
     model = curve["model"]
@@ -215,7 +215,7 @@ def decision_of(own: Curves, smallest: int) -> Figure | None:
         )
         if i % 5 == 4 or len(model["mean"]) <= 20
     ]
-    items = [_calibration_item(item, smallest) for item in own.calibration]
+    items = [_calibration_item(item, smallest) for item in curve_data.calibration]
     whole_end = max(curve["threshold"])
     end = min(whole_end, _end_of_predictions(_histogram(items)))
     return Figure(
@@ -234,13 +234,17 @@ def decision_of(own: Curves, smallest: int) -> Figure | None:
 def auroc_by_test_set(result: Result) -> Figure | None:
     """Plot the AUROC on each test set with its interval, and the headline AUROC."""
     named = list(zip(result.test_sets, result.headline_auroc, strict=False))
-    known = [(own, e) for own, e in named if e.value is not None]
+    known = [(test_set, estimate) for test_set, estimate in named if estimate.value is not None]
     if not known:
         return None
     rows = [
-        Row(f"{own.name.capitalize()} ({own.classifier})", words.brief(e), _triple(e.value, e.low, e.high))
-        for own, e in known
-        if e.value is not None
+        Row(
+            f"{test_set.name.capitalize()} ({test_set.classifier})",
+            words.brief(estimate),
+            _triple(estimate.value, estimate.low, estimate.high),
+        )
+        for test_set, estimate in known
+        if estimate.value is not None
     ]
     overall = result.headline.get("auroc")
     if overall is not None and overall.mean is not None:
@@ -269,7 +273,10 @@ def auroc_by_test_set(result: Result) -> Figure | None:
         wide,
         narrow,
         ("Test set", "AUROC (95 % CI)", "Interval"),
-        tuple((own.name, words.estimate(e, 3), e.method or words.DASH) for own, e in named),
+        tuple(
+            (test_set.name, words.estimate(estimate, 3), estimate.method or words.DASH)
+            for test_set, estimate in named
+        ),
     )
 
 
@@ -361,5 +368,5 @@ def _error_row(label: str, group: dict[str, Any]) -> tuple[str, ...]:
 
 def _overlap(result: Result) -> float:
     """Return the ratio of test to training patients, for the interval of a mean over test sets."""
-    n_train = sum(own.n_train_patients for own in result.test_sets)
-    return sum(own.n_test_patients for own in result.test_sets) / n_train if n_train else 0.0
+    n_train = sum(test_set.n_train_patients for test_set in result.test_sets)
+    return sum(test_set.n_test_patients for test_set in result.test_sets) / n_train if n_train else 0.0

@@ -12,7 +12,7 @@ def volume(result: Result) -> Figure | None:
     """Plot the used rows by month, in all and by site, and by year for codes that begin or end within the period."""
     if result.quality is None or not result.quality.series:
         return None
-    panels = [(own.name, own.at, own.rows) for own in result.quality.series]
+    panels = [(series.name, series.at, series.rows) for series in result.quality.series]
 
     def draw(width: float) -> Markup:
         return multiples("volume", "Events over time", panels, width=width)

@@ -22,10 +22,10 @@ _OUTCOMES: Final = {1: "with the outcome", 0: "without the outcome"}
 
 def content(bias: BiasAudit) -> dict[str, Any]:
     """Return the tables of an audit, and sentences for those that would be empty."""
-    rule = next((own for own in bias.rules if "alert-rate" in own), next(iter(bias.rules), None))
-    compared = [own for own in bias.comparisons if _is_found(own.adjusted)]
-    errors = [own for own in bias.errors if _is_found(own.adjusted)]
-    trends = [own for own in bias.trends if _is_found(own.adjusted)]
+    rule = next((rule for rule in bias.rules if "alert-rate" in rule), next(iter(bias.rules), None))
+    compared = [comparison for comparison in bias.comparisons if _is_found(comparison.adjusted)]
+    errors = [comparison for comparison in bias.errors if _is_found(comparison.adjusted)]
+    trends = [trend for trend in bias.trends if _is_found(trend.adjusted)]
     return {
         "rule": "" if rule is None else words.rule_words(rule),
         "performance": _performance(bias.groups, rule),
@@ -35,64 +35,64 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "compared_words": _found_words(len(compared), len(bias.comparisons), "difference"),
         "errors": [
             (
-                f"{own.by}: {own.level}",
-                own.reference,
-                _OUTCOMES[own.outcome],
-                _cell(own.delta),
-                _p(own.adjusted),
+                f"{comparison.by}: {comparison.level}",
+                comparison.reference,
+                _OUTCOMES[comparison.outcome],
+                _cell(comparison.delta),
+                _p(comparison.adjusted),
             )
-            for own in errors
+            for comparison in errors
         ],
         "errors_words": _found_words(len(errors), len(bias.errors), "comparison"),
         "gaps": [
-            (own.by, *_gap_words(own.metric), _cell(own.value), _number(own.by_chance)) for own in bias.gaps
+            (gap.by, *_gap_words(gap.metric), _cell(gap.value), _number(gap.by_chance)) for gap in bias.gaps
         ],
         "trends": _trends(trends),
         "trends_words": _found_words(len(trends), len(bias.trends), "trend"),
         "unit": bias.unit,
         "periods": [
             (
-                own.period,
-                *(_count(n) for n in (own.n_samples, own.n_positive)),
-                *(_cell(own.figures.get(name)) for name in ("auroc", "observed_expected", "brier")),
+                period.period,
+                *(_count(n) for n in (period.n_samples, period.n_positive)),
+                *(_cell(period.figures.get(name)) for name in ("auroc", "observed_expected", "brier")),
             )
-            for own in bias.groups[0].periods
+            for period in bias.groups[0].periods
         ],
     }
 
 
 def _contradicted(groups: Sequence[GroupBias]) -> Rows:
     return [
-        (_name(own), _count(labels.n_samples), _cell(labels.observed), words.number(labels.expected, 3))
-        for own in groups
-        if (labels := own.contradicted) is not None
+        (_name(group), _count(labels.n_samples), _cell(labels.observed), words.number(labels.expected, 3))
+        for group in groups
+        if (labels := group.contradicted) is not None
     ]
 
 
 def _compared(comparisons: Sequence[GroupComparison]) -> Rows:
     return [
         (
-            f"{own.by}: {own.level}",
-            own.reference,
-            metric_words(own.metric),
-            _cell(own.difference),
-            _cell(own.ratio, 2),
-            _p(own.adjusted),
+            f"{comparison.by}: {comparison.level}",
+            comparison.reference,
+            metric_words(comparison.metric),
+            _cell(comparison.difference),
+            _cell(comparison.ratio, 2),
+            _p(comparison.adjusted),
         )
-        for own in sorted(comparisons, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
+        for comparison in sorted(comparisons, key=lambda comparison: comparison.adjusted or 0.0)[:MOST_ROWS]
     ]
 
 
 def _trends(trends: Sequence[GroupTrend]) -> Rows:
     return [
         (
-            _name(own),
-            metric_words(own.metric),
-            words.count(own.n_periods),
-            _cell(own.per_year),
-            _p(own.adjusted),
+            _name(trend),
+            metric_words(trend.metric),
+            words.count(trend.n_periods),
+            _cell(trend.per_year),
+            _p(trend.adjusted),
         )
-        for own in sorted(trends, key=lambda own: own.adjusted or 0.0)[:MOST_ROWS]
+        for trend in sorted(trends, key=lambda trend: trend.adjusted or 0.0)[:MOST_ROWS]
     ]
 
 
@@ -110,39 +110,39 @@ def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
     )
     return [
         (
-            cells.with_note(_name(own), own.reason or ""),
-            *(_count(n) for n in (own.n_samples, own.n_positive)),
-            *(_cell(own.figures.get(name), 1 if name.endswith("100") else 3) for name in names),
+            cells.with_note(_name(group), group.reason or ""),
+            *(_count(n) for n in (group.n_samples, group.n_positive)),
+            *(_cell(group.figures.get(name), 1 if name.endswith("100") else 3) for name in names),
         )
-        for own in groups
+        for group in groups
     ]
 
 
 def _calibration(groups: Sequence[GroupBias]) -> Rows:
     """Return calibration as it is and recalibrated within the group; ECE beside its value if calibration were perfect."""
     rows: Rows = []
-    for own in groups:
-        if not own.figures:
+    for group in groups:
+        if not group.figures:
             continue
-        perfect = own.perfect.get("ece_equal_count")
+        perfect = group.perfect.get("ece_equal_count")
         rows.append(
             (
-                _name(own),
-                _cell(own.figures["in_the_large"]),
-                _cell(own.recalibrated.get("in_the_large")),
-                _cell(own.figures["ece_equal_count"]),
+                _name(group),
+                _cell(group.figures["in_the_large"]),
+                _cell(group.recalibrated.get("in_the_large")),
+                _cell(group.figures["ece_equal_count"]),
                 DASH
                 if perfect is None
                 else cells.with_note(words.number(perfect.mean, 3), f"up to {words.number(perfect.high, 3)}"),
-                _cell(own.recalibrated.get("ece_equal_count")),
-                _cell(own.figures["brier"]),
+                _cell(group.recalibrated.get("ece_equal_count")),
+                _cell(group.figures["brier"]),
             )
         )
     return rows
 
 
-def _name(own: GroupBias | GroupTrend) -> str:
-    return own.level if own.by == "all" else f"{own.by}: {own.level}"
+def _name(group: GroupBias | GroupTrend) -> str:
+    return group.level if group.by == "all" else f"{group.by}: {group.level}"
 
 
 def metric_words(metric: str) -> str:
@@ -189,13 +189,13 @@ def _found_words(n_found: int, n: int, noun: str) -> str:
     return f"{n_found} of {words.plural(n, noun)} {'is' if n_found == 1 else 'are'} significant after correction for their number.{more}"
 
 
-def _cell(own: Estimate | None, digits: int = 3) -> str:
-    if own is None or own.value is None:
+def _cell(estimate: Estimate | None, digits: int = 3) -> str:
+    if estimate is None or estimate.value is None:
         return DASH
-    if own.low is None or own.high is None:
-        return words.number(own.value, digits)
-    ends = words.between(words.number(own.low, digits), words.number(own.high, digits))
-    return cells.with_note(words.number(own.value, digits), ends)
+    if estimate.low is None or estimate.high is None:
+        return words.number(estimate.value, digits)
+    ends = words.between(words.number(estimate.low, digits), words.number(estimate.high, digits))
+    return cells.with_note(words.number(estimate.value, digits), ends)
 
 
 def _p(adjusted: float | None) -> str:

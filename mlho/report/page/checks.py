@@ -12,50 +12,56 @@ SHOWN: Final = {"passed": "passed", "allowed": "allowed", "warning": "warning", 
 Rows = list[tuple[str, ...]]
 
 
-def leakage(own: Leakage | None) -> dict[str, Any] | None:
+def leakage(sentinel: Leakage | None) -> dict[str, Any] | None:
     """Return the tables of the leakage sentinel; None if it did not run."""
     return (
         None
-        if own is None
+        if sentinel is None
         else {
-            "checks": check_rows(own.checks),
-            "findings": finding_rows(own.findings),
-            "left_out": max(0, len(own.findings) - MAX_FINDINGS),
-            "never_enter": words.plural(own.never_enter, "code"),
+            "checks": check_rows(sentinel.checks),
+            "findings": finding_rows(sentinel.findings),
+            "left_out": max(0, len(sentinel.findings) - MAX_FINDINGS),
+            "never_enter": words.plural(sentinel.never_enter, "code"),
         }
     )
 
 
-def quality(own: Quality | None) -> dict[str, Any] | None:
+def quality(checked: Quality | None) -> dict[str, Any] | None:
     """Return the tables of data quality; None if the checks did not run."""
-    return None if own is None else {"checks": check_rows(own.checks), "findings": finding_rows(own.findings)}
+    return (
+        None
+        if checked is None
+        else {"checks": check_rows(checked.checks), "findings": finding_rows(checked.findings)}
+    )
 
 
 def check_rows(checks: list[Check]) -> Rows:
     """Return one row for each check: what it looks for, and the verdict with the number of findings."""
     return [
         (
-            cells.with_note(own.title, own.note),
-            _verdict(own),
+            cells.with_note(check.title, check.note),
+            _verdict(check),
         )
-        for own in checks
+        for check in checks
     ]
 
 
-def _verdict(own: Check) -> str:
-    if own.is_absent:
+def _verdict(check: Check) -> str:
+    if check.is_absent:
         return "not checked"
-    return SHOWN[own.verdict] + (f" ({own.n_findings:,})" if own.n_findings else "")
+    return SHOWN[check.verdict] + (f" ({check.n_findings:,})" if check.n_findings else "")
 
 
 def finding_rows(findings: list[Finding]) -> Rows:
     """Return one row for each finding: subject, verdict with the reason for it, evidence and remedy."""
     return [
         (
-            cells.with_note(own.words or own.subject, own.check),
-            cells.with_note(SHOWN[own.verdict], f"Reason given: {own.reason}" if own.reason else ""),
-            own.detail[:1].upper() + own.detail[1:],
-            own.remedy,
+            cells.with_note(finding.words or finding.subject, finding.check),
+            cells.with_note(
+                SHOWN[finding.verdict], f"Reason given: {finding.reason}" if finding.reason else ""
+            ),
+            finding.detail[:1].upper() + finding.detail[1:],
+            finding.remedy,
         )
-        for own in findings[:MAX_FINDINGS]
+        for finding in findings[:MAX_FINDINGS]
     ]

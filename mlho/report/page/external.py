@@ -27,97 +27,102 @@ _CORRECTIONS: Final = (
 Rows = list[tuple[str, ...]]
 
 
-def content(own: ExternalEvaluation) -> dict[str, Any]:
+def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
     """Return what the template shows beside the evaluation itself."""
     return {
         "sections": SECTIONS,
-        "min_cell": min_cell_of(own),
-        "facts": facts(own),
-        "attrition": [(step.rule, *map(_shown, (step.patients, step.samples))) for step in own.attrition],
+        "min_cell": min_cell_of(evaluation),
+        "facts": facts(evaluation),
+        "attrition": [
+            (step.rule, *map(_shown, (step.patients, step.samples))) for step in evaluation.attrition
+        ],
         "ledger": [
-            ("used", words.count(own.ledger.rows_used)),
-            *((rule.rule, words.count(rule.rows)) for rule in own.ledger.rules if rule.rows),
+            ("used", words.count(evaluation.ledger.rows_used)),
+            *((rule.rule, words.count(rule.rows)) for rule in evaluation.ledger.rules if rule.rows),
         ],
-        "codes": code_rows(own),
-        "figures": figure_rows(own),
-        "thresholds": thresholds(own),
-        "charts": charts(own),
+        "codes": code_rows(evaluation),
+        "figures": figure_rows(evaluation),
+        "thresholds": thresholds(evaluation),
+        "charts": charts(evaluation),
         "corrections": [
-            (name, words.estimate(getattr(own.recalibration, field), 3)) for name, field in _CORRECTIONS
+            (name, words.estimate(getattr(evaluation.recalibration, field), 3))
+            for name, field in _CORRECTIONS
         ],
-        "recalibrated": recalibrated(own.recalibration.figures),
-        "bias": bias.content(own.bias),
-        "bias_figures": {figure.name: figure for figure in groups.of_audit(own.bias)},
+        "recalibrated": recalibrated(evaluation.recalibration.figures),
+        "bias": bias.content(evaluation.bias),
+        "bias_figures": {figure.name: figure for figure in groups.of_audit(evaluation.bias)},
     }
 
 
-def min_cell_of(own: ExternalEvaluation) -> int:
+def min_cell_of(evaluation: ExternalEvaluation) -> int:
     """Return the smallest number of patients that may be shown."""
-    return int(own.spec.get("report", {}).get("minCell", MIN_CELL))
+    return int(evaluation.spec.get("report", {}).get("minCell", MIN_CELL))
 
 
-def facts(own: ExternalEvaluation) -> Rows:
+def facts(evaluation: ExternalEvaluation) -> Rows:
     """Return what was evaluated on what."""
-    dates = own.index_dates
-    share = own.share_without_events
+    dates = evaluation.index_dates
+    share = evaluation.share_without_events
     return [
-        ("Bundle", own.bundle_digest),
-        ("Classifier", own.classifier),
-        ("Trained for", own.trained_on),
-        ("Data", own.data_digest),
+        ("Bundle", evaluation.bundle_digest),
+        ("Classifier", evaluation.classifier),
+        ("Trained for", evaluation.trained_on),
+        ("Data", evaluation.data_digest),
         *([("Index dates", f"{dates.first} to {dates.last}")] if dates else []),
         ("Samples without events", words.HIDDEN if share is None else words.percent(share, 0)),
-        ("Codes that the bundle does not know", words.count(own.unknown_codes)),
+        ("Codes that the bundle does not know", words.count(evaluation.unknown_codes)),
     ]
 
 
-def code_rows(own: ExternalEvaluation) -> Rows:
+def code_rows(evaluation: ExternalEvaluation) -> Rows:
     """Return the codes that are new or have vanished since training."""
-    if own.codes is None:
+    if evaluation.codes is None:
         return []
     return [
         (shift.code, name, words.percent(shift.training, 2), words.percent(shift.now, 2))
-        for name, shifts in (("new", own.codes.new), ("vanished", own.codes.vanished))
+        for name, shifts in (("new", evaluation.codes.new), ("vanished", evaluation.codes.vanished))
         for shift in shifts
     ]
 
 
-def figure_rows(own: ExternalEvaluation) -> Rows:
+def figure_rows(evaluation: ExternalEvaluation) -> Rows:
     """Return every figure without a threshold, on these data and in training."""
-    keys = words.metric_order([key for key in own.figures if "/" not in key])
+    keys = words.metric_order([key for key in evaluation.figures if "/" not in key])
     return [
         (
             cells.with_note(words.metric_name(key), words.metric_meaning(key)),
-            _estimate(own.figures[key]),
-            cells.spread_cell(own.trained.get(key)),
+            _estimate(evaluation.figures[key]),
+            cells.spread_cell(evaluation.trained.get(key)),
         )
         for key in keys
     ]
 
 
-def thresholds(own: ExternalEvaluation) -> dict[str, Any] | None:
+def thresholds(evaluation: ExternalEvaluation) -> dict[str, Any] | None:
     """Return the performance at the bundle's thresholds; None without any."""
     rows = [
         (
             words.rule_words(rule),
             words.number(value, 3),
-            *(_estimate(own.figures.get(f"{rule}/{name}")) for name in OPERATING),
+            *(_estimate(evaluation.figures.get(f"{rule}/{name}")) for name in OPERATING),
         )
-        for rule, value in own.thresholds.items()
+        for rule, value in evaluation.thresholds.items()
         if value is not None
     ]
     columns = ("Rule", "Threshold", *map(words.metric_name, OPERATING))
     return {"columns": columns, "rows": rows} if rows else None
 
 
-def charts(own: ExternalEvaluation) -> list[Figure]:
+def charts(evaluation: ExternalEvaluation) -> list[Figure]:
     """Return the curves."""
-    min_cell = min_cell_of(own)
+    min_cell = min_cell_of(evaluation)
     drawn = (
-        performance.roc_of(own.curves),
-        performance.precision_recall_of(own.curves, own.n_positive_samples / own.n_samples),
-        performance.calibration_of(own.curves, min_cell, typical=0, which="these data"),
-        performance.decision_of(own.curves, min_cell),
+        performance.roc_of(evaluation.curves),
+        performance.precision_recall_of(
+            evaluation.curves, evaluation.n_positive_samples / evaluation.n_samples
+        ),
+        performance.calibration_of(evaluation.curves, min_cell, typical=0, which="these data"),
+        performance.decision_of(evaluation.curves, min_cell),
     )
     return [figure for figure in drawn if figure is not None]
 
@@ -127,7 +132,9 @@ def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any
     if not figures:
         return None
     names = list(next(iter(figures.values())))
-    rows = [(version, *(_estimate(own[name]) for name in names)) for version, own in figures.items()]
+    rows = [
+        (version, *(_estimate(estimates[name]) for name in names)) for version, estimates in figures.items()
+    ]
     return {"columns": ("Probabilities", *map(words.metric_name, names)), "rows": rows}
 
 

@@ -24,11 +24,11 @@ def heading(result: Result) -> str:
 def eyebrow(result: Result) -> str:
     """Return the line above the title: kind of document, name of the run, date and version."""
     version = result.lineage.versions.get("mlho-batch", "")
-    parts = ["Training report", result.about.name or "", made(result), f"MLHO {version}".strip()]
+    parts = ["Training report", result.about.name or "", run_date(result), f"MLHO {version}".strip()]
     return " · ".join(part for part in parts if part)
 
 
-def made(result: Result) -> str:
+def run_date(result: Result) -> str:
     """Return the date of the run: ``26 November 2026``; empty if unknown."""
     if result.made_at is None:
         return ""
@@ -43,8 +43,12 @@ def about(result: Result) -> list[tuple[str, str]]:
     column = f"column “{result.outcome}” of the labels is 1" if rules is None else _outcome_by_rule(rules)
     if (asked := result.lineage.spec.get("cohort", {}).get("timeToEvent")) is not None:
         days = f"within {asked['horizonDays'][0]:,} days of the index date"
-        own = asked.get("event")
-        column = f"column “{own}” of the labels is a date {days}" if rules is None else f"{column}, {days}"
+        event_column = asked.get("event")
+        column = (
+            f"column “{event_column}” of the labels is a date {days}"
+            if rules is None
+            else f"{column}, {days}"
+        )
     definition = f"{said.outcome_definition.rstrip('.')} ({column})" if said.outcome_definition else column
     follow_up = f"{NOT_STATED} (metadata.followUp)" if rules is None else _time_at_risk(rules)
     if asked is not None and rules is None:
@@ -56,7 +60,7 @@ def about(result: Result) -> list[tuple[str, str]]:
         ("Data before them", _window(result)),
         ("Events used", _years(cohort.event_years, result.ledger.rows_used)),
         ("Follow-up", said.follow_up or follow_up),
-        ("Computed on", made(result) or words.ABSENT),
+        ("Computed on", run_date(result) or words.ABSENT),
     ]
 
 
@@ -94,7 +98,7 @@ def _index_dates(result: Result) -> str:
 
 def period(dates: Period) -> str:
     """Return ``March 2014 to May 2018``."""
-    first, last = (_month(own) for own in (dates.first, dates.last))
+    first, last = (_month(day) for day in (dates.first, dates.last))
     return first if first == last else f"{first} to {last}"
 
 

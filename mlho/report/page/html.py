@@ -100,8 +100,8 @@ def render_html(result: Result) -> str:
             for test in result.final_model.tests
         ],
         "gates": [
-            (own.words, {True: "passed", False: "FAILED", None: "open"}[own.passed], own.detail)
-            for own in result.gates or ()
+            (gate.words, {True: "passed", False: "FAILED", None: "open"}[gate.passed], gate.detail)
+            for gate in result.gates or ()
         ],
         "changes": None if result.changes is None else tables_since(result.changes),
         "limits": sections.limits(result),
@@ -127,52 +127,60 @@ def render_dossier(dossier: Mapping[str, Any]) -> str:
     return printable(_environment().get_template("dossier.html.j2").render(context), lines=True)
 
 
-def render_evaluation(own: ExternalEvaluation) -> str:
+def render_evaluation(evaluation: ExternalEvaluation) -> str:
     """Render the page of an evaluation on other data; see :func:`render_html`."""
     context = {
-        **external.content(own),
-        "own": own,
+        **external.content(evaluation),
+        "evaluation": evaluation,
         "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
         "script": _asset("report.js"),
     }
     return printable(_environment().get_template("evaluation.html.j2").render(context), lines=True)
 
 
-def render_comparison(own: Comparison) -> str:
+def render_comparison(comparison: Comparison) -> str:
     """Render the page of a comparison of two runs; see :func:`render_html`."""
-    context = {"own": own, "style": _asset("report.css"), "tables": comparison_tables(own)}
+    context = {
+        "comparison": comparison,
+        "style": _asset("report.css"),
+        "tables": comparison_tables(comparison),
+    }
     return printable(_environment().get_template("comparison.html.j2").render(context), lines=True)
 
 
-def render_variants(own: VariantComparison) -> str:
+def render_variants(comparison: VariantComparison) -> str:
     """Render the page of a comparison of a run with its variants; see :func:`render_html`."""
-    runs = [own.base, *(one.run for one in own.variants)]
+    runs = [comparison.base, *(variant.run for variant in comparison.variants)]
     facts = [
         (run.name, f"{run.run}: {run.classifier}, {words.plural(run.n_patients, 'patient')}") for run in runs
     ]
     return _study(
-        own.summary,
+        comparison.summary,
         "One algorithm on other data",
-        f"{own.base.name} and {words.plural(len(own.variants), 'variant')}",
-        [("Outcome", own.base.outcome), *facts],
-        variant_tables(own),
+        f"{comparison.base.name} and {words.plural(len(comparison.variants), 'variant')}",
+        [("Outcome", comparison.base.outcome), *facts],
+        variant_tables(comparison),
     )
 
 
-def render_evolution(own: Evolution) -> str:
+def render_evolution(evolution: Evolution) -> str:
     """Render the page of windows after the index date; see :func:`render_html`."""
     past = (
         "all history"
-        if own.past_days is None
-        else f"the {words.plural(own.past_days, 'day')} up to the index date"
+        if evolution.past_days is None
+        else f"the {words.plural(evolution.past_days, 'day')} up to the index date"
     )
     return _study(
-        own.summary,
+        evolution.summary,
         "Evolving phenotypes",
-        f"New codes after the index date, by “{own.outcome}”",
-        [("Windows", "; ".join(own.windows)), ("New relative to", past), ("Groups", "; ".join(own.groups))],
-        evolution_tables(own),
-        evolution_figures(own),
+        f"New codes after the index date, by “{evolution.outcome}”",
+        [
+            ("Windows", "; ".join(evolution.windows)),
+            ("New relative to", past),
+            ("Groups", "; ".join(evolution.groups)),
+        ],
+        evolution_tables(evolution),
+        evolution_figures(evolution),
     )
 
 
@@ -201,15 +209,15 @@ def _study(
     return printable(_environment().get_template("study.html.j2").render(context), lines=True)
 
 
-def render_site(own: Site, pages: Mapping[str, str]) -> str:
+def render_site(site_facts: Site, pages: Mapping[str, str]) -> str:
     """Render the first page of a store. ``pages`` are the addresses of the pages of its models by name."""
-    return _site_page("site.html.j2", site.index_content(own, pages))
+    return _site_page("site.html.j2", site.index_content(site_facts, pages))
 
 
-def render_site_model(model: SiteModel, own: Site) -> str:
+def render_site_model(model: SiteModel, site_facts: Site) -> str:
     """Render the page of one model of a store."""
-    runs = {run.run: run for run in own.runs}
-    return _site_page("site_model.html.j2", site.model_content(model, own, runs))
+    runs = {run.run: run for run in site_facts.runs}
+    return _site_page("site_model.html.j2", site.model_content(model, site_facts, runs))
 
 
 def _site_page(template: str, content: Mapping[str, Any]) -> str:

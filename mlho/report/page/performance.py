@@ -29,14 +29,14 @@ _RATIO: Final = _Panel(
     "ratio",
     "Observed / expected",
     "Samples with the outcome, divided by those that the probabilities imply; 1 is ideal.",
-    lambda own: own.observed_expected,
+    lambda period: period.observed_expected,
     (1.0,),
 )
 _RATE: Final = _Panel(
     "rate",
     "Share with the outcome",
     "Of the samples.",
-    lambda own: own.outcome_rate,
+    lambda period: period.outcome_rate,
     is_from_zero=True,
 )
 
@@ -53,11 +53,11 @@ def performance_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
         references = () if auroc is None else (auroc,)
         dashed = " Dashed: in training." if references else ""
         first = _Panel(
-            "auroc", "AUROC", f"With its 95 % interval.{dashed}", lambda own: own.auroc, references
+            "auroc", "AUROC", f"With its 95 % interval.{dashed}", lambda period: period.auroc, references
         )
         for panel in (first, _RATIO, _RATE):
             values = [value_of(day, panel.value(period)) for day, (period, _) in found.items()]
-            if all(own.value is None for own in values):
+            if all(value.value is None for value in values):
                 continue
             title = f"{panel.title} by {by}"
             change = " A dotted line marks another version of the model." if changes else ""
@@ -79,12 +79,12 @@ def periods_by_day(
     """Return each period with the evaluation that it is from, by rising day."""
     ranked = sorted(
         (
-            (period.day, period.n_samples or 0, own.id, period, own.facts)
-            for own in evaluations
-            if own.facts.by == by
-            for period in own.facts.periods
+            (period.day, period.n_samples or 0, evaluation.id, period, evaluation.facts)
+            for evaluation in evaluations
+            if evaluation.facts.by == by
+            for period in evaluation.facts.periods
         ),
-        key=lambda own: own[:3],
+        key=lambda entry: entry[:3],
     )
     return {day: (period, facts) for day, _, _, period, facts in ranked}  # the last of a day stays
 
@@ -98,4 +98,4 @@ def value_of(day: dt.date, value: float | Figure | None) -> DayValue:
 
 def newest_of(values: Iterable[float | None]) -> float | None:
     """Return the last value that is there."""
-    return next((own for own in reversed(list(values)) if own is not None), None)
+    return next((value for value in reversed(list(values)) if value is not None), None)

@@ -35,30 +35,32 @@ def questions(result: Result) -> list[tuple[str, str, str]]:
 
 
 def _who(result: Result) -> str:
-    own = result.cohort
-    dates = "" if own.index_dates is None else f", index dates {period(own.index_dates)}"
-    samples = "" if own.n_samples == own.n_patients else f" with {words.plural(own.n_samples, 'sample')}"
-    rules = [step.rule for step in own.attrition[1:]]
+    cohort = result.cohort
+    dates = "" if cohort.index_dates is None else f", index dates {period(cohort.index_dates)}"
+    samples = (
+        "" if cohort.n_samples == cohort.n_patients else f" with {words.plural(cohort.n_samples, 'sample')}"
+    )
+    rules = [step.rule for step in cohort.attrition[1:]]
     excluded = (
         f" Excluded by rule: {', '.join(rules)}." if rules else " No rule excluded a patient or sample."
     )
     return (
-        f"{words.plural(own.n_patients, 'patient')}{samples}{dates}; "
-        f"{words.share(own.n_positive_patients, own.n_patients)} of the patients have the outcome.{excluded}"
+        f"{words.plural(cohort.n_patients, 'patient')}{samples}{dates}; "
+        f"{words.share(cohort.n_positive_patients, cohort.n_patients)} of the patients have the outcome.{excluded}"
     )
 
 
 def _dropped(result: Result) -> str:
-    own = result.ledger
-    n = own.rows_in - own.rows_used
-    by_rows = sorted((rule for rule in own.rules if rule.rows), key=lambda rule: -rule.rows)
+    ledger = result.ledger
+    n = ledger.rows_in - ledger.rows_used
+    by_rows = sorted((rule for rule in ledger.rules if rule.rows), key=lambda rule: -rule.rows)
     if not n or not by_rows:
-        return f"No event row: all {words.count(own.rows_in)} are used."
-    shown = [rule for rule in by_rows[:_NAMED] if rule.rows >= _FEW * own.rows_in] or by_rows[:1]
-    named = "; ".join(f"“{rule.rule}” {words.share(rule.rows, own.rows_in)}" for rule in shown)
+        return f"No event row: all {words.count(ledger.rows_in)} are used."
+    shown = [rule for rule in by_rows[:_NAMED] if rule.rows >= _FEW * ledger.rows_in] or by_rows[:1]
+    named = "; ".join(f"“{rule.rule}” {words.share(rule.rows, ledger.rows_in)}" for rule in shown)
     others = len(by_rows) - len(shown)
     more = f"; and {words.plural(others, 'rule')} with fewer rows" if others else ""
-    return f"{words.share(n, own.rows_in)} of {words.plural(own.rows_in, 'event row')}: {named}{more}."
+    return f"{words.share(n, ledger.rows_in)} of {words.plural(ledger.rows_in, 'event row')}: {named}{more}."
 
 
 def _leaking(result: Result) -> str:
@@ -84,16 +86,16 @@ def _checked(checks: Sequence[Check]) -> str:
     >>> _checked([passed, found])
     '1 of 2 checks passed. Findings: B.'
     """
-    absent = [own for own in checks if own.is_absent]
-    found = [own for own in checks if own.verdict != "passed"]
+    absent = [check for check in checks if check.is_absent]
+    found = [check for check in checks if check.verdict != "passed"]
     n_passed = len(checks) - len(absent) - len(found)
     said = f"{n_passed} of {words.plural(len(checks), 'check')} passed"
     said += f"; {len(absent)} could not be made." if absent else "."
     if not found:
         return f"{said} No findings."
     named = "; ".join(
-        f"{own.title}{' (allowed with a reason)' if own.verdict == 'allowed' else ''}"
-        for own in found[:_NAMED]
+        f"{check.title}{' (allowed with a reason)' if check.verdict == 'allowed' else ''}"
+        for check in found[:_NAMED]
     )
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return f"{said} Findings: {named}{more}."
@@ -104,14 +106,14 @@ def _calibrated(result: Result) -> str:
 
 
 def _failed(result: Result) -> str:
-    own = result.bias
-    if own is None or len(own.groups) < 2:
+    audit = result.bias
+    if audit is None or len(audit.groups) < 2:
         return (
             "Not known: no groups of patients are declared. Declare them as demographics or in bias.columns."
         )
-    shown = [group for group in own.groups[1:] if group.figures]
-    sentences = [_worst(own, shown), _different(own)]
-    small = [_name(group) for group in own.groups[1:] if not group.figures]
+    shown = [group for group in audit.groups[1:] if group.figures]
+    sentences = [_worst(audit, shown), _different(audit)]
+    small = [_name(group) for group in audit.groups[1:] if not group.figures]
     if small:
         more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
         sentences.append(f"Too few patients to tell: {', '.join(small[:_NAMED])}{more}.")
@@ -128,8 +130,8 @@ def _worst(audit: BiasAudit, shown: Sequence[GroupBias]) -> str:
     ]
     if not auroc or not balance:
         return ""
-    lowest = min(auroc, key=lambda one: one[0])[1]
-    furthest = max(balance, key=lambda one: one[0])[1]
+    lowest = min(auroc, key=lambda pair: pair[0])[1]
+    furthest = max(balance, key=lambda pair: pair[0])[1]
     everyone = audit.groups[0].figures.get("auroc")
     of_all = "" if everyone is None else f" (all patients: {_number(everyone)})"
     return (
@@ -140,8 +142,12 @@ def _worst(audit: BiasAudit, shown: Sequence[GroupBias]) -> str:
 
 def _different(audit: BiasAudit) -> str:
     found = sorted(
-        (own for own in audit.comparisons if own.adjusted is not None and own.adjusted < SIGNIFICANT),
-        key=lambda own: own.adjusted or 0.0,
+        (
+            comparison
+            for comparison in audit.comparisons
+            if comparison.adjusted is not None and comparison.adjusted < SIGNIFICANT
+        ),
+        key=lambda comparison: comparison.adjusted or 0.0,
     )
     if not audit.comparisons:
         return ""
@@ -155,35 +161,33 @@ def _different(audit: BiasAudit) -> str:
 
 
 def _changed(result: Result) -> str:
-    own = result.changes
-    if own is None:
+    changes = result.changes
+    if changes is None:
         return (
             "Not compared: the specification names no earlier run in compareWith. “mlho compare EARLIER LATER” compares two runs, and "
             "“mlho site” shows the versions of a model."
         )
-    before, now = own.earlier, own.now
-    outcome = " → ".join(words.share(one.n_positive_samples, one.n_samples) for one in (before, now))
-    used = " → ".join(words.share(one.n_event_rows_used, one.n_event_rows) for one in (before, now))
-    n_fields = len(own.spec)
+    before, now = changes.earlier, changes.now
+    outcome = " → ".join(words.share(size.n_positive_samples, size.n_samples) for size in (before, now))
+    used = " → ".join(words.share(size.n_event_rows_used, size.n_event_rows) for size in (before, now))
+    n_fields = len(changes.spec)
     fields = (
         f"{words.plural(n_fields, 'field')} of the specification changed"
         if n_fields
         else "the specification is the same"
     )
     return (
-        f"Since run {own.run} ({own.note}): patients {words.count(before.n_patients)} → {words.count(now.n_patients)}; samples with the outcome "
-        f"{outcome}; event rows used {used}; {fields}. {_performed(own)} Stable features: {turnover(own)}."
+        f"Since run {changes.run} ({changes.note}): patients {words.count(before.n_patients)} → {words.count(now.n_patients)}; samples with the outcome "
+        f"{outcome}; event rows used {used}; {fields}. {_performed(changes)} Stable features: {turnover(changes)}."
     )
 
 
-def _performed(own: ChangesSince) -> str:
+def _performed(changes: ChangesSince) -> str:
     """State how the AUROC differs, paired if it can be."""
-    if own.paired.reason is None:
-        auroc = difference(own.paired.differences["auroc"])
-        return (
-            f"AUROC on {words.plural(own.paired.n_samples, 'sample')} that both tested: difference {auroc}."
-        )
-    change = next((one.difference for one in own.performance if one.metric == "auroc"), None)
+    if changes.paired.reason is None:
+        auroc = difference(changes.paired.differences["auroc"])
+        return f"AUROC on {words.plural(changes.paired.n_samples, 'sample')} that both tested: difference {auroc}."
+    change = next((figure.difference for figure in changes.performance if figure.metric == "auroc"), None)
     return f"AUROC: {'no difference' if change is None else f'unpaired difference {difference(change)}'}."
 
 
@@ -192,9 +196,9 @@ def _limited(result: Result) -> str:
     return f"{first} {words.plural(len(others), 'further limit')} below."
 
 
-def _name(own: GroupBias) -> str:
-    return f"{own.by}: {own.level}"
+def _name(group: GroupBias) -> str:
+    return f"{group.by}: {group.level}"
 
 
-def _number(own: Estimate) -> str:
-    return words.brief(own, 2)
+def _number(estimate: Estimate) -> str:
+    return words.brief(estimate, 2)

@@ -211,9 +211,9 @@ def confidence_levels(result: Result) -> Rows:
     if found is None:
         return []
     return [
-        (str(own.min_confidence), words.count(own.n_features), words.count(own.expected_false))
-        for own in reversed(found.levels)
-        if own.min_confidence >= LOWEST_SHOWN
+        (str(level.min_confidence), words.count(level.n_features), words.count(level.expected_false))
+        for level in reversed(found.levels)
+        if level.min_confidence >= LOWEST_SHOWN
     ]
 
 
@@ -326,14 +326,16 @@ def split_rows(result: Result) -> dict[str, Any] | None:
     split = result.split
     if split is None:
         return None
-    rules = [own.rule for own in split.test_sets[0].left_out]
+    rules = [part.rule for part in split.test_sets[0].left_out]
     rows = [
         (
-            own.name,
-            *map(_shown, (own.n_test_samples, own.n_test_positive_samples, own.n_train_samples)),
-            *(_shown(one.samples) for one in own.left_out),
+            test_set.name,
+            *map(
+                _shown, (test_set.n_test_samples, test_set.n_test_positive_samples, test_set.n_train_samples)
+            ),
+            *(_shown(part.samples) for part in test_set.left_out),
         )
-        for own in split.test_sets
+        for test_set in split.test_sets
     ]
     window = (
         f" Outcome windows are {words.plural(split.follow_up_days, 'day')} long."
@@ -375,11 +377,13 @@ def later_words(later: LaterEvaluation) -> str:
     """Describe the temporal check, or the reason why it has no figures."""
     if later.account is None:
         return f"There is no evaluation on later patients: {later.reason}."
-    own = later.account
-    left_out = "; ".join(f"{one.rule}: {_shown(one.samples)}" for one in own.left_out if one.samples != 0)
+    account = later.account
+    left_out = "; ".join(
+        f"{part.rule}: {_shown(part.samples)}" for part in account.left_out if part.samples != 0
+    )
     return (
-        f"Index dates from {later.test_from} on: {_shown(own.n_test_samples)} samples, {_shown(own.n_test_positive_samples)} with the "
-        f"outcome. The final model's setting was fitted once on {_shown(own.n_train_samples)} earlier samples. Left out of both: "
+        f"Index dates from {later.test_from} on: {_shown(account.n_test_samples)} samples, {_shown(account.n_test_positive_samples)} with the "
+        f"outcome. The final model's setting was fitted once on {_shown(account.n_train_samples)} earlier samples. Left out of both: "
         f"{left_out or 'none'}."
     )
 

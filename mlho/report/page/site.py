@@ -67,30 +67,30 @@ def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
         "sections": INDEX_SECTIONS,
         "lead": f"{words.plural(len(site.runs), 'run')}, {words.plural(len(site.models), 'model')} and {words.plural(len(site.channels), 'channel')}.",
         "careful": [
-            f"Channel {own.name}: {fault}. Check it with mlho audit."
-            for own in site.channels
-            for fault in own.faults
+            f"Channel {channel.name}: {fault}. Check it with mlho audit."
+            for channel in site.channels
+            for fault in channel.faults
         ],
         "channels": [
             (
-                own.name,
-                _link(pages.get(own.model), own.model),
-                f"{_time(own.at)} UTC",
-                own.who,
-                f"{own.why} (gates were overridden)" if own.forced else own.why,
-                str(own.number),
+                channel.name,
+                _link(pages.get(channel.model), channel.model),
+                f"{_time(channel.at)} UTC",
+                channel.who,
+                f"{channel.why} (gates were overridden)" if channel.forced else channel.why,
+                str(channel.number),
             )
-            for own in site.channels
+            for channel in site.channels
         ],
-        "models": [_model_row(own, site, pages[own.name]) for own in site.models],
-        "runs": [_run_row(own) for own in site.runs],
+        "models": [_model_row(model, site, pages[model.name]) for model in site.models],
+        "runs": [_run_row(run) for run in site.runs],
     }
 
 
 def _model_row(model: SiteModel, site: Site, page: str) -> tuple[str, ...]:
     newest = model.versions[-1].trained if model.versions else None
     night = model.nights[-1] if model.nights else None
-    shown = [own.name for own in site.channels if own.model == model.name]
+    shown = [channel.name for channel in site.channels if channel.model == model.name]
     return (
         _link(page, model.name),
         newest.outcome if newest is not None else words.DASH,
@@ -143,7 +143,7 @@ def _headline(run: SiteRun) -> str:
 
 def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> dict[str, Any]:
     """Return what the template of a model's page shows; ``runs`` are the runs of the store by id."""
-    shown = [own for own in site.channels if own.model == model.name]
+    shown = [channel for channel in site.channels if channel.model == model.name]
     has = {
         "nights": model.nights,
         "performance": model.evaluations,
@@ -158,23 +158,26 @@ def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> 
         "sections": sections,
         "lead": _lead(model),
         "facts": [
-            (f"Channel {own.name}", f"entry {own.number} of {own.at.date()}, run {own.run}: {own.why}")
-            for own in shown
+            (
+                f"Channel {channel.name}",
+                f"entry {channel.number} of {channel.at.date()}, run {channel.run}: {channel.why}",
+            )
+            for channel in shown
         ]
         + list(_advice(newest)),
-        "careful": [f"{newest.facts.date}: {own}" for own in newest.facts.warnings]
+        "careful": [f"{newest.facts.date}: {warning}" for warning in newest.facts.warnings]
         if newest is not None
         else [],
         "charts": charts(model.nights) if model.nights else [],
         "performance": list(performance_charts(model.evaluations)),
-        "evaluations": [_evaluation_row(own) for own in model.evaluations],
-        "versions": list(_version_rows(model, {own.run: own.name for own in shown})),
+        "evaluations": [_evaluation_row(evaluation) for evaluation in model.evaluations],
+        "versions": list(_version_rows(model, {channel.run: channel.name for channel in shown})),
         "night_columns": (
             *_NIGHT_COLUMNS,
-            *(f"Alert rate, {words.rule_words(own)}" for own in rules),
+            *(f"Alert rate, {words.rule_words(rule)}" for rule in rules),
             *_LAST_COLUMNS,
         ),
-        "nights": [_night_row(own, runs[own.run], rules) for own in reversed(model.nights)],
+        "nights": [_night_row(night, runs[night.run], rules) for night in reversed(model.nights)],
     }
 
 
@@ -182,12 +185,12 @@ def _advice(newest: Night | None) -> Iterator[tuple[str, str]]:
     """Yield the advice of the newest scoring run, with the manifest of the run that follows it."""
     if newest is None or newest.facts.advice is None:
         return
-    own = newest.facts
-    text: str = Markup("{}: {}").format(own.date, own.advice)
-    if own.advised is not None:
-        address = f"../runs/{newest.run}/{own.folder}/{own.advised}"
+    facts = newest.facts
+    text: str = Markup("{}: {}").format(facts.date, facts.advice)
+    if facts.advised is not None:
+        address = f"../runs/{newest.run}/{facts.folder}/{facts.advised}"
         text += Markup(" The run that it names, with what to renew first: {}.").format(
-            _link(address, own.advised)
+            _link(address, facts.advised)
         )
     yield "Advice", text
 
@@ -206,8 +209,8 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
     changes = [b.facts.date for a, b in pairwise(nights) if a.facts.bundle != b.facts.bundle]
     found = []
     for panel in _panels(nights):
-        values = [_day_value(own.facts, panel) for own in nights]
-        n_absent = sum(own.value is None for own in values)
+        values = [_day_value(night.facts, panel) for night in nights]
+        n_absent = sum(value.value is None for value in values)
         if n_absent == len(values):
             continue
         absent = f" It is absent in {words.plural(n_absent, 'run')}." if n_absent else ""
@@ -226,15 +229,15 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
     return found
 
 
-def _evaluation_row(own: Evaluation) -> tuple[str, ...]:
-    facts = own.facts
+def _evaluation_row(evaluation: Evaluation) -> tuple[str, ...]:
+    facts = evaluation.facts
     days = [
         f"{period.day:%Y-%m}" if facts.by == "month" else period.day.isoformat() for period in facts.periods
     ]
-    folder = f"../{EVALUATIONS}/{own.id}"
+    folder = f"../{EVALUATIONS}/{evaluation.id}"
     advised = None if facts.advised is None else f"{folder}/{facts.advised}"
     return (
-        cells.with_note(_link(f"{folder}/report.html", own.id), f"bundle {facts.bundle[:12]}"),
+        cells.with_note(_link(f"{folder}/report.html", evaluation.id), f"bundle {facts.bundle[:12]}"),
         facts.outcome,
         _link(advised, facts.advice),
         words.between(min(days), max(days)) if days else words.ABSENT,
@@ -250,44 +253,44 @@ def _day_value(facts: ScoredFacts, panel: _Panel) -> DayValue:
 
 
 def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
-    yield _Panel("samples", "Samples scored", "Patients and index dates.", lambda own: float(own.samples))
+    yield _Panel("samples", "Samples scored", "Patients and index dates.", lambda facts: float(facts.samples))
     yield _Panel(
-        "rows", "Event rows used", "After the rules of the ledger.", lambda own: float(own.rows_used)
+        "rows", "Event rows used", "After the rules of the ledger.", lambda facts: float(facts.rows_used)
     )
     yield _Panel(
         "psi",
         "Drift of the scores (PSI)",
         "Difference from training; the dashed lines at 0.1 and 0.25 are the conventional limits.",
-        lambda own: own.score_psi,
+        lambda facts: facts.score_psi,
         PSI_LIMITS,
     )
     yield _Panel(
         "shifted",
         "Shifted features",
         "Share of the features whose prevalence differs from training.",
-        lambda own: None if own.n_shifted is None else own.n_shifted / own.n_compared,
+        lambda facts: None if facts.n_shifted is None else facts.n_shifted / facts.n_compared,
     )
     yield _Panel(
         "missing",
         "Columns that miss more values",
         "Demographics and values of events with more missing values than in training.",
-        lambda own: _or_none(own.n_missing_more),
+        lambda facts: _or_none(facts.n_missing_more),
     )
     yield _Panel(
         "new",
         "New codes",
         "Codes of at least 30 samples that training did not have, or hardly.",
-        lambda own: _or_none(own.n_new_codes),
+        lambda facts: _or_none(facts.n_new_codes),
     )
     yield _Panel(
         "vanished",
         "Vanished codes",
         "Codes that at least 30 samples should have, and none has.",
-        lambda own: _or_none(own.n_vanished_codes),
+        lambda facts: _or_none(facts.n_vanished_codes),
     )
     for number, rule in enumerate(_rules(nights)[:_MAX_ALERT_CHARTS]):
         training = newest_of(
-            alert.training for own in nights for alert in own.facts.alerts if alert.rule == rule
+            alert.training for night in nights for alert in night.facts.alerts if alert.rule == rule
         )
         yield _Panel(
             f"alerts-{number}",
@@ -300,15 +303,15 @@ def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
         "mean",
         "Mean predicted probability",
         "The share with the outcome that the model expects.",
-        lambda own: own.mean,
+        lambda facts: facts.mean,
     )
-    auroc = newest_of(own.facts.training_auroc for own in nights)
+    auroc = newest_of(night.facts.training_auroc for night in nights)
     yield _Panel(
         "auroc",
         "Expected AUROC",
         "Computed without labels, with its 95 % interval. It shows a change of the patients, and cannot show that the outcome depends on the features "
         "in another way." + (" Dashed: in training." if auroc is not None else ""),
-        lambda own: own.expected_auroc,
+        lambda facts: facts.expected_auroc,
         () if auroc is None else (auroc,),
         is_from_zero=False,
     )
@@ -319,52 +322,52 @@ def _or_none(count: int | None) -> float | None:
 
 
 def _share_of(rule: str) -> Callable[[ScoredFacts], float | None]:
-    return lambda own: next((alert.share for alert in own.alerts if alert.rule == rule), None)
+    return lambda facts: next((alert.share for alert in facts.alerts if alert.rule == rule), None)
 
 
 def _rules(nights: Sequence[Night]) -> list[str]:
-    return sorted({alert.rule for own in nights for alert in own.facts.alerts})
+    return sorted({alert.rule for night in nights for alert in night.facts.alerts})
 
 
 def _version_rows(model: SiteModel, channels: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     """Yield the versions, the newest first, each with the comparison with the one before."""
     for previous, run in reversed(list(pairwise([None, *model.versions]))):
         assert run is not None  # only the first version has none before it
-        own = run.trained
-        assert own is not None  # a version is a finished training run
+        trained = run.trained
+        assert trained is not None  # a version is a finished training run
         page = model.comparisons.get((previous.run, run.run)) if previous is not None else None
         yield (
-            cells.with_note(_link(_page_of(run), run.run), f"bundle {own.bundle[:12]}"),
-            _time(own.made),
+            cells.with_note(_link(_page_of(run), run.run), f"bundle {trained.bundle[:12]}"),
+            _time(trained.made),
             channels.get(run.run, words.DASH),
-            own.classifier,
-            words.count(own.n_patients),
-            _figure_cell(own.auroc),
-            _figure_cell(own.calibration_slope),
-            f"{own.n_passed} of {own.n_tests}",
-            own.gates or "none",
+            trained.classifier,
+            words.count(trained.n_patients),
+            _figure_cell(trained.auroc),
+            _figure_cell(trained.calibration_slope),
+            f"{trained.n_passed} of {trained.n_tests}",
+            trained.gates or "none",
             _link(page, "with the one before") if page is not None else words.DASH,
         )
 
 
 def _night_row(night: Night, run: SiteRun, rules: Sequence[str]) -> tuple[str, ...]:
-    own = night.facts
+    facts = night.facts
     return (
         night.facts.date.isoformat(),
         _link(_page_of(run), night.run),
-        cells.with_note(own.address, own.bundle[:12]),
-        _samples(own.samples),
-        words.count(own.rows_used),
-        _number(own.score_psi),
-        words.ABSENT if own.n_shifted is None else f"{own.n_shifted} of {own.n_compared}",
+        cells.with_note(facts.address, facts.bundle[:12]),
+        _samples(facts.samples),
+        words.count(facts.rows_used),
+        _number(facts.score_psi),
+        words.ABSENT if facts.n_shifted is None else f"{facts.n_shifted} of {facts.n_compared}",
         *(
             words.ABSENT if n is None else words.count(n)
-            for n in (own.n_missing_more, own.n_new_codes, own.n_vanished_codes)
+            for n in (facts.n_missing_more, facts.n_new_codes, facts.n_vanished_codes)
         ),
-        *(_percent(_share_of(rule)(own)) for rule in rules),
-        _number(own.mean, 3),
-        _figure_cell(own.expected_auroc),
-        words.count(len(own.warnings)),
+        *(_percent(_share_of(rule)(facts)) for rule in rules),
+        _number(facts.mean, 3),
+        _figure_cell(facts.expected_auroc),
+        words.count(len(facts.warnings)),
     )
 
 

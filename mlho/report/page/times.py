@@ -12,58 +12,60 @@ _FIGURES = ("auroc", "brier", "observed", "predicted", "observed_expected")
 
 def times(result: Result) -> dict[str, Any] | None:
     """Return the figures at the horizons, the calibration by fifths and the account; None if the outcome is no time to an event."""
-    own = result.time_to_event
-    if own is None:
+    performance = result.time_to_event
+    if performance is None:
         return None
     return {
         "rows": [
             (
-                words.plural(one.days, "day"),
-                *(cells.spread_cell(one.figures[name], 3) for name in _FIGURES),
+                words.plural(horizon.days, "day"),
+                *(cells.spread_cell(horizon.figures[name], 3) for name in _FIGURES),
                 _shown(unknown),
             )
-            for one, unknown in zip(own.horizons, own.n_unknown, strict=True)
+            for horizon, unknown in zip(performance.horizons, performance.n_unknown, strict=True)
         ],
-        "groups": [row for one in own.horizons for row in _groups(one)],
-        "hazards": [_hazard(one) for one in result.features if one.hazard_ratio is not None],
-        "note": _account(own),
-        "concordance": f"Concordance up to {words.plural(own.horizons[-1].days, 'day')}: Harrell's {words.spread(own.harrell)}, Uno's "
-        f"{words.spread(own.uno)}.",
+        "groups": [row for horizon in performance.horizons for row in _groups(horizon)],
+        "hazards": [_hazard(feature) for feature in result.features if feature.hazard_ratio is not None],
+        "note": _account(performance),
+        "concordance": f"Concordance up to {words.plural(performance.horizons[-1].days, 'day')}: Harrell's {words.spread(performance.harrell)}, Uno's "
+        f"{words.spread(performance.uno)}.",
     }
 
 
-def _groups(own: HorizonPerformance) -> list[tuple[str, ...]]:
+def _groups(horizon: HorizonPerformance) -> list[tuple[str, ...]]:
     return [
         (
-            words.plural(own.days, "day"),
-            f"{place} of {len(own.groups)}",
+            words.plural(horizon.days, "day"),
+            f"{place} of {len(horizon.groups)}",
             words.percent(group.predicted),
             words.HIDDEN if group.observed is None else words.percent(group.observed),
         )
-        for place, group in enumerate(own.groups, 1)
+        for place, group in enumerate(horizon.groups, 1)
     ]
 
 
 def _hazard(feature: FeatureResult) -> tuple[str, ...]:
-    own = feature.hazard_ratio
-    assert own is not None
-    shown = shown_hazard(own)
+    hazard = feature.hazard_ratio
+    assert hazard is not None
+    shown = shown_hazard(hazard)
     if shown is None:
-        return feature.words, own.reason or words.ABSENT, words.DASH
+        return feature.words, hazard.reason or words.ABSENT, words.DASH
     ratio = cells.odds_cell(shown.value, shown.low, shown.high)
     return (
         feature.words,
         cells.with_note(ratio, shown.unit),
-        words.DASH if own.p_value is None else words.p_value(own.p_value),
+        words.DASH if hazard.p_value is None else words.p_value(hazard.p_value),
     )
 
 
-def _account(own: TimeToEventPerformance) -> str:
-    first = words.plural(own.horizons[0].days, "day")
-    competing = "" if own.n_competing == 0 else f", {_shown(own.n_competing)} a competing event"
+def _account(performance: TimeToEventPerformance) -> str:
+    first = words.plural(performance.horizons[0].days, "day")
+    competing = (
+        "" if performance.n_competing == 0 else f", {_shown(performance.n_competing)} a competing event"
+    )
     return (
-        f"{_shown(own.n_events)} samples had the event{competing}, and {_shown(own.n_censored)} were censored, after a median of "
-        f"{words.number(own.median_days, 0)} days. Screen, ranking and consensus count an event within {first} as the outcome, and samples "
+        f"{_shown(performance.n_events)} samples had the event{competing}, and {_shown(performance.n_censored)} were censored, after a median of "
+        f"{words.number(performance.median_days, 0)} days. Screen, ranking and consensus count an event within {first} as the outcome, and samples "
         "that were censored before as without it. All other figures are corrected for censoring by inverse probability weights, which "
         "assume that it does not depend on the risk."
     )

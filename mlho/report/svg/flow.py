@@ -31,7 +31,7 @@ def flow(name: str, title: str, rows: Sequence[Sequence[Box]], *, width: float) 
     places = [_places(len(row), width) for row in rows]
     for depth, (above, below) in enumerate(pairwise(places)):
         top = _EDGE + depth * (_HEIGHT + _DOWN) + _HEIGHT
-        parts += [_arrow(_middle(one), top, _middle(other), top + _DOWN) for one in above for other in below]
+        parts += [_arrow(_middle(start), top, _middle(end), top + _DOWN) for start in above for end in below]
     for depth, (row, place) in enumerate(zip(rows, places, strict=True)):
         top = _EDGE + depth * (_HEIGHT + _DOWN)
         for box, (left, room) in zip(row, place, strict=True):

@@ -40,7 +40,7 @@ def multiples(name: str, title: str, panels: Sequence[Panel], *, width: float) -
 def _panel(
     words: str, labels: Sequence[str], counts: Sequence[int | None], left: float, top: float, room: float
 ) -> str:
-    highest = max((own for own in counts if own is not None), default=0)
+    highest = max((count for count in counts if count is not None), default=0)
     x = Scale(0, max(len(counts) - 1, 1), left, left + room)
     y = Scale(0, max(highest, 1), top + _TOP + _PANEL, top + _TOP)
     marks = [
@@ -51,9 +51,9 @@ def _panel(
         text(left + room, y.at(0) + 14, labels[-1], anchor="end"),
     ]
     piece: list[tuple[float, float]] = []
-    for place, own in enumerate([*counts, None]):
-        if own is not None:
-            piece.append((x.at(place), y.at(own)))
+    for place, count in enumerate([*counts, None]):
+        if count is not None:
+            piece.append((x.at(place), y.at(count)))
         elif piece:
             marks.append(
                 polyline(piece if len(piece) > 1 else [*piece, (piece[0][0] + 1, piece[0][1])], "bold")

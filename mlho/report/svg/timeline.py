@@ -53,25 +53,25 @@ def timeline(
     x = Scale(first.toordinal(), max(last.toordinal(), first.toordinal() + 1), _LEFT, WIDTH - 12)
     y = _scale([*_reached(values), *references], is_from_zero=is_from_zero)
     parts = [_axes(x, y, first, last)]
-    parts += [line(x.start, y.at(own), x.end, y.at(own), "reference") for own in references]
+    parts += [line(x.start, y.at(reference), x.end, y.at(reference), "reference") for reference in references]
     parts += [line(x.at(day.toordinal()), y.start, x.at(day.toordinal()), y.end, "link") for day in changes]
-    parts += [_piece(list(own), x, y) for is_there, own in groupby(values, _is_there) if is_there]
+    parts += [_piece(list(group), x, y) for is_there, group in groupby(values, _is_there) if is_there]
     if len(values) <= _MAX_MARKED:
         parts += [
-            marker(x.at(own.day.toordinal()), y.at(own.value), "circle", "point", 2.6)
-            for own in values
-            if own.value is not None
+            marker(x.at(day_value.day.toordinal()), y.at(day_value.value), "circle", "point", 2.6)
+            for day_value in values
+            if day_value.value is not None
         ]
     return svg(name, title, description, WIDTH, HEIGHT, "".join(parts))
 
 
-def _is_there(own: DayValue) -> bool:
-    return own.value is not None
+def _is_there(day_value: DayValue) -> bool:
+    return day_value.value is not None
 
 
 def _reached(values: Sequence[DayValue]) -> list[float]:
-    ends = ((own.value, own.low, own.high) for own in values)
-    return [end for own in ends for end in own if end is not None]
+    ends = ((day_value.value, day_value.low, day_value.high) for day_value in values)
+    return [end for bounds in ends for end in bounds if end is not None]
 
 
 def _scale(reached: Sequence[float], *, is_from_zero: bool) -> Scale:
@@ -97,9 +97,9 @@ def _axes(x: Scale, y: Scale, first: dt.date, last: dt.date) -> str:
 
 def _piece(values: Sequence[DayValue], x: Scale, y: Scale) -> str:
     """Return the line through days that all have a value, and the band of their intervals."""
-    places = [(x.at(own.day.toordinal()), own) for own in values]
-    upper = [(at, y.at(own.high)) for at, own in places if own.high is not None]
-    lower = [(at, y.at(own.low)) for at, own in places if own.low is not None]
+    places = [(x.at(day_value.day.toordinal()), day_value) for day_value in values]
+    upper = [(at, y.at(day_value.high)) for at, day_value in places if day_value.high is not None]
+    lower = [(at, y.at(day_value.low)) for at, day_value in places if day_value.low is not None]
     band = polygon([*upper, *reversed(lower)], "band") if len(upper) > 1 else ""
-    points = [(at, y.at(own.value)) for at, own in places if own.value is not None]
+    points = [(at, y.at(day_value.value)) for at, day_value in places if day_value.value is not None]
     return band + (polyline(points, "bold") if len(points) > 1 else "")
