@@ -60,8 +60,8 @@ def _end_with_worker() -> None:
     children do by inheritance: close the pipe here. When the fork server exits, the kernel kills its children. A
     thread does the same where the kernel does not.
     """
-    held = getattr(forkserver, "_forkserver", None)
-    descriptor = getattr(held, "_forkserver_alive_fd", None)
+    server = getattr(forkserver, "_forkserver", None)
+    descriptor = getattr(server, "_forkserver_alive_fd", None)
     if isinstance(descriptor, int):
         with suppress(OSError):
             os.close(descriptor)

@@ -195,7 +195,7 @@ class Children:
 
     def busy(self) -> list[Busy]:
         """Return the children that are running a task."""
-        return [found for found in (slot.busy() for slot in self._slots) if found is not None]
+        return [busy for busy in (slot.busy() for slot in self._slots) if busy is not None]
 
     def close(self) -> None:
         """Kill all children."""

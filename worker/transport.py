@@ -60,10 +60,10 @@ class _Channel(redis_transport.Channel):
         client = self.client
         try:
             with self._refusal_is_a_lost_connection():
-                found = client.parse_response(client.connection, "BRPOP", **options)
-            if not found:
+                item = client.parse_response(client.connection, "BRPOP", **options)
+            if not item:
                 raise Empty
-            self.connection._deliver(found[1], QUEUE)
+            self.connection._deliver(item[1], QUEUE)
             return True
         except self.connection_errors:
             client.connection.disconnect()  # the next poll reconnects

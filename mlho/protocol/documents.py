@@ -190,9 +190,9 @@ class Start(BaseModel):
 
 def noted_attempts(store: Store, execution: str, task_key: str) -> dict[str, Start]:
     """Return the records of a task's attempts by the nonce of their message. The first attempt has no record."""
-    found = {}
+    starts = {}
     for key in store.keys(f"{ATTEMPTS}/{execution}/{task_key}/"):
         # Withdrawn in the meantime, or truncated by a power failure.
         with suppress(ArtifactNotFound, ValidationError):
-            found[key.rpartition("/")[2]] = Start.model_validate_json(store.get(key))
-    return found
+            starts[key.rpartition("/")[2]] = Start.model_validate_json(store.get(key))
+    return starts

@@ -75,9 +75,9 @@ class Event(BaseModel):
     @property
     def why(self) -> Failure:
         """Return the failure of an event that has one."""
-        told = self.failure
-        assert told is not None
-        return Failure(told.failure_class, told.kind, told.message, told.sha256)
+        failure = self.failure
+        assert failure is not None
+        return Failure(failure.failure_class, failure.kind, failure.message, failure.sha256)
 
     def signed(self, key: bytes) -> str:
         """Return the text to send: the signature, then the event as JSON."""

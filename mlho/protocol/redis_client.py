@@ -120,8 +120,8 @@ def outage_of(error: Exception) -> str | None:
     >>> outage_of(RuntimeError("WRONGTYPE Operation against a key")) is None
     True
     """
-    said = (type(error).__name__, *str(error).split())
-    return next((words for word, words in _WORDS.items() if word in said), None)
+    tokens = (type(error).__name__, *str(error).split())
+    return next((words for word, words in _WORDS.items() if word in tokens), None)
 
 
 def lost_words(error: BaseException) -> str:
@@ -134,14 +134,14 @@ def lost_words(error: BaseException) -> str:
     >>> lost_words(ConnectionError("Connection refused"))
     'does not answer. Check its address, and that it runs.'
     """
-    said = str(error)
-    distrust = re.search(r"certificate verify failed: (.*?)\.? *\(_ssl", said)
+    text = str(error)
+    distrust = re.search(r"certificate verify failed: (.*?)\.? *\(_ssl", text)
     if distrust is not None:
         return (
             f"its certificate is not trusted ({distrust[1]}). Set MLHO_REDIS_CA to the file of the certificates to trust "
             "(chart: redis.caConfigMap)."
         )
-    if "[SSL" in said:
+    if "[SSL" in text:
         return "no TLS connection can be made. Check that it speaks TLS at this port, or write redis:// for one that does not."
     return "does not answer. Check its address, and that it runs."
 

@@ -116,15 +116,15 @@ class _Collected:
         from opentelemetry.trace import StatusCode
 
         with _choosing(_trace_id(self._execution), self._span_id(span.part) if span.part else None):
-            found = self._tracer.start_span(
+            otel_span = self._tracer.start_span(
                 span.name,
                 self._context_of(span.within),
                 attributes=self._attributes(span.fields),
                 start_time=span.began,
             )
         if span.is_failure:
-            found.set_status(StatusCode.ERROR)
-        found.end(span.ended)
+            otel_span.set_status(StatusCode.ERROR)
+        otel_span.end(span.ended)
 
     def close(self) -> None:
         flushing = threading.Thread(target=self._provider.force_flush, name="traces", daemon=True)
@@ -147,9 +147,9 @@ class _Collected:
         return set_span_in_context(NonRecordingSpan(parent))
 
     def _attributes(self, fields: Mapping[str, str | int]) -> dict[str, str | int]:
-        known = {f"mlho.{name}": fields[name] for name in FIELDS if name in fields}
+        attributes = {f"mlho.{name}": fields[name] for name in FIELDS if name in fields}
         run, _, _ = self._execution.rpartition("-")
-        return {"mlho.run": run, "mlho.execution": self._execution, **known}
+        return {"mlho.run": run, "mlho.execution": self._execution, **attributes}
 
     def _span_id(self, part: str) -> int:
         return _hash(f"{self._execution} {part}", n_bytes=8)

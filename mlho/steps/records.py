@@ -107,13 +107,13 @@ def write_commit(store: Store, commit: Commit) -> Commit | None:
         if store.put_if_absent(key, data):
             return None
         try:
-            found = store.get(key)
+            content = store.get(key)
         except ArtifactNotFound:
             continue
-        first = parse_record(found, commit.task)
+        first = parse_record(content, commit.task)
         if first is not None:
             return first
-        if store.compare_and_swap(key, data, expected=found):
+        if store.compare_and_swap(key, data, expected=content):
             log.warning("commit_replaced", task=commit.task[:12], step=commit.kind)
             return None
     raise StoreUnavailable(

@@ -261,7 +261,7 @@ class Cluster:
         timeout: tuple[float, float] = _REQUEST_SECONDS,
     ) -> Any:
         headers = {"Accept": "application/json", "Content-Type": content}
-        asked = self._api.param_serialize(
+        request = self._api.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),
@@ -269,18 +269,18 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         try:
-            answer = self._api.call_api(*asked[:3], body=body, _request_timeout=timeout)
+            answer = self._api.call_api(*request[:3], body=body, _request_timeout=timeout)
             if 200 <= answer.status < 300:
                 return answer
-            said: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # theirs
+            data: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # theirs
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unavailable(error) from error
-        raise _refusal(answer.status, _message(said))
+        raise _refusal(answer.status, _message(data))
 
 
-def _message(said: bytes | None) -> str:
+def _message(data: bytes | None) -> str:
     try:
-        return str(json.loads(said or b"{}").get("message", ""))
+        return str(json.loads(data or b"{}").get("message", ""))
     except (ValueError, AttributeError):
         return ""
 

@@ -227,9 +227,9 @@ class _Renderer:
         self._definitions = definitions
         self._defaults = defaults
 
-    def node(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def node(self, node: Mapping[str, Any]) -> dict[str, Any]:
         """Convert a node and its descendants."""
-        plain = self._resolved(_merged_union(self._resolved(found)))
+        plain = self._resolved(_merged_union(self._resolved(node)))
         schema: dict[str, Any] = {name: plain[name] for name in _KEPT if name in plain}
         if "const" in plain:
             schema["enum"] = [plain["const"]]
@@ -252,12 +252,12 @@ class _Renderer:
             schema["description"] = _one_line(schema["description"])
         return schema
 
-    def _resolved(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def _resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
         """Return the node with its reference resolved. Keys beside the reference take precedence."""
-        if "$ref" not in found:
-            return dict(found)
-        beside = {name: value for name, value in found.items() if name != "$ref"}
-        return {**self._resolved(self._definitions[found["$ref"].removeprefix("#/$defs/")]), **beside}
+        if "$ref" not in node:
+            return dict(node)
+        beside = {name: value for name, value in node.items() if name != "$ref"}
+        return {**self._resolved(self._definitions[node["$ref"].removeprefix("#/$defs/")]), **beside}
 
     def _object(self, schema: dict[str, Any], plain: Mapping[str, Any]) -> None:
         if "properties" in plain:

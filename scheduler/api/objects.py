@@ -117,9 +117,9 @@ def first_memory(spec: WorkersSpec, needed: int) -> str:
 
     At least the requested memory, and at most the run's maximum.
     """
-    asked = spec.resources.memory
-    wanted = min(needed * slots(spec), _most_memory(spec))
-    return f"{int(-(-wanted // _MEBI))}Mi" if wanted > as_number(asked) else asked
+    requested = spec.resources.memory
+    desired_bytes = min(needed * slots(spec), _most_memory(spec))
+    return f"{int(-(-desired_bytes // _MEBI))}Mi" if desired_bytes > as_number(requested) else requested
 
 
 def next_memory(spec: WorkersSpec, memory: str) -> str | None:
@@ -127,8 +127,8 @@ def next_memory(spec: WorkersSpec, memory: str) -> str | None:
 
     ``None`` if the maximum is already reached.
     """
-    wanted = min(2 * as_number(memory), _most_memory(spec))
-    return f"{int(wanted // _MEBI)}Mi" if wanted > as_number(memory) else None
+    desired_bytes = min(2 * as_number(memory), _most_memory(spec))
+    return f"{int(desired_bytes // _MEBI)}Mi" if desired_bytes > as_number(memory) else None
 
 
 def _most_memory(spec: WorkersSpec) -> float:

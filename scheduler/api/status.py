@@ -243,12 +243,12 @@ def set_condition(
     tuple of Condition
         In the order of :class:`ConditionType`, so that equal states compare equal and need no write.
     """
-    said = {None: "Unknown", True: "True", False: "False"}[status]
+    value = {None: "Unknown", True: "True", False: "False"}[status]
     old = get_condition(conditions, kind)
-    since = old.last_transition_time if old and old.status == said else timestamp(now)
+    since = old.last_transition_time if old and old.status == value else timestamp(now)
     new = Condition(
         type=kind.value,
-        status=said,
+        status=value,
         reason=reason,
         message=cut(message, MAX_MESSAGE),
         last_transition_time=since,
@@ -265,8 +265,8 @@ def get_condition(conditions: Sequence[Condition], kind: StrEnum) -> Condition |
 
 def is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
     """Return whether a condition is true. An absent or unknown condition is not."""
-    found = get_condition(conditions, kind)
-    return found is not None and found.status == "True"
+    condition = get_condition(conditions, kind)
+    return condition is not None and condition.status == "True"
 
 
 def read_status(obj: Mapping[str, Any]) -> Status:
@@ -304,13 +304,13 @@ def in_words(seconds: float) -> str:
     >>> in_words(9), in_words(192), in_words(7260), in_words(2 * 86400)
     ('9s', '3m12s', '2h1m', '2d')
     """
-    rest, said = max(0, round(seconds)), ""
+    rest, text = max(0, round(seconds)), ""
     units = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
     first = next((place for place, (_, length) in enumerate(units) if rest >= length), len(units) - 1)
     for name, length in units[first : first + 2]:
         number, rest = divmod(rest, length)
-        said += f"{number}{name}" if number or not said else ""
-    return said
+        text += f"{number}{name}" if number or not text else ""
+    return text
 
 
 def timestamp(moment: dt.datetime) -> str:

@@ -52,8 +52,8 @@ def _addresses(
     yield "data.uri", spec.spec.data.uri
     for field, source in _sources(spec).items():
         in_store = source.uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
-        found = data_of(source.uri.removeprefix(RUN_BUNDLE)) if in_store else source.uri
-        yield f"{field}.uri", found
+        address = data_of(source.uri.removeprefix(RUN_BUNDLE)) if in_store else source.uri
+        yield f"{field}.uri", address
 
 
 def _sources(spec: RunSpec | ScoringRunSpec) -> dict[str, BundleSource | EarlierRun]:
@@ -62,8 +62,8 @@ def _sources(spec: RunSpec | ScoringRunSpec) -> dict[str, BundleSource | Earlier
     compared: dict[str, BundleSource | EarlierRun] = {} if other is None else {"compareWith": other}
     if isinstance(spec, ScoringRunSpec):
         return {"bundle": spec.spec.bundle, **compared}
-    asked = spec.spec.recalibrate
-    return compared if asked is None else {"recalibrate.bundle": asked.bundle, **compared}
+    recalibrate = spec.spec.recalibrate
+    return compared if recalibrate is None else {"recalibrate.bundle": recalibrate.bundle, **compared}
 
 
 def may_read(address: str | None, allowed: Sequence[str] | None) -> bool:

@@ -117,8 +117,8 @@ class ChannelReporter:
 
     def _report_one(self, obj: dict[str, Any]) -> None:
         before = obj.get("status") or {}
-        wanted = self._status(obj, before).plain()
-        if wanted == before:
+        status = self._status(obj, before).plain()
+        if status == before:
             return
         metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
         try:
@@ -128,7 +128,7 @@ class ChannelReporter:
                     "apiVersion": obj["apiVersion"],
                     "kind": obj["kind"],
                     "metadata": metadata,
-                    "status": wanted,
+                    "status": status,
                 },
                 part="status",
             )
@@ -139,7 +139,7 @@ class ChannelReporter:
         """Return the status of a resource, given the one that it has."""
         generation, now = obj["metadata"].get("generation", 0), self._now()
         try:
-            shown, reason, message = self._read(_channel_of(obj), obj["metadata"]["namespace"])
+            status, reason, message = self._read(_channel_of(obj), obj["metadata"]["namespace"])
         except MlhoError as error:
             reason = reason_of(error)
             is_temporary = reason in STORE_REASONS
@@ -153,7 +153,7 @@ class ChannelReporter:
                 now=now,
             )
         return with_condition(
-            shown,
+            status,
             before,
             is_ready=reason == LIVE,
             reason=reason,
@@ -169,12 +169,12 @@ class ChannelReporter:
         allowed = prefixes_of(namespace, self._config.prefixes)
         if head is not None and not self._may_see(CHANNEL_BUNDLE + name, allowed):
             return ChannelStatus(), "ForeignAddress", _FOREIGN
-        found = last_refusal(store, name)
-        if found is not None and not self._may_see(found.run, allowed):
-            found = None
-        shown = ChannelStatus() if head is None else shown_entry(head)
-        shown = shown.model_copy(update={"refusal": shown_refusal(found, head)})
-        return (shown, NO_MODEL, _NO_MODEL.format(name=name)) if head is None else (shown, LIVE, "")
+        refusal = last_refusal(store, name)
+        if refusal is not None and not self._may_see(refusal.run, allowed):
+            refusal = None
+        status = ChannelStatus() if head is None else shown_entry(head)
+        status = status.model_copy(update={"refusal": shown_refusal(refusal, head)})
+        return (status, NO_MODEL, _NO_MODEL.format(name=name)) if head is None else (status, LIVE, "")
 
     def _may_see(self, run: str, allowed: Sequence[str] | None) -> bool:
         """Return whether a namespace may read the tables of a run, given as in :meth:`Backend.data_of`."""
@@ -183,9 +183,9 @@ class ChannelReporter:
     def _channel(self, store: Store, name: str) -> Channel:
         """Return a channel. The whole log is read again if entries were added or removed, and from time to time."""
         keys, now = tuple(store.keys(channel_prefix(name))), time.monotonic()
-        known = self._verified.get(name)
-        if known is not None and known.keys == keys and now - known.at < _VERIFY_SECONDS:
-            return known.channel
+        verified = self._verified.get(name)
+        if verified is not None and verified.keys == keys and now - verified.at < _VERIFY_SECONDS:
+            return verified.channel
         self._verified.pop(name, None)
         channel = read_channel(store, name)
         self._verified[name] = _Verified(channel, keys, now)

@@ -30,16 +30,16 @@ def shown_entry(entry: ChannelEntry) -> ChannelStatus:
     )
 
 
-def shown_refusal(found: RefusedPromotion | None, live: ChannelEntry | None) -> Refusal | None:
+def shown_refusal(refused: RefusedPromotion | None, live: ChannelEntry | None) -> Refusal | None:
     """Return a refused promotion unless the entry in use is later."""
-    if found is None or (live is not None and found.at < live.at):
+    if refused is None or (live is not None and refused.at < live.at):
         return None
     return Refusal(
-        at=timestamp(found.at),
-        by=cut(found.who, MAX_SHORT),
-        model=cut(found.model, MAX_SHORT),
-        run_id=found.run,
-        message=cut(found.message, MAX_MESSAGE),
+        at=timestamp(refused.at),
+        by=cut(refused.who, MAX_SHORT),
+        model=cut(refused.model, MAX_SHORT),
+        run_id=refused.run,
+        message=cut(refused.message, MAX_MESSAGE),
     )
 
 

@@ -52,10 +52,10 @@ def _schema(options: SchemaOptions) -> int:
 def _version(options: VersionOptions) -> int:
     from mlho.steps.publish.write_report import versions
 
-    found = {**versions(), "python": sys.version.split()[0]}
+    all_versions = {**versions(), "python": sys.version.split()[0]}
     if options.json:
-        print(printable_json(found))  # noqa: T201 - the command's output
+        print(printable_json(all_versions))  # noqa: T201 - the command's output
         return 0
-    for name, version in found.items():
+    for name, version in all_versions.items():
         terminal.out.print(f"{name:<16}{version}", markup=False)
     return 0

@@ -161,15 +161,15 @@ def _submit_one(obj: dict[str, Any], options: SubmitOptions, *, is_dated: bool) 
     obj["metadata"] = {**with_annotations(obj["metadata"]), "namespace": namespace}
     resource = from_resource(obj)  # reports errors in our own terms, before the cluster rejects the resource
     inspect_before_submission(resource.spec)
-    shown = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
+    run = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
     try:
         cluster.create(RUN_KINDS[obj["kind"]], obj)
-        terminal.out.print(f"{shown} created", markup=False)
+        terminal.out.print(f"{run} created", markup=False)
     except Conflict:
         if not is_dated:
             raise
-        terminal.out.print(f"{shown} already exists", markup=False)
-    return _wait(cluster, namespace, shown, options.timeout) if options.wait else 0
+        terminal.out.print(f"{run} already exists", markup=False)
+    return _wait(cluster, namespace, run, options.timeout) if options.wait else 0
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -193,16 +193,16 @@ def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
     from scheduler.api.client import ClusterUnavailable
 
     kind, name = _named(run)
-    until, shown = time.monotonic() + seconds, ""
+    until, printed = time.monotonic() + seconds, ""
     while time.monotonic() < until:
         try:
             status = cluster.get(kind, namespace, name).get("status") or {}
         except ClusterUnavailable:
             status = {}
         words = _line(status)
-        if words and words != shown:
+        if words and words != printed:
             terminal.err.print(f"{run}  {words}", markup=False)
-            shown = words
+            printed = words
         if status.get("phase") in _ENDS:
             _print_outputs(status.get("runId", ""), status.get("outputs") or {})
             return _ENDS[status["phase"]]

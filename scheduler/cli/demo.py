@@ -119,9 +119,9 @@ def check_planted(folder: Path, result: dict[str, Any]) -> Group:
         table.add_column(name, justify="right")
     table.add_column("note")
     for causal in truth.causal:
-        found = features.get(causal.code)
-        is_back = bool(found and found["in_consensus"])
-        score = str(found["confidence"]["score"]) if found and found["confidence"] else "–"
+        feature = features.get(causal.code)
+        is_back = bool(feature and feature["in_consensus"])
+        score = str(feature["confidence"]["score"]) if feature and feature["confidence"] else "–"
         table.add_row(
             causal.code, f"{causal.odds_ratio:g}", "yes" if is_back else "no", score, _note(truth, causal)
         )

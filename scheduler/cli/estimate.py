@@ -136,14 +136,16 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     rows = look_up_rows(run.manifest, run.data)
     encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
     facts = []
-    for part, found in zip(run.of_document(), looks, strict=True):
-        is_shared = run.spec.spec.cohort.outcomes is not None and found.samples in encoded
-        n_found = found.n_samples
+    for part, inspection in zip(run.of_document(), looks, strict=True):
+        is_shared = run.spec.spec.cohort.outcomes is not None and inspection.samples in encoded
+        n_found = inspection.n_samples
         plan = estimate(
             part.spec, part.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found
         )
-        encoded |= {found.samples} if found.samples else set()
-        sentences = sample_size_sentences(part.spec.spec, *found.size) if found.size is not None else []
+        encoded |= {inspection.samples} if inspection.samples else set()
+        sentences = (
+            sample_size_sentences(part.spec.spec, *inspection.size) if inspection.size is not None else []
+        )
         facts.append({"run": part.run_id, **asdict(plan), "sample_size": sentences})
         if not as_json:
             print_table(plan.table())
@@ -230,17 +232,17 @@ def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) 
         return ["Sample size: too few patients with, or without, the outcome to say more."]
     n_parameters = spec.selection.n_features + len(spec.features.demographics)
     share = n_positive / n_patients
-    asked, most = sample_size(n_parameters, share), most_parameters(n_patients, share)
+    required, most = sample_size(n_parameters, share), most_parameters(n_patients, share)
     facts = (
         f"Sample size: {plural(n_patients, 'patient')}, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
         f"per candidate feature ({n_parameters:,}: selection.nFeatures and the demographics)."
     )
     rule = (
-        f"Riley et al. (2019, 2020) ask for {asked.needed:,} patients: {asked.shrinkage:,} for a shrinkage of at least "
-        f"{SHRINKAGE:g}, {asked.optimism:,} for an optimism of at most {OPTIMISM:g}, {asked.intercept:,} for the overall risk to "
+        f"Riley et al. (2019, 2020) ask for {required.needed:,} patients: {required.shrinkage:,} for a shrinkage of at least "
+        f"{SHRINKAGE:g}, {required.optimism:,} for an optimism of at most {OPTIMISM:g}, {required.intercept:,} for the overall risk to "
         f"within {MARGIN:g}, if the model explains {100 * ASSUMED_R2:.0f} % of what can be explained (Nagelkerke R²)."
     )
-    if n_patients >= asked.needed:
+    if n_patients >= required.needed:
         return [f"{facts} {rule} The sample is large enough."]
     few = f"This sample supports {most:,} features" if most else "This sample supports no model"
     return [

@@ -62,13 +62,13 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
     from mlho.inspection.guess import guess_tables
     from mlho.inspection.sketches import sketch_folder
 
-    found = sketch_folder(folder)
-    guess = guess_tables(found.sketches)
-    guess.reasons += [f"data.format.{name}: {value}" for name, value in _of_text(found.form).items()]
-    guess.doubts += found.left_out
+    folder_sketch = sketch_folder(folder)
+    guess = guess_tables(folder_sketch.sketches)
+    guess.reasons += [f"data.format.{name}: {value}" for name, value in _of_text(folder_sketch.form).items()]
+    guess.doubts += folder_sketch.left_out
     if guess.missing:
         raise _not_found(folder, guess)
-    return guess, found.form
+    return guess, folder_sketch.form
 
 
 def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:

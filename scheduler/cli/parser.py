@@ -117,11 +117,11 @@ def _escaped(error: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    said = argparse.ArgumentParser(add_help=False)
-    said.add_argument(
+    log_options = argparse.ArgumentParser(add_help=False)
+    log_options.add_argument(
         "--log", choices=("text", "json"), default="text", help="json: one line per event on stderr"
     )
-    common = argparse.ArgumentParser(add_help=False, parents=[said])
+    common = argparse.ArgumentParser(add_help=False, parents=[log_options])
     common.add_argument(
         "--store",
         default=os.environ.get(STORE) or DEFAULT_STORE,
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     add_site(commands, common)
     _add_demo(commands, common)
     _add_queue_commands(commands, common)
-    add_cluster_commands(commands, said)
+    add_cluster_commands(commands, log_options)
     add_export(commands, common)
     add_operate(commands, common)
     add_about(commands, common)
@@ -339,8 +339,8 @@ def _status(options: QueueOptions) -> int:
     run = find_id(store, options.run)
     record = read_record(store, run)
     cost = record.cost.model_dump() if record is not None and record.cost is not None else None
-    found = {**status_of(store, run, _broker(options)), "cost": cost}
-    print(printable_json(found))  # noqa: T201 - the command's output
+    status = {**status_of(store, run, _broker(options)), "cost": cost}
+    print(printable_json(status))  # noqa: T201 - the command's output
     return 0
 
 

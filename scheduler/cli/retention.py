@@ -125,8 +125,8 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
         terminal.out.print(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})", markup=False)
     sizes = f"{verb} {plural(deletion.n_files, 'file')} in folders of runs, {terminal.size(deletion.n_bytes)}"
-    found = deletion.collected
-    if found is None:
+    collected = deletion.collected
+    if collected is None:
         names = ", ".join(run.run_id for run in deletion.unknown[:5])
         terminal.out.print(f"{sizes}.", markup=False)
         terminal.err.print(
@@ -136,27 +136,27 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
         )
         return
     terminal.out.print(
-        f"{sizes}, and {found.n_objects:,} artifacts that no run uses, {terminal.size(found.n_bytes)}.",
+        f"{sizes}, and {collected.n_objects:,} artifacts that no run uses, {terminal.size(collected.n_bytes)}.",
         markup=False,
     )
-    if found.n_young:
+    if collected.n_young:
         terminal.out.print(
-            f"{found.n_young:,} more ({terminal.size(found.young_bytes)}) are younger than 24 hours. A later mlho prune removes them.",
+            f"{collected.n_young:,} more ({terminal.size(collected.young_bytes)}) are younger than 24 hours. A later mlho prune removes them.",
             markup=False,
         )
 
 
 def deletion_facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
     """Return the same as plain JSON types."""
-    found = deletion.collected
+    collected = deletion.collected
     return {
         "deleted": is_done,
         "runs": [run.run_id for run in deletion.runs],
         "files": deletion.n_files,
         "bytes": deletion.n_bytes,
-        "artifacts": found.n_objects if found is not None else None,
-        "artifact_bytes": found.n_bytes if found is not None else None,
-        "young_artifacts": found.n_young if found is not None else None,
+        "artifacts": collected.n_objects if collected is not None else None,
+        "artifact_bytes": collected.n_bytes if collected is not None else None,
+        "young_artifacts": collected.n_young if collected is not None else None,
         "runs_of_earlier_versions": [run.run_id for run in deletion.unknown],
     }
 

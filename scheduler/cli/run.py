@@ -344,11 +344,11 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
 
 def print_json(store: Store, ids: Sequence[str], store_address: str, studies: Mapping[str, str]) -> None:
     """Print facts about these runs, as ``mlho list --json`` does, and where their files and the study of all of them are."""
-    found = {run.run_id: run for run in stored_runs(store) if run.run_id in ids}
+    stored = {run.run_id: run for run in stored_runs(store) if run.run_id in ids}
     root = shown_address(store_address)
     facts = [
         {
-            **run_facts(found[run], headline_of(store, found[run])),
+            **run_facts(stored[run], headline_of(store, stored[run])),
             "folder": f"{root}/{RUNS}/{run}",
             **({"study": f"{root}/{studies[run]}.json"} if run in studies else {}),
         }

@@ -86,12 +86,12 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
     """Yield the columns with more missing values than in training; scores of earlier versions have none."""
     if not drift.get("n_missing_compared"):
         return
-    found = [
+    columns = [
         f"{column['words']} ({column['now']:.1%}, {column['training']:.1%} in training)"
         for column in drift["missing"]
         if column["is_shifted"] and column["now"] is not None
     ]
-    named = f": {', '.join(found[:_N_NAMED])}" if found else ""
+    named = f": {', '.join(columns[:_N_NAMED])}" if columns else ""
     yield (
         f"Missing values: {drift['n_missing_shifted']} of {drift['n_missing_compared']} columns miss more than in training{named}."
     )
@@ -211,14 +211,14 @@ def _comparison(store: Store, run: str) -> Iterator[str]:
     if "compareWith" not in spec:
         return
     prefix = spec.get("output", {}).get("prefix", "scores")
-    found = json.loads(store.get(run_key(run, f"{prefix}/{COMPARISON_FILE}")))
-    rank = found["rank_correlation"]
+    comparison = json.loads(store.get(run_key(run, f"{prefix}/{COMPARISON_FILE}")))
+    rank = comparison["rank_correlation"]
     words = "no rank correlation" if rank is None else f"rank correlation {rank:.3f}"
     yield (
-        f"Against {spec['compareWith']['uri']}: {words}, mean probability {found['mean']:.3f} and {found['compared_mean']:.3f}, mean "
-        f"difference of a score {found['mean_absolute_difference']:.3f}; {found['top_tenth_shared']:.0%} of its highest tenth are in the highest tenth here."
+        f"Against {spec['compareWith']['uri']}: {words}, mean probability {comparison['mean']:.3f} and {comparison['compared_mean']:.3f}, mean "
+        f"difference of a score {comparison['mean_absolute_difference']:.3f}; {comparison['top_tenth_shared']:.0%} of its highest tenth are in the highest tenth here."
     )
-    for threshold in found["alerts"]:
+    for threshold in comparison["alerts"]:
         yield (
             f"Threshold {threshold['rule']}: {threshold['both']:,} alerts by both, {threshold['only_this']:,} only here, {threshold['only_other']:,} only there."
         )

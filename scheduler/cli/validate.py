@@ -58,20 +58,22 @@ def _validate(options: SpecOptions) -> int:
         spec = with_run_id(spec, store)
         bundle = read_bundle(spec.spec.bundle, options.spec, store)
         document = bundle.files[DOCUMENT]
-    elif (asked := spec.spec.compare_with) is not None:
+    elif (earlier := spec.spec.compare_with) is not None:
         store = open_store(options.store)
-        pinned_run(address_now(asked, store), store, outcome=spec.spec.cohort.outcome)
+        pinned_run(address_now(earlier, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
-    found = {run_spec.metadata.name: inspect_tables(run_spec, data, document) for run_spec in _each(spec)}
-    for inspection in found.values():
+    inspections = {
+        run_spec.metadata.name: inspect_tables(run_spec, data, document) for run_spec in _each(spec)
+    }
+    for inspection in inspections.values():
         inspection.warn(left_out_sentences(left_out_facts(inspection.left_out)))
     if options.json:
-        plain = [inspection.to_json() for inspection in found.values()]
+        plain = [inspection.to_json() for inspection in inspections.values()]
         print(printable_json(plain[0] if len(plain) == 1 else plain))  # noqa: T201 - the command's output
     else:
-        for name, inspection in found.items():
+        for name, inspection in inspections.items():
             _show(name, inspection, verb="run" if isinstance(spec, RunSpec) else "score")
-    errors = [error for inspection in found.values() for error in inspection.errors]
+    errors = [error for inspection in inspections.values() for error in inspection.errors]
     return errors[0].exit_code if errors else 0
 
 
@@ -93,19 +95,23 @@ def inspect_first(
     DataError, SpecError
         The first error found; others are printed before.
     """
-    asked = _each(spec)
-    found = [call_beside(inspect_tables, run_spec, data, document, env=env) for run_spec in asked]
-    for sentence in dict.fromkeys(words for inspection in found for words in inspection.warnings):
+    run_specs = _each(spec)
+    inspections = [call_beside(inspect_tables, run_spec, data, document, env=env) for run_spec in run_specs]
+    for sentence in dict.fromkeys(words for inspection in inspections for words in inspection.warnings):
         terminal.err.print(f"Warning: {sentence}", markup=False)
-    errors = list({str(error): error for inspection in found for error in inspection.errors}.values())
-    if errors and len(asked) > 1:
-        names = [run_spec.metadata.name for run_spec, look in zip(asked, found, strict=True) if look.errors]
+    errors = list({str(error): error for inspection in inspections for error in inspection.errors}.values())
+    if errors and len(run_specs) > 1:
+        names = [
+            run_spec.metadata.name
+            for run_spec, inspection in zip(run_specs, inspections, strict=True)
+            if inspection.errors
+        ]
         terminal.err.print(f"Not started, because of {', '.join(names)}:", markup=False)
     for error in errors[1:]:
         terminal.err.print(f"Also: {error}", markup=False)
     if errors:
         raise errors[0]
-    return found
+    return inspections
 
 
 def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
@@ -156,24 +162,24 @@ def inspect_tables(
     return inspect_scoring(spec.spec, root, document)
 
 
-def _show(name: str, found: "Inspection", *, verb: str) -> None:
+def _show(name: str, inspection: "Inspection", *, verb: str) -> None:
     table = Table(title=f"Tables of {name}", title_justify="left", show_edge=False)
     table.add_column("table")
     for title in ("files", "size", "columns"):
         table.add_column(title, justify="right")
-    for facts in found.tables:
+    for facts in inspection.tables:
         columns = "?" if facts.n_columns is None else str(facts.n_columns)
         table.add_row(facts.name, f"{facts.n_files:,}", terminal.size(facts.n_bytes), columns)
     terminal.print_table(table)
     terminal.out.print()
-    for title, words in found.facts.items():
+    for title, words in inspection.facts.items():
         terminal.out.print(f"{title}: {words}", markup=False)
-    for sentence in found.warnings:
+    for sentence in inspection.warnings:
         terminal.out.print(f"Warning: {sentence}", markup=False)
-    for error in found.errors:
+    for error in inspection.errors:
         terminal.out.print(f"Error: {error}", markup=False)
-    verdict = "A run would stop with this." if found.errors else f"A run can begin: mlho {verb}."
-    counted = f"{_count(found.errors, 'error')}, {_count(found.warnings, 'warning')}"
+    verdict = "A run would stop with this." if inspection.errors else f"A run can begin: mlho {verb}."
+    counted = f"{_count(inspection.errors, 'error')}, {_count(inspection.warnings, 'warning')}"
     terminal.out.print(f"{counted}. {verdict}", markup=False)
 
 

@@ -95,17 +95,17 @@ class RunChecks:
             tracked.is_checking, tracked.check_began_at = False, math.inf
             return
         allowed = prefixes_of(tracked.request.namespace if tracked.request else "", self._prefixes)
-        found, prepared = check_run(self._backend, spec, allowed=allowed, accepted=accepted)
+        check, prepared = check_run(self._backend, spec, allowed=allowed, accepted=accepted)
         self._ended_at = tracked.checked_at = time.monotonic()
-        tracked.record_check(spec, found, prepared, _AGAIN_SECONDS)
-        self._note(uid, tracked, found, prepared)
+        tracked.record_check(spec, check, prepared, _AGAIN_SECONDS)
+        self._note(uid, tracked, check, prepared)
         tracked.is_checking, tracked.check_began_at = False, math.inf
         self._queue.mark(uid)
 
-    def _note(self, uid: str, tracked: TrackedRun, found: Check, prepared: PreparedRun | None) -> None:
+    def _note(self, uid: str, tracked: TrackedRun, check: Check, prepared: PreparedRun | None) -> None:
         """Record whether a run waits for its store. After a successful check, schedule the checks of all waiting runs."""
         with self._lock:
-            if found.reason in STORE_REASONS:
+            if check.reason in STORE_REASONS:
                 self._without_store[uid] = tracked
                 return
             self._without_store.pop(uid, None)

@@ -169,8 +169,8 @@ def with_all_conditions(observed: ObservedRun, status: Status) -> Status:
             continue
         if kind is ConditionType.DATA_QUALITY and observed.resource.kind == "ScoringRun":
             continue
-        found = get_condition(status.conditions, kind)
-        if found is None or found.reason == reason:
+        condition = get_condition(status.conditions, kind)
+        if condition is None or condition.reason == reason:
             status = _set(observed, status, kind, holds, reason, message)
     return status
 
@@ -179,8 +179,8 @@ def _closed(observed: ObservedRun, status: Status) -> Status:
     """Return the final status. Exactly one of the conditions of an end is true."""
     status = with_all_conditions(observed, status)
     for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED, *ENDED):
-        found = get_condition(status.conditions, kind)
-        if found is not None and (found.status == "True") != (kind in ENDED):
+        condition = get_condition(status.conditions, kind)
+        if condition is not None and (condition.status == "True") != (kind in ENDED):
             status = _set(observed, status, kind, False, "Ended")
     update = {"finished_at": timestamp(observed.now), "workers": _worker_counts(observed, status, 0, None)}
     if status.started_at is not None:
@@ -358,12 +358,12 @@ def _is_persistent(pod: PodFacts, now: dt.datetime) -> bool:
 def with_phase(observed: ObservedRun, status: Status) -> Status:
     """Return the status with its phase, and with the reason and message of the printer columns."""
     phase, kind = _phase(observed, status)
-    said = get_condition(status.conditions, kind)
+    condition = get_condition(status.conditions, kind)
     update: dict[str, Any] = {
         "phase": phase,
         "observed_generation": observed.resource.generation,
-        "reason": said.reason if said else None,
-        "message": said.message or None if said else None,
+        "reason": condition.reason if condition else None,
+        "message": condition.message or None if condition else None,
     }
     if phase in (Phase.RUNNING, Phase.SUCCEEDED):
         # The columns Reason and Message are empty unless there is a problem.

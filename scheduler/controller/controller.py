@@ -323,8 +323,8 @@ class Operator:
         workloads = (
             workload for workload in self._workloads.all() if owner_of(workload) == latest["metadata"]["uid"]
         )
-        found = next(workloads, None)
-        return quota_of(found) if found is not None else None
+        workload = next(workloads, None)
+        return quota_of(workload) if workload is not None else None
 
     # Actions.
 
@@ -368,13 +368,13 @@ class Operator:
             self._queue.mark(uid, seconds=wait)
             return
         metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
-        wanted = {
+        body = {
             "apiVersion": obj["apiVersion"],
             "kind": obj["kind"],
             "metadata": metadata,
             "status": status.plain(),
         }
-        self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], wanted, part="status"))
+        self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], body, part="status"))
         if status_of(obj).phase is not None:  # the first status contains only initial values
             tracked.written_at = time.monotonic()
         self.counts.status_writes += 1

@@ -60,12 +60,12 @@ class Cache:
     def replace(self, namespace: str, objects: Mapping[str, Object]) -> None:
         """Replace all objects of a namespace; an empty namespace stands for all namespaces."""
         with self._lock:
-            known = [
+            previous = [
                 obj
                 for obj in self._objects.values()
                 if not namespace or obj["metadata"]["namespace"] == namespace
             ]
-        for obj in known:
+        for obj in previous:
             if obj["metadata"]["uid"] not in objects:
                 self.remove(obj)
         for obj in objects.values():

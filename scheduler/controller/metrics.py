@@ -85,28 +85,28 @@ def run_figures(
     runs: Iterable[Mapping[str, Any]], now: dt.datetime
 ) -> dict[str, float | Mapping[str, float]]:
     """Return the series that are derived from the custom resources."""
-    found = [(obj.get("metadata") or {}, obj.get("status") or {}) for obj in runs]
-    phases = Counter(status.get("phase", Phase.PENDING.value) for _, status in found)
-    troubles = Counter(reason for _, status in found if (reason := _trouble(status)))
+    facts = [(obj.get("metadata") or {}, obj.get("status") or {}) for obj in runs]
+    phases = Counter(status.get("phase", Phase.PENDING.value) for _, status in facts)
+    troubles = Counter(reason for _, status in facts if (reason := _trouble(status)))
     return {
         "mlho_scheduler_runs": dict(sorted(phases.items())),
         "mlho_scheduler_degraded_runs": sum(
-            _held(status, ConditionType.DEGRADED, "True") is not None for _, status in found
+            _held(status, ConditionType.DEGRADED, "True") is not None for _, status in facts
         ),
         "mlho_scheduler_unhealthy_runs": dict(sorted(troubles.items())),
         "mlho_scheduler_longest_wait_seconds": max(
-            (_waiting_seconds(metadata, status, now) for metadata, status in found), default=0.0
+            (_waiting_seconds(metadata, status, now) for metadata, status in facts), default=0.0
         ),
-        **_schedule_figures(found),
+        **_schedule_figures(facts),
     }
 
 
 def _schedule_figures(
-    found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    facts: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> dict[str, float | Mapping[str, float]]:
     """Return whether the latest finished run of each schedule failed, and when one last succeeded."""
     ended: dict[str, list[tuple[float, str]]] = {}
-    for metadata, status in found:
+    for metadata, status in facts:
         schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
         if schedule and status.get("finishedAt"):
             ended.setdefault(schedule, []).append(
@@ -122,16 +122,16 @@ def _schedule_figures(
         "mlho_scheduler_schedule_success_timestamp_seconds": {
             schedule: max(times) for schedule, times in sorted(succeeded.items()) if times
         },
-        **_result_figures(found),
+        **_result_figures(facts),
     }
 
 
 def _result_figures(
-    found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    facts: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> dict[str, float | Mapping[str, float]]:
     """Return the counts of the last successful run of each schedule."""
     latest: dict[str, Mapping[str, Any]] = {}
-    for metadata, status in sorted(found, key=lambda run: run[1].get("finishedAt", "")):
+    for metadata, status in sorted(facts, key=lambda run: run[1].get("finishedAt", "")):
         schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
         if schedule and status.get("phase") == Phase.SUCCEEDED:
             latest[schedule] = status
@@ -163,26 +163,28 @@ def _result_figures(
 
 def _trouble(status: Mapping[str, Any]) -> str:
     """Return the reason why a run is degraded or not accepted, or an empty string."""
-    held = _held(status, ConditionType.DEGRADED, "True") or _held(status, ConditionType.ACCEPTED, "False")
-    return str(held.get("reason", "")) if held is not None else ""
+    condition = _held(status, ConditionType.DEGRADED, "True") or _held(
+        status, ConditionType.ACCEPTED, "False"
+    )
+    return str(condition.get("reason", "")) if condition is not None else ""
 
 
 def _waiting_seconds(metadata: Mapping[str, Any], status: Mapping[str, Any], now: dt.datetime) -> float:
     """Return how long a run has waited: since it stopped progressing, or since its creation."""
     if status.get("phase", Phase.PENDING) not in (Phase.PENDING, Phase.WAITING):
         return 0.0
-    held = _held(status, ConditionType.PROGRESSING, "False") or {}
-    since = held.get("lastTransitionTime") or metadata.get("creationTimestamp")
+    condition = _held(status, ConditionType.PROGRESSING, "False") or {}
+    since = condition.get("lastTransitionTime") or metadata.get("creationTimestamp")
     return max(0.0, (now - parsed(since)).total_seconds()) if since else 0.0
 
 
 def _held(status: Mapping[str, Any], kind: ConditionType, says: str) -> Mapping[str, Any] | None:
-    found = (
+    matching = (
         condition
         for condition in status.get("conditions", ())
         if condition["type"] == kind and condition["status"] == says
     )
-    return next(found, None)
+    return next(matching, None)
 
 
 class _Snapshot(Collector):

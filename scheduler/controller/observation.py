@@ -299,10 +299,10 @@ def quota_of(workload: Mapping[str, Any]) -> Quota:
     conditions = {
         condition["type"]: condition for condition in workload.get("status", {}).get("conditions", ())
     }
-    said = conditions.get("QuotaReserved", {"status": "False", "reason": "Pending", "message": ""})
-    admitted = conditions.get("Admitted", {"status": said["status"]})
-    holds = said["status"] == "True" and admitted["status"] == "True"
-    return Quota(holds, said.get("reason") or "Pending", said.get("message", ""))
+    reservation = conditions.get("QuotaReserved", {"status": "False", "reason": "Pending", "message": ""})
+    admitted = conditions.get("Admitted", {"status": reservation["status"]})
+    holds = reservation["status"] == "True" and admitted["status"] == "True"
+    return Quota(holds, reservation.get("reason") or "Pending", reservation.get("message", ""))
 
 
 _COMPARED: Final = {
@@ -333,5 +333,5 @@ def scoring_metrics(scores: Mapping[str, Any], comparison: Mapping[str, Any] | N
     expected = (scores.get("expected") or {}).get("auroc", {})
     if expected.get("value") is not None:
         metrics["expectedAuroc"] = str(expected["value"])
-    found = {} if comparison is None else {name: comparison[key] for name, key in _COMPARED.items()}
-    return metrics | {name: f"{value:.4f}" for name, value in found.items() if value is not None}
+    figures = {} if comparison is None else {name: comparison[key] for name, key in _COMPARED.items()}
+    return metrics | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}

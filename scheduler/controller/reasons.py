@@ -76,11 +76,11 @@ def quality_shown(result: Mapping[str, Any]) -> tuple[bool, str, str] | None:
     if not result.get("quality"):
         return None
     checks = result["quality"]["checks"]
-    found = [f"{check['check']} ({check['n_findings']})" for check in checks if check["n_findings"]]
-    if not found:
+    counts = [f"{check['check']} ({check['n_findings']})" for check in checks if check["n_findings"]]
+    if not counts:
         return True, "Passed", "No check of data quality has a finding."
-    counted = f"{plural(len(found), 'check')} {'has' if len(found) == 1 else 'have'}"
-    message = f"{counted} findings: {', '.join(found)}. The report has evidence and remedy."
+    counted = f"{plural(len(counts), 'check')} {'has' if len(counts) == 1 else 'have'}"
+    message = f"{counted} findings: {', '.join(counts)}. The report has evidence and remedy."
     return False, "Findings", cut(message, MAX_MESSAGE)
 
 

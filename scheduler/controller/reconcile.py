@@ -67,8 +67,8 @@ def decide(observed: ObservedRun) -> Decision:
     """Decide the actions for a run."""
     if has_ended(observed.status):
         return Decision(observed.status, delete=_leftovers(observed), is_expired=_seconds_left(observed) <= 0)
-    wanted = observed.resource.desired
-    if wanted is DesiredState.CANCELLED:
+    desired = observed.resource.desired
+    if desired is DesiredState.CANCELLED:
         return _finish(observed, Decision(cancelled(observed), is_cancelled=True, delete=_alive(observed)))
     if observed.check is None and not is_true(observed.status.conditions, ConditionType.ACCEPTED):
         return (
@@ -81,7 +81,7 @@ def decide(observed: ObservedRun) -> Decision:
         return _finish(observed, Decision(refused(observed)))
     if observed.progress is not None and observed.progress.end is not None:
         return _finish(observed, Decision(ended(observed, observed.progress)))
-    if wanted is DesiredState.SUSPENDED:
+    if desired is DesiredState.SUSPENDED:
         return _finish(observed, Decision(under_way(observed, target=0), delete=_alive(observed)))
     return _running(observed)
 
@@ -114,9 +114,12 @@ def _running(observed: ObservedRun) -> Decision:
     missing = (target or 0) - capacity
     if observed.may_ask and ((missing > 0 and not delete) or small):
         make = _generation(observed, max(missing, 1))
-    shown = capacity if target is None else target
+    shown_target = capacity if target is None else target
     decision = Decision(
-        under_way(observed, target=shown, new_generation=make), should_run=True, make=make, delete=delete
+        under_way(observed, target=shown_target, new_generation=make),
+        should_run=True,
+        make=make,
+        delete=delete,
     )
     return _finish(observed, decision)
 

@@ -219,20 +219,20 @@ class RunThread:
 
     def snapshot(self) -> RunProgress:
         """Return the current progress."""
-        found = self._picture
+        progress = self._picture
         executor = self._executor
-        if found.end is not None:
-            return found
-        found = replace(found, trouble=_trouble_of(self._health, executor) or found.trouble)
+        if progress.end is not None:
+            return progress
+        progress = replace(progress, trouble=_trouble_of(self._health, executor) or progress.trouble)
         if executor is None:
-            return found
+            return progress
         counters = executor.counters
         return replace(
-            found,
+            progress,
             slots=counters.slots,
             retried=counters.retried,
             quarantined=counters.quarantined,
-            idle_seconds=0.0 if found.running else time.monotonic() - self._idle_since,
+            idle_seconds=0.0 if progress.running else time.monotonic() - self._idle_since,
             memory_exceeded=counters.memory_exceeded,
         )
 
@@ -412,9 +412,9 @@ def outcome_of(backend: Backend, run: PreparedRun, facts: Mapping[str, Any]) -> 
         result_digest=facts.get("result_digest"),
     )
     headline = f"auroc {metrics['auroc']}" if "auroc" in metrics else None
-    shown = _shown_warnings([*inspected, *result["warnings"]])
-    found = {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": shown}
-    return {**found, "gates": gates_in_words(result), "quality": quality_shown(result)}
+    warnings = _shown_warnings([*inspected, *result["warnings"]])
+    outcome = {"outputs": outputs, "metrics": metrics, "headline": headline, "warnings": warnings}
+    return {**outcome, "gates": gates_in_words(result), "quality": quality_shown(result)}
 
 
 def _inspection_warnings(run: PreparedRun) -> list[str]:

@@ -93,10 +93,10 @@ def assign_turns(contenders: Iterable[Contender]) -> frozenset[str]:
 
     Runs with workers keep their slots. Of several resources that request the same run, one has a turn.
     """
-    found = list(contenders)
-    chosen = {contender.run_id: contender.uid for contender in found if contender.holds_slot}
+    waiting = list(contenders)
+    chosen = {contender.run_id: contender.uid for contender in waiting if contender.holds_slot}
     for contender in sorted(
-        (contender for contender in found if not contender.holds_slot), key=lambda contender: contender.rank
+        (contender for contender in waiting if not contender.holds_slot), key=lambda contender: contender.rank
     ):
         is_starter = contender.needs_workload and contender.is_new
         if contender.run_id not in chosen and len(chosen) < N_SLOTS + (N_STARTERS if is_starter else 0):

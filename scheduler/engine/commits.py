@@ -113,8 +113,8 @@ class Commits(MutableMapping[str, Commit]):
     def naming(self, sha256: str) -> list[str]:
         """Return the names of the tasks with a file of this digest. All commit records are read."""
         names = list(self._known)
-        found = self._store.each(lambda name: self._names(name, sha256), names)
-        return [name for name, is_found in zip(names, found, strict=True) if is_found]
+        matches = self._store.each(lambda name: self._names(name, sha256), names)
+        return [name for name, is_found in zip(names, matches, strict=True) if is_found]
 
     def _names(self, name: str, sha256: str) -> bool:
         commit = read_commit(self._store, self._known[name].task)

@@ -81,11 +81,11 @@ def make_manifest(
         A table has no file.
     """
     root = open_data(data) if isinstance(data, Path | str) else data
-    found = _found(root, {**tables.model_dump(), **further}, source)
+    files_by_table = _found(root, {**tables.model_dump(), **further}, source)
     dataset = find_file(root, DATASET) if source == "meds" else None
     if dataset is not None:
-        found["dataset"] = FoundFiles([dataset])
-    return _pin(found)
+        files_by_table["dataset"] = FoundFiles([dataset])
+    return _pin(files_by_table)
 
 
 def with_further(
@@ -101,19 +101,21 @@ def with_further(
 
 
 def _found(root: DataRoot, patterns: Mapping[str, str | None], source: str) -> dict[str, FoundFiles]:
-    found = {}
+    files_by_table = {}
     for name, files in find_tables(root, patterns, source).items():
         if isinstance(files, DataError):
             raise files
-        found[name] = files
-    return found
+        files_by_table[name] = files
+    return files_by_table
 
 
-def _pin(found: Mapping[str, FoundFiles]) -> Manifest:
-    _try_to_read([file for files in found.values() for file in files.files])
-    left_out = {name: tuple(map(shown, files.left_out)) for name, files in found.items() if files.left_out}
+def _pin(files_by_table: Mapping[str, FoundFiles]) -> Manifest:
+    _try_to_read([file for files in files_by_table.values() for file in files.files])
+    left_out = {
+        name: tuple(map(shown, files.left_out)) for name, files in files_by_table.items() if files.left_out
+    }
     with ThreadPoolExecutor(_HASHING_THREADS) as threads:
-        pinned = {name: tuple(threads.map(_pinned, files.files)) for name, files in found.items()}
+        pinned = {name: tuple(threads.map(_pinned, files.files)) for name, files in files_by_table.items()}
     return Manifest(pinned, left_out)
 
 

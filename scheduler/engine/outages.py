@@ -155,12 +155,12 @@ class StoreHealth:
         """
         while True:
             try:
-                found = do()
+                answer = do()
             except StoreOutage as error:
                 ends = self._clock() + self.failed(_RUN, error)
             else:
                 self.served(_RUN)
-                return found
+                return answer
             while (left := ends - self._clock()) > 0:
                 self.check()
                 meanwhile()

@@ -55,8 +55,10 @@ def prepare(
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, None)
-    asked = spec.spec
-    manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
+    section = spec.spec
+    manifest = make_manifest(
+        section.data.tables, data, source=section.data.source, further=section.further_tables
+    )
     return compared(TrainingRun(spec, manifest, data, store, inspects=inspect is None))
 
 
@@ -65,8 +67,8 @@ def prepare_in_cluster(
 ) -> TrainingRun | ScoringRun | RecalibrationRun:
     """Return the run of a custom resource, which may also be a recalibration; see :func:`prepare`."""
     if isinstance(spec, RunSpec) and spec.spec.recalibrate is not None:
-        asked = spec.spec.recalibrate
-        source = bundle_now(asked.bundle, store)
+        recalibrate = spec.spec.recalibrate
+        source = bundle_now(recalibrate.bundle, store)
         bundle = read_bundle(source, spec_path, store)
-        return prepare_recalibration(spec, source, bundle, asked.correction, spec_path, store)
+        return prepare_recalibration(spec, source, bundle, recalibrate.correction, spec_path, store)
     return prepare(spec, spec_path, store)

@@ -45,21 +45,21 @@ def retraining_yaml(trained: RunSpec, file: str) -> bytes:
 
     If the training run was compared with an earlier run, the next one is compared with the training run.
     """
-    retraining, asked = renamed(trained, "-retrained"), trained.spec
-    if asked.compare_with is not None:
+    retraining, section = renamed(trained, "-retrained"), trained.spec
+    if section.compare_with is not None:
         update = {"compare_with": EarlierRun(uri=RUN_BUNDLE + trained.metadata.name)}
-        retraining = retraining.model_copy(update={"spec": asked.model_copy(update=update)})
-    uri = asked.data.uri
+        retraining = retraining.model_copy(update={"spec": section.model_copy(update=update)})
+    uri = section.data.uri
     place = f"data.uri: {uri}"
     if "://" not in uri and not Path(uri).expanduser().is_absolute():
         place += ", which is relative to this file: move it beside the specification of training"
     tables = ", ".join(
-        f"{name} {path}" for name, path in asked.data.tables.model_dump(exclude_none=True).items()
+        f"{name} {path}" for name, path in section.data.tables.model_dump(exclude_none=True).items()
     )
     dates = {
-        "cohort.index.date": asked.cohort.index.date,
-        "validation.testFrom": asked.validation.test_from,
-        "validation.origins": asked.validation.origins and asked.validation.origins[-1],
+        "cohort.index.date": section.cohort.index.date,
+        "validation.testFrom": section.validation.test_from,
+        "validation.origins": section.validation.origins and section.validation.origins[-1],
     }
     fixed = ", ".join(f"{name} {day}" for name, day in dates.items() if day is not None)
     lines = [

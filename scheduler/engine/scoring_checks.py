@@ -32,10 +32,10 @@ def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
         and isinstance(document.get("demographics"), list | None)
     ):
         check_fits(spec, document)
-    asked, rules = spec.explain.only_alerts_of, _rules_of(document)
-    if asked is not None and asked not in rules:
+    only_rule, rules = spec.explain.only_alerts_of, _rules_of(document)
+    if only_rule is not None and only_rule not in rules:
         raise SpecError(
-            f"explain.onlyAlertsOf: the bundle has no such threshold. Expected one of {', '.join(rules) or 'none'}; got {asked}. Correct it."
+            f"explain.onlyAlertsOf: the bundle has no such threshold. Expected one of {', '.join(rules) or 'none'}; got {only_rule}. Correct it."
         )
     most = _most_reasons(files)
     if most is not None and spec.explain.top_reasons > most:
@@ -96,30 +96,30 @@ def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
     SpecError
         Nights are to be compared, and the name of the run has no date.
     """
-    asked = spec.spec.checks.complete
-    if asked is None:
+    checks = spec.spec.checks.complete
+    if checks is None:
         return
     events = manifest.tables["events"]
     missing = [
-        pattern for pattern in asked.partitions if not any(fnmatchcase(file.key, pattern) for file in events)
+        pattern for pattern in checks.partitions if not any(fnmatchcase(file.key, pattern) for file in events)
     ]
     if missing:
         raise _incomplete(
             "a file of events for each of checks.complete.partitions", f"none for {', '.join(missing)}"
         )
-    if asked.min_files is not None and len(events) < asked.min_files:
+    if checks.min_files is not None and len(events) < checks.min_files:
         raise _incomplete(
-            f"at least {plural(asked.min_files, 'file')} of events (checks.complete.minFiles)",
+            f"at least {plural(checks.min_files, 'file')} of events (checks.complete.minFiles)",
             f"{len(events):,}",
         )
-    if asked.previous_nights is None:
+    if checks.previous_nights is None:
         return
     if day_of(spec.metadata.name) is None:
         raise SpecError(
             f"checks.complete.previousNights: expected a name that ends with the date of the night, such as nightly-2026-11-24; got "
             f"{spec.metadata.name}. Score with mlho score --as-of, or name the run so."
         )
-    if asked.previous_nights.new_events:
+    if checks.previous_nights.new_events:
         _refuse_same_events(manifest, nights_before(store, spec.metadata.name, 1))
 
 
@@ -148,29 +148,29 @@ def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) 
     DataError
         There are fewer than ``checks.complete`` asks for.
     """
-    asked = spec.spec.checks.complete
-    if asked is None:
+    checks = spec.spec.checks.complete
+    if checks is None:
         return
     n_rows, n_samples = scores["ledger"]["rows_in"], scores["samples"]
-    for name, found, least in (
-        ("minRows", n_rows, asked.min_rows),
-        ("minSamples", n_samples, asked.min_samples),
+    for name, count, least in (
+        ("minRows", n_rows, checks.min_rows),
+        ("minSamples", n_samples, checks.min_samples),
     ):
-        if least is not None and found < least:
+        if least is not None and count < least:
             what = "event rows" if name == "minRows" else "samples"
-            raise _incomplete(f"at least {least:,} {what} (checks.complete.{name})", f"{found:,}")
-    if asked.previous_nights is not None:
-        _check_against_nights(n_rows, asked.previous_nights, spec.metadata.name, store)
+            raise _incomplete(f"at least {least:,} {what} (checks.complete.{name})", f"{count:,}")
+    if checks.previous_nights is not None:
+        _check_against_nights(n_rows, checks.previous_nights, spec.metadata.name, store)
 
 
-def _check_against_nights(n_rows: int, asked: PreviousNights, name: str, store: Store) -> None:
-    before = nights_before(store, name, asked.nights)
+def _check_against_nights(n_rows: int, previous: PreviousNights, name: str, store: Store) -> None:
+    before = nights_before(store, name, previous.nights)
     if not before:
         return
     median = statistics.median(night.n_rows for night in before)
-    if n_rows < asked.min_share * median:
+    if n_rows < previous.min_share * median:
         raise _incomplete(
-            f"at least {100 * asked.min_share:.0f} % of the median of {plural(len(before), 'night')} before, {median:,.0f} event rows "
+            f"at least {100 * previous.min_share:.0f} % of the median of {plural(len(before), 'night')} before, {median:,.0f} event rows "
             "(checks.complete.previousNights)",
             f"{n_rows:,}, {100 * n_rows / median:.0f} %",
         )

@@ -318,8 +318,8 @@ def prepare_scoring(
         Raised before anything is written.
     """
     spec = with_run_id(spec, store)
-    found = {field: read_bundle(source, spec_path, store) for field, source in _bundles(spec).items()}
-    bundle, compared = found["bundle"], found.get("compare_with")
+    bundles = {field: read_bundle(source, spec_path, store) for field, source in _bundles(spec).items()}
+    bundle, compared = bundles["bundle"], bundles.get("compare_with")
     check_document(bundle.files, spec.spec)
     if compared is not None:
         check_compared(bundle.files, compared.files, spec.spec)
@@ -330,7 +330,7 @@ def prepare_scoring(
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
     check_files(spec, manifest, store)
     pinned = {
-        field: source.model_copy(update={"digest": found[field].digest})
+        field: source.model_copy(update={"digest": bundles[field].digest})
         for field, source in _bundles(spec).items()
     }
     return ScoringRun(

@@ -144,16 +144,16 @@ def compared(run: TrainingRun) -> TrainingRun:
     MlhoError
         The earlier run cannot be compared with; the message states the remedy.
     """
-    asked = run.spec.spec.compare_with
-    if asked is None:
+    earlier_run = run.spec.spec.compare_with
+    if earlier_run is None:
         return run
-    found = address_now(asked, run.store)
-    named = found.uri.removeprefix(RUN_BUNDLE)
+    address = address_now(earlier_run, run.store)
+    named = address.uri.removeprefix(RUN_BUNDLE)
     before = compared_before(named, run.store)
     is_itself = before is not None and replace(run, spec=with_compared(run.spec, before)).run_id == named
-    if before is not None and is_itself and asked.digest in (None, before.digest):
-        found = before
-    earlier = pinned_run(found, run.store, outcome=run.spec.spec.cohort.outcome)
+    if before is not None and is_itself and earlier_run.digest in (None, before.digest):
+        address = before
+    earlier = pinned_run(address, run.store, outcome=run.spec.spec.cohort.outcome)
     return replace(run, spec=with_compared(run.spec, earlier.asked), earlier=earlier)
 
 
@@ -170,11 +170,11 @@ def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = N
     SpecError
         There is no such run or channel.
     """
-    asked = spec.spec.compare_with
-    if asked is None:
+    earlier_run = spec.spec.compare_with
+    if earlier_run is None:
         return spec
     before = None if accepted is None else compared_before(accepted, store)
-    return with_compared(spec, before or address_now(asked, store))
+    return with_compared(spec, before or address_now(earlier_run, store))
 
 
 def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None:
@@ -236,11 +236,11 @@ class RecalibrationRun:
         """Return ``spec.yaml``, the data and the bundle that is recalibrated, and ``manifest.json``."""
         document = yaml.safe_load(spec_yaml(self.spec))
         document["kind"] = RECALIBRATION
-        asked = {
+        spec_fields = {
             "bundle": {"uri": self.source.uri, "digest": self.bundle.digest},
             "correction": self.correction,
         }
-        document["spec"] = {**asked, **document["spec"]}
+        document["spec"] = {**spec_fields, **document["spec"]}
         return {
             "spec.yaml": yaml.safe_dump(document, sort_keys=False).encode(),
             "manifest.json": canonical_json(self.manifest.plain()),
@@ -303,8 +303,10 @@ def prepare_recalibration(
     """
     gated_spec = gated(without_recalibrate(spec), training_spec(source, store))
     data = data_root(gated_spec, spec_path)
-    asked = gated_spec.spec
-    manifest = make_manifest(asked.data.tables, data, source=asked.data.source, further=asked.further_tables)
+    section = gated_spec.spec
+    manifest = make_manifest(
+        section.data.tables, data, source=section.data.source, further=section.further_tables
+    )
     return RecalibrationRun(gated_spec, source, bundle, correction, manifest, data, store)
 
 
@@ -313,13 +315,11 @@ def without_recalibrate(spec: RunSpec) -> RunSpec:
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": None})})
 
 
-def gated(asked: RunSpec, trained: RunSpec | None) -> RunSpec:
+def gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
     """Return the specification with the gates of the training run if it has none itself."""
-    if asked.spec.gates is not None or trained is None or trained.spec.gates is None:
-        return asked
-    with_gates = asked.model_copy(
-        update={"spec": asked.spec.model_copy(update={"gates": trained.spec.gates})}
-    )
+    if spec.spec.gates is not None or trained is None or trained.spec.gates is None:
+        return spec
+    with_gates = spec.model_copy(update={"spec": spec.spec.model_copy(update={"gates": trained.spec.gates})})
     try:
         return parse_spec(spec_yaml(with_gates).decode())
     except SpecError as error:
@@ -336,8 +336,8 @@ def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = Non
     SpecError
         There is no such run or channel.
     """
-    asked = spec.spec.recalibrate
-    if asked is None:
+    recalibrate = spec.spec.recalibrate
+    if recalibrate is None:
         return spec
     source = None
     if accepted is not None:
@@ -346,5 +346,5 @@ def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = Non
             source = BundleSource(uri=before["uri"], digest=before["digest"])
         except ArtifactNotFound:
             pass  # a failover came before its description: resolve the address as at the start
-    pinned = asked.model_copy(update={"bundle": source or bundle_now(asked.bundle, store)})
+    pinned = recalibrate.model_copy(update={"bundle": source or bundle_now(recalibrate.bundle, store)})
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": pinned})})

@@ -113,10 +113,10 @@ class WorkerEnds:
 def _readable(line: str) -> str:
     """Return a line of a worker's log; of one that holds an error, the error alone."""
     try:
-        said = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
         return line
-    return f"error: {said['error']}" if isinstance(said, dict) and "error" in said else line
+    return f"error: {entry['error']}" if isinstance(entry, dict) and "error" in entry else line
 
 
 class WorkerProcesses:
@@ -162,13 +162,13 @@ def start_worker(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
     """Start a worker process with one slot that ends with the starting thread. Write its output to a file."""
-    with log.open("ab") as said:
+    with log.open("ab") as log_file:
         return subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, "-m", "worker", "--end-with-parent", *arguments],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=log_file,
+            stderr=log_file,
             start_new_session=True,  # the command handles Ctrl-C
         )
 

@@ -187,5 +187,5 @@ class InFlight:
         """Remove a task. Return its futures."""
         self.counters.health.served(pending.task)
         with self._lock:
-            found = self._tasks.pop(pending.task, None)
-            return found.futures if found is not None else []
+            in_flight = self._tasks.pop(pending.task, None)
+            return in_flight.futures if in_flight is not None else []

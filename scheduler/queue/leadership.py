@@ -153,12 +153,12 @@ class StoreLease(_Lease):
             if self._clock() - since >= self._lease_seconds:
                 break
             time.sleep(_POLL_SECONDS)
-            found = self._read()
-            if found != seen and not self._is_free(found):
+            content = self._read()
+            if content != seen and not self._is_free(content):
                 raise AnotherScheduler(
-                    f"run {self._run}: another scheduler leads it ({_whose(found)}). Wait for it, or stop it and run again."
+                    f"run {self._run}: another scheduler leads it ({_whose(content)}). Wait for it, or stop it and run again."
                 )
-            seen = found
+            seen = content
         asked_at, mine = self._clock(), self._next()
         if not self._store.compare_and_swap(self._key, mine, expected=seen):
             raise AnotherScheduler(
@@ -166,10 +166,10 @@ class StoreLease(_Lease):
             )
         self._current, self._renewed_at = mine, asked_at
 
-    def _is_free(self, found: bytes | None) -> bool:
-        if found is None:
+    def _is_free(self, content: bytes | None) -> bool:
+        if content is None:
             return True
-        holder = _parsed(found)
+        holder = _parsed(content)
         if not holder:
             return False  # damaged: its writer may be alive, so that its lease is waited for
         if not holder["token"]:
@@ -197,12 +197,12 @@ class StoreLease(_Lease):
                 raise _lost(self._run)
             asked_at, mine = self._clock(), self._next()
             if not self._store.compare_and_swap(self._key, mine, expected=self._current):
-                found = self._read()
+                content = self._read()
                 # If the reply was lost, our own write looks like another scheduler's.
-                if found is None or _parsed(found).get("token") != self._identity["token"]:
+                if content is None or _parsed(content).get("token") != self._identity["token"]:
                     self._is_lost = True
                     raise _lost(self._run)
-                mine = found
+                mine = content
             self._current, self._renewed_at = mine, asked_at
 
     def _next(self) -> bytes:
@@ -333,17 +333,17 @@ def _lost(run: str) -> LeadershipLost:
     )
 
 
-def _parsed(found: bytes | None) -> dict[str, Any]:
+def _parsed(content: bytes | None) -> dict[str, Any]:
     """Return the record of a leader; an empty one if there is none or its bytes are damaged."""
     try:
-        holder: dict[str, Any] = json.loads(found or b"{}")
+        holder: dict[str, Any] = json.loads(content or b"{}")
     except ValueError:
         return {}
     return holder
 
 
-def _whose(found: bytes | None) -> str:
-    holder = _parsed(found)
+def _whose(content: bytes | None) -> str:
+    holder = _parsed(content)
     return f"process {holder.get('pid')} on {holder.get('host')}"
 
 

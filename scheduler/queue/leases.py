@@ -125,17 +125,17 @@ class Leases:
     def wait_for_events(self, seconds: float) -> list[Event]:
         """Return the events since the last call. If there are none, wait for the first."""
         with answering():
-            found = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
-            if not found:
+            items = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
+            if not items:
                 first = cast(Sequence[str] | None, self._redis.blpop([self.names.events], timeout=seconds))
                 if first is None:
                     return []
                 more = cast(list[str] | None, self._redis.lpop(self.names.events, _EVENTS_AT_ONCE))
-                found = [first[1], *(more or ())]
-        events = [event for event in map(self._event, found) if event is not None]
-        if len(events) < len(found):
-            self.n_dropped += len(found) - len(events)
-            log.warning("events_refused", n_items=len(found) - len(events))
+                items = [first[1], *(more or ())]
+        events = [event for event in map(self._event, items) if event is not None]
+        if len(events) < len(items):
+            self.n_dropped += len(items) - len(events)
+            log.warning("events_refused", n_items=len(items) - len(events))
         return events
 
     def _event(self, text: str) -> Event | None:
@@ -209,19 +209,19 @@ class Leases:
         """
         last = now + 4 * self._lease_ms
         present = [_WORKER.fullmatch(name) for name, until in workers if now < until <= last]
-        return min(sum(int(found[1]) for found in present if found), _MOST_SLOTS)
+        return min(sum(int(slots[1]) for slots in present if slots), _MOST_SLOTS)
 
     def queued(self) -> list[str]:
         """Return the ids of the messages in the queue, as assigned when they were sent."""
         with answering():
             messages = cast(list[str], self._redis.lrange(self.names.queue, 0, -1))
-        return [found for found in map(_message_id, messages) if found]
+        return [message for message in map(_message_id, messages) if message]
 
     def counters(self) -> dict[str, int]:
         """Return the counters of the workers."""
         with answering():
-            found = cast(dict[str, str], self._redis.hgetall(self.names.counters))
-        return {name[:_MAX_NAME]: _count(number) for name, number in found.items()}
+            counters = cast(dict[str, str], self._redis.hgetall(self.names.counters))
+        return {name[:_MAX_NAME]: _count(number) for name, number in counters.items()}
 
     def publish_progress(self, stages: Stages) -> None:
         """Publish the progress of a declared execution."""
@@ -231,8 +231,8 @@ class Leases:
     def progress(self) -> Stages:
         """Return the last published progress, or nothing if there is none or Redis was emptied."""
         with answering():
-            found = cast(str | None, self._redis.get(self.names.progress))
-        return _stages(found or "[]")
+            text = cast(str | None, self._redis.get(self.names.progress))
+        return _stages(text or "[]")
 
     def cancel(self) -> None:
         """Set the cancel flag, which workers read at each claim and heartbeat."""

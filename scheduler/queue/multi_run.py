@@ -226,8 +226,8 @@ def _started_workers(
     queue_config: QueueConfig, environment: Mapping[str, str], notify: Callable[[str], None]
 ) -> Iterator[_Workers]:
     with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
-        said = Path(folder) / "workers.log"
-        workers = _Workers(queue_config, environment, said, WorkerEnds(said, notify))
+        log_file = Path(folder) / "workers.log"
+        workers = _Workers(queue_config, environment, log_file, WorkerEnds(log_file, notify))
         try:
             yield workers
         finally:

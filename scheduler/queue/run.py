@@ -315,7 +315,7 @@ def retry_run(store: Store, run: str) -> str:
 def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
     """Return the status of a run on a queue: execution, quarantined tasks and, with a broker, progress and workers."""
     execution = read_execution(store, run)
-    found: dict[str, Any] = {
+    status: dict[str, Any] = {
         "run": run,
         "execution": execution.id if execution else None,
         "state": execution.state.value if execution else NOT_ON_A_QUEUE,
@@ -325,8 +325,8 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
         leases = Leases(broker, Names(execution.id))
         try:
             queue_state = leases.look()
-            found |= _progress(leases.progress())
-            found |= {
+            status |= _progress(leases.progress())
+            status |= {
                 "slots": queue_state.slots,
                 "running": len(queue_state.leased),
                 "queued": len(leases.queued()),
@@ -334,7 +334,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
             }
         finally:
             leases.close()
-    return found
+    return status
 
 
 def _progress(stages: Stages) -> dict[str, Any]:

@@ -131,9 +131,9 @@ class QueueWatcher:
 
     def _take_all(self, events: Sequence[Event]) -> None:
         named = [(self._in_flight.get(event.task), event) for event in events]
-        known = [(pending, event) for pending, event in named if pending is not None]
-        commits = self._store.each(self._log.find, [pending.task for pending, _ in known])
-        for (pending, event), commit in zip(known, commits, strict=True):
+        of_tasks = [(pending, event) for pending, event in named if pending is not None]
+        commits = self._store.each(self._log.find, [pending.task for pending, _ in of_tasks])
+        for (pending, event), commit in zip(of_tasks, commits, strict=True):
             if commit is not None:
                 is_new = event.new or event.event is not EventKind.COMMITTED
                 self._in_flight.settle(pending, Outcome(commit, is_new=is_new))

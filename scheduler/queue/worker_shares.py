@@ -108,8 +108,10 @@ def share_changes(
 
 def _serving(run: str, assignments: Sequence[Assignment]) -> list[Assignment]:
     """Return the workers of a run that are not leaving, the longest-serving first."""
-    found = [assignment for assignment in assignments if assignment.run == run and not assignment.is_exiting]
-    return sorted(found, key=lambda assignment: (-assignment.seconds, assignment.number))
+    serving = [
+        assignment for assignment in assignments if assignment.run == run and not assignment.is_exiting
+    ]
+    return sorted(serving, key=lambda assignment: (-assignment.seconds, assignment.number))
 
 
 def _rank(

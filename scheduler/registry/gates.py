@@ -72,19 +72,19 @@ def _against_champion(store: Store, run: StoredRun, gate: Gate, compare: Compare
     if compare is None:
         return False, "runs cannot be compared here"
     try:
-        found = compare((champion.run, champion.model), (run.run_id, run.name))
+        change = compare((champion.run, champion.model), (run.run_id, run.name))
     except StoreUnavailable:
         raise
     except MlhoError as error:  # such as artifacts of the champion that are gone
         return False, f"no comparison with {champion.model} ({champion.run}): {error}"
     against = f"against {champion.model} ({champion.run}), entry {champion.number}"
-    if found.reason is not None:
-        return False, f"{found.reason}; {against}"
-    figure = found.differences[METRIC_KEYS[gate.metric]]
+    if change.reason is not None:
+        return False, f"{change.reason}; {against}"
+    figure = change.differences[METRIC_KEYS[gate.metric]]
     failures = list(_failures(gate, figure))
     return (
         not failures,
-        f"{failures[0] if failures else _found(figure)} on {found.n_samples:,} samples {against}",
+        f"{failures[0] if failures else _found(figure)} on {change.n_samples:,} samples {against}",
     )
 
 

@@ -63,8 +63,8 @@ def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[Store
     """
     channels = [inspect_channel(store, name) for name in channel_names(store)]
     runs = [run for run in stored_runs(store, now=now) if run.kind in MODELS and run.result is not None]
-    found = store.each(lambda run: _model(store, run, channels), runs)
-    models = [model for model in found if model is not None]
+    maybe_models = store.each(lambda run: _model(store, run, channels), runs)
+    models = [model for model in maybe_models if model is not None]
     return models + _without_run(store, channels, {model.bundle for model in models})
 
 

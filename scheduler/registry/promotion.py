@@ -96,19 +96,19 @@ def promote(
     ChannelDamaged
         The log of the channel is damaged.
     """
-    found = read_channel(store, checked_name(channel))
-    with _recording_refusal(store, run, found.name, author):
+    current = read_channel(store, checked_name(channel))
+    with _recording_refusal(store, run, current.name, author):
         bundle = _read(store, RUN_BUNDLE + run.run_id)
         if signer is not None:
             keep_signature(store, bundle, signer)
         _check_signature(store, bundle)
-        if found.head is not None and found.head.bundle == bundle.digest:
-            return Change(found.head, is_new=False)
+        if current.head is not None and current.head.bundle == bundle.digest:
+            return Change(current.head, is_new=False)
         gates = checked_gates(store, run, force=force, compare=compare)
         n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
     keep_model(store, bundle)
     entry = _next_entry(
-        found,
+        current,
         author,
         Action.PROMOTE,
         run=run.run_id,
@@ -154,15 +154,15 @@ def roll_back(
     BundleError, ChannelMoved, ChannelDamaged
         As in :func:`promote`.
     """
-    found = read_channel(store, checked_name(channel))
-    target = _target(found, to)
-    assert found.head is not None  # a channel with a target has entries
-    if found.head.bundle == target.bundle:
-        return Change(found.head, is_new=False)
+    current = read_channel(store, checked_name(channel))
+    target = _target(current, to)
+    assert current.head is not None  # a channel with a target has entries
+    if current.head.bundle == target.bundle:
+        return Change(current.head, is_new=False)
     bundle = _read(store, target.address, digest=target.bundle)
     _check_signature(store, bundle)
     entry = _next_entry(
-        found,
+        current,
         author,
         Action.ROLLBACK,
         run=target.run,

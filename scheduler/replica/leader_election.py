@@ -66,8 +66,8 @@ class LeaderElector:
     def try_once(self) -> bool:
         """Acquire or renew the Lease. Return whether this replica holds it."""
         asked_at = self._clock()
-        found = self._client.read()
-        spec = (found or {}).get("spec") or {}
+        lease = self._client.read()
+        spec = (lease or {}).get("spec") or {}
         if spec != self._seen:
             self._seen, self._seen_at = spec, asked_at
         holder = spec.get("holderIdentity") or ""
@@ -76,7 +76,7 @@ class LeaderElector:
             self.renewed_at = None
             return False
         mine = self._spec(spec, is_new=holder != self._identity)
-        if not self._client.write(mine, found):
+        if not self._client.write(mine, lease):
             return False
         self._seen, self._seen_at = mine, asked_at
         self.renewed_at = asked_at
@@ -89,10 +89,10 @@ class LeaderElector:
 
     def release(self) -> None:
         """Release the Lease, so that another replica can acquire it at once."""
-        found = self._client.read()
-        spec = (found or {}).get("spec") or {}
-        if found is not None and spec.get("holderIdentity") == self._identity:
-            self._client.write({**spec, "holderIdentity": ""}, found)
+        lease = self._client.read()
+        spec = (lease or {}).get("spec") or {}
+        if lease is not None and spec.get("holderIdentity") == self._identity:
+            self._client.write({**spec, "holderIdentity": ""}, lease)
         self.renewed_at = None
 
     def wait_to_lead(self, stop: threading.Event) -> bool:

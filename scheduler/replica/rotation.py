@@ -37,12 +37,12 @@ def end_on_rotation(
     last = started_with
     while not stop.wait(seconds):
         try:
-            found = checksum_of(folder)
+            checksum = checksum_of(folder)
         except OSError:  # replaced while it was read
             continue
-        if found not in ("", started_with) and found == last:
+        if checksum not in ("", started_with) and checksum == last:
             log.warning(
                 "secrets_rotated", outcome="this scheduler exits and is restarted with the new Secrets"
             )
             stop.set()
-        last = found
+        last = checksum

@@ -178,7 +178,7 @@ def inspect_channel(store: Store, name: str) -> Channel:
     prefix = channel_prefix(checked_name(name))
     names = [key.removeprefix(prefix) for key in store.keys(prefix)]
     numbers = [entry_name for entry_name in names if _NUMBER.fullmatch(entry_name) and int(entry_name) > 0]
-    found = dict(
+    contents = dict(
         zip(
             map(int, numbers),
             store.each(lambda number: _read(store, prefix + number), numbers),
@@ -186,7 +186,9 @@ def inspect_channel(store: Store, name: str) -> Channel:
         )
     )
     parsed = {
-        number: _parsed(data, channel_key(name, number)) for number, data in found.items() if data is not None
+        number: _parsed(data, channel_key(name, number))
+        for number, data in contents.items()
+        if data is not None
     }
     faults = [
         f"{prefix}{entry_name}: not an entry; remove it" for entry_name in sorted(set(names) - set(numbers))

@@ -66,16 +66,16 @@ def delete_runs(
     """
     now = store_time(store)
     present = stored_runs(store, now=now)
-    wanted = {run.run_id for run in runs}
-    active = [run for run in present if run.run_id in wanted and run.state is RunState.RUNNING]
+    wanted_ids = {run.run_id for run in runs}
+    active = [run for run in present if run.run_id in wanted_ids and run.state is RunState.RUNNING]
     if active:
         raise SpecError(
             f"run {active[0].run_id} ({active[0].name}): a process carries it out. Stop it, or cancel it (mlho cancel "
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
-    _refuse_promoted(kept_runs(store) if kept is None else kept, wanted)
-    going = [run for run in present if run.run_id in wanted or run.state is RunState.DELETING]
-    ids = {run.run_id for run in going} | _half_deleted(store)
+    _refuse_promoted(kept_runs(store) if kept is None else kept, wanted_ids)
+    removed = [run for run in present if run.run_id in wanted_ids or run.state is RunState.DELETING]
+    ids = {run.run_id for run in removed} | _half_deleted(store)
     files = [obj for run in sorted(ids) for obj in store.objects(f"{RUNS}/{run}/")]
     if act:
         seen = {run.run_id: run.record for run in present}
@@ -84,11 +84,11 @@ def delete_runs(
     unknown = [run for run in present if run.record is None and run.run_id not in ids]
     all_ids = {run.run_id for run in present}
     collected = None if unknown else collect(store, all_ids, act=act, without=ids, grace=grace)
-    return Deletion(going, len(files), sum(file.size for file in files), collected, unknown)
+    return Deletion(removed, len(files), sum(file.size for file in files), collected, unknown)
 
 
-def _refuse_promoted(kept: Mapping[str, str], wanted: set[str]) -> None:
-    for run in sorted(wanted & kept.keys()):
+def _refuse_promoted(kept: Mapping[str, str], wanted_ids: set[str]) -> None:
+    for run in sorted(wanted_ids & kept.keys()):
         raise SpecError(
             f"run {run}: {kept[run]}. The runs of the newest {KEPT_ENTRIES} entries of a channel are kept, for a rollback. Leave it; it can be "
             "deleted once newer entries have taken its place."
@@ -110,10 +110,10 @@ def _is_being_deleted(record: RunRecord | None) -> bool:
 def _delete_run(store: Store, run: str, seen: RunRecord | None) -> None:
     """Delete the objects of a run. Killed at any point, the next deletion completes it."""
 
-    def change(found: RunRecord | None) -> RunRecord:
-        if found is not None and found.state is RunState.RUNNING and found != seen:
+    def change(record: RunRecord | None) -> RunRecord:
+        if record is not None and record.state is RunState.RUNNING and record != seen:
             raise SpecError(f"run {run}: has just been started. Stop it first, or leave it.")
-        started = found.started if found is not None else dt.datetime.now(dt.UTC)
+        started = record.started if record is not None else dt.datetime.now(dt.UTC)
         return RunRecord(state=RunState.DELETING, started=started)
 
     swap_record(store, run, change)  # from here on the run cannot be started

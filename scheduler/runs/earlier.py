@@ -42,7 +42,7 @@ class PinnedRun:
     commit: Commit
 
 
-def address_now(asked: EarlierRun, store: Store) -> EarlierRun:
+def address_now(earlier: EarlierRun, store: Store) -> EarlierRun:
     """Return the id of the run that an address means now: the newest finished one of a name, or the one whose model a channel shows.
 
     Raises
@@ -50,19 +50,19 @@ def address_now(asked: EarlierRun, store: Store) -> EarlierRun:
     SpecError
         There is none.
     """
-    if asked.uri.startswith(CHANNEL_BUNDLE):
-        return asked.model_copy(update={"uri": RUN_BUNDLE + entry_at(asked.uri, store).run})
-    wanted = asked.uri.removeprefix(RUN_BUNDLE)
+    if earlier.uri.startswith(CHANNEL_BUNDLE):
+        return earlier.model_copy(update={"uri": RUN_BUNDLE + entry_at(earlier.uri, store).run})
+    wanted = earlier.uri.removeprefix(RUN_BUNDLE)
     if RUN_ID.fullmatch(wanted):
-        return asked
+        return earlier
     finished = [run for run in stored_runs(store) if run.result is not None]
     try:
         run = find_run(finished, wanted, kind=TRAINING)
     except SpecError as error:
         raise SpecError(
-            f"compareWith.uri {asked.uri}: among the finished training runs, {error} Leave compareWith out of the first run."
+            f"compareWith.uri {earlier.uri}: among the finished training runs, {error} Leave compareWith out of the first run."
         ) from None
-    return asked.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
+    return earlier.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
 
 
 def compared_before(run: str, store: Store) -> EarlierRun | None:
@@ -76,7 +76,7 @@ def compared_before(run: str, store: Store) -> EarlierRun | None:
     return None
 
 
-def pinned_run(asked: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
+def pinned_run(earlier: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
     """Return the run with this id, whose artifacts are kept for a comparison.
 
     Raises
@@ -86,9 +86,9 @@ def pinned_run(asked: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
     MlhoError
         Its artifacts are missing.
     """
-    run = asked.uri.removeprefix(RUN_BUNDLE)
+    run = earlier.uri.removeprefix(RUN_BUNDLE)
     # A run that was compared before keeps the files, also after the deletion of the earlier run.
-    kept = None if asked.digest is None else read_commit(store, _task(run, asked.digest).key)
+    kept = None if earlier.digest is None else read_commit(store, _task(run, earlier.digest).key)
     key = run_key(run, "result.json") if kept is None else blob_key(kept.files["result.json"].sha256)
     try:
         content = store.get(key)
@@ -99,9 +99,9 @@ def pinned_run(asked: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
             f"compareWith: run {run} has no result that can be read. Expected a finished training run of this store; mlho list shows them. Name "
             "another one, or leave out compareWith."
         ) from None
-    if asked.digest not in (None, digest):
+    if earlier.digest not in (None, digest):
         raise SpecError(
-            f"compareWith: run {run} has another result. Expected digest {asked.digest}; got {digest}. Correct compareWith.digest, or leave "
+            f"compareWith: run {run} has another result. Expected digest {earlier.digest}; got {digest}. Correct compareWith.digest, or leave "
             "it out."
         )
     if result.get("outcome") != outcome:
@@ -121,9 +121,9 @@ def pinned_run(asked: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
     )
 
 
-def pin_params(asked: EarlierRun) -> dict[str, str | None]:
+def pin_params(earlier: EarlierRun) -> dict[str, str | None]:
     """Return the parameters of the task whose artifact is an earlier run."""
-    return {"run": asked.uri.removeprefix(RUN_BUNDLE), "digest": asked.digest}
+    return {"run": earlier.uri.removeprefix(RUN_BUNDLE), "digest": earlier.digest}
 
 
 def _task(run: str, digest: str) -> Task:
@@ -145,24 +145,25 @@ def run_artifact(store: Store, run: str) -> Artifact:
     MlhoError
         Artifacts of the run are missing.
     """
-    found: dict[str, list[Commit]] = {}
+    commits_by_kind: dict[str, list[Commit]] = {}
     for commit in store.each(lambda key: read_commit(store, key), sorted(used_tasks(store, run))):
         if commit is not None:
-            found.setdefault(commit.kind, []).append(commit)
+            commits_by_kind.setdefault(commit.kind, []).append(commit)
     files = {
-        "cohort.arr": _only(run, found, "define_cohort").files["cohort.arr"],
-        "dictionary.arr": _only(run, found, "merge_dictionary").files["dictionary.arr"],
+        "cohort.arr": _only(run, commits_by_kind, "define_cohort").files["cohort.arr"],
+        "dictionary.arr": _only(run, commits_by_kind, "merge_dictionary").files["dictionary.arr"],
     }
     # In the order of the task keys, so that sums over iterations are the same at every call.
     commits = sorted(
-        (commit for kind in _ITERATIONS for commit in found.get(kind, [])), key=lambda commit: commit.task
+        (commit for kind in _ITERATIONS for commit in commits_by_kind.get(kind, [])),
+        key=lambda commit: commit.task,
     )
     files |= {f"{SCORES}{place:04d}.arr": commit.files["scores.arr"] for place, commit in enumerate(commits)}
     return Artifact(store, Commit(task=run, kind="run", files=files, seconds=0.0))
 
 
-def _only(run: str, found: Mapping[str, list[Commit]], kind: str) -> Commit:
-    commits = found.get(kind, [])
+def _only(run: str, commits_by_kind: Mapping[str, list[Commit]], kind: str) -> Commit:
+    commits = commits_by_kind.get(kind, [])
     if len(commits) != 1:
         raise MlhoError(
             f"run {run}: {kind} is committed {len(commits)} times, expected once. Its artifacts were removed or belong to another version; run "

@@ -88,10 +88,10 @@ def export_run(
             files[MLFLOW_MODEL] = _mlflow_model(run, json.loads(result), digest, files)
         outputs = {"resultDigest": digest, "bundle": BUNDLE, "report": REPORT}
     is_new = _write(folder, files)
-    shown = {
+    places = {
         name: value if name == "resultDigest" else f"{folder}/{value}" for name, value in outputs.items()
     }
-    return Exported(run, folder, len(files), sum(map(_size, files.values())), is_new, shown)
+    return Exported(run, folder, len(files), sum(map(_size, files.values())), is_new, places)
 
 
 def output_lines(run: str, outputs: Mapping[str, str]) -> Iterator[str]:
@@ -190,13 +190,13 @@ def _committed(store: Store, run: str, name: str) -> bytes:
 
 
 def _result_digest(content: bytes, expected: str | None, run: str) -> str:
-    found = result_digest(json.loads(content))
-    if expected is not None and found != expected:
+    digest = result_digest(json.loads(content))
+    if expected is not None and digest != expected:
         raise ArtifactDamaged(
-            f"run {run}: another result. Expected the digest {expected[:64]}; got {found}. See that --store and the "
+            f"run {run}: another result. Expected the digest {expected[:64]}; got {digest}. See that --store and the "
             "endpoint are those of the cluster."
         )
-    return found
+    return digest
 
 
 def _write(folder: Path, files: Mapping[str, Content]) -> bool:
@@ -230,8 +230,8 @@ def _write_one(path: Path, content: Content) -> None:
 def _contains_all(folder: Path, files: Mapping[str, Content]) -> bool:
     if not folder.is_dir():
         return False
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return found == set(files) and all(
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return present == set(files) and all(
         file_digest(folder / name) == _digest(content) for name, content in files.items()
     )
 

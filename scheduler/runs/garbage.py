@@ -69,8 +69,8 @@ def store_time(store: Store) -> dt.datetime:
     key = f"{PROBES}/clock-{secrets.token_hex(8)}"
     store.put_if_absent(key, b"")
     try:
-        (found,) = store.objects(key)
-        return found.modified
+        (probe,) = store.objects(key)
+        return probe.modified
     finally:
         store.delete(key)
 
@@ -156,8 +156,8 @@ class _Uses:
 
     def read(self) -> None:
         """Add the tasks that runs have listed since the last call."""
-        found = (key for key in self._store.keys(f"{USES}/") if key not in self._seen)
-        new = [key for key in found if key.split("/")[1] not in self._without]
+        unseen = (key for key in self._store.keys(f"{USES}/") if key not in self._seen)
+        new = [key for key in unseen if key.split("/")[1] not in self._without]
         for content in self._store.each(self._get, new):
             self.tasks.update(content.decode().split())
         self._seen.update(new)

@@ -41,9 +41,9 @@ def day_of(name: str) -> dt.date | None:
     >>> day_of("nightly-2026-11-24"), day_of("nightly")
     (datetime.date(2026, 11, 24), None)
     """
-    found = _NAME.fullmatch(name)
+    match = _NAME.fullmatch(name)
     try:
-        return dt.date.fromisoformat(found["day"]) if found else None
+        return dt.date.fromisoformat(match["day"]) if match else None
     except ValueError:
         return None
 
@@ -75,8 +75,8 @@ def nights_before(store: Store, name: str, n: int) -> list[Night]:
 
 
 def _series(name: str) -> str:
-    found = _NAME.fullmatch(name)
-    return found["series"] if found else name
+    match = _NAME.fullmatch(name)
+    return match["series"] if match else name
 
 
 def _night(store: Store, run: StoredRun) -> Night | None:

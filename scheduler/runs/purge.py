@@ -68,12 +68,12 @@ class Purge:
         return [holding.run for holding in self.holdings if not holding.live_in]
 
 
-def find_patients(store: Store, wanted: Set[str]) -> Purge:
+def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
     """Find the runs of a store that hold data of patients.
 
     Parameters
     ----------
-    wanted : set of str
+    patient_ids : set of str
         Ids of patients as in the tables, as text.
 
     Raises
@@ -89,8 +89,8 @@ def find_patients(store: Store, wanted: Set[str]) -> Purge:
             "has ended, or cancel it."
         )
     live = _live_bundles(store)
-    known: dict[str, set[str]] = {}
-    holdings, found, unknown = [], set[str](), []
+    patients_by_file: dict[str, set[str]] = {}
+    holdings, found_ids, unknown = [], set[str](), []
     for run in runs:
         tasks = used_tasks(store, run.run_id)
         if run.state is RunState.DELETING:
@@ -98,35 +98,37 @@ def find_patients(store: Store, wanted: Set[str]) -> Purge:
         if not tasks:
             unknown.append(run)
             continue
-        held, patients = _held(store, tasks, wanted, known)
+        held, patients = _held(store, tasks, patient_ids, patients_by_file)
         if patients:
             bundle = _bundle_of(store, run)
             channels = tuple(name for name, digest in live if digest == bundle)
             holdings.append(Holding(run, len(patients), held, bundle, channels))
-            found |= patients
-    return Purge(tuple(holdings), len(wanted), len(found), tuple(unknown))
+            found_ids |= patients
+    return Purge(tuple(holdings), len(patient_ids), len(found_ids), tuple(unknown))
 
 
-def purge(store: Store, found: Purge) -> Deletion:
+def purge(store: Store, plan: Purge) -> Deletion:
     """Delete the runs that hold data of the patients, with their artifacts of any age, unless a channel shows their model."""
     only_live = kept_runs(store, n_entries=1)
-    return delete_runs(store, found.deletable, act=True, grace=dt.timedelta(0), kept=only_live)
+    return delete_runs(store, plan.deletable, act=True, grace=dt.timedelta(0), kept=only_live)
 
 
 def _held(
-    store: Store, tasks: Set[str], wanted: Set[str], known: dict[str, set[str]]
+    store: Store, tasks: Set[str], patient_ids: Set[str], patients_by_file: dict[str, set[str]]
 ) -> tuple[tuple[str, ...], set[str]]:
-    """Return what is held, and the patients. ``known`` keeps the patients of each file that was read."""
+    """Return what is held, and the patients. ``patients_by_file`` keeps the patients of each file that was read."""
     held, patients = set[str](), set[str]()
     for commit in store.each(lambda task: read_commit(store, task), sorted(tasks)):
         for name, file in () if commit is None else commit.files.items():
             if name not in PATIENT_FILES:
                 continue
-            if file.sha256 not in known:
-                known[file.sha256] = patients_in(store.path(blob_key(file.sha256)), name, wanted)
-            if known[file.sha256]:
+            if file.sha256 not in patients_by_file:
+                patients_by_file[file.sha256] = patients_in(
+                    store.path(blob_key(file.sha256)), name, patient_ids
+                )
+            if patients_by_file[file.sha256]:
                 held.add(PATIENT_FILES[name])
-                patients |= known[file.sha256]
+                patients |= patients_by_file[file.sha256]
     return tuple(sorted(held)), patients
 
 

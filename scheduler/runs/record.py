@@ -94,9 +94,9 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
     """
     key = run_key(run, RECORD)
     for _ in range(_MAX_WRITES):
-        found = _read(store, key)
-        record = change(_parsed(found))
-        if store.compare_and_swap(key, record.to_bytes(), expected=found):
+        content = _read(store, key)
+        record = change(_parsed(content))
+        if store.compare_and_swap(key, record.to_bytes(), expected=content):
             return record
     raise MlhoError(
         f"run {run}: another process changes its record at the same time. Run the same command again."
@@ -192,13 +192,13 @@ class Recording:
             reason = _reason(error) if state is RunState.FAILED else None
             self._end(state, seconds=self._seconds(), reason=reason)
 
-    def _started(self, found: RunRecord | None) -> RunRecord:
-        if found is not None and found.state is RunState.DELETING:
+    def _started(self, record: RunRecord | None) -> RunRecord:
+        if record is not None and record.state is RunState.DELETING:
             raise MlhoError(
                 f"run {self._run}: its deletion is incomplete. Complete it with: mlho delete {self._run}. Then run the same "
                 "command again."
             )
-        seconds = found.seconds if found is not None else 0.0
+        seconds = record.seconds if record is not None else 0.0
         return RunRecord(
             state=RunState.RUNNING, started=self._now(), seconds=seconds, token=self._token, renewal=0
         )
@@ -217,11 +217,11 @@ class Recording:
         with self._lock:
             assert self._record is not None
             new = self._record.model_copy(update=update)
-            found = _read(self._store, run_key(self._run, RECORD))
-            current = _parsed(found)
+            content = _read(self._store, run_key(self._run, RECORD))
+            current = _parsed(content)
             if current is None or current.token != self._token:
                 return False
-            done = self._store.compare_and_swap(run_key(self._run, RECORD), new.to_bytes(), expected=found)
+            done = self._store.compare_and_swap(run_key(self._run, RECORD), new.to_bytes(), expected=content)
             self._record = new if done else self._record
             return done
 
@@ -260,8 +260,8 @@ def _read(store: Store, key: str) -> bytes | None:
         return None
 
 
-def _parsed(found: bytes | None) -> RunRecord | None:
+def _parsed(content: bytes | None) -> RunRecord | None:
     try:
-        return RunRecord.model_validate_json(found) if found is not None else None
+        return RunRecord.model_validate_json(content) if content is not None else None
     except ValidationError:
         return None

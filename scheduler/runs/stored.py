@@ -75,9 +75,13 @@ def stored_runs(store: Store, *, now: dt.datetime | None = None) -> list[StoredR
             studies.setdefault(run, []).append(name)
     ids = [key.split("/")[1] for key in objects if key.count("/") == 2 and key.endswith(f"/{_SPEC}")]
     now = now or dt.datetime.now(dt.UTC)
-    found = store.each(lambda run: _stored_run(store, run, objects, now, tuple(studies.get(run, ()))), ids)
+    maybe_runs = store.each(
+        lambda run: _stored_run(store, run, objects, now, tuple(studies.get(run, ()))), ids
+    )
     return sorted(
-        (run for run in found if run is not None), key=lambda run: (run.started, run.run_id), reverse=True
+        (run for run in maybe_runs if run is not None),
+        key=lambda run: (run.started, run.run_id),
+        reverse=True,
     )
 
 

@@ -67,9 +67,9 @@ def read_site(store: Store, compare: Comparer) -> Site:
     stored = stored_runs(store, now=_ANY_TIME)
     runs = store.each(lambda run: _site_run(store, run), stored)
     channels = [inspect_channel(store, name) for name in channel_names(store)]
-    shown = [channel for channel in map(_site_channel, channels) if channel is not None]
+    site_channels = [channel for channel in map(_site_channel, channels) if channel is not None]
     evaluations = store.each(lambda evaluation: _evaluation(store, evaluation), _evaluation_ids(store))
-    return Site(runs=runs, models=_models(runs, channels, compare, evaluations), channels=shown)
+    return Site(runs=runs, models=_models(runs, channels, compare, evaluations), channels=site_channels)
 
 
 def _site_run(store: Store, run: StoredRun) -> SiteRun:

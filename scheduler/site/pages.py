@@ -60,11 +60,11 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
     n_new = 0
     for _ in range(_MAX_WRITES):
         before = _read(store, INDEX)
-        known = {obj.key: obj for obj in store.objects(f"{SITE}/")}
-        comparisons = _Comparisons(store, known, render_comparison)
+        present = {obj.key: obj for obj in store.objects(f"{SITE}/")}
+        comparisons = _Comparisons(store, present, render_comparison)
         site = read_site(store, comparisons.page)
         pages, index = _rendered(site)
-        n_new += comparisons.n_new + _write_pages(store, pages, known, before or b"")
+        n_new += comparisons.n_new + _write_pages(store, pages, present, before or b"")
         if index == before or store.compare_and_swap(INDEX, index, expected=before):
             facts = [facts_key(run.run) for run in site.runs]
             facts += [
@@ -73,7 +73,7 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
                 for evaluation in model.evaluations
             ]
             kept = {INDEX, *pages, *comparisons.keys, *facts}
-            _remove_stale(store, known, kept)
+            _remove_stale(store, present, kept)
             return Written(site, n_new)
     raise MlhoError(f"{INDEX}: other processes replace it at the same time. Run mlho site again.")
 
@@ -96,9 +96,9 @@ def renew_site(store: Store, *, render_comparison: Renderer | None = None) -> st
 class _Comparisons:
     """Pages of comparisons: written once, because finished runs do not change."""
 
-    def __init__(self, store: Store, known: Mapping[str, StoredObject], render: Renderer | None) -> None:
+    def __init__(self, store: Store, present: Mapping[str, StoredObject], render: Renderer | None) -> None:
         self._store = store
-        self._known = known
+        self._known = present
         self._render = render
         self.keys: set[str] = set()
         self.n_new = 0
@@ -135,25 +135,25 @@ def _rendered(site: Site) -> tuple[dict[str, bytes], bytes]:
 
 
 def _write_pages(
-    store: Store, pages: Mapping[str, bytes], known: Mapping[str, StoredObject], before: bytes
+    store: Store, pages: Mapping[str, bytes], present: Mapping[str, StoredObject], before: bytes
 ) -> int:
     """Write the pages that the store does not have. Return how many."""
     n_new = 0
     for key, content in pages.items():
         is_linked = key.rpartition("/")[2].encode() in before
         # A page that the first page does not link may be about to be removed.
-        if key in known and (is_linked or store.refresh(key)):
+        if key in present and (is_linked or store.refresh(key)):
             continue
         n_new += store.put_if_absent(key, content)
     return n_new
 
 
-def _remove_stale(store: Store, known: Mapping[str, StoredObject], kept: set[str]) -> None:
+def _remove_stale(store: Store, present: Mapping[str, StoredObject], kept: set[str]) -> None:
     """Remove pages and facts of an earlier state of the store. Other writers may need those of the last 24 hours."""
-    if known.keys() <= kept:
+    if present.keys() <= kept:
         return
     old, _, _ = garbage(
-        known.values(), is_needed=lambda obj: obj.key in kept, before=store_time(store) - GRACE
+        present.values(), is_needed=lambda obj: obj.key in kept, before=store_time(store) - GRACE
     )
     for obj in old:
         store.delete(obj.key)

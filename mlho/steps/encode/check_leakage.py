@@ -28,11 +28,11 @@ class CheckLeakage(Step):
         parts = [part.path(FILE) for part in work.inputs["partitions"]]
         tally = merge_tallies(parts, problem.codes)
         after = RowsAfterOutcome(tally.before_outcome, tally.after_outcome)
-        found = find_leakage(
+        leakage = find_leakage(
             problem,
             outside=codes_outside(parts, problem.codes),
             after=after if problem.cohort.outcome_us is not None else None,
         )
-        refuse_leakage(found)
-        work.write_json("leakage.json", found.model_dump(mode="json"))
-        return {"n_findings": len(found.findings)}
+        refuse_leakage(leakage)
+        work.write_json("leakage.json", leakage.model_dump(mode="json"))
+        return {"n_findings": len(leakage.findings)}

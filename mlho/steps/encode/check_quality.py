@@ -32,7 +32,7 @@ class CheckQuality(Step):
 
         problem, ledger = open_problem(work), json.loads(work.one("ledger").read("ledger.json"))
         tally = merge_tallies([part.path(FILE) for part in work.inputs["partitions"]], problem.codes)
-        found = check_quality(Evidence(problem, tally, Ledger.from_json(ledger), ledger))
-        refuse_quality(found)
-        work.write_json("quality.json", found.model_dump(mode="json"))
-        return {"n_findings": len(found.findings)}
+        quality = check_quality(Evidence(problem, tally, Ledger.from_json(ledger), ledger))
+        refuse_quality(quality)
+        work.write_json("quality.json", quality.model_dump(mode="json"))
+        return {"n_findings": len(quality.findings)}

@@ -31,6 +31,6 @@ class FindDescendants(Step):
         assert rules is not None, "the plan has this task for rules only"
         assert rules.hierarchy is not None, "the plan has this task for a hierarchy only"
         files = list_inputs(checked_root(work), rules.hierarchy)
-        found = find_descendants(rules, source_of(work.spec.data), files)
-        work.write_json("descendants.json", found)
-        return {"n_codes": len({code for codes in found.values() for code in codes})}
+        descendants = find_descendants(rules, source_of(work.spec.data), files)
+        work.write_json("descendants.json", descendants)
+        return {"n_codes": len({code for codes in descendants.values() for code in codes})}

@@ -28,8 +28,8 @@ class InspectTables(Step):
         """Write ``inspection.json``; raise the first error that is found."""
         from mlho.inspection.training import inspect_training
 
-        found = inspect_training(work.spec, checked_root(work), has_all_events=False)
-        if found.errors:
-            raise found.errors[0]
-        work.write_json("inspection.json", found.to_json())
-        return {"n_warnings": len(found.warnings)}
+        inspection = inspect_training(work.spec, checked_root(work), has_all_events=False)
+        if inspection.errors:
+            raise inspection.errors[0]
+        work.write_json("inspection.json", inspection.to_json())
+        return {"n_warnings": len(inspection.warnings)}

@@ -85,12 +85,12 @@ def read_folds(work: Work) -> "list[FoldScores]":
     from mlho.arrays import read_arrays
     from mlho.training.iterations.folds import FoldScores
 
-    found = []
+    folds = []
     for artifact in work.inputs["folds"]:
         arrays = read_arrays(artifact.path("fold.arr"))
         samples = arrays.pop("samples")
-        found.append(FoldScores(samples, arrays))
-    return found
+        folds.append(FoldScores(samples, arrays))
+    return folds
 
 
 def write_vote(path: Path, vote: "Vote") -> None:
@@ -123,12 +123,12 @@ def read_consensus_folds(work: Work) -> "dict[Held, ConsensusFold]":
     from mlho.training.results.consensus_folds import ConsensusFold
 
     held = held_out_together(work.spec.validation)
-    found = {}
+    by_folds = {}
     for folds, artifact in zip(held, work.inputs["consensus_folds"], strict=True):
         arrays = read_arrays(artifact.path("fold.arr"))
         features, samples = arrays.pop("features"), arrays.pop("samples")
-        found[folds] = ConsensusFold(features, FoldScores(samples, arrays))
-    return found
+        by_folds[folds] = ConsensusFold(features, FoldScores(samples, arrays))
+    return by_folds
 
 
 def write_cross_validation(work: Work, cv: "CrossValidation") -> None:

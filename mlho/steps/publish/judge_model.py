@@ -47,8 +47,8 @@ class JudgeModel(Step):
         tested = _tested(work, name, performance.test_sets)
         bias = audit_test_sets(problem.spec, problem.cohort, tested)
         if problem.spec.cohort.time_to_event is None:
-            found = find_contradictions(_scores(work), name, problem.cohort.outcome)
-            bias = add_contradictions(bias, problem.spec, problem.cohort, found)
+            contradictions = find_contradictions(_scores(work), name, problem.cohort.outcome)
+            bias = add_contradictions(bias, problem.spec, problem.cohort, contradictions)
         performance = performance.model_copy(update={"bias": bias})
         work.write_json("performance.json", performance.model_dump(mode="json"))
         return {"auroc": performance.headline["auroc"].mean, "classifier": name}

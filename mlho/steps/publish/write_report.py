@@ -158,13 +158,13 @@ def _lineage(work: Work) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed packages that computed the result."""
-    found = {}
+    by_package = {}
     for name in _VERSIONS_OF:
         try:
-            found[name] = metadata.version(name)
+            by_package[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def _timing(work: Work) -> dict[str, Any]:

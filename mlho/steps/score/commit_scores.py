@@ -228,11 +228,11 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     names = [] if bundle.demographics is None else [code.name for code in bundle.demographics.codes]
     unknown = dict(zip(names, missing.tolist(), strict=True))
     prevalence, deciles = (None, None) if training is None else (training.prevalence, training.deciles)
-    found = find_drift(features, prevalence, present, len(scored))
+    drift = find_drift(features, prevalence, present, len(scored))
     index, reason = score_psi(scored, deciles)
     codes = find_code_drift(training, listed, others, len(scored))
-    found = with_missing(found, find_missing(features, training, present, unknown, len(scored)))
-    return found.model_copy(update={"score_psi": index, "reason": reason, "codes": codes})
+    drift = with_missing(drift, find_missing(features, training, present, unknown, len(scored)))
+    return drift.model_copy(update={"score_psi": index, "reason": reason, "codes": codes})
 
 
 def _entries(work: Work, parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "list[PartEntry]":

@@ -39,11 +39,11 @@ class CompareScores(Step):
             for name in rules
             if name in pairs[0][1].column_names
         }
-        found = compare_scores(
+        comparison = compare_scores(
             probability[0], probability[1], alerts, bundle_digest=digests[0], compared_digest=digests[1]
         )
-        work.write_json(COMPARISON_FILE, found.model_dump(mode="json", by_alias=True))
-        return {"n_samples": found.samples}
+        work.write_json(COMPARISON_FILE, comparison.model_dump(mode="json", by_alias=True))
+        return {"n_samples": comparison.samples}
 
 
 def _column(pairs: "Sequence[tuple[pa.Table, pa.Table]]", side: int, name: str) -> Any:

@@ -19,8 +19,10 @@ class InspectScored(Step):
         from mlho.model.files import DOCUMENT
 
         spec = ScoringSpec.model_validate({"bundle": {"uri": "-"}, **work.params})
-        found = inspect_scoring(spec, checked_root(work), work.one("bundle").read(BUNDLE_FOLDER + DOCUMENT))
-        if found.errors:
-            raise found.errors[0]
-        work.write_json("inspection.json", found.to_json())
-        return {"n_warnings": len(found.warnings)}
+        inspection = inspect_scoring(
+            spec, checked_root(work), work.one("bundle").read(BUNDLE_FOLDER + DOCUMENT)
+        )
+        if inspection.errors:
+            raise inspection.errors[0]
+        work.write_json("inspection.json", inspection.to_json())
+        return {"n_warnings": len(inspection.warnings)}

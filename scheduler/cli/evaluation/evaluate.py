@@ -89,12 +89,12 @@ def _evaluate(options: EvaluateOptions) -> int:
     inspect_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
     data_digest = digest_of(manifest)
-    known = _known_files(source, store, manifest)
-    files = call_beside(_files, dict(bundle.files), spec, data, data_digest, known, options.by)
-    asked = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
+    n_known = _known_files(source, store, manifest)
+    files = call_beside(_files, dict(bundle.files), spec, data, data_digest, n_known, options.by)
+    identity = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
     if options.by != "month":
-        asked["by"] = options.by
-    name = digest_of(asked)[:_ID_LENGTH]
+        identity["by"] = options.by
+    name = digest_of(identity)[:_ID_LENGTH]
     folder = options.out or Path(f"evaluation-{name}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

@@ -64,9 +64,9 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     store = usable_store(options)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
-    asked, path = asked_spec(options, bundle)
-    asked, trained = _only_data(asked), training_spec(source, store)
-    spec = _named(gated(asked, trained), trained or asked, options.name)
+    data_spec, path = asked_spec(options, bundle)
+    data_spec, trained = _only_data(data_spec), training_spec(source, store)
+    spec = _named(gated(data_spec, trained), trained or data_spec, options.name)
     inspect_first(spec, data_root(spec, path))
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
     prepared = prepare_recalibration(spec, source, bundle, correction, path, store)

@@ -30,15 +30,15 @@ def publish_study(
         Key of both files without their suffix, and their content. The key ends with the digest of the JSON, so that equal runs give
         one file. None for a document without variants and windows.
     """
-    asked = document.spec.spec
+    section = document.spec.spec
     names = [(run.run_id, run.spec.metadata.name) for run in runs]
-    if asked.variants is not None:
+    if section.variants is not None:
         kind = "variants"
         text, page = call_beside(_compared, address, names)
         study: Study = VariantComparison.model_validate_json(text)
-    elif asked.evolution is not None:
+    elif section.evolution is not None:
         kind = "evolution"
-        text, page = call_beside(_traced, address, names, _groups(asked.evolution))
+        text, page = call_beside(_traced, address, names, _groups(section.evolution))
         study = Evolution.model_validate_json(text)
     else:
         return None
@@ -66,9 +66,9 @@ def print_study(study: Study, place: str) -> None:
     terminal.out.print(f"{kind:<8} {place}.html", markup=False)
 
 
-def _groups(asked: Windows) -> list[str]:
+def _groups(windows: Windows) -> list[str]:
     """Return the group of each run, in the order of the runs."""
-    return [group for group in (EVERYONE, *(group.name for group in asked.groups)) for _ in asked.windows]
+    return [group for group in (EVERYONE, *(group.name for group in windows.groups)) for _ in windows.windows]
 
 
 def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:

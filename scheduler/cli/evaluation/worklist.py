@@ -109,12 +109,14 @@ def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, in
         )
     artifact = run_artifact(store, run)
     cohort = Cohort.read(artifact.path("cohort.arr"))
-    found = find_contradictions(scores_of(artifact), final["final_model"]["classifier"], cohort.outcome)
-    listed = contradicted_samples(found, cohort)
+    contradictions = find_contradictions(
+        scores_of(artifact), final["final_model"]["classifier"], cohort.outcome
+    )
+    listed = contradicted_samples(contradictions, cohort)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for rank, sample in enumerate(listed[:most], start=1):
         facts = sample.date, sample.label, f"{sample.probability:.4f}", sample.contradicted, sample.tested
         writer.writerow([rank, pseudonym(sample.patient, key), *facts])
-    return text.getvalue(), len(listed), found.n_tested
+    return text.getvalue(), len(listed), contradictions.n_tested

@@ -45,11 +45,11 @@ def models_table(models: Sequence[StoredModel]) -> Table:
 
 
 def _interval(model: StoredModel) -> str:
-    found = model.auroc
-    if found is None or found["mean"] is None:
+    auroc = model.auroc
+    if auroc is None or auroc["mean"] is None:
         return ""
-    limits = "" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
-    return f"{found['mean']:.3f}{limits}"
+    limits = "" if auroc["low"] is None else f" ({auroc['low']:.3f} to {auroc['high']:.3f})"
+    return f"{auroc['mean']:.3f}{limits}"
 
 
 def model_facts(model: StoredModel) -> dict[str, Any]:

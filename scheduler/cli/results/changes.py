@@ -57,23 +57,23 @@ def _changes(options: ChangesOptions) -> int:
     if options.html is not None:
         options.html.write_text(_page(spec.metadata.name, named), encoding="utf-8")
     if options.json:
-        plain = {name: [asdict(change) for change in found] for name, (found, _) in named.items()}
+        plain = {name: [asdict(change) for change in changes] for name, (changes, _) in named.items()}
         print(printable_json(plain))  # noqa: T201 - the command's output
         return 0
-    for name, (found, summary) in named.items():
-        terminal.print_table(_table(name, found))
+    for name, (changes, summary) in named.items():
+        terminal.print_table(_table(name, changes))
         terminal.out.print()
         for sentence in summary:
             terminal.out.print(sentence, markup=False)
-        terminal.out.print(f"{plural(len(found), 'change')}.", markup=False)
+        terminal.out.print(f"{plural(len(changes), 'change')}.", markup=False)
     return 0
 
 
 def _read(spec: RunSpec, data: Path | str) -> "tuple[list[Change], list[str]]":
     from mlho.external.changes import read_changes, summary_of
 
-    found = read_changes(spec.spec, open_data(data))
-    return found, summary_of(found)
+    changes = read_changes(spec.spec, open_data(data))
+    return changes, summary_of(changes)
 
 
 def _page(name: str, named: "Mapping[str, tuple[list[Change], list[str]]]") -> str:
@@ -81,27 +81,27 @@ def _page(name: str, named: "Mapping[str, tuple[list[Change], list[str]]]") -> s
 
     summary = [
         sentence
-        for found, sentences in named.values()
-        for sentence in (*sentences, f"{plural(len(found), 'change')}.")
+        for changes, sentences in named.values()
+        for sentence in (*sentences, f"{plural(len(changes), 'change')}.")
     ]
     tables = [
-        (f"Changes in the tables of {run}", _COLUMNS, _rows(found)) for run, (found, _) in named.items()
+        (f"Changes in the tables of {run}", _COLUMNS, _rows(changes)) for run, (changes, _) in named.items()
     ]
     return render_changes(name, summary, tables)
 
 
-def _table(name: str, found: "list[Change]") -> Table:
+def _table(name: str, changes: "list[Change]") -> Table:
     table = Table(title=f"Changes in the tables of {name}", title_justify="left", show_edge=False)
     for title in _COLUMNS[:3]:
         table.add_column(title, no_wrap=True)
     for title in _COLUMNS[3:]:
         table.add_column(title, justify="right")
-    for row in _rows(found):
+    for row in _rows(changes):
         table.add_row(*map(Text, row))
     return table
 
 
-def _rows(found: "list[Change]") -> list[tuple[str, ...]]:
+def _rows(changes: "list[Change]") -> list[tuple[str, ...]]:
     return [
         (
             change.month,
@@ -109,7 +109,7 @@ def _rows(found: "list[Change]") -> list[tuple[str, ...]]:
             change.kind,
             *(_figure(change.kind, value) for value in (change.before, change.after)),
         )
-        for change in found
+        for change in changes
     ]
 
 

@@ -46,24 +46,24 @@ def add_purge(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _purge(options: PurgeOptions) -> int:
     store = existing_store(options)
-    found = find_patients(store, _wanted(options.file))
-    deletion = purge(store, found) if options.yes else None
+    plan = find_patients(store, _wanted(options.file))
+    deletion = purge(store, plan) if options.yes else None
     if options.json:
-        facts = _facts(found) | (
+        facts = _facts(plan) | (
             {} if deletion is None else {"deletion": deletion_facts(deletion, is_done=True)}
         )
         print(printable_json(facts))  # noqa: T201 - the command's output
     else:
-        for line in _lines(found):
+        for line in _lines(plan):
             terminal.out.print(line, markup=False)
         if deletion is not None:
             print_deletion(deletion, verb="Deleted")
-        elif found.deletable:
+        elif plan.deletable:
             terminal.out.print("Nothing was deleted. To delete these runs, add --yes.")
     if deletion is not None:
         renew(store, options.store)
-    left = found.holdings if deletion is None else [holding for holding in found.holdings if holding.live_in]
-    return 1 if left or found.unknown else 0
+    left = plan.holdings if deletion is None else [holding for holding in plan.holdings if holding.live_in]
+    return 1 if left or plan.unknown else 0
 
 
 def _wanted(file: str) -> frozenset[str]:
@@ -81,15 +81,15 @@ def _wanted(file: str) -> frozenset[str]:
     return wanted
 
 
-def _lines(found: Purge) -> list[str]:
-    lines = [line for holding in found.holdings for line in _lines_of(holding)]
+def _lines(plan: Purge) -> list[str]:
+    lines = [line for holding in plan.holdings for line in _lines_of(holding)]
     lines += [
         f"run {run.run_id} ({run.name}): an earlier version made it, which did not list its artifacts. Delete it: mlho delete {run.run_id}"
-        for run in found.unknown
+        for run in plan.unknown
     ]
-    n_absent = found.n_wanted - found.n_found
+    n_absent = plan.n_wanted - plan.n_found
     lines.append(
-        f"{plural(found.n_wanted, 'patient')} asked for: data of {found.n_found} in {plural(len(found.holdings), 'run')}, none of {n_absent}."
+        f"{plural(plan.n_wanted, 'patient')} asked for: data of {plan.n_found} in {plural(len(plan.holdings), 'run')}, none of {n_absent}."
     )
     return lines
 
@@ -113,10 +113,10 @@ def _channels(names: tuple[str, ...]) -> str:
     return f"channel {names[0]} shows" if len(names) == 1 else f"channels {', '.join(names)} show"
 
 
-def _facts(found: Purge) -> dict[str, Any]:
+def _facts(plan: Purge) -> dict[str, Any]:
     return {
-        "patients": found.n_wanted,
-        "patients_found": found.n_found,
+        "patients": plan.n_wanted,
+        "patients_found": plan.n_found,
         "runs": [
             {
                 "run": holding.run.run_id,
@@ -127,7 +127,7 @@ def _facts(found: Purge) -> dict[str, Any]:
                 "bundle": holding.bundle,
                 "channels": holding.live_in,
             }
-            for holding in found.holdings
+            for holding in plan.holdings
         ],
-        "runs_of_earlier_versions": [run.run_id for run in found.unknown],
+        "runs_of_earlier_versions": [run.run_id for run in plan.unknown],
     }

@@ -126,8 +126,8 @@ def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, option
         return f"; its tables are not complete now: {error}"
     if run.run_id == before.run_id:
         return ""
-    asked = yaml.safe_load(store.get(run_key(before.run_id, "spec.yaml")))["spec"]
-    scored_with, compared = asked["bundle"], asked.get("compareWith", {}).get("digest")
+    section = yaml.safe_load(store.get(run_key(before.run_id, "spec.yaml")))["spec"]
+    scored_with, compared = section["bundle"], section.get("compareWith", {}).get("digest")
     digest = str(scored_with.get("digest"))
     if scoring_run_id(run.spec.spec, run.manifest.plain(), digest, compared) == before.run_id:
         return f", with {scored_with['uri']}; --again scores it with {run.spec.spec.bundle.uri}"
