@@ -13,7 +13,7 @@ from mlho.store.base import file_digest
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.cohort import Cohort
-    from mlho.sources.files import RemoteFile
+    from mlho.sources.files import RemoteFile, SourceFile
     from mlho.store.inputs import PinnedRoot
     from mlho.training.iterations.problem import Problem
 
@@ -55,15 +55,18 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
     return path
 
 
+def checked_files(work: Work) -> "list[SourceFile]":
+    """Return the inputs of the task, each checked against the manifest."""
+    from mlho.sources.files import SourceFile
+
+    return [SourceFile(source.key, checked_source(work, source), source.size) for source in work.task.sources]
+
+
 def checked_root(work: Work) -> "PinnedRoot":
     """Return a root that lists exactly the inputs in the manifest, each checked against it."""
-    from mlho.sources.files import SourceFile
     from mlho.store.inputs import PinnedRoot
 
-    files = [
-        SourceFile(source.key, checked_source(work, source), source.size) for source in work.task.sources
-    ]
-    return PinnedRoot(files)
+    return PinnedRoot(checked_files(work))
 
 
 def open_cohort(work: Work) -> "Cohort":

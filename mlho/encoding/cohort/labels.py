@@ -17,7 +17,7 @@ from mlho.sources.arrow import as_numpy, blank_texts, is_given
 from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
-from mlho.sources.times import DAY_US, read_times
+from mlho.sources.times import DAY_US, Times, read_times
 from mlho.spec.cohort import TimeToEvent
 from mlho.spec.training import Cohort
 from mlho.tables import LABELS, ColumnKind, check_type, is_text, require_columns
@@ -150,9 +150,7 @@ def read_index(
     DataError
         Some dates are unreadable.
     """
-    times = read_times(array, source.format)
-    if times.is_bad is not None:
-        raise _unreadable_times(source, where, name, int(as_numpy(times.is_bad).sum()))
+    times = _readable_times(array, source, where, name)
     given = is_given(times.microseconds)
     whole_day = np.where(as_numpy(times.is_date), DAY_US - 1, 0)
     return np.where(given, as_numpy(times.microseconds) + whole_day, 0), given
@@ -166,14 +164,16 @@ def read_births(array: Any, source: Source, *, where: str, name: str) -> NDArray
     DataError
         Some dates are unreadable.
     """
-    times = read_times(array, source.format)
-    if times.is_bad is not None:
-        raise _unreadable_times(source, where, name, int(as_numpy(times.is_bad).sum()))
+    times = _readable_times(array, source, where, name)
     return np.where(is_given(times.microseconds), as_numpy(times.microseconds), np.iinfo(np.int64).min)
 
 
-def _unreadable_times(source: Source, where: str, name: str, n_bad: int) -> DataError:
-    return DataError(
+def _readable_times(array: Any, source: Source, where: str, name: str) -> Times:
+    times = read_times(array, source.format)
+    if times.is_bad is None:
+        return times
+    n_bad = int(as_numpy(times.is_bad).sum())
+    raise DataError(
         where,
         f"column {name!r} holds dates that cannot be read",
         expected=source.times_in_words,

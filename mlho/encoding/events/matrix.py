@@ -212,24 +212,20 @@ class Matrix:
         place = starts[:-1].copy()
         new_index = self._new_index(sample_mask)
         for block in self._blocks:
+            without = _Cells(block.indices, block.count, frozen(nothing))
             if new_index.size and not has_numbers:
-                source = _Cells(block.indices, block.count, frozen(nothing))
-                _copy_samples(block.indptr, block.first_sample, source, wanted, new_index, place, out_without)
+                _copy_samples(
+                    block.indptr, block.first_sample, without, wanted, new_index, place, out_without
+                )
                 release_pages(block.indices)
                 continue
             for name, members in groups.items():
                 member_places = place[members]
-                source = _Cells(
-                    block.indices, block.count, frozen(nothing) if name is None else block.numbers[name]
-                )
+                source = without if name is None else without._replace(number=block.numbers[name])
+                target = out_without if name is None else out
+                columns = frozen(wanted[members])
                 _copy_cells(
-                    block.indptr,
-                    block.first_sample,
-                    source,
-                    frozen(wanted[members]),
-                    new_index,
-                    member_places,
-                    out_without if name is None else out,
+                    block.indptr, block.first_sample, source, columns, new_index, member_places, target
                 )
                 place[members] = member_places
             release_pages(block.indices)

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
-from mlho.steps.inputs import checked_source
+from mlho.steps.inputs import checked_files
 
 
 class DescribeCodes(Step):
@@ -26,14 +26,10 @@ class DescribeCodes(Step):
         from mlho.encoding.events.dictionary import Dictionary
         from mlho.encoding.events.roll_up import read_roll_up
         from mlho.sources import source_of
-        from mlho.sources.files import SourceFile
         from mlho.sources.omop.folder import OMOP_NAME
 
         source = source_of(work.spec.data)
-        every = [
-            SourceFile(source_file.key, checked_source(work, source_file), source_file.size)
-            for source_file in work.task.sources
-        ]
+        every = checked_files(work)
         n_map = work.params.get("roll_up", 0)
         files, roll_up_files = every[: len(every) - n_map], every[len(every) - n_map :]
         if work.spec.data.tables.concepts is None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlho.model.bundle import Bundle
+    from mlho.report.monitoring import Advice, ExpectedPerformance
     from mlho.report.result import LedgerSummary
     from mlho.scoring.account import AlertSummary, DeliveredFile, PartEntry, Scores
     from mlho.scoring.drift import Drift
@@ -98,7 +99,6 @@ def _partitions(work: Work) -> list[str]:
 
 
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
-    from mlho.report.advice import Findings, advise
     from mlho.scoring.account import (
         Scores,
         describe,
@@ -142,15 +142,21 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         distribution=describe(scored),
         drift=drift,
         expected=expected,
-        advice=advise(
-            Findings(
-                trained=expected.training_auroc,
-                expected=expected.auroc,
-                score_psi=drift.score_psi,
-                vanished=len(drift.vanished),
-            )
-        ),
+        advice=_advice(expected, drift),
         alerts=alerts,
+    )
+
+
+def _advice(expected: "ExpectedPerformance", drift: "Drift") -> "Advice":
+    from mlho.report.advice import Findings, advise
+
+    return advise(
+        Findings(
+            trained=expected.training_auroc,
+            expected=expected.auroc,
+            score_psi=drift.score_psi,
+            vanished=len(drift.vanished),
+        )
     )
 
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
-from mlho.steps.inputs import checked_source
+from mlho.steps.inputs import checked_files
 from mlho.steps.score.artifacts import index_of, open_bundle, open_roster, write_part
 
 
@@ -21,13 +21,9 @@ class ScorePartition(Step):
         from mlho.scoring.roster import everybody, patients_in
         from mlho.sources import source_from
         from mlho.sources.events import iter_events, require_values
-        from mlho.sources.files import SourceFile
         from mlho.sources.omop.folder import CDM_SOURCE, OMOP_NAME, cdm_table
 
-        pinned = [
-            SourceFile(source_file.key, checked_source(work, source_file), source_file.size)
-            for source_file in work.task.sources
-        ]
+        pinned = checked_files(work)
         source, bundle, roster = source_from(work.params), open_bundle(work), open_roster(work)
         values = needs_values(scoring_spec(bundle.document))
         files = [file for file in pinned if cdm_table(file.key) != CDM_SOURCE] if source.views else pinned
