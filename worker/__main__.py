@@ -59,6 +59,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
     parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
     parser.add_argument("--slots", type=int, default=1, help="concurrent tasks (default: %(default)s)")
+    _add_limits(parser)
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="for the run to begin (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--liveness-file", type=Path, help="touched by the main loop; a probe looks at its age"
+    )
+    parser.add_argument("--metrics-port", type=int, help="serve Prometheus metrics")
+    parser.add_argument("--metrics-address", default="127.0.0.1", help="where to (default: %(default)s)")
+    parser.add_argument("--end-with-parent", action="store_true", help="exit when the parent process exits")
+    parser.add_argument("--verbose", action="store_true", help="log all events, not only warnings")
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the limits of time and memory."""
     parser.add_argument(
         "--soft-limit",
         type=float,
@@ -78,21 +98,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="limit of this worker and its children (default: the container's)",
     )
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=60,
-        metavar="SECONDS",
-        help="for the run to begin (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--liveness-file", type=Path, help="touched by the main loop; a probe looks at its age"
-    )
-    parser.add_argument("--metrics-port", type=int, help="serve Prometheus metrics")
-    parser.add_argument("--metrics-address", default="127.0.0.1", help="where to (default: %(default)s)")
-    parser.add_argument("--end-with-parent", action="store_true", help="exit when the parent process exits")
-    parser.add_argument("--verbose", action="store_true", help="log all events, not only warnings")
-    return parser
 
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:

@@ -61,12 +61,7 @@ class Service:
         self._slots = options.slots
         self._worker = _worker_name()
         names = Names(execution.id)
-        try:
-            self._claims = Claims(settings.broker, names)
-        except ValueError:
-            raise QueueError(
-                "broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS."
-            ) from None
+        self._claims = _claims_at(settings.broker, names)
         self._children = Children(options.slots, settings.store, execution.data)
         self._heartbeats = HeartbeatThread(
             self._claims,
@@ -149,6 +144,13 @@ class Service:
         self._claims.close()
         self._traces.close()
         log.info("worker_ended", run_id=self._execution.run)
+
+
+def _claims_at(broker: str, names: Names) -> Claims:
+    try:
+        return Claims(broker, names)
+    except ValueError:
+        raise QueueError("broker: not an address. Write redis://HOST:PORT/0, or rediss:// for TLS.") from None
 
 
 def _worker_name() -> str:

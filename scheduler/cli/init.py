@@ -128,6 +128,13 @@ def _document(guess: "Guess", form: "Format", *, name: str, policies: Mapping[st
 
 
 def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str]) -> Iterator[str]:
+    yield from _head_lines(name)
+    yield from _data_lines(guess, form)
+    yield from _cohort_lines(guess, policies)
+    yield from _method_lines(guess)
+
+
+def _head_lines(name: str) -> Iterator[str]:
     yield f"# yaml-language-server: $schema={SCHEMA_FILE}"
     yield "# Written by mlho init from the names and a sample of the tables. Check every line marked CHECK."
     yield "# Then: mlho validate mlho.yaml, mlho plan mlho.yaml, mlho run mlho.yaml. All fields: docs/specification.md."
@@ -141,6 +148,9 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
     yield "  # followUp: how long after the index date the outcome was recorded"
     yield "  # intendedUse: who uses it, for which patients, at what moment"
     yield "spec:"
+
+
+def _data_lines(guess: "Guess", form: "Format") -> Iterator[str]:
     yield "  data:"
     yield f"    source: {guess.source}  # whose layout: native, dbmart (R MLHO), meds, i2b2 or omop"
     yield "    uri: .  # counts from this file"
@@ -154,6 +164,9 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
             yield f"      {table}:"
             yield from (f"        {ours}: {_quoted(theirs)}" for ours, theirs in names.items())
     yield from _format_lines(guess, form)
+
+
+def _cohort_lines(guess: "Guess", policies: Mapping[str, str]) -> Iterator[str]:
     yield "  cohort:"
     yield f"    outcome: {_quoted(guess.outcome or '')}  # CHECK: a column of the labels, 0 and 1"
     if guess.index is None:
@@ -164,6 +177,9 @@ def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str
         yield "    # gapDays: 30  # days before the index date that are not used, if codes could already tell the outcome"
     for field, value in policies.items():
         yield f"    {field}: {value}  # CHECK: without it a run would stop; mlho validate says how many patients it concerns"
+
+
+def _method_lines(guess: "Guess") -> Iterator[str]:
     yield "  features:"
     yield "    aggregates: [presence]  # was a code ever recorded; also count, levels, recency, last, mean, slope and others"
     yield f"    demographics: [{', '.join(map(_quoted, guess.demographics))}]  # CHECK: enter every model; only what is known at the index date"

@@ -112,13 +112,7 @@ def carry_out_on_queue(
         if not queue_config.n_workers:
             notify(worker_command(name, queue_config.store, broker))
         executor = QueueExecutor(
-            run.store,
-            execution,
-            leases,
-            sender,
-            leader=leader,
-            is_new=is_new,
-            health=health,
+            run.store, execution, leases, sender, leader=leader, is_new=is_new, health=health
         )
         ending = _Ending(run.store, execution, leases, leader, cleans_up=queue_config.broker != EMBEDDED)
         upkeep: list[Observer] = [

@@ -83,25 +83,13 @@ def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
     promotion.add_argument(
         "--force", action="store_true", help="promote it although a gate failed; the log says so"
     )
-    promotion.add_argument(
-        "--sign-key",
-        type=Path,
-        metavar="FILE",
-        help="sign the bundle with this private key (PEM, elliptic curve); needs the extra signing",
-    )
-    promotion.add_argument(
-        "--sign-certificate", type=Path, metavar="FILE", help="certificate of that key with its chain (PEM)"
-    )
+    _add_signing(promotion)
     rollback = add("rollback", "let a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)
     rollback.add_argument(
         "--to", type=int, metavar="K", help="number of the entry whose model is to be shown (see mlho audit)"
     )
     for parser in (promotion, rollback):
-        parser.add_argument("--channel", required=True, help=_CHANNEL_HELP)
-        parser.add_argument(
-            "--why", required=True, metavar="TEXT", help="reason, for the log; no patient's data"
-        )
-        parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
+        _add_change(parser)
     audit = add("audit", "show and verify the log of a channel", AUDIT_ABOUT, _audit)
     audit.add_argument("--channel", help=f"{_CHANNEL_HELP} (default: every channel)")
     audit.add_argument(
@@ -109,6 +97,25 @@ def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIGEST",
         help="fail unless an entry has this digest, noted at an earlier promotion",
     )
+
+
+def _add_signing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign the bundle with this private key (PEM, elliptic curve); needs the extra signing",
+    )
+    parser.add_argument(
+        "--sign-certificate", type=Path, metavar="FILE", help="certificate of that key with its chain (PEM)"
+    )
+
+
+def _add_change(parser: argparse.ArgumentParser) -> None:
+    """Add what every change of a channel needs: the channel, the reason and the author."""
+    parser.add_argument("--channel", required=True, help=_CHANNEL_HELP)
+    parser.add_argument("--why", required=True, metavar="TEXT", help="reason, for the log; no patient's data")
+    parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
 
 
 def _models(options: ModelsOptions) -> int:
