@@ -53,10 +53,10 @@ def last_days(
         for batch in iter_events(source, file, values=False):
             ids = batch.column("patient")
             ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
-            found = pc.index_in(ids.cast(pa.large_string()), value_set=known)
-            is_known = is_given(found) & is_given(batch.column("time"))
+            positions = pc.index_in(ids.cast(pa.large_string()), value_set=known)
+            is_known = is_given(positions) & is_given(batch.column("time"))
             days = as_numpy(batch.column("time"))[is_known] // DAY_US
-            np.maximum.at(last, as_numpy(found)[is_known], (days + 1 + days_after) * DAY_US - 1)
+            np.maximum.at(last, as_numpy(positions)[is_known], (days + 1 + days_after) * DAY_US - 1)
     is_dead = last != np.iinfo(np.int64).min
     return np.where(is_dead, last, NO_BOUND) if is_dead.any() else None
 

@@ -93,8 +93,8 @@ def _age_warnings(
 
 def person_of_patients(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
     """Position of each patient id in the demographics; ``MISSING`` if absent."""
-    found = pc.index_in(patient_ids, value_set=persons.patient_ids)
-    return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
+    positions = pc.index_in(patient_ids, value_set=persons.patient_ids)
+    return np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING)
 
 
 def rows_of_persons(

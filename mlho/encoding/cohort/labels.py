@@ -200,8 +200,8 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     index = cohort.index.column
     require_columns(file.key, table.column_names, kept, remedy="Other files of the table have it.")
     dated = cohort.outcome_date
-    wanted = [*dict.fromkeys(filter(None, [patient, *_outcome_columns(cohort), index, dated, *kept]))]
-    columns = read_columns(table, wanted)
+    names = [*dict.fromkeys(filter(None, [patient, *_outcome_columns(cohort), index, dated, *kept]))]
+    columns = read_columns(table, names)
     n_rows = len(columns[patient])
     if index:
         index_us, has_index = read_index(columns[index], source, where=file.key, name=index)
@@ -293,8 +293,8 @@ def _outcome_numbers(array: Any) -> NDArray[np.float64]:
         return numbers
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     texts = encoded.dictionary.cast(pa.string())
-    read = [_OUTCOME_OF_TEXT.get((text or "").strip().lower(), 2) for text in texts.to_pylist()]
-    by_text = np.where(blank_texts(texts), np.nan, np.array(read, np.float64))
+    outcomes = [_OUTCOME_OF_TEXT.get((text or "").strip().lower(), 2) for text in texts.to_pylist()]
+    by_text = np.where(blank_texts(texts), np.nan, np.array(outcomes, np.float64))
     given = is_given(encoded)
     numbers = np.full(len(encoded), np.nan)
     numbers[given] = by_text[as_numpy(encoded.indices)[given]]

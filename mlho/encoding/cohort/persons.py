@@ -149,27 +149,27 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
     file_column = partial(source.column, DEMOGRAPHICS)
     birth = birth_column(source, have)
     index = spec.cohort.index.column
-    wanted = list(spec.features.demographics)
-    age_from_birth = AGE in wanted and file_column(AGE) not in have and birth is not None
+    demographics = list(spec.features.demographics)
+    age_from_birth = AGE in demographics and file_column(AGE) not in have and birth is not None
     if age_from_birth:
-        wanted.remove(AGE)
-    from_index = calendar_names(spec, [name for name in wanted if file_column(name) in have])
-    wanted = [name for name in wanted if name not in from_index]
+        demographics.remove(AGE)
+    from_index = calendar_names(spec, [name for name in demographics if file_column(name) in have])
+    demographics = [name for name in demographics if name not in from_index]
     if age_from_birth and not spec.cohort.has_index:
         raise SpecError(
             "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
             "none. Give an index date, add a column 'age' to the demographics, or leave age out."
         )
-    if patient in map(file_column, wanted):
+    if patient in map(file_column, demographics):
         raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
-    kept = [name for name in spec.kept_columns if name not in wanted and file_column(name) in have]
+    kept = [name for name in spec.kept_columns if name not in demographics and file_column(name) in have]
     categorical = frozenset([*spec.features.categorical, *kept])
     if age_from_birth and AGE in categorical:
         raise SpecError(
             "features.categorical: age is counted from the birth date, and is a number. Leave it out."
         )
     index = file_column(index) if index is not None and file_column(index) in have else None
-    names = tuple((name, file_column(name)) for name in [*wanted, *kept])
+    names = tuple((name, file_column(name)) for name in [*demographics, *kept])
     layout = _Layout(patient, index, birth, names, categorical, age_from_birth, from_index)
     for file, table in tables:
         _check_file(file, table, layout, source)
@@ -206,8 +206,8 @@ def _read_file(file: SourceFile, table: TableFile, layout: _Layout, source: Sour
     patients = read_patients(columns[layout.patient], where=file.key, name=layout.patient)
     index_us = births = np.full(len(patients), NO_DATE, np.int64)
     if layout.index:
-        read, given = read_index(columns[layout.index], source, where=file.key, name=layout.index)
-        index_us = np.where(given, read, NO_DATE)
+        last_us, given = read_index(columns[layout.index], source, where=file.key, name=layout.index)
+        index_us = np.where(given, last_us, NO_DATE)
     if layout.birth:
         births = read_births(columns[layout.birth], source, where=file.key, name=layout.birth)
     pieces = [

@@ -55,9 +55,9 @@ class _Values:
         keys = self._merged()
         patient, value = keys >> _VALUE_BITS, keys & ((1 << _VALUE_BITS) - 1)
         n_values = np.bincount(patient, minlength=n_patients)
-        found = np.full(n_patients, -1, np.int64)
-        found[patient] = value
-        return np.where(n_values == 1, found, -1), int((n_values > 1).sum())
+        value_of = np.full(n_patients, -1, np.int64)
+        value_of[patient] = value
+        return np.where(n_values == 1, value_of, -1), int((n_values > 1).sum())
 
 
 def read_static_rows(
@@ -102,19 +102,19 @@ def read_static_rows(
         )
     from_index = calendar_names(spec, ())
     names = tuple(name for name in spec.features.demographics if name not in (AGE, *from_index))
-    found = {name: _Values() for name in (*names, BIRTH)}
+    by_name = {name: _Values() for name in (*names, BIRTH)}
     for file in files:
-        for patient, codes, times in _matching(source, file, tuple(found), patient_ids):
-            _collect(source, found, patient, codes, times)
+        for patient, codes, times in _matching(source, file, tuple(by_name), patient_ids):
+            _collect(source, by_name, patient, codes, times)
     n_patients = len(patient_ids)
     columns, conflicts = [], []
     for name in names:
-        values, n_several = found[name].one_each(n_patients)
-        columns.append(_column(where, name, found[name], values, name in spec.features.categorical))
+        values, n_several = by_name[name].one_each(n_patients)
+        columns.append(_column(where, name, by_name[name], values, name in spec.features.categorical))
         conflicts.append((name, n_several))
-    births, n_several = found[BIRTH].one_each(n_patients)
+    births, n_several = by_name[BIRTH].one_each(n_patients)
     conflicts.append((BIRTH, n_several))
-    known = np.array([*found[BIRTH].ids, NO_DATE], np.int64)
+    known = np.array([*by_name[BIRTH].ids, NO_DATE], np.int64)
     return Persons(
         patient_ids=patient_ids,
         patient=np.arange(n_patients),
@@ -128,8 +128,10 @@ def read_static_rows(
     )
 
 
-def _column(where: str, name: str, found: _Values, values: NDArray[np.int64], is_category: bool) -> RawColumn:
-    texts = text_array([*map(str, found.ids), ""]).cast(pa.string())
+def _column(
+    where: str, name: str, found_values: _Values, values: NDArray[np.int64], is_category: bool
+) -> RawColumn:
+    texts = text_array([*map(str, found_values.ids), ""]).cast(pa.string())
     texts = pc.if_else(bool_array(values >= 0), texts.take(int64_array(values % len(texts))), None)
     return join_parts(where, name, [("category" if is_category else "csv text", texts, where)])
 
@@ -174,18 +176,18 @@ def _is_code(code: str, texts: Any) -> NDArray[np.bool_]:
 
 
 def _collect(
-    source: Source, found: Mapping[str, _Values], patient: NDArray[np.int64], codes: Any, times: Any
+    source: Source, by_name: Mapping[str, _Values], patient: NDArray[np.int64], codes: Any, times: Any
 ) -> None:
     indices, texts = as_numpy(codes.indices).astype(np.int64), codes.dictionary
-    for name, found_values in found.items():
+    for name, found_values in by_name.items():
         code = source.static_code(name)
         rows = np.flatnonzero(_is_code(code, texts)[indices])
         if not len(rows):
             continue
         if name == BIRTH:
-            read = read_times(times.take(int64_array(rows)), source.format).microseconds
-            rows = rows[is_given(read)]
-            distinct, which = np.unique(as_numpy(read)[is_given(read)], return_inverse=True)
+            microseconds = read_times(times.take(int64_array(rows)), source.format).microseconds
+            rows = rows[is_given(microseconds)]
+            distinct, which = np.unique(as_numpy(microseconds)[is_given(microseconds)], return_inverse=True)
             found_values.add(patient[rows], distinct.tolist(), which)
             continue
         used, which = np.unique(indices[rows], return_inverse=True)

@@ -36,7 +36,7 @@ def subgroup(
     """
     if persons is None:
         raise _not_there("sex or age")
-    found = {}
+    masks = {}
     row = rows_of_persons(persons, person_of, index_us)
     columns = {column.name: column for column in persons.columns}
     if only.sex is not None:
@@ -44,11 +44,11 @@ def subgroup(
         if sex is None or sex.levels is None:
             raise _not_there("sex")
         accepted = np.array([*(level in only.sex for level in sex.levels), False])  # the last: missing
-        found[OF_SEX] = accepted[np.where(row == MISSING, MISSING, sex.values[row]).astype(np.int64)]
+        masks[OF_SEX] = accepted[np.where(row == MISSING, MISSING, sex.values[row]).astype(np.int64)]
     if only.age is not None:
         years = _years(persons, person_of, row, index_us)
-        found[OF_AGE] = is_of_age(only.age, years)
-    return found
+        masks[OF_AGE] = is_of_age(only.age, years)
+    return masks
 
 
 def is_of_age(age: Age, years: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -120,9 +120,9 @@ def _of_new_codes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     )
     kept = outcome_cells[n_since == n_ever]
     n_codes = (len(indptr) - 1) // _N_AFTER
-    found = {name: array[kept] for name, array in arrays.items() if name != "indptr"}
+    cells = {name: array[kept] for name, array in arrays.items() if name != "indptr"}
     starts = np.concatenate([[0], np.cumsum(np.bincount(code[kept], minlength=n_codes))])
-    return {"indptr": starts.astype(np.int64), **found}
+    return {"indptr": starts.astype(np.int64), **cells}
 
 
 def _rows_of_block(

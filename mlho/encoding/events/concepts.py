@@ -64,12 +64,12 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
         A file is unreadable or lacks the code, a column has a wrong type, rows of one code differ, or the lower bound of a
         range exceeds the upper one.
     """
-    found: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
+    by_field: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
     differing: set[str] = set()
     for file in files:
         codes, columns = _read_file(source, file)
         for name, values in columns.items():
-            known = found[name]
+            known = by_field[name]
             for code, value in zip(codes, values, strict=True):
                 if code is None or value is None:
                     continue
@@ -80,8 +80,8 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
                         differing.add(code)
     where = files[0].key if files else "concepts"
     _refuse_differing(where, len(differing))
-    _refuse_upside_down(where, found["low"], found["high"])
-    return Concepts(*(dict(sorted(found[name].items())) for name in ("description", "low", "high")))
+    _refuse_upside_down(where, by_field["low"], by_field["high"])
+    return Concepts(*(dict(sorted(by_field[name].items())) for name in ("description", "low", "high")))
 
 
 def read_concept_names(files: Sequence[SourceFile], codes: Sequence[str]) -> Concepts:
@@ -180,13 +180,13 @@ def _read_file(source: Source, file: SourceFile) -> tuple[list[str | None], dict
         kind = CONCEPTS.column(ours).kind
         if file.is_parquet or kind is not ColumnKind.NUMBER:
             check_type(file.key, file_column, table.type_of(file_column), kind)
-    read = read_columns(table, list(names.values()))
+    arrays = read_columns(table, list(names.values()))
     columns: dict[str, list[Any]] = {}
     for ours, file_column in names.items():
         if ours in ("low", "high"):
-            columns[ours] = _numbers(number_column(read[file_column], where=file.key, name=file_column))
+            columns[ours] = _numbers(number_column(arrays[file_column], where=file.key, name=file_column))
         else:
-            columns[ours] = text_column(read[file_column]).cast(pa.string()).to_pylist()
+            columns[ours] = text_column(arrays[file_column]).cast(pa.string()).to_pylist()
     return columns.pop("code"), columns
 
 

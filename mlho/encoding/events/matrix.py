@@ -177,11 +177,11 @@ class Matrix:
     def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
         """Return which samples have an event in one of these windows, given by number; shape (n_samples,)."""
         is_wanted = np.array([window in windows for window in range(self.n_windows)], np.bool_)
-        found = np.zeros(self.n_samples, np.bool_)
+        has_event = np.zeros(self.n_samples, np.bool_)
         for block in self._blocks:
-            _mark_samples(block.indptr, block.indices, block.first_sample, frozen(is_wanted), found)
+            _mark_samples(block.indptr, block.indices, block.first_sample, frozen(is_wanted), has_event)
             release_pages(block.indices)
-        return found
+        return has_event
 
     def column_samples(
         self, columns: NDArray[np.integer[Any]] | Sequence[int], sample_mask: NDArray[np.bool_] | None = None
@@ -283,12 +283,12 @@ def _columns_by_number(
 
 @njit(cache=True, nogil=True)
 def _mark_samples(
-    indptr: Any, indices: Any, first_sample: Any, is_wanted: Any, found: Any
+    indptr: Any, indices: Any, first_sample: Any, is_wanted: Any, is_marked: Any
 ) -> None:  # pragma: no cover - compiled
     for column in range(indptr.size - 1):
         if is_wanted[column % is_wanted.size]:
             for at in range(indptr[column], indptr[column + 1]):
-                found[first_sample + indices[at]] = True
+                is_marked[first_sample + indices[at]] = True
 
 
 @njit(cache=True, nogil=True)

@@ -83,8 +83,8 @@ def _columns(source: Source, file: SourceFile) -> tuple[list[Any], list[Any], li
     names = [name for name in ("code", "parent", "description") if name in table.column_names]
     for name in names:
         check_type(file.key, name, table.type_of(name), ColumnKind.CODE)
-    read = read_columns(table, names)
-    texts = [text_column(read[name]).cast(pa.string()).to_pylist() for name in names]
+    columns = read_columns(table, names)
+    texts = [text_column(columns[name]).cast(pa.string()).to_pylist() for name in names]
     return texts[0], texts[1], texts[2] if len(texts) == 3 else [None] * len(texts[0])
 
 

@@ -104,8 +104,8 @@ class LocalCodes:
                 for text, out in zip(texts, unusable, strict=True):
                     if text not in self._found:
                         self._found[text] = UNUSABLE_CODE if out else self._id_of(text)
-            found = map(self._found.__getitem__, texts)
-            self._dictionary = dictionary, np.fromiter(found, np.int32, len(texts))
+            ids = map(self._found.__getitem__, texts)
+            self._dictionary = dictionary, np.fromiter(ids, np.int32, len(texts))
             if self._parents:
                 has_parent = [text in self._parents for text in texts]
                 self._has_parent = np.array(has_parent, np.int32)
@@ -121,8 +121,8 @@ class LocalCodes:
 def _is_unusable(codes: Any) -> NDArray[np.bool_]:
     """Codes that are too long or contain a control character, shape (n_codes,)."""
     is_long = pc.greater(pc.utf8_length(codes), MAX_CODE_CHARACTERS)
-    found = pc.or_(is_long, pc.match_substring_regex(codes, _CONTROL))
-    return np.asarray(as_numpy(found) & is_given(found))
+    is_unusable = pc.or_(is_long, pc.match_substring_regex(codes, _CONTROL))
+    return np.asarray(as_numpy(is_unusable) & is_given(is_unusable))
 
 
 @dataclass(frozen=True, eq=False)

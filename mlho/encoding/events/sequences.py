@@ -120,10 +120,10 @@ class SequenceMatrix:
 
     def spans(self, codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]) -> CodeSpans:
         """Return the spans of some codes on the masked samples, which are renumbered 0, 1, … in their order."""
-        found = join_spans(self.blocks, codes, sample_mask)
+        joined = join_spans(self.blocks, codes, sample_mask)
         for _, spans in self.blocks:
             release_pages(spans.first)
-        return found
+        return joined
 
     @property
     def n_bands(self) -> int:
@@ -210,7 +210,7 @@ class SequenceMatrix:
         self, block: int, part: NDArray[np.int64], first: NDArray[np.int64], then: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Return one duration of each pair in each sample with it, in the order of the cells of these columns."""
-        lists, found = self.days[block], [np.empty(0)]
+        lists, numbers = self.days[block], [np.empty(0)]
         for pairs, durations in durations_in_pieces(
             lists, first, then, co_occurrence_days=self.co_occurrence_days
         ):
@@ -220,9 +220,9 @@ class SequenceMatrix:
                 "min": durations.shortest,
             }
             wanted = np.repeat(part[pairs] - 1, np.diff(durations.indptr))
-            found.append(np.choose(wanted, [by_name[name] for name in self.durations]).astype(np.float64))
+            numbers.append(np.choose(wanted, [by_name[name] for name in self.durations]).astype(np.float64))
         release_pages(lists.days)
-        return np.concatenate(found)
+        return np.concatenate(numbers)
 
 
 _NO_BOUND = np.iinfo(np.int64).max

@@ -91,16 +91,16 @@ def summarize(
         least squares on the day, ``NaN`` unless two days have a value. The others are ``NaN`` without any value.
     """
     n_cells = int(indptr[-1])
-    found = {name: np.empty(n_cells if name in names else 0) for name in SUMMARIES}
+    numbers = {name: np.empty(n_cells if name in names else 0) for name in SUMMARIES}
     _summarize(
         frozen(code_starts),
         RowArrays.of(rows),
         WindowArrays.of(windows),
         is_daily,
         indptr[:-1].copy(),
-        _Numbers(*found.values()),
+        _Numbers(*numbers.values()),
     )
-    return {name: found[name] for name in SUMMARIES if name in names}
+    return {name: numbers[name] for name in SUMMARIES if name in names}
 
 
 @njit(cache=True, nogil=True)

@@ -41,10 +41,10 @@ class UnitCounts:
 
     def plain(self) -> dict[str, dict[str, int]]:
         """Return the rows by code and unit; empty if no batch had units."""
-        found: dict[str, dict[str, int]] = {}
+        by_code: dict[str, dict[str, int]] = {}
         for (code, unit), n in sorted(self._counts.items()):
-            found.setdefault(code, {})[unit] = n
-        return found
+            by_code.setdefault(code, {})[unit] = n
+        return by_code
 
 
 def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Any] | None:
@@ -84,7 +84,7 @@ def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, A
     }
 
 
-def units_sentence(found: Mapping[str, Any]) -> str:
+def units_sentence(summary: Mapping[str, Any]) -> str:
     """Return the warning for the outcome of :func:`judge_units`.
 
     Examples
@@ -93,10 +93,10 @@ def units_sentence(found: Mapping[str, Any]) -> str:
     >>> units_sentence(found).partition(":")[0]
     '1 code has values in several units'
     """
-    codes = "1 code has" if found["codes"] == 1 else f"{found['codes']:,} codes have"
-    unknown = f" ({found['unknown']:,} of them no known unit)" if found["unknown"] else ""
+    codes = "1 code has" if summary["codes"] == 1 else f"{summary['codes']:,} codes have"
+    unknown = f" ({summary['unknown']:,} of them no known unit)" if summary["unknown"] else ""
     return (
-        f"{codes} values in several units: {found['others']:,} of {found['rows']:,} rows have another unit than most rows of "
-        f"their code{unknown}, such as {', '.join(found['first'])}. Values are used as they are: convert them to one unit, or "
+        f"{codes} values in several units: {summary['others']:,} of {summary['rows']:,} rows have another unit than most rows of "
+        f"their code{unknown}, such as {', '.join(summary['first'])}. Values are used as they are: convert them to one unit, or "
         "leave these codes out by features.exclude."
     )

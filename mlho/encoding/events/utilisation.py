@@ -38,8 +38,8 @@ def count_utilisation(
         Events, codes and days of the first window, then of the next.
     """
     n_samples = len(windows.index_us)
-    found = np.zeros((windows.n_windows, N_KINDS, n_samples), np.int32)
-    _count_cells(frozen(cells["indptr"]), frozen(cells["indices"]), frozen(cells["count"]), found)
+    counts = np.zeros((windows.n_windows, N_KINDS, n_samples), np.int32)
+    _count_cells(frozen(cells["indptr"]), frozen(cells["indices"]), frozen(cells["count"]), counts)
     days = rows.time // DAY_US
     order = np.lexsort((rows.time, rows.patient))
     _count_days(
@@ -49,9 +49,9 @@ def count_utilisation(
         frozen(windows.starts),
         frozen(windows.upper_us),
         frozen(windows.lower_us),
-        found,
+        counts,
     )
-    return found.reshape(-1, n_samples)
+    return counts.reshape(-1, n_samples)
 
 
 def utilisation_columns(matrix: AnyMatrix, windows: Sequence[int | None]) -> tuple[NumericColumn, ...]:
@@ -63,19 +63,19 @@ def utilisation_columns(matrix: AnyMatrix, windows: Sequence[int | None]) -> tup
 
 
 @njit(cache=True, nogil=True)
-def _count_cells(indptr: Any, indices: Any, count: Any, found: Any) -> None:  # pragma: no cover - compiled
-    n_windows = found.shape[0]
+def _count_cells(indptr: Any, indices: Any, count: Any, counts: Any) -> None:  # pragma: no cover - compiled
+    n_windows = counts.shape[0]
     for column in range(indptr.size - 1):
         for at in range(indptr[column], indptr[column + 1]):
-            found[column % n_windows, 0, indices[at]] += count[at]
-            found[column % n_windows, 1, indices[at]] += 1
+            counts[column % n_windows, 0, indices[at]] += count[at]
+            counts[column % n_windows, 1, indices[at]] += 1
 
 
 @njit(cache=True, nogil=True)
 def _count_days(
-    patient: Any, time: Any, day: Any, sample_starts: Any, upper_us: Any, lower_us: Any, found: Any
+    patient: Any, time: Any, day: Any, sample_starts: Any, upper_us: Any, lower_us: Any, counts: Any
 ) -> None:  # pragma: no cover - compiled
-    n_windows = found.shape[0]
+    n_windows = counts.shape[0]
     start = 0
     while start < patient.size:
         p = patient[start]
@@ -91,6 +91,6 @@ def _count_days(
                     if time[i] <= lower_us[k, s]:
                         continue
                     if not is_any or day[i] != day_before:
-                        found[k, 2, s] += 1
+                        counts[k, 2, s] += 1
                     is_any, day_before = True, day[i]
         start = stop

@@ -183,10 +183,10 @@ def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -
 
 def _entries(rules: Rules, histories: Histories) -> _Selection:
     """Return the entries by ``which`` and washout."""
-    found = histories.timeline(ENTRY)
-    is_new = np.ones(len(found.patient), np.bool_)
-    is_new[1:] = (found.patient[1:] != found.patient[:-1]) | (found.time_us[1:] != found.time_us[:-1])
-    patient, time_us = found.patient[is_new], found.time_us[is_new]
+    entries = histories.timeline(ENTRY)
+    is_new = np.ones(len(entries.patient), np.bool_)
+    is_new[1:] = (entries.patient[1:] != entries.patient[:-1]) | (entries.time_us[1:] != entries.time_us[:-1])
+    patient, time_us = entries.patient[is_new], entries.time_us[is_new]
     n_all = len(histories.patient_ids)
     n_without = n_all - n_distinct(patient)
     first = {"rule": POSSIBLE, "patients": n_all, "samples": len(patient) + n_without}

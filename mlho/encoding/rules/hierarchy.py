@@ -44,12 +44,12 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
     is_cdm = all(table.is_cdm for table in tables)
     stems = {code: code.rpartition(_DOMAIN_ENDS)[2] if is_cdm else code for code in wanted}
     below = _below(tables, set(stems.values()), is_closed=is_cdm)
-    found = {
+    descendants = {
         code: sorted(code.removesuffix(stem) + descendant for descendant in below[stem])
         for code, stem in stems.items()
         if below.get(stem)
     }
-    if not found:
+    if not descendants:
         raise DataError(
             files[0].key,
             f"no code of {BY_RULES} with descendants is an ancestor in the table",
@@ -57,7 +57,7 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
             got="none",
             remedy="Check the codes, or correct cohort.rules.hierarchy.",
         )
-    return found
+    return descendants
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def _below(tables: Sequence[_Pairs], wanted: set[str], *, is_closed: bool) -> di
 
 
 def _closure(children: Mapping[str, set[str]], code: str) -> set[str]:
-    found: set[str] = set()
+    descendants: set[str] = set()
     waiting = [code]
     while waiting:
-        new = children.get(waiting.pop(), set()) - found
-        found |= new
+        new = children.get(waiting.pop(), set()) - descendants
+        descendants |= new
         waiting += new
-    return found
+    return descendants
 
 
 def _pairs(tables: Sequence[_Pairs], parents: set[str]) -> Iterator[tuple[str, str]]:

@@ -51,8 +51,8 @@ class Timeline:
     ) -> NDArray[np.int64]:
         """Return the time of the first event of each patient with after < time ≤ until; ``AFTER_ALL`` without one."""
         first = np.full(len(patient), AFTER_ALL)
-        found = self.count(patient, after_us, until_us) > 0
-        first[found] = self.time_us[self.n_until(patient[found], after_us[found])]
+        has_event = self.count(patient, after_us, until_us) > 0
+        first[has_event] = self.time_us[self.n_until(patient[has_event], after_us[has_event])]
         return first
 
     def count_days(

@@ -47,9 +47,9 @@ class Periods:
         if not len(self.patient):
             return np.full_like(time_us, NO_DATE), np.full_like(time_us, NO_DATE)
         place = Timeline(self.patient, self.start_us).n_until(patient, time_us) - 1
-        found = np.maximum(place, 0)
-        is_in = (place >= 0) & (self.patient[found] == patient) & (time_us <= self.end_us[found])
-        return np.where(is_in, self.start_us[found], NO_DATE), np.where(is_in, self.end_us[found], NO_DATE)
+        number = np.maximum(place, 0)
+        is_in = (place >= 0) & (self.patient[number] == patient) & (time_us <= self.end_us[number])
+        return np.where(is_in, self.start_us[number], NO_DATE), np.where(is_in, self.end_us[number], NO_DATE)
 
 
 def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) -> Periods:
@@ -70,9 +70,12 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
         A file is unreadable or lacks a column; a period lacks a patient or a date, or ends before it begins.
     """
     parts = [_read_file(source, file) for file in files]
-    found = [pc.index_in(ids, value_set=patient_ids) for ids, _, _ in parts]
+    all_positions = [pc.index_in(ids, value_set=patient_ids) for ids, _, _ in parts]
     patient = np.concatenate(
-        [np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING) for positions in found]
+        [
+            np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING)
+            for positions in all_positions
+        ]
     )
     start, end = (np.concatenate([part[column] for part in parts]) for column in (1, 2))
     _refuse(files[0].key, "a period ends before it begins", int((end < start).sum()))

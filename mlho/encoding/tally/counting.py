@@ -161,10 +161,10 @@ def first_outcomes(cohort: Cohort) -> NDArray[np.int64]:
     """Return the date of each patient's first outcome, ``NO_BOUND`` without one; empty if the labels have no dates."""
     if cohort.outcome_us is None:
         return np.empty(0, np.int64)
-    found = np.full(cohort.n_patients, NO_BOUND, np.int64)
+    first = np.full(cohort.n_patients, NO_BOUND, np.int64)
     positive = cohort.outcome == 1
-    np.minimum.at(found, cohort.patient_of[positive], cohort.outcome_us[positive])
-    return found
+    np.minimum.at(first, cohort.patient_of[positive], cohort.outcome_us[positive])
+    return first
 
 
 def _calendar(years: Sequence[int]) -> _Calendar:

@@ -214,11 +214,11 @@ class NumberCounter:
 @njit(cache=True, nogil=True)
 def _has_positive(code: Any, value: Any, n_codes: Any) -> Any:  # pragma: no cover - compiled
     """Tell which codes have a positive number."""
-    found = np.zeros(n_codes, np.bool_)
+    has_positive = np.zeros(n_codes, np.bool_)
     for i in range(value.size):
         if value[i] > 0:
-            found[code[i]] = True
-    return found
+            has_positive[code[i]] = True
+    return has_positive
 
 
 @njit(cache=True, nogil=True)

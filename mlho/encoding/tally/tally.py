@@ -159,11 +159,11 @@ def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
 
 def codes_outside(paths: Iterable[Path], codes: Sequence[str]) -> list[str]:
     """Return the codes of partitions that are not among the codes with a used row, sorted."""
-    found: set[str] = set()
+    seen: set[str] = set()
     for path in paths:
         arrays = read_arrays(path)
-        found.update(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
-    return sorted(found - set(codes))
+        seen.update(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
+    return sorted(seen - set(codes))
 
 
 def code_hash(code: str) -> int:
