@@ -50,11 +50,11 @@ class Planned:
         return commits[next(reversed(self.plan))]
 
 
-class Nobody:
-    """An observer that does not look."""
+class NullObserver:
+    """An observer that does nothing."""
 
     def update(self, stages: list[tuple[str, int, int]], running: int) -> None:
-        """See nothing."""
+        """Do nothing."""
 
 
 def planned(kind: str, name: str, starts: Path, needs: tuple[str, ...] = ()) -> PlannedTask:

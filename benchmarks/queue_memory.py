@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from _figures import show
-from _queueing import N_WORKERS, Nobody, Planned, how_many, peak_mb, show_load
+from _queueing import N_WORKERS, NullObserver, Planned, how_many, peak_mb, show_load
 
 from mlho.spec.training import parse_spec
 from mlho.steps.base import InputFile
@@ -51,7 +51,7 @@ def main() -> int:
         with home.executor() as executor:
             home.wait_for_slots(N_WORKERS, seconds=60)
             run = Planned(plan, home.folder, LocalStore(home.store.root), manifest)
-            carry_out(run, executor, Nobody(), n_slots=lambda: executor.counters.window)
+            carry_out(run, executor, NullObserver(), n_slots=lambda: executor.counters.window)
     is_ok = show(f"a scheduler of {len(plan):,} tasks, peak memory", peak_mb(), MOST_MB, "MB")
     print(
         f"  {bare:.0f} MB before, {planned:.0f} MB with the plan; all done after {time.perf_counter() - began:.0f} s"

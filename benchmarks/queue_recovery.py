@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from _figures import show
-from _queueing import Nobody, Planned, how_many, planned, show_load
+from _queueing import NullObserver, Planned, how_many, planned, show_load
 
 from mlho.steps.base import Task
 from mlho.steps.records import Commit, Outcome, read_commit
@@ -83,7 +83,7 @@ def _commit(store: Store, key: str) -> None:
 
 
 def _recover(run: Planned) -> None:
-    carry_out(run, NothingToDo(), Nobody(), n_slots=WINDOW)
+    carry_out(run, NothingToDo(), NullObserver(), n_slots=WINDOW)
 
 
 def _seconds(do: Callable[[], object]) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from _figures import show
-from _queueing import N_WORKERS, Nobody, Planned, how_many, planned, show_load
+from _queueing import N_WORKERS, NullObserver, Planned, how_many, planned, show_load
 
 from mlho.steps.records import Commit, read_commit
 from mlho.store.keys import commit_key
@@ -45,7 +45,7 @@ def _gaps_ms(n_stages: int) -> list[float]:
         run = Planned({task.name: task for stage in stages for task in stage}, home.folder, home.store)
         with home.executor() as executor:
             home.wait_for_slots(N_WORKERS, seconds=60)
-            carry_out(run, executor, Nobody(), n_slots=lambda: executor.counters.window)
+            carry_out(run, executor, NullObserver(), n_slots=lambda: executor.counters.window)
         committed = _times_of_commits(run)
         starts = [min(noted_times(home.starts, task.name)[0] for task in stage) for stage in stages]
     ends = [max(committed[task.name] for task in stage) for stage in stages]

@@ -287,11 +287,11 @@ class InlineExecutor:
         return future
 
 
-class Nobody:
-    """An observer that does not look."""
+class NullObserver:
+    """An observer that does nothing."""
 
     def update(self, stages: Stages, running: int) -> None:
-        """See nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def run_inline(
     manifest = make_manifest(own.data.tables, data, source=own.data.source, further=own.further_tables)
     run = compared(TrainingRun(spec, manifest, data, store))
     executor = InlineExecutor(store, data)
-    finished = carry_out(run, executor, Nobody(), n_slots=n_slots)
+    finished = carry_out(run, executor, NullObserver(), n_slots=n_slots)
     return Home(run, finished, tuple(executor.submitted))
 
 

@@ -29,7 +29,7 @@ from mlho.store.local import LocalStore
 from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import InlineExecutor, Nobody, make_spec
+from tests.builders import InlineExecutor, NullObserver, make_spec
 
 GLUCOSE, CREATININE = "GLU", "CREA"
 SITES = ("A", "B", "C")
@@ -141,7 +141,7 @@ def findings_of(frames: Frames, folder: Path) -> set[str]:
     run = TrainingRun(spec, make_manifest(spec.spec.data.tables, folder), folder, store)
     executor = _UntilChecks(store, folder)
     with contextlib.suppress(_EnoughError):
-        carry_out(run, executor, Nobody(), n_slots=1)
+        carry_out(run, executor, NullObserver(), n_slots=1)
     found: set[str] = set()
     for task in executor.submitted:
         if task.kind in ("check_leakage", "check_quality"):

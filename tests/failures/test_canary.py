@@ -15,7 +15,7 @@ from scheduler.api.status import ConditionType
 from scheduler.controller import run_thread
 from scheduler.controller.reconcile import decide
 from scheduler.engine.loop import carry_out
-from tests.builders import InlineExecutor, Nobody, Said, Tables, write_spec, write_tables
+from tests.builders import InlineExecutor, NullObserver, Said, Tables, write_spec, write_tables
 from tests.planted_names import PLANTED, planted, planted_tables
 from tests.unit.scheduler.controller.test_reconcile import OBSERVED
 from tests.unit.scoring.conftest import make_score_document
@@ -162,7 +162,7 @@ def test_the_status_and_events_of_a_custom_resource_show_no_planted_name(
     assert prepared is not None, check.message
 
     def carry_out_here(run: Any, *_: object, **__: object) -> Any:
-        return carry_out(run, InlineExecutor(run.store, cohort), Nobody(), n_slots=1)
+        return carry_out(run, InlineExecutor(run.store, cohort), NullObserver(), n_slots=1)
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out_here)
     thread = run_thread.RunThread(backend, prepared, lambda: None)

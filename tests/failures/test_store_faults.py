@@ -13,7 +13,7 @@ from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import carry_out
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
+from tests.builders import InlineExecutor, NullObserver, make_tables, run_inline, write_spec, write_tables
 from tests.disks import enlarge, small_disk
 
 TABLES = make_tables(200, seed=6)
@@ -173,7 +173,7 @@ def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind,
     store = LocalStore(tmp_path / "store")
     executor = Losing(store, data, kind, damage)
     run = TrainingRun(whole.run.spec, whole.run.manifest, data, store)
-    finished = carry_out(run, executor, Nobody(), n_slots=2)
+    finished = carry_out(run, executor, NullObserver(), n_slots=2)
 
     assert executor.left == 0
     assert finished.report.facts["result_digest"] == whole.digest
@@ -188,7 +188,7 @@ def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, tmp_path)
     run = run_inline(data, tmp_path / "whole").run
 
     with pytest.raises(CommitLost):
-        carry_out(TrainingRun(run.spec, run.manifest, data, store), executor, Nobody(), n_slots=2)
+        carry_out(TrainingRun(run.spec, run.manifest, data, store), executor, NullObserver(), n_slots=2)
 
 
 def test_a_published_file_that_was_removed_comes_back(data, tmp_path):

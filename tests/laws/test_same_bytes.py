@@ -17,7 +17,7 @@ from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import Home, Nobody, make_spec, make_tables, run_inline, write_tables
+from tests.builders import Home, NullObserver, make_spec, make_tables, run_inline, write_tables
 
 TABLES = make_tables(300, seed=3)
 SPECS = {
@@ -199,7 +199,7 @@ def test_one_or_four_workers_give_the_bytes_of_none(expected, plain, tmp_path):
         store = tmp_path / f"store-{n_workers}"
         run = TrainingRun(spec, manifest, plain, LocalStore(store))
         with LocalPool(str(store), plain, n_workers=n_workers) as pool:
-            finished = carry_out(run, pool, Nobody(), n_slots=n_workers)
+            finished = carry_out(run, pool, NullObserver(), n_slots=n_workers)
         found.append(facts(Home(run, finished, ())))
 
     assert found == [facts(expected(changes))] * 2

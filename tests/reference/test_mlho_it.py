@@ -31,7 +31,7 @@ from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import Nobody
+from tests.builders import NullObserver
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "mlho_it.yaml"
 ITERATIONS = range(1, 8)
@@ -181,7 +181,7 @@ def test_whole_run_finds_what_r_finds(data: Path, tmp_path: Path):
     spec, folder = read_spec(data), data / "syntheticmass"
     run = TrainingRun(spec, make_manifest(spec.spec.data.tables, folder), folder, open_store(str(tmp_path)))
     with LocalPool(str(tmp_path), folder, n_workers=2) as pool:
-        finished = carry_out(run, pool, Nobody(), n_slots=2)
+        finished = carry_out(run, pool, NullObserver(), n_slots=2)
     result = json.loads((tmp_path / "runs" / finished.run_id / "result.json").read_text(encoding="utf-8"))
 
     # R's seven: 0.936 to 0.961, mean 0.946. A split's AUROC has a standard deviation of about 0.01.

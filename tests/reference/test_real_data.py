@@ -19,7 +19,7 @@ from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import Nobody
+from tests.builders import NullObserver
 
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "uci_counts.yaml"
 N_PATIENTS = 8_000
@@ -56,7 +56,7 @@ def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
         spec, make_manifest(spec.spec.data.tables, folder / "data"), folder / "data", open_store(str(store))
     )
     with LocalPool(str(store), folder / "data", n_workers=2) as pool:
-        finished = carry_out(run, pool, Nobody(), n_slots=2)
+        finished = carry_out(run, pool, NullObserver(), n_slots=2)
     return json.loads((store / "runs" / finished.run_id / "result.json").read_text(encoding="utf-8"))
 
 

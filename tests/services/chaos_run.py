@@ -130,12 +130,12 @@ class ChaosRun:
         )
 
 
-class _Nobody:
+class _NullObserver:
     def started(self, execution: Execution, executor: QueueExecutor) -> None:
-        """See nothing."""
+        """Do nothing."""
 
     def update(self, stages: Stages, running: int) -> None:
-        """See nothing."""
+        """Do nothing."""
 
 
 def drive(arguments: list[str]) -> int:
@@ -155,7 +155,7 @@ def drive(arguments: list[str]) -> int:
             run,
             QueueConfig(settings.broker, settings.store, 0),
             settings,
-            [_Nobody()],
+            [_NullObserver()],
             notify=lambda words: None,
         )
     except MlhoError as error:

@@ -9,7 +9,7 @@ from mlho.steps.records import parse_record
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import PreparedRun, carry_out
-from tests.builders import InlineExecutor, Nobody, make_tables, run_inline, write_spec, write_tables
+from tests.builders import InlineExecutor, NullObserver, make_tables, run_inline, write_spec, write_tables
 from tests.services.chaos_run import ChaosRun
 
 CHILD: Final = "child killed"
@@ -86,7 +86,7 @@ def chaos_subject(folder: Path, n_tasks: int) -> Subject:
     """The plan of small tasks, and what it gives when it is left in peace."""
     store = LocalStore(folder / "undisturbed")
     run: PreparedRun = ChaosRun(n_tasks, store)
-    carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=8)
+    carry_out(run, InlineExecutor(store, folder), NullObserver(), n_slots=8)
     return Subject(run.run_id, [str(PROGRAM), "scheduler", "--tasks", str(n_tasks)], manifest_of(store))
 
 

@@ -16,7 +16,7 @@ from scheduler.engine.loop import carry_out
 from scheduler.engine.training_run import TrainingRun
 from scheduler.queue.executor import QueueExecutor
 from tests.builders import Home as Whole
-from tests.builders import Nobody, make_tables, run_inline, write_tables
+from tests.builders import NullObserver, make_tables, run_inline, write_tables
 from tests.services.queue_home import Home
 
 TABLES = make_tables(200, seed=6)
@@ -89,7 +89,7 @@ def test_commit_that_is_lost_while_the_run_goes_on_is_made_again_at_once(
         home.wait_for_slots(1)
         losing = Losing(executor, kind, damage, home.store.root)
         began = time.monotonic()
-        finished = carry_out(run, losing, Nobody(), n_slots=2)
+        finished = carry_out(run, losing, NullObserver(), n_slots=2)
         seconds = time.monotonic() - began
 
     assert finished.report.facts["result_digest"] == whole.digest

@@ -22,7 +22,7 @@ from scheduler.engine.manifest import make_manifest
 from scheduler.engine.training_run import TrainingRun
 from scheduler.registry.promotion import Author, promote
 from scheduler.runs.stored import find_run, stored_runs
-from tests.builders import Nobody, make_document, make_spec, make_tables, run_inline, write_tables
+from tests.builders import NullObserver, make_document, make_spec, make_tables, run_inline, write_tables
 from tests.unit.scoring.conftest import FailingExecutor, make_score_document, score_inline
 
 RELEASES: Final = Path(__file__).with_name("releases")
@@ -60,7 +60,7 @@ def _stop(data: Path, store: LocalStore) -> str:
     manifest = make_manifest(own.spec.data.tables, data, source=own.spec.data.source)
     run = TrainingRun(own, manifest, data, store)
     try:
-        carry_out(run, FailingExecutor(store, data, n_tasks=8), Nobody(), n_slots=1)
+        carry_out(run, FailingExecutor(store, data, n_tasks=8), NullObserver(), n_slots=1)
     except KeyboardInterrupt:
         return find_run(stored_runs(store), run.run_id).run_id
     raise AssertionError("the run was not killed")

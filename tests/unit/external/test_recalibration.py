@@ -21,7 +21,7 @@ from scheduler.controller.run_thread import outcome_of
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare, prepare_in_cluster
 from scheduler.engine.training_run import with_pinned_model
-from tests.builders import InlineExecutor, Nobody, make_document, make_tables, run_inline, write_tables
+from tests.builders import InlineExecutor, NullObserver, make_document, make_tables, run_inline, write_tables
 
 
 def rarer(tables, share=0.25):
@@ -222,7 +222,7 @@ def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place,
     prepared = prepare_in_cluster(
         resource(where, f"run:{home.finished.run_id}"), tmp_path / "spec.yaml", store
     )
-    finished = carry_out(prepared, InlineExecutor(store, where / "later"), Nobody(), n_slots=1)
+    finished = carry_out(prepared, InlineExecutor(store, where / "later"), NullObserver(), n_slots=1)
 
     assert finished.run_id == prepared.run_id == run
     made = tmp_path / "store" / "runs" / run

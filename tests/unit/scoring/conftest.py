@@ -22,7 +22,7 @@ from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import Finished, carry_out
 from scheduler.engine.scoring_run import ScoringRun, prepare_scoring
-from tests.builders import Home, InlineExecutor, Nobody, Tables, make_tables, run_inline, write_tables
+from tests.builders import Home, InlineExecutor, NullObserver, Tables, make_tables, run_inline, write_tables
 
 CHANGES = {
     "features.aggregates": ["presence", "count", "last", "outOfRange", "mean", "recency"],
@@ -131,7 +131,7 @@ def score_inline(
     """Carry out a scoring run on the tables in a folder, in this process."""
     run = prepare(folder, store, changes)
     executor = InlineExecutor(store, folder)
-    finished = carry_out(run, executor, Nobody(), n_slots=n_slots)
+    finished = carry_out(run, executor, NullObserver(), n_slots=n_slots)
     return Scored(run, finished, tuple(executor.submitted))
 
 

@@ -14,7 +14,7 @@ from mlho.spec.scoring import parse_scoring_spec
 from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
 from scheduler.engine.scoring_run import prepare_scoring
-from tests.builders import InlineExecutor, Nobody
+from tests.builders import InlineExecutor, NullObserver
 from tests.unit.scoring.conftest import AS_OF, make_score_document
 
 
@@ -67,7 +67,7 @@ def test_the_look_is_a_task_where_nobody_looked_before(trained):
     for options in ({}, {"inspect": lambda *_: None}):
         run = prepare_scoring(spec, trained.folder / "score.yaml", MemoryStore(), **options)
         executor = InlineExecutor(run.store, trained.folder)
-        carry_out(run, executor, Nobody(), n_slots=3)
+        carry_out(run, executor, NullObserver(), n_slots=3)
         keys.append([(task.kind, task.key) for task in executor.submitted])
 
     by_task, before = keys

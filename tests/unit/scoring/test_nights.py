@@ -17,7 +17,7 @@ from scheduler.cli.scoring.dates import nights
 from scheduler.engine.loop import carry_out
 from scheduler.engine.scoring_run import prepare_scoring
 from scheduler.runs.nights import nights_before
-from tests.builders import InlineExecutor, Nobody
+from tests.builders import InlineExecutor, NullObserver
 from tests.unit.scoring.conftest import make_score_document
 
 
@@ -28,7 +28,7 @@ def night(folder, store, day="2019-05-01", complete=None, name="nightly"):
     document["metadata"]["name"] = f"{name}-{day}" if day else name
     spec = parse_scoring_spec(yaml.safe_dump(document))
     run = prepare_scoring(spec, folder / "score.yaml", store, inspect=lambda *_: None)
-    carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=1)
+    carry_out(run, InlineExecutor(store, folder), NullObserver(), n_slots=1)
     return run
 
 

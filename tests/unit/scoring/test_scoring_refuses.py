@@ -16,7 +16,7 @@ from mlho.model.testing.subject import Finding
 from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
-from tests.builders import InlineExecutor, Nobody, make_tables
+from tests.builders import InlineExecutor, NullObserver, make_tables
 from tests.unit.scoring.conftest import AS_OF, prepare, score_inline, train
 
 
@@ -213,7 +213,7 @@ def test_events_that_change_meanwhile_are_refused(trained, beside):
     pq.write_table(pq.read_table(path).slice(1), path)
 
     with pytest.raises(InputChanged):
-        carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=1)
+        carry_out(run, InlineExecutor(store, folder), NullObserver(), n_slots=1)
 
 
 def test_a_bundle_lost_from_the_store_is_put_there_again(trained):

@@ -32,7 +32,7 @@ from mlho.training.results.final import fit_final
 from scheduler.cli.parser import main
 from scheduler.engine.loop import carry_out
 from scheduler.engine.scoring_run import with_run_id
-from tests.builders import Nobody, make_tables, run_inline
+from tests.builders import NullObserver, make_tables, run_inline
 from tests.unit.scoring.conftest import (
     AS_OF,
     CHANGES,
@@ -319,7 +319,7 @@ def test_a_killed_run_publishes_nothing_and_goes_on_where_it_was(n_tasks, traine
     expected, store = score_inline(trained.folder, MemoryStore()), MemoryStore()
     run = prepare(trained.folder, store)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(run, FailingExecutor(store, trained.folder, n_tasks=n_tasks), Nobody(), n_slots=1)
+        carry_out(run, FailingExecutor(store, trained.folder, n_tasks=n_tasks), NullObserver(), n_slots=1)
     assert not list(store.keys(f"runs/{run.run_id}/scores/"))
 
     resumed = score_inline(trained.folder, store)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
-from tests.builders import InlineExecutor, Nobody
+from tests.builders import InlineExecutor, NullObserver
 from tests.unit.scoring.conftest import prepare, score_inline
 
 
@@ -54,7 +54,7 @@ def night_of(store, run) -> dict[str, bytes]:
 
 def score(folder, store):
     run = prepare(folder, store)
-    carry_out(run, InlineExecutor(store, folder), Nobody(), n_slots=1)
+    carry_out(run, InlineExecutor(store, folder), NullObserver(), n_slots=1)
     return run
 
 

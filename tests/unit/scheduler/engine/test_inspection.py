@@ -13,7 +13,7 @@ from mlho.store.memory import MemoryStore
 from scheduler.controller.run_thread import outcome_of
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare
-from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, write_tables
+from tests.builders import InlineExecutor, NullObserver, make_spec, make_tables, write_tables
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path):
 def carried_out(folder, **options):
     run = prepare(make_spec(), folder / "spec.yaml", MemoryStore(), **options)
     executor = InlineExecutor(run.store, folder)
-    finished = carry_out(run, executor, Nobody(), n_slots=3)
+    finished = carry_out(run, executor, NullObserver(), n_slots=3)
     return finished, {task.kind: task.key for task in executor.submitted}
 
 
@@ -50,7 +50,7 @@ def test_what_it_finds_fails_the_run_before_anything_is_encoded(folder):
     executor = InlineExecutor(run.store, folder)
 
     with pytest.raises(DataError, match="mostly numbers"):
-        carry_out(run, executor, Nobody(), n_slots=3)
+        carry_out(run, executor, NullObserver(), n_slots=3)
 
     assert "encode_partition" not in {task.kind for task in executor.submitted}
 
@@ -78,7 +78,7 @@ def test_its_warnings_are_in_the_status_of_the_run(folder):
     warnings = {}
     for name, options in (("by task", {}), ("by command", {"inspect": lambda *_: None})):
         run = prepare(make_spec(), folder / "spec.yaml", MemoryStore(), **options)
-        finished = carry_out(run, InlineExecutor(run.store, folder), Nobody(), n_slots=3)
+        finished = carry_out(run, InlineExecutor(run.store, folder), NullObserver(), n_slots=3)
         backend = SimpleNamespace(uri=lambda run_id, file: f"{run_id}/{file}")
         warnings[name] = outcome_of(backend, run, finished.report.facts)["warnings"]
 

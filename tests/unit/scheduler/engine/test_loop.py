@@ -15,7 +15,7 @@ from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import MAX_ATTEMPTS, carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, run_inline, write_tables
+from tests.builders import InlineExecutor, NullObserver, make_spec, make_tables, run_inline, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,10 @@ def test_a_failed_task_fails_the_run(data):
     error = DataError("a", "b", expected="c", got="d", remedy="e")
 
     with pytest.raises(DataError, match="a: b"):
-        carry_out(run, Failing(run, "summarize_run", error, 1), Nobody(), n_slots=2)
+        carry_out(run, Failing(run, "summarize_run", error, 1), NullObserver(), n_slots=2)
     assert not run.store.exists(f"runs/{run.run_id}/result.json")
     again = InlineExecutor(run.store, data)
-    carry_out(run, again, Nobody(), n_slots=2)
+    carry_out(run, again, NullObserver(), n_slots=2)
     assert [task.kind for task in again.submitted] == [
         "summarize_run",
         "judge_model",
@@ -90,7 +90,7 @@ def test_what_trying_again_mends_is_tried_again(data):
     """A store that did not answer twice is no failure of the run."""
     run = make_run(data)
     executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), MAX_ATTEMPTS - 1)
-    finished = carry_out(run, executor, Nobody(), n_slots=2)
+    finished = carry_out(run, executor, NullObserver(), n_slots=2)
 
     assert finished.n_new == 17
     assert [task.kind for task in executor.submitted].count("merge_dictionary") == MAX_ATTEMPTS
@@ -102,7 +102,7 @@ def test_trying_again_ends(data):
     executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), 99)
 
     with pytest.raises(StoreUnavailable, match="busy"):
-        carry_out(run, executor, Nobody(), n_slots=2)
+        carry_out(run, executor, NullObserver(), n_slots=2)
     assert executor.left == 99 - MAX_ATTEMPTS
 
 
@@ -113,7 +113,7 @@ def test_whole_blob_is_not_deleted_though_a_worker_says_that_it_is_damaged(data)
     digest = hashlib.sha256(other.encode()).hexdigest()
     run.store.put_if_absent(blob_key(digest), other.encode())
     executor = Failing(run, "merge_dictionary", ArtifactDamaged("damaged", sha256=digest), MAX_ATTEMPTS - 1)
-    finished = carry_out(run, executor, Nobody(), n_slots=2)
+    finished = carry_out(run, executor, NullObserver(), n_slots=2)
 
     assert finished.n_new == finished.n_tasks
     assert run.store.get(blob_key(digest)) == other.encode()
@@ -134,7 +134,7 @@ def test_a_finished_run_does_nothing_again(data):
     store = MemoryStore()
     first = run_inline(data, store)
     run = make_run(data, store)
-    finished = carry_out(run, InlineExecutor(store, data), Nobody(), n_slots=2)
+    finished = carry_out(run, InlineExecutor(store, data), NullObserver(), n_slots=2)
     assert (finished.n_new, finished.report) == (0, first.finished.report)
 
 

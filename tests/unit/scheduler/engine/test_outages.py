@@ -15,7 +15,7 @@ from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth, watching
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import InlineExecutor, Nobody, make_spec, make_tables, run_inline, write_tables
+from tests.builders import InlineExecutor, NullObserver, make_spec, make_tables, run_inline, write_tables
 from tests.unit.scheduler.in_memory import wait_until
 
 DENIED = StoreAccessDenied("s3://b: access denied.")
@@ -148,7 +148,7 @@ def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data, wh
     store = Faulty(error, begins=begins)
     health = StoreHealth()
     finished = carry_out(
-        make_run(data, store), InlineExecutor(store, data), Nobody(), n_slots=3, health=health
+        make_run(data, store), InlineExecutor(store, data), NullObserver(), n_slots=3, health=health
     )
 
     assert store.n_refused == 5
@@ -156,7 +156,7 @@ def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data, wh
     assert finished.report.facts["result_digest"] == whole
 
 
-class Slow(Nobody):
+class Slow(NullObserver):
     """Takes longer to show progress than the loop waits between two attempts."""
 
     def update(self, stages, running):
@@ -194,7 +194,7 @@ def test_a_refused_task_waits_while_others_go_on(data):
     executor, health = Denied(run, "define_cohort"), StoreHealth()
     seen: list[str] = []
 
-    class Granting(Nobody):
+    class Granting(NullObserver):
         def update(self, stages, running):
             seen.append(health.outage.reason if health.outage else "")
             if seen.count("StoreAccessDenied") > 5:
@@ -215,7 +215,7 @@ def test_a_run_that_waits_can_be_stopped_and_goes_on(data):
     class StopError(Exception):
         pass
 
-    class Stopping(Nobody):
+    class Stopping(NullObserver):
         n = 0
 
         def update(self, stages, running):
@@ -227,9 +227,9 @@ def test_a_run_that_waits_can_be_stopped_and_goes_on(data):
     with pytest.raises(StopError):
         carry_out(run, executor, Stopping(), n_slots=2, health=health)
     with pytest.raises(StoreGivenUp, match="access denied"):
-        carry_out(run, executor, Nobody(), n_slots=2, health=StoreHealth(patience=0.3))
+        carry_out(run, executor, NullObserver(), n_slots=2, health=StoreHealth(patience=0.3))
     executor.is_denied = False
-    assert carry_out(run, executor, Nobody(), n_slots=2).report.facts["result_digest"]
+    assert carry_out(run, executor, NullObserver(), n_slots=2).report.facts["result_digest"]
 
 
 def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):

@@ -27,7 +27,7 @@ from scheduler.runs.deletion import delete_runs
 from scheduler.runs.garbage import collect, garbage
 from scheduler.runs.record import RunRecord, RunState, swap_record
 from scheduler.runs.stored import find_run, stored_runs
-from tests.builders import InlineExecutor, Nobody, make_spec, run_inline
+from tests.builders import InlineExecutor, NullObserver, make_spec, run_inline
 from tests.unit.scheduler.runs.conftest import turn_back
 
 NOW = dt.datetime(2026, 11, 26, tzinfo=dt.UTC)
@@ -194,7 +194,7 @@ def test_a_run_that_reuses_old_artifacts_is_whole_whenever_a_collector_comes(kin
 
     spec = make_spec()
     again = TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, old_store)
-    finished = carry_out(again, Collecting(old_store, data), Nobody(), n_slots=3)
+    finished = carry_out(again, Collecting(old_store, data), NullObserver(), n_slots=3)
     turn_back(old_store, hours=48)
     collect(old_store, ids_of(old_store), act=True)
 
