@@ -1,10 +1,10 @@
-"""Defects seeded in clean tables: does the right check find each, and does none find anything in clean tables?
+"""Seed defects in clean tables, and count how many the intended check finds and how many findings clean tables have.
 
     make data-defects [DATA_DEFECTS_ARGS='--resamples 200 --seeds 3']
     make data-defects DATA_DEFECTS_ARGS='--seeds 0 --resamples 50 --first 150'   # a quarter of the clean tables
 
-Every kind states its dose and the check that must find it. Clean tables are drawn again for each seed. A false alarm is any finding, warnings
-included, in tables without a defect. The short form is ``test_data_defects.py``.
+Every kind of defect states its dose and the check that must find it. Each seed draws new clean tables. A false alarm is any finding,
+warnings included, in tables without a defect. The short form is ``test_data_defects.py``.
 """
 
 import argparse
@@ -54,7 +54,7 @@ CHANGES: Final[dict[str, Any]] = {
 
 @dataclass
 class Frames:
-    """The tables, and what the specification changes."""
+    """Tables, and the changes of the specification that they need."""
 
     events: pd.DataFrame
     labels: pd.DataFrame
@@ -63,7 +63,7 @@ class Frames:
 
 
 def make_clean(seed: int, n: int = 600) -> Frames:
-    """Four years of events of three sites: more on weekdays and at noon; two codes with numbers; two that raise the risk."""
+    """Return four years of events of three sites: more on weekdays and at noon, two codes with numbers, and two codes that raise the risk."""
     rng = np.random.default_rng(seed)
     ids = np.array([f"p{number:05d}" for number in range(n)])
     codes = np.array(["250", *(f"C{number:02d}" for number in range(60))])
@@ -122,7 +122,7 @@ def _times(rng: Any, n: int) -> Any:
 
 
 class _EnoughError(Exception):
-    """The checks are done."""
+    """Raised to end the run after the checks."""
 
 
 class _UntilChecks(InlineExecutor):
@@ -133,7 +133,7 @@ class _UntilChecks(InlineExecutor):
 
 
 def findings_of(frames: Frames, folder: Path) -> set[str]:
-    """Return the checks that find something; the run ends before anything is split or trained."""
+    """Return the checks that have a finding. The run ends before anything is split or trained."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("events", "labels", "demographics"):
         getattr(frames, name).to_parquet(folder / f"{name}.parquet", index=False)
@@ -158,7 +158,7 @@ Defect = Callable[[Frames, Any], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of defect: its name with the dose, the check that must find it, and what it does."""
+    """A kind of defect: its name with the dose, the check that must find it, and the function that seeds it."""
 
     name: str
     check: str
@@ -170,7 +170,7 @@ def _some(rng: Any, rows: Any, share: float) -> Any:
 
 
 def _set(column: str, value: Any, share: float, code: str | None = None) -> Defect:
-    """Replace a share of a column of the events by a value, or by a function of the old ones."""
+    """Replace a share of a column of the events by a value, or by a function of the old values."""
 
     def defect(own: Frames, rng: Any) -> None:
         every = (
@@ -237,7 +237,7 @@ def _at_site(change: Callable[[Any], Any], *sites: str) -> Defect:
 
 
 def _proxy(code: str, of_positive: float, of_negative: float, *, value: bool = False) -> Defect:
-    """Add a code, dated the day before the index date; its number tells the outcome if ``value``."""
+    """Add a code, dated the day before the index date. With ``value``, its number reveals the outcome."""
 
     def defect(own: Frames, rng: Any) -> None:
         positive = own.labels["readmit"] == 1
@@ -312,7 +312,7 @@ def _range(own: Frames, rng: Any) -> None:
 
 
 def _numbers(code: str, factor: float, first: str, last: str, share: float = 1.0) -> Defect:
-    """Multiply the numbers of a code in some months."""
+    """Multiply the values of a code in the months from ``first`` to ``last``."""
 
     def defect(own: Frames, rng: Any) -> None:
         month = own.events["time"].dt.strftime("%Y-%m")
@@ -323,7 +323,7 @@ def _numbers(code: str, factor: float, first: str, last: str, share: float = 1.0
 
 
 def _carried(code: str, share: float) -> Defect:
-    """Replace numbers of a code by the previous one of the patient."""
+    """Replace values of a code by the previous value of the patient."""
 
     def defect(own: Frames, rng: Any) -> None:
         rows = own.events[own.events["code"] == code].sort_values(["patient_id", "time"], kind="stable")
@@ -508,7 +508,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 def seeded(kind: Kind, seed: int) -> Frames:
-    """Return clean tables with the defect."""
+    """Return clean tables with the defect seeded in."""
     frames = make_clean(seed)
     kind.seed_in(frames, np.random.default_rng(10_000 + seed))
     return frames
@@ -520,7 +520,7 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Print one line for each kind that was missed, and the two figures that are promised."""
+    """Print each kind that was missed, each false alarm, and the two rates with their promised bounds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,8 @@
-"""A zoo of broken models and of sound ones: how many of each do the tests of their bundles reject? Long form: ``make model-zoo``.
+"""Broken and sound models: count how many of each are rejected by the tests of their bundles. Long form: ``make model-zoo``.
 
-A broken model is made in one of three places: in the tables before the fit, at the fit (what is written is not what was fitted), or in
-the files after the fit, with digests that match. It counts as rejected if its bundle is refused when it is loaded, or if one of its own
-tests fails; and as named if a test that is meant for the defect is among those that fail.
+A model is broken in one of three places: in the tables before the fit, at the fit (the written model is not the fitted one), or in
+the files after the fit, with digests that match. A model counts as rejected if its bundle is refused when it is loaded, or if one of its
+own tests fails. It counts as named if a test that is meant for the defect is among those that fail.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ CLASSIFIERS: Final = ("glmboost", "xgboost", "elasticnet")
 
 @dataclass(frozen=True)
 class Built:
-    """A run's bundle, and what it was packed from."""
+    """The bundle of a run, and the arguments from which it was packed."""
 
     folder: Path
     packed: tuple[Any, Any, Any, str]
@@ -65,7 +65,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a bundle is rejected, and by what.
+    """Whether a bundle is rejected, and by which tests.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def build(tables: Tables, folder: Path, classifier: str = "glmboost", **changes:
 
 
 def judge(folder: Path) -> Verdict:
-    """Load a bundle and run its tests, but those of time and memory."""
+    """Load a bundle and run its tests, except those of time and memory."""
     try:
         results = load_bundle(folder).run_tests(measured=False)
     except MlhoError as error:
@@ -124,7 +124,7 @@ def _with_labels(tables: Tables, label: Any) -> Tables:
 
 
 def _leaked(tables: Tables) -> Tables:
-    """A code is recorded for the outcome, on the index date of each sample that has it."""
+    """Add a code on the index date of each sample that has the outcome."""
     cases = tables.labels.filter(pc.equal(tables.labels["label"], 1)).to_pydict()
     n = len(cases["patient_id"])
     leak = pa.table(
@@ -140,7 +140,7 @@ def _leaked(tables: Tables) -> Tables:
 
 
 def _recoded(tables: Tables) -> Tables:
-    """Two codes were swapped by a wrong map: E11 is written where nothing was found."""
+    """Swap two codes, as a wrong map would: E11 becomes N00, a code without an effect."""
     swap = {STRONG: "N00", "N00": STRONG}
     code = [swap.get(own, own) for own in tables.events["code"].to_pylist()]
     place = tables.events.schema.get_field_index("code")
@@ -148,7 +148,7 @@ def _recoded(tables: Tables) -> Tables:
 
 
 def _other_unit(tables: Tables) -> Tables:
-    """Creatinine in µmol/l for half of its rows."""
+    """Convert creatinine to µmol/l in half of its rows."""
     value = tables.events["numeric_value"].to_pylist()
     value = [own * 88.4 if own is not None and row % 2 else own for row, own in enumerate(value)]
     place = tables.events.schema.get_field_index("numeric_value")
@@ -275,7 +275,7 @@ def _without_features(document: Document) -> Document:
 
 
 def _other_centre(document: Document) -> Document:
-    """The dictionary takes creatinine in another unit."""
+    """Change the centre of creatinine in the dictionary to another unit."""
     place = _feature(document, CREATININE, "last")
     return _set(document, "features", place, "encoding", "centre", to=lambda own: own * 88.4 + 1.0)
 
@@ -292,7 +292,7 @@ def _median(document: Document) -> Document:
 
 
 def _levels(document: Document) -> Document:
-    """The levels of a category in another order: the column's name stays."""
+    """Reorder the levels of a category; the name of the column stays."""
     own = next(own for own in document["demographics"] if own["kind"] == "category")
     own["name"], own["levels"] = own["name"], [*own["levels"][1:], own["levels"][0]]
     return document
@@ -332,7 +332,7 @@ DOCUMENTS: Final[Mapping[str, tuple[Callable[[Document], Document], tuple[str, .
 
 
 def write_document(folder: Path, document: Document) -> None:
-    """Write ``bundle.json`` with the digests of the files as they are."""
+    """Write ``bundle.json`` with the digests of the current files."""
     for name in document["files"]:
         facts = facts_of((folder / name).read_bytes())
         document["files"][name] = {"sha256": facts.sha256, "bytes": facts.n_bytes}
@@ -367,7 +367,7 @@ FILES: Final[Mapping[str, tuple[Callable[[Path, Built], None], tuple[str, ...]]]
 
 
 def one_bit(folder: Path, name: str) -> None:
-    """Alter one bit in the middle of a file."""
+    """Flip one bit in the middle of a file."""
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
@@ -394,19 +394,19 @@ class Kind:
     """Makes it in a new folder and returns the bundle."""
 
     def is_named(self, verdict: Verdict) -> bool:
-        """Tell whether a test that is meant for the defect rejects it."""
+        """Return whether a test that is meant for the defect rejects the model."""
         return any(own.startswith(meant) for own in verdict.by for meant in self.tests)
 
 
 def kinds(tables: Tables, built: Built, trees: Built, other: Built) -> Iterator[Kind]:
-    """Return every kind of broken model.
+    """Yield every kind of broken model.
 
     Parameters
     ----------
     tables : Tables
-        Of a sound run.
+        Tables of a sound run.
     built, trees : Built
-        Its bundle with a linear model, and with trees.
+        Bundles of that run with a linear model and with trees.
     other : Built
         A bundle of another run.
     """
@@ -477,7 +477,7 @@ def _bit_flipper(built: Built, name: str) -> Callable[[Path], Path]:
 
 
 def rejected(kind: Kind, folder: Path) -> Verdict:
-    """Make a broken model and judge its bundle. A run that refuses to build it has rejected it, too."""
+    """Make a broken model and test its bundle. An error while the bundle is built also counts as a rejection."""
     folder.mkdir()
     try:
         return judge(kind.make(folder))
@@ -486,6 +486,6 @@ def rejected(kind: Kind, folder: Path) -> Verdict:
 
 
 def sound(number: int, folder: Path) -> Verdict:
-    """Build a sound model, which differs by number in data, size and classifier, and judge it."""
+    """Build a sound model, whose data, size and classifier depend on ``number``, and test it."""
     tables = make_tables(500 + 50 * (number % 9), seed=1000 + number, n_noise=6 + number % 7)
     return judge(build(tables, folder, CLASSIFIERS[number % len(CLASSIFIERS)]).folder)

@@ -1,4 +1,4 @@
-"""Specifications that went wrong: one of each kind with a few things changed, by a seed. As text, as an author would leave it."""
+"""Specifications with faults: a seed chooses a specification and changes a few things in it. The result is text, as an author would write it."""
 
 import copy
 import json
@@ -50,7 +50,7 @@ SCORING: Final[dict[str, Any]] = {
     },
 }
 
-# What stands where something else is expected.
+# Values that replace others.
 _VALUES: Final[tuple[Any, ...]] = (
     None, True, False, 0, 1, -1, 2, 3.0, 0.5, -0.5, 1e-9, 1e300, 2**31, 2**63, 2**64, 10**40, -(2**63) - 1, "", " ", "1", "0.5",
     "true", "none", "best", "jmi", "2020-01-01", "2020-02-30", "20200101", "9999-12-31", "0001-01-01", "**", "*", "?", "[", "..",
@@ -60,7 +60,7 @@ _VALUES: Final[tuple[Any, ...]] = (
     [1, 1], [True], [0.5, 0.5], ["age", "age"], [1, "a", None], {"a": {"b": {"c": 1}}}, list(range(200)), ["x"] * 50, [[[[[[]]]]]],
     {"date": "2019-01-01"}, {"column": "index_date"}, {"none": True}, {"none": 1}, {"date": "2019-01-01", "column": "index_date"},
 )  # fmt: skip
-# Text that is put into the YAML as it is.
+# Text that is inserted into the YAML without quoting.
 _RAW: Final = (
     "010", "1:30", "yes", "no", "on", "y", "1_000", "0x1F", "0o17", "0b1", ".inf", "-.inf", ".nan", "[.nan]", "1e3", "1e999", "9" * 400, "!!int abc",
     "!!python/object:os.system x", "&a 1", "*a", "<<", "? [1, 2]", "2020-02-30", "2020-01-01", "2020-01-01 10:00:00", "**", "'unclosed", '"unclosed',
@@ -70,7 +70,7 @@ _RAW: Final = (
 
 
 def documents() -> Iterator[dict[str, Any]]:
-    """Good specifications of each kind."""
+    """Yield valid specifications of each kind."""
     full = make_document(dict(FULL.items()))
     full["metadata"]["labels"] = {"team": "ehr"}
     yield full
@@ -81,7 +81,7 @@ def documents() -> Iterator[dict[str, Any]]:
 
 
 def mutated_spec(seed: int) -> bytes:
-    """A specification with one to four faults, the same for a seed."""
+    """Return a specification with one to four faults, determined by the seed."""
     rng = random.Random(seed)
     document = rng.choice([*documents()])
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
@@ -104,7 +104,7 @@ def _dumped(document: Any, rng: random.Random) -> str:
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of all values in a document."""
+    """Yield the paths of all values in a document."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, own in pairs:
         yield (*path, name)
@@ -112,7 +112,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def _pick(document: Any, rng: random.Random) -> tuple[Any, Any]:
-    """A list or mapping in a document, and a place in it."""
+    """Return a list or mapping of a document, and an index or key in it."""
     *parents, last = rng.choice([*_places(document)] or [("spec",)])
     holder = document
     for part in parents:

@@ -1,4 +1,4 @@
-"""Tables that went wrong: a small cohort with one or two faults, by a seed, and what a result of them must account for."""
+"""Tables with faults: a seed adds one or two faults to a small cohort, and the case states what a result must account for."""
 
 import bz2
 import gzip
@@ -17,7 +17,9 @@ from tests.builders import Tables, make_tables
 
 TABLES: Final = make_tables(60, seed=3, n_noise=4)
 NAMES: Final = ("events/part-0", "events/part-1", "labels", "demographics", "concepts")
-_ALWAYS_DROPPED: Final = 30  # rows of the events at most that no run uses, by their patient, code or time
+_ALWAYS_DROPPED: Final = (
+    30  # largest number of event rows that no run uses because of their patient, code or time
+)
 
 
 @dataclass
@@ -27,11 +29,11 @@ class Case:
     Attributes
     ----------
     n_events, n_labels : int
-        Rows of the tables as their author meant them: a result accounts for all, or a warning says what is missing.
+        Rows of the tables as their author meant them. A result accounts for all of them, or a warning names the missing ones.
     faults : list of str
-        What was done, in order.
+        The faults, in the order in which they were made.
     needs_word : list of str
-        Faults after which a published result must have a warning or a rule with rows that a good one does not have.
+        Faults after which a published result must have a warning, or a rule with rows, that a good result does not have.
     """
 
     folder: Path
@@ -42,12 +44,12 @@ class Case:
     needs_word: list[str] = field(default_factory=list)
 
     def path(self, name: str) -> Path:
-        """File of a table."""
+        """Return the path of a table's file."""
         return self.folder / f"{name}{self.suffix}"
 
 
 def write_mutated(folder: Path, seed: int) -> Case:
-    """Write a cohort with faults, the same for a seed; a table is changed before it is written, or its file after."""
+    """Write a cohort with faults, determined by the seed. A fault changes a table before it is written, or its file afterwards."""
     rng = random.Random(seed)
     suffix = rng.choice((".parquet", ".csv", ".csv", ".csv.gz", ".tsv"))
     tables = {
@@ -79,7 +81,7 @@ def _split(tables: Tables) -> dict[str, Any]:
 
 
 def write(path: Path, table: Any) -> None:
-    """Write a table by its suffix; text without quotes unless it needs them, as most programs do."""
+    """Write a table in the format of its suffix. Text is quoted only where necessary, as most programs do."""
     if path.suffix == ".parquet":
         parquet.write_table(table, path)
         return
@@ -96,7 +98,7 @@ def _as_text(column: Any) -> Any:
         return pa.array([None if own is None else str(own) for own in column.to_pylist()], pa.string())
 
 
-# Changes of a table's cells: what is put into some rows of a column, and whether a reader must be told.
+# Changes of a table's cells: the value that is put into some rows of a column, and whether the output must mention it.
 _TIMES: Final[tuple[tuple[str, bool], ...]] = (
     ("9999-12-31", True), ("0001-01-01", True), ("1492-10-12", True), ("2299-12-31", False), ("2300-01-01", True),
     ("not a time", True), ("2020-02-30", True), ("", True), ("2019-13-01", True), ("12/31/2019", True), ("20191231", True),
@@ -137,7 +139,7 @@ def _change_table(tables: dict[str, Any], case: Case, rng: random.Random) -> Non
 
 
 def _cells(table: Any, name: str, case: Case, rng: random.Random) -> Any:
-    """Put an odd value into some rows of a column, as text where it cannot be otherwise."""
+    """Put an odd value into some rows of a column, as text if the column's type cannot hold it."""
     column = rng.choice(table.column_names)
     if column not in table.column_names or not table.num_rows:
         return table
@@ -146,7 +148,7 @@ def _cells(table: Any, name: str, case: Case, rng: random.Random) -> Any:
     rows = rng.sample(range(table.num_rows), min(n, table.num_rows))
     fault = f"{name}.{column}={str(value)[:20]!r} in {len(rows)}"
     case.faults.append(fault)
-    # Some rows of events are dropped by a rule anyway: of a few nothing can be told.
+    # A rule drops some rows of events anyway, so the output cannot show a few more.
     if needs_word and (len(rows) > _ALWAYS_DROPPED or not name.startswith("events")):
         case.needs_word.append(fault)
     place = table.column_names.index(column)
@@ -203,7 +205,7 @@ def _odd_value(column: str, name: str, rng: random.Random) -> tuple[Any, bool]:
 
 
 def _column(table: Any, name: str, case: Case, rng: random.Random) -> Any:
-    """Lose, double, rename, retype or empty a column."""
+    """Remove, duplicate, rename, empty or retype a column."""
     column = rng.choice(table.column_names)
     place = table.column_names.index(column)
     what = rng.randrange(6)
@@ -244,7 +246,7 @@ def _column(table: Any, name: str, case: Case, rng: random.Random) -> Any:
 
 
 def _rows(table: Any, name: str, case: Case, rng: random.Random) -> Any:
-    """No row, one row, every row twice."""
+    """Keep no row, keep one row, or repeat every row."""
     what = rng.randrange(3)
     case.faults.append(f"{name} rows {what}")
     made = (table.slice(0, 0), table.slice(0, 1), pa.concat_tables([table, table]))[what]
@@ -260,7 +262,7 @@ def _truncate(case: Case, rng: random.Random) -> None:
     path = case.path(rng.choice(NAMES))
     data = path.read_bytes()
     is_plain = path.suffix in (".csv", ".tsv")
-    # A text that ends between two rows is a shorter table, which nobody can tell: cut within a row.
+    # A text that ends between two rows is a valid shorter table, so cut within a row.
     cut = rng.randrange(max(1, len(data)))
     if is_plain and path.read_bytes()[max(0, cut - 1) : cut] == b"\n":
         cut = max(0, cut - 2)
@@ -276,7 +278,7 @@ def _flip(case: Case, rng: random.Random) -> None:
     if data:
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     path.write_bytes(bytes(data))
-    if path.suffix in (".csv", ".tsv"):  # another letter is another valid table, with other rows perhaps
+    if path.suffix in (".csv", ".tsv"):  # a changed letter gives another valid table, perhaps with other rows
         case.n_events = case.n_labels = -1
 
 
@@ -294,7 +296,7 @@ def _lost(case: Case, rng: random.Random) -> None:
 
 
 def _beside(case: Case, rng: random.Random) -> None:
-    """Rows in a file that may not be read: each must be refused or named."""
+    """Add a file with rows that may not be readable: it must be refused or named."""
     name = rng.choice(
         (
             "more.xlsx",
@@ -316,7 +318,7 @@ def _beside(case: Case, rng: random.Random) -> None:
 
 
 def _as_other_form(case: Case, rng: random.Random) -> None:
-    """The same rows by another name: all must be read."""
+    """Rename or recompress a partition without changing its rows: all must be read."""
     path = case.path("events/part-1")
     if not path.exists():
         return
@@ -345,14 +347,14 @@ def _lake(case: Case, rng: random.Random) -> None:
 
 
 def _linked(case: Case, rng: random.Random) -> None:
-    """A link to a file that is read already, to nothing, or back."""
+    """Add a link to a file that is already read, to a missing file, or to the parent folder."""
     place = case.folder / "events" / rng.choice(("link.csv", "link.parquet"))
     place.symlink_to(rng.choice((case.path("events/part-0"), case.folder / "nothing.csv", case.folder)))
     case.needs_word.append("link")
 
 
 def _quotes(case: Case, rng: random.Random) -> None:
-    """Two stray quotes that make a text of the rows between them."""
+    """Add two stray quotes that turn the rows between them into one text."""
     path = case.path(rng.choice(("events/part-0", "labels")))
     if path.suffix not in (".csv", ".tsv") or not path.exists():
         return

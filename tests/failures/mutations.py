@@ -1,7 +1,7 @@
-"""Mutated specifications and tables through the command, in this process: what must not happen, counted.
+"""Pass mutated specifications and tables to the command, in this process, and count failures.
 
-A failure is a traceback, an exit code that is not documented, more than 20 seconds of the processor or ten times as many by the clock, a control character on the terminal, or a published
-result of a run that dropped input without a word. Long form: ``make mutations``. A seed names a case.
+A failure is a traceback, an undocumented exit code, more than 20 seconds of CPU time or ten times as much wall time, a control character
+on the terminal, or a published result of a run that dropped input without a message. Long form: ``make mutations``. A seed identifies a case.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from tests.builders import InlinePool, write_spec
 from tests.failures.mutated_specs import mutated_spec
 from tests.failures.mutated_tables import TABLES, Case, write, write_mutated
 
-SECONDS: Final = 20.0  # of the processor, so that a busy machine is no failure
+SECONDS: Final = 20.0  # of CPU time, so that a busy machine causes no failure
 WAITING_SECONDS: Final = 10 * SECONDS
 DOCUMENTED: Final = frozenset(
     (0, 2, 3, 4)
@@ -49,7 +49,7 @@ SMALL: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Said:
-    """What a command left."""
+    """Exit code, output, duration and failure of a command."""
 
     code: int
     out: str
@@ -59,11 +59,11 @@ class Said:
 
 
 class _TooLong(BaseException):
-    """The time is over."""
+    """Raised by a timer when the time limit is reached."""
 
 
 def call(arguments: list[str]) -> Said:
-    """Call the command in this process, with a limit of time."""
+    """Call the command in this process, with a time limit."""
 
     def stop(*_: object) -> None:
         raise _TooLong
@@ -93,7 +93,7 @@ def call(arguments: list[str]) -> Said:
 
 
 def what_is_wrong(said: Said) -> str:
-    """The failure of a command by its words and its code; empty if there is none."""
+    """Return the failure that a command's output and exit code show; empty if there is none."""
     both = said.out + said.err
     if said.failure:
         return said.failure
@@ -109,7 +109,7 @@ def what_is_wrong(said: Said) -> str:
 
 
 def judge_spec(seed: int, folder: Path) -> tuple[str, str]:
-    """Plan a mutated specification, and run a part of those that are accepted; what came out, and what is wrong with it."""
+    """Plan a mutated specification, and run some of the accepted ones. Return the outcome and the failure."""
     path = folder / "spec.yaml"
     path.write_bytes(mutated_spec(seed))
     store = folder / f"store-{seed}"
@@ -138,7 +138,7 @@ def _is_cheap(path: Path) -> bool:
 
 
 def judge_tables(seed: int, folder: Path) -> tuple[str, str]:
-    """Run on mutated tables; what came out, and what is wrong with it."""
+    """Run on mutated tables. Return the outcome and the failure."""
     case = write_mutated(folder / f"data-{seed}", seed)
     store = folder / f"store-{seed}"
     said = call(["run", str(_spec_for(case)), "--store", str(store)])
@@ -161,7 +161,7 @@ def _spec_for(case: Case) -> Path:
 
 
 def _what_was_dropped(case: Case, result: dict[str, Any]) -> str:
-    """What a result does not account for."""
+    """Return the input that a result does not account for."""
     if 0 <= case.n_events != result["ledger"]["rows_in"]:
         return f"{result['ledger']['rows_in']} rows of events read of {case.n_events}"
     n_labels = sum(result["cohort"]["label_ledger"].values())
@@ -173,14 +173,14 @@ def _what_was_dropped(case: Case, result: dict[str, Any]) -> str:
 
 
 def _words(result: dict[str, Any]) -> Any:
-    """All of a result that can say that input was dropped or is odd."""
+    """Return all parts of a result that can report dropped or odd input."""
     rules = [(own["rule"], own["rows"]) for own in result["ledger"]["rules"]]
     return result["warnings"], rules, result["cohort"]["label_ledger"], result["inputs"].get("left_out")
 
 
 @cache
 def good_result() -> dict[str, Any]:
-    """The result of the tables without a fault."""
+    """Return the result of the tables without a fault."""
     with tempfile.TemporaryDirectory(prefix="mlho-mutations-") as name:
         case = Case(Path(name), ".parquet", TABLES.events.num_rows, TABLES.labels.num_rows)
         write_good(case)
@@ -192,7 +192,7 @@ def good_result() -> dict[str, Any]:
 
 
 def write_good(case: Case) -> None:
-    """The tables without a fault."""
+    """Write the tables without a fault."""
     (case.folder / "events").mkdir(parents=True, exist_ok=True)
     for name, table in {
         "events/part-0": TABLES.events,
@@ -205,7 +205,7 @@ def write_good(case: Case) -> None:
 
 @contextlib.contextmanager
 def in_this_process() -> Iterator[Path]:
-    """Run tasks here, one after the other; a folder with good tables."""
+    """Run tasks in this process, one after the other, and yield a folder with valid tables."""
     import scheduler.cli.run
 
     old = scheduler.cli.run.LocalPool
@@ -225,7 +225,7 @@ JUDGES: Final[dict[str, Callable[[int, Path], tuple[str, str]]]] = {
 
 
 def judged(kind: str, seeds: range) -> tuple[Counter[str], dict[int, str]]:
-    """Outcomes with their counts, and failures by seed."""
+    """Return the counts of outcomes, and the failures by seed."""
     outcomes: Counter[str] = Counter()
     failures: dict[int, str] = {}
     with in_this_process() as folder:
@@ -241,7 +241,7 @@ def judged(kind: str, seeds: range) -> tuple[Counter[str], dict[int, str]]:
 
 
 def main() -> int:
-    """Judge as many as are asked for, and say the counts."""
+    """Judge the requested numbers of cases, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--specifications", type=int, default=5_000)
     parser.add_argument("--tables", type=int, default=1_000)

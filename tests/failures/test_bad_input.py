@@ -1,4 +1,4 @@
-"""Bad input, through the command: a clear error, an exit code, nothing published, and no patient's value anywhere."""
+"""Bad input to the command gives a clear error and its exit code, publishes nothing, and never shows a patient's value."""
 
 import json
 import re
@@ -20,7 +20,7 @@ CANARY = "Jane-Q-Canary-"
 
 
 def canary_tables() -> Tables:
-    """A cohort whose ids, and an ignored column of each table, are what must never be seen."""
+    """Return a cohort in which the ids, and an ignored column of each table, contain the canary text."""
     tables = make_tables(200, seed=1, prefix=CANARY)
     named = {
         name: getattr(tables, name).append_column(
@@ -39,7 +39,7 @@ def replaced(table: Any, column: str, values: Any) -> Any:
 
 
 def rewrite(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Change one table after all have been written."""
+    """Return a function that changes one table after all have been written."""
 
     def apply(folder: Path) -> None:
         path = folder / f"{name}.parquet"
@@ -150,7 +150,7 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("spoil", "changes", "code", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_bad_input_is_a_clear_error(spoil, changes, code, says, command, tmp_path):
-    """One message with where, what, expected, got and remedy; the exit code of its kind; nothing half-written."""
+    """Bad input gives one message with place, problem, expected, got and remedy, and the exit code of its kind. Nothing is published."""
     write_tables(tmp_path, TABLES)
     spoil(tmp_path)
     uri = changes.get("data.uri", ".")
@@ -165,7 +165,7 @@ def test_bad_input_is_a_clear_error(spoil, changes, code, says, command, tmp_pat
 
 
 def test_a_truncated_gzip_is_named(command, tmp_path):
-    """A CSV that was cut while it was copied is not read as a shorter one."""
+    """A CSV file that was truncated during a copy is refused and not read as a shorter table."""
     write_tables(tmp_path, TABLES, suffix=".csv.gz")
     cut("events/part-1.csv.gz", 200)(tmp_path)
     places = {f"data.tables.{name}": f"{name}.csv.gz" for name in ("labels", "demographics", "concepts")}
@@ -197,7 +197,7 @@ def test_a_truncated_gzip_is_named(command, tmp_path):
     ],
 )
 def test_a_specification_that_is_no_yaml_is_refused(text, command, tmp_path):
-    """The file is named; nothing is written, not even a store."""
+    """The error names the file, and nothing is written, not even a store."""
     (tmp_path / "spec.yaml").write_text(text)
 
     said = command("run", tmp_path / "spec.yaml")
@@ -208,7 +208,7 @@ def test_a_specification_that_is_no_yaml_is_refused(text, command, tmp_path):
 
 
 def test_a_missing_specification_is_refused(command, tmp_path):
-    """The error says what to give."""
+    """The error names the missing file."""
     said = command("run", tmp_path / "none.yaml")
 
     assert said.code == 2
@@ -217,7 +217,7 @@ def test_a_missing_specification_is_refused(command, tmp_path):
 
 @pytest.mark.parametrize("policy", ["drop", "any"])
 def test_conflicting_labels_follow_the_policy(policy, command, tmp_path):
-    """Said aloud, conflicts are dropped or count as positive, and the ledger of labels says how many."""
+    """With an explicit policy, conflicting labels are dropped or count as positive, and the ledger of labels counts them."""
     write_tables(tmp_path, TABLES)
     rewrite("labels", first_of_the_label_again)(tmp_path)
 
@@ -231,7 +231,7 @@ def test_conflicting_labels_follow_the_policy(policy, command, tmp_path):
 
 @pytest.mark.parametrize("policy", ["drop", "keep"])
 def test_unknown_patients_follow_the_policy(policy, command, tmp_path):
-    """Said aloud, patients whom the demographics do not know are dropped or kept."""
+    """With an explicit policy, patients who are not in the demographics are dropped or kept."""
     write_tables(tmp_path, TABLES)
     rewrite("demographics", lambda t: t.slice(5))(tmp_path)
 
@@ -244,7 +244,7 @@ def test_unknown_patients_follow_the_policy(policy, command, tmp_path):
 
 
 def test_more_features_than_columns_takes_them_all(command, tmp_path):
-    """nFeatures is an upper bound."""
+    """``nFeatures`` is an upper bound: if fewer columns exist, all are taken."""
     write_tables(tmp_path, TABLES)
 
     said = command("run", write_spec(tmp_path, {"selection.nFeatures": 5000, "selection.minPrevalence": 0}))
@@ -278,7 +278,7 @@ def flip_a_byte(path: Path) -> None:
 def test_an_input_that_changes_while_the_run_goes_fails_it(
     change, words, file, at, command, inline, tmp_path
 ):
-    """The manifest pins every file: another content, be its size the same, is never mixed in."""
+    """The manifest pins every file: other content, even of the same size, fails the run."""
     write_tables(tmp_path, TABLES)
     inline.before = lambda task: change(tmp_path / file) if task.kind == at else None
 
@@ -290,7 +290,7 @@ def test_an_input_that_changes_while_the_run_goes_fails_it(
 
 
 def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path, monkeypatch):
-    """What a library says may quote a patient: only the kind of the error leaves the worker."""
+    """The message of a library may quote a patient, so only the type and the place of the error leave the worker."""
 
     def fail(*_: object, **__: object) -> None:
         raise KeyError(f"{CANARY}1234")
@@ -306,7 +306,7 @@ def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path
 
 
 def test_a_good_run_shows_no_patient(command, tmp_path):
-    """Ids are in no output, no log, no name of a file, no published file: neither result, report nor bundle."""
+    """Patient ids appear in no output, log, file name or published file (result, report, bundle)."""
     write_tables(tmp_path, TABLES)
 
     said = command("run", write_spec(tmp_path), "--log", "json")
@@ -322,7 +322,7 @@ def test_a_good_run_shows_no_patient(command, tmp_path):
 
 
 def test_real_profiles_show_no_patient(command, tmp_path):
-    """On request, real patients explain the model without id and dates."""
+    """With ``report.realProfiles``, real patients explain the model without their ids and dates."""
     write_tables(tmp_path, TABLES)
 
     said = command("run", write_spec(tmp_path, {"report.realProfiles": True}))
@@ -334,7 +334,7 @@ def test_real_profiles_show_no_patient(command, tmp_path):
 
 
 def test_a_csv_whose_first_line_is_data_shows_nothing_of_it(command, tmp_path):
-    """Without a header, the first line's values would be names of columns: they are not shown."""
+    """In a CSV file without a header, the values of the first line would be column names; the error does not show them."""
     write_tables(tmp_path, TABLES)
     (tmp_path / "labels.csv").write_text(f"{CANARY}1234,2019-01-01,1\n{CANARY}1235,2019-01-01,0\n")
 

@@ -1,4 +1,4 @@
-"""Planted names of patients, and what the commands print and publish: the names are in no report, message, status or page."""
+"""Plant names of patients in the tables: no report, message, status or page of the commands shows them."""
 
 import json
 from collections.abc import Callable
@@ -26,13 +26,13 @@ CHANGES = {
     "report.realProfiles": True,
     "selection.minPrevalence": 0.08,  # a text typed in place of a code is one of two patients
 }
-# Delivered to those who treat the patients, and the artifacts: the files that hold ids.
+# Scores, delivered to clinicians, hold ids. So do artifacts, which are not searched.
 HOLDS_IDS = ("/scores/part-",)
 
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
-    """Tables with names in ids and texts, and the specifications of a training and a scoring run."""
+    """Write tables with names in ids and texts, and the specifications of a training and a scoring run."""
     return write_cohort(tmp_path / "cohort", planted_tables())
 
 
@@ -47,7 +47,7 @@ def write_cohort(folder: Path, tables: Tables) -> Path:
 
 
 def compared_with_itself(cohort: Path) -> Path:
-    """Write the specification of a run whose report tells what changed since the first one."""
+    """Write the specification of a run whose report compares it with the first run."""
     document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
     document["spec"] |= {"compareWith": {"uri": "run:small"}}
     path = cohort / "later.yaml"
@@ -56,12 +56,12 @@ def compared_with_itself(cohort: Path) -> Path:
 
 
 def shown(said: Said) -> str:
-    """Return what a command printed and logged."""
+    """Return the printed and logged output of a command."""
     return said.out + said.err
 
 
 def files_with_a_name(store: Path) -> list[str]:
-    """Names of files outside of the artifacts that contain a planted name, in their name or their bytes."""
+    """Return the files outside of the artifacts that contain a planted name in their name or their content."""
     paths = [own for own in store.rglob("*") if own.is_file() and store / "blobs" not in own.parents]
     assert len(paths) > 20
     names = {str(own.relative_to(store)): own.read_bytes() for own in paths}
@@ -76,7 +76,7 @@ def files_with_a_name(store: Path) -> list[str]:
 def test_reports_and_printed_results_show_no_planted_name(
     command: Callable[..., Said], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Training, scoring, and each command that shows a result, also as JSON; ids are in artifacts and scores only."""
+    """Training, scoring, and each command that shows a result (also as JSON) show no planted name. Only artifacts and scores contain ids."""
     monkeypatch.setenv("MLHO_PSEUDONYM_KEY", "k" * 32)
     store = tmp_path / "store"
     said = [
@@ -116,7 +116,7 @@ def test_reports_and_printed_results_show_no_planted_name(
 
 
 def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., Said], cohort: Path):
-    """The result names the setting that leaves it out, without the code."""
+    """The warning names the setting that leaves out such a code, but not the code."""
     document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
     document["spec"]["selection"]["minPrevalence"] = 0.005
     (cohort / "spec.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -130,7 +130,7 @@ def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., 
 def test_a_planted_name_that_fails_scoring_is_not_quoted(
     command: Callable[..., Said], cohort: Path, tmp_path: Path
 ):
-    """A name in place of a date or a number: dropped or refused, and not quoted in message, log or record."""
+    """If a name stands in place of a date or a number, the row is dropped or the table refused, and no message, log or record quotes it."""
     assert command("run", cohort / "spec.yaml").code == 0
     tables = planted_tables()
     for table, column in (("events", "time"), ("labels", "index_date"), ("demographics", "age")):
@@ -149,7 +149,7 @@ def test_a_planted_name_that_fails_scoring_is_not_quoted(
 def test_the_status_and_events_of_a_custom_resource_show_no_planted_name(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str | None, column: str | None
 ):
-    """Of a run that ends well, and of runs that a name in place of a date, a label or a number fails: in a task, as in a cluster."""
+    """The status shows no planted name, neither after a run that succeeds nor after one that fails because of a name in place of a date, label or number."""
     if table is not None and column is not None:
         tables = planted_tables()
         bad = planted(getattr(tables, table), column, rows=[1])

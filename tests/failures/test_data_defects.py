@@ -1,4 +1,4 @@
-"""Defects seeded in clean tables are found by the right check; clean tables have no finding. Long form: ``make data-defects``."""
+"""Each defect seeded in clean tables is found by the intended check, and clean tables have no finding. Long form: ``make data-defects``."""
 
 import pytest
 
@@ -12,23 +12,23 @@ ONE_OF_EACH = {kind.check: kind for kind in KINDS}.values()
 
 @pytest.mark.parametrize("kind", ONE_OF_EACH, ids=lambda kind: kind.name)
 def test_a_seeded_defect_is_found_by_its_check(kind, tmp_path):
-    """One kind for each check; all kinds are in the long form."""
+    """Each check finds one kind of defect that is meant for it. The long form covers all kinds."""
     assert kind.check in findings_of(seeded(kind, 0), tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_clean_tables_have_no_finding(seed, tmp_path):
-    """No block and no warning."""
+    """Clean tables cause no blocking finding and no warning."""
     assert findings_of(make_clean(1000 + seed), tmp_path) == set()
 
 
 def test_there_are_fifty_kinds_with_different_names():
-    """For every check that can find something in tables."""
+    """The kinds cover every check that can have a finding in tables, and their names are unique."""
     assert len({kind.name for kind in KINDS}) == len(KINDS) >= 50
 
 
 def test_an_override_allows_a_code_and_bounds_another(tmp_path):
-    """A jump of glucose is expected at this hospital: its override is off, and that of the other code keeps its bound."""
+    """An expected jump of glucose causes no finding if an override turns the check off; another override still applies to the other code."""
     frames = seeded(next(kind for kind in KINDS if kind.check == "value-jumps"), 0)
     frames.changes["quality"] = {
         "overrides": [
@@ -41,7 +41,7 @@ def test_an_override_allows_a_code_and_bounds_another(tmp_path):
 
 
 def test_a_check_with_one_figure_has_the_subject_that_overrides_know(tmp_path):
-    """Each finding at the bound 0; an override can name this subject, also in place of the check."""
+    """With all bounds at 0, each finding of such a check has the subject that overrides use, and an override by subject turns it off."""
     data = write_tables(tmp_path / "data", make_tables(300, seed=2))
     bounds = {name: {"max": 0} for name in WHOLE}
     off = [{"checks": ["first-of-month"], "subjects": ["events"], "action": "off"}]

@@ -1,4 +1,4 @@
-"""Input that would be dropped without a word: it is read, refused by name, or shown as left out wherever a user looks."""
+"""Input is never dropped silently: it is read, refused by name, or shown as left out in every output."""
 
 import bz2
 import datetime as dt
@@ -43,7 +43,7 @@ def digest_of(result: Path) -> str:
 
 
 def test_every_form_of_a_partition_is_read(command, tmp_path):
-    """Capitals, compression, tabs and a linked folder change nothing of the result."""
+    """Upper-case suffixes, compression, tabs and a linked folder do not change the result."""
     write_tables(tmp_path / "plain", TABLES, partitions=6, suffix=".csv")
     write_tables(tmp_path / "mixed", TABLES, partitions=6, suffix=".csv")
     events = tmp_path / "mixed/events"
@@ -67,7 +67,7 @@ def test_every_form_of_a_partition_is_read(command, tmp_path):
 
 @pytest.mark.parametrize("name", ["more.xlsx", "more.json", "more.csv.xz", "more.parquet.gz", "part-00000"])
 def test_a_file_that_cannot_be_read_is_refused_by_name(name, command, tmp_path):
-    """Nothing is published without its rows."""
+    """A file of an unknown format fails the run, because its rows would be missing."""
     write_tables(tmp_path, TABLES)
     (tmp_path / "events" / name).write_bytes(b"rows")
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(name, command, tmp_path):
 
 
 def test_what_is_left_out_is_shown_wherever_a_user_looks(command, tmp_path):
-    """On the terminal before and after, in the plan, in the result, in the report; the figures stay the same."""
+    """Files that are not read appear on the terminal before and after the run, in the plan, the result and the report; the figures do not change."""
     write_tables(tmp_path, TABLES)
     spec = write_spec(tmp_path)
     before = command("run", spec, store=tmp_path / "before")
@@ -110,7 +110,7 @@ def changed(folder: Path, name: str, change) -> None:
 
 
 def with_values(column: str, values: list[object]):
-    """Put values into the first rows of a column, as text where they are text."""
+    """Return a function that puts values into the first rows of a column."""
 
     def change(table):
         old = table.column(column)
@@ -122,7 +122,7 @@ def with_values(column: str, values: list[object]):
 
 
 def test_implausible_index_dates_are_counted(command, tmp_path):
-    """A sample of the year 9999 would see the future; it is dropped by its rule, and the attrition says so."""
+    """A sample of the year 9999 would use events of the future. It is dropped by a rule, and the attrition counts it."""
     write_tables(tmp_path, TABLES)
     odd = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), dt.datetime(2300, 1, 1)] * 4
     changed(tmp_path, "labels", with_values("index_date", odd))
@@ -136,7 +136,7 @@ def test_implausible_index_dates_are_counted(command, tmp_path):
 
 
 def test_dates_of_the_future_are_read_where_they_are_plausible(command, tmp_path):
-    """Shifted into 2200 to 2299, as some hospitals do to protect patients, the figures are the same."""
+    """Dates shifted into 2200 to 2299, as some hospitals do to protect patients, give the same figures."""
     write_tables(tmp_path / "now", TABLES)
     write_tables(tmp_path / "then", TABLES)
     days = dt.timedelta(days=365 * 230)  # from about 2019 to 2248
@@ -161,7 +161,7 @@ def test_dates_of_the_future_are_read_where_they_are_plausible(command, tmp_path
 
 
 def test_samples_that_lose_all_events_to_a_rule_are_warned_about(command, tmp_path):
-    """Events beyond the plausible years, of everybody in the second half: counted, and said on the terminal."""
+    """If a rule drops all events of half of the patients, the samples are counted, and the terminal shows the warning."""
     write_tables(tmp_path, TABLES, by_patient=True)
     changed(
         tmp_path, "events/part-1", lambda t: with_values("time", [dt.datetime(2150, 1, 1)] * t.num_rows)(t)
@@ -188,7 +188,7 @@ def test_samples_that_lose_all_events_to_a_rule_are_warned_about(command, tmp_pa
     ],
 )
 def test_ages_that_nobody_has_are_warned_about(column, values, says, command, tmp_path):
-    """They are used as they are, because shifted ones protect patients, and the reader knows."""
+    """Impossible ages are used unchanged, because some hospitals shift ages to protect patients, and a warning counts them."""
     write_tables(tmp_path, TABLES)
     changed(tmp_path, "demographics", with_values(column, values))
 
@@ -200,7 +200,7 @@ def test_ages_that_nobody_has_are_warned_about(column, values, says, command, tm
 
 
 def test_two_stray_quotes_are_refused(command, tmp_path):
-    """They would swallow the rows between them."""
+    """Two stray quotes, which would turn the rows between them into one text, fail the run."""
     write_tables(tmp_path, TABLES, suffix=".csv")
     path = tmp_path / "events/part-1.csv"
     lines = path.read_text().replace('"', "").splitlines()
@@ -216,7 +216,7 @@ def test_two_stray_quotes_are_refused(command, tmp_path):
 
 
 def test_codes_that_cannot_be_shown_are_a_rule_of_the_ledger(command, tmp_path):
-    """Control characters and texts of thousands of characters: dropped by name, at once."""
+    """Codes with control characters or thousands of characters are dropped, and a rule of the ledger counts them."""
     write_tables(tmp_path, TABLES)
     odd = ["I10\x1b[2J", "I10\n", "x" * 100_000, "I10\u202e"] * 5
     changed(tmp_path, "events/part-1", with_values("code", odd))

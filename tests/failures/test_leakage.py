@@ -1,4 +1,4 @@
-"""Codes and labels that tell the outcome stop a run before training, by name."""
+"""Codes and labels that reveal the outcome stop a run before training, and the error names them."""
 
 import datetime as dt
 import json
@@ -18,7 +18,7 @@ from tests.builders import make_spec, make_tables, run_inline, write_tables
 
 
 def _with_trace(tables, code):
-    """The cohort's tables with one more code, recorded just before the index date of each patient with the outcome."""
+    """Return the tables with one more code, recorded on the index date of each patient with the outcome."""
     labels = tables.labels.to_pylist()
     traces = [row for row in labels if row["label"] == 1]
     more = pa.table(
@@ -35,7 +35,7 @@ def _with_trace(tables, code):
 
 
 def test_a_trace_of_the_outcome_stops_the_run_before_training(tmp_path):
-    """The error names the planted trace and nothing else, and nothing has been fitted."""
+    """The error names only the planted code, and no model has been fitted."""
     data = write_tables(tmp_path / "data", _with_trace(make_tables(seed=3), "HOSPICE"))
 
     with pytest.raises(DataError) as raised:
@@ -50,7 +50,7 @@ def test_a_trace_of_the_outcome_stops_the_run_before_training(tmp_path):
 
 
 def test_a_written_reason_lets_the_code_pass_and_is_printed(tmp_path):
-    """In the result, as a warning, and on the page; a reason that is not needed is named."""
+    """An allowed code stays a finding of the result; the reason is a warning and is shown on the page. An unnecessary reason is reported."""
     data = write_tables(tmp_path / "data", _with_trace(make_tables(seed=3), "HOSPICE"))
     allow = {"HOSPICE": "Referral precedes the outcome by months.", "E11": "Diabetes is known for years."}
 
@@ -71,7 +71,7 @@ def test_a_written_reason_lets_the_code_pass_and_is_printed(tmp_path):
 
 
 def test_honest_codes_make_no_warning(tmp_path):
-    """Planted effects of a common size are no leakage: every check passes."""
+    """Planted effects of a common size are not leakage: every check passes."""
     home = run_inline(write_tables(tmp_path / "data", make_tables(seed=3)), tmp_path / "store")
 
     assert _leakage_warnings(home) == []
@@ -79,7 +79,7 @@ def test_honest_codes_make_no_warning(tmp_path):
 
 
 def test_the_line_that_the_warning_gives_leaves_the_code_out(tmp_path):
-    """As YAML in the specification. The ledger counts the rows, no other warning is new, and scores do not depend on the code."""
+    """The warning gives a line of YAML that excludes the code. Then the ledger counts the rows, the warning disappears, and scores do not depend on the code."""
     tables = _with_trace(make_tables(seed=3), "HOSPICE")
     data = write_tables(tmp_path / "data", tables)
     (warning,) = _leakage_warnings(run_inline(data, tmp_path / "store", {"leakage.action": "warn"}))
@@ -109,7 +109,7 @@ def test_the_line_that_the_warning_gives_leaves_the_code_out(tmp_path):
 
 
 def test_an_outcome_dated_before_the_index_date_stops_the_run(tmp_path):
-    """Also a code that is recorded only from the outcome on, where no index date keeps it out."""
+    """Outcomes dated before the index date stop the run; an allowed finding does not."""
     tables = make_tables(seed=3)
     labels = tables.labels.to_pylist()
     dates = [row["index_date"] - dt.timedelta(days=5) if row["label"] else None for row in labels]
@@ -133,7 +133,7 @@ def test_an_outcome_dated_before_the_index_date_stops_the_run(tmp_path):
 
 
 def test_a_code_recorded_only_from_the_outcome_on_is_named(tmp_path):
-    """Half of the patients with the outcome have it, and as many without: no association, but the dates tell."""
+    """A code that equally many patients with and without the outcome have, but only from the outcome on, is found by its dates."""
     tables = make_tables(600, seed=3)
     labels = [row for row in tables.labels.to_pylist() if row["index_date"].day]
     rows = [row for number, row in enumerate(labels) if number % 2]
@@ -168,7 +168,7 @@ def test_a_code_recorded_only_from_the_outcome_on_is_named(tmp_path):
 
 
 def test_one_person_under_two_ids_is_found(tmp_path):
-    """The records of twenty patients stand again under other ids; the finding counts both."""
+    """If twenty patients appear again under other ids, the check for near-duplicates stops the run."""
     tables = make_tables(400, seed=3, n_noise=200)
     again = [f"p{number:05d}" for number in range(20)]
 
@@ -193,7 +193,9 @@ def test_one_person_under_two_ids_is_found(tmp_path):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_planted_leak_is_caught_without_an_index_date_and_never_enters_with_one(tmp_path, seed):
-    """The leak and the outcome code of the synthetic cohort, recorded only after the outcome."""
+    """Without an index date, the checks find the leak and the outcome code of the synthetic cohort, which are recorded only after the outcome.
+    With an index date, neither becomes a feature.
+    """
     from mlho.synthetic import make_cohort
 
     truth = make_cohort(tmp_path / "data", n_patients=3000, n_codes=300, n_partitions=2, seed=seed)
@@ -227,7 +229,7 @@ def test_the_planted_leak_is_caught_without_an_index_date_and_never_enters_with_
     ],
 )
 def test_patterns_are_wildcards_and_nothing_else(features, n_dropped, tmp_path):
-    """``*`` and ``?``, in the case of the code; brackets stand for themselves."""
+    """Only ``*`` and ``?`` are wildcards, patterns are case-sensitive, and brackets are literal."""
     day = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     codes = ["E11", "I10", "I100", "LOINC:2160-0", "N00"]
     batch = pa.record_batch(

@@ -1,4 +1,4 @@
-"""Broken models are rejected by a test that names the defect; sound ones are not. Long form: ``make model-zoo``."""
+"""Broken models are rejected by a test that names the defect, and sound models pass. Long form: ``make model-zoo``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def zoo(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 
 
 def test_every_kind_of_broken_model_is_rejected_by_a_test_that_names_it(tables, zoo, tmp_path):
-    """At the fit and after it all of them; before the fit those that figures of one model can show."""
+    """Every defect made at or after the fit is rejected by name, and those before the fit that the figures of one model can show."""
     found = list(kinds(tables, zoo("glmboost"), zoo("xgboost"), zoo("other")))
     chosen = [kind for kind in found if kind.name not in BEFORE or kind.name in RUNS]
     assert len({kind.name for kind in found}) >= 20
@@ -45,14 +45,14 @@ def test_every_kind_of_broken_model_is_rejected_by_a_test_that_names_it(tables, 
 
 @pytest.mark.parametrize("name", ["glmboost", "xgboost", "other"])
 def test_a_sound_model_passes(zoo, name):
-    """Linear and trees."""
+    """Sound linear models and sound trees pass all tests."""
     verdict = judge(zoo(name).folder)
 
     assert verdict.by == ()
 
 
 def test_one_bit_of_any_file_is_refused_with_the_remedy(zoo, tables, tmp_path):
-    """The message names the file and what to do."""
+    """A flipped bit in any file is refused, and the message names the file and a remedy."""
     bits = [
         kind
         for kind in kinds(tables, zoo("glmboost"), zoo("xgboost"), zoo("other"))

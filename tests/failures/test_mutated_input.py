@@ -1,4 +1,4 @@
-"""Mutated specifications and tables: the short form. The long form, 5,000 and 1,000 of them, is ``make mutations``."""
+"""Mutated specifications and tables, short form. The long form, ``make mutations``, has 5,000 and 1,000 of them."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.failures.mutations import call, good_result, in_this_process, judged,
 
 
 def test_what_is_mutated_is_good_itself(tmp_path):
-    """Else every mutation would be refused for what all of them have; a scoring run lacks its bundle only."""
+    """The unmutated documents are accepted; a scoring run only lacks its bundle. Otherwise every mutation would fail for a common reason."""
     import yaml
 
     with in_this_process() as folder:
@@ -22,7 +22,7 @@ def test_what_is_mutated_is_good_itself(tmp_path):
 
 
 def test_a_seed_names_a_case(tmp_path):
-    """The same bytes on every machine."""
+    """A seed gives the same bytes on every machine."""
     assert mutated_spec(17) == mutated_spec(17)
     first, second = (write_mutated(tmp_path / name, 17) for name in ("a", "b"))
     assert (first.faults, first.needs_word) == (second.faults, second.needs_word)
@@ -33,7 +33,7 @@ def test_a_seed_names_a_case(tmp_path):
 
 @pytest.mark.parametrize(("kind", "n"), [("specifications", 100), ("tables", 15)])
 def test_nothing_that_must_not_happen_happens(kind, n):
-    """No traceback, no other exit code, no hang, no result of input that was dropped without a word."""
+    """Mutated input causes no traceback, no undocumented exit code, no hang, and no result from silently dropped input."""
     outcomes, failures = judged(kind, range(n))
 
     assert failures == {}

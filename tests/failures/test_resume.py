@@ -1,6 +1,6 @@
-"""A run that was stopped: killed, interrupted, or left by a worker. The same command goes on, and the result is the same.
+"""Runs that were stopped (killed, interrupted, or by the loss of a worker): the same command resumes them, and the result does not change.
 
-The command runs as a user runs it: in a process group of its own, with a real pool of workers.
+The command runs as for a user: in its own process group, with a real pool of workers.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ TABLES = make_tables(200, seed=5)
 
 
 class Command:
-    """``mlho run`` under way, with its log as events."""
+    """A running ``mlho run``, with its log as events."""
 
     def __init__(self, spec: Path, store: Path) -> None:
         arguments = ["run", str(spec), "--store", str(store), "--workers", "2", "--log", "json"]
@@ -59,7 +59,7 @@ class Command:
             os.killpg(self.process.pid, number)
 
     def end(self) -> int:
-        """Wait for it; return its exit code. Its pipe closes when its last worker has ended."""
+        """Wait for the end of the process and return its exit code. Its pipe closes when its last worker has ended."""
         list(self._lines())
         self.process.stderr.close()
         assert self._watch.is_alive(), "the run hung and was ended"
@@ -67,15 +67,15 @@ class Command:
         return self.process.wait(timeout=_LONGEST_SECONDS)
 
     def events(self) -> list[dict[str, Any]]:
-        """The log so far."""
+        """Return the log events so far."""
         return [json.loads(line) for line in self.said if line.startswith("{")]
 
     def words(self) -> str:
-        """What it said beside its log."""
+        """Return the output that is not part of the log."""
         return "\n".join(line for line in self.said if not line.startswith("{"))
 
     def members(self) -> list[int]:
-        """Processes of its group that are alive."""
+        """Return the live processes of its group."""
         found = []
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -99,12 +99,12 @@ def spec(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The run that nobody stopped."""
+    """Return a run that was not interrupted."""
     return run_inline(write_tables(tmp_path_factory.mktemp("data"), TABLES), MemoryStore(), CHANGES)
 
 
 def digest_of_run(store: Path) -> str:
-    """Digest of the only finished run's result."""
+    """Return the digest of the only finished run's result."""
     assert len(list(store.glob("runs/*/result.json"))) == 1
     (commit,) = [
         own
@@ -127,7 +127,7 @@ def n_commits(store: Path) -> int:
 
 
 def snapshot(store: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of each file but the records of runs and the list of runs, which tell their latest start."""
+    """Return size and time of each file except the records and the list of runs, which hold the latest start."""
     files = [
         path
         for path in store.rglob("*")
@@ -137,7 +137,7 @@ def snapshot(store: Path) -> dict[str, tuple[int, int]]:
 
 
 def assert_ends_as_if_never_stopped(spec: Path, store: Path, expected: Any) -> None:
-    """Run it again to its end: only what was missing is done, and every byte is as expected."""
+    """Run again to the end: only the missing tasks run, and every byte is as expected."""
     before = n_commits(store)
     again = Command(spec, store)
 
@@ -151,7 +151,7 @@ def assert_ends_as_if_never_stopped(spec: Path, store: Path, expected: Any) -> N
 
 @pytest.mark.parametrize("task", ["", "dictionary", "iteration/", "model"], ids=lambda t: t or "start")
 def test_a_killed_run_goes_on_where_it_was(task, spec, tmp_path, expected):
-    """Killed without warning at any point, whole group: nothing half-written; the same command ends it."""
+    """After SIGKILL of the whole group at any point, no partial result is published, and the same command finishes the run."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished" if task else "run_started", task)
@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_where_it_was(task, spec, tmp_path, expected):
 
 
 def test_the_command_killed_alone_leaves_no_worker(spec, tmp_path, expected):
-    """Workers whose command was killed end by themselves."""
+    """Workers end after their command was killed."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished", "dictionary")
@@ -175,7 +175,7 @@ def test_the_command_killed_alone_leaves_no_worker(spec, tmp_path, expected):
 
 
 def test_ctrl_c_says_how_to_go_on(spec, tmp_path, expected):
-    """Interrupted: exit code 130, a sentence, no traceback, no worker left, and the same command goes on."""
+    """After an interrupt the exit code is 130, a message says how to continue, no traceback appears, and no worker is left. The same command resumes the run."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished", "dictionary")
@@ -191,7 +191,7 @@ def test_ctrl_c_says_how_to_go_on(spec, tmp_path, expected):
 
 
 def test_a_killed_worker_is_said_and_the_run_goes_on(spec, tmp_path, expected):
-    """A worker that the system kills ends the run with the likeliest reason and the remedy."""
+    """If the system kills a worker, the run ends with the most likely reason and a remedy, and can be resumed."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished", "cohort")
@@ -210,14 +210,14 @@ def test_a_killed_worker_is_said_and_the_run_goes_on(spec, tmp_path, expected):
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process was forked by another than the command: a worker, not the server that forks them."""
+    """Return whether a process is a worker: it was forked by the fork server and not by the command."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     parent = Path(f"/proc/{fields[1]}/cmdline").read_text(errors="replace")
     return "forkserver" in parent
 
 
 def test_a_finished_run_does_nothing_again(spec, tmp_path, expected):
-    """Zero tasks and zero bytes: no file of the store is new, longer or younger."""
+    """A second run of the same command runs no task and writes no byte: no file of the store is new, longer or younger."""
     store = tmp_path / "store"
     assert Command(spec, store).end() == 0
     before = snapshot(store)
@@ -229,7 +229,7 @@ def test_a_finished_run_does_nothing_again(spec, tmp_path, expected):
 
 
 def test_leftovers_of_a_killed_run_are_found_in_progress_only(spec, tmp_path):
-    """What a kill leaves behind lies in the folder for work in progress, and every blob is whole."""
+    """A kill leaves partial files only in the folder for work in progress: every blob matches its digest."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished", "dictionary")

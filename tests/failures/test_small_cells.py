@@ -1,4 +1,4 @@
-"""A few patients of a run are named by none of its outputs, and cannot be computed from them."""
+"""Small groups of patients appear in no output of a run, and cannot be computed from the outputs."""
 
 import json
 import re
@@ -19,9 +19,9 @@ FEW = 4711.25  # a number that eight patients have
 
 @pytest.fixture(scope="module")
 def tables():
-    """A cohort with a region: two common ones, one rare among those with the outcome, four rare altogether.
+    """Return a cohort with a column ``region``: two common levels, one that is rare among those with the outcome, and four rare ones.
 
-    A number, ``titre``, is known for eight patients. Two label rows have no outcome, and twelve patients no index date.
+    A number, ``titre``, is known for eight patients. Two label rows have no outcome, and twelve patients have no index date.
     """
     tables = make_tables(400, seed=5)
     ids = tables.demographics.column("patient_id").to_pylist()
@@ -61,7 +61,7 @@ def result(home):
 
 
 def test_no_object_of_the_store_names_a_rare_level(home):
-    """Not the bundle, result or report, nor any artifact on the way; the common levels are there."""
+    """Neither bundle, result and report nor any artifact contains a rare level; the common levels appear."""
     store = home.run.store
     objects = {key: store.get(key) for key in store.keys("")}
 
@@ -70,12 +70,12 @@ def test_no_object_of_the_store_names_a_rare_level(home):
 
 
 def test_merged_levels_are_counted_in_a_warning(result):
-    """How many, and what they count as."""
+    """A warning counts the merged levels and names the level that they count as."""
     assert "4 levels of 'region' with fewer than 11 patients each count as 'other'." in result["warnings"]
 
 
 def test_a_number_that_few_patients_have_is_left_out(home, result):
-    """Its median would tell their values. The warning names the column and no number."""
+    """The median of a number of eight patients would reveal their values. The column is left out, and the warning names it without a number."""
     bundle = json.loads(home.bundle()["bundle.json"])
     names = [own["name"] for own in bundle["demographics"]]
     store = home.run.store
@@ -89,7 +89,7 @@ def test_a_number_that_few_patients_have_is_left_out(home, result):
 
 
 def test_the_table_of_characteristics_does_not_tell_a_small_cell(tables, result):
-    """In each column at least two levels are hidden or none, and their sum leaves a choice; what is shown is large."""
+    """In each column no level or at least two are hidden, and the hidden sum does not determine a count. Each shown count is large or zero."""
     cohort = result["cohort"]
     totals = {
         "without_outcome": cohort["n_samples"] - cohort["n_positive_samples"],
@@ -112,7 +112,7 @@ def _count(cell):
 
 
 def test_attrition_and_label_ledger_do_not_tell_a_small_drop(result):
-    """The two rows without an outcome are hidden with the twelve without an index date."""
+    """The two rows without an outcome are hidden together with the twelve without an index date."""
     cohort = result["cohort"]
 
     assert cohort["label_ledger"]["outcome missing"] is None
@@ -122,7 +122,7 @@ def test_attrition_and_label_ledger_do_not_tell_a_small_drop(result):
 
 
 def test_every_count_of_a_bin_is_large_or_zero(result):
-    """Reliability bins show at least eleven with and without the outcome; histograms do not give a small bin away."""
+    """Reliability bins contain no or at least eleven samples with and without the outcome, and no small bin of a histogram can be computed."""
     for curve in result["curves"]["calibration"]:
         for own in curve["bins"]:
             parts = (own["n_positive"], own["n"] - own["n_positive"])
@@ -137,7 +137,7 @@ def test_every_count_of_a_bin_is_large_or_zero(result):
 
 
 def test_a_merged_level_scores_as_other_and_a_new_one_too(home, tables):
-    """The bundle does not know the level, and gives its patient the score of training."""
+    """The bundle does not contain the merged level: its patients and those of a new level count as ``other``, as in training."""
     bundle = mlho.load_bundle(home.run.store.path(f"runs/{home.finished.run_id}/bundle/bundle.json").parent)
     table = {"age": [60.0] * 4, "sex": ["male"] * 4, "region": [RARE, "never seen", "other", "north"]}
 
@@ -148,7 +148,7 @@ def test_a_merged_level_scores_as_other_and_a_new_one_too(home, tables):
 
 
 def test_the_report_says_that_cells_are_not_shown(home):
-    """In the place of each, and why."""
+    """The report shows "not shown" in place of each hidden cell, and gives the reason."""
     page = home.run.store.get(f"runs/{home.finished.run_id}/report.html").decode()
 
     assert re.search(

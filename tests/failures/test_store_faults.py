@@ -1,4 +1,4 @@
-"""A store that is damaged, full, or not to be written: healed, or a clear error; never a wrong result."""
+"""A store that is damaged, full or not writable is repaired or gives a clear error, never a wrong result."""
 
 import json
 import subprocess
@@ -35,13 +35,13 @@ def empty(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write other bytes under a name; other names of the old file keep the old ones."""
+    """Write other bytes under a name; hard links to the old file keep the old bytes."""
     path.unlink()
     path.write_bytes(data)
 
 
 def blob_of(store: Path, kind: str, file: str) -> Path:
-    """The blob of a file that a step of this kind made."""
+    """Return the path of the blob of a file that a step of this kind wrote."""
     for path in sorted((store / "commits").rglob("*")):
         if path.is_file() and (commit := json.loads(path.read_text()))["kind"] == kind:
             digest = commit["files"][file]["sha256"]
@@ -67,7 +67,7 @@ def data(tmp_path: Path) -> Path:
     ],
 )
 def test_a_damaged_artifact_is_made_anew(damage, kind, file, data, tmp_path):
-    """A reader notices it by its digest, its task runs again, and the result is the one of an undamaged store."""
+    """The reader detects the damage by the digest, the task runs again, and the result is that of an undamaged store."""
     store = tmp_path / "store"
     run_inline(data, store)
     blob = blob_of(store, kind, file)
@@ -83,7 +83,7 @@ def test_a_damaged_artifact_is_made_anew(damage, kind, file, data, tmp_path):
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink], ids=["flipped", "gone"])
 def test_a_damage_that_several_tasks_meet_at_once_is_mended_once(damage, data, tmp_path):
-    """Four iterations under way read the same block: the first report removes it, the others are no other damage."""
+    """Four running iterations read the same damaged block. The first report removes it, and the later ones do not count as new damage."""
     store = tmp_path / "store"
     run_inline(data, store)
     damage(blob_of(store, "pack_features", "block.arr"))
@@ -97,7 +97,7 @@ def test_a_damage_that_several_tasks_meet_at_once_is_mended_once(damage, data, t
 
 @pytest.mark.parametrize("file", ["report.html", "bundle/bundle.json"])
 def test_a_damaged_published_file_is_made_anew(file, data, tmp_path):
-    """The same command heals what people read: its bytes are verified each time that the run is published."""
+    """The same command repairs published files, because each publication verifies their bytes."""
     store = tmp_path / "store"
     run = f"runs/{run_inline(data, store).finished.run_id}"
     published = store / run / file
@@ -111,7 +111,7 @@ def test_a_damaged_published_file_is_made_anew(file, data, tmp_path):
 
 
 def alter_digest(path: Path) -> None:
-    """Change a digit of what the record says of the result, if it says so; else flip a bit."""
+    """Change a digit of the result's digest in the record if it has one; otherwise flip a bit."""
     data = path.read_bytes()
     before, found, after = data.partition(b'"result_digest":"')
     if not found:
@@ -125,7 +125,7 @@ def alter_digest(path: Path) -> None:
     "damage", [truncate, empty, flip, alter_digest], ids=["truncated", "empty", "flipped", "altered"]
 )
 def test_a_damaged_commit_record_is_made_anew(damage, kind, data, tmp_path):
-    """What a power cut or a disk left of a commit record counts as no commit: the result is the whole store's, never another."""
+    """A damaged commit record counts as missing: its task runs again, and the result is that of an undamaged store."""
     store = tmp_path / "store"
     whole = run_inline(data, store)
     for path in sorted((store / "commits").rglob("*")):
@@ -139,7 +139,7 @@ def test_a_damaged_commit_record_is_made_anew(damage, kind, data, tmp_path):
 
 
 class Losing(InlineExecutor):
-    """Damages the commit record of a kind's first task as soon as it is there, so many times."""
+    """An executor that damages the commit record of the first tasks of a kind as soon as it is written, up to ``times`` times."""
 
     def __init__(
         self, store: LocalStore, data: Path, kind: str, damage: Callable[[Path], None], *, times: int = 1
@@ -168,7 +168,7 @@ class Losing(InlineExecutor):
     ],
 )
 def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind, damage, data, tmp_path):
-    """Whoever misses it: a task that reads it, the plan, or the one who publishes. The run ends well, with the same result."""
+    """The loss may be detected by a task that reads the commit, by the plan, or at publication. The run succeeds with the same result."""
     whole = run_inline(data, tmp_path / "whole")
     store = LocalStore(tmp_path / "store")
     executor = Losing(store, data, kind, damage)
@@ -182,7 +182,7 @@ def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind,
 
 
 def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, tmp_path):
-    """After ten times, and not without an end."""
+    """After ten lost commits of a task the run fails and does not repeat it forever."""
     store = LocalStore(tmp_path / "store")
     executor = Losing(store, data, "pack_features", Path.unlink, times=99)
     run = run_inline(data, tmp_path / "whole").run
@@ -192,7 +192,7 @@ def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, tmp_path)
 
 
 def test_a_published_file_that_was_removed_comes_back(data, tmp_path):
-    """Running again publishes what is missing, and does no task."""
+    """The same command publishes a missing file again and runs no task."""
     store = tmp_path / "store"
     first = run_inline(data, store)
     report = store / "runs" / first.finished.run_id / "report.html"
@@ -205,7 +205,7 @@ def test_a_published_file_that_was_removed_comes_back(data, tmp_path):
 
 
 def test_a_store_that_is_a_file_is_refused(command, data, tmp_path):
-    """The error says what to give."""
+    """The error names the option ``--store``."""
     (tmp_path / "file").write_text("x")
 
     said = command("run", write_spec(data), store=tmp_path / "file")
@@ -217,14 +217,14 @@ def test_a_store_that_is_a_file_is_refused(command, data, tmp_path):
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small disk with these options."""
+    """Mount a small disk with these options."""
     with ExitStack() as stack:
         yield lambda options: stack.enter_context(small_disk(tmp_path / "disk", options))
 
 
 @pytest.mark.parametrize("size", ["size=4k", "size=40k", "size=100k", "size=200k"])
 def test_a_full_disk_is_said(size, command, data, disk):
-    """Full at any point: one clear error, nothing published; with space again the same command goes on."""
+    """A disk that fills at any point gives one clear error and publishes nothing. With free space, the same command finishes the run."""
     place = disk(size)
 
     said = command("run", write_spec(data), store=place / "store")
@@ -239,7 +239,7 @@ def test_a_full_disk_is_said(size, command, data, disk):
 
 
 def test_a_store_that_cannot_be_written_is_refused(command, data, disk):
-    """Said at once, before anything runs."""
+    """A store that is not writable is refused before any task runs."""
     said = command("run", write_spec(data), store=disk("ro,size=1m") / "store")
 
     assert said.code == 2
@@ -247,7 +247,7 @@ def test_a_store_that_cannot_be_written_is_refused(command, data, disk):
 
 
 def test_a_store_that_became_read_only_is_a_clear_error(command, data, disk):
-    """Also when it is read-only only after it was made."""
+    """A store that becomes read-only after it was created is also refused."""
     place = disk("size=10m")
     LocalStore(place / "store")
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
