@@ -24,7 +24,7 @@ TABLES: Final = {"events": ".", "demographics": "person", "labels": "labels"}
 
 
 def event(table: str, concept: int, *, day: Any = DAY, person: int = 7, **more: Any) -> dict[str, Any]:
-    """One row of a table of events, whose source concept is 0 unless it is given."""
+    """Return one row of a table of events. Its source concept is 0 unless given."""
     domain = table.split("_")[0]
     stem = {"condition": "condition_start", "visit": "visit_start"}.get(domain, domain)
     stem = {"drug": "drug_exposure_start", "device": "device_exposure_start"}.get(domain, stem)
@@ -34,7 +34,7 @@ def event(table: str, concept: int, *, day: Any = DAY, person: int = 7, **more: 
 
 
 def person(number: int, **more: Any) -> dict[str, Any]:
-    """One row of ``person``, born on 1950-06-15."""
+    """Return one row of ``person``, born on 1950-06-15."""
     born = {"year_of_birth": 1950, "month_of_birth": 6, "day_of_birth": 15}
     return {"person_id": number, **born, "gender_concept_id": 8532, "race_concept_id": 8527, **more}
 
@@ -49,7 +49,7 @@ LABELS: Final = (
 def write_cdm(
     folder: Path, rows: Rows, *, suffix: str = ".parquet", upper: bool = False, version: str | None = "v5.4"
 ) -> Path:
-    """Write the tables, with ``person``, labels of patients 7 and 8, and ``cdm_source`` unless they are given."""
+    """Write the tables; ``person``, the labels of patients 7 and 8, and ``cdm_source`` are added unless given."""
     folder.mkdir(parents=True, exist_ok=True)
     given: dict[str, Any] = {"person": PERSONS, "labels": LABELS, **rows}
     if version is not None:
@@ -66,7 +66,7 @@ def write_cdm(
 
 
 def spec_of(*, suffix: str = ".parquet", **data: Any) -> TrainingSpec:
-    """Return a specification of such a folder."""
+    """Return a specification for such a folder."""
     tables = {"events": ".", "demographics": f"person{suffix}", "labels": f"labels{suffix}"}
     document = {
         "data": {"source": "omop", "tables": tables, **data},

@@ -1,4 +1,4 @@
-"""The same facts in the layout of each source. To add a source: one function, and one line in ``LAYOUTS``."""
+"""The same facts in the layout of each source. To add a source, add one function and one line in ``LAYOUTS``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.builders import write_table
 
 
 class Fact(NamedTuple):
-    """One event; a time is a naive time, an aware one, or text."""
+    """One event. The time is a naive or an aware time, or text."""
 
     patient: str
     time: Any
@@ -40,7 +40,7 @@ class Layout:
     source : str
         Its name in ``data.source``.
     events : callable
-        Facts as one table, or as several by the name of their file without suffix.
+        Returns the facts as tables, by the name of their file without suffix.
     required : tuple of (file, column)
         Columns without which a file of events is refused.
     value : str
@@ -62,7 +62,7 @@ class Layout:
 
 
 def column(values: Sequence[Any]) -> Any:
-    """Return a column of naive times, of times in UTC, of texts or of numbers, as the values are."""
+    """Return a column whose type follows from the values: naive times, times in UTC, texts or numbers."""
     return pa.array(values)
 
 
@@ -86,7 +86,7 @@ def _plain(patient: str, time: str, code: str, value: str) -> Callable[[Sequence
 
 
 def _observation_fact(facts: Sequence[Fact]) -> dict[str, Any]:
-    """Upper case, a modifier column, and the type of the value, as a database exports them."""
+    """Return the facts in upper case, with the modifier column and the type of the value, as a database exports them."""
     table = _plain("PATIENT_NUM", "START_DATE", "CONCEPT_CD", "NVAL_NUM")(facts)["facts"]
     types = ["T" if fact.value is None else "N" for fact in facts]
     table = table.append_column("VALTYPE_CD", pa.array(types, pa.string()))

@@ -1,4 +1,4 @@
-"""What every classifier must do. One that is added to ``CLASSIFIERS`` is tested here without a further line but its quick grid."""
+"""Requirements on every classifier. A classifier added to ``CLASSIFIERS`` is tested here; it only needs a quick grid."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ AGE, CONSTANT = 10, 11
 
 @functools.cache
 def cohort(seed=0, n=600):
-    """Ten sparse codes (0 and 1 raise the risk, 2 lowers it), an age in years, and a constant column."""
+    """Return ten sparse codes (0 and 1 raise the risk, 2 lowers it), an age in years, and a constant column."""
     rng = np.random.default_rng(seed)
     codes = (rng.random((n, 10)) < 0.25) * rng.integers(1, 4, (n, 10))
     age = rng.normal(60.0, 12.0, n)
@@ -50,7 +50,7 @@ def cohort(seed=0, n=600):
 
 
 def target(name, y):
-    """Return the labels; for a classifier of times the events on days 5 to 9, and no event until the end on day 20."""
+    """Return the labels or, for a classifier of times, events on days 5 to 9 and censoring on day 20."""
     if classifier_named(name).target == "label":
         return y
     days = np.where(y == 1, 5.0 + np.arange(len(y)) % 5, 20.0)
@@ -86,7 +86,7 @@ def test_its_registered_name_is_its_own(classifier):
 
 
 def test_the_planted_signal_is_found(classifier):
-    """On rows not seen it ranks nearly as well as the planted log-odds do, and the three planted codes weigh most."""
+    """On unseen rows the model ranks nearly as well as the planted log-odds, and the three planted codes have the largest contributions."""
     X_new, y_new = cohort(seed=1)
     best_possible = auroc(y_new, true_log_odds(X_new))
 
@@ -96,7 +96,7 @@ def test_the_planted_signal_is_found(classifier):
 
 
 def test_the_same_data_setting_and_seed_give_the_same_bytes(classifier):
-    """Fitting twice, from dense or from sparse columns, writes equal files."""
+    """Two fits, from dense and from sparse columns, write equal files."""
     X, y = cohort()
     setting = classifier.settings(QUICK_GRIDS[classifier.name])[0]
 
@@ -106,7 +106,7 @@ def test_the_same_data_setting_and_seed_give_the_same_bytes(classifier):
 
 
 def test_fitting_settings_together_is_fitting_each_alone(classifier):
-    """What is shared between settings changes no bit."""
+    """Work that is shared between settings does not change any bit."""
     X, y = cohort()
     settings = classifier.settings(QUICK_GRIDS[classifier.name])
 
@@ -116,7 +116,7 @@ def test_fitting_settings_together_is_fitting_each_alone(classifier):
 
 
 def test_a_row_has_the_same_bits_in_any_batch(classifier):
-    """Alone, in odd batches, in reverse, dense, CSC or CSR: the same probability and contributions to the last bit."""
+    """A row alone, in odd batches, in reverse order, dense, CSC or CSR has the same probability and contributions to the last bit."""
     X, _ = cohort(seed=2)
     fitted = fitted_quickly(classifier.name)[-1]
     together = fitted.predict_proba(X)
@@ -135,7 +135,7 @@ def test_a_row_has_the_same_bits_in_any_batch(classifier):
 
 
 def test_probabilities_lie_strictly_between_0_and_1(classifier):
-    """Even far outside the training range a probability has a finite logit."""
+    """Even far outside the training range, a probability has a finite logit."""
     X, _ = cohort()
     far = np.vstack([X * 1e6, -X * 1e6])
 
@@ -147,7 +147,7 @@ def test_probabilities_lie_strictly_between_0_and_1(classifier):
 
 
 def test_contributions_add_up_to_the_log_odds(classifier):
-    """Added from left to right, a row's contributions are the log-odds of its probability, within 1e-9."""
+    """The sum of a row's contributions, from left to right, is the log-odds of its probability, within 1e-9."""
     X, _ = cohort(seed=3)
 
     for fitted in fitted_quickly(classifier.name):
@@ -163,7 +163,7 @@ def test_contributions_add_up_to_the_log_odds(classifier):
 
 
 def test_a_constant_column_is_tolerated_and_has_no_part(classifier):
-    """A column that is the same in all rows has no weight and adds the same, nothing, to each."""
+    """A column that is the same in all rows contributes exactly 0 to each row."""
     X, _ = cohort()
 
     for fitted in fitted_quickly(classifier.name):
@@ -171,7 +171,7 @@ def test_a_constant_column_is_tolerated_and_has_no_part(classifier):
 
 
 def test_a_column_that_no_training_row_has_is_tolerated_and_has_no_part(classifier):
-    """A rare level that is in no training row of a fold: no weight, and next to nothing of a row that has it."""
+    """If a rare level is in no training row of a fold, it contributes almost nothing to a row that has it."""
     X, y = cohort()
     empty = np.column_stack([X, np.zeros(600)])
     has_it = np.column_stack([X, np.ones(600)])
@@ -185,7 +185,7 @@ def test_a_column_that_no_training_row_has_is_tolerated_and_has_no_part(classifi
 
 
 def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
-    """Where there are coefficients, intercept + X·values is the log-odds, and per SD they are values times scale."""
+    """If a model has coefficients, intercept + X·values is the log-odds, and the coefficients per SD are values times scale."""
     X, _ = cohort()
     fitted = fitted_quickly(classifier.name)[-1]
     coefficients = fitted.coefficients()
@@ -200,7 +200,7 @@ def test_coefficients_are_those_of_the_log_odds_or_absent(classifier):
 
 
 def test_a_round_trip_through_files_is_exact(classifier):
-    """Files read back give the same files, probabilities and contributions, to the last bit."""
+    """A model read from its files writes the same files, and its probabilities and contributions are equal to the last bit."""
     X, _ = cohort(seed=4)
 
     for fitted in fitted_quickly(classifier.name):
@@ -228,7 +228,7 @@ print(" ".join(m for m in ("interpret", "sklearn", "xgboost", "pandas") if m in 
 
 
 def test_a_fresh_process_predicts_to_the_last_bit_what_training_predicted(classifier, tmp_path: Path):
-    """Nothing but the files crosses over; and no library that the model does not need is imported there."""
+    """A new process needs only the files, and does not import libraries that the model does not need."""
     X, _ = cohort(seed=5)
     fitted = fitted_quickly(classifier.name)[-1]
     (tmp_path / "model").mkdir()
@@ -252,7 +252,7 @@ def test_a_fresh_process_predicts_to_the_last_bit_what_training_predicted(classi
 
 
 def test_files_are_of_safe_formats(classifier):
-    """JSON in canonical form, and for trees xgboost's UBJSON: nothing that runs code when it is read."""
+    """The files are canonical JSON and, for trees, xgboost's UBJSON. Neither format runs code when it is read."""
     for name, content in fitted_quickly(classifier.name)[-1].to_files().items():
         if name.endswith(".json"):
             document = json.loads(content)
@@ -318,7 +318,7 @@ def damaged(files: dict[str, bytes], how: str) -> dict[str, bytes]:
     ],
 )
 def test_damaged_or_foreign_files_are_refused(classifier, how):
-    """A BundleError, never a model that predicts something else."""
+    """Damaged files raise a ``BundleError`` and never give another model."""
     files = damaged(fitted_quickly(classifier.name)[0].to_files(), how)
 
     with pytest.raises(BundleError, match=classifier.name):
@@ -326,7 +326,7 @@ def test_damaged_or_foreign_files_are_refused(classifier, how):
 
 
 def test_trees_that_were_changed_are_refused_before_they_are_parsed():
-    """One flipped byte in model.ubj: its digest no longer matches."""
+    """After one flipped byte in ``model.ubj``, its digest does not match."""
     files = fitted_quickly("xgboost")[0].to_files()
     trees = bytearray(files["model.ubj"])
     trees[len(trees) // 2] ^= 1
@@ -342,7 +342,7 @@ TAKES_TIMES = [name for name, kind in CLASSIFIERS.items() if kind.target == "tim
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("name", TAKES_LABELS)
 def test_one_class_is_refused(name, label):
-    """Labels of one class: an error that says how many are positive, and what to do."""
+    """For labels of one class, the error gives the number of positives and a remedy."""
     X, _ = cohort()
     classifier = classifier_named(name)
 
@@ -362,7 +362,7 @@ def test_one_class_is_refused(name, label):
     ],
 )
 def test_times_that_are_none_are_refused(name, change, said):
-    """Days of 0, an unknown status, no event up to the horizon, another number: counted, and not shown."""
+    """Days of 0, an unknown status, no event up to the horizon, and another number of times are refused. The error counts the values and does not show them."""
     X, y = cohort()
     times = dataclasses.replace(target(name, y), **change)
 
@@ -372,7 +372,7 @@ def test_times_that_are_none_are_refused(name, change, said):
 
 @pytest.mark.parametrize("name", TAKES_LABELS)
 def test_labels_beside_0_and_1_are_refused(name):
-    """Classes named 1 and 2 are counted in the error, and not shown."""
+    """For classes named 1 and 2, the error counts the other values and does not show them."""
     X, y = cohort()
     classifier = classifier_named(name)
 
@@ -382,7 +382,7 @@ def test_labels_beside_0_and_1_are_refused(name):
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csc_array], ids=["dense", "sparse"])
 def test_missing_values_are_refused_with_their_count(classifier, form):
-    """NaN and infinity are counted, in fitting and in predicting."""
+    """NaN and infinity are refused in fitting and in predicting, and the error counts them."""
     X, y = cohort()
     holed = X.copy()
     holed[3, 4], holed[5, 0] = np.nan, np.inf
@@ -399,7 +399,7 @@ IS_VALUE = np.arange(N_FEATURES) == AGE
 
 @functools.cache
 def cohort_of_values(seed=0):
-    """The cohort with ages around zero, such as a score that is centred; a third are exactly 0, a tenth not known."""
+    """Return the cohort with centred ages, such as a z-score: a third are exactly 0, and a tenth are missing."""
     X, _ = cohort(seed)
     rng = np.random.default_rng(seed + 100)
     values = np.where(rng.random(600) < 1 / 3, 0.0, np.round((X[:, AGE] - 60.0) / 12.0, 2))
@@ -416,13 +416,13 @@ def fitted_on_values(name: str) -> FittedClassifier:
 
 
 def known_cells(X: np.ndarray) -> sp.csr_array:
-    """The rows as a sparse matrix that stores zeros where they are values."""
+    """Return the rows as a sparse matrix that stores zeros where they are values."""
     rows, columns = np.nonzero(np.where(IS_VALUE, ~np.isnan(X), X != 0))
     return sp.csr_array((X[rows, columns], (rows, columns)), shape=X.shape)
 
 
 def test_it_says_what_absent_is(classifier):
-    """Linear models compute with zeros; trees take what is absent as missing; the file says which."""
+    """Linear models treat absent cells as zero and trees treat them as missing; the class, the model and its file agree on this."""
     expected = "zero" if classifier.name in ("glmboost", "elasticnet", "cox", "discreteTime") else "missing"
     fitted = fitted_quickly(classifier.name)[0]
 
@@ -433,7 +433,7 @@ def test_it_says_what_absent_is(classifier):
 
 @pytest.mark.parametrize("name", TAKES_MISSING)
 def test_zero_is_a_value_and_missing_is_not_zero(name):
-    """Where the risk is at exactly 0, a 0 scores higher than values beside it and than one that is not known."""
+    """If the risk is raised at exactly 0, a value of 0 scores higher than neighbouring values and than a missing value."""
     fitted = fitted_on_values(name)
     rows = np.zeros((4, N_FEATURES))
     rows[:, AGE] = [0.0, -0.5, 0.5, np.nan]
@@ -447,7 +447,7 @@ def test_zero_is_a_value_and_missing_is_not_zero(name):
 
 @pytest.mark.parametrize("name", TAKES_MISSING)
 def test_values_have_the_same_bits_in_any_form(name):
-    """Fitted and scored from dense rows with NaN, or from stored cells, in any batch; contributions too, and they add up."""
+    """Dense rows with NaN and sparse rows with stored cells give the same bits in fitting, scoring and contributions, in any batch."""
     X, y = cohort_of_values()
     fitted, kind = fitted_on_values(name), classifier_named(name)
     setting = kind.settings(QUICK_GRIDS[name])[-1]
@@ -466,7 +466,7 @@ def test_values_have_the_same_bits_in_any_form(name):
 
 @pytest.mark.parametrize("name", TAKES_MISSING)
 def test_columns_of_values_survive_the_way_through_files(name):
-    """Written and read again: the same columns, the same bits; and not without them."""
+    """A model read from its files has the same value columns and gives the same bits. Files with invalid value columns are refused."""
     X, _ = cohort_of_values(seed=1)
     fitted = fitted_on_values(name)
     files = fitted.to_files()
@@ -487,7 +487,7 @@ def test_columns_of_values_survive_the_way_through_files(name):
 
 
 def test_a_linear_model_that_takes_missing_values_is_refused():
-    """A file that was changed: it would compute with zeros for what it calls missing."""
+    """A changed file of a linear model is refused, because the model would compute with zeros for missing values."""
     files = fitted_quickly("glmboost")[0].to_files()
     document = json.loads(files["model.json"]) | {"absent": "missing", "valueColumns": []}
 
@@ -498,7 +498,7 @@ def test_a_linear_model_that_takes_missing_values_is_refused():
 @pytest.mark.parametrize("name", TAKES_MISSING)
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
 def test_numbers_beyond_float32_are_refused(name, form):
-    """In fitting and in predicting, with the column."""
+    """Numbers beyond float32 are refused in fitting and in predicting, and the error names the column."""
     X, y = (own.copy() for own in cohort())
     X[3, 4] = 1e39
 
@@ -509,7 +509,7 @@ def test_numbers_beyond_float32_are_refused(name, form):
 
 
 def test_another_number_of_columns_is_refused(classifier):
-    """A matrix of other features is not scored."""
+    """A matrix with another number of columns is not scored."""
     X, _ = cohort()
 
     with pytest.raises(DataError, match=r"12 columns.*got 11"):
@@ -519,7 +519,7 @@ def test_another_number_of_columns_is_refused(classifier):
 
 
 def test_a_matrix_without_columns_is_refused(classifier):
-    """Nothing passed the screen: said in words, not by a stack trace of a library."""
+    """If no feature passed the screen, a ``DataError`` says so instead of an error of a library."""
     _, y = cohort()
 
     with pytest.raises(DataError, match="no feature left"):
@@ -527,7 +527,7 @@ def test_a_matrix_without_columns_is_refused(classifier):
 
 
 def test_settings_are_the_cross_product_simplest_first(classifier):
-    """An empty grid is the documented default; values are sorted, whatever the order in which they are given."""
+    """An empty grid means the documented defaults, and the order of the given values does not matter."""
     given = QUICK_GRIDS[classifier.name]
     backwards = {name: values[::-1] for name, values in given.items()}
 
@@ -541,13 +541,13 @@ def test_settings_are_the_cross_product_simplest_first(classifier):
 
 
 def test_a_setting_comes_back_from_its_plain_form(classifier):
-    """A task carries a setting as plain numbers; read back it is the same setting."""
+    """A setting that is read from its JSON form, as in a task, is the same setting."""
     for setting in classifier.settings(QUICK_GRIDS[classifier.name]):
         assert classifier.setting(json.loads(json.dumps(dict(setting)))) == setting
 
 
 def test_a_setting_has_a_canonical_text_form():
-    """Parameters in their order; one whose only default is the value held is left out, and nothing left is "defaults"."""
+    """Parameters have a fixed order. A parameter with its only default is left out, and a setting without parameters is "defaults"."""
     glmboost, ebm = classifier_named("glmboost"), classifier_named("ebm")
 
     assert [setting.text for setting in glmboost.settings()] == ["nSteps=50", "nSteps=100", "nSteps=150"]
@@ -557,7 +557,7 @@ def test_a_setting_has_a_canonical_text_form():
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name(classifier):
-    """R's or Python's spelling leads to ours."""
+    """For a spelling of R or Python, the error suggests our name."""
     name = classifier.parameters[0].name
     misspelt = name[0].upper() + name[1:] + "s"
 
@@ -566,7 +566,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(classifier):
 
 
 def test_values_out_of_range_are_refused(classifier):
-    """For each parameter: text, a value below its range, true, an empty list and a repetition."""
+    """Each parameter refuses text, a value below its range, true, NaN, an empty list and a repeated value."""
     for parameter in classifier.parameters:
         for wrong in ("many", parameter.low - 1, True, float("nan")):
             with pytest.raises(SpecError, match=parameter.name):
@@ -577,7 +577,7 @@ def test_values_out_of_range_are_refused(classifier):
 
 
 def test_an_unknown_classifier_is_refused_with_the_nearest_name():
-    """``xgb`` is one typing error away from ``xgboost``."""
+    """The error for ``xgb`` suggests ``xgboost``."""
     with pytest.raises(SpecError, match="Did you mean 'xgboost'"):
         classifier_named("xgb")
 
@@ -593,19 +593,19 @@ def test_an_unknown_classifier_is_refused_with_the_nearest_name():
     ],
 )
 def test_a_setting_is_chosen_by_its_out_of_fold_scores(scores, rule, chosen):
-    """Best mean, or the simplest within one standard error of it: 0.79 ± 0.07 reaches 0.77 and not 0.71."""
+    """The rule takes the best mean, or the simplest setting within one standard error of it: 0.79 ± 0.07 includes 0.77 but not 0.71."""
     assert choose_setting(np.array(scores), rule=rule) == chosen
 
 
 @pytest.mark.parametrize("scores", [[[0.7, np.nan]], [], [0.7]], ids=["a failed fold", "none", "no folds"])
 def test_scores_that_do_not_exist_choose_nothing(scores):
-    """A failed fold is an error, not a number to compare."""
+    """A failed fold is an error and is never compared as a number."""
     with pytest.raises(SpecError, match="choice"):
         choose_setting(np.array(scores))
 
 
 def test_no_rows_have_no_predictions(classifier):
-    """An empty batch is no error: empty probabilities, and no rows of contributions."""
+    """An empty batch has empty probabilities and no rows of contributions."""
     fitted = fitted_quickly(classifier.name)[0]
     nothing = np.empty((0, fitted.n_features))
 

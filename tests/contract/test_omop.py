@@ -1,4 +1,4 @@
-"""OMOP folders: which rows are which events, what the ledger names, and what is refused."""
+"""OMOP folders: the events that rows become, the rows that the ledger counts, and the input that is refused."""
 
 import datetime as dt
 
@@ -57,7 +57,7 @@ CODES = {
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
 @pytest.mark.parametrize("upper", [False, True], ids=["lower", "upper"])
 def test_every_table_of_events_is_read(tmp_path, suffix, upper):
-    """From Parquet and from text, with names in any case."""
+    """All eight tables are read, from Parquet and from text, with names in any case."""
     write_cdm(tmp_path, ONE_OF_EACH, suffix=suffix, upper=upper)
     place = "PERSON" if upper else "person"
     tables = {"events": ".", "demographics": f"{place}{suffix}", "labels": f"labels{suffix}"}
@@ -73,7 +73,7 @@ def test_every_table_of_events_is_read(tmp_path, suffix, upper):
 
 
 def test_a_table_may_be_a_folder_of_files(tmp_path):
-    """The name of the folder says which table they are."""
+    """A folder of files is read as the table that the folder is named after."""
     write_cdm(tmp_path, {"condition_occurrence/0": [], "death": []} and {"death": ONE_OF_EACH["death"]})
     (tmp_path / "Condition_Occurrence").mkdir()
     for number in (0, 1):
@@ -86,7 +86,7 @@ def test_a_table_may_be_a_folder_of_files(tmp_path):
 
 
 def test_the_source_concept_counts_where_the_standard_one_is_0(tmp_path):
-    """If both are 0 or missing, the row has no code, which the ledger says."""
+    """If both concepts are 0 or missing, the ledger counts the row as one without a code."""
     rows = [
         event("condition_occurrence", 0, condition_source_concept_id=35208414),
         event("condition_occurrence", 192671, condition_source_concept_id=35208414),
@@ -100,7 +100,7 @@ def test_the_source_concept_counts_where_the_standard_one_is_0(tmp_path):
 
 
 def test_a_datetime_counts_before_its_date(tmp_path):
-    """Where a row has none, its date does."""
+    """A row without a datetime uses its date."""
     noon = dt.datetime(2020, 1, 31, 12)
     rows = [
         event("measurement", 1, measurement_datetime=noon),
@@ -114,7 +114,7 @@ def test_a_datetime_counts_before_its_date(tmp_path):
 
 
 def test_an_event_that_ends_before_it_starts_is_named(tmp_path):
-    """An end on the same day is no such event, whatever the time of day of the start."""
+    """The ledger counts an event whose end date is before the start date. An end on the same day is valid at any time of day."""
     noon = dt.datetime(2020, 1, 31, 12)
     ends = [DAY - dt.timedelta(days=1), DAY, DAY + YEAR, None]
     rows = [
@@ -128,7 +128,7 @@ def test_an_event_that_ends_before_it_starts_is_named(tmp_path):
 
 
 def test_events_before_birth_and_long_after_death_are_named(tmp_path):
-    """Birth is that of ``person``; 60 days after the last day of death events are still plausible, or as many as are stated."""
+    """Birth is taken from ``person``. Events are plausible until 60 days after the last date of death, or the stated number of days."""
     dead = DAY - dt.timedelta(days=100)
     later = [dead + dt.timedelta(days=days) for days in (0, 60, 61)]
     rows = [event("condition_occurrence", n, day=day) for n, day in enumerate(later, 1)]
@@ -147,7 +147,7 @@ def test_events_before_birth_and_long_after_death_are_named(tmp_path):
 
 
 def test_a_death_is_never_a_feature(tmp_path):
-    """Recorded as a date it would be known on the index day, before it happened."""
+    """A death that is recorded as a date would be known on the index day, before it happened, so it is never a feature."""
     deaths = [{"person_id": 7, "death_date": DAY}, {"person_id": 8, "death_date": DAY + YEAR}]
     rows = {"condition_occurrence": [event("condition_occurrence", 1)], "death": deaths}
 
@@ -158,7 +158,7 @@ def test_a_death_is_never_a_feature(tmp_path):
 
 
 def test_persons_have_an_age_and_levels_by_name(tmp_path):
-    """A missing month or day of birth is the first; concept 0 is missing; a concept without a usual name is shown by its id."""
+    """A missing month or day of birth is taken as the first, concept 0 is missing, and a concept without a common name is shown by its id."""
     persons = [
         person(7, month_of_birth=None, day_of_birth=None, gender_concept_id=0),
         person(8, gender_concept_id=44814653),
@@ -178,14 +178,14 @@ def test_persons_have_an_age_and_levels_by_name(tmp_path):
 
 @pytest.mark.parametrize("version", ["5.3", "v5.3.1", "5.4", "CDM v5.4.0"])
 def test_versions_5_3_and_5_4_are_read(tmp_path, version):
-    """However they are written."""
+    """Both versions are accepted in any notation."""
     folder = write_cdm(tmp_path, ONE_OF_EACH, version=version)
 
     assert not [own for own in cohort_of(spec_of(), folder).cohort.warnings if "CDM" in own]
 
 
 def test_another_version_is_refused_and_an_unknown_one_warned_of(tmp_path):
-    """With the remedy to convert."""
+    """The error for another version says to convert the data; an unknown version gives a warning."""
     with pytest.raises(DataError, match=r"5\.3 or 5\.4.*'v6\.0'.*Convert"):
         cohort_of(spec_of(), write_cdm(tmp_path / "6", ONE_OF_EACH, version="v6.0"))
     warnings = cohort_of(spec_of(), write_cdm(tmp_path / "none", ONE_OF_EACH, version=None)).cohort.warnings
@@ -193,7 +193,7 @@ def test_another_version_is_refused_and_an_unknown_one_warned_of(tmp_path):
 
 
 def test_a_missing_table_is_refused(tmp_path):
-    """``person`` by the specification and by the folder, and a folder without any table of events."""
+    """A missing ``person`` is refused in the specification and in the folder. A folder without a table of events is refused."""
     document = (
         "{apiVersion: mlho.io/v1alpha1, kind: TrainingRun, metadata: {name: x}, spec: {data: {source: omop, "
         "tables: {events: ., labels: l.csv}}, cohort: {index: {date: 2020-01-01}}}}"
@@ -210,7 +210,7 @@ def test_a_missing_table_is_refused(tmp_path):
 
 
 def test_files_that_nothing_reads_are_named(tmp_path):
-    """Not those of the specification's other tables, and not ``cdm_source``."""
+    """Unread files are listed, except the specification's other tables and ``cdm_source``."""
     write_cdm(tmp_path, {**ONE_OF_EACH, "observation_period": [{"person_id": 7}], "note": [{"person_id": 7}]})
     found = find_tables(tmp_path, spec_of().data.tables.model_dump(), "omop")
 
@@ -222,7 +222,7 @@ def test_files_that_nothing_reads_are_named(tmp_path):
     "name", ["person_id", "measurement_concept_id", "measurement_date", "value_as_number"]
 )
 def test_a_missing_column_is_refused(tmp_path, name):
-    """By its name in the CDM, with a remedy; a value only where values are read."""
+    """The error gives the name of the column in the CDM and a remedy."""
     row = event("measurement", 1)
     del row[name]
     with pytest.raises(DataError, match=f"'{name}' is missing") as refused:
@@ -231,7 +231,7 @@ def test_a_missing_column_is_refused(tmp_path, name):
 
 
 def test_times_with_and_without_an_offset_are_refused(tmp_path):
-    """Their order is not known. Offsets in all of them are."""
+    """Mixed times have an unknown order. A column in which all times have an offset is read."""
     texts = ["2020-01-31 12:00:00", "2020-01-31T12:00:00+01:00"]
     rows = [event("measurement", n, measurement_datetime=text) for n, text in enumerate(texts, 1)]
     with pytest.raises(DataError, match=r"some times have an offset.*Write all times as UTC"):
@@ -243,7 +243,7 @@ def test_times_with_and_without_an_offset_are_refused(tmp_path):
 
 
 def test_dates_as_text_are_dates(tmp_path):
-    """ISO 8601 without being asked, other forms when they are stated, and anything else is named in the ledger."""
+    """ISO 8601 is read by default and other formats if stated; the ledger counts any other text."""
     iso = [event("condition_occurrence", 1, day="2020-01-31")]
     assert [row["time"] for row in read(write_cdm(tmp_path / "iso", {"condition_occurrence": iso}))] == [
         DAY_US
@@ -258,7 +258,7 @@ def test_dates_as_text_are_dates(tmp_path):
 
 
 def test_concepts_and_values_that_are_no_numbers_are_refused(tmp_path):
-    """A code of the source in the place of a concept, and a text result; neither is told."""
+    """A source code in a concept column and a text result are refused, and the error does not show them."""
     with pytest.raises(DataError, match=r"condition_concept_id.*no whole number.*_source_value") as refused:
         read(write_cdm(tmp_path / "code", {"condition_occurrence": [event("condition_occurrence", "K92.2")]}))
     assert "K92" not in str(refused.value)
@@ -269,7 +269,7 @@ def test_concepts_and_values_that_are_no_numbers_are_refused(tmp_path):
 
 
 def test_only_names_of_used_codes_are_kept(tmp_path):
-    """With the name of a result; a concept that the table does not have is shown by its code."""
+    """Descriptions include the name of the result. A result concept without a row in the table is described as a value without a name."""
     concepts = {1: "Smoking", 2: "Yes", 3: "Unused", 4: "Glucose"}
     table = pa.table({"CONCEPT_ID": list(concepts), "CONCEPT_NAME": list(concepts.values())})
     write_table(tmp_path / "concept.csv", table)
@@ -311,7 +311,7 @@ def measured(units: list, *, text: str | None = None) -> list[dict]:
 
 
 def test_units_that_do_not_match_are_counted(tmp_path):
-    """By code over all files, a missing unit too; a row without a value has none, and a code without any unit is not mixed."""
+    """Units are counted by code over all files, with missing units. Rows without a value do not count, and a code with one or no unit is not mixed."""
     rows = {
         "measurement": [
             *measured([8840, 8840, 8840, 8753, 0]),
@@ -334,14 +334,14 @@ def test_units_that_do_not_match_are_counted(tmp_path):
 
 
 def test_a_unit_as_text_counts_where_it_has_no_concept(tmp_path):
-    """White space around it does not."""
+    """If the unit has no concept, the text counts, without surrounding white space."""
     folder = write_cdm(tmp_path, {"measurement": measured([0, 8840], text=" mg/dL ")})
 
     assert [row["unit"] for row in read(folder)] == ["mg/dL", "8840"]
 
 
 def test_the_look_at_the_tables_warns(tmp_path):
-    """Of units, of zones that only some tables have, and of dates that another form would read."""
+    """The inspection warns of several units, of time zones in only some tables, and of dates in another format."""
     noon = dt.datetime(2020, 1, 31, 12, tzinfo=dt.UTC)
     rows = {
         "measurement": measured([8840, 8753]),

@@ -1,4 +1,4 @@
-"""One suite for every source: the same facts are the same events, and bad input is named in the ledger or refused."""
+"""One suite for every source: the same facts give the same events, and bad input is counted in the ledger or refused."""
 
 import datetime as dt
 from pathlib import Path
@@ -46,7 +46,7 @@ def layout(request) -> Layout:
 
 
 def spec_of(layout: Layout, *, aggregate: str = "presence", **data) -> TrainingSpec:
-    """Labels in our layout of the source: patient, index date and outcome."""
+    """Return a specification with labels in the layout of the source: patient, index date and outcome."""
     tables = {"events": "events", "labels": "labels.parquet"}
     document = {
         "data": {"source": layout.source, "tables": tables, **data},
@@ -59,7 +59,7 @@ def spec_of(layout: Layout, *, aggregate: str = "presence", **data) -> TrainingS
 def encode(
     layout: Layout, folder: Path, *, aggregate: str = "presence", **data
 ) -> tuple[Ledger, list[EncodedPartition]]:
-    """Encode each file of the events for the patients 7 and 8; return the total ledger and the partitions."""
+    """Encode each file of events for the patients 7 and 8. Return the total ledger and the partitions."""
     spec = spec_of(layout, aggregate=aggregate, **data)
     patient = {"native": "patient_id", "meds": "subject_id"}.get(layout.source, "patient_num")
     days = pa.array([NOON] * 2, pa.timestamp("us"))
@@ -73,18 +73,18 @@ def encode(
 
 
 def test_every_source_is_here():
-    """A new source cannot forget this suite. ``omop``, whose codes are concepts of several tables, has ``test_omop``."""
+    """Every source except ``omop`` is in this suite. Its codes are concepts of several tables, so ``test_omop`` tests it."""
     assert {own.source for own in LAYOUTS} == {own.name for own in SOURCES} - {"omop"}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
 def test_the_same_facts_are_the_same_events(layout, tmp_path, suffix):
-    """From Parquet and from text."""
+    """Parquet and text files give the same events."""
     assert read_events(layout, layout.write(tmp_path, FACTS, suffix=suffix)) == EVENTS
 
 
 def test_the_same_facts_have_the_same_ledger(layout, tmp_path):
-    """Rows in, rows used, and the rules that dropped the others."""
+    """The rows in, the rows used, and the counts of the rules agree."""
     ledger, _ = encode(layout, layout.write(tmp_path, FACTS))
 
     assert (ledger.rows_in, ledger.rows_used) == (4, 3)
@@ -92,7 +92,7 @@ def test_the_same_facts_have_the_same_ledger(layout, tmp_path):
 
 
 def test_dates_as_text_are_dates(layout, tmp_path):
-    """ISO 8601 without being asked, other forms when they are stated, and anything else is named in the ledger."""
+    """ISO 8601 is read by default and other formats if stated; the ledger counts any other text."""
     texts = [fact._replace(time=f"{fact.time:%Y-%m-%d %H:%M:%S}") for fact in FACTS]
     assert read_events(layout, layout.write(tmp_path / "iso", texts)) == EVENTS
 
@@ -104,7 +104,7 @@ def test_dates_as_text_are_dates(layout, tmp_path):
 
 
 def test_mixed_time_zones_are_one_time(layout, tmp_path):
-    """An offset counts, a time without one is UTC, and a column with a zone is converted."""
+    """An offset is applied, a time without one is UTC, and a column with a zone is converted."""
     cet = dt.timezone(dt.timedelta(hours=1))
     texts = [
         Fact("7", "2020-01-31T13:00:00+01:00", "A"),
@@ -119,7 +119,7 @@ def test_mixed_time_zones_are_one_time(layout, tmp_path):
 
 
 def test_times_with_a_zone_beside_times_without_one_are_a_warning(layout, tmp_path):
-    """In a column of text, and between events and index dates; a date of ten characters has no zone to miss."""
+    """Mixed zones within a text column, or between events and index dates, give a warning. A plain date does not lack a zone."""
     source = source_named(layout)
 
     def warnings(*facts: Fact, day) -> list[str]:
@@ -138,14 +138,14 @@ def test_times_with_a_zone_beside_times_without_one_are_a_warning(layout, tmp_pa
 
 
 def test_a_row_without_a_time_is_named(layout, tmp_path):
-    """Taken as static it would pass every index date."""
+    """A row without a time is dropped and counted. As a static row it would pass every index date."""
     ledger, _ = encode(layout, layout.write(tmp_path, [*FACTS, Fact("7", None, "GENDER//F")]))
 
     assert (ledger.rows_in, ledger.rows_used, ledger.n_dropped(Rule.NO_TIME)) == (5, 3, 1)
 
 
 def test_shards_need_no_order_and_a_patient_may_be_in_several(layout, tmp_path):
-    """The ledger is the same; a promise that each patient is in one file is checked."""
+    """The ledger does not depend on the order of rows and files, and ``partitionedBy: patient`` is checked."""
     layout.write(tmp_path, FACTS[::-1][:2], part="-1")
     layout.write(tmp_path, FACTS[::-1][2:], part="-0")
     whole, _ = encode(layout, layout.write(tmp_path / "whole", FACTS))
@@ -163,7 +163,7 @@ def test_shards_need_no_order_and_a_patient_may_be_in_several(layout, tmp_path):
 
 
 def test_a_missing_table_is_refused(layout, tmp_path):
-    """With the place that was looked at, and a remedy."""
+    """The error names the missing table and gives a remedy."""
     spec = spec_of(layout)
     layout.write(tmp_path, FACTS)
 
@@ -176,8 +176,9 @@ def test_a_missing_table_is_refused(layout, tmp_path):
 
 
 def test_units_that_do_not_match_are_found_by_their_scale(layout, tmp_path):
-    """One number in six of a code is glucose in mmol/L among mg/dL: the check ``two-scales`` names the code, where no column has
-    a unit, too. A code in one unit is not named."""
+    """If every sixth value of a code is in mmol/L among mg/dL, the check ``two-scales`` finds the code even without a column of units.
+    A code in one unit is not found.
+    """
     values = [5.0 + 0.05 * n if n % 6 == 0 else 90.0 + n for n in range(120)]
     times = [NOON - dt.timedelta(days=n) for n in range(120)]
     facts = [Fact("7", time, "GLU", value) for time, value in zip(times, values, strict=True)]
@@ -193,7 +194,7 @@ def test_units_that_do_not_match_are_found_by_their_scale(layout, tmp_path):
 
 
 def test_a_missing_column_is_refused(layout, tmp_path):
-    """Each required one, by its name in this layout, with a remedy."""
+    """Each required column is named as in this layout, with a remedy."""
     for file, name in layout.required:
         folder = layout.write(tmp_path / name, FACTS)
         path = folder / "events" / f"{file}.parquet"
@@ -216,7 +217,7 @@ def test_the_layout_of_another_source_is_recognised(layout, tmp_path):
 
 
 def test_a_value_that_is_no_number_is_refused(layout, tmp_path):
-    """Its row would otherwise count as a code without a value, in silence; the text is not told."""
+    """A text value is refused, because its row would otherwise silently count as a code without a value. The error does not show the text."""
     facts = [Fact("7", NOON, "A", "1.5"), Fact("7", NOON, "B", "secret")]
     folder = layout.write(tmp_path / "csv", facts, suffix=".csv")
 
@@ -228,7 +229,7 @@ def test_a_value_that_is_no_number_is_refused(layout, tmp_path):
 
 
 def test_an_empty_file_is_refused_and_a_table_without_rows_is_not(layout, tmp_path):
-    """A file of no bytes is a write that failed; a header alone is no events."""
+    """A file of zero bytes is a failed write; a header alone is a valid table without events."""
     folder = layout.write(tmp_path / "header", [])
     assert read_events(layout, folder) == []
 
@@ -258,7 +259,7 @@ I2B2 = next(own for own in LAYOUTS if own.source == "i2b2")
 
 
 def test_modifier_rows_of_i2b2_are_named_in_the_ledger(tmp_path):
-    """They qualify another row; ``@``, blank and missing say that a row is the fact itself."""
+    """A modifier qualifies another row, so its row is dropped. ``@``, blank and missing modifiers mark the fact itself."""
     folder = observation_fact(tmp_path, modifier_cd=["@", "RX:DOSE", "", None, " @ "])
 
     ledger, parts = encode(I2B2, folder)
@@ -271,7 +272,7 @@ def test_modifier_rows_of_i2b2_are_named_in_the_ledger(tmp_path):
 
 
 def test_values_of_i2b2_are_those_of_numeric_results(tmp_path):
-    """A number beside a text result or "not equal" is none; a bound counts as the value."""
+    """A number next to a text result or "not equal" is not a value; a number with a bound counts as the value."""
     folder = observation_fact(
         tmp_path,
         nval_num=[1.0, 2.0, 3.0, 4.0, None],
@@ -283,7 +284,7 @@ def test_values_of_i2b2_are_those_of_numeric_results(tmp_path):
 
 
 def test_units_of_i2b2_come_with_the_values(tmp_path):
-    """So that a run names the codes that have values in several units."""
+    """Events carry the unit, so that a run can name the codes with values in several units."""
     folder = observation_fact(
         tmp_path, nval_num=[1.0, 2.0, 3.0], valtype_cd=["N"] * 3, UNITS_CD=["mg/dL", "@", "mmol/L"]
     )
@@ -301,7 +302,7 @@ def test_units_of_i2b2_come_with_the_values(tmp_path):
 
 @pytest.mark.parametrize("column", ["integer_value", "float_value", "categorical_value"])
 def test_a_label_of_meds_that_is_not_binary_is_refused(tmp_path, column):
-    """A run predicts one binary outcome; a file whose ``boolean_value`` is empty has no outcome."""
+    """A run predicts one binary outcome, so other value columns are refused. A file whose ``boolean_value`` is empty has no outcome."""
     meds = next(own for own in LAYOUTS if own.source == "meds")
     spec = spec_of(meds)
     values = {"integer_value": [0, 3], "float_value": [0.2, 1.0], "categorical_value": ["ICU", "ward"]}
@@ -315,13 +316,13 @@ def test_a_label_of_meds_that_is_not_binary_is_refused(tmp_path, column):
 
 
 def test_columns_of_i2b2_that_differ_in_case_only_are_refused(tmp_path):
-    """Which of them counts cannot be known."""
+    """It is unknown which of the two columns counts."""
     with pytest.raises(DataError, match="same name"):
         read_events(I2B2, observation_fact(tmp_path, CONCEPT_CD=["X"]))
 
 
 def test_a_prediction_time_of_meds_is_inclusive(tmp_path):
-    """An event of that microsecond counts, the next one does not."""
+    """An event at the microsecond of the prediction time is used, and an event one microsecond later is not."""
     meds = next(own for own in LAYOUTS if own.source == "meds")
     later = NOON + dt.timedelta(microseconds=1)
     ledger, _ = encode(meds, meds.write(tmp_path, [Fact("7", NOON, "A"), Fact("7", later, "B")]))

@@ -23,14 +23,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_what_was_put_is_got(store):
-    """Bytes come back as they went in, the empty ones and the binary ones too."""
+    """A store returns the bytes that were put, including empty and binary ones."""
     for number, data in enumerate((b"", b"\0\xff\r\n", b"x" * 100_000)):
         assert store.put_if_absent(f"a/{number}", data)
         assert store.get(f"a/{number}") == data
 
 
 def test_a_key_is_written_once(store):
-    """The second write is refused, says so, and changes nothing."""
+    """The second write returns false and changes nothing."""
     assert store.put_if_absent(KEY, b"first")
 
     assert not store.put_if_absent(KEY, b"second")
@@ -38,7 +38,7 @@ def test_a_key_is_written_once(store):
 
 
 def test_a_key_is_written_once_by_racing_writers(store):
-    """Of many writers exactly one is told that it wrote, and its bytes are what all read."""
+    """Of many racing writers exactly one gets true, and all readers see its bytes."""
     with ThreadPoolExecutor(8) as threads:
         written = list(threads.map(lambda n: store.put_if_absent(KEY, str(n).encode()), range(64)))
 
@@ -48,14 +48,14 @@ def test_a_key_is_written_once_by_racing_writers(store):
 
 @pytest.mark.parametrize("method", ["get", "path"])
 def test_an_absent_key_is_not_found(store, method):
-    """The error is a LookupError that names the key."""
+    """The error is a ``LookupError`` that names the key."""
     with pytest.raises(ArtifactNotFound, match="runs/none"):
         getattr(store, method)("runs/none")
 
 
 @pytest.mark.parametrize("method", ["get", "path"])
 def test_a_folder_of_keys_is_no_key(store, method):
-    """What only begins other keys holds nothing itself."""
+    """A prefix of other keys is not a key."""
     store.put_if_absent(KEY, b"1")
 
     assert not store.exists("runs/ab")
@@ -64,7 +64,7 @@ def test_a_folder_of_keys_is_no_key(store, method):
 
 
 def test_a_key_below_a_key_is_not_found(store):
-    """Looking below an object is no error of another kind."""
+    """A key below an existing object is absent, and no other error is raised."""
     store.put_if_absent("a", b"1")
 
     assert not store.exists("a/b")
@@ -73,7 +73,7 @@ def test_a_key_below_a_key_is_not_found(store):
 
 
 def test_a_file_is_put_once(store, tmp_path):
-    """A file's bytes go in, and a second file does not replace them."""
+    """The bytes of a file are stored, and a second file does not replace them."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"first")
     second.write_bytes(b"second")
@@ -84,7 +84,7 @@ def test_a_file_is_put_once(store, tmp_path):
 
 
 def test_a_put_file_outlives_its_source(store, tmp_path):
-    """The step's own file may be removed afterwards."""
+    """A file may be removed after it was put."""
     source = tmp_path / "file"
     source.write_bytes(b"x")
     store.put_file_if_absent(KEY, source)
@@ -94,7 +94,7 @@ def test_a_put_file_outlives_its_source(store, tmp_path):
 
 
 def test_bytes_get_a_second_key_once(store):
-    """A copy is written once like anything else, and a missing source is not found."""
+    """A copy is also written only once, and a missing source is not found."""
     store.put_if_absent("a", b"1")
     store.put_if_absent("b", b"2")
 
@@ -106,7 +106,7 @@ def test_bytes_get_a_second_key_once(store):
 
 
 def test_what_is_asked_of_each_is_answered_in_order(store):
-    """None, one or many; an error comes out."""
+    """``each`` works for no, one or many items, and raises their errors."""
     keys = [f"k{number}" for number in range(40)]
     assert store.each(lambda key: store.put_if_absent(key, key.encode()), keys) == [True] * 40
 
@@ -118,7 +118,7 @@ def test_what_is_asked_of_each_is_answered_in_order(store):
 
 
 def test_a_pointer_moves_only_from_what_was_expected(store):
-    """Compare and swap: absent, then equal, else refused."""
+    """Compare-and-swap writes only if the current value, or its absence, is the expected one."""
     assert not store.compare_and_swap("channel", b"2", expected=b"1")
     assert store.compare_and_swap("channel", b"1", expected=None)
     assert not store.compare_and_swap("channel", b"2", expected=None)
@@ -129,7 +129,7 @@ def test_a_pointer_moves_only_from_what_was_expected(store):
 
 
 def test_racing_pointers_lose_no_step(store):
-    """Increments by compare and swap from several threads all count."""
+    """All increments by compare-and-swap from several threads count."""
 
     def increment(_: int) -> None:
         while True:
@@ -156,7 +156,7 @@ def test_racing_pointers_lose_no_step(store):
     ],
 )
 def test_keys_are_listed_by_prefix_and_sorted(store, prefix, expected):
-    """Every key that begins with the text, whole names or not; work in progress never."""
+    """All keys that begin with the prefix are listed, also if it ends within a name, but never work in progress."""
     for key in ("d", "a/bc", "a/b/2", "a/b/1"):
         store.put_if_absent(key, b"1")
     store.compare_and_swap("d", b"2", expected=b"1")
@@ -165,7 +165,7 @@ def test_keys_are_listed_by_prefix_and_sorted(store, prefix, expected):
 
 
 def test_objects_are_listed_with_size_and_time(store):
-    """Each key once, with the bytes of its object and the time of the last write by the clock of the store."""
+    """Each key is listed once, with the size of its object and the time of the last write by the clock of the store."""
     before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2)  # some servers list whole seconds
     store.put_if_absent("a/1", b"")
     store.put_if_absent("a/2", b"abc")
@@ -176,7 +176,7 @@ def test_objects_are_listed_with_size_and_time(store):
 
 
 def test_an_object_is_refreshed_if_it_exists(store):
-    """Its bytes stay as they are."""
+    """A refresh does not change the bytes."""
     store.put_if_absent(KEY, b"whole")
 
     assert store.refresh(KEY)
@@ -185,7 +185,7 @@ def test_an_object_is_refreshed_if_it_exists(store):
 
 
 def test_a_deleted_key_is_gone_and_may_be_written_again(store):
-    """Deletion is for damaged artifacts: what is made again takes the place; a missing key is no error."""
+    """Damaged artifacts are deleted, and a new write then succeeds. Deleting a missing key is not an error."""
     store.put_if_absent(KEY, b"damaged")
     assert store.path(KEY).read_bytes() == b"damaged"
     store.delete(KEY)
@@ -198,7 +198,7 @@ def test_a_deleted_key_is_gone_and_may_be_written_again(store):
 
 
 def test_a_path_holds_the_bytes(store):
-    """The file can be digested and mapped."""
+    """The path leads to a file that can be hashed and mapped."""
     store.put_if_absent(KEY, b"abc")
 
     assert file_digest(store.path(KEY)) == hashlib.sha256(b"abc").hexdigest()
@@ -218,13 +218,13 @@ def test_a_path_holds_the_bytes(store):
     ids=["get", "put", "exists", "delete", "path", "swap"],
 )
 def test_a_key_cannot_leave_the_store(store, key, call):
-    """Only relative paths of plain names are keys, in every call."""
+    """Every call refuses a key that is not a relative path of plain names."""
     with pytest.raises(SpecError, match="store key"):
         call(store, key)
 
 
 def test_a_local_store_leaves_nothing_in_progress(tmp_path):
-    """After writes, won and lost, no temporary file is left but the lock of the pointers."""
+    """After successful and refused writes no temporary file is left except the lock of the pointers."""
     store = LocalStore(tmp_path)
     for data in (b"1", b"2"):
         store.put_if_absent(KEY, data)
@@ -234,7 +234,7 @@ def test_a_local_store_leaves_nothing_in_progress(tmp_path):
 
 
 def test_a_local_store_is_there_for_the_next_process(tmp_path):
-    """Opened again, by path or by address, it holds what it held."""
+    """A store that is opened again, by path or by address, has the same objects."""
     LocalStore(tmp_path / "s").put_if_absent(KEY, b"1")
 
     assert open_store(str(tmp_path / "s")).get(KEY) == b"1"
@@ -242,13 +242,13 @@ def test_a_local_store_is_there_for_the_next_process(tmp_path):
 
 
 def test_an_address_of_another_kind_is_refused():
-    """An address of a kind that is not known is not taken for a folder."""
+    """An address with an unknown scheme is not taken as a folder."""
     with pytest.raises(SpecError, match=r"in a folder .* or in object storage"):
         open_store("gs://bucket/prefix")
 
 
 def test_a_file_in_the_place_of_a_store_is_refused(tmp_path):
-    """The error says what to give instead."""
+    """The error names the option to change."""
     (tmp_path / "file").write_text("x")
 
     with pytest.raises(SpecError, match=r"cannot be made .*--store"):
@@ -256,7 +256,7 @@ def test_a_file_in_the_place_of_a_store_is_refused(tmp_path):
 
 
 def test_an_object_where_a_folder_is_wanted_is_an_error(tmp_path):
-    """A key below an object cannot be written in a folder, and that is not taken for "already there"."""
+    """A key below an object cannot be written in a folder, and the error is not mistaken for an existing key."""
     store = LocalStore(tmp_path)
     store.put_if_absent("a", b"1")
 
@@ -265,7 +265,7 @@ def test_an_object_where_a_folder_is_wanted_is_an_error(tmp_path):
 
 
 def test_a_pointers_lock_that_somebody_keeps_is_said(tmp_path, monkeypatch):
-    """A process that was stopped while it holds the lock of a folder would hold up all others, without a word."""
+    """A stopped process that holds the lock of the pointers gives an error instead of blocking all others forever."""
     store = LocalStore(tmp_path)
     store.compare_and_swap("channel", b"1", expected=None)
     monkeypatch.setattr("mlho.store.local._LOCK_SECONDS", 0.2)

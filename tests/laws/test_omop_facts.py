@@ -37,7 +37,7 @@ def concept_of(code: str) -> int:
 
 @pytest.fixture(scope="module")
 def facts() -> Tables:
-    """Persons have numbers as ids, events have codes and times."""
+    """Return facts whose persons have numeric ids and whose events all have codes and times."""
     own = make_tables(150, prefix="1")
     events = own.events.filter(pc.and_(pc.is_valid(own.events["code"]), pc.is_valid(own.events["time"])))
     events = events.filter(pc.match_substring_regex(events["patient_id"], "^[0-9]+$"))
@@ -56,7 +56,7 @@ def write_native(folder: Path, own: Tables) -> dict[str, Any]:
 
 
 def write_omop(folder: Path, own: Tables) -> dict[str, Any]:
-    """Three tables of events, one of them in two files, and births as year, month and day."""
+    """Write three tables of events in two files each, with births as year, month and day."""
     codes = own.events["code"].to_pylist()
     place = np.array([domain_of(code) for code in codes])
     for domain, table, start in (
@@ -106,7 +106,7 @@ def result_of(home: Home) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def homes(facts: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Home]]:
-    """Folder and finished run of each layout."""
+    """Return the folder and the finished run of each layout."""
     found = {}
     for name, write in (("native", write_native), ("omop", write_omop)):
         folder = tmp_path_factory.mktemp(name)
@@ -116,7 +116,7 @@ def homes(facts: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def test_the_same_facts_give_the_same_result(facts, homes):
-    """All of ``result.json`` but its prose and what says where the facts came from; the ledger adds up to the same rows."""
+    """All of ``result.json`` is equal except its prose and the parts that describe the source. The ledger counts the same rows."""
     ours, theirs = (result_of(homes[name][1]) for name in ("native", "omop"))
 
     assert {name for name in ours if theirs[name] != ours[name]} == set()
@@ -129,7 +129,7 @@ def test_the_same_facts_give_the_same_result(facts, homes):
 
 
 def test_the_same_facts_give_the_same_scores(homes):
-    """A CDM folder is scored as one partition, because a patient is in several of its tables."""
+    """A CDM folder gives the same scores. It is scored as one partition, because its tables share patients."""
     changes: dict[str, dict[str, Any]] = {
         "native": {},
         "omop": {
@@ -152,7 +152,7 @@ def test_the_same_facts_give_the_same_scores(homes):
 
 
 def test_the_same_facts_give_the_same_evaluation(homes):
-    """``mlho evaluate`` scores labelled data of either layout alike."""
+    """``mlho evaluate`` gives the same scores and the same ledger for both layouts."""
     folder, home = homes["native"]
     bundle_folder = folder / "evaluated"
     for key, content in home.bundle().items():

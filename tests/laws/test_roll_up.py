@@ -1,4 +1,4 @@
-"""A roll-up is the same as events that were written with the parents, in training and in scoring."""
+"""A roll-up gives the same result as events that contain the parents, in training and in scoring."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ MAP = {
     "features.sequences": {"maxCandidates": 60},
     "selection.nFeatures": 30,
 }
-# Where the facts came from, and how the specification says it.
+# Parts that describe the source of the facts and the specification.
 NOT_COMPARED = ("inputs", "lineage", "made_at", "timing", "ledger")
 
 
@@ -71,7 +71,7 @@ def bundle_of(home: Home, folder: Path):
 
 
 def test_training_is_that_on_the_parents(homes):
-    """Features, their names in words, figures: everything but the bundle, which knows the codes, and where it came from."""
+    """The results are equal, including the words of the features, except the digest of the bundle (which contains the codes) and the parts on the source."""
     rolled, written = (result_of(homes[name]) for name in ("rolled", "written"))
     for result in (rolled, written):
         result["final_model"].pop("bundle_digest")
@@ -81,7 +81,7 @@ def test_training_is_that_on_the_parents(homes):
 
 
 def test_the_ledger_counts_what_was_rolled_up(homes, tables):
-    """Rows are neither lost nor doubled, and lineage names the map with its content."""
+    """The ledger notes the rows that count as their parent and is otherwise equal. The result names the map and pins its content."""
     rolled, written = (result_of(homes[name]) for name in ("rolled", "written"))
     n_mapped = sum(code in PARENTS for code in tables.events["code"].to_pylist())
 
@@ -92,7 +92,7 @@ def test_the_ledger_counts_what_was_rolled_up(homes, tables):
 
 
 def test_scoring_needs_no_map(homes, tables, tmp_path):
-    """The bundle knows which codes count as its features, and scores the events as they were."""
+    """The bundle contains the parents of the codes it uses, so the original events are scored without the map."""
     bundle = bundle_of(homes["rolled"], tmp_path / "rolled")
     plain = bundle_of(homes["written"], tmp_path / "written")
     index = tables.labels.select(["patient_id", "index_date"]).to_pandas()
@@ -110,7 +110,7 @@ def test_scoring_needs_no_map(homes, tables, tmp_path):
 
 
 def test_a_map_that_fits_no_code_is_a_warning(tables, tmp_path):
-    """Another way of writing codes is the usual cause."""
+    """A map without a matching code gives a warning. The usual cause is another notation of the codes."""
     write_tables(tmp_path, tables)
     write_map(tmp_path, {"E-11": "diabetes"})
 

@@ -1,4 +1,4 @@
-"""Laws: what must not change a run's result. The result's digest and every byte of the bundle are compared."""
+"""Changes that must not affect a run's result. The tests compare the digest of the result and every byte of the bundle."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,7 +100,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(plain: Path) -> Callable[..., Home]:
-    """Return the run of a specification on the plain tables; each is carried out once."""
+    """Return a function that gives the run of a specification on the plain tables; each run is carried out once."""
     runs: dict[str, Home] = {}
 
     def run(changes: Mapping[str, Any]) -> Home:
@@ -115,7 +115,7 @@ def expected(plain: Path) -> Callable[..., Home]:
 @some_specs
 @pytest.mark.parametrize("partitions", [1, 7])
 def test_rows_in_another_order_and_cut_give_the_same_bytes(changes, partitions, expected, tmp_path):
-    """However the rows are shuffled and cut, with patients in many partitions: the same result and bundle."""
+    """Shuffled rows in one or seven partitions, with patients in several, give the same result and bundle."""
     other = write_tables(tmp_path / "data", TABLES, partitions=partitions, shuffle=partitions)
 
     plain = expected(changes)
@@ -129,7 +129,7 @@ def test_rows_in_another_order_and_cut_give_the_same_bytes(changes, partitions, 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(partitions=st.integers(1, 9), shuffle=st.integers(0, 10**6), by_patient=st.booleans())
 def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, expected, tmp_path_factory):
-    """The same for cuts and orders that nobody chose."""
+    """Randomly drawn partitions and row orders give the same result and bundle."""
     folder = tmp_path_factory.mktemp("cut")
     write_tables(folder, TABLES, partitions=partitions, shuffle=shuffle, by_patient=by_patient)
     changes = SPECS["values and their ranges, duplicates dropped"]
@@ -139,7 +139,7 @@ def test_any_cut_gives_the_same_bytes(partitions, shuffle, by_patient, expected,
 
 @some_specs
 def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, expected, plain, monkeypatch):
-    """The plan may cut the learning by fold or by iteration: the grain cannot show."""
+    """Learning by fold tasks and learning by iteration tasks give the same bytes."""
     coarse = expected(changes)
     monkeypatch.setattr(scheduler.engine.plan, "FOLD_TASK_SECONDS", 0.0)
     fine = run_inline(plain, MemoryStore(), changes)
@@ -151,7 +151,7 @@ def test_fold_tasks_give_the_bytes_of_iteration_tasks(changes, expected, plain, 
 
 
 def test_blocks_of_patients_do_not_change_the_numbers(expected, plain, monkeypatch):
-    """How many patients a block holds changes how the matrix is stored, and no figure."""
+    """The number of patients in a block changes how the matrix is stored, but not the model."""
     changes = SPECS["values and their ranges, duplicates dropped"]
     one = expected(changes)
     for module in (mlho.encoding.cohort.cohort, mlho.encoding.events.segments):
@@ -164,7 +164,7 @@ def test_blocks_of_patients_do_not_change_the_numbers(expected, plain, monkeypat
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_csv_gives_the_bytes_of_parquet(suffix, expected, tmp_path):
-    """A table is what it says, not how it is stored."""
+    """The storage format of a table does not change the result."""
     other = write_tables(tmp_path / "data", TABLES, suffix=suffix)
     changes = SPECS["values and their ranges, duplicates dropped"]
     places = {f"data.tables.{name}": f"{name}{suffix}" for name in ("labels", "demographics", "concepts")}
@@ -173,7 +173,7 @@ def test_csv_gives_the_bytes_of_parquet(suffix, expected, tmp_path):
 
 
 def test_r_names_give_the_bundle_of_ours(expected, tmp_path):
-    """A dbmart is the same cohort under other names."""
+    """A dbmart of the same cohort gives the same model as our column names."""
     other = write_tables(tmp_path / "data", TABLES, layout="dbmart")
     changes = {"data.tables.concepts": None}
 
@@ -185,12 +185,12 @@ def test_r_names_give_the_bundle_of_ours(expected, tmp_path):
 
 @pytest.mark.parametrize("n_slots", [1, 2, 8])
 def test_tasks_in_another_order_give_the_same_bytes(n_slots, expected, plain):
-    """How many tasks are under way at once changes their order, and nothing else."""
+    """The number of concurrent tasks changes their order, but not the result."""
     assert facts(run_inline(plain, MemoryStore(), n_slots=n_slots)) == facts(expected({}))
 
 
 def test_one_or_four_workers_give_the_bytes_of_none(expected, plain, tmp_path):
-    """Processes, their number and their threads change nothing: a pool of one, of four, and this process agree."""
+    """A pool of one process, a pool of four, and execution in this process give the same bytes."""
     changes = SPECS["three candidates"]
     spec = make_spec(changes)
     manifest = make_manifest(spec.spec.data.tables, plain)
@@ -206,7 +206,7 @@ def test_one_or_four_workers_give_the_bytes_of_none(expected, plain, tmp_path):
 
 
 def test_an_equal_seed_gives_equal_bytes_and_another_seed_others(plain):
-    """All that is drawn comes from the seed."""
+    """All random draws depend on the seed only: an equal seed gives equal bytes, another seed gives another result."""
     first, again, other = (run_inline(plain, MemoryStore(), {"validation.seed": seed}) for seed in (1, 1, 2))
 
     assert facts(first) == facts(again)

@@ -39,14 +39,14 @@ def result_of(home: Home) -> dict[str, Any]:
 
 @pytest.mark.parametrize("source", ["meds", "i2b2"])
 def test_the_same_facts_give_the_same_result(homes, source):
-    """All of ``result.json`` but its prose and what says where the facts came from."""
+    """All of ``result.json`` is equal except its prose and the parts that describe the source."""
     theirs, ours = result_of(homes[source]), result_of(homes["dbmart"])
 
     assert {name for name in ours if theirs[name] != ours[name]} == set()
 
 
 def test_the_ledger_names_what_only_one_source_has(homes):
-    """Static rows of MEDS are dropped as events, and its births here by the specification."""
+    """In MEDS, static rows are dropped as events without a time, and births by ``features.exclude``; all other counts agree."""
 
     def dropped(name: str) -> dict[str, int]:
         ledger = json.loads(homes[name].run.store.get(run_key(homes[name].run.run_id, "result.json")))[

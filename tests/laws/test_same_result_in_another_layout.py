@@ -62,7 +62,7 @@ def changed() -> dict[str, Any]:
 
 
 def test_training_gives_the_same_figures(tmp_path):
-    """Everything that is learned is equal, to the last digit."""
+    """The features, figures, ledger and cohort of a run are equal to the last digit."""
     tables = make_tables(150)
     write_tables(tmp_path / "ours", tables)
     write_theirs(tmp_path / "theirs", tables)
@@ -75,7 +75,7 @@ def test_training_gives_the_same_figures(tmp_path):
 
 
 def test_scoring_gives_the_same_scores(tmp_path):
-    """The bundle does not know the layout of its training: a scoring run states its own."""
+    """The bundle does not depend on the layout of its training: a scoring run states its own layout and gives the same scores."""
     trained: Trained = train(tmp_path, {}, make_tables(150))
     write_theirs(tmp_path / "theirs", trained.tables)
     (trained.folder / "bundle").rename(tmp_path / "theirs" / "bundle")
@@ -104,7 +104,7 @@ def test_scoring_gives_the_same_scores(tmp_path):
 
 
 def test_a_specification_without_these_sections_keeps_its_identity():
-    """Absent sections are absent from what is hashed, so that run ids and task keys of earlier versions stay."""
+    """Absent sections are not hashed, so the run ids and task keys of earlier versions stay valid."""
     plain = normalised(make_spec().spec)
 
     assert set(plain["data"]) == {"source", "tables", "partitionedBy", "duplicates", "plausibleYears"}

@@ -1,4 +1,4 @@
-"""Whole runs with planned splits: what the result says, and that neither partitions nor the order of rows show."""
+"""Whole runs with planned splits: the content of the result, and its independence of partitions and row order."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ DAY_US = 86_400_000_000
 
 
 def make_sites():
-    """Tables with index dates over 1,500 days, a site for each patient, and persons of two patient ids each."""
+    """Return tables with index dates over 1,500 days, a site for each patient, and persons with two patient ids each."""
     tables = make_tables(300, seed=9)
     labels, events = tables.labels, tables.events
     shift = {f"p{number:05d}": number * 5 for number in range(300)}
@@ -49,13 +49,13 @@ SITES = {"validation.split": "site", "validation.splitColumn": "site", "validati
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The tables in a folder."""
+    """Write the tables into a folder."""
     return write_tables(tmp_path_factory.mktemp("data"), TABLES)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """One store for all runs, which share the encoding."""
+    """Return one store for all runs, which share the encoding."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -67,7 +67,7 @@ def result_of(home: Home) -> Result:
 
 
 def test_a_temporal_run_accounts_for_every_sample(data, store):
-    """Tested, for training and left out add up to the cohort; the report says where the cut is."""
+    """The test, training and left-out samples add up to the cohort, and the report gives the date of the cut."""
     result = result_of(run_inline(data, store, {**TEMPORAL, "report.minCell": 0}))
 
     (own,) = result.split.test_sets
@@ -83,7 +83,7 @@ def test_a_temporal_run_accounts_for_every_sample(data, store):
 
 
 def test_few_samples_left_out_are_hidden_with_others(data, store):
-    """A cell below minCell is null, and no sum gives it away."""
+    """A count below ``minCell`` is null, and no other count reveals it by subtraction."""
     result = result_of(run_inline(data, store, {**TEMPORAL, "cohort.followUpDays": 5, "report.minCell": 11}))
 
     (own,) = result.split.test_sets
@@ -93,7 +93,7 @@ def test_few_samples_left_out_are_hidden_with_others(data, store):
 
 
 def test_a_temporal_run_without_a_follow_up_says_so(data, store):
-    """Only the index date decided; the reader is warned."""
+    """Without a follow-up, only the index date decides the split, and a warning says so."""
     changes = {name: own for name, own in TEMPORAL.items() if name != "cohort.followUpDays"}
     result = result_of(run_inline(data, store, changes))
 
@@ -101,7 +101,7 @@ def test_a_temporal_run_without_a_follow_up_says_so(data, store):
 
 
 def test_each_site_is_tested_by_models_of_the_others(data, store):
-    """One test set each, named; a mean over sites has no interval, for they are no random draws."""
+    """Each site is one named test set. The mean over sites has no interval, because sites are not random draws."""
     result = result_of(run_inline(data, store, SITES))
 
     assert [one.test_set for one in result.iterations] == ["site east", "site north", "site south"]
@@ -110,7 +110,7 @@ def test_each_site_is_tested_by_models_of_the_others(data, store):
 
 
 def test_partitions_and_order_do_not_show_in_a_planned_split(data, store, tmp_path):
-    """The same sites and persons from other files, rows shuffled: the same digest."""
+    """The same sites and persons in other files, with shuffled rows, give the same digest."""
     changes = {**SITES, "cohort.groupBy": "person"}
     other = write_tables(tmp_path / "data", TABLES, partitions=3, shuffle=4)
 
@@ -118,7 +118,7 @@ def test_partitions_and_order_do_not_show_in_a_planned_split(data, store, tmp_pa
 
 
 def test_a_given_split_tests_the_given_patients(data, store):
-    """A quarter of the patients; the seed draws only who trains."""
+    """The given quarter of the patients is the test set of each iteration; the seed only draws the training patients."""
     result = result_of(
         run_inline(data, store, {"validation.split": "given", "validation.splitColumn": "part"})
     )
@@ -127,7 +127,7 @@ def test_a_given_split_tests_the_given_patients(data, store):
 
 
 def test_a_temporal_check_stands_beside_the_drawn_test_sets(data, store):
-    """One evaluation on later patients, from the first of a month, with its own intervals; the other figures stay."""
+    """The run adds one evaluation on later patients, from the first of a month on, with its own intervals. The other figures do not change."""
     plain = result_of(run_inline(data, store))
     home = run_inline(data, store, {"validation.temporalCheck": True})
     result = result_of(home)
@@ -144,7 +144,7 @@ def test_a_temporal_check_stands_beside_the_drawn_test_sets(data, store):
 
 
 def test_a_temporal_check_of_two_years_gives_its_reason(tmp_path):
-    """The tables of a few months have none."""
+    """A cohort of a few months has no temporal check, and the result gives the reason."""
     data = write_tables(tmp_path / "data", make_tables(200, seed=3))
     result = result_of(run_inline(data, tmp_path / "store", {"validation.temporalCheck": True}))
 
@@ -154,7 +154,7 @@ def test_a_temporal_check_of_two_years_gives_its_reason(tmp_path):
 
 
 def test_an_effect_that_vanishes_shows_in_the_temporal_check_only(tmp_path):
-    """Planted: a code tells the outcome before the last third of the dates, and nothing afterwards."""
+    """A code that predicts the outcome only before the last third of the dates gives a good headline and an AUROC near 0.5 in the temporal check."""
     rng = np.random.default_rng(5)
     n, cut = 1200, 800
     has, early = rng.random(n) < 0.5, np.arange(n) < cut
@@ -195,7 +195,7 @@ def test_an_effect_that_vanishes_shows_in_the_temporal_check_only(tmp_path):
 
 
 def test_an_unknown_column_is_refused_with_its_field(data, tmp_path):
-    """Neither the labels nor the demographics have it."""
+    """The error names the field of the specification whose column is in neither the labels nor the demographics."""
     with pytest.raises(DataError, match=r"no column 'ward'.*validation.splitColumn"):
         run_inline(data, tmp_path, {**SITES, "validation.splitColumn": "ward"})
     with pytest.raises(DataError, match=r"no column 'ward'.*cohort.groupBy"):
@@ -203,7 +203,7 @@ def test_an_unknown_column_is_refused_with_its_field(data, tmp_path):
 
 
 def test_a_patient_id_of_two_persons_is_refused(data, tmp_path):
-    """The labels' own column differs between the samples of one patient."""
+    """The column ``person`` of the labels must not differ between the samples of one patient."""
     person = pa.array([str(row) for row in range(TABLES.labels.num_rows)])
     tables = replace(TABLES, labels=TABLES.labels.append_column("person", person))
     own = write_tables(tmp_path / "data", tables)

@@ -1,4 +1,4 @@
-"""Whole runs of a time to an event: the figures against the planted hazards, the bundle, and what must not show."""
+"""Whole runs of a time to an event: the figures agree with the planted hazards, and partitions and row order have no effect."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ CHANGES = {
 
 
 def moved(table, name):
-    """Return the column of times, two days later for each patient, so that index dates lie in four years."""
+    """Return a time column, moved two days later for each patient, so that the index dates cover four years."""
     patients = table.column("patient_id").to_pylist()
     shift = [2 * int(own[1:]) * DAY_US if own and own[1:].isdigit() else 0 for own in patients]
     times = table.column(name).cast(pa.int64()).to_pylist()
@@ -39,7 +39,7 @@ def moved(table, name):
 
 
 def make_times():
-    """Tables in which E11 and I10 shorten the time to the event; a tenth dies of something else, and half is censored."""
+    """Return tables in which E11 and I10 shorten the time to the event; a tenth die of another cause, and half are censored."""
     tables = make_tables(800, seed=4)
     labels, events, rng = tables.labels, tables.events, np.random.default_rng(11)
     events = events.set_column(events.column_names.index("time"), "time", moved(events, "time"))
@@ -92,21 +92,21 @@ TABLES, PLANTED, LOG_HAZARD = make_times()
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Home:
-    """One run on two partitions."""
+    """Return one run on two partitions."""
     folder = tmp_path_factory.mktemp("times")
     return run_inline(write_tables(folder / "data", TABLES), folder / "store", CHANGES)
 
 
 @pytest.fixture(scope="module")
 def result(home) -> Result:
-    """Its result."""
+    """Return the result of the run."""
     document = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
     document.pop("result_digest", None)
     return Result.model_validate(document)
 
 
 def test_the_figures_are_near_those_of_the_planted_hazards(result):
-    """Concordance within 0.06 of that of the hazards themselves, observed to expected risk near 1 at both horizons."""
+    """Concordance is within 0.06 of that of the planted hazards (0.08 for Uno's), and the observed-to-expected ratio is near 1 at both horizons."""
     own = result.time_to_event
     best = harrell(PLANTED, LOG_HAZARD, until=float(HORIZONS[-1]))
 
@@ -121,7 +121,7 @@ def test_the_figures_are_near_those_of_the_planted_hazards(result):
 
 
 def test_the_planted_hazard_ratios_are_in_their_intervals(result):
-    """Of the consensus: exp(1.5) and exp(1.2), with intervals that exclude 1; the table of the report has both."""
+    """The consensus has exp(1.5) and exp(1.2) in its intervals, which exclude 1, and the report shows them."""
     found = {one.code: one.hazard_ratio for one in result.features if one.in_consensus and one.code}
     page = render_html(result)
 
@@ -134,7 +134,7 @@ def test_the_planted_hazard_ratios_are_in_their_intervals(result):
 
 
 def test_every_candidate_finds_the_planted_hazards(result):
-    """Proportional hazards, trees of the log of the time, and hazards in intervals have the same AUROC within 0.05."""
+    """Proportional hazards, boosted trees for accelerated failure times, and hazards in intervals have the same AUROC within 0.05."""
     aurocs = {one.classifier: one.test["auroc"].mean for one in result.candidates}
 
     assert set(aurocs) == {"cox", "xgboostAft", "discreteTime"}
@@ -142,7 +142,7 @@ def test_every_candidate_finds_the_planted_hazards(result):
 
 
 def test_every_sample_is_counted_once(result):
-    """Events, competing events and censored samples add up to the cohort; so do those that are unknown at a horizon."""
+    """Events, competing events and censored samples are counted as planted, and so are the samples with unknown status at each horizon."""
     own = result.time_to_event
 
     assert own.n_events == (PLANTED.status == 1).sum()
@@ -153,7 +153,7 @@ def test_every_sample_is_counted_once(result):
 
 
 def test_the_headline_is_corrected_for_censoring(result):
-    """The AUROC of the headline is that of the weighted figure at the first horizon, within the rounding of the copies."""
+    """The AUROC of the headline equals the weighted AUROC at the first horizon, up to the rounding of the copies."""
     first = result.time_to_event.horizons[0].figures
 
     assert result.headline["auroc"].mean == pytest.approx(first["auroc"].mean, abs=0.003)
@@ -161,7 +161,7 @@ def test_the_headline_is_corrected_for_censoring(result):
 
 
 def test_the_report_says_what_was_done(result):
-    """Horizons, concordance, the censoring and the outcome are in the page and in the summary."""
+    """The page and the summary mention the horizons, the concordance, the censoring and the outcome."""
     page = render_html(result)
 
     assert "Time to the event" in page
@@ -172,7 +172,7 @@ def test_the_report_says_what_was_done(result):
 
 
 def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
-    """The first risk is the probability, no risk is lower than one before; the bundle passes its tests."""
+    """The risk at the first horizon is the probability, and no risk is lower than that at an earlier horizon. The bundle passes its tests."""
     for name, content in home.bundle().items():
         path = tmp_path / "bundle" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
 
 
 def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):
-    """Seven files in another order: the same result and the same bundle, byte for byte."""
+    """Seven files with shuffled rows give the same result and the same bundle, byte for byte."""
     data = write_tables(tmp_path / "data", TABLES, partitions=7, shuffle=3)
 
     again = run_inline(data, tmp_path / "store", CHANGES)
@@ -216,7 +216,7 @@ QUICK = {
 
 
 def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
-    """One sample for each patient, its entry, event and death among the events: the same figures, features and ratios."""
+    """A cohort by rule with one sample for each patient gives the same figures, features and ratios as the dates in the labels."""
     table = TABLES.labels.to_pandas().drop_duplicates("patient_id")
     names = ("patient_id", "index_date", "event_date", "end_date", "death_date")
     first = {name: table[name].tolist() for name in names}
@@ -282,7 +282,7 @@ GIVEN = {"validation.split": "given", "validation.splitColumn": "part"}
     "split", [TEMPORAL, SITES, ROLLING, GIVEN], ids=["temporal", "site", "rolling", "given"]
 )
 def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
-    """On later patients, on other sites and in a given part the planted hazards hold, and other partitions give the same bytes."""
+    """The planted hazards hold on later patients, on other sites and in a given part, and other partitions give the same bytes."""
     data = write_tables(tmp_path / "data", TABLES, partitions=3, shuffle=1)
     plain = write_tables(tmp_path / "plain", TABLES)
     changes = {**QUICK, "cohort.timeToEvent": {**TIMES, "horizonDays": [180, 360]}, **split}
@@ -306,7 +306,7 @@ def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
 
 
 def test_a_test_set_without_follow_up_is_refused(home, tmp_path):
-    """Hardly a sample of a site is observed for so long that the status at the last horizon is known."""
+    """A split is refused if almost no sample of a site is observed long enough to know its status at the last horizon."""
     times = {"event": "event_date", "end": "end_date", "horizonDays": [180, 6000]}
     changes = {**QUICK, "cohort.timeToEvent": times, **SITES}
 

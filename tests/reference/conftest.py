@@ -1,4 +1,4 @@
-"""The reference figures: results of the R packages, and the data that they were computed from."""
+"""Fixtures for the reference figures: results of the R packages, and the data that they were computed from."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,13 @@ _REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """Folder of the reference figures: ``MLHO_REFERENCE``, or ``../shared/reference`` beside the repository."""
+    """Return the folder of the reference figures: ``MLHO_REFERENCE``, or ``../shared/reference`` beside the repository."""
     return _present(_reference_folder())
 
 
 @pytest.fixture(scope="session")
 def data(reference: Path) -> Path:
-    """Folder of the public data, beside the reference figures."""
+    """Return the folder of the public data, beside the reference figures."""
     return _present(reference.parent / "data")
 
 

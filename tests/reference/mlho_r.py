@@ -1,4 +1,4 @@
-"""Figures in the forms in which R MLHO computes them, for comparison with its output."""
+"""Figures as R MLHO computes them, for comparison with its output."""
 
 import math
 
@@ -12,7 +12,7 @@ _N_BINS = 10
 
 
 def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> float:
-    """R's threshold: the first maximum of Youden's J among −∞, the midpoints and +∞, with an alert for p > threshold.
+    """Return R's threshold: the first maximum of Youden's J among −∞, the midpoints and +∞, with an alert for p > threshold.
 
     R chooses it on the test set on which it reports.
 
@@ -33,7 +33,7 @@ def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
-    """The figures of one group as R reports them for uncalibrated predictions (``RAW``), under R's names.
+    """Return the figures of one group as R reports them for uncalibrated predictions (``RAW``), under R's names.
 
     They differ from those of :func:`mlho.method.bias.audit.audit`: MCE is the largest gap times the share of its bin, Brier scores
     by class are parts of the total, bins are (a, b] and of equally many samples even with ties, and the cut-off is chosen on
@@ -80,7 +80,7 @@ def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
 
 
 def caliber_mlho_r(y: ArrayLike, p: ArrayLike) -> list[tuple[float, float | None]]:
-    """R's calibration table: (upper edge, observed rate) of the ten bins (a, b] of width 0.1; None for an empty bin.
+    """Return R's calibration table: (upper edge, observed rate) of the ten bins (a, b] of width 0.1; None for an empty bin.
 
     R plots the observed rate against the *upper edge*, so that predictions of any good model appear too high. A prediction of
     exactly 0 belongs to no bin.

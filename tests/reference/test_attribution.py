@@ -1,7 +1,7 @@
-"""What a run claims is what its model does for new patients, for every combination of ``final``.
+"""The AUROC that a run reports is the one that its model has on new patients, for every combination of ``final``.
 
-Ten cohorts with 20,000 fresh patients each: ``benchmarks/attribution.py``. Here one world of many weak codes, where a model on the
-consensus does far worse than one on the ranked features, and thirty steps of boosting far worse than the winners.
+``benchmarks/attribution.py`` tests ten cohorts with 20,000 new patients each. Here one cohort has many weak codes, so that a model on the
+consensus is much worse than one on the ranked features, and thirty steps of boosting are much worse than the winners.
 """
 
 import json
@@ -37,7 +37,7 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class World:
-    """A store with the cohort's tables, and patients who are in none of them."""
+    """A store with the cohort's tables, and new patients who are not in them."""
 
     data: Path
     store: LocalStore
@@ -48,7 +48,7 @@ class World:
 
 
 def make_tables(has, outcome, first):
-    """Tables of patients numbered from ``first``, as Arrow."""
+    """Return tables of patients numbered from ``first``, as Arrow."""
     ids = np.array([f"q{first + number:05d}" for number in range(len(outcome))])
     patient, code = np.nonzero(has)
     labels = {
@@ -68,7 +68,7 @@ def make_tables(has, outcome, first):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Forty independent codes with an odds ratio of 1.4 each."""
+    """Return a cohort with forty independent codes, each with an odds ratio of 1.4."""
     rng = np.random.default_rng(20)
     has = rng.random((N_TRAIN + N_FRESH, N_CODES)) < 0.3
     log_odds = np.log(1.4) * (has.sum(axis=1) - 0.3 * N_CODES) - 1.0
@@ -86,7 +86,7 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("classifier", ["best", "glmboost", "elasticnet"])
 @pytest.mark.parametrize("features", ["ranking", "consensus"])
 def test_the_claimed_auroc_is_that_on_fresh_patients(features, classifier, world, tmp_path):
-    """Within 0.04 (the cohort's own standard error is about 0.01); what was claimed before, the winners' figure, is further off."""
+    """The reported AUROC is within 0.04 of that on new patients (the standard error of the cohort is about 0.01). The winners' figure differs by more."""
     home = run_inline(
         world.data, world.store, {**CHANGES, "final.features": features, "final.classifier": classifier}
     )

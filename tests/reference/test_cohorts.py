@@ -1,7 +1,7 @@
 """Cohorts by rule on public data: the samples of es-aces on MIMIC-IV (MEDS), and the labels of GiBleed (OMOP).
 
-The figures of es-aces are those of version 0.7.3 on ``data/mimic4_demo_meds``; the same definitions as configurations of ACES are
-in the docstrings. Compared is the SHA-256 of the sorted samples, so that no patient's row stands here.
+The figures of es-aces are those of version 0.7.3 on ``data/mimic4_demo_meds``; the docstrings give the same definitions as configurations
+of ACES. The tests compare the SHA-256 of the sorted samples, so that no patient's row is stored here.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ ALL_OBSERVED = {"endDate": "2299-12-31"}
 
 
 def labels_of(folder: Path, rules: dict[str, Any], data: dict[str, Any]) -> LabelRows:
-    """The samples of a cohort by rule."""
+    """Return the samples of a cohort by rule."""
     document = make_document(
         {**data, "cohort.index": None, "cohort.rules": rules, "features.demographics": None}
     )
@@ -47,7 +47,7 @@ def labels_of(folder: Path, rules: dict[str, Any], data: dict[str, Any]) -> Labe
 
 
 def figures(rows: LabelRows) -> tuple[int, int, str]:
-    """Samples, those with the outcome, and the digest of the sorted lines ``patient,microseconds,label``."""
+    """Return the number of samples, the number with the outcome, and the digest of the sorted lines ``patient,microseconds,label``."""
     ids = rows.patient_ids.to_pylist()
     lines = sorted(
         f"{ids[own]},{us},{label}"
@@ -60,7 +60,7 @@ def figures(rows: LabelRows) -> tuple[int, int, str]:
 
 
 def test_readmissions_are_those_of_aces(data):
-    """Any discharge with more than 4 results in the week before and no death until then; an admission within (0, 30] days.
+    """The entry is any discharge with more than 4 results in the week before and no death so far; the outcome is an admission within (0, 30] days.
 
     ACES: trigger ``discharge``; window (trigger - 7d, trigger] has ``lab: (5, None)``; [NULL, trigger] has ``death: (None, 0)``;
     target (trigger, trigger + 30d] label ``admission``.
@@ -79,7 +79,7 @@ def test_readmissions_are_those_of_aces(data):
 
 
 def test_deaths_after_intensive_care_are_those_of_aces(data):
-    """Any stay in intensive care with a creatinine of at least 1.5 mg/dL in its first day, alive then; death in the 90 days after.
+    """The entry is any stay in intensive care with a creatinine of at least 1.5 mg/dL in its first day, survived; the outcome is death in the next 90 days.
 
     ACES: trigger ``icu``; (trigger, trigger + 1d] has ``high_creatinine: (1, None)`` (value_min 1.5, inclusive); [NULL, trigger + 1d]
     has ``death: (None, 0)``; target (trigger + 1d, trigger + 91d] label ``death``.
@@ -103,7 +103,8 @@ def test_deaths_after_intensive_care_are_those_of_aces(data):
 
 @pytest.mark.parametrize(("which", "name"), [("first", "first_icu"), ("any", "any_icu")])
 def test_intensive_care_with_censoring_is_that_of_aces(which, name, data):
-    """An admission (the first, or any), no intensive care until day 2; intensive care until day 365; negatives observed until then.
+    """The entry is an admission (the first, or any) without intensive care until day 2; the outcome is intensive care until day 365.
+    Negatives must be observed until then.
 
     ACES: trigger ``admission``, for the first [NULL, trigger) has ``admission: (None, 0)``; [NULL, trigger + 2d] has ``icu: (None, 0)``;
     target (trigger + 2d, trigger + 365d] label ``icu``. Of the negatives those for which [target.end, NULL] has ``_ANY_EVENT: (1, None)``.
@@ -117,7 +118,7 @@ def test_intensive_care_with_censoring_is_that_of_aces(which, name, data):
 
 
 def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
-    """First celecoxib or diclofenac, a bleed within 365 days: patients, index dates and labels of the table of labels, 2,694 of them."""
+    """The entry is the first celecoxib or diclofenac, the outcome a bleed within 365 days. The 2,694 patients, index dates and labels equal the table."""
     omop = {
         "data.source": "omop",
         "data.tables": {"events": ".", "demographics": "person.parquet"},
@@ -150,9 +151,9 @@ def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
 
 
 def test_periods_of_observation_are_those_of_the_cdm(data):
-    """The tutorial's cohort with a year of observation before the entry, and observed for a year or until the bleed.
+    """The tutorial's cohort with a year of observation before the entry, and observation for a year after it or until the bleed.
 
-    Expected: rows of the table of labels whose index date lies in a period of ``observation_period``, judged one by one.
+    Expected are the rows of the table of labels whose index date lies in a period of ``observation_period``, checked one by one.
     """
     omop = {"data.source": "omop", "data.tables": {"events": ".", "demographics": "person.parquet"}}
     rules = {

@@ -15,7 +15,7 @@ from mlho.method.stability.confidence import confidence_scores
 
 @pytest.mark.parametrize("run", ["dems", "nodems"])
 def test_all_of_rs_confidence_scores_come_out(reference: Path, run: str) -> None:
-    """51 features: counts and scores equal, means and limits within 1e-12, and absent where R has NA."""
+    """All 51 features have equal counts and scores, and means and limits within 1e-12. Limits that are NA in R are absent."""
     seen = pd.read_csv(reference / "iterations" / f"{run}_features.csv", dtype={"features": str})
     expected = pd.read_csv(reference / "iterations" / f"{run}_cs.csv", dtype={"features": str}).set_index(
         "features"
@@ -38,7 +38,7 @@ def test_all_of_rs_confidence_scores_come_out(reference: Path, run: str) -> None
 
 
 def test_six_features_reach_a_score_of_eighty(reference: Path) -> None:
-    """The consensus of the reference run."""
+    """The consensus of the reference run has six features."""
     expected = pd.read_csv(reference / "iterations" / "dems_cs.csv", dtype={"features": str})
 
     assert set(expected.loc[expected["cs"] >= 80, "features"]) == {

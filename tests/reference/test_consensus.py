@@ -1,7 +1,7 @@
 """The consensus model on R's matrix.
 
 Provenance: hestiri/mlho 635d695, ``mlho.it`` with 7 iterations (seed 1395), ``glm(family = binomial)`` with
-``confint``, R 4.5.0, on syntheticmass; the matrix holds the six features of a score of at least 80 and only
+``confint``, R 4.5.0, on syntheticmass. The matrix holds the six features with a score of at least 80, and only
 patients with any of R's features. R adjusts for the demographics, rounds to four decimals, and interpolates
 its profile limits.
 """
@@ -40,7 +40,7 @@ def fit_table(X: np.ndarray, y: np.ndarray, names: list[str]) -> tuple[LogisticF
 
 @pytest.mark.parametrize("run", ["dems", "nodems"])
 def test_odds_ratios_and_profile_limits_are_rs(reference: Path, data: Path, run: str) -> None:
-    """Odds ratios within 1e-4, limits within 5e-4 relative (and half of R's fourth decimal), Wald p within its rounding."""
+    """Odds ratios agree within 1e-4, limits within 5e-4 relative (and half of R's fourth decimal), and Wald p-values within R's rounding."""
     expected = pd.read_csv(reference / "iterations" / f"{run}_glm_or.csv", dtype={"features": str}).set_index(
         "features"
     )
@@ -58,14 +58,14 @@ def test_odds_ratios_and_profile_limits_are_rs(reference: Path, data: Path, run:
 
 
 def test_without_demographics_the_largest_odds_ratio_is_another(reference: Path, data: Path) -> None:
-    """77.7 adjusted for the demographics becomes 75.4 without them."""
+    """The odds ratio of 77.7 with adjustment for the demographics is 75.4 without it."""
     _, rows = fit_table(*read_matrix(reference, data, "dems", demographics=False))
 
     assert rows["271737000"].odds_ratio == pytest.approx(75.4, abs=0.05)
 
 
 def test_on_all_patients_the_largest_odds_ratio_is_three_times_as_large(reference: Path, data: Path) -> None:
-    """R drops the patients with none of the features: 77.7 there, 234.0 on everyone, as zero rows."""
+    """R drops the patients with none of the features, which gives 77.7. On all patients, as zero rows, the odds ratio is 234.0."""
     iterations, tables = reference / "iterations", data / "syntheticmass"
     matrix = pd.read_csv(iterations / "dems_glm_matrix.csv.gz", dtype={"patient_num": str}).set_index(
         "patient_num"

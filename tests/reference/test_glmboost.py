@@ -1,7 +1,7 @@
 """glmboost against R: hestiri/mlho 635d695 with mboost 2.9.11 and caret 7.0.1 on R 4.5.0, its 70/30 split of SyntheticMass.
 
-The reference holds the split, the folds, and what R made of them; see the README beside it. With demographics and
-without give the same model, because no demographic is ever picked: both are compared.
+The reference holds the split, the folds and R's results; see the README beside it. The runs with and without demographics
+give the same model, because no demographic is ever picked. Both are compared.
 """
 
 import csv
@@ -50,7 +50,7 @@ def plain(term: str) -> str:
 def matrix(
     rows: list[dict[str, str]], features: list[str], by_patient: dict[str, dict[str, str]]
 ) -> np.ndarray:
-    # A code that no test patient has is not in R's test matrix: it is zero there.
+    # A code that no test patient has is missing from R's test matrix, where it counts as zero.
     return np.array(
         [
             [float(by_patient[r["patient_num"]][f] if f in DEMOGRAPHICS else r.get(f, 0.0)) for f in features]
@@ -93,14 +93,14 @@ def test_columns_are_scaled_as_r_scales_them(case, chosen):
 
 
 def test_each_step_picks_the_column_that_r_picks(case, chosen):
-    """All 100 steps of the boosting path, in order."""
+    """All 100 steps of the boosting path pick the same columns in the same order."""
     path = [plain(r["term"]) for r in case.table("boostpath")]
 
     assert [case.features[j] if j != boosting.INTERCEPT else "(Intercept)" for j in chosen.path] == path
 
 
 def test_coefficients_are_those_of_r(case, chosen):
-    """R counts in half log-odds per standard deviation, from its offset; every other coefficient is zero in both."""
+    """The coefficients agree in R's unit, half log-odds per standard deviation from its offset. All other coefficients are zero in both."""
     rows = {plain(r["term"]): r for r in case.table("rawcoef")}
     expected = [float(rows[f]["coef"]) if f in rows else 0.0 for f in case.features]
 
@@ -111,7 +111,7 @@ def test_coefficients_are_those_of_r(case, chosen):
 
 
 def test_test_patients_have_the_probabilities_of_r(case, chosen):
-    """All 351 patients of the test set."""
+    """All 351 patients of the test set have R's probabilities, and the AUROC is equal."""
     by_patient = {r["patient_num"]: float(r["Y"]) for r in case.table("absErr")}
     expected = np.array([by_patient[patient] for patient in case.test_patients])
 
@@ -122,7 +122,7 @@ def test_test_patients_have_the_probabilities_of_r(case, chosen):
 
 
 def test_cross_validated_auroc_and_the_choice_are_those_of_r(case):
-    """On R's own folds, the mean and spread of the AUROC at 50, 100 and 150 steps, and 100 steps chosen."""
+    """On R's own folds, the mean and spread of the AUROC at 50, 100 and 150 steps agree, and 100 steps are chosen."""
     kind = classifier_named("glmboost")
     settings = kind.settings({"nSteps": [50, 100, 150]})
     folds = case.table("folds")

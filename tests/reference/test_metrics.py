@@ -34,7 +34,7 @@ def predictions_of(reference: Path, model: str):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_metrics_equal_r(reference, model):
-    """AUROC, both PR areas, the threshold and what it does: all within 1e-9."""
+    """AUROC, both PR areas, the threshold and the figures at the threshold agree within 1e-9."""
     y, p = predictions_of(reference, model)
     (expected,) = rows_of(reference / "mlearn" / f"{model}_metrics.csv")
     threshold = youden_mlho_r(y, p)
@@ -58,13 +58,13 @@ def test_metrics_equal_r(reference, model):
 
 
 def test_auroc_is_the_published_figure(reference):
-    """0.942869, as the reference's README and the method description quote it."""
+    """The AUROC is 0.942869, as quoted in the reference's README and in the description of the method."""
 
     assert auroc(*predictions_of(reference, "glmboost")) == pytest.approx(0.942868525896414, abs=1e-12)
 
 
 def test_caliber_of_r_has_right_closed_bins():
-    """0.1 belongs to (0, 0.1], 0.11 to (0.1, 0.2]; empty bins have no rate."""
+    """0.1 belongs to (0, 0.1] and 0.11 to (0.1, 0.2]. Empty bins have no rate."""
     table = caliber_mlho_r([1, 0, 1], [0.1, 0.11, 0.2])
 
     assert table[:3] == [(0.1, 1.0), (0.2, 0.5), (0.3, None)]
@@ -72,7 +72,7 @@ def test_caliber_of_r_has_right_closed_bins():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_calibration_table_equals_r(reference, model):
-    """Ten (a, b] bins against their upper edges; the two empty ones are empty here too."""
+    """The ten bins (a, b] agree by their upper edges; the two that are empty in R are empty here."""
     table = caliber_mlho_r(*predictions_of(reference, model))
     expected = [
         (
@@ -90,7 +90,7 @@ def test_calibration_table_equals_r(reference, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_error_per_patient_equals_r(reference, model):
-    """|y − p| of every patient."""
+    """The absolute error |y − p| agrees for every patient."""
     y, p = predictions_of(reference, model)
     expected = [float(r["absErr"]) for r in rows_of(reference / "mlearn" / f"{model}_absErr.csv")]
 
@@ -98,7 +98,7 @@ def test_error_per_patient_equals_r(reference, model):
 
 
 def members_of(data: Path, patients: list[str]) -> dict[str, np.ndarray]:
-    """Return the groups of R's audit: everyone, and by 0/1 columns of the demographics."""
+    """Return the groups of R's audit: all patients, and groups by 0/1 columns of the demographics."""
     with gzip.open(data / "syntheticmass" / "dems.csv.gz", "rt", newline="") as file:
         own = {row["patient_num"]: row for row in csv.DictReader(file)}
     groups = {
@@ -116,7 +116,7 @@ def members_of(data: Path, patients: list[str]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("group", ["everyone", "sex1", "sex0", "black1", "hisp1"])
 def test_bias_row_equals_r(reference, data, group):
-    """R's audit of each group (raw): every figure, to the digits that R rounds to."""
+    """Every figure of R's audit (raw) agrees for each group, up to R's rounding."""
     (expected,) = (
         r
         for r in rows_of(reference / "bias" / "bias_metrics.csv")
@@ -132,7 +132,7 @@ def test_bias_row_equals_r(reference, data, group):
 
 
 def test_the_audit_agrees_with_r_where_it_defines_a_figure_alike(reference, data):
-    """In each group of R's audit: AUROC, Brier score, RMSE, error by outcome, ECE of bins of equal width, and rates at R's cut-off."""
+    """In each group, AUROC, Brier score, RMSE, error by outcome, ECE of equal-width bins, and the rates at R's cut-off agree."""
     rows = {
         r["group"]: r
         for r in rows_of(reference / "bias" / "bias_metrics.csv")

@@ -1,7 +1,7 @@
 """The run against R's ``mlho.it``: hestiri/mlho 635d695 on R 4.5.0, seven iterations (seed 1395) on SyntheticMass.
 
-Random streams differ between R and Python. So the iterations are compared given R's splits and folds, on our matrix of our
-encoding of the raw tables; and the whole run, on splits of our own, is compared in what should not depend on them.
+Random streams differ between R and Python. Therefore the iterations are compared on R's splits and folds, with our matrix from our
+encoding of the raw tables. The whole run, on our own splits, is compared in properties that should not depend on them.
 """
 
 import csv
@@ -57,7 +57,7 @@ def read_spec(data: Path, **selection: str) -> RunSpec:
 
 
 def prepare(spec: RunSpec, data: Path, store: Store) -> Problem:
-    """Carry out the tasks up to the packed matrix, in this process, and open the problem that iterations see."""
+    """Carry out the tasks up to the packed matrix in this process, and open the problem of the iterations."""
     manifest = make_manifest(spec.spec.data.tables, data)
     commits: dict[str, Commit] = {}
     plan = plan_cohort(spec.spec, manifest)
@@ -77,7 +77,7 @@ def prepare(spec: RunSpec, data: Path, store: Store) -> Problem:
 
 @dataclass(frozen=True)
 class Refitted:
-    """One of R's iterations, fitted by us on R's training patients."""
+    """One of R's iterations, refitted on R's training patients."""
 
     problem: Problem
     design: Design
@@ -98,7 +98,7 @@ class Refitted:
 
 @pytest.fixture(scope="module")
 def iterations(reference: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Refitted]:
-    """R's seven splits, with our selection in R's way (screen and cut ``mlho-r``) on each training part."""
+    """Return R's seven splits, with our selection in R's way (screen and cut ``mlho-r``) on each training part."""
     folder = data / "syntheticmass"
     store = open_store(str(tmp_path_factory.mktemp("store")))
     problem = prepare(read_spec(data, ranking="mlho-r"), folder, store)
@@ -115,7 +115,7 @@ def iterations(reference: Path, data: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_auroc_of_every_iteration_is_rs(reference: Path, iterations: dict[int, Refitted]):
-    """Given R's split and number of steps, the test AUROC of all seven iterations within 1e-9, from the raw tables on."""
+    """With R's split and number of steps, the test AUROC of all seven iterations agrees within 1e-9, starting from the raw tables."""
     for row in read(reference / "iterations" / "dems_iterations.csv"):
         own = iterations[int(row["iteration"])]
         X_test = own.design.matrix(own.problem, own.test)
@@ -127,7 +127,7 @@ def test_auroc_of_every_iteration_is_rs(reference: Path, iterations: dict[int, R
 
 
 def test_odds_ratios_of_every_iteration_are_rs(reference: Path, iterations: dict[int, Refitted]):
-    """The same odds ratios within 1e-9; the same features but where two codes have equal columns."""
+    """The odds ratios agree within 1e-9, and so do the features, except where two codes have equal columns."""
     theirs = read(reference / "iterations" / "dems_features.csv")
     n_same = 0
     assert len(theirs) == N_PICKS
@@ -146,7 +146,7 @@ def test_odds_ratios_of_every_iteration_are_rs(reference: Path, iterations: dict
 
 
 def test_number_of_steps_is_rs_choice(reference: Path, iterations: dict[int, Refitted]):
-    """On R's folds the grid 50/100/150 gives R's choice in all seven iterations."""
+    """On R's folds, the grid 50/100/150 gives R's choice in all seven iterations."""
     folds = read(reference / "iterations" / "dems_folds.csv.gz")
     settings = classifier_named("glmboost").settings({})
     for row in read(reference / "iterations" / "dems_iterations.csv"):
@@ -177,7 +177,7 @@ def test_number_of_steps_is_rs_choice(reference: Path, iterations: dict[int, Ref
 
 
 def test_whole_run_finds_what_r_finds(data: Path, tmp_path: Path):
-    """On splits of our own: AUROC where R's is, and R's features of 80 and more among ours (its twin aside)."""
+    """On our own splits, the AUROC is in R's range, and the consensus contains R's features with a score of at least 80, except its twin column."""
     spec, folder = read_spec(data), data / "syntheticmass"
     run = TrainingRun(spec, make_manifest(spec.spec.data.tables, folder), folder, open_store(str(tmp_path)))
     with LocalPool(str(tmp_path), folder, n_workers=2) as pool:

@@ -1,4 +1,4 @@
-"""A run finds what was planted: strong effects come back, noise does not. Two cohorts; ``PLANTED_SEEDS=10`` for ten."""
+"""A run finds planted truth: strong effects are selected, and noise is not. Two cohorts; ``PLANTED_SEEDS=10`` runs ten."""
 
 import json
 import os
@@ -17,7 +17,7 @@ N_SEEDS = int(os.environ.get("PLANTED_SEEDS", "2"))
 
 @pytest.mark.parametrize("seed", range(1, N_SEEDS + 1))
 def test_strong_planted_effects_come_back_and_noise_does_not(tmp_path: Path, seed: int) -> None:
-    """10,000 patients, 1,000 codes, presence, 20 iterations, 200 picks: all effects of 2.2 or more, two noise codes at most."""
+    """With 10,000 patients, 1,000 codes, presence, 20 iterations and 200 picks, all effects of 2.2 or more are found, and at most two noise codes."""
     spec = make_demo(tmp_path / "cohort", n_patients=10_000, seed=seed, with_rival=False)
 
     assert main(["run", str(spec), "--store", str(tmp_path / "store"), "--workers", "2"]) == 0

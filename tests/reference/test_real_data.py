@@ -1,6 +1,6 @@
 """Real data: a share of UCI "Diabetes 130-US hospitals" (101,766 encounters; CC BY 4.0), readmission within 30 days.
 
-The whole of it, five iterations, is ``benchmarks/real_data.py``; published AUROC is about 0.68.
+``benchmarks/real_data.py`` runs five iterations on all of it; the published AUROC is about 0.68.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def write_share(source: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """The result of one iteration of three folds with both candidates."""
+    """Return the result of one iteration of three folds with both candidates."""
     folder = tmp_path_factory.mktemp("real")
     write_share(data / "uci_diabetes130", folder / "data")
     document = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def test_auroc_is_that_of_the_literature(result: dict):
-    """Between 0.60 and 0.75 for both candidates: below is a defect, above is leakage."""
+    """The AUROC of both candidates is between 0.60 and 0.75: a lower one is a defect, a higher one is leakage."""
     aurocs = {own["classifier"]: own["test"]["auroc"]["mean"] for own in result["candidates"]}
 
     assert aurocs.keys() == {"glmboost", "xgboost"}
@@ -69,7 +69,7 @@ def test_auroc_is_that_of_the_literature(result: dict):
 
 
 def test_interval_holds_the_auroc_and_is_clustered_by_patient(result: dict):
-    """A patient has several encounters, so that the interval is Obuchowski's."""
+    """A patient has several encounters, so the interval is Obuchowski's."""
     (estimate,) = result["headline_auroc"]
 
     assert estimate["low"] < estimate["value"] < estimate["high"]
@@ -77,7 +77,7 @@ def test_interval_holds_the_auroc_and_is_clustered_by_patient(result: dict):
 
 
 def test_only_a_conflicting_sample_is_left_out(result: dict):
-    """Two encounters of one day with different outcomes are dropped, and with them a patient who has no other."""
+    """Two encounters of one day with different outcomes are dropped, and with them a patient without another encounter."""
     (iteration,) = result["iterations"]
 
     assert [(row["patients"], row["samples"]) for row in result["cohort"]["attrition"]] == [
@@ -88,7 +88,7 @@ def test_only_a_conflicting_sample_is_left_out(result: dict):
 
 
 def test_what_predicts_readmission_comes_first(result: dict):
-    """Where the patient was discharged to is among the first three, and no code alone separates the outcome."""
+    """The discharge destination is among the first three features, and no code alone separates the outcome."""
     ranked = sorted(result["features"], key=lambda own: own["median_rank"] or np.inf)[:3]
 
     assert "ADM:discharge_disposition_id:1" in {own["code"] for own in ranked}

@@ -1,6 +1,6 @@
 """Screen and ranking against R (4.5.0; hestiri/mlho 635d695, praznik 13.0.0) on the demo data of R MLHO.
 
-Files of ``msmr/``: sparsity 0.005, topn 200, counts. The columns of the matrix are in R's order, which decides ties.
+The files of ``msmr/`` have sparsity 0.005, topn 200 and counts. The columns of the matrix are in R's order, which decides ties.
 """
 
 import csv
@@ -24,7 +24,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def jmi_input(reference: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Codes, counts and labels: the matrix that praznik was given."""
+    """Return codes, counts and labels: the input of praznik."""
     return read_matrix(reference / "msmr" / f"jmi_input_{TAG}.csv.gz")
 
 
@@ -37,7 +37,7 @@ def read_matrix(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def test_screen_keeps_r_codes(reference: Path, jmi_input: tuple[list[str], np.ndarray, np.ndarray]):
-    """``mlho-r`` keeps R's 308 codes; our rule keeps the eleven at 0.512 %, too: 319."""
+    """``mlho-r`` keeps R's 308 codes; our rule also keeps the eleven at 0.512 %, 319 in all."""
     table = read_table(reference / "msmr" / f"screen_{TAG}.csv")
     n_patients_by_code = np.array([int(row["distinct_patients"]) for row in table])
     n_patients = jmi_input[1].shape[0]
@@ -52,7 +52,7 @@ def test_screen_keeps_r_codes(reference: Path, jmi_input: tuple[list[str], np.nd
 
 
 def test_picks_are_those_of_praznik(reference: Path, jmi_input: tuple[list[str], np.ndarray, np.ndarray]):
-    """All 308 picks in R's order, scores within 1e-9 (measured: 3e-13)."""
+    """All 308 picks are in R's order, with scores within 1e-9 (measured: 3e-13)."""
     codes, X, y = jmi_input
     expected = read_table(reference / "msmr" / f"jmi_raw_{TAG}.csv")
 
@@ -63,7 +63,7 @@ def test_picks_are_those_of_praznik(reference: Path, jmi_input: tuple[list[str],
 
 
 def test_mlho_r_chooses_r_200(reference: Path, jmi_input: tuple[list[str], np.ndarray, np.ndarray]):
-    """R's "top 200", in R's order of ranks; 69 of them are not among the first 200 picks."""
+    """``mlho-r`` gives R's "top 200" in R's order of ranks; 69 of them are not among the first 200 picks."""
     codes, X, y = jmi_input
     table = read_table(reference / "msmr" / f"jmi_ranked_{TAG}.csv")
     patients_of = {row["phenx"]: int(row["distinct_patients"]) for row in table}

@@ -1,4 +1,4 @@
-"""The benchmark of effects of time in its short form, and its paired interval."""
+"""The benchmark of time effects in its short form, and its paired interval."""
 
 import importlib.util
 import subprocess
@@ -24,7 +24,7 @@ def load():
 
 
 def test_the_gap_is_that_of_all_pairs_and_its_interval_that_of_the_bootstrap():
-    """The difference of two AUROCs by listing pairs, and the spread of 2,000 resamples of the patients."""
+    """The gap is the difference of two AUROCs over all pairs, and its interval agrees with the spread of 2,000 resamples of the patients."""
     random = np.random.default_rng(4)
     y = (random.random(400) < 0.3).astype(float)
     truth = np.round(y + random.normal(size=400), 1)
@@ -45,7 +45,7 @@ def test_the_gap_is_that_of_all_pairs_and_its_interval_that_of_the_bootstrap():
 
 
 def test_the_short_form_reaches_most_of_what_can_be_known():
-    """2,000 patients: a bundle that scores fresh patients at most 0.10 below their true risks, and a line for each planted order."""
+    """With 2,000 patients, the bundle scores new patients at most 0.10 below their true risks, and prints a line for each planted order."""
     done = subprocess.run(
         [sys.executable, BENCHMARK, "--short"], capture_output=True, text=True, timeout=600, check=False
     )

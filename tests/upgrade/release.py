@@ -1,4 +1,4 @@
-"""What a release leaves behind: a small store, a bundle with its scores, and custom resources, as one archive.
+"""Write the files that a release leaves behind: a small store, a bundle with its scores, and custom resources, as one archive.
 
     python -m tests.upgrade.release
 
@@ -55,7 +55,7 @@ def write_release(folder: Path) -> None:
 
 
 def _stop(data: Path, store: LocalStore) -> str:
-    """Kill a run after eight tasks; return its id."""
+    """Stop a run after eight tasks, and return its id."""
     own = make_spec(STOPPED)
     manifest = make_manifest(own.spec.data.tables, data, source=own.spec.data.source)
     run = TrainingRun(own, manifest, data, store)
@@ -67,7 +67,7 @@ def _stop(data: Path, store: LocalStore) -> str:
 
 
 def _resources(run_id: str) -> list[dict[str, Any]]:
-    """Custom resources as a cluster holds them, with the status that the operator wrote."""
+    """Return custom resources as a cluster holds them, with the status that the operator wrote."""
     condition = Condition(
         type="Succeeded",
         status="True",
@@ -86,7 +86,7 @@ def _resources(run_id: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Write the archive of this version. Names are sorted and times are zero, so that only contents differ."""
+    """Write the archive of this version. Names are sorted and times are zero, so that archives differ only by content."""
     RELEASES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "release"

@@ -1,4 +1,4 @@
-"""Stores, bundles, custom resources and stopped runs of earlier releases are read, or refused with the remedy."""
+"""Stores, bundles, custom resources and stopped runs of earlier releases are read, or refused with a remedy."""
 
 import json
 import tarfile
@@ -22,7 +22,7 @@ ARCHIVES = sorted(RELEASES.glob("*.tar.gz"))
 
 @dataclass(frozen=True)
 class Release:
-    """An archive, unpacked."""
+    """An unpacked archive."""
 
     folder: Path
     facts: dict[str, Any]
@@ -38,19 +38,19 @@ class Release:
 
 @pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.gz"))
 def release(request: pytest.FixtureRequest, tmp_path: Path) -> Release:
-    """A copy of what a release left behind."""
+    """Unpack the archive of a release."""
     with tarfile.open(request.param) as archive:
         archive.extractall(tmp_path, filter="data")
     return Release(tmp_path, json.loads((tmp_path / "facts.json").read_text()))
 
 
 def test_there_is_an_archive_of_a_release():
-    """Without one, the other tests would not run."""
+    """Without an archive, the other tests would not run."""
     assert ARCHIVES
 
 
 def test_the_store_of_a_release_is_read(release, capsys):
-    """Its runs, result, report, models and channel, by the commands that a user types."""
+    """The commands of a user read its runs, result, report, models and channel."""
     listed = json.loads(call_command(["list", "--json"], release.store, capsys).out)
     runs = release.facts["runs"]
 
@@ -69,7 +69,7 @@ def test_the_store_of_a_release_is_read(release, capsys):
 
 
 def test_a_stopped_run_of_a_release_ends(release, capsys, inline):
-    """The same command ends it. Steps that have not changed since are not repeated."""
+    """The same command finishes a run that the release has stopped."""
     said = call_command(["run", release.data / "stopped.yaml"], release.store, capsys)
 
     assert said.code == 0
@@ -77,7 +77,7 @@ def test_a_stopped_run_of_a_release_ends(release, capsys, inline):
 
 
 def test_the_bundle_of_a_release_gives_the_same_scores(release, capsys, inline):
-    """Its own tests pass, and a night that is scored again has the scores of that release."""
+    """The bundle passes its own tests, and scores that are computed again equal those of the release."""
     fresh = release.folder / "fresh"
     assert call_command(["test", release.data / "bundle"], fresh, capsys).code == 0
     assert call_command(["score", release.data / "score.yaml"], fresh, capsys).code == 0
@@ -88,7 +88,7 @@ def test_the_bundle_of_a_release_gives_the_same_scores(release, capsys, inline):
 
 
 def test_the_channel_of_a_release_shows_its_model(release):
-    """The log is whole, and names the run."""
+    """The log of the channel has no fault and names the run."""
     channel = inspect_channel(LocalStore(release.store), "production")
 
     assert channel.faults == ()
@@ -96,7 +96,7 @@ def test_the_channel_of_a_release_shows_its_model(release):
 
 
 def test_custom_resources_of_a_release_are_read(release):
-    """Specification and status, as the operator reads them after an upgrade."""
+    """The operator reads the specification and the status after an upgrade."""
     resources = json.loads((release.folder / "resources.json").read_text())
 
     assert [from_resource(own).kind for own in resources] == ["TrainingRun", "ScoringRun"]
