@@ -201,7 +201,7 @@ class TaskHandler:
             return "released"
         if death.ending is Ending.LEASE_LOST:
             self._starts.end(lease, counts=False)  # the task did not cause the loss of the lease
-            log.warning("lease_lost", **self._where(lease))
+            log.warning("lease_lost", **self._log_fields(lease))
             return "lease_lost"
         return self._fail(lease, _failure_of_death(death))
 
@@ -214,14 +214,14 @@ class TaskHandler:
         self._release(lease, EventKind.FAILED, counts=rule.counts, **fields)
         log.warning(  # last, because it reads from the store, which may not answer for a long time
             "task_failed",
-            **self._where(lease),
+            **self._log_fields(lease),
             outcome=failure.failure_class.value,
             error_kind=failure.kind,
             error=failure.message,
         )
         return failure.failure_class.value
 
-    def _where(self, lease: Lease) -> dict[str, str | int]:
+    def _log_fields(self, lease: Lease) -> dict[str, str | int]:
         return {"task": lease.task[:12], "attempt": lease.attempt, **place_of(self._store, lease.task)}
 
     def _release(self, lease: Lease, kind: EventKind, *, counts: bool = True, **fields: Any) -> None:

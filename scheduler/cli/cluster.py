@@ -269,18 +269,22 @@ def run_in_cluster(options: NamedRunOptions) -> str:
 
 def cancel_in_cluster(options: NamedRunOptions) -> int:
     """Request the cancellation of a run."""
-    return _want(options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds.")
+    return _set_desired_state(
+        options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds."
+    )
 
 
 def _suspend(options: NamedRunOptions) -> int:
-    return _want(options, DesiredState.SUSPENDED, f"suspended. Resume it with: mlho resume {options.run}")
+    return _set_desired_state(
+        options, DesiredState.SUSPENDED, f"suspended. Resume it with: mlho resume {options.run}"
+    )
 
 
 def _resume(options: NamedRunOptions) -> int:
-    return _want(options, DesiredState.RUNNING, "resumed.")
+    return _set_desired_state(options, DesiredState.RUNNING, "resumed.")
 
 
-def _want(options: NamedRunOptions, desired: DesiredState, words: str) -> int:
+def _set_desired_state(options: NamedRunOptions, desired: DesiredState, words: str) -> int:
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     cluster.merge(kind, namespace, name, {"spec": {"desiredState": desired.value}})

@@ -126,10 +126,10 @@ class StageLines(Track):
         is_reached = True
         for stage in stages:
             if stage.done or is_reached:
-                self._take(stage, facts)
+                self._write_stage(stage, facts)
             is_reached = is_reached and stage.done == stage.total
 
-    def _take(self, stage: StageProgress, facts: Facts) -> None:
+    def _write_stage(self, stage: StageProgress, facts: Facts) -> None:
         reached, tenth = self._tenths.get(stage.name), 10 * stage.done // max(1, stage.total)
         words = ""
         if reached is None and tenth < 10:

@@ -30,7 +30,7 @@ class EventRecorder:
 
     def record(self, obj: Mapping[str, Any], event: RunEvent) -> None:
         """Create an Event about a resource unless its rate limit is exceeded."""
-        if not self._may(obj["metadata"]["uid"]):
+        if not self._is_within_budget(obj["metadata"]["uid"]):
             return
         try:
             self._cluster.create(
@@ -40,7 +40,7 @@ class EventRecorder:
         except ClusterError as error:
             log.warning("event_not_recorded", error_kind=type(error).__name__, error=str(error))
 
-    def _may(self, uid: str) -> bool:
+    def _is_within_budget(self, uid: str) -> bool:
         now = time.monotonic()
         left, at = self._budgets.pop(uid, (float(BURST), now))
         left = min(float(BURST), left + (now - at) / REFILL_SECONDS)

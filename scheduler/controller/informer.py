@@ -101,7 +101,7 @@ class Watcher(threading.Thread):
         n_failures = 0
         while not self._stop_event.is_set():
             try:
-                self._once()
+                self._list_and_watch()
                 n_failures = 0
             except Expired:
                 continue
@@ -116,7 +116,7 @@ class Watcher(threading.Thread):
                 self._stop_event.wait(_PAUSES[min(n_failures, len(_PAUSES) - 1)])
                 n_failures += 1
 
-    def _once(self) -> None:
+    def _list_and_watch(self) -> None:
         listed = self._cluster.list(self._kind, self._namespace, selector=self._selector)
         self._cache.replace(self._namespace, {obj["metadata"]["uid"]: obj for obj in listed.items})
         self.synced.set()

@@ -242,7 +242,7 @@ class RunThread:
         n_tries = n_defects = 0
         while not self._stop.is_set():
             try:
-                self._once()
+                self._carry_out()
                 return
             except Stopped:
                 return
@@ -256,7 +256,7 @@ class RunThread:
                 QueueError,
                 StoreUnavailable,
             ) as error:
-                given_up = self._take_in(error)
+                given_up = self._record_error(error)
                 if given_up is not None:
                     self._fail(given_up)
                     return
@@ -278,14 +278,14 @@ class RunThread:
             self._stop.wait(_RETRY_SECONDS[min(n_tries, len(_RETRY_SECONDS) - 1)])
             n_tries += 1
 
-    def _take_in(self, error: MlhoError) -> StoreGivenUp | None:
+    def _record_error(self, error: MlhoError) -> StoreGivenUp | None:
         """Record an error that interrupted the run. Return an error if the outage of the store has lasted too long."""
         if isinstance(error, StoreOutage):
             self._health.failed(_RUN_THREAD, error)
         self._health.only(_RUN_THREAD)
         return self._health.given_up()
 
-    def _once(self) -> None:
+    def _carry_out(self) -> None:
         self._note()
         queue_config = QueueConfig(self._backend.broker, self._backend.store_address, 0)
         finished = carry_out_on_queue(

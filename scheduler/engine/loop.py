@@ -146,7 +146,7 @@ def _carry_out(
     served(lambda: recording.begin(state.commits.drain))
     log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
     _run_until_complete(run, state, executor, observer, slots)
-    state.plan = _mending(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
+    state.plan = _with_repair(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
     _run_until_complete(run, state, executor, observer, slots)
     served(lambda: state.commits.log.compare_late(commit.task for commit in state.commits.known.values()))
 
@@ -155,7 +155,7 @@ def _carry_out(
         recording.list_tasks()
         return run.publish(state.commits)
 
-    report = _mending(publish, run, state, executor, observer, slots)
+    report = _with_repair(publish, run, state, executor, observer, slots)
     cost = state.commits.cost(read_bytes=run.manifest.n_bytes)
     served(lambda: recording.finish(n_new=state.n_new, cost=cost))
     seconds = round(time.monotonic() - started, 3)
@@ -163,7 +163,7 @@ def _carry_out(
     return Finished(run.run_id, len(state.plan), state.n_new, seconds, report, cost)
 
 
-def _mending[T](
+def _with_repair[T](
     do: Callable[[], T],
     run: PreparedRun,
     state: LoopState,
@@ -199,12 +199,12 @@ def _run_until_complete(
         was_served = is_due and state.again_at == due
         if was_served and not state.running and not state.resting and len(state.commits) < len(state.plan):
             raise _blocked_error(state)
-        for future in _ended(state):
-            ready = _take_in(run, state, ready, future)
+        for future in _completed(state):
+            ready = _record_outcome(run, state, ready, future)
     observer.update(ready.by_stage(), 0)
 
 
-def _ended(state: LoopState) -> "Collection[Future[Outcome]]":
+def _completed(state: LoopState) -> "Collection[Future[Outcome]]":
     """Return the futures that have completed, waiting at most one poll interval."""
     if not state.running and state.is_waiting:
         time.sleep(_POLL_SECONDS)
@@ -247,7 +247,9 @@ def _dispatch_ready(
         state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
 
 
-def _take_in(run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
+def _record_outcome(
+    run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Future[Outcome]"
+) -> ReadyTasks:
     """Record the outcome of a task. Return the updated ready tasks."""
     planned = state.running.pop(future)
     if not isinstance(future.exception(), StoreOutage):
@@ -258,7 +260,7 @@ def _take_in(run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Fut
     except BrokenProcessPool as error:
         raise worker_lost() from error
     except Quarantined as error:
-        log.error("task_quarantined", **_where(planned), **error_fields(error))
+        log.error("task_quarantined", **_log_fields(planned), **error_fields(error))
         state.quarantined[planned.name] = error
     except StoreOutage as error:
         state.rest(planned, error)
@@ -272,7 +274,7 @@ def _take_in(run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Fut
         state.health.until_served(partial(_forget_damaged, run, state, error))
         return state.recompute_ready()
     except MlhoError as error:
-        log.error("task_failed", **_where(planned), **error_fields(error))
+        log.error("task_failed", **_log_fields(planned), **error_fields(error))
         if state.has_needs_of(planned):
             _count_attempt(state, planned, error)
         return state.recompute_ready()
@@ -280,11 +282,11 @@ def _take_in(run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Fut
         state.commits[planned.name] = outcome.commit
         ready.take_in(planned.name)
         state.n_new += outcome.is_new
-        log.info("task_finished", **_where(planned), stage=planned.stage, seconds=outcome.commit.seconds)
+        log.info("task_finished", **_log_fields(planned), stage=planned.stage, seconds=outcome.commit.seconds)
     return ready
 
 
-def _where(planned: PlannedTask) -> dict[str, str | int]:
+def _log_fields(planned: PlannedTask) -> dict[str, str | int]:
     return {"task": planned.name, "step": planned.kind, **place_in(planned.params)}
 
 

@@ -108,7 +108,7 @@ class StoreHealth:
             trouble.error = error
             pause = _BACKOFF_SECONDS[min(trouble.n_failures, len(_BACKOFF_SECONDS) - 1)]
             trouble.n_failures += 1
-            self._look()
+            self._update()
         return pause
 
     def served(self, who: str) -> None:
@@ -116,7 +116,7 @@ class StoreHealth:
         if who in self._troubles:
             with self._lock:
                 self._troubles.pop(who, None)
-                self._look()
+                self._update()
 
     def only(self, who: str) -> None:
         """Clear the failures of all other callers, which no longer exist."""
@@ -166,7 +166,7 @@ class StoreHealth:
                 meanwhile()
                 time.sleep(min(_POLL_SECONDS, left))
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         """Update the outage. Report when it begins or ends, or when its reason changes."""
         before, troubles = self._outage, list(self._troubles.values())
         if not troubles:

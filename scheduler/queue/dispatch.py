@@ -174,7 +174,7 @@ class Outbox:
     def send_again(self, pending: Pending) -> None:
         """Send another message for a task at once."""
         pending.send_at(0.0)
-        pending.judged_at, pending.noted = math.inf, {}
+        pending.check_again_at, pending.noted = math.inf, {}
         self.send([pending])
 
     def _message(self, pending: Pending) -> TaskMessage:

@@ -92,7 +92,7 @@ class Pending:
     last_failure: Failure | None = None
     nonces: set[str] = field(default_factory=set)
     """Nonces of the messages that were sent for it and are not yet answered."""
-    judged_at: float = math.inf
+    check_again_at: float = math.inf
     """When to check again whether its attempts are used up, by the monotonic clock."""
     noted: Mapping[str, Start] = field(default_factory=dict)
     """The records of its attempts at the first check of the store."""
@@ -116,7 +116,7 @@ class Pending:
         It counts the first attempt, which has no record, the attempts that are over, and those whose records
         were not renewed.
         """
-        is_silent_for_long = time.monotonic() >= self.judged_at
+        is_silent_for_long = time.monotonic() >= self.check_again_at
         return 1 + sum(
             start.is_over or (is_silent_for_long and self.noted.get(nonce) == start)
             for nonce, start in noted.items()
@@ -163,7 +163,7 @@ class InFlight:
 
     def suspects(self, now: float) -> list[Pending]:
         """Return the tasks to check again, because their attempts may be used up."""
-        return [pending for pending in self.all() if pending.judged_at <= now]
+        return [pending for pending in self.all() if pending.check_again_at <= now]
 
     def settle(self, pending: Pending, outcome: Outcome) -> None:
         """Give the futures of a task its outcome."""

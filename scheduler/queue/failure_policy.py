@@ -75,7 +75,7 @@ class FailurePolicy:
         if n_spent >= MAX_ATTEMPTS:
             self._quarantine(pending, pending.last_failure or LEASE_EXPIRED, n_spent)
         elif not pending.noted and 1 + len(noted) >= MAX_ATTEMPTS:
-            pending.noted, pending.judged_at = noted, time.monotonic() + _SILENCE_SECONDS
+            pending.noted, pending.check_again_at = noted, time.monotonic() + _SILENCE_SECONDS
             pending.send_at(math.inf)
         else:
             self._counters.retried += 1

@@ -119,7 +119,7 @@ class StoreLease(_Lease):
         self._thread = threading.Thread(target=self._renew_for_ever, name="leader", daemon=True)
 
     def __enter__(self) -> Self:
-        self._take()
+        self._acquire()
         self._thread.start()
         return self
 
@@ -147,7 +147,7 @@ class StoreLease(_Lease):
             self._renew()
             oldest = _SAFE_SHARE * self._lease_seconds
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         seen, since = self._read(), self._clock()
         while not self._is_free(seen):
             if self._clock() - since >= self._lease_seconds:
@@ -156,10 +156,10 @@ class StoreLease(_Lease):
             content = self._read()
             if content != seen and not self._is_free(content):
                 raise AnotherScheduler(
-                    f"run {self._run}: another scheduler leads it ({_whose(content)}). Wait for it, or stop it and run again."
+                    f"run {self._run}: another scheduler leads it ({_holder_in_words(content)}). Wait for it, or stop it and run again."
                 )
             seen = content
-        asked_at, mine = self._clock(), self._next()
+        asked_at, mine = self._clock(), self._next_record()
         if not self._store.compare_and_swap(self._key, mine, expected=seen):
             raise AnotherScheduler(
                 f"run {self._run}: another scheduler has just taken it. Wait for it, or stop it and run again."
@@ -195,7 +195,7 @@ class StoreLease(_Lease):
         with self._lock:
             if self._is_lost:
                 raise _lost(self._run)
-            asked_at, mine = self._clock(), self._next()
+            asked_at, mine = self._clock(), self._next_record()
             if not self._store.compare_and_swap(self._key, mine, expected=self._current):
                 content = self._read()
                 # If the reply was lost, our own write looks like another scheduler's.
@@ -205,7 +205,7 @@ class StoreLease(_Lease):
                 mine = content
             self._current, self._renewed_at = mine, asked_at
 
-    def _next(self) -> bytes:
+    def _next_record(self) -> bytes:
         self._renewals += 1
         return canonical_json({**self._identity, "renewal": self._renewals})
 
@@ -342,7 +342,7 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
     return holder
 
 
-def _whose(content: bytes | None) -> str:
+def _holder_in_words(content: bytes | None) -> str:
     holder = _parsed(content)
     return f"process {holder.get('pid')} on {holder.get('host')}"
 

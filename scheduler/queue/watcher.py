@@ -68,16 +68,16 @@ class QueueWatcher:
         self._epoch = 1 if is_new else 2
         self._lost = LostMessages()
         self._closing = threading.Event()
-        self._next_scan = self._next_cancel_scan = self._next_lost_scan = self._no_judging_before = 0.0
+        self._next_scan = self._next_cancel_scan = self._next_lost_scan = self._no_expiry_before = 0.0
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def start(self) -> None:
         """Check the queue, declare the execution, and start watching."""
         self._leases.check()
         self._leader.check()
-        self._mend()
+        self._mend_keys()
         self._leases.declare(self._epoch)
-        self._see(self._leases.look())
+        self._note_state(self._leases.look())
         self._thread.start()
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ class QueueWatcher:
         bind_run(self._execution.run)  # for this thread only
         while not self._closing.is_set():
             try:
-                self._look()
+                self._poll()
             except QueueUnavailable as error:
                 self._counters.note_outage(error)
                 time.sleep(_PAUSE_SECONDS)
@@ -108,15 +108,15 @@ class QueueWatcher:
                 )
                 return
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._leader.check()
         if self._counters.is_degraded:
-            self._mend()
+            self._mend_keys()
             self._leases.look()  # a full Redis answers other commands, but rejects this one
             self._recover()
         events = self._leases.wait_for_events(_EVENT_SECONDS)
         self._leader.check()  # a suspended scheduler is most often resumed here
-        self._take_all(events)
+        self._handle_events(events)
         if len(events) and len(self._in_flight) > self._counters.slots + _PLENTY:
             self._closing.wait(_GATHER_SECONDS)  # one pass over many events costs little more than over one
         if time.monotonic() >= self._next_scan:
@@ -126,10 +126,10 @@ class QueueWatcher:
     def _recover(self) -> None:
         """Record that Redis is back. Give workers time to renew their leases before any is expired."""
         self._counters.is_degraded = False
-        self._no_judging_before = time.monotonic() + _GRACE_SECONDS
+        self._no_expiry_before = time.monotonic() + _GRACE_SECONDS
         self._next_scan = 0.0
 
-    def _take_all(self, events: Sequence[Event]) -> None:
+    def _handle_events(self, events: Sequence[Event]) -> None:
         named = [(self._in_flight.get(event.task), event) for event in events]
         of_tasks = [(pending, event) for pending, event in named if pending is not None]
         commits = self._store.each(self._log.find, [pending.task for pending, _ in of_tasks])
@@ -138,9 +138,9 @@ class QueueWatcher:
                 is_new = event.new or event.event is not EventKind.COMMITTED
                 self._in_flight.settle(pending, Outcome(commit, is_new=is_new))
             elif self._in_flight.get(pending.task) is pending:  # an earlier event may have settled it
-                self._take(pending, event)
+                self._handle(pending, event)
 
-    def _take(self, pending: Pending, event: Event) -> None:
+    def _handle(self, pending: Pending, event: Event) -> None:
         """Handle an event about a task that is not committed."""
         if event.nonce not in pending.nonces:  # answered before, or sent by an earlier scheduler
             self._counters.dropped += 1
@@ -158,23 +158,23 @@ class QueueWatcher:
                 self._forget(pending)
 
     def _scan(self) -> None:
-        self._mend()
+        self._mend_keys()
         queue_state = self._leases.look()
         self._leader.check()  # after the check: if this scheduler was suspended in between, the new leader acts on the result
-        self._see(queue_state)
+        self._note_state(queue_state)
         now = time.monotonic()
         self._watch_for_cancel(queue_state, now)
         if not queue_state.is_declared:
             log.warning("queue_emptied")
             self._epoch = 2
             self._leases.declare(self._epoch)
-            self._no_judging_before = now + _GRACE_SECONDS
+            self._no_expiry_before = now + _GRACE_SECONDS
             self._next_lost_scan = 0.0
         self._outbox.send(self._in_flight.due(now))
         for pending in self._in_flight.suspects(now):
             if not self._resolve(pending):
                 self._policy.decide_by_attempts(pending)
-        if now < self._no_judging_before:
+        if now < self._no_expiry_before:
             return
         for reaped in self._leases.reap():
             expired = self._in_flight.get(reaped.task)
@@ -184,11 +184,11 @@ class QueueWatcher:
             self._next_lost_scan = now + _LOST_SCAN_SECONDS
             self._find_lost(queue_state, now)
 
-    def _mend(self) -> None:
+    def _mend_keys(self) -> None:
         """Delete keys of the wrong type, and keys with far more items than the tasks in flight can account for."""
         self._leases.mend(_ITEMS_PER_TASK * max(self._counters.window, len(self._in_flight)) + _MORE_ITEMS)
 
-    def _see(self, queue_state: QueueState) -> None:
+    def _note_state(self, queue_state: QueueState) -> None:
         self._outbox.set_clock(queue_state.now_ms)
         self._counters.slots = queue_state.slots
         if n_hostile := self._leases.take_dropped(queue_state):

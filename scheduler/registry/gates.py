@@ -81,23 +81,23 @@ def _against_champion(store: Store, run: StoredRun, gate: Gate, compare: Compare
     if change.reason is not None:
         return False, f"{change.reason}; {against}"
     figure = change.differences[METRIC_KEYS[gate.metric]]
-    failures = list(_failures(gate, figure))
+    failures = list(_violations(gate, figure))
     return (
         not failures,
-        f"{failures[0] if failures else _found(figure)} on {change.n_samples:,} samples {against}",
+        f"{failures[0] if failures else _in_words(figure)} on {change.n_samples:,} samples {against}",
     )
 
 
-def _failures(gate: Gate, figure: "Estimate") -> Iterator[str]:
+def _violations(gate: Gate, figure: "Estimate") -> Iterator[str]:
     for part, low, high in gate.bounds():
         value = {"mean": figure.value, "low": figure.low, "high": figure.high}[part]
         if value is None:
             yield figure.reason or "there is no interval"
         elif (low is not None and value < low) or (high is not None and value > high):
-            yield _found(figure)
+            yield _in_words(figure)
 
 
-def _found(figure: "Estimate") -> str:
+def _in_words(figure: "Estimate") -> str:
     ends = (
         f" ({figure.low:+.{_DIGITS}f} to {figure.high:+.{_DIGITS}f})"
         if figure.low is not None and figure.high is not None

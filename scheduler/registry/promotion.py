@@ -105,7 +105,7 @@ def promote(
         if current.head is not None and current.head.bundle == bundle.digest:
             return Change(current.head, is_new=False)
         gates = checked_gates(store, run, force=force, compare=compare)
-        n_passed = _tested(bundle, test, where=f"run {run.run_id} ({run.name})")
+        n_passed = _count_passed_tests(bundle, test, where=f"run {run.run_id} ({run.name})")
     keep_model(store, bundle)
     entry = _next_entry(
         current,
@@ -168,7 +168,7 @@ def roll_back(
         run=target.run,
         model=target.model,
         bundle=target.bundle,
-        tests=_tested(bundle, test, where=target.address),
+        tests=_count_passed_tests(bundle, test, where=target.address),
         restores=target.number,
         gates=target.gates,
     )
@@ -272,7 +272,7 @@ def model_faults(store: Store, channel: Channel) -> list[str]:
     return faults
 
 
-def _tested(bundle: PinnedBundle, test: Tester | None, *, where: str) -> int:
+def _count_passed_tests(bundle: PinnedBundle, test: Tester | None, *, where: str) -> int:
     """Run the tests of a bundle. Return their number.
 
     Raises

@@ -126,7 +126,7 @@ class _Replica:
         channels.start()
         if not self._elector.lead(stop):
             return 1
-        renewing, released = threading.Event(), threading.Thread(target=self._keep, daemon=True)
+        renewing, released = threading.Event(), threading.Thread(target=self._keep_lease, daemon=True)
         self._renewing = renewing
         released.start()
         channels.stop()
@@ -137,7 +137,7 @@ class _Replica:
         log.info("lease_released", outcome=self._identity)
         return 0
 
-    def _keep(self) -> None:
+    def _keep_lease(self) -> None:
         """Keep the Lease while the runs are stopped. Until then no other replica may take over."""
         self._elector.lead(self._renewing)
 

@@ -207,7 +207,7 @@ def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(numbe
             return done
 
     leader = StoreLease(Stopping(), RUN, clock=lambda: now[0])
-    leader._take()
+    leader._acquire()
     now[0] += waits
     with pytest.raises(LeadershipLost):
         leader.check()
