@@ -102,12 +102,12 @@ def _problem_of(spec: str, files: "tuple[tuple[Path, int], ...]") -> "Problem":
     from mlho.spec.training import TrainingSpec
     from mlho.training.iterations.problem import Problem
 
-    asked = TrainingSpec.model_validate_json(spec)
+    training_spec = TrainingSpec.model_validate_json(spec)
     (cohort_path, _), (dictionary_path, _), (concepts_path, _), *blocks = files
     cohort, codes = Cohort.read(cohort_path), Dictionary.read(dictionary_path).codes
-    matrix = open_matrix(asked, [path for path, _ in blocks], cohort, n_codes=len(codes))
-    if asked.features.utilisation:
-        demographics = (*cohort.demographics, *utilisation_columns(matrix, asked.windows))
+    matrix = open_matrix(training_spec, [path for path, _ in blocks], cohort, n_codes=len(codes))
+    if training_spec.features.utilisation:
+        demographics = (*cohort.demographics, *utilisation_columns(matrix, training_spec.windows))
         cohort = replace(cohort, demographics=demographics)
     concepts = Concepts(**json.loads(concepts_path.read_bytes()))
-    return Problem(asked, cohort, matrix, codes, concepts)
+    return Problem(training_spec, cohort, matrix, codes, concepts)

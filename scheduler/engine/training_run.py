@@ -109,7 +109,7 @@ class TrainingRun:
         plan = plan_inspection(self.spec.spec, self.manifest) if self.inspects else {}
         if self.earlier is None:
             return plan
-        params = pin_params(self.earlier.asked)
+        params = pin_params(self.earlier.address)
         return {**plan, EARLIER_TASK: PlannedTask(EARLIER_TASK, "pin_earlier", "cohort", params=params)}
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
@@ -154,7 +154,7 @@ def compared(run: TrainingRun) -> TrainingRun:
     if before is not None and is_itself and earlier_run.digest in (None, before.digest):
         address = before
     earlier = pinned_run(address, run.store, outcome=run.spec.spec.cohort.outcome)
-    return replace(run, spec=with_compared(run.spec, earlier.asked), earlier=earlier)
+    return replace(run, spec=with_compared(run.spec, earlier.address), earlier=earlier)
 
 
 def with_compared(spec: RunSpec, earlier: EarlierRun | None) -> RunSpec:

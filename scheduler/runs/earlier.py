@@ -32,13 +32,13 @@ class PinnedRun:
 
     Attributes
     ----------
-    asked : EarlierRun
+    address : EarlierRun
         Its id and the digest of its result, for the specification.
     commit : Commit
         Refers to its files; written when the other run starts.
     """
 
-    asked: EarlierRun
+    address: EarlierRun
     commit: Commit
 
 

@@ -304,15 +304,15 @@ def _outcome_numbers(array: Any) -> NDArray[np.float64]:
 Dates = tuple[NDArray[np.int64], NDArray[np.bool_]]  # last microsecond of each date, and which rows have one
 
 
-def read_follow_up(asked: TimeToEvent, dates: Mapping[str, Dates], index_us: NDArray[np.int64]) -> FollowUp:
+def read_follow_up(times: TimeToEvent, dates: Mapping[str, Dates], index_us: NDArray[np.int64]) -> FollowUp:
     """Return what was observed first after each index date. ``NaN`` days where nothing ends the observation.
 
     An event after the end of observation was not observed. Of an event and a competing one at the same time the event counts.
     """
-    assert asked.event is not None, "the specification requires both without rules"
-    assert asked.end is not None
-    event, end = _times(dates[asked.event]), _times(dates[asked.end])
-    competing = np.full_like(event, _NEVER) if asked.competing is None else _times(dates[asked.competing])
+    assert times.event is not None, "the specification requires both without rules"
+    assert times.end is not None
+    event, end = _times(dates[times.event]), _times(dates[times.end])
+    competing = np.full_like(event, _NEVER) if times.competing is None else _times(dates[times.competing])
     first = np.minimum(np.minimum(event, competing), end)
     status = np.where(event == first, 1, np.where(competing == first, 2, 0)).astype(np.uint8)
     days = np.where(first == _NEVER, np.nan, (first - index_us) / DAY_US)
@@ -324,9 +324,9 @@ def _times(dates: Dates) -> NDArray[np.int64]:
     return np.where(given, time_us, _NEVER)
 
 
-def outcome_of(follow_up: FollowUp, asked: TimeToEvent) -> NDArray[np.int8]:
+def outcome_of(follow_up: FollowUp, times: TimeToEvent) -> NDArray[np.int8]:
     """Return 1 for an event up to the first horizon, else 0; ``MISSING`` where nothing ends the observation."""
-    is_event = (follow_up.status == 1) & (follow_up.days <= asked.horizon_days[0])
+    is_event = (follow_up.status == 1) & (follow_up.days <= times.horizon_days[0])
     return np.where(np.isnan(follow_up.days), MISSING, is_event).astype(np.int8)
 
 

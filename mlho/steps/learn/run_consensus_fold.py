@@ -18,11 +18,11 @@ class RunConsensusFold(Step):
         """Keep only the candidates that may be the final model, and the one that builds the consensus."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
-        asked, consensus = spec.final.classifier, spec.consensus.classifier
+        final, consensus = spec.final.classifier, spec.consensus.classifier
         kept = tuple(
             candidate
             for candidate in spec.candidates
-            if asked == "best" or candidate.classifier in (asked, consensus)
+            if final == "best" or candidate.classifier in (final, consensus)
         )
         return narrowed.model_copy(update={"candidates": kept})
 

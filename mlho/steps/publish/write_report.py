@@ -77,9 +77,9 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
     from mlho.encoding.events.dictionary import Dictionary
     from mlho.external.comparison import RunFacts, changes_since, final_probability
 
-    cohort, pinned, asked = open_cohort(work), work.one("earlier"), work.spec.compare_with
-    assert asked is not None
-    run = asked.uri.removeprefix(RUN_BUNDLE)
+    cohort, pinned, earlier_run = open_cohort(work), work.one("earlier"), work.spec.compare_with
+    assert earlier_run is not None
+    run = earlier_run.uri.removeprefix(RUN_BUNDLE)
     try:
         earlier = facts_of(
             pinned, json.loads(pinned.read("result.json")), run=run, name=str(pinned.facts["name"])

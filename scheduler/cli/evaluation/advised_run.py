@@ -20,7 +20,7 @@ def advised_manifest(
     bundle: str,
     source: BundleSource,
     store: Store,
-    asked: RunSpec,
+    data_spec: RunSpec,
     data: Path | str,
 ) -> tuple[str, bytes] | None:
     """Return name and content of the manifest of the advised run; ``None`` if the advice is to hold.
@@ -33,14 +33,14 @@ def advised_manifest(
         The bundle as the user named it.
     source : BundleSource
         Its current meaning.
-    asked : RunSpec
+    data_spec : RunSpec
         Specification of the evaluated data.
     data : Path or str
         Resolved address of their tables.
     """
-    data_section = asked.spec.data.model_copy(update={"uri": str(data)})
-    later = asked.model_copy(
-        update={"spec": asked.spec.model_copy(update={"data": data_section, "recalibrate": None})}
+    data_section = data_spec.spec.data.model_copy(update={"uri": str(data)})
+    later = data_spec.model_copy(
+        update={"spec": data_spec.spec.model_copy(update={"data": data_section, "recalibrate": None})}
     )
     if advice["action"] == "recalibrate":
         intercept = " --intercept" if advice["correction"] == "intercept" else ""
