@@ -91,7 +91,7 @@ def judge_rows(
     batches: Sequence[Any],
     *,
     parents: Mapping[str, str],
-) -> None:
+) -> Ledger:
     """Add what the rules would do with a sample, with warnings of rules that drop many rows and what seems the cause."""
     ledger = _rules_of(spec, cohort, batches, parents)
     found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
@@ -113,6 +113,20 @@ def judge_rows(
         found.warn(_hint_of_dates(source, files))
     if ledger.n_dropped(Rule.UNKNOWN_PATIENT) > LARGE_SHARE * ledger.rows_in:
         found.warn(hint_of_ids(ids_in(batches), cohort.patient_ids))
+    return ledger
+
+
+def judge_all_rows(found: Inspection, source: Source, files: Sequence[SourceFile], ledger: Ledger) -> None:
+    """Add the error of a training run that can use no row, if the sample is all there is."""
+    n_left = ledger.rows_in
+    if ledger.rows_used or found.errors:
+        return
+    for file in files:
+        for batch in iter_events(source, file, values=False):
+            n_left -= batch.num_rows
+            if n_left < 0:
+                return
+    found.errors.append(no_row_used(ledger))
 
 
 def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:

@@ -250,13 +250,20 @@ def _guess_labels(guess: Guess, sketch: Sketch) -> None:
         others = ", ".join(repr(name) for name in outcomes if name != guess.outcome)
         guess.doubts.append(f"Other columns of 0 and 1 could be the outcome: {others}.")
     times = [name for name, values in sketch.columns.items() if _is_like_time(values)]
+    times += [name for name in [find_column(sketch, "index_date", fits=_has_digit_dates)] if name]
     guess.index = find_column(sketch, "index_date", fits=_is_like_time) or next(iter(times), None)
-    if guess.index is None:
+    named = find_column(sketch, "index_date")
+    if guess.index is not None:
+        guess.reasons.append(f"cohort.index.column: {guess.index!r}, a column of dates")
+    elif named is None:
         guess.doubts.append(
             "The labels have no date. index: none uses all events of a patient: an association, not a prediction."
         )
     else:
-        guess.reasons.append(f"cohort.index.column: {guess.index!r}, a column of dates")
+        guess.doubts.append(
+            f"labels: not every value of {named!r} can be read as a date, so that index: none uses all events of a patient: an "
+            "association, not a prediction. If it is the index date, name it in cohort.index and state its form in data.format."
+        )
 
 
 def _is_like_time(values: Any) -> bool:
@@ -266,6 +273,14 @@ def _is_like_time(values: Any) -> bool:
         return False
     found = guess_formats(values.cast(pa.string()))
     return found is not None and len(values) > values.null_count and not _is_numeric_text(values)
+
+
+def _has_digit_dates(values: Any) -> bool:
+    """Tell whether every value is a date such as 20200131, as an integer or as text."""
+    if len(values) == values.null_count or not (is_text(values.type) or pa.types.is_integer(values.type)):
+        return False
+    found = guess_formats(values.cast(pa.string()))
+    return found is not None and any(map(is_digits, found[0]))
 
 
 def _guess_demographics(guess: Guess, sketch: Sketch) -> None:

@@ -21,6 +21,7 @@ _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
 _MOST_TABLES: Final = 100  # files and folders that are looked at
 _CODES_OF_MEDS: Final = "codes.parquet"  # beside a description in JSON
+_STORE: Final = ("blobs", "commits", "runs")  # folders of a store, which is here if mlho was started here
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -86,6 +87,8 @@ def sketch_folder(root: Path) -> Folder:
         if (path / _CODES_OF_MEDS).is_file():
             pattern = f"{path.name}/{_CODES_OF_MEDS}"
         if path.name.startswith((".", "_")) or (path.is_file() and format_of(path.name) is None):
+            continue
+        if all((path / name).is_dir() for name in _STORE):
             continue
         try:
             found[pattern] = find_inputs(root, pattern.rstrip("/")).files

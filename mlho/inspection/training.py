@@ -19,7 +19,7 @@ from mlho.encoding.events.concepts import read_concepts
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import DataError
-from mlho.inspection.events import judge_rows, sample_events, spread
+from mlho.inspection.events import judge_all_rows, judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.inspection.rules import can_apply_rules
@@ -264,8 +264,9 @@ def _look_at_events(
     parents: Mapping[str, str],
 ) -> None:
     batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
-    if cohort is not None and batches:
-        judge_rows(found, spec, source, files, cohort, batches, parents=parents)
+    if cohort is not None and batches is not None:
+        ledger = judge_rows(found, spec, source, files, cohort, batches, parents=parents)
+        judge_all_rows(found, source, files, ledger)
 
 
 def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[SourceFile]]) -> None:

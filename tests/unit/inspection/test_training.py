@@ -99,6 +99,27 @@ def test_dates_of_another_form_are_named_with_what_to_state(folder):
     assert stated.errors == []
 
 
+@pytest.mark.parametrize("what", ["no event", "no known patient"])
+def test_a_small_table_without_a_usable_row_is_an_error(what, folder):
+    """A run would stop with it after its first tasks; a sample of a larger table proves nothing."""
+    if what == "no event":
+        part = folder / "events" / "part-0.parquet"
+        write_table(part, make_tables(400).events.slice(0, 0))
+        (folder / "events" / "part-1.parquet").unlink()
+    else:
+        changed(folder, "events", patient_id=lambda _, own: own and f"x{own}")
+
+    assert [str(error) for error in inspected(folder).errors if "no row can be used" in str(error)]
+
+
+def test_a_sample_without_a_usable_row_is_no_error_if_there_are_more_rows(folder, monkeypatch):
+    """The first rows of a file may be of other patients."""
+    changed(folder, "events", patient_id=lambda _, own: own and f"x{own}")
+    monkeypatch.setattr("mlho.inspection.events.SAMPLE_ROWS", 100)
+
+    assert inspected(folder).errors == []
+
+
 def test_ids_that_are_written_otherwise_are_explained(folder):
     """Zeros before a number are the usual cause."""
     changed(folder, "labels", patient_id=lambda _, own: own.lstrip("p0") or "9999")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mlho.spec.training import load_spec
-from tests.builders import call_command, make_tables, write_tables
+from tests.builders import call_command, make_tables, write_table, write_tables
 from tests.contract.cdm import DAY, event, person, write_cdm
 from tests.facts import make_facts, write_i2b2, write_meds
 
@@ -166,6 +166,45 @@ def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
 
     assert data_of(folder)["format"] == {"timeUnit": "days"}
     assert "days since 1970" in said.out
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_index_dates_in_digits_are_the_index_date(suffix, tmp_path, call):
+    """Without it all events of a patient would count, also those after the outcome."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=suffix)
+    frame = make_tables(300).labels.to_pandas()
+    frame["index_date"] = pd.to_datetime(frame["index_date"]).dt.strftime("%Y%m%d").astype(int)
+    write_table(folder / f"labels{suffix}", pa.Table.from_pandas(frame, preserve_index=False))
+
+    said = call("init", folder)
+
+    assert said.code == 0, said.out + said.err
+    assert load_spec(folder / "mlho.yaml").spec.cohort.index.column == "index_date"
+    assert "%Y%m%d" in data_of(folder)["format"]["dateFormats"]
+
+
+def test_index_dates_that_cannot_be_read_are_named(tmp_path, call):
+    """A column of this name is not passed over in silence, because index: none lets the future in."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    frame = pd.read_csv(folder / "labels.csv")
+    frame.loc[::2, "index_date"] = "early in the year"
+    frame.to_csv(folder / "labels.csv", index=False)
+
+    said = call("init", folder)
+
+    assert "'index_date'" in said.out
+
+
+def test_a_store_in_the_folder_is_not_looked_at(tmp_path, capsys):
+    """It is there if the command was started in the folder, and is none of the tables."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    for name in ("blobs", "commits", "runs"):
+        (folder / "mlho-store" / name).mkdir(parents=True)
+        (folder / "mlho-store" / name / "a").write_bytes(b"")
+
+    said = call_command(("init", folder), folder / "mlho-store", capsys)
+
+    assert "mlho-store" not in said.out
 
 
 def test_a_table_of_another_outcome_is_not_taken_as_demographics(tmp_path, call):
