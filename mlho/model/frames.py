@@ -1,8 +1,9 @@
 """Conversion of DataFrames to the input of the encoding: a batch of events, and the samples to score."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -76,6 +77,7 @@ def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: ColumnKi
     """
     if not len(frame):  # an empty column can have any type in pandas
         return pa.nulls(0)
+    _let_arrow_find_pandas()
     try:
         array = pa.Array.from_pandas(frame[name])
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -93,6 +95,12 @@ def arrow_column(frame: "pd.DataFrame", name: str, *, where: str, kind: ColumnKi
     return array
 
 
+@cache
+def _let_arrow_find_pandas() -> None:
+    """Let Arrow look for pandas again: in a worker it did so while pandas was hidden, and would read a column as Python values."""
+    pa.nulls(0).to_pandas()
+
+
 def events_batch(events: "pd.DataFrame", *, values: bool) -> Any:
     """Return the events as one batch, as :func:`mlho.sources.events.iter_events` yields them.
 
@@ -106,7 +114,11 @@ def events_batch(events: "pd.DataFrame", *, values: bool) -> Any:
     have = [str(name) for name in events.columns]
     wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
     require_columns(EVENTS_FRAME, have, wanted, remedy="Rename or add it.")
-    columns = {name: _events_column(events, name) for name in wanted}
+    return batch_of({name: _events_column(events, name) for name in wanted})
+
+
+def batch_of(columns: Mapping[str, Any]) -> Any:
+    """Return the events as one batch from Arrow arrays of ``patient_id``, ``time``, ``code`` and, if used, ``numeric_value``."""
     times = read_times(columns["time"])
     arrays = {
         "patient": patient_column(_known_type(columns["patient_id"]), where=EVENTS_FRAME, name="patient_id"),
@@ -115,7 +127,7 @@ def events_batch(events: "pd.DataFrame", *, values: bool) -> Any:
     }
     if times.is_bad is not None:
         arrays["time_bad"] = times.is_bad
-    if values:
+    if "numeric_value" in columns:
         arrays["value"] = number_column(columns["numeric_value"], where=EVENTS_FRAME, name="numeric_value")
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 

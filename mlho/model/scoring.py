@@ -125,16 +125,36 @@ def encode_events(
     demographics: "pd.DataFrame | None",
 ) -> EncodedEvents:
     """Encode events from DataFrames for the model; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
-    spec = scoring_spec(bundle.document)
     require_frame(events, where=EVENTS_FRAME)
     if demographics is not None:
         require_frame(demographics, where=DEMOGRAPHICS_FRAME)
     samples = _samples(bundle.document, events, index, demographics)
+    batch = events_batch(events, values=needs_values(scoring_spec(bundle.document)))
+    return encode_batch(
+        bundle, samples, batch, *demographics_block(bundle.demographics, samples, demographics)
+    )
+
+
+def encode_batch(
+    bundle: Scorer,
+    samples: Samples,
+    batch: Any,
+    extra: NDArray[np.float64] | None,
+    birth_us: NDArray[np.int64],
+) -> EncodedEvents:
+    """Encode a batch of events for the model.
+
+    Parameters
+    ----------
+    batch : RecordBatch
+        As returned by :func:`mlho.model.frames.batch_of`.
+    extra, birth_us : ndarray
+        As returned by :func:`mlho.model.demographics.demographics_block`.
+    """
     if bundle.document.scoring.index_kind != "none":
         years = bundle.document.scoring.plausible_years
         refuse_implausible(samples.index_us, years, where="index", name="index_date")
-    batch = events_batch(events, values=needs_values(spec))
-    extra, birth_us = demographics_block(bundle.demographics, samples, demographics)
+    spec = scoring_spec(bundle.document)
     cohort = Cohort(
         patient_ids=samples.patient_ids,
         birth_us=birth_us,

@@ -9,8 +9,8 @@ are still supported: they use dense rows, in which absent means zero.
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Self
@@ -289,21 +289,10 @@ def _prefix(booster: Any, n_rounds: int, is_value: NDArray[np.bool_]) -> dict[st
     }
 
 
-def import_without_sklearn() -> None:
-    """Import xgboost without its classes for scikit-learn, whose import takes 0.6 s and which this module does not use.
-
-    Only for a process that belongs to this program: there ``xgboost.XGBClassifier`` is no estimator of scikit-learn.
-    """
-    if "xgboost" in sys.modules or "sklearn" in sys.modules:
-        return
-    # None makes the import of scikit-learn fail, for which xgboost is prepared.
-    sys.modules["sklearn"] = None  # type: ignore[assignment]
-    try:
+def import_if_installed() -> None:
+    """Import xgboost now, so that processes forked later do not. If it is missing, the first use raises the error."""
+    with suppress(ImportError):
         import xgboost  # noqa: F401 - importing is the purpose
-    except ImportError:
-        pass  # the first use raises it
-    finally:
-        del sys.modules["sklearn"]
 
 
 def _booster_from(model: bytes) -> Any:

@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlho.encoding.cohort.demographics import NumberCode
 from mlho.errors import DataError
@@ -17,7 +18,7 @@ _N_NAMED = 3
 
 def encoding(subject: Subject, test: ModelTest) -> Finding:
     """Compare the encoded events of synthetic patients with the stored rows."""
-    found = encoded_rows(subject)
+    found = known_numbers(subject, subject.encoded(subject.events))
     differ = sorted(
         {
             column
@@ -34,9 +35,9 @@ def encoding(subject: Subject, test: ModelTest) -> Finding:
     )
 
 
-def encoded_rows(subject: Subject) -> list[dict[str, float]]:
-    """Return the numbers of each synthetic patient by column, those of the empty row left out."""
-    rows, empty = subject.encoded(subject.events), subject.bundle.classifier.empty_row
+def known_numbers(subject: Subject, rows: NDArray[np.float64]) -> list[dict[str, float]]:
+    """Return the numbers of each row of the model's input by column, those of the empty row left out."""
+    empty = subject.bundle.classifier.empty_row
     is_known = np.where(np.isnan(empty), ~np.isnan(rows), rows != 0)
     return [
         {subject.bundle.columns[column]: float(row[column]) for column in np.flatnonzero(known).tolist()}

@@ -7,7 +7,7 @@ from mlho.encoding.cohort.demographics import CategoryCode
 from mlho.model.design import monotone_directions
 from mlho.model.evidence import Evidence
 from mlho.model.scorer import Scorer
-from mlho.model.testing.events import encoded_rows
+from mlho.model.testing.events import known_numbers
 from mlho.model.testing.records import Level, ModelTest
 from mlho.model.testing.rows import FAULTS, dictionary_lines, scoring_record
 from mlho.model.testing.subject import Subject
@@ -153,13 +153,13 @@ def _stored(bundle: Scorer) -> Iterator[ModelTest]:
 def _events(bundle: Scorer) -> Iterator[ModelTest]:
     yield _test("missing.events", "no-events", "A patient without any event gets a score between 0 and 1.")
     subject = Subject(bundle)
-    if not len(subject.events):
+    if not subject.rows:
         return
     yield _test(
         "dictionary.encoding",
         "encoding",
         "Events of synthetic patients are encoded as in training, to the last bit.",
-        encoded_rows(subject),
+        known_numbers(subject, subject.encoded_rows()),
     )
     for id_, kind, meaning in _EVENTS:
         if kind == "unknown-code" and bundle.document.scoring.utilisation:

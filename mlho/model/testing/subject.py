@@ -7,14 +7,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.demographics import NumberCode
+from mlho.model.frames import NO_DATE, batch_of, samples_of
 from mlho.model.scorer import Scorer
 from mlho.spec.model_tests import CasePatient
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mlho.model.scoring import EncodedEvents
+
+type EventRow = tuple[str, dt.datetime, str, float]
+"""Patient, time, code and value."""
 
 INDEX_DATE: Final = dt.date(2020, 1, 1)  # arbitrary; only differences matter
 _N_PATIENTS = 6
@@ -78,15 +85,13 @@ class Subject:
         return INDEX_DATE + dt.timedelta(days=days)
 
     @cached_property
-    def events(self) -> "pd.DataFrame":
+    def rows(self) -> list[EventRow]:
         """Events of synthetic patients with the bundle's codes: patient k has every k-th code; empty without features."""
-        import pandas as pd
-
         codes = sorted(self.bundle.document.codes)[:_N_CODES]
-        rows = [
+        return [
             (
                 f"patient {number}",
-                pd.Timestamp(self.last_day - dt.timedelta(days=_STEP_DAYS * (place % 4) * number)),
+                _midnight(self.last_day - dt.timedelta(days=_STEP_DAYS * (place % 4) * number)),
                 code,
                 float(1 + place % 3),
             )
@@ -94,7 +99,11 @@ class Subject:
             for place, code in enumerate(codes)
             if place % (number + 1) == 0
         ]
-        return events_of(rows)
+
+    @cached_property
+    def events(self) -> "pd.DataFrame":
+        """The events of the synthetic patients as a table."""
+        return events_of(self.rows)
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -113,12 +122,34 @@ class Subject:
 
     def encoded(self, events: "pd.DataFrame") -> NDArray[np.float64]:
         """Return the dense input of the model for the patients of a table of events, shape (n_patients, n_columns)."""
-        from mlho.method.classifiers.tree_matrix import dense_rows
         from mlho.model.scoring import encode_events
 
         index = INDEX_DATE if self.has_index else None
-        design = encode_events(self.bundle, events, index, self.known(None)).design
-        return np.asarray(dense_rows(design, self.bundle.classifier.empty_row))
+        return self._dense(encode_events(self.bundle, events, index, self.known(None)))
+
+    def encoded_rows(self) -> NDArray[np.float64]:
+        """Return the dense input of the model for the synthetic patients without a DataFrame: writing a bundle needs no pandas."""
+        from mlho.model.scoring import encode_batch
+
+        patients, times, codes, values = zip(*self.rows, strict=True)
+        columns = {
+            "patient_id": pa.array(patients, pa.string()),
+            "time": pa.array(times, pa.timestamp("us")),
+            "code": pa.array(codes, pa.string()),
+            "numeric_value": pa.array(values, pa.float64()),
+        }
+        samples = samples_of(patients, INDEX_DATE if self.has_index else None)
+        extra = None
+        if (encoder := self.bundle.demographics) is not None:
+            unknown = [None] * len(samples.patient_of)
+            extra = encoder.transform_table({code.name: unknown for code in encoder.codes})
+        no_births = np.full(len(samples.patient_ids), NO_DATE, np.int64)
+        return self._dense(encode_batch(self.bundle, samples, batch_of(columns), extra, no_births))
+
+    def _dense(self, encoded: "EncodedEvents") -> NDArray[np.float64]:
+        from mlho.method.classifiers.tree_matrix import dense_rows
+
+        return np.asarray(dense_rows(encoded.design, self.bundle.classifier.empty_row))
 
     def known(self, demographics: "pd.DataFrame | None") -> "pd.DataFrame | None":
         """Return a table of demographics; by default one without rows. None for a bundle that uses none."""
@@ -133,7 +164,7 @@ class Subject:
         """Return the probabilities of invented patients, in their order."""
         import pandas as pd
 
-        day = pd.Timestamp(self.last_day)
+        day = _midnight(self.last_day)
         names = [f"patient {number:03d}" for number in range(len(patients))]
         rows = [
             (name, day, code, value)
@@ -169,7 +200,11 @@ class Subject:
         return pd.DataFrame(columns)
 
 
-def events_of(rows: Sequence[tuple[str, Any, str, float]]) -> "pd.DataFrame":
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime(day.year, day.month, day.day)
+
+
+def events_of(rows: Sequence[EventRow]) -> "pd.DataFrame":
     """Return a table of events."""
     import pandas as pd
 

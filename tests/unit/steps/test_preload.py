@@ -3,30 +3,58 @@
 import subprocess
 import sys
 
+import pytest
+
+_SERVER = "import mlho.steps.preload"  # in a command that names the module of fork servers
 _FIT = """
-import hashlib, sys
 import numpy as np
-if sys.argv[1] == "alone":
-    from mlho.method.classifiers.xgboost import import_without_sklearn
-    import_without_sklearn()
-    assert "sklearn" not in sys.modules
 import xgboost
 rows = np.random.default_rng(1).random((200, 3))
 binned = xgboost.DMatrix(rows, rows[:, 0] > 0.5, nthread=1)
 trees = xgboost.train({"objective": "binary:logistic", "nthread": 1}, binned, num_boost_round=3)
 import sklearn.base
-print(hashlib.sha256(trees.save_raw("ubj")).hexdigest(), hasattr(sklearn.base, "BaseEstimator"))
+print(trees.save_raw("ubj"), hasattr(sklearn.base, "BaseEstimator"))
+"""
+_CONVERT = """
+import pandas as pd
+from mlho.model.frames import arrow_column
+from mlho.tables import ColumnKind
+columns = {
+    ColumnKind.PATIENT: pd.Series(["a", None, "b"]),
+    ColumnKind.CODE: pd.Series(["a", "b", "a"], dtype="category"),
+    ColumnKind.TIME: pd.Series(pd.to_datetime(["2020-01-01", None, "2020-01-03"])),
+    ColumnKind.NUMBER: pd.Series([1.5, float("nan"), 2]),
+}
+for kind, own in columns.items():
+    found = arrow_column(pd.DataFrame({"x": own}), "x", where="x", kind=kind)
+    print(found.type, found.to_pylist())
 """
 
 
-def test_xgboost_without_sklearn_fits_the_same_trees_and_sklearn_can_be_imported_later():
-    """Workers skip an import of 0.6 s. The additive model of interpret, in the same worker, needs scikit-learn."""
-    alone, usual = (
-        subprocess.run(
-            [sys.executable, "-c", _FIT, how], capture_output=True, text=True, check=True, timeout=120
-        ).stdout
-        for how in ("alone", "usual")
+@pytest.mark.parametrize("name", ["coverage", "pandas", "scipy.linalg", "sklearn"])
+def test_the_server_imports_no_library_only_because_it_is_installed(name):
+    """Each of them would cost time and memory before the first task; a child can still import it."""
+    before, after = _run(
+        _SERVER,
+        f"import importlib, sys; print({name!r} in sys.modules); print(importlib.import_module({name!r}).__name__)",
     )
 
-    assert alone == usual
-    assert alone.split()[1] == "True"
+    assert (before, after) == ("False", name)
+
+
+@pytest.mark.parametrize("program", [_FIT, _CONVERT], ids=["xgboost and scikit-learn", "pandas and Arrow"])
+def test_a_child_computes_the_same_without_the_hidden_libraries(program):
+    """xgboost fits the same trees, and Arrow reads the same columns, although they did not find a library when they looked."""
+    assert _run(_SERVER, program) == _run(program)
+
+
+def _run(*programs: str) -> list[str]:
+    """Return the lines that programs print in one process; in a server, if the first is its import."""
+    command = "\n".join(
+        ["import os  # multiprocessing.forkserver" if programs[0] == _SERVER else "", *programs]
+    )
+    command += "\nimport sys; sys.stdout.flush()"
+    found = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True, timeout=120
+    )
+    return found.stdout.splitlines()
