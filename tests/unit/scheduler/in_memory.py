@@ -1,4 +1,4 @@
-"""A cluster in memory, and a scheduler that leads in it."""
+"""An in-memory cluster and a leading scheduler."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ RUN: Final = "0123456789abcdef"
 
 
 def resource(uid: str, *, is_accepted: bool) -> dict[str, Any]:
-    """A suspended run in the cluster, which a former leader has accepted or nobody has looked at yet."""
+    """Return a suspended run, which a former leader has accepted or which was never checked."""
     accepted = {
         "type": "Accepted",
         "status": "True",
@@ -39,7 +39,7 @@ def resource(uid: str, *, is_accepted: bool) -> dict[str, Any]:
 
 
 class OneCluster:
-    """A cluster in memory: what there is, and a watch that tells what is deleted."""
+    """An in-memory cluster with a list of runs and a watch that reports their deletion."""
 
     def __init__(self, *runs: dict[str, Any]) -> None:
         self.runs = runs
@@ -49,13 +49,13 @@ class OneCluster:
         self.deletions: list[tuple[Kind, str, str]] = []
 
     def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
-        """The runs; no worker has ever been there."""
+        """Return the runs. The cluster has no workers."""
         return Listed(self.runs if kind is Kind.TRAINING_RUN and not self.deleted.is_set() else (), "1")
 
     def watch(
         self, kind: Kind, namespace: str, version: str, *, selector: str = ""
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The deletion of all runs, once it happens."""
+        """Yield the deletion of all runs once it happens."""
         while not (self.deleted.is_set() or self.ended.is_set()):
             self.deleted.wait(0.02)
         if kind is Kind.TRAINING_RUN and not self.ended.is_set():
@@ -63,26 +63,26 @@ class OneCluster:
         self.ended.wait()
 
     def apply(self, kind: Kind, obj: dict[str, Any], *, part: str = "") -> dict[str, Any]:
-        """Take a status in."""
+        """Record a status."""
         self.statuses.append(obj["status"])
         run = next(own for own in self.runs if own["metadata"]["uid"] == obj["metadata"]["uid"])
         version = str(1 + len(self.statuses))
         return {**run, **obj, "metadata": {**run["metadata"], "resourceVersion": version}}
 
     def delete(self, kind: Kind, namespace: str, name: str, *, found: dict[str, Any]) -> None:
-        """Take out the only run that there is."""
+        """Delete the only run."""
         assert found["metadata"]["resourceVersion"]
         self.deletions.append((kind, namespace, name))
         self.deleted.set()
 
     def create(self, kind: Kind, obj: dict[str, Any]) -> dict[str, Any]:
-        """Take an Event in."""
+        """Accept an Event."""
         return obj
 
 
 @contextmanager
 def leading(cluster: OneCluster, backend: Backend) -> Iterator[None]:
-    """A scheduler that has just taken over."""
+    """Start a scheduler that has just become leader, and stop it at the end."""
     worker = {"image": "localhost/worker:1"}
     config = ClusterConfig.model_validate(
         {"watchNamespaces": ["ehr"], "namespace": "ehr", "store": backend.store_address, "worker": worker}
@@ -97,7 +97,7 @@ def leading(cluster: OneCluster, backend: Backend) -> Iterator[None]:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for at most a minute: a busy machine is slow."""
+    """Wait until the condition holds, for at most a minute, because a busy machine is slow."""
     until = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < until

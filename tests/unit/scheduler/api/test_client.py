@@ -1,4 +1,4 @@
-"""The door to the Kubernetes API, against a server on the loopback interface that falls silent."""
+"""The client of the Kubernetes API, tested against an HTTP server on the loopback interface that stops responding."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ from scheduler.api.client import Cluster, ClusterUnavailable, Conflict, Kind
 
 @pytest.fixture
 def silent() -> Iterator[Cluster]:
-    """A cluster whose API server begins to answer and says nothing more, as after a connection that died unseen."""
+    """Yield the client of a cluster whose API server starts a response and then sends nothing more, like a dropped connection."""
     ended = threading.Event()
 
     class _Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def silent() -> Iterator[Cluster]:
 
 
 def test_a_watch_that_falls_silent_is_given_up_on_this_side(silent: Cluster, monkeypatch: pytest.MonkeyPatch):
-    """What came before is handed on; the server need not end anything."""
+    """A watch without data ends with ClusterUnavailable on the client's side, after the events received so far were delivered."""
     monkeypatch.setattr(door, "_SILENCE_SECONDS", 0.2)
     changes = silent.watch(Kind.TRAINING_RUN, "ehr", "1")
 
@@ -53,7 +53,7 @@ def test_a_watch_that_falls_silent_is_given_up_on_this_side(silent: Cluster, mon
 
 
 def test_an_object_that_was_found_is_deleted_only_as_it_was_found():
-    """Another one of the same name, or one that has changed, stays: the API server is told which is meant."""
+    """A delete names the uid and the version of the object that was found, so that the API server keeps a replaced or changed one."""
     asked: list[dict[str, Any]] = []
 
     class _Handler(BaseHTTPRequestHandler):

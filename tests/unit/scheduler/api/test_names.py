@@ -1,4 +1,4 @@
-"""Names of Kubernetes objects: valid, short, and each its own."""
+"""Names of Kubernetes objects are valid, short and unique."""
 
 import datetime as dt
 import re
@@ -16,7 +16,7 @@ UID = "5f9bdc05-b6b2-4289-8746-c1b51198d1a5"
 
 @given(run=st.text(min_size=1, max_size=253), uid=st.uuids(), generation=st.integers(1, 99_999))
 def test_a_job_of_any_run_has_a_valid_name_that_leaves_room_for_pods(run: str, uid: object, generation: int):
-    """At most 52 characters: the Job's name is a label's value, and its pods add six."""
+    """A Job name has at most 52 characters, because it is also a label value and its pods append six characters."""
     name = worker_job_name(run, str(uid), generation)
 
     assert DNS_LABEL.fullmatch(name)
@@ -25,7 +25,7 @@ def test_a_job_of_any_run_has_a_valid_name_that_leaves_room_for_pods(run: str, u
 
 
 def test_runs_that_begin_alike_have_different_names():
-    """What is cut off does not matter: the uid is in the name."""
+    """Truncated names stay unique, because they contain part of the uid."""
     long = "cohort-2026-of-the-whole-hospital-with-all-departments-"
     other = "6a9bdc05-b6b2-4289-8746-c1b51198d1a5"
 
@@ -35,14 +35,14 @@ def test_runs_that_begin_alike_have_different_names():
 
 
 def test_a_run_without_uid_is_refused():
-    """Only what the API server holds has workers."""
+    """A Job name requires a uid: only a resource stored in the API server has workers."""
     with pytest.raises(ValueError, match="without uid"):
         worker_job_name("a", "", 1)
 
 
 @given(st.text())
 def test_any_text_becomes_a_valid_label_value(text: str):
-    """Empty at the worst."""
+    """The label value is empty if the text has no valid character."""
     value = label_value(text)
 
     assert len(value) <= 63
@@ -54,12 +54,12 @@ def test_any_text_becomes_a_valid_label_value(text: str):
     [("Pre.Diabetes_2026", "pre-diabetes-2026"), ("2026", "r-2026"), ("---", "r"), ("x" * 80, "x" * 63)],
 )
 def test_any_text_becomes_a_dns_label(text: str, label: str):
-    """Lower case, no dots, a letter first."""
+    """A DNS label is lower case, has no dots and begins with a letter."""
     assert dns_label(text) == label
 
 
 def test_a_night_has_one_name():
-    """Made twice, it is the same run."""
+    """A nightly run's name is a function of its schedule and date, so that creating it twice gives the same run."""
     assert nightly_name("nightly", dt.date(2026, 11, 24)) == "nightly-2026-11-24"
     assert len(nightly_name("n" * 80, dt.date(2026, 11, 24))) == 52
     assert lease_name("mlho") == "mlho-scheduler"

@@ -1,4 +1,4 @@
-"""The Kubernetes Job of workers, compared whole, and what follows from what a run asks."""
+"""The Kubernetes Job of workers, compared as a whole, and its dependence on the run's settings."""
 
 import dataclasses
 import subprocess
@@ -61,7 +61,7 @@ ANNOTATIONS = {
 
 
 def test_a_generation_of_workers_is_this_job():
-    """Nothing is in it that is not here."""
+    """The Job has exactly these fields and no others."""
     assert worker_job(WORKERS, TEMPLATE) == {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -188,7 +188,7 @@ POD: dict[str, Any] = {
 
 
 def test_what_the_operator_adds_is_there_and_what_is_not_added_is_not():
-    """Node selection, pull secrets, certificates and priority come from the configuration."""
+    """Node selection, pull secrets, certificates and priority are in the pod only if the configuration sets them."""
     template = TEMPLATE.model_copy(
         update={
             "image_pull_secrets": ("registry",),
@@ -219,7 +219,9 @@ def test_what_the_operator_adds_is_there_and_what_is_not_added_is_not():
 
 
 def test_the_startup_probe_waits_for_the_sign_of_life_and_does_not_fail_before(tmp_path: Path):
-    """Each failure would be an Event; a worker that takes seconds to start has none. It is allowed ten minutes."""
+    """The startup probe waits for the liveness file for up to ten minutes. It does not fail and retry, because each failure
+    would be a Kubernetes Event.
+    """
     pod = worker_job(WORKERS, TEMPLATE)["spec"]["template"]["spec"]
     probe = pod["containers"][0]["startupProbe"]
     sign = tmp_path / "alive"
@@ -234,14 +236,16 @@ def test_the_startup_probe_waits_for_the_sign_of_life_and_does_not_fail_before(t
 
 
 def test_without_kueue_no_label_of_kueue_is_there():
-    """Nothing depends on it."""
+    """A Job without a Kueue queue has no Kueue label."""
     workers = dataclasses.replace(WORKERS, spec=WorkersSpec())
 
     assert not [own for own in worker_job(workers, TEMPLATE)["metadata"]["labels"] if "kueue" in own]
 
 
 def test_memory_doubles_up_to_the_most():
-    """Four times what was asked for, unless the run says its own most; then there is no next."""
+    """The next memory size is twice the last one. It is at most four times the requested size or the run's `maxMemory`;
+    beyond that there is none.
+    """
     spec = WorkersSpec.model_validate({"resources": {"memory": "2Gi"}})
     tight = WorkersSpec.model_validate({"resources": {"memory": "2Gi", "maxMemory": "3Gi"}})
 
@@ -251,18 +255,18 @@ def test_memory_doubles_up_to_the_most():
 
 @pytest.mark.parametrize(("cpu", "n"), [("500m", 1), ("1", 1), ("2500m", 2), ("4", 4)])
 def test_a_worker_has_a_slot_for_each_whole_core(cpu: str, n: int):
-    """And at least one."""
+    """A worker has one slot for each whole CPU core, and at least one."""
     assert slots(WorkersSpec.model_validate({"resources": {"cpu": cpu}})) == n
 
 
 def test_all_that_belongs_to_a_run_is_found_by_one_label():
-    """Its uid: a run that is made again under the same name is another."""
+    """All objects of a run have its uid as a label. A run that is created again under the same name has another uid."""
     assert run_selector(UID) == f"mlho.io/run={UID}"
     assert worker_job(WORKERS, TEMPLATE)["metadata"]["labels"]["mlho.io/run"] == UID
 
 
 def test_the_configuration_file_is_read_and_its_mistakes_are_named(tmp_path: Path):
-    """Field by field, and never with a secret in it."""
+    """The configuration file is parsed. An error names each invalid field and never contains a secret."""
     path = tmp_path / "scheduler.yaml"
     path.write_text(
         "{watchNamespaces: [ehr], namespace: ehr, store: s3://ehr/mlho, worker: {image: w,"
@@ -286,7 +290,7 @@ def test_the_configuration_file_is_read_and_its_mistakes_are_named(tmp_path: Pat
 
 
 def test_a_run_says_limits_and_where_its_workers_are():
-    """Labels and tolerations come to those of the installation; affinity takes the place of its own."""
+    """A run's labels and tolerations are added to those of the installation; its affinity replaces the installation's affinity."""
     asked = {
         "resources": {
             "cpu": 1,

@@ -1,4 +1,4 @@
-"""Custom resources: read, written, their status, and the CRDs that are rendered from the models."""
+"""Custom resources: parsing, writing, status, and the CRDs that are rendered from the models."""
 
 import copy
 import datetime as dt
@@ -67,7 +67,7 @@ SCORING: dict[str, Any] = {
 
 
 def test_a_resource_is_a_specification_with_workers_and_a_wish():
-    """What only a cluster needs is taken off; the rest is the document of a file."""
+    """Parsing a resource separates the cluster-only fields (workers, desired state, TTL) from the specification."""
     read = from_resource(TRAINING)
 
     assert (read.kind, read.namespace, read.name, read.generation) == ("TrainingRun", "ehr", "small", 3)
@@ -79,7 +79,7 @@ def test_a_resource_is_a_specification_with_workers_and_a_wish():
 
 
 def test_what_the_report_says_is_kept_in_annotations():
-    """Kubernetes knows no ``metadata.title``; the run is the same with it."""
+    """Metadata that Kubernetes does not have, such as ``metadata.title``, is stored in annotations and does not change the run."""
     told = copy.deepcopy(TRAINING)
     told["metadata"] |= {
         "title": "Readmission",
@@ -106,7 +106,7 @@ def test_what_the_report_says_is_kept_in_annotations():
 
 
 def test_a_template_becomes_the_run_of_a_day():
-    """What the chart's schedules make each night: the same day, the same name, the same run."""
+    """A schedule's template and a date give one run: the same date gives the same name and the same specification."""
     template = copy.deepcopy(SCORING)
     template["metadata"]["name"] = "nightly"
     template["spec"]["data"]["uri"] = "s3://ehr/{date}/"
@@ -120,7 +120,7 @@ def test_a_template_becomes_the_run_of_a_day():
 
 
 def test_workers_and_desired_state_are_no_part_of_the_run():
-    """The same work with more workers is the same run."""
+    """The digest of a specification depends neither on its workers nor on its desired state."""
     other = copy.deepcopy(TRAINING)
     other["spec"] |= {"workers": {"max": 1}, "desiredState": "Running"}
 
@@ -161,7 +161,9 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
     ],
 )
 def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], said: str):
-    """The message names the object and the field; the controller puts it into the condition ``Accepted``."""
+    """The models reject what the CRD schema cannot check. The message names the object and the field; the controller copies
+    it to the condition ``Accepted``.
+    """
     with pytest.raises(SpecError, match="TrainingRun ehr/small") as error:
         from_resource({**TRAINING, "spec": {**TRAINING["spec"], **change}})
 
@@ -178,7 +180,9 @@ def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], s
     ],
 )
 def test_a_file_is_checked_in_every_place_with_what_only_a_cluster_reads(obj, parse, tmp_path: Path):
-    """Which is then left out of it; a mistake there does not wait for a cluster to be found."""
+    """The cluster-only fields of a file are validated on loading, although the parsed specification omits them, so that a
+    mistake is found before submission.
+    """
     path = tmp_path / "spec.yaml"
     document = {**obj, "metadata": {"name": "small"}}
     path.write_text(yaml.safe_dump(document))
@@ -193,7 +197,7 @@ def test_a_file_is_checked_in_every_place_with_what_only_a_cluster_reads(obj, pa
 
 
 def test_the_rendered_file_is_the_one_under_k8s(capsys: pytest.CaptureFixture[str]):
-    """``k8s/crd.yaml`` is what ``mlho crd`` prints: make crd."""
+    """``k8s/crd.yaml`` equals the output of ``mlho crd``; ``make crd`` updates it."""
     assert main(["crd"]) == 0
     printed = capsys.readouterr().out
 
@@ -202,7 +206,7 @@ def test_the_rendered_file_is_the_one_under_k8s(capsys: pytest.CaptureFixture[st
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """All nodes of a schema with their paths."""
+    """Return all nodes of a schema with their paths."""
     found = [(path, schema)]
     for name, node in schema.get("properties", {}).items():
         found += nodes(node, f"{path}.{name}")
@@ -214,7 +218,9 @@ def nodes(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, A
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
 def test_every_node_is_typed_described_and_bounded(kind: Any):
-    """Without bounds the API server refuses rules; without a description ``kubectl explain`` says nothing."""
+    """Every schema node has a type, a description and bounds. The API server rejects CEL rules without bounds, and ``kubectl
+    explain`` shows the descriptions.
+    """
     for path, node in nodes(resource_schema(kind)):
         if node.get("x-kubernetes-int-or-string"):
             continue
@@ -228,7 +234,7 @@ def test_every_node_is_typed_described_and_bounded(kind: Any):
 
 
 def test_a_resource_may_set_every_check_of_data_quality():
-    """The bound of a mapping without one of its own is 16, and there are more checks."""
+    """``quality.checks`` accepts every check. The default bound of a mapping is 16, and there are more checks."""
     found = {path: node for kind in kinds() for path, node in nodes(resource_schema(kind))}
 
     assert found[".spec.quality.checks"]["maxProperties"] >= len(get_args(CheckName)) > 16
@@ -236,7 +242,7 @@ def test_a_resource_may_set_every_check_of_data_quality():
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
 def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
-    """A default in the schema is the model's: the run id of a resource is that of the file."""
+    """Fields and defaults of the schema equal those of the models, so that a resource and a file give the same run id."""
     spec = resource_schema(kind)["properties"]["spec"]
     own = {name: node.get("default") for name, node in spec["properties"].items()}
     model = {field.alias or name: field for name, field in kind.spec.model_fields.items()}
@@ -255,7 +261,7 @@ def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
 
 
 def test_rules_speak_of_nodes_that_are_there_and_of_names_that_the_models_reserve():
-    """Rendering fails when models and rules part; the reserved folders are those of the scoring specification."""
+    """CEL rules exist for every kind, none is written twice, and their reserved folders are those of the scoring specification."""
     assert set(RULES) == {kind.name for kind in kinds()}
     assert set(RESERVED_FOLDERS) == _RESERVED
     assert len(RULES["TrainingRun"]) >= 25
@@ -263,7 +269,7 @@ def test_rules_speak_of_nodes_that_are_there_and_of_names_that_the_models_reserv
 
 
 def test_the_crds_are_kept_when_the_chart_goes_and_name_what_kubectl_shows():
-    """Removing the chart removes no run; columns, short names and categories are there."""
+    """The CRDs stay in the cluster when the chart is uninstalled, and declare short names, categories and columns."""
     training, scoring, channel = yaml.safe_load_all(render_crds())
 
     assert training["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
@@ -283,7 +289,7 @@ def test_the_crds_are_kept_when_the_chart_goes_and_name_what_kubectl_shows():
 
 
 def test_a_union_that_no_structural_schema_can_say_is_refused():
-    """A model with a field that is an object or a text is told at once, and not found by a user."""
+    """A model field that is an object or a text raises a TypeError when the schema is rendered."""
     from mlho.spec.training import Metadata, SpecPart
 
     class Odd(SpecPart):
@@ -297,12 +303,12 @@ def test_a_union_that_no_structural_schema_can_say_is_refused():
     ("text", "number"), [("500m", 0.5), ("2", 2), ("1.5", 1.5), ("512Mi", 2**29), ("4G", 4e9), ("1Ti", 2**40)]
 )
 def test_quantities_are_numbers(text: str, number: float):
-    """As Kubernetes reads them."""
+    """Quantities are parsed as Kubernetes does."""
     assert as_number(text) == number
 
 
 def test_a_condition_keeps_its_time_until_it_flips():
-    """``lastTransitionTime`` says since when it holds, not when somebody last looked."""
+    """``lastTransitionTime`` changes only when the condition's status changes, not at each check."""
     later, latest = NOON + dt.timedelta(hours=1), NOON + dt.timedelta(hours=2)
     first = set_condition((), ConditionType.ACCEPTED, status=False, reason="NoData", message="a", now=NOON)
     same = set_condition(
@@ -332,7 +338,7 @@ def test_a_condition_keeps_its_time_until_it_flips():
 
 
 def test_conditions_stand_in_one_order_whatever_was_set_first():
-    """Equal states are equal objects, so that nothing is written when nothing changed."""
+    """The order of conditions does not depend on the order in which they were set, so that equal states are equal objects and cause no write."""
     kinds_ = [ConditionType.FAILED, ConditionType.ACCEPTED, ConditionType.PROGRESSING]
 
     def build(order: list[ConditionType]) -> tuple[Condition, ...]:
@@ -353,7 +359,7 @@ def test_conditions_stand_in_one_order_whatever_was_set_first():
     text=st.text(alphabet="é–x", min_size=400, max_size=512),
 )
 def test_a_status_always_fits(n_failures: int, text: str):
-    """Ten failures and nine conditions of the longest messages stay below 16 KiB; the newest failures stay."""
+    """A status of ten failures and nine conditions with the longest messages stays below 16 KiB and keeps the newest failures."""
     conditions: tuple[Condition, ...] = ()
     for kind in ConditionType:
         conditions = set_condition(conditions, kind, status=True, reason="R" * 64, message=text, now=NOON)
@@ -367,7 +373,7 @@ def test_a_status_always_fits(n_failures: int, text: str):
 
 
 def test_failures_go_before_conditions_and_the_newest_stay():
-    """The list is newest first."""
+    """A status that is too large drops failures before conditions, the oldest first. The list is sorted by age, the newest first."""
     failures = [{"task": f"task/{number}", "message": "m" * 3000} for number in range(10)]
     small = fitted({"failures": failures, "conditions": []})
 
@@ -375,20 +381,20 @@ def test_failures_go_before_conditions_and_the_newest_stay():
 
 
 def test_a_status_of_a_newer_version_is_read_without_what_is_new():
-    """An older scheduler does not stumble during an upgrade."""
+    """Unknown fields of a newer version's status are ignored, so that an older scheduler can read it during an upgrade."""
     assert read_status({"status": {"phase": "Running", "newField": 1}}).phase == "Running"
     assert read_status({}) == Status()
 
 
 def test_instants_are_utc_in_whole_seconds():
-    """As Kubernetes writes them."""
+    """Timestamps have the format of Kubernetes: UTC in whole seconds."""
     paris = dt.timezone(dt.timedelta(hours=1))
 
     assert timestamp(dt.datetime(2026, 11, 24, 13, 0, 0, 999, tzinfo=paris)) == "2026-11-24T12:00:00Z"
 
 
 def test_workers_have_documented_defaults():
-    """Without a word about workers: at most four, none when idle."""
+    """The defaults are at most four workers, and none while the run has no tasks."""
     assert WorkersSpec().model_dump(by_alias=True, exclude_none=True) == {
         "min": 0,
         "max": 4,
@@ -402,7 +408,7 @@ def test_workers_have_documented_defaults():
 
 
 def test_a_rule_for_a_frozen_field_names_it():
-    """The API server shows the field's path, not the whole resource."""
+    """The field path of a rule for an immutable field is that field, so that the API server's error names it instead of the whole resource."""
     frozen = [own for rules in RULES.values() for own in rules if "cannot change" in own.message]
 
     assert frozen

@@ -1,4 +1,4 @@
-"""Namespaces that share a release: each reads below its own prefixes, and scores with models of its own runs."""
+"""Namespaces that share a release: each one reads only below its own prefixes and scores only with models of its own runs."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ RUNS: Final = {
 
 
 def scoring(data: str, bundle: str) -> ScoringRunSpec:
-    """A scoring run."""
+    """Return a scoring run with this data and bundle."""
     return parse_scoring_spec(
         f"""
 apiVersion: mlho.io/v1alpha1
@@ -48,7 +48,7 @@ spec:
     ],
 )
 def test_a_namespace_reads_below_its_prefixes_only(data: str, bundle: str, refused: str | None):
-    """Another's run, and one that is not there, are refused in the same words."""
+    """A namespace may not read outside its prefixes. The error is the same for a run of another namespace and for a missing run."""
     spec, allowed = scoring(data, bundle), prefixes_of("ward", PREFIXES)
     if refused is None:
         check_addresses(spec, allowed, RUNS.get)
@@ -59,7 +59,7 @@ def test_a_namespace_reads_below_its_prefixes_only(data: str, bundle: str, refus
 
 
 def test_a_namespace_compares_with_its_own_models_only():
-    """The bundle to compare with is read, too."""
+    """The limits apply to the bundle of ``compareWith`` as well."""
     allowed = prefixes_of("ward", PREFIXES)
     for name, is_own in (("channel:ward", True), ("channel:other", False)):
         spec = scoring("s3://ehr/ward/new/", "run:" + "a" * 16)
@@ -73,7 +73,7 @@ def test_a_namespace_compares_with_its_own_models_only():
 
 
 def test_without_prefixes_there_are_no_limits():
-    """And with some, a namespace that is not named may read nothing."""
+    """Without prefixes in the configuration, there are no limits. With prefixes, a namespace that is not listed may read nothing."""
     spec = scoring("s3://any/where/", "run:" + "b" * 16)
 
     check_addresses(spec, prefixes_of("ward", {}), RUNS.get)

@@ -1,4 +1,4 @@
-"""What a ModelChannel shows of the channel in the store."""
+"""The status of a ModelChannel shows the state of the channel in the store."""
 
 import datetime as dt
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ LATER = dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
 
 
 class Channels:
-    """The ModelChannels of a cluster in memory, a store, and the scheduler that shows one in the other."""
+    """An in-memory cluster with ModelChannels, a store, and the reporter that writes the channels' state into their status."""
 
     def __init__(self, *names: str, **config: Any) -> None:
         self.objects = {name: channel_object(name) for name in names}
@@ -59,12 +59,12 @@ class Channels:
         self.n_writes += 1
 
     def shown(self, name: str = "production") -> dict[str, Any]:
-        """The status after one more pass."""
+        """Run one pass and return the resulting status."""
         self.reporter.report()
         return dict(self.objects[name]["status"])
 
     def refused(self, run: str = C, minutes: int = 30) -> None:
-        """A promotion that a gate blocks."""
+        """Attempt a promotion that a gate blocks."""
         found = find_run(stored_runs(self.store), run)
         with pytest.raises(GateFailed):
             promote(self.store, found, "production", author(minutes=minutes), test=passed)
@@ -76,13 +76,15 @@ def channel_object(name: str) -> dict[str, Any]:
 
 
 def ready(status: dict[str, Any]) -> tuple[str, str]:
-    """Status and reason of the only condition."""
+    """Return status and reason of the only condition."""
     (own,) = status["conditions"]
     return own["status"], own["reason"]
 
 
 def test_it_shows_what_is_in_use_since_when_by_whom_and_why():
-    """After a promotion, a second one and the way back; a pass without a change writes nothing."""
+    """The status shows bundle, time, author and reason after a promotion, a second one and a rollback. A pass without a
+    change writes nothing.
+    """
     cluster = Channels("production", "staging")
     promoted(cluster.store, A)
     first = cluster.shown()
@@ -104,7 +106,7 @@ def test_it_shows_what_is_in_use_since_when_by_whom_and_why():
 
 
 def test_it_shows_the_last_refused_promotion_until_the_next_one_succeeds():
-    """With the gate that failed and what was found."""
+    """A refused promotion is shown with the failed gate and the measured figure until a promotion succeeds."""
     cluster = Channels("production")
     cluster.refused(minutes=-30)
     assert cluster.shown()["refusal"]["runId"] == C
@@ -123,7 +125,7 @@ def test_it_shows_the_last_refused_promotion_until_the_next_one_succeeds():
 
 
 def test_a_damaged_log_is_shown_as_such_and_no_model_with_it(monkeypatch):
-    """Also if no entry was added since it was last read whole."""
+    """A damaged log is shown as ChannelDamaged without a model, even if no entry was added since the last full read."""
     cluster = Channels("production")
     promoted(cluster.store, A)
     cluster.shown()
@@ -141,7 +143,7 @@ def test_a_damaged_log_is_shown_as_such_and_no_model_with_it(monkeypatch):
 
 
 def test_an_outage_of_the_store_keeps_what_was_seen_last():
-    """As unknown; it is Live again when the store answers."""
+    """During an outage of the store, the status keeps the last known model with the condition Unknown. It is Live after the outage."""
     cluster = Channels("production")
     promoted(cluster.store, A)
     before = cluster.shown()
@@ -154,7 +156,7 @@ def test_an_outage_of_the_store_keeps_what_was_seen_last():
 
 
 def test_a_namespace_sees_no_model_of_tables_that_it_may_not_read():
-    """With ``store.prefixes``, neither the model nor who promoted it nor what was refused."""
+    """If ``store.prefixes`` do not cover the data of a model, the status shows neither the model nor its author nor a refused promotion."""
     cluster = Channels("production", prefixes={"ehr": ["s3://ehr/ward-b"]})
     cluster.refused()
     assert "refusal" not in cluster.shown()
@@ -169,7 +171,7 @@ def test_a_namespace_sees_no_model_of_tables_that_it_may_not_read():
 
 
 def test_a_log_that_has_not_changed_is_not_read_again():
-    """One listing at each interval, however long the log is."""
+    """A pass lists the keys of the log and reads only new entries."""
     cluster = Channels("production")
     promoted(cluster.store, A)
     cluster.shown()

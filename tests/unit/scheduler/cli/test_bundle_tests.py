@@ -1,4 +1,4 @@
-"""`mlho test` runs the tests of a bundle in a fresh process, wherever the bundle is."""
+"""`mlho test` runs the tests of a bundle in a new process, for a bundle in a folder or in a store."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ WEAK = {"tests": {"floors": {"auroc": 0.99}}}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a store, and the id of its run, whose bundle misses a stated floor."""
+    """Return a store's folder and the id of its run, whose bundle fails a floor."""
     folder = tmp_path_factory.mktemp("tested")
     data = write_tables(folder / "data", make_tables(300, seed=6))
     return folder / "store", run_inline(data, folder / "store", WEAK).finished.run_id
@@ -30,7 +30,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_failed_floor_is_a_row_a_sentence_and_exit_code_4(trained, command: Command, tmp_path: Path):
-    """As table, and as JUnit XML for a CI system."""
+    """A failed floor appears in the table, as a sentence and in the JUnit XML report; the exit code is 4."""
     store, _ = trained
     report = tmp_path / "tests.xml"
 
@@ -50,7 +50,7 @@ def test_a_failed_floor_is_a_row_a_sentence_and_exit_code_4(trained, command: Co
 
 
 def test_a_folder_and_a_run_give_the_same_results(trained, command: Command):
-    """As JSON; the seconds differ."""
+    """The bundle's folder and its run id give the same JSON, except for the measured seconds."""
     store, run = trained
 
     def plain(uri: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def test_a_folder_and_a_run_give_the_same_results(trained, command: Command):
 
 
 def test_a_damaged_bundle_is_refused_before_its_tests_run(trained, command: Command, tmp_path: Path):
-    """With the file and the remedy."""
+    """A damaged bundle is rejected before its tests run, with the file's name and the remedy."""
     store, run = trained
     bundle = Path(shutil.copytree(store / "runs" / run / "bundle", tmp_path / "bundle"))
     content = bytearray((bundle / "tests/tests.json").read_bytes())
@@ -81,7 +81,7 @@ def test_a_damaged_bundle_is_refused_before_its_tests_run(trained, command: Comm
 
 
 def test_a_bundle_of_an_earlier_version_gets_default_tests_and_the_command_says_so(command: Command):
-    """They pass as they did."""
+    """A bundle of an earlier version, without tests, gets the default tests and passes them; the output says so."""
     before = Path(__file__).parents[2] / "model" / "written_before" / "glmboost"
 
     said = command("test", before)
@@ -93,7 +93,7 @@ def test_a_bundle_of_an_earlier_version_gets_default_tests_and_the_command_says_
 def test_a_missing_run_and_an_unwritable_report_are_errors_of_the_command(
     trained, command: Command, tmp_path
 ):
-    """With what to give."""
+    """A missing run and an unwritable report give exit code 2 and the remedy."""
     store, run = trained
     unwritable = command("test", f"run:{run}", "--junit", tmp_path / "nowhere" / "x.xml", store=store)
 
@@ -103,7 +103,7 @@ def test_a_missing_run_and_an_unwritable_report_are_errors_of_the_command(
 
 
 def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(trained, command: Command):
-    """The run finished with its report; nothing is scored with its bundle."""
+    """A failed requirement is a warning in the finished run's report and prevents promotion and scoring."""
     store, run = trained
     result = json.loads((store / "runs" / run / "result.json").read_text(encoding="utf-8"))
 
@@ -118,7 +118,7 @@ def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(
 
 
 def test_the_fresh_process_says_what_cannot_be_loaded(trained):
-    """The folder in which it looked is no part of the message."""
+    """The error of the fresh process names the missing file and not the temporary folder."""
     store, run = trained
     files = files_of(store / "runs" / run / "bundle")
     del files["model_card.md"]

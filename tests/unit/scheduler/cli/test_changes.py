@@ -12,7 +12,7 @@ from tests.builders import call_command
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """12,000 patients in three files."""
+    """Write a synthetic cohort of 12,000 patients in three files."""
     folder = tmp_path_factory.mktemp("changes")
     make_cohort(folder, n_patients=12_000, n_codes=200, n_partitions=3, rows_per_patient=60)
     return folder
@@ -36,7 +36,7 @@ def spec_of(folder, index=None):
 
 
 def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
-    """The recode to its month, rare codes of it within one; the drug to its month. No other code begins or ends."""
+    """The recode is dated to its month, its rare codes to within one month, and the new drug to its month. No other code begins or ends."""
     truth = read_truth(cohort)
     said = call_command(["changes", spec_of(cohort), "--json"], tmp_path, capsys)
     assert said.code == 0, said.err
@@ -53,7 +53,7 @@ def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
 
 
 def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
-    """For people: the month with many codes is a sentence of its own; the page has the rows of the terminal."""
+    """The table summarizes a month with many codes in one sentence, and the HTML page has the rows of the terminal."""
     page = tmp_path / "changes.html"
     said = call_command(["changes", spec_of(cohort), "--html", page], tmp_path, capsys)
 
@@ -69,7 +69,7 @@ def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
 
 
 def test_without_an_index_date_it_is_refused(cohort, tmp_path, capsys):
-    """Effects have no month."""
+    """`mlho changes` rejects a specification without an index date, because effects are estimated by month."""
     said = call_command(["changes", spec_of(cohort, index="none")], tmp_path, capsys)
 
     assert said.code == 2

@@ -1,4 +1,4 @@
-"""Commands that speak to a cluster: what they send there, and what they refuse before."""
+"""Commands that talk to a cluster: the objects that they create, and the input that they reject first."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ RUN = "0123456789abcdef"
 
 
 class UsersCluster:
-    """A cluster that a kubeconfig names: it keeps what is made, and knows one run."""
+    """A cluster of a kubeconfig. It records created objects and returns one run."""
 
     namespace = "of-the-context"
 
@@ -23,18 +23,18 @@ class UsersCluster:
         self.status: dict[str, Any] = {"runId": RUN}
 
     def create(self, kind: object, obj: dict[str, Any]) -> dict[str, Any]:
-        """Take an object in."""
+        """Record a created object."""
         self.made.append(obj)
         return obj
 
     def get(self, kind: object, namespace: str, name: str) -> dict[str, Any]:
-        """The run."""
+        """Return the run."""
         return {"status": self.status}
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> UsersCluster:
-    """The cluster that commands find."""
+    """Make commands use an in-memory cluster, and return it."""
     found = UsersCluster()
     monkeypatch.setattr(Cluster, "of_user", lambda context: found)
     return found
@@ -42,7 +42,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> UsersCluster:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    """A specification, in a file."""
+    """Write a specification and return its path."""
     return write_spec(write_tables(tmp_path / "data", make_tables(20, seed=2)))
 
 
@@ -57,7 +57,7 @@ def spec(tmp_path: Path) -> Path:
 def test_a_run_goes_into_the_namespace_that_is_named(
     cluster: UsersCluster, spec: Path, in_file: str | None, option: str | None, namespace: str
 ):
-    """As kubectl does it: by the option, else by the file, else by the context."""
+    """The namespace is taken from the option, else from the file, else from the context, as in kubectl."""
     document = yaml.safe_load(spec.read_text())
     document["metadata"] |= {"namespace": in_file} if in_file else {}
     spec.write_text(yaml.safe_dump(document))
@@ -70,7 +70,7 @@ def test_a_run_goes_into_the_namespace_that_is_named(
 
 
 def test_a_range_of_nights_is_one_run_for_each(cluster: UsersCluster, spec: Path):
-    """With the date in the name, and today by another option."""
+    """A range of dates creates one run for each date, with the date in its name. `--by-date`, which means today, is rejected beside it."""
     command = ["submit", str(spec), "--as-of", "2026-11-29..2026-12-01"]
     name = yaml.safe_load(spec.read_text())["metadata"]["name"]
 
@@ -92,7 +92,7 @@ def test_a_range_of_nights_is_one_run_for_each(cluster: UsersCluster, spec: Path
 def test_a_file_that_is_no_run_is_refused(
     cluster: UsersCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
 ):
-    """With what is wrong with it; nothing is sent."""
+    """A file that is not a run is rejected with the problem, and nothing is sent."""
     path = tmp_path / "run.yaml"
     if text is not None:
         path.write_text(text)
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_run_is_refused(
 def test_retry_of_a_run_in_a_cluster_needs_its_store(
     cluster: UsersCluster, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
-    """Quarantines stand there; a run that was not accepted has none."""
+    """`mlho retry` of a run in a cluster needs its store, because the quarantine is there. A run that was not accepted has no quarantine."""
     assert scheduler.cli.parser.main(["retry", "trainingrun/first", f"--store={tmp_path}"]) == 2
     assert "Give --store s3://bucket/prefix" in capsys.readouterr().err
 

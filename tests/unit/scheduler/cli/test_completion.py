@@ -1,4 +1,4 @@
-"""Completion scripts: what a shell offers after a beginning."""
+"""Shell completion scripts: the completions offered for a partial command line."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ def script(capsys):
     ids=" ".join,
 )
 def test_bash_offers_commands_options_and_values(words, offered, script):
-    """By a real bash."""
+    """Commands, options and values are completed in a real bash."""
     line = " ".join(f"'{own}'" for own in ["mlho", *words])
     code = f"{script('bash')}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _mlho; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
@@ -39,7 +39,7 @@ def test_bash_offers_commands_options_and_values(words, offered, script):
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_a_script_is_valid(shell, script):
-    """By the shell itself, where it is installed."""
+    """The shell's own syntax check accepts the script, if the shell is installed."""
     text = script(shell)
 
     assert "prune" in text

@@ -16,7 +16,7 @@ def home(tmp_path_factory):
 
 
 def with_statements(data, path, **changes):
-    """The specification of the run, with a statement that was added later."""
+    """Write the run's specification with an additional statement."""
     document = yaml.safe_load(write_spec(data, changes or None).read_text())
     document["metadata"]["statements"] = {"funding": "None."}
     path.write_text(yaml.safe_dump(document))

@@ -1,4 +1,4 @@
-"""The estimate: what a plan costs, from the specification, the manifest and the rows of labels and events."""
+"""The estimated cost of a plan, from the specification, the manifest and the numbers of label and event rows."""
 
 import io
 
@@ -31,7 +31,7 @@ def total_of(text: str) -> list[str]:
 
 
 def test_a_small_run_is_seconds():
-    """Three hundred samples: every stage is there, and the total is seconds."""
+    """A run with 300 samples is estimated at a few seconds, and the table has every stage."""
     text = shown(300)
 
     for words in ("cohort", "reading events", "packing features", "selecting and fitting", "report", "all"):
@@ -40,7 +40,7 @@ def test_a_small_run_is_seconds():
 
 
 def test_it_says_what_it_rests_on():
-    """Rows of labels and events, and how they are known."""
+    """The estimate names the row counts of labels and events that it is based on, and how they were determined."""
     text = " ".join(shown(9_105, 2_000_000, n_workers=4).split())
 
     assert "4 workers, each with about " in text
@@ -49,7 +49,7 @@ def test_it_says_what_it_rests_on():
 
 
 def test_slow_classifiers_on_few_samples_take_minutes():
-    """9,105 samples, an EBM with its defaults: minutes in tasks by fold, whatever the bytes of the events."""
+    """An EBM with its defaults on 9,105 samples takes minutes in tasks by fold, independent of the size of the events."""
     _, n_tasks, _, about = total_of(shown(9_105, changes={**SLOW, "validation.iterations": 20}))
 
     assert "min" in about
@@ -57,7 +57,7 @@ def test_slow_classifiers_on_few_samples_take_minutes():
 
 
 def test_a_model_on_the_consensus_is_counted_with_its_judging():
-    """Six sets of folds held out more, in the table of tasks and in its sum."""
+    """A model on the consensus adds six tasks for held-out sets of folds to the table and its total."""
     ranked, consensus = (
         total_of(shown(300, changes={"validation.folds": 3, "final.features": own}))
         for own in ("ranking", "consensus")
@@ -67,7 +67,7 @@ def test_a_model_on_the_consensus_is_counted_with_its_judging():
 
 
 def test_it_says_what_a_run_costs():
-    """CPU hours do not depend on the workers; more rows are more bytes."""
+    """The estimated CPU hours do not depend on the number of workers; the stored bytes grow with the rows."""
     few, many = (" ".join(shown(10**5, 10**8, n_workers=own).split()) for own in (1, 16))
 
     hours = [own.partition("About ")[2].partition(" in the store")[0] for own in (few, many)]
@@ -88,7 +88,7 @@ def test_it_says_what_a_run_costs():
     ],
 )
 def test_it_says_whether_the_sample_is_large_enough(n_patients, n_positive, expected):
-    """By events per candidate feature and the criteria of Riley et al.; a small cell is not shown."""
+    """The sample size is assessed by events per candidate feature and the criteria of Riley et al. Small cells are not shown."""
     spec = make_spec({"selection.nFeatures": 200, "features.demographics": ["age", "sex", "race"]}).spec
 
     (sentence,) = sample_size_sentences(spec, n_patients, n_positive)
@@ -96,13 +96,13 @@ def test_it_says_whether_the_sample_is_large_enough(n_patients, n_positive, expe
 
 
 def test_more_workers_take_less_time():
-    """Except where there is one task."""
+    """More workers shorten the estimate of a large run, but not that of a run with few tasks."""
     assert shown(10**6) != shown(10**6, n_workers=4)
     assert total_of(shown(300, n_workers=4)) == total_of(shown(300, n_workers=8))
 
 
 def test_a_grid_costs_what_its_longest_fits_cost():
-    """Shorter boosts are beginnings of longer ones and cost nothing; deeper trees, penalties and samples cost more."""
+    """Shorter boosts are prefixes of the longest one and cost nothing. Deeper trees, more penalties and more samples cost more."""
 
     def seconds(grid, name="glmboost", n=10_000):
         candidates = [{"classifier": "glmboost", "grid": {"nSteps": [1]}}] if name != "glmboost" else []
@@ -118,7 +118,7 @@ def test_a_grid_costs_what_its_longest_fits_cost():
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
 def test_rows_are_looked_up_in_the_files(suffix, tmp_path):
-    """Labels and events of a folder, in every format; small files are counted."""
+    """Rows of labels and events are found for every file format of a folder; small files are counted."""
     tables = make_tables(200, seed=1)
     write_tables(tmp_path, tables, partitions=3, suffix=suffix)
     names = {f"data.tables.{name}": f"{name}{suffix}" for name in ("labels", "demographics", "concepts")}

@@ -1,4 +1,4 @@
-"""`mlho init` writes a specification that `mlho validate` accepts, and says what it guessed."""
+"""`mlho init` writes a specification that `mlho validate` accepts, and lists its guesses."""
 
 import shutil
 
@@ -28,7 +28,7 @@ def data_of(folder) -> dict:
     ("layout", "suffix"), [("native", ".parquet"), ("native", ".csv"), ("dbmart", ".csv.gz")]
 )
 def test_known_names_need_nothing_else(layout, suffix, tmp_path, call):
-    """Tables, outcome, index and demographics are found; columns and format are as expected and not stated."""
+    """With the default names, tables, outcome, index and demographics are found, and neither columns nor format are written."""
     folder = write_tables(tmp_path / "data", make_tables(300), layout=layout, suffix=suffix)
 
     said = call("init", folder)
@@ -48,7 +48,7 @@ def test_known_names_need_nothing_else(layout, suffix, tmp_path, call):
 
 @pytest.mark.parametrize("write", [write_meds, write_i2b2], ids=["meds", "i2b2"])
 def test_a_meds_folder_and_an_i2b2_export_are_recognised(write, tmp_path, call):
-    """All of their tables are found, demographics among the codes too, and no column has to be named."""
+    """All tables of a MEDS folder and of an i2b2 export are found, including demographics among the codes, without naming a column."""
     folder = tmp_path / "data"
     folder.mkdir()
     wanted = write(folder, make_facts(300))
@@ -68,7 +68,7 @@ def test_a_meds_folder_and_an_i2b2_export_are_recognised(write, tmp_path, call):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
-    """The folder is the table of events; persons, concepts and labels are found, and a table that nothing reads is named."""
+    """In an OMOP folder, events, persons, concepts and labels are found, and a table that is not read is named."""
     numbers = range(60)
     rows = {
         "condition_occurrence": [event("condition_occurrence", 1 + n % 3, person=n) for n in numbers],
@@ -93,7 +93,7 @@ def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
 
 
 def test_what_tells_the_future_is_no_demographic_of_i2b2(tmp_path, call):
-    """A ``patient_dimension`` holds the vital status at the export."""
+    """The vital status of an i2b2 ``patient_dimension`` is not used as a demographic, because it is from the time of the export."""
     folder = tmp_path / "data"
     folder.mkdir()
     write_i2b2(folder, make_facts(300))
@@ -106,7 +106,7 @@ def test_what_tells_the_future_is_no_demographic_of_i2b2(tmp_path, call):
 
 
 def test_other_names_and_formats_are_stated(tmp_path, call):
-    """Semicolons, another encoding, days first, and a hospital's names."""
+    """Other column names, semicolons, another encoding and day-first dates are written into the specification."""
     tables = make_tables(300)
     folder = tmp_path / "data"
     folder.mkdir()
@@ -152,7 +152,7 @@ def test_other_names_and_formats_are_stated(tmp_path, call):
 
 
 def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
-    """The size of the numbers tells the unit; a guess of this kind is named."""
+    """The unit of integer times is guessed from their magnitude and marked as a guess to check."""
     tables = make_tables(300)
     folder = write_tables(tmp_path / "data", tables, suffix=".csv")
     for path in (folder / "events").iterdir():
@@ -208,7 +208,7 @@ def test_a_store_in_the_folder_is_not_looked_at(tmp_path, capsys):
 
 
 def test_a_table_of_another_outcome_is_not_taken_as_demographics(tmp_path, call):
-    """It would tell the models the future."""
+    """A labels table of another outcome is not used as demographics, because it would leak future information."""
     folder = write_tables(tmp_path / "data", make_tables(300))
     (folder / "demographics.parquet").unlink()
     (folder / "labels.parquet").rename(folder / "labels_death.parquet")
@@ -218,11 +218,11 @@ def test_a_table_of_another_outcome_is_not_taken_as_demographics(tmp_path, call)
 
     assert said.code == 0
     assert set(data_of(folder)["tables"]) == {"events", "labels", "concepts"}
-    assert "is not used." in said.out  # without a reason: it could be the labels as well
+    assert "is not used." in said.out  # no reason is given, because it could also be the labels table
 
 
 def test_what_a_run_would_stop_with_gets_a_policy_to_check(tmp_path, call):
-    """Labels of two outcomes for one sample, and patients without demographics."""
+    """Data that would stop a run (conflicting labels of a sample, patients without demographics) gets a policy that is marked to check."""
     folder = write_tables(tmp_path / "data", make_tables(300))
     labels = pq.read_table(folder / "labels.parquet")
     other = pc.subtract(1, labels.column("label")).cast(labels.schema.field("label").type)
@@ -240,7 +240,7 @@ def test_what_a_run_would_stop_with_gets_a_policy_to_check(tmp_path, call):
 
 
 def test_a_specification_is_never_overwritten(tmp_path, call):
-    """Not even one that a user broke."""
+    """An existing specification is never overwritten, even if it is invalid."""
     folder = write_tables(tmp_path / "data", make_tables(100))
     (folder / "mlho.yaml").write_text("mine")
 
@@ -252,7 +252,7 @@ def test_a_specification_is_never_overwritten(tmp_path, call):
 
 
 def test_a_folder_without_tables_is_answered_with_what_is_looked_for(tmp_path, call):
-    """And nothing is written."""
+    """In a folder without tables, the error lists the expected tables, and nothing is written."""
     (tmp_path / "people.csv").write_text("Ada Lovelace,1815-12-10\nBo,1820-01-01\n")
 
     said = call("init", tmp_path)
@@ -264,7 +264,7 @@ def test_a_folder_without_tables_is_answered_with_what_is_looked_for(tmp_path, c
 
 
 def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
-    """The author learns why a table is not used, not only that it is not."""
+    """A table that is not used because of labels in words or another separator is listed with that reason."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
     labels = pd.read_csv(folder / "labels.csv")
     labels.assign(label=labels["label"].map({0: "no", 1: "yes"})).to_csv(folder / "labels.csv", index=False)
@@ -280,7 +280,7 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
 
 
 def test_a_guessed_encoding_is_told(tmp_path, call):
-    """It is in the specification as a line to check, and in the terminal."""
+    """A guessed encoding is marked to check in the specification and shown in the terminal."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
     for part in (folder / "events").iterdir():
         rows = pd.read_csv(part)

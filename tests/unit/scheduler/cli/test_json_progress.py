@@ -1,4 +1,4 @@
-"""Progress for programs: each line is whole, says what the manual says, and comes at most once a second."""
+"""Progress as JSON: lines are complete, follow the manual, and come at most once a second."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def _track():
 
 
 def test_a_line_has_the_fields_of_the_manual():
-    """Names and order, as the table in docs/operations.md has them."""
+    """A line has the fields of the table in docs/operations.md, in the same order."""
     track, lines, _ = _track()
     track.show(Facts(stage="learn", done=1, total=4))
     section = MANUAL.read_text().split("## Progress")[1].split("\n## ")[0]
@@ -35,7 +35,7 @@ def test_a_line_has_the_fields_of_the_manual():
 
 
 def test_a_line_says_where_the_run_is():
-    """All values but the moment, which is in UTC to the millisecond."""
+    """A line has all figures of the run's state; its timestamp is UTC in milliseconds."""
     track, lines, _ = _track()
     facts = Facts("learn", 3, 10, 2, 1, 4, 5, rate=0.51239, seconds_left=13.661)
     track.show(facts)
@@ -61,7 +61,7 @@ def test_a_line_says_where_the_run_is():
 
 
 def test_lines_come_at_most_once_a_second_and_only_with_news():
-    """Three changes within a second are two lines; a change of the rate alone is no news."""
+    """At most one line is written per second: three changes within a second give two lines. A change of the rate alone gives none."""
     track, lines, clock = _track()
     for moment, done, rate in ((0.0, 1, None), (0.4, 2, None), (0.9, 3, None), (1.0, 4, 3.0), (2.5, 4, 2.9)):
         clock.now = moment
@@ -70,7 +70,7 @@ def test_lines_come_at_most_once_a_second_and_only_with_news():
 
 
 def test_the_last_line_says_how_it_ended_with_the_latest_figures():
-    """Even when the last change came within a second of the line before."""
+    """The last line has the final state and the latest figures, even if less than a second passed since the line before."""
     track, lines, clock = _track()
     track.show(Facts(stage="learn", done=8, total=9, running=1, rate=2.0, seconds_left=0.5))
     clock.now = 0.1
@@ -81,7 +81,7 @@ def test_the_last_line_says_how_it_ended_with_the_latest_figures():
 
 
 def test_a_queue_that_does_not_answer_is_a_state():
-    """``degraded`` while it lasts, ``running`` again afterwards."""
+    """The state is ``degraded`` while the queue does not answer, and ``running`` again afterwards."""
     track, lines, clock = _track()
     for moment, is_degraded in ((0, False), (1, True), (2, False)):
         clock.now = moment
@@ -90,7 +90,7 @@ def test_a_queue_that_does_not_answer_is_a_state():
 
 
 def test_several_runs_share_a_stream_line_by_line():
-    """Each line names its run."""
+    """The lines of several runs share one stream, and each line names its run."""
     stream = io.StringIO()
     with JsonProgress(stream) as display:
         first, second = display.tracks({"a" * 16: "one", "b" * 16: "two"})
@@ -107,7 +107,7 @@ def test_several_runs_share_a_stream_line_by_line():
 
 
 def test_a_line_says_that_the_store_does_not_serve():
-    """Why and since when; the last line of a run does not say it any more."""
+    """A line during a store outage has its reason and start time; the last line of the run no longer has them."""
     lines: list[str] = []
     track = JsonTrack("demo", RUN, lines.append)
     outage = Outage("StoreAccessDenied", 1_790_000_000.0, "s3://b: access denied.")

@@ -58,20 +58,20 @@ def test_openlineage_events_are_the_same_each_time(home, tmp_path, capsys):
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Keeps what is posted, or refuses it."""
+    """An HTTP endpoint that records posted events or rejects them."""
 
     received: list[dict] = []  # noqa: RUF012 - of the class, as each request has a handler of its own
     status = 201
 
     def do_POST(self):
-        """Take an event in."""
+        """Record a posted event."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.received.append(json.loads(body))
         self.send_response(self.status)
         self.end_headers()
 
     def log_message(self, *_):
-        """Write nothing."""
+        """Suppress the server's log."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command: help that teaches, plan, show, report, version; what it prints and what it does not."""
+"""The `mlho` command: help, plan, run, show, list, report, version, and their output."""
 
 import json
 import re
@@ -23,13 +23,13 @@ def spec(tmp_path: Path) -> Path:
 
 
 def run_of(said) -> str:
-    """The id of the run that a command carried out."""
+    """Return the run id that a command printed."""
     return re.findall(r"^run +([0-9a-f]{16}) ", said.out, re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize("command_name", ["", *COMMANDS])
 def test_help_teaches(command_name, capsys):
-    """Every command says in words what it is for and what each option means."""
+    """Help describes every command and every option."""
     with pytest.raises(SystemExit) as ended:
         scheduler.cli.parser.main([command_name, "--help"] if command_name else ["--help"])
     text = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_help_teaches(command_name, capsys):
 
 
 def test_help_of_run_says_that_it_resumes(capsys):
-    """The most important thing to know about it."""
+    """The help of `mlho run` says that the same command resumes a run."""
     with pytest.raises(SystemExit):
         scheduler.cli.parser.main(["run", "--help"])
 
@@ -56,7 +56,7 @@ def test_help_of_run_says_that_it_resumes(capsys):
     "arguments", [[], ["fly"], ["run"], ["plan", "x.yaml", "--workers", "0"], ["run", "x", "--log", "xml"]]
 )
 def test_wrong_usage_is_refused(arguments, capsys):
-    """Exit code 2 and a line of usage."""
+    """Invalid arguments give exit code 2 and the usage."""
     with pytest.raises(SystemExit) as ended:
         scheduler.cli.parser.main(arguments)
 
@@ -65,7 +65,7 @@ def test_wrong_usage_is_refused(arguments, capsys):
 
 
 def test_metrics_without_a_queue_are_refused(command, spec):
-    """Nobody would serve them."""
+    """`--metrics-port` is rejected without a queue, because no process would serve the metrics."""
     said = command("run", spec, "--metrics-port", "9464")
 
     assert said.code == 2
@@ -73,7 +73,7 @@ def test_metrics_without_a_queue_are_refused(command, spec):
 
 
 def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
-    """By stage and in total; nothing is written anywhere."""
+    """The plan shows tasks, bytes and time by stage and in total, and creates no store."""
     said = command("plan", spec)
 
     assert (said.code, said.err) == (0, "")
@@ -85,7 +85,7 @@ def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
 
 @pytest.mark.parametrize("command_name", ["plan", "run"])
 def test_what_a_cluster_would_refuse_is_refused_here(command_name, command, spec):
-    """A slip in ``workers`` or ``desiredState`` is found at the desk, though only a cluster reads them."""
+    """A mistake in ``workers`` or ``desiredState`` is found by local commands, although only a cluster reads these fields."""
     document = yaml.safe_load(spec.read_text())
     document["spec"] |= {"workers": {"maxx": 3}, "desiredState": "Bogus"}
     spec.write_text(yaml.safe_dump(document))
@@ -98,7 +98,7 @@ def test_what_a_cluster_would_refuse_is_refused_here(command_name, command, spec
 
 
 def test_plan_refuses_what_run_would(command, spec):
-    """A table that is not there is told before anything runs."""
+    """`mlho plan` rejects a specification with a missing table, as `mlho run` does."""
     (spec.parent / "labels.parquet").unlink()
     said = command("plan", spec)
 
@@ -107,7 +107,7 @@ def test_plan_refuses_what_run_would(command, spec):
 
 
 def test_run_says_what_came_out_and_where_it_is(command, spec):
-    """Sentences, attrition, ledger, and the paths; the paths exist."""
+    """`mlho run` prints the result in sentences, the attrition, the ledger and the paths, and the paths exist."""
     said = command("run", spec)
 
     assert said.code == 0
@@ -123,14 +123,14 @@ def test_run_says_what_came_out_and_where_it_is(command, spec):
 
 
 def test_output_in_a_pipe_has_no_control_characters(command, spec):
-    """No bar, no colour, nothing that a file would not want."""
+    """Output to a pipe has neither progress bars nor colors nor other control characters."""
     said = command("run", spec)
 
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said.out + said.err)
 
 
 def test_a_json_log_is_json_in_every_line(command, spec):
-    """From the start to the end, with a line for each task."""
+    """With `--log json`, every line of the log is JSON, with one line per task."""
     said = command("run", spec, "--log", "json")
     events = [json.loads(line) for line in said.err.splitlines()]
 
@@ -140,7 +140,7 @@ def test_a_json_log_is_json_in_every_line(command, spec):
 
 
 def test_show_lists_the_runs(command, spec):
-    """Name, state and outcome of each."""
+    """`mlho show` lists name, state and outcome of each run."""
     command("run", spec)
     other = write_spec(spec.parent, {"validation.seed": 8}, name="other")
     command("run", other)
@@ -152,7 +152,7 @@ def test_show_lists_the_runs(command, spec):
 
 
 def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
-    """A run that failed half-way is there, without a result; showing it says how to go on."""
+    """A run that stopped half-way is listed without a result, and showing it tells how to continue."""
 
     def stop(task):
         if task.kind == "summarize_run":
@@ -171,7 +171,7 @@ def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
 
 
 def test_show_json_is_the_result(command, spec):
-    """By id, by its beginning or by name: equal to result.json."""
+    """`mlho show --json` with the run's id, a prefix of the id or its name prints the content of result.json."""
     run = command("run", spec)
     result = json.loads(run.results[0].read_text())
     run_id = run.results[0].parent.name
@@ -181,7 +181,7 @@ def test_show_json_is_the_result(command, spec):
 
 
 def test_show_tells_a_run(command, spec):
-    """Summary, cohort, ledger and the surest features, as in the report."""
+    """`mlho show` prints summary, cohort, ledger and the features with the highest confidence, as in the report."""
     command("run", spec)
     said = command("show", "small")
 
@@ -190,7 +190,7 @@ def test_show_tells_a_run(command, spec):
 
 
 def test_prune_shows_what_would_go_and_deletes_with_yes(command, spec):
-    """The older run of a name goes; the newest, and what is younger than a day, stays."""
+    """`mlho prune` keeps the newest run of a name and runs younger than a day. It lists the others, and deletes them only with `--yes`."""
     older = run_of(command("run", spec))
     newer = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
     planned = command("prune", "--keep", 1)
@@ -204,7 +204,7 @@ def test_prune_shows_what_would_go_and_deletes_with_yes(command, spec):
 
 
 def test_a_deletion_is_confirmed_on_a_terminal(command, spec, monkeypatch):
-    """Anything but yes keeps the run."""
+    """A deletion on a terminal asks for confirmation, and any answer other than yes keeps the run."""
     run = run_of(command("run", spec))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for answer, n_left in (("", 1), ("no", 1), ("y", 0)):
@@ -215,7 +215,7 @@ def test_a_deletion_is_confirmed_on_a_terminal(command, spec, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [["--keep", "0"], ["--older-than", "90"], ["--older-than", "3 months"]])
 def test_a_senseless_retention_is_refused(arguments, capsys):
-    """With what is expected."""
+    """An invalid retention is rejected with the expected format."""
     with pytest.raises(SystemExit) as ended:
         scheduler.cli.parser.main(["prune", *arguments])
 
@@ -225,7 +225,7 @@ def test_a_senseless_retention_is_refused(arguments, capsys):
 
 @pytest.mark.parametrize("command_name", ["list", "prune", "show", "report", "status", "cancel", "retry"])
 def test_a_store_that_is_not_there_is_not_made(command_name, command):
-    """Most often it is a slip of the pen; the error says how to start."""
+    """Commands that read a store do not create a missing one, which is usually a typing error. The error says how to start a run."""
     said = command(command_name)
 
     assert said.code == 2
@@ -234,14 +234,14 @@ def test_a_store_that_is_not_there_is_not_made(command_name, command):
 
 
 def test_retry_of_a_run_in_which_nothing_is_quarantined_says_so(command, spec):
-    """No reason to run anything again."""
+    """Retrying a run without quarantined tasks says that there are none, and runs nothing."""
     command("run", spec)
 
     assert "no task is quarantined" in command("retry").out
 
 
 def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypatch):
-    """One that is embedded belongs to the command that started it."""
+    """`mlho status` does not contact an embedded queue, because that belongs to the process that started it."""
     command("run", spec)
     monkeypatch.setenv("MLHO_BROKER", "embedded")
 
@@ -252,7 +252,7 @@ def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypa
 
 @pytest.mark.parametrize("command_name", ["show", "report"])
 def test_a_run_that_is_not_there_is_refused(command_name, command, spec):
-    """The error lists the runs that are."""
+    """The error for a missing run lists the existing runs."""
     command("run", spec)
     said = command(command_name, "nothing")
 
@@ -261,7 +261,7 @@ def test_a_run_that_is_not_there_is_refused(command_name, command, spec):
 
 
 def test_an_ambiguous_run_is_refused(command, spec):
-    """Two runs and no name: the user must say which."""
+    """Without a name, two runs are ambiguous, and the command asks for one."""
     command("run", spec)
     command("run", write_spec(spec.parent, {"validation.seed": 8}))
     said = command("report")
@@ -271,7 +271,7 @@ def test_an_ambiguous_run_is_refused(command, spec):
 
 
 def test_a_name_is_the_newest_run_of_that_name(command, spec, tmp_path):
-    """In every command; the older run is found by its id, and started again it is the newest."""
+    """In every command, a name refers to its newest run. The older run is found by its id; starting it again makes it the newest."""
     first = run_of(command("run", spec))
     second = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
 
@@ -288,7 +288,9 @@ def test_a_name_is_the_newest_run_of_that_name(command, spec, tmp_path):
 
 
 def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(command, inline, spec):
-    """An older result is never shown in the place of a newer one without saying so."""
+    """If the newest run of a name failed, the command is refused and names the last finished run, so that an older result is
+    never shown by mistake.
+    """
     first = run_of(command("run", spec))
 
     def fail(task):
@@ -305,7 +307,7 @@ def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(comman
 
 
 def test_what_prints_a_table_prints_json_if_asked(command, spec):
-    """Numbers in bytes and seconds, for programs: nothing else is on standard output."""
+    """With `--json`, standard output has only JSON, with numbers in bytes and seconds."""
     (plan,) = json.loads(command("plan", spec, "--json").out)
     (run,) = json.loads(command("run", spec, "--json").out)
     versions = json.loads(command("version", "--json").out)
@@ -319,7 +321,7 @@ def test_what_prints_a_table_prints_json_if_asked(command, spec):
 
 
 def test_list_tells_state_duration_headline_and_reason(command, inline, spec):
-    """Newest first; as JSON the same facts, with times in UTC."""
+    """`mlho list` shows state, duration, headline and reason, the newest run first. As JSON, it has the same facts with times in UTC."""
     first = run_of(command("run", spec))
 
     def fail(task):
@@ -344,7 +346,7 @@ def test_list_tells_state_duration_headline_and_reason(command, inline, spec):
 
 
 def test_a_finished_run_that_is_started_again_keeps_its_duration(command, spec):
-    """A start that computes nothing adds nothing."""
+    """Starting a finished run again computes nothing and does not change its duration."""
     command("run", spec)
     (first,) = json.loads(command("list", "--json").out)
     command("run", spec)
@@ -354,7 +356,7 @@ def test_a_finished_run_that_is_started_again_keeps_its_duration(command, spec):
 
 
 def test_report_prints_the_path_alone(command, spec):
-    """For use in a script."""
+    """`mlho report` prints only the path, for use in scripts."""
     run = command("run", spec)
     said = command("report")
 
@@ -362,7 +364,7 @@ def test_report_prints_the_path_alone(command, spec):
 
 
 def test_version_names_what_computes(command):
-    """Ours and the libraries' versions."""
+    """`mlho version` prints our version and those of the libraries."""
     said = command("version")
 
     assert re.search(rf"^mlho-batch +{re.escape(__version__)}$", said.out, re.MULTILINE)
@@ -370,7 +372,7 @@ def test_version_names_what_computes(command):
 
 
 def test_the_command_starts_without_heavy_libraries():
-    """Checking a specification needs none of them, and must be quick."""
+    """Starting the command imports no heavy library, so that checking a specification is quick."""
     code = (
         "import sys, scheduler.cli.parser; "
         "slow = ('numpy', 'pandas', 'pyarrow', 'numba', 'sklearn', 'scipy', 'structlog', 'asyncio'); "
@@ -382,7 +384,7 @@ def test_the_command_starts_without_heavy_libraries():
 
 
 def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
-    """Ctrl-C that another library wraps in an error of its own still says how to go on, with exit code 130."""
+    """Ctrl-C gives exit code 130 and says how to continue, even if a library wraps the interrupt in its own error."""
 
     def wrapped(_options):
         try:
@@ -397,7 +399,7 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
 
 
 def test_report_opens_the_browser_if_asked(command, spec, monkeypatch):
-    """And prints the path in any case; without a browser it says what to do."""
+    """`mlho report --open` opens the browser and prints the path. Without a browser, it says what to do."""
     run = command("run", spec)
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or len(opened) == 1)

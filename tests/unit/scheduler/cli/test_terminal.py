@@ -1,4 +1,4 @@
-"""What the command shows on a terminal."""
+"""Terminal output of the command."""
 
 import io
 import re
@@ -23,8 +23,8 @@ from scheduler.engine.progress import Facts, LocalCounts, StageProgress
     ("seconds", "words"),
     [(0, "0 s"), (41.4, "41 s"), (89, "89 s"), (90, "2 min"), (180, "3 min"), (9000, "2.5 h")],
 )
-def test_a_duration_is_said_as_people_do(seconds, words):
-    """Seconds below a minute and a half, then minutes, then hours."""
+def test_a_duration_is_in_seconds_minutes_or_hours(seconds, words):
+    """Durations are in seconds below a minute and a half, then in minutes, then in hours."""
     assert duration(seconds) == words
 
 
@@ -32,13 +32,15 @@ def test_a_duration_is_said_as_people_do(seconds, words):
     ("n_bytes", "words"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_141_592, "3.1 MB"), (2e9, "2.0 GB"), (5e13, "50.0 TB")],
 )
-def test_a_size_is_said_as_people_do(n_bytes, words):
-    """In powers of a thousand."""
+def test_a_size_has_a_decimal_unit(n_bytes, words):
+    """Sizes are in powers of a thousand."""
     assert size(n_bytes) == words
 
 
 def test_a_pipe_gets_a_line_at_each_tenth_of_a_stage():
-    """When it begins, at each tenth with the time left, and when it ends; none twice, and none for what has not begun."""
+    """A pipe gets one line at a stage's start, at each tenth with the time left, and at its end. Lines do not repeat, and
+    stages that have not begun have none.
+    """
     lines: list[str] = []
     now = [0.0]
     track = StageLines("", "0" * 16, lines.append, clock=lambda: now[0])
@@ -64,7 +66,7 @@ def test_a_pipe_gets_a_line_at_each_tenth_of_a_stage():
 
 
 def test_lines_name_their_run_if_there_are_several_and_are_not_wrapped(capsys):
-    """A long one stays on one line at any width of the terminal."""
+    """With several runs, each line names its run, and a long line is not wrapped at any width of the terminal."""
     with ProgressLines() as display:
         first, _ = display.tracks({"0" * 16: "a-long-name-" * 5, "1" * 16: "short"})
         first.follow(LocalCounts(retried=12, quarantined=3))
@@ -76,8 +78,8 @@ def test_lines_name_their_run_if_there_are_several_and_are_not_wrapped(capsys):
     assert re.search(r": 5,000 of 9,000 tasks \(50 %\), about .* left, 12 retried, 3 quarantined$", tenth)
 
 
-def test_bars_that_are_not_wanted_are_not_shown(capsys):
-    """With --progress none, nothing at all is written."""
+def test_progress_none_shows_nothing(capsys):
+    """With `--progress none`, nothing is written."""
     with ProgressBars(enabled=False) as bars:
         (track,) = bars.tracks({"0123456789abcdef": "demo"})
         track.update((StageProgress("cohort", 1, 1), StageProgress("learn", 2, 5)), 3)
@@ -88,7 +90,7 @@ def test_bars_that_are_not_wanted_are_not_shown(capsys):
 
 
 def test_a_bar_on_a_terminal_says_stage_tasks_and_how_the_run_ended(monkeypatch):
-    """Each of several runs has its name; what is counted is there in words."""
+    """A progress bar shows the run's name, stage, tasks, counts and final state."""
     terminal = _Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr("scheduler.cli.terminal.err", Console(file=terminal, force_terminal=True, width=140))
@@ -105,8 +107,8 @@ def test_a_bar_on_a_terminal_says_stage_tasks_and_how_the_run_ended(monkeypatch)
     assert re.search(r"short +starting .* failed", shown)
 
 
-def test_facts_are_said_in_words():
-    """Zeros are not said, and neither is what is unknown."""
+def test_facts_become_words():
+    """Zeros and unknown figures are omitted."""
     assert words_of(Facts(running=2)) == "2 running"
     full = Facts(running=2, slots=4, retried=1, quarantined=3, rate=0.84, seconds_left=41.2, is_degraded=True)
     assert (
@@ -125,7 +127,9 @@ _EVIL = "E11 \x1b[2J\x1b]0;title\x07 \x9b31m \u202e [red]bold[/red]"
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
-    """In a table and in a sentence; the console's own styles still work, and square brackets are no markup."""
+    """Control characters of a code are removed from tables and sentences. The console's own styles still work, and square
+    brackets are not markup.
+    """
     stream = io.StringIO()
     console = SafeConsole(file=stream, force_terminal=is_terminal, width=160, highlight=False)
     feature = {"words": _EVIL, "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": None}
@@ -142,7 +146,7 @@ def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
 
 
 def test_an_odds_ratio_of_a_small_unit_is_shown_per_standard_deviation():
-    """1.00 (1.00–1.00) says nothing."""
+    """The odds ratio of a small unit is shown per standard deviation, because 1.00 (1.00–1.00) is uninformative."""
     stream = io.StringIO()
     odds = {"per_unit": 1.0001, "profile_low": 1.00005, "profile_high": 1.00015, "sd": 4000.0}
     odds |= {"per_sd": 1.49, "per_sd_low": 1.22, "per_sd_high": 1.82}

@@ -1,4 +1,4 @@
-"""`mlho validate`, and the look at the tables that other commands begin with."""
+"""`mlho validate`, and the check of the tables with which other commands begin."""
 
 import json
 
@@ -14,7 +14,7 @@ def folder(tmp_path):
 
 
 def test_tables_that_fit_are_described(folder, tmp_path, capsys):
-    """A short table of what was found, and nothing is written."""
+    """Valid tables are described in a short table, and nothing is written."""
     said = call_command(["validate", write_spec(folder)], tmp_path / "store", capsys)
 
     assert said.code == 0
@@ -25,7 +25,7 @@ def test_tables_that_fit_are_described(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
 def test_a_wrong_column_is_found_before_the_first_task(command, folder, tmp_path, capsys):
-    """The exit code is that of a run which meets the error later."""
+    """A wrong column is found before the first task, with the exit code that the run would have."""
     spec = write_spec(folder, {"data.columns": {"events": {"code": "ICD"}}, "cohort.outcome": "readmitted"})
 
     said = call_command([command, spec], tmp_path / "store", capsys)
@@ -38,7 +38,7 @@ def test_a_wrong_column_is_found_before_the_first_task(command, folder, tmp_path
 
 
 def test_a_program_reads_the_same(folder, tmp_path, capsys):
-    """JSON has the errors as a list."""
+    """With `--json`, the errors are a list."""
     spec = write_spec(folder, {"cohort.outcome": "readmitted"})
 
     said = call_command(["validate", spec, "--json"], tmp_path / "store", capsys)
@@ -50,7 +50,9 @@ def test_a_program_reads_the_same(folder, tmp_path, capsys):
 
 
 def test_a_submission_does_not_wait_for_tables_that_cannot_be_read_here(monkeypatch, capsys):
-    """A task of the run looks at them then; without access to object storage nothing is tried."""
+    """If a submission cannot read the tables in object storage, it continues, and a task of the run checks them. Without
+    access it does not even try.
+    """
     spec = make_spec({"data.uri": "s3://bucket/tables"})
 
     inspect_before_submission(spec)

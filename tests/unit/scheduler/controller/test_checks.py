@@ -1,4 +1,4 @@
-"""When runs are checked: pauses that grow, and all soon after a store serves again."""
+"""The schedule of run checks: growing pauses, and a check of all runs soon after a store is available again."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ RUN = "0123456789abcdef"
 
 
 class Runs:
-    """Runs that are checked by a loop like the scheduler's, and what each check finds."""
+    """Runs that a loop like the scheduler's checks, and the result of each check."""
 
     def __init__(self) -> None:
         self.queue = WorkQueue()
@@ -30,14 +30,14 @@ class Runs:
         self.n_checks = dict.fromkeys(self.known, 0)
 
     def check(self, backend: object, spec: str, *, allowed: object, accepted: object) -> tuple[Check, Any]:
-        """Stands in for the look at store and data."""
+        """Return the planned result in place of a check of store and data."""
         self.n_checks[spec] += 1
         if self.found[spec] == "Valid":
             return Check(run_id=RUN), SimpleNamespace(run_id=RUN)
         return Check(reason=self.found[spec]), None
 
     def go_on(self, seconds: float) -> None:
-        """Look at what is due, for so long."""
+        """Check due runs for this time."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for uid in self.queue.take_due(time.monotonic()):
@@ -45,13 +45,13 @@ class Runs:
             self.queue.wait(0.01)
 
     def accepted(self) -> set[str]:
-        """Runs that may start."""
+        """Return the accepted runs."""
         return {uid for uid, own in self.known.items() if own.prepared is not None}
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """Runs that nobody has looked at yet; after a check that fails, the next of its own comes far too late."""
+    """Yield unchecked runs. After a failed check, a run's own next check is due only after 600 s."""
     own = Runs()
     monkeypatch.setattr(checks, "check_run", own.check)
     monkeypatch.setattr(checks, "_AGAIN_SECONDS", (600.0,))
@@ -65,7 +65,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
 
 @pytest.mark.parametrize("reason", ["StoreUnavailable", "StoreAccessDenied"])
 def test_all_runs_go_on_soon_after_a_long_outage(runs: Runs, reason: str):
-    """One after the other is checked meanwhile, and not all of them all the time; an answer has all of them checked."""
+    """During an outage, runs are probed one by one at an interval. The first success makes all of them due at once."""
     runs.found = dict.fromkeys(runs.known, reason)
     runs.go_on(1.0)
     assert not runs.accepted()
@@ -79,7 +79,7 @@ def test_all_runs_go_on_soon_after_a_long_outage(runs: Runs, reason: str):
 
 
 def test_a_run_with_an_error_of_its_own_keeps_its_pauses(runs: Runs):
-    """Its store serves; and the answers of others say nothing of it."""
+    """A run whose own data are invalid is not checked again when other runs succeed."""
     runs.found["run-0"] = "InvalidData"
     runs.go_on(1.0)
 
@@ -88,7 +88,7 @@ def test_a_run_with_an_error_of_its_own_keeps_its_pauses(runs: Runs):
 
 
 def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pytest.MonkeyPatch):
-    """Though the check of the former one, which is under way, says afterwards that it is wrong."""
+    """A changed specification is checked at once, even if the running check of the former one fails later."""
     known = runs.known["run-0"]
 
     def check(backend: object, spec: str, *, allowed: object, accepted: object) -> tuple[Check, Any]:
@@ -104,7 +104,7 @@ def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pyt
 
 
 def test_a_specification_that_changes_while_a_check_is_recorded_is_not_taken_as_checked():
-    """The other thread arrives between the comparison and the assignment."""
+    """If the specification changes between comparison and assignment of a check's result, the result is not taken for the new specification."""
     threads: list[threading.Thread] = []
 
     class Spec:

@@ -1,4 +1,4 @@
-"""What a deleted resource leaves is brought to an end, also by a scheduler that has never seen it."""
+"""The run of a deleted resource is cancelled, even by a scheduler that never saw the resource."""
 
 import json
 import threading
@@ -15,36 +15,34 @@ from scheduler.controller.run_thread import Backend
 from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
 
 OWNER: Final = "ehr.mlho-scheduler"
-NOWHERE: Final = (
-    "redis://127.0.0.1:1/0"  # what is asked of here needs no Redis, but for the last step of a cancellation
-)
+NOWHERE: Final = "redis://127.0.0.1:1/0"  # only the last step of a cancellation needs Redis
 
 
-def home_in(folder: Path) -> Backend:
-    """A store in a folder."""
+def backend_in(folder: Path) -> Backend:
+    """Return a backend with a store in this folder."""
     return Backend(str(folder), Settings(broker=NOWHERE, signing_key=b"k" * 32))
 
 
 def note(store: Store, uid: str, run_id: str = RUN) -> None:
-    """A former leader's note."""
+    """Write the note of a former leader that this resource's run is in progress."""
     store.put_if_absent(f"operator/runs/{OWNER}/{uid}", json.dumps({"run": run_id}).encode())
 
 
 def notes(store: Store) -> list[str]:
-    """Whose runs are noted as being under way."""
+    """Return the uids of the noted resources."""
     return [key.rsplit("/", 1)[1] for key in store.keys("operator/runs/")]
 
 
 def execution(store: Store, state: State) -> Execution:
-    """The run's execution, as a former leader left it."""
+    """Write the run's execution as a former leader left it, and return it."""
     made = Execution(run=RUN, number=1, state=state, data="s3://ehr/cohort/")
     store.compare_and_swap(execution_key(RUN), made.to_bytes(), expected=None)
     return made
 
 
 def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
-    """By release: another one that shares the store has notes of its own."""
-    backend = home_in(tmp_path)
+    """Notes are kept by release, so that another release on the same store has separate notes."""
+    backend = backend_in(tmp_path)
     cleaner, other = Cleaner(backend, OWNER), Cleaner(backend, "other.mlho-scheduler")
     cleaner.note("a", RUN)
     other.note("b", RUN)
@@ -59,8 +57,8 @@ def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
 
 
 def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
-    """A cancellation whose Redis does not answer leaves the flag and the note, which the next scheduler finds."""
-    backend = home_in(tmp_path)
+    """A cancellation while Redis is unavailable leaves the cancel flag and the note, so that the next scheduler can finish it."""
+    backend = backend_in(tmp_path)
     store, cleaner = backend.store(), Cleaner(backend, OWNER)
     open_one = execution(store, State.OPEN)
     cleaner.note("a", RUN)
@@ -75,8 +73,8 @@ def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
 
 
 def test_what_was_deleted_before_a_scheduler_led_is_cancelled(tmp_path: Path):
-    """Its note tells; nothing of the run starts any more."""
-    backend = home_in(tmp_path)
+    """The run of a resource that was deleted before this scheduler became leader is cancelled, because its note remains."""
+    backend = backend_in(tmp_path)
     left = execution(backend.store(), State.OPEN)
     note(backend.store(), "gone")
 
@@ -85,7 +83,7 @@ def test_what_was_deleted_before_a_scheduler_led_is_cancelled(tmp_path: Path):
 
 
 class ReplacedDefinition(OneCluster):
-    """A cluster that does not serve its runs until the end of an upgrade of their definition."""
+    """A cluster that does not serve training runs until the upgrade of their CRD ends."""
 
     def __init__(self, *runs: dict[str, Any]) -> None:
         super().__init__(*runs)
@@ -93,7 +91,7 @@ class ReplacedDefinition(OneCluster):
         self.is_upgraded = threading.Event()
 
     def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
-        """Answer as the API server does for a kind that it does not serve."""
+        """Return 404 for a kind that is not served, as the API server does."""
         if kind is Kind.TRAINING_RUN and not self.is_upgraded.is_set():
             self.asked.set()
             raise NotFound("the server could not find the requested resource", status=404)
@@ -101,8 +99,8 @@ class ReplacedDefinition(OneCluster):
 
 
 def test_a_run_is_not_cancelled_while_its_definition_is_replaced(tmp_path: Path):
-    """A kind that is not served is not an empty list of runs."""
-    backend = home_in(tmp_path)
+    """While the CRD is replaced and its kind is not served, no run is cancelled: a 404 is not an empty list."""
+    backend = backend_in(tmp_path)
     left = execution(backend.store(), State.OPEN)
     note(backend.store(), "asleep")
     cluster = ReplacedDefinition(resource("asleep", is_accepted=True))
@@ -119,8 +117,8 @@ def test_a_run_is_not_cancelled_while_its_definition_is_replaced(tmp_path: Path)
 
 
 def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it(tmp_path: Path):
-    """A suspended run of a former leader: the new one has only read its note."""
-    backend = home_in(tmp_path)
+    """A suspended run of a former leader is cancelled when its resource is deleted, although the new leader has only read its note."""
+    backend = backend_in(tmp_path)
     left = execution(backend.store(), State.OPEN)
     note(backend.store(), "asleep")
     cluster = OneCluster(resource("asleep", is_accepted=True))
@@ -133,8 +131,8 @@ def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it
 
 
 def test_a_run_that_another_resource_asks_for_is_handed_over(tmp_path: Path):
-    """The deleted resource's note goes; nobody cancels what the other goes on with."""
-    backend = home_in(tmp_path)
+    """If another resource asks for the same run, deleting the first resource removes its note and does not cancel the run."""
+    backend = backend_in(tmp_path)
     left = execution(backend.store(), State.OPEN)
     for uid in ("gone", "heir"):
         note(backend.store(), uid)
@@ -146,8 +144,8 @@ def test_a_run_that_another_resource_asks_for_is_handed_over(tmp_path: Path):
 
 
 def test_the_note_of_a_run_that_has_ended_is_forgotten(tmp_path: Path):
-    """Whoever ended it was killed before it could."""
-    backend = home_in(tmp_path)
+    """The note of a finished run is deleted without a cancellation, for example if its scheduler was killed before it could do so."""
+    backend = backend_in(tmp_path)
     left = execution(backend.store(), State.FINISHED)
     note(backend.store(), "gone")
 

@@ -1,4 +1,4 @@
-"""The operator's parts that need no cluster: the Lease, the cache of a watch, Events and health."""
+"""Parts of the operator that need no cluster: leader election, informer cache, Events and health."""
 
 import datetime as dt
 import itertools
@@ -32,7 +32,7 @@ NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 
 
 class OneLease:
-    """A Lease in memory; ``rival`` writes it before the next writer does."""
+    """An in-memory Lease; ``rival``, if set, is written before the next write."""
 
     def __init__(self) -> None:
         self.found: dict[str, Any] | None = None
@@ -40,11 +40,11 @@ class OneLease:
         self.rival: Mapping[str, Any] | None = None
 
     def read(self) -> dict[str, Any] | None:
-        """The Lease."""
+        """Return the Lease."""
         return self.found
 
     def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
-        """Write it, if it is what was found."""
+        """Write the Lease if it has not changed since it was read."""
         if self.rival is not None:
             self.found, self.rival = {"spec": dict(self.rival), "version": next(self.versions)}, None
         if found is not self.found:
@@ -54,23 +54,23 @@ class OneLease:
 
 
 class Clock:
-    """A clock that stands until it is told."""
+    """A clock that moves only when a test sets it."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.seconds
 
 
 def elector(door: OneLease, name: str, clock: Clock) -> LeaderElector:
-    """A replica."""
+    """Return the elector of one replica."""
     return LeaderElector(door, name, clock=clock, now=lambda: NOW + dt.timedelta(seconds=clock.seconds))
 
 
 def test_one_leads_and_the_other_takes_over_when_it_is_silent():
-    """By the rival's own clock: from its first look, the Lease has to stand unchanged for its whole time."""
+    """A second replica leads only after the Lease has not changed for its whole duration by the replica's own clock."""
     door, clock = OneLease(), Clock()
     first, second = elector(door, "a", clock), elector(door, "b", clock)
 
@@ -87,7 +87,7 @@ def test_one_leads_and_the_other_takes_over_when_it_is_silent():
 
 
 def test_a_leader_that_cannot_renew_gives_up_before_another_may_take_over():
-    """It counts from the moment at which it asked."""
+    """A leader that cannot renew its Lease stops leading before another may take over. The time counts from its last successful request."""
     door, clock = OneLease(), Clock()
     first = elector(door, "a", clock)
     first.try_once()
@@ -100,7 +100,7 @@ def test_a_leader_that_cannot_renew_gives_up_before_another_may_take_over():
 
 
 def test_of_two_at_the_same_moment_one_wins():
-    """The API server refuses the second write."""
+    """If two replicas write the Lease at the same time, the API server rejects the second write, and one replica leads."""
     door, clock = OneLease(), Clock()
     door.rival = {"holderIdentity": "b", "leaseDurationSeconds": LEASE_SECONDS}
 
@@ -108,7 +108,7 @@ def test_of_two_at_the_same_moment_one_wins():
 
 
 def test_a_lease_that_was_released_is_free_at_once():
-    """Nobody waits after an orderly end."""
+    """A released Lease can be acquired at once, without waiting for its expiry."""
     door, clock = OneLease(), Clock()
     first, second = elector(door, "a", clock), elector(door, "b", clock)
     first.try_once()
@@ -120,12 +120,12 @@ def test_a_lease_that_was_released_is_free_at_once():
 
 
 def thing(uid: str, version: int, namespace: str = "ehr") -> dict[str, Any]:
-    """An object as a watch gives it."""
+    """Return an object as a watch delivers it."""
     return {"metadata": {"uid": uid, "resourceVersion": str(version), "namespace": namespace}}
 
 
 def test_a_cache_never_goes_back():
-    """An answer and a watch may overtake each other; an equal version is no news."""
+    """The cache ignores an older or equal version, because a response and a watch may arrive in any order."""
     seen: list[tuple[Any, Any]] = []
     cache = Cache(lambda old, new: seen.append((old, new)))
 
@@ -137,7 +137,7 @@ def test_a_cache_never_goes_back():
 
 
 def test_a_list_removes_what_is_gone_in_its_namespace_only():
-    """Each namespace has a list of its own."""
+    """A list removes missing objects of its own namespace only, because each namespace is listed separately."""
     cache = Cache(lambda old, new: None)
     for obj in (thing("a", 1), thing("b", 1), thing("c", 1, "other")):
         cache.put(obj)
@@ -148,7 +148,9 @@ def test_a_list_removes_what_is_gone_in_its_namespace_only():
 
 
 def test_an_event_names_its_run_and_its_reason():
-    """Valid for any name of a run."""
+    """An Event has the type, reason and uid of its run. Its message is cut to 1,000 characters, and its name is valid for a
+    run's name of any length.
+    """
     obj = {
         "apiVersion": "mlho.io/v1alpha1",
         "kind": "TrainingRun",
@@ -164,7 +166,7 @@ def test_an_event_names_its_run_and_its_reason():
 
 @pytest.mark.parametrize(("is_well", "status"), [(True, 200), (False, 503)])
 def test_health_is_told_over_http(is_well: bool, status: int):
-    """Probes read the status; Prometheus reads the figures."""
+    """The health server answers readiness probes by status code and serves metrics to Prometheus."""
     server = serve_health(
         Health(lambda: True, lambda: is_well, lambda: {"mlho_scheduler_runs": {"Running": 2}}), port=0
     )
@@ -184,24 +186,24 @@ def test_health_is_told_over_http(is_well: bool, status: int):
     assert found == status
 
 
-class SilentHome(Backend):
-    """One whose store does not answer until it is told to."""
+class SilentBackend(Backend):
+    """A backend whose store does not answer until it is released."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
         self.answers = threading.Event()
 
     def prepare(self, spec: Any) -> Any:
-        """Wait, then say that nothing is there."""
+        """Wait for the release, then report an invalid specification."""
         self.answers.wait(10)
         raise SpecError("data.uri: of another kind. Give a folder.")
 
 
 def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whoever looks at it learns what is waited for; the answer replaces that."""
+    """While the store does not answer, the run's status says so. The result of the check then replaces that reason."""
     monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(controller, "STATUS_SECONDS", 0.1)
-    backend, cluster = SilentHome(tmp_path), OneCluster(resource("new", is_accepted=False))
+    backend, cluster = SilentBackend(tmp_path), OneCluster(resource("new", is_accepted=False))
 
     def reasons() -> list[str]:
         return [own["conditions"][0]["reason"] for own in cluster.statuses]
@@ -213,9 +215,9 @@ def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, mon
 
 
 def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Also those for which nobody is free to ask it."""
+    """Every run that waits for a silent store has this reason in its status, including runs for which no check thread is free."""
     monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
-    backend = SilentHome(tmp_path)
+    backend = SilentBackend(tmp_path)
     cluster = OneCluster(*(resource(f"run-{number}", is_accepted=False) for number in range(20)))
 
     with leading(cluster, backend):
@@ -227,7 +229,7 @@ def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatc
 
 
 def test_a_resource_that_has_outlived_its_end_is_deleted(tmp_path: Path):
-    """What the store holds of its run stays."""
+    """A resource whose TTL after its end is over is deleted, and its run stays in the store."""
     ended = resource("old", is_accepted=True)
     ended["spec"]["ttlSecondsAfterFinished"] = 60
     moment = {"lastTransitionTime": "2026-01-01T12:00:00Z", "reason": "Succeeded", "observedGeneration": 1}
@@ -241,7 +243,7 @@ def test_a_resource_that_has_outlived_its_end_is_deleted(tmp_path: Path):
     kept.write_text("{}")
     cluster = OneCluster(ended)
 
-    with leading(cluster, SilentHome(tmp_path)):
+    with leading(cluster, SilentBackend(tmp_path)):
         wait_until(lambda: bool(cluster.deletions))
 
     assert cluster.deletions == [(Kind.TRAINING_RUN, "ehr", "old")]
@@ -269,7 +271,7 @@ class LastTaskThread:
         self.started.set()
 
     def stop(self) -> None:
-        """Ask for the end, too late: the last task is done."""
+        """Request a stop, which is too late because the last task is done."""
 
     def join(self, _seconds: float) -> bool:
         """Wait for the end of the run."""
@@ -285,10 +287,10 @@ class LastTaskThread:
 def test_a_run_that_ends_while_the_scheduler_stops_has_ended_in_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The next leader would open a second execution of a run whose end was not written."""
+    """A run that ends while the scheduler stops is Succeeded in its status. Otherwise the next leader would open a second execution."""
     found = resource("late", is_accepted=True)
     found["spec"]["desiredState"] = "Running"
-    cluster, backend = OneCluster(found), ReadyHome(tmp_path)
+    cluster, backend = OneCluster(found), ReadyBackend(tmp_path)
     monkeypatch.setattr(controller, "RunThread", LastTaskThread)
 
     with leading(cluster, backend):
@@ -298,12 +300,12 @@ def test_a_run_that_ends_while_the_scheduler_stops_has_ended_in_its_status(
     assert cluster.statuses[-1]["execution"] == f"{RUN}-1"
 
 
-class ReadyHome(Backend):
-    """One whose store has all that a run needs."""
+class ReadyBackend(Backend):
+    """A backend whose store has everything that a run needs."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32))
 
     def prepare(self, spec: Any) -> Any:
-        """Return a run that can begin."""
+        """Return a run that can start."""
         return SimpleNamespace(run_id=RUN, manifest=SimpleNamespace(left_out={}))

@@ -1,4 +1,4 @@
-"""What a status says of a failure: its task, the reason in one word, and the remedy."""
+"""A failure in a status has its task, a reason in one word, and a remedy."""
 
 import pytest
 
@@ -23,7 +23,7 @@ BAD_TABLE = DataError("events/2.csv", "no column", expected="code", got="2 colum
 
 
 def remote(which: FailureClass) -> MlhoError:
-    """What a worker said, as the scheduler raises it."""
+    """Return a worker's error as the scheduler raises it."""
     return failure_error(Failure(which, "Kind", "events/2.csv: no column."))
 
 
@@ -46,7 +46,7 @@ def remote(which: FailureClass) -> MlhoError:
     ],
 )
 def test_an_error_has_its_reason_wherever_it_was_raised(error: MlhoError, reason: str):
-    """The same word from the scheduler's own look and from a worker, and always something to do."""
+    """An error has the same reason whether the scheduler or a worker raised it, and always a remedy."""
     (failure,) = failures_shown(error, retry=RETRY)
 
     assert reason_of(error) == failure.reason == reason
@@ -55,7 +55,7 @@ def test_an_error_has_its_reason_wherever_it_was_raised(error: MlhoError, reason
 
 
 def test_each_quarantined_task_is_shown_with_its_starts_and_its_cause():
-    """The first ten; the command that releases them names the run."""
+    """The first ten quarantined tasks are shown with their starts and cause. The remedy is the retry command with the run's name."""
     tasks = {
         f"learn/{number}": now_quarantined(RUN, "fit", "ab" * 32, LEASE_EXPIRED, 3) for number in range(12)
     }
@@ -69,7 +69,7 @@ def test_each_quarantined_task_is_shown_with_its_starts_and_its_cause():
 
 
 def test_a_failed_task_is_named_where_it_is_known():
-    """Else what the error is about stands in its place."""
+    """A failure names its task if that is known, and otherwise the object of the error."""
     named = remote(FailureClass.INPUT)
     named.task = "encode/2"
 
@@ -78,7 +78,7 @@ def test_a_failed_task_is_named_where_it_is_known():
 
 
 def test_a_task_that_was_quarantined_before_still_says_why():
-    """After how many starts, and what went wrong at the last."""
+    """The error of a task that an earlier execution quarantined gives the number of starts and the last cause."""
     error = still_quarantined(RUN, "fit", "ab" * 32, LEASE_EXPIRED, 3)
 
     assert "by an earlier try, after 3 starts. Last: its worker died" in str(error)

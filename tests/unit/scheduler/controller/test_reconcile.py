@@ -1,4 +1,4 @@
-"""What is decided for a run in a cluster: workers made and ended, conditions, phases and Events; from plain facts."""
+"""The decisions for a run in a cluster, from plain facts: created and deleted workers, conditions, phases and Events."""
 
 import datetime as dt
 from dataclasses import replace
@@ -42,18 +42,18 @@ OBSERVED = ObservedRun(resource=REQUEST, status=Status(), now=NOW, check=Check(r
 
 
 def job(generation: int, parallelism: int, **more: Any) -> JobFacts:
-    """One generation of workers."""
+    """Return one generation of workers."""
     facts = {"execution": EXECUTION, "memory": "2Gi", "active": parallelism}
     return JobFacts(name=f"w{generation}", generation=generation, parallelism=parallelism, **(facts | more))
 
 
 def wanted(state: DesiredState) -> RunRequest:
-    """The same run, of which something else is wanted."""
+    """Return the same run with this desired state."""
     return replace(REQUEST, desired=state)
 
 
 def again(observed: ObservedRun, decision: Decision) -> ObservedRun:
-    """The next look, after what was decided was written."""
+    """Return the facts of the next pass, after the decision was applied."""
     return replace(observed, status=decision.status)
 
 
@@ -79,7 +79,7 @@ def again(observed: ObservedRun, decision: Decision) -> ObservedRun:
     ],
 )
 def test_workers_follow_the_work(running: int, minimum: int, jobs: tuple[JobFacts, ...], pods: int | None):
-    """Generations are made for what is missing, between the run's bounds."""
+    """The number of workers follows the number of tasks, within the run's minimum and maximum."""
     request = replace(REQUEST, workers=WorkersSpec(min=minimum, max=4))
     observed = replace(OBSERVED, resource=request, progress=replace(BUSY, running=running), jobs=jobs)
 
@@ -89,7 +89,7 @@ def test_workers_follow_the_work(running: int, minimum: int, jobs: tuple[JobFact
 
 
 def test_a_generation_has_a_number_that_no_other_had():
-    """Also when the Job of the latest is gone: the status remembers."""
+    """A generation's number is never reused, even if the Job of the latest generation is gone: the status keeps the number."""
     first = decide(OBSERVED)
     assert first.make is not None
     assert first.make.generation == 1
@@ -101,7 +101,7 @@ def test_a_generation_has_a_number_that_no_other_had():
 
 
 def test_a_run_without_work_keeps_no_worker():
-    """After a while in which no task was under way."""
+    """The workers of a run without running tasks are deleted after an idle time."""
     idle = replace(OBSERVED, progress=replace(BUSY, running=0, idle_seconds=60), jobs=(job(1, 2),))
 
     assert decide(idle).delete == ("w1",)
@@ -109,7 +109,9 @@ def test_a_run_without_work_keeps_no_worker():
 
 
 def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
-    """All of the generation, so that the task cannot meet a small one again; the Event says so."""
+    """If a worker runs out of memory, its whole generation is replaced by one with more memory, so that the task cannot
+    start on a small worker again. An Event reports it.
+    """
     pods = (PodFacts("p", 1, is_out_of_memory=True),)
     first = decide(OBSERVED)
     observed = replace(again(OBSERVED, first), jobs=(job(1, 4),), pods=pods)
@@ -126,7 +128,7 @@ def test_workers_that_ran_out_of_memory_are_replaced_by_larger_ones():
     ("needed", "memory"), [(0, "2Gi"), (2**30, "2Gi"), (3 * 2**30, "3072Mi"), (90 * 2**30, "8192Mi")]
 )
 def test_the_first_workers_have_the_memory_that_the_plan_needs(needed: int, memory: str):
-    """At least what the run requests, and at most the maximum, at which a larger one cannot be made either."""
+    """The first workers have the memory that the plan needs: at least the requested and at most the maximum memory."""
     decision = decide(replace(OBSERVED, progress=replace(BUSY, memory_needed=needed)))
 
     assert decision.make is not None
@@ -134,7 +136,7 @@ def test_the_first_workers_have_the_memory_that_the_plan_needs(needed: int, memo
 
 
 def test_a_task_that_a_worker_stopped_in_time_raises_the_memory_too():
-    """The kernel need not end a worker first: the worker says how much it had, and only smaller ones are replaced."""
+    """If a worker stops a task that exceeds its memory, workers of that size are replaced by larger ones, as after an OOM kill."""
     first = decide(OBSERVED)
     stopped = replace(BUSY, memory_exceeded=2 * 2**30)
     observed = replace(again(OBSERVED, first), jobs=(job(1, 4),), progress=stopped)
@@ -147,14 +149,17 @@ def test_a_task_that_a_worker_stopped_in_time_raises_the_memory_too():
     assert EventReason.MEMORY_RAISED in {event.reason for event in decision.events}
 
     after = replace(again(observed, decision), jobs=(job(2, 4, memory="4096Mi"),))
-    assert (decide(after).delete, decide(after).make) == ((), None)  # the same figure says nothing of them
+    assert (decide(after).delete, decide(after).make) == (
+        (),
+        None,
+    )  # the same figure does not concern the larger workers
     worse = replace(after, progress=replace(BUSY, memory_exceeded=4 * 2**30))
     more = decide(worse)
     assert (more.delete, more.make.memory if more.make else "") == (("w2",), "8192Mi")
 
 
 def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
-    """It has not heard the workers say so, and the Job is gone; the status remembers."""
+    """A new leader keeps the raised memory, because it is in the status, even if the Job is gone."""
     stopped = replace(OBSERVED, jobs=(job(1, 4),), progress=replace(BUSY, memory_exceeded=2 * 2**30))
 
     taken_over = decide(replace(again(stopped, decide(stopped)), jobs=(), progress=BUSY))
@@ -165,7 +170,7 @@ def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["by the kernel", "by its worker"])
 def test_memory_has_an_end_and_the_status_says_what_to_do(stopped: bool):
-    """At the most memory nothing is replaced; the accepted run cannot be given more, but another one can."""
+    """At the maximum memory, no worker is replaced, and the status says how to submit a run with more memory."""
     observed = replace(
         OBSERVED, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),)
     )
@@ -189,7 +194,7 @@ def test_memory_has_an_end_and_the_status_says_what_to_do(stopped: bool):
 
 
 def test_workers_that_end_at_once_come_back_slowly():
-    """No storm of Jobs when a worker cannot work."""
+    """Workers that fail at their start are replaced after a growing pause, to prevent a storm of Jobs."""
     failed = [
         job(n, 4, is_over=True, active=0, failure="PodFailurePolicy: exit code 78", seconds=2.0, ended_at=NOW)
         for n in range(1, 5)
@@ -203,7 +208,7 @@ def test_workers_that_end_at_once_come_back_slowly():
 
 
 def test_a_lower_maximum_ends_the_latest_workers():
-    """And the next look makes up for what was too much."""
+    """A lower maximum of workers deletes the latest generation; the next pass creates the difference."""
     observed = replace(
         OBSERVED, resource=replace(REQUEST, workers=WorkersSpec(max=2)), jobs=(job(1, 2), job(2, 2))
     )
@@ -212,7 +217,7 @@ def test_a_lower_maximum_ends_the_latest_workers():
 
 
 def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
-    """One Event for each cause; the same cause is told once."""
+    """Each new cause of a degraded state is reported by one Event, even if the run was degraded before for another cause."""
     lost = replace(OBSERVED, progress=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
     first = decide(lost)
     then = replace(again(lost, first), progress=replace(BUSY, trouble=("StoreUnavailable", "No answer.")))
@@ -225,7 +230,9 @@ def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
 
 
 def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
-    """It gave its slot up to another run: its Kubernetes Job stays to be admitted, and the status says what it waits for."""
+    """A run that gave up its slot keeps its suspended Job, so that the Job can still be admitted. The status says that the
+    run waits for workers.
+    """
     waiting = job(1, 4, active=0, is_suspended=True)
     decision = decide(replace(OBSERVED, jobs=(waiting,), progress=None))
 
@@ -236,14 +243,14 @@ def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
 
 
 def test_workers_of_another_execution_are_ended():
-    """They serve a queue that is gone."""
+    """Workers of an earlier execution are deleted, because its queue is gone."""
     observed = replace(OBSERVED, jobs=(job(1, 2, execution=f"{RUN}-0"),))
 
     assert decide(observed).delete == ("w1",)
 
 
 def test_a_suspended_run_keeps_nothing_and_goes_on():
-    """Its thread is stopped; Running starts it again."""
+    """Suspending a run stops its thread and deletes its workers; the desired state Running starts it again."""
     observed = replace(OBSERVED, resource=wanted(DesiredState.SUSPENDED), jobs=(job(1, 4),))
 
     decision = decide(observed)
@@ -256,7 +263,7 @@ def test_a_suspended_run_keeps_nothing_and_goes_on():
 
 
 def test_a_cancelled_run_ends_for_good():
-    """Whatever is wanted afterwards."""
+    """A cancelled run stays cancelled even if its desired state changes afterwards."""
     decision = decide(replace(OBSERVED, resource=wanted(DesiredState.CANCELLED), jobs=(job(1, 4),)))
 
     assert (decision.is_cancelled, decision.delete, decision.status.phase) == (True, ("w1",), Phase.CANCELLED)
@@ -267,7 +274,7 @@ def test_a_cancelled_run_ends_for_good():
 
 
 def test_what_is_refused_is_said_and_not_carried_out():
-    """With reason and message, as a warning, once."""
+    """A run whose data are invalid is not started. One warning Event and the condition have the reason and the message."""
     observed = replace(
         OBSERVED, progress=None, check=Check(reason="InvalidData", message="events/: no file. Correct it.")
     )
@@ -286,7 +293,7 @@ def test_what_is_refused_is_said_and_not_carried_out():
 
 
 def test_files_that_are_not_read_are_told_once():
-    """In the condition for as long as the run is there, and in one Event, a warning."""
+    """Files that are not read are named in the condition as long as the run exists, and in one warning Event."""
     words = "2 file(s) in the folder of events are not read: notes.txt, old.xlsx."
     observed = replace(OBSERVED, check=Check(run_id=RUN, warning=words), progress=None)
 
@@ -302,12 +309,12 @@ def test_files_that_are_not_read_are_told_once():
 
 
 def conditions_of(decision: Decision) -> dict[str, str]:
-    """Whether each condition holds."""
+    """Return the status of each condition."""
     return {own.type: own.status for own in decision.status.conditions}
 
 
 def test_all_conditions_are_there_from_the_start():
-    """Before anything was looked at; without an Event, and as they are until there is news."""
+    """All conditions exist before the first check. They cause no Event and do not change until there is a result."""
     observed = replace(OBSERVED, check=None, progress=None)
 
     decision = decide(observed)
@@ -331,7 +338,9 @@ def test_all_conditions_are_there_from_the_start():
 
 
 def test_conditions_that_were_set_at_first_are_of_the_latest_generation():
-    """Else ``kubectl wait --for=condition=Failed=false`` waits for ever; and what is told later is told once."""
+    """The observed generation of unchanged conditions follows the resource, because ``kubectl wait
+    --for=condition=Failed=false`` would wait forever otherwise. Events are not repeated.
+    """
     observed = replace(OBSERVED, check=None, progress=None)
     accepted = replace(
         again(observed, decide(observed)), resource=replace(REQUEST, generation=2), check=OBSERVED.check
@@ -345,7 +354,7 @@ def test_conditions_that_were_set_at_first_are_of_the_latest_generation():
 
 @pytest.mark.parametrize("end", ["Succeeded", "Failed", "Cancelled"])
 def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
-    """Also for a run that nobody has looked at before it was cancelled."""
+    """After its end, exactly one of Succeeded, Failed and Cancelled is true, even for a run that was cancelled before its first check."""
     if end == "Cancelled":
         decision = decide(
             replace(OBSERVED, resource=wanted(DesiredState.CANCELLED), progress=None, check=None)
@@ -361,7 +370,7 @@ def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
 
 
 def test_a_finished_run_says_what_came_out():
-    """And its workers have a moment to end by themselves."""
+    """The status of a finished run has its progress and headline; its workers get time to exit by themselves."""
     progress = replace(
         BUSY,
         end=ConditionType.SUCCEEDED,
@@ -397,7 +406,7 @@ def test_a_finished_run_says_what_came_out():
     ],
 )
 def test_the_quality_of_the_data_is_a_condition(change, expected):
-    """Passed, with findings, not known of a result without checks, or the reason for which the run was stopped."""
+    """The condition DataQuality is passed, has findings, is unknown for a result without checks, or has the reason that stopped the run."""
     decision = decide(replace(OBSERVED, progress=replace(BUSY, running=0, **change)))
 
     found = get_condition(decision.status.conditions, ConditionType.DATA_QUALITY)
@@ -412,7 +421,7 @@ def test_a_scoring_run_has_no_condition_of_data_quality():
 
 
 def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
-    """Each is an Event of type Warning when the run ends, and none is repeated."""
+    """Warnings of the result are in the status, and each is one warning Event at the end of the run."""
     progress = replace(
         BUSY, end=ConditionType.SUCCEEDED, warnings=("Half of the rows are dropped.",), running=0
     )
@@ -433,13 +442,13 @@ def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
     [(None, 10**9, False), (3600, 3599, False), (3600, 3600, True), (0, 0, True)],
 )
 def test_a_resource_is_deleted_some_time_after_its_end(ttl: int | None, seconds: int, is_expired: bool):
-    """Counted from its end, good or bad; never one that goes on, and never without having been asked."""
+    """A resource expires when its TTL has passed since its end, successful or not. It never expires before its end or without a TTL."""
     request = replace(REQUEST, ttl=ttl)
     assert not decide(replace(OBSERVED, resource=request, now=NOW + dt.timedelta(days=9))).is_expired
     for end in (ConditionType.SUCCEEDED, ConditionType.FAILED):
         observed = replace(OBSERVED, resource=request, progress=replace(BUSY, end=end))
         decision = decide(observed)
-        assert not decision.is_expired  # its end is written first
+        assert not decision.is_expired  # the status of its end is written first
 
         later = replace(again(observed, decision), progress=None, now=NOW + dt.timedelta(seconds=seconds))
 
@@ -447,7 +456,7 @@ def test_a_resource_is_deleted_some_time_after_its_end(ttl: int | None, seconds:
 
 
 def test_a_finished_run_says_how_long_it_took():
-    """From the first worker on; one that never had a worker says nothing."""
+    """The duration of a finished run counts from its first ready worker. A run that never had a worker has no duration."""
     pods = (PodFacts("p", 1, is_ready=True),)
     working = replace(OBSERVED, jobs=(job(1, 4),), pods=pods)
     end = replace(BUSY, end=ConditionType.SUCCEEDED)
@@ -461,7 +470,7 @@ def test_a_finished_run_says_how_long_it_took():
 
 
 def test_equal_facts_make_an_equal_status():
-    """Nothing changes, nothing is written."""
+    """Equal facts give an equal status and no Event, so that nothing is written."""
     observed = replace(OBSERVED, jobs=(job(1, 4),), pods=(PodFacts("p", 1, is_ready=True),))
     first = decide(observed)
 
@@ -471,14 +480,14 @@ def test_equal_facts_make_an_equal_status():
     assert second.events == ()
 
 
-def test_waiting_for_quota_is_said_in_kueues_words():
-    """In the condition, and as the reason that people see."""
+def test_waiting_for_quota_has_kueues_message():
+    """While a run waits for quota, the condition has Kueue's message and the status has its reason."""
     request = replace(REQUEST, workers=WorkersSpec(max=4, kueue_queue="batch"))
     quota = Quota(False, "Pending", "insufficient unused quota for cpu")
     jobs = (job(1, 4, is_suspended=True, active=0),)
     observed = replace(
         OBSERVED, resource=request, jobs=jobs, quota=quota
-    )  # though the queue still knows of two slots
+    )  # although the queue still reports two slots
 
     status = decide(observed).status
 
@@ -489,7 +498,7 @@ def test_waiting_for_quota_is_said_in_kueues_words():
     ("slots", "ready", "phase"), [(0, 0, "Waiting"), (2, 0, "Running"), (0, 1, "Running")]
 )
 def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, phase: str):
-    """Which the queue knows before the cluster calls their pods ready."""
+    """A run is Running as soon as the queue reports slots of its workers, even before their pods are ready."""
     pods = tuple(PodFacts(f"p{number}", 1, is_ready=True) for number in range(ready))
     observed = replace(OBSERVED, jobs=(job(1, 4),), pods=pods, progress=replace(BUSY, slots=slots))
 
@@ -500,7 +509,7 @@ def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, ph
 
 
 def test_a_status_fits_whatever_happens():
-    """Sixteen kibibytes, and a progress in per cent."""
+    """A status stays below 16 KiB, and its progress is a percentage."""
     status = decide(OBSERVED).status
 
     assert len(str(status.plain())) < 16 * 1024
@@ -510,7 +519,7 @@ def test_a_status_fits_whatever_happens():
 
 
 def test_facts_of_a_job():
-    """Read from the object of the API server."""
+    """The facts of a Job are read from the API server's object."""
     obj = {
         "metadata": {
             "name": "w1",
@@ -550,7 +559,7 @@ def test_facts_of_a_job():
 
 
 def test_facts_of_a_pod_that_was_killed_for_its_memory():
-    """The container's state says so."""
+    """The container's state OOMKilled marks a pod as out of memory."""
     state = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     obj = {
         "metadata": {"name": "p", "labels": {"mlho.io/generation": "2"}},
@@ -562,7 +571,9 @@ def test_facts_of_a_pod_that_was_killed_for_its_memory():
 
 @pytest.mark.parametrize(("seconds", "is_degraded"), [(0, False), (59, False), (60, True), (3600, True)])
 def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is_degraded: bool):
-    """A healthy run's workers wait until those of another have ended; counted from when Kubernetes first said so."""
+    """An unschedulable pod degrades the run only after some time from its first report, because workers often wait briefly
+    for those of another run to exit.
+    """
     said = {
         "type": "PodScheduled",
         "status": "False",
@@ -585,7 +596,7 @@ def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is
 
 
 def test_quota_of_a_workload():
-    """Reserved and admitted."""
+    """The quota's reservation and admission are read from the Workload."""
     held = {"type": "QuotaReserved", "status": "True", "reason": "QuotaReserved", "message": ""}
 
     assert quota_of({"status": {"conditions": [held]}}).is_reserved

@@ -1,4 +1,4 @@
-"""The thread that carries a run out: how soon it looks again after what may pass."""
+"""The thread that carries out a run, and its retries after temporary errors."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,9 @@ from tests.unit.scoring.conftest import make_score_document
 
 
 def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Most often it is a former leader's: the pauses do not grow, as they do for a store that does not answer."""
+    """The pauses between attempts to take over leadership do not grow, because the former leader's lease expires soon. Those
+    for an unavailable store do.
+    """
     answers: Iterator[MlhoError] = iter([*[AnotherScheduler("not yet")] * 4, RunCancelled("enough")])
 
     def carry_out(*_: Any, **__: Any) -> None:
@@ -50,7 +52,9 @@ def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeyp
 def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Tried again and shown with its reason, since when and the remedy, until patience is over: then failed, with the same reason."""
+    """While the store denies access, the run is retried and shows the reason, its start and the remedy. After the store's
+    patience it fails with the same reason.
+    """
     shown: list[tuple[str, str] | None] = []
 
     def carry_out(*_: Any, **__: Any) -> None:
@@ -80,7 +84,7 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
 def test_a_leader_that_took_over_does_not_count_what_is_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool, message: str
 ):
-    """It has seen only what was committed since it leads; the tasks before may be new as well."""
+    """After a takeover, the number of new tasks is unknown: the new leader has not seen earlier commits, which may be new as well."""
 
     def carry_out(_run: Any, _place: Any, _settings: Any, observers: Any, **_: Any) -> Any:
         executor = SimpleNamespace(is_new=is_new, counters=QueueCounters(health=StoreHealth()))
@@ -103,7 +107,7 @@ def test_a_leader_that_took_over_does_not_count_what_is_new(
 
 
 def test_the_check_of_a_run_names_the_files_that_it_does_not_read(tmp_path: Path):
-    """What was dropped by its name is found before the run begins."""
+    """The check of a run names the ignored files before the run starts."""
     folder = write_tables(tmp_path / "data", make_tables(60, seed=1))
     (folder / "events" / "notes.txt").write_text("not events")
     spec = parse_spec(write_spec(folder, {"data.uri": str(folder)}).read_text())
@@ -127,7 +131,7 @@ def test_the_check_of_a_run_names_the_files_that_it_does_not_read(tmp_path: Path
     ],
 )
 def test_the_status_says_whether_a_model_may_be_promoted(memory_store, gates, shown):
-    """In the column GATES of ``kubectl get``; a run without gates has none."""
+    """The column GATES of ``kubectl get`` says whether the model may be promoted. It is empty for a run without gates."""
     result = {"headline": {"auroc": {"mean": 0.8}}, "warnings": []} | ({"gates": gates} if gates else {})
     memory_store.put_if_absent("runs/ab/result.json", json.dumps(result).encode())
     backend = SimpleNamespace(uri=lambda *parts: "/".join(parts))
@@ -137,7 +141,9 @@ def test_the_status_says_whether_a_model_may_be_promoted(memory_store, gates, sh
 
 
 def test_the_operator_resolves_a_channel_and_names_a_damaged_one(tmp_path, monkeypatch):
-    """The run is prepared with the entry and its digest; a channel that moves on does not change a run that was accepted."""
+    """A scoring run is prepared with the channel's entry and digest. Later entries do not change an accepted run. A damaged
+    channel is named as the reason.
+    """
     backend = run_thread.Backend(
         str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
     )
@@ -156,7 +162,7 @@ def test_the_operator_resolves_a_channel_and_names_a_damaged_one(tmp_path, monke
 
 
 def test_the_status_of_a_scoring_run_names_the_entry(memory_store):
-    """So that ``kubectl get srun`` shows which model scored a night."""
+    """The status of a scoring run has the channel's entry, so that ``kubectl get srun`` shows which model scored a night."""
     spec = parse_scoring_spec(
         yaml.safe_dump(make_score_document({"bundle": {"uri": "channel:production/3", "digest": "ab" * 32}}))
     )

@@ -1,4 +1,4 @@
-"""Whose turn it is: runs without admitted workers hold no slot; the others go by priority, then by age."""
+"""Turns: runs without admitted workers hold no slot, and others are ordered by priority and then by age."""
 
 from dataclasses import replace
 from typing import Final
@@ -24,12 +24,12 @@ WAITING: Final = replace(WORKING, has_workers=False, waited_seconds=ADMIT_SECOND
 
 
 def many(n: int, like: Contender) -> list[Contender]:
-    """Runs that differ in nothing but who they are."""
+    """Return identical runs with different names."""
     return [replace(like, uid=f"run-{number:03d}", run_id=f"run-{number:03d}") for number in range(n)]
 
 
 def test_two_hundred_runs_that_wait_hold_no_slot():
-    """The one that is new has its turn at once, and one of those that wait gives its place up."""
+    """Two hundred waiting runs hold no slot: a new run gets a turn at once, and one waiting run gives up its slot."""
     parked = many(200, replace(WAITING, is_running=False))
     waiting = [replace(own, is_running=number < N_SLOTS) for number, own in enumerate(parked)]
 
@@ -41,7 +41,7 @@ def test_two_hundred_runs_that_wait_hold_no_slot():
 
 
 def test_a_run_that_was_let_in_comes_before_all_without_workers():
-    """Its workers hold quota, and wait for tasks."""
+    """A run with admitted workers precedes all runs without workers, because its workers hold quota and wait for tasks."""
     waiting = many(N_SLOTS, WAITING)
     admitted = replace(WAITING, uid="in", run_id="in", is_running=False, has_workers=True)
     rivals = [replace(own, uid=f"new-{own.uid}", run_id=f"new-{own.uid}") for own in many(N_SLOTS, NEW)]
@@ -52,14 +52,14 @@ def test_a_run_that_was_let_in_comes_before_all_without_workers():
 
 
 def test_slots_are_not_taken_from_runs_that_have_workers():
-    """Whatever the priority of the one that waits."""
+    """A waiting run never takes the slot of a run with workers, whatever its priority."""
     working = many(N_SLOTS, WORKING)
 
     assert assign_turns([*working, replace(NEW, priority=1000)]) == {own.uid for own in working}
 
 
 def test_turns_go_by_priority_and_then_by_age():
-    """All new at once, and more than there are slots."""
+    """If there are more new runs than slots, turns go by priority and then by age."""
     runs = many(N_SLOTS + 8, NEW)
     late_but_high = replace(NEW, priority=10, created="2026-11-24T13:00:00Z")
     early = replace(NEW, uid="zz", run_id="zz", created="2026-11-24T11:00:00Z")
@@ -71,7 +71,9 @@ def test_turns_go_by_priority_and_then_by_age():
 
 
 def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
-    """Only then can Kueue preempt others for it; a few at a time, the highest first."""
+    """A run of Kueue gets a turn to create its Workload even if all slots have workers, because Kueue can preempt others
+    only for a Workload. A few runs at a time do so, the highest priority first.
+    """
     working = many(N_SLOTS, WORKING)
     queued = [
         replace(own, uid=f"q{own.uid}", run_id=f"q{own.uid}", needs_workload=True, priority=number)
@@ -104,13 +106,13 @@ def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
         pytest.param(replace(WORKING, is_running=False), False, id="is not carried out"),
     ],
 )
-def test_who_holds_a_slot(run: Contender, holds: bool):
-    """Who has workers, and for a moment who may soon have some."""
+def test_a_slot_is_held_by_a_run_that_has_or_may_soon_have_workers(run: Contender, holds: bool):
+    """A slot is held by a run with workers, and for a short time by a run that may get some."""
     assert run.holds_slot is holds
 
 
-def test_who_could_not_ask_for_workers_rests_before_the_next_try():
-    """So that forty runs whose Jobs are refused do not push each other out all the time."""
+def test_a_run_whose_workers_were_refused_rests_before_the_next_turn():
+    """A run whose Jobs are refused pauses before its next turn, so that forty such runs do not displace each other all the time."""
     resting = replace(NEW, rested_seconds=REST_SECONDS - 1)
     waiting = many(N_SLOTS, replace(WAITING, has_jobs=False, waited_seconds=ASK_SECONDS))
 
@@ -119,7 +121,7 @@ def test_who_could_not_ask_for_workers_rests_before_the_next_try():
 
 
 def test_one_of_two_resources_that_ask_for_the_same_run_has_a_turn():
-    """The one that is carried out; else the earlier."""
+    """Of two resources that ask for the same run, the one in progress has the turn, and otherwise the earlier one."""
     twin = replace(NEW, uid="twin", created="2026-11-24T12:00:01Z")
 
     assert assign_turns([twin, NEW]) == {NEW.uid}
@@ -127,7 +129,7 @@ def test_one_of_two_resources_that_ask_for_the_same_run_has_a_turn():
 
 
 def test_priorities_are_learnt_from_workloads():
-    """A class that none has told yet goes first, since only its Workload can tell."""
+    """A priority class has the value of its Workloads. A class without a known value goes first, because only its Workload can show it."""
     known: dict[str, int] = {}
     spec = {"priorityClassName": "high", "priority": 1000}
 

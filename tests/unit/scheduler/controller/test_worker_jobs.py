@@ -1,4 +1,4 @@
-"""What the cluster refuses of a run's workers is known, and said in its words; it is not asked again at once."""
+"""Refused Jobs and pods: the message is kept and shown, and the request is not repeated at once."""
 
 import datetime as dt
 from dataclasses import replace
@@ -23,7 +23,7 @@ UID = WORKERS.uid
 
 
 class Refusing:
-    """An API server that refuses Jobs, and has Events of Jobs whose pods were refused."""
+    """An API server that refuses Jobs, with Events for Jobs whose pods were refused."""
 
     def __init__(self, error: ClusterError | None = None, *, events: tuple[dict[str, Any], ...] = ()) -> None:
         self.error = error
@@ -31,13 +31,13 @@ class Refusing:
         self.asked: list[str] = []
 
     def apply(self, kind: Kind, obj: dict[str, Any], *, part: str = "") -> dict[str, Any]:
-        """Refuse a Job, or take it."""
+        """Refuse or accept a Job."""
         if self.error is not None:
             raise self.error
         return obj
 
     def list(self, kind: Kind, namespace: str, *, selector: str = "", fields: str = "") -> Listed:
-        """The Events."""
+        """Return the Events."""
         self.asked.append(fields)
         if self.error is not None:
             raise self.error
@@ -54,7 +54,7 @@ def event(message: str, seconds_ago: float) -> dict[str, Any]:
 
 
 def short_job(seconds: float = 60, **more: Any) -> JobFacts:
-    """A Job that wants two pods and has one."""
+    """Return a Job that has one of its two pods."""
     return job(1, 2, **{"active": 1, "began_at": NOW - dt.timedelta(seconds=seconds), **more})
 
 
@@ -62,7 +62,7 @@ def short_job(seconds: float = 60, **more: Any) -> JobFacts:
 def test_a_job_that_is_refused_is_told_and_asked_for_again_later(
     status: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """Quotas, webhooks, and objects that the API server cannot read, which it answers with status 500."""
+    """A refused Job is reported and retried later. Quotas, webhooks and objects that the API server cannot read (status 500) refuse Jobs."""
     cluster = Refusing(ClusterError(QUOTA, status=status))
     jobs = jobs_of(cluster)
 
@@ -80,7 +80,7 @@ def test_a_job_that_is_refused_is_told_and_asked_for_again_later(
 
 @pytest.mark.parametrize("status", [0, 429, 503])
 def test_an_api_server_that_does_not_answer_refuses_nothing(status: int):
-    """That is a matter of the cluster, not of the run."""
+    """An unavailable API server raises an error and is not a refusal of the run's Job."""
     jobs = jobs_of(Refusing(ClusterUnavailable("Kubernetes: does not answer.", status=status)))
 
     with pytest.raises(ClusterUnavailable):
@@ -89,7 +89,7 @@ def test_an_api_server_that_does_not_answer_refuses_nothing(status: int):
 
 
 def test_pods_that_are_refused_are_told_by_the_events_of_their_job():
-    """The latest, asked for once; it stays until the Job has its pods."""
+    """Refused pods are reported with the message of the Job's latest Event, which is fetched once and kept until the Job has its pods."""
     cluster = Refusing(events=(event("older", 50), event(NO_LIMIT, 5), event("of another time", 500)))
     jobs = jobs_of(cluster)
 
@@ -110,7 +110,7 @@ def test_pods_that_are_refused_are_told_by_the_events_of_their_job():
     ],
 )
 def test_a_job_with_fewer_pods_for_another_reason_is_not_asked_about(found: JobFacts):
-    """No request to the API server for it."""
+    """A Job that lacks pods for another reason causes no request for Events."""
     cluster = Refusing(events=(event(NO_LIMIT, 5),))
 
     assert jobs_of(cluster).refusal(UID, "ehr", (found,), NOW) == ""
@@ -118,7 +118,7 @@ def test_a_job_with_fewer_pods_for_another_reason_is_not_asked_about(found: JobF
 
 
 def test_a_scheduler_that_may_not_read_events_goes_on():
-    """With roles that were made for an earlier version."""
+    """A scheduler that may not read Events continues without them, for example with the roles of an earlier version."""
     cluster = Refusing(ClusterError("Kubernetes: events is forbidden (status 403).", status=403))
     jobs = jobs_of(cluster)
 
@@ -128,7 +128,7 @@ def test_a_scheduler_that_may_not_read_events_goes_on():
 
 
 def test_a_refusal_is_a_condition_and_one_event():
-    """With the words of the API server; no further Job is asked for meanwhile."""
+    """A refusal is shown as a condition and in one Event with the API server's message, and no further Job is created until the next attempt."""
     observed = replace(OBSERVED, refusal=QUOTA, may_ask=False)
 
     decision = decide(observed)

@@ -1,4 +1,4 @@
-"""The commits of a plan, kept small."""
+"""The compact mapping of a plan's commits."""
 
 import pytest
 
@@ -14,7 +14,7 @@ AA, BB, CC, DD = (letter * 64 for letter in "abcd")
 
 
 def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
-    """A commit record that is in the store."""
+    """Write a commit record to the store and return it."""
     files = {f"file{number}": StoredFile(sha256=digest, size=1) for number, digest in enumerate(digests)}
     commit = Commit(task=task, kind="x", files=files, seconds=0)
     store.put_if_absent(commit_key(task), commit.model_dump_json().encode())
@@ -22,7 +22,7 @@ def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
 
 
 def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
-    """All that a mapping does, by name."""
+    """The mapping keeps only each commit's key and digest, and reads the record from the store on access."""
     store = MemoryStore()
     first, second = committed(store, AA, "1"), committed(store, BB, "2")
     commits = Commits(store)
@@ -40,7 +40,7 @@ def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
 
 
 def test_a_record_that_has_gone_is_said():
-    """Somebody removed it: the command knows it again when it is run again."""
+    """Access to a deleted record raises CommitLost and says that the same command runs the task again."""
     store = MemoryStore()
     commits = Commits(store)
     commits["first"] = committed(store, AA)
@@ -54,7 +54,7 @@ def test_a_record_that_has_gone_is_said():
 
 
 def test_tasks_are_found_by_the_digest_of_a_file():
-    """All of them that have it; one whose record has gone has none."""
+    """Tasks are found by the digest of a file in their records; a missing record is skipped."""
     store = MemoryStore()
     commits = Commits(store)
     for name, digests in {AA: "12", BB: "3", CC: "24", DD: "2"}.items():
@@ -66,7 +66,7 @@ def test_tasks_are_found_by_the_digest_of_a_file():
 
 
 def test_what_the_tasks_have_cost_is_known_without_their_records():
-    """Seconds and bytes of each task once, also of one that was made again."""
+    """The total cost is known without reading records. A task that ran again is counted once, with its last cost."""
     commits = Commits(MemoryStore())
     for name, key, seconds, sizes in [
         ("first", AA, 1.5, [10, 20]),

@@ -1,4 +1,4 @@
-"""A run that nobody looked at before has a task that does, and nothing is encoded before it is done."""
+"""If no command inspected the tables, the run has a task that does so before anything is encoded."""
 
 import json
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def carried_out(folder, **options):
 
 
 def test_the_look_is_a_task_and_changes_no_other(folder):
-    """Run id, result and the keys of the other tasks are those of a run whose tables a command looked at."""
+    """The inspection task does not change the run id, the result or the keys of the other tasks."""
     by_task, kinds = carried_out(folder)
     before, others = carried_out(folder, inspect=lambda *_: None)
 
@@ -40,7 +40,7 @@ def test_the_look_is_a_task_and_changes_no_other(folder):
 
 
 def test_what_it_finds_fails_the_run_before_anything_is_encoded(folder):
-    """An age with text would be a category for the cohort; the look refuses it."""
+    """A finding of the inspection fails the run before the encoding: an age column with text would become a category."""
     table = make_tables(200).demographics
     ages = ["90+" if n % 9 == 0 else str(40 + n % 9) for n in range(table.num_rows)]
     pq.write_table(
@@ -56,7 +56,7 @@ def test_what_it_finds_fails_the_run_before_anything_is_encoded(folder):
 
 
 def test_its_task_names_no_value_of_a_patient(folder):
-    """The store keeps what was found."""
+    """The stored findings contain no value of a patient."""
     run = prepare(make_spec(), folder / "spec.yaml", MemoryStore())
     executor = InlineExecutor(run.store, folder)
     (task,) = [own.bind({}) for own in run.first_plan().values() if own.kind == "inspect_tables"]
@@ -69,7 +69,7 @@ def test_its_task_names_no_value_of_a_patient(folder):
 
 
 def test_its_warnings_are_in_the_status_of_the_run(folder):
-    """They come before those of the result, and a run that a command looked at before has none."""
+    """Warnings of the inspection task are listed before those of the result. A run whose tables a command inspected has none."""
     table = make_tables(200).demographics
     sexes = ["F" if n % 2 else ("f" if n % 4 else "M") for n in range(table.num_rows)]
     pq.write_table(

@@ -1,4 +1,4 @@
-"""One run from its specification to its files, with tasks that run here or fail as they are told to."""
+"""The loop of one run from its specification to its files, with tasks that run in this process or fail as planned."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def make_run(data: Path, store=None) -> TrainingRun:
 
 
 class Failing(InlineExecutor):
-    """Fails tasks of one kind so many times, then does them."""
+    """An executor that fails tasks of one kind a given number of times."""
 
     def __init__(self, run: TrainingRun, kind: str, error: Exception, times: int) -> None:
         super().__init__(run.store, run.data)
@@ -46,7 +46,7 @@ class Failing(InlineExecutor):
 
 
 class Watching:
-    """Remembers what it was told."""
+    """An observer that records the reported progress."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
@@ -57,7 +57,7 @@ class Watching:
 
 @pytest.mark.parametrize("n_slots", [1, 4])
 def test_no_more_tasks_are_under_way_than_slots(n_slots, data):
-    """And every task that is done is counted, up to all of them."""
+    """At most `n_slots` tasks are in progress, and the count of finished tasks grows to the total."""
     run, watch = make_run(data), Watching()
     finished = carry_out(run, InlineExecutor(run.store, data), watch, n_slots=n_slots)
 
@@ -68,7 +68,7 @@ def test_no_more_tasks_are_under_way_than_slots(n_slots, data):
 
 
 def test_a_failed_task_fails_the_run(data):
-    """The step's own error comes out; what was committed stays; no result is published."""
+    """A failed task fails the run with the step's own error. Earlier commits stay, and no result is published."""
     run = make_run(data)
     error = DataError("a", "b", expected="c", got="d", remedy="e")
 
@@ -86,8 +86,8 @@ def test_a_failed_task_fails_the_run(data):
     ]
 
 
-def test_what_trying_again_mends_is_tried_again(data):
-    """A store that did not answer twice is no failure of the run."""
+def test_a_transient_error_is_retried(data):
+    """A store that does not answer for two attempts does not fail the run."""
     run = make_run(data)
     executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), MAX_ATTEMPTS - 1)
     finished = carry_out(run, executor, NullObserver(), n_slots=2)
@@ -96,8 +96,8 @@ def test_what_trying_again_mends_is_tried_again(data):
     assert [task.kind for task in executor.submitted].count("merge_dictionary") == MAX_ATTEMPTS
 
 
-def test_trying_again_ends(data):
-    """After the last attempt the error comes out."""
+def test_retries_are_limited(data):
+    """After the last attempt, the task's error is raised."""
     run = make_run(data)
     executor = Failing(run, "merge_dictionary", StoreUnavailable("busy"), 99)
 
@@ -107,7 +107,9 @@ def test_trying_again_ends(data):
 
 
 def test_whole_blob_is_not_deleted_though_a_worker_says_that_it_is_damaged(data):
-    """The one who deletes looks first, whoever asked; the task is tried again, and at last its error comes out."""
+    """An intact blob is not deleted if a worker reports it as damaged, because the scheduler verifies it first. The task is
+    retried, and the error is raised after the last attempt.
+    """
     run = make_run(data)
     other = "a blob of another run"
     digest = hashlib.sha256(other.encode()).hexdigest()
@@ -120,7 +122,7 @@ def test_whole_blob_is_not_deleted_though_a_worker_says_that_it_is_damaged(data)
 
 
 def test_work_of_another_run_is_found(data):
-    """Runs share tasks by what determines them, not by who asked."""
+    """A run reuses the tasks of another run, because task keys depend on content and not on the run."""
     store = MemoryStore()
     run_inline(data, store)
     again = run_inline(data, store, {"selection.nFeatures": 3})
@@ -130,7 +132,7 @@ def test_work_of_another_run_is_found(data):
 
 
 def test_a_finished_run_does_nothing_again(data):
-    """The same command once more: no task, and the same report."""
+    """Running a finished run again executes no task and returns the same report."""
     store = MemoryStore()
     first = run_inline(data, store)
     run = make_run(data, store)
@@ -139,7 +141,7 @@ def test_a_finished_run_does_nothing_again(data):
 
 
 def test_the_run_id_counts_what_is_asked_and_the_data(data, tmp_path):
-    """Not the names, nor where the data are; any other field and any other byte."""
+    """The run id depends on the specification and on the data's content, but neither on names nor on the folder."""
     run = make_run(data)
     other = TrainingRun(run.spec, run.manifest, tmp_path, run.store)
     renamed = run.spec.model_copy(update={"metadata": run.spec.metadata.model_copy(update={"name": "else"})})
@@ -150,7 +152,7 @@ def test_the_run_id_counts_what_is_asked_and_the_data(data, tmp_path):
 
 
 def test_a_run_is_described_before_it_starts_and_published_at_its_end(data, tmp_path):
-    """Specification and manifest first; then the bundle, the report and, last, the result."""
+    """Specification and manifest are written before the run starts. At the end, bundle and report are published before the result."""
     store = LocalStore(tmp_path)
     home = run_inline(data, store)
     folder = tmp_path / "runs" / home.finished.run_id

@@ -1,4 +1,4 @@
-"""The manifest: every input pinned by its place, size and content."""
+"""The manifest pins every input by key, size and content."""
 
 import hashlib
 
@@ -26,7 +26,7 @@ def tables(tmp_path):
 
 
 def test_inputs_are_pinned_in_one_order(tables, tmp_path):
-    """Sorted by key; hidden files and work in progress are no inputs; the version is the content's hash."""
+    """Inputs are sorted by key. Hidden and temporary files are left out, and the version is the content's hash."""
     manifest = make_manifest(tables, tmp_path)
 
     assert [file.key for file in manifest.tables["events"]] == ["events/a.parquet", "events/b.parquet"]
@@ -38,7 +38,7 @@ def test_inputs_are_pinned_in_one_order(tables, tmp_path):
 
 
 def test_the_manifest_is_the_same_elsewhere(tables, tmp_path):
-    """Where the folder is does not show."""
+    """The manifest does not depend on the location of the folder."""
     before = make_manifest(tables, tmp_path)
     moved = tmp_path.rename(tmp_path.with_name("moved"))
 
@@ -47,7 +47,7 @@ def test_the_manifest_is_the_same_elsewhere(tables, tmp_path):
 
 
 def test_a_table_without_a_file_is_refused(tables, tmp_path):
-    """Before anything runs."""
+    """A table without a file is rejected before anything runs."""
     (tmp_path / "labels.parquet").unlink()
 
     with pytest.raises(DataError, match=r"labels\.parquet: no such file"):
@@ -55,7 +55,7 @@ def test_a_table_without_a_file_is_refused(tables, tmp_path):
 
 
 def test_a_relative_uri_counts_from_the_specification(tmp_path, monkeypatch):
-    """Wherever the command is called."""
+    """A relative URI is resolved against the specification's folder, independent of the working directory."""
     monkeypatch.chdir("/")
 
     assert data_root(make_spec(), tmp_path / "spec.yaml") == tmp_path
@@ -67,7 +67,7 @@ def test_a_relative_uri_counts_from_the_specification(tmp_path, monkeypatch):
 
 
 def test_an_address_that_cannot_be_read_is_refused(tmp_path):
-    """The error names the field."""
+    """The error for an unsupported URI names the field."""
     spec = make_spec()
     other = spec.spec.model_copy(
         update={"data": spec.spec.data.model_copy(update={"uri": "gopher://host/x"})}

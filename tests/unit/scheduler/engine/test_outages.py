@@ -1,4 +1,4 @@
-"""Outages of the store: waited for in every place where a run asks it, shown meanwhile, and ended after a stated time."""
+"""Outages of the store: every access waits, the outage is shown, and the run fails after a stated time."""
 
 import time
 from concurrent.futures import Future
@@ -42,12 +42,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path) -> str:
-    """The digest of the result without an outage."""
+    """Return the digest of the result without an outage."""
     return run_inline(data, MemoryStore()).digest
 
 
 class Faulty(MemoryStore):
-    """Refuses five requests in a row from the n-th on."""
+    """A store that refuses five requests in a row from the n-th one on."""
 
     def __init__(self, error: StoreOutage, *, begins: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def make_run(data: Path, store: MemoryStore) -> TrainingRun:
 
 
 def test_an_outage_goes_on_until_all_have_been_served():
-    """One place that is served says nothing of another that was refused; begin and end are told once each."""
+    """An outage ends only when every place that failed has succeeded. Its start and end are logged once each."""
     told: list[str] = []
     health = StoreHealth(notify=told.append)
 
@@ -101,7 +101,9 @@ def test_an_outage_goes_on_until_all_have_been_served():
 
 
 def test_refused_access_is_said_rather_than_silence():
-    """Of several causes that which a person must mend; since when stays what it was."""
+    """Denied access takes precedence over no answer as the reason of an outage, because a person must correct it. The start
+    time does not change.
+    """
     health = StoreHealth()
     health.failed("watch", AWAY)
     since = health.outage.since
@@ -113,7 +115,7 @@ def test_refused_access_is_said_rather_than_silence():
 
 
 def test_the_pauses_grow_and_begin_anew_once_served():
-    """Of each place by itself."""
+    """The pauses grow for each place separately and start again after a success."""
     health = StoreHealth()
 
     assert [health.failed("a", AWAY) for _ in range(3)] == [0.01, 0.02, 0.02]
@@ -123,7 +125,7 @@ def test_the_pauses_grow_and_begin_anew_once_served():
 
 
 def test_patience_ends():
-    """After the stated time from the first refusal on, with the reason of the last."""
+    """When the patience since the first failure is over, the run fails with the last reason."""
     clock = Clock()
     health = StoreHealth(patience=3600, clock=clock)
     health.failed("run", AWAY)
@@ -139,12 +141,12 @@ def test_patience_ends():
     assert "credentials" in failure.remedy
 
 
-# The kind of the refusal and the request at which it begins are independent of each other.
+# The kind of the error and the request at which it begins are independent.
 @pytest.mark.parametrize(
     ("error", "begins"), [*((AWAY, own) for own in (1, 4, 12, 60, 130)), (DENIED, 30), (DENIED, 90)]
 )
 def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data, whole):
-    """Wherever it happens to be refused: planning, handing out, tasks, publishing. No task is blamed, and the result is the same."""
+    """A run survives an outage during planning, submission, tasks or publication. No task fails, and the result is the same."""
     store = Faulty(error, begins=begins)
     health = StoreHealth()
     finished = carry_out(
@@ -157,14 +159,14 @@ def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data, wh
 
 
 class Slow(NullObserver):
-    """Takes longer to show progress than the loop waits between two attempts."""
+    """An observer that takes longer than the pause between two attempts."""
 
     def update(self, stages, running):
         time.sleep(0.3 if not running else 0)
 
 
 def test_a_delay_that_ends_within_a_pass_is_no_dead_end(data):
-    """Tasks that nobody has asked for yet are not missing."""
+    """Tasks whose submission is delayed by an outage within a pass are not reported as missing."""
     store = Faulty(DENIED, begins=4)
     finished = carry_out(
         make_run(data, store), InlineExecutor(store, data), Slow(), n_slots=3, health=StoreHealth()
@@ -174,7 +176,7 @@ def test_a_delay_that_ends_within_a_pass_is_no_dead_end(data):
 
 
 class Denied(InlineExecutor):
-    """Meets refusals in all tasks of one kind until it is let through."""
+    """An executor that denies access to all tasks of one kind until it is released."""
 
     def __init__(self, run: TrainingRun, kind: str) -> None:
         super().__init__(run.store, run.data)
@@ -189,7 +191,7 @@ class Denied(InlineExecutor):
 
 
 def test_a_refused_task_waits_while_others_go_on(data):
-    """A right that is missing for one kind of task holds up that kind, and shows; once it is granted the run ends well."""
+    """Missing access for one kind of task delays only tasks of that kind and is shown. When it is granted, the run finishes."""
     run = make_run(data, MemoryStore())
     executor, health = Denied(run, "define_cohort"), StoreHealth()
     seen: list[str] = []
@@ -207,7 +209,7 @@ def test_a_refused_task_waits_while_others_go_on(data):
 
 
 def test_a_run_that_waits_can_be_stopped_and_goes_on(data):
-    """The observer is asked while the store is waited for; patience that is over ends it, and the same run goes on."""
+    """An observer can stop a run that waits for the store. When the patience is over the run fails, and it can be continued afterwards."""
     store = MemoryStore()
     run = make_run(data, store)
     executor = Denied(run, "run_iteration")
@@ -233,7 +235,9 @@ def test_a_run_that_waits_can_be_stopped_and_goes_on(data):
 
 
 def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):
-    """An outage shows though nobody else asks, and so does its end."""
+    """A store that may be unavailable is probed at an interval, so that the start and the end of an outage are noticed even
+    without other requests.
+    """
     monkeypatch.setattr(outages, "_LOOK_SECONDS", 0.02)
 
     class Remote(MemoryStore):
@@ -256,7 +260,7 @@ def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):
 
 
 def test_the_patience_is_a_setting():
-    """A day unless ``MLHO_STORE_PATIENCE`` says otherwise."""
+    """The patience is one day, unless ``MLHO_STORE_PATIENCE`` is set."""
     assert Settings.from_environment({}).store_patience == store_patience({}) == 86_400
     assert Settings.from_environment({"MLHO_STORE_PATIENCE": "60"}).store_patience == 60
     with pytest.raises(SpecError, match="MLHO_STORE_PATIENCE"):

@@ -1,4 +1,4 @@
-"""The plan: pure, in order, and sparing with work that is done."""
+"""The plan is pure, ordered, and repeats no finished work."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +31,9 @@ def plan_of(
 
 
 def keys_of(plan: Plan) -> dict[str, str]:
-    """Keys of the tasks by name, every artifact being what its task's key says; splits that hold say no more."""
+    """Return the key of each task by name, assuming that an artifact's content equals its task's key. Split checks that pass
+    have a constant content.
+    """
     commits: dict[str, Commit] = {}
     for name, planned in plan.items():
         task = planned.bind(commits)
@@ -44,7 +46,7 @@ def changed(one: dict[str, str], other: dict[str, str]) -> set[str]:
     return {name for name in one if one[name] != other.get(name)}
 
 
-# What follows from the ledger; in a real run its bytes, and so these keys, stay when the promise holds.
+# Tasks after the ledger. In a real run, the ledger's bytes and these keys do not change if each patient is in one partition.
 LEARNED = {"iteration/0001", "iteration/0002", "summary", "performance", "model", "model-tests", "report"}
 
 
@@ -55,7 +57,7 @@ LEARNED = {"iteration/0001", "iteration/0002", "summary", "performance", "model"
     ids=["fold", "iteration", "consensus"],
 )
 def test_every_task_comes_after_what_it_needs(n_samples, changes):
-    """The order is topological; each need is a task of the plan."""
+    """The order is topological, and each need is a task of the plan."""
     seen: set[str] = set()
     for name, task in plan_of(changes, n_samples=n_samples).items():
         assert {need for needs in task.needs.values() for need in needs} <= seen, name
@@ -68,7 +70,7 @@ def test_the_plan_is_pure():
 
 
 def test_a_plan_has_a_task_for_each_partition_block_iteration_and_fold():
-    """As counted by hand: 3 partitions, 2 blocks, 2 iterations and the final one of 2 folds."""
+    """The number of tasks of each kind is as counted by hand for 3 partitions, 2 blocks, 2 iterations and a final one of 2 folds."""
     kinds = [task.kind for task in plan_of(n_samples=10**6).values()]
 
     assert {kind: kinds.count(kind) for kind in sorted(set(kinds))} == {
@@ -109,7 +111,7 @@ SLOW = {"candidates": [{"classifier": "glmboost"}, {"classifier": "ebm"}], "sele
     ids=["quick", "quick, many", "quick, very many", "slow", "slow, few", "moderate"],
 )
 def test_the_grain_follows_from_what_a_fold_costs(changes, n_samples, is_by_fold):
-    """9,105 samples are cut by fold where a fold takes seconds, so that the final model is no long task of its own."""
+    """Learning on 9,105 samples is divided by fold if a fold takes seconds, so that the final model is not one long task."""
     kinds = {task.kind for task in plan_of(changes, n_samples=n_samples).values()}
 
     assert ("run_fold" in kinds) == is_by_fold
@@ -122,7 +124,9 @@ CONSENSUS = {"final.features": "consensus", "validation.folds": 3}
     ("n_samples", "n_subsamples", "n_final_folds"), [(100, 0, 0), (10**6, 12, 0)], ids=["small", "large"]
 )
 def test_a_consensus_is_judged_by_tasks_of_its_own(n_samples, n_subsamples, n_final_folds):
-    """By hand: 3 outer folds and 3 pairs, of 2 subsamples each; the folds of a ranking's final model are not run."""
+    """A consensus is evaluated on 3 outer folds and 3 pairs of folds with 2 subsamples each. The folds of a ranking's final
+    model are not run.
+    """
     plan = plan_of(CONSENSUS, n_samples=n_samples)
     kinds = [task.kind for task in plan.values()]
 
@@ -136,7 +140,7 @@ def test_a_consensus_is_judged_by_tasks_of_its_own(n_samples, n_subsamples, n_fi
 
 
 def test_subsamples_serve_every_threshold_and_final_classifier():
-    """Which confidence is enough, and which classifier is final, changes what follows from the subsamples only."""
+    """A change of the required confidence or of the final classifier reuses the subsamples and repeats only the tasks that follow them."""
     two = {**CONSENSUS, "candidates": [{"classifier": "glmboost"}, {"classifier": "xgboost"}]}
     spec, n_samples = {**two, "final.classifier": "glmboost"}, 10**6
     before = keys_of(plan_of(spec, n_samples=n_samples))
@@ -149,7 +153,7 @@ def test_subsamples_serve_every_threshold_and_final_classifier():
 
 
 def test_the_first_part_is_the_beginning_of_the_whole():
-    """The cohort's task is the same in both plans."""
+    """The first part of the plan is a prefix of the whole plan: the cohort's task is the same in both."""
     first = plan_cohort(make_spec().spec, MANIFEST)
 
     assert list(first) == ["cohort"]
@@ -157,14 +161,14 @@ def test_the_first_part_is_the_beginning_of_the_whole():
 
 
 def test_every_learning_task_waits_for_the_ledger_and_the_splits():
-    """Nothing is fitted before they hold."""
+    """No model is fitted before the checks of the ledger and the splits pass."""
     for task in plan_of(n_samples=10**6).values():
         if task.stage == "learn" and task.kind != "check_splits":
             assert {"ledger", "splits"} <= set(task.needs)
 
 
 def test_a_task_is_small_and_comes_back_from_json():
-    """A message under 1 KB was the promise for what is sent; the task itself is plain values."""
+    """A task can be serialized to JSON and back, and its message has less than 1 KB."""
     plan = plan_of()
     commits = {name: Commit(task="0" * 64, kind=own.kind, files={}, seconds=0) for name, own in plan.items()}
     for planned in plan.values():
@@ -184,7 +188,7 @@ def test_a_task_is_small_and_comes_back_from_json():
     ids=["uri", "minConfidence", "final", "report", "promise"],
 )  # fmt: skip
 def test_a_change_redoes_only_what_reads_it(changes, expected):
-    """Keys change from the first task that the changed field concerns, and nowhere before."""
+    """A change of a field changes the keys of the tasks that read the field and of those that follow, and no other keys."""
     before = keys_of(plan_of())
     redone = changed(before, keys_of(plan_of(changes)))
 
@@ -192,7 +196,7 @@ def test_a_change_redoes_only_what_reads_it(changes, expected):
 
 
 def test_more_iterations_keep_the_first_ones():
-    """Ten more iterations are ten more tasks, and what sums them up."""
+    """Additional iterations add only their own tasks and the summary."""
     before, after = keys_of(plan_of()), keys_of(plan_of({"validation.iterations": 12}))
 
     redone = changed(before, after)
@@ -204,7 +208,7 @@ def test_more_iterations_keep_the_first_ones():
 
 @pytest.mark.parametrize("section", ["selection.nFeatures", "validation.seed", "validation.folds"])
 def test_learning_differently_keeps_the_matrix(section):
-    """What was encoded and packed serves other selections and splits."""
+    """A change of selection or splits reuses the encoded and packed matrix."""
     redone = changed(keys_of(plan_of()), keys_of(plan_of({section: 5})))
 
     assert any(name.startswith("iteration/") for name in redone)
@@ -214,7 +218,7 @@ def test_learning_differently_keeps_the_matrix(section):
 
 
 def test_other_demographics_keep_the_matrix():
-    """Which demographics the model takes does not matter to the events, given the cohort's bytes."""
+    """The tasks for events do not depend on the model's choice of demographics, for the same cohort artifact."""
     before, after = (
         plan_of(changes)["pack/00000"].spec
         for changes in (None, {"features.demographics": ["age"], "features.categorical": ["age"]})
@@ -224,7 +228,7 @@ def test_other_demographics_keep_the_matrix():
 
 
 def test_changed_content_redoes_what_reads_it():
-    """Another version of one partition: that partition again, and what follows."""
+    """A new version of one partition repeats that partition's encoding and the following tasks."""
     events = MANIFEST.tables["events"]
     other = Manifest({**MANIFEST.tables, "events": (*events[:2], replace(events[2], version="x"))})
     redone = changed(keys_of(plan_of()), keys_of(plan_of(manifest=other)))
@@ -234,7 +238,9 @@ def test_changed_content_redoes_what_reads_it():
 
 
 def test_every_kind_of_the_plan_is_a_step():
-    """And a step's narrowed specification is a fixed point, so that keys do not depend on how often it is narrowed."""
+    """Every kind of task in the plan is a step. Narrowing a step's specification twice gives the same as once, so that keys
+    do not depend on it.
+    """
     spec = make_spec(CONSENSUS).spec
     for task in [*plan_of(n_samples=10**6).values(), *plan_of(CONSENSUS, n_samples=10**6).values()]:
         step = STEPS[task.kind]
@@ -243,7 +249,7 @@ def test_every_kind_of_the_plan_is_a_step():
 
 
 def test_recut_data_reuse_everything_after_packing(tmp_path):
-    """The same rows in other files: encoded again, and nothing is learned again."""
+    """The same rows in other files are encoded again, and no model is fitted again."""
     tables, store = make_tables(200, seed=8), MemoryStore()
     run_inline(write_tables(tmp_path / "two", tables, partitions=2), store)
     again = run_inline(write_tables(tmp_path / "three", tables, partitions=3, shuffle=1), store)
@@ -253,8 +259,8 @@ def test_recut_data_reuse_everything_after_packing(tmp_path):
 
 
 @pytest.mark.parametrize("grain", [1e9, 0.0], ids=["by iteration", "by fold"])
-def test_added_iterations_are_all_that_is_learned_anew(grain, tmp_path, monkeypatch):
-    """In a real store: one more iteration, and only that one runs."""
+def test_an_added_iteration_is_the_only_one_that_is_learned(grain, tmp_path, monkeypatch):
+    """In a real store, one additional iteration runs only its own learning tasks."""
     monkeypatch.setattr(scheduler.engine.plan, "FOLD_TASK_SECONDS", grain)
     data, store = write_tables(tmp_path, make_tables(200, seed=8)), MemoryStore()
     run_inline(data, store)
@@ -264,7 +270,7 @@ def test_added_iterations_are_all_that_is_learned_anew(grain, tmp_path, monkeypa
 
 
 def test_a_kept_promise_redoes_nothing_learned(tmp_path):
-    """Verifying that a patient is in one partition changes no artifact that anything is learned from."""
+    """The declaration `partitionedBy: patient` is verified and changes no artifact that models are learned from."""
     data, store = write_tables(tmp_path, make_tables(200, seed=8), by_patient=True), MemoryStore()
     run_inline(data, store)
     again = run_inline(data, store, {"data.partitionedBy": "patient"})
@@ -273,7 +279,7 @@ def test_a_kept_promise_redoes_nothing_learned(tmp_path):
 
 
 def test_moved_data_redo_nothing(tmp_path):
-    """The same files in another folder are the same run."""
+    """The same files in another folder give the same run id and run nothing."""
     tables, store = make_tables(200, seed=8), MemoryStore()
     first = run_inline(write_tables(tmp_path / "here", tables), store)
     Path(tmp_path / "here").rename(tmp_path / "there")
@@ -284,7 +290,7 @@ def test_moved_data_redo_nothing(tmp_path):
 
 
 def test_what_the_report_says_changes_the_task_of_the_report_alone():
-    """Another title computes nothing again, and without any the task is the same as ever."""
+    """A title changes only the report's task. Without a title, the task's parameters do not change."""
     spec, manifest = make_spec().spec, MANIFEST
     plain = plan_run(spec, manifest, n_blocks=2, n_samples=100)
     titled = plan_run(spec, manifest, n_blocks=2, n_samples=100, about={"title": "Readmission"})
@@ -294,7 +300,9 @@ def test_what_the_report_says_changes_the_task_of_the_report_alone():
 
 
 def test_the_memory_of_a_worker_is_near_what_was_measured_and_grows_in_proportion():
-    """536 MB for 250,000 patients with 52 M rows of presence; four times the rows add four times as much."""
+    """The estimated memory is within 25 % of the measured 536 MB for 250,000 patients and 52 M rows of presence, and grows
+    in proportion to the rows.
+    """
     spec = make_spec({"features": {"aggregates": ["presence"]}}).spec
     none, some, many = (
         worker_bytes(spec, n_samples=max(1, n * 250_000), n_events=n * 52_400_000) for n in (0, 1, 4)
@@ -312,7 +320,9 @@ BY_RULE = {
 
 
 def test_rules_make_the_labels_from_every_partition():
-    """A task for each file of events, one that joins them, and the cohort that reads its labels; no table of labels."""
+    """With a cohort by rule, each events file has a task, one task joins them, and the cohort reads the resulting labels
+    instead of a labels table.
+    """
     tables = {name: files for name, files in MANIFEST.tables.items() if name != "labels"}
 
     plan = plan_of(BY_RULE, manifest=Manifest(tables))
@@ -325,7 +335,7 @@ def test_rules_make_the_labels_from_every_partition():
 
 
 def test_rules_change_the_keys_of_the_tasks_that_read_them_only():
-    """What follows is keyed by the labels that the rules make: here equal ones, by assumption."""
+    """A change of a rule changes only the tasks that read the rules. Later keys depend on the resulting labels, assumed equal here."""
     tables = {name: files for name, files in MANIFEST.tables.items() if name != "labels"}
     other = {
         **BY_RULE,

@@ -1,4 +1,4 @@
-"""The embedded executor: real worker processes."""
+"""The process pool, with real worker processes."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ def cohort_task(data: Path) -> Task:
 
 
 def test_a_pool_starts_nothing_until_it_is_needed(data, tmp_path):
-    """A finished run needs no worker."""
+    """A pool starts no process before the first task, so that a finished run starts no worker."""
     before = multiprocessing.active_children()
     with LocalPool(str(tmp_path / "store"), data, n_workers=2):
         pass
@@ -35,7 +35,7 @@ def test_a_pool_starts_nothing_until_it_is_needed(data, tmp_path):
 
 
 def test_a_worker_commits_and_answers(data, tmp_path):
-    """The outcome comes back, the artifact is in the store, no scratch is left, and the workers end with the pool."""
+    """The outcome is returned, the artifact is in the store, no scratch files are left, and the workers exit with the pool."""
     store = LocalStore(tmp_path / "store")
     task = cohort_task(data)
     with LocalPool(str(store.root), data, n_workers=1) as pool:
@@ -50,7 +50,7 @@ def test_a_worker_commits_and_answers(data, tmp_path):
 
 
 def test_an_error_of_ours_comes_back_whole(data, tmp_path):
-    """With its kind and its parts; nothing is committed."""
+    """An error of a worker has its class and fields in the scheduler, and nothing is committed."""
     store = LocalStore(tmp_path / "store")
     task = cohort_task(data)
     (data / "labels.parquet").unlink()
@@ -64,7 +64,7 @@ def test_an_error_of_ours_comes_back_whole(data, tmp_path):
 
 
 def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
-    """At once, whatever they do."""
+    """A pool that is left because of an error ends its workers at once."""
 
     def leave() -> None:
         with LocalPool(str(tmp_path / "store"), data, n_workers=2) as pool:
@@ -77,7 +77,7 @@ def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
 
 
 def test_a_function_is_called_beside_the_command_and_its_errors_arrive(monkeypatch):
-    """In a worker where the fork server has begun, else here; one of our errors is raised unchanged."""
+    """A function runs in a worker process if the fork server has started, else in this process. An MlhoError is raised unchanged."""
     begun = "scheduler.engine.process_pool.has_begun"
     monkeypatch.setattr(begun, lambda: False)
     assert call_beside(os.getpid) == os.getpid()

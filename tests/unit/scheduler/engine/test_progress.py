@@ -1,4 +1,4 @@
-"""How far a run is, how fast it goes, and how long it will take."""
+"""Progress, rate and remaining time of a run."""
 
 from scheduler.engine.progress import Facts, LocalCounts, RateEstimator, StageProgress
 
@@ -12,7 +12,7 @@ class Clock:
 
 
 def test_the_stage_is_the_first_that_is_not_done():
-    """Tasks are counted over all stages."""
+    """The stage is the first unfinished one; tasks are counted over all stages."""
     estimator = RateEstimator(LocalCounts(slots=2), clock=Clock())
     assert estimator.take(
         (StageProgress("cohort", 1, 1), StageProgress("encode", 3, 3), StageProgress("learn", 2, 6)), 2
@@ -20,7 +20,7 @@ def test_the_stage_is_the_first_that_is_not_done():
 
 
 def test_a_run_that_is_done_is_in_its_last_stage():
-    """There is always a stage to show."""
+    """A finished run is in its last stage, so that there is always a stage to show."""
     assert (
         RateEstimator(LocalCounts())
         .take((StageProgress("cohort", 1, 1), StageProgress("report", 1, 1)), 0)
@@ -30,7 +30,7 @@ def test_a_run_that_is_done_is_in_its_last_stage():
 
 
 def test_the_rate_is_that_of_the_last_half_minute():
-    """A slow beginning is forgotten: 60 tasks in the last 30 s, 40 to go, 20 s."""
+    """The rate is measured over the last 30 s, so that a slow start does not count: 60 tasks in 30 s and 40 left give 20 s."""
     clock = Clock()
     estimator = RateEstimator(LocalCounts(), clock=clock)
     estimator.take((StageProgress("learn", 0, 101),), 1)
@@ -42,7 +42,7 @@ def test_the_rate_is_that_of_the_last_half_minute():
 
 
 def test_no_rate_is_made_up():
-    """Neither from less than a second, nor from nothing done."""
+    """There is no rate for less than a second or without a finished task."""
     clock = Clock()
     estimator = RateEstimator(LocalCounts(), clock=clock)
     estimator.take((StageProgress("learn", 0, 9),), 1)
@@ -56,7 +56,7 @@ def test_no_rate_is_made_up():
 
 
 def test_what_was_done_before_this_command_counts_as_done_and_not_as_speed():
-    """A resumed run starts at 50 of 100 and does 10 in 10 s."""
+    """Tasks that were done before this command count as done, but not in the rate: 50 of 100 done, then 10 in 10 s."""
     clock = Clock()
     estimator = RateEstimator(LocalCounts(), clock=clock)
     estimator.take((StageProgress("learn", 50, 100),), 1)

@@ -1,4 +1,6 @@
-"""Manifests of advised runs: complete, valid where they say that they are used, with what the user must do first."""
+"""The published specifications of recommended runs are complete, are valid where they say so, and begin with the steps
+that the user must take first.
+"""
 
 import pytest
 import yaml
@@ -20,7 +22,9 @@ def written(changes=None, *, uri="s3://ehr/2025/", title=None):
 
 
 def test_a_retraining_states_its_command_and_the_tables_to_renew():
-    """In object storage: kubectl applies the file as it is, because it has only metadata that Kubernetes knows."""
+    """The specification of a retraining names its command and the tables to renew. Its metadata has only fields that
+    Kubernetes accepts, so that kubectl can apply it.
+    """
     content, head = written()
 
     assert head[0].startswith("mlho run retrain.yaml, or in a cluster kubectl apply -f retrain.yaml: ")
@@ -53,7 +57,7 @@ def test_dates_that_stay_behind_are_named():
 
 
 def test_beside_the_specification_of_training_it_is_ready_to_run(tmp_path):
-    """The tables of a relative address are found, and fit."""
+    """A specification of a retraining beside the original one is valid, because relative addresses resolve to the same tables."""
     write_tables(tmp_path / "data", make_tables(200, seed=9))
     path = tmp_path / "retrain.yaml"
     path.write_text(written(uri="data")[0])

@@ -1,4 +1,4 @@
-"""Progress: what is ready and what is done, from plan and commits alone."""
+"""Ready and finished tasks, from plan and commits alone."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +29,7 @@ def ready(done, taken=()):
 
 
 def test_a_task_is_ready_when_all_that_it_needs_is_there():
-    """Not before, and not again when it is taken or done."""
+    """A task is ready when all its needs are committed, and only until it is taken or done."""
     assert ready([]) == ["a"]
     assert ready([], taken=["a"]) == []
     assert ready(["a"]) == ["b"]
@@ -38,12 +38,12 @@ def test_a_task_is_ready_when_all_that_it_needs_is_there():
 
 
 def test_a_lost_commit_makes_its_task_ready_again():
-    """And what needs it waits."""
+    """A lost commit makes its task ready again, and the tasks that need it wait."""
     assert ready(["b", "c"]) == ["a"]
 
 
 def test_done_is_counted_by_stage_in_order():
-    """Stages that a plan does not have are left out; commits of other plans do not count."""
+    """Finished tasks are counted by stage in order. Stages without tasks and commits of other plans are left out."""
     assert ReadyTasks(PLAN, committed("a", "b", "other")).by_stage() == (
         StageProgress("cohort", 1, 1),
         StageProgress("learn", 1, 2),
@@ -51,7 +51,7 @@ def test_done_is_counted_by_stage_in_order():
 
 
 def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
-    """And counts it; a task that is put back is handed out again, once."""
+    """A commit is counted and makes the tasks ready that waited only for it. A task that is put back is returned once more."""
     progress = ReadyTasks(PLAN, {})
 
     assert all_ready(progress) == ["a"]
@@ -65,7 +65,7 @@ def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
 
 
 def test_no_more_are_handed_out_than_there_is_room_for():
-    """The first of the plan's order come first, the others next time; a window that shrank has no room at all."""
+    """At most the requested number of tasks is returned, in the plan's order. A negative number gives none."""
     plan = {name: PlannedTask(name, "check_splits", "learn") for name in "abc"}
     progress = ReadyTasks(plan, {})
 
@@ -75,7 +75,7 @@ def test_no_more_are_handed_out_than_there_is_room_for():
 
 
 def test_tasks_that_need_very_many_others_are_handed_out_a_few_at_a_time():
-    """Each holds the keys of all that it reads, and the scheduler's memory is small."""
+    """Tasks with very many needs are returned a few at a time, because each holds the keys of all its inputs in the scheduler's memory."""
     wide = tuple(f"part{number}" for number in range(MOST_NEEDS))
     plan = {name: PlannedTask(name, "encode_partition", "encode") for name in wide}
     plan |= {name: PlannedTask(name, "merge_dictionary", "pack", needs={"all": wide}) for name in "ab"}
@@ -88,7 +88,7 @@ def test_tasks_that_need_very_many_others_are_handed_out_a_few_at_a_time():
 
 @given(st.randoms(use_true_random=False), st.integers(1, 3))
 def test_every_order_of_commits_ends_the_plan(random, n_blocks):
-    """Whichever ready task is done next, all are done in the end, each once."""
+    """Any order of commits finishes the plan, with each task done once."""
     manifest = Manifest({"events": (), "labels": ()})
     plan = plan_run(make_spec().spec, manifest, n_blocks=n_blocks, n_samples=10**6)
     progress, done = ReadyTasks(plan, {}), []

@@ -1,4 +1,4 @@
-"""Workers of this machine that end: what is made of it."""
+"""The handling of local workers that exit."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from scheduler.queue.run import worker_command
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """What the workers said."""
+    """Write a workers' log and return its path."""
     path = tmp_path / "workers.log"
     path.write_text(
         "".join(f"line {number}\n" for number in range(40))
@@ -23,7 +23,9 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_worker_that_refuses_its_configuration_is_quoted(log: Path):
-    """No other will do better, and its log goes with the command."""
+    """If a worker rejects its configuration, the command fails with the end of the worker's log, because every other worker
+    would do the same.
+    """
     refusal = WorkerEnds(log, lambda _: None).refusal(os.EX_CONFIG, 0.5)
 
     assert str(refusal).endswith("  error: the store does not answer.")
@@ -31,7 +33,7 @@ def test_a_worker_that_refuses_its_configuration_is_quoted(log: Path):
 
 
 def test_workers_that_end_at_once_again_and_again_are_told_of(log: Path):
-    """Not each of them; one that was killed, or worked for a while, is no sign of it."""
+    """Workers that repeatedly exit at their start are reported once. Killed workers and those that worked for a while do not count."""
     told: list[str] = []
     ends = WorkerEnds(log, told.append)
 
@@ -46,7 +48,7 @@ def test_workers_that_end_at_once_again_and_again_are_told_of(log: Path):
 
 
 def test_the_command_for_workers_can_be_pasted(tmp_path: Path):
-    """Quoted where it must be, without the password, of which it says where it belongs."""
+    """The printed worker command is quoted for a shell and omits the password, and says where to set it."""
     store = tmp_path / "my store"
 
     words = worker_command("0123456789abcdef", str(store), "redis://:secret@queue:6379/0")

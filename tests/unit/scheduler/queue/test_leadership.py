@@ -1,4 +1,4 @@
-"""Leadership of a run in compat mode, with a real Redis: one of two schedulers leads, and only the leader commits."""
+"""Leadership of a run in compat mode with a real Redis: one of two schedulers leads, and only the leader commits."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ LEASE_SECONDS = 1.0
 
 
 class Loose(MemoryStore):
-    """A store whose server has no conditional writes."""
+    """A store without conditional writes."""
 
     has_one_winner = False
 
@@ -46,7 +46,7 @@ def lease(server: Server) -> RedisLease:
 
 
 def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None:
-    """The second gives up once the first has been seen to renew; the first goes on."""
+    """A second scheduler gives up when it sees that the first one renews its lease, and the first one continues."""
     with lease(server) as first:
         with pytest.raises(AnotherScheduler, match="another scheduler leads it"), lease(server):
             pass
@@ -54,7 +54,7 @@ def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None
 
 
 def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
-    """No scheduler has made it."""
+    """A key of another type is replaced, because no scheduler wrote it."""
     with lease(server) as one:
         raw.delete(KEY)
         raw.rpush(KEY, "x")
@@ -85,7 +85,7 @@ def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "
 
 
 def test_a_scheduler_that_left_need_not_be_waited_for(server: Server, raw: "redis.Redis") -> None:
-    """Its key is gone with it."""
+    """A scheduler that exits deletes its key, so that the next one leads at once."""
     with lease(server):
         assert raw.exists(KEY)
     assert not raw.exists(KEY)
@@ -103,8 +103,8 @@ def test_a_scheduler_that_died_is_waited_for_until_its_right_expires(
         own.check()
 
 
-def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redis.Redis") -> None:
-    """The look before each commit raises, and leaving does not take the other's right away."""
+def test_a_scheduler_that_lost_its_lease_may_not_commit(server: Server, raw: "redis.Redis") -> None:
+    """A scheduler that was paused while another took over fails the check before each commit, and leaving does not delete the other's key."""
     with lease(server) as old:
         raw.set(KEY, "of the new one")
         with pytest.raises(LeadershipLost, match="took over"):
@@ -113,7 +113,7 @@ def test_whoever_was_stopped_meanwhile_may_not_commit(server: Server, raw: "redi
 
 
 def test_an_emptied_redis_costs_nobody_the_lead(server: Server, raw: "redis.Redis") -> None:
-    """The next look takes the right again; a rival that comes later is refused."""
+    """After Redis lost all data, the leader's next check restores its key, and a later rival is refused."""
     with lease(server) as own:
         raw.flushall()
         own.check()
@@ -122,7 +122,7 @@ def test_an_emptied_redis_costs_nobody_the_lead(server: Server, raw: "redis.Redi
 
 
 def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
-    """The look cannot be answered; patience waits for Redis and then goes on, or gives up after its time."""
+    """Without Redis, the leadership check fails and nothing is committed. `wait` continues when Redis answers, or fails after its time limit."""
     server = Server(tmp_path)
     server.start()
     try:
@@ -142,7 +142,7 @@ def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"\xff"])
 def test_a_damaged_pointer_is_waited_for_and_replaced(damaged: bytes) -> None:
-    """It may be that of a live scheduler, so that the run waits for its lease and does not fail."""
+    """A damaged pointer may belong to a live scheduler. The run waits for one lease duration, then replaces it."""
     store = MemoryStore()
     store.put_if_absent(leader_key(RUN), damaged)
     with StoreLease(store, RUN, lease_seconds=0.3) as leader:
@@ -151,7 +151,7 @@ def test_a_damaged_pointer_is_waited_for_and_replaced(damaged: bytes) -> None:
 
 
 def test_in_a_store_that_has_one_winner_redis_is_not_asked() -> None:
-    """The pointer in the store is enough."""
+    """In a store with conditional writes, leadership needs only the store's pointer and no Redis."""
     with Leadership(MemoryStore(), RUN, "redis://127.0.0.1:1/0") as leader:
         leader.check()
 
@@ -167,7 +167,7 @@ def test_in_compat_mode_both_pointer_and_redis_are_asked(server: Server, raw: "r
 
 
 def test_a_scheduler_without_leadership_leaves_no_commit_record(server: Server, raw: "redis.Redis") -> None:
-    """From the proposal to the record, with the look between them: the new leader's to write."""
+    """A scheduler that loses leadership between proposal and commit writes no commit record; the new leader writes it."""
     from mlho.steps.proposals import adopt, propose
     from mlho.steps.records import Commit, StoredFile
 

@@ -1,4 +1,4 @@
-"""The scheduler's door to Redis on a real server."""
+"""The scheduler's access to Redis, on a real server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis
 
 
 def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
-    """Nothing before the first word, and none of an execution that is over."""
+    """Progress is read as it was published, but only after the execution was declared."""
     stages = (StageProgress("cohort", 1, 1), StageProgress("encode", 2, 7))
     leases.publish_progress(stages)
     before = leases.progress()
@@ -79,7 +79,7 @@ FAILURE = ReportedFailure.of(Failure(FailureClass.INPUT, "DataError", "no column
 
 
 def test_signed_events_come_in_order_and_nothing_else_does(leases: Leases, raw: "redis.Redis") -> None:
-    """Of any shape, bytes that are no text among them; each that is refused is counted."""
+    """Signed events are returned in order. Messages of any other form, including bytes that are not text, are dropped and counted."""
     first, last = (
         _told(EventKind.COMMITTED, 1, new=True),
         _told(EventKind.FAILED, 2, attempt=1, failure=FAILURE),
@@ -107,7 +107,7 @@ def test_signed_events_come_in_order_and_nothing_else_does(leases: Leases, raw: 
 
 
 def test_slots_of_workers_that_are_there(leases: Leases, raw: "redis.Redis") -> None:
-    """Those that beat a short while ago, and no name that no worker can have."""
+    """The slots of workers with a recent heartbeat are summed. Invalid worker names and implausible heartbeats are ignored."""
     now = int(raw.time()[0]) * 1000
     raw.zadd(
         NAMES.workers, {"w1/2": now + 8_000, "w2/3": now + 8_000, "gone/8": now - 1, "liar/7": now + 99_000}
@@ -149,7 +149,7 @@ def test_queue_is_read_by_message_id(leases: Leases, raw: "redis.Redis") -> None
 
 
 def test_execution_opens_goes_on_ends_and_opens_again(tmp_path: Path) -> None:
-    """1 opens; open, it goes on; ended, the next is 2; cancelled, the next is 3."""
+    """Execution 1 opens and, while open, continues. After its end the next one is 2, and after a cancellation the next is 3."""
     store = LocalStore(tmp_path)
     first, is_new = begin_execution(store, RUN, tmp_path)
     assert (first.id, is_new) == (f"{RUN}-1", True)
@@ -166,7 +166,7 @@ def test_execution_opens_goes_on_ends_and_opens_again(tmp_path: Path) -> None:
 
 
 def test_scheduler_that_was_stopped_while_it_began_opens_nothing(tmp_path: Path) -> None:
-    """Stopped after its look at the pointer; another scheduler carries the run out; woken, the first one is refused."""
+    """A scheduler that was paused after reading the pointer, while another carried out the run, is refused when it continues."""
     store = LocalStore(tmp_path)
 
     class AnotherDoesAll(Leader):
@@ -191,8 +191,8 @@ def test_leader_that_left_need_not_be_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "waits"), [(1, 0.0), (2, 5.0)], ids=["taking", "renewing what is too old to trust"]
 )
-def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(number: int, waits: float) -> None:
-    """The write went through, the process slept for a minute, and another one took over meanwhile."""
+def test_a_scheduler_that_is_paused_during_its_election_does_not_lead(number: int, waits: float) -> None:
+    """A scheduler that is paused for a minute after its write does not lead, because another took over meanwhile."""
     now = [100.0]
 
     class Stopping(MemoryStore):
@@ -214,10 +214,12 @@ def test_who_was_stopped_in_the_midst_of_becoming_leader_does_not_trust_it(numbe
 
 
 def test_two_leaders_at_once_are_refused(tmp_path: Path) -> None:
-    """The first one's process is this very one, so that only its renewals tell that it lives."""
+    """While the first leader renews its lease, a second one is refused. The host is changed so that only renewals show that
+    the first is alive.
+    """
     store = LocalStore(tmp_path)
     with StoreLease(store, RUN) as first:
-        first._identity["host"] = "elsewhere"  # where nobody can look whether the process lives
+        first._identity["host"] = "elsewhere"  # another host, so that the process cannot be checked
         first._renew()
         with pytest.raises(AnotherScheduler), StoreLease(store, RUN):
             pass

@@ -1,4 +1,4 @@
-"""What a scheduler tells Prometheus: the names of the manual, few series, and none of a run that is over."""
+"""The scheduler's Prometheus metrics: the names of the manual, few series, and none of finished runs."""
 
 import re
 import urllib.request
@@ -42,7 +42,7 @@ def page():
 
 
 def test_names_and_labels_are_those_of_the_manual(page):
-    """No more, no fewer."""
+    """The metrics and their labels are exactly those of the manual."""
     documented = {
         name: frozenset(re.findall(r"`(\w+)`", labels.split(" (")[0]))
         for name, labels in re.findall(r"^\| `(mlho_run_\w+)` \| (.*?) \|", MANUAL.read_text(), re.MULTILINE)
@@ -52,7 +52,7 @@ def test_names_and_labels_are_those_of_the_manual(page):
 
 
 def test_a_run_has_few_series_though_it_has_all_stages(page):
-    """At most 40; each run has as many as any other."""
+    """Each run has the same number of series, at most 40."""
     samples = samples_of(generate_latest(page.registry).decode())
     counts = {run: sum(one.labels["run"] == run for one in samples) for run in (ONE, OTHER)}
     assert counts[ONE] == counts[OTHER] <= MOST_SERIES
@@ -60,7 +60,7 @@ def test_a_run_has_few_series_though_it_has_all_stages(page):
 
 
 def test_a_run_that_is_over_has_no_series(page):
-    """They end with it; the other run's stay."""
+    """The series of a run end with it; those of other runs stay."""
     page.remove(ONE)
     samples = samples_of(generate_latest(page.registry).decode())
     assert {one.labels["run"] for one in samples} == {OTHER}
@@ -69,7 +69,7 @@ def test_a_run_that_is_over_has_no_series(page):
 
 
 def test_figures_are_read_when_prometheus_asks(page):
-    """Over HTTP, as it does."""
+    """Metrics are read at the time of the HTTP request."""
     counters = QueueCounters(sent=1)
     started(page, "c" * 16, counters)
     counters.sent = 12
@@ -83,7 +83,7 @@ def test_figures_are_read_when_prometheus_asks(page):
 
 
 def test_a_port_that_is_taken_is_refused_with_the_remedy(page):
-    """Not with a stack trace."""
+    """A port in use is rejected with the remedy, without a traceback."""
     port = free_port()
     page.serve(port, "127.0.0.1")
     with pytest.raises(SpecError, match=rf"--metrics-port {port} on 127\.0\.0\.1.*Choose a free port"):

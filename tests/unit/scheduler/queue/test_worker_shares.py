@@ -1,4 +1,4 @@
-"""The workers of a machine are shared out evenly over the runs that can use them."""
+"""The workers of a machine are shared evenly among the runs that can use them."""
 
 import math
 from dataclasses import replace
@@ -21,15 +21,15 @@ seats_of = st.lists(st.tuples(st.sampled_from(RUNS), st.integers(0, 60), st.bool
 
 @given(needs=needs_of, assignments=seats_of, n_workers=st.integers(1, 8))
 def test_no_worker_is_idle_while_a_run_wants_one(needs, assignments, n_workers):
-    """All places are dealt out, unless there is not that much to do; nobody gets more than it can use."""
+    """All places are assigned while there is work, and no run gets more workers than it can use."""
     given_to = shares(needs, assignments, n_workers)
     assert sum(given_to.values()) == min(n_workers, sum(need.wants for need in needs))
     assert all(given_to[need.run] <= need.wants for need in needs)
 
 
 @given(needs=needs_of, assignments=seats_of, n_workers=st.integers(1, 8))
-def test_nobody_has_two_more_than_another_that_wants_more(needs, assignments, n_workers):
-    """A run that did not get all that it wants is at most one worker behind any other."""
+def test_a_run_that_wants_more_is_at_most_one_worker_behind_another(needs, assignments, n_workers):
+    """A run with fewer workers than it wants is at most one worker behind any other."""
     given_to = shares(needs, assignments, n_workers)
     hungry = [given_to[need.run] for need in needs if given_to[need.run] < need.wants]
     assert all(most - least <= 1 for least in hungry for most in given_to.values())
@@ -37,7 +37,7 @@ def test_nobody_has_two_more_than_another_that_wants_more(needs, assignments, n_
 
 @given(needs=needs_of, assignments=seats_of, n_workers=st.integers(1, 8))
 def test_there_are_never_more_workers_than_places(needs, assignments, n_workers):
-    """A worker that was asked to leave keeps its place until it has left."""
+    """A worker that was asked to exit keeps its place until it has exited."""
     step = share_changes(needs, assignments, n_workers)
     assert len(step.start) <= max(0, n_workers - len(assignments))
     leaving = {assignment.number for assignment in assignments if assignment.is_exiting}
@@ -46,7 +46,7 @@ def test_there_are_never_more_workers_than_places(needs, assignments, n_workers)
 
 @given(needs=needs_of, n_workers=st.integers(1, 8))
 def test_what_was_shared_out_stays_so(needs, n_workers):
-    """Once the workers are there, nothing moves as long as nothing changes."""
+    """An assignment does not change as long as the needs do not change."""
     assignments = []
     first = share_changes(needs, assignments, n_workers)
     assignments = [Assignment(number, run, 0.0) for number, run in enumerate(first.start)]
@@ -56,7 +56,7 @@ def test_what_was_shared_out_stays_so(needs, n_workers):
 
 
 def test_a_short_run_gets_a_worker_of_the_long_one_that_was_there_first():
-    """Two workers serve the long run; the one that came last leaves, and its place goes to the short one."""
+    """A short run that starts later gets one of the two workers of a long run: the newest worker exits and is replaced."""
     needs = [Need("long", 30), Need("short", 2)]
     assignments = [Assignment(0, "long", 60.0), Assignment(1, "long", 50.0)]
     assert share_changes(needs, assignments, 2).release == (1,)
@@ -66,7 +66,7 @@ def test_a_short_run_gets_a_worker_of_the_long_one_that_was_there_first():
 
 
 def test_runs_take_turns_when_there_are_more_of_them_than_workers():
-    """One worker, three runs that always have work: simulated for ten turns, each gets at least three."""
+    """Three runs with continuous work on one worker get at least two turns each, simulated for ten turns."""
     turns = _simulate([Need(run, 5, math.inf) for run in "abc"], n_workers=1, seconds=10 * TURN_SECONDS)
     assert set(turns) == set("abc")
     assert min(turns.values()) >= 2 * TURN_SECONDS
@@ -74,13 +74,13 @@ def test_runs_take_turns_when_there_are_more_of_them_than_workers():
 
 
 def test_an_odd_place_goes_round():
-    """Three workers, two runs: over ten turns neither has much more than half."""
+    """With three workers for two runs, the odd worker alternates: over ten turns, the runs differ by at most two turns."""
     turns = _simulate([Need("a", 9), Need("b", 9)], n_workers=3, seconds=10 * TURN_SECONDS)
     assert abs(turns["a"] - turns["b"]) <= 2 * TURN_SECONDS
 
 
 def test_a_run_without_work_gives_its_workers_up_only_if_somebody_waits():
-    """A stage that ends is followed by another one, soon."""
+    """A run without work keeps its workers unless another run waits, because the next stage usually follows soon."""
     assignments = [Assignment(0, "a", 9.0), Assignment(1, "b", 9.0)]
     idle = Need("b", 0)
     assert share_changes([Need("a", 1), idle], assignments, 2).release == ()
@@ -88,7 +88,7 @@ def test_a_run_without_work_gives_its_workers_up_only_if_somebody_waits():
 
 
 def _simulate(needs, *, n_workers, seconds):
-    """Seconds that workers served each run, when leaving takes one second and starting none."""
+    """Simulate the assignment, where exiting takes one second and starting none, and return the seconds that each run was served."""
     assignments, next_number = [], 0
     served = {need.run: 0.0 for need in needs}
     waited = {need.run: need.waited for need in needs}

@@ -1,4 +1,4 @@
-"""The program of a replica: what it says when it cannot begin."""
+"""The program of a replica, when its configuration is invalid."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ from scheduler.replica.program import operate
 
 @pytest.fixture
 def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Signals and log of this process stay pytest's."""
+    """Keep pytest's signal handlers and log configuration."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     yield
     structlog.reset_defaults()
@@ -24,7 +24,7 @@ def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_configuration_that_is_wrong_is_the_last_line_of_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """JSON, as all that a replica logs; with the exit code that commands have for it."""
+    """An invalid configuration is logged as JSON, like all messages of a replica, and ends the program with the exit code of commands."""
     config = tmp_path / "config.yaml"
     config.write_text("watchNamespaces: 5\n")
 

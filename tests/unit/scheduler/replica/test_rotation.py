@@ -1,4 +1,4 @@
-"""Secrets that are replaced: the scheduler ends to be started with the new ones, and workers with old ones are replaced."""
+"""Rotation of Secrets: the scheduler exits and restarts with the new values, and workers with old values are replaced."""
 
 import threading
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.unit.scheduler.controller.test_reconcile import OBSERVED, job
 
 
 def mounted(folder: Path, version: str, **entries: str) -> None:
-    """Write entries of a Secret as Kubernetes mounts them: links by way of a folder that is swapped."""
+    """Write the entries of a Secret as Kubernetes mounts them: symlinks through a folder that is swapped atomically."""
     real = folder / f"..{version}"
     real.mkdir()
     for name, value in entries.items():
@@ -27,7 +27,7 @@ def mounted(folder: Path, version: str, **entries: str) -> None:
 
 
 def test_a_checksum_changes_with_any_entry_and_tells_none(tmp_path: Path):
-    """Eight digits of all entries together."""
+    """The checksum has eight digits, changes with any entry and does not reveal the values."""
     mounted(tmp_path, "1", broker="redis://:old@redis", key="k" * 48)
     first = checksum_of(tmp_path)
     mounted(tmp_path, "2", broker="redis://:old@redis", key="n" * 48)
@@ -39,12 +39,12 @@ def test_a_checksum_changes_with_any_entry_and_tells_none(tmp_path: Path):
 
 
 def test_without_files_there_is_nothing_to_compare(tmp_path: Path):
-    """No folder, or an empty one: nobody looks, and nothing ends."""
+    """Without Secret files, the checksum is empty and rotation is not detected."""
     assert checksum_of(None) == checksum_of(tmp_path) == checksum_of(tmp_path / "missing") == ""
 
 
 def test_a_scheduler_ends_once_its_secrets_are_replaced(tmp_path: Path):
-    """And not before."""
+    """The scheduler stops when its Secrets are replaced, and not before."""
     mounted(tmp_path, "1", key="k" * 48)
     stop = threading.Event()
     arguments = (tmp_path, checksum_of(tmp_path), stop)
@@ -69,12 +69,12 @@ def test_a_scheduler_ends_once_its_secrets_are_replaced(tmp_path: Path):
     ids=["other", "equal", "of an earlier version", "nobody looks", "no pod yet: it gets the new ones"],
 )
 def test_workers_with_replaced_secrets_are_replaced(observed: ObservedRun, deleted: tuple[str, ...]):
-    """They drain; the next look makes others."""
+    """Workers with replaced Secrets are deleted so that they drain; the next pass creates new ones."""
     assert decide(observed).delete == deleted
 
 
 def test_a_generation_knows_its_secrets():
-    """By an annotation of the Kubernetes Job, none where nobody looks."""
+    """The checksum of the Secrets is an annotation of the Kubernetes Job. Without Secret files there is no annotation."""
     made = worker_job(WORKERS, TEMPLATE, secrets="0123abcd")
     made["metadata"]["creationTimestamp"] = "2026-11-24T12:00:00Z"
 

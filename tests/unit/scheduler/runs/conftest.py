@@ -1,4 +1,4 @@
-"""A store with two runs that share tasks, and its clock turned back."""
+"""A store with two runs that share tasks, and a function that makes its objects older."""
 
 import os
 import time
@@ -14,7 +14,7 @@ HOUR = 3600.0
 
 
 def turn_back(store: LocalStore, *, hours: float) -> None:
-    """Let every object of a store be older."""
+    """Make every object of a store at least this many hours old."""
     for path in store.root.rglob("*"):
         if path.is_file():
             facts = path.stat()
@@ -23,7 +23,7 @@ def turn_back(store: LocalStore, *, hours: float) -> None:
 
 @pytest.fixture(scope="session")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, str]:
-    """Folder of the tables, folder of the store, and the ids of the older and the newer run."""
+    """Return the tables' folder, the store's folder, and the ids of the older and the newer run."""
     folder = tmp_path_factory.mktemp("two-runs")
     data = write_tables(folder / "data", make_tables(200, seed=2))
     older = run_inline(data, folder / "store").finished.run_id
@@ -33,7 +33,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str,
 
 @pytest.fixture
 def old_store(two_runs: tuple[Path, Path, str, str], tmp_path: Path) -> LocalStore:
-    """A copy of that store in which everything is two days old."""
+    """Return a copy of the store in which all objects are two days old."""
     store = LocalStore(copytree(two_runs[1], tmp_path / "store"))
     turn_back(store, hours=48)
     return store

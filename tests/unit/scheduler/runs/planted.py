@@ -1,4 +1,4 @@
-"""Finished training runs without their training: a description, a result, and a bundle of one file."""
+"""Finished training runs that were written directly, without training: a specification, a result, and a bundle of one file."""
 
 import datetime as dt
 import json
@@ -42,7 +42,7 @@ GATES = [
 def plant_run(
     store: Store, run: str, name: str = "risk", *, gates: list[dict[str, object]] | None = None
 ) -> str:
-    """Write a finished run; its bundle depends on its id. Return the digest of the bundle."""
+    """Write a finished run whose bundle depends on its id, and return the digest of the bundle."""
     model = f"model of {run}".encode()
     facts = facts_of(model)
     document = json.dumps(

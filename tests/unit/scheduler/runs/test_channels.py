@@ -1,4 +1,4 @@
-"""The log of a channel: one winner for each entry, and no change of the log that is not named."""
+"""The log of a channel: each entry has one writer, and every change of an existing entry is detected and named."""
 
 import hashlib
 import multiprocessing
@@ -55,7 +55,7 @@ def replace(store: Store, number: int, data: bytes) -> None:
 
 
 def test_entries_come_back_in_order(memory_store):
-    """The newest is the model in use; more than nine entries sort by number."""
+    """Entries are read in order, also beyond nine, and the newest one is the model in use."""
     entries = fill(memory_store, 12)
 
     assert list(read_channel(memory_store, "production").entries) == entries
@@ -65,7 +65,9 @@ def test_entries_come_back_in_order(memory_store):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_every_flipped_bit_of_an_entry_is_found_and_named(memory_store, number):
-    """In the first, a middle and the last entry, which no other one names."""
+    """Every flipped bit is detected and its entry named, in the first, a middle and the last entry. The last one has no
+    successor with its digest.
+    """
     data = fill(memory_store, 3)[number - 1].to_bytes()
     missed = []
     for place in range(8 * len(data)):
@@ -112,7 +114,7 @@ def test_every_flipped_bit_of_an_entry_is_found_and_named(memory_store, number):
     ids=["missing", "emptied", "copied", "replaced", "appended", "another channel's", "foreign"],
 )
 def test_a_changed_log_is_named_and_not_used(memory_store, change: Callable[..., object], named):
-    """Scoring, promotion and rollback read the log whole or not at all."""
+    """A changed log is reported and not used: scoring, promotion and rollback require a valid log."""
     change(memory_store, fill(memory_store, 3))
 
     assert any(fault.startswith(named) for fault in inspect_channel(memory_store, "production").faults)
@@ -121,7 +123,7 @@ def test_a_changed_log_is_named_and_not_used(memory_store, change: Callable[...,
 
 
 def test_an_entry_of_a_later_version_is_no_damage(memory_store):
-    """It says to use that version."""
+    """An entry of a later format version is not damaged. The error says to use a later version."""
     later = entry_of(1, None).to_bytes().replace(b"channel-entry/v1", b"channel-entry/v2")
     stem = later.rpartition(b',"sha256":"')[0]
     sealed = stem + b',"sha256":"' + hashlib.sha256(stem).hexdigest().encode() + b'"}'
@@ -132,7 +134,7 @@ def test_an_entry_of_a_later_version_is_no_damage(memory_store):
 
 
 def test_a_channel_without_entries_lists_the_others(memory_store):
-    """A misspelt name is seen at once."""
+    """The error for a channel without entries lists the other channels, so that a misspelled name is noticed."""
     fill(memory_store, 1, channel="staging")
 
     with pytest.raises(SpecError, match=r"no model was promoted to it. The store has: staging"):
@@ -144,7 +146,7 @@ def test_a_channel_without_entries_lists_the_others(memory_store):
 
 
 def test_the_same_entry_again_is_no_conflict(memory_store):
-    """A write whose reply was lost is repeated by the client, and finds itself."""
+    """Appending the same entry again is not a conflict, because a client repeats a write whose response was lost."""
     entry = fill(memory_store, 1)[0]
     append_entry(memory_store, entry)
 
@@ -156,7 +158,7 @@ def test_the_same_entry_again_is_no_conflict(memory_store):
 
 
 def test_a_store_without_conditional_writes_is_refused():
-    """Two promotions could overwrite each other."""
+    """A store without conditional writes cannot hold channels, because two promotions could overwrite each other."""
 
     class Compat(MemoryStore):
         has_one_winner = False
@@ -176,7 +178,7 @@ def _write_first(root, number, barrier, outcomes):
 
 
 def test_of_several_processes_one_wins(local_store):
-    """The others are told, and the log has one entry."""
+    """If several processes append an entry at once, one succeeds, the others get an error, and the log has one entry."""
     context = multiprocessing.get_context("fork")
     barrier, outcomes = context.Barrier(4), context.Queue()
     writers = [
@@ -194,7 +196,7 @@ def test_of_several_processes_one_wins(local_store):
 
 
 def test_the_runs_of_the_newest_entries_are_kept(memory_store):
-    """Ten of each channel; of a damaged log all that can be read."""
+    """The runs of the ten newest entries of a channel are kept, and all readable entries of a damaged log."""
     entries = fill(memory_store, 12)
 
     kept = kept_runs(memory_store)

@@ -1,4 +1,4 @@
-"""A run's files in a folder: all that people look for, verified, and there whole or not at all."""
+"""The export of a run's files to a folder: complete, verified, and all or nothing."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ TRAINING_FILES = {
 
 
 def commit(store: LocalStore, run: str, name: str, content: bytes) -> None:
-    """Publish a file as runs do: a blob, and its name in the run's folder."""
+    """Publish a file as runs do: as a blob with a name in the run's folder."""
     blob = blob_key(hashlib.sha256(content).hexdigest())
     store.put_if_absent(blob, content)
     store.copy_if_absent(blob, run_key(run, name))
@@ -39,7 +39,7 @@ def describe(store: LocalStore, run: str, kind: str, **spec: object) -> None:
 
 @pytest.fixture
 def store(local_store: LocalStore) -> LocalStore:
-    """A store with a finished training run and a finished scoring run."""
+    """Return a store with a finished training run and a finished scoring run."""
     describe(local_store, TRAINED, "TrainingRun")
     for name, content in TRAINING_FILES.items():
         commit(local_store, TRAINED, name, content)
@@ -62,7 +62,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_training_run_leaves_its_report_result_and_bundle(store, tmp_path):
-    """Byte for byte as they are in the store, and nothing beside them."""
+    """The export of a training run has its report, result and bundle, byte for byte, and no other file."""
     done = export_run(store, TRAINED, tmp_path / "out")
 
     assert files_in(tmp_path / "out") == TRAINING_FILES
@@ -72,7 +72,9 @@ def test_a_training_run_leaves_its_report_result_and_bundle(store, tmp_path):
 
 
 def test_a_folder_for_mlflow_differs_in_one_file(store, tmp_path):
-    """It names the loader and the bundle's folder, and the run, digests and figures; a scoring run has no model to export."""
+    """An export for MLflow has one additional file with loader, bundle folder, run, digests and figures. A scoring run has
+    no model to export.
+    """
     out = tmp_path / "out"
     done = export_run(store, TRAINED, out, mlflow=True)
 
@@ -87,7 +89,7 @@ def test_a_folder_for_mlflow_differs_in_one_file(store, tmp_path):
 
 
 def test_a_scoring_run_leaves_its_scores(store, tmp_path):
-    """Under the prefix that its specification gives, with every part that the manifest names."""
+    """The export of a scoring run has every part that its manifest names, under the prefix of its specification."""
     done = export_run(store, SCORED, tmp_path / "out")
 
     assert set(files_in(tmp_path / "out")) == {
@@ -97,7 +99,7 @@ def test_a_scoring_run_leaves_its_scores(store, tmp_path):
 
 
 def test_the_second_export_writes_nothing(store, tmp_path):
-    """It says that all is there; another content is never written over."""
+    """A second export writes nothing and says so. Other content is never overwritten."""
     export_run(store, TRAINED, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
 
@@ -112,7 +114,7 @@ def test_the_second_export_writes_nothing(store, tmp_path):
 
 @pytest.mark.parametrize("name", ["report.html", "result.json", "bundle/model/model.json"])
 def test_a_damaged_file_is_not_exported(store, tmp_path, name):
-    """Its bytes are no blob of the store; no folder appears."""
+    """A file whose bytes are not a blob of the store is not exported, and no folder is created."""
     path = store.root / run_key(TRAINED, name)
     path.unlink()
     path.write_bytes(TRAINING_FILES[name].replace(b"1", b"2") + b" ")
@@ -123,7 +125,7 @@ def test_a_damaged_file_is_not_exported(store, tmp_path, name):
 
 
 def test_a_damaged_part_is_not_exported(store, tmp_path):
-    """Parts are read by the digest that the manifest has for them."""
+    """Parts of the scores are verified against the digests of their manifest, and a damaged one is not exported."""
     digest = hashlib.sha256(b"PAR1 rows PAR1").hexdigest()
     blob = store.root / blob_key(digest)
     blob.unlink()
@@ -135,14 +137,14 @@ def test_a_damaged_part_is_not_exported(store, tmp_path):
 
 
 def test_another_result_than_was_told_is_refused(store, tmp_path):
-    """A port-forward to the wrong cluster's storage would export another run's result without a word."""
+    """An export whose digest differs from the expected one is rejected, for example after a port-forward to the wrong cluster's storage."""
     with pytest.raises(ArtifactDamaged, match=r"another result.*endpoint"):
         export_run(store, TRAINED, tmp_path / "out", expected_digest="0" * 64)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_has_not_ended_is_refused(store, tmp_path):
-    """The result is what is published last."""
+    """A run without result.json, which is published last, is not exported."""
     store.delete(run_key(TRAINED, "result.json"))
 
     with pytest.raises(SpecError, match="not finished"):
@@ -150,7 +152,7 @@ def test_a_run_that_has_not_ended_is_refused(store, tmp_path):
 
 
 def test_nothing_is_left_of_an_export_that_fails(store, tmp_path, monkeypatch):
-    """The disk fills up at the second file: neither a folder nor a part of one stays."""
+    """If an export fails, for example because the disk is full at the second file, no folder and no partial folder are left."""
     written = []
 
     def full(path: Path, content: object) -> None:
@@ -169,7 +171,7 @@ def test_nothing_is_left_of_an_export_that_fails(store, tmp_path, monkeypatch):
 
 
 def test_a_manifest_that_names_a_file_elsewhere_writes_nothing_there(store, tmp_path):
-    """Whoever may write to the store may not write outside of the folder."""
+    """A manifest's file name that leaves the folder is rejected, so that write access to the store does not give write access elsewhere."""
     part = b"PAR1 rows PAR1"
     listed = [{"name": "../../../escaped", "sha256": hashlib.sha256(part).hexdigest()}]
     store.delete(run_key(SCORED, "nightly/scores/manifest.json"))
@@ -182,7 +184,7 @@ def test_a_manifest_that_names_a_file_elsewhere_writes_nothing_there(store, tmp_
 
 
 def test_the_command_exports_by_name(command, store, tmp_path):
-    """The first lines are those that a run ends with; the folder is named by the run unless the user names one."""
+    """The first lines of an export equal those at the end of a run. The folder has the run's id unless the user names one."""
     said = command("export", TRAINED, "--to", tmp_path / "mine", store=store.root)
 
     assert said.code == 0
@@ -196,7 +198,7 @@ def test_the_command_exports_by_name(command, store, tmp_path):
 
 
 def test_outputs_of_a_cluster_are_said_like_those_of_a_run_here():
-    """What the status of a custom resource holds becomes the same lines."""
+    """The outputs in the status of a custom resource are printed as those of a local run."""
     outputs = {"report": "s3://b/r", "result": "s3://b/j", "bundle": "s3://b/m", "resultDigest": "0f"}
 
     assert list(output_lines("0a", outputs)) == [
@@ -208,13 +210,15 @@ def test_outputs_of_a_cluster_are_said_like_those_of_a_run_here():
 
 
 def test_an_output_that_is_not_in_the_runs_folder_is_refused():
-    """Its store cannot be told from it."""
+    """An output outside the run's folder is rejected, because its store cannot be derived from it."""
     with pytest.raises(SpecError, match="--store"):
         split_output("s3://bucket/elsewhere/report.html", "0a1b")
 
 
 def test_the_status_of_a_resource_begins_like_that_of_a_run_on_a_queue():
-    """A program reads run, execution, state and running of either; what only a cluster knows follows."""
+    """A resource's status begins with the fields run, execution, state and running, as that of a run on a queue. Fields of
+    the cluster follow.
+    """
     status = {"phase": "Running", "runId": "0a", "execution": "e1", "tasks": {"running": 3}}
     failures = [{"task": "fit 3", "reason": "TasksQuarantined"}, {"task": "fit 4", "reason": "InvalidData"}]
 

@@ -1,4 +1,6 @@
-"""What no run uses goes, and nothing else: planted garbage, laws, kills, and races with runs and other collectors."""
+"""Garbage collection removes exactly the objects that no run uses: planted garbage, laws, kills, and races with runs and
+other collectors.
+"""
 
 import datetime as dt
 import hashlib
@@ -52,7 +54,7 @@ def test_old_objects_that_nothing_needs_are_garbage_and_no_others(drawn):
 
 
 def plant(store: LocalStore) -> set[str]:
-    """Write what a deleted run, an aborted task and an old version leave behind. Return its keys."""
+    """Write objects of a deleted run, an aborted task and an old version, and return their keys."""
     content = b"nobody's"
     digest = hashlib.sha256(content).hexdigest()
     commit = Commit(task=TASK, kind="x", files={"a": StoredFile(sha256=digest, size=8)}, seconds=1.0)
@@ -75,7 +77,7 @@ def ids_of(store: LocalStore) -> set[str]:
 
 
 def test_planted_garbage_goes_and_nothing_else(old_store):
-    """A dry run counts the same and removes nothing."""
+    """Planted garbage is removed, and nothing else. A dry run counts the same and removes nothing."""
     before = set(old_store.keys(""))
     planted = plant(old_store)
     turn_back(old_store, hours=48)
@@ -89,7 +91,7 @@ def test_planted_garbage_goes_and_nothing_else(old_store):
 
 
 def test_young_garbage_stays_and_is_counted(old_store):
-    """By the clock of the store: it may belong to a task whose commit is about to be written."""
+    """Garbage that is young by the store's clock is counted and kept, because it may belong to a task whose commit is not written yet."""
     before = set(old_store.keys(""))
     planted = plant(old_store)
     found = collect(old_store, ids_of(old_store), act=True)
@@ -99,13 +101,13 @@ def test_young_garbage_stays_and_is_counted(old_store):
 
 
 def is_whole(store: LocalStore) -> bool:
-    """Whether each file that a commit record names is there."""
+    """Return whether every file that a commit record names exists."""
     commits = [parse_record(store.get(key), key.rsplit("/", 1)[1]) for key in store.keys("commits/")]
     return all(store.exists(blob_key(file.sha256)) for own in commits for file in own.files.values())
 
 
 def test_a_deleted_run_takes_only_what_it_alone_used(old_store, two_runs):
-    """The other run is whole: run again, it does nothing."""
+    """Deleting a run removes only its exclusive artifacts. The other run is complete: running it again executes no task."""
     data, _, older, newer = two_runs
     run = find_run(stored_runs(old_store), older)
     planned = delete_runs(old_store, [run], act=False)
@@ -120,7 +122,7 @@ def test_a_deleted_run_takes_only_what_it_alone_used(old_store, two_runs):
 
 
 class Killed(LocalStore):
-    """A store whose process is killed after so many deletions."""
+    """A store whose process is killed after a given number of deletions."""
 
     left = 0
 
@@ -139,7 +141,7 @@ def _delete_until_killed(root: Path, run_id: str, n_deletions: int) -> None:
 
 @pytest.mark.parametrize("n_deletions", [1, 2, 5, 8, 10, 11, 13, 20])
 def test_a_killed_deletion_leaves_a_whole_store_and_is_completed(n_deletions, old_store, two_runs, tmp_path):
-    """By SIGKILL, after any number of deletions; the next collector of any kind does the rest."""
+    """After a SIGKILL at any deletion, the store is consistent, and the next collection of any kind removes the rest."""
     data, _, older, _ = two_runs
     process = multiprocessing.get_context("fork").Process(
         target=_delete_until_killed, args=(old_store.root, older, n_deletions)
@@ -156,12 +158,12 @@ def test_a_killed_deletion_leaves_a_whole_store_and_is_completed(n_deletions, ol
 
 
 def test_collectors_at_the_same_time_do_no_harm(old_store, two_runs):
-    """Four of them: each object goes once, and the other run stays whole."""
+    """Four concurrent collectors remove each object once, and the other run stays complete."""
     data, _, older, _ = two_runs
     run = find_run(stored_runs(old_store), older)
     delete_runs(
         old_store, [run], act=True, grace=dt.timedelta(days=9)
-    )  # the run alone; its artifacts are younger
+    )  # deletes only the run, because its artifacts are too young
     with ThreadPoolExecutor(4) as threads:
         list(
             threads.map(lambda _: collect(LocalStore(old_store.root), ids_of(old_store), act=True), range(4))
@@ -176,7 +178,7 @@ def test_collectors_at_the_same_time_do_no_harm(old_store, two_runs):
     "kind", ["define_cohort", "pack_features", "run_iteration", "summarize_run", "write_report"]
 )
 def test_a_run_that_reuses_old_artifacts_is_whole_whenever_a_collector_comes(kind, old_store, two_runs):
-    """The deleted run is started again beside a collector: same digest, and nothing of it is missing afterwards."""
+    """A deleted run that starts again beside a collector has the same digest and loses no artifact."""
     data, _, older, newer = two_runs
     digest = result_digest(json.loads(old_store.get(run_key(older, "result.json"))))
     run = find_run(stored_runs(old_store), older)
@@ -205,7 +207,7 @@ def test_a_run_that_reuses_old_artifacts_is_whole_whenever_a_collector_comes(kin
 
 
 def test_a_file_that_is_there_already_is_made_young_again(old_store, two_runs):
-    """A task that writes the bytes of an old blob relies on it before its commit is there."""
+    """Writing an existing blob renews its age, because a task relies on it before its commit is written."""
     key = next(old_store.keys("blobs/"))
     before = next(old_store.objects(key)).modified
 
@@ -215,7 +217,7 @@ def test_a_file_that_is_there_already_is_made_young_again(old_store, two_runs):
 
 
 def test_a_run_that_is_carried_out_is_not_deleted(old_store, two_runs):
-    """Its record was renewed a moment ago. One that is being deleted cannot be started."""
+    """A run whose record was just renewed cannot be deleted, and a run that is being deleted cannot be started."""
     data, _, older, newer = two_runs
     running = RunRecord(state=RunState.RUNNING, started=NOW)
     swap_record(old_store, older, lambda _: running)
@@ -228,7 +230,9 @@ def test_a_run_that_is_carried_out_is_not_deleted(old_store, two_runs):
 
 
 def test_nothing_is_collected_while_a_run_of_an_earlier_version_is_there(old_store, two_runs):
-    """It is not known what it uses. Started again, it says so, and computes nothing."""
+    """Nothing is collected while the store has a run of an earlier version, whose artifacts are unknown. Running it again
+    lists them and executes no task.
+    """
     data, _, older, _ = two_runs
     for key in [run_key(older, "record.json"), *old_store.keys(f"uses/{older}/")]:
         old_store.delete(key)

@@ -1,4 +1,4 @@
-"""Promotion and rollback: verified, idempotent, whole after any interruption, and independent of the run."""
+"""Promotion and rollback are verified, idempotent, atomic, and independent of the run."""
 
 import json
 import multiprocessing
@@ -43,12 +43,12 @@ def store() -> MemoryStore:
 
 
 def shown(store, address="channel:production"):
-    """The bundle that scoring gets."""
+    """Return the bundle that scoring reads."""
     return read_bundle(BundleSource(uri=address), Path("s.yaml"), store)
 
 
 def test_a_promotion_is_logged_with_all_that_an_auditor_asks(store):
-    """Who, when, why, from, to, self-tests, chain."""
+    """The entry of a promotion has author, time, reason, run, old and new bundle, test results and the previous entry's digest."""
     first = promoted(store, A).entry
     second = promoted(store, B, why="AUROC is higher", minutes=5).entry
 
@@ -63,7 +63,7 @@ def test_a_promotion_is_logged_with_all_that_an_auditor_asks(store):
 
 
 def test_what_is_live_is_not_promoted_again(store):
-    """The second command writes nothing."""
+    """Promoting the model in use again writes nothing."""
     promoted(store, A)
     before = set(store.keys(""))
     again = promoted(store, A, minutes=9)
@@ -73,7 +73,7 @@ def test_what_is_live_is_not_promoted_again(store):
 
 
 def test_a_failed_self_test_changes_nothing(store):
-    """The channel goes on with its model."""
+    """If a test of the bundle fails, nothing is promoted, and the channel keeps its model."""
     promoted(store, A)
     with pytest.raises(BundleError, match=r"1 of the 2 tests of the bundle failed, the first: scores.range"):
         promote(store, find_run(stored_runs(store), B), "production", author(), test=failed)
@@ -82,7 +82,9 @@ def test_a_failed_self_test_changes_nothing(store):
 
 
 def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
-    """With what was asked and found; a rollback to the entry carries its gates."""
+    """A failed gate blocks the promotion, and the refusal is logged with the gate and the figure. A forced promotion logs
+    them too, and so does a later rollback to it.
+    """
     run = "d" * 16
     plant_run(store, run, gates=GATES)
     promoted(store, A)
@@ -100,12 +102,12 @@ def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
     assert (entry.forced, [own.passed for own in entry.gates]) == (True, [True, False])
     promoted(store, B)
     assert roll_back(store, "production", author(), test=passed).entry.forced
-    with pytest.raises(BundleError):  # not what --force is for
+    with pytest.raises(BundleError):  # --force does not apply here
         promote(store, find_run(stored_runs(store), C), "production", author(), force=True, test=failed)
 
 
 def plant_against_champion(store, **bounds):
-    """A finished run whose gate is judged at its promotion. Return its id."""
+    """Write a finished run with a gate against the champion, and return its id."""
     gate = {"metric": "auroc", "champion": "production"} | (bounds or {"minDifference": -0.01})
     plant_run(store, "d" * 16, gates=[{"gate": gate, "words": "g", "passed": None, "detail": ""}])
     return "d" * 16
@@ -122,7 +124,7 @@ def plant_against_champion(store, **bounds):
     ],
 )
 def test_a_model_is_held_against_the_one_in_use(store, bounds, difference, passes):
-    """By the paired difference; the log keeps it with both runs and the number of samples."""
+    """A candidate is compared with the model in use by the paired difference, which the entry keeps with both runs and the number of samples."""
     run = plant_against_champion(store, **bounds)
     promoted(store, A)
     asked = []
@@ -144,7 +146,7 @@ def test_a_model_is_held_against_the_one_in_use(store, bounds, difference, passe
 
 
 def test_without_a_model_in_use_there_is_nothing_to_beat(store):
-    """And a comparison that is not possible fails, with the reason."""
+    """Without a model in use, a gate against the champion passes. If the comparison is impossible, it fails with the reason."""
     run = plant_against_champion(store)
     assert "shows no model" in promoted(store, run, channel="staging").entry.gates[0].detail
     promoted(store, A)
@@ -159,7 +161,7 @@ def test_without_a_model_in_use_there_is_nothing_to_beat(store):
 
 
 def test_passed_gates_are_on_record(store):
-    """An auditor sees what the model was held to."""
+    """Passed gates are in the entry, so that an auditor sees the requirements."""
     plant_run(store, "d" * 16, gates=GATES[:1])
     entry = promoted(store, "d" * 16).entry
 
@@ -168,7 +170,7 @@ def test_passed_gates_are_on_record(store):
 
 @pytest.fixture
 def signer(tmp_path, monkeypatch):
-    """A signer with a key of its own, whose public key is asked for from now on."""
+    """Return a signer whose public key is required for promotion and scoring from now on."""
     pytest.importorskip("model_signing")
     private, public, _ = write_key(tmp_path, "own")
     monkeypatch.setenv("MLHO_VERIFY_KEY", str(public))
@@ -176,7 +178,7 @@ def signer(tmp_path, monkeypatch):
 
 
 def test_with_a_key_only_signed_models_are_promoted_and_scored(store, signer, monkeypatch, tmp_path):
-    """Unsigned, signed with another key, or by another key than is asked for: refused, with the remedy."""
+    """With a key configured, unsigned models and models signed with another key are neither promoted nor scored. The error has the remedy."""
     with pytest.raises(BundleError, match=r"not signed.*--sign-key"):
         promoted(store, A)
     with pytest.raises(BundleError, match=r"run:a+: not signed"):
@@ -198,7 +200,7 @@ def test_with_a_key_only_signed_models_are_promoted_and_scored(store, signer, mo
 
 
 def test_a_model_in_use_can_be_signed_afterwards(store, signer, monkeypatch):
-    """Its channel does not change."""
+    """Promoting the model in use with a key adds a signature and no entry."""
     monkeypatch.delenv("MLHO_VERIFY_KEY")
     promoted(store, A)
     run = find_run(stored_runs(store), A)
@@ -208,7 +210,7 @@ def test_a_model_in_use_can_be_signed_afterwards(store, signer, monkeypatch):
 
 
 def test_a_signature_beside_a_folder_counts(store, signer, tmp_path):
-    """A bundle from elsewhere, signed by the library's own command."""
+    """A signature file beside a folder is accepted, for a bundle that was signed elsewhere with the library's own command."""
     folder = tmp_path / "bundle"
     files = {
         name: store.get(run_key(A, f"bundle/{name}"))
@@ -225,7 +227,7 @@ def test_a_signature_beside_a_folder_counts(store, signer, tmp_path):
 
 
 def test_a_damaged_bundle_is_not_promoted(store):
-    """Any file, one bit."""
+    """A bundle with one flipped bit is not promoted."""
     key = run_key(A, "bundle/model/model.json")
     content = bytearray(store.get(key))
     content[3] ^= 4
@@ -238,7 +240,7 @@ def test_a_damaged_bundle_is_not_promoted(store):
 
 
 def test_a_rollback_undoes_promotions_one_by_one(store):
-    """Each goes to the model before; a rollback is an entry like any other, and can be undone by number."""
+    """Each rollback restores the previous model. A rollback is itself an entry and can be undone by number."""
     for run in (A, B, C):
         promoted(store, run)
     back = [roll_back(store, "production", author(), test=passed).entry for _ in range(2)]
@@ -255,11 +257,11 @@ def test_a_rollback_undoes_promotions_one_by_one(store):
 
 
 class Stopped(BaseException):
-    """The process was killed."""
+    """Stands for the end of a killed process."""
 
 
 class Killed(MemoryStore):
-    """A store that ends its process at the n-th write."""
+    """A store that stops at the n-th write."""
 
     left = 10**6
 
@@ -272,7 +274,7 @@ class Killed(MemoryStore):
 
 @pytest.mark.parametrize("n_writes", range(5))
 def test_a_killed_promotion_shows_the_old_model_or_the_new_one_whole(n_writes):
-    """After any number of writes; the same command completes it."""
+    """After a kill at any write, the channel has either the old or the new model in full, and the same command completes the promotion."""
     store = Killed()
     plant_run(store, A)
     digest = plant_run(store, B)
@@ -296,7 +298,7 @@ def _promote(root, run, barrier, outcomes):
 
 
 def test_two_promotions_at_once(local_store):
-    """Each gets an entry of its own, or one wins and the other is told; the chain is whole."""
+    """Of two concurrent promotions, both get an entry or one fails with an error; the log stays valid."""
     plant_run(local_store, A)
     plant_run(local_store, B)
     context = multiprocessing.get_context("fork")
@@ -316,7 +318,7 @@ def test_two_promotions_at_once(local_store):
 
 
 def test_a_promotion_that_comes_second_is_told(store, monkeypatch):
-    """It had read the channel before the other one wrote."""
+    """A promotion fails if another was written after it read the channel."""
     before = read_channel(store, "production")
     promoted(store, A)
     monkeypatch.setattr(scheduler.registry.promotion, "read_channel", lambda *_: before)
@@ -326,7 +328,7 @@ def test_a_promotion_that_comes_second_is_told(store, monkeypatch):
 
 
 def test_a_promoted_model_outlives_its_run(store):
-    """Deleted by hand, too; and the list of models still shows it."""
+    """A promoted model can be scored and is listed even if its run's files were deleted by hand."""
     promoted(store, A)
     for key in list(store.keys(f"runs/{A}/")):
         store.delete(key)
@@ -337,7 +339,7 @@ def test_a_promoted_model_outlives_its_run(store):
 
 
 def test_a_run_that_a_channel_shows_is_not_deleted(store):
-    """Nor one that it has shown lately; others are."""
+    """A run whose model a channel shows or has recently shown cannot be deleted; other runs can."""
     promoted(store, A)
     promoted(store, B)
     runs = {own.run_id: own for own in stored_runs(store)}
@@ -350,7 +352,7 @@ def test_a_run_that_a_channel_shows_is_not_deleted(store):
 
 
 def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store):
-    """Scoring verifies each file; promoting the run to another channel writes the copy again."""
+    """Scoring rejects a damaged copy of a model. Promoting the run to another channel replaces the copy."""
     digest = promoted(store, A).entry.bundle
     key = model_key(digest, "model/model.json")
     store.delete(key)
@@ -366,14 +368,14 @@ def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store)
     "address", ["channel:production/x", "channel:production/", "channel:production/-1", "channel:"]
 )
 def test_a_malformed_address_is_refused(store, address):
-    """With what is expected."""
+    """The error for a malformed address has the expected form."""
     promoted(store, A)
     with pytest.raises(SpecError, match=r"expected (channel:NAME|lower-case)"):
         shown(store, address)
 
 
 def test_the_commands_from_training_to_production_and_back(command, two_runs, old_store):
-    """With a real bundle: its tests run, scoring follows the channel, and the log says all of it."""
+    """With a real bundle: promotion runs its tests, scoring follows the channel, and the log has every entry."""
     data, root = two_runs[0], old_store.root
     weak = {"tests": {"floors": {"auroc": 0.0}}}  # the models of this small cohort are accepted on purpose
     older, newer = (
@@ -403,7 +405,7 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
 
 
 def test_gates_change_the_report_only(two_runs, old_store):
-    """Bundle, figures and tasks are those of the run without gates; the gates are in result and report, and block a promotion."""
+    """Gates change only result and report; bundle, figures and tasks are those of the run without gates. A failed gate blocks the promotion."""
     data, _, older, _ = two_runs
     gates = [{"metric": "auroc", "min": 0.01}, {"metric": "auroc", "group": {"sex": "female"}, "min": 0.99}]
     home = run_inline(data, old_store, {"gates": gates})
@@ -429,7 +431,7 @@ def test_gates_change_the_report_only(two_runs, old_store):
 
 
 def test_two_runs_are_compared_from_their_artifacts(two_runs, old_store):
-    """On the samples that both have tested, as ``mlho compare`` does."""
+    """The comparison with the champion uses the samples that both runs tested, as ``mlho compare`` does."""
     data, _, older, _ = two_runs
     gates = [{"metric": "auroc", "champion": "production", "minDifference": -1.0}]
     home = run_inline(data, old_store, {"gates": gates, "validation.seed": 8})
@@ -449,7 +451,7 @@ def test_two_runs_are_compared_from_their_artifacts(two_runs, old_store):
 
 
 def test_a_scoring_run_records_the_entry(two_runs, old_store):
-    """Channel, number and digest are in its specification; a channel that moves on does not change it."""
+    """A scoring run's specification has the entry's channel, number and digest. Later entries do not change it."""
 
     _, _, older, newer = two_runs
     for run in (older, newer):
@@ -466,7 +468,7 @@ def test_a_scoring_run_records_the_entry(two_runs, old_store):
 
 
 def test_wrong_words_for_the_log_are_refused(command, local_store):
-    """Before anything else; an empty reason is none."""
+    """An invalid reason or channel name is rejected first. An empty reason is invalid."""
     for why in ("", " ", "a\nb", "x" * 1001):
         done = command("promote", "risk", "--channel", "production", "--why", why, store=local_store.root)
         assert done.code == 2

@@ -1,4 +1,4 @@
-"""Data of given patients: where a store holds them, and that a purge leaves none."""
+"""Data of given patients: where a store has them, and that a purge removes them all."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ OTHER = "q00003"
 
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A store with two trainings of one hospital's patients, one of another's, and a scoring of the first's. Run ids by name."""
+    """Return a store with two trainings on one hospital's patients, one on another's, and a scoring of the first's, and the run ids by name."""
     root = tmp_path_factory.mktemp("hospital")
     store = LocalStore(root / "store")
     data = write_tables(root / "p", make_tables(200, seed=2), partitions=2, by_patient=True)
@@ -43,25 +43,25 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 @pytest.fixture
 def store(hospital: tuple[Path, dict[str, str]], tmp_path: Path) -> LocalStore:
-    """A copy of that store."""
+    """Return a copy of the store."""
     return LocalStore(copytree(hospital[0], tmp_path / "store"))
 
 
 @pytest.fixture
 def runs(hospital: tuple[Path, dict[str, str]]) -> dict[str, str]:
-    """The ids of its runs."""
+    """Return the ids of the runs by name."""
     return hospital[1]
 
 
 def listed(folder: Path, *patients: str) -> Path:
-    """Write a file of patients."""
+    """Write a file with patient ids, and return its path."""
     path = folder / "patients.txt"
     path.write_text("".join(f"{own}\n" for own in patients), encoding="utf-8")
     return path
 
 
 def files_with(store: LocalStore, patient: str) -> list[str]:
-    """Names of all files of the store with a patient's id, in plain bytes or in a Parquet column."""
+    """Return the names of all files in the store with a patient's id, in plain bytes or in a Parquet column."""
     found = []
     for path in sorted(own for own in store.root.rglob("*") if own.is_file()):
         content = path.read_bytes()
@@ -76,7 +76,7 @@ def files_with(store: LocalStore, patient: str) -> list[str]:
 
 
 def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
-    """Both trainings and the scores go, with artifacts written a moment ago; the other hospital's run stays whole."""
+    """A purge removes both trainings and the scores, even recent artifacts. The other hospital's run stays complete."""
     assert len(files_with(store, HELD)) >= 3
     n_of_others = len(files_with(store, OTHER))
     said = call_command(["purge", listed(tmp_path, HELD, ABSENT), "--yes"], store.root, capsys)
@@ -90,7 +90,7 @@ def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
 
 
 def test_every_file_with_an_id_is_known_to_a_purge(store, runs):
-    """Each blob that holds an id belongs to a run that is found; a new kind of file with ids fails this test."""
+    """Each blob with a patient id belongs to a run that the purge finds. A new kind of file with ids would fail this test."""
     blobs = {own.rsplit("/", 1)[1] for own in files_with(store, HELD) if own.startswith("blobs/")}
     tasks = [key.rsplit("/", 1)[1] for key in store.keys("commits/")]
     files = [file for task in tasks for file in read_commit(store, task).files.items()]
@@ -111,7 +111,9 @@ def test_every_file_with_an_id_is_known_to_a_purge(store, runs):
 
 
 def test_without_yes_a_purge_tells_and_deletes_nothing(store, runs, tmp_path, capsys):
-    """What is held and what was trained on it, as JSON too; no id is printed; exit code 1 while data are left."""
+    """Without `--yes`, a purge lists the data and the models trained on them, as JSON too, and deletes nothing. It prints no
+    id; the exit code is 1 while data are left.
+    """
     before = sorted(store.root.rglob("*"))
     said = call_command(["purge", listed(tmp_path, HELD, ABSENT)], store.root, capsys)
     facts = json.loads(
@@ -128,7 +130,9 @@ def test_without_yes_a_purge_tells_and_deletes_nothing(store, runs, tmp_path, ca
 
 
 def test_a_model_in_use_stays_until_another_one_is_promoted(store, runs, tmp_path, capsys):
-    """Its run is named and left, and the others go. After another promotion it goes too, though retention would keep it."""
+    """The run of a model in use is named and kept, and the others are deleted. After the promotion of another model it is
+    deleted, even if retention would keep it.
+    """
     older, other = (find_run(stored_runs(store), runs[name]) for name in ("older", "other"))
     promote(store, older, "production", author(), test=passed)
     first = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
@@ -144,7 +148,7 @@ def test_a_model_in_use_stays_until_another_one_is_promoted(store, runs, tmp_pat
 
 
 def test_a_purge_waits_for_active_runs(store, runs):
-    """What they will write is not known."""
+    """A purge is refused while a run is active, because its future artifacts are unknown."""
     swap_record(store, runs["other"], lambda _: RunRecord(state=RunState.RUNNING, started=NOW))
 
     with pytest.raises(SpecError, match=f"run {runs['other']}"):
@@ -152,7 +156,7 @@ def test_a_purge_waits_for_active_runs(store, runs):
 
 
 def test_a_run_of_unknown_artifacts_is_named(store, runs, tmp_path, capsys):
-    """A run of an earlier version may hold the patients; exit code 1."""
+    """A run of an earlier version, whose artifacts are unknown, is listed because it may have the patients' data; the exit code is 1."""
     for key in list(store.keys(f"uses/{runs['older']}/")):
         store.delete(key)
     said = call_command(["purge", listed(tmp_path, ABSENT)], store.root, capsys)
@@ -163,7 +167,7 @@ def test_a_run_of_unknown_artifacts_is_named(store, runs, tmp_path, capsys):
 
 @pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe"])
 def test_a_list_of_patients_that_cannot_be_read_is_refused(store, tmp_path, capsys, content):
-    """Absent, empty, and not UTF-8."""
+    """A missing, an empty or a non-UTF-8 list of patients is rejected."""
     path = tmp_path / "patients.txt"
     if content is not None:
         path.write_bytes(content)

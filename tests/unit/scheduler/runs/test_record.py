@@ -1,4 +1,4 @@
-"""The record of a run: its states, and who may write it."""
+"""The record of a run: its states, and the processes that may write it."""
 
 import datetime as dt
 
@@ -44,7 +44,7 @@ def store(memory_store: MemoryStore) -> MemoryStore:
     ids=lambda own: type(own).__name__ if isinstance(own, BaseException) else str(own),
 )
 def test_an_error_ends_a_run_in_one_state(error, state):
-    """Failed only if the same command would not go on."""
+    """An error sets the state failed only if running the same command again cannot help."""
     assert state_after(error) is state
 
 
@@ -56,7 +56,7 @@ def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -
 
 
 def test_a_run_without_renewals_is_shown_as_stopped(store):
-    """Its process was killed: five minutes later nobody takes it for running."""
+    """A run that has not renewed its record for five minutes is shown as stopped, because its process was killed."""
     Recording(store, RUN).begin(list)
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=301)
 
@@ -65,7 +65,9 @@ def test_a_run_without_renewals_is_shown_as_stopped(store):
 
 
 def test_a_scheduler_that_lost_the_run_does_not_write_its_record(store):
-    """Neither at its end nor when it fails: the record is the successor's."""
+    """A scheduler that lost its leadership does not write the run's record, neither at its end nor after an error, because
+    the record is the successor's.
+    """
     with Recording(store, RUN) as first:
         first.begin(list)
         with Recording(store, RUN) as second:
@@ -80,7 +82,7 @@ def test_a_scheduler_that_lost_the_run_does_not_write_its_record(store):
 
 
 def test_the_tasks_of_a_failed_run_are_listed_with_its_reason(store):
-    """They are kept for the next start, and listed once."""
+    """The tasks of a failed run are listed once, so that they are kept for its next start."""
     keys = ["ab" * 32, "cd" * 32]
     recording = Recording(store, RUN)
     break_off(recording, SpecError("grid: unknown. Correct it."), tasks=keys)

@@ -1,4 +1,4 @@
-"""Which runs are deleted, by their number and their age."""
+"""The selection of runs to delete, by number and age."""
 
 import datetime as dt
 
@@ -14,7 +14,7 @@ NOW = dt.datetime(2026, 11, 26, tzinfo=dt.UTC)
 def run(
     number: int, state: RunState = RunState.FINISHED, *, name: str = "a", kind: str = "TrainingRun"
 ) -> StoredRun:
-    """A run that was started so many days ago."""
+    """Return a run that started this many days ago."""
     started = NOW - dt.timedelta(days=number)
     return StoredRun(f"{number:016x}", name, kind, state, started, None, None)
 
@@ -44,13 +44,13 @@ FAILED, CANCELLED = RunState.FAILED, RunState.CANCELLED
     ],
 )
 def test_runs_beyond_the_newest_of_their_name_expire(runs, keep, days, expired):
-    """Only those that have ended, counted by kind, name and state."""
+    """Finished runs beyond the newest `keep` expire, counted by kind, name and state."""
     found = expired_runs(runs, keep=keep, older_than=dt.timedelta(days=days), now=NOW)
 
     assert [int(own.run_id, 16) for own in found] == expired
 
 
 def test_the_newest_run_cannot_expire():
-    """Keeping none would delete the model in use."""
+    """`keep` must be at least 1, because keeping no run would delete the model in use."""
     with pytest.raises(ValueError, match="at least 1"):
         expired_runs([], keep=0, older_than=dt.timedelta(0), now=NOW)

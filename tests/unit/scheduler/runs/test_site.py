@@ -1,4 +1,4 @@
-"""The site of a store: what its pages show, that equal stores give equal bytes, and what concurrent writers do."""
+"""The site of a store: the content of its pages, equal bytes for equal stores, and concurrent writers."""
 
 import datetime as dt
 import json
@@ -92,7 +92,7 @@ def estimate(value):
 
 
 def plant_evaluation(store, name, periods, *, by="month", bundle="1" * 64):
-    """An evaluation with the AUROC of each period; None is a period of few patients."""
+    """Write an evaluation with this AUROC for each period; None means a period with few patients."""
     evaluation = {
         "bundle_digest": bundle,
         "outcome": "label",
@@ -146,7 +146,7 @@ def model_page(store, name="readmission") -> str:
 
 
 def test_every_link_of_every_page_leads_to_an_object_of_the_store(store):
-    """Reports, scores and pages are found by relative addresses, from a folder and from a bucket."""
+    """Every link is a relative address of an existing object, so that reports and scores are found from a folder and from a bucket."""
     write_site(store)
 
     links = {
@@ -160,7 +160,7 @@ def test_every_link_of_every_page_leads_to_an_object_of_the_store(store):
 
 
 def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
-    """Scoring runs of both bundles of one name are on one page; a line marks the day of the change."""
+    """The page of a model has all bundles of its name and the scoring runs of each. A line in the charts marks the change of version."""
     site = write_site(store).site
 
     (model,) = site.models
@@ -178,7 +178,9 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
 
 
 def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_kept(store):
-    """Beside the figures without labels. Of a month in two evaluations the one with more samples counts; few patients have no figure."""
+    """The page of a model has its performance by month and night from evaluations. If two evaluations have a month, the one
+    with more samples is used; periods with few patients have no figure.
+    """
     plant_evaluation(
         store, "e1", [("2026-08", 500, 0.7), ("2026-09", 300, 0.71), ("2026-10", 7, None), ("other", 9, 0.5)]
     )
@@ -206,14 +208,14 @@ def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_k
 
 
 def test_a_failed_run_is_listed_with_its_reason_as_text(store):
-    """Text of an error is escaped."""
+    """A failed run is listed with its reason, in which HTML is escaped."""
     write_site(store)
 
     assert "no &lt;b&gt;labels&lt;/b&gt;" in store.get(INDEX).decode()
 
 
 def test_small_counts_are_not_shown(result):
-    """Seven alerting samples could identify persons."""
+    """Counts below 11 and shares that reveal them are not shown, because they could identify persons."""
     store = MemoryStore()
     plant_night(store, 1, alerts=7)
     plant_night(store, 2, alerts=2996)
@@ -226,7 +228,7 @@ def test_small_counts_are_not_shown(result):
 
 
 def test_equal_stores_give_equal_bytes(result, tmp_path):
-    """Whichever run was there first, in a folder or in memory, and however often the site was written in between."""
+    """Equal stores give equal bytes, independent of the order of runs, the kind of store, and earlier writes of the site."""
     first = plant_store(MemoryStore(), result)
     write_site(first)
     second = LocalStore(tmp_path / "store")
@@ -240,7 +242,7 @@ def test_equal_stores_give_equal_bytes(result, tmp_path):
 
 
 def test_a_second_call_writes_nothing_and_reads_no_result(store, monkeypatch):
-    """What a result says is read once; the facts of a run are small and stay."""
+    """A second call writes nothing and reads no result, because the facts of a run are stored separately."""
     write_site(store)
     before = {key: store.get(key) for key in store.keys("site/")}
     read: list[str] = []
@@ -253,7 +255,9 @@ def test_a_second_call_writes_nothing_and_reads_no_result(store, monkeypatch):
 
 
 def test_of_two_writers_at_once_the_last_one_shows_the_runs_of_both(store, result, monkeypatch):
-    """The other writer publishes a run and its index after this one has listed the store: the swap fails, and it lists again."""
+    """If another writer publishes a run and its index after the listing, the swap of the index fails, and the site is
+    written again with both runs.
+    """
     swap = store.compare_and_swap
     raced: list[str] = []
 
@@ -271,7 +275,7 @@ def test_of_two_writers_at_once_the_last_one_shows_the_runs_of_both(store, resul
 
 
 class LinkedOnly:
-    """The pages of a store that its first page links."""
+    """The pages of a store that can be reached from its index."""
 
     def __init__(self, store):
         self.get = store.get
@@ -283,7 +287,7 @@ class LinkedOnly:
 
 
 def test_pages_of_an_earlier_state_are_removed_after_a_day(result, tmp_path):
-    """Within the day a reader who has the earlier first page still finds its pages."""
+    """Pages of an earlier state are deleted after a day, so that a reader of the earlier index still finds them until then."""
     store = LocalStore(tmp_path / "store")
     plant_store(store, result)
     write_site(store)
@@ -303,21 +307,21 @@ def test_pages_of_an_earlier_state_are_removed_after_a_day(result, tmp_path):
 
 
 def test_a_site_that_cannot_be_written_is_a_reason_and_no_error(store, monkeypatch):
-    """A finished run stays finished."""
+    """If the site cannot be written, the reason is returned and no error is raised, so that the run stays finished."""
     monkeypatch.setattr("scheduler.site.pages.read_site", lambda *_: 1 / 0)
 
     assert renew_site(store) == "ZeroDivisionError. Report this as a defect"
 
 
 def test_the_command_compares_the_versions_of_a_model(two_runs, tmp_path, command):
-    """Two real runs of one name: the comparison is written once, and linked from the page of the model."""
+    """For two real runs of one name, the comparison page is written once and linked from the model's page."""
     _, source, older, newer = two_runs
     store = LocalStore(copytree(source, tmp_path / "store"))
     promoted(store, newer)
 
     said = command("site", store=store.root)
 
-    # Results tell the second in which they were made; within one second the ids decide.
+    # Results are ordered by their time in seconds, and within one second by run id.
     (page,) = [key.removeprefix("site/") for key in store.keys("site/compare-")]
     assert {older, newer} == set(page.split("-")[1:3])
     assert "2 runs, 1 model, 1 channel; 2 new pages." in said.out
@@ -327,7 +331,7 @@ def test_the_command_compares_the_versions_of_a_model(two_runs, tmp_path, comman
 
 
 def test_a_copy_of_a_store_has_the_same_site(two_runs, tmp_path):
-    """The pages do not depend on the clock, nor on the times of files."""
+    """The pages depend neither on the clock nor on file times."""
     stores = [LocalStore(copytree(two_runs[1], tmp_path / name)) for name in ("a", "b")]
     for store in stores:
         write_site(store)
