@@ -77,13 +77,15 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
         )
     source, spec = source_of(asked.data), asked.without_rules
     tables = files_of(root, asked.data.tables.model_dump() | spec.further_tables, source.name)
-    made = None if asked.cohort.rules is None else make_rule_labels(asked, source, root, tables["events"])
+    rule_labels = (
+        None if asked.cohort.rules is None else make_rule_labels(asked, source, root, tables["events"])
+    )
     cohort = define_cohort(
         spec,
         root,
         cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
-        labels=None if made is None else made.rows,
-        rules=None if made is None else made.account,
+        labels=None if rule_labels is None else rule_labels.rows,
+        rules=None if rule_labels is None else rule_labels.account,
     ).cohort
     # Rows of a run with sequences keep their times.
     timed = spec.model_copy(update={"features": spec.features.model_copy(update={"sequences": Sequences()})})
@@ -129,16 +131,16 @@ def find_changes(
         Codes of fewer patients are left out.
     """
     counts = _count(cohort, len(codes), partitions)
-    kept = np.flatnonzero(counts.patients >= max(1, least_patients))
+    frequent = np.flatnonzero(counts.patients >= max(1, least_patients))
     found: list[Change] = []
-    if kept.size:
+    if frequent.size:
         months = np.flatnonzero(counts.active >= max(1.0, _LEAST_ACTIVE * counts.active.max()))
-        by_month = counts.by_month[np.ix_(kept, months)].astype(np.float64)
-        design_effect = np.maximum(1.0, by_month.sum(axis=1) / counts.patients[kept])
+        by_month = counts.by_month[np.ix_(frequent, months)].astype(np.float64)
+        design_effect = np.maximum(1.0, by_month.sum(axis=1) / counts.patients[frequent])
         changes = change_of_rate(by_month, counts.active[months].astype(np.float64), design_effect)
-        found += _of_rates(changes, [codes[own] for own in kept.tolist()], counts.origin + months)
-        found += _of_effects(cohort, counts, kept, codes)
-    return sorted(found, key=lambda own: (own.month, own.kind, own.code))
+        found += _of_rates(changes, [codes[code] for code in frequent.tolist()], counts.origin + months)
+        found += _of_effects(cohort, counts, frequent, codes)
+    return sorted(found, key=lambda change: (change.month, change.kind, change.code))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +172,7 @@ def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArra
     )  # sample of each patient
     index, outcome = _months(cohort.index_us[last]), cohort.outcome[last]
     opened = [(Segments.open(path), ids) for path, ids in partitions]
-    extremes = [_extremes(own, cohort.n_blocks) for own, _ in opened]
+    extremes = [_extremes(segments, cohort.n_blocks) for segments, _ in opened]
     origin = min((low for low, _ in extremes), default=0)
     origin = min(origin, int(index.min()))
     n_months = max(int(index.max()), *(high for _, high in extremes)) - origin + 1
@@ -202,7 +204,9 @@ def _extremes(segments: Segments, n_blocks: int) -> tuple[int, int]:
     times = [(rows.time.min(), rows.time.max()) for block in range(n_blocks) for rows in segments.rows(block)]
     if not times:
         return np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    low, high = _months(np.array([min(own for own, _ in times), max(own for _, own in times)])).tolist()
+    low, high = _months(
+        np.array([min(earliest for earliest, _ in times), max(latest for _, latest in times)])
+    ).tolist()
     return low, high
 
 
@@ -278,8 +282,8 @@ def summary_of(changes: Sequence[Change]) -> list[str]:
     ['2015-10: 3 codes begin']
     """
     sentences = []
-    for month, own in itertools.groupby(changes, key=lambda change: change.month):
-        kinds = [change.kind for change in own]
+    for month, group in itertools.groupby(changes, key=lambda change: change.month):
+        kinds = [change.kind for change in group]
         n_begin, n_end = kinds.count("begins"), kinds.count("ends")
         words = [f"{n} codes {verb}" for n, verb in ((n_begin, "begin"), (n_end, "end")) if n > 1]
         if words:

@@ -75,18 +75,18 @@ def recalibration_files(
     """
     bundle = loaded(files)
     _test(bundle)
-    own = evaluated_spec(spec, bundle)
-    scored = score_cohort(bundle, own, root)
-    evaluation = evaluate_scored(bundle, own, scored, data_digest=data_digest)
-    made = recalibrated_bundle(
-        bundle, files, own, scored, correction, curves=evaluation.curves, data_digest=data_digest
+    evaluated = evaluated_spec(spec, bundle)
+    scored = score_cohort(bundle, evaluated, root)
+    evaluation = evaluate_scored(bundle, evaluated, scored, data_digest=data_digest)
+    recalibrated = recalibrated_bundle(
+        bundle, files, evaluated, scored, correction, curves=evaluation.curves, data_digest=data_digest
     )
-    tests = [BundleTest(**result.reported()) for result in _test(made.bundle)]
+    tests = [BundleTest(**result.reported()) for result in _test(recalibrated.bundle)]
     result = recalibration_result(
-        bundle, own, evaluation, scored, made, correction, tests=tests, versions=versions
+        bundle, evaluated, evaluation, scored, recalibrated, correction, tests=tests, versions=versions
     )
     return {
-        **{f"bundle/{name}": content for name, content in made.files.items()},
+        **{f"bundle/{name}": content for name, content in recalibrated.files.items()},
         "report.html": render_evaluation(evaluation).encode(),
         "result.json": as_json(result),
     }

@@ -80,9 +80,9 @@ def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
     )
 
 
-def changes_since(earlier: RunFacts, own: RunFacts) -> ChangesSince:
+def changes_since(earlier: RunFacts, current: RunFacts) -> ChangesSince:
     """Return what changed since an earlier run, for the result of a run that is not finished."""
-    changes = dict(_changes(earlier, own))
+    changes = dict(_changes(earlier, current))
     day = (earlier.result.made_at or "")[:10]
     return ChangesSince(
         **changes | {"codes": changes["codes"][:MOST_ROWS]},
@@ -90,12 +90,12 @@ def changes_since(earlier: RunFacts, own: RunFacts) -> ChangesSince:
         result_digest=earlier.result_digest,
         note=f"{earlier.name}, computed on {day}" if day else earlier.name,
         earlier=_size(earlier.result),
-        now=_size(own.result),
+        now=_size(current.result),
     )
 
 
 def _changes(a: RunFacts, b: RunFacts) -> Changes:
-    min_cell = max(int(own.result.lineage.spec.get("report", {}).get("minCell", 11)) for own in (a, b))
+    min_cell = max(int(facts.result.lineage.spec.get("report", {}).get("minCell", 11)) for facts in (a, b))
     performance = [
         _performance(name, a.result.headline[name], b.result.headline[name])
         for name in _METRICS
@@ -114,10 +114,10 @@ def _changes(a: RunFacts, b: RunFacts) -> Changes:
     )
 
 
-def compared_run(own: RunFacts) -> ComparedRun:
+def compared_run(facts: RunFacts) -> ComparedRun:
     """Return what a comparison says of a run."""
-    sizes = dict(_size(own.result))
-    return ComparedRun(**sizes, run=own.run, name=own.name, result_digest=own.result_digest)
+    sizes = dict(_size(facts.result))
+    return ComparedRun(**sizes, run=facts.run, name=facts.name, result_digest=facts.result_digest)
 
 
 def _size(result: Result) -> RunSize:
@@ -194,21 +194,21 @@ def _differences(
     y: NDArray[np.uint8], a: NDArray[np.float64], b: NDArray[np.float64], units: NDArray[np.int64]
 ) -> dict[str, Estimate]:
     tallies = [tally(y, p) for p in (a, b)]
-    points = [_statistics(own) for own in tallies]
-    asked = [(own, _statistics) for own in tallies]
+    points = [_statistics(run_tally) for run_tally in tallies]
+    asked = [(run_tally, _statistics) for run_tally in tallies]
     drawn = replicates(asked, y == 1, units, n_replicates=N_REPLICATES, seed=0)
     found = {}
     for name in points[0]:
         before, after = points[0][name], points[1][name]
         assert before is not None  # both classes are there
         assert after is not None
-        own = percentile_estimate(after - before, drawn[1][name] - drawn[0][name])
+        difference = percentile_estimate(after - before, drawn[1][name] - drawn[0][name])
         found[name] = Estimate(
-            value=own.value,
-            low=own.low,
-            high=own.high,
+            value=difference.value,
+            low=difference.low,
+            high=difference.high,
             method="paired bootstrap of patients",
-            reason=own.reason,
+            reason=difference.reason,
         )
     return found
 
@@ -224,18 +224,18 @@ def _statistics(t: Tally) -> dict[str, float | None]:
 
 def _features(a: Sequence[FeatureResult], b: Sequence[FeatureResult]) -> list[FeatureChange]:
     """Return the features that are stable in at least one run: those that enter, leave and stay."""
-    before, after = {own.id: own for own in a}, {own.id: own for own in b}
-    stable = [own.id for own in (*a, *b) if own.in_consensus]
+    before, after = {feature.id: feature for feature in a}, {feature.id: feature for feature in b}
+    stable = [feature.id for feature in (*a, *b) if feature.in_consensus]
     changes = [_feature(before.get(name), after.get(name)) for name in dict.fromkeys(stable)]
     order = {"enters": 0, "leaves": 1, "stays": 2}
-    return sorted(changes, key=lambda own: (order[own.change], not own.is_shifted, own.id))
+    return sorted(changes, key=lambda change: (order[change.change], not change.is_shifted, change.id))
 
 
 def _feature(a: FeatureResult | None, b: FeatureResult | None) -> FeatureChange:
     known = b or a
     assert known is not None
     was, is_in = a is not None and a.in_consensus, b is not None and b.in_consensus
-    odds = [_odds(own) for own in (a, b)]
+    odds = [_odds(feature) for feature in (a, b)]
     ratio = _ratio(*odds)
     return FeatureChange(
         id=known.id,
@@ -250,12 +250,12 @@ def _feature(a: FeatureResult | None, b: FeatureResult | None) -> FeatureChange:
     )
 
 
-def _confidence(own: FeatureResult | None) -> int | None:
-    return None if own is None or own.confidence is None else own.confidence.score
+def _confidence(feature: FeatureResult | None) -> int | None:
+    return None if feature is None or feature.confidence is None else feature.confidence.score
 
 
-def _odds(own: FeatureResult | None) -> Estimate:
-    odds = None if own is None else own.odds_ratio
+def _odds(feature: FeatureResult | None) -> Estimate:
+    odds = None if feature is None else feature.odds_ratio
     if odds is None or odds.per_unit is None:
         reason = "not in the consensus model" if odds is None else odds.reason
         return Estimate(value=None, reason=reason)
@@ -266,20 +266,25 @@ def _ratio(a: Estimate, b: Estimate) -> Estimate:
     if a.value is None or b.value is None or min(a.value, b.value) <= 0:
         return Estimate(value=None, reason="an odds ratio in both consensus models is needed")
     value = math.log(b.value / a.value)
-    errors = [_standard_error(own) for own in (a, b)]
+    errors = [_standard_error(odds_ratio) for odds_ratio in (a, b)]
     if None in errors:
         return Estimate(value=math.exp(value), reason="an interval is missing")
-    half = _Z * math.hypot(*(own for own in errors if own is not None))
+    half = _Z * math.hypot(*(error for error in errors if error is not None))
     return Estimate(
         value=math.exp(value), low=math.exp(value - half), high=math.exp(value + half), method=_UNPAIRED
     )
 
 
-def _standard_error(own: Estimate) -> float | None:
+def _standard_error(odds_ratio: Estimate) -> float | None:
     """Return the standard error of the log of an odds ratio with a Wald interval."""
-    if own.low is None or own.high is None or own.low <= 0 or not math.isfinite(own.high):
+    if (
+        odds_ratio.low is None
+        or odds_ratio.high is None
+        or odds_ratio.low <= 0
+        or not math.isfinite(odds_ratio.high)
+    ):
         return None
-    return math.log(own.high / own.low) / (2 * _Z)
+    return math.log(odds_ratio.high / odds_ratio.low) / (2 * _Z)
 
 
 def _fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[FieldChange]:
@@ -296,13 +301,15 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {prefix: value}
     found: dict[str, Any] = {}
-    for name, own in value.items():
-        found |= _flat(own, f"{prefix}.{name}" if prefix else name)
+    for name, field in value.items():
+        found |= _flat(field, f"{prefix}.{name}" if prefix else name)
     return found
 
 
 def _files(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[str]]:
-    before, after = ({own["key"]: own["version"] for own in one.get("files", [])} for one in (a, b))
+    before, after = (
+        {file["key"]: file["version"] for file in manifest.get("files", [])} for manifest in (a, b)
+    )
     return {
         "only in A": sorted({*before} - {*after}),
         "only in B": sorted({*after} - {*before}),
@@ -312,7 +319,11 @@ def _files(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _event_rows(result: Result) -> dict[str, int | None]:
     ledger = result.ledger
-    return {"read": ledger.rows_in, "used": ledger.rows_used, **{own.rule: own.rows for own in ledger.rules}}
+    return {
+        "read": ledger.rows_in,
+        "used": ledger.rows_used,
+        **{rule.rule: rule.rows for rule in ledger.rules},
+    }
 
 
 def _rows(a: Mapping[str, int | None], b: Mapping[str, int | None]) -> list[RowChange]:
@@ -330,10 +341,15 @@ def _codes(a: RunFacts, b: RunFacts, min_cell: int) -> tuple[list[CodeChange], d
     Only codes of features that enough patients have are named: a text in place of a code may have many rows of one patient.
     """
     before, after = (
-        dict(zip(own.dictionary.codes, own.dictionary.rows_by_code.tolist(), strict=True)) for own in (a, b)
+        dict(zip(facts.dictionary.codes, facts.dictionary.rows_by_code.tolist(), strict=True))
+        for facts in (a, b)
     )
     features = (*a.result.features, *b.result.features)
-    enough = {own.code for own in features if own.n_patients is not None and own.n_patients >= min_cell}
+    enough = {
+        feature.code
+        for feature in features
+        if feature.n_patients is not None and feature.n_patients >= min_cell
+    }
     differing = [code for code in {*before, *after} if before.get(code, 0) != after.get(code, 0)]
     named = [
         code
@@ -364,8 +380,8 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
         "Both runs learned from the same matrix." if is_same else "The runs learned from different matrices."
     )
     if changes.performance:
-        own = changes.performance[0]
-        said.append(f"AUROC: {spread(own.a, 3)} in A, {spread(own.b, 3)} in B.")
+        auroc = changes.performance[0]
+        said.append(f"AUROC: {spread(auroc.a, 3)} in A, {spread(auroc.b, 3)} in B.")
     if paired.reason is not None:
         said.append(f"There is no paired difference: {paired.reason}. The difference is unpaired.")
     else:
@@ -373,7 +389,7 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
             f"On {plural(paired.n_samples, 'sample')} that both tested, B minus A in AUROC is "
             f"{estimate(paired.differences['auroc'], 3)}."
         )
-    n_shifted = sum(own.is_shifted for own in changes.features)
+    n_shifted = sum(feature.is_shifted for feature in changes.features)
     said.append(f"Stable features: {turnover(changes)}; the odds ratio of {n_shifted} shifts.")
     return said
 
@@ -382,7 +398,7 @@ def final_probability(
     result: Result, scores: Iterable[Mapping[str, NDArray[Any]]], n_samples: int
 ) -> NDArray[np.float64] | None:
     """Return the mean test probability of each sample by the final classifier; ``None`` for a final model on the consensus."""
-    if not any(own.is_final for own in result.candidates):
+    if not any(candidate.is_final for candidate in result.candidates):
         return None
     return mean_probability(scores, result.final_model.classifier, n_samples)
 
@@ -403,9 +419,9 @@ def mean_probability(
         ``NaN`` for a sample that no iteration tested.
     """
     total, times = np.zeros(n_samples), np.zeros(n_samples)
-    for own in arrays:
-        total[own["samples"]] += own[classifier]
-        times[own["samples"]] += 1
+    for iteration in arrays:
+        total[iteration["samples"]] += iteration[classifier]
+        times[iteration["samples"]] += 1
     mean = np.full(n_samples, np.nan)
     np.divide(total, times, out=mean, where=times > 0)
     return mean

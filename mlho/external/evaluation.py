@@ -63,11 +63,11 @@ def evaluate_bundle(
     DataError, SpecError
         The tables or the specification do not fit the bundle; messages contain counts only.
     """
-    own = evaluated_spec(spec, bundle)
+    evaluated = evaluated_spec(spec, bundle)
     return evaluate_scored(
         bundle,
-        own,
-        score_cohort(bundle, own, root),
+        evaluated,
+        score_cohort(bundle, evaluated, root),
         data_digest=data_digest,
         n_known_files=n_known_files,
         period=period,
@@ -76,19 +76,19 @@ def evaluate_bundle(
 
 def evaluate_scored(
     bundle: Bundle,
-    own: TrainingSpec,
+    spec: TrainingSpec,
     scored: ScoredCohort,
     *,
     data_digest: str,
     n_known_files: int = 0,
     period: Period = "month",
 ) -> ExternalEvaluation:
-    """Evaluate a bundle on samples that it has scored; ``own`` is from :func:`mlho.external.scores.evaluated_spec`."""
-    cohort, asked, min_cell = scored.cohort, own.validation, own.report.min_cell
+    """Evaluate a bundle on samples that it has scored; ``spec`` is from :func:`mlho.external.scores.evaluated_spec`."""
+    cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
     positive = cohort.positive_units()
     if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
         raise DataError(
-            labels_place(own),
+            labels_place(spec),
             "too few patients with or without the outcome for an evaluation",
             expected=f"at least {FEWEST} of each",
             got="fewer",
@@ -108,10 +108,10 @@ def evaluate_scored(
     curves = record_curves(cohort, evaluation, scored.probability, everyone, min_cell=min_cell)
     attrition = shown_attrition(cohort.attrition, scored.label_ledger, min_cell)
     figures = {name: estimate_of(figure) for name, figure in figures_of(evaluation.to_json()).items()}
-    trained = {name: Spread.model_validate(own) for name, own in bundle.document.metrics.items()}
+    trained = {name: Spread.model_validate(spread) for name, spread in bundle.document.metrics.items()}
     alerts = {rule: scored.probability >= cut for rule, cut in thresholds.items() if cut is not None}
     bias = audit_predictions(
-        own,
+        spec,
         cohort,
         np.arange(cohort.n_samples),
         scored.probability,
@@ -129,16 +129,16 @@ def evaluate_scored(
     return ExternalEvaluation(
         bundle_digest=bundle.digest,
         classifier=bundle.classifier.name,
-        outcome=own.cohort.outcome,
+        outcome=spec.cohort.outcome,
         trained_on=bundle.document.outcome,
         data_digest=data_digest,
-        spec=_plain(own),
+        spec=_plain(spec),
         summary=[
             *_summary(evaluation, figures, trained),
             *surveillance_sentence(surveillance),
             advice.sentence,
         ],
-        warnings=[*_of_training(n_known_files), *_warnings(bundle, own, scored), *code_warnings(codes)],
+        warnings=[*_of_training(n_known_files), *_warnings(bundle, spec, scored), *code_warnings(codes)],
         n_patients=cohort.n_patients,
         n_samples=cohort.n_samples,
         n_positive_samples=int(cohort.outcome.sum()),
@@ -164,7 +164,7 @@ def evaluate_scored(
 def _plain(spec: TrainingSpec) -> dict[str, Any]:
     """Return the sections that were used, without where the data are."""
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
-    data = {name: own for name, own in plain["data"].items() if name not in ("uri", "partitionedBy")}
+    data = {name: field for name, field in plain["data"].items() if name not in ("uri", "partitionedBy")}
     return {"data": data, "cohort": plain["cohort"], "report": plain["report"]}
 
 

@@ -20,6 +20,7 @@ from mlho.report.parts import Estimate
 from mlho.report.words import plural
 from mlho.scoring.drift import find_drift
 from mlho.scoring.label_free import expected_performance
+from mlho.training.results.performance import estimate_of
 
 Period = Literal["month", "night"]
 _Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -43,24 +44,28 @@ def watch(cohort: Cohort, bias: BiasAudit, reference: float | None, *, period: P
         return Surveillance(period=period, reason="the bundle has no test AUROC of training")
     if not has_dates(cohort):
         return Surveillance(period=period, reason="the samples have no index dates")
-    found = [(own.period, own.figures["auroc"]) for own in bias.groups[0].periods if "auroc" in own.figures]
-    usable = [(level, own.value, own.low, own.high) for level, own in found]
-    kept = [
+    found = [
+        (in_period.period, in_period.figures["auroc"])
+        for in_period in bias.groups[0].periods
+        if "auroc" in in_period.figures
+    ]
+    intervals = [(level, auroc.value, auroc.low, auroc.high) for level, auroc in found]
+    usable = [
         (level, value, (high - low) / (2 * _Z))
-        for level, value, low, high in usable
+        for level, value, low, high in intervals
         if value is not None and low is not None and high is not None and low < high
     ]
-    n_left_out = len(np.unique(_period_of(cohort, period))) - len(kept)
-    if not kept:
+    n_left_out = len(np.unique(_period_of(cohort, period))) - len(usable)
+    if not usable:
         reason = f"no {period} has enough patients with and without the outcome"
         return Surveillance(period=period, n_left_out=n_left_out, reason=reason)
     seen = watch_auroc(
-        [value for _, value, _ in kept],
-        [error for *_, error in kept],
+        [value for _, value, _ in usable],
+        [error for *_, error in usable],
         reference=reference,
         periods_a_year=_A_YEAR[period],
     )
-    levels = [level for level, *_ in kept]
+    levels = [level for level, *_ in usable]
     return Surveillance(
         period=period,
         reference=reference,
@@ -68,7 +73,7 @@ def watch(cohort: Cohort, bias: BiasAudit, reference: float | None, *, period: P
         limit=round(seen.limit, 2),
         false_alarms_a_year=FALSE_ALARMS_A_YEAR,
         n_left_out=n_left_out,
-        evidence=dict(zip(levels, (round(own, 2) for own in seen.evidence), strict=True)),
+        evidence=dict(zip(levels, (round(evidence, 2) for evidence in seen.evidence), strict=True)),
         alarms=[levels[place] for place in seen.alarms],
         is_alarmed=seen.is_alarmed,
         since=levels[seen.began] if seen.is_alarmed and seen.began is not None else None,
@@ -80,18 +85,18 @@ def _period_of(cohort: Cohort, period: Period) -> NDArray[np.datetime64]:
     return cohort.index_us.astype("datetime64[us]").astype(_UNITS[period])
 
 
-def surveillance_sentence(own: Surveillance) -> Iterator[str]:
+def surveillance_sentence(surveillance: Surveillance) -> Iterator[str]:
     """Yield what the surveillance has found; nothing for a single period."""
-    n = len(own.evidence)
-    if own.reason is not None or own.reference is None or n + own.n_left_out < 2:
+    n = len(surveillance.evidence)
+    if surveillance.reason is not None or surveillance.reference is None or n + surveillance.n_left_out < 2:
         return
-    left = f", {own.n_left_out} left out for few patients" if own.n_left_out else ""
-    against = f"a loss of {own.loss} against the AUROC of training, {own.reference:.3f} ({plural(n, own.period)}{left})"
-    if not own.alarms:
+    left = f", {surveillance.n_left_out} left out for few patients" if surveillance.n_left_out else ""
+    against = f"a loss of {surveillance.loss} against the AUROC of training, {surveillance.reference:.3f} ({plural(n, surveillance.period)}{left})"
+    if not surveillance.alarms:
         yield f"Surveillance has no alarm of {against}."
         return
-    state = f"it lasts, and began about {own.since}" if own.is_alarmed else "it has ended"
-    yield f"Surveillance has an alarm of {against}: {', '.join(own.alarms[:5])}; {state}."
+    state = f"it lasts, and began about {surveillance.since}" if surveillance.is_alarmed else "it has ended"
+    yield f"Surveillance has an alarm of {against}: {', '.join(surveillance.alarms[:5])}; {state}."
 
 
 def findings_of(
@@ -107,10 +112,10 @@ def findings_of(
     if surveillance.since is not None:
         cohort = scored.cohort
         recent = _period_of(cohort, surveillance.period) >= np.datetime64(surveillance.since)
-        own = auroc_estimate(
+        recent_auroc = auroc_estimate(
             cohort.outcome[recent], scored.probability[recent], groups=cohort.unit_of[recent]
         )
-        auroc = Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
+        auroc = estimate_of(recent_auroc.to_json())
         implied = expected_performance(scored.probability[recent], bundle.document).auroc
     prevalence = None if training is None else training.prevalence
     drift = find_drift(bundle.document.features, prevalence, scored.present, scored.cohort.n_samples)
@@ -126,9 +131,9 @@ def findings_of(
     )
 
 
-def _gains(own: Recalibration) -> dict[Correction, float] | None:
+def _gains(recalibration: Recalibration) -> dict[Correction, float] | None:
     """Return how much each correction lowers the log loss of patients outside its fit."""
-    losses = {name: figures["log_loss"].value for name, figures in own.figures.items()}
+    losses = {name: figures["log_loss"].value for name, figures in recalibration.figures.items()}
     before, gains = losses.get(AS_DELIVERED), dict[Correction, float]()
     names: dict[Correction, str] = {"intercept": SHIFTED, "line": LINE}
     for correction, name in names.items():

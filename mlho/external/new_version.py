@@ -26,7 +26,7 @@ def recalibration_result(
     spec: TrainingSpec,
     evaluation: ExternalEvaluation,
     scored: ScoredCohort,
-    made: Recalibrated,
+    recalibrated: Recalibrated,
     correction: Correction,
     *,
     tests: Sequence[BundleTest],
@@ -45,10 +45,10 @@ def recalibration_result(
     tests : sequence of BundleTest
         Results of the tests of the new bundle.
     """
-    document = made.bundle.document
-    headline = {name: Spread(**own) for name, own in document.metrics.items()}
-    gates = judge_gates(spec.gates, headline, _bias(spec, scored, made), tests)
-    failing = [own.name for own in tests if not own.passed]
+    document = recalibrated.bundle.document
+    headline = {name: Spread(**figure) for name, figure in document.metrics.items()}
+    gates = judge_gates(spec.gates, headline, _bias(spec, scored, recalibrated), tests)
+    failing = [test.name for test in tests if not test.passed]
     n_failed = len(failing)
     failed = f"{n_failed} of the {len(tests)} tests of the bundle failed, which blocks its promotion: {', '.join(failing[:3])}."
     return RecalibrationResult(
@@ -57,7 +57,10 @@ def recalibration_result(
         cohort={
             name: getattr(evaluation, name) for name in ("n_patients", "n_samples", "n_positive_samples")
         },
-        summary=[*evaluation.summary[:1], *_summary(evaluation, made, correction, len(tests) - n_failed)],
+        summary=[
+            *evaluation.summary[:1],
+            *_summary(evaluation, recalibrated, correction, len(tests) - n_failed),
+        ],
         warnings=[
             *gate_warning(gates),
             *([failed] if n_failed else []),
@@ -67,17 +70,17 @@ def recalibration_result(
         recalibrated_from=bundle.digest,
         correction={
             "kind": correction,
-            "intercept": made.correction.intercept,
-            "slope": made.correction.slope,
+            "intercept": recalibrated.correction.intercept,
+            "slope": recalibrated.correction.slope,
         },
         headline=headline,
         final_model=RecalibratedModel(
             classifier=document.classifier,
-            bundle_digest=made.bundle.digest,
+            bundle_digest=recalibrated.bundle.digest,
             calibrator=document.calibrator.to_json(),
             thresholds=[
-                ThresholdResult(rule=own.rule, value=own.value, reason=own.reason)
-                for own in document.thresholds
+                ThresholdResult(rule=threshold.rule, value=threshold.value, reason=threshold.reason)
+                for threshold in document.thresholds
             ],
             tests=list(tests),
         ),
@@ -86,23 +89,27 @@ def recalibration_result(
     )
 
 
-def _bias(spec: TrainingSpec, scored: ScoredCohort, made: Recalibrated) -> BiasAudit:
+def _bias(spec: TrainingSpec, scored: ScoredCohort, recalibrated: Recalibrated) -> BiasAudit:
     """Audit the corrected probabilities, for the gates."""
-    document = made.bundle.document
+    document = recalibrated.bundle.document
     return audit_predictions(
         spec,
         scored.cohort,
         np.arange(scored.cohort.n_samples),
-        made.probability,
-        {own.rule: made.probability >= own.value for own in document.thresholds if own.value is not None},
+        recalibrated.probability,
+        {
+            threshold.rule: recalibrated.probability >= threshold.value
+            for threshold in document.thresholds
+            if threshold.value is not None
+        },
         n_threads=usable_cpus(),
     )
 
 
 def _summary(
-    evaluation: ExternalEvaluation, made: Recalibrated, correction: Correction, n_passed: int
+    evaluation: ExternalEvaluation, recalibrated: Recalibrated, correction: Correction, n_passed: int
 ) -> Iterator[str]:
-    line = made.correction
+    line = recalibrated.correction
     slope = "" if correction == "intercept" else f" {line.slope:.2f} times"
     yield f"The log-odds become {line.intercept:+.2f} plus{slope} the log-odds as delivered. The ranking of patients, and which of them alert, stay."
     figures = evaluation.recalibration.figures
@@ -116,8 +123,8 @@ def _summary(
     yield f"{plural(n_passed, 'test')} of the new bundle passed."
 
 
-def _short(own: Estimate) -> str:
-    return estimate(own, 3)
+def _short(figure: Estimate) -> str:
+    return estimate(figure, 3)
 
 
 def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator[str]:

@@ -106,13 +106,14 @@ def recalibrated_bundle(
     document, before = bundle.document, bundle.calibrator
     calibrator = PlattCalibrator(line.intercept + line.slope * before.intercept, line.slope * before.slope)
     thresholds = tuple(
-        own if own.value is None else replace(own, value=_moved(own.value, line)) for own in bundle.thresholds
+        threshold if threshold.value is None else replace(threshold, value=_moved(threshold.value, line))
+        for threshold in bundle.thresholds
     )
     evaluation = evaluate(
         cohort.outcome,
         scored.uncalibrated,
         groups=cohort.unit_of,
-        thresholds={own.rule: own.value for own in thresholds},
+        thresholds={threshold.rule: threshold.value for threshold in thresholds},
         seed=spec.validation.seed,
         n_replicates=spec.validation.bootstrap_replicates,
         calibrated=outside,
@@ -151,9 +152,9 @@ def _moved(value: float, line: PlattCalibrator) -> float:
 def _metrics(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return estimates in the form of the figures over test sets, of which there is one."""
     return {
-        name: {"mean": own["value"], "low": own["low"], "high": own["high"], "n": 1}
-        for name, own in figures.items()
-        if own["value"] is not None
+        name: {"mean": figure["value"], "low": figure["low"], "high": figure["high"], "n": 1}
+        for name, figure in figures.items()
+        if figure["value"] is not None
     }
 
 
@@ -161,7 +162,7 @@ def _training(before: TrainingSamples, line: PlattCalibrator) -> TrainingSamples
     if before.deciles is None:
         return before
     moved = np.asarray(line.apply(list(before.deciles))).tolist()
-    return before.model_copy(update={"deciles": tuple(round(own, 4) for own in moved)})
+    return before.model_copy(update={"deciles": tuple(round(decile, 4) for decile in moved)})
 
 
 def _written(
@@ -173,13 +174,13 @@ def _written(
 ) -> dict[str, bytes]:
     """Return the files of the new bundle; those of the model are the same bytes."""
     golden = replace(bundle.golden, calibrated=np.asarray(parts.calibrator.apply(bundle.golden.probability)))
-    kept = {name: own for name, own in files.items() if name.startswith("model/")}
-    made = {**kept, GOLDEN: canonical_json(golden.to_json()), CARD: model_card(parts).encode()}
+    model_files = {name: content for name, content in files.items() if name.startswith("model/")}
+    written = {**model_files, GOLDEN: canonical_json(golden.to_json()), CARD: model_card(parts).encode()}
     if bundle.tests is not None:
-        tests = tuple(_moved_test(own, parts, y, corrected) for own in bundle.tests)
-        made[TESTS_FILE] = written_tests(tests)
-    document = document_bytes(parts, {name: facts_of(content) for name, content in made.items()})
-    return {**made, DOCUMENT: document, DIGEST: digest_line(document)}
+        tests = tuple(_moved_test(test, parts, y, corrected) for test in bundle.tests)
+        written[TESTS_FILE] = written_tests(tests)
+    document = document_bytes(parts, {name: facts_of(content) for name, content in written.items()})
+    return {**written, DOCUMENT: document, DIGEST: digest_line(document)}
 
 
 def _moved_test(
@@ -187,7 +188,9 @@ def _moved_test(
 ) -> ModelTest:
     """Return a test with what the new calibrator changes; all others stay as they are."""
     if test.id == "thresholds.stored":
-        return test.model_copy(update={"expected": {own.rule: own.value for own in parts.thresholds}})
+        return test.model_copy(
+            update={"expected": {threshold.rule: threshold.value for threshold in parts.thresholds}}
+        )
     if test.id == "calibration.mean":
         rate = float(y.mean())
         bounds = {"min": rate - MAX_GAP, "max": rate + MAX_GAP}

@@ -13,6 +13,7 @@ from mlho.method.splits import fold_of_patients
 from mlho.report.advice import Correction
 from mlho.report.external import Recalibration
 from mlho.report.result import Estimate
+from mlho.training.results.performance import estimate_of
 
 N_FOLDS: Final = 5
 FEWEST: Final = 10  # units with, and without, the outcome: two in each fold
@@ -37,7 +38,7 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     line = _figures(cohort, p, seed=seed, n_replicates=n_replicates)
     lines = {name: line[f"calibration_{name}"] for name in ("in_the_large", "intercept", "slope")}
     shifted, line_outside = (
-        outside_probabilities(cohort, p, own, seed=seed) for own in ("intercept", "line")
+        outside_probabilities(cohort, p, correction, seed=seed) for correction in ("intercept", "line")
     )
     if shifted is None or line_outside is None:
         return Recalibration(
@@ -49,13 +50,16 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     versions = {AS_DELIVERED: p, SHIFTED: shifted, LINE: line_outside}
     shown = ("brier", "log_loss", *(f"calibration_{name}" for name in _CALIBRATION))
     figures = {
-        name: _figures(cohort, own, seed=seed, n_replicates=n_replicates) for name, own in versions.items()
+        name: _figures(cohort, version, seed=seed, n_replicates=n_replicates)
+        for name, version in versions.items()
     }
     return Recalibration(
         shift=lines["in_the_large"],
         intercept=lines["intercept"],
         slope=lines["slope"],
-        figures={name: {key: own[key] for key in shown} for name, own in figures.items()},
+        figures={
+            name: {key: version_figures[key] for key in shown} for name, version_figures in figures.items()
+        },
     )
 
 
@@ -90,8 +94,8 @@ def _outside(
 ) -> NDArray[np.float64]:
     """Correct the samples of each fold by a fit on the other folds."""
     corrected = np.empty_like(p)
-    for own in range(N_FOLDS):
-        held = fold == own
+    for number in range(N_FOLDS):
+        held = fold == number
         corrected[held] = np.asarray(fit_correction(y[~held], p[~held], correction).apply(p[held]))
     return corrected
 
@@ -101,8 +105,5 @@ def _figures(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicates:
         cohort.outcome, p, groups=cohort.unit_of, thresholds={}, seed=seed, n_replicates=n_replicates
     )
     calibration = evaluation.calibration["raw"].figures
-    figures = {**evaluation.figures, **{f"calibration_{name}": own for name, own in calibration.items()}}
-    return {
-        name: Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
-        for name, own in figures.items()
-    }
+    figures = evaluation.figures | {f"calibration_{name}": figure for name, figure in calibration.items()}
+    return {name: estimate_of(figure.to_json()) for name, figure in figures.items()}

@@ -80,14 +80,16 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     """
     source = source_of(spec.data)
     tables = files_of(root, spec.data.tables.model_dump(), source.name)
-    made = None if spec.cohort.rules is None else make_rule_labels(spec, source, root, tables["events"])
+    rule_labels = (
+        None if spec.cohort.rules is None else make_rule_labels(spec, source, root, tables["events"])
+    )
     spec = spec.without_rules
     defined = define_cohort(
         spec,
         root,
         cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
-        labels=None if made is None else made.rows,
-        rules=None if made is None else made.account,
+        labels=None if rule_labels is None else rule_labels.rows,
+        rules=None if rule_labels is None else rule_labels.account,
     )
     cohort = defined.cohort
     samples = Samples(cohort.patient_ids, cohort.patient_of, cohort.index_us, cohort.index_us)
@@ -110,9 +112,9 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
         )
         start = 0
         for block in encoded.blocks():
-            own = slice(start, start + len(block.probability))
-            probability[own], uncalibrated[own] = block.probability, block.uncalibrated
-            start = own.stop
+            block_samples = slice(start, start + len(block.probability))
+            probability[block_samples], uncalibrated[block_samples] = block.probability, block.uncalibrated
+            start = block_samples.stop
         return ScoredCohort(
             cohort=cohort,
             label_ledger=dict(defined.label_ledger),
@@ -162,8 +164,8 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
             f"{'none' if scoring.index_kind == 'none' else 'a column or a date'}; got the other. Correct cohort.index."
         )
     codes = encoder.codes if encoder else ()
-    names = list(dict.fromkeys([*(own.name for own in codes), *spec.features.demographics]))
-    of_numbers = [own.name for own in codes if isinstance(own, CategoryCode) and own.of_numbers]
+    names = list(dict.fromkeys([*(code.name for code in codes), *spec.features.demographics]))
+    of_numbers = [code.name for code in codes if isinstance(code, CategoryCode) and code.of_numbers]
     features = Features(
         demographics=tuple(names),
         categorical=tuple(dict.fromkeys([*of_numbers, *spec.features.categorical])),
@@ -171,7 +173,7 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
     has_table = spec.data.tables.demographics is not None or spec.data.source == "meds"
     if codes and not has_table:
         raise SpecError(
-            f"data.tables.demographics: the bundle uses {', '.join(own.name for own in codes)}. Expected a table with these columns; "
+            f"data.tables.demographics: the bundle uses {', '.join(code.name for code in codes)}. Expected a table with these columns; "
             "got none. Add the table; single values may be missing."
         )
     data = spec.data.model_copy(

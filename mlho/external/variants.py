@@ -9,7 +9,7 @@ from mlho.report.words import estimate, plural, spread
 
 def compare_variants(base: RunFacts, variants: Iterable[RunFacts]) -> VariantComparison:
     """Compare each variant with the run of the document; a difference is the variant minus the document."""
-    results = [_result(base, own) for own in variants]
+    results = [_result(base, variant) for variant in variants]
     return VariantComparison(
         base=compared_run(base),
         auroc=base.result.headline["auroc"],
@@ -19,16 +19,16 @@ def compare_variants(base: RunFacts, variants: Iterable[RunFacts]) -> VariantCom
 
 
 def _result(base: RunFacts, variant: RunFacts) -> VariantResult:
-    own = compare_runs(base, variant)
-    changes = [one.change for one in own.features]
+    comparison = compare_runs(base, variant)
+    changes = [feature.change for feature in comparison.features]
     return VariantResult(
-        run=own.b,
-        changes=own.spec,
+        run=comparison.b,
+        changes=comparison.spec,
         auroc=variant.result.headline["auroc"],
-        paired=own.paired,
+        paired=comparison.paired,
         features_entered=changes.count("enters"),
         features_left=changes.count("leaves"),
-        features_shifted=sum(one.is_shifted for one in own.features),
+        features_shifted=sum(feature.is_shifted for feature in comparison.features),
     )
 
 
@@ -37,15 +37,15 @@ def _summary(base: RunFacts, results: Sequence[VariantResult]) -> list[str]:
         f"{base.name}, the document without its {plural(len(results), 'variant')}, has an AUROC of "
         f"{spread(base.result.headline['auroc'], 3)}."
     ]
-    for own in results:
-        if own.paired.reason is not None:
-            said.append(f"{own.run.name} has no paired difference: {own.paired.reason}.")
+    for result in results:
+        if result.paired.reason is not None:
+            said.append(f"{result.run.name} has no paired difference: {result.paired.reason}.")
             continue
-        auroc = own.paired.differences["auroc"]
+        auroc = result.paired.differences["auroc"]
         clear = auroc.low is not None and auroc.high is not None and (auroc.low > 0 or auroc.high < 0)
         verdict = "its interval excludes 0" if clear else "its interval includes 0"
         said.append(
-            f"{own.run.name} differs by {estimate(auroc, 3)} in AUROC on {plural(own.paired.n_samples, 'sample')} "
+            f"{result.run.name} differs by {estimate(auroc, 3)} in AUROC on {plural(result.paired.n_samples, 'sample')} "
             f"that both tested; {verdict}."
         )
     said.append("Intervals are not adjusted for the number of variants.")

@@ -305,7 +305,9 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
     files = {MODEL_FOLDER + name: content for name, content in parts.classifier.to_files().items()}
     files[GOLDEN] = canonical_json(_golden(parts).to_json())
     files[CARD] = model_card(parts).encode()
-    files[TESTS_FILE] = written_tests(_tests(parts, {name: facts_of(own) for name, own in files.items()}))
+    files[TESTS_FILE] = written_tests(
+        _tests(parts, {name: facts_of(content) for name, content in files.items()})
+    )
     document = document_bytes(parts, {name: facts_of(content) for name, content in files.items()})
     parse_document(document, where=DOCUMENT)  # write only documents that can be read
     write_folder(folder, {**files, DOCUMENT: document, DIGEST: digest_line(document)})
@@ -323,7 +325,7 @@ def _tests(parts: BundleParts, files: dict[str, FileFacts]) -> tuple[ModelTest, 
         digest="",
         n_bytes=0,
     )
-    return generate_tests(bundle, parts.evidence, parts.stated, parts.monotone)
+    return generate_tests(bundle, parts.evidence, parts.requirements, parts.monotone)
 
 
 def _golden(parts: BundleParts) -> GoldenRows:
@@ -341,7 +343,7 @@ def _check(parts: BundleParts) -> None:
         "a column has no name of its own": len(set(parts.columns)) != n_columns,
         "the classifier has other columns of values": not has_value_columns(
             parts.classifier,
-            [own.encoding for own in parts.features],
+            [feature.encoding for feature in parts.features],
             parts.demographics,
             len(parts.scoring.utilisation),
         ),
@@ -401,7 +403,10 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
             )
     tests = parse_tests(files[TESTS_FILE]) if TESTS_FILE in files else None
     classifier, demographics = classifier_of(document, files), demographics_of(document)
-    encodings, n_utilisation = [own.encoding for own in document.features], len(document.scoring.utilisation)
+    encodings, n_utilisation = (
+        [feature.encoding for feature in document.features],
+        len(document.scoring.utilisation),
+    )
     if not has_value_columns(classifier, encodings, demographics, n_utilisation):
         raise BundleError(
             f"{folder}: parts do not fit. Expected a model whose columns of values are the features of values, the"

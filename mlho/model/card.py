@@ -111,7 +111,7 @@ def _past(after: After) -> str:
 
 def _outcome(parts: BundleParts) -> str:
     if parts.horizons:
-        days = ", ".join(f"{own.days:,}" for own in parts.horizons)
+        days = ", ".join(f"{horizon.days:,}" for horizon in parts.horizons)
         return (
             f"`{_plain(parts.outcome)}`, a time to an event; the risk up to {days} days after the index date."
         )

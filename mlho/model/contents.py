@@ -26,13 +26,13 @@ def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> Fitte
     BundleError
         It cannot be read, or does not fit the columns.
     """
-    own = {
+    model_files = {
         name.removeprefix(MODEL_FOLDER): content
         for name, content in files.items()
         if name.startswith(MODEL_FOLDER)
     }
     try:
-        classifier = fitted_from_files(document.classifier, own)
+        classifier = fitted_from_files(document.classifier, model_files)
     except SpecError as error:
         raise BundleError(
             f"{DOCUMENT}: unknown classifier {document.classifier[:64]!r}. Use the version of mlho that wrote the bundle."

@@ -132,9 +132,9 @@ def monotone_directions(
     for place, name in enumerate(names):
         window, _, aggregate = name.rpartition("|")
         code, is_counted = window.rpartition("|")[0], aggregate in COUNTED
-        own = f"{code}|{aggregate}" if is_counted else code if aggregate in ORDERED else name
-        if own in (declared or {}) and (is_counted or is_value is None or is_value[place]):
-            directions[place] = 1 if (declared or {})[own] == "increasing" else -1
+        declared_name = f"{code}|{aggregate}" if is_counted else code if aggregate in ORDERED else name
+        if declared_name in (declared or {}) and (is_counted or is_value is None or is_value[place]):
+            directions[place] = 1 if (declared or {})[declared_name] == "increasing" else -1
     return directions
 
 
@@ -148,7 +148,7 @@ def _dense_columns(
         raise ValueError(f"extra must have {plural(n_samples, 'row')}; got shape {extra.shape}")
     is_stored = np.where(is_value, ~np.isnan(extra), extra != 0)
     samples = [np.flatnonzero(is_stored[:, number]).astype(np.int32) for number in range(extra.shape[1])]
-    return [(own, extra[own, number]) for number, own in enumerate(samples)]
+    return [(stored, extra[stored, number]) for number, stored in enumerate(samples)]
 
 
 def _csc(columns: Sequence[_Column], n_samples: int) -> Any:

@@ -106,14 +106,16 @@ class BundleDocument(BundlePart):
         n_bands = 1 + len(self.scoring.sequence_bands) if self.scoring.sequence_bands else 0
         if any(feature.band is not None and feature.band > n_bands for feature in self.features):
             raise ValueError("scoring: a feature has a band that sequenceBands does not have")
-        if any(own.value is not None and not 0 <= own.value <= 1 for own in self.thresholds):
+        if any(
+            threshold.value is not None and not 0 <= threshold.value <= 1 for threshold in self.thresholds
+        ):
             raise ValueError("thresholds: values from 0 to 1, or null with a reason")
-        days = [own.days for own in self.horizons or ()]
+        days = [horizon.days for horizon in self.horizons or ()]
         if days != sorted(set(days)):
             raise ValueError("horizons: days that ascend")
         if any(
-            not (isfinite(own.calibrator.intercept) and 0 < own.calibrator.slope < inf)
-            for own in self.horizons or ()
+            not (isfinite(horizon.calibrator.intercept) and 0 < horizon.calibrator.slope < inf)
+            for horizon in self.horizons or ()
         ):
             raise ValueError("horizons: a finite intercept and a positive slope")
         if self.horizons and self.horizons[0].calibrator != self.calibrator:
@@ -132,7 +134,9 @@ class BundleDocument(BundlePart):
             raise ValueError("scoring: windows and gapDays require an index date, but the index is none")
         if days and min(days) <= self.scoring.gap_days:
             raise ValueError("scoring: gapDays must be less than every window")
-        if self.scoring.index_kind == "none" and any(own.aggregate == RECENCY for own in self.features):
+        if self.scoring.index_kind == "none" and any(
+            feature.aggregate == RECENCY for feature in self.features
+        ):
             raise ValueError("features: recency requires an index date, but the index is none")
         return self
 
@@ -210,7 +214,7 @@ def _signature(parts: BundleParts) -> Signature:
             "probability": "P(outcome), calibrated, strictly between 0 and 1",
             "uncalibrated": "P(outcome) as the classifier gives it",
             "alert": "for each threshold: probability >= value",
-            **{own.column: f"P(outcome within {own.days} days)" for own in parts.horizons},
+            **{horizon.column: f"P(outcome within {horizon.days} days)" for horizon in parts.horizons},
         },
     )
 
@@ -222,7 +226,9 @@ def _missing(parts: BundleParts) -> dict[str, Any]:
         return {"missing": "not allowed: 0 says absent"}
     return {
         "missing": "NaN in valueColumns, where 0 is a value; elsewhere 0 says absent, and NaN is not allowed",
-        "valueColumns": [name for name, own in zip(parts.columns, is_value, strict=True) if own],
+        "valueColumns": [
+            name for name, holds_values in zip(parts.columns, is_value, strict=True) if holds_values
+        ],
     }
 
 

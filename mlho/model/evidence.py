@@ -107,11 +107,11 @@ def associations_of(
     candidates = order[:_N_CANDIDATES]
     alone = candidates and _is_alone(X, candidates)
     found = []
-    for place, own in zip(candidates, alone, strict=True):
+    for place, is_alone in zip(candidates, alone, strict=True):
         numbers, n_with = statistics[place].quantiles, statistics[place].prevalence * n_patients
         low = numbers[0] if is_number[place] else None
         if (
-            not own
+            not is_alone
             or n_with <= max(MIN_PATIENTS, min_cell)
             or low == numbers[-1]
             or (low is None and numbers[-1] <= 0)
@@ -154,4 +154,4 @@ def _is_alone(X: Any, candidates: Sequence[int]) -> list[bool]:
     correlation = np.zeros_like(products)
     np.divide(products, scale, out=correlation, where=scale > 0)
     correlation[np.arange(len(chosen)), chosen] = 0.0
-    return [bool(own) for own in np.abs(correlation).max(axis=1, initial=0.0) <= MAX_CORRELATION]
+    return [bool(largest) for largest in np.abs(correlation).max(axis=1, initial=0.0) <= MAX_CORRELATION]

@@ -168,9 +168,9 @@ def samples_of_frame(index: "pd.DataFrame", *, has_dates: bool) -> Samples:
     _refuse_missing("patient_id", sum(not text for text in patients))
     if not has_dates:
         return samples_of([str(text) for text in patients], None)
-    bounds, given = index_bounds(index, where=INDEX_FRAME)
-    _refuse_missing("index_date", int(np.count_nonzero(given == NO_DATE)))
-    return _sorted_samples([str(text) for text in patients], given, bounds)
+    bounds, dates = index_bounds(index, where=INDEX_FRAME)
+    _refuse_missing("index_date", int(np.count_nonzero(dates == NO_DATE)))
+    return _sorted_samples([str(text) for text in patients], dates, bounds)
 
 
 def index_bounds(frame: "pd.DataFrame", *, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -180,9 +180,9 @@ def index_bounds(frame: "pd.DataFrame", *, where: str) -> tuple[NDArray[np.int64
     """
     kind = LABELS.column("index_date").kind
     times = read_times(arrow_column(frame, "index_date", where=where, kind=kind))
-    given = times.microseconds.fill_null(NO_DATE).to_numpy(zero_copy_only=False)
-    is_date = times.is_date.to_numpy(zero_copy_only=False) & (given != NO_DATE)
-    return given + np.where(is_date, DAY_US - 1, 0), given
+    dates = times.microseconds.fill_null(NO_DATE).to_numpy(zero_copy_only=False)
+    is_date = times.is_date.to_numpy(zero_copy_only=False) & (dates != NO_DATE)
+    return dates + np.where(is_date, DAY_US - 1, 0), dates
 
 
 def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, where: str, name: str) -> None:
@@ -218,16 +218,16 @@ def samples_of(patients: Sequence[str], date: "dt.date | None") -> Samples:
     """Return one sample per patient, with the common index date or none."""
     distinct = sorted(set(patients))
     if date is None:
-        given, bound = NO_DATE, NO_BOUND
+        date_us, bound = NO_DATE, NO_BOUND
     else:
         times = read_times(pa.array([date]))
-        given = int(times.microseconds[0].as_py())
-        bound = given + (DAY_US - 1 if times.is_date[0].as_py() else 0)
-    return _sorted_samples(distinct, np.full(len(distinct), given), np.full(len(distinct), bound))
+        date_us = int(times.microseconds[0].as_py())
+        bound = date_us + (DAY_US - 1 if times.is_date[0].as_py() else 0)
+    return _sorted_samples(distinct, np.full(len(distinct), date_us), np.full(len(distinct), bound))
 
 
-def _sorted_samples(patients: Sequence[str], given: NDArray[np.int64], index: NDArray[np.int64]) -> Samples:
-    rows = sorted(set(zip(patients, index.tolist(), given.tolist(), strict=True)))
+def _sorted_samples(patients: Sequence[str], dates: NDArray[np.int64], index: NDArray[np.int64]) -> Samples:
+    rows = sorted(set(zip(patients, index.tolist(), dates.tolist(), strict=True)))
     # A date and the last microsecond of its day are the same sample.
     rows = [row for number, row in enumerate(rows) if not number or row[:2] != rows[number - 1][:2]]
     ids = sorted({patient for patient, _, _ in rows})

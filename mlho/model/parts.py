@@ -242,9 +242,9 @@ def risks_of(
     """Return the risk at each horizon by column; it never falls from one horizon to the next."""
     found: dict[str, NDArray[np.float64]] = {}
     lowest = np.zeros_like(uncalibrated)
-    for own in horizons:
-        lowest = np.maximum(lowest, own.calibrator.apply(uncalibrated))
-        found[own.column] = lowest
+    for horizon in horizons:
+        lowest = np.maximum(lowest, horizon.calibrator.apply(uncalibrated))
+        found[horizon.column] = lowest
     return found
 
 
@@ -289,7 +289,7 @@ class BundleParts:
         a section without text shows a placeholder.
     evidence : Evidence, optional
         What the training data say about the model, for the tests that the bundle carries.
-    stated : Tests, optional
+    requirements : Tests, optional
         The section ``tests`` of the specification.
     monotone : mapping of code or demographic to ``increasing`` or ``decreasing``
         Declared directions (``features.monotone``), for the tests that the bundle carries.
@@ -313,7 +313,7 @@ class BundleParts:
     roll_up: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     evidence: Evidence | None = None
-    stated: Tests | None = None
+    requirements: Tests | None = None
     monotone: Mapping[str, str] = field(default_factory=dict)
     horizons: tuple[RiskHorizon, ...] = ()
 

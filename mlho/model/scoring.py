@@ -102,7 +102,7 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
     """Return the section of sequences, if the bundle has one as a feature."""
     if all(feature.then is None for feature in document.features):
         return {}
-    own = document.scoring
+    scoring = document.scoring
     timed = {
         feature.aggregate.removesuffix("Days")
         for feature in document.features
@@ -110,9 +110,9 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
     }
     return {
         "sequences": {
-            "coOccurrenceDays": own.co_occurrence_days,
-            "order": own.sequence_order or "any",
-            "bands": own.sequence_bands,
+            "coOccurrenceDays": scoring.co_occurrence_days,
+            "order": scoring.sequence_order or "any",
+            "bands": scoring.sequence_bands,
             "durations": sorted(timed) or None,
         }
     }
@@ -224,7 +224,7 @@ def with_utilisation(
     """Return the dense columns of the design: those of the demographics, then those of utilisation, if there are any."""
     if not document.scoring.utilisation:
         return extra
-    columns = {own.name: own.values for own in utilisation_columns(matrix, spec.windows)}
+    columns = {column.name: column.values for column in utilisation_columns(matrix, spec.windows)}
     counts = np.stack([columns[name] for name in document.scoring.utilisation], axis=1)
     return counts if extra is None else np.concatenate([extra, counts], axis=1)
 

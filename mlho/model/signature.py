@@ -93,7 +93,7 @@ def check_signatures(
         )
     _verifier(key)  # before a signature is read: an unreadable key is another error
     with _folder_of(files) as folder:
-        if not any(_is_valid(_verifier(key), folder, own) for own in signatures):
+        if not any(_is_valid(_verifier(key), folder, signature) for signature in signatures):
             raise BundleError(
                 f"{where}: no valid signature. Expected one by the key of {key} for exactly these files; got {len(signatures)} that do not "
                 f"match. Use a bundle that was signed with this key, or correct {VERIFY_KEY}."

@@ -149,8 +149,10 @@ def unseen_levels(subject: Subject, test: ModelTest) -> Finding:
     """Score a patient with a category that training did not have."""
     encoder = subject.bundle.demographics
     assert encoder is not None  # written for models with demographics only
-    given = {code.name: "mlho:no such level" for code in encoder.codes if not isinstance(code, NumberCode)}
-    score = float(subject.invented([CasePatient(demographics=given)])[0])
+    demographics = {
+        code.name: "mlho:no such level" for code in encoder.codes if not isinstance(code, NumberCode)
+    }
+    score = float(subject.invented([CasePatient(demographics=demographics)])[0])
     return Finding(
         0 < score < 1, f"{score:.6g}", "A category that training did not have gets no valid score."
     )

@@ -66,7 +66,7 @@ _EVENTS: Final = (
 def generate_tests(
     bundle: Scorer,
     evidence: Evidence | None = None,
-    stated: Tests | None = None,
+    requirements: Tests | None = None,
     monotone: Mapping[str, str] | None = None,
 ) -> tuple[ModelTest, ...]:
     """Return the tests of a bundle, in the order in which they run.
@@ -77,7 +77,7 @@ def generate_tests(
         The bundle, without its tests.
     evidence : Evidence, optional
         What the training data say; without it, the tests that need it are left out.
-    stated : Tests, optional
+    requirements : Tests, optional
         The section ``tests`` of the specification.
     monotone : mapping of code or demographic to ``increasing`` or ``decreasing``, optional
         Declared directions.
@@ -89,9 +89,9 @@ def generate_tests(
         *_demographics(bundle),
         *_directions(evidence or Evidence()),
         *_monotone(bundle, monotone or {}),
-        *_figures(bundle, evidence or Evidence(), stated or Tests()),
-        *_interface(bundle, stated or Tests()),
-        *_cases(stated or Tests()),
+        *_figures(bundle, evidence or Evidence(), requirements or Tests()),
+        *_interface(bundle, requirements or Tests()),
+        *_cases(requirements or Tests()),
     ]
     return tuple(tests)
 
@@ -139,9 +139,9 @@ def _rows(bundle: Scorer) -> Iterator[ModelTest]:
 
 
 def _stored(bundle: Scorer) -> Iterator[ModelTest]:
-    files = {own: fact.sha256 for own, fact in bundle.document.files.items() if own.startswith("model/")}
+    files = {name: fact.sha256 for name, fact in bundle.document.files.items() if name.startswith("model/")}
     yield _test("model.files", "model-files", "The files of the model are those that were built.", files)
-    rules = {own.rule: own.value for own in bundle.thresholds}
+    rules = {threshold.rule: threshold.value for threshold in bundle.thresholds}
     yield _test("thresholds.stored", "thresholds", "The thresholds are those that were chosen for it.", rules)
     scoring = scoring_record(bundle.document)
     meaning = "Index, gap, duplicates, plausible years and the parents of codes are those of the training."
@@ -180,16 +180,16 @@ def _demographics(bundle: Scorer) -> Iterator[ModelTest]:
 
 
 def _directions(evidence: Evidence) -> Iterator[ModelTest]:
-    for number, own in enumerate(evidence.associations, start=1):
-        words = "raises" if own.direction == "higher" else "lowers"
+    for number, association in enumerate(evidence.associations, start=1):
+        words = "raises" if association.direction == "higher" else "lowers"
         yield _test(
             f"directions.strong-{number:02d}",
             "direction",
-            f"More of {_short(own.column)} {words} the mean score, and moves at most 5 % of the rows the other way.",
-            own.direction,
+            f"More of {_short(association.column)} {words} the mean score, and moves at most 5 % of the rows the other way.",
+            association.direction,
             "expected",
             tolerance=MAX_AGAINST,
-            inputs={"column": own.column, "from": own.low, "to": own.high},
+            inputs={"column": association.column, "from": association.low, "to": association.high},
         )
 
 
@@ -213,8 +213,8 @@ def _short(text: str, length: int = 160) -> str:
     return flat if len(flat) <= length else flat[: length - 1] + "…"
 
 
-def _figures(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[ModelTest]:
-    metrics, floors = bundle.document.metrics, stated.floors
+def _figures(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator[ModelTest]:
+    metrics, floors = bundle.document.metrics, requirements.floors
     auroc = (
         ("auroc", "mean", {"min": floors.auroc})
         if floors.auroc is not None
@@ -231,23 +231,23 @@ def _figures(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[Mode
         bounds.append(
             ("floor.average-precision", asked, floors.average_precision, "Too few of its alerts are right.")
         )
-    for id_, (name, statistic, expected), own, defect in bounds:
-        if own is None and name not in metrics:
+    for id_, (name, statistic, expected), floor, defect in bounds:
+        if floor is None and name not in metrics:
             continue  # a bundle that was never judged
         inputs = {"metric": name, "statistic": statistic, "defect": defect}
         meaning = f"The {statistic if statistic == 'mean' else statistic + 'er bound of the'} {name} on the test sets is within its bounds."
-        yield _test(id_, "metric", meaning, expected, _level(own), inputs=inputs)
-    yield from _slope(bundle, stated)
+        yield _test(id_, "metric", meaning, expected, _level(floor), inputs=inputs)
+    yield from _slope(bundle, requirements)
     yield from _recorded(evidence)
-    yield from _groups(bundle, evidence, stated)
+    yield from _groups(bundle, evidence, requirements)
 
 
-def _level(stated: object) -> Level:
-    return "expected" if stated is None else "required"
+def _level(required: object) -> Level:
+    return "expected" if required is None else "required"
 
 
-def _slope(bundle: Scorer, stated: Tests) -> Iterator[ModelTest]:
-    slope, asked = bundle.document.metrics.get("calibration_slope"), stated.floors.calibration_slope
+def _slope(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
+    slope, asked = bundle.document.metrics.get("calibration_slope"), requirements.floors.calibration_slope
     if slope is None and asked is None:
         return
     meaning = "The calibration slope on the test sets is within its bounds."
@@ -294,19 +294,19 @@ def _recorded(evidence: Evidence) -> Iterator[ModelTest]:
         yield recorded("fit.own-samples", "AUROC", evidence.own_auroc, bounds, meaning, defect)
 
 
-def _groups(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[ModelTest]:
-    asked, auroc = stated.floors.group_auroc, bundle.document.metrics.get("auroc")
+def _groups(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator[ModelTest]:
+    asked, auroc = requirements.floors.group_auroc, bundle.document.metrics.get("auroc")
     overall = auroc.get("mean") if isinstance(auroc, dict) else None
     least = asked if asked is not None else None if overall is None else overall - MAX_GROUP_LOSS
     if least is None:
         return
     seen: set[str] = set()
-    for own in evidence.groups:
-        group = _short(f"{own.name}: {own.level}", 100)
+    for figure in evidence.groups:
+        group = _short(f"{figure.name}: {figure.level}", 100)
         if group in seen:
             continue  # two levels that differ only beyond what is shown
         seen.add(group)
-        value = own.high if asked is None else own.mean
+        value = figure.high if asked is None else figure.mean
         if value is None:
             continue  # without an interval, chance alone lets a small group miss the default floor
         inputs = {
@@ -324,16 +324,16 @@ def _groups(bundle: Scorer, evidence: Evidence, stated: Tests) -> Iterator[Model
         )
 
 
-def _interface(bundle: Scorer, stated: Tests) -> Iterator[ModelTest]:
-    budgets, training = stated.budgets, bundle.document.training
-    level: Level = "required" if stated.budgets != type(budgets)() else "expected"
+def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
+    budgets, training = requirements.budgets, bundle.document.training
+    level: Level = "required" if budgets != type(budgets)() else "expected"
     for rule in sorted(() if training is None else training.alert_rates):
         nominal = rule.removeprefix(_FIXED_RATE)
         usual = min(200 * float(nominal), MAX_ALERTS) if nominal != rule else MAX_ALERTS
         most = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
-        own = _level(budgets.alerts_per_100)
+        alert_level = _level(budgets.alerts_per_100)
         meaning = f"The threshold {rule} alerts for some of 100 samples, and not for too many."
-        yield _test(f"alerts.{rule}", "alerts", meaning, {"max": most}, own, inputs={"rule": rule})
+        yield _test(f"alerts.{rule}", "alerts", meaning, {"max": most}, alert_level, inputs={"rule": rule})
     for id_, kind, meaning, expected in (
         (
             "reasons.number",
@@ -360,8 +360,8 @@ def _interface(bundle: Scorer, stated: Tests) -> Iterator[ModelTest]:
         yield _test(id_, kind, meaning, expected, level)
 
 
-def _cases(stated: Tests) -> Iterator[ModelTest]:
-    for own in stated.cases:
-        sides = {name: getattr(own, name).model_dump(mode="json") for name in ("higher", "lower")}
-        meaning = f"Clinical case: {_short(own.name)}."
-        yield _test(f"cases.{_short(own.name)}", "case", meaning, "a higher score", "required", inputs=sides)
+def _cases(requirements: Tests) -> Iterator[ModelTest]:
+    for case in requirements.cases:
+        sides = {name: getattr(case, name).model_dump(mode="json") for name in ("higher", "lower")}
+        meaning = f"Clinical case: {_short(case.name)}."
+        yield _test(f"cases.{_short(case.name)}", "case", meaning, "a higher score", "required", inputs=sides)

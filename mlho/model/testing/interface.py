@@ -47,14 +47,14 @@ def reasons(subject: Subject, test: ModelTest) -> Finding:
 def column_words(subject: Subject) -> list[str]:
     """Return the words of each column as a reason."""
     bundle = subject.bundle
-    features = [reason_words(own.words, own.shown_code) for own in bundle.document.features]
+    features = [reason_words(feature.words, feature.shown_code) for feature in bundle.document.features]
     return features + [reason_words(name) for name in bundle.columns[len(features) :]]
 
 
 def reason_lengths(subject: Subject, test: ModelTest) -> Finding:
     """Check that the words of every column fit the budget."""
     words = column_words(subject)
-    empty = [name for name, own in zip(subject.bundle.columns, words, strict=True) if not own.strip()]
+    empty = [name for name, text in zip(subject.bundle.columns, words, strict=True) if not text.strip()]
     longest = max(map(len, words), default=0)
     return Finding(
         longest <= test.expected and not empty,

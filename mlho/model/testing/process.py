@@ -14,7 +14,7 @@ def main(folder: str, results: str) -> int:
     """Load a bundle, run all of its tests, and write their results, or the error, as JSON. Return the exit code."""
     try:
         bundle = load_bundle(folder)
-        written: dict[str, Any] = {"tests": [asdict(own) for own in bundle.run_tests()]}
+        written: dict[str, Any] = {"tests": [asdict(result) for result in bundle.run_tests()]}
     except BundleError as error:
         written = {"error": str(error)}
     Path(results).write_text(json.dumps(written), encoding="utf-8")

@@ -89,7 +89,7 @@ class ModelTestResult:
 def written_tests(tests: Sequence[ModelTest]) -> bytes:
     """Return the file ``tests/tests.json``; equal tests give equal bytes."""
     return canonical_json(
-        {"schema": TESTS_SCHEMA, "tests": [own.model_dump(mode="json", by_alias=True) for own in tests]}
+        {"schema": TESTS_SCHEMA, "tests": [test.model_dump(mode="json", by_alias=True) for test in tests]}
     )
 
 
@@ -106,7 +106,7 @@ def parse_tests(content: bytes) -> tuple[ModelTest, ...]:
         if document["schema"] != TESTS_SCHEMA:
             raise ValueError("another schema")
         tests = TypeAdapter(tuple[ModelTest, ...]).validate_python(document["tests"])
-        if len({own.id for own in tests}) != len(tests):
+        if len({test.id for test in tests}) != len(tests):
             raise ValueError("an id is not unique")
     except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
@@ -124,5 +124,5 @@ def failed_sentence(failed: Sequence[ModelTestResult], n_tests: int) -> str:
     >>> failed_sentence([], 38)
     '0 of 38 tests failed.'
     """
-    named = " ".join(f"{own.id}: {own.defect}" for own in failed[:3])
+    named = " ".join(f"{result.id}: {result.defect}" for result in failed[:3])
     return f"{len(failed)} of {n_tests} tests failed. {named}".strip()

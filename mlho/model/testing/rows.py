@@ -50,7 +50,7 @@ def golden_columns(subject: Subject, test: ModelTest) -> Finding:
     differ = [row for row, score in zip(edges, scores, strict=True) if score != golden.probability[row]]
     is_set = np.where(np.isnan(golden.empty_row), ~np.isnan(golden.X), golden.empty_row != golden.X)
     columns = list(dict.fromkeys(int(np.flatnonzero(is_set[row])[0]) for row in differ if is_set[row].any()))
-    named = ", ".join(bundle.columns[own] for own in columns[:_N_NAMED])
+    named = ", ".join(bundle.columns[column] for column in columns[:_N_NAMED])
     return Finding(
         not columns,
         f"{len(columns)} columns have another effect than when the model was built",
@@ -72,7 +72,7 @@ def model_files(subject: Subject, test: ModelTest) -> Finding:
 
 def thresholds(subject: Subject, test: ModelTest) -> Finding:
     """Compare the thresholds with those at the build."""
-    found = {own.rule: own.value for own in subject.bundle.thresholds}
+    found = {threshold.rule: threshold.value for threshold in subject.bundle.thresholds}
     differ = sorted(
         rule for rule in {*found, *test.expected} if found.get(rule) != test.expected.get(rule, "absent")
     )
@@ -87,12 +87,14 @@ def dictionary(subject: Subject, test: ModelTest) -> Finding:
     """Compare the code, window and aggregate of each column with those at the build."""
     bundle = subject.bundle
     found = dictionary_lines(bundle.document)
-    differ = [name for name, own in zip(bundle.columns, found, strict=False) if own not in set(test.expected)]
+    differ = [
+        name for name, line in zip(bundle.columns, found, strict=False) if line not in set(test.expected)
+    ]
     is_same = found == test.expected
     moved = [
         name
-        for name, own, expected in zip(bundle.columns, found, test.expected, strict=False)
-        if own != expected
+        for name, line, expected in zip(bundle.columns, found, test.expected, strict=False)
+        if line != expected
     ]
     named = ", ".join((differ or moved)[:_N_NAMED]) or "their number"
     return Finding(
@@ -105,7 +107,8 @@ def dictionary(subject: Subject, test: ModelTest) -> Finding:
 def dictionary_lines(document: BundleDocument) -> list[str]:
     """Return code, window and aggregate of each feature, in column order, and the names of the demographic columns."""
     features = [
-        f"{own.shown_code} | {own.window_days} | {own.encoding.aggregate}" for own in document.features
+        f"{feature.shown_code} | {feature.window_days} | {feature.encoding.aggregate}"
+        for feature in document.features
     ]
     return features + list(document.columns[len(features) :])
 
@@ -213,7 +216,7 @@ def coefficient_directions(subject: Subject, test: ModelTest) -> Finding:
         expected = np.sign(coefficients.values[start:stop])
         # A coefficient below the resolution of the intercept has no effect, which is not a wrong direction.
         wrong += (start + np.flatnonzero((moved != expected) & (moved != 0))).tolist()
-    named = ", ".join(subject.bundle.columns[own] for own in wrong[:_N_NAMED])
+    named = ", ".join(subject.bundle.columns[column] for column in wrong[:_N_NAMED])
     return Finding(
         not wrong, f"{len(wrong)} columns do not", f"The score moves against the coefficient of {named}."
     )
@@ -225,9 +228,9 @@ def dictionary_coefficients(subject: Subject, test: ModelTest) -> Finding:
     assert coefficients is not None  # written for linear models only
     features = subject.bundle.document.features
     differ = [
-        own.id
-        for own, value in zip(features, coefficients.values.tolist(), strict=False)
-        if own.coefficient is not None and own.coefficient != value
+        feature.id
+        for feature, value in zip(features, coefficients.values.tolist(), strict=False)
+        if feature.coefficient is not None and feature.coefficient != value
     ]
     return Finding(
         not differ,
@@ -306,9 +309,9 @@ def _with_infinity(X: NDArray[np.float64], is_value: NDArray[np.bool_]) -> objec
 
 
 def _with_text(X: NDArray[np.float64], is_value: NDArray[np.bool_]) -> object:
-    given = X.astype(object)
-    given[0, 0] = "text"
-    return given
+    rows = X.astype(object)
+    rows[0, 0] = "text"
+    return rows
 
 
 #: Impossible input by id: what it is, and the alteration of a row of zeros.
@@ -325,9 +328,9 @@ def refused_rows(subject: Subject, test: ModelTest) -> Finding:
     n_columns, is_value = len(subject.bundle.columns), subject.bundle.classifier.value_columns
     mask = np.zeros(n_columns, np.bool_) if is_value is None else is_value
     words, alter = FAULTS[test.inputs["fault"]]
-    given = alter(np.zeros((1, n_columns)), mask)
+    row = alter(np.zeros((1, n_columns)), mask)
     try:
-        subject.bundle.predict_proba(given)
+        subject.bundle.predict_proba(row)
     except DataError:
         return Finding(True, "refused")
     return Finding(False, "a score", f"The model scores a row with {words}.")

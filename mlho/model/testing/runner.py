@@ -88,7 +88,7 @@ def run_tests(bundle: Tested, *, measured: bool = True) -> list[ModelTestResult]
 
 def blocking(results: "list[ModelTestResult]", *levels: str) -> list[ModelTestResult]:
     """Return the failed tests of these levels; see :data:`mlho.model.testing.records.Level`."""
-    return [own for own in results if not own.passed and own.level in levels]
+    return [result for result in results if not result.passed and result.level in levels]
 
 
 def _run(subject: Subject, test: ModelTest) -> ModelTestResult:

@@ -168,8 +168,8 @@ class Subject:
         names = [f"patient {number:03d}" for number in range(len(patients))]
         rows = [
             (name, day, code, value)
-            for name, own in zip(names, patients, strict=True)
-            for code, value in [*((code, float("nan")) for code in own.codes), *own.values.items()]
+            for name, patient in zip(names, patients, strict=True)
+            for code, value in [*((code, float("nan")) for code in patient.codes), *patient.values.items()]
         ]
         index = pd.DataFrame({"patient_id": names})
         if self.has_index:
@@ -190,12 +190,12 @@ class Subject:
             return None
         columns: dict[str, Any] = {"patient_id": list(names)}
         for code in encoder.codes:
-            given = [own.demographics.get(code.name) for own in patients]
+            values = [patient.demographics.get(code.name) for patient in patients]
             is_number = isinstance(code, NumberCode)
             columns[code.name] = (
-                pd.array([None if own is None else float(own) for own in given], dtype="Float64")
+                pd.array([None if value is None else float(value) for value in values], dtype="Float64")
                 if is_number
-                else pd.array(given, dtype="string")
+                else pd.array(values, dtype="string")
             )
         return pd.DataFrame(columns)
 

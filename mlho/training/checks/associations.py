@@ -70,10 +70,10 @@ def associate(problem: Problem) -> Associations:
     columns = np.arange(n_codes, dtype=np.int64) * n_windows + n_windows - 1
     n_patients = problem.matrix.patients_per_column()[columns]
     found = np.zeros((5, n_codes))
-    for own in _chunks(n_patients):
-        block = problem.matrix.column_block(columns[own])
+    for chunk in _chunks(n_patients):
+        block = problem.matrix.column_block(columns[chunk])
         number = np.empty(0, np.float64) if block.number is None else block.number
-        found[:, own] = _figures(block.indptr, block.indices, block.count, frozen(number), y, n1, n0)
+        found[:, chunk] = _figures(block.indptr, block.indices, block.count, frozen(number), y, n1, n0)
     return Associations(
         n_patients=n_patients,
         n_samples=found[0].astype(np.int64),
@@ -107,22 +107,22 @@ def _figures(
     found = np.empty((5, n_columns))
     for j in range(n_columns):
         start, stop = indptr[j], indptr[j + 1]
-        own = y[indices[start:stop]]
+        labels = y[indices[start:stop]]
         positive = np.int64(0)
-        for i in range(own.size):
-            positive += own[i]
-        negative = own.size - positive
-        found[0, j], found[1, j] = own.size, positive
+        for i in range(labels.size):
+            positive += labels[i]
+        negative = labels.size - positive
+        found[0, j], found[1, j] = labels.size, positive
         a, b = positive / n1, negative / n0
         found[2, j] = (1 + abs(a - b)) / 2
         found[3, j] = found[4, j] = 0.5
         # Samples without the code are tied below: pairs with one of them are decided by presence.
-        within = _wins(count[start:stop].astype(np.float64), own)
+        within = _wins(count[start:stop].astype(np.float64), labels)
         wins = within + positive * (n0 - negative) + (n1 - positive) * (n0 - negative) / 2
         found[3, j] = 0.5 + abs(wins / (n1 * n0) - 0.5)
         if number.size:
             known = ~np.isnan(number[start:stop])
-            of = own[known]
+            of = labels[known]
             pairs = float(of.sum()) * float(of.size - of.sum())
             excess = _wins(number[start:stop][known], of) - pairs / 2
             found[4, j] = 0.5 + abs(excess / (n1 * n0))

@@ -22,26 +22,26 @@ _MIN_VALUES: Final = 100  # numbers or rows that a code needs
 _MIN_Z: Final = 5.0  # of a difference between outcomes
 
 
-def measure(own: Evidence) -> Iterator[Measure]:
+def measure(evidence: Evidence) -> Iterator[Measure]:
     """Yield the figures of conformance and completeness."""
-    yield from _ledger(own)
-    yield from _codes(own)
-    yield from _units(own)
-    yield from _ranges(own)
-    yield from _values_missing(own)
-    yield from _by_outcome(own)
+    yield from _ledger(evidence)
+    yield from _codes(evidence)
+    yield from _units(evidence)
+    yield from _ranges(evidence)
+    yield from _values_missing(evidence)
+    yield from _by_outcome(evidence)
 
 
-def _ledger(own: Evidence) -> Iterator[Measure]:
-    rows = max(own.ledger.rows_in, 1)
+def _ledger(evidence: Evidence) -> Iterator[Measure]:
+    rows = max(evidence.ledger.rows_in, 1)
     for rule in _UNUSABLE:
-        if rule is Rule.NO_TIME and own.problem.spec.data.source == "meds":
+        if rule is Rule.NO_TIME and evidence.problem.spec.data.source == "meds":
             continue  # the static rows of MEDS have no time
-        share = own.ledger.n_dropped(rule) / rows
+        share = evidence.ledger.n_dropped(rule) / rows
         yield Measure(
             "unusable-rows", rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy
         )
-    share = own.ledger.n_dropped(Rule.UNKNOWN_PATIENT) / rows
+    share = evidence.ledger.n_dropped(Rule.UNKNOWN_PATIENT) / rows
     yield Measure(
         "unknown-patients",
         "events",
@@ -50,14 +50,14 @@ def _ledger(own: Evidence) -> Iterator[Measure]:
         Rule.UNKNOWN_PATIENT.remedy,
     )
     for rule in (Rule.IMPLAUSIBLE_DATE, Rule.AFTER_DEATH):
-        share = own.ledger.n_dropped(rule) / rows
+        share = evidence.ledger.n_dropped(rule) / rows
         yield Measure(
             "implausible-dates", rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy
         )
 
 
-def _codes(own: Evidence) -> Iterator[Measure]:
-    total = max(int(own.rows.sum()), 1)
+def _codes(evidence: Evidence) -> Iterator[Measure]:
+    total = max(int(evidence.rows.sum()), 1)
     forms: dict[str, tuple[str, Callable[[str], object]]] = {
         "placeholder": ("codes such as NA or null", _PLACEHOLDER.fullmatch),
         "number": ("codes that were read as numbers, such as 250.0", _COERCED.fullmatch),
@@ -65,7 +65,9 @@ def _codes(own: Evidence) -> Iterator[Measure]:
     }
     for name, (words, matches) in forms.items():
         n = sum(
-            int(own.rows[place]) for place, code in enumerate(own.problem.codes) if matches(code) is not None
+            int(evidence.rows[place])
+            for place, code in enumerate(evidence.problem.codes)
+            if matches(code) is not None
         )
         yield Measure(
             "code-form",
@@ -76,13 +78,13 @@ def _codes(own: Evidence) -> Iterator[Measure]:
             words,
         )
     most: dict[str, int] = {}
-    for place, code in enumerate(own.problem.codes):
+    for place, code in enumerate(evidence.problem.codes):
         key = "".join(code.lower().split())
         best = most.get(key)
-        if best is None or own.rows[place] > own.rows[best]:
+        if best is None or evidence.rows[place] > evidence.rows[best]:
             most[key] = place
-    kept = set(most.values())
-    n = sum(int(rows) for place, rows in enumerate(own.rows.tolist()) if place not in kept)
+    most_used = set(most.values())
+    n = sum(int(rows) for place, rows in enumerate(evidence.rows.tolist()) if place not in most_used)
     yield Measure(
         "code-variants",
         "codes",
@@ -92,8 +94,8 @@ def _codes(own: Evidence) -> Iterator[Measure]:
     )
 
 
-def _units(own: Evidence) -> Iterator[Measure]:
-    units = own.plain_ledger.get("units")
+def _units(evidence: Evidence) -> Iterator[Measure]:
+    units = evidence.plain_ledger.get("units")
     if units is None:
         yield Measure("units", "events", None, "no units are read")
     else:
@@ -102,9 +104,9 @@ def _units(own: Evidence) -> Iterator[Measure]:
         yield Measure("units", "events", share, words, "Convert the values of each code to one unit.")
 
 
-def _ranges(own: Evidence) -> Iterator[Measure]:
-    asked = own.problem.spec.quality.codes if own.problem.spec.quality else {}
-    if not asked or not own.has_values:
+def _ranges(evidence: Evidence) -> Iterator[Measure]:
+    asked = evidence.problem.spec.quality.codes if evidence.problem.spec.quality else {}
+    if not asked or not evidence.has_values:
         reason = "no aggregate uses numbers" if asked else "quality.codes gives no range"
         yield Measure("value-range", "events", None, reason)
         return
@@ -112,43 +114,43 @@ def _ranges(own: Evidence) -> Iterator[Measure]:
     lower[0] = 0
     upper = np.array([2 ** (LOWEST_OCTAVE + (place + 1) / 4) for place in range(NEGATIVE)])
     upper[-1] = np.inf
-    ids = {code: place for place, code in enumerate(own.problem.codes)}
+    ids = {code: place for place, code in enumerate(evidence.problem.codes)}
     for code, bounds in asked.items():
         if code not in ids:
             yield Measure("value-range", code, None, f"the events have no code {code!r}")
             continue
-        counts, (low, high) = own.tally.values[ids[code]], bounds.range
+        counts, (low, high) = evidence.tally.values[ids[code]], bounds.range
         outside = int(counts[:NEGATIVE][(upper <= low) | (lower >= high)].sum())
         outside += int(counts[ZERO]) if not low <= 0 <= high else 0
         outside += int(counts[NEGATIVE]) if low >= 0 else 0
         share = outside / max(int(counts.sum()), 1)
         text = f"{100 * share:.1f} % of its numbers are outside {low:g} to {high:g}"
         yield Measure(
-            "value-range", code, share, text, "Check the unit of these numbers.", own.words(ids[code])
+            "value-range", code, share, text, "Check the unit of these numbers.", evidence.words(ids[code])
         )
 
 
-def _values_missing(own: Evidence) -> Iterator[Measure]:
-    if not own.has_values:
+def _values_missing(evidence: Evidence) -> Iterator[Measure]:
+    if not evidence.has_values:
         yield Measure("values-missing", "events", None, "no aggregate uses numbers")
         return
-    known = own.tally.values.sum(axis=1)
-    for code in np.flatnonzero((own.rows >= _MIN_VALUES) & (2 * known >= own.rows)).tolist():
-        share = 1 - float(known[code]) / float(own.rows[code])
+    known = evidence.tally.values.sum(axis=1)
+    for code in np.flatnonzero((evidence.rows >= _MIN_VALUES) & (2 * known >= evidence.rows)).tolist():
+        share = 1 - float(known[code]) / float(evidence.rows[code])
         text = f"{100 * share:.1f} % of its rows have no number"
         yield Measure(
             "values-missing",
-            own.problem.codes[code],
+            evidence.problem.codes[code],
             share,
             text,
             "Check how numbers are exported.",
-            own.words(code),
+            evidence.words(code),
         )
 
 
-def _by_outcome(own: Evidence) -> Iterator[Measure]:
+def _by_outcome(evidence: Evidence) -> Iterator[Measure]:
     """Yield the difference of missing data by outcome; only differences beyond chance are measured."""
-    problem, cohort = own.problem, own.problem.cohort
+    problem, cohort = evidence.problem, evidence.problem.cohort
     has_row = problem.matrix.has_events(range(problem.n_windows))
     yield Measure(
         "empty-samples",

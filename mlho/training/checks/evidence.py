@@ -56,7 +56,8 @@ class Evidence:
         if not len(places) or places[-1] - places[0] >= YEARS:
             return []
         return [
-            self.problem.spec.data.plausible_years[0] + int(own) for own in range(places[0], places[-1] + 1)
+            self.problem.spec.data.plausible_years[0] + int(place)
+            for place in range(places[0], places[-1] + 1)
         ]
 
     def of_years(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -70,6 +71,6 @@ class Evidence:
 
     def words(self, code: int) -> str:
         """Return a code with its description."""
-        own = self.problem.codes[code]
-        description = self.problem.concepts.descriptions.get(own)
-        return f"{description} ({own})" if description else own
+        name = self.problem.codes[code]
+        description = self.problem.concepts.descriptions.get(name)
+        return f"{description} ({name})" if description else name

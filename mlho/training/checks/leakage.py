@@ -76,10 +76,13 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
     # A run with features.after describes what follows an index event, and does not predict.
     default = Bounds() if problem.spec.features.after is None else Bounds(action="warn")
     bounds = problem.spec.leakage or default
-    own = associate(problem)
-    suspects = [*_by_association(own, bounds, len(problem.codes)), *_by_name(problem, own, bounds)]
+    associations = associate(problem)
+    suspects = [
+        *_by_association(associations, bounds, len(problem.codes)),
+        *_by_name(problem, associations, bounds),
+    ]
     if after is not None:
-        suspects += _after_outcome(after, own, bounds)
+        suspects += _after_outcome(after, associations, bounds)
     findings = [_finding(problem, bounds, suspect) for suspect in suspects]
     findings += [*_early_outcomes(problem, bounds)]
     twins, twin_note = _twins(problem, bounds)
@@ -95,12 +98,12 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
 
 def refuse_leakage(found: Leakage) -> None:
     """Raise the error that stops the run if a finding blocks it."""
-    blocked = [own for own in found.findings if own.verdict == "blocked"]
+    blocked = [finding for finding in found.findings if finding.verdict == "blocked"]
     if not blocked:
         return
     by_subject: dict[str, list[Finding]] = {}
-    for own in blocked:
-        by_subject.setdefault(own.subject, []).append(own)
+    for finding in blocked:
+        by_subject.setdefault(finding.subject, []).append(finding)
     first = [f"{parts[0].words}: {parts[0].detail}" for parts in by_subject.values()][:_NAMED]
     more = f"; and {len(by_subject) - _NAMED} more" if len(by_subject) > _NAMED else ""
     key = next(iter(by_subject))
@@ -116,54 +119,72 @@ def refuse_leakage(found: Leakage) -> None:
 
 def leakage_warnings(found: Leakage) -> list[str]:
     """Return the sentences on findings that did not stop the run."""
-    warned = [own for own in found.findings if own.verdict == "warning"]
-    codes = {own.subject: own for own in warned if own.check not in ("outcome-dates", "near-duplicates")}
-    sentences = [f"Possible leakage: {own.detail} {own.remedy}" for own in warned if own.subject not in codes]
+    warned = [finding for finding in found.findings if finding.verdict == "warning"]
+    codes = {
+        finding.subject: finding
+        for finding in warned
+        if finding.check not in ("outcome-dates", "near-duplicates")
+    }
+    sentences = [
+        f"Possible leakage: {finding.detail} {finding.remedy}"
+        for finding in warned
+        if finding.subject not in codes
+    ]
     if codes:
-        named = "; ".join(f"{own.words}: {own.detail}" for own in [*codes.values()][:_NAMED])
+        named = "; ".join(f"{finding.words}: {finding.detail}" for finding in [*codes.values()][:_NAMED])
         more = f"; and {len(codes) - _NAMED} more" if len(codes) > _NAMED else ""
         sentences.append(f"Possible leakage: {named}{more}. {_remedy([*codes.values()])}")
-    allowed = {own.subject: own for own in found.findings if own.verdict == "allowed"}
+    allowed = {finding.subject: finding for finding in found.findings if finding.verdict == "allowed"}
     sentences += [
-        f"Allowed in spite of possible leakage: {own.words}: {own.detail}. Reason given: {own.reason}"
-        for own in allowed.values()
+        f"Allowed in spite of possible leakage: {finding.words}: {finding.detail}. Reason given: {finding.reason}"
+        for finding in allowed.values()
     ]
     return [*sentences, *found.notes]
 
 
 def _check(name: str, title: str, findings: Sequence[Finding], note: str) -> Check:
-    own = [finding for finding in findings if finding.check == name]
-    return Check(check=name, title=title, verdict=worst(own), n_findings=len(own), note=note)
+    of_check = [finding for finding in findings if finding.check == name]
+    return Check(check=name, title=title, verdict=worst(of_check), n_findings=len(of_check), note=note)
 
 
-def _by_association(own: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
+def _by_association(associations: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
     """Yield the codes that tell the outcome; a figure that chance alone could reach among so many codes is none."""
-    n1, n0 = own.n_with_outcome, own.n_without_outcome
-    enough = (own.n_patients >= bounds.min_patients) & (own.n_positive > 0) & (n1 >= bounds.min_patients)
+    n1, n0 = associations.n_with_outcome, associations.n_without_outcome
+    enough = (
+        (associations.n_patients >= bounds.min_patients)
+        & (associations.n_positive > 0)
+        & (n1 >= bounds.min_patients)
+    )
     base = n1 / (n1 + n0)
     # With several samples of a patient only the patients count as independent.
-    share = own.n_patients / np.maximum(own.n_samples, 1)
-    apart = own.of_positive - own.of_negative
-    is_full = (own.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
-    correlation = own.correlation
-    striking = (own.precision >= bounds.max_share) | is_full | (correlation >= SUSPICIOUS_CORRELATION)
-    by_chance = _by_chance(own.n_patients, np.ceil(own.n_positive * share), base, enough & striking)
+    share = associations.n_patients / np.maximum(associations.n_samples, 1)
+    apart = associations.of_positive - associations.of_negative
+    is_full = (associations.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
+    correlation = associations.correlation
+    striking = (
+        (associations.precision >= bounds.max_share) | is_full | (correlation >= SUSPICIOUS_CORRELATION)
+    )
+    by_chance = _by_chance(
+        associations.n_patients, np.ceil(associations.n_positive * share), base, enough & striking
+    )
     is_real = enough & (by_chance * n_codes <= MAX_CHANCE)
     # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
     error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
-    auroc = np.maximum(np.maximum(own.presence, own.count), own.value)
-    is_far = (own.n_patients >= bounds.min_patients) & ((auroc - 0.5) / error > 5)
+    auroc = np.maximum(np.maximum(associations.presence, associations.count), associations.value)
+    is_far = (associations.n_patients >= bounds.min_patients) & ((auroc - 0.5) / error > 5)
     far = np.flatnonzero(is_far & (auroc >= min(SUSPICIOUS_AUROC, bounds.max_auroc)))
     for code in far[np.argsort(-auroc[far], kind="stable")].tolist():
         reached = (
-            name for name in ("presence", "count", "value") if getattr(own, name)[code] >= bounds.max_auroc
+            name
+            for name in ("presence", "count", "value")
+            if getattr(associations, name)[code] >= bounds.max_auroc
         )
         of = next(reached, "presence, count or value")
         text = f"its {of} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
         yield _Suspect(
             "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
         )
-    for code in np.flatnonzero(is_real & (own.precision >= bounds.max_share)).tolist():
+    for code in np.flatnonzero(is_real & (associations.precision >= bounds.max_share)).tolist():
         text = f"at least {100 * bounds.max_share:g} % of the samples with it have the outcome"
         yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})
     for code in np.flatnonzero(is_real & is_full).tolist():
@@ -190,26 +211,29 @@ def _by_chance(
     return found
 
 
-def _by_name(problem: Problem, own: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+def _by_name(problem: Problem, associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
     """Yield the codes that are named like the outcome; they block if they also raise its probability."""
-    base = own.n_with_outcome / problem.cohort.n_samples
+    base = associations.n_with_outcome / problem.cohort.n_samples
     for code in proxies_by_name(problem.spec.cohort.outcome, problem.codes, problem.concepts.descriptions):
-        lift = own.precision[code] / base
-        is_strong = own.n_patients[code] >= bounds.min_patients and (
-            lift >= NAMED_LIFT or (own.precision[code] >= 0.9 and own.of_positive[code] >= 0.5)
+        lift = associations.precision[code] / base
+        is_strong = associations.n_patients[code] >= bounds.min_patients and (
+            lift >= NAMED_LIFT
+            or (associations.precision[code] >= 0.9 and associations.of_positive[code] >= 0.5)
         )
         # More than chance: the share of the outcome that the code has, too.
-        is_blocking = bool(is_strong and own.of_positive[code] >= 0.2)
+        is_blocking = bool(is_strong and associations.of_positive[code] >= 0.2)
         text = "its name holds the words of the outcome's name"
         if is_blocking:
             text += f", and the outcome is {lift:.1f} times as frequent with it"
         yield _Suspect("name", code, is_blocking, text, {"lift": lift} if is_blocking else {})
 
 
-def _after_outcome(rows: RowsAfterOutcome, own: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+def _after_outcome(rows: RowsAfterOutcome, associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
     total = rows.before + rows.after
     share = rows.after / np.maximum(total, 1)
-    is_enough = (own.n_patients >= bounds.min_patients) & (own.n_positive >= bounds.min_patients)
+    is_enough = (associations.n_patients >= bounds.min_patients) & (
+        associations.n_positive >= bounds.min_patients
+    )
     for code in np.flatnonzero(is_enough & (total > 0) & (share >= bounds.max_share)).tolist():
         text = f"at least {100 * bounds.max_share:g} % of its rows of patients with the outcome are dated on the outcome or after it"
         yield _Suspect("after-outcome", code, True, text, {"bound": bounds.max_share})
@@ -290,12 +314,12 @@ def _verdict(bounds: Bounds, subject: str, *, is_blocking: bool) -> tuple[Verdic
 
 def _remedy(findings: Sequence[Finding]) -> str:
     """Return what to do, with the line of the specification that leaves the codes out."""
-    of_codes = [own for own in findings if own.remedy.startswith("features:")]
+    of_codes = [finding for finding in findings if finding.remedy.startswith("features:")]
     if not of_codes:
         return findings[0].remedy
     patterns: dict[str, None] = {}
-    for own in of_codes:
-        line = own.remedy.partition("exclude: ")[2].removesuffix("}")
+    for finding in of_codes:
+        line = finding.remedy.partition("exclude: ")[2].removesuffix("}")
         patterns |= dict.fromkeys(json.loads(line))
     return (
         "Such a code is usually recorded because of the outcome: check when it is recorded, then set an index date or a gap, or "
@@ -304,7 +328,9 @@ def _remedy(findings: Sequence[Finding]) -> str:
 
 
 def _unused_reasons(bounds: Bounds, findings: Sequence[Finding]) -> list[str]:
-    unused = sorted(set(bounds.allow) - {own.subject for own in findings if own.verdict == "allowed"})
+    unused = sorted(
+        set(bounds.allow) - {finding.subject for finding in findings if finding.verdict == "allowed"}
+    )
     return [f"leakage.allow names {name!r}, which is no blocking finding: remove it." for name in unused]
 
 

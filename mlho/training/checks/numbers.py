@@ -22,28 +22,28 @@ _CONSTANT: Final = (
 )
 
 
-def measure(own: Evidence) -> Iterator[Measure]:
+def measure(evidence: Evidence) -> Iterator[Measure]:
     """Yield the figures of the numbers over time."""
-    if not own.has_values:
+    if not evidence.has_values:
         for name in ("value-jumps", "copy-forward"):
             yield Measure(name, "events", None, "no aggregate uses numbers")
         return
-    if own.years:
-        yield from _jumps(own)
+    if evidence.years:
+        yield from _jumps(evidence)
     else:
         yield Measure("value-jumps", "events", None, f"the events span more than {YEARS} years")
-    yield from _copies(own)
+    yield from _copies(evidence)
 
 
-def _jumps(own: Evidence) -> Iterator[Measure]:
-    levels, first = own.tally.levels, own.years[0]
+def _jumps(evidence: Evidence) -> Iterator[Measure]:
+    levels, first = evidence.tally.levels, evidence.years[0]
     month = (levels.month - 12 * first) % MONTHS
-    in_years = month < 12 * len(own.years)
+    in_years = month < 12 * len(evidence.years)
     for code in np.unique(levels.code).tolist():
         rows = np.flatnonzero((levels.code == code) & in_years & (levels.n >= _MIN_MONTH))
         rows = rows[np.argsort(month[rows], kind="stable")]
         n, mean = levels.n[rows], levels.total[rows] / levels.n[rows]
-        found = jump(mean, n, _spread(own.tally.values[code, :NEGATIVE]))
+        found = jump(mean, n, _spread(evidence.tally.values[code, :NEGATIVE]))
         if found is None:
             continue
         place, change = found
@@ -55,11 +55,11 @@ def _jumps(own: Evidence) -> Iterator[Measure]:
         )
         yield Measure(
             "value-jumps",
-            own.problem.codes[code],
+            evidence.problem.codes[code],
             octaves,
             text,
             "Check the unit of these numbers, and whether the method of measurement has changed.",
-            own.words(code),
+            evidence.words(code),
         )
 
 
@@ -101,10 +101,10 @@ def _spread(counts: NDArray[np.int64]) -> float:
     return float(np.sqrt(counts @ (places - mean) ** 2 / total))
 
 
-def _copies(own: Evidence) -> Iterator[Measure]:
+def _copies(evidence: Evidence) -> Iterator[Measure]:
     sample, places = (
-        own.tally.series,
-        {code_hash(name): place for place, name in enumerate(own.problem.codes)},
+        evidence.tally.series,
+        {code_hash(name): place for place, name in enumerate(evidence.problem.codes)},
     )
     for found in np.unique(sample.code).tolist():
         if (code := places.get(found)) is None:
@@ -116,11 +116,11 @@ def _copies(own: Evidence) -> Iterator[Measure]:
         text = f"{100 * share:.0f} % of its numbers equal the previous one of the patient, after subtraction of chance"
         yield Measure(
             "copy-forward",
-            own.problem.codes[code],
+            evidence.problem.codes[code],
             share,
             text,
             "Check whether missing numbers were filled with earlier ones before the export.",
-            own.words(code),
+            evidence.words(code),
         )
 
 
@@ -146,10 +146,10 @@ def copied_share(
     if follows.sum() < _MIN_PAIRS:
         return None
     is_equal = value[1:] == value[:-1]
-    own, place, size = np.unique(series[1:][follows], return_inverse=True, return_counts=True)
-    equal = np.bincount(place, is_equal[follows], minlength=len(own))
+    with_pairs, place, size = np.unique(series[1:][follows], return_inverse=True, return_counts=True)
+    equal = np.bincount(place, is_equal[follows], minlength=len(with_pairs))
     long = size >= 2
-    if len(own) < _MIN_SERIES or (long.any() and (equal == size)[long].mean() >= _CONSTANT):
+    if len(with_pairs) < _MIN_SERIES or (long.any() and (equal == size)[long].mean() >= _CONSTANT):
         return None
     _, counts = np.unique(value, return_counts=True)
     by_chance = float(((counts / len(value)) ** 2).sum())

@@ -21,28 +21,28 @@ _MOST_SITES: Final = 11
 _MOST_CODES: Final = 6
 
 
-def measure(own: Evidence) -> Iterator[Measure]:
+def measure(evidence: Evidence) -> Iterator[Measure]:
     """Yield the figures over the calendar."""
-    months = own.tally.months
-    yield from _dips(own, "months", "all events", months.sum(axis=1))
-    parts = own.problem.cohort.parts
+    months = evidence.tally.months
+    yield from _dips(evidence, "months", "all events", months.sum(axis=1))
+    parts = evidence.problem.cohort.parts
     if parts is None or months.shape[1] < 2:
         yield Measure("site-months", "events", None, "no site is known (validation.splitColumn)")
     else:
         for place, site in enumerate(parts.levels):
-            yield from _dips(own, "site-months", f"site {site}", months[:, place])
-    if len(own.years) < 2:
+            yield from _dips(evidence, "site-months", f"site {site}", months[:, place])
+    if len(evidence.years) < 2:
         for name in ("code-churn", "hours", "weekdays"):
             yield Measure(name, "events", None, f"the events span less than two years, or more than {YEARS}")
         return
-    yield from _churn(own)
-    yield from _hours(own)
-    yield from _weekdays(own)
+    yield from _churn(evidence)
+    yield from _hours(evidence)
+    yield from _weekdays(evidence)
 
 
-def _dips(own: Evidence, check: CheckName, subject: str, rows: NDArray[np.int64]) -> Iterator[Measure]:
+def _dips(evidence: Evidence, check: CheckName, subject: str, rows: NDArray[np.int64]) -> Iterator[Measure]:
     """Yield the number of months with less than a third of the median of their neighbours."""
-    low = [_month(own, place) for place in dips(rows)]
+    low = [_month(evidence, place) for place in dips(rows)]
     text = f"{len(low)} months have less than a third of the usual rows, such as {', '.join(low[:3])}"
     yield Measure(
         check, subject, float(len(low)), text, "Check whether the export of these months is complete."
@@ -68,8 +68,8 @@ def dips(rows: NDArray[np.int64]) -> list[int]:
     return found
 
 
-def _month(own: Evidence, place: int) -> str:
-    return f"{own.problem.spec.data.plausible_years[0] + place // 12:04d}-{place % 12 + 1:02d}"
+def _month(evidence: Evidence, place: int) -> str:
+    return f"{evidence.problem.spec.data.plausible_years[0] + place // 12:04d}-{place % 12 + 1:02d}"
 
 
 def churned(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -91,13 +91,13 @@ def churned(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((few[0] & enough[0]) | (few[1] & enough[1]))
 
 
-def _churn(own: Evidence) -> Iterator[Measure]:
-    is_churned = churned(own.of_years(own.tally.years))
-    total = max(int(own.rows.sum()), 1)
-    share = float(own.rows[is_churned].sum() / total)
+def _churn(evidence: Evidence) -> Iterator[Measure]:
+    is_churned = churned(evidence.of_years(evidence.tally.years))
+    total = max(int(evidence.rows.sum()), 1)
+    share = float(evidence.rows[is_churned].sum() / total)
     codes = np.flatnonzero(is_churned)
     named = ", ".join(
-        own.words(code) for code in codes[np.argsort(-own.rows[codes], kind="stable")][:3].tolist()
+        evidence.words(code) for code in codes[np.argsort(-evidence.rows[codes], kind="stable")][:3].tolist()
     )
     text = f"{100 * share:.1f} % of the used rows have one of {len(codes)} codes that begin or end in the period, such as {named}"
     yield Measure(
@@ -109,20 +109,20 @@ def _churn(own: Evidence) -> Iterator[Measure]:
     )
 
 
-def _hours(own: Evidence) -> Iterator[Measure]:
+def _hours(evidence: Evidence) -> Iterator[Measure]:
     """Yield the largest distance of the mean hour of a year (circular) from that of all years."""
-    hours = own.of_years(own.tally.hours.T).T
+    hours = evidence.of_years(evidence.tally.hours.T).T
     angles = np.exp(2j * np.pi * (np.arange(24) + 0.5) / 24)
     mean = complex((hours.sum(axis=0) * angles).sum() / max(int(hours.sum()), 1))
     if int(hours.sum()) < _MIN_ROWS or abs(mean) < 0.1:
         yield Measure("hours", "events", None, "the rows have no time of day, or none that prevails")
         return
-    for year, counts in zip(own.years, hours, strict=True):
+    for year, counts in zip(evidence.years, hours, strict=True):
         rest = hours.sum(axis=0) - counts
         if counts.sum() < _MIN_ROWS or rest.sum() < _MIN_ROWS:
             continue
-        one, other = complex((counts * angles).sum()), complex((rest * angles).sum())
-        turn = math.remainder(float(np.angle(one) - np.angle(other)), 2 * math.pi)
+        of_year, of_rest = complex((counts * angles).sum()), complex((rest * angles).sum())
+        turn = math.remainder(float(np.angle(of_year) - np.angle(of_rest)), 2 * math.pi)
         shift = abs(turn) * 24 / (2 * math.pi)
         yield Measure(
             "hours",
@@ -133,9 +133,9 @@ def _hours(own: Evidence) -> Iterator[Measure]:
         )
 
 
-def _weekdays(own: Evidence) -> Iterator[Measure]:
-    days = own.of_years(own.tally.weekdays.T).T
-    for year, counts in zip(own.years, days, strict=True):
+def _weekdays(evidence: Evidence) -> Iterator[Measure]:
+    days = evidence.of_years(evidence.tally.weekdays.T).T
+    for year, counts in zip(evidence.years, days, strict=True):
         rest = days.sum(axis=0) - counts
         if counts.sum() < _MIN_ROWS or rest.sum() < _MIN_ROWS:
             continue
@@ -144,28 +144,29 @@ def _weekdays(own: Evidence) -> Iterator[Measure]:
         yield Measure("weekdays", str(year), change, text, "Check whether dates were shifted or filled in.")
 
 
-def series(own: Evidence) -> list[Series]:
+def series(evidence: Evidence) -> list[Series]:
     """Return the counts over time that the report draws: all rows and sites by month, then codes that begin or end by year."""
-    months, few = own.tally.months, own.problem.spec.report.min_cell
-    first_year = own.problem.spec.data.plausible_years[0]
+    months, few = evidence.tally.months, evidence.problem.spec.report.min_cell
+    first_year = evidence.problem.spec.data.plausible_years[0]
     total = months.sum(axis=1)
-    if not own.years:
+    if not evidence.years:
         return []
-    shown = range(12 * (own.years[0] - first_year), 12 * (own.years[-1] - first_year + 1))
-    labels = [_month(own, place) for place in shown]
-    made = [_series("all events", labels, total[shown.start : shown.stop], few)]
-    parts = own.problem.cohort.parts
+    shown = range(12 * (evidence.years[0] - first_year), 12 * (evidence.years[-1] - first_year + 1))
+    labels = [_month(evidence, place) for place in shown]
+    shown_series = [_series("all events", labels, total[shown.start : shown.stop], few)]
+    parts = evidence.problem.cohort.parts
     if parts is not None and months.shape[1] > 1:
         by_rows = np.argsort(-months.sum(axis=0), kind="stable")[:_MOST_SITES]
-        made += [
+        shown_series += [
             _series(f"site {parts.levels[site]}", labels, months[shown.start : shown.stop, site], few)
             for site in by_rows.tolist()
         ]
-    counts = own.of_years(own.tally.years)
-    codes = np.flatnonzero(churned(counts)) if len(own.years) > 1 else np.empty(0, np.int64)
-    codes = codes[np.argsort(-own.rows[codes], kind="stable")][:_MOST_CODES]
-    return made + [
-        _series(own.words(code), [*map(str, own.years)], counts[code], few) for code in codes.tolist()
+    counts = evidence.of_years(evidence.tally.years)
+    codes = np.flatnonzero(churned(counts)) if len(evidence.years) > 1 else np.empty(0, np.int64)
+    codes = codes[np.argsort(-evidence.rows[codes], kind="stable")][:_MOST_CODES]
+    return shown_series + [
+        _series(evidence.words(code), [*map(str, evidence.years)], counts[code], few)
+        for code in codes.tolist()
     ]
 
 

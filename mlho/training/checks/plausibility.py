@@ -16,9 +16,9 @@ _NEARLY_EMPTY: Final = 0.05  # of the smaller scale
 _MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have codes of its own
 
 
-def measure(own: Evidence) -> Iterator[Measure]:
+def measure(evidence: Evidence) -> Iterator[Measure]:
     """Yield the figures of plausibility."""
-    share = own.tally.sample.duplicate_share
+    share = evidence.tally.sample.duplicate_share
     yield Measure(
         "duplicates",
         "events",
@@ -26,20 +26,20 @@ def measure(own: Evidence) -> Iterator[Measure]:
         f"{100 * share:.1f} % of the used rows",
         "Check whether the events were exported twice.",
     )
-    if own.has_values:
-        yield from _numbers(own)
+    if evidence.has_values:
+        yield from _numbers(evidence)
     else:
         for name in ("placeholder-values", "negative-values", "two-scales"):
             yield Measure(name, "events", None, "no aggregate uses numbers")
-    yield from _sites(own)
-    yield from _clock(own)
+    yield from _sites(evidence)
+    yield from _clock(evidence)
 
 
-def _numbers(own: Evidence) -> Iterator[Measure]:
-    values, n = own.tally.values, own.tally.values.sum(axis=1)
+def _numbers(evidence: Evidence) -> Iterator[Measure]:
+    values, n = evidence.tally.values, evidence.tally.values.sum(axis=1)
     for code in np.flatnonzero(n >= _MIN_VALUES).tolist():
-        name, words = own.problem.codes[code], own.words(code)
-        share = float(own.tally.placeholders[code] / n[code])
+        name, words = evidence.problem.codes[code], evidence.words(code)
+        share = float(evidence.tally.placeholders[code] / n[code])
         yield Measure(
             "placeholder-values",
             name,
@@ -83,8 +83,8 @@ def two_scales(counts: NDArray[np.int64]) -> float:
     return best
 
 
-def _sites(own: Evidence) -> Iterator[Measure]:
-    sites = own.tally.sites
+def _sites(evidence: Evidence) -> Iterator[Measure]:
+    sites = evidence.tally.sites
     if sites.shape[1] < 2:
         yield Measure("one-site", "events", None, "no site is known (validation.splitColumn)")
         return
@@ -98,7 +98,8 @@ def _sites(own: Evidence) -> Iterator[Measure]:
     )
     share = float(rows[only].sum() / total)
     named = ", ".join(
-        own.words(code) for code in np.flatnonzero(only)[np.argsort(-rows[only], kind="stable")][:3].tolist()
+        evidence.words(code)
+        for code in np.flatnonzero(only)[np.argsort(-rows[only], kind="stable")][:3].tolist()
     )
     text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes of one site, such as {named}"
     yield Measure(
@@ -110,9 +111,9 @@ def _sites(own: Evidence) -> Iterator[Measure]:
     )
 
 
-def _clock(own: Evidence) -> Iterator[Measure]:
-    total = max(int(own.rows.sum()), 1)
-    share = int(own.tally.midnight.sum()) / total
+def _clock(evidence: Evidence) -> Iterator[Measure]:
+    total = max(int(evidence.rows.sum()), 1)
+    share = int(evidence.tally.midnight.sum()) / total
     if share >= _ONLY_DATES:
         yield Measure("midnight", "events", None, "the times have no time of day")
     else:
@@ -123,7 +124,7 @@ def _clock(own: Evidence) -> Iterator[Measure]:
             f"{100 * share:.1f} % of the used rows",
             "Check whether a default time was written.",
         )
-    first = int(own.tally.days[0]) / total
+    first = int(evidence.tally.days[0]) / total
     yield Measure(
         "first-of-month",
         "events",

@@ -72,17 +72,17 @@ def check_quality(evidence: Evidence) -> Quality:
     asked = evidence.problem.spec.quality or Asked()
     measures: dict[str, list[Measure]] = {name: [] for name in CHECKS}
     notes: dict[str, str] = {}
-    for measure in _MEASURES:
-        for own in measure(evidence):
-            if own.figure is None:
-                notes[own.check] = f"Not checked: {own.detail}."
+    for measures_of in _MEASURES:
+        for measure in measures_of(evidence):
+            if measure.figure is None:
+                notes[measure.check] = f"Not checked: {measure.detail}."
             else:
-                measures[own.check].append(own)
+                measures[measure.check].append(measure)
     findings: list[Finding] = []
     checks: list[Check] = []
     for name, (title, category, default) in CHECKS.items():
         bound = asked.checks.get(name, Bound())
-        if bound.action == "off" and not any(name in own.checks for own in asked.overrides):
+        if bound.action == "off" and not any(name in override.checks for override in asked.overrides):
             notes[name] = "Not checked: off in the specification."
             measures[name] = []
         found = [*_findings(name, measures[name], asked, default)]
@@ -100,19 +100,19 @@ def check_quality(evidence: Evidence) -> Quality:
 
 
 def _findings(name: CheckName, measures: list[Measure], asked: Asked, default: float) -> Iterator[Finding]:
-    for own in sorted(measures, key=lambda one: (-(one.figure or 0), one.subject)):
-        assert own.figure is not None
-        limit, action = _limit(name, own.subject, asked, default)
-        if action == "off" or own.figure <= limit:
+    for measure in sorted(measures, key=lambda measure: (-(measure.figure or 0), measure.subject)):
+        assert measure.figure is not None
+        limit, action = _limit(name, measure.subject, asked, default)
+        if action == "off" or measure.figure <= limit:
             continue
         yield Finding(
             check=name,
             verdict="blocked" if action == "block" else "warning",
-            subject=own.subject,
-            words=own.words or own.subject,
-            detail=f"{own.detail} (bound {limit:g})",
-            figures={"figure": round(own.figure, 4)},
-            remedy=own.remedy,
+            subject=measure.subject,
+            words=measure.words or measure.subject,
+            detail=f"{measure.detail} (bound {limit:g})",
+            figures={"figure": round(measure.figure, 4)},
+            remedy=measure.remedy,
         )
 
 
@@ -122,18 +122,18 @@ def _limit(name: CheckName, subject: str, asked: Asked, default: float) -> tuple
         return asked.codes[subject].max_share, asked.codes[subject].action
     bound = asked.checks.get(name, Bound())
     limit = default if bound.max is None else bound.max
-    for own in asked.overrides:
-        if name in own.checks and matches(own.subjects, [subject])[0]:
-            return limit if own.max is None else own.max, own.action
+    for override in asked.overrides:
+        if name in override.checks and matches(override.subjects, [subject])[0]:
+            return limit if override.max is None else override.max, override.action
     return limit, bound.action
 
 
 def refuse_quality(found: Quality) -> None:
     """Raise the error that stops the run if a finding blocks it."""
-    blocked = [own for own in found.findings if own.verdict == "blocked"]
+    blocked = [finding for finding in found.findings if finding.verdict == "blocked"]
     if not blocked:
         return
-    named = "; ".join(f"{own.check}: {own.words}: {own.detail}" for own in blocked[:_NAMED])
+    named = "; ".join(f"{finding.check}: {finding.words}: {finding.detail}" for finding in blocked[:_NAMED])
     more = f"; and {len(blocked) - _NAMED} more" if len(blocked) > _NAMED else ""
     raise DataError(
         "quality",
@@ -148,10 +148,14 @@ def quality_warnings(found: Quality) -> list[str]:
     """Return one sentence for each check with findings that did not stop the run."""
     sentences = []
     for check in found.checks:
-        own = [one for one in found.findings if one.check == check.check and one.verdict == "warning"]
-        if own:
+        findings = [
+            finding
+            for finding in found.findings
+            if finding.check == check.check and finding.verdict == "warning"
+        ]
+        if findings:
             more = f" ({check.n_findings} findings)" if check.n_findings > 1 else ""
             sentences.append(
-                f"Data quality, {check.check}: {own[0].words}: {own[0].detail}{more}. {own[0].remedy}"
+                f"Data quality, {check.check}: {findings[0].words}: {findings[0].detail}{more}. {findings[0].remedy}"
             )
     return sentences

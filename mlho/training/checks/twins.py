@@ -53,13 +53,13 @@ def _rows_of(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     columns = np.arange(n_codes, dtype=np.int64) * n_windows + n_windows - 1
     sizes = np.zeros(problem.cohort.n_samples, np.int64)
     chunks = [columns[start : start + _CHUNK] for start in range(0, n_codes, _CHUNK)]
-    for own in chunks:
-        sizes += np.bincount(problem.matrix.column_samples(own).indices, minlength=len(sizes))
+    for chunk in chunks:
+        sizes += np.bincount(problem.matrix.column_samples(chunk).indices, minlength=len(sizes))
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     cells, place = np.empty(indptr[-1], np.uint64), indptr[:-1].copy()
-    for own in chunks:
-        block = problem.matrix.column_block(own, numbers=[None] * len(own))
-        _scatter(block.indptr, block.indices, block.count, frozen(own), place, cells)
+    for chunk in chunks:
+        block = problem.matrix.column_block(chunk, numbers=[None] * len(chunk))
+        _scatter(block.indptr, block.indices, block.count, frozen(chunk), place, cells)
     _sort_rows(indptr, cells)
     return indptr, cells
 
@@ -78,8 +78,8 @@ def _bits_of(cells: NDArray[np.uint64], n_samples: int) -> NDArray[np.float32]:
 
 def _band_keys(band: NDArray[np.uint64]) -> NDArray[np.uint64]:
     key = np.zeros(len(band), np.uint64)
-    for own in band.T:
-        key = (key ^ own) * np.uint64(0x9E3779B97F4A7C15)
+    for values in band.T:
+        key = (key ^ values) * np.uint64(0x9E3779B97F4A7C15)
     return key
 
 
@@ -136,9 +136,9 @@ def _min_hashes(indptr: Any, cells: Any, rows: Any, n_hashes: Any) -> Any:  # pr
         for h in range(n_hashes):
             salt, least = mix(np.uint64(h + 1)), np.uint64(0xFFFFFFFFFFFFFFFF)
             for i in range(indptr[rows[r]], indptr[rows[r] + 1]):
-                own = mix(cells[i] ^ salt)
-                if own < least:
-                    least = own
+                value = mix(cells[i] ^ salt)
+                if value < least:
+                    least = value
             found[r, h] = least
     return found
 
@@ -152,21 +152,21 @@ def _compare(
         for j in range(i + 1, min(keys.size, i + 1 + _MOST_IN_BUCKET)):
             if keys[j] != keys[i]:
                 break
-            one, other = unit_of[rows[i]], unit_of[rows[j]]
-            if one == other or (has_twin[one] and has_twin[other]):
+            unit, other_unit = unit_of[rows[i]], unit_of[rows[j]]
+            if unit == other_unit or (has_twin[unit] and has_twin[other_unit]):
                 continue
             if _are_twins(records, rows[i], rows[j]):
-                has_twin[one] = has_twin[other] = True
+                has_twin[unit] = has_twin[other_unit] = True
 
 
 @njit(cache=True, nogil=True)
-def _are_twins(records: Any, one: Any, other: Any) -> Any:  # pragma: no cover - compiled
+def _are_twins(records: Any, row: Any, other_row: Any) -> Any:  # pragma: no cover - compiled
     indptr, cells, bits = records
-    i, j, common, shared = indptr[one], indptr[other], 0, 0.0
-    size, size_other = indptr[one + 1] - i, indptr[other + 1] - j
-    # Cells of one alone that an overlap of MIN_OVERLAP leaves room for, and one more for rounding.
+    i, j, common, shared = indptr[row], indptr[other_row], 0, 0.0
+    size, size_other = indptr[row + 1] - i, indptr[other_row + 1] - j
+    # Cells of the first row alone that an overlap of MIN_OVERLAP leaves room for, and one more for rounding.
     room = size - MIN_OVERLAP / (1 + MIN_OVERLAP) * (size + size_other) + 1
-    while room >= 0 and i < indptr[one + 1] and j < indptr[other + 1]:
+    while room >= 0 and i < indptr[row + 1] and j < indptr[other_row + 1]:
         if cells[i] == cells[j]:
             common += 1
             shared += bits[i]

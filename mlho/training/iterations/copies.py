@@ -15,10 +15,10 @@ def times_of(spec: TrainingSpec, cohort: Cohort) -> EventTimes | None:
 
     With a split by date they end at the last horizon: what is known later of a training sample may be of the test period.
     """
-    own = cohort.follow_up
-    if own is None or (asked := spec.cohort.time_to_event) is None:
+    follow_up = cohort.follow_up
+    if follow_up is None or (asked := spec.cohort.time_to_event) is None:
         return None
-    days, status = own.days, own.status
+    days, status = follow_up.days, follow_up.status
     if spec.validation.by_date:
         last = float(asked.horizon_days[-1])
         days, status = np.minimum(days, last), np.where(days > last, CENSORED, status).astype(np.uint8)
@@ -57,6 +57,6 @@ def counted(
     """
     if times is None:
         return np.arange(len(samples))
-    own, day = times[samples], times.horizon if horizon is None else horizon
+    sampled, day = times[samples], times.horizon if horizon is None else horizon
     observed = uncensored(censored_like(times, samples, spec))
-    return weighted_copies(own, censoring_weights(own, observed, day), day, scores)
+    return weighted_copies(sampled, censoring_weights(sampled, observed, day), day, scores)

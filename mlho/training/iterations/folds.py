@@ -87,9 +87,9 @@ def run_fold(
     by_classifier: dict[str, NDArray[np.float64]] = {}
     # The consensus classifier that is no candidate is not needed for the final model, which it cannot be, and its check.
     candidates = problem.spec.candidates if iteration in (FINAL, LATER) else problem.spec.fitted
-    for design, own in by_design(candidates, learned):
+    for design, of_design in by_design(candidates, learned):
         X, X_held = design.matrix(problem, train), design.matrix(problem, held)
-        for candidate in own:
+        for candidate in of_design:
             classifier = classifier_named(candidate.classifier).constrained(design.monotone(problem))
             fitted = classifier.fit_settings(
                 X,
@@ -99,16 +99,18 @@ def run_fold(
                 value_columns=design.value_columns,
             )
             by_classifier[candidate.classifier] = np.stack([model.predict_proba(X_held) for model in fitted])
-    names: list[str] = [one.classifier for one in candidates]
+    names: list[str] = [candidate.classifier for candidate in candidates]
     return FoldScores(np.flatnonzero(held), {name: by_classifier[name] for name in names})
 
 
 def by_design(candidates: Sequence[Candidate], learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:
     """Yield the design of linear models and that of trees, each with its candidates, if there are any."""
     for absent in ABSENT:
-        own = [one for one in candidates if classifier_named(one.classifier).absent == absent]
-        if own:
-            yield learned.with_absent(absent), own
+        of_kind = [
+            candidate for candidate in candidates if classifier_named(candidate.classifier).absent == absent
+        ]
+        if of_kind:
+            yield learned.with_absent(absent), of_kind
 
 
 def cross_validate(
@@ -129,8 +131,8 @@ def _compare(
         counted = [problem.counted(fold.samples, scores) for scores in fold.by_classifier[name]]
         by_fold.append(
             [
-                auroc(problem.y[fold.samples[own]], scores[own])
-                for own, scores in zip(counted, fold.by_classifier[name], strict=True)
+                auroc(problem.y[fold.samples[positions]], scores[positions])
+                for positions, scores in zip(counted, fold.by_classifier[name], strict=True)
             ]
         )
     table = np.array(by_fold, dtype=np.float64).T

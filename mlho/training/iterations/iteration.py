@@ -88,12 +88,12 @@ def finish_iteration(
     train, test = parts.train, parts.test
     learned = learn_design(problem, selection.features, train)
     compared = cross_validate(problem, folds, problem.spec.fitted)
-    names: list[str] = [own.classifier for own in problem.spec.candidates]
+    names: list[str] = [candidate.classifier for candidate in problem.spec.candidates]
     outcomes: dict[str, CandidateOutcome] = {}
     consensus: tuple[FittedClassifier, ShadowRecord] | None = None
     for design, candidates in by_design(problem.spec.fitted, learned):
         X, X_test = design.matrix(problem, train), design.matrix(problem, test)
-        for name in (own.classifier for own in candidates):
+        for name in (candidate.classifier for candidate in candidates):
             cv = compared[name]
             model = fit_chosen(problem, name, cv, design, X, train, iteration)
             if name in names:
@@ -172,6 +172,6 @@ def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Select
     """Select on all training patients of an iteration and run every fold: all of an iteration except its end."""
     parts = problem.partition(iteration)
     selection = select(problem, parts.train, beside_chance=iteration != FINAL)
-    given = selection if problem.spec.selection.scope == "iteration" else None
+    shared = selection if problem.spec.selection.scope == "iteration" else None
     folds = range(problem.spec.validation.folds)
-    return selection, [run_fold(problem, iteration, fold, selection=given) for fold in folds]
+    return selection, [run_fold(problem, iteration, fold, selection=shared) for fold in folds]

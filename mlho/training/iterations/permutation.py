@@ -104,4 +104,4 @@ def _distances(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64
     seed = problem.spec.validation.seed
     texts = (f"{seed}|shadow|{problem.shadow_of(column)}" for column in columns.tolist())
     hashes = (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts)
-    return np.array([least + own % n_distances for own in hashes], np.int64)
+    return np.array([least + value % n_distances for value in hashes], np.int64)

@@ -125,7 +125,7 @@ def _given(cohort: Cohort, parts: CategoricalColumn) -> tuple[PlannedSet, ...]:
         return (PlannedSet("given", _roles(cohort, parts.codes == parts.levels.index("test"))),)
     if all(level.isascii() and level.isdigit() for level in parts.levels):
         found = _one_each(cohort, parts, "fold")
-        return tuple(sorted(found, key=lambda own: int(own.name.rpartition(" ")[2])))
+        return tuple(sorted(found, key=lambda planned: int(planned.name.rpartition(" ")[2])))
     n_other = sum(level not in _WORDS and not level.isdigit() for level in parts.levels)
     raise DataError(
         "validation.splitColumn",
@@ -167,13 +167,13 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
             remedy=f"Set validation.iterations to {least}.",
         )
     for role, part in ((TESTED, "test set"), (TRAINED, "training samples of test set")):
-        for place, own in enumerate(sets, 1):
-            _refuse_few(spec, cohort, own.role == role, f"{part} {place} of {len(sets)}")
+        for place, planned in enumerate(sets, 1):
+            _refuse_few(spec, cohort, planned.role == role, f"{part} {place} of {len(sets)}")
 
 
 def _refuse_few(spec: TrainingSpec, cohort: Cohort, samples: NDArray[np.bool_], part: str) -> None:
     for outcome, when in _outcomes(spec, cohort):
-        n_with, n_without = (n_distinct(cohort.unit_of[samples & (outcome == own)]) for own in (1, 0))
+        n_with, n_without = (n_distinct(cohort.unit_of[samples & (outcome == label)]) for label in (1, 0))
         if min(n_with, n_without) < FEWEST:
             _refuse(spec, samples, (n_with, n_without), when, part)
 

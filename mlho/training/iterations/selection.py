@@ -161,7 +161,10 @@ def learn_encodings(
 ) -> list[Encoding]:
     """Learn the numeric encoding of each feature on training samples."""
     cells = cells_of(problem, features, train)
-    return [learn_feature(problem, int(feature), own) for feature, own in zip(features, cells, strict=True)]
+    return [
+        learn_feature(problem, int(feature), feature_cells)
+        for feature, feature_cells in zip(features, cells, strict=True)
+    ]
 
 
 def learn_feature(problem: Problem, feature: int, cells: Cells) -> Encoding:
@@ -222,8 +225,10 @@ def _level_block(
     cells = (shadow_cells if of_shadows else cells_of)(problem, features, train)
     every_count = _ranks_as_r(problem)
     levels = [
-        levels_for_ranking(learn_feature(problem, int(feature), own), own, every_count=every_count)
-        for feature, own in zip(features, cells, strict=True)
+        levels_for_ranking(
+            learn_feature(problem, int(feature), feature_cells), feature_cells, every_count=every_count
+        )
+        for feature, feature_cells in zip(features, cells, strict=True)
     ]
     return _block_of(levels, n_train)
 

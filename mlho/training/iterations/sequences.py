@@ -85,8 +85,8 @@ def shadow_sequences(
     if problem.spec.features.sequences is None:
         return _NO_CANDIDATES
     moved = shifted_samples(problem)
-    own = train[moved]
-    return _candidates(problem, own, screened, problem.y[moved][own])
+    moved_train = train[moved]
+    return _candidates(problem, moved_train, screened, problem.y[moved][moved_train])
 
 
 def pair_patients(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -127,14 +127,14 @@ def _candidates(
     is_first = is_significant(found.information, n_units=n_patients, n_tests=found.n_screened)
     is_first[int(_MAX_SHARE * selection.n_features / (1 + matrix.n_bands)) :] = False
     bands = range(1 + matrix.n_bands)
-    own = np.stack([matrix.pair_columns(first, then, part=band)[is_first] for band in bands], axis=1)
-    n_own = np.diff(matrix.column_samples(own.ravel(), samples).indptr).reshape(own.shape)
-    is_kept = n_own >= least
-    significant = problem.presence_of(own[is_kept])
+    columns = np.stack([matrix.pair_columns(first, then, part=band)[is_first] for band in bands], axis=1)
+    n_samples = np.diff(matrix.column_samples(columns.ravel(), samples).indptr).reshape(columns.shape)
+    is_kept = n_samples >= least
+    significant = problem.presence_of(columns[is_kept])
     times = [days for days in _TIMES if days > asked.co_occurrence_days] if matrix.durations else []
     if times:
         by_time = [found, *(informative(co_occurrence_days=days) for days in times)]
-        first, then = (codes[own] for own in _best_of(by_time, len(codes), asked.max_candidates))
+        first, then = (codes[places] for places in _best_of(by_time, len(codes), asked.max_candidates))
     parts = range(1 + len(matrix.durations))
     ranked = [problem.presence_of(matrix.pair_columns(first, then, part=part)) for part in parts]
     return CandidateSequences(
@@ -148,8 +148,8 @@ def _best_of(
     found: Sequence[Pairs], n_codes: int, n_pairs: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs with the most information in any of these lists, each once."""
-    keys = np.concatenate([own.first * n_codes + own.then for own in found])
-    information = np.concatenate([own.information for own in found])
+    keys = np.concatenate([pairs.first * n_codes + pairs.then for pairs in found])
+    information = np.concatenate([pairs.information for pairs in found])
     order = np.lexsort((keys, -information))
     _, places = np.unique(keys[order], return_index=True)
     return np.divmod(keys[order][np.sort(places)[:n_pairs]], n_codes)

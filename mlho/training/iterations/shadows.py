@@ -59,7 +59,8 @@ def see_shadows(
         return ShadowRecord(features=[], log_odds=[])
     cells = shadow_cells(problem, features, train)
     encodings = [
-        learn_feature(problem, feature, own) for feature, own in zip(features.tolist(), cells, strict=True)
+        learn_feature(problem, feature, feature_cells)
+        for feature, feature_cells in zip(features.tolist(), cells, strict=True)
     ]
     newcomers = build_design(encodings, cells, int(np.count_nonzero(train)))
     classifier = classifier_named(problem.spec.consensus_candidate.classifier)
@@ -130,7 +131,7 @@ def levels_of(scores: NDArray[np.int64], of_shadows: NDArray[np.int64]) -> list[
 
     Examples
     --------
-    >>> [(own.min_confidence, own.n_features, own.expected_false) for own in levels_of(np.array([100, 40]), np.array([40]))]
+    >>> [(level.min_confidence, level.n_features, level.expected_false) for level in levels_of(np.array([100, 40]), np.array([40]))]
     [(40, 2, 1), (100, 1, 0)]
     """
     thresholds = np.unique(np.concatenate([scores, of_shadows]))

@@ -145,7 +145,9 @@ def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
     """
     if not spec.validation.is_drawn:
         refuse_unusable(spec, cohort, planned_sets(spec, cohort))
-    found = [part for own in _iterations(spec.validation) for part in _one_class(spec, cohort, own)]
+    found = [
+        part for iteration in _iterations(spec.validation) for part in _one_class(spec, cohort, iteration)
+    ]
     if found:
         first = found[0]
         fold = "" if first.fold is None else f", fold {first.fold + 1}"
@@ -164,9 +166,9 @@ def _iterations(asked: Validation) -> Iterator[Iteration]:
 
 
 def _one_class(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> tuple[OneClassPart, ...]:
-    own = partition(spec, cohort, iteration)
-    fold_of_samples = np.where(own.test, -1, own.fold[cohort.unit_of]).astype(np.int8)
-    counted = own.test | own.train
+    parts = partition(spec, cohort, iteration)
+    fold_of_samples = np.where(parts.test, -1, parts.fold[cohort.unit_of]).astype(np.int8)
+    counted = parts.test | parts.train
     return one_class_folds({iteration: fold_of_samples[counted]}, cohort.outcome[counted])
 
 

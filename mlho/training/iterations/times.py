@@ -64,7 +64,7 @@ def fit_horizons(problem: Problem, cv: CrossValidation) -> tuple[PlattCalibrator
 
 def risks_at(calibrators: Sequence[PlattCalibrator], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the risk at each horizon, shape (n_horizons, n_samples); it never falls from one horizon to the next."""
-    return np.maximum.accumulate(np.stack([own.apply(scores) for own in calibrators]), axis=0)
+    return np.maximum.accumulate(np.stack([calibrator.apply(scores) for calibrator in calibrators]), axis=0)
 
 
 def judge_times(
@@ -89,7 +89,7 @@ def judge_times(
 
 
 def _record(
-    days: int, own: HorizonFigures, times: EventTimes, units: NDArray[np.int32], min_cell: int
+    days: int, figures: HorizonFigures, times: EventTimes, units: NDArray[np.int32], min_cell: int
 ) -> HorizonRecord:
     status = times.status_at(days)
 
@@ -100,15 +100,15 @@ def _record(
 
     return HorizonRecord(
         days=days,
-        auroc=own.auroc,
-        brier=own.brier,
-        observed=own.observed,
-        predicted=own.predicted,
-        observed_expected=own.observed_expected,
+        auroc=figures.auroc,
+        brier=figures.brier,
+        observed=figures.observed,
+        predicted=figures.predicted,
+        observed_expected=figures.observed_expected,
         groups=[
             GroupRecord(
                 predicted=group.predicted, observed=group.observed if is_shown(group.samples) else None
             )
-            for group in own.groups
+            for group in figures.groups
         ],
     )

@@ -105,8 +105,8 @@ def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned:
             ranks[row, place[feature]] = rank
         fit = record.coefficients
         per_sd = np.array(fit.log_odds) * np.array(fit.scale)
-        own: list[Key] = [*fit.features, *fit.demographics]
-        for key, value in zip(own, per_sd, strict=True):
+        fitted_keys: list[Key] = [*fit.features, *fit.demographics]
+        for key, value in zip(fitted_keys, per_sd, strict=True):
             log_odds[row, place[key]] = value
     table = confidence_scores(log_odds, n_iterations_planned=n_iterations_planned)
     return Returns(keys, ~np.isnan(ranks), ranks, table)
@@ -114,11 +114,11 @@ def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned:
 
 def sets_as_table(sets: Sequence[Sequence[int]], n_features: int) -> NDArray[np.bool_]:
     """Membership table: bool, shape (n_sets, at least n_features). Columns beyond the distinct features are empty."""
-    distinct = sorted({feature for own in sets for feature in own})
+    distinct = sorted({feature for members in sets for feature in members})
     place = {feature: number for number, feature in enumerate(distinct)}
     table = np.zeros((len(sets), max(n_features, len(distinct))), np.bool_)
-    for row, own in enumerate(sets):
-        table[row, [place[feature] for feature in own]] = True
+    for row, members in enumerate(sets):
+        table[row, [place[feature] for feature in members]] = True
     return table
 
 

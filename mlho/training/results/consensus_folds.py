@@ -109,11 +109,11 @@ def vote(problem: Problem, held: Held, subsample: int) -> Vote:
     X = design.matrix(problem, train)
     fitted = classifier.fit_settings(X, problem.y[train], classifier.settings(grid), seed=seed)
     X_test = design.matrix(problem, test)
-    coefficients = [own for model in fitted if (own := model.coefficients()) is not None]
+    coefficients = [of_model for model in fitted if (of_model := model.coefficients()) is not None]
     n_features = len(design.features)
     return Vote(
         features=design.features,
-        log_odds=np.stack([own.values[:n_features] for own in coefficients]),
+        log_odds=np.stack([of_model.values[:n_features] for of_model in coefficients]),
         scale=coefficients[0].scale[:n_features],
         auroc=np.array([auroc(problem.y[test], model.predict_proba(X_test)) for model in fitted]),
     )
@@ -153,20 +153,22 @@ def consensus_of(problem: Problem, votes: Sequence[Vote]) -> NDArray[np.int64]:
 
     Uses the setting with the best mean AUROC on the patients left out of the subsamples.
     """
-    table = np.stack([own.auroc for own in votes], axis=1)
+    table = np.stack([subsample_vote.auroc for subsample_vote in votes], axis=1)
     setting = choose_setting(table, rule=problem.spec.validation.choice)
-    returns = count_returns([_with(own, setting) for own in votes], n_iterations_planned=len(votes))
+    returns = count_returns(
+        [_with(subsample_vote, setting) for subsample_vote in votes], n_iterations_planned=len(votes)
+    )
     kept = returns.consensus(problem.spec.consensus.min_confidence)
     return np.array(sorted(key for key in kept if isinstance(key, int)), np.int64)
 
 
-def _with(own: Vote, setting: int) -> _Chosen:
-    features = own.features.tolist()
+def _with(subsample_vote: Vote, setting: int) -> _Chosen:
+    features = subsample_vote.features.tolist()
     coefficients = CoefficientRecord(
         features=features,
         demographics=[],
-        log_odds=own.log_odds[setting].tolist(),
-        scale=own.scale.tolist(),
+        log_odds=subsample_vote.log_odds[setting].tolist(),
+        scale=subsample_vote.scale.tolist(),
     )
     return _Chosen(features, coefficients)
 
@@ -223,7 +225,11 @@ def _scores(
 def eligible(problem: Problem) -> list[str]:
     """Return the classifiers that may be the final one: the requested one, or all candidates."""
     asked = problem.spec.final.classifier
-    return [own.classifier for own in problem.spec.candidates if asked in ("best", own.classifier)]
+    return [
+        candidate.classifier
+        for candidate in problem.spec.candidates
+        if asked in ("best", candidate.classifier)
+    ]
 
 
 @dataclass(frozen=True)
@@ -263,12 +269,13 @@ def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | N
         table = np.array(columns, dtype=np.float64).T
         chosen = choose_setting(table, rule=problem.spec.validation.choice)
         choices.append(Choice(name, chosen, table))
-    return max(choices, key=lambda own: float(own.auroc[own.chosen].mean()))  # the first in case of ties
+    # In case of ties the first.
+    return max(choices, key=lambda choice: float(choice.auroc[choice.chosen].mean()))
 
 
-def _auroc_in(problem: Problem, own: ConsensusFold, fold: int, name: str) -> list[float]:
+def _auroc_in(problem: Problem, consensus_fold: ConsensusFold, fold: int, name: str) -> list[float]:
     """AUROC of each setting on the samples of one of the held-out folds."""
-    samples = own.scores.samples
+    samples = consensus_fold.scores.samples
     inside = problem.partition(FINAL).fold[problem.cohort.unit_of[samples]] == fold
     y = problem.y[samples[inside]]
-    return [auroc(y, scores[inside]) for scores in own.scores.by_classifier[name]]
+    return [auroc(y, scores[inside]) for scores in consensus_fold.scores.by_classifier[name]]

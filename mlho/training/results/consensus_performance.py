@@ -90,18 +90,21 @@ def judge_consensus(
     final = choose(problem, folds, None)
     held = _hold_out(problem, folds)
     pooled = _pooled(problem, held)
-    single = [_evaluate(problem, own.samples, own.scores, own.calibrated, own.thresholds, 0) for own in held]
+    single = [
+        _evaluate(problem, held_out.samples, held_out.scores, held_out.calibrated, held_out.thresholds, 0)
+        for held_out in held
+    ]
     headline = _headline(problem, held, pooled, single)
     curves = curves_over(
         [
             record_curves(
                 problem.cohort,
                 evaluation,
-                own.calibrated,
-                _mask(problem, own.samples),
+                held_out.calibrated,
+                _mask(problem, held_out.samples),
                 min_cell=problem.spec.report.min_cell,
             )
-            for own, evaluation in zip(held, single, strict=True)
+            for held_out, evaluation in zip(held, single, strict=True)
         ]
     )
     decision = pooled.to_json()["decision"]
@@ -111,22 +114,24 @@ def judge_consensus(
         classifier=final.classifier,
         procedure=f"{final.classifier} on the consensus features, found again without each of {n_outer} outer folds; "
         "pooled predictions of the folds held out",
-        test_sets=[_test_set(problem, fold, own) for fold, own in enumerate(held)],
+        test_sets=[_test_set(problem, fold, held_out) for fold, held_out in enumerate(held)],
         headline=headline,
-        headline_auroc=[estimate_of(own.figures["auroc"].to_json()) for own in single],
+        headline_auroc=[estimate_of(evaluation.figures["auroc"].to_json()) for evaluation in single],
         curves=curves.model_copy(
             update={"decision": {**curves.decision, "model": model, "all": decision["treat_all"]}}
         ),
-        errors=errors_of(problem, _in_order(problem, held, [own.calibrated for own in held])),
+        errors=errors_of(problem, _in_order(problem, held, [held_out.calibrated for held_out in held])),
         winners=winners_of(problem, records),
         bias=audit_test_sets(
             problem.spec,
             problem.cohort,
-            (Predictions(own.samples, own.calibrated, own.thresholds) for own in held),
+            (Predictions(held_out.samples, held_out.calibrated, held_out.thresholds) for held_out in held),
         ),
     )
-    scores = _in_order(problem, held, [own.scores for own in held])
-    grid = next(own.grid for own in problem.spec.candidates if own.classifier == final.classifier)
+    scores = _in_order(problem, held, [held_out.scores for held_out in held])
+    grid = next(
+        candidate.grid for candidate in problem.spec.candidates if candidate.classifier == final.classifier
+    )
     cv = CrossValidation(
         settings=classifier_named(final.classifier).settings(grid),
         auroc=final.auroc,
@@ -142,8 +147,8 @@ def _hold_out(problem: Problem, folds: Mapping[Held, ConsensusFold]) -> list[Hel
     outer = [fold for held in sorted(folds) if len(held) == 1 for fold in held]
     choices = [choose(problem, folds, fold) for fold in outer]
     scores = [
-        folds[(fold,)].scores.by_classifier[own.classifier][own.chosen]
-        for fold, own in zip(outer, choices, strict=True)
+        folds[(fold,)].scores.by_classifier[choice.classifier][choice.chosen]
+        for fold, choice in zip(outer, choices, strict=True)
     ]
     samples = [folds[(fold,)].scores.samples for fold in outer]
     found = []
@@ -193,7 +198,8 @@ def _seed(problem: Problem) -> int:
 def _pooled(problem: Problem, held: Sequence[HeldOut]) -> Evaluation:
     """Evaluate all samples together, without thresholds, which differ between the outer folds."""
     scores, calibrated = (
-        _in_order(problem, held, [getattr(own, name) for own in held]) for name in ("scores", "calibrated")
+        _in_order(problem, held, [getattr(held_out, name) for held_out in held])
+        for name in ("scores", "calibrated")
     )
     samples = np.arange(problem.cohort.n_samples, dtype=np.int64)
     return _evaluate(problem, samples, scores, calibrated, {}, problem.spec.validation.bootstrap_replicates)
@@ -204,8 +210,8 @@ def _in_order(
 ) -> NDArray[np.float64]:
     """Merge the values of the outer folds in sample order; each sample is in one outer fold."""
     found = np.full(problem.cohort.n_samples, np.nan)
-    for own, part in zip(held, values, strict=True):
-        found[own.samples] = part
+    for held_out, part in zip(held, values, strict=True):
+        found[held_out.samples] = part
     return found
 
 
@@ -222,8 +228,8 @@ def _headline(
     figures = {**figures_of(pooled.to_json()), **_at_thresholds(problem, held)}
     flat = [figures_of(evaluation.to_json()) for evaluation in single]
     return {
-        name: _spread(name, own, [one.get(name, {}).get("value") for one in flat])
-        for name, own in figures.items()
+        name: _spread(name, figure, [evaluation.get(name, {}).get("value") for evaluation in flat])
+        for name, figure in figures.items()
     }
 
 
@@ -232,10 +238,10 @@ def _at_thresholds(problem: Problem, held: Sequence[HeldOut]) -> dict[str, dict[
     found: dict[str, dict[str, Any]] = {}
     for rule in held[0].thresholds:
         alerts = []
-        for own in held:
-            threshold = own.thresholds[rule]
+        for held_out in held:
+            threshold = held_out.thresholds[rule]
             if threshold is not None:
-                alerts.append((own.calibrated >= threshold).astype(np.float64))
+                alerts.append((held_out.calibrated >= threshold).astype(np.float64))
         if len(alerts) < len(held):
             continue
         figures = bootstrap_by_patient(
@@ -251,13 +257,13 @@ def _at_thresholds(problem: Problem, held: Sequence[HeldOut]) -> dict[str, dict[
 
 
 def _spread(name: str, pooled: dict[str, Any], values: Sequence[float | None]) -> Spread:
-    own: Estimate = estimate_of(pooled)
+    estimate: Estimate = estimate_of(pooled)
     known = [value for value in values if value is not None]
     spread = Spread(
-        mean=own.value,
+        mean=estimate.value,
         sd=float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        low=own.low,
-        high=own.high,
+        low=estimate.low,
+        high=estimate.high,
         minimum=min(known, default=None),
         maximum=max(known, default=None),
         n=len(known),
@@ -266,13 +272,13 @@ def _spread(name: str, pooled: dict[str, Any], values: Sequence[float | None]) -
     return possible(name, spread)
 
 
-def _test_set(problem: Problem, fold: int, own: HeldOut) -> TestSet:
-    n_test = n_distinct(problem.cohort.patient_of[own.samples])
+def _test_set(problem: Problem, fold: int, held_out: HeldOut) -> TestSet:
+    n_test = n_distinct(problem.cohort.patient_of[held_out.samples])
     return TestSet(
         name=f"outer fold {fold + 1}",
-        classifier=own.choice.classifier,
+        classifier=held_out.choice.classifier,
         n_train_patients=problem.cohort.n_patients - n_test,
         n_test_patients=n_test,
-        n_features=own.n_features,
-        thresholds=dict(own.thresholds),
+        n_features=held_out.n_features,
+        thresholds=dict(held_out.thresholds),
     )

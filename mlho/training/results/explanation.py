@@ -82,7 +82,10 @@ class ExplainedColumn:
 
 def explained_columns(final: FinalModel, features: Sequence[BundleFeature]) -> list[ExplainedColumn]:
     """Return the columns of the final model: features, then demographics."""
-    columns = [ExplainedColumn(own.id, own.words, partial(value_in_words, own.encoding)) for own in features]
+    columns = [
+        ExplainedColumn(feature.id, feature.words, partial(value_in_words, feature.encoding))
+        for feature in features
+    ]
     if final.design.demographics is not None:
         columns += [
             ExplainedColumn(name, name, in_words)
@@ -111,8 +114,10 @@ def explain_rows(
     probabilities = final.model.predict_proba(rows)
     calibrated = final.calibrator.apply(probabilities)
     return [
-        _profile(title, row, own, float(p), float(c), columns, synthetic)
-        for title, row, own, p, c in zip(titles, rows, contributions, probabilities, calibrated, strict=True)
+        _profile(title, row, shares, float(p), float(c), columns, synthetic)
+        for title, row, shares, p, c in zip(
+            titles, rows, contributions, probabilities, calibrated, strict=True
+        )
     ]
 
 

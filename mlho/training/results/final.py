@@ -103,8 +103,8 @@ def _horizons(problem: Problem, cv: CrossValidation) -> tuple[RiskHorizon, ...]:
         return ()
     calibrators = fit_horizons(problem, cv)
     return tuple(
-        RiskHorizon(days=days, calibrator=own)
-        for days, own in zip(asked.horizon_days, calibrators, strict=True)
+        RiskHorizon(days=days, calibrator=calibrator)
+        for days, calibrator in zip(asked.horizon_days, calibrators, strict=True)
     )
 
 
@@ -151,7 +151,7 @@ def evidence_of(
     own_scores = final.model.predict_proba(final.X)
     everyone = problem.counted(np.arange(len(y)), own_scores)
     is_calibrated = final.calibrator.reason is None
-    is_number = [own.is_value for own in final.design.encodings]
+    is_number = [encoding.is_value for encoding in final.design.encodings]
     if demographics is not None:
         is_number += [
             isinstance(code, NumberCode) and not place
@@ -170,9 +170,9 @@ def evidence_of(
             min_cell=problem.spec.report.min_cell,
         ),
         groups=tuple(
-            GroupFigure(own.by, own.level, figure.value, figure.high)
-            for own in ([] if performance.bias is None else performance.bias.groups[1:])
-            if (figure := own.figures.get("auroc")) is not None and figure.value is not None
+            GroupFigure(group.by, group.level, figure.value, figure.high)
+            for group in ([] if performance.bias is None else performance.bias.groups[1:])
+            if (figure := group.figures.get("auroc")) is not None and figure.value is not None
         ),
         outcome_rate=round(float(np.mean(y_known)), 3) if is_calibrated else None,
         mean_probability=round(float(np.mean(calibrated)), 3) if is_calibrated else None,
@@ -195,9 +195,9 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
     return TrainingSamples(
         without_events=round(share, 2) if windows else None,
         alert_rates={
-            own.rule: round(float(np.mean(calibrated >= own.value)), 3)
-            for own in final.thresholds
-            if own.value is not None
+            threshold.rule: round(float(np.mean(calibrated >= threshold.value)), 3)
+            for threshold in final.thresholds
+            if threshold.value is not None
         },
         prevalence=_prevalence(problem, final),
         deciles=tuple(
@@ -213,13 +213,13 @@ def _missing(problem: Problem) -> dict[str, float]:
     n, least = problem.cohort.n_samples, problem.spec.report.min_cell
     computed = utilisation_names(problem.spec.windows) if problem.spec.features.utilisation else ()
     counts = {
-        own.name: int(np.isnan(own.values).sum())
-        if isinstance(own, NumericColumn)
-        else int((own.codes == own.levels.index(UNKNOWN)).sum() if UNKNOWN in own.levels else 0)
-        for own in problem.cohort.demographics
-        if own.name not in computed
+        column.name: int(np.isnan(column.values).sum())
+        if isinstance(column, NumericColumn)
+        else int((column.codes == column.levels.index(UNKNOWN)).sum() if UNKNOWN in column.levels else 0)
+        for column in problem.cohort.demographics
+        if column.name not in computed
     }
-    return {name: _rounded_up(max(own, min(least, n)) / n, 4) for name, own in counts.items()}
+    return {name: _rounded_up(max(count, min(least, n)) / n, 4) for name, count in counts.items()}
 
 
 def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
@@ -227,9 +227,9 @@ def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
     if problem.concepts.parents:
         return None
     n, least, asked = problem.cohort.n_samples, problem.spec.report.min_cell, problem.spec.features
-    own = slice(window, None, problem.n_windows)
-    counts = problem.matrix.samples_per_column()[own]
-    is_shown = problem.matrix.patients_per_column()[own] >= least
+    columns = slice(window, None, problem.n_windows)
+    counts = problem.matrix.samples_per_column()[columns]
+    is_shown = problem.matrix.patients_per_column()[columns] >= least
     order = np.lexsort((np.arange(len(counts)), -counts))
     listed = order[is_shown[order]][:MAX_CODES]
     is_listed = np.isin(np.arange(len(counts)), listed)
@@ -261,4 +261,4 @@ def _prevalence(problem: Problem, final: FinalModel) -> tuple[float | None, ...]
     """Return the share of the samples with each feature; None for a small cell."""
     n, least = problem.cohort.n_samples, problem.spec.report.min_cell
     counts = samples_per_column(final.X)[: len(final.design.features)].tolist()
-    return tuple(round(own / n, 4) if least <= own <= n - least else None for own in counts)
+    return tuple(round(count / n, 4) if least <= count <= n - least else None for count in counts)

@@ -55,17 +55,17 @@ def judge_gates(
 
 def gate_warning(results: Sequence[GateResult] | None) -> list[str]:
     """Return the sentence about failed gates, if there are any."""
-    failed = [own for own in results or () if own.passed is False]
+    failed = [result for result in results or () if result.passed is False]
     if not failed:
         return []
-    named = "; ".join(f"{own.words}: {own.detail}" for own in failed)
+    named = "; ".join(f"{result.words}: {result.detail}" for result in failed)
     return [
         f"{len(failed)} of {plural(len(results or ()), 'gate')} failed, which blocks the promotion of this model: {named}."
     ]
 
 
 def _of_tests(tests: Sequence[BundleTest]) -> GateResult:
-    n_passed = sum(own.passed for own in tests)
+    n_passed = sum(test.passed for test in tests)
     return GateResult(
         gate={"tests": "passed"},
         words="all self-tests of the bundle pass",
@@ -100,36 +100,42 @@ def _figure(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) 
     absent = Spread(mean=None)
     if gate.groups_by is not None:
         gaps = (
-            {} if bias is None else {own.metric: own.value for own in bias.gaps if own.by == gate.groups_by}
+            {} if bias is None else {gap.metric: gap.value for gap in bias.gaps if gap.by == gate.groups_by}
         )
         return _as_spread(_named(gate, gaps)), f"fewer than two groups of {gate.groups_by} have figures"
     if gate.group is None:
         return _named(gate, headline) or absent, "no test set has a value"
     ((by, level),) = gate.group.items()
-    groups = [] if bias is None else [own for own in bias.groups[1:] if own.by == by]
-    own = next((own for own in groups if own.level in _spellings(level)), None)
-    if bias is None or own is None:
-        levels = ", ".join(group.level for group in groups) or "none"
+    groups = [] if bias is None else [group for group in bias.groups[1:] if group.by == by]
+    group = next((group for group in groups if group.level in _spellings(level)), None)
+    if bias is None or group is None:
+        levels = ", ".join(other.level for other in groups) or "none"
         return absent, f"the result has no group {level} of {by}; it has: {levels}"
     if gate.versus is None:
-        return _as_spread(_named(gate, own.figures)), own.reason or "the figure does not exist"
-    found = _contrasts(gate.versus, bias, by, own.level)
-    return _as_spread(_named(gate, found)), own.reason or _WITHOUT_CONTRAST[gate.versus]
+        return _as_spread(_named(gate, group.figures)), group.reason or "the figure does not exist"
+    found = _contrasts(gate.versus, bias, by, group.level)
+    return _as_spread(_named(gate, found)), group.reason or _WITHOUT_CONTRAST[gate.versus]
 
 
 def _contrasts(versus: str, bias: BiasAudit, by: str, level: str) -> dict[str, Estimate]:
     """Return the differences, the ratios or the changes per year of a group, by figure."""
     if versus == "perYear":
-        return {own.metric: own.per_year for own in bias.trends if (own.by, own.level) == (by, level)}
+        return {
+            trend.metric: trend.per_year for trend in bias.trends if (trend.by, trend.level) == (by, level)
+        }
     return {
-        own.metric: own.difference if versus == "difference" else own.ratio
-        for own in bias.comparisons
-        if (own.by, own.level) == (by, level)
+        comparison.metric: comparison.difference if versus == "difference" else comparison.ratio
+        for comparison in bias.comparisons
+        if (comparison.by, comparison.level) == (by, level)
     }
 
 
-def _as_spread(own: Estimate | None) -> Spread:
-    return Spread(mean=None) if own is None else Spread(mean=own.value, low=own.low, high=own.high)
+def _as_spread(estimate: Estimate | None) -> Spread:
+    return (
+        Spread(mean=None)
+        if estimate is None
+        else Spread(mean=estimate.value, low=estimate.low, high=estimate.high)
+    )
 
 
 def _named[Figure: (Spread, Estimate)](gate: Gate, figures: Mapping[str, Figure]) -> Figure | None:

@@ -67,20 +67,20 @@ def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predict
     p = np.full(cohort.n_samples, np.nan)
     alerts: dict[str, NDArray[np.bool_]] = {}
     without: set[str] = set()
-    for own in tested:
-        new = np.isnan(p[own.samples])
+    for predictions in tested:
+        new = np.isnan(p[predictions.samples])
         if not new.any():
             continue
-        samples, calibrated = own.samples[new], own.calibrated[new]
+        samples, calibrated = predictions.samples[new], predictions.calibrated[new]
         p[samples] = calibrated
-        for rule, threshold in own.thresholds.items():
+        for rule, threshold in predictions.thresholds.items():
             if threshold is None:
                 without.add(rule)
             else:
                 alerts.setdefault(rule, np.zeros(cohort.n_samples, np.bool_))[samples] = (
                     calibrated >= threshold
                 )
-    known = {rule: own for rule, own in alerts.items() if rule not in without}
+    known = {rule: alert for rule, alert in alerts.items() if rule not in without}
     return audit_predictions(spec, cohort, np.flatnonzero(~np.isnan(p)), p, known)
 
 
@@ -122,11 +122,13 @@ def audit_predictions(
         cohort.outcome[samples],
         p[samples],
         [
-            Grouping(own.by, own.levels, own.codes[samples], own.reference, own.is_crossed)
-            for own in groupings(spec, cohort)
+            Grouping(
+                grouping.by, grouping.levels, grouping.codes[samples], grouping.reference, grouping.is_crossed
+            )
+            for grouping in groupings(spec, cohort)
         ],
         patients=cohort.unit_of[samples],
-        alerts={rule: own[samples] for rule, own in alerts.items()},
+        alerts={rule: alert[samples] for rule, alert in alerts.items()},
         seed=[seed_of(seed, "bias", FINAL)],
         periods=periods,
         groups_by_period=asked is not None and asked.periods is not None,
@@ -143,9 +145,9 @@ def add_contradictions(
 ) -> BiasAudit:
     """Return the audit with the share of contradicted labels of each group that has figures, if enough patients were tested."""
     members = {("all", EVERYONE): np.ones(cohort.n_samples, np.bool_)} | {
-        (own.by, level): own.codes == place
-        for own in groupings(spec, cohort)
-        for place, level in enumerate(own.levels)
+        (grouping.by, level): grouping.codes == place
+        for grouping in groupings(spec, cohort)
+        for place, level in enumerate(grouping.levels)
     }
 
     def completed(group: GroupBias) -> GroupBias:
@@ -161,7 +163,7 @@ def add_contradictions(
         )
         return group.model_copy(update={"contradicted": labels})
 
-    return audited.model_copy(update={"groups": [completed(own) for own in audited.groups]})
+    return audited.model_copy(update={"groups": [completed(group) for group in audited.groups]})
 
 
 def _folds(cohort: Cohort, samples: NDArray[np.int64], seed: int) -> NDArray[np.int8] | None:
@@ -181,27 +183,27 @@ def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
     SpecError
         ``bias`` names a column that is neither categorical nor the age, or a level that does not exist.
     """
-    own = {grouping.by: grouping for grouping in _columns(cohort)}
+    by_name = {grouping.by: grouping for grouping in _columns(cohort)}
     asked = spec.bias
     for column in cohort.audited:
-        own[column.name] = pooled(column.name, column, cohort.unit_of, spec.report.min_cell)
+        by_name[column.name] = pooled(column.name, column, cohort.unit_of, spec.report.min_cell)
     if cohort.parts is not None and spec.validation.split == "site":
-        own.setdefault("site", pooled("site", cohort.parts, cohort.unit_of, spec.report.min_cell))
+        by_name.setdefault("site", pooled("site", cohort.parts, cohort.unit_of, spec.report.min_cell))
     if asked is None:
-        return list(own.values())
-    names = list(own) if asked.groups is None else asked.groups
+        return list(by_name.values())
+    names = list(by_name) if asked.groups is None else asked.groups
     pairs = [name for pair in asked.pairs for name in pair]
     for name in (*names, *pairs, *asked.references):
-        if name not in own:
+        if name not in by_name:
             raise SpecError(
                 f"bias: {name!r} makes no groups. Expected a categorical demographic or age; got a number. List it in "
                 "features.categorical, or remove it from bias."
             )
     for name, level in asked.references.items():
-        own[name] = _with_reference(own[name], level)
+        by_name[name] = _with_reference(by_name[name], level)
     return [
-        *(own[name] for name in names),
-        *(_pair(own[first], own[second]) for first, second in asked.pairs),
+        *(by_name[name] for name in names),
+        *(_pair(by_name[first], by_name[second]) for first, second in asked.pairs),
     ]
 
 
@@ -216,7 +218,9 @@ def pooled(by: str, column: CategoricalColumn, unit_of: NDArray[np.int32], min_c
 
 
 def _with_reference(grouping: Grouping, level: str) -> Grouping:
-    spelled = next((own for own in (level, level.replace("-", "–")) if own in grouping.levels), None)
+    spelled = next(
+        (spelling for spelling in (level, level.replace("-", "–")) if spelling in grouping.levels), None
+    )
     if spelled is None:
         raise SpecError(
             f"bias.references: {grouping.by} has no level {level!r}. Expected one of {', '.join(grouping.levels)}. Correct it."
@@ -249,7 +253,7 @@ def _age_bands(column: NumericColumn) -> Grouping:
     band = np.where(np.isnan(column.values), -1, np.searchsorted(ends, column.values, side="right"))
     used = np.unique(band[band >= 0])
     codes = np.where(band < 0, -1, np.searchsorted(used, band))
-    return Grouping(column.name, tuple(AGE_BANDS[own][0] for own in used.tolist()), codes)
+    return Grouping(column.name, tuple(AGE_BANDS[place][0] for place in used.tolist()), codes)
 
 
 def periods_of(
@@ -276,10 +280,10 @@ def periods_of(
     large = np.array([n_distinct(unit_of[codes == code]) >= min_cell for code in range(distinct.size)])
     if not large.any():
         return None
-    kept, codes = distinct[large], np.where(large[codes], np.cumsum(large)[codes] - 1, -1)
-    names = tuple(_period_name(unit, own) for own in kept.tolist())
+    shown, codes = distinct[large], np.where(large[codes], np.cumsum(large)[codes] - 1, -1)
+    names = tuple(_period_name(unit, period) for period in shown.tolist())
     a_year = DAYS_A_YEAR if unit == "night" else 12.0 / MONTHS_OF[unit]
-    return Periods(unit, names, codes, (kept - kept[0]) / a_year)
+    return Periods(unit, names, codes, (shown - shown[0]) / a_year)
 
 
 def _numbered(index_us: NDArray[np.int64], unit: str) -> NDArray[np.int64]:

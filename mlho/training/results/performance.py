@@ -75,13 +75,15 @@ def judge_by_iterations(
     mean_probabilities : float64, shape (n_samples,)
         Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """
-    own = [_candidate(record, classifier) for record in records]
+    candidates = [_candidate(record, classifier) for record in records]
     return PerformanceRecord(
         classifier=classifier,
         procedure=f"{classifier} on the features ranked in each iteration, mean over the {_which_sets(problem)} of {plural(len(records), 'iteration')}",
-        test_sets=[_test_set(record, candidate) for record, candidate in zip(records, own, strict=True)],
-        headline=metrics_over(problem, [candidate.evaluation for candidate in own]),
-        headline_auroc=[estimate_of(candidate.evaluation["figures"]["auroc"]) for candidate in own],
+        test_sets=[
+            _test_set(record, candidate) for record, candidate in zip(records, candidates, strict=True)
+        ],
+        headline=metrics_over(problem, [candidate.evaluation for candidate in candidates]),
+        headline_auroc=[estimate_of(candidate.evaluation["figures"]["auroc"]) for candidate in candidates],
         curves=curves_over([record.curves[classifier] for record in records]),
         errors=errors_of(problem, mean_probabilities),
         winners=winners_of(problem, records),
@@ -111,7 +113,7 @@ def errors_of(problem: Problem, probabilities: NDArray[np.float64]) -> dict[str,
 
 
 def _candidate(record: IterationRecord, classifier: str) -> CandidateIteration:
-    return next(own for own in record.result.candidates if own.classifier == classifier)
+    return next(candidate for candidate in record.result.candidates if candidate.classifier == classifier)
 
 
 def _test_set(record: IterationRecord, candidate: CandidateIteration) -> TestSet:
@@ -158,14 +160,23 @@ def metrics_over(problem: Problem, evaluations: Sequence[dict[str, Any]]) -> dic
     ]
     flat = [figures_of(evaluation) for evaluation in evaluations]
     fraction = problem.spec.validation.drawn_fraction
-    spreads = {name: spread_over((_value(own.get(name)) for own in flat), fraction, name) for name in names}
+    spreads = {
+        name: spread_over((_value(figures.get(name)) for figures in flat), fraction, name) for name in names
+    }
     if not has_one_test_set(problem):
         return spreads
-    return {name: _with_mean_interval(own, [one.get(name) for one in flat]) for name, own in spreads.items()}
+    return {
+        name: _with_mean_interval(spread, [figures.get(name) for figures in flat])
+        for name, spread in spreads.items()
+    }
 
 
 def _with_mean_interval(spread: Spread, figures: Sequence[dict[str, Any] | None]) -> Spread:
-    ends = [(own["low"], own["high"]) for own in figures if own is not None and own["value"] is not None]
+    ends = [
+        (figure["low"], figure["high"])
+        for figure in figures
+        if figure is not None and figure["value"] is not None
+    ]
     if not ends or any(end is None for pair in ends for end in pair):
         return spread
     low, high = (math.fsum(side) / len(ends) for side in zip(*ends, strict=True))
@@ -199,21 +210,22 @@ def curves_over(curves: Sequence[dict[str, Any]]) -> Curves:
     curves : sequence of dict
         Output of :func:`mlho.training.results.records.record_curves`.
     """
-    models = np.array([own["decision"]["model"] for own in curves], dtype=np.float64)
-    everyone = np.array([own["decision"]["treat_all"] for own in curves], dtype=np.float64)
+    models = np.array([curve["decision"]["model"] for curve in curves], dtype=np.float64)
+    everyone = np.array([curve["decision"]["treat_all"] for curve in curves], dtype=np.float64)
     return Curves(
         roc=[
-            {"x": own["roc"]["false_positive_rate"], "y": own["roc"]["true_positive_rate"]} for own in curves
+            {"x": curve["roc"]["false_positive_rate"], "y": curve["roc"]["true_positive_rate"]}
+            for curve in curves
         ],
-        precision_recall=[{"x": own["pr"]["recall"], "y": own["pr"]["precision"]} for own in curves],
+        precision_recall=[{"x": curve["pr"]["recall"], "y": curve["pr"]["precision"]} for curve in curves],
         calibration=[
             {
-                "bins": own["calibration"]["bins"],
-                "x": own["calibration"]["curve"]["predicted"],
-                "y": own["calibration"]["curve"]["observed"],
-                "histogram": own["calibration"]["histogram"],
+                "bins": curve["calibration"]["bins"],
+                "x": curve["calibration"]["curve"]["predicted"],
+                "y": curve["calibration"]["curve"]["observed"],
+                "histogram": curve["calibration"]["histogram"],
             }
-            for own in curves
+            for curve in curves
         ],
         decision={
             "threshold": curves[0]["decision"]["thresholds"],
@@ -237,10 +249,10 @@ def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventP
     if times is None or asked is None:
         return None
     fraction = problem.spec.validation.drawn_fraction
-    censored, events, competing = _shown([times.status == own for own in (0, 1, 2)], problem)
+    censored, events, competing = _shown([times.status == status for status in (0, 1, 2)], problem)
     unknown = [
-        _shown([times.status_at(own) == -1, times.status_at(own) != -1], problem)[0]
-        for own in asked.horizon_days
+        _shown([times.status_at(days) == -1, times.status_at(days) != -1], problem)[0]
+        for days in asked.horizon_days
     ]
     return TimeToEventPerformance(
         n_events=events,
@@ -248,10 +260,10 @@ def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventP
         n_censored=censored,
         n_unknown=unknown,
         median_days=float(np.median(times.days)),
-        harrell=spread_over([own.harrell for own in records], fraction, "auroc"),
-        uno=spread_over([own.uno for own in records], fraction, "auroc"),
+        harrell=spread_over([record.harrell for record in records], fraction, "auroc"),
+        uno=spread_over([record.uno for record in records], fraction, "auroc"),
         horizons=[
-            _horizon_over([own.horizons[place] for own in records], fraction)
+            _horizon_over([record.horizons[place] for record in records], fraction)
             for place in range(len(asked.horizon_days))
         ],
     )
@@ -259,26 +271,30 @@ def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventP
 
 def _shown(cells: Sequence[NDArray[np.bool_]], problem: Problem) -> list[int | None]:
     """Return the numbers of samples in cells that add up to all; small cells and complementary ones are ``None``."""
-    patients = [n_distinct(problem.cohort.unit_of[own]) for own in cells]
-    return shown_counts([int(own.sum()) for own in cells], problem.spec.report.min_cell, n_patients=patients)
+    patients = [n_distinct(problem.cohort.unit_of[cell]) for cell in cells]
+    return shown_counts(
+        [int(cell.sum()) for cell in cells], problem.spec.report.min_cell, n_patients=patients
+    )
 
 
-def _horizon_over(own: Sequence[HorizonRecord], fraction: float | None) -> HorizonPerformance:
+def _horizon_over(records: Sequence[HorizonRecord], fraction: float | None) -> HorizonPerformance:
     names = ("auroc", "brier", "observed", "predicted", "observed_expected")
-    n_groups = {len(one.groups) for one in own}
+    n_groups = {len(record.groups) for record in records}
     return HorizonPerformance(
-        days=own[0].days,
-        figures={name: spread_over([getattr(one, name) for one in own], fraction, name) for name in names},
-        groups=[_group_over([one.groups[place] for one in own]) for place in range(max(n_groups))]
+        days=records[0].days,
+        figures={
+            name: spread_over([getattr(record, name) for record in records], fraction, name) for name in names
+        },
+        groups=[_group_over([record.groups[place] for record in records]) for place in range(max(n_groups))]
         if len(n_groups) == 1
         else [],
     )
 
 
-def _group_over(own: Sequence[GroupRecord]) -> RiskGroup:
-    observed = [one.observed for one in own]
-    known = [one for one in observed if one is not None]
+def _group_over(groups: Sequence[GroupRecord]) -> RiskGroup:
+    observed = [group.observed for group in groups]
+    known = [value for value in observed if value is not None]
     return RiskGroup(
-        predicted=math.fsum(one.predicted for one in own) / len(own),
+        predicted=math.fsum(group.predicted for group in groups) / len(groups),
         observed=math.fsum(known) / len(known) if len(known) == len(observed) else None,
     )

@@ -23,7 +23,6 @@ from mlho.report.result import (
     BundleTest,
     CandidateSummary,
     CohortSummary,
-    Estimate,
     FinalModelResult,
     IterationResult,
     LaterEvaluation,
@@ -53,7 +52,7 @@ from mlho.training.results.explanation import (
 )
 from mlho.training.results.final import FinalModel, evidence_of, training_samples
 from mlho.training.results.gates import gate_warning, judge_gates
-from mlho.training.results.performance import PerformanceRecord
+from mlho.training.results.performance import PerformanceRecord, estimate_of
 from mlho.training.results.split_account import account_of_split
 from mlho.training.results.summary import SummaryRecord
 from mlho.training.results.temporal_check import spans_years
@@ -82,20 +81,20 @@ def pack_bundle(
         "setting": dict(final.cv.settings[final.cv.chosen]),
         "n_features": len(parts.features),
         "n_demographics": len(final.design.demographic_names),
-        "cv_auroc": _estimate(final.cv_auroc).model_dump(mode="json"),
+        "cv_auroc": estimate_of(final.cv_auroc.to_json()).model_dump(mode="json"),
         "calibrator": final.calibrator.to_json(),
         "thresholds": [
-            ThresholdResult(rule=own.rule, value=own.value, reason=own.reason).model_dump(mode="json")
-            for own in final.thresholds
+            ThresholdResult(rule=threshold.rule, value=threshold.value, reason=threshold.reason).model_dump(
+                mode="json"
+            )
+            for threshold in final.thresholds
         ],
-        "profiles": [own.model_dump(mode="json") for own in _profiles(problem, final, folder, columns)],
-        "importance": dict(zip((own.id for own in columns), importance.tolist(), strict=True)),
+        "profiles": [
+            profile.model_dump(mode="json") for profile in _profiles(problem, final, folder, columns)
+        ],
+        "importance": dict(zip((column.id for column in columns), importance.tolist(), strict=True)),
     }
     return digest, record
-
-
-def _estimate(own: Any) -> Estimate:
-    return Estimate(value=own.value, low=own.low, high=own.high, method=own.method, reason=own.reason)
 
 
 def _bundle_parts(
@@ -131,8 +130,8 @@ def _bundle_parts(
         ),
         training=training_samples(problem, final),
         roll_up=_roll_up(problem, features),
-        evidence=evidence_of(problem, final, performance, [own.id for own in features], statistics),
-        stated=problem.spec.tests,
+        evidence=evidence_of(problem, final, performance, [feature.id for feature in features], statistics),
+        requirements=problem.spec.tests,
         monotone=problem.spec.features.monotone or {},
         horizons=final.horizons,
     )
@@ -179,7 +178,7 @@ def _method_of(spec: TrainingSpec) -> dict[str, Any]:
 
 def _roll_up(problem: Problem, features: Sequence[BundleFeature]) -> dict[str, str]:
     """Return the part of the map that the features need."""
-    used = {code for own in features for code in (own.code, own.then)}
+    used = {code for feature in features for code in (feature.code, feature.then)}
     return {code: parent for code, parent in problem.concepts.parents.items() if parent in used}
 
 
@@ -287,10 +286,13 @@ def assemble_result(
         leakage=checks.leakage,
         quality=checks.quality,
         features=[
-            own.model_copy(
-                update={"in_final_model": own.id in importance, "final_importance": importance.get(own.id)}
+            feature.model_copy(
+                update={
+                    "in_final_model": feature.id in importance,
+                    "final_importance": importance.get(feature.id),
+                }
             )
-            for own in summary.features
+            for feature in summary.features
         ],
         consensus=summary.consensus,
         stability=summary.stability,
@@ -317,8 +319,8 @@ def assemble_result(
 def _candidates(summary: SummaryRecord, spec: TrainingSpec, classifier: str) -> list[CandidateSummary]:
     is_ranked = spec.final.features == "ranking"
     return [
-        own.model_copy(update={"is_final": own.classifier == classifier and is_ranked})
-        for own in summary.candidates
+        candidate.model_copy(update={"is_final": candidate.classifier == classifier and is_ranked})
+        for candidate in summary.candidates
     ]
 
 
@@ -338,7 +340,9 @@ def _warnings_before_training(problem: Problem, ledgers: RunLedgers, checks: Run
 def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
     """Return a warning of declared directions that no column of the final model has."""
     declared = spec.features.monotone or {}
-    unused = [own for own in declared if not monotone_directions(columns, {own: declared[own]}).any()]
+    unused = [
+        column for column in declared if not monotone_directions(columns, {column: declared[column]}).any()
+    ]
     if not unused:
         return []
     return [
@@ -348,11 +352,11 @@ def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
 
 def _failed_tests(tests: Sequence[BundleTest]) -> list[str]:
     """Return a warning if the bundle cannot be promoted, with the defects."""
-    failed = [own for own in tests if not own.passed]
+    failed = [test for test in tests if not test.passed]
     if not failed:
         return []
-    use = "used for scoring or promoted" if any(own.level == "required" for own in failed) else "promoted"
-    named = " ".join(own.detail for own in failed[:3])
+    use = "used for scoring or promoted" if any(test.level == "required" for test in failed) else "promoted"
+    named = " ".join(test.detail for test in failed[:3])
     return [f"The bundle cannot be {use}: {len(failed)} of its {len(tests)} tests failed. {named}"]
 
 
@@ -370,7 +374,7 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
             "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
             "flattered, and with them the choice of settings, the calibrators and the thresholds."
         )
-    n_rare = sum(own.kind == "feature" and own.prevalence is None for own in summary.features)
+    n_rare = sum(feature.kind == "feature" and feature.prevalence is None for feature in summary.features)
     if n_rare:
         least, n_patients = problem.spec.report.min_cell, problem.cohort.n_patients
         # The share is one of training patients; half of the cohort is a bound where test sets are not drawn.
@@ -379,10 +383,10 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
             f"{plural(n_rare, 'feature')} of fewer than {least} patients: the codes are in the report and may be in the bundle. "
             f"selection.minPrevalence: {share:.2g} leaves such features out."
         )
-    n_empty, n_sets = sum(not own.n_features for own in performance.test_sets), len(performance.test_sets)
+    n_empty = sum(not test_set.n_features for test_set in performance.test_sets)
     if n_empty:
         found.append(
-            f"In {n_empty} of {n_sets} test sets no feature had enough confidence: the model tested there has no more than the "
+            f"In {n_empty} of {len(performance.test_sets)} test sets no feature had enough confidence: the model tested there has no more than the "
             "demographics."
         )
     if problem.spec.final.features == "consensus" and not summary.consensus_features:

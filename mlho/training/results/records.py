@@ -60,7 +60,10 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
     parts = problem.partition(outcome.iteration)
     patient_of, train, test = problem.cohort.patient_of, parts.train, outcome.test
     samples = np.flatnonzero(test)
-    copies = {name: problem.counted(samples, own.probabilities) for name, own in outcome.candidates.items()}
+    copies = {
+        name: problem.counted(samples, candidate.probabilities)
+        for name, candidate in outcome.candidates.items()
+    }
     evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
     result = IterationResult(
         iteration=int(outcome.iteration),
@@ -95,7 +98,11 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
         },
         times=None
         if problem.times is None
-        else {name: own.times for name, own in outcome.candidates.items() if own.times is not None},
+        else {
+            name: candidate.times
+            for name, candidate in outcome.candidates.items()
+            if candidate.times is not None
+        },
     )
 
 
@@ -202,12 +209,12 @@ def _bins(
     # Bins hold samples in the order of their predictions, and never separate equal predictions.
     order = np.argsort(calibrated, kind="stable")
     patients, is_positive = cohort.unit_of[samples][order], cohort.outcome[samples][order] == 1
-    ends = np.cumsum([0, *(own.n for own in bins)])
+    ends = np.cumsum([0, *(reliability_bin.n for reliability_bin in bins)])
 
     def patients_of(start: int, stop: int) -> tuple[int, int]:
-        own = slice(ends[start], ends[stop])
-        of, positive = patients[own], is_positive[own]
+        inside = slice(ends[start], ends[stop])
+        of, positive = patients[inside], is_positive[inside]
         return n_distinct(of[positive]), n_distinct(of[~positive])
 
     pooled = pooled_bins(bins, min_cell, patients_of=patients_of)
-    return [asdict(own) for own in pooled]
+    return [asdict(reliability_bin) for reliability_bin in pooled]

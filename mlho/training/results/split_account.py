@@ -28,7 +28,9 @@ def account_of_split(problem: Problem) -> SplitAccount | None:
         follow_up_days=problem.spec.cohort.outcome_days if asked.by_date else None,
         left_out_fraction=asked.test_fraction,
         iterations_each=asked.iterations // len(sets),
-        test_sets=[_account(problem, own, f"{place} of {len(sets)}") for place, own in enumerate(sets, 1)],
+        test_sets=[
+            _account(problem, planned, f"{place} of {len(sets)}") for place, planned in enumerate(sets, 1)
+        ],
     )
 
 
@@ -40,27 +42,27 @@ def has_one_test_set(problem: Problem) -> bool:
 def set_names(problem: Problem) -> list[str]:
     """Return the name of each test set; a site or fold with few patients is named by its place."""
     sets = planned_sets(problem.spec, problem.cohort)
-    return [_name(problem, own, f"{place} of {len(sets)}") for place, own in enumerate(sets, 1)]
+    return [_name(problem, planned, f"{place} of {len(sets)}") for place, planned in enumerate(sets, 1)]
 
 
-def _name(problem: Problem, own: PlannedSet, place: str) -> str:
-    kind = own.name.partition(" ")[0]
+def _name(problem: Problem, planned: PlannedSet, place: str) -> str:
+    kind = planned.name.partition(" ")[0]
     is_value = problem.spec.validation.split == "site"
-    is_small = _n_units(problem, own.role == TESTED) < problem.spec.report.min_cell
-    return f"{kind} {place}" if is_value and is_small else own.name
+    is_small = _n_units(problem, planned.role == TESTED) < problem.spec.report.min_cell
+    return f"{kind} {place}" if is_value and is_small else planned.name
 
 
-def _account(problem: Problem, own: PlannedSet, place: str) -> SplitSet:
+def _account(problem: Problem, planned: PlannedSet, place: str) -> SplitSet:
     outcome, min_cell = problem.cohort.outcome, problem.spec.report.min_cell
     cells = [
-        (own.role == TESTED) & (outcome == 1),
-        (own.role == TESTED) & (outcome == 0),
-        own.role == TRAINED,
-        *(own.role == rule for rule in LEFT_OUT),
+        (planned.role == TESTED) & (outcome == 1),
+        (planned.role == TESTED) & (outcome == 0),
+        planned.role == TRAINED,
+        *(planned.role == rule for rule in LEFT_OUT),
     ]
     positive, negative, trained, *left_out = _shown(problem, cells, min_cell)
     return SplitSet(
-        name=_name(problem, own, place),
+        name=_name(problem, planned, place),
         n_test_samples=None if positive is None or negative is None else positive + negative,
         n_test_positive_samples=positive,
         n_train_samples=trained,

@@ -65,7 +65,9 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
         consensus_features=[key for key in consensus if isinstance(key, int)],
         stability=_stability(problem, returns, records, len(consensus), false_features),
         candidates=candidates,
-        best_candidate=best_of({own.classifier: own.cv_auroc.mean or 0.0 for own in candidates}),
+        best_candidate=best_of(
+            {candidate.classifier: candidate.cv_auroc.mean or 0.0 for candidate in candidates}
+        ),
         warnings=warn_of_share(false_features),
     )
 
@@ -79,12 +81,14 @@ def final_classifier(problem: Problem, summary: SummaryRecord) -> str:
 def _compare_candidates(problem: Problem, records: Sequence[IterationRecord]) -> list[CandidateSummary]:
     summaries, fraction = [], problem.spec.validation.drawn_fraction
     for number, candidate in enumerate(problem.spec.candidates):
-        own = [record.result.candidates[number] for record in records]
+        results = [record.result.candidates[number] for record in records]
         summaries.append(
             CandidateSummary(
                 classifier=candidate.classifier,
-                cv_auroc=spread_over((one.settings[one.chosen].mean for one in own), fraction, "auroc"),
-                test=metrics_over(problem, [one.evaluation for one in own]),
+                cv_auroc=spread_over(
+                    (result.settings[result.chosen].mean for result in results), fraction, "auroc"
+                ),
+                test=metrics_over(problem, [result.evaluation for result in results]),
                 wins=sum(record.result.winner == candidate.classifier for record in records),
                 is_final=False,
             )
@@ -120,8 +124,14 @@ def _stability(
 
 
 def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
-    own = nogueira_stability(chosen)
-    return Estimate(value=own.value, low=own.low, high=own.high, method="asymptotic", reason=own.reason)
+    stability = nogueira_stability(chosen)
+    return Estimate(
+        value=stability.value,
+        low=stability.low,
+        high=stability.high,
+        method="asymptotic",
+        reason=stability.reason,
+    )
 
 
 def _fit_consensus(
@@ -155,17 +165,17 @@ def _hazard_ratios(problem: Problem, keys: Sequence[Key], X: NDArray[np.float64]
     fitted = fit_hazards(X, problem.times.days, problem.times.status == EVENT)
     return {
         key: HazardRatio(
-            per_unit=own.ratio(),
-            low=own.ratio(side=-1),
-            high=own.ratio(side=1),
-            p_value=own.p_value,
-            sd=own.sd,
-            per_sd=own.ratio(units=own.sd),
-            per_sd_low=own.ratio(units=own.sd, side=-1),
-            per_sd_high=own.ratio(units=own.sd, side=1),
-            reason=own.reason,
+            per_unit=fit.ratio(),
+            low=fit.ratio(side=-1),
+            high=fit.ratio(side=1),
+            p_value=fit.p_value,
+            sd=fit.sd,
+            per_sd=fit.ratio(units=fit.sd),
+            per_sd_low=fit.ratio(units=fit.sd, side=-1),
+            per_sd_high=fit.ratio(units=fit.sd, side=1),
+            reason=fit.reason,
         )
-        for key, own in zip(keys, fitted, strict=True)
+        for key, fit in zip(keys, fitted, strict=True)
     }
 
 

@@ -47,14 +47,14 @@ def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> Later
     """
     if not spans_years(problem.cohort):
         return LaterEvaluation(test_from=None, account=None, reason="the index dates span two years or less")
-    own = _planned(problem, classifier, setting)
-    test_from = cut_of(own.spec, own.cohort)
+    later = _planned(problem, classifier, setting)
+    test_from = cut_of(later.spec, later.cohort)
     try:
-        refuse_unusable(own.spec, own.cohort, planned_sets(own.spec, own.cohort))
+        refuse_unusable(later.spec, later.cohort, planned_sets(later.spec, later.cohort))
     except DataError as error:
         return LaterEvaluation(test_from=str(test_from), account=None, reason=error.rule)
-    outcome = _fit(own, classifier)
-    account = account_of_split(own)
+    outcome = _fit(later, classifier)
+    account = account_of_split(later)
     assert account is not None  # the split is planned
     figures = figures_of(outcome.evaluation.to_json())
     return LaterEvaluation(
@@ -85,9 +85,9 @@ def _planned(problem: Problem, classifier: str, setting: Mapping[str, float]) ->
 def _fit(problem: Problem, classifier: str) -> CandidateOutcome:
     parts = problem.partition(LATER)
     selection = select(problem, parts.train)
-    given = selection if problem.spec.selection.scope == "iteration" else None
+    shared = selection if problem.spec.selection.scope == "iteration" else None
     n_folds = problem.spec.validation.folds
-    folds = [run_fold(problem, LATER, fold, selection=given) for fold in range(n_folds)]
+    folds = [run_fold(problem, LATER, fold, selection=shared) for fold in range(n_folds)]
     cv = cross_validate(problem, folds)[classifier]
     design = learn_design(problem, selection.features, parts.train).with_absent(
         classifier_named(classifier).absent

@@ -119,7 +119,7 @@ def test_a_clinical_case_is_a_required_test(is_right, expected, tmp_path):
     sides = {"higher": CASE["higher"], "lower": CASE["lower"]}
     own = sides if is_right else {"higher": sides["lower"], "lower": sides["higher"]}
     stated = Tests.model_validate({"cases": [{"name": CASE["name"], **own}]})
-    write_bundle(tmp_path / "bundle", make_parts(stated=stated))
+    write_bundle(tmp_path / "bundle", make_parts(requirements=stated))
 
     results = load_bundle(tmp_path / "bundle").run_tests()
 
@@ -132,7 +132,7 @@ def test_a_clinical_case_is_a_required_test(is_right, expected, tmp_path):
 def test_a_case_with_a_code_that_the_model_does_not_use_names_the_code(tmp_path):
     """Both patients score the same then."""
     stated = Tests.model_validate({"cases": [{"name": "x", "higher": {"codes": ["Z99"]}, "lower": {}}]})
-    write_bundle(tmp_path / "bundle", make_parts(stated=stated))
+    write_bundle(tmp_path / "bundle", make_parts(requirements=stated))
 
     [result] = [own for own in load_bundle(tmp_path / "bundle").run_tests() if not own.passed]
     assert "The model does not use Z99." in result.defect
@@ -144,7 +144,7 @@ def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):
         {"floors": {"auroc": 0.9, "groupAuroc": 0.7}, "budgets": {"alertsPer100": 25}}
     )
     parts = make_parts(
-        stated=stated,
+        requirements=stated,
         training=TrainingSamples(without_events=0.1, alert_rates={"youden": 0.3}),
         evidence=Evidence(groups=(GroupFigure("sex", "F", 0.6, 0.72), GroupFigure("sex", "M", 0.8, 0.9))),
     )
@@ -161,7 +161,7 @@ def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
     evidence = Evidence(groups=(GroupFigure("sex", "F", 0.6, None),))
     stated = Tests.model_validate({"floors": {"groupAuroc": 0.7}})
     write_bundle(tmp_path / "default", make_parts(evidence=evidence))
-    write_bundle(tmp_path / "stated", make_parts(evidence=evidence, stated=stated))
+    write_bundle(tmp_path / "stated", make_parts(evidence=evidence, requirements=stated))
 
     by_default, by_floor = (load_bundle(tmp_path / name).run_tests() for name in ("default", "stated"))
 
