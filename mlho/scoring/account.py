@@ -139,7 +139,7 @@ class ScoresManifest(Part):
 
 def total_ledger(ledgers: Iterable[Mapping[str, Any]]) -> Ledger:
     """Return the sum of the partitions' ledgers, after checking that it adds up."""
-    return Ledger.total(Ledger.from_json(own) for own in ledgers).check("events, total")
+    return Ledger.total(Ledger.from_json(ledger) for ledger in ledgers).check("events, total")
 
 
 def ledger_summary(total: Ledger) -> LedgerSummary:

@@ -55,7 +55,7 @@ def check_empty_samples(
     )
     if allows:
         return f"{got}."
-    most = max(ledger.rules, key=lambda own: own.rows, default=None)
+    most = max(ledger.rules, key=lambda rule: rule.rows, default=None)
     lost = f"; most others are under the rule: {most.rule}" if most is not None and most.rows else ""
     raise DataError(
         "events",
@@ -124,12 +124,12 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
     >>> partition_warnings({"a": good, "b": good, "c": bad})
     ['In 1 of 3 partitions less than half as many of the event rows are used as in all (66 %): c (18 % of 500). Check dates, patient ids and codes there.']
     """
-    rows_in = sum(own.rows_in for own in ledgers.values())
-    whole = sum(own.rows_used for own in ledgers.values()) / max(rows_in, 1)
+    rows_in = sum(ledger.rows_in for ledger in ledgers.values())
+    whole = sum(ledger.rows_used for ledger in ledgers.values()) / max(rows_in, 1)
     few = [
-        f"{name} ({100 * own.rows_used / own.rows_in:.0f} % of {own.rows_in:,})"
-        for name, own in ledgers.items()
-        if own.rows_in >= _MIN_ROWS and own.rows_used / own.rows_in < whole / _FACTOR
+        f"{name} ({100 * ledger.rows_used / ledger.rows_in:.0f} % of {ledger.rows_in:,})"
+        for name, ledger in ledgers.items()
+        if ledger.rows_in >= _MIN_ROWS and ledger.rows_used / ledger.rows_in < whole / _FACTOR
     ]
     if not few:
         return []
@@ -154,15 +154,15 @@ def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
     []
     """
     found = []
-    for own in alerts:
-        if own.alerts is None or own.training_rate is None:
+    for alert in alerts:
+        if alert.alerts is None or alert.training_rate is None:
             continue
-        expected = own.training_rate * n_samples
-        if max(own.alerts, expected) < MIN_CELL:
+        expected = alert.training_rate * n_samples
+        if max(alert.alerts, expected) < MIN_CELL:
             continue
-        if own.alerts > _FACTOR * expected or _FACTOR * own.alerts < expected:
+        if alert.alerts > _FACTOR * expected or _FACTOR * alert.alerts < expected:
             found.append(
-                f"threshold {own.rule}: {100 * own.alerts / n_samples:.1f} % of the samples alert, and "
-                f"{100 * own.training_rate:.1f} % did in training."
+                f"threshold {alert.rule}: {100 * alert.alerts / n_samples:.1f} % of the samples alert, and "
+                f"{100 * alert.training_rate:.1f} % did in training."
             )
     return found

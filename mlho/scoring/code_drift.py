@@ -74,8 +74,8 @@ def find_code_drift(
         for code, count in others.items()
         if _is_new(count, n, known.floor)
     ]
-    vanished.sort(key=lambda own: (-own.training, own.code))
-    new.sort(key=lambda own: (-own.now, own.code))
+    vanished.sort(key=lambda shift: (-shift.training, shift.code))
+    new.sort(key=lambda shift: (-shift.now, shift.code))
     return CodeDrift(
         n_compared=len(shares),
         n_new=len(new),
@@ -103,15 +103,19 @@ def code_warnings(found: CodeDrift) -> list[str]:
     """
     return [
         *_warning(
-            [f"{own.code} ({100 * own.now:.1f} % of the samples)" for own in found.new if own.now >= COMMON],
+            [
+                f"{shift.code} ({100 * shift.now:.1f} % of the samples)"
+                for shift in found.new
+                if shift.now >= COMMON
+            ],
             "Codes that training did not have, or hardly",
             "The model ignores them. Check whether they replace others: map them to the codes of training, or train again.",
         ),
         *_warning(
             [
-                f"{own.code} ({100 * own.training:.1f} % of the training samples)"
-                for own in found.vanished
-                if own.training >= COMMON
+                f"{shift.code} ({100 * shift.training:.1f} % of the training samples)"
+                for shift in found.vanished
+                if shift.training >= COMMON
             ],
             "Codes that no sample has any more",
             "Check the feed of events and its code systems.",

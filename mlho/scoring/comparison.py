@@ -50,8 +50,8 @@ class ScoresComparison(Part):
 
 
 def compare_scores(
-    own: NDArray[np.float64],
-    other: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    compared: NDArray[np.float64],
     alerts: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     *,
     bundle_digest: str,
@@ -61,28 +61,28 @@ def compare_scores(
 
     Parameters
     ----------
-    own, other : float64, shape (n_samples,)
+    scores, compared : float64, shape (n_samples,)
         Calibrated probabilities of the same samples.
     alerts : mapping of rule to (bool, bool) arrays of shape (n_samples,)
         Alerts of both bundles, for the rules that both have.
     """
-    n = len(own)
-    difference = np.abs(own - other)
+    n = len(scores)
+    difference = np.abs(scores - compared)
     deciles = None
     if n:
-        ordered = np.sort(other)
+        ordered = np.sort(compared)
         deciles = [float(ordered[-(-tenth * n // 10) - 1]) for tenth in range(1, 10)]
     return ScoresComparison(
         bundle_digest=bundle_digest,
         compared_digest=compared_digest,
         samples=n,
-        mean=_mean(own),
-        compared_mean=_mean(other),
+        mean=_mean(scores),
+        compared_mean=_mean(compared),
         mean_absolute_difference=_mean(difference),
         largest_difference=float(difference.max()) if n else None,
-        rank_correlation=_rank_correlation(own, other),
-        psi=score_psi(own, deciles)[0],
-        top_tenth_shared=_shared_top(own, other),
+        rank_correlation=_rank_correlation(scores, compared),
+        psi=score_psi(scores, deciles)[0],
+        top_tenth_shared=_shared_top(scores, compared),
         alerts=[
             AlertChange(
                 rule=rule,
@@ -112,16 +112,16 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return ((2 * ends - count + 1) / 2 - (len(values) + 1) / 2)[place]
 
 
-def _rank_correlation(own: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
-    x, y = _ranks(own), _ranks(other)
+def _rank_correlation(scores: NDArray[np.float64], compared: NDArray[np.float64]) -> float | None:
+    x, y = _ranks(scores), _ranks(compared)
     scale = math.sqrt(math.fsum((x * x).tolist()) * math.fsum((y * y).tolist()))
     return round(math.fsum((x * y).tolist()) / scale, 12) if scale else None
 
 
-def _shared_top(own: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+def _shared_top(scores: NDArray[np.float64], compared: NDArray[np.float64]) -> float | None:
     """Return the share of the other's highest tenth that is in this one's; ties at the border count as inside."""
-    n_top = math.ceil(_TOP_SHARE * len(own))
+    n_top = math.ceil(_TOP_SHARE * len(scores))
     if not n_top:
         return None
-    this, that = (values >= np.sort(values)[-n_top] for values in (own, other))
+    this, that = (values >= np.sort(values)[-n_top] for values in (scores, compared))
     return float((this & that).sum() / that.sum())

@@ -92,7 +92,7 @@ def _text(value: Any) -> str:
     if isinstance(value, dt.datetime):
         return _time(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return _REASONS.join(f"{own['feature']} ({own['contribution']:+.3f})" for own in value)
+        return _REASONS.join(f"{reason['feature']} ({reason['contribution']:+.3f})" for reason in value)
     return str(value)
 
 

@@ -152,14 +152,14 @@ def find_drift(
         count = int(present[place])
         if count == 0 and p * n >= _MIN_EXPECTED:
             vanished.append(features[place].id)
-        own = _shift(features[place], p, count, n)
-        if own is not None:
-            found.append(own)
-    found.sort(key=lambda own: (-own[0], own[1].feature))
+        shift = _shift(features[place], p, count, n)
+        if shift is not None:
+            found.append(shift)
+    found.sort(key=lambda shift: (-shift[0], shift[1].feature))
     return Drift(
         n_compared=len(known),
         n_shifted=len(found),
-        shifted=[own for _, own in found[:_N_LISTED]],
+        shifted=[shift for _, shift in found[:_N_LISTED]],
         vanished=vanished,
     )
 
@@ -214,11 +214,14 @@ def find_missing(
     """
     if training is None or not n:
         return []
-    known = [(name, name, (training.missing or {}).get(name), own) for name, own in demographics.items()]
+    known = [
+        (name, name, (training.missing or {}).get(name), n_missing)
+        for name, n_missing in demographics.items()
+    ]
     known += [
-        (own.id, own.words, None if p is None else 1.0 - p, n - int(present[place]))
-        for place, (own, p) in enumerate(zip(features, training.prevalence or (), strict=False))
-        if NUMBERS.get(own.aggregate, RECENCY) != RECENCY
+        (feature.id, feature.words, None if p is None else 1.0 - p, n - int(present[place]))
+        for place, (feature, p) in enumerate(zip(features, training.prevalence or (), strict=False))
+        if NUMBERS.get(feature.aggregate, RECENCY) != RECENCY
     ]
     found = []
     for column, words, p, count in known:
@@ -235,7 +238,7 @@ def find_missing(
             is_shifted=share > p and index >= SMALL and _is_beyond_chance(share, p, n),
         )
         found.append((-1.0 if is_hidden else -index, column, shown))
-    return [shown for *_, shown in sorted(found, key=lambda own: own[:2])]
+    return [shown for *_, shown in sorted(found, key=lambda row: row[:2])]
 
 
 def with_missing(drift: Drift, found: Sequence[MissingShift]) -> Drift:
@@ -243,7 +246,7 @@ def with_missing(drift: Drift, found: Sequence[MissingShift]) -> Drift:
     return drift.model_copy(
         update={
             "n_missing_compared": len(found),
-            "n_missing_shifted": sum(own.is_shifted for own in found),
+            "n_missing_shifted": sum(shift.is_shifted for shift in found),
             "missing": list(found[:_N_LISTED]),
         }
     )
@@ -276,9 +279,9 @@ def drift_warnings(drift: Drift) -> list[str]:
 def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
     """Return a warning of the columns with far more missing values than in training."""
     named = [
-        f"{own.words} ({100 * own.now:.0f} % of the samples; {100 * own.training:.0f} % in training)"
-        for own in missing
-        if own.is_shifted and own.now is not None and own.psi is not None and own.psi > LARGE
+        f"{shift.words} ({100 * shift.now:.0f} % of the samples; {100 * shift.training:.0f} % in training)"
+        for shift in missing
+        if shift.is_shifted and shift.now is not None and shift.psi is not None and shift.psi > LARGE
     ]
     if not named:
         return []

@@ -24,7 +24,9 @@ def expected_performance(probability: NDArray[np.float64], document: BundleDocum
         Calibrated probabilities.
     """
     trained = document.metrics.get("auroc", {}).get("mean")
-    thresholds = {own.rule: own.value for own in document.thresholds if own.value is not None}
+    thresholds = {
+        threshold.rule: threshold.value for threshold in document.thresholds if threshold.value is not None
+    }
     reason = _reason(len(probability), document.calibrator.reason)
     if reason is not None:
         absent = Estimate(value=None, reason=reason)
@@ -50,8 +52,9 @@ def _ppv(probability: NDArray[np.float64], value: float) -> Estimate:
     return _rounded(expected_ppv(probability, value))
 
 
-def _rounded(own: Figure) -> Estimate:
+def _rounded(figure: Figure) -> Estimate:
     value, low, high = (
-        None if number is None else round(number, _DIGITS) for number in (own.value, own.low, own.high)
+        None if number is None else round(number, _DIGITS)
+        for number in (figure.value, figure.low, figure.high)
     )
-    return Estimate(value=value, low=low, high=high, method=own.method, reason=own.reason)
+    return Estimate(value=value, low=low, high=high, method=figure.method, reason=figure.reason)

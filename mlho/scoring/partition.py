@@ -205,8 +205,8 @@ def encode_files(
     """
     spec = scoring_spec(bundle.document)
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": source})})
-    own = None if persons is None else persons.among(samples.patient_ids)
-    cohort = replace(cohort_to_score(samples, own), last_us=last_us)
+    sampled_persons = None if persons is None else persons.among(samples.patient_ids)
+    cohort = replace(cohort_to_score(samples, sampled_persons), last_us=last_us)
     parents = bundle.document.roll_up or {}
     paths, partitions = [], []
     for number, (where, batches) in enumerate(files):
@@ -225,7 +225,7 @@ def encode_files(
         n_known_rows=sum(rows_by_code.get(code, 0) for code in known),
         _spec=spec,
         _cohort=cohort,
-        _persons=own,
+        _persons=sampled_persons,
         _dictionary=dictionary,
         _segments=tuple(zip(paths, code_ids, strict=True)),
         _duplicates=[],
@@ -284,9 +284,9 @@ def strongest(bundle: Bundle, design: Any, k: int, *, rows: NDArray[np.bool_] | 
     contribution = np.zeros((n_samples, k))
     step = max(1, _CONTRIBUTIONS_AT_ONCE // (n_columns + 1))
     for start in range(0, n_samples, step):
-        own = slice(start, min(start + step, n_samples))
-        added = bundle.classifier.feature_contributions(by_row[own])
-        _pick(added, column[own], contribution[own])
+        part = slice(start, min(start + step, n_samples))
+        added = bundle.classifier.feature_contributions(by_row[part])
+        _pick(added, column[part], contribution[part])
     return Reasons(column, contribution)
 
 

@@ -70,7 +70,7 @@ def alert_column(rule: str) -> str:
 
 def alerting(bundle: Bundle) -> dict[str, float]:
     """Return the thresholds of a bundle that have a value, by rule."""
-    return {own.rule: own.value for own in bundle.thresholds if own.value is not None}
+    return {threshold.rule: threshold.value for threshold in bundle.thresholds if threshold.value is not None}
 
 
 class PartWriter:
@@ -79,11 +79,13 @@ class PartWriter:
     def __init__(self, path: Path, bundle: Bundle, *, has_reasons: bool) -> None:
         self._path = path
         self._thresholds = alerting(bundle)
-        names = [reason_words(own.words, own.shown_code) for own in bundle.document.features]
+        names = [reason_words(feature.words, feature.shown_code) for feature in bundle.document.features]
         self._words = (*names, *bundle.columns[len(names) :])
         self._horizons = bundle.document.horizons or ()
         self._schema = part_schema(
-            list(self._thresholds), has_reasons=has_reasons, risks=[own.column for own in self._horizons]
+            list(self._thresholds),
+            has_reasons=has_reasons,
+            risks=[horizon.column for horizon in self._horizons],
         )
         self._hash_key = bytes.fromhex(bundle.digest)
         self._hashes: list[NDArray[np.uint64]] = []

@@ -64,15 +64,17 @@ class KnownPersons:
     def among(self, patient_ids: Sequence[str]) -> "KnownPersons":
         """Return only the rows of some patients, so that looking up a block does not scan the whole table again."""
         person_of = self._person_of(patient_ids)
-        kept = np.zeros(len(self.patient_ids), np.bool_)
-        kept[person_of[person_of != _NO_ROW]] = True
-        rows = np.flatnonzero(kept[self.patient])
+        is_kept = np.zeros(len(self.patient_ids), np.bool_)
+        is_kept[person_of[person_of != _NO_ROW]] = True
+        rows = np.flatnonzero(is_kept[self.patient])
         return KnownPersons(
-            patient_ids=self.patient_ids.take(int64_array(np.flatnonzero(kept))),
-            patient=(np.cumsum(kept) - 1)[self.patient[rows]],
+            patient_ids=self.patient_ids.take(int64_array(np.flatnonzero(is_kept))),
+            patient=(np.cumsum(is_kept) - 1)[self.patient[rows]],
             row_index_us=self.row_index_us[rows] if len(self.row_index_us) else self.row_index_us,
-            birth_us=self.birth_us[kept],
-            columns=tuple(RawColumn(own.name, own.values[rows], own.levels) for own in self.columns),
+            birth_us=self.birth_us[is_kept],
+            columns=tuple(
+                RawColumn(column.name, column.values[rows], column.levels) for column in self.columns
+            ),
         )
 
     def values_of(self, encoder: DemographicsEncoder, samples: Samples) -> dict[str, list[Any]]:
@@ -107,7 +109,7 @@ class KnownPersons:
     def write(self, path: Path) -> None:
         """Write to one array file; equal tables give equal bytes."""
         texts = pack_texts(self.patient_ids.to_pylist())
-        meta = [{"levels": own.levels, "name": own.name} for own in self.columns]
+        meta = [{"levels": column.levels, "name": column.name} for column in self.columns]
         arrays: dict[str, NDArray[Any]] = {
             "patient_id_bytes": texts["bytes"],
             "patient_id_offsets": texts["offsets"],
@@ -116,7 +118,7 @@ class KnownPersons:
             "birth_us": self.birth_us,
             "meta": np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8),
         }
-        arrays |= {f"column_{place}": own.values for place, own in enumerate(self.columns)}
+        arrays |= {f"column_{place}": column.values for place, column in enumerate(self.columns)}
         write_arrays(path, arrays)
 
     @classmethod
@@ -126,11 +128,11 @@ class KnownPersons:
         meta = json.loads(arrays["meta"].tobytes())
         columns = tuple(
             RawColumn(
-                own["name"],
+                column["name"],
                 arrays[f"column_{place}"],
-                None if own["levels"] is None else tuple(own["levels"]),
+                None if column["levels"] is None else tuple(column["levels"]),
             )
-            for place, own in enumerate(meta)
+            for place, column in enumerate(meta)
         )
         ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
         return cls(ids, arrays["patient"], arrays["row_index_us"], arrays["birth_us"], columns)
@@ -160,7 +162,7 @@ def count_missing(encoder: DemographicsEncoder, values: Mapping[str, Sequence[An
     # NaN differs from itself.
     return np.array(
         [
-            sum(own is None or own == UNKNOWN or own != own for own in values.get(code.name, ()))
+            sum(value is None or value == UNKNOWN or value != value for value in values.get(code.name, ()))
             for code in encoder.codes
         ],
         np.int64,
@@ -229,9 +231,9 @@ def known_persons(encoder: DemographicsEncoder | None, persons: Persons, pattern
     codes = encoder.codes if encoder else ()
     is_category = {code.name: isinstance(code, CategoryCode) for code in codes}
     columns = tuple(
-        _of_kind(own, pattern, is_category=is_category[own.name])
-        for own in persons.columns
-        if own.name in is_category
+        _of_kind(column, pattern, is_category=is_category[column.name])
+        for column in persons.columns
+        if column.name in is_category
     )
     return _known(persons, columns)
 
@@ -270,7 +272,9 @@ def read_static_persons(
     )
     ids = text_array(sorted(patient_ids)).cast(pa.string())
     persons = read_static_rows(spec, source, files, ids)
-    columns = tuple(_of_kind(own, "events", is_category=own.name in categories) for own in persons.columns)
+    columns = tuple(
+        _of_kind(column, "events", is_category=column.name in categories) for column in persons.columns
+    )
     return _known(persons, columns)
 
 
@@ -280,7 +284,7 @@ def _require(source: Source, root: DataRoot, pattern: str, names: Sequence[str])
         by_birth = birth_column(source, have) is not None
         computed = (*CALENDAR, *([AGE] if by_birth else []))
         columns = {name: source.column(DEMOGRAPHICS, name) for name in names}
-        wanted = [own for name, own in columns.items() if own in have or name not in computed]
+        wanted = [column for name, column in columns.items() if column in have or name not in computed]
         require_columns(
             file.key, have, wanted, remedy="Add it: the bundle uses it. Single values may be empty."
         )

@@ -109,7 +109,7 @@ def text_array(texts: Sequence[str]) -> Any:
 
 def mapped_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
     """Wrap packed texts as an Arrow large_string array, without copying."""
-    buffers = [pa.py_buffer(np.ascontiguousarray(own)) for own in (offsets, data)]
+    buffers = [pa.py_buffer(np.ascontiguousarray(array)) for array in (offsets, data)]
     return pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
 
 
@@ -179,8 +179,8 @@ def _read_file(index: ScoringIndex, source: Source, file: SourceFile) -> _Part:
     texts = read_patients(columns[patient], where=file.key, name=patient)
     _refuse_missing(file.key, patient, int(texts.null_count))
     if index.column is None:
-        bound, given = common_index(index)
-        return texts, np.full(len(texts), bound, np.int64), np.full(len(texts), given, np.int64)
+        bound, date_us = common_index(index)
+        return texts, np.full(len(texts), bound, np.int64), np.full(len(texts), date_us, np.int64)
     bounds, has_date = read_index(columns[index.column], source, where=file.key, name=index.column)
     _refuse_missing(file.key, index.column, int((~has_date).sum()))
     return (
@@ -205,19 +205,19 @@ def common_index(index: ScoringIndex) -> tuple[int, int]:
     """Return the last microsecond of the common index date, and the date as given; without a date, ``NO_BOUND``, ``NO_DATE``."""
     if index.date is None:
         return int(NO_BOUND), int(NO_DATE)
-    given = (index.date - _EPOCH).days * DAY_US
-    return given + DAY_US - 1, given
+    date_us = (index.date - _EPOCH).days * DAY_US
+    return date_us + DAY_US - 1, date_us
 
 
 def everybody(patient_ids: Sequence[str], index: ScoringIndex) -> Samples:
     """Return one sample for each patient (sorted, distinct), with the common index date or none."""
-    bound, given = common_index(index)
+    bound, date_us = common_index(index)
     n = len(patient_ids)
     return Samples(
         patient_ids=tuple(patient_ids),
         patient_of=np.arange(n, dtype=np.int32),
         index_us=np.full(n, bound, np.int64),
-        given_us=np.full(n, given, np.int64),
+        given_us=np.full(n, date_us, np.int64),
     )
 
 

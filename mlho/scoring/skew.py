@@ -71,8 +71,8 @@ def find_skew(bundle: Bundle, folder: Path) -> Skew:
     persons = None if bundle.demographics is None else _nobody(bundle.demographics)
     scored = encode_files(bundle, samples, persons, [("synthetic events", [batch])], folder)
     empty = bundle.classifier.empty_row
-    features = np.concatenate([dense_rows(own, empty) for own in scored.designs()])
-    scores = np.concatenate([own.probability for own in scored.blocks()])
+    features = np.concatenate([dense_rows(design, empty) for design in scored.designs()])
+    scores = np.concatenate([block.probability for block in scored.blocks()])
     return Skew(
         n_patients=len(samples.patient_ids),
         features=largest_difference(features, dense_rows(expected, empty)),
@@ -80,7 +80,7 @@ def find_skew(bundle: Bundle, folder: Path) -> Skew:
     )
 
 
-def largest_difference(own: Any, other: Any) -> float:
+def largest_difference(first: Any, second: Any) -> float:
     """Return the largest absolute difference of two arrays; infinite if only one has a number at some place.
 
     Examples
@@ -88,7 +88,7 @@ def largest_difference(own: Any, other: Any) -> float:
     >>> largest_difference([1.0, np.nan], [1.5, np.nan]), largest_difference([1.0], [np.nan])
     (0.5, inf)
     """
-    left, right = np.asarray(own, np.float64), np.asarray(other, np.float64)
+    left, right = np.asarray(first, np.float64), np.asarray(second, np.float64)
     is_missing: NDArray[np.bool_] = np.isnan(left)
     if left.shape != right.shape or (is_missing != np.isnan(right)).any():
         return float("inf")
