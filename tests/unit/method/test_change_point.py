@@ -1,4 +1,4 @@
-"""Change points against least squares, and on series of which the change is known."""
+"""Change points against least squares, and on series with a known change."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ N_PERIODS = 60
 
 
 def counts_of(rate, totals, seed):
-    """Poisson counts of one series."""
+    """Return Poisson counts of one series."""
     return np.random.default_rng(seed).poisson(rate * totals).astype(float)[np.newaxis]
 
 
 def test_the_statistic_is_that_of_weighted_least_squares():
-    """The oracle: the step's residual from a regression on a constant and time, and the variance of its score at the rates of the trend."""
+    """The oracle is the step's residual from a regression on a constant and time, with the variance of its score at the rates of the trend."""
     random = np.random.default_rng(3)
     totals = random.integers(50, 500, N_PERIODS).astype(float)
     counts = counts_of(np.where(np.arange(N_PERIODS) < 25, 0.1, 0.14), totals, 4)
@@ -42,7 +42,7 @@ def test_the_statistic_is_that_of_weighted_least_squares():
 
 
 def test_a_linear_trend_and_a_constant_rate_are_no_changes():
-    """200 series of each kind: at a family error of 0.05 none of these seeds has a significant step."""
+    """For 200 series of each kind, none has a significant step at a family-wise error of 0.05."""
     totals = np.full(N_PERIODS, 1000.0)
     for rate in (np.full(N_PERIODS, 0.05), np.linspace(0.02, 0.1, N_PERIODS)):
         counts = np.concatenate([counts_of(rate, totals, seed) for seed in range(200)])
@@ -50,7 +50,7 @@ def test_a_linear_trend_and_a_constant_rate_are_no_changes():
 
 
 def test_a_code_that_begins_is_dated_exactly():
-    """No record before, a few records in each month from then on."""
+    """A code without records before period 40, and with a few in each later one, is dated exactly."""
     rate = np.where(np.arange(N_PERIODS) < 40, 0.0, 0.01)
     found = change_of_rate(
         counts_of(rate, np.full(N_PERIODS, 2000.0), 8), np.full(N_PERIODS, 2000.0), np.ones(1)
@@ -62,7 +62,7 @@ def test_a_code_that_begins_is_dated_exactly():
 
 
 def test_an_effect_that_vanishes_is_dated_and_a_constant_one_is_not():
-    """Exposed cases by month: twice as many as expected until period 30; or always twice as many."""
+    """If a code has twice as many exposed cases as expected until period 30 only, the change is found; if it always has twice as many, there is none."""
     expected = np.full((2, N_PERIODS), 12.0)
     means = np.stack([np.where(np.arange(N_PERIODS) < 30, 24.0, 12.0), np.full(N_PERIODS, 24.0)])
     observed = np.random.default_rng(6).poisson(means).astype(float)
@@ -75,7 +75,7 @@ def test_an_effect_that_vanishes_is_dated_and_a_constant_one_is_not():
 
 
 def test_without_information_there_is_no_change():
-    """A code that nobody has, and a series that is too short."""
+    """A code without any record and a series that is too short have no change."""
     nothing = np.zeros((1, N_PERIODS))
     found = change_of_effect(nothing, nothing, nothing)
     short = change_of_rate(np.ones((1, 4)), np.ones(4), np.ones(1))

@@ -1,4 +1,4 @@
-"""Splits: patients are drawn by hash, and by nothing else."""
+"""Splits: patients are drawn by hash only."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ def hash_of(text):
 
 
 def test_order_is_that_of_the_published_hash():
-    """BLAKE2b-64 of 'seed|purpose|iteration|patient', big-endian: anyone can check a split by hand."""
+    """The order is that of BLAKE2b-64 of 'seed|purpose|iteration|patient', big-endian, so a split can be checked by hand."""
     patients = ["p-1", "p-2", "p-3", "Ünal", "5"]
     expected = sorted(range(5), key=lambda i: hash_of(f"7|test|3|{patients[i]}"))
 
@@ -27,7 +27,7 @@ def test_order_is_that_of_the_published_hash():
 
 
 def test_split_of_a_known_cohort_never_changes():
-    """Pinned: a change here moves every patient of every run that was ever done."""
+    """The split is pinned, because a change would move patients in all earlier runs."""
     patients = [f"{i}" for i in range(10)]
 
     drawn = splits.test_patients(patients, [False] * 10, seed=7, iteration=0, test_fraction=0.3)
@@ -39,7 +39,7 @@ def test_split_of_a_known_cohort_never_changes():
 
 @given(patients=PATIENTS, data=st.data(), split=st.sampled_from(["random", "stratified"]))
 def test_order_of_rows_does_not_show(patients, data, split):
-    """A law: the same patients in any order get the same split and the same folds."""
+    """The same patients in any order get the same split and the same folds."""
     positive = {p: data.draw(st.booleans()) for p in patients}
     shuffled = data.draw(st.permutations(patients))
 
@@ -54,7 +54,7 @@ def test_order_of_rows_does_not_show(patients, data, split):
 
 @given(patients=PATIENTS, data=st.data(), n_folds=st.integers(2, 4))
 def test_folds_differ_by_at_most_one_patient_in_each_stratum(patients, data, n_folds):
-    """A law: rank modulo k, within positives and negatives."""
+    """Folds are assigned by rank modulo k, within positives and within negatives."""
     positive = np.array([data.draw(st.booleans()) for _ in patients])
 
     fold = fold_of_patients(patients, positive, seed=1, iteration=0, n_folds=n_folds)
@@ -70,7 +70,7 @@ def test_folds_differ_by_at_most_one_patient_in_each_stratum(patients, data, n_f
     [(10, 0.3, 3), (5, 0.3, 2), (15, 0.3, 4), (25, 0.3, 8), (45, 0.7, 32), (11, 0.5, 6), (13, 0.5, 6)],
 )
 def test_size_of_the_test_set_is_rounded_half_to_even(n_patients, test_fraction, n_test):
-    """On exact arithmetic: 0.3 · 15 is 4.5, hence 4; 0.3 · 25 is 7.5, hence 8; 0.7 · 45 is 31.5, hence 32."""
+    """The arithmetic is exact: 0.3 · 15 is 4.5, hence 4; 0.3 · 25 is 7.5, hence 8; 0.7 · 45 is 31.5, hence 32."""
     patients = [str(i) for i in range(n_patients)]
 
     drawn = splits.test_patients(
@@ -81,7 +81,7 @@ def test_size_of_the_test_set_is_rounded_half_to_even(n_patients, test_fraction,
 
 
 def test_stratified_split_keeps_the_share_of_positives():
-    """Three tenths of the positive patients and of the negative ones."""
+    """The test set has three tenths of the positive patients and three tenths of the negative ones."""
     positive = np.arange(100) < 20
 
     drawn = splits.test_patients(
@@ -92,7 +92,7 @@ def test_stratified_split_keeps_the_share_of_positives():
 
 
 def test_draws_of_other_seeds_iterations_and_purposes_differ():
-    """Each has its own order, near to independent."""
+    """Other seeds, iterations and purposes give nearly independent orders."""
     patients = [str(i) for i in range(400)]
     base = patient_order(patients, seed=7, purpose="test", iteration=0)
 
@@ -106,7 +106,7 @@ def test_draws_of_other_seeds_iterations_and_purposes_differ():
 
 
 def test_equal_hashes_are_ordered_by_patient(monkeypatch):
-    """Two patients of one hash: the id decides, whatever the order of rows."""
+    """If two patients have the same hash, the id decides, in any order of rows."""
     monkeypatch.setattr(splits, "_hash_patients", lambda ids, **_: np.zeros(len(ids), dtype=np.uint64))
 
     order = patient_order(["b", "c", "a"], seed=7, purpose="test", iteration=0)
@@ -115,7 +115,7 @@ def test_equal_hashes_are_ordered_by_patient(monkeypatch):
 
 
 def test_one_class_parts_are_found_before_fitting():
-    """Test set, held-out fold and its training part, each named with its size."""
+    """A test set, a held-out fold and its training part with one class are each named with their size."""
     y = [1, 0, 1, 1, 0, 1]
     good = np.array([0, 0, 1, 1, 1, 0], dtype=np.int8)
     bad = np.array([-1, 0, -1, 1, 1, 0], dtype=np.int8)
@@ -132,7 +132,7 @@ def test_one_class_parts_are_found_before_fitting():
 
 
 def test_one_class_training_without_folds_is_found():
-    """An iteration without cross-validation still needs both classes to fit."""
+    """An iteration without cross-validation also needs both classes for its fit."""
     assert one_class_folds({0: np.array([-1, -1, 0, 0], dtype=np.int8)}, [0, 1, 1, 1]) == (
         OneClassPart(0, None, "training", 2),
     )
@@ -152,7 +152,7 @@ def test_one_class_training_without_folds_is_found():
     ids=["one", "empty", "everyone", "twice", "lengths", "percentage", "unknown"],
 )
 def test_split_says_what_is_wrong(patients, positive, test_fraction, split, error, words):
-    """Each mistake has its own words and its own kind."""
+    """Each mistake has its own message and error class."""
     with pytest.raises(error, match=words):
         splits.test_patients(
             patients, positive, seed=7, iteration=0, test_fraction=test_fraction, split=split
@@ -168,12 +168,12 @@ def test_split_says_what_is_wrong(patients, positive, test_fraction, split, erro
     ],
 )
 def test_number_of_folds_must_fit(n_folds, error, words):
-    """Between two and the number of training patients."""
+    """The number of folds must be between two and the number of training patients."""
     with pytest.raises(error, match=words):
         fold_of_patients(["a", "b", "c"], [1, 0, 1], seed=7, iteration=0, n_folds=n_folds)
 
 
 def test_separator_in_a_purpose_is_refused():
-    """Otherwise two draws could hash the same text."""
+    """With a separator in the purpose, two draws could hash the same text."""
     with pytest.raises(SpecError, match="hold no"):
         patient_order(["a", "b"], seed=7, purpose="test|1", iteration=0)

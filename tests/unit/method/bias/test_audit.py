@@ -1,4 +1,4 @@
-"""The audit by group and period: figures, small cells, comparisons, gaps, trends, and what it must not depend on."""
+"""The audit by group and period: figures, small cells, comparisons, gaps, trends, and independence of row order and threads."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ BENCHMARK = Path(__file__).parents[4] / "benchmarks" / "bias.py"
 
 
 def cohort_of(n: int, *, seed: int = 1, excess: float = 0.0, samples_each: int = 1):
-    """Return outcome, probability, group and patient; the odds of group 1 are exp(excess) times those predicted."""
+    """Return outcome, probability, group and patient. In group 1 the odds are exp(excess) times the predicted ones."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(n // samples_each), samples_each)
     group = rng.integers(0, 2, n // samples_each)[patient]
@@ -40,7 +40,7 @@ def figures(found: Audit, level: str):
 
 
 def test_figures_of_a_group_are_those_of_its_samples():
-    """Each figure is the one that the evaluation of a whole test set computes, on the samples of the group."""
+    """Each figure of a group equals that of the evaluation of a whole test set with the samples of the group."""
     y, p, group, _ = cohort_of(600)
     p = np.round(p, 2)  # ties
     own_y, own_p = y[group == 1], p[group == 1]
@@ -80,7 +80,7 @@ def test_figures_of_a_group_are_those_of_its_samples():
 
 
 def test_a_group_for_which_risk_is_underestimated_is_found():
-    """Twice the odds in one group: its calibration differs from the reference after correction; its recalibration repairs it."""
+    """With twice the odds in one group, its calibration differs significantly from the reference, and recalibration corrects it."""
     y, p, group, _ = cohort_of(4000, excess=np.log(2))
     found = audited(y, p, group)
     male = next(own for own in found.groups if own.level == "male")
@@ -100,14 +100,14 @@ def test_a_group_for_which_risk_is_underestimated_is_found():
 
 
 def test_without_a_difference_few_comparisons_are_significant():
-    """Over 20 cohorts without any bias, at most two have a comparison with an adjusted p value below 0.05."""
+    """In at most two of 20 cohorts without bias, a comparison has an adjusted p-value below 0.05."""
     found = [audited(*cohort_of(800, seed=seed)[:3]).comparisons for seed in range(20)]
 
     assert sum(any(own.adjusted < 0.05 for own in comparisons) for comparisons in found) <= 2
 
 
 def test_differences_are_paired():
-    """A group against all patients but a few varies less than two independent groups: replicates are the same."""
+    """The difference between a group and its exact copy is always 0, because both use the same replicates."""
     y, p, _, _ = cohort_of(500)
     nearly = Grouping("near", ("a", "b"), (np.arange(500) < 250).astype(int))
     same = audit(y, p, [nearly], patients=None, alerts={}, seed=[1], n_replicates=100)
@@ -121,7 +121,7 @@ def test_differences_are_paired():
 
 
 def test_small_groups_and_periods_have_no_figures():
-    """Ten patients with the outcome are too few: no figure, no comparison; counts that would reveal them are hidden too."""
+    """A group or period with only ten patients with the outcome has no figures and no comparison, and no other count reveals its size."""
     y, p, group, _ = cohort_of(400)
     group = np.where(np.cumsum(y == 1) <= 10, 0, 1)
     month = np.where(np.arange(400) < 390, 0, 1)
@@ -139,7 +139,7 @@ def test_small_groups_and_periods_have_no_figures():
 
 
 def test_counts_of_a_pair_are_hidden_together():
-    """Three patients in one of four combinations: with the totals of both columns any shown count of another would give it away."""
+    """Three patients are in one of four combinations. All four counts are hidden, because the totals of the columns would reveal it."""
     y, p, _, _ = cohort_of(800)
     sex, race = np.repeat([0, 1], 400), np.tile([0, 1], 400)
     race[(sex == 0) & (np.arange(800) > 6)] = 1
@@ -150,7 +150,7 @@ def test_counts_of_a_pair_are_hidden_together():
 
 
 def test_gaps_equal_those_of_fairlearn():
-    """Reference: fairlearn 0.15.0, equalized_odds_difference, equal_opportunity_difference, demographic_parity_difference."""
+    """The gaps equal equalized_odds_difference, equal_opportunity_difference and demographic_parity_difference of fairlearn 0.15.0."""
     i = np.arange(240)
     y = ((i * 7) % 5 < 2).astype(int)
     alert = (i * i + 3 * i + i % 3) % 11 < 4 + 2 * y
@@ -170,7 +170,7 @@ def test_gaps_equal_those_of_fairlearn():
 
 
 def test_error_of_patients_is_compared_within_the_outcome():
-    """A model that gives one group's patients with the outcome lower risks: Cliff's delta is large for them and near 0 for others."""
+    """If a model gives lower risks to patients of one group with the outcome, Cliff's delta is large for them and near 0 for the others."""
     y, p, group, _ = cohort_of(1000)
     p = np.where((group == 1) & (y == 1), p * 0.3, p)
     positive, negative = audited(y, p, group).errors
@@ -182,7 +182,7 @@ def test_error_of_patients_is_compared_within_the_outcome():
 
 
 def test_a_trend_over_months_is_found():
-    """Risk that rises by 1 in log-odds over a year: the calibration in the large changes by about 1 per year."""
+    """If the log-odds rise by 1 over a year, the trend of calibration in the large is about 1 per year."""
     y, p, group, _ = cohort_of(6000)
     month = np.arange(6000) % 12
     rng = np.random.default_rng(3)
@@ -198,7 +198,7 @@ def test_a_trend_over_months_is_found():
 
 
 def test_result_depends_neither_on_the_order_of_rows_nor_on_threads():
-    """Rows in another order, and more threads: equal to the last bit."""
+    """The result is equal to the last bit for another order of rows and for more threads."""
     y, p, group, patient = cohort_of(300, samples_each=2)
     order = np.random.default_rng(5).permutation(300)
     first = audited(y, p, group, patients=patient)
@@ -208,7 +208,7 @@ def test_result_depends_neither_on_the_order_of_rows_nor_on_threads():
 
 
 def test_patients_with_several_samples_widen_the_interval():
-    """Five equal samples of each patient say no more than one."""
+    """Five equal samples of each patient give the same interval as one sample."""
     y, p, group, _ = cohort_of(300)
     once = figures(audited(y, p, group), "all patients")["brier"]
     repeated = [np.repeat(own, 5) for own in (y, p, group)]
@@ -218,7 +218,7 @@ def test_patients_with_several_samples_widen_the_interval():
 
 
 def test_intervals_cover_the_truth():
-    """The short form of ``make bench-bias``: 93 to 97 % of the intervals of 200 cohorts, give or take their number, hold the truth."""
+    """In the short form of ``make bench-bias``, the share of 200 cohorts whose interval contains the truth is 93 to 97 %, within sampling error."""
     command = [sys.executable, str(BENCHMARK), "--no-speed", "--cohorts", "200", "--replicates", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -1,4 +1,4 @@
-"""Contradicted labels: planted wrong labels lead the list, and a group with wrong labels has more of them than expected."""
+"""Contradicted labels: planted wrong labels come first in the list, and a group with wrong labels has more of them than expected."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from mlho.method.bias.contradictions import find_contradictions
 
 
 def iterations(outcome, truth, *, n=12, seed=1):
-    """Half of the samples each time, scored by a model of the true outcome with an AUROC of about 0.96."""
+    """Yield iterations that score half of the samples with a model of the true outcome, with an AUROC of about 0.96."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         samples = np.sort(rng.choice(len(outcome), len(outcome) // 2, replace=False))
@@ -16,7 +16,7 @@ def iterations(outcome, truth, *, n=12, seed=1):
 
 
 def test_planted_wrong_labels_lead_the_list():
-    """Of 4,000 labels 80 are turned over: at least 90 % of the first 60 are among them, where chance gives 2 %."""
+    """If 80 of 4,000 labels are flipped, at least 90 % of the first 60 listed samples are among them; by chance it would be 2 %."""
     rng = np.random.default_rng(0)
     truth = (rng.random(4000) < 0.2).astype(np.uint8)
     wrong = rng.choice(4000, 80, replace=False)
@@ -30,7 +30,7 @@ def test_planted_wrong_labels_lead_the_list():
 
 
 def test_a_sample_is_listed_if_most_of_at_least_three_iterations_contradict_it():
-    """Contradicted in 2 of 3: listed; in 1 of 3, or tested twice only: not."""
+    """A sample contradicted in 2 of 3 iterations is listed; one contradicted in 1 of 3, or tested only twice, is not."""
     outcome = np.array([0, 0, 0, 0, 1, 1], np.uint8)
     high, low = 0.9, 0.1
     rows = [[high, high, low], [high, low, low], [high, high, None], [low, low, low], [0.8] * 3, [0.8] * 3]
@@ -50,12 +50,12 @@ def test_a_sample_is_listed_if_most_of_at_least_three_iterations_contradict_it()
 
 
 def calibrated(outcome, p, *, n=5):
-    """Every sample in every iteration, with these probabilities."""
+    """Yield iterations that score every sample with these probabilities."""
     return ({"samples": np.arange(len(outcome)), "m": p} for _ in range(n))
 
 
 def test_right_labels_are_contradicted_as_often_as_expected():
-    """20,000 labels drawn with the predicted probabilities: the expected share is within the interval of the observed one."""
+    """For 20,000 labels drawn with the predicted probabilities, the expected share is within the interval of the observed share."""
     rng = np.random.default_rng(2)
     p = rng.beta(0.5, 2.0, 20_000)
     outcome = (rng.random(20_000) < p).astype(np.uint8)
@@ -69,7 +69,7 @@ def test_right_labels_are_contradicted_as_often_as_expected():
 
 
 def test_a_group_with_wrong_labels_is_contradicted_more_often_than_expected():
-    """One label in ten of the second group is turned over: its share exceeds the expected one by its interval, that of the first does not."""
+    """If a tenth of the labels of the second group are flipped, its observed share clearly exceeds the expected one; that of the first group does not."""
     rng = np.random.default_rng(3)
     p = rng.beta(0.5, 2.0, 20_000)
     outcome = (rng.random(20_000) < p).astype(np.uint8)
@@ -84,7 +84,7 @@ def test_a_group_with_wrong_labels_is_contradicted_more_often_than_expected():
 
 
 def test_the_interval_counts_patients_and_not_samples():
-    """The same labels, once of 2,000 patients and once in fours of 500 patients: the interval of the latter is about twice as wide."""
+    """The interval for 500 patients with four equal samples each is about twice as wide as that for 2,000 patients."""
     rng = np.random.default_rng(4)
     p = np.repeat(rng.beta(0.5, 2.0, 500), 4)
     outcome = np.repeat(rng.random(500) < p[::4], 4).astype(np.uint8)

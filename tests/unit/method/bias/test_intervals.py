@@ -1,4 +1,4 @@
-"""Intervals of rates, and p values for many comparisons."""
+"""Intervals of rates, and p-values for many comparisons."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from mlho.method.bias.intervals import adjusted_p_values, group_estimate
 
 
 def test_interval_of_a_rate_is_wilsons_where_patients_are_independent():
-    """45 of 50, with replicates of the binomial variance: the limits of Wilson's interval, 0.786 to 0.957."""
+    """For 45 of 50 and replicates of the binomial variance, the limits are those of Wilson's interval, 0.786 to 0.957."""
     rng = np.random.default_rng(1)
     drawn = rng.binomial(50, 0.9, 200_000) / 50
 
@@ -17,14 +17,14 @@ def test_interval_of_a_rate_is_wilsons_where_patients_are_independent():
 
 
 def test_a_rate_of_one_has_an_interval():
-    """All 30 patients found: the lower limit is that of 30 of 30, 0.886, not 1."""
+    """If all 30 of 30 patients are found, the lower limit is 0.886 and not 1."""
     own = group_estimate("youden/sensitivity", 1.0, np.ones(100), n_patients=30)
 
     assert (own.low, own.high) == pytest.approx((0.8865, 1.0), abs=1e-3)
 
 
 def test_adjusted_p_values_are_those_of_benjamini_and_hochberg():
-    """Of five p values the third is 0.039 · 5 / 3 = 0.065, but not above the fourth, 0.041 · 5 / 4."""
+    """The adjusted value of 0.039, the third of five, is 0.039 · 5 / 3 = 0.065, limited by that of the fourth, 0.041 · 5 / 4."""
     found = adjusted_p_values([0.041, 0.6, 0.001, None, 0.039, 0.008])
 
     assert [None if own is None else round(own, 5) for own in found] == [

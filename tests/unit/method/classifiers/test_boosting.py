@@ -1,4 +1,4 @@
-"""glmboost on data whose answer is known, against a plain dense implementation, and at its limits."""
+"""glmboost on data with known answers, against a plain dense implementation, and in edge cases."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mlho.method.classifiers import boosting
 
 
 def plain_glmboost(X, y, n_steps, learning_rate):
-    """Boost as the method says, with dense arrays and the obvious formulas; return path and log-odds of the rows."""
+    """Boost with dense arrays and the textbook formulas. Return the path and the log-odds of the rows."""
     sign = 2.0 * y - 1.0
     Z = (X - X.mean(0)) / X.std(0, ddof=1)
     design = np.column_stack([np.ones(len(y)), Z])
@@ -38,7 +38,7 @@ def planted(seed, n=400, m=30):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_boosting_finds_the_planted_columns_first(seed):
-    """The columns that make the label are the first three picked, with the right signs, whatever the seed."""
+    """For ten seeds, the three columns that determine the label are picked first, with the right signs."""
     X, y = planted(seed, n=2000)
 
     model = boosting.fit(X, y, 100)
@@ -52,7 +52,7 @@ def test_boosting_finds_the_planted_columns_first(seed):
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), learning_rate=st.sampled_from([0.05, 0.1, 0.5, 1.0]))
 def test_it_computes_what_the_plain_dense_formulas_compute(seed, learning_rate):
-    """Path and log-odds agree with the textbook loop, from sparse columns and from dense ones."""
+    """Path and log-odds agree with the textbook loop, from sparse and from dense columns."""
     X, y = planted(seed, n=120, m=12)
     if X.std(0).min() == 0 or y.min() == y.max():
         return
@@ -65,7 +65,7 @@ def test_it_computes_what_the_plain_dense_formulas_compute(seed, learning_rate):
 
 
 def test_intercept_coefficients_and_scale_are_in_original_units():
-    """Intercept + X·coefficients is the log-odds; times the scale they are per standard deviation."""
+    """Intercept + X·coefficients is the log-odds, and coefficients times scale are per standard deviation."""
     X, y = planted(1)
 
     model = boosting.fit(X, y, 50)
@@ -76,7 +76,7 @@ def test_intercept_coefficients_and_scale_are_in_original_units():
 
 
 def test_units_of_a_column_change_its_coefficient_and_nothing_else():
-    """Grams for kilograms: a thousandth of the coefficient, the same path, the same probabilities."""
+    """A column in grams instead of kilograms has a thousandth of the coefficient, and path and probabilities stay the same."""
     X, y = planted(2)
     in_grams = X.copy()
     in_grams[:, 3] *= 1000.0
@@ -89,7 +89,7 @@ def test_units_of_a_column_change_its_coefficient_and_nothing_else():
 
 
 def test_the_first_steps_of_a_long_fit_are_a_short_fit():
-    """``after(20)`` of 150 steps is ``fit`` with 20, to the last bit."""
+    """``after(20)`` of a fit with 150 steps equals a fit with 20 steps to the last bit."""
     X, y = planted(3)
     cut, short = boosting.fit(X, y, 150).after(20), boosting.fit(X, y, 20)
 
@@ -99,7 +99,7 @@ def test_the_first_steps_of_a_long_fit_are_a_short_fit():
 
 
 def test_constant_columns_are_dropped_and_change_nothing():
-    """All zero, all one, and a constant that a mean does not return exactly: listed, coefficient 0."""
+    """Columns of zeros, of ones, and of a constant whose computed mean is inexact are listed as dropped and have coefficient 0."""
     X, y = planted(4)
     constants = np.column_stack([np.zeros(400), np.ones(400), np.full(400, 0.1)])
 
@@ -111,7 +111,7 @@ def test_constant_columns_are_dropped_and_change_nothing():
 
 
 def test_of_equal_columns_the_first_is_picked():
-    """A copy and a complement explain as much as the column itself: neither is ever picked."""
+    """A copy and a complement explain as much as the column itself, and neither is ever picked."""
     X, y = planted(5)
     doubled = np.column_stack([X, X[:, 7], 1.0 - X[:, 7]])
 
@@ -123,7 +123,7 @@ def test_of_equal_columns_the_first_is_picked():
 
 
 def test_a_column_far_from_zero_keeps_its_digits():
-    """A birth date in seconds has the part that the same date has when counted from its mean."""
+    """A birth date in seconds gives the same probabilities as the same date relative to its mean."""
     rng = np.random.default_rng(6)
     born = rng.integers(-1000, 1000, 500).astype(float)
     y = (rng.random(500) < 1 / (1 + np.exp(-born / 400.0))).astype(int)
@@ -135,7 +135,7 @@ def test_a_column_far_from_zero_keeps_its_digits():
 
 
 def test_with_enough_steps_it_is_the_unpenalised_logistic_regression():
-    """Boosting to the end on one binary column gives the log odds ratio of the two-by-two table: ln(30·40 / (10·20))."""
+    """With enough steps on one binary column, the coefficient is the log odds ratio of the 2 × 2 table: ln(30·40 / (10·20))."""
     x = np.repeat([1.0, 1.0, 0.0, 0.0], [30, 10, 20, 40])
     y = np.repeat([1, 0, 1, 0], [30, 10, 20, 40])
 
@@ -146,7 +146,7 @@ def test_with_enough_steps_it_is_the_unpenalised_logistic_regression():
 
 
 def test_a_separable_outcome_stays_finite():
-    """A column that is the label: thousands of steps overflow nothing."""
+    """For a column that equals the label, thousands of steps cause no overflow."""
     x = np.repeat([0.0, 1.0], 50)
 
     model = boosting.fit(x[:, None], x.astype(int), 20_000, learning_rate=1.0)
@@ -157,26 +157,26 @@ def test_a_separable_outcome_stays_finite():
 
 @pytest.mark.parametrize("n_steps", [0, -1, 1.5, True])
 def test_a_step_count_out_of_range_is_refused(n_steps):
-    """At least one whole step."""
+    """The number of steps must be a whole number of at least 1."""
     with pytest.raises(SpecError, match="n_steps"):
         boosting.fit(*planted(0), n_steps)
 
 
 @pytest.mark.parametrize("learning_rate", [0.0, -0.1, 1.1, float("nan")])
 def test_a_learning_rate_out_of_range_is_refused(learning_rate):
-    """Above 0, at most 1."""
+    """The learning rate must be above 0 and at most 1."""
     with pytest.raises(SpecError, match="learning_rate"):
         boosting.fit(*planted(0), 10, learning_rate=learning_rate)
 
 
 def test_more_steps_than_were_fitted_are_refused():
-    """A prefix cannot be longer than the whole."""
+    """A prefix cannot have more steps than the fit."""
     with pytest.raises(SpecError, match="1 to 10"):
         boosting.fit(*planted(0), 10).after(11)
 
 
 def test_text_is_refused_without_showing_it():
-    """A column of codes as text is named by its type, not its values."""
+    """For a column of text, the error does not show its values."""
     _, y = planted(0)
 
     with pytest.raises(DataError, match="cells that are not numbers") as refusal:

@@ -1,4 +1,4 @@
-"""The elastic net against scikit-learn's, and at its limits."""
+"""The elastic net against scikit-learn's, and in edge cases."""
 
 import numpy as np
 import pytest
@@ -17,11 +17,11 @@ def cohort(seed=0, n=300, m=15):
     return X, (rng.random(n) < 1 / (1 + np.exp(-log_odds))).astype(int)
 
 
-# Below 0.03 the lasso keeps no column here, and saga then stops before its intercept has come to rest.
+# Below 0.03 the lasso keeps no column here, and saga then stops before its intercept has converged.
 @pytest.mark.parametrize("c", [0.03, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
 def test_it_finds_the_minimum_that_scikit_learn_finds(c, l1_ratio):
-    """Coefficients per standard deviation and intercept agree with LogisticRegression on scaled columns, within 1e-6."""
+    """Coefficients per standard deviation and the intercept agree with LogisticRegression on scaled columns, within 1e-6."""
     from sklearn.linear_model import LogisticRegression
 
     X, y = cohort()
@@ -35,7 +35,7 @@ def test_it_finds_the_minimum_that_scikit_learn_finds(c, l1_ratio):
 
 
 def test_a_strong_penalty_leaves_the_prevalence():
-    """No coefficient survives, and every row has the training prevalence."""
+    """With a very strong penalty all coefficients are 0, and every row has the training prevalence."""
     X, y = cohort()
 
     model = coordinate_descent.fit(X, y, c=1e-6, l1_ratio=1.0)
@@ -45,7 +45,7 @@ def test_a_strong_penalty_leaves_the_prevalence():
 
 
 def test_sparse_and_dense_columns_give_the_same_bits():
-    """One kernel sees both."""
+    """Sparse and dense columns are fitted by one kernel."""
     X, y = cohort()
 
     assert np.array_equal(
@@ -55,7 +55,7 @@ def test_sparse_and_dense_columns_give_the_same_bits():
 
 
 def test_a_separable_outcome_with_a_weak_penalty_converges():
-    """A column that is the label: the penalty keeps its coefficient finite."""
+    """For a column that equals the label, the penalty keeps the coefficient finite."""
     x = np.repeat([0.0, 1.0], 50)
 
     model = coordinate_descent.fit(x[:, None], x.astype(int), c=1e4, l1_ratio=0.5)
@@ -66,6 +66,6 @@ def test_a_separable_outcome_with_a_weak_penalty_converges():
 
 @pytest.mark.parametrize(("c", "l1_ratio"), [(0.0, 0.5), (float("inf"), 0.5), (1.0, -0.1), (1.0, 1.1)])
 def test_penalties_out_of_range_are_refused(c, l1_ratio):
-    """c above 0, l1_ratio from 0 to 1."""
+    """c must be above 0, and l1_ratio from 0 to 1."""
     with pytest.raises(SpecError):
         coordinate_descent.fit(*cohort(), c=c, l1_ratio=l1_ratio)

@@ -1,4 +1,4 @@
-"""Declared directions: xgboost and EBM obey them even against the data; other columns stay free."""
+"""Declared directions: xgboost and EBM follow them even against the data; other columns have no constraint."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def data():
-    """The risk is lowest in the middle of both columns; a tenth of the values is missing."""
+    """Return data whose risk is lowest in the middle of the first two columns, with a tenth of the values missing."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(N, 3))
     y = (
@@ -25,7 +25,7 @@ def data():
 
 
 def steps(model, X, column):
-    """Changes of the log-odds while a column rises, all else unchanged; shape (n_rows, n_steps)."""
+    """Return the changes of the log-odds while a column rises and the others stay constant; shape (n_rows, n_steps)."""
     rows = np.repeat(X[:200, None, :], 41, axis=1)
     rows[:, :, column] = np.linspace(-3, 3, 41)
     return np.diff(model.log_odds(rows.reshape(-1, 3)).reshape(200, 41), axis=1)
@@ -33,7 +33,7 @@ def steps(model, X, column):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_declared_direction_is_obeyed_against_the_data(name, data):
-    """Column 0 rises, column 1 falls, in every row, also within pairs and beside missing values; column 2 has no direction."""
+    """The log-odds never fall with column 0 and never rise with column 1, in every row, also within pairs and with missing values. A reread model agrees."""
     X, y = data
     kind = classifier_named(name)
     is_value, setting = np.ones(3, np.bool_), kind.setting(SETTINGS[name])

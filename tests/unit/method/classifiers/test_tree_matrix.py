@@ -1,4 +1,4 @@
-"""The matrix of trees: what is known is stored, and nothing else, whatever the form of the input."""
+"""The matrix for trees stores exactly the known cells, for every form of the input."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def cells(matrix):
 
 
 def test_zero_is_a_value_where_values_are_and_absent_elsewhere():
-    """A sodium of 0 is stored, an unknown one is not; a code that is absent is not, however it is written."""
+    """A sodium of 0 is stored and an unknown sodium is not; an absent code is never stored, neither as 0 nor as missing."""
     rows = [[0.0, 0.0], [np.nan, 1.0], [140.0, 2.0], [np.nan, 0.0]]
 
     matrix = tree_matrix(rows, SODIUM_AND_CODE)
@@ -28,7 +28,7 @@ def test_zero_is_a_value_where_values_are_and_absent_elsewhere():
 
 
 def test_stored_zeros_of_a_sparse_matrix_are_values_only_where_values_are():
-    """A sparse matrix says "not known" by not storing; NaN that is stored says it too."""
+    """In a sparse matrix, an unstored cell of a value column is unknown, and so is a stored NaN."""
     rows, columns = [0, 0, 1, 2, 2], [0, 1, 0, 1, 0]
     given = sp.coo_array(([0.0, 0.0, np.nan, 3.0, 5.0], (rows, columns)), shape=(3, 2))
 
@@ -41,7 +41,7 @@ numbers = st.one_of(st.just(0.0), st.floats(-1e6, 1e6, width=32))
 
 @given(hnp.arrays(np.float64, (5, 4), elements=numbers), hnp.arrays(np.bool_, 4), st.randoms())
 def test_every_form_gives_the_same_arrays(X, is_value, random):
-    """Dense, CSC and CSR of known cells, the matrix itself, and each row alone: the same cells to the bit."""
+    """Dense rows, CSC and CSR of the known cells, the matrix itself, and each row alone give the same cells to the bit."""
     X[:, is_value] = np.where(X[:, is_value] > 1e5, np.nan, X[:, is_value])
     matrix = tree_matrix(X, is_value)
     empty_row = np.where(is_value, np.nan, 0.0)
@@ -54,7 +54,7 @@ def test_every_form_gives_the_same_arrays(X, is_value, random):
 
 
 def test_a_matrix_that_is_right_is_not_copied():
-    """What the builder gave is taken as it is: checking costs a look at its cells."""
+    """A valid matrix is checked and used without a copy."""
     matrix = tree_matrix([[1.0, 0.0], [0.0, 2.0]], SODIUM_AND_CODE)
 
     assert np.shares_memory(tree_matrix(matrix, SODIUM_AND_CODE).data, matrix.data)
@@ -62,7 +62,7 @@ def test_a_matrix_that_is_right_is_not_copied():
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array, sp.csc_array])
 def test_numbers_beyond_float32_name_their_column(form):
-    """1e39 is a float64, and infinite as float32: refused with the code, and without the value."""
+    """1e39 is finite as float64 and infinite as float32. It is refused, and the error names the column and not the value."""
     X = np.array([[1e39, 1.0], [2.0, 0.0], [-1e39, 0.0]])
 
     with pytest.raises(DataError, match=r"beyond float32.*got 2 larger values in 'NA\|all\|last'") as caught:
@@ -74,7 +74,7 @@ def test_numbers_beyond_float32_name_their_column(form):
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
 def test_what_is_no_number_is_refused_with_its_column(form):
-    """Infinity everywhere, and NaN where a code is or is not: the two columns are named."""
+    """Infinity in any column, and NaN in the column of a code, are refused, and the error names both columns."""
     X = np.array([[np.inf, np.nan], [np.nan, 1.0]])
 
     with pytest.raises(DataError, match="got 2 NaN or infinite values in 'NA', 'I10'"):
@@ -82,6 +82,6 @@ def test_what_is_no_number_is_refused_with_its_column(form):
 
 
 def test_another_width_is_refused():
-    """A matrix of other columns is not taken."""
+    """A matrix with another number of columns is refused."""
     with pytest.raises(DataError, match=r"2 columns.*got 3"):
         tree_matrix(np.zeros((1, 3)), SODIUM_AND_CODE)

@@ -1,4 +1,4 @@
-"""The consensus model: closed forms of the 2 × 2 table, planted truth, separation, brute-force profiles, refusals."""
+"""The consensus model: closed forms of the 2 × 2 table, planted truth, separation, brute-force profiles, and invalid input."""
 
 import json
 import math
@@ -23,13 +23,13 @@ CHI2_95 = 3.841458820694124
 
 
 def make_table(exposed_cases, exposed_controls, cases, controls):
-    """Samples of a 2 × 2 table: exposed first."""
+    """Return samples of a 2 × 2 table, the exposed ones first."""
     counts = [exposed_cases, exposed_controls, cases, controls]
     return np.repeat([[1.0], [1.0], [0.0], [0.0]], counts, axis=0), np.repeat([1, 0, 1, 0], counts)
 
 
 def make_planted(n=20_000, seed=0):
-    """Four binary features, a count and an age, with known coefficients."""
+    """Return four binary features, a count and an age, with known coefficients."""
     rng = np.random.default_rng(seed)
     binary = (rng.random((n, 4)) < [0.3, 0.1, 0.05, 0.5]).astype(float)
     X = np.column_stack([binary, rng.poisson(0.5, n), rng.integers(20, 90, n)])
@@ -41,7 +41,7 @@ def make_planted(n=20_000, seed=0):
 @given(st.lists(st.integers(1, 200), min_size=4, max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_two_by_two_table_has_its_closed_form(cells):
-    """OR = ad/bc, its variance on the log scale the sum of 1/n, for any table without an empty cell."""
+    """For any table without an empty cell, OR = ad/bc, and its variance on the log scale is the sum of 1/n."""
     a, b, c, d = cells
     X, y = make_table(a, b, c, d)
 
@@ -55,7 +55,7 @@ def test_two_by_two_table_has_its_closed_form(cells):
 
 
 def test_wald_interval_of_a_table_by_hand():
-    """12, 5, 7, 9: OR 108/35; 95 % by ± 1.959964 sqrt(1/12 + 1/5 + 1/7 + 1/9)."""
+    """For the table 12, 5, 7, 9 the OR is 108/35, with 95 % limits at ± 1.959964 sqrt(1/12 + 1/5 + 1/7 + 1/9) on the log scale."""
     fit = fit_logistic(*make_table(12, 5, 7, 9), names=["I10"])
 
     (interval,) = wald_intervals(fit)
@@ -70,7 +70,7 @@ def test_wald_interval_of_a_table_by_hand():
     "cells", [(6, 0, 4, 10), (6, 0, 0, 10), (0, 8, 3, 9)], ids=["quasi", "complete", "no case"]
 )
 def test_separated_table_gets_firths_estimate_which_adds_half_a_case_to_each_cell(cells):
-    """For the saturated table Firth's estimate is the odds ratio with ½ added (Heinze and Schemper 2002)."""
+    """For the saturated table, Firth's estimate is the odds ratio with ½ added to each cell (Heinze and Schemper 2002)."""
     a, b, c, d = (n + 0.5 for n in cells)
 
     fit = fit_logistic(*make_table(*cells))
@@ -81,7 +81,7 @@ def test_separated_table_gets_firths_estimate_which_adds_half_a_case_to_each_cel
 
 
 def test_firth_on_request_says_that_nothing_was_separated():
-    """The penalty was asked for; the plain likelihood has its maximum."""
+    """If the penalty is requested for labels that are not separated, the description of the method does not mention separation."""
     fit = fit_logistic(*make_table(12, 5, 7, 9), penalty="firth")
 
     assert (fit.separated, fit.method) == (False, "Firth's penalised likelihood")
@@ -90,7 +90,7 @@ def test_firth_on_request_says_that_nothing_was_separated():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_planted_coefficients_come_back(seed):
-    """Every planted coefficient lies within four standard errors of its estimate, and 95 % intervals mostly hold it."""
+    """Every planted coefficient lies within four standard errors of its estimate, and at least four 95 % intervals contain it."""
     X, y, coef = make_planted(seed=seed)
 
     fit = fit_logistic(X, y)
@@ -100,7 +100,7 @@ def test_planted_coefficients_come_back(seed):
 
 
 def test_score_is_zero_at_the_estimate():
-    """The definition of the maximum: residuals are orthogonal to the intercept and to every column."""
+    """At the maximum of the likelihood, the residuals are orthogonal to the intercept and to every column."""
     X, y, _ = make_planted(n=3000)
 
     fit = fit_logistic(X, y)
@@ -111,7 +111,7 @@ def test_score_is_zero_at_the_estimate():
 
 @pytest.mark.parametrize("penalty", ["none", "firth"])
 def test_order_of_samples_cannot_show(penalty):
-    """The same bits for shuffled samples, in coefficients, covariance and profile limits."""
+    """Shuffled samples give the same bits in coefficients, covariance and profile limits."""
     X, y, _ = make_planted(n=2000)
     order = np.random.default_rng(1).permutation(2000)
 
@@ -125,7 +125,7 @@ def test_order_of_samples_cannot_show(penalty):
 
 
 def test_unit_of_a_column_scales_its_coefficient_only():
-    """Milligrams or kilograms: the same likelihood, coefficients by the factor."""
+    """With a column in another unit, the likelihood is the same and the coefficient is scaled by the factor."""
     X, y, _ = make_planted(n=2000)
     factors = np.array([1, 1, 1, 1, 1e6, 1e-6])
 
@@ -138,7 +138,7 @@ def test_unit_of_a_column_scales_its_coefficient_only():
 
 @pytest.mark.parametrize("penalty", ["none", "firth"])
 def test_profile_limits_are_where_brute_force_finds_them(penalty):
-    """At each limit an independent optimiser over the other coefficients loses just half the chi-square quantile."""
+    """At each limit, an independent optimiser over the other coefficients loses half the chi-square quantile."""
     optimize = pytest.importorskip("scipy.optimize")
     rng = np.random.default_rng(4)
     X = np.column_stack([rng.random((60, 2)) < [0.3, 0.5], rng.normal(5, 2, 60)]).astype(float)
@@ -176,7 +176,7 @@ def test_profile_limits_are_where_brute_force_finds_them(penalty):
 
 
 def test_profile_of_a_table_matches_a_grid():
-    """One binary feature: the profile on a grid of 0.001, its intercept by bisection, crosses at the limits."""
+    """For one binary feature, a profile on a grid of 0.001, with its intercept by bisection, crosses the bound at the limits."""
     X, y = make_table(12, 5, 7, 9)
     fit = fit_logistic(X, y)
     (interval,) = profile_intervals(fit, X, y)
@@ -203,7 +203,7 @@ def test_profile_of_a_table_matches_a_grid():
 
 
 def test_separated_labels_have_finite_profile_limits_by_firth():
-    """Quasi-complete separation: the penalised profile falls on both sides, as Heinze and Schemper show."""
+    """With quasi-complete separation, the penalised profile falls on both sides, as Heinze and Schemper show."""
     X, y = make_table(6, 0, 4, 10)
     fit = fit_logistic(X, y)
 
@@ -217,7 +217,7 @@ def test_separated_labels_have_finite_profile_limits_by_firth():
 
 @pytest.mark.parametrize("n_controls", [100, 10_000, 1_000_000])
 def test_one_exception_is_not_separation(n_controls):
-    """A single case among many controls is a very small odds, with a maximum."""
+    """A single exposed case among many exposed controls has very small odds, but the likelihood has a maximum."""
     weights = np.array([1, n_controls, 50, 50])
     X, y = make_table(*weights)
 
@@ -228,7 +228,7 @@ def test_one_exception_is_not_separation(n_controls):
 
 
 def test_separation_by_a_combination_of_columns_is_found():
-    """Neither column alone, but their difference tells the labels apart."""
+    """Neither column alone separates the labels, but their difference does."""
     rng = np.random.default_rng(2)
     X = rng.normal(size=(200, 2))
     y = (X[:, 0] - X[:, 1] > 0).astype(int)
@@ -242,7 +242,7 @@ def test_separation_by_a_combination_of_columns_is_found():
 
 @pytest.mark.parametrize("seed", range(60))
 def test_separation_is_found_exactly_where_a_linear_programme_finds_it(seed):
-    """Small cohorts of binary codes and an age: the oracle maximises the sum of the margins in a box."""
+    """In small cohorts of binary codes and an age, the oracle is a linear programme that maximises the sum of the margins in a box."""
     optimize = pytest.importorskip("scipy.optimize")
     rng = np.random.default_rng(seed)
     n = int(rng.integers(10, 80))
@@ -262,7 +262,7 @@ def test_separation_is_found_exactly_where_a_linear_programme_finds_it(seed):
 
 
 def test_nearly_separated_labels_have_their_limits():
-    """Standard errors of dozens, Wald's limits where the likelihood is flat: the profile's are found and asymmetric."""
+    """Standard errors are so large that Wald's limits lie where the likelihood is flat. The profile limits are found and are asymmetric."""
     X = np.arange(40.0)[:, None] / 10
     y = (X[:, 0] >= 2).astype(int)
     y[[19, 20]] = y[[20, 19]]
@@ -276,7 +276,7 @@ def test_nearly_separated_labels_have_their_limits():
 
 
 def test_a_fit_that_has_not_converged_has_no_intervals():
-    """No limit, z or p value is made from it, by either way."""
+    """A fit that has not converged has no limit, z or p-value, neither by Wald nor by profile."""
     X, y = make_table(12, 5, 7, 9)
     fit = replace(fit_logistic(X, y), converged=False)
 
@@ -288,7 +288,7 @@ def test_a_fit_that_has_not_converged_has_no_intervals():
 
 
 def test_overlap_of_one_pair_is_no_separation():
-    """One pair swapped across the boundary: the plain likelihood has a maximum again."""
+    """If one pair is swapped across the boundary, the likelihood has a maximum without a penalty."""
     X = np.arange(40.0)[:, None]
     y = (X[:, 0] >= 20).astype(int)
     y[[19, 20]] = y[[20, 19]]
@@ -299,7 +299,7 @@ def test_overlap_of_one_pair_is_no_separation():
 
 
 def test_aliased_and_constant_columns_are_reported():
-    """The later of two aliased columns goes, as in R; the rest is as if it had never been there."""
+    """The later of two aliased columns is dropped, as in R, and the other coefficients equal those of a fit without it."""
     X, y, _ = make_planted(n=2000)
     wide = np.column_stack(
         [np.full(2000, 3.0), X[:, 0], 1 - X[:, 0], X[:, 1], X[:, 0] + 2 * X[:, 1], X[:, 2:]]
@@ -318,7 +318,7 @@ def test_aliased_and_constant_columns_are_reported():
 
 
 def test_no_columns_leave_the_intercept():
-    """log(3/2) with variance 1/3 + 1/2."""
+    """Without columns, the intercept is log(3/2), with variance 1/3 + 1/2."""
     fit = fit_logistic(np.empty((5, 0)), [1, 1, 1, 0, 0])
 
     assert fit.intercept == pytest.approx(math.log(1.5), abs=1e-12)
@@ -327,7 +327,7 @@ def test_no_columns_leave_the_intercept():
 
 
 def test_table_of_odds_ratios_is_per_unit_and_per_standard_deviation():
-    """exp(coef) and exp(coef · sd), limits likewise, dropped columns skipped, and plain JSON."""
+    """The table has exp(coef) and exp(coef · sd) with their limits, skips dropped columns, and is plain JSON."""
     X, y, _ = make_planted(n=2000)
     wide = np.column_stack([np.ones(2000), X])
     sd = wide.std(axis=0, ddof=1)
@@ -349,7 +349,7 @@ def test_table_of_odds_ratios_is_per_unit_and_per_standard_deviation():
 
 
 def test_p_value_of_a_known_z():
-    """Two-sided: z = 1.959964 has p = 0.05. A balanced table scaled so that z is known."""
+    """The two-sided p-value agrees with erfc for a balanced table whose z is known."""
     fit = fit_logistic(*make_table(30, 20, 20, 30))
 
     (row,) = odds_ratios(fit, [0.5])
@@ -369,13 +369,13 @@ def test_p_value_of_a_known_z():
     ],
 )
 def test_unusable_data_are_refused(X, y, message):
-    """By the rule that was broken, with counts and never a value."""
+    """The error names the broken rule, with counts and without values."""
     with pytest.raises(DataError, match=message):
         fit_logistic(X, y)
 
 
 def test_names_and_levels_are_checked():
-    """Wrong asks change the specification."""
+    """Names, the level, the penalty, and the number of rows and standard deviations must fit the data."""
     X, y = make_table(12, 5, 7, 9)
     fit = fit_logistic(X, y, names=["I10"])
 

@@ -33,14 +33,14 @@ def auroc_by_pairs(y, p):
 
 
 def test_auroc_of_a_worked_example():
-    """Of four pairs three are won and one is tied: 3.5 / 4."""
+    """Of four pairs, three are won and one is tied: 3.5 / 4."""
 
     assert auroc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]) == 0.875
 
 
 @given(TIED_SCORES)
 def test_auroc_counts_every_pair(samples):
-    """Equal to counting all pairs, ties as a half, whatever the ties."""
+    """The AUROC equals the count over all pairs, with ties as a half."""
     y, p = [s[0] for s in samples], [s[1] / 6 for s in samples]
     if len(set(y)) < 2:
         return
@@ -50,20 +50,20 @@ def test_auroc_counts_every_pair(samples):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_auroc_equals_scikit_learn(seed):
-    """The same figure as the field's other implementation."""
+    """The AUROC equals scikit-learn's."""
     y, p = make_predictions(seed)
 
     assert auroc(y, p) == pytest.approx(roc_auc_score(y, p), abs=1e-14)
 
 
 def test_direction_is_never_flipped():
-    """A model that ranks backwards has 1 − AUROC, to the bit (R's pROC would say 0.875)."""
+    """A model that ranks backwards has exactly 1 − AUROC (R's pROC would report 0.875)."""
 
     assert auroc([0, 0, 1, 1], [-0.1, -0.4, -0.4, -0.8]) == 0.125
 
 
 def test_order_of_rows_does_not_show():
-    """Value and standard errors are the same bits in any order of rows."""
+    """Value and standard errors have the same bits in any order of rows."""
     y, p = make_predictions(1)
     patient = np.arange(y.size) // 2
     order = np.random.default_rng(0).permutation(y.size)
@@ -73,7 +73,7 @@ def test_order_of_rows_does_not_show():
 
 
 def test_delong_of_a_worked_example():
-    """Placements by hand: positives (1, 1/2), negatives (1, 1/2): both variances 1/8, halved and added 1/8."""
+    """The placements are (1, 1/2) for positives and for negatives. Both variances are 1/8, halved and added 1/8."""
     estimate = auroc_estimate([0, 0, 1, 1], [0.1, 0.5, 0.3, 0.9])
 
     assert estimate.value == 0.75
@@ -84,7 +84,7 @@ def test_delong_of_a_worked_example():
 
 
 def test_clustered_equals_delong_when_each_patient_has_one_sample():
-    """With one more patient whose two samples have weight, it differs; without, Obuchowski is DeLong."""
+    """If each patient has one sample, Obuchowski's variance equals DeLong's."""
     from mlho.method.evaluation.auroc import _clustered_variance, _delong_variance
 
     y, p = make_predictions(2)
@@ -96,7 +96,7 @@ def test_clustered_equals_delong_when_each_patient_has_one_sample():
 
 
 def test_rows_repeated_within_the_patient_add_no_certainty():
-    """Each row three times under its patient: the standard error of the rows once."""
+    """If each row is repeated three times under its patient, the standard error does not change."""
     y, p = make_predictions(3)
     patient = np.repeat(np.arange(y.size), 3)
 
@@ -114,7 +114,7 @@ def test_rows_repeated_within_the_patient_add_no_certainty():
     ],
 )
 def test_one_class_is_absent_with_its_reason(y, reason):
-    """No NaN and no 0.5: the figure is absent and says why; the plain function refuses."""
+    """With one class, the estimate is absent with a reason, neither NaN nor 0.5, and the plain function raises an error."""
     estimate = auroc_estimate(y, [0.1, 0.2, 0.3])
 
     assert (estimate.value, estimate.low, estimate.high, estimate.standard_error) == (None, None, None, None)
@@ -131,7 +131,7 @@ def test_one_class_is_absent_with_its_reason(y, reason):
     ],
 )
 def test_interval_that_does_not_exist_says_why(y, p, reason):
-    """The value is there; the interval is absent with the reason, not zero wide."""
+    """The value exists, but the interval is absent with the reason and does not have zero width."""
     estimate = auroc_estimate(y, p)
 
     assert estimate.value is not None
@@ -140,7 +140,7 @@ def test_interval_that_does_not_exist_says_why(y, p, reason):
 
 
 def test_one_patient_with_all_positives_has_no_clustered_interval():
-    """Variance between patients cannot come from one patient."""
+    """The variance between patients cannot be estimated from one patient."""
     estimate = auroc_estimate([1, 1, 0, 0, 0], [0.4, 0.6, 0.5, 0.2, 0.3], groups=[7, 7, 1, 2, 3])
 
     assert estimate.value == pytest.approx(5 / 6)
@@ -148,7 +148,7 @@ def test_one_patient_with_all_positives_has_no_clustered_interval():
 
 
 def test_delong_interval_covers_the_truth():
-    """Binormal scores: the 95 % interval holds the true area in 92–98 % of 400 simulations."""
+    """For binormal scores, the 95 % interval contains the true area in 92–98 % of 400 simulations."""
     rng = np.random.default_rng(11)
     truth = NormalDist().cdf(1 / math.sqrt(2))
     y = np.repeat([0, 1], [60, 40])
@@ -158,7 +158,7 @@ def test_delong_interval_covers_the_truth():
 
 
 def test_clustered_interval_covers_where_delong_does_not():
-    """Five samples per patient that share most of their score: only the clustered interval keeps its promise."""
+    """With five strongly correlated samples per patient, the clustered interval has about its nominal coverage, and DeLong's is below 80 %."""
     rng = np.random.default_rng(12)
     truth = NormalDist().cdf(1 / math.sqrt(2))
     patient = np.repeat(np.arange(80), 5)
@@ -175,7 +175,7 @@ def test_clustered_interval_covers_where_delong_does_not():
 
 
 def test_roc_curve_has_the_auroc_under_it():
-    """Trapezoids under the whole curve give the AUROC; ends are (0, 0) and (1, 1)."""
+    """The trapezoids under the whole curve give the AUROC, and the ends are (0, 0) and (1, 1)."""
     y, p = make_predictions(4)
     curve = roc_curve_of(tally(y, p), max_points=None)
 
@@ -187,7 +187,7 @@ def test_roc_curve_has_the_auroc_under_it():
 
 
 def test_thinned_roc_curve_looks_the_same():
-    """At most 200 of 20,001 points, ends kept, area within 0.002, nowhere more than 0.02 away."""
+    """At most 200 of 20,001 points remain, with the ends, the area within 0.002, and the curve nowhere more than 0.02 away."""
     y, p = make_predictions(5, n=20_000, decimals=9)
     t = tally(y, p)
     whole, thin = roc_curve_of(t, max_points=None), roc_curve_of(t)
@@ -205,13 +205,13 @@ def test_thinned_roc_curve_looks_the_same():
 
 
 def test_one_class_has_no_roc_curve():
-    """None, not a line of NaN."""
+    """With one class, the curve is None."""
 
     assert roc_curve_of(tally([1, 1], [0.2, 0.3])) is None
 
 
 def test_thinning_keeps_short_curves_whole():
-    """Nothing is dropped that need not be."""
+    """A curve with few enough points loses none."""
 
     assert thinned(np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.5, 1.0]), 3).tolist() == [0, 1, 2]
 
@@ -235,6 +235,6 @@ def test_bad_input_is_refused(y, p, message):
 
 
 def test_groups_of_another_length_are_refused():
-    """One patient code for each sample."""
+    """One patient code is expected for each sample."""
     with pytest.raises(DataError, match=r"one code for each sample.*shape \(3,\)"):
         auroc_estimate([0, 1], [0.1, 0.2], groups=[1, 2, 3])

@@ -36,7 +36,7 @@ def sensitivity_of(t):
 
 
 def test_the_value_is_that_of_the_data():
-    """Only the interval comes from replicates, and it says how it was made."""
+    """Only the interval comes from the replicates, and the method names their number."""
     y, p = make_predictions(0)
     estimate = bootstrap_by_patient(y, p, None, figures_of, seed=1)["brier"]
 
@@ -47,7 +47,7 @@ def test_the_value_is_that_of_the_data():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_replicate_is_the_repeated_rows(seed):
-    """Every figure of weighted samples is that of the table with its rows repeated and left out."""
+    """Every figure of weighted samples equals that of a table with the rows repeated and left out accordingly."""
     y, p = make_predictions(seed)
     p = np.round(p, 2)
     times = np.random.default_rng(seed).poisson(1.0, y.size)
@@ -62,7 +62,7 @@ def test_a_replicate_is_the_repeated_rows(seed):
 
 
 def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
-    """Intercepts and slope started from the data's own converge to the replicate's."""
+    """Intercepts and slope, started from those of the data, converge to those of the replicate."""
     y, p = make_predictions(4)
     times = np.random.default_rng(4).poisson(1.0, y.size)
     figures = CalibrationFigures.prepare(tally(y, p))
@@ -75,7 +75,7 @@ def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
 
 
 def test_standard_error_of_a_mean_is_the_textbook_one():
-    """A Brier score is a mean of squares: sd/√n, within 10 % with 2,000 replicates."""
+    """A Brier score is a mean of squares: the standard error is sd/√n, within 10 % with 2,000 replicates."""
     y, p = make_predictions(1)
     estimate = bootstrap_by_patient(y, p, None, figures_of, n_replicates=2000, seed=2)["brier"]
 
@@ -83,7 +83,7 @@ def test_standard_error_of_a_mean_is_the_textbook_one():
 
 
 def test_order_of_rows_does_not_show():
-    """Patients are drawn by the order of their codes: the same bits in any order of rows."""
+    """Patients are drawn by the order of their codes, so any order of rows gives the same bits."""
     y, p = make_predictions(2)
     patient = np.arange(y.size) // 2
     order = np.random.default_rng(0).permutation(y.size)
@@ -94,7 +94,7 @@ def test_order_of_rows_does_not_show():
 
 
 def test_the_seed_decides():
-    """The same seed, the same interval; another seed, another."""
+    """The same seed gives the same interval, and another seed gives another interval."""
     y, p = make_predictions(2)
     first, again, other = (
         bootstrap_by_patient(y, p, None, figures_of, seed=s) for s in ([7, 1], [7, 1], [7, 2])
@@ -105,7 +105,7 @@ def test_the_seed_decides():
 
 
 def test_rows_repeated_within_the_patient_add_no_certainty():
-    """Each row three times under its patient: the interval of the rows once."""
+    """If each row is repeated three times under its patient, the interval does not change."""
     y, p = make_predictions(3)
     once = bootstrap_by_patient(y, p, np.arange(y.size), figures_of, seed=4)["brier"]
     thrice = bootstrap_by_patient(
@@ -116,7 +116,7 @@ def test_rows_repeated_within_the_patient_add_no_certainty():
 
 
 def test_a_figure_that_often_does_not_exist_has_no_interval():
-    """One positive of 40: about 37 % of the replicates miss it."""
+    """With one positive of 40, about 37 % of the replicates do not contain it, so the sensitivity has no interval."""
     y = np.arange(40) == 0
     estimate = bootstrap_by_patient(y, np.full(40, 0.6), None, sensitivity_of, seed=5)["sensitivity"]
 
@@ -125,7 +125,7 @@ def test_a_figure_that_often_does_not_exist_has_no_interval():
 
 
 def test_a_few_replicates_without_the_figure_are_told():
-    """Four positives of 40: about 2 % miss them all; the interval stands and says how many."""
+    """With four positives of 40, about 2 % of the replicates contain none. The interval exists, and the method mentions these replicates."""
     y = np.isin(np.arange(40), [0, 12, 27, 39])
     estimate = bootstrap_by_patient(
         y, np.linspace(0.1, 0.9, 40), None, sensitivity_of, n_replicates=500, seed=6
@@ -136,14 +136,14 @@ def test_a_few_replicates_without_the_figure_are_told():
 
 
 def test_a_figure_that_does_not_exist_is_absent():
-    """No positive at all."""
+    """Without any positive, the sensitivity is absent with a reason."""
     estimate = bootstrap_by_patient([0, 0], [0.1, 0.2], None, sensitivity_of, seed=1)["sensitivity"]
 
     assert (estimate.value, estimate.reason) == (None, "does not exist for these samples")
 
 
 def test_one_patient_has_no_interval():
-    """Nothing varies between patients."""
+    """With one patient, the replicates do not vary, so there is no interval."""
     estimate = bootstrap_by_patient([0, 1], [0.1, 0.2], [5, 5], figures_of, seed=1)["brier"]
 
     assert estimate.value is not None
@@ -165,14 +165,14 @@ def test_interval_covers_the_truth():
 
 
 def test_percentiles_of_known_replicates():
-    """0 … 100: 2.5 and 97.5."""
+    """For the replicates 0 … 100, the limits are 2.5 and 97.5."""
     estimate = percentile_estimate(50.0, np.arange(101.0))
 
     assert (estimate.low, estimate.high) == pytest.approx((2.5, 97.5))
 
 
 def test_a_band_is_absent_where_the_curve_is():
-    """Second point missing in half of the replicates: None there, numbers elsewhere."""
+    """Where the curve is missing in half of the replicates, the limits of the band are None."""
     drawn = np.column_stack([np.arange(100.0), np.where(np.arange(100) % 2, np.nan, 1.0)])
 
     assert percentile_band(drawn) == ([pytest.approx(2.475), None], [pytest.approx(96.525), None])

@@ -52,13 +52,13 @@ def make_predictions(seed: int, n: int = 400, *, intercept: float = 0.0, slope: 
 
 
 def two_groups():
-    """20 samples predicted 0.2 with 3 events, 30 predicted 0.8 with 21 events."""
+    """Return 20 samples predicted at 0.2 with 3 events, and 30 predicted at 0.8 with 21 events."""
     y = np.repeat([1, 0, 1, 0], [3, 17, 21, 9])
     return y, np.repeat([0.2, 0.8], [20, 30])
 
 
 def test_line_through_two_predictions_has_a_closed_form():
-    """Two predictions: the line meets both observed rates; its standard error is that of a log odds ratio."""
+    """For two distinct predictions, the line passes through both observed rates, and the standard error is that of a log odds ratio."""
     line = calibration_intercept_slope(*two_groups())
     observed = logit(np.array([3 / 20, 21 / 30]))
     slope = (observed[1] - observed[0]) / (logit(0.8) - logit(0.2))
@@ -71,7 +71,7 @@ def test_line_through_two_predictions_has_a_closed_form():
 
 
 def test_calibration_in_the_large_makes_the_mean_right():
-    """Shifting every logit by it makes the mean prediction the prevalence."""
+    """If every logit is shifted by it, the mean prediction is the prevalence."""
     y, p = make_predictions(1, intercept=0.7)
     large = calibration_intercept_slope(y, p).in_the_large
 
@@ -82,7 +82,7 @@ def test_calibration_in_the_large_makes_the_mean_right():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_line_equals_an_unpenalised_logistic_regression(seed):
-    """scikit-learn finds the same line."""
+    """The line equals that of scikit-learn."""
     y, p = make_predictions(seed, slope=0.6)
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit(p)[:, None], y)
     line = calibration_intercept_slope(y, p)
@@ -92,7 +92,7 @@ def test_line_equals_an_unpenalised_logistic_regression(seed):
 
 
 def test_planted_intercept_and_slope_come_back():
-    """Overconfident predictions: slope 0.5, intercept −0.25, within three standard errors, of 50,000 samples."""
+    """For 50,000 overconfident predictions, slope 0.5 and intercept −0.25 are found within three standard errors."""
     line = calibration_intercept_slope(*make_predictions(5, 50_000, intercept=-0.25, slope=0.5))
 
     assert abs(line.slope.value - 0.5) < 3 * line.slope.standard_error < 0.05
@@ -100,7 +100,7 @@ def test_planted_intercept_and_slope_come_back():
 
 
 def test_extreme_predictions_still_converge():
-    """Predictions of 1e-12 and of exactly 0 and 1 among others: Newton's step is halved, not lost."""
+    """Among predictions of 1e-12 and of exactly 0 and 1, halving Newton's step reaches the maximum of the likelihood."""
     y = np.array([0, 1] * 10 + [0, 1, 1, 0])
     p = np.array([0.3, 0.6] * 10 + [0.0, 1.0, 1e-12, 1 - 1e-12])
     line = calibration_intercept_slope(y, p)
@@ -126,7 +126,7 @@ def test_extreme_predictions_still_converge():
     ],
 )
 def test_line_that_does_not_exist_says_why(y, p, reason):
-    """No huge slope and no NaN: absent with the reason; the calibrator is the identity and says the same."""
+    """A line that does not exist is absent with the reason, and the calibrator is the identity with the same reason."""
     line = calibration_intercept_slope(y, p)
 
     assert (line.slope.value, line.slope.reason) == (None, reason)
@@ -134,7 +134,7 @@ def test_line_that_does_not_exist_says_why(y, p, reason):
 
 
 def test_constant_predictions_have_calibration_in_the_large():
-    """Its intercept needs no spread: logit(1/2) − logit(0.2)."""
+    """Calibration in the large exists for constant predictions: logit(1/2) − logit(0.2)."""
 
     assert calibration_intercept_slope([0, 1], [0.2, 0.2]).in_the_large.value == pytest.approx(
         math.log(4), abs=1e-12
@@ -142,7 +142,7 @@ def test_constant_predictions_have_calibration_in_the_large():
 
 
 def test_calibrated_predictions_have_intercept_0_and_slope_1():
-    """On the data of the fit, to rounding."""
+    """On the data of the fit, calibrated predictions have intercept 0 and slope 1, up to rounding."""
     y, p = make_predictions(2, intercept=0.4, slope=0.7)
     line = calibration_intercept_slope(y, fit_calibrator(y, p).apply(p))
 
@@ -151,7 +151,7 @@ def test_calibrated_predictions_have_intercept_0_and_slope_1():
 
 
 def test_a_backward_model_is_not_turned_round():
-    """A negative slope would reverse the ranking: identity with the reason."""
+    """A negative slope would reverse the ranking, so the calibrator is the identity with the reason."""
     y, p = make_predictions(3, slope=-1.0)
 
     assert fit_calibrator(y, p) == PlattCalibrator(
@@ -160,7 +160,7 @@ def test_a_backward_model_is_not_turned_round():
 
 
 def test_order_of_rows_does_not_show_in_the_calibrator():
-    """The same bits in any order of rows."""
+    """Any order of rows gives the same bits."""
     y, p = make_predictions(4)
     order = np.random.default_rng(0).permutation(y.size)
 
@@ -173,7 +173,7 @@ PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=50)
 
 @given(CALIBRATORS, PROBABILITIES)
 def test_calibrated_values_do_not_depend_on_their_batch(calibrator, p):
-    """One by one, in any slice, strided: the same bits."""
+    """Single values, slices and strided arrays have the same bits as the whole."""
     together = calibrator.apply(p)
 
     assert together.tolist() == [calibrator.apply([value])[0] for value in p]
@@ -183,7 +183,7 @@ def test_calibrated_values_do_not_depend_on_their_batch(calibrator, p):
 
 @given(CALIBRATORS, PROBABILITIES)
 def test_calibration_keeps_the_order_and_is_never_certain(calibrator, p):
-    """Non-decreasing, strictly between 0 and 1, whatever the intercept and slope."""
+    """For any intercept and slope, calibrated values are non-decreasing and strictly between 0 and 1."""
     calibrated = calibrator.apply(sorted(p))
 
     assert (np.diff(calibrated) >= 0).all()
@@ -191,20 +191,20 @@ def test_calibration_keeps_the_order_and_is_never_certain(calibrator, p):
 
 
 def test_identity_gives_back_what_came():
-    """No round trip through the logit; only 0 and 1 move."""
+    """The identity does not compute the logit; it only changes 0 and 1."""
 
     assert PlattCalibrator(0.0, 1.0).apply([0.1, 0.3, 0.0]).tolist() == [0.1, 0.3, 1e-15]
 
 
 @pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
 def test_calibrator_refuses_what_is_no_probability(value):
-    """Missing or out of range: an error with counts, never a NaN."""
+    """Missing or out-of-range values raise an error with their count and never give a NaN."""
     with pytest.raises(DataError, match="got 1 that are not"):
         PlattCalibrator(0.1, 1.1).apply([0.5, value])
 
 
 def test_calibrator_takes_mapped_memory_and_leaves_its_input_alone():
-    """Read-only input, any shape; the input keeps its values."""
+    """Read-only input of any shape is accepted and not changed."""
     p = np.array([[0.2, 0.4], [0.6, 0.8]])
     p.flags.writeable = False
 
@@ -213,7 +213,7 @@ def test_calibrator_takes_mapped_memory_and_leaves_its_input_alone():
 
 
 def test_calibrator_of_known_values():
-    """Intercept 1 and slope 2 at p = 0.5 and 0.8: 1/(1+e⁻¹) and 16e/(1+16e)."""
+    """Intercept 1 and slope 2 at p = 0.5 and 0.8 give 1/(1+e⁻¹) and 16e/(1+16e)."""
     calibrated = PlattCalibrator(1.0, 2.0).apply([0.5, 0.8])
 
     assert calibrated.tolist() == pytest.approx(
@@ -222,7 +222,7 @@ def test_calibrator_of_known_values():
 
 
 def test_curve_follows_any_straight_line():
-    """A local line reproduces observed risk 0.2 + 0.5·p exactly; the distances are those of the line."""
+    """The local line reproduces an observed risk of 0.2 + 0.5·p exactly, and the distances are those of that line."""
     p = np.repeat(np.arange(1, 10) / 10, 1000)
     y = np.concatenate([np.repeat([1, 0], [200 + 50 * i, 800 - 50 * i]) for i in range(1, 10)])
     curve = calibration_curve(y, p)
@@ -237,7 +237,7 @@ def test_curve_follows_any_straight_line():
 
 
 def local_line(y, p, at):
-    """Tricube weights over the nearest 75 %, least squares by lstsq, cut to [0, 1]."""
+    """Return the local line at one point: tricube weights over the nearest 75 %, least squares by lstsq, clipped to [0, 1]."""
     distance = np.abs(p - at)
     bandwidth = np.sort(distance)[math.ceil(SPAN * p.size) - 1] * (1 + 1e-6)
     weight = np.sqrt(np.clip(1 - (distance / bandwidth) ** 3, 0, 1) ** 3)
@@ -246,7 +246,7 @@ def local_line(y, p, at):
 
 
 def test_curve_equals_a_weighted_regression_at_each_point():
-    """Brute force at every grid point."""
+    """The curve equals a brute-force regression at every grid point."""
     y, p = make_predictions(6, n=60)
     curve = calibration_curve(y, p)
 
@@ -255,7 +255,7 @@ def test_curve_equals_a_weighted_regression_at_each_point():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_curve_of_weighted_samples_is_that_of_repeated_ones(seed):
-    """A bootstrap replicate: some samples twice, a third not at all, on the grid of the data."""
+    """For the weights of a bootstrap replicate, the curve equals that of the repeated samples, on the grid of the data."""
     y, p = make_predictions(seed, n=80)
     t = tally(y, p)
     times = np.random.default_rng(seed).poisson(1.0, y.size)
@@ -268,7 +268,7 @@ def test_curve_of_weighted_samples_is_that_of_repeated_ones(seed):
 
 @pytest.mark.parametrize("n", [400, 20_000])
 def test_curve_has_at_most_50_points_from_end_to_end(n):
-    """Also with more distinct predictions than smoothing cells."""
+    """This also holds for more distinct predictions than smoothing cells."""
     y, p = make_predictions(7, n=n)
     curve = calibration_curve(y, p)
 
@@ -278,14 +278,14 @@ def test_curve_has_at_most_50_points_from_end_to_end(n):
 
 
 def test_ici_tells_calibrated_from_miscalibrated():
-    """20,000 samples: below 0.01 when calibrated, about 0.1 when the logits are shifted by 0.7."""
+    """For 20,000 samples, the ICI is below 0.01 if calibrated, and about 0.1 if the logits are shifted by 0.7."""
 
     assert calibration_curve(*make_predictions(8, 20_000)).ici < 0.01
     assert 0.08 < calibration_curve(*make_predictions(8, 20_000, intercept=0.7)).ici < 0.15
 
 
 def test_joining_neighbours_changes_little(monkeypatch):
-    """5,000 distinct predictions in 500 cells: the ICI of the fit without joining, to 1e-4."""
+    """With 5,000 distinct predictions in 500 cells, the ICI is that of the fit without joining, within 1e-4."""
     y, p = make_predictions(9, n=5000)
     joined = calibration_curve(y, p).ici
     monkeypatch.setattr("mlho.method.evaluation.calibration_curve.MAX_CELLS", 10_000)
@@ -294,7 +294,7 @@ def test_joining_neighbours_changes_little(monkeypatch):
 
 
 def test_constant_predictions_are_as_far_off_as_the_prevalence():
-    """One grid point: |0.5 − 0.2|."""
+    """For constant predictions, the curve has one point, and the ICI is |0.5 − 0.2|."""
     curve = calibration_curve([0, 1], [0.2, 0.2])
 
     assert (curve.predicted.tolist(), curve.observed.tolist()) == ([0.2], [0.5])

@@ -1,4 +1,4 @@
-"""Everything about one set of predictions."""
+"""The complete evaluation of one set of predictions."""
 
 import json
 
@@ -24,7 +24,7 @@ def make_predictions(seed: int = 0, n: int = 240):
 
 
 def absent_values(node, path=""):
-    """Yield the path of every estimate without a value."""
+    """Yield the path and the reason of every estimate without a value."""
     if isinstance(node, dict):
         if "value" in node and node["value"] is None:
             yield path, node["reason"]
@@ -33,7 +33,7 @@ def absent_values(node, path=""):
 
 
 def test_evaluation_says_what_the_single_functions_say():
-    """One call, the same figures."""
+    """The evaluation has the same figures as the single functions."""
     y, p, patient = make_predictions()
     result = evaluate(y, p, groups=patient, thresholds={"youden": 0.3}, seed=1, n_replicates=20)
     t = tally(y, p)
@@ -55,7 +55,7 @@ def test_evaluation_says_what_the_single_functions_say():
 
 
 def test_thresholds_are_on_the_scale_of_the_calibrated_probability():
-    """One scale for alerts, the decision curve and what a bundle gives: with a calibrator, the calibrated one."""
+    """Alerts and the decision curve use the scale of a bundle's output: the calibrated probability if there is a calibrator."""
     y, p, patient = make_predictions()
     calibrated = p**2
     result = evaluate(
@@ -69,7 +69,7 @@ def test_thresholds_are_on_the_scale_of_the_calibrated_probability():
 
 
 def test_json_is_plain_and_complete():
-    """Serialises without NaN; the curves and their bands have the lengths that they say."""
+    """The evaluation serialises without NaN, and the curves and their bands have consistent lengths."""
     y, p, patient = make_predictions()
     result = evaluate(y, p, groups=patient, thresholds={"a": 0.2}, calibrated=p**1.2, seed=1, n_replicates=20)
     plain = result.to_json()
@@ -85,7 +85,7 @@ def test_json_is_plain_and_complete():
 
 
 def test_order_of_rows_does_not_show():
-    """The same JSON, byte by byte, in any order of rows."""
+    """Any order of rows gives the same JSON, byte by byte."""
     y, p, patient = make_predictions()
     order = np.random.default_rng(3).permutation(y.size)
     first, second = (
@@ -106,7 +106,7 @@ def test_order_of_rows_does_not_show():
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_is_absent_everywhere_with_reasons(label):
-    """No error, no NaN: what needs two classes is absent and says why; Brier score and log loss are there."""
+    """With one class, figures that need both are absent with a reason, without an error or a NaN. The Brier score exists."""
     _, p, patient = make_predictions()
     result = evaluate(np.full(240, label), p, groups=patient, thresholds={"a": 0.2}, seed=1, n_replicates=10)
     plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
@@ -121,7 +121,7 @@ def test_one_class_is_absent_everywhere_with_reasons(label):
 
 
 def test_intervals_can_be_left_out():
-    """No replicates: values with AUROC's interval only, bands empty."""
+    """Without replicates, only the AUROC has an interval, and the bands are empty."""
     y, p, patient = make_predictions()
     result = evaluate(y, p, groups=patient, thresholds={}, seed=1, n_replicates=0)
 
@@ -131,7 +131,7 @@ def test_intervals_can_be_left_out():
 
 
 def test_a_threshold_that_does_not_exist_is_told():
-    """None as threshold: an entry with the reason, no figures."""
+    """A threshold of None has an entry with the reason and without figures."""
     y, p, patient = make_predictions()
     report = evaluate(y, p, groups=patient, thresholds={"a": None}, seed=1, n_replicates=2).thresholds["a"]
 
@@ -140,7 +140,7 @@ def test_a_threshold_that_does_not_exist_is_told():
 
 
 def test_calibrated_predictions_are_drawn_with_the_same_patients():
-    """The identity as calibrator gives the raw figures, intervals included."""
+    """With the identity as calibrator, the calibrated figures equal the raw ones, including the intervals."""
     y, p, patient = make_predictions()
     result = evaluate(y, p, groups=patient, thresholds={}, calibrated=p, seed=1, n_replicates=10)
 
@@ -148,7 +148,7 @@ def test_calibrated_predictions_are_drawn_with_the_same_patients():
 
 
 def test_one_patient_has_values_without_intervals():
-    """Two samples of one patient."""
+    """Two samples of one patient give values without bootstrap intervals."""
     plain = evaluate([0, 1], [0.2, 0.7], groups=[3, 3], thresholds={"a": 0.5}, seed=1).to_json()
 
     assert plain["figures"]["auroc"]["value"] == 1.0
@@ -157,13 +157,13 @@ def test_one_patient_has_values_without_intervals():
 
 
 def test_calibrated_predictions_out_of_range_are_refused():
-    """As the raw ones."""
+    """Calibrated predictions are checked in the same way as raw ones."""
     with pytest.raises(DataError, match="predictions are probabilities"):
         evaluate([0, 1], [0.2, 0.7], groups=None, thresholds={}, calibrated=[0.2, 1.7], seed=1)
 
 
 def test_merging_predictions_for_replicates_moves_intervals_less_than_replicates_do(monkeypatch):
-    """Above 2,000 distinct predictions the ends move by less than 3 % of the width; other 200 draws move them by about 5 %."""
+    """Above 2,000 distinct predictions, merging moves the limits by less than 3 % of the width; other 200 draws move them by about 5 %."""
     y, p, patient = make_predictions(n=20_000)
     options = {"groups": patient, "thresholds": {"own": 0.3}, "seed": 1, "calibrated": p**1.1}
     merged = evaluate(y, p, **options)
@@ -185,7 +185,7 @@ def test_merging_predictions_for_replicates_moves_intervals_less_than_replicates
 
 
 def test_merged_predictions_keep_counts_edges_and_order():
-    """No cell extends across an edge, counts add up, and cells ascend strictly, with ties and equal neighbours."""
+    """No cell crosses an edge, counts add up, and the cells ascend strictly, also with ties."""
     rng = np.random.default_rng(2)
     p = np.round(rng.beta(1, 3, 5_000), 3)
     whole = tally((rng.random(5_000) < p).astype(int), p)

@@ -1,4 +1,4 @@
-"""Performance expected without labels: equal to the truth for all patients if probabilities are calibrated; blind to concept drift."""
+"""Performance expected without labels equals the true one for calibrated probabilities, and does not detect concept drift."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ N = 6_000
 
 
 def calibrated(rng, *, shift=0.0, spread=1.0, n=N):
-    """Probabilities of a model that is right, for patients of this mean and spread of the log-odds."""
+    """Return probabilities of a calibrated model, for patients with this mean and spread of the log-odds."""
     return 1 / (1 + np.exp(-(rng.normal(-2.5 + shift, spread, n))))
 
 
 def test_the_expected_auroc_is_the_ratio_of_expected_pairs():
-    """By hand, with ties."""
+    """The expected AUROC equals the sum over all pairs by hand, with ties."""
     p = np.array([0.1, 0.1, 0.4, 0.7, 0.7, 0.9] * 8)
     above = (p[:, None] > p) + 0.5 * (p[:, None] == p)
     pairs = p[:, None] * (1 - p)
@@ -27,7 +27,7 @@ def test_the_expected_auroc_is_the_ratio_of_expected_pairs():
 
 @pytest.mark.parametrize(("shift", "spread"), [(0.0, 1.0), (0.8, 1.0), (0.0, 0.6), (-0.5, 1.5)])
 def test_the_interval_holds_the_observed_auroc_and_ppv_of_shifted_patients(shift, spread):
-    """Covariate shift: in 200 months about 95 % of the observed figures lie in the interval, and the error is at most 0.02."""
+    """Under covariate shift, about 95 % of the observed figures of 200 months lie in the interval, and the mean error of the AUROC is below 0.01."""
     rng = np.random.default_rng(5)
     inside = {"auroc": 0, "ppv": 0}
     errors = []
@@ -45,7 +45,7 @@ def test_the_interval_holds_the_observed_auroc_and_ppv_of_shifted_patients(shift
 
 
 def test_concept_drift_does_not_show():
-    """The outcome loses its relation to the scores; the scores stay, and with them every expected figure."""
+    """If the outcome loses its relation to the scores, the expected figures do not change, because the scores do not change."""
     rng = np.random.default_rng(6)
     p = calibrated(rng)
     unrelated = rng.permutation(rng.random(N) < p)

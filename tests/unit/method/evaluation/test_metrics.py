@@ -29,7 +29,7 @@ def make_predictions(seed: int, n: int = 300):
 
 
 def test_figures_of_a_worked_example():
-    """y = (0, 1, 1), p = (0.2, 0.5, 0.9): squares 0.04 + 0.25 + 0.01, distances 0.2 + 0.5 + 0.1."""
+    """For y = (0, 1, 1) and p = (0.2, 0.5, 0.9), the squares are 0.04 + 0.25 + 0.01, and the distances 0.2 + 0.5 + 0.1."""
     y, p = [0, 1, 1], [0.2, 0.5, 0.9]
 
     assert brier_of(tally(y, p)) == pytest.approx(0.1, abs=1e-15)
@@ -42,7 +42,7 @@ def test_figures_of_a_worked_example():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_equal_scikit_learn(seed):
-    """Brier and log loss as elsewhere."""
+    """Brier score and log loss equal scikit-learn's."""
     y, p = make_predictions(seed)
 
     assert brier_of(tally(y, p)) == pytest.approx(brier_score_loss(y, p), abs=1e-14)
@@ -50,26 +50,26 @@ def test_figures_equal_scikit_learn(seed):
 
 
 def test_a_wrong_certainty_costs_34_5():
-    """p = 1 for a negative: clipped at 1e-15, finite."""
+    """A prediction of 1 for a negative is clipped at 1e-15, so the log loss is finite."""
 
     assert log_loss_of(tally([0], [1.0])) == pytest.approx(-math.log(1e-15), abs=0.2)
 
 
 def test_scaled_brier_of_the_prevalence_is_zero():
-    """Predicting the prevalence for everybody is the reference."""
+    """Predicting the prevalence for all samples is the reference of the scaled Brier score."""
 
     assert scaled_brier_of(tally([0, 0, 0, 1], [0.25] * 4)) == pytest.approx(0.0, abs=1e-15)
 
 
 def test_scaled_brier_of_one_class_is_absent():
-    """The reference itself would be perfect."""
+    """With one class, the reference itself would be perfect, so the scaled Brier score is absent."""
 
     assert scaled_brier_of(tally([1, 1], [0.2, 0.4])) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30), st.randoms())
 def test_order_of_rows_does_not_show(samples, random):
-    """The same bits in any order of rows."""
+    """Any order of rows gives the same bits."""
     shuffled = list(samples)
     random.shuffle(shuffled)
     for figure in (brier_of, log_loss_of, mean_absolute_error_of):
@@ -78,13 +78,13 @@ def test_order_of_rows_does_not_show(samples, random):
 
 @pytest.mark.parametrize("p", [[-0.1], [1.1], [math.inf], [math.nan]])
 def test_what_is_no_probability_is_refused(p):
-    """Out of range, infinite or missing, and the error does not show the value."""
+    """Values out of range, infinite or missing are refused, and the error does not show them."""
     with pytest.raises(DataError, match="numbers from 0 to 1; got 1 sample outside it"):
         brier_of(tally([1], p))
 
 
 def test_error_distribution_counts_by_class():
-    """Positives at 0.9 and 0.4 are 0.1 and 0.6 off; negatives at 0.3 are 0.3 off."""
+    """Positives at 0.9 and 0.4 have errors of 0.1 and 0.6, and negatives at 0.3 have an error of 0.3."""
     y = [1] * 30 + [0] * 15
     p = [0.9] * 15 + [0.4] * 15 + [0.3] * 15
     distribution = error_distribution(y, p)
@@ -102,7 +102,7 @@ def test_error_distribution_counts_by_class():
 
 
 def test_small_bins_are_not_shown():
-    """Two bins of 5 and 7 patients are None, empty ones are 0, large ones a number."""
+    """The bins with 5 and 7 patients are None, empty bins are 0, and large ones have a count."""
     y = np.zeros(62, dtype=int)
     p = np.repeat([0.02, 0.52, 0.92], [50, 5, 7])
     counts = error_distribution(y, p)["negative"].counts
@@ -112,7 +112,7 @@ def test_small_bins_are_not_shown():
 
 
 def test_bins_of_errors_are_small_by_their_patients():
-    """Twenty samples of three patients are hidden, and the next smallest bin with them."""
+    """A bin with twenty samples of three patients is hidden, together with the next smallest bin."""
     p = np.repeat([0.02, 0.22, 0.52], [50, 30, 20])
     groups = np.r_[np.arange(80), np.arange(20) % 3]
     counts = error_distribution(np.zeros(100, dtype=int), p, groups=groups)["negative"].counts
@@ -121,7 +121,7 @@ def test_bins_of_errors_are_small_by_their_patients():
 
 
 def test_a_single_small_bin_takes_another_with_it():
-    """Otherwise total minus the shown ones would be the hidden count."""
+    """A second bin is hidden, because otherwise the total minus the shown counts would be the hidden count."""
     p = np.repeat([0.02, 0.22, 0.52], [50, 20, 3])
     result = error_distribution(np.zeros(73, dtype=int), p)["negative"]
 
@@ -130,7 +130,7 @@ def test_a_single_small_bin_takes_another_with_it():
 
 
 def test_a_small_class_shows_no_quantiles():
-    """Ten positives: their errors could be read off."""
+    """With ten positives, quantiles would reveal single errors, so they are absent with a reason."""
     result = error_distribution([1] * 10 + [0] * 20, [0.4] * 30)["positive"]
 
     assert result.quantiles is None
@@ -138,7 +138,7 @@ def test_a_small_class_shows_no_quantiles():
 
 
 def test_results_are_plain_json():
-    """No NaN, no numpy."""
+    """The results have neither NaN nor numpy types."""
     distribution = error_distribution(*make_predictions(0))["negative"]
 
     assert json.loads(json.dumps(distribution.to_json(), allow_nan=False))["n"] == distribution.n

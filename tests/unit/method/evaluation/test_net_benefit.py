@@ -8,7 +8,7 @@ from mlho.method.evaluation.net_benefit import decision_curve
 
 
 def test_net_benefit_of_a_worked_example():
-    """At 0.2: 2 true and 1 false positive of 4, weight 1/4: 0.5 − 0.0625; acting on all: 0.5 − 0.125."""
+    """At 0.2, 2 true and 1 false positive of 4 with weight 1/4 give 0.5 − 0.0625, and acting on all gives 0.5 − 0.125."""
     curve = decision_curve([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9], thresholds=[0.2])
 
     assert (curve.model.tolist(), curve.treat_all.tolist()) == ([0.4375], [0.375])
@@ -16,13 +16,13 @@ def test_net_benefit_of_a_worked_example():
 
 
 def test_a_prediction_at_the_threshold_is_acted_on():
-    """p ≥ threshold, as everywhere."""
+    """A sample is acted on if p ≥ threshold, as in all other figures."""
 
     assert decision_curve([1], [0.2], thresholds=[0.2]).n_true_positive.tolist() == [1]
 
 
 def test_below_every_prediction_the_model_acts_on_all_and_above_on_nobody():
-    """Equal to treat-all at the one end, zero at the other."""
+    """Below every prediction the net benefit is that of treating all, and above every prediction it is zero."""
     curve = decision_curve([0, 1, 0, 1], [0.2, 0.3, 0.3, 0.4], thresholds=[0.1, 0.5])
 
     assert curve.model[0] == pytest.approx(curve.treat_all[0], abs=1e-15)
@@ -30,7 +30,7 @@ def test_below_every_prediction_the_model_acts_on_all_and_above_on_nobody():
 
 
 def test_default_thresholds_are_1_to_50_percent():
-    """Fifty risks; acting on all loses its benefit at the prevalence."""
+    """The default is fifty thresholds; acting on all has no benefit at the prevalence."""
     curve = decision_curve([0] * 9 + [1], np.linspace(0.01, 0.9, 10))
 
     assert curve.thresholds.tolist() == [i / 100 for i in range(1, 51)]
@@ -39,6 +39,6 @@ def test_default_thresholds_are_1_to_50_percent():
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, float("nan")])
 def test_a_threshold_that_is_no_risk_is_refused(threshold):
-    """At 1 the weight of a false positive is infinite."""
+    """A threshold must be above 0 and below 1: at 1 the weight of a false positive would be infinite."""
     with pytest.raises(SpecError, match="above 0 and below 1"):
         decision_curve([0, 1], [0.1, 0.2], thresholds=[threshold])

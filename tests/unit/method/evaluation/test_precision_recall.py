@@ -34,7 +34,7 @@ def integral_by_quadrature(y, p):
 
 
 def test_average_precision_of_a_worked_example():
-    """The first positive has precision 1, the second 2/3: their mean is 5/6."""
+    """The first positive has precision 1 and the second 2/3, so their mean is 5/6."""
 
     assert average_precision_of(tally([0, 1, 1], [0.5, 0.4, 0.9])) == pytest.approx(5 / 6, abs=1e-15)
 
@@ -42,7 +42,7 @@ def test_average_precision_of_a_worked_example():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_average_precision_equals_scikit_learn(seed, decimals):
-    """With many ties and with none."""
+    """Average precision equals scikit-learn's, with many ties and with none."""
     y, p = make_predictions(seed, decimals=decimals)
 
     assert average_precision_of(tally(y, p)) == pytest.approx(average_precision_score(y, p), abs=1e-14)
@@ -51,7 +51,7 @@ def test_average_precision_equals_scikit_learn(seed, decimals):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_integral_equals_quadrature(seed, decimals):
-    """The closed form is the integral of the interpolated curve."""
+    """The closed form equals the numerical integral of the interpolated curve."""
     y, p = make_predictions(seed, n=80, decimals=decimals)
 
     assert pr_integral_of(tally(y, p)) == pytest.approx(integral_by_quadrature(y, p), abs=1e-7)
@@ -59,14 +59,14 @@ def test_integral_equals_quadrature(seed, decimals):
 
 @pytest.mark.parametrize("figure", [average_precision_of, pr_integral_of, pr_davis_goadrich_of])
 def test_constant_predictions_give_the_prevalence(figure):
-    """A model that knows nothing has the prevalence, whichever way the area is taken."""
+    """For constant predictions, each area is the prevalence."""
 
     assert figure(tally([0, 0, 0, 1], [0.3, 0.3, 0.3, 0.3])) == pytest.approx(0.25, abs=1e-15)
 
 
 @pytest.mark.parametrize("figure", [average_precision_of, pr_integral_of, pr_davis_goadrich_of])
 def test_perfect_ranking_gives_one(figure):
-    """All positives first."""
+    """If all positives are ranked first, each area is 1."""
 
     assert figure(tally([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])) == pytest.approx(1.0, abs=1e-15)
 
@@ -76,34 +76,34 @@ def test_perfect_ranking_gives_one(figure):
     [average_precision_of, pr_integral_of, pr_davis_goadrich_of, pr_curve_of],
 )
 def test_no_positive_is_absent(figure):
-    """None, never 0 and never NaN."""
+    """Without a positive, each figure is None."""
 
     assert figure(tally([0, 0], [0.1, 0.2])) is None
 
 
 @pytest.mark.parametrize("figure", [average_precision_of, pr_integral_of, pr_davis_goadrich_of])
 def test_all_positive_gives_one(figure):
-    """Every alert is right."""
+    """If all samples are positive, each area is 1."""
 
     assert figure(tally([1, 1, 1], [0.1, 0.2, 0.2])) == pytest.approx(1.0, abs=1e-15)
 
 
 def test_davis_goadrich_of_a_worked_example():
-    """One negative first, then a positive: the line from precision 0 at recall 0 to 1/2 at recall 1 holds 1/4."""
+    """If a negative is ranked before a positive, the line from precision 0 at recall 0 to 1/2 at recall 1 has the area 1/4."""
 
     assert pr_davis_goadrich_of(tally([0, 1], [0.9, 0.1])) == 0.25
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_davis_goadrich_is_close_to_the_integral(seed):
-    """With many positives the straight lines follow the hyperbolas."""
+    """With many positives, the straight lines approximate the hyperbolas."""
     y, p = make_predictions(seed, n=3000)
 
     assert pr_davis_goadrich_of(tally(y, p)) == pytest.approx(pr_integral_of(tally(y, p)), abs=2e-3)
 
 
 def test_curve_ends_at_the_prevalence():
-    """At recall 1 with everybody alerted, precision is the prevalence; thinning keeps both ends."""
+    """At recall 1, where all samples are alerted, precision is the prevalence, also after thinning to 200 points."""
     y, p = make_predictions(7, n=5000, decimals=9)
     curve = pr_curve_of(tally(y, p))
 

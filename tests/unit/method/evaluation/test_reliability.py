@@ -14,13 +14,13 @@ from mlho.method.evaluation.tally import tally
 
 
 def two_groups():
-    """20 samples predicted 0.2 with 3 events, 30 predicted 0.8 with 21 events."""
+    """Return 20 samples predicted at 0.2 with 3 events, and 30 predicted at 0.8 with 21 events."""
     y = np.repeat([1, 0, 1, 0], [3, 17, 21, 9])
     return y, np.repeat([0.2, 0.8], [20, 30])
 
 
 def test_equal_width_bins_of_a_worked_example():
-    """0.05 and 0.0 in the first bin, 0.1 at its lower edge in the second, 1.0 in the last."""
+    """0.0 and 0.05 are in the first bin, 0.1 is in the second because lower edges are inclusive, and 1.0 is in the last."""
     bins = reliability_bins([0, 1, 1, 1], [0.0, 0.05, 0.1, 1.0], how="equal-width")
 
     assert [(b.n, b.n_positive, b.observed) for b in bins] == [(2, 1, 0.5), (1, 1, 1.0), (1, 1, 1.0)]
@@ -28,7 +28,7 @@ def test_equal_width_bins_of_a_worked_example():
 
 
 def test_equal_count_bins_hold_equal_counts():
-    """100 distinct predictions: ten of ten, in ascending order."""
+    """100 distinct predictions give ten bins of ten, in ascending order."""
     bins = reliability_bins(np.arange(100) % 2, np.random.default_rng(0).permutation(100) / 100)
 
     assert [b.n for b in bins] == [10] * 10
@@ -36,7 +36,7 @@ def test_equal_count_bins_hold_equal_counts():
 
 
 def test_equal_count_bins_never_part_equal_predictions():
-    """Six of ten samples share 0.2: one bin holds them all."""
+    """If six of ten samples share 0.2, one bin contains all of them."""
     bins = reliability_bins([0] * 10, [0.1] + [0.2] * 6 + [0.3, 0.4, 0.5], n_bins=5)
 
     assert [(b.n, b.mean_predicted) for b in bins] == [
@@ -47,7 +47,7 @@ def test_equal_count_bins_never_part_equal_predictions():
 
 
 def test_wilson_interval_of_no_events_in_ten():
-    """0 of 10: from 0 to z²/(10 + z²) = 0.2775."""
+    """The interval of 0 of 10 is from 0 to z²/(10 + z²) = 0.2775."""
     (only,) = reliability_bins([0] * 10, [0.3] * 10)
 
     assert only.low == 0.0
@@ -55,7 +55,7 @@ def test_wilson_interval_of_no_events_in_ten():
 
 
 def test_calibration_error_of_a_worked_example():
-    """Gaps |0.2 − 0.15| on 20 samples and |0.8 − 0.7| on 30: ECE 0.08, MCE 0.1, both binnings."""
+    """Gaps of |0.2 − 0.15| on 20 samples and |0.8 − 0.7| on 30 give an ECE of 0.08 and an MCE of 0.1 with both binnings."""
     t = tally(*two_groups())
 
     for how in ("equal-width", "equal-count"):
@@ -63,13 +63,13 @@ def test_calibration_error_of_a_worked_example():
 
 
 def test_bins_need_a_number():
-    """Zero bins are refused."""
+    """The number of bins must be at least 1."""
     with pytest.raises(SpecError, match="at least 1, not 0"):
         reliability_bins([0, 1], [0.1, 0.2], n_bins=0)
 
 
 def test_bins_with_few_patients_join_their_neighbours():
-    """Each bin shows at least five with and five without the outcome, or none; nobody is lost."""
+    """Each pooled bin has none or at least five samples with and without the outcome, and the counts add up to all samples."""
     y, p = (
         np.r_[np.zeros(20), [1, 0, 0, 0], np.ones(6), np.zeros(6), [1]],
         np.r_[np.full(20, 0.02), np.linspace(0.1, 0.9, 17)],
@@ -88,7 +88,7 @@ def test_bins_with_few_patients_join_their_neighbours():
 
 
 def test_bins_that_are_too_few_together_are_not_shown():
-    """Nine patients are no bin of eleven; without a minimum all bins stay."""
+    """Nine patients cannot form a bin of at least eleven, so no bin is shown. Without a minimum, all bins stay."""
     bins = reliability_bins([0, 1, 0, 1, 0, 1, 0, 1, 0], np.linspace(0.1, 0.9, 9), how="equal-width")
 
     assert pooled_bins(bins, 11) == ()
@@ -96,7 +96,7 @@ def test_bins_that_are_too_few_together_are_not_shown():
 
 
 def test_bins_are_small_by_their_patients():
-    """Three bins of ten samples; the first is of two patients, and joins the second."""
+    """Of three bins of ten samples, the first has two patients and is merged with the second."""
     bins = reliability_bins(np.zeros(30), np.repeat([0.1, 0.5, 0.9], 10), how="equal-width")
     patients = [{1, 2}, {2, 3, 4, 5, 6}, {7, 8, 9, 10, 11}]
 

@@ -1,4 +1,4 @@
-"""The simulated year in its short form: one year of nights, thirty losses, half a month of patients for each month."""
+"""The simulated year in its short form: one year of nights, thirty losses, and half a month of patients for each month."""
 
 import importlib.util
 import sys
@@ -16,7 +16,7 @@ def load():
 
 
 def test_a_loss_is_found_within_three_nights_and_covariate_shift_is_followed_without_labels():
-    """Power at least 0.9, at most one false alarm a year, an error of the expected AUROC of at most 0.02; blind to concept drift."""
+    """The power is at least 0.9, with at most one false alarm a year. The expected AUROC is within 0.02 and does not react to concept drift."""
     found = load().simulate(n_years=1, n_losses=30, seed=2, n_before=5, n_nights_a_month=15)
 
     assert found.power >= 0.9

@@ -1,4 +1,4 @@
-"""Small cells, and the cells from which they could be computed."""
+"""Small cells, and other cells from which they could be computed."""
 
 from itertools import product
 
@@ -31,7 +31,7 @@ from mlho.method.evaluation.suppression import hidden_cells, shown_counts
     ],
 )
 def test_small_cells_are_hidden_with_the_smallest_others(counts, shown):
-    """A minimum of 11 patients."""
+    """With a minimum of 11 patients, small cells are hidden, and so are as many of the smallest others as necessary."""
     assert shown_counts(counts, 11) == shown
 
 
@@ -42,13 +42,13 @@ def test_cells_are_small_by_their_patients():
 
 @pytest.mark.parametrize("min_cell", [0, 1])
 def test_without_a_minimum_nothing_is_hidden(min_cell):
-    """A cell of one patient is shown if the specification asks for it."""
+    """A cell of one patient is shown if the specification allows it."""
     assert shown_counts([1, 0, 7], min_cell) == [1, 0, 7]
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=4), min_cell=st.integers(2, 4))
 def test_siblings_and_total_do_not_tell_a_hidden_cell(counts, min_cell):
-    """Of all tables that look the same, each hidden cell takes several values, unless all patients together are too few."""
+    """In all tables with the same shown cells, each hidden cell takes several values, unless all patients together are too few."""
     shown = shown_counts(counts, min_cell)
     hidden = [i for i, n in enumerate(shown) if n is None]
 

@@ -1,4 +1,4 @@
-"""Thresholds and what they do."""
+"""Thresholds and the performance at a threshold."""
 
 import math
 
@@ -20,20 +20,20 @@ SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10)), min_size=1,
 
 
 def test_youden_of_a_worked_example():
-    """At 0.6 both positives and no negative are alerted."""
+    """At 0.6, both positives and no negative are alerted."""
 
     assert youden([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9]) == Threshold("youden", 0.6)
 
 
 def test_youden_takes_the_lowest_of_equal_maxima():
-    """J = 1/2 at 0.4 and at 0.8: the more sensitive one."""
+    """J is 1/2 at 0.4 and at 0.8; the more sensitive threshold is taken."""
 
     assert youden([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8]).value == 0.4
 
 
 @given(SAMPLES)
 def test_youden_is_the_best_of_all_thresholds(samples):
-    """No prediction as threshold has a larger J."""
+    """No other prediction has a larger J as threshold."""
     y, p = [s[0] for s in samples], [s[1] / 10 for s in samples]
     if len(set(y)) < 2:
         return
@@ -46,7 +46,7 @@ def test_youden_is_the_best_of_all_thresholds(samples):
 
 
 def test_one_class_has_no_youden_threshold():
-    """Absent with the reason."""
+    """With one class, the threshold is absent with the reason."""
     threshold = youden([1, 1], [0.1, 0.2])
 
     assert threshold.value is None
@@ -57,14 +57,14 @@ def test_one_class_has_no_youden_threshold():
     ("rate", "threshold"), [(0.1, 0.91), (0.29, 0.72), (0.295, 0.72), (0.3, 0.71), (1.0, 0.01)]
 )
 def test_alert_rate_is_not_exceeded(rate, threshold):
-    """Of predictions 0.01 … 1.00 at most this share is alerted; 0.29 · 100 = 28.999… counts as 29."""
+    """At most this share of the predictions 0.01 … 1.00 is alerted; 0.29 · 100 = 28.999… counts as 29."""
     p = np.arange(1, 101) / 100
 
     assert fixed_alert_rate(p, rate).value == threshold
 
 
 def test_alert_rate_that_ties_exceed_says_so():
-    """Four of five samples share the highest prediction: the rate is 0.8, not 0.2."""
+    """If four of five samples share the highest prediction, the reason states the rate of 0.8 instead of 0.2."""
 
     assert fixed_alert_rate([0.1, 0.5, 0.5, 0.5, 0.5], 0.2) == Threshold(
         "fixed-alert-rate:0.2", 0.5, "ties at the highest prediction: the alert rate is 0.8"
@@ -73,7 +73,7 @@ def test_alert_rate_that_ties_exceed_says_so():
 
 @given(SAMPLES, st.sampled_from([0.1, 0.5, 0.7, 0.9, 1.0]))
 def test_sensitivity_is_reached_by_the_highest_threshold(samples, sensitivity):
-    """The threshold reaches it; the next higher prediction does not."""
+    """The threshold reaches the sensitivity, and no higher prediction does."""
     y, p = [s[0] for s in samples], [s[1] / 10 for s in samples]
     if not any(y):
         return
@@ -85,14 +85,14 @@ def test_sensitivity_is_reached_by_the_highest_threshold(samples, sensitivity):
 
 
 def test_no_positive_has_no_sensitivity_threshold():
-    """Absent with the reason."""
+    """Without a positive, the threshold is absent."""
 
     assert fixed_sensitivity([0, 0], [0.1, 0.2], 0.9).value is None
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5, math.nan])
 def test_a_rate_that_is_no_fraction_is_refused(value):
-    """Percentages are refused with the reason."""
+    """A rate must be a fraction above 0 and at most 1, so percentages are refused."""
     with pytest.raises(SpecError, match="a fraction above 0 and up to 1"):
         fixed_alert_rate([0.1], value)
     with pytest.raises(SpecError, match="a fraction above 0 and up to 1"):
@@ -100,7 +100,7 @@ def test_a_rate_that_is_no_fraction_is_refused(value):
 
 
 def test_performance_of_a_worked_example():
-    """Two of three positives found with one false alarm among five: all figures by hand."""
+    """With two of three positives found and one false alarm among five, all figures agree with those by hand."""
     result = at_threshold([1, 1, 1, 0, 0, 0, 0, 0], [0.9, 0.5, 0.4, 0.8, 0.1, 0.1, 0.2, 0.3], 0.5)
 
     assert (result.n_true_positive, result.n_false_positive) == (2, 1)
@@ -116,7 +116,7 @@ def test_performance_of_a_worked_example():
 
 
 def test_figures_that_do_not_exist_say_why():
-    """No alert: no ppv; no negative: no specificity."""
+    """Without an alert there is no ppv, and without a negative no specificity. Each has a reason."""
     result = at_threshold([1, 1], [0.1, 0.2], 0.5)
 
     assert (result.ppv, result.number_needed_to_evaluate, result.specificity) == (None, None, None)

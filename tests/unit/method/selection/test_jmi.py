@@ -1,4 +1,4 @@
-"""Rankings by mutual information, against planted truths, a brute-force oracle, and laws."""
+"""Rankings by mutual information against planted truths, a brute-force oracle, and laws."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ RANKINGS = ["jmi", "mim", "mrmr", "cmim", "jmim"]
 
 
 def information(a, b):
-    """I(A;B) in nats from two lists of hashable levels."""
+    """Return I(A;B) in nats from two lists of hashable levels."""
     n = len(a)
     total = 0.0
     for level_a in set(a):
@@ -52,9 +52,9 @@ def score_by_definition(ranking, column, picked, y, *, corrected=False):
 
 
 def agrees_with_definition(result, levels, y, ranking, *, corrected=False):
-    """Each pick has the largest score by definition, the lowest index among equal ones, and that score.
+    """Assert that each pick has the largest score by definition, the lowest index among equal ones, and that score.
 
-    The picks so far are taken from the result, so that a tie within rounding cannot send the two different ways.
+    The previous picks are taken from the result, so that a tie within rounding cannot lead to different paths.
     """
     columns = [column.tolist() for column in levels.T]
     for step, pick in enumerate(result.order.tolist()):
@@ -71,7 +71,7 @@ def agrees_with_definition(result, levels, y, ranking, *, corrected=False):
 
 @st.composite
 def problems(draw, largest=3):
-    """A small count matrix, labels with both classes under a mask, and the mask or None."""
+    """Draw a small count matrix, labels with both classes under a mask, and the mask or None."""
     n_samples, n_columns = draw(st.integers(2, 14)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     X = rng.integers(0, largest + 1, size=(n_samples, n_columns)) * (
@@ -108,7 +108,7 @@ FORMS = {
     form=st.sampled_from(sorted(FORMS)),
 )
 def test_every_ranking_agrees_with_brute_force(problem, mode, ranking, form):
-    """A law: whatever the mode, the mask and the form of the matrix, picks and scores are those of the definition."""
+    """For every mode, mask and form of the matrix, picks and scores are those of the definition."""
     X, y, mask = problem
     levels = {"presence": X > 0, "levels": cut_levels(X, (1, 2)), "counts": X}[mode]
     kept = slice(None) if mask is None else mask
@@ -122,7 +122,7 @@ def test_every_ranking_agrees_with_brute_force(problem, mode, ranking, form):
 @settings(max_examples=60, deadline=None)
 @given(problem=problems(largest=40), ranking=st.sampled_from(RANKINGS))
 def test_many_levels_agree_with_brute_force(problem, ranking):
-    """A law: with about as many levels as samples, too."""
+    """Picks and scores are also those of the definition with about as many levels as samples."""
     X, y, mask = problem
     kept = slice(None) if mask is None else mask
 
@@ -134,7 +134,7 @@ def test_many_levels_agree_with_brute_force(problem, ranking):
 @settings(max_examples=100, deadline=None)
 @given(problem=problems(), ranking=st.sampled_from(RANKINGS))
 def test_corrected_rankings_agree_with_brute_force(problem, ranking):
-    """A law: less the bias of each information, by the levels that are observed; nothing where all have two."""
+    """Each information is reduced by its bias, which depends on the observed levels. If all columns have two, there is no correction."""
     X, y, mask = problem
     kept = slice(None) if mask is None else mask
     has_more = any(len(set(column)) > 2 for column in X[kept].T)
@@ -155,7 +155,7 @@ def make_counts(seed, *, n_samples=300, n_columns=40, largest=4):
 @pytest.mark.parametrize("mode", ["presence", "levels", "counts"])
 @pytest.mark.parametrize("ranking", RANKINGS)
 def test_threads_and_row_order_do_not_show(mode, ranking, monkeypatch):
-    """A law: the same bytes with one thread or three, and with the rows in any order."""
+    """The ranking has the same bytes with one thread or three, and with the rows in any order."""
     monkeypatch.setattr(contingency, "_WORTH_A_THREAD", 0)
     X, y = make_counts(5)
     shuffle = np.random.default_rng(1).permutation(len(y))
@@ -171,7 +171,7 @@ def test_threads_and_row_order_do_not_show(mode, ranking, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["presence", "levels", "counts"])
 def test_mask_is_the_same_as_leaving_rows_out(mode):
-    """A law: samples outside the mask do not count, not even as levels."""
+    """Samples outside the mask do not count, not even as levels."""
     X, y = make_counts(6)
     mask = np.random.default_rng(2).random(len(y)) < 0.6
 
@@ -183,7 +183,7 @@ def test_mask_is_the_same_as_leaving_rows_out(mode):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_ranking_finds_the_planted_features(seed):
-    """Two codes that make the label together rank first; noise does not, whatever the seed."""
+    """For ten seeds, the two codes that determine the label together are ranked before all noise."""
     rng = np.random.default_rng(seed)
     X = (rng.random((2000, 60)) < 0.2).astype(int)
     y = (rng.random(2000) < 0.05 + 0.4 * X[:, 17] + 0.4 * X[:, 41]).astype(int)
@@ -192,7 +192,7 @@ def test_ranking_finds_the_planted_features(seed):
 
 
 def test_jmi_prefers_what_the_first_pick_does_not_say():
-    """Column 1 repeats column 0; column 2 says less than it, but what column 0 leaves open."""
+    """Column 1 repeats column 0. Column 2 has less information than column 1, but information that column 0 lacks, so it is picked second."""
     X = np.array([[1, 1, 0]] * 4 + [[0, 0, 1]] + [[0, 0, 0]] * 3)
     y = np.array([1, 1, 1, 1, 1, 0, 0, 0])
 
@@ -201,7 +201,7 @@ def test_jmi_prefers_what_the_first_pick_does_not_say():
 
 
 def test_scores_restart_after_the_first_pick():
-    """The first score is I(X;Y), the second I((X,W);Y) alone: the first relevance is not in the sum."""
+    """The first score is I(X;Y), and the second is I((X,W);Y) alone, without the first relevance."""
     X = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
     y = np.array([1, 1, 0, 0])
 
@@ -221,7 +221,7 @@ def test_equal_columns_are_picked_from_the_left():
 
 
 def test_columns_that_say_nothing_score_zero():
-    """A constant column, absent or present in all, has no information and is picked last."""
+    """A column that is 0 or 1 in all samples has no information and is picked last."""
     X = np.array([[0, 1, 1], [0, 1, 0], [0, 1, 1], [0, 1, 0]])
 
     result = rank(X, [1, 0, 1, 0], 3, ranking="mim")
@@ -232,14 +232,14 @@ def test_columns_that_say_nothing_score_zero():
 
 @pytest.mark.parametrize("ranking", RANKINGS)
 def test_more_features_than_columns_ranks_all(ranking):
-    """Asking for more than there is gives what there is."""
+    """If fewer columns exist than requested, all are ranked."""
     X, y = make_counts(7, n_columns=4)
 
     assert len(rank(X, y, 200, ranking=ranking).order) == 4
 
 
 def test_repeated_entries_of_a_sparse_matrix_add_up():
-    """Two stored ones of one cell are a count of two."""
+    """Two stored ones in one cell are a count of two, and the caller's matrix does not change."""
     coo = ([1, 1, 1, 3], ([0, 0, 1, 2], [0, 0, 0, 1]))
     X = sparse.csc_matrix((4, 2), dtype=np.int64)
     X.data, X.indices, X.indptr = np.array([1, 1, 1, 3]), np.array([0, 0, 1, 2]), np.array([0, 3, 4])
@@ -254,7 +254,7 @@ def test_repeated_entries_of_a_sparse_matrix_add_up():
 
 
 def test_large_counts_are_levels_too():
-    """Codes far apart are renumbered, not scanned."""
+    """Large, distant counts are renumbered, and the ranking is the same."""
     X, y = make_counts(8)
 
     near, far = rank(X, y, 40, mode="counts"), rank(X * 500_000_001, y, 40, mode="counts")
@@ -264,7 +264,7 @@ def test_large_counts_are_levels_too():
 
 
 def test_level_codes_may_be_read_only_and_mixed():
-    """The pipeline's door: memory-mapped codes of 0/1 and of terciles side by side."""
+    """Read-only level codes, with columns of 0/1 and of more levels, give the same ranking as the counts."""
     X, y = make_counts(9)
     block = columns_from_dense(X)
     block = ColumnBlock(block.n_samples, block.indptr, block.indices, block.values.astype(np.uint8))
@@ -276,7 +276,7 @@ def test_level_codes_may_be_read_only_and_mixed():
 
 
 def test_columns_of_zeros_and_ones_stay_bits():
-    """Level codes 0/1 give what presence gives."""
+    """Level codes of 0/1 give the same scores as presence."""
     X, y = make_counts(10)
     block = columns_from_dense((X > 0).astype(int))
 
@@ -286,7 +286,7 @@ def test_columns_of_zeros_and_ones_stay_bits():
 
 
 def test_mlho_r_cuts_the_ascending_scores():
-    """Rounded score first, then more patients, then the earlier step."""
+    """The cut sorts by the rounded score, then by more patients, then by the earlier step."""
     order, scores = [3, 0, 2, 1, 4], [0.30, 2.0004, 2.0001, 1.5, 1.5]
     n_patients = [10, 7, 12, 5, 9]
 
@@ -297,7 +297,7 @@ def test_mlho_r_cuts_the_ascending_scores():
 
 
 def test_mlho_r_is_a_ranking_by_name():
-    """It ranks everything by jmi and cuts; the patients may be given."""
+    """``mlho-r`` ranks all columns by jmi and cuts; the numbers of patients may be given."""
     X, y = make_counts(11)
     full = rank(X, y, 40)
     n_patients = (X > 0).sum(axis=0)
@@ -339,7 +339,7 @@ GOOD = np.array([[0, 1], [1, 0], [1, 1]])
     ],
 )
 def test_ranking_says_what_is_wrong(X, y, options, error, words):
-    """Each mistake has its own words and its own kind; all are ValueErrors."""
+    """Each mistake has its own message and error class, and all are ValueErrors."""
     with pytest.raises(error, match=words):
         rank(X, y, 2, **options)
     assert issubclass(error, ValueError)
@@ -347,6 +347,6 @@ def test_ranking_says_what_is_wrong(X, y, options, error, words):
 
 @pytest.mark.parametrize("n_features", [0, -1, 2.5, True])
 def test_number_of_features_must_be_one_or_more(n_features):
-    """Picks are counted in whole numbers."""
+    """The number of features must be a whole number of at least 1."""
     with pytest.raises(SpecError, match="nFeatures"):
         rank(GOOD, [0, 1, 1], n_features)

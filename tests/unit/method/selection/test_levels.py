@@ -25,7 +25,7 @@ def test_counts_are_cut_where_the_spec_says():
 
 @pytest.mark.parametrize("cut_points", [(), (0, 1), (2, 2), (3, 1), (1.5,)], ids=str)
 def test_cut_points_must_ascend_from_one(cut_points):
-    """Anything else is the spec's mistake."""
+    """Cut points must be ascending whole numbers from 1; others are an error of the specification."""
     with pytest.raises(SpecError, match=r"selection\.cutPoints"):
         cut_levels([0, 1], cut_points)
 
@@ -46,13 +46,13 @@ def test_cut_points_must_ascend_from_one(cut_points):
     ids=str,
 )
 def test_values_are_cut_at_observed_terciles(values, levels):
-    """1 to 3, without gaps; equal values share a level."""
+    """Levels are 1 to 3 without gaps, and equal values share a level."""
     assert cut_at_terciles(values).tolist() == levels
 
 
 @given(st.lists(st.integers(-5, 5).map(float), max_size=60))
 def test_levels_of_values_follow_their_order_without_gaps(values):
-    """A law: equal values share a level, larger values never have a lower one, and no level is empty."""
+    """Equal values share a level, larger values never have a lower one, and no level is empty."""
     numbers = np.array(values)
     levels = cut_at_terciles(numbers)
 
@@ -66,7 +66,7 @@ def test_levels_of_values_follow_their_order_without_gaps(values):
 
 @given(st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=60))
 def test_terciles_are_those_of_r(values):
-    """A law: quantile(type = 1), the inverse of the empirical distribution, as numpy has it."""
+    """Tercile edges are R's quantile(type = 1), the inverse of the empirical distribution, as computed by numpy."""
     expected = np.unique(np.quantile(values, [1 / 3, 2 / 3], method="inverted_cdf"))
 
     assert tercile_edges(values).tolist() == expected[expected < max(values)].tolist()
@@ -74,7 +74,7 @@ def test_terciles_are_those_of_r(values):
 
 @given(data=st.data(), n_samples=st.integers(0, 12), n_columns=st.integers(1, 5))
 def test_dense_matrix_comes_back_from_its_columns(data, n_samples, n_columns):
-    """A law: nothing is lost or moved, whatever the layout in memory."""
+    """A dense matrix of any memory layout is recovered exactly from its columns."""
     X = np.array(
         data.draw(
             st.lists(
@@ -94,7 +94,7 @@ def test_dense_matrix_comes_back_from_its_columns(data, n_samples, n_columns):
 
 
 def test_dense_matrix_of_several_pieces_comes_back(monkeypatch):
-    """Rows are converted a few at a time; the seams do not show."""
+    """Rows are converted in pieces, and the result does not depend on the pieces."""
     monkeypatch.setattr("mlho.method.selection.levels._CELLS_AT_ONCE", 12)
     X = np.random.default_rng(3).integers(0, 3, size=(50, 5))
 
@@ -119,12 +119,12 @@ def test_dense_matrix_of_several_pieces_comes_back(monkeypatch):
     ids=["lengths", "beyond", "below", "start", "descending", "negative"],
 )
 def test_columns_that_do_not_fit_are_refused(indptr, indices, values, words):
-    """What compiled code reads without a bounds check is checked first."""
+    """Compiled code reads the arrays without a bounds check, so they are checked first."""
     with pytest.raises(DataError, match=words):
         ColumnBlock(3, np.array(indptr), np.array(indices, dtype=np.int32), np.array(values, dtype=np.int32))
 
 
 def test_columns_of_another_dtype_are_refused():
-    """Level codes are bytes or 32-bit whole numbers."""
+    """Level codes must be bytes or 32-bit whole numbers."""
     with pytest.raises(DataError, match="uint8 or int32"):
         ColumnBlock(3, np.array([0, 1]), np.array([0], dtype=np.int32), np.array([1.0]))

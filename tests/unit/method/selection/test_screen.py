@@ -1,4 +1,4 @@
-"""The screen: how many patients are enough."""
+"""The screen: the number of patients that a column needs."""
 
 from fractions import Fraction
 
@@ -24,21 +24,21 @@ from mlho.method.selection.screen import min_patients, screen_by_prevalence
     ],
 )
 def test_bound_is_the_fewest_patients_that_pass(n_patients, min_prevalence, at_least, mlho_r):
-    """The bound is exact with respect to the decimal number that was written."""
+    """The bound is exact for the decimal number that was written."""
     assert min_patients(n_patients, min_prevalence) == at_least
     assert min_patients(n_patients, min_prevalence, rule="mlho-r") == mlho_r
 
 
 @given(n_patients=st.integers(1, 10**6), thousandths=st.integers(0, 1000))
 def test_bound_is_the_ceiling_of_the_exact_product(n_patients, thousandths):
-    """The bound is not below n · p, and one patient fewer is."""
+    """The bound is at least n · p, and one patient fewer is below it."""
     bound = min_patients(n_patients, thousandths / 1000)
 
     assert bound - 1 < n_patients * Fraction(thousandths, 1000) <= bound
 
 
 def test_screen_keeps_columns_at_the_bound():
-    """A column exactly at the bound stays; in the R package it goes."""
+    """A column exactly at the bound is kept; the R package drops it."""
     n_patients_by_column = np.array([6, 5, 7, 0, 1168])
 
     assert screen_by_prevalence(n_patients_by_column, 1168, 0.005).tolist() == [0, 2, 4]
@@ -46,7 +46,7 @@ def test_screen_keeps_columns_at_the_bound():
 
 
 def test_screen_of_no_columns_keeps_none():
-    """An empty dictionary is no error here."""
+    """An empty dictionary is not an error of the screen."""
     assert screen_by_prevalence([], 10, 0.1).tolist() == []
 
 
@@ -63,6 +63,6 @@ def test_screen_of_no_columns_keeps_none():
     ids=["percentage", "nan", "rule", "nobody", "rows", "fractions"],
 )
 def test_screen_says_what_is_wrong(counts, n_patients, min_prevalence, rule, error, words):
-    """Each mistake has its own words and its own kind."""
+    """Each mistake has its own message and error class."""
     with pytest.raises(error, match=words):
         screen_by_prevalence(counts, n_patients, min_prevalence, rule=rule)

@@ -29,13 +29,13 @@ margins = st.integers(0, 3)
 
 
 def lists_of(events):
-    """The events of a test as day lists."""
+    """Return the events of a test as day lists."""
     samples, codes, days = zip(*events, strict=True) if events else ((), (), ())
     return day_lists(samples, codes, days, n_samples=N_SAMPLES, n_codes=N_CODES)
 
 
 def listed(events, margin):
-    """The oracle: every ordered pair of distinct days by (first code, second code) and sample."""
+    """Return every ordered pair of distinct days by (first code, second code) and sample; this is the oracle."""
     distinct = sorted(set(events))
     found = defaultdict(lambda: defaultdict(list))
     for sample, code, day in distinct:
@@ -46,7 +46,7 @@ def listed(events, margin):
 
 
 def information(events, pair, has_pair):
-    """The oracle: I(pair; Y | both codes) in nats, from the definition."""
+    """Return I(pair; Y | both codes) in nats from the definition; this is the oracle."""
     sets = [{sample for sample, code, _ in events if code == own} for own in pair]
     strata = defaultdict(list)
     for sample in range(N_SAMPLES):
@@ -63,7 +63,7 @@ def information(events, pair, has_pair):
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
 def test_every_pair_has_the_patients_that_listing_finds(events, margin):
-    """Presence and prevalence need only the first and the last day of each code."""
+    """The screen, which only uses the first and the last day of each code, finds the same pairs and patients as listing."""
     found = screen_pairs(
         lists_of(events).spans, min_patients=1, co_occurrence_days=margin, patient_of=PATIENT_OF
     )
@@ -80,7 +80,7 @@ def test_every_pair_has_the_patients_that_listing_finds(events, margin):
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
 def test_durations_equal_those_of_all_pairs_of_days(events, margin):
-    """Count, shortest, longest, sum and buckets, exactly, for every pair and sample."""
+    """Count, shortest, longest, sum and buckets are exact for every pair and sample."""
     first, then = (own.ravel() for own in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij"))
     found = durations(lists_of(events), first, then, co_occurrence_days=margin, edges=EDGES)
 
@@ -98,7 +98,7 @@ def test_durations_equal_those_of_all_pairs_of_days(events, margin):
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
 def test_pairs_are_ranked_by_what_they_add_to_their_codes(events, margin):
-    """The score is I(pair; Y | first, then); a pair without it is no candidate."""
+    """The score is I(pair; Y | first, then), and a pair without information is not a candidate."""
     spans = lists_of(events).spans
     found = informative_pairs(spans, Y, 100, min_patients=1, co_occurrence_days=margin)
 
@@ -139,7 +139,7 @@ def random_rows(n_rows, seed=3):
 
 
 def test_pieces_change_nothing(monkeypatch):
-    """Memory is bounded by pieces of pairs and of cells; the result is that of one piece."""
+    """Memory is bounded by processing pairs and cells in pieces; the result is that of one piece."""
     lists = lists_of(random_rows(60))
     arguments = (lists.spans, Y, 5)
     whole = informative_pairs(*arguments, min_patients=1)
@@ -160,7 +160,7 @@ def test_pieces_change_nothing(monkeypatch):
 
 
 def test_pairs_start_and_end_with_the_codes_that_are_asked_for():
-    """Filters leave the order and the scores of the pairs that remain."""
+    """Filters do not change the order and the scores of the remaining pairs."""
     spans = lists_of(random_rows(60)).spans
     starts, ends = np.array([True, False, False, True]), np.array([False, True, True, True])
     every = informative_pairs(spans, Y, 100, min_patients=2)
@@ -173,7 +173,7 @@ def test_pairs_start_and_end_with_the_codes_that_are_asked_for():
 
 
 def test_the_order_of_rows_has_no_influence():
-    """Equal events give equal lists, however they are written."""
+    """The same events in another order, or repeated, give the same lists."""
     events = random_rows(50)
     one, other = lists_of(events), lists_of([*events[::-1], *events[:10]])
 
@@ -182,13 +182,13 @@ def test_the_order_of_rows_has_no_influence():
 
 
 def test_rows_out_of_range_are_refused():
-    """The compiled code does not check bounds."""
+    """Compiled code does not check bounds, so out-of-range codes are refused."""
     with pytest.raises(DataError, match="codes"):
         day_lists([0], [4], [1], n_samples=1, n_codes=4)
 
 
 def test_significance_is_the_g_test_of_order_and_outcome_among_samples_with_both_codes():
-    """scipy is the oracle: the statistic on the 2 × 2 table of these samples, and Bonferroni's bound over all pairs that pass the screen."""
+    """The statistic equals scipy's on the 2 × 2 table of these samples, and the bound is Bonferroni's over all pairs that pass the screen."""
     random = np.random.default_rng(5)
     n = 3_000
     days = random.integers(0, 50, (n, 2))

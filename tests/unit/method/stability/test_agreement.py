@@ -14,21 +14,21 @@ from mlho.method.stability.agreement import bound_false_selections, nogueira_sta
 
 
 def test_frequency_is_the_fraction_of_iterations():
-    """Three iterations: always, twice, never."""
+    """Features selected in all, two and none of three iterations have frequencies 1, 2/3 and 0."""
     selected = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0]], dtype=bool)
 
     assert selection_frequency(selected).tolist() == [1.0, 2 / 3, 0.0]
 
 
 def test_stability_by_hand():
-    """Sets {a,b}, {a,c}, {a,b} of 4: p = 1, 2/3, 1/3, 0; 1 - (3/2 · (4/9)/4) / (1/2 · 1/2) = 1/3."""
+    """For the sets {a,b}, {a,c}, {a,b} of 4, p = 1, 2/3, 1/3, 0 and 1 - (3/2 · (4/9)/4) / (1/2 · 1/2) = 1/3."""
     selected = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]], dtype=bool)
 
     assert nogueira_stability(selected).value == pytest.approx(1 / 3, abs=1e-15)
 
 
 def test_equal_sets_are_fully_stable_without_an_interval():
-    """The paper's maximum, reached only there; the asymptotic interval has no width and is not shown."""
+    """Only equal sets reach the paper's maximum of 1. The asymptotic interval has no width and is not shown."""
     selected = np.tile([True, False, True, False], (5, 1))
 
     estimate = nogueira_stability(selected)
@@ -46,7 +46,7 @@ def test_equal_sets_are_fully_stable_without_an_interval():
     ],
 )
 def test_stability_that_does_not_exist_has_a_reason(selected, reason):
-    """Chance agreement is certain there: the ratio is 0/0."""
+    """In these cases agreement by chance is certain, so the ratio is 0/0 and the stability is absent with a reason."""
     estimate = nogueira_stability(selected)
 
     assert (estimate.value, estimate.low, estimate.reason) == (None, None, reason)
@@ -55,7 +55,7 @@ def test_stability_that_does_not_exist_has_a_reason(selected, reason):
 
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=8)), st.randoms())
 def test_stability_is_within_its_bounds_and_blind_to_order(selected, random):
-    """-1/(M-1) ≤ stability ≤ 1, and neither order of iterations nor of features changes it."""
+    """-1/(M-1) ≤ stability ≤ 1, and neither the order of iterations nor that of features changes it."""
     estimate = nogueira_stability(selected)
     rows, columns = list(range(selected.shape[0])), list(range(selected.shape[1]))
     random.shuffle(rows)
@@ -69,7 +69,7 @@ def test_stability_is_within_its_bounds_and_blind_to_order(selected, random):
 
 
 def test_standard_error_is_that_of_the_jackknife():
-    """The paper's variance is the delta method's: leaving iterations out one by one agrees within 3 % at M = 200."""
+    """The paper's variance by the delta method agrees with the jackknife over iterations within 3 % at M = 200."""
     rng = np.random.default_rng(5)
     selected = rng.random((200, 40)) < np.linspace(0.02, 0.9, 40)
 
@@ -84,7 +84,7 @@ def test_standard_error_is_that_of_the_jackknife():
 
 
 def test_interval_covers_the_planted_stability():
-    """Of 300 draws with M = 100 and known probabilities, 95 % intervals hold the truth in 92 to 98 %."""
+    """Of 300 draws with M = 100 and known probabilities, 92 to 98 % of the 95 % intervals contain the truth."""
     rng = np.random.default_rng(11)
     probability = np.linspace(0.02, 0.9, 30)
     share = probability.mean()
@@ -102,7 +102,7 @@ def make_halves(n_iterations=100, n_features=1000, n_selected=10):
 
 
 def test_bounds_are_the_papers_figures():
-    """q = 10 of p = 1000, threshold 0.9, B = 50 pairs, by hand.
+    """For q = 10 of p = 1000, threshold 0.9 and B = 50 pairs, the bounds equal those by hand.
 
     Meinshausen and Bühlmann: 100 / (0.8 · 1000) = 0.125. Unimodal: 4 (0.1 + 0.01) / 1.02 · 0.01 · 10 =
     0.0431373.
@@ -119,7 +119,7 @@ def test_bounds_are_the_papers_figures():
 
 
 def test_unimodal_bound_below_three_quarters():
-    """Threshold 0.7, B = 50: 1 / (2 (0.4 - 0.01)) · 0.1 = 0.1282051."""
+    """For threshold 0.7 and B = 50, the bound is 1 / (2 (0.4 - 0.01)) · 0.1 = 0.1282051."""
     bounds = bound_false_selections(
         make_halves(), threshold=0.7, training_fraction=0.5, complementary_pairs=True
     )
@@ -147,7 +147,7 @@ def test_unimodal_bound_below_three_quarters():
     ids=["not halves", "not halves, pairs", "threshold", "no pairs", "few pairs"],
 )
 def test_a_bound_that_does_not_apply_says_why(changes, bound, reason):
-    """No figure where the theorem's conditions do not hold."""
+    """A bound is absent with a reason if the conditions of its theorem do not hold."""
     asked = {"threshold": 0.9, "training_fraction": 0.5, "complementary_pairs": True} | changes
 
     found = getattr(bound_false_selections(make_halves(), **asked), bound)
@@ -156,7 +156,7 @@ def test_a_bound_that_does_not_apply_says_why(changes, bound, reason):
 
 
 def test_too_large_sets_have_no_unimodal_bound():
-    """Theorem 2 asks for q/p of at most 1/sqrt(3)."""
+    """Theorem 2 requires q/p of at most 1/sqrt(3)."""
     selected = make_halves(n_features=10, n_selected=8)
 
     bounds = bound_false_selections(selected, threshold=0.9, training_fraction=0.5, complementary_pairs=True)
@@ -166,7 +166,7 @@ def test_too_large_sets_have_no_unimodal_bound():
 
 
 def test_noise_selected_at_random_stays_below_the_bounds():
-    """Pure noise, 5 of 100 picked at random in each of 20 halves, threshold 0.6: fewer pass than both bounds allow."""
+    """If 5 of 100 noise features are picked at random in each of 20 halves, fewer reach the threshold 0.6 than both bounds allow."""
     rng = np.random.default_rng(3)
     passed = []
     for _ in range(200):
@@ -181,6 +181,6 @@ def test_noise_selected_at_random_stays_below_the_bounds():
     "selected", [np.zeros(3, dtype=bool), np.zeros((2, 2)), np.zeros((0, 3), dtype=bool)]
 )
 def test_what_is_no_table_of_sets_is_refused(selected):
-    """Booleans of two dimensions, neither empty."""
+    """The sets must be a two-dimensional table of booleans with at least one row."""
     with pytest.raises(DataError, match="the selected sets must be a table"):
         nogueira_stability(selected)

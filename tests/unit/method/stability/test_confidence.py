@@ -1,4 +1,4 @@
-"""Confidence scores: hand-made iterations, the t quantile, and what is refused."""
+"""Confidence scores: iterations worked by hand, the t quantile, and invalid input."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def test_score_counts_agreeing_iterations_less_twice_the_others(
 
 
 def test_intervals_are_t_intervals_of_the_log_odds_ratio():
-    """log OR 0.1, 0.2, 0.3: mean 0.2, standard error 0.1/sqrt(3), t(0.975, 2) = 4.302653, t(0.995, 2) = 9.924843."""
+    """For log OR 0.1, 0.2, 0.3: mean 0.2, standard error 0.1/sqrt(3), t(0.975, 2) = 4.302653, t(0.995, 2) = 9.924843."""
     table = confidence_scores(np.array([[0.1], [0.2], [0.3]]), n_iterations_planned=3)
 
     error = 0.1 / math.sqrt(3)
@@ -53,7 +53,7 @@ def test_intervals_are_t_intervals_of_the_log_odds_ratio():
 
 
 def test_what_does_not_exist_is_absent_and_never_nan():
-    """Seen once: no interval; never: no mean either; in JSON both are null."""
+    """A feature seen once has no interval, and one never seen has no mean; in JSON both are null."""
     table = confidence_scores(np.array([[0.5, NAN], [NAN, NAN]]), n_iterations_planned=2)
 
     plain = table.to_json()
@@ -63,7 +63,7 @@ def test_what_does_not_exist_is_absent_and_never_nan():
 
 
 def test_a_limit_beyond_a_float_is_absent():
-    """Two iterations 40 apart have a 99 % interval to exp(±1273)."""
+    """Two iterations that are 40 apart have a 99 % interval to exp(±1273), which is absent."""
     table = confidence_scores(np.array([[20.0], [-20.0]]), n_iterations_planned=2)
 
     assert table.high99.tolist() == [None]
@@ -71,7 +71,7 @@ def test_a_limit_beyond_a_float_is_absent():
 
 
 def test_seen_can_be_said_apart():
-    """What an iteration did not know is not seen, whatever number stands there."""
+    """A cell that is not marked as seen does not count, even if it has a number."""
     seen = np.array([[True, False], [True, True]])
 
     table = confidence_scores(np.full((2, 2), 0.7), seen, n_iterations_planned=2)
@@ -81,7 +81,7 @@ def test_seen_can_be_said_apart():
 
 @given(st.lists(st.floats(-5, 5) | st.just(NAN), min_size=1, max_size=30), st.randoms())
 def test_order_of_iterations_cannot_show(values, random):
-    """The same table, to the last bit, for any order of the iterations."""
+    """Any order of the iterations gives the same table, to the last bit."""
     shuffled = random.sample(values, len(values))
 
     first, second = (
@@ -94,7 +94,7 @@ def test_order_of_iterations_cannot_show(values, random):
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
 def test_turning_every_odds_ratio_over_keeps_the_score(values):
-    """Risk and protection are treated alike, and a score never exceeds the frequency."""
+    """Inverting every odds ratio keeps the score, and a score never exceeds the frequency."""
     up = confidence_scores(np.array([values]).T, n_iterations_planned=len(values))
     down = confidence_scores(-np.array([values]).T, n_iterations_planned=len(values))
 
@@ -104,18 +104,18 @@ def test_turning_every_odds_ratio_over_keeps_the_score(values):
 
 
 def test_fewer_planned_than_given_is_refused():
-    """A denominator below the rows would make scores above 100."""
+    """Fewer planned iterations than rows would give scores above 100."""
     with pytest.raises(DataError, match="no more iterations than planned"):
         confidence_scores(np.zeros((3, 2)), n_iterations_planned=2)
 
 
 def test_an_infinite_odds_ratio_is_refused():
-    """It would make every mean infinite."""
+    """An infinite odds ratio would make the mean infinite."""
     with pytest.raises(DataError, match="1 infinite"):
         confidence_scores(np.array([[np.inf, 0.1]]), n_iterations_planned=1)
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    """One row per iteration, and seen of the same shape."""
+    """The table needs one row per iteration, and ``seen`` must have the same shape."""
     with pytest.raises(DataError, match="shapes must fit"):
         confidence_scores(np.zeros((2, 2)), np.ones((2, 3), dtype=bool), n_iterations_planned=2)

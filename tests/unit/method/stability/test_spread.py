@@ -1,4 +1,4 @@
-"""Mean over iterations with its spread."""
+"""The mean over iterations with its spread."""
 
 import math
 
@@ -9,7 +9,7 @@ from mlho.method.stability.spread import Spread, mean_with_spread
 
 
 def test_spread_of_a_worked_example():
-    """0.7, 0.8, 0.9 with 30 % test: sd 0.1; half width t₂ · 0.1 · √(1/3 + 3/7) = 0.3756."""
+    """For 0.7, 0.8, 0.9 with 30 % test: sd 0.1, and half width t₂ · 0.1 · √(1/3 + 3/7) = 0.3756."""
     spread = mean_with_spread([0.7, 0.8, 0.9], test_fraction=0.3)
     half = 4.302652729749464 * 0.1 * math.sqrt(1 / 3 + 3 / 7)
 
@@ -21,21 +21,21 @@ def test_spread_of_a_worked_example():
 
 
 def test_more_iterations_do_not_make_more_patients():
-    """A thousand iterations: the interval stays at least √(3/7) · 1.96 sd wide."""
+    """Even with a thousand iterations, the half width of the interval is more than √(3/7) · 1.96 sd."""
     spread = mean_with_spread([0.7, 0.9] * 500, test_fraction=0.3)
 
     assert spread.high - spread.mean > 1.96 * 0.1 * math.sqrt(3 / 7)
 
 
 def test_absent_values_are_counted():
-    """They do not enter the mean."""
+    """Absent values do not enter the mean."""
     spread = mean_with_spread([0.7, None, 0.9], test_fraction=0.3)
 
     assert (spread.mean, spread.n, spread.n_absent) == (pytest.approx(0.8), 2, 1)
 
 
 def test_nothing_to_average_is_absent():
-    """None with the reason."""
+    """Without any value, all figures are None with the reason."""
 
     assert mean_with_spread([None, None]) == Spread(
         None, None, None, None, None, None, None, None, 0, 2, "no iteration has a value"
@@ -43,7 +43,7 @@ def test_nothing_to_average_is_absent():
 
 
 def test_one_iteration_has_no_interval():
-    """Its own value as mean, nothing about spread."""
+    """With one iteration, the mean is its value, and the figures of spread are None."""
     spread = mean_with_spread([0.8], test_fraction=0.3)
 
     assert (spread.mean, spread.sd, spread.low) == (0.8, None, None)
@@ -51,7 +51,7 @@ def test_one_iteration_has_no_interval():
 
 
 def test_equal_values_have_no_interval():
-    """Two equal iterations do not make a figure known exactly."""
+    """Two equal values do not make a figure exactly known, so there is no interval."""
     spread = mean_with_spread([0.8, 0.8], test_fraction=0.3)
 
     assert (spread.mean, spread.sd, spread.low, spread.high) == (0.8, 0.0, None, None)
@@ -59,12 +59,12 @@ def test_equal_values_have_no_interval():
 
 
 def test_without_test_fraction_there_is_no_interval():
-    """The overlap of the training sets is not known."""
+    """Without the test fraction, the overlap of the training sets is unknown."""
 
     assert mean_with_spread([0.7, 0.8]).reason == "no interval: the test fraction was not given"
 
 
 def test_a_percentage_is_refused():
-    """R's test.sample is a percentage; this is a fraction."""
+    """R's test.sample is a percentage, and ours is a fraction."""
     with pytest.raises(SpecError, match="above 0 and below 1, not 30"):
         mean_with_spread([0.7, 0.8], test_fraction=30)

@@ -1,4 +1,4 @@
-"""Student's t."""
+"""Quantiles of Student's t."""
 
 import pytest
 from scipy.stats import t as student
@@ -21,13 +21,13 @@ from mlho.method.stability.student_t import t_quantile
     ],
 )
 def test_t_quantile_is_the_printed_one(level, degrees, expected):
-    """The finite sums of Abramowitz and Stegun give the tables' figures."""
+    """The finite sums of Abramowitz and Stegun give the printed figures."""
     assert round(t_quantile(0.5 + level / 2, degrees), 3) == expected
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 6, 7, 19, 30, 199])
 @pytest.mark.parametrize("probability", [0.005, 0.4, 0.5, 0.6, 0.975, 0.995])
 def test_t_quantile_equals_scipy(df, probability):
-    """Odd and even degrees of freedom, both tails, the middle."""
+    """Quantiles equal scipy's for odd and even degrees of freedom, in both tails and the middle."""
 
     assert t_quantile(probability, df) == pytest.approx(student.ppf(probability, df), rel=1e-10, abs=1e-15)

@@ -1,7 +1,7 @@
-"""Hazards in intervals and hazard ratios: figures of statsmodels on the data of ``made``, and what has no ratio.
+"""Hazards in intervals and hazard ratios: figures of statsmodels on the data of ``made``, and columns without a hazard ratio.
 
 The reference numbers are from statsmodels 0.15.0: ``GLM(Binomial)`` on one row for each sample and interval, with the weight ½ for a
-sample censored within the interval, and ``PHReg(ties="efron")``; with a penalty from SciPy's L-BFGS-B on the same rows.
+sample censored within the interval, and ``PHReg(ties="efron")``. Those with a penalty are from SciPy's L-BFGS-B on the same rows.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from tests.unit.method.survival.test_survival import made
 
 
 def test_the_hazards_in_intervals_are_those_of_a_row_for_each():
-    """Without a penalty: coefficients, and log-odds of the four intervals up to the horizon, to 1e-6."""
+    """Without a penalty, the coefficients and the log-odds of the four intervals up to the horizon agree within 1e-6."""
     X, times, _ = made()
 
     fitted = fit(X, times, c=1e9, l1_ratio=0.0, n_intervals=4)
@@ -24,7 +24,7 @@ def test_the_hazards_in_intervals_are_those_of_a_row_for_each():
 
 
 def test_penalised_coefficients_are_those_of_a_row_for_each():
-    """Elastic net, per standard deviation; the last one is exactly 0."""
+    """The coefficients of the elastic net agree per standard deviation, and the last one is exactly 0."""
     X, times, _ = made()
 
     fitted = fit(X, times, c=1 / 20, l1_ratio=0.5, n_intervals=4)
@@ -34,7 +34,7 @@ def test_penalised_coefficients_are_those_of_a_row_for_each():
 
 
 def test_the_risk_is_one_minus_the_product_over_the_intervals():
-    """As computed by hand from the hazards."""
+    """The risk agrees with the product computed by hand from the hazards."""
     X, times, _ = made()
     fitted = fit(X, times, n_intervals=4)
 
@@ -45,7 +45,7 @@ def test_the_risk_is_one_minus_the_product_over_the_intervals():
 
 
 def test_the_horizon_ends_an_interval_and_each_has_an_event():
-    """More intervals than days of events leave one for each day; without later events none is after the horizon."""
+    """If more intervals are requested than days with events exist, each such day has one. Without later events, the last interval ends at the horizon."""
     _, times, _ = made()
     days = np.minimum(times.days, 360.0)
     early = type(times)(days, times.status, 365.0)
@@ -62,7 +62,7 @@ def test_the_horizon_ends_an_interval_and_each_has_an_event():
 
 
 def test_hazard_ratios_are_those_of_statsmodels():
-    """Times in months, with ties by Efron: log ratios, standard errors and p values."""
+    """For times in months, with ties by Efron, the log ratios, standard errors and p-values agree."""
     X, times, _ = made()
 
     found = fit_hazards(X, np.ceil(times.days / 30), times.status == 1)
@@ -82,7 +82,7 @@ def test_hazard_ratios_are_those_of_statsmodels():
 
 
 def test_what_has_no_hazard_ratio_says_why():
-    """A column that every event has, a constant one, and a copy; the others keep the ratios that they have without them."""
+    """A column that all events have, a constant one, and a copy have no ratio; the ratios of the other columns do not change."""
     X, times, _ = made()
     is_event = times.status == 1
     has_all = np.where(is_event, 1.0, np.arange(400) % 2)
@@ -99,7 +99,7 @@ def test_what_has_no_hazard_ratio_says_why():
 
 
 def test_events_that_a_combination_separates_have_no_ratios():
-    """Where a sum of two columns decides who has the event, the likelihood has no maximum."""
+    """If a sum of two columns determines the order of the events, the likelihood has no maximum."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(200, 2))
     order = X[:, 0] + X[:, 1]

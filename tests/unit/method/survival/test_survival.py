@@ -1,4 +1,4 @@
-"""Time to event: figures of scikit-survival, planted truths, and what censoring and competing events must not change.
+"""Time to event: figures of scikit-survival, planted truths, and invariance under censoring and competing events.
 
 The reference numbers are from scikit-survival 0.28.0 on the data of ``made``: CoxPHSurvivalAnalysis(ties="breslow"),
 CoxnetSurvivalAnalysis(normalize=False) on columns scaled by their standard deviation (ddof 1), concordance_index_censored,
@@ -20,7 +20,7 @@ HORIZON = 365.0
 
 
 def made(n=400):
-    """Exponential times with hazards of two codes and an age, exponential censoring; no two times are equal."""
+    """Return exponential times with hazards of two codes and an age, and exponential censoring; no two times are equal."""
     rng = np.random.default_rng(20261130)
     columns = [rng.random(n) < 0.3, rng.random(n) < 0.1, rng.normal(60, 12, n), rng.random(n) < 0.5]
     X = np.column_stack(columns).astype(float)
@@ -45,7 +45,7 @@ def unpenalised():
 
 
 def test_cox_has_the_coefficients_and_the_hazard_of_scikit_survival(unpenalised):
-    """Without a penalty: log hazard ratios to 1e-6, and Breslow's cumulative hazard at 365 days."""
+    """Without a penalty, the log hazard ratios and Breslow's cumulative hazard at 365 days agree within 1e-6."""
     X, *_ = made()
     expected = [0.78831958, -0.43069344, 0.02664466, 0.04383469]
     hazard = np.log1p(np.exp(unpenalised.log_odds(X[:3])))  # −log(1 − risk)
@@ -56,7 +56,7 @@ def test_cox_has_the_coefficients_and_the_hazard_of_scikit_survival(unpenalised)
 
 
 def test_ties_are_treated_as_by_breslow():
-    """Times in months: many patients with an event in the same one."""
+    """With times in months, many patients have an event in the same month, and coefficients and concordance agree."""
     X, times, _ = made()
     months = EventTimes(np.ceil(times.days / 30), times.status, 12.0)
 
@@ -76,7 +76,7 @@ def test_ties_are_treated_as_by_breslow():
     ids=["elastic net", "weaker", "ridge"],
 )
 def test_penalised_coefficients_are_those_of_scikit_survival(alpha, l1_ratio, expected):
-    """Per standard deviation; c is one over the penalty of the sum over the samples."""
+    """The coefficients agree per standard deviation; c is the inverse of the penalty on the sum over the samples."""
     X, times, _ = made()
 
     fitted = fit(X, times, c=1 / (alpha * len(times)), l1_ratio=l1_ratio)
@@ -85,7 +85,7 @@ def test_penalised_coefficients_are_those_of_scikit_survival(alpha, l1_ratio, ex
 
 
 def test_figures_are_those_of_scikit_survival(unpenalised):
-    """Both concordances, AUROC and Brier score at two horizons, Kaplan–Meier."""
+    """Both concordances, AUROC and Brier score at the horizons, and Kaplan–Meier agree."""
     X, times, _ = made()
     scores, observed = unpenalised.log_odds(X), uncensored(times)
 
@@ -101,7 +101,7 @@ def test_figures_are_those_of_scikit_survival(unpenalised):
 
 
 def test_competing_events_have_the_incidence_of_scikit_survival():
-    """Aalen–Johansen; with the competing event as censoring the risk would be far higher."""
+    """The incidence is Aalen–Johansen's. With the competing events as censoring, the risk would be much higher."""
     _, times, _ = made()
     own = competing(times)
     as_censored = EventTimes(own.days, (own.status == 1).astype(np.uint8), HORIZON)
@@ -111,9 +111,9 @@ def test_competing_events_have_the_incidence_of_scikit_survival():
 
 
 def test_weights_restore_what_censoring_hides():
-    """Planted truth: AUROC and prevalence at the horizon of 20,000 samples whose every event is known, within sampling error.
+    """AUROC and prevalence at the horizon agree with those of 20,000 samples whose events are all known, within sampling error.
 
-    The samples whose status is known, unweighted, have a prevalence that is 0.1 too high.
+    Without weights, the samples whose status is known have a prevalence that is 0.1 too high.
     """
     X, times, event = made(20_000)
     is_event, score = event <= HORIZON, 0.9 * X[:, 0] - 0.8 * X[:, 1] + 0.03 * X[:, 2]
@@ -131,7 +131,7 @@ def test_weights_restore_what_censoring_hides():
 
 
 def test_copies_give_the_figures_of_the_weights():
-    """The AUROC of the copies is the weighted one to 0.0005, and their number the sum of the weights to one."""
+    """The AUROC of the copies is the weighted one within 0.0005, and their number is the sum of the weights within one."""
     X, times, _ = made(2_000)
     weights = censoring_weights(times, uncensored(times), HORIZON)
     status, score = times.status_at(HORIZON), X[:, 2] + 20 * X[:, 0]
@@ -146,7 +146,7 @@ def test_copies_give_the_figures_of_the_weights():
 
 
 def test_without_censoring_every_sample_counts_once():
-    """All weights are one, every copy is a sample, and the figures are the plain ones."""
+    """Without censoring, all weights are one, the copies are the samples, and the figures are the unweighted ones."""
     X, _, event = made()
     times = EventTimes(event, np.ones(400, np.uint8), HORIZON)
     weights = censoring_weights(times, uncensored(times), HORIZON)
@@ -159,7 +159,7 @@ def test_without_censoring_every_sample_counts_once():
 
 
 def test_concordance_is_that_of_all_pairs():
-    """Against every pair one by one, with ties of days and scores, censoring and competing events."""
+    """The concordance equals that of all pairs one by one, with ties of days and scores, censoring and competing events."""
     rng = np.random.default_rng(3)
     days, score = rng.integers(1, 12, 120).astype(float), rng.integers(0, 6, 120).astype(float)
     times = EventTimes(days, rng.integers(0, 3, 120).astype(np.uint8), 10.0)
@@ -175,7 +175,7 @@ def test_concordance_is_that_of_all_pairs():
 
 
 def test_groups_of_a_good_model_are_calibrated():
-    """A Cox model fitted on other samples of the same hazards: predicted and observed risk agree in every fifth."""
+    """For a Cox model fitted on other samples of the same hazards, predicted and observed risk agree in every fifth of the risks."""
     X, times, _ = made(8_000)
     half = np.arange(8_000) < 4_000
     fitted = fit(X[half], times[half], c=1e3, l1_ratio=0.0)
@@ -189,7 +189,7 @@ def test_groups_of_a_good_model_are_calibrated():
 
 
 def test_without_an_event_or_a_pair_a_figure_is_absent():
-    """Everybody censored before the horizon: no AUROC, no concordance, observed risk 0."""
+    """If all samples are censored before the horizon, AUROC and concordance are absent, and the observed risk is 0."""
     times = EventTimes(np.array([5.0, 6.0, 7.0]), np.zeros(3, np.uint8), 10.0)
 
     at = figures_at(times, np.array([0.1, 0.2, 0.3]), uncensored(times), 10.0)

@@ -1,4 +1,4 @@
-"""Shapley values of trees: the definition on invented trees, and xgboost's own on fitted ones."""
+"""Shapley values of trees: the definition on a hand-made tree, and xgboost's own on fitted trees."""
 
 from itertools import combinations
 from math import factorial
@@ -25,7 +25,7 @@ ROWS = [[np.nan, np.nan], [0.5, 0.0], [1.0, 0.25], [3.0, 1.0], [np.nan, 0.0], [0
 
 
 def expected_score(tree, row, known, node=0):
-    """The score of a row of which some features are known; the others are averaged by cover."""
+    """Return the score of a row of which some features are known; the others are averaged by cover."""
     left, right = tree.left[node], tree.right[node]
     if left < 0:
         return tree.cut[node]
@@ -41,7 +41,7 @@ def expected_score(tree, row, known, node=0):
 
 
 def by_definition(tree, row, n_features):
-    """The mean gain of each feature over all orders in which the features become known."""
+    """Return the mean gain of each feature over all orders in which the features become known."""
     values = np.zeros(n_features)
     for feature in range(n_features):
         others = [own for own in range(n_features) if own != feature]
@@ -54,7 +54,7 @@ def by_definition(tree, row, n_features):
 
 
 def stored(rows):
-    """Rows with NaN for absent numbers, as CSR whose stored cells are the numbers."""
+    """Return rows with NaN for absent numbers as CSR whose stored cells are the numbers."""
     dense = np.array(rows, np.float32)
     known = ~np.isnan(dense)
     indptr = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
@@ -62,14 +62,14 @@ def stored(rows):
 
 
 def test_values_are_those_of_the_definition():
-    """For a tree that tests a feature twice on a path, with numbers at a cut and absent ones."""
+    """The values equal the definition for a tree that tests a feature twice on a path, with numbers at a cut and absent ones."""
     values = shapley_tables([TREE, TREE], 2).values(stored(ROWS))
 
     assert values == pytest.approx(np.array([2 * by_definition(TREE, row, 2) for row in ROWS]), abs=1e-14)
 
 
 def test_the_values_of_a_row_do_not_depend_on_the_others():
-    """A row alone has the bits that it has among 3,000, which are computed in chunks."""
+    """A row alone has the same bits as among 3,000 rows, which are computed in chunks."""
     rows = np.random.default_rng(3).choice([np.nan, 0.0, 0.5, 1.0, 1.5, 2.5], size=(3000, 2))
     tables = shapley_tables([TREE], 2)
     together = tables.values(stored(rows))
@@ -80,7 +80,7 @@ def test_the_values_of_a_row_do_not_depend_on_the_others():
 
 @pytest.mark.parametrize(("depth", "is_by_tables"), [(1, True), (4, True), (6, True), (8, False)])
 def test_fitted_trees_have_the_values_of_xgboost(depth, is_by_tables):
-    """Within its float32 accuracy, with value columns and absent codes; deep trees are explained by xgboost itself."""
+    """The values agree within float32 accuracy, with value columns and absent codes; deep trees are explained by xgboost itself."""
     rng = np.random.default_rng(5)
     is_value = np.array([True, True, *[False] * 10])
     X = np.where(rng.random((1500, 12)) < 0.3, 1.0, 0.0)
@@ -100,7 +100,7 @@ def test_fitted_trees_have_the_values_of_xgboost(depth, is_by_tables):
 
 
 def test_trees_beyond_the_tables_have_none():
-    """One more feature on a path than the tables have room for."""
+    """A path with one more feature than the tables can hold has no tables."""
     n = MAX_ON_PATH + 1  # node k < n tests feature k: left is a leaf, right the next node, at last a leaf
     chain = Tree(
         left=[*range(n + 1, 2 * n + 1), *[-1] * (n + 1)],
