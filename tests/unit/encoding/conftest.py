@@ -59,7 +59,7 @@ def _make_cohort(
 
 
 def _make_batch(rows: Sequence[dict[str, Any]], *, integers: bool = False) -> Any:
-    """Record batch of rows with ``patient``, ``code``, ``time``, and optionally ``bad`` and ``value``."""
+    """Return a record batch of rows with ``patient``, ``code``, ``time``, and optionally ``bad`` and ``value``."""
 
     def column(name):
         return [row.get(name) for row in rows]
@@ -77,7 +77,7 @@ def _make_batch(rows: Sequence[dict[str, Any]], *, integers: bool = False) -> An
 
 
 class Encoded:
-    """Partitions encoded, merged and packed into a folder."""
+    """Partitions that are encoded, merged and packed into a folder."""
 
     def __init__(self, spec, cohort, partitions, folder):
         paths = [folder / f"segments-{number}" for number in range(len(partitions))]
@@ -103,25 +103,25 @@ class Encoded:
 
 @pytest.fixture(scope="session")
 def make_spec() -> Callable[..., TrainingSpec]:
-    """Specification from a few words."""
+    """Return a function that makes a specification from a few options."""
     return _make_spec
 
 
 @pytest.fixture(scope="session")
 def make_cohort() -> Callable[..., Cohort]:
-    """Cohort from each patient's index dates in microseconds."""
+    """Return a function that makes a cohort from each patient's index dates in microseconds."""
     return _make_cohort
 
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Any]:
-    """Record batch from dictionaries."""
+    """Return a function that makes a record batch from dictionaries."""
     return _make_batch
 
 
 @pytest.fixture
 def encode(tmp_path_factory) -> Callable[..., Encoded]:
-    """Encode, merge and pack: ``encode(spec, cohort, [batches of partition 0, …])``."""
+    """Return a function that encodes, merges and packs: ``encode(spec, cohort, [batches of partition 0, …])``."""
 
     def _encode(spec, cohort, partitions):
         return Encoded(spec, cohort, partitions, tmp_path_factory.mktemp("encoded"))

@@ -1,4 +1,4 @@
-"""From labels and demographics to a cohort: what is dropped, joined and refused."""
+"""The definition of a cohort from labels and demographics: dropped rows, joins and refused input."""
 
 import dataclasses
 import datetime as dt
@@ -31,7 +31,7 @@ LABELS = "patient_id,index_date,label\nb,2020-01-31,1\na,2020-01-31,0\na,2020-02
 def cohort_of(
     root: Path, labels: str | pa.Table = LABELS, demographics: str | pa.Table | None = None, **options
 ):
-    """Define a cohort from tables given as CSV text or Arrow; options: features, source, minCell (0), bias, parts of the cohort."""
+    """Define a cohort from tables given as CSV text or Arrow. Options: features, source, minCell (0), bias, fields of the cohort."""
     tables = {"events": "events", "labels": _write(root, "labels", labels)}
     if demographics is not None:
         tables["demographics"] = _write(root, "demographics", demographics)
@@ -66,7 +66,7 @@ def same(a: Cohort, b: Cohort, tmp_path: Path) -> bool:
 
 
 def test_samples_come_in_canonical_order(tmp_path):
-    """Patients by id, samples by (patient, index date); a date includes its whole day."""
+    """Patients are sorted by id, samples by (patient, index date), and an index date includes its whole day."""
     result = cohort_of(tmp_path)
     cohort = result.cohort
 
@@ -82,7 +82,7 @@ def test_samples_come_in_canonical_order(tmp_path):
 
 
 def test_ids_are_sorted_by_their_bytes_however_they_are_stored(tmp_path):
-    """10 comes before 9: an id is known by its text, so that integers and texts give one order."""
+    """10 comes before 9, because ids are compared as text, so integers and texts give the same order."""
     numbers = pa.table({"patient_id": [9, 10], "index_date": [dt.date(2020, 1, 31)] * 2, "label": [1, 0]})
     texts = numbers.set_column(0, "patient_id", numbers["patient_id"].cast(pa.string()))
 
@@ -105,21 +105,21 @@ def test_ids_are_sorted_by_their_bytes_however_they_are_stored(tmp_path):
     ids=["date", "timestamp at midnight", "timestamp", "text date", "text time"],
 )
 def test_a_date_includes_its_day_and_a_timestamp_that_instant(tmp_path, dates, expected):
-    """The last microsecond that may be used."""
+    """The bound is the last microsecond that may be used: the end of a date, or the instant of a timestamp."""
     labels = pa.table({"patient_id": ["a", "b"], "index_date": dates, "label": [0, 1]})
 
     assert cohort_of(tmp_path, labels).cohort.index_us.tolist() == [expected] * 2
 
 
 def test_one_date_for_all_includes_its_day(tmp_path):
-    """The labels need no index column then."""
+    """With one date for all, the labels need no index column."""
     cohort = cohort_of(tmp_path, "patient_id,label\na,0\nb,1\n", index={"date": "2020-01-31"}).cohort
 
     assert cohort.index_us.tolist() == [JAN_31_US + DAY_US - 1] * 2
 
 
 def test_index_none_makes_one_sample_a_patient(tmp_path):
-    """Everything counts, rows of a patient collapse, and the result is marked an association."""
+    """With ``index: none`` all events count, rows of a patient are merged, and a warning calls the result an association."""
     result = cohort_of(tmp_path, "patient_id,label\na,0\nb,1\nb,1\n", index="none")
 
     assert result.cohort.index_us.tolist() == [NO_BOUND] * 2
@@ -128,7 +128,7 @@ def test_index_none_makes_one_sample_a_patient(tmp_path):
 
 
 def test_labels_without_index_date_need_it_said_aloud(tmp_path):
-    """The message says the three ways out."""
+    """The message offers ``index: none`` as one of the remedies."""
     with pytest.raises(DataError, match="index: none says aloud") as caught:
         cohort_of(tmp_path, "patient_id,label\na,0\nb,1\n")
 
@@ -148,7 +148,7 @@ def test_labels_without_index_date_need_it_said_aloud(tmp_path):
     ids=["integers", "floats", "booleans", "R's booleans", "dictionary", "text floats"],
 )
 def test_outcomes_are_read_from_every_form(tmp_path, column, expected):
-    """0 and 1, false and true; a missing one drops the row, visibly."""
+    """0 and 1, false and true are read in every form; a missing outcome drops the row, and the ledger counts it."""
     labels = pa.table({"patient_id": ["a", "b", "c"], "index_date": ["2020-01-31"] * 3, "label": column})
 
     result = cohort_of(tmp_path, labels)
@@ -158,7 +158,7 @@ def test_outcomes_are_read_from_every_form(tmp_path, column, expected):
 
 
 def test_each_label_row_is_used_or_dropped_by_one_rule(tmp_path):
-    """The ledger adds up to the rows, and the attrition follows it."""
+    """The ledger adds up to the rows, and the attrition agrees with it."""
     labels = (
         "patient_id,index_date,label\n"
         "a,2020-01-31,0\na,2020-01-31,0\na,2020-02-01,\n"
@@ -200,7 +200,7 @@ CONFLICT = "patient_id,index_date,label\na,2020-01-31,0\na,2020-01-31,1\na,2020-
 
 
 def test_conflicting_labels_are_refused(tmp_path):
-    """Unless the specification says what to do with them."""
+    """Conflicting labels are refused unless the specification has a policy for them."""
     with pytest.raises(DataError) as caught:
         cohort_of(tmp_path, CONFLICT)
 
@@ -217,7 +217,7 @@ def test_conflicting_labels_are_refused(tmp_path):
     ],
 )
 def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcome, rows, said):
-    """Left out, or positive if any row is; the number of those left out is in the ledger only."""
+    """Conflicting samples are dropped, or positive if any row is. Only the ledger counts the dropped rows."""
     result = cohort_of(tmp_path, CONFLICT, conflictingLabels=policy)
 
     assert result.cohort.patient_ids == patients
@@ -227,7 +227,7 @@ def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcom
 
 
 def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
-    """The usual cause is that the two tables write ids differently."""
+    """The remedy names the usual cause: the two tables write ids differently."""
     with pytest.raises(DataError, match="check that both tables write ids alike") as caught:
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,F\n")
 
@@ -235,7 +235,7 @@ def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
 
 
 def test_unknown_patients_are_kept_with_unknown_demographics(tmp_path):
-    """Missing category: the level unknown; missing number: NaN; and a warning with the count."""
+    """A missing category is the level unknown, a missing number is NaN, and a warning counts the patients."""
     cohort = cohort_of(
         tmp_path, LABELS, "patient_id,sex,bmi\na,F,21.5\n", unknownPatients="keep", features=["sex", "bmi"]
     ).cohort
@@ -248,7 +248,7 @@ def test_unknown_patients_are_kept_with_unknown_demographics(tmp_path):
 
 
 def test_demographics_are_typed_by_column(tmp_path):
-    """Text and booleans are categories, numbers numbers; the reference level is the most frequent, then the first."""
+    """Text and booleans are categories. The reference level is the most frequent one, then the first in order."""
     demographics = pa.table(
         {
             "patient_id": ["c", "b", "a", "z"],
@@ -276,7 +276,7 @@ def test_demographics_are_typed_by_column(tmp_path):
 
 
 def test_text_in_csv_that_is_all_numbers_is_a_number(tmp_path):
-    """And else a category."""
+    """A column that contains any other text is a category."""
     demographics = "patient_id,n,mixed\na,1,1\nb,,2\nc,3.5,many\n"
 
     n, mixed = cohort_of(tmp_path, LABELS, demographics, features=["n", "mixed"]).cohort.demographics
@@ -286,7 +286,7 @@ def test_text_in_csv_that_is_all_numbers_is_a_number(tmp_path):
 
 
 def test_r_tables_are_read_by_their_names(tmp_path):
-    """patient_num, and NA as a missing value."""
+    """With ``source: dbmart``, ``patient_num`` is the patient, and NA is a missing value."""
     result = cohort_of(
         tmp_path,
         '"patient_num","label"\n"a",0\n"b",1\n"c",NA\n',
@@ -304,7 +304,7 @@ def test_r_tables_are_read_by_their_names(tmp_path):
 
 @pytest.mark.parametrize("name", ["birth_date", "birth"])
 def test_age_is_counted_from_birth_to_the_index_date(tmp_path, name):
-    """In days over 365.25; the birth date serves the ledger too."""
+    """The age is the number of days divided by 365.25. The birth date is also used for the ledger."""
     cohort = cohort_of(
         tmp_path, LABELS, f"patient_id,{name}\na,1970-01-01\nb,\nc,2020-03-01\n", features=["age"]
     ).cohort
@@ -316,7 +316,7 @@ def test_age_is_counted_from_birth_to_the_index_date(tmp_path, name):
 
 
 def test_an_age_column_is_used_as_it_is(tmp_path):
-    """Even beside a birth date."""
+    """An age column takes precedence over a birth date."""
     cohort = cohort_of(
         tmp_path, LABELS, "patient_id,age,birth_date\na,40,1970-01-01\nb,50,\nc,60,\n", features=["age"]
     ).cohort
@@ -325,7 +325,7 @@ def test_an_age_column_is_used_as_it_is(tmp_path):
 
 
 def test_age_from_birth_needs_an_index_date(tmp_path):
-    """There is no day to count it at."""
+    """Without an index date, the age is undefined."""
     with pytest.raises(SpecError, match=r"cohort\.index is none"):
         cohort_of(
             tmp_path,
@@ -337,7 +337,7 @@ def test_age_from_birth_needs_an_index_date(tmp_path):
 
 
 def test_year_and_month_of_the_index_date_are_demographics(tmp_path):
-    """Of every sample; a column of that name is used as it is."""
+    """Each sample has its own values; a column of that name takes precedence."""
     labels = "patient_id,index_date,label\na,2020-01-31,0\na,2020-12-31,1\nb,2019-12-31,0\nc,2019-12-01,1\n"
     persons = "patient_id,sex\na,F\nb,M\nc,F\n"
     year, month = cohort_of(
@@ -353,7 +353,7 @@ def test_year_and_month_of_the_index_date_are_demographics(tmp_path):
 
 
 def test_the_year_of_the_index_date_needs_one(tmp_path):
-    """There is no date to take it from."""
+    """With ``index: none``, the year of the index date is undefined."""
     with pytest.raises(SpecError, match=r"index_year would be taken from the index date"):
         cohort_of(
             tmp_path,
@@ -365,7 +365,7 @@ def test_the_year_of_the_index_date_needs_one(tmp_path):
 
 
 def test_demographics_with_the_index_column_are_joined_by_it(tmp_path):
-    """One row for each patient and index date: what changes, such as a ward, follows the sample."""
+    """With one row for each patient and index date, a value that changes, such as a ward, is that of the sample."""
     demographics = (
         "patient_id,index_date,ward\n"
         "a,2020-02-01,icu\na,2020-01-31,er\na,2020-01-31,er\nb,2019-01-01,er\nc,2020-01-31,icu\n"
@@ -376,7 +376,7 @@ def test_demographics_with_the_index_column_are_joined_by_it(tmp_path):
 
 
 def test_equal_rows_of_a_patient_collapse_and_differing_ones_are_refused(tmp_path):
-    """Only the columns that are used count."""
+    """Only the used columns are compared."""
     demographics = "patient_id,sex,visit\na,F,1\na,F,2\nb,M,1\nc,M,1\n"
 
     cohort_of(tmp_path, LABELS, demographics, features=["sex"])
@@ -495,7 +495,7 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_bad_tables_are_refused_without_their_values(tmp_path, name):
-    """File, rule, counts and remedy; never a value, not in a cause either."""
+    """The error has file, rule, counts and remedy, and neither it nor its cause contains a value."""
     define, rule, got = BAD_TABLES[name]
 
     with pytest.raises(DataError) as caught:
@@ -509,13 +509,13 @@ def test_bad_tables_are_refused_without_their_values(tmp_path, name):
 
 
 def test_the_patient_id_is_no_demographic(tmp_path):
-    """As a category it would name each patient."""
+    """As a category, the patient id would identify each patient."""
     with pytest.raises(SpecError, match="tells patients apart"):
         cohort_of(tmp_path, LABELS, "patient_id\na\n", features=["patient_id"])
 
 
 def test_few_patients_with_the_outcome_make_a_warning(tmp_path):
-    """By patient, not by sample."""
+    """The warning counts patients and not samples."""
     warnings = cohort_of(tmp_path).cohort.warnings
 
     assert warnings == (
@@ -537,7 +537,7 @@ ROWS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS, cut=st.integers(0, 14), policy=st.sampled_from(["drop", "any"]), data=st.data())
 def test_the_order_and_the_files_of_label_rows_do_not_show(tmp_path_factory, rows, cut, policy, data):
-    """Shuffled and cut into two files: the same cohort to the byte, and a ledger that adds up."""
+    """Shuffled rows in two files give the same cohort to the byte, and the ledger adds up."""
     root = tmp_path_factory.mktemp("labels")
     rows = [*rows, ("p", "2020-01-31", "1"), ("n", "2020-01-31", "0")]  # both classes
     lines = [",".join(row) for row in rows]
@@ -566,7 +566,7 @@ def test_the_order_and_the_files_of_label_rows_do_not_show(tmp_path_factory, row
 
 
 def test_a_cohort_survives_its_file(tmp_path):
-    """Written and mapped again, all of it is equal."""
+    """A cohort that is read from its file is equal in all fields."""
     cohort = cohort_of(
         tmp_path, LABELS, "patient_id,sex,bmi\na,F,20\nb,M,\nc,F,30\n", features=["sex", "bmi"]
     ).cohort
@@ -582,7 +582,7 @@ def test_a_cohort_survives_its_file(tmp_path):
 
 
 def test_defining_a_cohort_does_not_import_pandas(tmp_path):
-    """Its import costs a second."""
+    """The import of pandas takes a second."""
     (tmp_path / "labels.csv").write_text(LABELS)
     (tmp_path / "dems.csv").write_text("patient_id,sex,birth_date\na,F,1970-01-01\nb,M,\nc,F,\n")
     program = (
@@ -600,7 +600,7 @@ def test_defining_a_cohort_does_not_import_pandas(tmp_path):
 
 
 def test_columns_of_the_audit_are_kept_beside_the_features(tmp_path):
-    """From labels or demographics, as text; an empty field is unknown. They survive writing, and are no demographics."""
+    """Audited columns come from labels or demographics, as text, with unknown for an empty field. They survive the file and are not demographics."""
     labels = "patient_id,index_date,label,ward\na,2020-01-31,0,7\na,2020-02-01,1,8\nb,2020-01-31,1,7\n"
     persons = "patient_id,race,sex\na,Black,f\nb,,m\n"
     cohort = cohort_of(tmp_path, labels, persons, features=["sex"], bias={"columns": ["race", "ward"]}).cohort
@@ -613,6 +613,6 @@ def test_columns_of_the_audit_are_kept_beside_the_features(tmp_path):
 
 
 def test_a_column_of_the_audit_that_neither_table_has_is_refused(tmp_path):
-    """With the field of the specification."""
+    """The error names the field of the specification."""
     with pytest.raises(DataError, match=r"no column 'race'.*bias\.columns names"):
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,f\nb,m\nc,m\n", bias={"columns": ["race"]})

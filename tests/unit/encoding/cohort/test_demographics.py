@@ -17,7 +17,7 @@ TRAIN = np.array([True, True, True, False])
 
 
 def test_columns_are_named_in_words():
-    """Each level but the reference, and an indicator where the cohort has missing numbers."""
+    """There is a column for each level except the reference, and an indicator if the cohort has missing numbers."""
     encoder = encode_demographics([SEX, AGE, BMI], TRAIN)
 
     assert encoder.names == (
@@ -31,7 +31,7 @@ def test_columns_are_named_in_words():
 
 
 def test_a_missing_number_is_the_training_median_and_is_marked():
-    """The held-out 90 does not count."""
+    """The median is computed without the held-out sample of 90."""
     encoder = encode_demographics([SEX, AGE], TRAIN)
 
     assert encoder.transform([SEX, AGE]).tolist() == [
@@ -43,7 +43,7 @@ def test_a_missing_number_is_the_training_median_and_is_marked():
 
 
 def test_columns_do_not_depend_on_the_fold():
-    """An indicator is there even if no training sample needs it; without a training value the median is 0."""
+    """The indicator exists even if no training sample needs it. Without a training value, the median is 0."""
     complete = encode_demographics([AGE], np.array([True, True, False, False]))
     nothing = encode_demographics([AGE], np.array([False, False, True, False]))
 
@@ -52,7 +52,7 @@ def test_columns_do_not_depend_on_the_fold():
 
 
 def test_new_patients_are_encoded_like_the_cohort():
-    """The same values as a table give the same numbers to the bit."""
+    """The same values in a table give the same numbers to the bit."""
     encoder = encode_demographics([SEX, AGE, BMI, RACE])
     table = {
         "age": [40.0, 60.0, None, 90.0],
@@ -67,7 +67,7 @@ def test_new_patients_are_encoded_like_the_cohort():
 
 @pytest.mark.parametrize("value", ["X", None, " ", float("nan")])
 def test_an_unseen_level_is_unknown_or_else_the_reference(value):
-    """Whichever of the two training had."""
+    """An unseen level is ``unknown`` if training had this level, and otherwise the reference."""
     encoder = encode_demographics([SEX, RACE])
 
     assert encoder.transform_table({"sex": [value], "race": [value]}).tolist() == [[0, 1, 0]]
@@ -77,7 +77,7 @@ def test_an_unseen_level_is_unknown_or_else_the_reference(value):
 
 
 def test_booleans_are_the_levels_true_and_false():
-    """As they are read from Parquet."""
+    """Booleans from Parquet are the levels ``false`` and ``true``."""
     smoker = CategoricalColumn("smoker", ("false", "true"), np.array([0, 1], np.int16))
 
     encoded = encode_demographics([smoker]).transform_table({"smoker": [True, np.False_]})
@@ -86,19 +86,19 @@ def test_booleans_are_the_levels_true_and_false():
 
 
 def test_a_number_without_indicator_takes_the_median():
-    """When training had none missing, a new patient may."""
+    """If training had no missing number, a missing number of a new patient is the median."""
     assert encode_demographics([BMI]).transform_table({"bmi": [None]}).tolist() == [[23.5]]
 
 
 def test_an_encoder_survives_json():
-    """To the last bit of the median."""
+    """The encoder, including the last bit of the median, is equal after a round trip through JSON."""
     encoder = encode_demographics([NumericColumn("x", np.array([0.1, 0.2, np.nan])), SEX])
 
     assert DemographicsEncoder.from_json(json.loads(json.dumps(encoder.to_json()))) == encoder
 
 
 def test_no_demographics_give_no_columns():
-    """Nothing asked for, nothing there."""
+    """An encoder without demographics has no columns."""
     assert encode_demographics([]).names == ()
 
 
@@ -112,7 +112,7 @@ def test_no_demographics_give_no_columns():
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(table, rule):
-    """Without its values, in the cause too."""
+    """Neither the error nor its cause contains a value."""
     with pytest.raises(DataError) as caught:
         encode_demographics([AGE, BMI]).transform_table(table)
 
@@ -122,7 +122,7 @@ def test_a_table_that_does_not_fit_is_refused(table, rule):
 
 
 def test_a_column_that_changed_its_kind_is_refused():
-    """A number in training is no category later."""
+    """A number in training cannot be a category later."""
     with pytest.raises(DataError, match="a different kind than in training"):
         encode_demographics([AGE]).transform([CategoricalColumn("age", ("40",), np.zeros(1, np.int16))])
     with pytest.raises(DataError, match="'age' is missing"):
@@ -130,7 +130,7 @@ def test_a_column_that_changed_its_kind_is_refused():
 
 
 def test_trees_see_numbers_as_they_are():
-    """No median and no indicator: 0 stays 0, and what is missing stays NaN; the way through JSON keeps that."""
+    """Trees get neither median nor indicator: 0 stays 0, and a missing number stays NaN, also after a round trip through JSON."""
     encoder = encode_demographics([SEX, AGE]).for_trees()
     again = DemographicsEncoder.from_json(json.loads(json.dumps(encoder.to_json())))
 
@@ -152,6 +152,6 @@ def test_trees_see_numbers_as_they_are():
     ids=["one level a number", "two levels that read as one number: only their own text"],
 )
 def test_a_number_that_is_a_name_is_the_level_that_reads_as_it(levels, values, positions):
-    """However it is stored; a number that reads as several levels is none of them, and a category of text is text."""
+    """With ``of_numbers``, a number in any form is the level with that number. If it fits several levels it is unknown. Other categories compare text."""
     assert CategoryCode("ward", levels, of_numbers=True).positions(values).tolist() == positions
     assert CategoryCode("ward", levels).positions([3.0, "01 "]).tolist() == [2, 2]

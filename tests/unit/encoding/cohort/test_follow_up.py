@@ -1,4 +1,4 @@
-"""Follow-up from the dates of the labels: what ends the observation of a sample, and what is refused."""
+"""Follow-up from the dates of the labels: the end of a sample's observation, and refused input."""
 
 import datetime as dt
 
@@ -23,12 +23,12 @@ CHANGES = {
 
 
 def day(number):
-    """A day after the index date; None for none."""
+    """Return a day after the index date, or None."""
     return None if number is None else INDEX + dt.timedelta(days=number)
 
 
 def define(folder, rows, *, as_dates=DATES):
-    """Define the cohort of rows of patient, days to the event, to the end and to the death."""
+    """Define the cohort from rows of patient, days to the event, to the end and to the death."""
     columns = list(zip(*rows, strict=True))
     labels = {"index_date": [INDEX] * len(rows)}
     labels |= {
@@ -62,7 +62,9 @@ EXPECTED = {
 
 @pytest.mark.parametrize("as_dates", [DATES, pa.timestamp("us")], ids=["dates", "timestamps"])
 def test_what_comes_first_ends_the_observation(tmp_path, as_dates):
-    """Days, status and the outcome, which is an event up to the first horizon; also read back from the file."""
+    """Days, status and outcome follow from the first of the dates, also after the cohort was read from its file.
+    The outcome is an event up to the first horizon.
+    """
     cohort = define(tmp_path, ROWS, as_dates=as_dates).cohort
     cohort.write(tmp_path / "cohort.arr")
     again = Cohort.read(tmp_path / "cohort.arr")
@@ -73,7 +75,7 @@ def test_what_comes_first_ends_the_observation(tmp_path, as_dates):
 
 
 def test_samples_that_are_not_at_risk_leave_by_a_rule(tmp_path):
-    """An event or the end up to the index date, and no end at all: counted in the ledger and in the attrition."""
+    """Samples with an event or the end up to the index date are not at risk, and those without an end have no outcome. Ledger and attrition count both."""
     rows = [
         *ROWS,
         ("event on the day", 0, 90, None),
@@ -90,19 +92,19 @@ def test_samples_that_are_not_at_risk_leave_by_a_rule(tmp_path):
 
 
 def test_two_times_of_one_sample_are_refused(tmp_path):
-    """Which of them counts would depend on the order of the rows."""
+    """Otherwise the result would depend on the order of the rows."""
     with pytest.raises(DataError, match=r"different dates of cohort.timeToEvent.*1 row"):
         define(tmp_path, [*ROWS, ("censored", None, 25, None)])
 
 
 def test_without_an_event_up_to_the_first_horizon_there_is_no_run(tmp_path):
-    """The error names the horizon."""
+    """Without an event, the error names the first horizon."""
     with pytest.raises(DataError, match="the event within 30 days has one class"):
         define(tmp_path, ROWS[1:])
 
 
 def test_a_missing_column_is_named(tmp_path):
-    """With the field of the specification that names it."""
+    """The error names the field of the specification that refers to the column."""
     write_table(tmp_path / "labels.parquet", pa.table({"patient_id": ["a"], "index_date": [INDEX]}))
 
     with pytest.raises(DataError, match=r"event.*cohort.timeToEvent"):

@@ -1,4 +1,4 @@
-"""Rare levels of a category, merged before anything is learned."""
+"""Rare levels of a category are merged before any learning."""
 
 import numpy as np
 import pytest
@@ -42,12 +42,12 @@ def merged_texts(result):
     ],
 )
 def test_rare_levels_count_as_other_or_what_a_new_level_counts_as(texts, expected):
-    """With a minimum of three patients."""
+    """With a minimum of three patients, rare levels count as ``other`` if together they are enough, and else as a new level would."""
     assert merged_texts(merge_rare_levels(column_of(texts), np.arange(len(texts)), min_cell=3)) == expected
 
 
 def test_a_level_is_rare_by_its_patients():
-    """Five samples of two patients are two patients."""
+    """Five samples of two patients count as two patients."""
     result = merge_rare_levels(
         column_of(["a"] * 5 + ["x"] * 5), np.array([0, 1, 2, 3, 4, 5, 5, 5, 6, 6]), min_cell=3
     )
@@ -58,7 +58,7 @@ def test_a_level_is_rare_by_its_patients():
 
 @given(st.lists(st.sampled_from(["a", "b", "c", OTHER, UNKNOWN]), min_size=1, max_size=14), st.integers(0, 4))
 def test_a_patient_of_a_merged_level_scores_as_in_training(texts, min_cell):
-    """The model's columns of the raw value are those of the merged one; every level that stays has enough patients."""
+    """Raw and merged values have the same columns in the model, and every remaining level has enough patients."""
     column = column_of(texts)
 
     merged = merge_rare_levels(column, np.arange(len(texts)), min_cell=min_cell).column

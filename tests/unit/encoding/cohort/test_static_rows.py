@@ -1,4 +1,4 @@
-"""Demographics from rows among the events: one value a patient, whatever the order; several values are none."""
+"""Demographics from rows among the events: one value for each patient, independent of the order; several values count as none."""
 
 import datetime as dt
 import itertools
@@ -78,7 +78,7 @@ def read(folder: Path, spec: TrainingSpec):
 
 
 def test_each_patient_has_the_value_behind_the_code(tmp_path):
-    """Several values count as none and are counted; births are times; numbers are numbers unless they are categories."""
+    """Several values count as none, and the conflicts are counted. Births are times; numbers are numbers unless declared as categories."""
     spec = make_spec("sex", "race", "ward", "age")
 
     columns, conflicts, births = read(write(tmp_path), spec)
@@ -94,7 +94,7 @@ def test_each_patient_has_the_value_behind_the_code(tmp_path):
 
 
 def test_neither_order_nor_shards_nor_merging_matter(tmp_path, monkeypatch):
-    """Also if equal keys are merged after every batch, which bounds the memory."""
+    """Neither the order of rows, the number of files nor merging after every batch (which bounds the memory) changes the values."""
     spec = make_spec("sex", "race", "ward")
     whole = read(write(tmp_path / "whole"), spec)
     monkeypatch.setattr(static_rows, "_MOST_PENDING", 0)
@@ -107,14 +107,14 @@ def test_neither_order_nor_shards_nor_merging_matter(tmp_path, monkeypatch):
 
 
 def test_a_code_can_be_named(tmp_path):
-    """``data.columns`` says which code gives a demographic."""
+    """``data.columns`` names the code of a demographic."""
     spec = make_spec("room", columns={"demographics": {"room": "WARD"}})
 
     assert read(write(tmp_path), spec)[0]["room"][:2] == [3.0, 4.0]
 
 
 def test_the_cohort_has_them(tmp_path):
-    """Age is counted at the prediction time, and a conflict is a warning."""
+    """In the cohort, the age is that at the prediction time, and a conflict is a warning."""
     cohort = define_cohort(make_spec("age", "sex"), write(tmp_path)).cohort
 
     age, sex = cohort.demographics
@@ -124,7 +124,7 @@ def test_the_cohort_has_them(tmp_path):
 
 
 def test_age_needs_an_index_date_and_a_value_for_somebody(tmp_path):
-    """As with a table of demographics."""
+    """The errors are those of a table of demographics."""
     folder = write(tmp_path)
 
     with pytest.raises(SpecError, match="age would be counted from the birth date"):
@@ -144,7 +144,7 @@ def test_age_needs_an_index_date_and_a_value_for_somebody(tmp_path):
     ],
 )
 def test_another_version_of_meds_is_refused(tmp_path, text, got):
-    """Its columns are others; the file is named, with the version."""
+    """Other versions have other columns. The error has the file and the version."""
     (write(tmp_path) / "metadata").mkdir()
     (tmp_path / DATASET).write_text(text)
 
@@ -155,7 +155,7 @@ def test_another_version_of_meds_is_refused(tmp_path, text, got):
 
 @pytest.mark.parametrize("text", ['{"meds_version": "0.4.0"}', '{"meds_version": "0.3.3"}', "{}"])
 def test_these_versions_are_read(tmp_path, text):
-    """Also a data set that does not say."""
+    """A data set that does not state its version is also read."""
     (tmp_path / "metadata").mkdir()
     (tmp_path / DATASET).write_text(text)
 

@@ -1,4 +1,4 @@
-"""The subgroup of ``cohort.only``: who stays, and by which rule the others are dropped."""
+"""The subgroup of ``cohort.only``: the samples that stay, and the rules that drop the others."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def only(folder: Path, **subgroup: object) -> CohortResult:
     ],
 )
 def test_a_subgroup_is_of_sex_and_completed_years(tmp_path, subgroup, kept, by_rule):
-    """By birthday at the index date; an unknown sex or age is in no subgroup; each row is dropped by one rule, in the attrition too."""
+    """The age is in completed years at the index date, and an unknown sex or age is in no subgroup. One rule drops each row; the attrition shows it."""
     result = only(tmp_path, **subgroup)
 
     assert list(result.cohort.patient_ids) == kept
@@ -53,7 +53,7 @@ def test_a_subgroup_is_of_sex_and_completed_years(tmp_path, subgroup, kept, by_r
 
 
 def test_an_age_of_the_table_is_rounded_down(tmp_path):
-    """Where there is no birth date to count from."""
+    """Without a birth date, the age column is rounded down."""
     persons = "patient_id,age,sex\n" + "".join(
         f"{own},{age},F\n" for own, age in zip("abcdef", (17.9, 18.0, 18.9, 19.0, 40, 50), strict=True)
     )
@@ -66,6 +66,6 @@ def test_an_age_of_the_table_is_rounded_down(tmp_path):
 
 
 def test_a_subgroup_needs_a_table_of_demographics(tmp_path):
-    """The message names the field and the remedy."""
+    """The error names the field."""
     with pytest.raises(SpecError, match=r"cohort\.only: sex or age is not among the demographics"):
         cohort_of(tmp_path, LABELS, only={"sex": ["F"]})

@@ -1,4 +1,4 @@
-"""Packed blocks against plain Python, and the laws: order of rows, partitions and the type of ids do not show."""
+"""Packed blocks against plain Python, and their independence of row order, partitions and the type of ids."""
 
 import math
 import random
@@ -49,7 +49,7 @@ ROWS = st.lists(ROW, max_size=6) | st.lists(ROW, min_size=40, max_size=80)
 
 
 def plain_rule(spec, row):
-    """First rule of the published order that matches a row, or None; duplicates aside."""
+    """Return the first rule of the published order that matches a row, or None. Duplicates are not considered."""
     if row["patient"] is None:
         return Rule.NO_PATIENT
     if row["code"] is None:
@@ -77,7 +77,7 @@ def sees(spec, index, days, time):
 
 
 def plain_cells(spec, rows):
-    """``{(code, window, sample): (count, last)}`` of the used rows, and their number of duplicates."""
+    """Return ``{(code, window, sample): (count, last)}`` of the used rows, and the number of duplicates among them."""
     used = [row for row in rows if plain_rule(spec, row) is None]
     samples = [(patient, t) for patient in sorted(INDEXES) for t in INDEXES[patient]]
     cells = {}
@@ -100,7 +100,7 @@ def plain_cells(spec, rows):
 
 
 def packed_cells(encoded, spec):
-    """The same from the packed block."""
+    """Return the cells of the packed block in the same form."""
     arrays = read_arrays(encoded.blocks[0])
     cells = {}
     for column in range(len(arrays["indptr"]) - 1):
@@ -127,7 +127,7 @@ SPECS = [
 def test_blocks_and_ledger_are_what_plain_python_counts(
     make_spec, make_cohort, make_batch, encode, words, rows, cut, seed
 ):
-    """Every cell, every rule's count, and the same bytes for shuffled rows, cut differently, with ids as numbers."""
+    """Every cell and the count of every rule agree, and shuffled rows in other partitions, with numeric ids, give the same bytes."""
     spec, cohort = make_spec(**words), make_cohort(INDEXES, BIRTHS)
     encoded = encode(spec, cohort, [[make_batch(rows)]])
 
@@ -152,7 +152,7 @@ def test_blocks_and_ledger_are_what_plain_python_counts(
 def test_the_order_within_a_day_cannot_show_what_came_after_an_index(
     make_spec, make_cohort, make_batch, encode
 ):
-    """Dropping duplicates leaves a sample at 9:00 its event of 8:00, though the code comes again at 10:00."""
+    """If duplicates are dropped, a sample at 9:00 keeps its event of 8:00, although the code is recorded again at 10:00."""
     rows = [
         {"patient": "10", "code": "A", "time": us(f"2020-03-20T{h}:00"), "value": v}
         for h, v in (("08", 1.0), ("10", 2.0))
@@ -164,7 +164,7 @@ def test_the_order_within_a_day_cannot_show_what_came_after_an_index(
 
 
 def test_a_window_that_begins_within_a_day_counts_that_day_once(make_spec, make_cohort, make_batch, encode):
-    """Days count where their rows are in the window; the first day of 1970 is a day like any other."""
+    """A day counts if a row of it is in the window, and so does the first day of 1970."""
     index = 5 * DAY + DAY // 2
     rows = [{"patient": "9", "code": "A", "time": t} for t in (0, 1, DAY // 4, DAY // 2 + 1, DAY - 1, index)]
     spec = make_spec(duplicates="drop", windows=[5, 9])
@@ -176,7 +176,7 @@ def test_a_window_that_begins_within_a_day_counts_that_day_once(make_spec, make_
 def test_of_numbers_at_the_same_time_the_largest_is_the_last(
     make_spec, make_cohort, make_batch, encode, values
 ):
-    """The order of rows must not decide."""
+    """The largest of simultaneous numbers is the last, so the order of rows has no influence."""
     rows = [{"patient": "2", "code": "A", "time": us("2020-03-01"), "value": value} for value in values]
     spec = make_spec(aggregates=["last"])
     encoded = encode(spec, make_cohort({"2": INDEXES["2"]}), [[make_batch(rows)]])
@@ -184,7 +184,7 @@ def test_of_numbers_at_the_same_time_the_largest_is_the_last(
 
 
 def test_there_is_one_zero(make_spec, make_cohort, make_batch, encode):
-    """Minus zero and zero are equal, so that their order would decide the bytes."""
+    """Minus zero is stored as zero, because otherwise the order of equal values would change the bytes."""
     row = {"patient": "2", "code": "A", "time": us("2020-03-01")}
     spec, cohort = make_spec(aggregates=["last"]), make_cohort({"2": INDEXES["2"]})
     one, other = (
@@ -195,7 +195,7 @@ def test_there_is_one_zero(make_spec, make_cohort, make_batch, encode):
 
 
 def test_duplicates_belong_to_the_later_partition(make_spec, make_cohort, make_batch, encode):
-    """Of equal days in several partitions the first partition's row stays; the total is the same in any cut."""
+    """Of equal days in several partitions, the row of the first partition is used. The total does not depend on the partitions."""
     hours = [[], [10, 10], [8, 12, 8]]
     row = {"patient": "2", "code": "A"}
     parts = [[make_batch([row | {"time": us("2020-03-01") + h * DAY // 24} for h in part])] for part in hours]
@@ -209,7 +209,7 @@ def test_duplicates_belong_to_the_later_partition(make_spec, make_cohort, make_b
 
 @pytest.fixture(scope="module")
 def large():
-    """200,000 random rows of 40,000 patients (three blocks), and their cohort's index dates."""
+    """Return 200,000 random rows of 40,000 patients (three blocks), and the index dates of their cohort."""
     rng = np.random.default_rng(5)
     n = 200_000
     patient = rng.integers(0, 41_000, n)  # some unknown
@@ -230,7 +230,7 @@ def large():
 def test_the_cut_into_partitions_does_not_show_over_several_blocks(
     make_spec, make_cohort, encode, large, words
 ):
-    """1, 3 and 7 partitions, patients split over them, rows shuffled, ids as numbers and as text: same bytes."""
+    """1, 3 and 7 partitions with split patients, shuffled rows, and ids as numbers or text give the same bytes."""
     index, patient, time, code, value = large
     spec, cohort = make_spec(**words), make_cohort(index)
     assert cohort.n_blocks == 3
@@ -264,7 +264,7 @@ def test_the_cut_into_partitions_does_not_show_over_several_blocks(
 
 
 def test_cells_without_times_are_those_that_are_counted_with_times(make_spec, make_cohort, encode, large):
-    """With one sample a patient and one window the rows are only counted; a number needs their times, and changes no other array."""
+    """With one sample per patient and one window, rows are only counted. Numbers need the times of rows, which does not change the other arrays."""
     index, patient, time, code, value = large
     cohort = make_cohort({own: times[:1] for own, times in index.items()})
     parts = [
@@ -296,7 +296,7 @@ def test_cells_without_times_are_those_that_are_counted_with_times(make_spec, ma
 
 
 def test_nothing_used_gives_an_empty_matrix(make_spec, make_cohort, encode):
-    """No rows at all: a dictionary without codes, blocks without columns, no patient lost."""
+    """Without rows, the dictionary has no codes, and the blocks have no columns."""
     encoded = encode(make_spec(), make_cohort(INDEXES), [[]])
     assert encoded.total.rows_in == 0
     assert read_arrays(encoded.blocks[0])["indptr"].tolist() == [0]

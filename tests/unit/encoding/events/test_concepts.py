@@ -19,7 +19,7 @@ def concepts_of(root: Path, text: str, source=NATIVE) -> Concepts:
 
 
 def test_descriptions_and_ranges_are_read(tmp_path):
-    """Each may be absent; codes stay text."""
+    """Description and bounds may be absent, and codes stay text."""
     concepts = concepts_of(
         tmp_path,
         "code,description,low,high,parent\n0012,Glucose,70,99.5,x\nA,,,5,\nB,\n".replace(
@@ -31,14 +31,14 @@ def test_descriptions_and_ranges_are_read(tmp_path):
 
 
 def test_only_the_code_is_required(tmp_path):
-    """From Parquet too, with R's names."""
+    """A table of Parquet with R's names needs only the code."""
     pq.write_table(pa.table({"phenx": ["A"], "DESCRIPTION": ["a"]}), tmp_path / "c.parquet")
 
     assert read_concepts(DBMART, list_inputs(tmp_path, "c.parquet")) == Concepts({"A": "a"})
 
 
 def test_equal_rows_collapse(tmp_path):
-    """A code may be listed twice if it says the same."""
+    """A code may have several rows if they agree."""
     assert concepts_of(tmp_path, "code,description\nA,a\nA,a\nA,\n").descriptions == {"A": "a"}
 
 
@@ -52,7 +52,7 @@ def test_equal_rows_collapse(tmp_path):
     ],
 )
 def test_bad_concepts_are_refused(tmp_path, text, rule):
-    """Named by the file."""
+    """The error names the file."""
     with pytest.raises(DataError) as caught:
         concepts_of(tmp_path, text)
 
@@ -61,7 +61,7 @@ def test_bad_concepts_are_refused(tmp_path, text, rule):
 
 
 def test_numeric_codes_are_refused(tmp_path):
-    """Leading zeros would be gone."""
+    """Numeric codes would have lost their leading zeros."""
     pq.write_table(pa.table({"code": [12]}), tmp_path / "c.parquet")
 
     with pytest.raises(DataError, match="codes are text"):
@@ -70,7 +70,7 @@ def test_numeric_codes_are_refused(tmp_path):
 
 @pytest.mark.parametrize("cut", [0, 2, 5, 8])
 def test_the_most_frequent_description_is_harvested_however_the_rows_are_cut(tmp_path, cut):
-    """Ties go to the first in alphabetical order; files without descriptions are skipped."""
+    """Ties go to the first description in alphabetical order, and files without descriptions are skipped."""
     rows = ["A,zed", "A,zed", "A,alpha", "B,two", "B,one", "C,", ",none", "D, spaced"]
     for number, part in enumerate((rows[:cut], rows[cut:])):
         lines = [f"1,2020-01-31,{row}" for row in part]

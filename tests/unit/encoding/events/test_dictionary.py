@@ -1,4 +1,4 @@
-"""The dictionary is what the used rows hold, whatever the partitions."""
+"""The dictionary has the codes of the used rows, independent of the partitions."""
 
 import numpy as np
 from hypothesis import given
@@ -25,7 +25,7 @@ def partition(counts):
 
 @given(st.lists(COUNTS, max_size=4))
 def test_ids_follow_the_bytes_of_the_codes(parts):
-    """Codes that no used row has are left out; counts add up; every partition's map leads to its own codes."""
+    """Codes without a used row are left out, counts add up, and the map of every partition points to its own codes."""
     merged, code_ids = merge_dictionary([partition(counts) for counts in parts])
     used = {code for counts in parts for code, n in counts.items() if n}
     assert list(merged.codes) == sorted(used, key=lambda code: code.encode())
@@ -38,7 +38,7 @@ def test_ids_follow_the_bytes_of_the_codes(parts):
 
 
 def test_a_dictionary_and_its_maps_come_back(tmp_path):
-    """Written and read, byte for byte the same."""
+    """A dictionary that is read from its file is equal."""
     merged, code_ids = merge_dictionary([partition({"B": 1, "Å": 2}), partition({"A": 1, "X": 0})])
     merged.write(tmp_path / "dictionary")
     back = Dictionary.read(tmp_path / "dictionary")

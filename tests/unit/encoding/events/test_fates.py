@@ -12,7 +12,7 @@ FAR = 10**17  # microseconds: the year 5138
 
 
 def test_samples_that_lose_all_events_are_counted_by_rule(make_spec, make_cohort, make_batch, tmp_path):
-    """Whatever the cut into partitions; a patient with a used row, or without any row, does not count."""
+    """The counts do not depend on the partitions. A patient with a used row, or without any row, does not count."""
     cohort = make_cohort(
         {"a": (INDEX, INDEX + DAY), "b": (INDEX,), "c": (INDEX,), "d": (INDEX,), "e": (INDEX,)}
     )
@@ -40,7 +40,7 @@ def test_samples_that_lose_all_events_are_counted_by_rule(make_spec, make_cohort
 
 
 def test_the_sentence_shows_no_small_count():
-    """As other counts of patients."""
+    """Small counts are hidden, as other counts of patients."""
     words = lost_sentence({"implausible date": 1204, "no time": 3}, 11)
 
     assert words.endswith("1,204 samples by “implausible date”, fewer than 11 samples by “no time”.")

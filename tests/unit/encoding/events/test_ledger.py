@@ -1,4 +1,4 @@
-"""The ledger adds up, or says so."""
+"""The ledger adds up, or an error is raised."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ def sound_ledgers(draw):
 
 
 def test_the_published_order_of_rules():
-    """Documentation and reports list the rules in this order, and the first that matches names a row."""
+    """Documentation and reports list the rules in this order, and a row is counted by the first rule that matches."""
     assert [rule.words for rule in Rule] == [
         "no patient",
         "no code",
@@ -40,7 +40,7 @@ def test_the_published_order_of_rules():
 
 @given(st.lists(sound_ledgers(), max_size=5))
 def test_the_sum_of_sound_ledgers_is_sound(ledgers):
-    """Partitions that add up make a total that adds up, rule by rule."""
+    """If the ledgers of partitions add up, so does their total, rule by rule."""
     total = Ledger.total(ledgers).check()
     assert total.rows_in == sum(ledger.rows_in for ledger in ledgers)
     assert all(total.n_dropped(rule) == sum(ledger.n_dropped(rule) for ledger in ledgers) for rule in Rule)
@@ -48,7 +48,7 @@ def test_the_sum_of_sound_ledgers_is_sound(ledgers):
 
 @given(sound_ledgers())
 def test_a_ledger_comes_back_from_json(ledger):
-    """What is stored is what was counted; rules without rows are written as 0."""
+    """A ledger is equal after a round trip through JSON, and rules without rows are written as 0."""
     back = Ledger.from_json(ledger.to_json())
     assert back.to_json() == ledger.to_json()
     assert list(ledger.to_json()["dropped"]) == [rule.words for rule in ledger.rules]
@@ -63,7 +63,7 @@ def test_a_ledger_comes_back_from_json(ledger):
 
 @given(sound_ledgers(), st.integers(0, 100))
 def test_duplicates_move_rows_from_used_to_dropped(ledger, n):
-    """Rows in stay what they were."""
+    """The number of rows read does not change."""
     n = min(n, ledger.rows_used)
     after = ledger.with_duplicates(n).check()
     assert after.rows_used == ledger.rows_used - n
@@ -80,13 +80,13 @@ def test_duplicates_move_rows_from_used_to_dropped(ledger, n):
     ids=["a row lost", "a row counted twice", "a negative count"],
 )
 def test_a_ledger_that_does_not_add_up_fails(ledger):
-    """A run in which rows are lost must not end well."""
+    """A run that loses rows must fail."""
     with pytest.raises(MlhoError, match=r"part-3\.parquet: the ledger does not add up"):
         ledger.check("part-3.parquet")
 
 
 def test_a_rule_that_drops_more_than_a_fifth_of_the_rows_is_a_warning():
-    """A fifth itself is none. The largest comes first, and each names its own remedy."""
+    """Exactly a fifth gives no warning. The largest rule comes first, and each warning has its own remedy."""
     dropped = {Rule.UNREADABLE_TIME: 21, Rule.UNKNOWN_PATIENT: 40, Rule.NO_CODE: 20}
     ledger = Ledger(rows_in=100, rows_used=19, dropped=dropped).check()
 

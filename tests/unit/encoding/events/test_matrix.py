@@ -17,7 +17,7 @@ N_CODES, N_WINDOWS = 3, 2
 
 @pytest.fixture(scope="module")
 def planted(make_cohort, tmp_path_factory):
-    """A matrix of two blocks and the same numbers as dense arrays; every third patient has two samples."""
+    """Return a matrix of two blocks and the same numbers as dense arrays; every third patient has two samples."""
     folder = tmp_path_factory.mktemp("blocks")
     cohort = make_cohort({f"{n:06d}": [0, 1] if n % 3 == 0 else [0] for n in range(N_PATIENTS)})
     rng = np.random.default_rng(2)
@@ -50,7 +50,7 @@ def masks(n):
 
 
 def test_the_shape_is_samples_by_codes_and_windows(planted):
-    """Column = code × windows + window."""
+    """The column number is code × windows + window."""
     matrix, cohort, count, _, _ = planted
     assert (matrix.n_samples, matrix.n_columns, matrix.n_windows) == (*count.shape, N_WINDOWS)
     assert matrix.n_cells == np.count_nonzero(count)
@@ -60,7 +60,7 @@ def test_the_shape_is_samples_by_codes_and_windows(planted):
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_patients_are_counted_once_among_the_masked(planted, data):
-    """A patient with two samples in the mask counts once; one whose only event is outside it does not count."""
+    """A patient with two samples in the mask counts once, and one whose only event is outside the mask does not count."""
     matrix, cohort, count, last, _ = planted
     mask = data.draw(masks(matrix.n_samples))
     for found, cells in (
@@ -77,7 +77,7 @@ def test_patients_are_counted_once_among_the_masked(planted, data):
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_columns_come_in_the_order_asked_with_masked_samples_renumbered(planted, data):
-    """Any columns, repeated ones too, under any mask, equal the dense arrays' cells."""
+    """Any columns, also repeated ones, under any mask equal the cells of the dense arrays."""
     matrix, _, count, last, _ = planted
     columns = data.draw(st.lists(st.integers(0, matrix.n_columns - 1), max_size=5))
     mask = data.draw(st.none() | masks(matrix.n_samples))
@@ -93,7 +93,7 @@ def test_columns_come_in_the_order_asked_with_masked_samples_renumbered(planted,
 
 
 def test_a_matrix_without_numbers_says_so(planted, make_cohort, tmp_path):
-    """Blocks of presence hold no numbers: None, and no patient has one."""
+    """Blocks of presence have no numbers: the numbers are None, and no patient has one."""
     arrays = {"indptr": np.array([0, 1]), "indices": np.zeros(1, np.int32), "count": np.ones(1, np.int32)}
     write_arrays(tmp_path / "block", arrays)
     matrix = Matrix.open([tmp_path / "block"], make_cohort({"1": [0]}), n_codes=1, n_windows=1)
@@ -103,7 +103,7 @@ def test_a_matrix_without_numbers_says_so(planted, make_cohort, tmp_path):
 
 
 def test_a_block_of_another_dictionary_is_refused(planted):
-    """Columns would silently mean other codes."""
+    """Otherwise the columns would silently mean other codes."""
     _, cohort, _, _, paths = planted
     with pytest.raises(ArtifactDamaged, match="not a block of this dictionary"):
         Matrix.open(paths, cohort, n_codes=N_CODES + 1, n_windows=N_WINDOWS)
@@ -111,6 +111,6 @@ def test_a_block_of_another_dictionary_is_refused(planted):
 
 @pytest.mark.parametrize("mask", [np.ones(3, bool), np.ones(N_PATIENTS + N_PATIENTS // 3 + 1, np.int8)])
 def test_a_mask_of_another_shape_or_type_is_refused(planted, mask):
-    """An index array where a mask is meant would select other samples."""
+    """An index array in place of a mask would select other samples."""
     with pytest.raises(ValueError, match=r"sample_mask: expected \d+ Booleans"):
         planted[0].patients_per_column(mask)

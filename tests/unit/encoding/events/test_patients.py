@@ -1,4 +1,4 @@
-"""Patients are found by the text of their id, and the promise of a partitioning is verified."""
+"""Patients are found by the text of their id, and the stated partitioning is verified."""
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 
 @given(st.sets(INT64, max_size=30), st.lists(INT64, max_size=10))
 def test_integers_and_their_texts_name_the_same_patients(make_cohort, known, others):
-    """However the id is stored, the answer is the place of its text among the sorted texts."""
+    """An id in any form gives the position of its text among the sorted texts."""
     texts = sorted(str(number) for number in known)
     finder = PatientFinder(make_cohort({text: [0] for text in texts}))
     asked = [*known, *others, *known]
@@ -32,7 +32,7 @@ def test_integers_and_their_texts_name_the_same_patients(make_cohort, known, oth
 
 
 def test_a_number_is_its_canonical_text_only(make_cohort):
-    """017 and 1e1 are texts of their own; a number beyond int64 matches no integer, and its text does."""
+    """017 and 1e1 are different texts. A number beyond int64 matches no integer, but its text matches."""
     beyond = str(2**63)
     finder = PatientFinder(make_cohort({text: [0] for text in ("017", "17", "1e1", beyond, "-0", "é")}))
     assert finder.find(pa.array([17, 10, 0, None, -(2**63)], pa.int64())).tolist() == [
@@ -46,19 +46,19 @@ def test_a_number_is_its_canonical_text_only(make_cohort):
 
 
 def test_an_id_of_another_type_is_refused(make_cohort):
-    """A float names nobody: 17.0 may have been 17.4."""
+    """A float is not an id: 17.0 may have been 17.4."""
     with pytest.raises(DataError, match=r"patient ids.*got double"):
         PatientFinder(make_cohort({"17": [0]})).find(pa.array([17.0]))
 
 
 def test_patients_in_one_partition_each_pass():
-    """Partitions that share nobody, one without anybody."""
+    """Partitions without a common patient pass, also if one of them is empty."""
     partitions = {"a": np.array([0, 2], np.int32), "b": np.empty(0, np.int32), "c": np.array([1], np.int32)}
     check_partitioned_by_patient(partitions, 3)
 
 
 def test_a_patient_in_two_partitions_is_named_by_count_and_keys():
-    """The error says how many patients, and two partitions to look at; never a patient's id."""
+    """The error has the number of patients and the keys of two partitions, and never a patient's id."""
     partitions = {
         "part-0": np.array([0, 1], np.int32),
         "part-1": np.array([2, 3], np.int32),

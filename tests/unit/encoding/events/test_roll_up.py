@@ -1,4 +1,4 @@
-"""Maps of codes that cannot be meant are refused."""
+"""Maps of codes: valid maps are read and applied, and invalid ones are refused."""
 
 import pyarrow as pa
 import pytest
@@ -19,7 +19,7 @@ def read(folder, **columns) -> RollUp:
 
 
 def test_a_map_is_read_in_any_order(tmp_path):
-    """Equal rows collapse, blank ones and codes that are their own parent change nothing."""
+    """Equal rows are merged, and blank rows and codes that are their own parent have no effect."""
     own = read(
         tmp_path,
         code=["B", "A", "A", "P", "", None],
@@ -46,7 +46,7 @@ def test_a_map_is_read_in_any_order(tmp_path):
     ],
 )
 def test_a_map_that_cannot_be_meant_is_refused(tmp_path, columns, rule):
-    """With the file and a remedy; no code of it is told."""
+    """The error has the file and a remedy."""
     with pytest.raises(DataError) as refused:
         read(tmp_path, **columns)
     assert rule in refused.value.rule
@@ -55,7 +55,7 @@ def test_a_map_that_cannot_be_meant_is_refused(tmp_path, columns, rule):
 
 
 def test_patterns_apply_to_parents_and_rows_are_counted():
-    """A code counts as its parent before it is included or excluded; rows are counted in every batch."""
+    """A code is replaced by its parent before patterns include or exclude it, and the rows of every batch are counted."""
     codes = LocalCodes(lambda text: text == "P", {"A": "P", "B": "Q"})
     column = pa.array(["A", "B", "Q", "B", None]).dictionary_encode()
 

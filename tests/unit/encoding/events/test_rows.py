@@ -23,7 +23,7 @@ LAST = us("2300-01-01") - 1  # of data.plausibleYears, unless said otherwise
 
 @pytest.fixture
 def rule_of(make_spec, make_cohort, make_batch, tmp_path):
-    """The rule that takes a single row; None when it is used."""
+    """Return a function that gives the rule that drops a single row, or None if the row is used."""
 
     def _rule_of(row, *, indexes=(INDEX,), **spec):
         cohort = make_cohort({"7": indexes}, {"7": BIRTH})
@@ -64,7 +64,7 @@ def rule_of(make_spec, make_cohort, make_batch, tmp_path):
     ],
 )
 def test_the_first_rule_that_matches_names_the_row(rule_of, row, rule):
-    """A row with several faults is named by the first rule of the published order."""
+    """A row with several faults is counted by the first rule of the published order."""
     assert rule_of(row) is rule
 
 
@@ -80,7 +80,7 @@ def test_the_first_rule_that_matches_names_the_row(rule_of, row, rule):
     ],
 )
 def test_windows_and_gap_are_whole_days_before_an_index_date(rule_of, time, rule):
-    """30 days up to 30 June are June; of these a gap of 10 days hides the 21st to the 30th."""
+    """30 days up to 30 June are June, of which a gap of 10 days hides the 21st to the 30th."""
     assert rule_of({"time": time}, look_back=30, gap=10) is rule
 
 
@@ -95,19 +95,19 @@ def test_windows_and_gap_are_whole_days_before_an_index_date(rule_of, time, rule
     ],
 )
 def test_a_row_is_used_when_any_sample_sees_it(rule_of, time, rule):
-    """Of two samples, 20 days apart with 5 days of look-back after 4 of gap, either may use the row."""
+    """The row is used if it is in the window of any of two samples, 20 days apart, with 5 days of look-back before a gap of 4."""
     indexes = (INDEX - 20 * DAY, INDEX)
     assert rule_of({"time": time}, indexes=indexes, look_back=9, gap=4) is rule
 
 
 def test_without_an_index_every_dated_row_counts(rule_of):
-    """Index none: no bound, but a missing time is still no time."""
+    """With ``index: none`` there is no bound, but a row without a time is dropped."""
     assert rule_of({"time": us("2199-12-31")}, indexes=(NO_BOUND,), index=False) is None
     assert rule_of({"time": None}, indexes=(NO_BOUND,), index=False) is Rule.NO_TIME
 
 
 def test_rows_of_slices_and_without_optional_columns(make_spec, make_cohort, tmp_path):
-    """Batches may be slices of others, with offsets into their validity bits, and lack time_bad and value."""
+    """Batches may be slices of others, with offsets into their validity bits, and may lack ``time_bad`` and ``value``."""
     whole = pa.record_batch(
         {
             "patient": pa.array([None, 1, None, 2, 1, 9, None, 1, 1, 2], pa.int64()),
@@ -125,7 +125,7 @@ def test_rows_of_slices_and_without_optional_columns(make_spec, make_cohort, tmp
 
 
 def test_numbers_that_are_not_finite_are_no_values(make_spec, make_cohort, make_batch, tmp_path):
-    """NaN, null and infinity carry nothing; the row itself counts."""
+    """NaN, null and infinity are not values, but the row itself counts."""
     rows = [
         {"patient": "1", "code": "A", "time": 0, "value": v} for v in (1.5, None, float("nan"), float("inf"))
     ]
@@ -135,7 +135,7 @@ def test_numbers_that_are_not_finite_are_no_values(make_spec, make_cohort, make_
 
 
 def test_a_failed_partition_leaves_no_file(make_spec, make_cohort, make_batch, tmp_path):
-    """A source that fails half-way leaves nothing half-written."""
+    """If a source fails midway, no partial file is left."""
 
     def broken():
         yield make_batch([{"patient": "1", "code": "A", "time": 0}])
@@ -147,7 +147,7 @@ def test_a_failed_partition_leaves_no_file(make_spec, make_cohort, make_batch, t
 
 
 def test_facts_come_back_as_they_were_written(make_spec, make_cohort, make_batch, tmp_path):
-    """The facts of a partition are an artifact: written, and read by later tasks."""
+    """The facts of a partition are an artifact that later tasks read."""
     rows = [{"patient": "1", "code": code, "time": 0} for code in ("Å", "A", "Å", None)]
     facts = encode_partition(
         make_spec(), make_cohort({"1": [INDEX]}), [make_batch(rows)], tmp_path / "segments"
@@ -161,7 +161,7 @@ def test_facts_come_back_as_they_were_written(make_spec, make_cohort, make_batch
 
 
 def test_the_size_of_segments_does_not_show(make_spec, make_cohort, make_batch, encode, monkeypatch):
-    """Buffers of two rows and of half a million give the same blocks."""
+    """Buffers of two rows and of half a million rows give the same blocks."""
     rows = [{"patient": str(n % 3), "code": f"C{n % 5}", "time": n} for n in range(50)]
     cohort = make_cohort({"0": [INDEX], "1": [INDEX], "2": [20, 40]})
     large = encode(make_spec(), cohort, [[make_batch(rows)]])
@@ -180,7 +180,7 @@ def test_the_size_of_segments_does_not_show(make_spec, make_cohort, make_batch, 
     ],
 )
 def test_the_plausible_years_are_a_setting(make_spec, make_cohort, make_batch, tmp_path, time, rule):
-    """The first and the last year count wholly."""
+    """The first and the last year are included completely."""
     spec = make_spec()
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"plausible_years": (2150, 2199)})})
     batch = make_batch([{"patient": "7", "code": "A", "time": time}])
@@ -191,7 +191,7 @@ def test_the_plausible_years_are_a_setting(make_spec, make_cohort, make_batch, t
 
 
 def test_used_rows_are_counted_by_year(make_spec, make_cohort, make_batch, tmp_path):
-    """At the ends of a year too; a row that is dropped is not counted."""
+    """The ends of a year count for that year, and dropped rows are not counted."""
     times = [
         "2011-12-31T23:59:59.999999",
         "2012-01-01",

@@ -1,4 +1,4 @@
-"""Segments give back each block's rows, and refuse what is not whole."""
+"""Segments return the rows of each block, and damaged files are refused."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def path(tmp_path):
 
 
 def test_rows_come_back_by_block(path):
-    """Every block has its rows of every segment in the order of writing, its patients counted from its first."""
+    """Every block has its rows from every segment in the order of writing, with patients numbered from its first one."""
     segments = Segments.open(path)
     assert (segments.n_rows, segments.n_blocks) == (5, 3)
     found = [
@@ -35,7 +35,7 @@ def test_rows_come_back_by_block(path):
 
 
 def test_columns_that_do_not_matter_take_no_room(tmp_path):
-    """Without times a row is 6 bytes: patient and code."""
+    """Without times, a row takes 6 bytes: patient and code."""
     with SegmentWriter(tmp_path / "segments", 1) as writer:
         writer.write(rows_of(range(10_000), times=False))
     assert (tmp_path / "segments").stat().st_size < 60_500
@@ -45,14 +45,14 @@ def test_columns_that_do_not_matter_take_no_room(tmp_path):
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 100, 300])
 def test_a_file_cut_short_is_refused(path, n_bytes):
-    """Bytes that end early are damage, not fewer rows."""
+    """A truncated file is damaged and not a file with fewer rows."""
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(ArtifactDamaged, match="segments"):
         Segments.open(path)
 
 
 def test_a_file_without_its_first_half_is_refused(path):
-    """The index is at the end; what it points to must be there."""
+    """The index at the end of the file refers to bytes that are missing."""
     data = path.read_bytes()
     path.write_bytes(data[len(data) - 300 :])
     with pytest.raises(ArtifactDamaged, match="damaged segments"):
@@ -60,7 +60,7 @@ def test_a_file_without_its_first_half_is_refused(path):
 
 
 def test_a_damaged_index_is_refused(path):
-    """An index that is no JSON is damage."""
+    """An index that is not valid JSON is damage."""
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"n_blocks"', b'"n_blocks,'))
     with pytest.raises(ArtifactDamaged, match="damaged segments"):

@@ -1,4 +1,4 @@
-"""Numbers of cells against exact arithmetic in plain Python, and the laws: row order, partitions and later events do not show."""
+"""Numbers of cells against exact arithmetic in plain Python, and their independence of row order, partitions and later events."""
 
 import math
 from fractions import Fraction
@@ -44,7 +44,7 @@ FAST = settings(max_examples=20, deadline=None, suppress_health_check=[HealthChe
 
 
 def plain_numbers(spec, rows, index):
-    """Every number of a cell from the rows in its window, in exact fractions; NaN if there is none."""
+    """Return every number of a cell from the rows in its window, in exact fractions; NaN if it does not exist."""
     last_day = max(row["time"] // DAY for row in rows)
     valued = sorted(
         (r["time"], r["value"]) for r in rows if r["value"] is not None and r["value"] == r["value"]
@@ -104,7 +104,7 @@ def packed_cells(encoded, spec):
 def test_numbers_are_those_of_exact_arithmetic(
     make_spec, make_cohort, make_batch, encode, words, rows, cut, seed
 ):
-    """Every number of every cell; and the same bytes for shuffled rows in two partitions."""
+    """Every number of every cell agrees, and shuffled rows in two partitions give the same bytes."""
     spec, cohort = make_spec(aggregates=EVERY, **words), make_cohort(INDEXES)
     encoded = encode(spec, cohort, [[make_batch(rows)]])
 
@@ -123,7 +123,7 @@ def test_numbers_are_those_of_exact_arithmetic(
 def test_nothing_after_the_index_date_reaches_a_column(
     make_spec, make_cohort, make_batch, encode, words, rows, later
 ):
-    """Any rows from the microsecond after the patient's last index date on: the bytes of dictionary and blocks stay."""
+    """Rows from the microsecond after the patient's last index date on do not change the bytes of dictionary and blocks."""
     spec, cohort = make_spec(aggregates=EVERY, **words), make_cohort(INDEXES)
     added = [row | {"time": INDEXES[row["patient"]][-1] + 1 + hours * DAY // 24} for row, hours in later]
 
@@ -139,7 +139,7 @@ def test_nothing_after_the_index_date_reaches_a_column(
 def test_a_row_between_two_index_dates_of_a_patient_reaches_the_later_one_only(
     make_spec, make_cohort, make_batch, encode, rows, later
 ):
-    """The cells of the earlier sample stay as they are."""
+    """The cells of the earlier sample do not change."""
     spec, cohort = make_spec(aggregates=EVERY, windows=[5, 40]), make_cohort(INDEXES)
     first = INDEXES["2"][0]
     added = [row | {"patient": "2", "time": first + 1 + hours * DAY // 24} for row, hours in later]
@@ -164,7 +164,7 @@ def cell_of(encode, spec, cohort, batch, name):
     [("recency", 4.0), ("first", 5.0), ("min", 1.0), ("max", 5.0), ("mean", 3.0), ("slope", -365.25)],
 )
 def test_numbers_of_a_small_series(make_spec, make_cohort, make_batch, encode, name, value):
-    """5, 3 and 1 on every second day, then a record without a value: one less a day is 365.25 less a year."""
+    """For 5, 3 and 1 on every second day, then a record without a value, the slope is −1 per day, which is −365.25 per year."""
     series = zip(("05", "07", "09", "11"), (5.0, 3.0, 1.0, None), strict=True)
     rows = [
         {"patient": "3", "code": "A", "time": us(f"2020-03-{day}T08:00"), "value": own} for day, own in series
@@ -176,7 +176,7 @@ def test_numbers_of_a_small_series(make_spec, make_cohort, make_batch, encode, n
 
 
 def test_a_slope_needs_two_days(make_spec, make_cohort, make_batch, encode):
-    """Two values of one day have no slope, whatever their hours."""
+    """Two values of one day have no slope, even at different hours."""
     rows = [
         {"patient": "3", "code": "A", "time": us(f"2020-03-05T{hour}:00"), "value": own}
         for hour, own in (("08", 1.0), ("20", 9.0))
@@ -188,7 +188,7 @@ def test_a_slope_needs_two_days(make_spec, make_cohort, make_batch, encode):
 
 @pytest.mark.parametrize("value", [0.1, 5.1, 1e-9, 98.6])
 def test_a_constant_value_is_its_mean_and_has_no_slope(make_spec, make_cohort, make_batch, encode, value):
-    """Exactly, with seven values whose sum is rounded."""
+    """Both are exact for seven values whose sum is rounded."""
     rows = [
         {"patient": "3", "code": "A", "time": us("2020-03-01") + n * DAY, "value": value} for n in range(7)
     ]
@@ -199,7 +199,7 @@ def test_a_constant_value_is_its_mean_and_has_no_slope(make_spec, make_cohort, m
 
 
 def test_many_rows_of_one_instant_are_in_one_order(make_spec, make_cohort, make_batch, encode):
-    """More rows than are sorted by insertion, all tied: forwards and backwards give the same bytes."""
+    """More simultaneous rows than are sorted by insertion give the same bytes forwards and backwards."""
     rows = [
         {"patient": "3", "code": "A", "time": us("2020-03-01") + n % 2 * DAY, "value": n / 7}
         for n in range(50)

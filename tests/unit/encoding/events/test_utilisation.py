@@ -51,7 +51,7 @@ def plain_counts(spec, rows):
 @given(rows=st.lists(ROW, max_size=5) | st.lists(ROW, min_size=30, max_size=60))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_utilisation_is_what_plain_python_counts(make_spec, make_cohort, make_batch, encode, words, rows):
-    """Of every sample in every window, also of a patient without events; the columns have the samples' order."""
+    """The counts agree for every sample and window, also for a patient without events, and the columns are in the order of the samples."""
     spec, cohort = make_spec(utilisation=True, **words), make_cohort(INDEXES)
     encoded = encode(spec, cohort, [[make_batch(rows[::2])], [make_batch(rows[1::2])]])
 
@@ -64,7 +64,7 @@ def test_utilisation_is_what_plain_python_counts(make_spec, make_cohort, make_ba
 
 
 def test_blocks_without_it_have_no_such_array(make_spec, make_cohort, make_batch, encode):
-    """They keep the bytes of earlier versions."""
+    """Blocks without utilisation keep the bytes of earlier versions."""
     row = {"patient": "1", "code": "A", "time": DAY}
     encoded = encode(make_spec(), make_cohort(INDEXES), [[make_batch([row])]])
 
@@ -72,7 +72,7 @@ def test_blocks_without_it_have_no_such_array(make_spec, make_cohort, make_batch
 
 
 def test_samples_of_several_blocks_are_joined_in_order(make_spec, make_cohort, make_batch, encode):
-    """20,000 patients in two blocks, each with as many events as its number modulo 3."""
+    """20,000 patients in two blocks each have as many events as their number modulo 3."""
     n = 20_000
     cohort = make_cohort({f"{patient:05d}": [10 * DAY] for patient in range(n)})
     rows = [

@@ -1,4 +1,4 @@
-"""Cohorts by rule against an oracle that looks at one patient at a time."""
+"""Cohorts by rule against an oracle that evaluates one patient at a time."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ YEARS = (1900, 2299)
 
 @dataclass(frozen=True)
 class Event:
-    """One event; its time in half days from the start."""
+    """One event; its time is in half days from the start."""
 
     patient: str
     half_days: int
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Person:
-    """What the demographics say of a patient."""
+    """The demographics of a patient."""
 
     birth: dt.date | None
     sex: str | None
@@ -51,7 +51,7 @@ class Person:
 
 
 def batch_of(events: list[Event]) -> Any:
-    """The events as a source gives them."""
+    """Return the events in the form of a source's batch."""
     return pa.RecordBatch.from_pydict(
         {
             "patient": pa.array([own.patient for own in events], pa.string()).dictionary_encode(),
@@ -67,7 +67,7 @@ def microseconds(time: dt.datetime) -> int:
 
 
 def histories_of(rules: Rules, *partitions: list[Event]) -> Histories:
-    """The joined histories of partitions, each of two batches so that state between batches matters."""
+    """Return the joined histories of partitions, each with two batches to test the state between batches."""
     parts = [
         extract_events(rules, [batch_of(half) for half in (own[::2], own[1::2]) if half], years=YEARS)
         for own in partitions
@@ -100,7 +100,7 @@ def days(date: dt.date) -> int:
 def evaluate(
     rules: Rules, persons: dict[str, Person], *partitions: list[Event]
 ) -> tuple[RuleCohort, list[Any]]:
-    """The cohort, and its samples as (patient, index date, label)."""
+    """Return the cohort, and its samples as (patient, index date, label)."""
     histories = histories_of(rules, *partitions)
     ids = histories.patient_ids.to_pylist()
     cohort = apply_rules(rules, histories, persons_of(rules, ids, persons))
@@ -108,7 +108,7 @@ def evaluate(
     return cohort, [(ids[own], EPOCH + dt.timedelta(microseconds=us), label) for own, us, label in rows]
 
 
-# The oracle: the documentation's sentences, one patient and one entry at a time.
+# The oracle follows the sentences of the documentation, one patient and one entry at a time.
 
 
 def oracle(rules: Rules, persons: dict[str, Person], events: list[Event]) -> list[Any]:
@@ -288,7 +288,7 @@ PERSONS = st.dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(rules_of(), EVENTS, PERSONS, st.randoms(use_true_random=False))
 def test_samples_are_those_of_the_oracle_whatever_the_partitions(rules, events, persons, random):
-    """Same patients, index dates and labels as an evaluation of one entry at a time; partitions and row order do not matter."""
+    """Patients, index dates and labels equal those of an evaluation of one entry at a time, for any partitions and row order."""
     shuffled = random.sample(events, len(events))
     cut = random.randint(0, len(events))
     has = {
@@ -314,8 +314,9 @@ def test_samples_are_those_of_the_oracle_whatever_the_partitions(rules, events, 
 @settings(max_examples=100, deadline=None)
 @given(rules_of(), EVENTS, PERSONS, st.sampled_from([None, {"codes": ["C"]}, {"codes": ["B"], "high": 1.5}]))
 def test_times_are_those_of_the_oracle(rules, events, persons, competing):
-    """Every sample that the other rules keep stays: until its first outcome or competing event, or the end of its observation or of
-    its time at risk. A competing event before the index date has a time that is not after it."""
+    """Every sample that the other rules keep has a time: until its first outcome or competing event, the end of its observation, or the end of
+    its time at risk. A competing event before the index date has a time that is not after it.
+    """
     other = None if competing is None else EventSet.model_validate(competing)
     rules = rules.model_copy(update={"not_observable": "drop", "competing": other})
     if any(not any(is_code_in(e, own) for e in events) for own in rules.event_sets[:2]):
@@ -358,7 +359,7 @@ def is_code_in(event: Event, events: Any) -> bool:
 
 
 def test_nothing_after_the_index_date_changes_who_enters():
-    """Events after an index date decide its label only: with them or without, a sample of the rules before it stays."""
+    """Events after an index date only decide its label. A sample that the rules accept stays with or without them."""
     rules = Rules.model_validate(
         {
             "entry": {"codes": ("A",)},
@@ -378,7 +379,7 @@ def test_nothing_after_the_index_date_changes_who_enters():
 
 
 def test_an_id_that_is_a_number_in_one_partition_and_text_in_another_is_one_patient():
-    """Patients are known by the text of their id."""
+    """Patients are identified by the text of their id."""
     rules = Rules.model_validate({"entry": {"codes": ("A",)}, "outcome": {"codes": ("B",), "toDays": 5}})
     numbers = batch_of([Event("17", 0, "A")]).set_column(0, "patient", pa.array([17], pa.int64()))
     parts = [
@@ -393,7 +394,7 @@ def test_an_id_that_is_a_number_in_one_partition_and_text_in_another_is_one_pati
 
 
 def test_rows_that_the_ledger_drops_are_no_history():
-    """No patient, no code, no time or an implausible year: neither an entry nor observation."""
+    """Rows without patient, code or time, or of an implausible year, are neither an entry nor an observation."""
     rules = Rules.model_validate({"entry": {"codes": ("A",)}, "outcome": {"codes": ("B",), "toDays": 5}})
     batch = pa.RecordBatch.from_pydict(
         {
@@ -409,7 +410,7 @@ def test_rows_that_the_ledger_drops_are_no_history():
 
 
 def test_a_criterion_without_a_matching_code_is_a_warning():
-    """A misspelt pattern of atMost: 0 would exclude nobody in silence."""
+    """With a misspelt pattern, a criterion with ``atMost: 0`` would silently exclude no patient."""
     rules = Rules.model_validate(
         {
             "entry": {"codes": ("A",)},
@@ -439,7 +440,7 @@ def evaluate_without_oracle(rules: Rules, events: list[Event]) -> tuple[RuleCoho
     ],
 )
 def test_years_are_completed_on_the_birthday(born, day, years):
-    """The calendar decides, not a number of days."""
+    """Completed years follow from the calendar and not from a number of days."""
     times = [np.array([microseconds(dt.datetime.fromisoformat(own))]) for own in (born, day)]
 
     assert completed_years(*times).tolist() == [years]

@@ -1,4 +1,4 @@
-"""Descendants of codes in sets of events, from OMOP's concept_ancestor and from a map of parents."""
+"""Descendants of codes in event sets, from OMOP's concept_ancestor and from a map of parents."""
 
 import pyarrow as pa
 import pytest
@@ -28,7 +28,7 @@ def found(folder, columns, *codes):
 
 
 def test_the_ancestors_of_a_cdm_hold_all_levels_and_no_domain(tmp_path):
-    """The domain of the code is that of its descendants; names of columns are in any case, concepts are numbers."""
+    """Descendants get the domain of the code. Column names may have any case, and concepts are numbers."""
     columns = {
         "ANCESTOR_CONCEPT_ID": [201820, 201820, 201820, 4, 201826],
         "DESCENDANT_CONCEPT_ID": [201820, 201826, 443238, 5, 443238],
@@ -40,7 +40,7 @@ def test_the_ancestors_of_a_cdm_hold_all_levels_and_no_domain(tmp_path):
 
 
 def test_a_map_of_parents_is_followed_through_all_levels(tmp_path):
-    """Also where it has a circle; codes are as in the events."""
+    """All levels are followed, even if the map has a cycle. Codes are written as in the events."""
     columns = {
         "code": ["ICD:E11", "ICD:E11.9", "ICD:E11.91", "ICD:I10", "ICD:E"],
         "parent": ["ICD:E", "ICD:E11", "ICD:E11.9", "ICD:I", "ICD:E11.91"],
@@ -55,7 +55,7 @@ def test_a_map_of_parents_is_followed_through_all_levels(tmp_path):
 
 
 def test_a_set_holds_its_codes_and_their_descendants():
-    """And a set that does not ask for them holds its codes only."""
+    """A set that does not ask for descendants has only its codes."""
     sets = [EventSet(codes=("A",), descendants=True), EventSet(codes=("A",))]
 
     assert memberships(sets, ["A", "A1", "B"], {"A": ["A1"]}).tolist() == [3, 1, 0]
@@ -68,6 +68,6 @@ def test_a_table_without_any_of_the_codes_is_refused(tmp_path):
 
 
 def test_a_table_of_other_columns_is_refused(tmp_path):
-    """With the columns that it needs."""
+    """The error names a column that is required."""
     with pytest.raises(DataError, match="parent"):
         found(tmp_path, {"child": ["X"], "above": ["Y"]}, "ICD:E11")

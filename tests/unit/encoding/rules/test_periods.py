@@ -21,7 +21,7 @@ FIRST = dt.date(1970, 1, 1)
 
 
 def read(folder, rows, names=("patient_id", "start_date", "end_date")):
-    """Periods of rows (patient, first day, last day)."""
+    """Return the periods of rows (patient, first day, last day)."""
     columns = [list(own) for own in zip(*rows, strict=True)] if rows else [[], [], []]
     types = (pa.string(), pa.date32(), pa.date32())
     arrays = [pa.array(own, type_) for own, type_ in zip(columns, types, strict=True)]
@@ -37,7 +37,7 @@ PERIODS = st.lists(
 @settings(max_examples=80, deadline=None)
 @given(PERIODS)
 def test_a_time_is_observed_in_the_days_around_it_that_are_covered(tmp_path_factory, periods):
-    """Overlapping and adjacent periods are one; a gap of a day ends the observation; others' periods do not count."""
+    """Overlapping and adjacent periods are joined, a gap of one day ends the observation, and periods of other patients do not count."""
     rows = [
         (patient, FIRST + dt.timedelta(days=start), FIRST + dt.timedelta(days=start + length))
         for patient, start, length in periods
@@ -66,7 +66,7 @@ def test_a_time_is_observed_in_the_days_around_it_that_are_covered(tmp_path_fact
 
 
 def test_the_columns_of_a_cdm_are_known_in_any_case(tmp_path):
-    """As OMOP's observation_period is exported."""
+    """Exports of OMOP's ``observation_period`` have these names."""
     names = ("PERSON_ID", "OBSERVATION_PERIOD_START_DATE", "OBSERVATION_PERIOD_END_DATE")
 
     assert read(tmp_path, [("b", FIRST, FIRST)], names).patient.tolist() == [1]
@@ -81,6 +81,6 @@ def test_the_columns_of_a_cdm_are_known_in_any_case(tmp_path):
     ],
 )
 def test_periods_that_are_none_are_refused(tmp_path, row, message):
-    """With the number of rows, and no patient."""
+    """An invalid period is refused."""
     with pytest.raises(DataError, match=message):
         read(tmp_path, [row])

@@ -1,4 +1,4 @@
-"""What rules read of the demographics."""
+"""The demographics that rules use."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ IDS = pa.array(["1", "2", "3"], pa.string())
 
 
 def read(folder: Path, columns: dict[str, Any], **rules: Any) -> RulePersons | None:
-    """The persons of three patients from a table with some columns."""
+    """Return the persons of three patients from a table with some columns."""
     write_table(folder / "demographics.parquet", pa.table({"patient_id": ["2", "1"], **columns}))
     document = make_document(
         {
@@ -36,12 +36,12 @@ def criterion(**own: Any) -> dict[str, Any]:
 
 
 def test_rules_that_need_no_person_read_none(tmp_path):
-    """The table may even be invalid for them."""
+    """Rules that need no demographics do not read the table, which may even be invalid for them."""
     assert read(tmp_path, {}) is None
 
 
 def test_birth_and_sex_are_in_the_order_of_the_histories(tmp_path):
-    """A patient without a row has neither; the column gender stands for sex where there is none."""
+    """A patient without a row has neither. Without a column ``sex``, ``gender`` is used."""
     columns = {"birth_date": pa.array([1, 2], pa.date32()), "gender": ["F", None]}
 
     found = read(
@@ -54,7 +54,7 @@ def test_birth_and_sex_are_in_the_order_of_the_histories(tmp_path):
 
 
 def test_an_age_is_read_where_there_is_no_birth_date(tmp_path):
-    """As in the table; unknown where there is no row."""
+    """Without a birth date, the age is that of the table, and unknown for a patient without a row."""
     found = read(tmp_path, {"age": [40.5, 17.0]}, **criterion(age={"atLeast": 18}))
 
     assert found is not None
@@ -62,7 +62,7 @@ def test_an_age_is_read_where_there_is_no_birth_date(tmp_path):
 
 
 def test_days_of_observation_are_meant_whole(tmp_path):
-    """From the first microsecond of the first day to the last of the last."""
+    """Observation lasts from the first microsecond of the first day to the last microsecond of the last day."""
     columns = {"since": pa.array([3, 4], pa.date32()), "until": pa.array([5, None], pa.date32())}
 
     found = read(tmp_path, columns, observation={"startColumn": "since", "endColumn": "until"})

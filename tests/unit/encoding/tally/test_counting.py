@@ -15,7 +15,7 @@ N_PATIENTS, N_ROWS = 40, 5_000
 
 
 def cohort(*, sites: bool) -> Cohort:
-    """Forty patients with one sample each, at three sites."""
+    """Return a cohort of forty patients with one sample each, at three sites."""
     parts = CategoricalColumn("site", ("a", "b", "c"), (np.arange(N_PATIENTS) % 3).astype(np.int16))
     return Cohort(
         patient_ids=tuple(f"{number:03}" for number in range(N_PATIENTS)),
@@ -28,7 +28,7 @@ def cohort(*, sites: bool) -> Cohort:
 
 
 def rows(seed: int = 3, n_rows: int = N_ROWS) -> pd.DataFrame:
-    """Rows of 2011 to 2020, half of them at midnight; the last tenth repeats others."""
+    """Return rows of 2011 to 2020, half of them at midnight; the last tenth repeats the first."""
     rng = np.random.default_rng(seed)
     start = np.datetime64("2011-01-01", "us").astype(np.int64)
     clock = np.where(rng.random(n_rows) < 0.5, 0, rng.integers(0, DAY_US, n_rows))
@@ -57,7 +57,7 @@ def count(frame: pd.DataFrame, *, sites: bool = False) -> tuple[Tally, RowCounte
 
 @pytest.mark.parametrize("sites", [False, True])
 def test_counts_equal_those_of_pandas(sites):
-    """By code, year, month, site, weekday, day and hour; the share of duplicates is exact for few rows."""
+    """Counts by code, year, month, site, weekday, day and hour agree, and for few rows the share of duplicates is exact."""
     frame = rows()
     found, counter = count(frame, sites=sites)
     time = pd.to_datetime(frame["time"], unit="us")
@@ -85,7 +85,7 @@ def test_counts_equal_those_of_pandas(sites):
 
 
 def test_partitions_in_any_order_give_the_counts_of_all_rows(tmp_path):
-    """Counts and the sample of rows are the same bytes, whichever partition comes first."""
+    """The counts and the sample of rows are equal for any order of the partitions."""
     frame = rows()
     paths = [tmp_path / f"{number}.arr" for number in range(3)]
     for number, path in enumerate(paths):
@@ -101,7 +101,7 @@ def test_partitions_in_any_order_give_the_counts_of_all_rows(tmp_path):
 
 
 def test_the_sample_of_many_rows_tells_the_share_of_duplicates():
-    """Beyond its size the sample keeps the smallest hashes with their counts, as the samples of partitions do together."""
+    """A full sample keeps the smallest hashes with their counts, and the joined samples of partitions are the same."""
     frame = rows(n_rows=200_000)
     whole = count(frame)[0].sample
     parts = [count(frame[frame["patient"] % 3 == number])[0].sample for number in range(3)]

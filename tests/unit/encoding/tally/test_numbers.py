@@ -1,4 +1,4 @@
-"""Numbers by month and the sample of series: against pandas, and the same for any order and partition of the rows."""
+"""Numbers by month and the sample of series, against pandas, and their independence of the order and partitions of the rows."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ N = 4_000
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    """Ten years of 60 patients; a tenth without a number, some negative, 400 rows twice."""
+    """Return ten years of rows of 60 patients: a tenth without a number, some negative, 400 rows twice."""
     rng = np.random.default_rng(8)
     start = np.datetime64("2011-01-01", "us").astype(np.int64)
     value = np.where(rng.random(N) < 0.1, np.nan, rng.lognormal(2, 2, N) * rng.choice([1, 1, 1, -1], N))
@@ -42,7 +42,7 @@ def columns(own):
 
 
 def test_sums_by_month_equal_those_of_pandas(rows):
-    """Level: four to the octave from 2⁻¹⁰, of equal width within an octave."""
+    """There are four levels to the octave from 2⁻¹⁰, of equal width within an octave."""
     found = count(rows).levels()
 
     own = rows[rows["value"] > 0]
@@ -57,7 +57,7 @@ def test_sums_by_month_equal_those_of_pandas(rows):
 
 
 def test_the_sample_and_the_sums_do_not_depend_on_order_and_partitions(rows, monkeypatch):
-    """A sample of 200 rows, so that the room is full several times: whole series with the smallest hashes, eight rows of each at most."""
+    """With a sample of 200 rows, which fills several times, the whole series with the smallest hashes are kept, with at most eight rows each."""
     monkeypatch.setattr(numbers, "SAMPLED_ROWS", 200)
     monkeypatch.setattr(numbers, "MOST_OF_SERIES", 8)
     whole = count(rows)
