@@ -15,7 +15,7 @@ from tests.builders import Tables, make_tables, run_inline, write_tables
 
 @pytest.fixture
 def make_problem(tmp_path: Path) -> Callable[..., Problem]:
-    """Return ``make(changes, tables=)``: the problem of a run's first iteration."""
+    """Return ``make(changes, tables=)``, which gives the problem of a run's first iteration."""
 
     def make(changes: Mapping[str, Any] | None = None, *, tables: Tables | None = None) -> Problem:
         place = tmp_path / str(len(list(tmp_path.iterdir())))

@@ -1,4 +1,4 @@
-"""Every interval of a result: within what its figure can be, and never without width."""
+"""Every interval of a result is within the possible range of its figure and has a positive width."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.builders import make_tables, run_inline, write_tables
 
 
 def estimates_in(part, name=""):
-    """Every object with ``low`` and ``high`` in a document, with the name of the figure that it stands under."""
+    """Yield every object with ``low`` and ``high`` in a document, with the name of its figure."""
     if isinstance(part, dict):
         if {"low", "high"} <= part.keys() and not isinstance(part["low"], list):
             yield name, part
@@ -22,7 +22,7 @@ def estimates_in(part, name=""):
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """Three test sets of about twenty patients: symmetric intervals reach far beyond what rates can be."""
+    """Return the result for three test sets of about twenty patients, whose symmetric intervals would exceed the range of rates."""
     root = tmp_path_factory.mktemp("intervals")
     changes = {"validation.iterations": 3, "validation.testFraction": 0.15}
     home = run_inline(write_tables(root / "data", make_tables(120, seed=2)), root / "store", changes)
@@ -30,7 +30,7 @@ def result(tmp_path_factory):
 
 
 def test_no_bound_lies_outside_what_the_figure_can_be(result):
-    """In headline, winners, candidates and iterations alike."""
+    """The bounds hold in headline, winners, candidates and iterations."""
     known = [(name, own) for name, own in estimates_in(result) if name in POSSIBLE]
 
     outside = [
@@ -44,7 +44,7 @@ def test_no_bound_lies_outside_what_the_figure_can_be(result):
 
 
 def test_no_interval_has_no_width(result):
-    """Equal values have no interval, with the reason where there is a place for it."""
+    """Equal values have no interval instead of one without width."""
     assert [
         (name, own)
         for name, own in estimates_in(result)
@@ -53,7 +53,7 @@ def test_no_interval_has_no_width(result):
 
 
 def test_few_samples_have_no_verdict(result):
-    """In the sentences of the summary."""
+    """With few samples, the summary does not assess the model."""
     assert "With fewer than 100 samples with or without the outcome" in result["summary"][1]
     assert result["summary"][2].startswith(
         "The calibration of the probabilities cannot be judged (fewer than 200"

@@ -1,4 +1,4 @@
-"""What must not be seen is not seen: selection, encodings, fits and calibrators depend on training patients only."""
+"""Selection, encodings, fits and calibrators depend on training patients only."""
 
 from dataclasses import replace
 
@@ -17,13 +17,13 @@ VALUES = {"features.aggregates": ["presence", "last", "outOfRange"], "data.table
 
 
 def with_outcomes(problem, changed):
-    """The problem with the outcomes of some samples turned round."""
+    """Return the problem with inverted outcomes of some samples."""
     outcome = np.where(changed, 1 - problem.cohort.outcome, problem.cohort.outcome).astype(np.uint8)
     return replace(problem, cohort=replace(problem.cohort, outcome=outcome))
 
 
 def with_demographics(problem, changed):
-    """The problem with absurd demographics for some samples."""
+    """Return the problem with absurd demographics for some samples."""
     columns = []
     for column in problem.cohort.demographics:
         if isinstance(column, NumericColumn):
@@ -37,14 +37,14 @@ def with_demographics(problem, changed):
 
 
 def without_events_of(tables, patients):
-    """The tables without a single event of some patients."""
+    """Return the tables without any event of some patients."""
     own = np.array([patient not in patients for patient in tables.events.column("patient_id").to_pylist()])
     return replace(tables, events=tables.events.filter(own))
 
 
 @pytest.mark.parametrize("ranking", ["jmi", "mlho-r", "mrmr"])
 def test_selection_does_not_see_test_patients_events(ranking, make_problem):
-    """Every event of the test patients taken away: the same features with the same scores."""
+    """Without any event of the test patients, the same features are selected with the same scores."""
     tables = make_tables(300, seed=9)
     problem = make_problem({"selection.ranking": ranking}, tables=tables)
     parts = partition(problem.spec, problem.cohort, 1)
@@ -60,7 +60,7 @@ def test_selection_does_not_see_test_patients_events(ranking, make_problem):
 
 
 def test_selection_does_not_see_test_patients_outcomes(make_problem):
-    """Their labels turned round: the same selection, with values and fences too."""
+    """With inverted labels of the test patients, the selection is the same, also for values and their ranges."""
     problem = make_problem(VALUES)
     parts = partition(problem.spec, problem.cohort, 1)
     train = problem.samples_of(parts.is_train)
@@ -70,7 +70,7 @@ def test_selection_does_not_see_test_patients_outcomes(make_problem):
 
 
 def test_selection_sees_training_patients(make_problem):
-    """The same change among the training patients does matter: the tests above can fail."""
+    """Inverted labels of training patients change the selection, so the tests above can fail."""
     problem = make_problem()
     train = problem.samples_of(partition(problem.spec, problem.cohort, 1).is_train)
     random = np.random.default_rng(0).random(len(train)) < 0.5
@@ -84,7 +84,7 @@ def test_selection_sees_training_patients(make_problem):
 @pytest.mark.parametrize("fold", [0, 2])
 @pytest.mark.parametrize("changes", [{}, VALUES], ids=["presence", "values"])
 def test_a_folds_scores_do_not_depend_on_its_labels(fold, changes, make_problem):
-    """The labels of held-out and test patients turned round: every score of every setting is the same."""
+    """With inverted labels of held-out and test patients, every score of every setting is the same."""
     problem = make_problem(changes)
     parts = partition(problem.spec, problem.cohort, 1)
     unseen = problem.samples_of(parts.is_test | (parts.fold == fold))
@@ -96,7 +96,7 @@ def test_a_folds_scores_do_not_depend_on_its_labels(fold, changes, make_problem)
 
 
 def test_a_design_is_learned_on_training_samples(make_problem):
-    """Absurd demographics elsewhere change no median, no level and no number of the training matrix."""
+    """Absurd demographics of other samples change no median, no level and no number of the training matrix."""
     problem = make_problem(VALUES)
     train = problem.samples_of(partition(problem.spec, problem.cohort, 1).is_train)
     other = with_demographics(problem, ~train)
@@ -111,7 +111,7 @@ def test_a_design_is_learned_on_training_samples(make_problem):
 
 
 def test_encodings_are_learned_on_training_samples(make_problem):
-    """The values of test patients change no centre and no fence."""
+    """The values of test patients do not change the centre or the range of any feature."""
     tables = make_tables(300, seed=9)
     problem = make_problem(VALUES, tables=tables)
     parts = partition(problem.spec, problem.cohort, 1)
@@ -124,7 +124,7 @@ def test_encodings_are_learned_on_training_samples(make_problem):
 
 
 def test_a_model_its_calibrator_and_its_thresholds_do_not_see_the_test_labels(make_problem):
-    """Turned round, they change what the evaluation says, and nothing that is evaluated."""
+    """Inverted test labels change the evaluation, but not the evaluated predictions."""
     problem = make_problem()
     parts = partition(problem.spec, problem.cohort, 1)
     other = with_outcomes(problem, problem.samples_of(parts.is_test))
@@ -142,7 +142,7 @@ def test_a_model_its_calibrator_and_its_thresholds_do_not_see_the_test_labels(ma
 
 
 def test_scope_iteration_gives_every_fold_the_selection_of_all(make_problem):
-    """As R MLHO does; then a fold's selection has seen its own labels, which the report warns of."""
+    """As in R MLHO, the selection of a fold has then seen the labels of that fold; the report warns of it."""
     problem = make_problem({"selection.scope": "iteration"})
     selection, folds = select_and_run_folds(problem, 1)
     given = run_fold(problem, 1, 0, selection=selection)

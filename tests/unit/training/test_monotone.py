@@ -1,4 +1,4 @@
-"""``features.monotone`` in a run: obeyed by trees, checked by a required test of the bundle, and never dropped in silence."""
+"""``features.monotone`` in a run: trees follow it, a required test of the bundle checks it, and it is never ignored silently."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def data(tmp_path_factory):
 
 
 def built(data, place, monotone, changes):
-    """The warnings of a run, and the directions that the tests of its bundle have judged."""
+    """Return the warnings of a run, and the tests of directions in its bundle."""
     asked = {"features.aggregates": ["presence", "last"], "features.monotone": monotone, **changes}
     home = run_inline(data, place / "store", asked)
     write_folder(place / "bundle", home.bundle())
@@ -29,7 +29,7 @@ def built(data, place, monotone, changes):
 
 
 def test_trees_obey_directions_that_contradict_the_data(data, tmp_path):
-    """Creatinine raises the planted risk; declared as decreasing, the model has no rise."""
+    """Creatinine raises the planted risk. If it is declared as decreasing, the model has no increase."""
     warnings, tests = built(data, tmp_path, {CREATININE: "decreasing", "age": "increasing"}, TREES)
 
     assert {own.id for own in tests} == {
@@ -41,7 +41,7 @@ def test_trees_obey_directions_that_contradict_the_data(data, tmp_path):
 
 
 def test_a_linear_model_against_its_declaration_fails_a_required_test_that_names_the_column(data, tmp_path):
-    """And a name without a column of numbers is a warning."""
+    """A name without a numeric column gives a warning."""
     warnings, tests = built(data, tmp_path, {CREATININE: "decreasing", "sex": "increasing"}, {})
 
     (own,) = tests
@@ -59,7 +59,7 @@ def test_a_linear_model_against_its_declaration_fails_a_required_test_that_names
 )
 @pytest.mark.parametrize("direction", [1, -1])
 def test_an_absent_code_has_the_place_of_zero_in_a_declared_order(name, setting, direction):
-    """A risk that falls and rises with the count, in truth: the model obeys the direction from none to four, with any other codes present."""
+    """The true risk falls and rises with the count, but the model follows the direction from 0 to 4, with any other codes present."""
     rng = np.random.default_rng(8)
     X = np.column_stack([rng.integers(0, 5, 1200), rng.random((1200, 2)) < 0.4]).astype(float)
     y = (rng.random(1200) < np.array([0.6, 0.2, 0.45, 0.65, 0.35])[X[:, 0].astype(int)]).astype(int)
@@ -74,7 +74,7 @@ def test_an_absent_code_has_the_place_of_zero_in_a_declared_order(name, setting,
 
 
 def test_a_declared_presence_is_judged_apart_from_the_numbers_of_a_code(data, tmp_path):
-    """Against the data, trees obey; the test of the bundle names the column, and a code that has no numbers is a warning."""
+    """Trees follow it against the data, the test of the bundle names the column, and a code without numbers gives a warning."""
     code = INFORMATIVE[0]
     warnings, tests = built(data, tmp_path, {f"{code}|presence": "decreasing", code: "increasing"}, TREES)
 

@@ -1,4 +1,4 @@
-"""Jumps of numbers and numbers carried forward: planted ones are found, and chance and constant numbers are not."""
+"""Jumps of numbers and carried-forward numbers: planted ones are found; chance and constant numbers are not reported."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ N_SERIES, LENGTH = 400, 5
 
 
 def sample(value):
-    """Series of five numbers each, a day apart."""
+    """Return series of five numbers each, one day apart."""
     series = np.repeat(np.arange(N_SERIES, dtype=np.uint64), LENGTH)
     return series, np.tile(np.arange(LENGTH), N_SERIES), np.asarray(value, float).ravel()
 
 
 def test_numbers_carried_forward_are_measured():
-    """Half of the numbers, the first of a patient left out, are replaced by the previous one."""
+    """Half of the numbers, except the first of each patient, are replaced by the previous one, and the measured share is 0.5."""
     rng = np.random.default_rng(1)
     value = rng.lognormal(0, 1, (N_SERIES, LENGTH))
     for place in range(1, LENGTH):
@@ -26,21 +26,21 @@ def test_numbers_carried_forward_are_measured():
 
 
 def test_coarse_numbers_repeat_by_chance_only():
-    """Whole numbers from 1 to 3: a third of the neighbours are equal, and no share is left."""
+    """For whole numbers from 1 to 3, a third of the neighbours are equal by chance, and the corrected share is 0."""
     value = np.random.default_rng(2).integers(1, 4, (N_SERIES, LENGTH))
 
     assert copied_share(*sample(value)) == pytest.approx(0, abs=0.05)
 
 
 def test_a_number_that_never_changes_in_a_patient_is_not_judged():
-    """Such as height."""
+    """A number that is constant in each patient, such as height, has no share."""
     value = np.repeat(np.random.default_rng(3).lognormal(0, 1, (N_SERIES, 1)), LENGTH, axis=1)
 
     assert copied_share(*sample(value)) is None
 
 
 def test_the_month_of_a_unit_swap_is_found():
-    """48 months around level 27; in month 17 the numbers are 18 times smaller, which is 4.17 octaves."""
+    """Of 48 months around level 27, month 17 has numbers 18 times smaller, which is 4.17 octaves, and is found."""
     mean = np.random.default_rng(4).normal(27, 0.15, 48)
     mean[17] -= 16.7
 

@@ -1,4 +1,4 @@
-"""Cross-validation, an iteration's end, and what comes back over iterations."""
+"""Cross-validation, the record of an iteration, and features over iterations."""
 
 import json
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from tests.builders import make_tables, run_inline, write_tables
 
 
 def test_cross_validation_scores_every_training_sample_once(make_problem):
-    """In the order of samples, with the chosen setting's own score; the AUROCs are those of the folds."""
+    """Scores are those of the chosen setting, in the order of samples, and the AUROCs are those of the folds."""
     problem = make_problem()
     _, folds = select_and_run_folds(problem, 1)
     cv = cross_validate(problem, folds)["glmboost"]
@@ -34,7 +34,7 @@ def test_cross_validation_scores_every_training_sample_once(make_problem):
 
 
 def test_folds_in_another_order_choose_the_same(make_problem):
-    """The order in which they came home cannot show in the scores."""
+    """The order in which folds finish does not change the scores."""
     problem = make_problem()
     _, folds = select_and_run_folds(problem, 1)
     first, second = (cross_validate(problem, own)["glmboost"] for own in (folds, folds[::-1]))
@@ -44,7 +44,7 @@ def test_folds_in_another_order_choose_the_same(make_problem):
 
 
 def test_an_iteration_is_recorded_as_plain_numbers(make_problem):
-    """Counts add up; JSON takes it; the planted codes have odds ratios above one."""
+    """The counts add up, the record is equal after a round trip through JSON, and the planted codes have odds ratios above one."""
     problem = make_problem()
     record = record_iteration(problem, finish_iteration(problem, 1, *select_and_run_folds(problem, 1)))
     result = record.result
@@ -62,7 +62,7 @@ def test_an_iteration_is_recorded_as_plain_numbers(make_problem):
 
 
 def test_a_run_of_trees_alone_has_confidence_scores_and_a_consensus(tmp_path):
-    """glmboost is fitted as in a run in which it is a candidate with its default grid; it is not compared, and cannot win."""
+    """In a run of trees, glmboost is fitted as if it were a candidate with its default grid, but it is not compared and cannot win."""
     data = write_tables(tmp_path / "data", make_tables(300, seed=9))
     trees = {"classifier": "xgboost", "grid": {"nRounds": [10], "maxDepth": [1]}}
     alone, both = (
@@ -84,7 +84,7 @@ def test_a_run_of_trees_alone_has_confidence_scores_and_a_consensus(tmp_path):
 
 
 def test_the_first_of_equals_is_best():
-    """So that the order of candidates decides, and not chance."""
+    """Among equal candidates, their order decides."""
     assert best_of({"b": 0.7, "a": 0.7, "c": 0.6}) == "b"
 
 
@@ -96,7 +96,7 @@ def record_of(selected, features, log_odds, demographics=()):
 
 
 def test_what_comes_back_is_counted_over_the_planned_iterations():
-    """Counted by hand: two of four iterations with an odds ratio above one, and one below."""
+    """The figures are counted by hand: in two of four iterations an odds ratio is above one, and in one below."""
     records = [
         record_of([5, 2], [2, 5], [0.5, 0.2, 0.1], ["age"]),
         record_of([5], [5], [0.4, 0.1], ["age"]),
@@ -129,5 +129,5 @@ def test_what_comes_back_is_counted_over_the_planned_iterations():
     ],
 )
 def test_a_feature_is_named_in_words(name, id_, words):
-    """Code, window and aggregate; the description where there is one."""
+    """The name has code, window and aggregate, and the description if there is one."""
     assert (name.id, name.words) == (id_, words)

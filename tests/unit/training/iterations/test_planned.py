@@ -25,7 +25,7 @@ N_DAYS = 1000
 
 
 def dated(**changes):
-    """200 patients with two samples each, 200 days apart, over a thousand days from 2020-01-01; every third has the outcome."""
+    """Return 200 patients with two samples each, 200 days apart, over a thousand days from 2020-01-01; every third has the outcome."""
     cohort = make_cohort()
     start = (dt.date(2020, 1, 1) - dt.date(1970, 1, 1)).days
     first = cohort.patient_of * (N_DAYS - 200) // cohort.n_patients
@@ -45,7 +45,7 @@ def days_of(cohort, samples):
 
 
 def test_a_temporal_split_trains_before_its_date_and_tests_from_it_on():
-    """A sample of the day itself is tested; no sample of a test patient is trained on."""
+    """A sample of the date itself is tested, and no patient is in both parts."""
     cohort, asked = dated(), asking(split="temporal", testFrom="2021-12-01")
     cut = (dt.date(2021, 12, 1) - dt.date(1970, 1, 1)).days
 
@@ -58,7 +58,7 @@ def test_a_temporal_split_trains_before_its_date_and_tests_from_it_on():
 
 
 def test_an_outcome_window_that_reaches_the_test_period_is_not_trained_on():
-    """Of 28 days after an index date 28 days before the cut, the last is the cut itself: it crosses."""
+    """If the outcome window of 28 days reaches the first day of the test period, the sample crosses it and is not used for training."""
     cohort = dated()
     asked = asking({"followUpDays": 28}, split="temporal", testFrom="2021-12-01")
     cut = (dt.date(2021, 12, 1) - dt.date(1970, 1, 1)).days
@@ -70,7 +70,7 @@ def test_an_outcome_window_that_reaches_the_test_period_is_not_trained_on():
 
 
 def test_every_sample_has_one_role():
-    """Tested, trained on, or left out by one rule; each rule occurs here."""
+    """Each sample is tested, trained on, or left out by one rule, and each rule occurs here."""
     cohort = dated()
     asked = asking({"followUpDays": 30}, split="rolling", origins=["2021-06-01", "2021-12-01"])
 
@@ -82,7 +82,7 @@ def test_every_sample_has_one_role():
 
 
 def test_iterations_of_a_temporal_split_share_the_test_set_and_draw_the_training_patients():
-    """The same test samples, and other training patients: 70 % of those that may be trained on, in each stratum."""
+    """All iterations have the same test samples, and each draws other training patients: 70 % of the possible ones, in each stratum."""
     cohort, asked = dated(), asking(split="temporal", testFrom="2021-12-01", testFraction=0.3)
     (own,) = planned_sets(asked, cohort)
 
@@ -95,7 +95,7 @@ def test_iterations_of_a_temporal_split_share_the_test_set_and_draw_the_training
 
 
 def test_without_a_date_the_test_set_begins_with_the_month_closest_to_its_share():
-    """No month is closer to 30 % of the samples; the first of a month is no patient's own date."""
+    """The cut is the first day of the month whose share of later samples is closest to 30 %."""
     cohort, asked = dated(), asking(split="temporal")
     months = (cohort.index_us // DAY_US).astype("datetime64[D]").astype("datetime64[M]")
 
@@ -107,7 +107,7 @@ def test_without_a_date_the_test_set_begins_with_the_month_closest_to_its_share(
 
 
 def test_iterations_take_the_origins_in_turn():
-    """The third of two origins is the first again."""
+    """With two origins, the third iteration uses the first origin again."""
     cohort = dated()
     asked = asking(split="rolling", origins=["2021-06-01", "2021-12-01"])
 
@@ -118,7 +118,7 @@ def test_iterations_take_the_origins_in_turn():
 
 
 def test_each_site_is_left_out_once():
-    """A patient who is at two sites is trained on at neither, while one of them is tested."""
+    """A patient with samples at two sites is not used for training while one of the sites is tested."""
     cohort = with_parts(
         "north", "south", "west", of=lambda patient, n: (patient + np.tile([0, 0, 1, 0], 100)) % n
     )
@@ -134,7 +134,7 @@ def test_each_site_is_left_out_once():
 
 
 def test_a_given_split_is_followed():
-    """Train and test by their words; folds by their numbers, in numeric order."""
+    """The words ``train`` and ``test`` give one split, and numbers give folds in numeric order."""
     words = with_parts("test", "train", of=lambda patient, n: (patient % 4 > 0).astype(int))
     folds = with_parts("1", "10", "2")
 
@@ -146,7 +146,7 @@ def test_a_given_split_is_followed():
 
 
 def test_the_final_iteration_trains_on_all_samples_of_any_split():
-    """The published model learns from every sample."""
+    """The published model is trained on every sample, for any split."""
     parts = partition(asking(split="temporal", testFrom="2021-12-01"), dated(), FINAL)
 
     assert parts.train.all()
@@ -190,14 +190,14 @@ def test_the_final_iteration_trains_on_all_samples_of_any_split():
     ],
 )
 def test_a_split_that_measures_nothing_is_refused_with_the_remedy(cohort, validation, words):
-    """By the place of the part, never by the name of a site."""
+    """The error refers to the part by its position, never by the name of a site."""
     with pytest.raises(DataError, match=f"(?s){words}") as refused:
         check_splits(asking(iterations=20, **validation), cohort)
     assert "south" not in str(refused.value)
 
 
 def test_a_person_with_several_patient_ids_is_in_one_part():
-    """Splits, folds and the final iteration go by person, whose outcome is that of any of the ids."""
+    """Splits, folds and the final iteration use persons, whose outcome is positive if that of any of their ids is."""
     cohort = dated(
         groups=Groups(
             tuple(f"g{number:03d}" for number in range(100)), (np.arange(200) // 2).astype(np.int32)
@@ -212,7 +212,7 @@ def test_a_person_with_several_patient_ids_is_in_one_part():
 
 
 def test_persons_are_drawn_as_patients_with_their_ids_would_be():
-    """The hash is that of the group's id: renaming the patients changes no part."""
+    """Persons are drawn by the hash of the group's id, so other patient ids change no part."""
     groups = Groups(tuple(f"p{number:04d}" for number in range(200)), np.arange(200, dtype=np.int32))
     cohort = replace(dated(groups=groups), patient_ids=tuple(f"x{number:04d}" for number in range(200)))
 

@@ -1,4 +1,4 @@
-"""Selection on training samples: what a run's default ranking sees of counts and values."""
+"""Selection on training samples: the levels of counts and values in a run's default ranking."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ N_SAMPLES, N_POSITIVE, N_NOISE = 1_125, 99, 60
 
 
 class DenseMatrix:
-    """A small matrix of counts and latest values, read as the packed one is."""
+    """A small matrix of counts and latest values, with the interface of the packed one."""
 
     def __init__(self, counts, values):
         self.n_columns = counts.shape[1]
@@ -40,7 +40,7 @@ class DenseMatrix:
 
 
 def problem_of(counts, y, aggregate, **selection):
-    """A problem of one aggregate; each sample is a patient, and a code's latest value is ten times its count."""
+    """Return a problem with one aggregate; each sample is a patient, and a code's latest value is ten times its count."""
     spec = RunSpec.model_validate(
         {
             "apiVersion": "mlho.io/v1alpha1",
@@ -61,7 +61,7 @@ def problem_of(counts, y, aggregate, **selection):
 
 
 def make_cohort(seed, area):
-    """Noise counts of 20 to 200 levels, and last a code whose presence has this AUROC, to the sample."""
+    """Return noise counts of 20 to 200 levels, and as the last column a code whose presence has exactly this AUROC."""
     rng = np.random.default_rng(seed)
     y = np.zeros(N_SAMPLES, np.uint8)
     y[rng.permutation(N_SAMPLES)[:N_POSITIVE]] = 1
@@ -78,7 +78,7 @@ def make_cohort(seed, area):
 @pytest.mark.parametrize(("area", "within"), [(0.66, 3), (0.575, 25)])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_predictor_is_found_among_noise_of_many_levels(seed, area, within, aggregate):
-    """Plug-in information grows with the number of levels: without terciles and correction the noise comes first."""
+    """Plug-in information grows with the number of levels: without terciles and correction, noise would be ranked first."""
     counts, y = make_cohort(seed, area)
 
     ranked = select(problem_of(counts, y, aggregate), np.ones(N_SAMPLES, bool)).features.tolist()
@@ -88,7 +88,7 @@ def test_a_predictor_is_found_among_noise_of_many_levels(seed, area, within, agg
 
 @pytest.mark.parametrize("ranking", ["mim", "mrmr", "cmim", "jmim"])
 def test_every_ranking_sees_the_same_levels(ranking):
-    """A predictor of AUROC 0.66 is among the first three picks of each."""
+    """A predictor with an AUROC of 0.66 is among the first three picks of every ranking."""
     counts, y = make_cohort(4, 0.66)
 
     ranked = select(problem_of(counts, y, "count", ranking=ranking), np.ones(N_SAMPLES, bool)).features
@@ -97,7 +97,7 @@ def test_every_ranking_sees_the_same_levels(ranking):
 
 
 def test_mlho_r_keeps_every_count_a_level():
-    """R's numbers exactly: the ranking of the counts themselves, without correction."""
+    """``mlho-r`` ranks the counts themselves, without correction, which gives exactly R's numbers."""
     counts, y = make_cohort(1, 0.66)
     train = np.arange(N_SAMPLES) % 3 > 0
 
@@ -109,7 +109,7 @@ def test_mlho_r_keeps_every_count_a_level():
 
 
 def test_presence_is_ranked_as_it_is():
-    """Columns of two levels keep the digits of the plug-in estimate."""
+    """Columns of two levels have exactly the scores of the plug-in estimate."""
     counts, y = make_cohort(2, 0.575)
 
     selection = select(problem_of(counts, y, "presence"), np.ones(N_SAMPLES, bool))
@@ -120,7 +120,7 @@ def test_presence_is_ranked_as_it_is():
 
 
 def test_terciles_are_learned_on_training_samples_only():
-    """Counts of test samples move neither the picks nor their scores."""
+    """Counts of test samples change neither the picks nor their scores."""
     counts, y = make_cohort(3, 0.66)
     train = np.arange(N_SAMPLES) % 3 > 0
     changed = np.where(train[:, np.newaxis], counts, counts * 7 + 1)

@@ -1,4 +1,4 @@
-"""Sequences in a run: candidates come from training samples, columns equal the events, and scoring sees what training saw."""
+"""Sequences in a run: candidates depend on training samples only, columns equal the events, and scoring agrees with training."""
 
 import copy
 import itertools
@@ -50,7 +50,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two codes whose order decides the outcome, among codes without effect; two samples for some patients."""
+    """Return a folder with two codes whose order decides the outcome, among codes without effect; some patients have two samples."""
     path = tmp_path_factory.mktemp("planted")
     random = np.random.default_rng(11)
     rows, labels = [], []
@@ -80,7 +80,7 @@ def write_days(path, rows, labels):
 
 
 def spec_of(folder, changes=None):
-    """The specification of the planted data."""
+    """Return the specification of the planted data."""
     document = make_document({**copy.deepcopy(CHANGES), "features.demographics": None, **(changes or {})})
     document["spec"]["data"]["uri"] = str(folder)
     return RunSpec.model_validate(document).spec
@@ -88,7 +88,7 @@ def spec_of(folder, changes=None):
 
 @pytest.fixture(scope="module")
 def small_blocks():
-    """Blocks of 128 patients, so that a few hundred have several."""
+    """Set blocks of 128 patients, so that a few hundred patients have several blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlho.encoding.cohort.cohort, "BLOCK_PATIENTS", 128)
         for module in ("segments", "partition", "blocks"):
@@ -98,7 +98,7 @@ def small_blocks():
 
 @pytest.fixture(scope="module")
 def problem(folder, small_blocks, tmp_path_factory):
-    """The packed problem, in several blocks."""
+    """Return the packed problem, in several blocks."""
     found = _pack(spec_of(folder), folder, tmp_path_factory.mktemp("packed"))
     assert found.cohort.n_blocks > 1
     return found
@@ -120,7 +120,7 @@ def _pack(spec, folder, out):
 
 
 def listed(folder, problem, pair, last="max", more_than=MARGIN):
-    """The oracle: the samples with a first event and a second one more than the margin later, both in the window."""
+    """Return the samples with a first event and a second one more than the margin later, both in the window; this is the oracle."""
     events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
     found = []
     for sample, (patient, index) in enumerate(
@@ -137,13 +137,13 @@ def listed(folder, problem, pair, last="max", more_than=MARGIN):
 
 
 def pair_features(problem, pairs):
-    """The features of pairs of codes."""
+    """Return the features of pairs of codes."""
     numbers = np.array([[problem.codes.index(code) for code in pair] for pair in pairs])
     return problem.presence_of(problem.matrix.pair_columns(numbers[:, 0], numbers[:, 1]))
 
 
 def all_pairs(problem):
-    """The columns of all pairs and their bands or durations."""
+    """Return the columns of all pairs and their bands or durations."""
     n_parts = 1 + problem.matrix.n_bands + len(problem.matrix.durations)
     return problem.n_columns + np.arange(n_parts * len(problem.codes) ** 2)
 
@@ -153,7 +153,7 @@ def everyone(problem):
 
 
 def test_the_columns_of_pairs_equal_the_events(problem, folder):
-    """Index date, gap and the longest window bound both events; codes and pairs are read together in any order."""
+    """Index date, gap and the longest window bound both events; columns of codes and of pairs may be read together in any order."""
     pairs = [(FIRST, THEN), (THEN, FIRST), ("DX:3", "DX:3")]
     features = pair_features(problem, pairs)
     columns = np.insert(problem.column_of(features), 1, 3)
@@ -171,7 +171,7 @@ def test_the_columns_of_pairs_equal_the_events(problem, folder):
 
 
 def test_a_mask_renumbers_the_samples_of_pairs(problem):
-    """As for columns of codes."""
+    """A mask renumbers them as it does for columns of codes."""
     mask = np.arange(problem.cohort.n_samples) % 3 != 0
     columns = problem.column_of(pair_features(problem, [(FIRST, THEN), ("DX:4", "DX:5")]))
     every, some = problem.matrix.column_samples(columns), problem.matrix.column_samples(columns, mask)
@@ -183,7 +183,7 @@ def test_a_mask_renumbers_the_samples_of_pairs(problem):
 
 
 def test_the_planted_order_is_the_first_candidate_and_is_selected(problem):
-    """Its codes alone say little; the order says what the outcome depends on."""
+    """Its codes alone have little information, because the outcome depends on their order."""
     (planted,) = pair_features(problem, [(FIRST, THEN)])
     selection = select(problem, everyone(problem), beside_chance=True)
 
@@ -196,7 +196,7 @@ def test_the_planted_order_is_the_first_candidate_and_is_selected(problem):
 
 
 def test_a_significant_order_is_selected_before_the_codes(problem):
-    """With room for two features, one is the planted order, with its information given both codes; permuted labels have none."""
+    """With room for two features, one is the planted order, with its information given both codes. On permuted labels no order is significant."""
     (planted,) = pair_features(problem, [(FIRST, THEN)])
     few = problem.spec.selection.model_copy(update={"n_features": 2})
     narrow = replace(problem, spec=problem.spec.model_copy(update={"selection": few}))
@@ -216,7 +216,7 @@ def test_a_significant_order_is_selected_before_the_codes(problem):
 
 
 def test_the_order_of_first_events_equals_the_events(folder, tmp_path):
-    """With ``order: first`` only the first events count: no pair has both orders, and no code precedes itself."""
+    """With ``order: first``, only first events count: no pair has both orders, and no code precedes itself."""
     problem = _pack(spec_of(folder, {"features.sequences.order": "first"}), folder, tmp_path)
     pairs = [(FIRST, THEN), ("DX:3", "DX:4"), ("DX:4", "DX:3"), ("DX:3", "DX:3")]
     block = problem.matrix.column_samples(problem.column_of(pair_features(problem, pairs)))
@@ -232,7 +232,7 @@ def test_the_order_of_first_events_equals_the_events(folder, tmp_path):
 
 
 def test_test_samples_have_no_influence_on_the_candidates(problem):
-    """Candidates are chosen on the training part: other labels of the test part change none."""
+    """Candidates are chosen on the training part, at most the requested number, and only from pairs of screened codes."""
     train = np.arange(problem.cohort.n_samples) % 2 == 0
     screened = problem.presence_of(np.arange(problem.n_columns))
     found = candidate_sequences(problem, train, screened, problem.y[train]).features
@@ -250,7 +250,7 @@ def test_test_samples_have_no_influence_on_the_candidates(problem):
 
 
 def test_shadow_candidates_are_as_informative_on_permuted_rows(problem):
-    """A shadow is chosen like a candidate: its moved cells have the information for which it was chosen."""
+    """A shadow is chosen like a candidate, on permuted rows, and has as many cells as its pair."""
     train = everyone(problem)
     screened = problem.presence_of(np.arange(problem.n_columns))
     features = shadow_sequences(problem, train, screened).features
@@ -270,7 +270,7 @@ def test_shadow_candidates_are_as_informative_on_permuted_rows(problem):
     ],
 )
 def test_blocks_without_days_are_refused(problem, folder, tmp_path, changes, names, words):
-    """A block that was packed without sequences, or without durations, is no input of a run with them."""
+    """Blocks packed without sequences, or without durations, are not a valid input of a run that uses them."""
     spec = spec_of(folder, changes)
     assert isinstance(problem.matrix, SequenceMatrix)
     cohort = problem.cohort
@@ -295,7 +295,7 @@ def test_blocks_without_days_are_refused(problem, folder, tmp_path, changes, nam
     [("any", None, None), ("first", [30, 365], None), ("any", None, ["min", "mean", "max"])],
 )
 def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands, durations):
-    """The bundle has the sequence as a feature; from new events it builds the matrix that training built, cell by cell."""
+    """The bundle contains the sequence, and encodes new events to the same matrix as training, cell by cell."""
     changes = {
         "features.sequences.order": order,
         "features.sequences.bands": bands,
@@ -339,13 +339,13 @@ def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands
     ],
 )
 def test_what_is_not_supported_is_refused(changes, words):
-    """A clear refusal beats a half-working field."""
+    """An unsupported combination is refused by the specification."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": {}, **changes}))
 
 
 def test_a_disabled_section_asks_for_nothing():
-    """The run id is that of a specification without it."""
+    """The run id is that of a specification without the section."""
     without, disabled = (
         RunSpec.model_validate(make_document(own))
         for own in ({}, {"features.sequences": {"enabled": False, "maxCandidates": 7}})
@@ -359,13 +359,13 @@ BANDS = (30, 365)
 
 @pytest.fixture(scope="module")
 def banded(folder, tmp_path_factory):
-    """The problem with bands of the days between the first events."""
+    """Return the problem with bands of the days between the first events."""
     changes = {"features.sequences.order": "first", "features.sequences.bands": list(BANDS)}
     return _pack(spec_of(folder, changes), folder, tmp_path_factory.mktemp("banded"))
 
 
 def test_the_bands_of_a_pair_equal_the_events(banded, folder):
-    """Each sample with the pair is in one band: more than the lower bound, at most the upper one."""
+    """Each sample with the pair is in one band: above its lower bound, and at most at its upper bound."""
     first, then = (np.array([banded.codes.index(code)]) for code in (FIRST, THEN))
     columns = np.concatenate([banded.matrix.pair_columns(first, then, part=band) for band in range(4)])
     block = banded.matrix.column_samples(columns)
@@ -389,7 +389,7 @@ def test_the_bands_of_a_pair_equal_the_events(banded, folder):
 
 
 def test_a_significant_pair_is_selected_with_its_bands(banded):
-    """The bands follow their pair, at most half of the selection in all; a band of too few samples is left out."""
+    """The bands follow their pair, and the significant columns are about half of the selection at most."""
     screened = banded.presence_of(np.arange(banded.n_columns))
     found = candidate_sequences(banded, everyone(banded), screened, banded.y)
     columns = banded.column_of(found.significant)
@@ -409,14 +409,14 @@ def test_a_significant_pair_is_selected_with_its_bands(banded):
     ],
 )
 def test_bands_that_cannot_be_are_refused(own, words):
-    """Days between events have one meaning with first events only."""
+    """The days between two codes are only unambiguous for first events."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": own}))
 
 
 @pytest.fixture(scope="module")
 def timed(folder, small_blocks, tmp_path_factory):
-    """The problem with all durations, presence only, in several blocks."""
+    """Return the problem with all durations, presence only, in several blocks."""
     changes = {"features.aggregates": ["presence"], "features.sequences.durations": ["min", "max", "mean"]}
     return _pack(spec_of(folder, changes), folder, tmp_path_factory.mktemp("timed"))
 
@@ -424,7 +424,7 @@ def timed(folder, small_blocks, tmp_path_factory):
 @pytest.mark.parametrize("is_masked", [False, True])
 @pytest.mark.parametrize("pair", [(FIRST, THEN), ("DX:3", "DX:4"), ("DX:5", "DX:5")])
 def test_the_durations_of_a_pair_equal_the_events(timed, folder, pair, is_masked):
-    """Days between all distinct days in the window, later by more than the margin; a mask renumbers the samples."""
+    """The days are those between all distinct days in the window that are further apart than the margin. A mask renumbers the samples."""
     first, then = (np.array([timed.codes.index(code)]) for code in pair)
     columns = np.concatenate([timed.matrix.pair_columns(first, then, part=part) for part in (3, 0, 2, 1)])
     mask = np.arange(timed.cohort.n_samples) % 3 != 0 if is_masked else everyone(timed)
@@ -444,7 +444,7 @@ def test_the_durations_of_a_pair_equal_the_events(timed, folder, pair, is_masked
 
 
 def all_days(folder, problem, pair):
-    """The oracle: by sample, all days from a day of the first code to a later one of the second in the window."""
+    """Return all days from a day of the first code to a later one of the second in the window, by sample; this is the oracle."""
     events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
     found = {}
     for sample, (patient, index) in enumerate(
@@ -462,7 +462,7 @@ def all_days(folder, problem, pair):
 
 
 def test_durations_are_ranked_together_with_the_codes(timed):
-    """Every candidate pair has its durations in the ranking, also a pair that is selected first; they have words."""
+    """The durations of every candidate pair are ranked, also if the pair is selected first, and they have descriptions."""
     screened = timed.presence_of(np.arange(timed.n_columns))
     found = candidate_sequences(timed, everyone(timed), screened, timed.y)
     (planted,) = pair_features(timed, [(FIRST, THEN)])
@@ -486,13 +486,15 @@ def test_durations_are_ranked_together_with_the_codes(timed):
     ],
 )
 def test_durations_that_cannot_be_are_refused(own, words):
-    """Between first events there is one duration, which bands divide."""
+    """Between first events there is only one duration, which bands divide."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": own}))
 
 
 def test_a_pair_that_is_always_in_order_is_a_candidate_by_its_times(tmp_path):
-    """Planted: the second code follows within two months or after a year, which decides the outcome. The order itself says nothing."""
+    """If the second code follows within two months or after a year, and this decides the outcome, the pair is a candidate by its durations.
+    The order itself has no information.
+    """
     random = np.random.default_rng(5)
     rows, labels = [], []
     for patient in range(400):

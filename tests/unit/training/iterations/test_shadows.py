@@ -1,4 +1,4 @@
-"""Shadow features and permuted labels: what chance alone would select, beside every selection and in no model."""
+"""Shadow features and permuted labels estimate what chance would select. They enter no model."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ from mlho.training.results.contradictions import contradiction
 
 @pytest.fixture
 def problem(make_problem):
-    """Counts, presence and latest values of 300 patients, a fifth of them with two samples."""
+    """Return a problem with counts, presence and latest values of 300 patients, a fifth of them with two samples."""
     return make_problem({"features.aggregates": ["count", "last", "presence"]})
 
 
@@ -32,7 +32,7 @@ def everyone(problem):
 
 
 def test_a_ring_keeps_the_samples_of_a_patient_together(problem):
-    """Every sample once; the patients' order is a hash of seed and patient, and differs by purpose."""
+    """The ring has every sample once. Its order of patients is a hash of seed and patient, and differs by purpose."""
     ring = sample_ring(problem, "shadow")
     patients = problem.cohort.patient_of[ring]
 
@@ -42,7 +42,7 @@ def test_a_ring_keeps_the_samples_of_a_patient_together(problem):
 
 
 def test_permuted_labels_have_the_same_cases_and_say_nothing(problem):
-    """As many as before, with other patients."""
+    """The number of positives does not change, and the permuted labels are almost uncorrelated with the labels."""
     labels = permuted_labels(problem)
 
     assert labels.sum() == problem.y.sum()
@@ -50,7 +50,7 @@ def test_permuted_labels_have_the_same_cases_and_say_nothing(problem):
 
 
 def test_a_shadow_has_the_cells_of_its_column_at_other_patients(problem):
-    """Counts and values are the column's; nobody keeps a cell of their own, and two codes move by different distances."""
+    """A shadow has the counts and values of its column, none at its original patient, and shadows of two codes move by different distances."""
     columns = np.arange(problem.matrix.n_columns)
     own, shadow = problem.matrix.column_block(columns), shadow_block(problem, columns, everyone(problem))
 
@@ -73,7 +73,7 @@ def test_a_shadow_has_the_cells_of_its_column_at_other_patients(problem):
 
 
 def test_shadows_of_a_part_are_those_of_the_whole(problem):
-    """The same in every iteration: training samples see their part, renumbered in their order and rising."""
+    """A shadow is the same in every iteration; training samples have their part of it, renumbered and in ascending order."""
     train = np.arange(problem.cohort.n_samples) % 3 > 0
     columns = np.array([0, 3, 5])
 
@@ -87,7 +87,7 @@ def test_shadows_of_a_part_are_those_of_the_whole(problem):
 
 @pytest.mark.parametrize("aggregates", [["presence"], ["count", "last", "presence"]], ids=str)
 def test_a_shadow_is_seen_exactly_if_adding_it_alone_would_select_it(make_problem, aggregates):
-    """The claim of passive competition, by brute force over every shadow, each written into the matrix as a column of its own."""
+    """Passive competition agrees with brute force, which adds each shadow to the matrix as a column."""
     problem = make_problem({"features.aggregates": aggregates, "selection.nFeatures": 8})
     train = problem.samples_of(problem.partition(1).is_train)
     n = problem.matrix.n_columns
@@ -117,7 +117,7 @@ def test_a_shadow_is_seen_exactly_if_adding_it_alone_would_select_it(make_proble
 
 
 class AddedShadow:
-    """The matrix with the shadow of one column behind the others."""
+    """The matrix with the shadow of one column appended."""
 
     def __init__(self, problem, column):
         self._problem, self._column = problem, column
@@ -139,7 +139,7 @@ class AddedShadow:
 
 
 def select_of(problem, screened, added, train):
-    """Whether the ranking of the screened features and one more picks that one."""
+    """Return whether a ranking of the screened features and one additional feature picks the additional one."""
     from mlho.method.selection.jmi import rank_columns
     from mlho.training.iterations.selection import _level_columns
 
@@ -161,7 +161,7 @@ def select_of(problem, screened, added, train):
     ids=str,
 )
 def test_a_newcomer_is_used_exactly_if_the_model_fitted_with_it_uses_it(name, setting):
-    """By brute force: each newcomer is fitted beside the columns, and its coefficient has the sign of its first step."""
+    """Each newcomer is fitted together with the columns by brute force, and its coefficient has the sign of its first step."""
     rng = np.random.default_rng(5)
     X = (rng.random((400, 6)) < rng.uniform(0.1, 0.6, 6)).astype(float)
     y = (rng.random(400) < 1 / (1 + np.exp(1.5 - 1.2 * X[:, 0] - X[:, 1]))).astype(int)
@@ -181,7 +181,7 @@ def test_a_newcomer_is_used_exactly_if_the_model_fitted_with_it_uses_it(name, se
 
 
 def test_an_iteration_records_its_shadows_and_keeps_them_out_of_its_models(problem):
-    """The models are to the bit those of a selection without shadows."""
+    """The models are equal to the bit to those of a selection without shadows."""
     selection, folds = select_and_run_folds(problem, 1)
     train = problem.samples_of(problem.partition(1).is_train)
 
@@ -197,7 +197,7 @@ def test_an_iteration_records_its_shadows_and_keeps_them_out_of_its_models(probl
 
 
 def test_labels_that_say_nothing_are_selected_for_as_well(problem):
-    """Selection on permuted labels picks as many features from the same screened ones, and misses what is planted."""
+    """Selection on permuted labels picks as many features, but not the same ones."""
     train = problem.samples_of(problem.partition(1).is_train)
     limited = problem.spec.model_copy(
         update={"selection": problem.spec.selection.model_copy(update={"n_features": 5})}
@@ -209,7 +209,7 @@ def test_labels_that_say_nothing_are_selected_for_as_well(problem):
 
 
 def test_shadows_are_scored_as_features_are():
-    """Three of four iterations with one sign: 75; one against two: 2 − 2·1 is none."""
+    """A shadow with the same sign in three of four iterations scores 75, and one with two against one scores 0."""
     records = [
         ShadowRecord(features=[3, 8], log_odds=[0.1, 0.1]),
         ShadowRecord(features=[3, 8], log_odds=[0.2, 0.1]),
@@ -240,12 +240,12 @@ def level(threshold, n_features, n_false):
     ids=["lowest that keeps it", "whatever lies between", "none keeps it", "no feature", "nothing"],
 )
 def test_a_share_chooses_the_threshold(levels, expected):
-    """The lowest score whose expected share of false features is at most 0.1."""
+    """The threshold is the lowest score whose expected share of false features is at most 0.1; if there is none, that with the smallest share."""
     assert choose_threshold(levels, 0.1) == expected
 
 
 def test_levels_count_features_and_shadows_from_each_score_on():
-    """Scores of 0 or less are no threshold."""
+    """Scores of 0 or less are not thresholds."""
     levels = levels_of(np.array([100, 80, 80, -50, 0]), np.array([80, 20, -10]))
 
     assert [(own.min_confidence, own.n_features, own.expected_false) for own in levels] == [
@@ -256,7 +256,7 @@ def test_levels_count_features_and_shadows_from_each_score_on():
 
 
 def test_a_share_that_cannot_be_reached_is_said():
-    """With what it is instead."""
+    """The warning gives the share that is reached instead."""
     found = FalseFeatures.model_validate(
         {"min_confidence": 100, "max_share": 0.1, "expected": {"value": 1.0}, "share": 0.25}
     )
@@ -267,7 +267,7 @@ def test_a_share_that_cannot_be_reached_is_said():
 
 
 def test_sets_become_a_table_of_all_that_could_be_chosen():
-    """Features in no set count, for chance depends on them."""
+    """Features in no set are part of the table, because agreement by chance depends on them."""
     assert sets_as_table([[7, 2], [2], []], 4).tolist() == [
         [True, True, False, False],
         [True, False, False, False],
@@ -287,7 +287,7 @@ def test_sets_become_a_table_of_all_that_could_be_chosen():
     ],
 )
 def test_odds_ratios_on_different_sides_of_one_are_flagged(mean, per_unit, is_said):
-    """With the reason: shrinkage and collinearity."""
+    """The note gives shrinkage and collinearity as reasons."""
     confidence = Confidence(score=80, n_seen=4, n_positive=4, n_negative=0, mean_odds_ratio=mean)
 
     note = contradiction(confidence, OddsRatio(per_unit=per_unit))

@@ -1,4 +1,4 @@
-"""Who trains and who tests."""
+"""The split of patients into test set and folds."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def asking(cohort=None, **validation):
 @pytest.mark.parametrize("split", ["random", "stratified"])
 @pytest.mark.parametrize("iteration", [1, 2, 17])
 def test_a_patient_is_tested_or_in_one_fold(split, iteration):
-    """The parts cover all patients, each once, in the sizes asked for."""
+    """The parts cover all patients once, in the requested sizes."""
     parts = partition(asking(split=split, folds=4, test_fraction=0.3), make_cohort(), iteration)
 
     assert int(parts.is_test.sum()) == 60
@@ -46,7 +46,7 @@ def test_a_patient_is_tested_or_in_one_fold(split, iteration):
 
 
 def test_stratified_parts_have_equal_shares_of_positives():
-    """Thirty percent of them in every part."""
+    """Every part has thirty percent positives."""
     cohort = make_cohort()
     parts = partition(asking(split="stratified", folds=5), cohort, 1)
     positive = cohort.positive_patients()
@@ -57,7 +57,7 @@ def test_stratified_parts_have_equal_shares_of_positives():
 
 
 def test_the_final_iteration_trains_on_everybody():
-    """Nobody tests; the folds are there for calibration."""
+    """The final iteration has no test set; its folds serve calibration."""
     parts = partition(asking(folds=5), make_cohort(), FINAL)
 
     assert not parts.is_test.any()
@@ -65,7 +65,7 @@ def test_the_final_iteration_trains_on_everybody():
 
 
 def test_iterations_and_seeds_draw_other_parts():
-    """And equal ones the same."""
+    """Equal iterations and seeds draw the same parts."""
     cohort, asked = make_cohort(), asking(seed=1)
     first = partition(asked, cohort, 1)
 
@@ -76,19 +76,19 @@ def test_iterations_and_seeds_draw_other_parts():
 
 
 def test_good_splits_pass():
-    """Nothing is said."""
+    """Valid splits raise no error."""
     check_splits(asking(iterations=3), make_cohort())
 
 
 def test_a_part_with_one_class_is_refused_with_the_remedy():
-    """Three positives cannot be in every one of five folds and the test set."""
+    """Three positives cannot be in all of five folds and the test set."""
     with pytest.raises(DataError, match=r"one class.*stratified") as refused:
         check_splits(asking(iterations=2), make_cohort(n_positive=3))
     assert "p0" not in str(refused.value)
 
 
 def test_a_seed_is_31_bits_and_of_its_place():
-    """Fixed for ever, because results depend on it; another place, another seed."""
+    """Seeds depend only on the run's seed, classifier, iteration and fold, and must never change, because results depend on them."""
     places = [(7, "glmboost", 1, None), (7, "glmboost", 1, 0), (7, "glmboost", 2, None), (7, "xgboost", 1, None), (8, "glmboost", 1, None), (7, "glmboost", FINAL, None)]  # fmt: skip
     seeds = [seed_of(*place) for place in places]
 
@@ -98,7 +98,7 @@ def test_a_seed_is_31_bits_and_of_its_place():
 
 
 def test_the_order_of_samples_does_not_matter_to_patients():
-    """A patient's second sample goes where the first goes."""
+    """All samples of a patient are in the same part."""
     one, two = make_cohort(n_samples_each=1), make_cohort(n_samples_each=2)
     asked = asking()
 

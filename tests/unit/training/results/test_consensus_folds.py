@@ -1,4 +1,4 @@
-"""A model on the consensus is judged by its own procedure, and nothing of it has seen whom it is judged on."""
+"""A model on the consensus is evaluated by its own procedure, on patients who had no influence on it."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ CONSENSUS = {
 
 @pytest.fixture
 def problem(make_problem):
-    """Judged by three folds, with two classifiers to choose from."""
+    """Return a problem with three folds and two classifiers to choose from."""
     return make_problem(CONSENSUS)
 
 
@@ -45,7 +45,7 @@ def folds_of(problem, n_subsamples=4):
 
 @pytest.mark.parametrize(("n_folds", "n_pairs"), [(3, 3), (4, 6), (5, 10), (10, 20), (20, 40)])
 def test_every_fold_is_held_out_alone_and_with_at_most_four_others(n_folds, n_pairs):
-    """Each pair once; the work is at most three times the folds, however many there are."""
+    """Each pair is held out once. Altogether there are at most three times as many tasks as folds."""
     held = held_out_together(Validation(folds=n_folds))
     pairs = [own for own in held if len(own) == 2]
 
@@ -57,7 +57,7 @@ def test_every_fold_is_held_out_alone_and_with_at_most_four_others(n_folds, n_pa
 
 @pytest.mark.parametrize("held", [(0,), (0, 2)], ids=["outer", "outer and inner"])
 def test_who_is_held_out_is_not_seen(held, problem):
-    """The outcomes of the patients held out turned round: the same votes, consensus and scores, bit by bit."""
+    """With inverted outcomes of the held-out patients, votes, consensus and scores are equal to the bit."""
     hidden = problem.samples_of(~others(problem, held))
     outcome = np.where(hidden, 1 - problem.y, problem.y).astype(np.uint8)
     other = replace(problem, cohort=replace(problem.cohort, outcome=outcome))
@@ -74,7 +74,7 @@ def test_who_is_held_out_is_not_seen(held, problem):
 
 
 def test_subsamples_differ_and_are_of_the_others(problem):
-    """Each is another draw; its patients come from outside the folds held out."""
+    """Each subsample is another draw from the patients outside the held-out folds."""
     votes = [vote(problem, (1,), number) for number in (1, 2)]
 
     assert not np.array_equal(votes[0].log_odds, votes[1].log_odds)
@@ -82,7 +82,7 @@ def test_subsamples_differ_and_are_of_the_others(problem):
 
 
 def test_the_choice_for_an_outer_fold_ignores_its_patients(problem):
-    """Turning round the outcomes of an outer fold changes the final choice's table and not that of the fold itself."""
+    """Inverted outcomes of an outer fold change the table of the final choice, but not that of the fold itself."""
     folds = folds_of(problem)
     hidden = problem.samples_of(~others(problem, (0,)))
     outcome = np.where(hidden, 1 - problem.y, problem.y).astype(np.uint8)
@@ -96,7 +96,7 @@ def test_the_choice_for_an_outer_fold_ignores_its_patients(problem):
 
 
 def test_the_pooled_predictions_are_those_of_the_folds_held_out(problem):
-    """Every sample once, by its own outer fold's choice; the headline's AUROC is theirs; calibration is cross-fitted."""
+    """Every sample is predicted once, by the choice for its outer fold. The headline has the AUROC of these predictions, and calibration is cross-fitted."""
     folds = folds_of(problem)
     record = record_iteration(problem, finish_iteration(problem, 1, *select_and_run_folds(problem, 1)))
     judged = judge_consensus(problem, folds, [record])
@@ -117,7 +117,7 @@ def test_the_pooled_predictions_are_those_of_the_folds_held_out(problem):
 
 
 def test_without_a_confident_feature_the_demographics_remain(make_problem):
-    """An empty consensus is a model of the demographics alone; without them everybody is given the share of the outcome."""
+    """With an empty consensus, the model uses the demographics only; without demographics, every patient gets the prevalence."""
     strict = {**CONSENSUS, "consensus.minConfidence": 100}
     problem = make_problem(strict)
     nobody = [replace(vote(problem, (0,), n), log_odds=np.zeros((2, 6))) for n in (1, 2)]
@@ -132,7 +132,7 @@ def test_without_a_confident_feature_the_demographics_remain(make_problem):
 
 
 def by_chance(tables):
-    """The tables with outcomes that nothing explains."""
+    """Return the tables with outcomes that are independent of the features."""
     labels = tables.labels
     shuffled = np.random.default_rng(4).permutation(labels.column("label").to_numpy())
     place = labels.column_names.index("label")
@@ -140,7 +140,7 @@ def by_chance(tables):
 
 
 def test_empty_consensus_models_are_counted(tmp_path):
-    """The warning counts them; the bundle has the demographics only, and passes its own tests."""
+    """The warning counts the empty models. The bundle has only demographics and passes its own tests, except the floor of the AUROC."""
     data = write_tables(tmp_path, by_chance(make_tables(300, seed=5)))
     strict = {**CONSENSUS, "consensus.minConfidence": 100, "selection.nFeatures": 1}
     home = run_inline(data, MemoryStore(), strict)
@@ -157,7 +157,7 @@ def test_empty_consensus_models_are_counted(tmp_path):
 
 
 def test_a_subsample_with_one_class_is_refused(problem):
-    """In words that say what to change, before anything is fitted."""
+    """The error says which field to change, before any fit."""
     cohort = replace(problem.cohort, outcome=np.zeros_like(problem.y))
 
     with pytest.raises(DataError, match=r"final\.features: a subsample .* one class only"):
@@ -165,7 +165,7 @@ def test_a_subsample_with_one_class_is_refused(problem):
 
 
 def test_result_and_bundle_are_of_the_consensus_procedure(tmp_path):
-    """Headline, thresholds, calibrator and ``cv_auroc`` come from the outer folds, and no candidate is called final."""
+    """Headline, thresholds, calibrator and ``cv_auroc`` come from the outer folds, and no candidate is marked as final."""
     tables = make_tables(300, seed=5)
     data, store = write_tables(tmp_path, tables), MemoryStore()
     home, ranked = (

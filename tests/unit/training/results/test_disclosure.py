@@ -1,4 +1,4 @@
-"""Tables of the cohort without small cells, and without what would give them away."""
+"""Tables of the cohort without small cells, and without counts from which they could be computed."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ RULES = ("no patient", "outcome missing", "unknown patient", "equal labels")
 
 
 def attrition_of(drops, n_used=300):
-    """Steps and ledger of rules that drop (rows, patients) each, before 300 rows of 300 patients that are used."""
+    """Return steps and ledger for rules that drop (rows, patients) each, before 300 rows of 300 patients that are used."""
     rows, patients = (n_used + sum(drop[i] for drop in drops) for i in (0, 1))
     steps = [{"rule": "label rows", "patients": patients, "samples": rows}]
     ledger = dict.fromkeys(RULES, 0) | {"used": n_used}
@@ -29,7 +29,7 @@ def attrition_of(drops, n_used=300):
 
 
 def test_attrition_without_small_drops_is_shown_whole():
-    """Eleven patients are enough."""
+    """Drops of at least eleven patients are shown."""
     steps, ledger = attrition_of([(11, 11), (0, 0), (50, 20)])
 
     shown = shown_attrition(steps, ledger, 11)
@@ -39,7 +39,7 @@ def test_attrition_without_small_drops_is_shown_whole():
 
 
 def test_a_small_drop_is_hidden_in_attrition_and_ledger_with_the_next_smallest():
-    """Neither the difference of two steps nor the ledger's sum gives the two rows away."""
+    """Neither the difference of two steps nor the sum of the ledger reveals the two dropped rows."""
     steps, ledger = attrition_of([(80, 70), (2, 2), (30, 25)])
 
     shown = shown_attrition(steps, ledger, 11)
@@ -54,7 +54,7 @@ def test_a_small_drop_is_hidden_in_attrition_and_ledger_with_the_next_smallest()
 
 
 def test_a_small_drop_alone_hides_where_the_attrition_starts():
-    """From the rows that are used nobody can tell how many there were."""
+    """If the only drop is small, the first step is hidden, so the number of dropped rows cannot be computed."""
     steps, ledger = attrition_of([(0, 0), (2, 2)])
 
     shown = shown_attrition(steps, ledger, 11)
@@ -64,7 +64,7 @@ def test_a_small_drop_alone_hides_where_the_attrition_starts():
 
 
 def test_a_rule_that_dropped_nothing_hides_no_small_drop():
-    """A cohort by rule shows each rule; one without a drop does not protect the two rows, one with a drop does."""
+    """In a cohort by rule, a rule without a drop does not protect a small drop; one with a drop does."""
     counts = [("possible", 412), ("none", 412), ("few", 410), ("many", 380)]
     steps = [{"rule": rule, "patients": n, "samples": n} for rule, n in counts]
     ledger = {"none": 0, "few": 2, "many": 30, "used": 380}
@@ -77,7 +77,7 @@ def test_a_rule_that_dropped_nothing_hides_no_small_drop():
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda n: (n[0], min(n))), max_size=4))
 def test_what_is_shown_of_the_attrition_does_not_tell_a_small_drop(drops):
-    """Between two steps that are shown: no hidden drop, or several whose sum leaves a choice; never a few patients."""
+    """Between two shown steps there is no hidden drop, or several whose sum leaves a choice, and never a small number of patients."""
     steps, ledger = attrition_of(drops)
 
     shown = shown_attrition(steps, ledger, 11)
@@ -110,7 +110,7 @@ def cohort_of(*columns, outcome, patient_of=None):
 
 
 def test_a_small_level_hides_the_smallest_other_one_in_its_column():
-    """With the outcome 4 of 60 have level c, so that b (16) is hidden as well; without it nothing is."""
+    """With the outcome, 4 of 60 have level c, so b (16) is also hidden. Without the outcome, no level is hidden."""
     codes = np.repeat([0, 1, 2, 0, 1, 2], [40, 16, 4, 100, 50, 50])
     column = CategoricalColumn("site", ("a", "b", "c"), codes.astype(np.int16))
 
@@ -126,7 +126,7 @@ def test_a_small_level_hides_the_smallest_other_one_in_its_column():
 
 @pytest.mark.parametrize(("n_patients", "is_shown"), [(10, False), (11, True)])
 def test_quartiles_are_of_enough_patients(n_patients, is_shown):
-    """Thirty samples of ten patients are ten patients."""
+    """Thirty samples of ten patients count as ten patients."""
     values = NumericColumn("bmi", np.linspace(20, 30, 30))
     patients = np.sort(np.arange(30) % n_patients)
 
@@ -137,7 +137,7 @@ def test_quartiles_are_of_enough_patients(n_patients, is_shown):
 
 
 def test_standardised_mean_differences_are_those_of_austin():
-    """Of a number, the difference of the means by the mean variance; of a level, the same of its share."""
+    """For a number, the difference is that of the means divided by the root of the mean variance; for a level, the same applies to its share."""
     values = NumericColumn("age", np.repeat([60.0, 62.0, 64.0, 50.0, 52.0, 54.0], 20))
     levels = CategoricalColumn("sex", ("f", "m"), np.repeat([0, 1, 0, 1], [30, 30, 15, 45]).astype(np.int16))
 
@@ -151,7 +151,7 @@ def test_standardised_mean_differences_are_those_of_austin():
 
 
 def test_missing_numbers_are_counted_by_outcome():
-    """Twenty of sixty with the outcome have no value; five without it are too few to show."""
+    """Twenty of sixty with the outcome have no value; five without the outcome are too few to show."""
     values = NumericColumn("bmi", np.array([20.0] * 40 + [np.nan] * 20 + [21.0] * 55 + [np.nan] * 5))
 
     _, missing = characteristics(cohort_of(values, outcome=[1] * 60 + [0] * 60), 11)
@@ -161,7 +161,7 @@ def test_missing_numbers_are_counted_by_outcome():
 
 
 def test_index_dates_are_months_that_enough_patients_reach():
-    """The first date is of one patient: the period begins with the month of the eleventh."""
+    """The first date is that of one patient, so the period begins with the month of the eleventh."""
     days = np.array(["2014-01-05"] + ["2015-03-01"] * 20 + ["2016-07-31"] * 12, "datetime64[us]").astype(
         np.int64
     )

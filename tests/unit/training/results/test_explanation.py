@@ -1,4 +1,4 @@
-"""What the final model does with its columns."""
+"""The explanation of the final model: contributions and typical rows."""
 
 import json
 
@@ -32,7 +32,7 @@ def cohort_of(n_samples_by_patient):
 
 
 def test_at_most_so_many_samples_are_drawn_by_hash():
-    """Whole patients, the same for the same seed, others for another; a patient who joins moves none of the others."""
+    """Whole patients are drawn by a hash with the seed. A new patient does not change the draw of the others."""
     cohort = cohort_of([1, 2, 3] * 100)
 
     drawn = drawn_samples(cohort, seed=7, most=50)
@@ -56,7 +56,7 @@ def test_at_most_so_many_samples_are_drawn_by_hash():
     ],
 )
 def test_mean_contributions_are_log_odds_for_every_classifier(name, setting):
-    """A binary column whose odds ratio is e² moves the log-odds by 2·2·q·(1 − q) at most on average (some models shrink it)."""
+    """A binary column with an odds ratio of e² changes the log-odds by at most 2·2·q·(1 − q) on average (some models shrink it)."""
     rng = np.random.default_rng(3)
     X = sp.csc_array((rng.random((4000, 5)) < 0.3).astype(np.float64))
     y = (rng.random(4000) < 1 / (1 + np.exp(1.0 - 2.0 * X.toarray()[:, 0]))).astype(np.int8)
@@ -72,7 +72,7 @@ def test_mean_contributions_are_log_odds_for_every_classifier(name, setting):
 
 
 def test_typical_rows_are_of_low_middle_and_high_risk():
-    """By rank among those that may be shown; none of none."""
+    """Rows are taken by rank among the allowed ones; without an allowed row there is none."""
     scores = np.linspace(1, 0, 101)
 
     assert typical_rows(scores, range(101)) == [(90, "Lower risk"), (50, "Middle risk"), (10, "Higher risk")]
@@ -80,7 +80,7 @@ def test_typical_rows_are_of_low_middle_and_high_risk():
 
 
 def test_contributions_add_up_to_the_log_odds(make_problem):
-    """Base, what is shown and the rest of it: exactly the prediction."""
+    """Base, shown contributions and the rest add up exactly to the prediction."""
     problem = make_problem()
     outcome = finish_iteration(problem, 1, *select_and_run_folds(problem, 1)).candidates["glmboost"]
     rows = np.eye(outcome.model.n_features)[:3]
@@ -91,7 +91,7 @@ def test_contributions_add_up_to_the_log_odds(make_problem):
 
 
 def test_a_profile_shows_a_latest_value_in_its_unit(tmp_path):
-    """Creatinine is about 1; taken off the median it would be about 0, and negative for half of the patients."""
+    """Creatinine is shown around 1. Relative to the median it would be around 0, and negative for half of the patients."""
     changes = {
         "features.aggregates": ["presence", "last"],
         "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [300]}}],

@@ -1,4 +1,4 @@
-"""Gates: each bound decides at its value, and a figure that does not exist never passes."""
+"""Gates: each bound is inclusive, and a missing figure never passes."""
 
 import pytest
 
@@ -73,7 +73,7 @@ TESTS = [BundleTest(name="golden rows", passed=True, detail="")]
 
 
 def judged(**gate):
-    """The result of one gate."""
+    """Return the result of one gate."""
     return judge_gates([Gate.model_validate(gate)], HEADLINE, BIAS, TESTS)[1]
 
 
@@ -113,7 +113,7 @@ def judged(**gate):
     ],
 )
 def test_bounds_are_inclusive_and_all_must_hold(gate, passes):
-    """On the mean, on each end of the interval, for the whole and for a group."""
+    """Bounds apply to the mean and to each end of the interval, for all patients and for a group."""
     assert judged(**gate).passed is passes
 
 
@@ -129,7 +129,7 @@ def test_bounds_are_inclusive_and_all_must_hold(gate, passes):
     ],
 )
 def test_a_figure_without_a_value_does_not_pass(gate, reason):
-    """The reason is said: a small group, an unknown level, a missing interval."""
+    """The detail gives the reason: a small group, an unknown level, or a missing interval."""
     found = judged(**gate)
 
     assert not found.passed
@@ -137,7 +137,7 @@ def test_a_figure_without_a_value_does_not_pass(gate, reason):
 
 
 def test_the_self_tests_are_a_gate_too():
-    """The first of all."""
+    """The tests of the bundle are the first gate."""
     failed = BundleTest(name="size", passed=False, detail="")
     first = judge_gates([Gate(metric="auroc", min=0.5)], HEADLINE, BIAS, [*TESTS, failed])[0]
 
@@ -145,7 +145,7 @@ def test_the_self_tests_are_a_gate_too():
 
 
 def test_a_gate_says_what_it_asks_and_what_was_found():
-    """A clinician reads it without the specification."""
+    """The text of a gate can be read without the specification."""
     found = judged(metric="auroc", group={"sex": "female"}, lower95={"min": 0.65})
 
     assert found.words == "AUROC of sex female, lower end of the 95 % interval, at least 0.65"
@@ -158,7 +158,7 @@ def test_a_gate_says_what_it_asks_and_what_was_found():
 
 
 def test_a_gate_against_a_champion_stays_open():
-    """The model in use is known at the promotion only."""
+    """The model in use is only known at the promotion."""
     found = judged(metric="auroc", champion="production", minDifference=-0.01)
 
     assert (found.passed, found.words) == (None, "AUROC minus that of the model in production at least -0.01")
@@ -166,6 +166,6 @@ def test_a_gate_against_a_champion_stays_open():
 
 
 def test_without_gates_there_is_no_result_of_them():
-    """And so no field in result.json."""
+    """Without gates, result.json has no such field."""
     assert judge_gates(None, HEADLINE, BIAS, TESTS) is None
     assert gate_warning(None) == []

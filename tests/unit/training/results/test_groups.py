@@ -55,7 +55,7 @@ def level(found, name):
 
 
 def test_figures_of_a_group_are_those_of_its_own_samples():
-    """Women are ranked perfectly, men wrongly; the outcome of men is twice as frequent as predicted."""
+    """The model ranks women perfectly and men in reverse, and the outcome of men is twice as frequent as predicted."""
     outcome = np.tile([0, 1], N // 2)
     p = np.where(HALF == 1, np.where(outcome == 1, 0.2, 0.3), np.where(outcome == 1, 0.8, 0.2))
     found = audit_test_sets(spec_of(), cohort_of(sex(HALF)), [Predictions(np.arange(N), p, {"youden": 0.5})])
@@ -72,7 +72,7 @@ def test_figures_of_a_group_are_those_of_its_own_samples():
 
 
 def test_a_sample_counts_once_with_its_first_test_set():
-    """The second set repeats the first half with other predictions and another threshold: they are not used."""
+    """The second test set repeats the first half with other predictions and another threshold, which are not used."""
     first = Predictions(np.arange(200), np.full(200, 0.3), {"youden": 0.2, "none": None})
     second = Predictions(np.arange(N), np.full(N, 0.6), {"youden": 0.9, "none": 0.5})
     found = audit_test_sets(spec_of(), cohort_of(sex(HALF)), [first, second])
@@ -84,7 +84,7 @@ def test_a_sample_counts_once_with_its_first_test_set():
 
 
 def test_ages_are_put_into_bands_and_a_missing_age_into_none():
-    """Bounds belong to the band above."""
+    """A bound belongs to the band above it."""
     age = np.concatenate([[10.0] * 5, [18.0] * 95, [50.0] * 140, [79.9] * 140, [np.nan] * 20])
     (own,) = groupings(spec_of(), cohort_of(NumericColumn("age", age)))
 
@@ -93,7 +93,7 @@ def test_ages_are_put_into_bands_and_a_missing_age_into_none():
 
 
 def test_pairs_and_references_follow_the_specification():
-    """Four combinations of two columns; the reference is the one named."""
+    """Two columns give four combinations, and the reference is the named level."""
     site = CategoricalColumn("ward", ("a", "b"), np.tile([0, 1], N // 2).astype(np.int16))
     spec = spec_of(groups=["sex"], pairs=[["sex", "ward"]], references={"sex": "m"})
     one, pair = groupings(spec, cohort_of(sex(HALF), site))
@@ -118,7 +118,7 @@ def test_a_column_or_level_that_makes_no_group_is_refused(bias, problem):
 
 
 def test_periods_are_the_shortest_that_give_at_most_24_and_small_ones_are_none():
-    """Four years of months become quarters; a month with few patients has no number."""
+    """Four years give quarters instead of months, and a month with few patients has no period."""
     unit_of = np.arange(N, dtype=np.int32)
     four_years = np.linspace(0, 4 * 365, N).astype("timedelta64[D]") + np.datetime64("2016-01-01")
     quarters = periods_of(four_years.astype("datetime64[us]").astype(np.int64), unit_of, None, 11)
@@ -136,7 +136,7 @@ def test_periods_are_the_shortest_that_give_at_most_24_and_small_ones_are_none()
 
 
 def test_columns_of_the_audit_make_groups_and_small_values_count_as_other():
-    """A ward with five patients has no group of its own."""
+    """A ward with five patients counts as ``other``."""
     ward = CategoricalColumn("ward", ("a", "b", "c"), np.repeat([0, 1, 2], [195, 5, 200]).astype(np.int16))
     cohort = replace(cohort_of(sex(HALF)), audited=(ward,))
     _, own = groupings(spec_of(columns=["ward"]), cohort)
@@ -146,7 +146,7 @@ def test_columns_of_the_audit_make_groups_and_small_values_count_as_other():
 
 
 def test_groups_that_do_not_exist_fail_before_anything_is_fitted():
-    """The task that checks the splits reads what it needs for it, and nothing without the section."""
+    """The task that checks the splits reads the groups, but nothing of them without the section."""
     asked = {"features.demographics": ["age", "sex"], "bias": {"groups": ["sex"], "references": {"sex": "x"}}}
     narrowed = CheckSplits().narrow(make_spec(asked).spec)
     again = TrainingSpec.model_validate(narrowed.model_dump(mode="json", by_alias=True))
@@ -157,7 +157,7 @@ def test_groups_that_do_not_exist_fail_before_anything_is_fitted():
 
 
 def test_contradicted_labels_of_a_small_group_are_hidden():
-    """Eight men: no share for them, and no number of samples for women, from which theirs would follow."""
+    """Eight men have no share, and the number of women is hidden, because the number of men would follow from it."""
     codes = np.where(np.arange(N) < 8, 1, 0)
     p = np.linspace(0.1, 0.9, N)
     cohort, spec = cohort_of(sex(codes)), spec_of()

@@ -1,4 +1,4 @@
-"""Reported figures are those of models made like the one that is shipped."""
+"""Reported figures are those of models built like the final model."""
 
 import json
 
@@ -21,7 +21,7 @@ TWO = {
 
 
 class Home:
-    """Where the operator finds a run's outputs."""
+    """A place that gives the address of a run's outputs."""
 
     def uri(self, run_id, name):
         return f"store/{run_id}/{name}"
@@ -29,7 +29,7 @@ class Home:
 
 @pytest.fixture(scope="module")
 def weak(tmp_path_factory):
-    """A run that ships one step of glmboost, which loses to xgboost in every iteration."""
+    """Return a run whose final model is one step of glmboost, which loses to xgboost in every iteration."""
     folder = tmp_path_factory.mktemp("weak")
     data = write_tables(folder / "data", make_tables(400, seed=5))
     home = run_inline(data, LocalStore(folder / "store"), {**TWO, "final.classifier": "glmboost"})
@@ -42,7 +42,7 @@ def of_candidate(result, classifier):
 
 
 def test_the_headline_is_that_of_the_final_model_and_not_of_the_winners(weak):
-    """Every figure, the curves and the single AUROCs; what the winners did stands under its own name."""
+    """Figures, curves and AUROCs are those of the final model, and the winners have their own section."""
     _, result = weak
     own = [next(c for c in i["candidates"] if c["classifier"] == "glmboost") for i in result["iterations"]]
 
@@ -62,7 +62,7 @@ def test_the_headline_is_that_of_the_final_model_and_not_of_the_winners(weak):
 
 
 def test_the_bundle_and_its_card_say_the_same(weak):
-    """Its metrics are the headline, rates at thresholds and net benefit included; the winners are named as another procedure."""
+    """The metrics of the bundle are the headline, with rates at thresholds and net benefit. The card mentions the winners as another procedure."""
     home, result = weak
     bundle = home.bundle()
     document, card = json.loads(bundle["bundle.json"]), bundle["model_card.md"].decode()
@@ -75,7 +75,7 @@ def test_the_bundle_and_its_card_say_the_same(weak):
 
 
 def test_summary_status_and_notebook_say_the_same(weak):
-    """The sentence on discrimination, the custom resource's status, and the tables of a notebook."""
+    """Summary, status of the custom resource and tables for notebooks have the AUROC of the headline."""
     home, result = weak
     sentences, mean = result["summary"], result["headline"]["auroc"]["mean"]
     status = outcome_of(Home(), home.run, {})
@@ -90,7 +90,7 @@ def test_summary_status_and_notebook_say_the_same(weak):
 
 
 def test_with_one_candidate_there_is_no_other_procedure(tmp_path):
-    """Nothing is said twice."""
+    """With one candidate, the winners are the headline, and the summary does not repeat it."""
     data = write_tables(tmp_path / "data", make_tables(300, seed=5))
     home = run_inline(data, LocalStore(tmp_path / "store"))
     result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
@@ -100,7 +100,7 @@ def test_with_one_candidate_there_is_no_other_procedure(tmp_path):
 
 
 def test_iterations_and_the_final_model_have_thresholds_on_one_scale(weak):
-    """The alert rate's threshold alerts a tenth; on the raw scale of one step, near one half, it would lie far above."""
+    """Thresholds of the final model are near those of the iterations. On the raw scale of one step, near one half, they would be much higher."""
     _, result = weak
     final = {own["rule"]: own["value"] for own in result["final_model"]["thresholds"]}
 
