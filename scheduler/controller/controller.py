@@ -25,6 +25,7 @@ from scheduler.api.client import (
     NotFound,
 )
 from scheduler.api.config import ClusterConfig
+from scheduler.api.objects import WorkerGeneration
 from scheduler.api.resource import DesiredState, from_resource
 from scheduler.api.status import Status
 from scheduler.controller.checks import RunChecks
@@ -339,14 +340,7 @@ class Operator:
         if not has_ended(observed.status):
             self._run_or_stop(uid, tracked, decision)
         if decision.make is not None:
-            job = self._workers.ask(decision.make)
-            if job is None:
-                refusal = self._workers.refusal(uid, namespace, observed.jobs, observed.now)
-                observed = replace(observed, refusal=refusal, may_ask=False)
-                decision = decide(observed)
-            else:
-                self._jobs.put(job)
-                self.counts.jobs_created += 1
+            observed, decision = self._make_workers(uid, decision.make, observed, decision)
         for event in decision.events if decision.make is not None else ():
             if event.reason in _AT_ONCE:
                 self._recorder.record(obj, event)
@@ -359,6 +353,19 @@ class Operator:
             self._finalizer.close(uid, tracked, observed)
         if decision.is_expired:
             self._cluster.delete(RUN_KINDS[obj["kind"]], namespace, obj["metadata"]["name"], found=obj)
+
+    def _make_workers(
+        self, uid: str, workers: WorkerGeneration, observed: ObservedRun, decision: Decision
+    ) -> tuple[ObservedRun, Decision]:
+        """Create the workers. If the API server rejects them, decide again with the reason."""
+        job = self._workers.ask(workers)
+        if job is not None:
+            self._jobs.put(job)
+            self.counts.jobs_created += 1
+            return observed, decision
+        refusal = self._workers.refusal(uid, observed.resource.namespace, observed.jobs, observed.now)
+        observed = replace(observed, refusal=refusal, may_ask=False)
+        return observed, decide(observed)
 
     def _write(
         self, uid: str, obj: Object, tracked: TrackedRun, status: Status, events: list[RunEvent]

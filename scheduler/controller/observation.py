@@ -222,7 +222,7 @@ class ObservedRun:
 
 def parsed(moment: str) -> dt.datetime:
     """Parse a timestamp of Kubernetes."""
-    return dt.datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return dt.datetime.fromisoformat(moment)
 
 
 def job_facts(obj: Mapping[str, Any]) -> JobFacts:
