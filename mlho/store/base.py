@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mlho.errors import SpecError
+from mlho.errors import ArtifactNotFound, SpecError
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,14 @@ class Store(ABC):
 
     def scratch(self) -> Path | None:
         """Return the folder from which a finished file is stored at least cost; ``None`` if any folder will do."""
+        return None
+
+
+def get_if_present(store: Store, key: str) -> bytes | None:
+    """Return the content of a key, or ``None`` without one."""
+    try:
+        return store.get(key)
+    except ArtifactNotFound:
         return None
 
 

@@ -1,5 +1,6 @@
-"""Options of the commands, as :mod:`scheduler.cli.parser` defines them: types for the functions that read them."""
+"""Options of the commands: types for the functions that read them, and numbers that :mod:`scheduler.cli.parser` accepts."""
 
+import argparse
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
@@ -276,3 +277,19 @@ class OperateOptions(Protocol):
     config: Path
     port: int
     kubeconfig: Path | None
+
+
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more, for argparse."""
+    return _whole_number(text, at_least=1)
+
+
+def not_negative(text: str) -> int:
+    """Return a whole number of 0 or more, for argparse."""
+    return _whole_number(text, at_least=0)
+
+
+def _whole_number(text: str, *, at_least: int) -> int:
+    if not text.isdecimal() or int(text) < at_least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {at_least} or more")
+    return int(text)

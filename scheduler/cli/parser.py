@@ -46,7 +46,15 @@ from scheduler.cli.listing import (
     list_runs,
     result_of,
 )
-from scheduler.cli.options import DemoOptions, PlanOptions, QueueOptions, ReportOptions, ShowOptions
+from scheduler.cli.options import (
+    DemoOptions,
+    PlanOptions,
+    QueueOptions,
+    ReportOptions,
+    ShowOptions,
+    not_negative,
+    positive,
+)
 from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.registry.test import add_test
 from scheduler.cli.results import add_reading
@@ -208,7 +216,7 @@ def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) ->
     """Add ``--workers``. With a ``default`` of ``None``, 0 is allowed and the default depends on the broker."""
     parser.add_argument(
         "--workers",
-        type=_positive if default is not None else _not_negative,
+        type=positive if default is not None else not_negative,
         default=default and usable_cpus(),
         metavar="N",
         help=f"worker processes on this machine (default: usable cores, {usable_cpus()}; with --broker redis://…: 0)",
@@ -309,25 +317,11 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
         "--folder", type=Path, default=Path("demo"), help="folder of the cohort (default: ./%(default)s)"
     )
     demo.add_argument(
-        "--patients", type=_positive, default=10_000, help="number of patients (default: %(default)s)"
+        "--patients", type=positive, default=10_000, help="number of patients (default: %(default)s)"
     )
     _add_workers(demo)
     _add_progress(demo)
     demo.set_defaults(command=_demo, broker=None)
-
-
-def _positive(text: str) -> int:
-    return _whole_number(text, at_least=1)
-
-
-def _not_negative(text: str) -> int:
-    return _whole_number(text, at_least=0)
-
-
-def _whole_number(text: str, *, at_least: int) -> int:
-    if not text.isdecimal() or int(text) < at_least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {at_least} or more")
-    return int(text)
 
 
 def _status(options: QueueOptions) -> int:

@@ -13,7 +13,7 @@ from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
-from scheduler.cli.options import DeleteOptions, PruneOptions, RemovalOptions
+from scheduler.cli.options import DeleteOptions, PruneOptions, RemovalOptions, positive
 from scheduler.cli.results.site import renew
 from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
@@ -44,7 +44,7 @@ def add_retention(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     prune.add_argument(
         "--keep",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="delete ended runs but the N newest of each name, kind and state",
     )
@@ -159,12 +159,6 @@ def deletion_facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
         "young_artifacts": collected.n_young if collected is not None else None,
         "runs_of_earlier_versions": [run.run_id for run in deletion.unknown],
     }
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 def _age(text: str) -> dt.timedelta:

@@ -1,7 +1,7 @@
 """The command ``mlho run``, and the parts that it shares with ``mlho score``: prepare, execute locally or on a queue, print the outputs."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -259,14 +259,22 @@ def _run_several(options: RunOptions) -> int:
         for ended in all_ended
     ]
     finished = {ended.run.run_id for ended in all_ended if ended.finished is not None}
-    studies: dict[str, str] = {}
-    for document in documents:
-        parts = document.of_document()
-        if finished >= {part.run_id for part in parts}:
-            studies |= _publish_study(document, parts, options)
+    studies = _publish_studies(documents, finished, options)
     if options.json:
         print_json(next(iter(runs.values())).store, list(runs), options.store, studies)
     return max(codes)
+
+
+def _publish_studies(
+    documents: Sequence[TrainingRun], finished: Collection[str], options: RunOptions
+) -> dict[str, str]:
+    """Publish the studies of the documents whose runs have all finished. Return the key of each by its first run."""
+    studies: dict[str, str] = {}
+    for document in documents:
+        parts = document.of_document()
+        if all(part.run_id in finished for part in parts):
+            studies |= _publish_study(document, parts, options)
+    return studies
 
 
 def _prepare_several(paths: Sequence[Path], store: Store) -> tuple[dict[str, TrainingRun], list[TrainingRun]]:

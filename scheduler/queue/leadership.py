@@ -20,14 +20,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self, override
 
-from mlho.errors import ArtifactNotFound, MlhoError, StoreOutage, StoreUnavailable
+from mlho.errors import MlhoError, StoreOutage, StoreUnavailable
 from mlho.log import log
 from mlho.protocol.documents import Committer, committer_of, leader_key
 from mlho.protocol.names import PREFIX
 from mlho.protocol.redis_client import QueueUnavailable, answering, connect
 from mlho.spec.training import canonical_json
 from mlho.steps.proposals import Leader
-from mlho.store.base import Store
+from mlho.store.base import Store, get_if_present
 from scheduler.engine.outages import StoreHealth
 
 LEASE_SECONDS: Final = 10.0
@@ -210,10 +210,7 @@ class StoreLease(_Lease):
         return canonical_json({**self._identity, "renewal": self._renewals})
 
     def _read(self) -> bytes | None:
-        try:
-            return self._store.get(self._key)
-        except ArtifactNotFound:
-            return None
+        return get_if_present(self._store, self._key)
 
 
 class RedisLease(_Lease):

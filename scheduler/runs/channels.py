@@ -17,9 +17,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from mlho.errors import ArtifactNotFound, ChannelDamaged, MlhoError, SpecError
+from mlho.errors import ChannelDamaged, MlhoError, SpecError
 from mlho.spec.training import canonical_json
-from mlho.store.base import Store
+from mlho.store.base import Store, get_if_present
 from mlho.store.keys import CHANNELS, channel_key, channel_prefix
 
 KEPT_ENTRIES: Final = 10
@@ -181,7 +181,7 @@ def inspect_channel(store: Store, name: str) -> Channel:
     contents = dict(
         zip(
             map(int, numbers),
-            store.each(lambda number: _read(store, prefix + number), numbers),
+            store.each(lambda number: get_if_present(store, prefix + number), numbers),
             strict=True,
         )
     )
@@ -198,13 +198,6 @@ def inspect_channel(store: Store, name: str) -> Channel:
         entry for number, entry in sorted(parsed.items()) if entry is not None and entry.number == number
     ]
     return Channel(name, whole, tuple(faults))
-
-
-def _read(store: Store, key: str) -> bytes | None:
-    try:
-        return store.get(key)
-    except ArtifactNotFound:
-        return None  # removed since it was listed: missing
 
 
 def _parsed(data: bytes, where: str) -> ChannelEntry | None:
@@ -302,9 +295,9 @@ def append_entry(store: Store, entry: ChannelEntry) -> None:
         raise SpecError(f"channel {entry.channel}: full. Begin another channel.")
     key, data = channel_key(entry.channel, entry.number), entry.to_bytes()
     # A lost reply makes the second write of the same entry fail: then it is there.
-    if store.put_if_absent(key, data) or _read(store, key) == data:
+    if store.put_if_absent(key, data) or get_if_present(store, key) == data:
         return
-    other = _parsed(_read(store, key) or b"", key)
+    other = _parsed(get_if_present(store, key) or b"", key)
     what = f" by {other.who}: {other.action} of {other.model} ({other.run})" if other is not None else ""
     raise ChannelMoved(
         f"channel {entry.channel}: entry {entry.number} was written at the same time{what}. Nothing was changed by this command. Look at "

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from mlho.errors import ArtifactNotFound
 from mlho.protocol.documents import ATTEMPTS, TASKS
 from mlho.steps.records import parse_record
-from mlho.store.base import Store, StoredObject
+from mlho.store.base import Store, StoredObject, get_if_present
 from mlho.store.keys import BLOBS, COMMITS, PROPOSALS, USES
 from mlho.store.probe import PROBES
 
@@ -158,28 +157,17 @@ class _Uses:
         """Add the tasks that runs have listed since the last call."""
         unseen = (key for key in self._store.keys(f"{USES}/") if key not in self._seen)
         new = [key for key in unseen if key.split("/")[1] not in self._without]
-        for content in self._store.each(self._get, new):
-            self.tasks.update(content.decode().split())
+        for content in self._store.each(lambda key: get_if_present(self._store, key), new):
+            self.tasks.update((content or b"").decode().split())
         self._seen.update(new)
-
-    def _get(self, key: str) -> bytes:
-        return _get(self._store, key)
 
 
 def _digests_in(store: Store, records: Sequence[StoredObject]) -> Iterator[str]:
     """Yield the digests of the files that commit records and proposals name. A damaged record names none."""
 
     def read(obj: StoredObject) -> list[str]:
-        commit = parse_record(_get(store, obj.key), obj.key.split("/")[2])
+        commit = parse_record(get_if_present(store, obj.key) or b"", obj.key.split("/")[2])
         return [file.sha256 for file in commit.files.values()] if commit is not None else []
 
     for digests in store.each(read, records):
         yield from digests
-
-
-def _get(store: Store, key: str) -> bytes:
-    """Return an object's bytes; none if it was deleted since it was listed."""
-    try:
-        return store.get(key)
-    except ArtifactNotFound:
-        return b""

@@ -16,9 +16,9 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlho.errors import ArtifactNotFound, MlhoError
+from mlho.errors import MlhoError
 from mlho.spec.training import canonical_json
-from mlho.store.base import Store
+from mlho.store.base import Store, get_if_present
 from mlho.store.keys import run_key, uses_prefix
 
 RECORD: Final = "record.json"
@@ -81,7 +81,7 @@ class RunRecord(BaseModel):
 
 def read_record(store: Store, run: str) -> RunRecord | None:
     """Return the record of a run; ``None`` if there is none, or if a different version wrote it."""
-    return _parsed(_read(store, run_key(run, RECORD)))
+    return _parsed(get_if_present(store, run_key(run, RECORD)))
 
 
 def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], RunRecord]) -> RunRecord:
@@ -94,7 +94,7 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
     """
     key = run_key(run, RECORD)
     for _ in range(_MAX_WRITES):
-        content = _read(store, key)
+        content = get_if_present(store, key)
         record = change(_parsed(content))
         if store.compare_and_swap(key, record.to_bytes(), expected=content):
             return record
@@ -217,7 +217,7 @@ class Recording:
         with self._lock:
             assert self._record is not None
             new = self._record.model_copy(update=update)
-            content = _read(self._store, run_key(self._run, RECORD))
+            content = get_if_present(self._store, run_key(self._run, RECORD))
             current = _parsed(content)
             if current is None or current.token != self._token:
                 return False
@@ -251,13 +251,6 @@ def _reason(error: BaseException) -> str:
         str(error) if isinstance(error, MlhoError) else f"{type(error).__name__}. Report this as a defect."
     )
     return words[:_MAX_REASON]
-
-
-def _read(store: Store, key: str) -> bytes | None:
-    try:
-        return store.get(key)
-    except ArtifactNotFound:
-        return None
 
 
 def _parsed(content: bytes | None) -> RunRecord | None:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
-from mlho.errors import ArtifactNotFound, MlhoError
+from mlho.errors import MlhoError
 from mlho.log import log
 from mlho.report.site import Site, SiteRun
-from mlho.store.base import Store, StoredObject
+from mlho.store.base import Store, StoredObject, get_if_present
 from mlho.store.keys import SITE, site_key
 from scheduler.runs.garbage import GRACE, garbage, store_time
 from scheduler.site.facts import evaluation_facts_key, facts_key, read_site
@@ -59,7 +59,7 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
     """
     n_new = 0
     for _ in range(_MAX_WRITES):
-        before = _read(store, INDEX)
+        before = get_if_present(store, INDEX)
         present = {obj.key: obj for obj in store.objects(f"{SITE}/")}
         comparisons = _Comparisons(store, present, render_comparison)
         site = read_site(store, comparisons.page)
@@ -157,10 +157,3 @@ def _remove_stale(store: Store, present: Mapping[str, StoredObject], kept: set[s
     )
     for obj in old:
         store.delete(obj.key)
-
-
-def _read(store: Store, key: str) -> bytes | None:
-    try:
-        return store.get(key)
-    except ArtifactNotFound:
-        return None
