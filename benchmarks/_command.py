@@ -1,4 +1,4 @@
-"""The ``mlho`` command as a benchmark runs it: a specification with its data filled in, watched from outside."""
+"""Runs of the ``mlho`` command for benchmarks: the data's path is set in a specification, and the processes are measured."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 0.25
 
 
 def skip_without(path: Path) -> None:
-    """End the benchmark without a failure if the data it needs are absent, as they are in a plain clone."""
+    """Exit without a failure if the required data are absent, as in a plain clone."""
     if not path.exists():
         print(f"skipped: needs {path}, which is not part of the repository; MLHO_REFERENCE names its folder")
         sys.exit(0)
@@ -29,14 +29,14 @@ def skip_without(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a command took, with all processes below it.
+    """Resources that a command and its descendants used.
 
     Attributes
     ----------
     wall_seconds, cpu_seconds : float
         The CPU time of a process is that of its last sample, so that up to a quarter of a second each is missed.
     peak_mb : float
-        Largest sum of the processes' resident memory; pages that several share count once (Linux's proportional set size).
+        Largest sum of the processes' resident memory; a shared page counts once (Linux's proportional set size).
     """
 
     wall_seconds: float
@@ -45,7 +45,7 @@ class Watched:
 
 
 def write_spec(name: str, data: Path, folder: Path, validation: Mapping[str, object]) -> Path:
-    """Write ``specs/<name>.yaml`` with the data's place and these settings of ``validation`` filled in."""
+    """Write ``specs/<name>.yaml`` with the data's path and these settings of ``validation``."""
     document = yaml.safe_load((SPECS / f"{name}.yaml").read_text(encoding="utf-8"))
     document["spec"]["data"]["uri"] = str(data.resolve())
     document["spec"]["validation"] |= validation
@@ -55,7 +55,7 @@ def write_spec(name: str, data: Path, folder: Path, validation: Mapping[str, obj
 
 
 def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
-    """Carry out ``mlho run`` into ``store`` and watch it; a failure shows what the command said."""
+    """Carry out ``mlho run`` into ``store`` and measure it; a failure shows the command's output."""
     command = [sys.executable, "-m", "scheduler", "run", str(spec), "--store", str(store)]
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -75,19 +75,21 @@ def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a command. A benchmark measures the second run of an installed program: bytecode and loops are on the disk."""
+    """Return the environment of a command.
+    Bytecode and compiled loops are cached on disk, because benchmarks measure the second run of an installed program.
+    """
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def read_result(store: Path) -> dict[str, Any]:
-    """``result.json`` of the store's only run."""
+    """Return ``result.json`` of the store's only run."""
     (path,) = store.glob("runs/*/result.json")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
 
 
 class Watcher:
-    """Samples a process and all below it until it is stopped; sees nothing where there is no /proc."""
+    """Samples a process and its descendants until it is stopped. Without /proc it measures nothing."""
 
     def __init__(self, root: int) -> None:
         self.cpu_seconds: dict[int, float] = {}
@@ -98,7 +100,7 @@ class Watcher:
         self._thread.start()
 
     def until_now(self, wall_seconds: float) -> "Watched":
-        """What the processes have taken until now."""
+        """Return the resources that the processes have used so far."""
         self._look()
         return Watched(wall_seconds, sum(self.cpu_seconds.values()), self.peak_mb)
 
@@ -117,7 +119,7 @@ class Watcher:
 
 
 def processes_below(root: int) -> dict[int, tuple[float, float]]:
-    """CPU seconds and MB of a process and all below it; a page that several processes share counts a part for each."""
+    """Return CPU seconds and MB of a process and each of its descendants. A shared page counts in proportion to its users."""
     ticks = os.sysconf("SC_CLK_TCK")
     parents, seconds = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):

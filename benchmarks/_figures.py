@@ -1,4 +1,4 @@
-"""One aligned line per figure, and the memory that a call needed beyond its input."""
+"""Printing of one aligned line per figure, and the memory that a call needs in addition to its input."""
 
 import resource
 import sys

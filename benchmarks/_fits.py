@@ -1,4 +1,4 @@
-"""One real fit of about a second, for the queue and for its rival; run as a program, a worker that knows it as a step.
+"""A real fit of about a second, for the queue and for joblib. Run as a program, it is a worker with the fit as a step.
 
 Both call :func:`fit`, which maps the same table from the disk and trains with one thread.
 """
@@ -17,7 +17,7 @@ N_ROWS, N_COLUMNS = 20_000, 100
 
 
 def write_table(folder: Path) -> None:
-    """A made-up table with a signal in ten columns."""
+    """Write a synthetic table with a signal in ten columns."""
     import numpy as np
 
     rng = np.random.default_rng(11)
@@ -28,7 +28,7 @@ def write_table(folder: Path) -> None:
 
 
 def fit(folder: Path | str, n_rounds: int, seed: int) -> bytes:
-    """Train on a random half of the columns; the model's bytes."""
+    """Train on a random half of the columns, and return the model's bytes."""
     import numpy as np
     import xgboost
 
@@ -48,7 +48,7 @@ def fit(folder: Path | str, n_rounds: int, seed: int) -> bytes:
 
 
 def fit_task(n_rounds: int, seed: int) -> Task:
-    """The same as a task."""
+    """Return a task that does the same fit."""
     return Task(kind=KIND, params={"n_rounds": n_rounds, "seed": seed})
 
 

@@ -1,4 +1,4 @@
-"""A learning problem as the iterations of a run see it, from a specification, in this process."""
+"""A learning problem as iterations of a run read it, prepared from a specification in this process."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FIRST = ("select/0001", "iteration/0001")  # in a plan by fold, the iteration is
 
 
 def prepare(spec_path: Path, data: Path, store_path: Path) -> Problem:
-    """Carry out the tasks up to the packed matrix, and open the problem that iterations see."""
+    """Execute the tasks up to the packed matrix, and open the problem of the iterations."""
     spec, store = load_spec(spec_path), open_store(str(store_path))
     manifest = make_manifest(spec.spec.data.tables, data)
     commits: dict[str, Commit] = {}

@@ -1,6 +1,6 @@
-"""What the benchmarks of the queue share: their arguments, and a run whose plan is given and whose steps do next to nothing.
+"""Shared parts of the queue's benchmarks: arguments, and a run with a given plan whose steps do almost nothing.
 
-Servers and workers are those of the service tests, which lie beside this folder: import this module before any of ``tests``.
+Servers and workers are those of the service tests, which are beside this folder: import this module before any of ``tests``.
 """
 
 import argparse
@@ -29,7 +29,7 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 
 @dataclass(frozen=True)
 class Planned:
-    """An undertaking that is its plan: nothing is described or published."""
+    """A run with a given plan, which neither describes nor publishes anything."""
 
     plan: Plan
     data: Path
@@ -38,7 +38,7 @@ class Planned:
     run_id: str = "0123456789abcdef"
 
     def describe(self) -> None:
-        """Write nothing."""
+        """Do nothing."""
 
     def first_plan(self) -> Plan:
         return self.plan
@@ -58,13 +58,13 @@ class NullObserver:
 
 
 def planned(kind: str, name: str, starts: Path, needs: tuple[str, ...] = ()) -> PlannedTask:
-    """A task of the tests' steps in a plan; it waits for all that it needs."""
+    """Return a planned task with one of the tests' steps, which needs all these tasks."""
     params = {"name": name, "starts": str(starts)}
     return PlannedTask(name, kind, "learn", params=params, needs={"before": needs} if needs else {})
 
 
 def how_many(description: str | None, what: str, *, usual: int, short: int) -> int:
-    """What the command line asks for: so many of something, the usual number, or ``--short``."""
+    """Return the requested number from the command line, the usual number, or that of ``--short``."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,10 +75,10 @@ def how_many(description: str | None, what: str, *, usual: int, short: int) -> i
 
 
 def show_load() -> None:
-    """Say how busy the machine is: beside others' work, seconds say little."""
+    """Print the load of the machine, because wall times mean little beside other load."""
     print(f"load of this machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 def peak_mb() -> float:
-    """Most memory that this process has had resident."""
+    """Return the peak resident memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

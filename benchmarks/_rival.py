@@ -1,6 +1,6 @@
-"""What a user would write instead: pandas, mutual information of scikit-learn, xgboost on sparse matrices, five folds.
+"""The comparison program: pandas, mutual information of scikit-learn, and xgboost on sparse matrices with five folds.
 
-Run as a program with the folder of a made-up cohort; prints the AUROC of the out-of-fold predictions.
+Run as a program with the folder of a synthetic cohort, it prints the AUROC of the out-of-fold predictions.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Tasks that only sleep; run as a program, a worker that runs them in threads, so that a machine can hold a thousand slots.
+"""Tasks that only sleep. Run as a program, it is a worker that runs them in threads, so that one machine can have a thousand slots.
 
-All else is a real worker: messages, claims, leases, heartbeats, commit records. Only the child processes are left out.
+Everything except the child processes is a real worker: messages, claims, leases, heartbeats, commit records.
 """
 
 import json
@@ -22,7 +22,7 @@ KIND = "bench_sleep"
 
 
 def sleep_task(name: str, seconds: float) -> Task:
-    """A task that takes so long."""
+    """Return a task that sleeps for this time."""
     return Task(kind=KIND, params={"name": name, "seconds": seconds})
 
 
@@ -42,14 +42,14 @@ cast(dict[str, Step], STEPS)[KIND] = Sleep()
 
 
 class Threads:
-    """In place of a worker's child processes: the thread that asks carries the task out."""
+    """Stands in for a worker's child processes: the calling thread runs the task."""
 
     def __init__(self, n_slots: int, store_address: str, data: str) -> None:
         self.n_slots = n_slots
         self._store, self._data = open_store(store_address), data
 
     def warm_up(self) -> None:
-        """Nothing needs to start."""
+        """Do nothing, because nothing needs to start."""
 
     def run(self, _owner: str, task_key: str) -> Answer:
         task = read_task(self._store, task_key)
@@ -59,13 +59,13 @@ class Threads:
         return []
 
     def end(self, owner: str, ending: Ending) -> None:
-        """A thread cannot be killed."""
+        """Do nothing, because a thread cannot be killed."""
 
     def warn(self, owner: str) -> None:
-        """There is no soft limit."""
+        """Do nothing, because there is no soft limit."""
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing, because there is nothing to close."""
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Is the AUROC that a run claims that of the model that it ships? Ten planted cohorts, 20,000 fresh patients each.
+"""Whether the AUROC that a run reports is that of its bundle: ten planted cohorts with 20,000 new patients each.
 
     python benchmarks/attribution.py [--cohorts 10] [--first 1] [--patients 4000] [--fresh 20000] [--workers 2]
 
-For every combination of ``final.features`` and ``final.classifier`` a model is trained on the cohort and scores fresh patients of
-the same world, who are in no table of the run. The claim, for each combination: the mean of |claimed − own AUROC on the fresh
-patients| is at most 0.02. For comparison the same distance of what each iteration's winner reached, which was claimed before.
+For every combination of ``final.features`` and ``final.classifier``, a model is trained on the cohort and scores new
+patients of the same population, who are in no table of the run. The claim, for each combination: the mean of
+|reported − actual AUROC on the new patients| is at most 0.02. The same distance is printed for the AUROC of each
+iteration's winner, which was reported before.
 """
 
 import argparse
@@ -45,7 +46,7 @@ TABLES = ("events", "labels", "demographics")
 
 @dataclass(frozen=True)
 class Figures:
-    """AUROC of one model: claimed, on the fresh patients, and what each iteration's winner reached."""
+    """AUROC of one model: the reported one, that on the new patients, and that of each iteration's winner."""
 
     claimed: float
     own: float
@@ -56,7 +57,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Fresh:
-    """Patients whom the run has not seen, as a bundle takes them."""
+    """Patients outside the run, as input of a bundle."""
 
     events: pd.DataFrame
     index: pd.DataFrame
@@ -65,7 +66,7 @@ class Fresh:
 
 
 def make_world(folder: Path, seed: int, n_patients: int, n_fresh: int) -> Fresh:
-    """Write a cohort into ``folder``; return fresh patients of the same world."""
+    """Write a cohort into ``folder``, and return new patients of the same population."""
     make_cohort(
         folder / "world", n_patients=n_patients + n_fresh, n_codes=200, n_partitions=1, seed=seed,
         rows_per_patient=30, prevalence=0.2,
@@ -117,7 +118,7 @@ def write_spec(folder: Path, features: str, classifier: str, min_confidence: int
 
 
 def run(spec: Path, store: Path, n_workers: int) -> Path:
-    """Carry out a run; return its folder."""
+    """Carry out a run, and return its folder."""
     before = set(store.glob("runs/*/result.json"))
     with Path("/dev/null").open("w") as quiet:
         shown, sys.stdout = sys.stdout, quiet
@@ -132,7 +133,7 @@ def run(spec: Path, store: Path, n_workers: int) -> Path:
 
 
 def judge(folder: Path, fresh: Fresh) -> Figures:
-    """Compare what a run claims with what its bundle does."""
+    """Compare the reported AUROC with that of the bundle."""
     result = json.loads((folder / "result.json").read_text())
     scores = load_bundle(folder / "bundle").predict_events(fresh.events, fresh.index, fresh.demographics)
     y = fresh.outcome.loc[scores["patient_id"]].to_numpy()
@@ -182,7 +183,7 @@ def main() -> int:
 
 
 def show(combination: tuple[str, str], figures: list[Figures], max_distance: float) -> bool:
-    """Print one combination's distances; tell whether the claim holds."""
+    """Print one combination's distances, and return whether the claim holds."""
     errors = [own.claimed - own.own for own in figures]
     distance = math.fsum(map(abs, errors)) / len(errors)
     before = math.fsum(abs(own.winners - own.own) for own in figures) / len(figures)

@@ -1,10 +1,10 @@
-"""The audit of groups and months: its speed, and how often its intervals hold the truth.
+"""The audit of groups and months: its speed, and the coverage of its intervals.
 
     python benchmarks/bias.py [--cohorts 2000] [--replicates 1000] [--no-speed] [--no-coverage]
 
-Speed: 56,000 patients, four models, 20 groups in 12 months with 1,000 bootstrap replicates of patients, on two threads, in at most 60
-seconds. Coverage: of cohorts with at least 50 patients of each class, 93 to 97 % of the 95 % intervals hold the figure of the population
-(with fewer cohorts than 2,000 the limits allow for their number).
+Speed: 56,000 patients, four models, 20 groups in 12 months with 1,000 bootstrap replicates of patients, on two
+threads, in at most 60 seconds. Coverage: in cohorts with at least 50 patients of each class, 93 to 97 % of the 95 %
+intervals contain the figure of the population (with fewer cohorts than 2,000, the limits are wider).
 """
 
 import argparse
@@ -23,12 +23,12 @@ N_PATIENTS, N_MODELS, N_MONTHS, N_THREADS, LIMIT_SECONDS = 56_000, 4, 12, 2, 60.
 LEVELS = {"sex": 2, "race": 5, "age": 5, "sex × age": 8}  # 20 groups
 COVERED = ("auroc", "brier", "in_the_large", "rule/sensitivity", "rule/specificity")
 LOWEST, HIGHEST = 0.93, 0.97
-# Patients, and mean and standard deviation of the log-odds: at least 50 of each class but in one of a thousand cohorts.
+# Patients, and mean and standard deviation of the log-odds: all but one of a thousand cohorts have at least 50 of each class.
 SETTINGS = {"balanced": (150, 0.0, 1.2), "rare": (1000, -2.6, 1.2), "sharp": (150, 0.0, 2.4)}
 
 
 def risks(rng: np.random.Generator, n: int, mean: float, spread: float) -> tuple[Any, Any]:
-    """Return outcome and prediction; the model is too extreme and too low."""
+    """Return outcome and prediction of a model whose predictions are too extreme and too low."""
     logit = rng.normal(mean, spread, n)
     y = rng.random(n) < 1.0 / (1.0 + np.exp(-(0.9 * logit + 0.2)))
     return y.astype(np.uint8), 1.0 / (1.0 + np.exp(-logit))
@@ -65,7 +65,7 @@ def seconds_of_audits(n_replicates: int) -> float:
 
 
 def coverage(name: str, n_cohorts: int, n_replicates: int) -> bool:
-    """Print the share of cohorts whose interval holds the figure of the population; return whether all are within the limits."""
+    """Print the share of cohorts whose interval contains the figure of the population, and return whether all are within the limits."""
     n, mean, spread = SETTINGS[name]
     rng = np.random.default_rng(11)
     cut = 1.0 / (1.0 + math.exp(-mean))
@@ -93,7 +93,7 @@ def coverage(name: str, n_cohorts: int, n_replicates: int) -> bool:
 
 
 def main() -> int:
-    """Run the parts that are asked for."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,13 @@
-"""Encoding: rows per second on two processes, and memory as the rows grow tenfold.
+"""Encoding: rows per second with two processes, and memory with ten times the rows.
 
     python benchmarks/encoding.py [--data EHR]… [--processes 2] [--duplicates keep] [--aggregates count,last]
         [--windows 30,365,730] [--all-history] [--batch-rows 131072]
 
-``EHR`` is a folder of the generator (``python -m mlho.synthetic``: ``events``, ``demographics``, ``labels``); without any,
-cohorts of 5 and 50 million rows are made in a temporary folder first (a minute, 1 GB). Each process takes one partition after
-another: Parquet decoding, all rules of the ledger, segments written. Then the dictionary is merged, the blocks are
-packed and columns are read. Prints ours, the promise and the ratio, and the limit: partition-wise pyarrow to CSR without
-rules or ledger took 3.0 s for 50 M rows, measured elsewhere on two cores.
+``EHR`` is a folder of the generator (``python -m mlho.synthetic``: ``events``, ``demographics``, ``labels``). Without
+any, cohorts of 5 and 50 million rows are written to a temporary folder first (a minute, 1 GB). Each process encodes
+one partition after another: Parquet decoding, all rules of the ledger, segments written. Then the dictionary is
+merged, the blocks are packed and columns are read. Prints our figures, the limits and their ratios. For comparison:
+partition-wise pyarrow to CSR without rules or ledger took 3.0 s for 50 M rows, measured elsewhere on two cores.
 """
 
 import argparse
@@ -42,7 +42,7 @@ DAY_US = 86_400_000_000
 
 
 def read_cohort(data: Path) -> Cohort:
-    """The generator's labels and birth dates as a cohort; its index dates are days."""
+    """Return the generator's labels and birth dates as a cohort with index dates in days."""
     labels = pq.read_table(data / "labels", columns=["patient_num", "index_date", "outcome"])
     patients = pq.read_table(data / "demographics", columns=["patient_num", "birth_date"])
     ids = labels["patient_num"].to_numpy()
@@ -65,7 +65,7 @@ def microseconds(column: Any) -> Any:
 
 @dataclass
 class Work:
-    """What every process needs; sent to it once."""
+    """The data of every process, sent to it once."""
 
     spec: TrainingSpec
     folder: Path
@@ -77,16 +77,16 @@ class Work:
     finder: PatientFinder = field(init=False)
 
     def start(self) -> None:
-        """Read what a process keeps."""
+        """Read the data that a process keeps."""
         self.cohort = Cohort.read(self.folder / "cohort")
         self.finder = PatientFinder(self.cohort)
 
     def segments(self, number: int) -> Path:
-        """Used rows of a partition."""
+        """Return the folder of a partition's used rows."""
         return self.folder / f"segments-{number}"
 
     def block(self, number: int) -> Path:
-        """A packed block."""
+        """Return the folder of a packed block."""
         return self.folder / f"block-{number}"
 
 
@@ -115,7 +115,7 @@ def pack(number: int) -> tuple[PackedBlock, float]:
 
 
 def peak_mb() -> float:
-    """Peak memory of this program; Linux's ru_maxrss would include the parent's, from before the child's exec."""
+    """Return the peak memory of this program. Linux's ru_maxrss would include the parent's memory before the child's exec."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -123,7 +123,7 @@ def peak_mb() -> float:
 def spread(
     task: Callable[[int], Any], n_tasks: int, work: Work, n_processes: int
 ) -> tuple[list[Any], list[float], float]:
-    """Results, each process' peak memory after each task, and the seconds that all tasks took, once code is loaded."""
+    """Run all tasks in processes, and return the results, each process's peak memory after each task, and the seconds after loading the code."""
     with multiprocessing.get_context("spawn").Pool(n_processes, start, (work,)) as pool:
         first = pool.map(task, range(min(n_processes, n_tasks)), chunksize=1)
         started = time.perf_counter()
@@ -191,7 +191,7 @@ def read_matrix(work: Work, cohort: Cohort) -> None:
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """Result and seconds of the second call: the first one loads compiled code and maps pages."""
+    """Return result and seconds of the second call, because the first one loads compiled code and maps pages."""
     function()
     started = time.perf_counter()
     return function(), time.perf_counter() - started
@@ -232,7 +232,7 @@ def main() -> None:
 
 
 def make_data(folder: Path, processes: int) -> list[Path]:
-    """Cohorts of 25,000 and 250,000 patients: 5 and 50 million rows."""
+    """Write cohorts of 25,000 and 250,000 patients with 5 and 50 million rows."""
     sizes = {"5-million": 25_000, "50-million": 250_000}
     for name, n_patients in sizes.items():
         make_cohort(folder / name, n_patients=n_patients, n_codes=5_000, n_partitions=8, n_workers=processes)

@@ -1,14 +1,16 @@
-"""Shadow features against the truth: 20 planted cohorts of 10,000 patients, 1,000 codes; 20 iterations, 200 picks.
+"""The estimate of false features by shadow features: 20 planted cohorts of 10,000 patients and 1,000 codes, 20 iterations, 200 picks.
 
     python benchmarks/false_features.py [--seeds 20] [--keep FOLDER]
 
-For each cohort, the confidence scores of features and shadows over 20 splits, each with a selection of its own and a glmboost
-of 300 steps (which cross-validation chooses in all of these cohorts; without it the benchmark takes minutes, not hours). The claims:
+For each cohort, the confidence scores of features and shadows are computed over 20 splits, each with its own
+selection and a glmboost of 300 steps (which cross-validation chooses in all of these cohorts; without it the
+benchmark takes minutes instead of hours). The claims:
 
-- at a score of 80 the expected and the true number of noise codes agree on average within 0.5. Expected is the number of shadows of
-  columns that are noise; all shadows are shown beside it: more than half of the columns belong to harmless conditions, or have a name that depends on the calendar;
-- with ``consensus.maxFalseShare: 0.1`` the mean true share of noise codes is at most 0.1, and every planted code with an odds ratio of
-  2.2 or more that does not vanish stays.
+- at a score of 80, the expected and the true number of noise codes differ on average by at most 0.5. The expected
+  number is that of shadows of noise columns. All shadows are shown as well: more than half of the columns belong to
+  harmless conditions, or have a name that depends on the calendar;
+- with ``consensus.maxFalseShare: 0.1``, the mean true share of noise codes is at most 0.1, and every planted code
+  with an odds ratio of 2.2 or more that does not vanish stays.
 """
 
 import argparse
@@ -38,7 +40,7 @@ Scores = dict[int, int]
 
 
 def scores_of(problem: Problem) -> tuple[Scores, Scores]:
-    """Confidence scores of the features and of the shadows, by number of the feature."""
+    """Return the confidence scores of the features and of the shadows by feature number."""
     classifier = classifier_named("glmboost")
     setting = classifier.setting({"nSteps": N_STEPS})
     real, shadows = [], []
@@ -64,7 +66,7 @@ def _scores(by_iteration: Sequence[dict[int, float]]) -> Scores:
 
 
 def judge(problem: Problem, truth: Truth, real: Scores, shadows: Scores) -> dict[str, float]:
-    """The figures of one cohort."""
+    """Return the figures of one cohort."""
 
     def is_noise(feature: int) -> bool:
         return truth.role_of(problem.name_of(feature).code) == "noise"

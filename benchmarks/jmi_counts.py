@@ -1,6 +1,6 @@
-"""Joint mutual information over counts, on the matrix that R's praznik was given: 1,168 patients × 308 columns.
+"""Joint mutual information over counts, on the matrix of the measurement with R's praznik: 1,168 patients × 308 columns.
 
-Run with ``python benchmarks/jmi_counts.py``; the reference folder is found by ``MLHO_REFERENCE``. praznik's figure,
+Run with ``python benchmarks/jmi_counts.py``; the reference folder is found by ``MLHO_REFERENCE``. praznik's time,
 0.09–0.14 s for 200 picks, was measured elsewhere (2 cores, R 4.5.0, praznik 13.0.0).
 """
 

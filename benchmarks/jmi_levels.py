@@ -1,14 +1,15 @@
-"""Where the ranking puts a predictor among noise of many levels, and what that costs on real data.
+"""The rank of a predictor among noise with many levels, and the effect of the correction on real data.
 
     python benchmarks/jmi_levels.py [planted] [counts] [values] [--iterations 5] [--store FOLDER]
 
-``planted``: 20 cohorts of 1,125 samples, 99 of them positive, with 300 noise counts of 20 to 200 levels and one code whose
-presence has an AUROC of 0.66 (to be among the first 3 picks in all of them) or 0.575 (within 25 picks in 18). The AUROC is
-exact in each cohort; the code's prevalence without the outcome goes from 5 % to 30 %.
+``planted``: 20 cohorts of 1,125 samples, 99 of them positive, with 300 noise counts of 20 to 200 levels and one code
+whose presence has an AUROC of 0.66 (to be among the first 3 picks in all of them) or 0.575 (within 25 picks in 18).
+The AUROC is exact in each cohort; the code's prevalence without the outcome goes from 5 % to 30 %.
 
-``counts``, ``values``: ``uci_diabetes130`` with the specifications of ``real_data.py``. For each iteration and candidate the
-test AUROC with features ranked by the terciles of a count or value, bias corrected, less that with every distinct count a level,
-quarters of values, and no correction. Both fit the last setting of the grid; the mean difference may not be below −0.002.
+``counts``, ``values``: ``uci_diabetes130`` with the specifications of ``real_data.py``. For each iteration and
+candidate, the difference of two test AUROCs: features ranked by terciles of a count or value with bias correction,
+minus features ranked by every distinct count as a level, or quarters of values, without correction. Both fit the last
+setting of the grid; the mean difference may not be below −0.002.
 """
 
 import argparse
@@ -32,13 +33,13 @@ from mlho.training.iterations.splits import seed_of
 
 N_COHORTS, N_SAMPLES, N_POSITIVE, N_NOISE = 20, 1_125, 99, 300
 PREVALENCES = (0.05, 0.1, 0.2, 0.3)
-#: AUROC, and within how many picks in how many cohorts.
+#: AUROC, number of picks, and the number of cohorts in which the code is within these picks.
 CLAIMS = ((0.66, 3, 20), (0.575, 25, 18))
 WORST_DIFFERENCE = -0.002
 
 
 def make_cohort(seed: int, area: float) -> tuple[np.ndarray, np.ndarray]:
-    """Counts and labels; the predictor is the last column."""
+    """Return counts and labels; the predictor is the last column."""
     rng = np.random.default_rng(seed)
     y = np.zeros(N_SAMPLES, dtype=np.int64)
     y[rng.permutation(N_SAMPLES)[:N_POSITIVE]] = 1
@@ -53,7 +54,7 @@ def make_cohort(seed: int, area: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_columns(counts: np.ndarray, *, every_count: bool) -> ColumnBlock:
-    """Columns of the counts themselves, or of their terciles as a run cuts them."""
+    """Return columns with the counts themselves, or with their terciles as in a run."""
     samples = [np.flatnonzero(column) for column in counts.T]
     present = [column[own] for column, own in zip(counts.T, samples, strict=True)]
     levels = present if every_count else [cut_at_terciles(own) for own in present]
@@ -64,7 +65,7 @@ def as_columns(counts: np.ndarray, *, every_count: bool) -> ColumnBlock:
 
 
 def place_of_predictor(seed: int, area: float, *, every_count: bool) -> int:
-    """Position of the predictor in the ranking, from 1."""
+    """Return the position of the predictor in the ranking, from 1."""
     counts, y = make_cohort(seed, area)
     columns = as_columns(counts, every_count=every_count)
     order = rank_columns(columns, y, columns.n_columns, correct_bias=not every_count).order
@@ -72,7 +73,7 @@ def place_of_predictor(seed: int, area: float, *, every_count: bool) -> int:
 
 
 def show_planted() -> bool:
-    """Print where the predictors come; tell whether the claims hold."""
+    """Print the ranks of the predictors, and return whether the claims hold."""
     kept = []
     for area, within, at_least in CLAIMS:
         for every_count in (True, False):
@@ -92,7 +93,7 @@ def show_planted() -> bool:
 
 
 def select_uncorrected(problem: Problem, train: np.ndarray, screened: np.ndarray) -> np.ndarray:
-    """The features that plain ``jmi`` picks of every distinct count and of quarters of values."""
+    """Return the features that plain ``jmi`` selects with every distinct count as a level and quarters of values."""
     indptr, samples, levels = [0], [], []
     for feature, cells in zip(screened, cells_of(problem, screened, train), strict=True):
         own, codes = cells.samples, np.ones(cells.samples.size)
@@ -112,7 +113,7 @@ def select_uncorrected(problem: Problem, train: np.ndarray, screened: np.ndarray
 
 
 def show_real(kind: str, iterations: int, store: Path) -> bool:
-    """Print the paired differences of one specification; tell whether no candidate loses."""
+    """Print the paired differences of one specification, and return whether no candidate is worse."""
     with tempfile.TemporaryDirectory() as scratch:
         spec = write_spec(f"uci_{kind}", DATA / "uci_diabetes130", Path(scratch), {})
         problem = prepare(spec, DATA / "uci_diabetes130", store)
@@ -145,7 +146,7 @@ def show_real(kind: str, iterations: int, store: Path) -> bool:
 def areas_of(
     problem: Problem, features: np.ndarray, train: np.ndarray, test: np.ndarray, iteration: int
 ) -> dict[str, float]:
-    """Test AUROC of every candidate, fitted with the last setting of its grid."""
+    """Return the test AUROC of every candidate, fitted with the last setting of its grid."""
     design = learn_design(problem, features, train)
     X, X_test = design.matrix(problem, train), design.matrix(problem, test)
     areas = {}

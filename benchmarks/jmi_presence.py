@@ -16,7 +16,7 @@ N_SAMPLES, N_COLUMNS, N_PICKS, N_THREADS = 56_000, 5_000, 200, 2
 
 
 def make_cohort() -> tuple[sparse.csc_array, np.ndarray]:
-    """Columns of skewed prevalence, 2 % on average, and a label that the first ten bear on."""
+    """Return columns of skewed prevalence, 2 % on average, and a label that depends on the first ten."""
     rng = np.random.default_rng(20240601)
     prevalence = np.clip(rng.lognormal(mean=-4.6, sigma=1.1, size=N_COLUMNS), 0.005, 0.5)
     n_stored = np.maximum(1, (prevalence * 0.02 / prevalence.mean() * N_SAMPLES).astype(int))
@@ -33,7 +33,7 @@ def main() -> int:
     columns, y = make_cohort()
     rows = columns.tocsr()
     print(f"density {columns.nnz / N_SAMPLES / N_COLUMNS:.3%}, {N_THREADS} threads")
-    # Compiled code comes from the cache on disk, in practice; a benchmark does not count its first making.
+    # In practice, compiled code comes from the cache on disk; a benchmark does not count its first compilation.
     rank(columns[:500, :50], y[:500], 3)
     rank(rows[:500, :50], y[:500], 3)
     is_ok = []

@@ -1,12 +1,13 @@
-"""Learning against its parts alone, and the whole command against what a user would write instead.
+"""The cost of learning compared with its parts, and of the whole command compared with a common script.
 
     python benchmarks/learning.py [--patients 50000] [--iterations 1] [--codes 5000] [--no-rival]
 
-The cohort is made by ``mlho.synthetic`` (about 210 rows a patient). First, the CPU time of iterations in this process, with selection in
-every fold, glmboost and xgboost, permuted labels, shadows and intervals; then the same once more with its parts timed: the
-rankings on columns in memory, and the fits and predictions on the matrices of the run. The whole may take 1.25 times the
-parts. Second, ``mlho run`` with one iteration of five folds against ``_rival.py``: each the whole command, in CPU time of all
-processes, which other work on the machine disturbs less than the wall time that stands beside it.
+``mlho.synthetic`` generates the cohort (about 210 rows per patient). The first part measures the CPU time of
+iterations in this process, with selection in every fold, glmboost and xgboost, permuted labels, shadows and
+intervals, and then again with timed parts: the rankings on columns in memory, and the fits and predictions on the
+matrices of the run. The whole may take 1.25 times the parts. The second part compares ``mlho run`` with one iteration
+of five folds with ``_rival.py``: each as a whole command, in CPU time of all processes, which other load affects less
+than the wall time that is also printed.
 """
 
 import argparse
@@ -46,14 +47,14 @@ PARTS = {
 
 
 def learn(problem: Problem, n_iterations: int) -> None:
-    """Do what the learning tasks of these iterations do."""
+    """Run the learning tasks of these iterations."""
     for number in range(1, n_iterations + 1):
         selection, folds = iterations.select_and_run_folds(problem, number)
         iterations.finish_iteration(problem, number, selection, folds)
 
 
 def timed_parts(problem: Problem, n_iterations: int) -> dict[str, float]:
-    """CPU seconds by part; "the rest" reads, screens and packs columns and makes shadows."""
+    """Return CPU seconds by part; "the rest" reads, screens and packs columns and creates shadows."""
     seconds: dict[str, float] = {}
     started = time.process_time()
     with ExitStack() as stack:
@@ -82,7 +83,7 @@ def _timed(owner: Any, attribute: str, name: str, seconds: dict[str, float]) -> 
 
 @contextmanager
 def _timed_rankings(seconds: dict[str, float]) -> Iterator[None]:
-    """Make the columns before the ranking, so that it alone is timed."""
+    """Time the ranking alone, by creating its columns beforehand."""
     with _timed(selections, "rank_columns", "rankings", seconds):
         rank = selections.rank_columns
 
@@ -95,15 +96,15 @@ def _timed_rankings(seconds: dict[str, float]) -> Iterator[None]:
 
 
 def in_memory(columns: ColumnBlocks) -> ColumnBlocks:
-    """The same columns, made already."""
+    """Return the same columns, created in memory."""
     blocks = list(columns.blocks())
     return ColumnBlocks(columns.n_samples, columns.n_columns, lambda: blocks, is_binary=columns.is_binary)
 
 
 def measure_learning(folder: Path, spec: Path, n_iterations: int) -> bool:
-    """Print the parts and the ratio of the whole to those that count."""
+    """Print the parts, and the ratio of the whole to those with a limit."""
     problem = prepare(spec, folder / "cohort", folder / "store")
-    learn(problem, 1)  # compiled code comes from the disk, in practice
+    learn(problem, 1)  # in practice, compiled code comes from the cache on disk
     started = time.process_time()
     learn(problem, n_iterations)
     whole = time.process_time() - started
@@ -127,7 +128,7 @@ def measure_learning(folder: Path, spec: Path, n_iterations: int) -> bool:
 
 
 def measure_rival(folder: Path, spec: Path) -> bool:
-    """Run both commands and print what they took."""
+    """Run both commands, and print their time and memory."""
     own = run_mlho(spec, folder / "store-of-command", n_workers=2)
     headline = read_result(folder / "store-of-command")["headline_auroc"][0]["value"]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

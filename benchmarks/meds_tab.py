@@ -1,14 +1,16 @@
-"""The features of a run beside MEDS-Tab on the same MEDS data: whole commands, in wall and CPU seconds and peak memory.
+"""The features of a run compared with MEDS-Tab on the same MEDS data: whole commands, in wall and CPU seconds and peak memory.
 
     python benchmarks/meds_tab.py --python VENV/bin/python [--rows 380000 5000000] [--processes 2]
 
-``VENV`` is an environment of its own with ``pip install MEDS-tab`` (MEDS_TAB_PYTHON names it too); without it the benchmark is skipped. Both get the same
-shards, made from the generator's events, and make the same features at the same times: how often each code is recorded within 30 days, within 365 days and ever. Values
-are left out, because MEDS-Tab 0.2.0 gave none, and its counts missed rows: how many it counts is printed.
+``VENV`` is a separate environment with ``pip install MEDS-tab`` (MEDS_TAB_PYTHON names it too); without it the
+benchmark is skipped. Both get the same shards of the generator's events, and compute the same features at the same
+times: the number of records of each code within 30 days, within 365 days and ever. Values are left out, because
+MEDS-Tab 0.2.0 gave none. Its counts missed rows, and the number of rows that it counts is printed.
 
-MEDS-Tab: ``meds-tab-describe`` and ``meds-tab-tabularize-time-series``. Ours: ``mlho run`` from its start until the features are packed in the store, checks of the cohort,
-the tables and every row included; it is stopped there. The first of two runs compiles the loops, and its time is not counted. CPU seconds are comparable on a machine that is
-not quiet; in the memory, pages that processes share count once for each.
+MEDS-Tab: ``meds-tab-describe`` and ``meds-tab-tabularize-time-series``. Ours: ``mlho run`` from its start until the
+features are packed in the store, including the checks of cohort, tables and rows; then it is stopped. The first of
+two runs compiles the loops, and its time is not counted. CPU seconds are comparable on a machine with other load;
+shared pages count once for each process.
 """
 
 import argparse
@@ -74,7 +76,7 @@ def main() -> None:
 
 
 def measure(folder: Path, n_asked: int, programs: Path, n_processes: int) -> None:
-    """Make the data, run both, and print the figures."""
+    """Generate the data, run both, and print the figures."""
     n = write_shards(folder, n_asked, n_processes)
     run_ours(folder, folder / "warm", n_processes)
     ours = run_ours(folder, folder / "store", n_processes)
@@ -91,7 +93,7 @@ def measure(folder: Path, n_asked: int, programs: Path, n_processes: int) -> Non
 
 
 def write_shards(folder: Path, n_rows: int, n_processes: int) -> int:
-    """Write ``data`` and ``labels`` as MEDS shards by patient, sorted as MEDS asks; return the number of rows."""
+    """Write ``data`` and ``labels`` as MEDS shards by patient in the order of MEDS, and return the number of rows."""
     made = folder / "made"
     make_cohort(made, n_patients=n_rows // ROWS_PER_PATIENT, n_partitions=N_SHARDS, n_workers=n_processes)
     for shard, path in enumerate(sorted((made / "events").glob("*.parquet"))):
@@ -125,7 +127,7 @@ def write_shards(folder: Path, n_rows: int, n_processes: int) -> int:
 
 
 def counted_rows(folder: Path) -> tuple[int, int]:
-    """Rows that MEDS-Tab counts in all history, and rows at or before their patient's prediction time."""
+    """Return the number of rows that MEDS-Tab counts in all history, and of rows at or before their patient's prediction time."""
     n_found, n_rows = 0, 0
     for path in sorted((folder / "data" / "train").glob("*.parquet")):
         labels = pq.read_table(folder / "labels" / "train" / path.name)

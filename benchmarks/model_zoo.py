@@ -1,6 +1,6 @@
-"""Broken and sound models: how many of each do the tests of their bundles reject? ``make model-zoo``.
+"""The share of broken and of sound models that the tests of their bundles reject: ``make model-zoo``.
 
-Of the broken kinds at least 90 % must be rejected by a test that names the defect, and of the sound models at most 2 %.
+At least 90 % of the broken kinds must be rejected by a test that names the defect, and at most 2 % of the sound models.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tests.failures.model_zoo import CLASSIFIERS, build, kinds, rejected, sound
 
 
 def main() -> int:
-    """Print each broken kind with what rejects it, and the sound models that are rejected."""
+    """Print each broken kind with the tests that reject it, and the sound models that are rejected."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--sound", type=int, default=210, help="number of sound models (default: %(default)s)"

@@ -1,7 +1,7 @@
-"""Does a run find what was planted? Ten cohorts of 10,000 patients, 1,000 codes; presence, 20 iterations, 200 picks.
+"""The planted effects that a run finds: ten cohorts of 10,000 patients with 1,000 codes; presence, 20 iterations, 200 picks.
 
 Run with ``python benchmarks/planted_truth.py --seeds 10``. The claim, for every seed: each planted code with an odds
-ratio of 2.2 or more whose effect does not vanish is in the consensus, and at most two codes of role noise are.
+ratio of 2.2 or more whose effect does not vanish is in the consensus, and at most two noise codes are.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def run(folder: Path, seed: int, workers: int) -> tuple[Truth, dict, float]:
-    """Make a cohort and run on it; return the truth, the result and the run's seconds."""
+    """Generate a cohort, train on it, and return the truth, the result and the run's seconds."""
     spec = make_demo(folder / "cohort", n_patients=N_PATIENTS, seed=seed, with_rival=False)
     store = folder / "store"
     start = time.perf_counter()
@@ -76,7 +76,7 @@ def run(folder: Path, seed: int, workers: int) -> tuple[Truth, dict, float]:
 
 
 def row(seed: int, truth: Truth, result: dict, verdict: Verdict) -> list[str]:
-    """One seed's cells."""
+    """Return one seed's cells."""
     features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
     odds_ratios = {causal.code: causal.odds_ratio for causal in truth.causal}
     missed = [_missed(code, odds_ratios[code], features.get(code)) for code in verdict.missed]

@@ -1,9 +1,10 @@
-"""400 xgboost fits of about a second each: the queue with two workers against joblib with two processes.
+"""Run 400 xgboost fits of about a second each: the queue with two workers compared with joblib with two processes.
 
     python benchmarks/queue_fits.py [FITS | --short]
 
-Both do the same fits on the same table, with one thread each, by turns of twenty, and who begins changes: what else the machine does meets both alike. joblib only
-runs them; the queue signs, claims, leases, and commits each model to a store. CPU seconds of all processes of each side are printed beside.
+Both do the same fits on the same table, with one thread each, in alternating groups of twenty with a changing first,
+so that other load affects both equally. joblib only runs them; the queue signs, claims, leases, and commits each
+model to a store. CPU seconds of all processes of each side are printed, too.
 """
 
 import os
@@ -28,15 +29,15 @@ from tests.services.queue_home import Home, result
 N_FITS, N_SHORT, N_AT_ONCE = 400, 40, 20
 MOST_RATIO = 1.05
 _TRIAL_ROUNDS = 20
-_WARM = range(-2 * N_WORKERS, 0)  # fits of one tree each, for what is imported then
-_SECONDS = 600.0  # that twenty fits may take on a very busy machine
+_WARM = range(-2 * N_WORKERS, 0)  # fits of one tree each, so that libraries are imported
+_SECONDS = 600.0  # limit for twenty fits on a very busy machine
 
 Turn = Callable[[range], object]
 
 
 @dataclass
 class Side:
-    """One of the two, and what it took: seconds of each turn."""
+    """One of the two programs, with the seconds of each turn."""
 
     name: str
     turn: Turn
@@ -44,7 +45,7 @@ class Side:
     cpu: float = 0.0
 
     def take(self, seeds: range) -> None:
-        """Do these fits."""
+        """Do these fits, and add their seconds."""
         wall, cpu = time.perf_counter(), _cpu_seconds()
         self.turn(seeds)
         self.wall.append(time.perf_counter() - wall)
@@ -112,7 +113,7 @@ def _joblib(folder: str, n_rounds: int) -> Iterator[Side]:
 
 
 def _rounds_of_a_second(folder: str) -> int:
-    """Trees that take about a second of CPU to fit on this machine."""
+    """Return the number of trees that take about a second of CPU to fit on this machine."""
     fit(folder, 1, 0)
     before = time.process_time()
     fit(folder, _TRIAL_ROUNDS, 0)
@@ -120,7 +121,7 @@ def _rounds_of_a_second(folder: str) -> int:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and all below it, those of the other side included, which wait meanwhile."""
+    """Return the CPU seconds of this process and its descendants, including the other side's, which wait in the meantime."""
     return sum(seconds for seconds, _ in processes_below(os.getpid()).values())
 
 

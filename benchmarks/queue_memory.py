@@ -1,10 +1,11 @@
-"""What the scheduler keeps in memory of a large run: 100,000 tasks, from the plan to the last commit.
+"""The scheduler's memory for a large run: 100,000 tasks, from the plan to the last commit.
 
     python benchmarks/queue_memory.py [TASKS | --short]
 
-The plan is that of a real specification with as many iterations and folds as there may be, a thousand of twenty, and as many partitions as make up the number;
-but no step does anything.
-It goes through the scheduler's own loop, two workers and a folder. The figure is the most memory that this process ever had.
+The plan is that of a real specification with the most iterations and folds that are allowed, a thousand of twenty,
+and with as many partitions as the number of tasks needs; its steps do nothing.
+
+The run uses the scheduler's own loop, two workers and a folder. The figure is the peak memory of this process.
 """
 
 import sys

@@ -1,9 +1,10 @@
-"""How long a scheduler that was started again reads what is committed in object storage: 2,000 commits.
+"""The time in which a restarted scheduler reads the commits in object storage: 2,000 commits.
 
     python benchmarks/queue_recovery.py [TASKS | --short]
 
-The server is SeaweedFS over HTTP. A plan whose tasks are all committed goes through the scheduler's own loop, with the window that two workers give;
-its rival reads the same records one after the other, by turns with ours, three times each.
+The server is SeaweedFS over HTTP. A plan whose tasks are all committed runs through the scheduler's own loop, with
+the window for two workers. The comparison reads the same records one after the other. Both run three times,
+alternately.
 """
 
 import os
@@ -29,14 +30,14 @@ from scheduler.engine.loop import carry_out
 from tests.services.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, client_of, seaweedfs_server
 
 N_TASKS, N_SHORT, N_TURNS = 2_000, 200, 3
-WINDOW = 72  # what a scheduler with two workers keeps under way
+WINDOW = 72  # tasks in progress of a scheduler with two workers
 
 
 class NothingToDo:
-    """An executor of a run in which all is done."""
+    """An executor for a run whose tasks are all done."""
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Refuse every request."""
+        """Reject every request."""
         assert not tasks, "a committed task was to run again"
         return []
 
@@ -64,7 +65,7 @@ def main() -> int:
 
 
 def _measure(server: S3Server, folder: Path, n_tasks: int) -> tuple[float, float]:
-    """Median seconds of both."""
+    """Return the median seconds of both."""
     store = S3Store(Bucket(BUCKET, server.settings()), "", BlobCache(folder / "cache"))
     plan = {name: planned("test_noop", name, folder) for name in (f"t{number}" for number in range(n_tasks))}
     keys = [task.bind({}).key for task in plan.values()]

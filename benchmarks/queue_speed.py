@@ -1,10 +1,11 @@
-"""The queue's own cost: 10,000 tasks that do nothing, dispatched, run, committed and observed; and one task at a time.
+"""The queue's own cost: 10,000 empty tasks, dispatched, run, committed and observed; and one task at a time.
 
     python benchmarks/queue_speed.py [TASKS | --short]
 
-Workers are two processes of one slot each, the server is Valkey from its wheel, the store a folder: what remains is signing, claims, leases, child
-processes and commit records. The folder is made where ``TMPDIR`` says; a second line tells what the same takes in memory
-(``/dev/shm``), which shows what the disk costs. CPU seconds of all processes are printed beside, because on a busy machine wall time says little.
+Workers are two processes of one slot each, the server is Valkey from its wheel, and the store is a folder: the
+remaining cost is that of signing, claims, leases, child processes and commit records. The folder is in ``TMPDIR``; a
+second line shows the same in memory (``/dev/shm``) and thereby the cost of the disk. CPU seconds of all processes are
+printed, because wall times mean little on a busy machine.
 """
 
 import os
@@ -34,7 +35,7 @@ IN_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Taken:
-    """What so many tasks took."""
+    """The resources that a number of tasks took."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -109,7 +110,7 @@ def _seconds_of(executor: QueueExecutor, name: str) -> float:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and all below it: scheduler, server, workers, their children."""
+    """Return the CPU seconds of this process and its descendants: scheduler, server, workers and their children."""
     return sum(seconds for seconds, _ in processes_below(os.getpid()).values())
 
 

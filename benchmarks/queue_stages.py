@@ -1,9 +1,10 @@
-"""How long a run stands still between two stages: from the last commit of one to the first start of the next.
+"""The pause of a run between two stages: from the last commit of one to the first start of the next.
 
     python benchmarks/queue_stages.py [STAGES | --short]
 
-A plan of many small stages, each of which waits for all tasks of the one before, goes through the scheduler's own loop, two workers and a
-folder. The moment of a commit is that of its file; that of a start is noted by the task itself.
+A plan of many small stages, each of which waits for all tasks of the one before, runs through the scheduler's own
+loop with two workers and a folder. The time of a commit is that of its file; the task itself notes the time of its
+start.
 """
 
 import sys
@@ -61,7 +62,7 @@ def _stages(n_stages: int, starts: Path) -> list[list[PlannedTask]]:
 
 
 def _times_of_commits(run: Planned) -> dict[str, float]:
-    """When each task of a finished run was committed, in seconds since 1970, by its name."""
+    """Return the time of each task's commit in a finished run, in seconds since 1970, by task name."""
     assert isinstance(run.store, LocalStore)
     commits: dict[str, Commit] = {}
     times = {}

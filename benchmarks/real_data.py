@@ -1,12 +1,12 @@
-"""Real data: readmission within 30 days in 130 US hospitals, three runs from presence to values.
+"""Readmission within 30 days in 130 US hospitals: three runs on real data, from presence to values.
 
     python benchmarks/real_data.py [presence counts values] [--iterations 5] [--folds 5] [--workers 2] [--store FOLDER]
 
-The data are ``uci_diabetes130`` beside the reference folder (``MLHO_REFERENCE``): 101,766 encounters of 71,518 patients.
-Each run goes through the whole command: encoding, selection in every fold, glmboost and xgboost, report. Prints the test
-AUROC of the final model's classifier in each iteration with its interval (clustered by patient), their mean, and what the run took, against what
-we promise. Published AUROC is about 0.68; plain xgboost split by patient gives 0.666, 0.673 and 0.684. More than 0.75 is
-leakage, and counts as a failure.
+The data are ``uci_diabetes130`` beside the reference folder (``MLHO_REFERENCE``): 101,766 encounters of 71,518
+patients. Each run uses the whole command: encoding, selection in every fold, glmboost and xgboost, report. Prints the
+test AUROC of the final model's classifier in each iteration with its interval (clustered by patient), their mean, and
+the cost of the run with its limits. The published AUROC is about 0.68; plain xgboost split by patient gives 0.666,
+0.673 and 0.684. More than 0.75 is leakage, and counts as a failure.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MEMORY_MB = 3000.0
 
 
 def show_auroc(kind: str, result: dict[str, Any]) -> bool:
-    """Print each iteration's AUROC, each candidate's mean and the headline; tell whether it is in its bounds."""
+    """Print each iteration's AUROC, each candidate's mean and the headline, and return whether it is within its bounds."""
     for test_set, estimate in zip(result["test_sets"], result["headline_auroc"], strict=True):
         print(
             f"  {test_set['name']}: AUROC {estimate['value']:.4f} (95 % CI {estimate['low']:.4f} to {estimate['high']:.4f}), "
@@ -46,9 +46,9 @@ def show_auroc(kind: str, result: dict[str, Any]) -> bool:
 
 
 def show_cost(kind: str, watched: Watched) -> bool:
-    """Print wall time, CPU time and memory against what we promise; tell whether they keep it."""
+    """Print wall time, CPU time and memory with their limits, and return whether they keep them."""
     fast = show(f"  {kind}: wall", watched.wall_seconds, MINUTES * 60, "s")
-    # On two cores, were they ours alone, the wall time is about half of this and the serial end.
+    # On two idle cores, the wall time is about half of this plus the serial end.
     print(f"  {kind}: CPU {watched.cpu_seconds:.0f} s, of all processes")
     small = show(f"  {kind}: memory of all processes", watched.peak_mb, MEMORY_MB, "MB")
     return fast and small

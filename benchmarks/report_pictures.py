@@ -1,10 +1,10 @@
-"""Pictures of reports of real and public data, for the documentation.
+"""Screenshots of reports on real and public data, for the documentation.
 
     python benchmarks/report_pictures.py [syntheticmass gibleed uci] [--store FOLDER] [--to docs]
 
-Trains the specification ``specs/report_<name>.yaml`` on the data beside the reference folder (``MLHO_REFERENCE``), opens the report in
-Chromium and writes ``report-<name>.png``. A store that has the run already is not trained again. The pictures show sums and shares, in which
-small cells are hidden as in every report.
+Trains the specification ``specs/report_<name>.yaml`` on the data beside the reference folder (``MLHO_REFERENCE``),
+opens the report in Chromium and writes ``report-<name>.png``. A run that is in the store is not trained again. The
+pictures show sums and shares, in which small cells are hidden as in every report.
 """
 
 import argparse
@@ -22,7 +22,7 @@ WIDTH: Final = 1000
 
 
 class Picture(NamedTuple):
-    """Where the data are, and the part of the page: from the top of one element, for a height in pixels."""
+    """The folder of the data, and the part of the page: from the top of one element, for a height in pixels."""
 
     data: str
     element: str

@@ -1,10 +1,11 @@
-"""How many slots the queue keeps busy: tasks that sleep, as a share of what so many slots could do at best.
+"""The number of slots that the queue keeps busy: sleeping tasks, as a share of the ideal use of the slots.
 
     python benchmarks/scale.py [SLOTS …] [--rounds 5] [--seconds 2]
 
-The usual slots are 1, 64 and 256 with tasks of 2 s, and 1,024 with tasks of 5 s: the queue's own cost of a task is then spread over as
-many slots. Redis and the store are real; slots are threads of workers (``_sleepers.py``), at most 64 in each, because this machine
-could not hold so many processes. The share counts from the first message to the last result.
+The usual slots are 1, 64 and 256 with tasks of 2 s, and 1,024 with tasks of 5 s, because the queue's own cost per
+task limits the number of tasks per second. Redis and the store are real; slots are threads of workers
+(``_sleepers.py``), at most 64 in each, because one machine cannot run so many processes. The share counts from the
+first message to the last result.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def _measure(n_slots: int, n_rounds: int, seconds: float) -> bool:
 
 
 def cpu_seconds() -> float:
-    """Of this process and all below it."""
+    """Return the CPU seconds of this process and its descendants."""
     return sum(seconds for seconds, _ in processes_below(os.getpid()).values())
 
 

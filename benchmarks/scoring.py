@@ -1,11 +1,13 @@
-"""A night of scores: seconds from Parquet to committed Parquet on two processes, with and without reasons, and the floor.
+"""A night of scores: seconds from Parquet to committed Parquet on two processes, with and without reasons, and the lower bound.
 
     python benchmarks/scoring.py [--patients 1000000] [--partitions 32] [--folder FOLDER]
 
-Makes a cohort of about 210 events a patient (``--folder`` keeps it), trains xgboost (200 trees on up to 200 features) on one partition, and scores all
-patients with ``mlho score``: without reasons, with five reasons for the alerts of the highest tenth, and for all. All tests of the bundle, the check for skew and drift
-are included. The floor is xgboost alone on the same number of rows, on one thread: prediction, and its TreeSHAP for the tenth and for all. CPU seconds are
-shown beside wall seconds, because they are comparable on a machine that is not quiet. The goals hold for 1,000,000 patients on two quiet cores. Linux only.
+Generates a cohort of about 210 events per patient (``--folder`` keeps it), trains xgboost (200 trees on up to 200
+features) on one partition, and scores all patients with ``mlho score``: without reasons, with five reasons for the
+alerts of the highest tenth, and for all. All tests of the bundle and the check for skew and drift are included. The
+lower bound is xgboost alone on the same number of rows, on one thread: prediction, and its TreeSHAP for the tenth and
+for all. CPU seconds are shown with wall seconds, because they are comparable on a machine with other load. The goals
+hold for 1,000,000 patients on two quiet cores. Linux only.
 """
 
 import argparse
@@ -38,7 +40,7 @@ EXPLAIN: dict[str, dict[str, Any]] = {
     "all": {"topReasons": 5},
 }
 _FLOOR_ROWS = 16_384
-_LOOK_SECONDS = 0.05  # the last of a process's CPU seconds is missed
+_LOOK_SECONDS = 0.05  # CPU time after a process's last sample is not counted
 
 
 @dataclass(frozen=True)
@@ -90,18 +92,18 @@ def train(folder: Path, data: Path, n_workers: int) -> Path:
 
 
 def command(folder: Path, kind: str, name: str, spec: dict[str, Any], verb: str, n_workers: int) -> Taken:
-    """Carry out a specification in a process of its own."""
+    """Carry out a specification in a separate process."""
     document = {"apiVersion": "mlho.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     place = folder / ("store" if verb == "run" else f"store-{name}")
     if verb == "score":
-        shutil.rmtree(place, ignore_errors=True)  # a night that was scored before would be found
+        shutil.rmtree(place, ignore_errors=True)  # otherwise an earlier night's scores would be found
     store = ["--store", str(place), "--workers", str(n_workers), "--progress", "none"]
     arguments = [sys.executable, "-m", "scheduler", verb, str(path), *store]
     log, began = folder / f"{name}.log", time.perf_counter()
     with log.open("wb") as out:
-        # A session of its own, by which its workers are found: they are children of a fork server.
+        # A new session identifies the workers, which are children of a fork server.
         process = subprocess.Popen(arguments, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     seen: dict[str, tuple[float, float]] = {}
     while process.poll() is None:
@@ -132,7 +134,7 @@ def usage_of_session(session: int) -> dict[str, tuple[float, float]]:
 
 
 def measure(folder: Path, data: Path, bundle: Path, n_workers: int) -> int:
-    """Score without reasons, with those of alerts, and with all; print seconds, floor and goals."""
+    """Score without reasons, with those of alerts, and with all, and print seconds, lower bound and goals."""
     n_rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (data / "events").glob("*.parquet"))
     labels = pq.read_table(data / "labels", columns=["index_date"])
     floors = floor(bundle, labels.num_rows, n_workers)

@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def warm_up() -> None:
-    """Compiled code comes from the cache on disk, in practice; a benchmark does not count its first making."""
+    """Load compiled code from the cache on disk, because a benchmark does not count its first compilation."""
     lists = day_lists([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 3, 2], n_samples=2, n_codes=2)
     found = screen_pairs(lists.spans, min_patients=1)
     informative_pairs(lists.spans, np.array([0, 1], np.uint8), 2, min_patients=1)
@@ -44,7 +44,7 @@ def warm_up() -> None:
 
 
 def syntheticmass(path: str) -> list[bool]:
-    """All pairs of the file, then the durations of those that pass the screen."""
+    """Find all pairs of the file, then the durations of those that pass the screen."""
     table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={"phenx": "string"}))
     patients, codes = (
         pc.dictionary_encode(table[name].combine_chunks()) for name in ("patient_num", "DESCRIPTION")
@@ -92,7 +92,7 @@ def syntheticmass(path: str) -> list[bool]:
 
 
 def large() -> list[bool]:
-    """Codes of skewed frequency; a selection of 5,000 candidates by I(pair; Y | first, then)."""
+    """Select 5,000 candidates by I(pair; Y | first, then) among codes of skewed frequency."""
     random = np.random.default_rng(20240601)
     n_rows = N_PATIENTS * ROWS_EACH
     y = (random.random(N_PATIENTS) < 0.1).astype(np.uint8)

@@ -1,11 +1,12 @@
-"""A simulated year: 365 nights of a model in use, with planted shifts, judged by the code of ``mlho evaluate --by night`` and of scoring runs.
+"""A simulated year: 365 nights of a model in use with planted shifts, evaluated by the code of ``mlho evaluate --by night`` and of scoring runs.
 
     python benchmarks/simulated_year.py [--years 20] [--losses 200] [--seed 1]
 
-A model (xgboost with its calibrator) is fitted on 20,000 patients with ten features, two of which interact. Every night 6,000 samples are scored,
-about 10 % of them with the outcome, and labels arrive at once. The claims:
+A model (xgboost with its calibrator) is fitted on 20,000 patients with ten features, two of which interact. Every
+night 6,000 samples are scored, about 10 % of them with the outcome, and labels arrive at once. The claims:
 
-- a loss of 0.05 of AUROC, planted as a weaker relation of features and outcome, is found within three nights with a power of at least 0.9;
+- a loss of 0.05 of AUROC, planted as a weaker relation of features and outcome, is found within three nights with a
+  power of at least 0.9;
 - without a loss there is at most one false alarm a year (the limit is set for one in ten years);
 - without labels, in months whose patients differ (covariate shift), the error of the expected AUROC is at most 0.02;
 - after the loss the expected AUROC does not move: concept drift cannot be seen without labels.
@@ -37,7 +38,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Patients:
-    """Features and outcomes of some samples."""
+    """Features and outcomes of samples."""
 
     X: Array
     y: NDArray[np.int64]
@@ -123,20 +124,20 @@ def alarms(model: Model, found: list[tuple[float, float]]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Year:
-    """What the simulation has found.
+    """Results of the simulation.
 
     Attributes
     ----------
     power : float
         Share of losses that were found within three nights.
     false_alarms : float
-        A year.
+        Number per year.
     errors : list of float
-        Of the expected AUROC, by month of shifted patients.
+        Errors of the expected AUROC, by month of shifted patients.
     blind : float
         Change of the expected AUROC by the loss of 0.05.
     aurocs : list of float
-        Observed, by month of shifted patients.
+        Observed AUROC, by month of shifted patients.
     """
 
     power: float
@@ -149,7 +150,7 @@ class Year:
 def simulate(
     *, n_years: int, n_losses: int, seed: int, n_before: int = 30, n_nights_a_month: int = 30
 ) -> Year:
-    """Simulate years without a loss, losses after some nights, and a year of shifted patients."""
+    """Simulate years without a loss, losses after some nights, and a year with changing patients."""
     rng = np.random.default_rng(seed)
     model = fit(rng)
     strength = weaker(rng, model)

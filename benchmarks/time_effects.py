@@ -1,12 +1,12 @@
-"""How much of what can be known does a run find, when time matters? The synthetic cohort, against its true risks.
+"""The share of the attainable AUROC that a run reaches when time matters, on the synthetic cohort with its true risks.
 
     python benchmarks/time_effects.py [--patients 250000] [--fresh 50000] [--workers 2] [--short]
 
-Trains on all history: presence, the order of first events (``features.sequences``), age, sex, race and index year. The bundle scores fresh
-patients of the same world, who are in no table of the run. The claims: the AUROC of the bundle is at most 0.010 below that of
-the true risks of the same patients (with a paired interval), and each planted order is in the consensus, with the right
-direction. Prints the other pairs of the consensus, too. ``--short`` is for a look whether everything works: 2,000 patients, in whom the
-gap is larger and rare pairs are not significant.
+Trains on all history: presence, the order of first events (``features.sequences``), age, sex, race and index year.
+The bundle scores new patients of the same population, who are in no table of the run. The claims: the AUROC of the
+bundle is at most 0.010 below that of the true risks of the same patients (with a paired interval), and each planted
+order is in the consensus with the right direction. Prints the other pairs of the consensus, too. ``--short`` only
+checks that everything works: with 2,000 patients, the gap is larger and rare pairs are not significant.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Gap:
 
     @property
     def value(self) -> float:
-        """The AUROC of the truth minus that of the model."""
+        """Return the AUROC of the truth minus that of the model."""
         return self.of_truth - self.of_model
 
 
@@ -100,7 +100,7 @@ def main() -> int:
 
 
 def make_data(folder: Path, options: argparse.Namespace) -> None:
-    """Write one world; the files of the last patients are not for the run."""
+    """Write one population. The files of the last patients are not used by the run."""
     n_patients, n_fresh = options.patients, options.fresh
     size = math.gcd(PATIENTS_A_FILE, math.gcd(n_patients, n_fresh))
     n_files = (n_patients + n_fresh) // size
@@ -120,7 +120,7 @@ def make_data(folder: Path, options: argparse.Namespace) -> None:
 
 
 def run(folder: Path, options: argparse.Namespace) -> Path:
-    """Carry out the run; return the folder of its bundle."""
+    """Carry out the run, and return the folder of its bundle."""
     grids = {"glmboost": {"nSteps": [600]}, "xgboost": {**XGBOOST, "nRounds": options.rounds}}
     document = {
         "apiVersion": "mlho.io/v1alpha1",
@@ -156,7 +156,7 @@ def run(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def compare_with_truth(folder: Path, bundle_folder: Path) -> Gap:
-    """Score the fresh patients, file after file."""
+    """Score the new patients, one file after another."""
     bundle = load_bundle(bundle_folder)
     tables = {name: sorted((folder / "fresh" / name).glob("*.parquet")) for name in TABLES}
     scored = []
@@ -191,7 +191,7 @@ def gap_of(y: NDArray[np.float64], risk: NDArray[np.float64], probability: NDArr
 def _placements(
     is_case: NDArray[np.bool_], score: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of controls below each case, and of cases above each control; ties count half."""
+    """Return the share of controls below each case, and of cases above each control; ties count half."""
     cases, controls = np.sort(score[is_case]), np.sort(score[~is_case])
 
     def below(values: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,7 +202,7 @@ def _placements(
 
 
 def show_gap(gap: Gap, most: float) -> bool:
-    """Print the AUROCs of the fresh patients; tell whether the gap is as small as promised."""
+    """Print the AUROCs of the new patients, and return whether the gap is within its limit."""
     is_ok = gap.value <= most
     print(
         f"fresh patients: AUROC of the true risks {gap.of_truth:.4f}, of the bundle {gap.of_model:.4f}; "
@@ -212,7 +212,7 @@ def show_gap(gap: Gap, most: float) -> bool:
 
 
 def show_pairs(truth: Truth, result: dict) -> bool:
-    """Print each planted order, and the other pairs of the consensus; tell whether each order was found."""
+    """Print each planted order and the other pairs of the consensus, and return whether each order was found."""
     features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
     planted = {f"{own.first}→{own.then}": own.odds_ratio for own in truth.sequences}
     n_found = 0

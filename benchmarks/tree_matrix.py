@@ -1,7 +1,7 @@
-"""Boosted trees on the matrix of trees against the same numbers dense: 20,000 samples × 300 columns, 5 % of the cells stored.
+"""Boosted trees on our sparse tree matrix compared with dense rows: 20,000 samples × 300 columns, 5 % of the cells stored.
 
-Run with ``python benchmarks/tree_matrix.py``. Dense is what was done before: float32 in which what is absent is zero. Both
-include their conversion from the CSC matrix that the design starts from; one thread. The limits are the ratios of 1.5 and 1.
+Run with ``python benchmarks/tree_matrix.py``. Dense is the former method: float32 in which a missing value is zero.
+Both include their conversion from the CSC matrix of the design; one thread. The limits are ratios of 1.5 and 1.
 """
 
 import sys
@@ -18,7 +18,7 @@ SETTING = {"maxDepth": 6, "learningRate": 0.1, "nRounds": 50}
 
 
 def make_cohort() -> tuple[sparse.csc_array, np.ndarray]:
-    """Counts of skewed prevalence, and a label that the first ten columns bear on."""
+    """Return counts of skewed prevalence, and a label that depends on the first ten columns."""
     rng = np.random.default_rng(20260801)
     prevalence = rng.lognormal(mean=-3.5, sigma=1.0, size=N_COLUMNS)
     prevalence = np.clip(prevalence * DENSITY / prevalence.mean(), 0.002, 0.6)
@@ -31,7 +31,7 @@ def make_cohort() -> tuple[sparse.csc_array, np.ndarray]:
 
 
 def fit_dense(X: sparse.csc_array, y: np.ndarray) -> xgboost.Booster:
-    """Fit the same trees on dense rows of float32, in which what is absent is zero."""
+    """Fit the same trees on dense rows of float32, in which a missing value is zero."""
     parameters = {
         "max_depth": SETTING["maxDepth"],
         "learning_rate": SETTING["learningRate"],

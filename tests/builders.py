@@ -1,6 +1,6 @@
-"""Small cohorts with a planted signal, written as tables in a folder, and an executor that runs tasks where it stands.
+"""Small cohorts with a planted signal, written as tables in a folder, and an executor that runs tasks in this process.
 
-Everything is drawn from a seed: equal arguments give equal tables. Nothing here is anybody's data.
+All data are drawn from a seed: equal arguments give equal tables. No data are of real patients.
 """
 
 import copy
@@ -30,9 +30,9 @@ from scheduler.engine.progress import Stages
 from scheduler.engine.training_run import TrainingRun, compared
 
 DAY_US: Final = 86_400_000_000
-INFORMATIVE: Final = ("E11", "I10")  # codes that make the outcome likelier
-CREATININE: Final = "LOINC:2160-0"  # a code with values; high ones make the outcome likelier
-_INDEX_US: Final = 18_000 * DAY_US  # 2019-04-14, everybody's first index date but for a few days
+INFORMATIVE: Final = ("E11", "I10")  # codes that increase the risk of the outcome
+CREATININE: Final = "LOINC:2160-0"  # a code with values; high values increase the risk of the outcome
+_INDEX_US: Final = 18_000 * DAY_US  # 2019-04-14, the first index date of all patients except for a few days
 _DBMART: Final = {
     "events": {"patient_id": "patient_num", "time": "start_date", "code": "phenx", "numeric_value": "value"},
     "labels": {"patient_id": "patient_num"},
@@ -51,10 +51,10 @@ class Tables:
 
 
 def make_tables(n_patients: int = 300, *, seed: int = 0, n_noise: int = 10, prefix: str = "p") -> Tables:
-    """Draw a cohort: two informative codes, one with values, noise; some rows that cannot be used.
+    """Draw a cohort with two informative codes, one code with values, noise, and some invalid rows.
 
-    A fifth of the patients have two samples; some demographics are missing; one row in ten stands twice, a value
-    among them with another number.
+    A fifth of the patients have two samples, some demographics are missing, and one row in ten is duplicated, one of them
+    with another value.
     """
     rng = np.random.default_rng(seed)
     ids = np.array([f"{prefix}{number:05d}" for number in range(n_patients)])
@@ -103,13 +103,13 @@ def _make_events(rng: Any, ids: Any, has: Any, creatinine: Any, n_noise: int) ->
         patient += ids[carriers].tolist()
         code += [f"N{number:02d}"] * len(carriers)
         value += [None] * len(carriers)
-    # From a thousand days before the index dates to some after them: each row stands at another time.
+    # From a thousand days before the index dates to some days after them: each row has a different time.
     time = (
         _INDEX_US - rng.integers(-60, 1000, len(patient)) * DAY_US + rng.integers(0, DAY_US, len(patient))
     ).tolist()
     again = rng.choice(len(patient), len(patient) // 10, replace=False).tolist()
     rows = [*range(len(patient)), *again]
-    # A value that stands again at the same instant is another one, so that the latest of a patient is a tie.
+    # A duplicated row gets another value at the same time, so that a patient's latest value is a tie.
     value = [*value, *(None if value[row] is None else value[row] + 0.25 for row in again)]
     patient, code, time = ([own[row] for row in rows] for own in (patient, code, time))
     for number, (own, what, when) in enumerate(
@@ -159,20 +159,20 @@ def write_tables(
     layout: str = "native",
     suffix: str = ".parquet",
 ) -> Path:
-    """Write the tables into a folder; the events in so many files under ``events/``.
+    """Write the tables into a folder, with the events in several files under ``events/``.
 
     Parameters
     ----------
     folder : Path
     tables : Tables
     partitions : int
-        Files of events. Rows go round and round, so that a patient is in many, unless ``by_patient``.
+        Number of events files. Rows alternate between them, so that a patient is in many, unless ``by_patient``.
     by_patient : bool
         Keep each patient's rows in one file.
     shuffle : int, optional
-        Seed by which rows of every table change their order.
+        Seed of a random order of every table's rows.
     layout : "native" or "dbmart"
-        Whose column names.
+        Layout of the column names.
     suffix : ".parquet", ".csv" or ".csv.gz"
     """
     names = _DBMART if layout == "dbmart" else {}
@@ -193,7 +193,7 @@ def write_tables(
 
 
 def write_table(path: Path, table: Any) -> None:
-    """Write one table in the format that the file's name says."""
+    """Write one table in the format of the file's suffix."""
     if path.suffix == ".parquet":
         parquet.write_table(table, path)
     else:
@@ -234,7 +234,7 @@ _SPEC: Final[dict[str, Any]] = {
 def make_document(
     changes: Mapping[str, Any] | None = None, *, uri: str = ".", name: str = "small"
 ) -> dict[str, Any]:
-    """A specification as plain values; ``changes`` sets fields by path: ``{"validation.folds": 3}``, ``None`` removes."""
+    """Return a specification as plain values; ``changes`` sets fields by path: ``{"validation.folds": 3}``; ``None`` removes one."""
     document = copy.deepcopy(_SPEC)
     document["metadata"]["name"] = name
     document["spec"]["data"]["uri"] = uri
@@ -251,14 +251,14 @@ def make_document(
 
 
 def make_spec(changes: Mapping[str, Any] | None = None) -> RunSpec:
-    """The same as a model."""
+    """Return the specification as a model."""
     return parse_spec(yaml.safe_dump(make_document(changes)))
 
 
 def write_spec(
     folder: Path, changes: Mapping[str, Any] | None = None, *, uri: str = ".", name: str = "small"
 ) -> Path:
-    """Write ``spec.yaml`` into a folder."""
+    """Write ``spec.yaml`` into a folder and return its path."""
     path = folder / "spec.yaml"
     path.write_text(yaml.safe_dump(make_document(changes, uri=uri, name=name), sort_keys=False))
     return path
@@ -266,18 +266,18 @@ def write_spec(
 
 @dataclass
 class InlineExecutor:
-    """Runs a task in this process when it is submitted, and remembers it."""
+    """An executor that runs a task in this process when it is submitted, and records it."""
 
     store: Store
     data: Path
     submitted: list[Task] = field(default_factory=list)
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Return futures that are done."""
+        """Return finished futures."""
         return [self.submit(task) for task in tasks]
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Return a future that is done."""
+        """Return a finished future."""
         self.submitted.append(task)
         future: Future[Outcome] = Future()
         try:
@@ -296,7 +296,7 @@ class NullObserver:
 
 @dataclass(frozen=True)
 class Home:
-    """A finished run and what to ask of it."""
+    """A finished run and its properties for tests."""
 
     run: TrainingRun
     finished: Finished
@@ -304,16 +304,16 @@ class Home:
 
     @property
     def digest(self) -> str:
-        """Digest of the result."""
+        """Return the digest of the result."""
         return str(self.finished.report.facts["result_digest"])
 
     def bundle(self) -> dict[str, bytes]:
-        """Files of the bundle by name."""
+        """Return the files of the bundle by name."""
         store, prefix = self.run.store, f"runs/{self.finished.run_id}/bundle/"
         return {key.removeprefix(prefix): store.get(key) for key in store.keys(prefix)}
 
     def kinds(self) -> list[str]:
-        """Kinds of the tasks that ran, in their order."""
+        """Return the kinds of the executed tasks in order."""
         return [task.kind for task in self.submitted]
 
 
@@ -333,7 +333,7 @@ def run_inline(
 
 @dataclass(frozen=True)
 class Said:
-    """What a command left: its exit code, what it wrote, and the store."""
+    """The outcome of a command: exit code, output, and store."""
 
     code: int
     out: str
@@ -342,17 +342,17 @@ class Said:
 
     @property
     def error(self) -> str:
-        """The lines that are no log."""
+        """Return the lines of stderr that are not JSON logs."""
         return "\n".join(line for line in self.err.splitlines() if not line.startswith("{"))
 
     @property
     def results(self) -> list[Path]:
-        """Results that the store holds."""
+        """Return the results in the store."""
         return list(self.store.glob("runs/*/result.json"))
 
 
 class InlinePool:
-    """Does what a worker does with a task, here and now; ``before`` is called first."""
+    """Executes a task as a worker does, in this process. ``before`` is called first."""
 
     before: Callable[[Task], Any] | None = None
 
@@ -366,11 +366,11 @@ class InlinePool:
         return
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Return futures that are done."""
+        """Return finished futures."""
         return [self.submit(task) for task in tasks]
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Return a future that is done."""
+        """Return a finished future."""
         if InlinePool.before:
             InlinePool.before(task)
         future: Future[Outcome] = Future()
@@ -382,7 +382,7 @@ class InlinePool:
 
 
 def call_command(arguments: Sequence[object], store: Path, capsys: pytest.CaptureFixture[str]) -> Said:
-    """Call the command; whatever it raises is a failed test, because a user would see a traceback."""
+    """Call the command. An exception fails the test, because a user would see a traceback."""
     capsys.readouterr()
     try:
         code = scheduler.cli.parser.main([*map(str, arguments), "--store", str(store)])

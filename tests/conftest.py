@@ -1,4 +1,4 @@
-"""What every test starts from: one thread, no settings of the shell, examples that come out the same in CI."""
+"""Defaults of every test: one thread, no settings of the shell, and reproducible Hypothesis examples in CI."""
 
 import os
 import signal
@@ -14,14 +14,13 @@ from mlho.store.memory import MemoryStore
 OF_TESTS = (
     "MLHO_REFERENCE",
     "MLHO_TEST_",
-)  # what says where tests find things; the rest configures the programs
+)  # these locate programs and data of tests; all other variables configure the programs
 
-# Nothing above imports what reads these, and the processes that tests start inherit them: the cores are shared by the
-# tests that run side by side.
+# No import above reads these variables, and processes started by tests inherit them: parallel tests share the cores.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
-# Here rather than in a fixture, so that fixtures of modules and sessions find them gone too.
+# Removed here and not in a fixture, so that fixtures of modules and sessions do not see them either.
 OF_PROGRAMS = ("MLHO_", "OTEL_")
 for name in [name for name in os.environ if name.startswith(OF_PROGRAMS) and not name.startswith(OF_TESTS)]:
     del os.environ[name]
@@ -33,7 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imports numpy, which reads the above
 
-# Deadlines would measure the neighbours' load, and the first example compiles numba.
+# Deadlines would depend on other load, and the first example compiles numba functions.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -41,19 +40,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 @pytest.fixture
 def local_store(tmp_path: Path) -> LocalStore:
-    """An empty store in a directory of its own."""
+    """Return an empty store in a temporary folder."""
     return LocalStore(tmp_path / "store")
 
 
 @pytest.fixture
 def memory_store() -> MemoryStore:
-    """An empty store in memory."""
+    """Return an empty store in memory."""
     return MemoryStore()
 
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
-    """Replace the command's pool of processes by one that runs a task in this process when it is handed out."""
+    """Replace the command's process pool by one that runs each task in this process."""
     monkeypatch.setattr("scheduler.cli.run.LocalPool", InlinePool)
     monkeypatch.setattr(InlinePool, "before", None)
     return InlinePool
@@ -63,7 +62,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
 def command(
     inline: type[InlinePool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
-    """Call the command in this process, with a store of this test."""
+    """Return a function that calls the command in this process with a store of this test."""
 
     def call(*arguments: object, store: Path | None = None) -> Said:
         return call_command(arguments, store or tmp_path / "store", capsys)

@@ -1,4 +1,4 @@
-"""Small disks: file systems in memory that fill up, and are made larger while somebody waits."""
+"""Small in-memory file systems that fill up and can be enlarged during a test."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def small_disk(place: Path, options: str = "", *, size: str = "") -> Iterator[Path]:
-    """A mounted file system of this size, or with these options; the test is skipped where mounting is not allowed."""
+    """Mount a file system of this size or with these options. Skip the test if mounting is not permitted."""
     place.mkdir()
     options = options or f"size={size}"
     done = subprocess.run(
@@ -27,5 +27,5 @@ def small_disk(place: Path, options: str = "", *, size: str = "") -> Iterator[Pa
 
 
 def enlarge(place: Path, *, size: str) -> None:
-    """Make room."""
+    """Enlarge the file system."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)

@@ -1,4 +1,4 @@
-"""The same facts as a dbmart, as a MEDS data set and as an i2b2 export: writers that return the changes of the specification."""
+"""The same facts as a dbmart, as a MEDS data set and as an i2b2 export. Each writer returns its changes of the specification."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from tests.builders import Tables, make_tables, write_table
 
 
 def make_facts(n_patients: int) -> Tables:
-    """Draw a cohort that all three layouts can hold: no static events, no reference ranges, births instead of ages."""
+    """Draw a cohort that all three layouts can represent: no static events, no reference ranges, and dates of birth instead of ages."""
     own = make_tables(n_patients)
     labels = own.labels.rename_columns(["subject_id", "prediction_time", "boolean_value"])
     return Tables(
@@ -23,7 +23,7 @@ def make_facts(n_patients: int) -> Tables:
 
 
 def write_dbmart(folder: Path, own: Tables) -> dict[str, Any]:
-    """R MLHO's three tables, and concepts."""
+    """Write R MLHO's three tables and the concepts."""
     events = own.events.rename_columns(["patient_num", "start_date", "phenx", "value"])
     write_table(folder / "dbmart.csv.gz", events)
     write_table(folder / "labeldt.csv", own.labels.rename_columns({"subject_id": "patient_num"}))
@@ -42,7 +42,7 @@ def write_dbmart(folder: Path, own: Tables) -> dict[str, Any]:
 
 
 def write_meds(folder: Path, own: Tables) -> dict[str, Any]:
-    """Two shards in disorder, sexes as static rows, births as events at birth."""
+    """Write two unordered shards with sexes as static rows and births as events."""
     events = own.events.rename_columns(["subject_id", "time", "code", "numeric_value"])
     sexes = own.demographics.filter(pc.is_valid(own.demographics["sex"]))
     births = own.demographics
@@ -78,7 +78,7 @@ def write_meds(folder: Path, own: Tables) -> dict[str, Any]:
 
 
 def write_i2b2(folder: Path, own: Tables) -> dict[str, Any]:
-    """Three tables in capitals, as a database exports them, and labels."""
+    """Write three tables with upper-case columns, as a database exports them, and labels."""
     facts = own.events.rename_columns(["PATIENT_NUM", "START_DATE", "CONCEPT_CD", "NVAL_NUM"])
     kinds = np.where(np.asarray(pc.is_valid(facts["NVAL_NUM"])), "N", "@")
     facts = facts.append_column("VALTYPE_CD", pa.array(kinds))

@@ -1,4 +1,4 @@
-"""Tables in which every id and every free text contains a name, to find where it shows up."""
+"""Tables with a name in every id and every free text, to find where it appears in outputs."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ PLANTED: Final = "Zebulon"  # part of every planted id, name and text
 
 
 def planted_tables() -> Tables:
-    """Ids with a name in them, a name column in every table, and in every column of text rows, good and bad, that hold one, too."""
+    """Return tables with a name in every id, a name column in every table, and a name in valid and invalid rows of every text column."""
     tables = make_tables(200, seed=5, prefix=f"{PLANTED}-")
     bad = tables.events.slice(0, 3).set_column(
         0, "patient_id", pa.array([f"{PLANTED}-unknown", f"{PLANTED}-nobody", f"{PLANTED}-00001"])
@@ -18,7 +18,7 @@ def planted_tables() -> Tables:
     bad = bad.set_column(2, "code", pa.array([None, "N00", None], pa.string()))
     events = pa.concat_tables([tables.events, bad])
     events = planted(planted(events, "time", rows=[4]), "code", rows=[5, 6])
-    concepts = pa.concat_tables([tables.concepts, tables.concepts.slice(0, 1)])  # a code that nobody has
+    concepts = pa.concat_tables([tables.concepts, tables.concepts.slice(0, 1)])  # a code without events
     concepts = planted(planted(concepts, "code", rows=[3]), "description", rows=[3])
     return Tables(
         _with_names(events),
@@ -29,7 +29,7 @@ def planted_tables() -> Tables:
 
 
 def planted(table: Any, column: str, *, rows: list[int]) -> Any:
-    """The table with a name in these rows of a column, which is text then, as after a typing error."""
+    """Return the table with a name in these rows of a column, which becomes text as after a typing error."""
     values = [None if value is None else str(value) for value in table.column(column).to_pylist()]
     for row in rows:
         values[row] = f"{PLANTED} Müller"

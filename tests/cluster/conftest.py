@@ -1,4 +1,4 @@
-"""A real cluster: whatever the current kubeconfig names. Without one these tests are skipped."""
+"""Fixtures for a real cluster, that of the current kubeconfig. Without one, these tests are skipped."""
 
 import os
 import secrets
@@ -20,13 +20,13 @@ REPO = Path(__file__).parents[2]
 GROUP = "mlho.io"
 VERSION = "v1alpha1"
 PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns", "ModelChannel": "modelchannels"}
-# What takes minutes; a representative part of it is always run.
+# Tests that take minutes; a representative part of them always runs.
 long_form = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="long: set LONG_TESTS=1")
 
 
 @pytest.fixture(scope="session")
 def kubeconfig() -> str:
-    """The kubeconfig, if it names a cluster that answers."""
+    """Return the path of the kubeconfig if its cluster responds."""
     path = os.environ.get("KUBECONFIG", "")
     if not path or not Path(path).exists():
         pytest.skip("needs a cluster: KUBECONFIG names none. Start one, then: make test-cluster")
@@ -40,14 +40,14 @@ def kubeconfig() -> str:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl, in one namespace."""
+    """The command kubectl in one namespace."""
 
     namespace: str
 
     def __call__(
         self, *arguments: str, given: str | None = None, check: bool = True, seconds: float = 180
     ) -> str:
-        """Run it; return what it prints."""
+        """Run kubectl with these arguments, and return its output."""
         command = ["kubectl", f"--namespace={self.namespace}", *arguments]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds)
         if check and done.returncode:
@@ -57,7 +57,7 @@ class Kubectl:
 
 @pytest.fixture(scope="session")
 def crds(kubeconfig: str) -> None:
-    """Our custom resources, as k8s/crd.yaml defines them."""
+    """Install our custom resource definitions from k8s/crd.yaml."""
     kubectl = Kubectl("default")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPO / "k8s" / "crd.yaml"))
     kubectl("wait", "--for=condition=Established", *(f"crd/{own}.{GROUP}" for own in PLURALS.values()))
@@ -65,7 +65,7 @@ def crds(kubeconfig: str) -> None:
 
 @contextmanager
 def new_namespace(word: str) -> Iterator[Kubectl]:
-    """kubectl in a namespace of its own, under restricted Pod Security."""
+    """Yield kubectl in a new namespace with restricted Pod Security."""
     kubectl = Kubectl(f"mlho-{word}-{secrets.token_hex(3)}")
     kubectl("create", "namespace", kubectl.namespace)
     kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
@@ -77,20 +77,20 @@ def new_namespace(word: str) -> Iterator[Kubectl]:
 
 @pytest.fixture
 def kubectl(kubeconfig: str) -> Iterator[Kubectl]:
-    """kubectl in a namespace of the test's own."""
+    """Yield kubectl in a new namespace."""
     with new_namespace("test") as made:
         yield made
 
 
 @pytest.fixture
 def namespace(kubectl: Kubectl) -> str:
-    """The namespace of the test's own."""
+    """Return the test's namespace."""
     return kubectl.namespace
 
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up cohort of 400 patients, and its specification."""
+    """Write a synthetic cohort of 400 patients with its specification."""
     from scheduler.cli.demo import make_demo
 
     folder = tmp_path_factory.mktemp("cluster") / "cohort"
@@ -100,7 +100,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stack(kubeconfig: str, crds: None, cohort: Path) -> Iterator["Stack"]:
-    """The chart with Kueue's part, if Kueue is there; one installation for all tests that can share it."""
+    """Install the chart once for all tests that can share it, with its Kueue objects if the cluster has Kueue."""
     from tests.cluster.stack import installed
 
     with (
@@ -111,13 +111,13 @@ def stack(kubeconfig: str, crds: None, cohort: Path) -> Iterator["Stack"]:
 
 
 def has_kueue() -> bool:
-    """Whether Kueue is in the cluster."""
+    """Return whether the cluster has Kueue."""
     return "workloads.kueue.x-k8s.io" in Kubectl("default")("get", "crd", "-o", "name")
 
 
 @pytest.fixture(scope="session")
 def here(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Here"]:
-    """The same specifications on this machine."""
+    """Yield the runner of the same specifications on this machine."""
     from tests.cluster.here import Here
 
     runs = Here(cohort, tmp_path_factory.mktemp("here"))
@@ -127,13 +127,13 @@ def here(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["He
 
 @dataclass(frozen=True)
 class Runs:
-    """Custom resources of one namespace, through Python's client; errors are ``ApiException``."""
+    """Custom resources of one namespace through the Python client, which raises ``ApiException``."""
 
     api: Any
     namespace: str
 
     def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Create one."""
+        """Create a resource."""
         more = {"dry_run": "All"} if dry_run else {}
         made: dict[str, Any] = self.api.create_namespaced_custom_object(
             GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj, **more
@@ -141,7 +141,7 @@ class Runs:
         return made
 
     def replace(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """Write one, whole; a dry run, so that the next may start from the same."""
+        """Replace a resource as a dry run, so that the next test may start from the same state."""
         made: dict[str, Any] = self.api.replace_namespaced_custom_object(
             GROUP,
             VERSION,
@@ -154,14 +154,14 @@ class Runs:
         return made
 
     def patch_status(self, obj: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-        """Write the status of one."""
+        """Write the status of a resource."""
         made: dict[str, Any] = self.api.patch_namespaced_custom_object_status(
             GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj["metadata"]["name"], {"status": status}
         )
         return made
 
     def delete(self, obj: dict[str, Any]) -> None:
-        """Delete one."""
+        """Delete a resource."""
         self.api.delete_namespaced_custom_object(
             GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj["metadata"]["name"]
         )
@@ -169,7 +169,7 @@ class Runs:
 
 @pytest.fixture
 def runs(crds: None, kubeconfig: str, namespace: str) -> Runs:
-    """Our custom resources in the test's namespace."""
+    """Return our custom resources in the test's namespace."""
     from kubernetes import client, config
 
     config.load_kube_config(kubeconfig)

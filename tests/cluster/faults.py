@@ -1,4 +1,4 @@
-"""What can happen to a run in a cluster, done for real."""
+"""Faults of a run in a real cluster."""
 
 import json
 import os
@@ -17,12 +17,12 @@ KUBELET_SECONDS: Final = 90
 
 
 def delete_worker(stack: Stack, run: str) -> None:
-    """Delete a worker pod of the run, without grace."""
+    """Delete a worker pod of the run without a grace period."""
     stack.kubectl("delete", "pod", stack.workers(run)[0], "--grace-period=0", "--force")
 
 
 def evict_worker(stack: Stack, run: str) -> None:
-    """Ask for the eviction of a worker of the run, as a node that is drained does."""
+    """Evict a worker of the run, as when a node is drained."""
     pod = stack.workers(run)[0]
     body = {
         "apiVersion": "policy/v1",
@@ -34,27 +34,27 @@ def evict_worker(stack: Stack, run: str) -> None:
 
 
 def delete_leader(stack: Stack, _run: str) -> None:
-    """Delete the scheduler that leads."""
+    """Delete the leading scheduler."""
     stack.kubectl("delete", "pod", stack.leader(), "--wait=false")
 
 
 def kill_leader(stack: Stack, _run: str) -> None:
-    """Delete the scheduler that leads, without a moment to release its Lease."""
+    """Delete the leading scheduler without time to release its Lease."""
     stack.kubectl("delete", "pod", stack.leader(), "--grace-period=0", "--force")
 
 
 def delete_redis(stack: Stack, _run: str) -> None:
-    """Delete Redis, which forgets everything."""
+    """Delete Redis, which loses its data."""
     stack.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=redis", "--wait=false")
 
 
 def delete_storage(stack: Stack, _run: str) -> None:
-    """Delete the object storage's pod; the next has the same volume."""
+    """Delete the object storage's pod. The next pod has the same volume."""
     stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
 
 
 def stop_kubelet(stack: Stack) -> None:
-    """Stop the node's kubelet for 90 seconds: the node is not ready, and no Service has a pod behind it."""
+    """Stop the node's kubelet for 90 seconds: the node becomes not ready, and no Service has a ready pod."""
     pid = _kubelet()
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -72,7 +72,7 @@ def _ready(stack: Stack) -> bool:
 
 
 def _kubelet() -> int:
-    """The kubelet's process, where the kubeconfig's folder holds the kubelet's own, as it does for a test cluster here."""
+    """Return the kubelet's process id if the kubelet's kubeconfig is beside the test's, as in a local test cluster."""
     own = Path(os.environ["KUBECONFIG"]).parent / "pki" / "kubelet.kubeconfig"
     for folder in Path("/proc").iterdir():
         with suppress(OSError):  # no process, or one that has ended meanwhile
@@ -85,7 +85,7 @@ def _kubelet() -> int:
 
 
 Fault = Callable[[Stack, str], None]
-# From the gentlest to the rudest.
+# In the order of severity.
 FAULTS: Final[tuple[Fault, ...]] = (
     evict_worker,
     delete_worker,

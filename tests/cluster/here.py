@@ -1,4 +1,4 @@
-"""The same specification carried out on this machine: what the cluster's results are compared with."""
+"""The same specification, carried out on this machine for comparison with the cluster."""
 
 import os
 import re
@@ -16,25 +16,25 @@ from tests.cluster.conftest import REPO
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run on this machine gave.
+    """Result of a run on this machine.
 
     Attributes
     ----------
     digest : str
-        Of the result.
+        Digest of the result.
     folder : Path
-        Of the run in the store.
+        Folder of the run in the store.
     """
 
     digest: str
     folder: Path
 
     def bundle(self) -> dict[str, bytes]:
-        """The bundle: bytes by the file's name in it."""
+        """Return the files of the bundle by name."""
         return files_in(self.folder / "bundle")
 
     def export(self, to: Path) -> str:
-        """``mlho export`` of the run into a folder; return what it says."""
+        """Export the run to a folder with ``mlho export``, and return the output."""
         store = self.folder.parents[1]
         command = [sys.executable, "-m", "scheduler", "export", self.folder.name, f"--store={store}"]
         done = subprocess.run(
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """All files of a folder: bytes by name."""
+    """Return all files of a folder by name."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -53,14 +53,14 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 class Here:
-    """Runs of one cohort on this machine, one after the other, in the background; they share a store.
+    """Runs of one cohort on this machine in the background, one after another, with a shared store.
 
     Parameters
     ----------
     cohort : Path
-        Of ``mlho demo``, with its specification.
+        Folder of ``mlho demo`` with its specification.
     folder : Path
-        For specifications and store.
+        Folder for specifications and store.
     """
 
     def __init__(self, cohort: Path, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Here:
         self._begun: dict[str, Future[Outcome]] = {}
 
     def begin(self, spec: dict[str, Any]) -> "Future[Outcome]":
-        """Carry out a specification on the cohort, without what only a cluster knows; done once if asked again."""
+        """Carry out a specification on the cohort without its cluster-only fields. An equal specification runs once."""
         spec = {name: own for name, own in spec.items() if name not in ("workers", "desiredState")}
         spec["data"] = {**spec["data"], "uri": str(self._cohort)}
         text = yaml.safe_dump(
@@ -86,7 +86,7 @@ class Here:
         return self._begun[text]
 
     def close(self) -> None:
-        """Carry out nothing more."""
+        """Start no further run."""
         self._pool.shutdown(cancel_futures=True)
 
     def _carry_out(self, text: str) -> Outcome:

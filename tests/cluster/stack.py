@@ -1,4 +1,4 @@
-"""An installation in a namespace: object storage with a cohort in it, the chart, and what tests ask of both."""
+"""An installation in a namespace: object storage with a cohort, the chart, and functions for tests."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ ONE_WORKER: Final = {**TWO_WORKERS, "max": 1}
 
 
 def values() -> dict[str, Any]:
-    """The chart's values: those for a trial, with the tests' images, and small enough for two cores."""
+    """Return the chart's values: those of the trial with the tests' images, small enough for two cores."""
     trial = yaml.safe_load((TRIAL / "values.yaml").read_text(encoding="utf-8"))
     images = image_values()
     images["redis"]["trial"]["persistence"] = {"enabled": False}
@@ -38,7 +38,7 @@ def values() -> dict[str, Any]:
 
 
 def image_values() -> dict[str, Any]:
-    """The chart's values that name images: the tests' own."""
+    """Return the chart's values for the tests' images."""
     return {
         "image": {
             "scheduler": {"repository": f"{PREFIX}scheduler", "tag": TAG},
@@ -50,7 +50,7 @@ def image_values() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stack:
-    """An installation, and what tests ask of it."""
+    """An installation of the chart, with functions for tests."""
 
     kubectl: Kubectl
     cohort: Path
@@ -58,11 +58,11 @@ class Stack:
 
     @property
     def namespace(self) -> str:
-        """Where it is."""
+        """Return the namespace."""
         return self.kubectl.namespace
 
     def run(self, name: str, **changes: Any) -> dict[str, Any]:
-        """A run on the cohort; ``changes`` go into its spec."""
+        """Return a run on the cohort with these changes of its spec."""
         spec = yaml.safe_load((self.cohort / "spec.yaml").read_text(encoding="utf-8"))["spec"]
         spec |= {"data": {**spec["data"], "uri": f"s3://{BUCKET}/cohort/"}, "workers": TWO_WORKERS, **changes}
         return {
@@ -73,7 +73,7 @@ class Stack:
         }
 
     def submit(self, name: str, **changes: Any) -> dict[str, Any]:
-        """Create a run on the cohort."""
+        """Create a run on the cohort, and return it."""
         obj = self.run(name, **changes)
         self.create(obj)
         return obj
@@ -83,33 +83,33 @@ class Stack:
         self.kubectl("create", "-f", "-", given=json.dumps(obj))
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
-        """An object."""
+        """Return an object."""
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
         return found
 
     def items(self, kind: str, *selectors: str) -> list[dict[str, Any]]:
-        """Objects of a kind, by label."""
+        """Return the objects of a kind with these labels."""
         labels = [f"--selector={own}" for own in selectors]
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, *labels, "-o", "json"))["items"]
         return found
 
     def status(self, name: str, *, kind: str = "trainingrun") -> dict[str, Any]:
-        """Status of a run."""
+        """Return the status of a run."""
         return dict(self.get(kind, name).get("status") or {})
 
     def done(self, name: str) -> int:
-        """Tasks of a run that are done."""
+        """Return the number of finished tasks of a run."""
         return int((self.status(name).get("tasks") or {}).get("done", 0))
 
     def condition(self, name: str, which: str) -> dict[str, Any]:
-        """A condition of a run; its status is empty if there is none."""
+        """Return a condition of a run. Its status is empty if it does not exist."""
         found = self.status(name).get("conditions", ())
         return next((dict(own) for own in found if own["type"] == which), {"status": ""})
 
     def wait(
         self, name: str, condition: str, *, seconds: float = 240, kind: str = "trainingrun"
     ) -> dict[str, Any]:
-        """Wait for a condition of a run; return its status."""
+        """Wait for a condition of a run, and return the run's status."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             status = self.status(name, kind=kind)
@@ -122,7 +122,7 @@ class Stack:
         raise AssertionError(f"{name}: not {condition}: {json.dumps(self.status(name, kind=kind), indent=1)}")
 
     def wait_for[T](self, what: str, found: Callable[[], T], *, seconds: float = 60) -> T:
-        """Wait for a function to return something true; return it."""
+        """Wait until the function returns a true value, and return it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             answer = found()
@@ -132,7 +132,7 @@ class Stack:
         raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
     def wait_until_it_learns(self, name: str, *, seconds: float = 120) -> None:
-        """Wait until a run is in the midst of its iterations, with workers that take tasks."""
+        """Wait until a run is in its iterations and has running workers."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.status(name).get("stage") == "learn" and self.workers(name):
@@ -141,11 +141,11 @@ class Stack:
         raise AssertionError(f"{name}: does not learn: {json.dumps(self.status(name), indent=1)}")
 
     def pods(self, component: str) -> list[dict[str, Any]]:
-        """Pods of the release, by component."""
+        """Return the pods of a component of the release."""
         return self.items("pods", f"app.kubernetes.io/component={component}")
 
     def workers(self, run: str = "") -> list[str]:
-        """Names of the worker pods that take tasks, of one run or of all."""
+        """Return the names of the running worker pods of one run or of all."""
         prefix = f"{run}-" if run else ""
         return [
             pod["metadata"]["name"]
@@ -156,7 +156,7 @@ class Stack:
         ]
 
     def leader(self) -> str:
-        """Name of the scheduler that leads; for a moment it may be nobody."""
+        """Wait until a scheduler leads, and return its pod's name."""
 
         def holder() -> str:
             leases = (own for own in self.items("leases") if own["metadata"]["name"] == "mlho-scheduler")
@@ -165,19 +165,19 @@ class Stack:
         return self.wait_for("a scheduler leads", holder)
 
     def events_of(self, name: str) -> set[str]:
-        """Reasons of the Events of an object."""
+        """Return the reasons of an object's Events."""
         return {own["reason"] for own in self.items("events") if own["involvedObject"]["name"] == name}
 
     def redis_keys(self) -> list[str]:
-        """All keys in Redis."""
+        """Return all keys in Redis."""
         pod = self.pods("redis")[0]["metadata"]["name"]
         secret = base64.b64decode(self.get("secret", "mlho-redis")["data"]["password"]).decode()
-        # By standard input: a command line is shown when something fails.
+        # The password goes to standard input, because a failure shows the command line.
         script = f"REDISCLI_AUTH={secret} redis-cli --user mlho --scan\n"
         return self.kubectl("exec", "-i", pod, "--", "sh", given=script).split()
 
     def mlho(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """The ``mlho`` command, by the kubeconfig; ``more`` is environment."""
+        """Run the ``mlho`` command with the kubeconfig; ``more`` are environment variables."""
         command = [sys.executable, "-m", "scheduler", *arguments, f"--namespace={self.namespace}"]
         return subprocess.run(
             command,
@@ -190,20 +190,20 @@ class Stack:
         )
 
     def commits(self) -> dict[str, bytes]:
-        """Commit records in the store: which tasks are done, and what each gave."""
+        """Return the commit records in the store by key."""
         with storage_here(self.kubectl) as s3:
             return download(s3, BUCKET, "store/commits/")
 
     def upgrade(self, chart: Path = CHART, **more: Any) -> None:
-        """``helm upgrade``, with the values of the installation and ``more``."""
+        """Upgrade the release with its values and ``more``."""
         helm(self.kubectl, "upgrade", chart, self.values | more)
 
     def python_in(self, pod: str, program: str, *, seconds: float = 120) -> str:
-        """What a program says that is run in a pod of ours."""
+        """Run a Python program in a pod of the release, and return its output."""
         return self.kubectl("exec", pod, "--", "/opt/mlho/bin/python", "-c", program, seconds=seconds)
 
     def delete_results(self) -> None:
-        """Empty the store, so that a run that was carried out before has to be done again."""
+        """Empty the store, so that every task of a run is executed again."""
         with storage_here(self.kubectl) as s3:
             for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="store/"):
                 keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
@@ -212,7 +212,7 @@ class Stack:
 
 
 def helm(kubectl: Kubectl, verb: str, chart: Path, given: dict[str, Any]) -> str:
-    """``helm install`` or ``helm upgrade``, and wait; return what it says."""
+    """Run ``helm install`` or ``helm upgrade``, wait for its end, and return the output."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(given, file)
         file.flush()
@@ -229,7 +229,7 @@ def helm(kubectl: Kubectl, verb: str, chart: Path, given: dict[str, Any]) -> str
 
 
 def adopt_crds(namespace: str) -> None:
-    """Let the chart of a namespace own the custom resources, if others have made them: Helm touches no stranger's."""
+    """Give existing custom resource definitions to the chart of this namespace, because Helm changes only its own objects."""
     owner = ["meta.helm.sh/release-name=mlho", f"meta.helm.sh/release-namespace={namespace}"]
     for plural in PLURALS.values():
         crd, default = f"crd/{plural}.{GROUP}", Kubectl("default")
@@ -242,7 +242,7 @@ def adopt_crds(namespace: str) -> None:
 def installed(
     kubectl: Kubectl, cohort: Path, *, chart: Path = CHART, with_storage: bool = True, **more: Any
 ) -> Iterator[Stack]:
-    """The whole installation, with a cohort in its storage; ``more`` are values of the chart."""
+    """Install everything with a cohort in the storage; ``more`` are values of the chart."""
     if with_storage:
         start_storage(kubectl)
         with storage_here(kubectl) as s3:

@@ -1,4 +1,4 @@
-"""Object storage in the cluster: the one of k8s/examples/trial, with the tests' images, and the way to it from here.
+"""Object storage in the cluster, that of k8s/examples/trial with the tests' images, and access to it from this machine.
 
 Images are named ``localhost/mlho-{scheduler,worker,services}:test``, or by ``MLHO_TEST_IMAGES`` (a prefix) and
 ``MLHO_TEST_TAG``. ``make image`` and tests/cluster/images build them.
@@ -33,12 +33,12 @@ TAG: Final = os.environ.get("MLHO_TEST_TAG", "test")
 
 
 def image(name: str) -> str:
-    """One of our images."""
+    """Return the full name of an image."""
     return f"{PREFIX}{name}:{TAG}"
 
 
 def trial_objects(*, with_cohort: bool) -> list[dict[str, Any]]:
-    """What k8s/examples/trial/storage.yaml holds, with the tests' images."""
+    """Return the objects of k8s/examples/trial/storage.yaml with the tests' images."""
     found = list(yaml.safe_load_all((TRIAL / "storage.yaml").read_text(encoding="utf-8")))
     for obj in found:
         if obj["kind"] in ("Deployment", "Job"):
@@ -50,7 +50,7 @@ def trial_objects(*, with_cohort: bool) -> list[dict[str, Any]]:
 def start_storage(
     kubectl: Kubectl, *, identities: Sequence[dict[str, Any]] = (), with_cohort: bool = False
 ) -> None:
-    """Start it and wait until it answers; ``identities`` replace the one that may do all."""
+    """Start the storage, and wait until it responds; ``identities`` replace the one with all rights."""
     objects = trial_objects(with_cohort=with_cohort)
     if identities:
         secret = next(obj for obj in objects if obj["kind"] == "Secret")
@@ -68,7 +68,7 @@ def apply(kubectl: Kubectl, objects: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def forwarded(kubectl: Kubectl, what: str, port: int) -> Iterator[str]:
-    """Address on this machine of a port in the cluster; ``what`` is a pod or a Service, as kubectl names it."""
+    """Forward a port of a pod or Service, named as for kubectl, and yield its local address."""
     process = subprocess.Popen(
         ["kubectl", f"--namespace={kubectl.namespace}", "port-forward", what, f":{port}"],
         stdout=subprocess.PIPE,
@@ -86,7 +86,7 @@ def forwarded(kubectl: Kubectl, what: str, port: int) -> Iterator[str]:
 
 @contextmanager
 def storage_here(kubectl: Kubectl) -> Iterator[Any]:
-    """A boto3 client of the storage, for a moment: the way there ends with its pod."""
+    """Yield a boto3 client of the storage. The connection ends with the storage's pod."""
     with forwarded(kubectl, "service/seaweedfs", PORT) as address:
         client = boto3.client(
             "s3",
@@ -102,20 +102,20 @@ def storage_here(kubectl: Kubectl) -> Iterator[Any]:
 
 
 def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> None:
-    """Copy a folder into a bucket."""
+    """Copy a folder to a bucket."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
 
 
 def listed(s3: Any, bucket: str, prefix: str) -> list[str]:
-    """Keys under a prefix, sorted."""
+    """Return the sorted keys under a prefix."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
 
 
 def download(s3: Any, bucket: str, prefix: str) -> dict[str, bytes]:
-    """All that is under a prefix: bytes by what comes after it."""
+    """Return all objects under a prefix by the rest of their keys."""
     return {
         key.removeprefix(prefix): s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         for key in listed(s3, bucket, prefix)

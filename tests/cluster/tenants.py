@@ -1,4 +1,4 @@
-"""Two tenants: a release in a namespace of each, and one object storage for both, in which each has a prefix of its own."""
+"""Two tenants: a release in a separate namespace for each, and a shared object storage with a prefix for each."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ from tests.cluster.storage import (
 
 NAMES: Final = ("first", "second")
 PORT: Final = 8080
-# Tells of each target, host and port, how it answers. What is not open is told apart: a name that DNS does not know is no proof.
+# Prints the response of each target, a host and a port. An unknown DNS name is distinguished from a blocked connection.
 KNOCK: Final = """
 import json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +46,7 @@ with ThreadPoolExecutor(len(targets)) as pool:
 
 @dataclass(frozen=True)
 class Tenants:
-    """Both installations, and where the storage is."""
+    """Both installations, and the storage."""
 
     storage: Kubectl
     first: Stack
@@ -55,7 +55,7 @@ class Tenants:
 
 @contextmanager
 def two_tenants(cohort: Path) -> Iterator[Tenants]:
-    """Two releases that share nothing but the cluster and the object storage."""
+    """Install two releases that share only the cluster and the object storage."""
     with ExitStack() as stack:
         storage = stack.enter_context(new_namespace("storage"))
         start_storage(storage, identities=[_everybody(), *map(_identity, NAMES)])
@@ -78,7 +78,7 @@ def _tenant(name: str, storage: Kubectl, cohort: Path) -> Iterator[Stack]:
         }
         reachable = {
             "s3": {"podLabels": {"app": "seaweedfs"}, "namespace": storage.namespace},
-            # The first has its metrics read from there; the second from where nobody is.
+            # Metrics of the first may be read from this namespace, those of the second from a namespace without pods.
             "metrics": {"namespace": storage.namespace if name == NAMES[0] else "monitoring"},
         }
         with installed(
@@ -98,7 +98,7 @@ def _secret_of(name: str) -> str:
 
 
 def _identity(name: str) -> dict[str, Any]:
-    """Who may do all below a prefix, and nothing elsewhere."""
+    """Return an identity with all rights below its prefix and none elsewhere."""
     return {
         "name": name,
         "credentials": [{"accessKey": name, "secretKey": _secret_of(name)}],
@@ -107,7 +107,7 @@ def _identity(name: str) -> dict[str, Any]:
 
 
 def _everybody() -> dict[str, Any]:
-    """The trial's identity: the tests', to fill both prefixes."""
+    """Return the trial's identity with all rights, with which tests fill both prefixes."""
     return {
         "name": ACCESS,
         "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
@@ -121,7 +121,7 @@ def _credentials(name: str) -> dict[str, Any]:
 
 
 def _neighbour() -> dict[str, Any]:
-    """A pod that is not ours and listens: no policy of the chart touches it."""
+    """Create a listening pod that is not part of a release, so that no policy of the chart applies to it."""
     container = {
         "name": "listen",
         "image": image("services"),
@@ -134,7 +134,7 @@ def _neighbour() -> dict[str, Any]:
 
 
 def address(stack: Stack, pod: str) -> str:
-    """A pod's address."""
+    """Return the address of a pod."""
     return str(stack.get("pod", pod)["status"]["podIP"])
 
 
@@ -145,12 +145,12 @@ def knock(
     *,
     python: str = "/opt/mlho/bin/python",
 ) -> dict[str, str]:
-    """How targets answer a pod: ``open``, ``no answer``, or what else went wrong."""
+    """Connect from a pod to each target, and return ``open``, ``no answer`` or the error by target."""
     program = f"TARGETS = {json.dumps(dict(targets))!r}\n{KNOCK}"
     found: dict[str, str] = json.loads(kubectl("exec", pod, "--", python, "-c", program))
     return found
 
 
 def secret_value(stack: Stack, secret: str, entry: str) -> str:
-    """An entry of a Secret."""
+    """Return an entry of a Secret."""
     return base64.b64decode(stack.get("secret", secret)["data"][entry]).decode()

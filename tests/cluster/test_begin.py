@@ -1,4 +1,4 @@
-"""From nothing to a report, by the very commands of docs/kubernetes.md: only environment, images and the namespace's name are replaced."""
+"""The commands of docs/kubernetes.md from nothing to a report. Only the environment, the images and the namespace are replaced."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from tests.cluster.here import Here, Outcome, files_in
 from tests.cluster.stack import BUCKET, CHART, adopt_crds, image_values
 from tests.cluster.storage import download, storage_here, trial_objects
 
-MINUTES = 5  # that the way from nothing to the report may take
+MINUTES = 5  # limit from nothing to the report
 
 
 def documented(heading: str) -> str:
-    """The first shell block under a heading of docs/kubernetes.md."""
+    """Return the first shell block under a heading of docs/kubernetes.md."""
     text = (REPO / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     found = re.search(rf"^## {heading}\n.*?^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert found is not None
@@ -27,7 +27,7 @@ def documented(heading: str) -> str:
 
 
 def checkout(folder: Path) -> Path:
-    """What a user has of the repository, with the tests' images in it."""
+    """Copy the files that a user needs from the repository, with the tests' images."""
     shutil.copytree(CHART, folder / "helm" / "mlho")
     examples = folder / "k8s" / "examples"
     shutil.copytree(REPO / "k8s" / "examples", examples)
@@ -40,7 +40,7 @@ def checkout(folder: Path) -> Path:
 
 
 def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
-    """Type a documented script, but for the making of environment, images, cluster and namespace; return what it says."""
+    """Run a documented script without its creation of environment, images, cluster and namespace, and return the output."""
     made = ("make env", ". .venv/", "make image", "kind ", "kubectl create namespace")
     lines = [own for own in script.splitlines() if not own.startswith(made)]
     text = re.sub(r"namespace([= ])mlho\b", rf"namespace\1{namespace}", "\n".join(lines))
@@ -61,7 +61,7 @@ def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
 
 
 def carried_out_here(tables: dict[str, bytes], folder: Path) -> Outcome:
-    """The example's run on this machine, on the tables that the cluster has."""
+    """Carry out the example's run on this machine, on the tables in the cluster."""
     cohort = folder / "cohort"
     for name, content in tables.items():
         (cohort / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def carried_out_here(tables: dict[str, bytes], folder: Path) -> Outcome:
 
 
 def dry(notes: str) -> str:
-    """The first run of the chart's notes, typed as it stands there, but that nothing is made."""
+    """Submit the first run of the chart's notes as a dry run, and return the output."""
     found = re.search(r"^kubectl -n \S+ apply -f - <<'RUN'\n.*?^RUN\n", notes, re.MULTILINE | re.DOTALL)
     assert found is not None
     script = found[0].replace(" apply ", " apply --dry-run=server ")
@@ -83,7 +83,7 @@ def dry(notes: str) -> str:
 
 
 def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: Path):
-    """Within five minutes, and the result and the bundle are those of ``mlho run`` on this machine."""
+    """The documented commands produce a report within five minutes, and result and bundle equal those of ``mlho run`` on this machine."""
     own_config = tmp_path / "kubeconfig"  # the commands choose a namespace in it
     shutil.copy(kubeconfig, own_config)
     with new_namespace("begin") as kubectl:

@@ -1,4 +1,4 @@
-"""A channel in a real cluster: what ``kubectl get mch`` shows after a promotion, a refusal and the way back."""
+"""A channel in a real cluster: the output of ``kubectl get mch`` after a promotion, a refusal and a recalibration."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ EXAMPLE = REPO / "k8s" / "examples" / "channel.yaml"
 
 
 def promote(address: str, run: str) -> subprocess.CompletedProcess[str]:
-    """The command on the store of the cluster, from here."""
+    """Run ``mlho promote`` on the cluster's store from this machine."""
     options = ["--channel=production", "--why=first", f"--store=s3://{BUCKET}/store"]
     storage = {
         "MLHO_S3_ENDPOINT": f"http://{address}",
@@ -31,14 +31,14 @@ def promote(address: str, run: str) -> subprocess.CompletedProcess[str]:
 
 
 def ready(stack: Stack) -> str:
-    """Reason of the condition."""
+    """Return the reason of the condition."""
     conditions = stack.status("production", kind="mch").get("conditions", ())
     return next((own["reason"] for own in conditions), "")
 
 
 def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack):
-    """No model, a promotion, a refused one; deleting the resource changes no channel."""
-    # Each run has a seed of its own. With the default seed, "live" would do the work of the runs of other tests.
+    """`kubectl get mch` shows the model in use and a refused promotion. Deleting the resource does not change the channel."""
+    # Each run has a different seed. With the default seed, "live" would share the tasks of other tests' runs.
     # With the seed of "live", "gated" would give the same bundle, whose promotion changes nothing and is no refusal.
     # With 400 patients many seeds give a model that its own tests reject; these two do not.
     validation = stack.run("live")["spec"]["validation"]
@@ -73,7 +73,7 @@ def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack
 
 
 def test_a_model_in_use_is_recalibrated_by_a_resource(stack: Stack):
-    """A worker looks at the tables, then makes a run of its own, with bundle and report, from the model that the channel has."""
+    """A RecalibrationRun inspects the tables in a worker, and produces a bundle and a report from the channel's model."""
     validation = stack.run("corrected")["spec"]["validation"] | {"seed": 65}
     stack.submit("live-again", validation=validation)
     stack.wait("live-again", "Succeeded")

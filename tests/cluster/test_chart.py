@@ -1,4 +1,4 @@
-"""The chart on a real cluster: its own test, an upgrade while a run is under way, and runs by the calendar."""
+"""The chart on a real cluster: its own test, an upgrade during a run, and scheduled runs."""
 
 import datetime as dt
 import json
@@ -15,12 +15,12 @@ from tests.cluster.here import Here
 from tests.cluster.stack import BUCKET, ONE_WORKER, Stack, adopt_crds, image_values, installed
 from tests.cluster.storage import download, storage_here, upload
 
-# The chart as it was before the rest of this file, packaged by `helm package --version 0.0.9`.
+# An earlier chart, packaged by `helm package --version 0.0.9`.
 OLDER_CHART: Final = Path(__file__).parent / "fixtures" / "mlho-0.0.9.tgz"
 
 
 def test_helm_test_carries_out_a_tiny_run(stack: Stack):
-    """What ``helm test`` says and what it made: a cohort, and a run that workers carried out."""
+    """``helm test`` creates a cohort and a run that workers carry out, and succeeds."""
     command = ["helm", "test", "mlho", f"--namespace={stack.namespace}", "--timeout=4m", "--logs"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -34,7 +34,7 @@ def test_helm_test_carries_out_a_tiny_run(stack: Stack):
 
 @pytest.fixture
 def older(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
-    """An installation of the older chart; Redis keeps its file on a volume, as it does by default."""
+    """Install the older chart, with Redis on a volume, which is the default."""
     with (
         new_namespace("upgrade") as kubectl,
         installed(kubectl, cohort, chart=OLDER_CHART, **image_values()) as made,
@@ -43,12 +43,12 @@ def older(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
 
 
 def secrets_of(stack: Stack) -> list[Any]:
-    """What the chart made up at its first installation."""
+    """Return the Secrets that the chart generated at its first installation."""
     return [stack.get("secret", name)["data"] for name in ("mlho-redis", "mlho-signing")]
 
 
-def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older: Stack, here: Here):
-    """Schedulers and Redis are replaced, and the run goes on: nothing is done again, nobody blamed, the digest is the same."""
+def test_an_upgrade_with_other_values_during_a_run_loses_nothing(older: Stack, here: Here):
+    """During an upgrade, schedulers and Redis are replaced and the run continues: no task is repeated or fails, and the digest is the same."""
     obj = older.submit("during", validation={"iterations": 120, "folds": 3, "seed": 41}, workers=ONE_WORKER)
     wanted = here.begin(obj["spec"])
     older.wait_until_it_learns("during")
@@ -69,7 +69,7 @@ def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older:
 
     assert schedulers.isdisjoint(pod["metadata"]["name"] for pod in older.pods("scheduler"))
     assert secrets_of(older) == secrets
-    assert at_once["phase"] in ("Running", "Waiting")  # it did not end before the upgrade did
+    assert at_once["phase"] in ("Running", "Waiting")  # the run must not end before the upgrade
     assert status["execution"] == execution
     assert status["tasks"]["done"] >= at_once["tasks"]["done"] >= done
     assert status["tasks"]["quarantined"] == 0
@@ -78,19 +78,19 @@ def test_an_upgrade_with_other_values_in_the_midst_of_a_run_loses_nothing(older:
 
 
 def zone_of_another_day() -> str:
-    """A time zone in which it is another day than in Greenwich, and will be for an hour."""
+    """Return a time zone whose date differs from that of UTC, also an hour from now."""
     return "Pacific/Pago_Pago" if dt.datetime.now(dt.UTC).hour < 10 else "Pacific/Kiritimati"
 
 
 @pytest.fixture(scope="module")
 def day() -> str:
-    """Today, in the schedules' time zone."""
+    """Return today's date in the schedules' time zone."""
     return dt.datetime.now(ZoneInfo(zone_of_another_day())).date().isoformat()
 
 
 @pytest.fixture(scope="module")
 def calendar(stack: Stack, cohort: Path, day: str) -> Iterator[Stack]:
-    """The installation with a nightly scoring of the day's patients, and a retraining that is due each minute."""
+    """Yield the installation with a nightly scoring of the day's patients, and a retraining that is due each minute."""
     training = stack.submit("champion", validation={"iterations": 2, "folds": 3, "seed": 51})
     run_id = stack.wait("champion", "Succeeded")["runId"]
     with storage_here(stack.kubectl) as s3:
@@ -119,21 +119,21 @@ def calendar(stack: Stack, cohort: Path, day: str) -> Iterator[Stack]:
 
 
 def trigger(stack: Stack, name: str) -> str:
-    """Have the nightly CronJob make a Kubernetes Job now; return what it says."""
+    """Create a Kubernetes Job from the nightly CronJob now, and return its log."""
     stack.kubectl("create", "job", name, "--from=cronjob/mlho-night")
     stack.kubectl("wait", "--for=condition=Complete", f"job/{name}", "--timeout=90s")
     return stack.kubectl("logs", f"job/{name}")
 
 
 def scored(stack: Stack) -> dict[str, bytes]:
-    """What scoring runs have published."""
+    """Return the published files of scoring runs."""
     with storage_here(stack.kubectl) as s3:
         files = download(s3, BUCKET, "store/runs/")
     return {name: content for name, content in files.items() if "/scores/" in name}
 
 
 def test_a_night_is_scored_once_however_often_its_cronjob_fires(calendar: Stack, day: str):
-    """The name holds the schedule's day, which is not that of Greenwich; the second time nothing is made or written."""
+    """A night's run is named by the date in the schedule's time zone. If the CronJob fires again, nothing is created or written."""
     said = trigger(calendar, "night-one")
     name = f"night-{day}"
     status = calendar.wait(name, "Succeeded", kind="scoringrun")
@@ -152,8 +152,8 @@ def test_a_night_is_scored_once_however_often_its_cronjob_fires(calendar: Stack,
     assert manifest["scores"]["samples"] > 0
 
 
-def test_a_retraining_that_is_due_is_made_by_the_calendar(calendar: Stack, day: str):
-    """Nobody asks: the CronJob's own minute comes."""
+def test_a_due_retraining_is_created_by_its_schedule(calendar: Stack, day: str):
+    """The CronJob creates the retraining at its minute, and the run succeeds."""
     name = f"month-{day}"
     calendar.wait_for(
         "the calendar has made it",

@@ -1,4 +1,4 @@
-"""What a user types, by the kubeconfig: from ``mlho submit`` to ``mlho export``, in the words of a run on this machine."""
+"""The user's commands with a kubeconfig, from ``mlho submit`` to ``mlho export``, print the same as for a run on this machine."""
 
 import json
 import subprocess
@@ -21,13 +21,13 @@ OUTPUTS = ["run", "result", "bundle", "report"]  # the last lines of `mlho run`,
 
 @pytest.fixture(scope="module")
 def wanted(stack: Stack, here: Here) -> Future[Outcome]:
-    """The run of these tests, carried out on this machine meanwhile."""
+    """Return the run of these tests, which this machine carries out in the meantime."""
     return here.begin(stack.run("typed", validation=LEARNS)["spec"])
 
 
 @pytest.fixture(scope="module")
 def submitted(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    """``mlho submit --wait`` of that run, under way."""
+    """Yield a running ``mlho submit --wait`` of that run."""
     path = tmp_path_factory.mktemp("typed") / "run.yaml"
     path.write_text(json.dumps(stack.run("typed", validation=LEARNS)))
     command = [sys.executable, "-m", "scheduler", "submit", str(path), "--wait", "-n", stack.namespace]
@@ -41,14 +41,16 @@ def submitted(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def words(lines: str) -> list[str]:
-    """The first word of each line."""
+    """Return the first word of each line."""
     return [line.split()[0] for line in lines.splitlines()]
 
 
 def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
     stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome]
 ):
-    """While it learns there are logs, and a wait can be over too soon; at its end there is the digest of this machine."""
+    """During the run, its logs can be read and ``mlho wait`` can time out. At the end, ``mlho submit --wait`` prints the
+    digest of this machine.
+    """
     stack.wait_until_it_learns("typed")
     logs = stack.wait_for(
         "a worker has said something",
@@ -70,7 +72,7 @@ def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
 def test_what_has_ended_is_told_and_exported_as_a_run_here(
     stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome], tmp_path: Path
 ):
-    """``wait``, ``status`` and ``export``: the same words, fields and files."""
+    """``wait``, ``status`` and ``export`` of a finished run give the same lines, fields and files as a local run."""
     submitted.wait(240)
 
     waited = stack.mlho("wait", "trainingrun/typed")
@@ -100,7 +102,7 @@ def test_what_has_ended_is_told_and_exported_as_a_run_here(
 
 
 def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
-    """Within five seconds no worker takes tasks; afterwards it ends as if nothing had been."""
+    """Within five seconds after ``mlho suspend``, no worker runs. A resumed run succeeds."""
     stack.submit("paused", validation={"iterations": 12, "folds": 5, "seed": 11})
     stack.wait_for("workers", stack.workers)
 
@@ -120,7 +122,7 @@ def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
 
 
 def test_a_run_can_be_cancelled(stack: Stack):
-    """Nothing of it is left: no worker, no key."""
+    """A cancelled run leaves neither workers nor keys."""
     stack.submit("cancelled", validation={"iterations": 60, "folds": 5, "seed": 12})
     stack.wait_for("workers", stack.workers)
 
@@ -134,7 +136,7 @@ def test_a_run_can_be_cancelled(stack: Stack):
 
 
 def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
-    """The same day, the same run: a CronJob may try again; without the date a name that is taken is an error."""
+    """Submitting by date twice creates one run, so that a CronJob may retry. Without the date, an existing name is an error."""
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps(stack.run("template", desiredState="Suspended")))
 
@@ -157,8 +159,7 @@ def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
     ],
     ids=["status", "export", "suspend", "context"],
 )
-def test_what_is_not_there_is_said(stack: Stack, arguments: list[str], said: str):
-    """In a sentence, not a traceback."""
+def test_a_missing_object_is_reported_without_a_traceback(stack: Stack, arguments: list[str], said: str):
     done = stack.mlho(*arguments)
 
     assert done.returncode not in (0, 124)
@@ -167,7 +168,7 @@ def test_what_is_not_there_is_said(stack: Stack, arguments: list[str], said: str
 
 
 def test_crd_prints_what_the_cluster_has(crds: None):
-    """The file k8s/crd.yaml, byte for byte, and the API server finds no difference to what is installed."""
+    """`mlho crd` prints k8s/crd.yaml byte for byte, and the API server finds no difference from the installed definitions."""
     command = [sys.executable, "-m", "scheduler", "crd"]
     printed = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
 

@@ -1,4 +1,4 @@
-"""The rules of the custom resources, each with an object that it accepts and one that it refuses, on a real API server."""
+"""Each rule of the custom resources, with an object that it accepts and one that it rejects, on a real API server."""
 
 import copy
 import datetime as dt
@@ -60,23 +60,23 @@ BY_RULE: dict[str, Any] = {"data.tables.labels": None, "cohort.index": None, "co
 
 
 def by_rule(**changes: Any) -> dict[str, Any]:
-    """The changes for a cohort by rule with some of its fields replaced."""
+    """Return the changes for a cohort by rule with these fields replaced."""
     return {**BY_RULE, "cohort.rules": {**RULES_COHORT, **changes}}
 
 
 def by_count(**count: Any) -> dict[str, Any]:
-    """The same with one criterion that counts."""
+    """Return the changes for a cohort by rule with one criterion that counts events."""
     return by_rule(criteria=[{"name": "counted", "count": {"codes": ["A"], **count}}])
 
 
 def by_age(**age: Any) -> dict[str, Any]:
-    """The same with one criterion of age."""
+    """Return the changes for a cohort by rule with one criterion of age."""
     return by_rule(criteria=[{"name": "of age", "age": age}])
 
 
 @dataclass(frozen=True)
 class Case:
-    """A rule's message, the changes that it accepts beside the object as it is, and those that it refuses."""
+    """The message of a rule, changes of the object that it accepts, and changes that it rejects."""
 
     message: str
     refused: dict[str, Any]
@@ -455,7 +455,7 @@ CREATE = [
     ),
 ]
 
-# Accepted means: of a run that is not accepted yet, or of a run that is.
+# The changes are tried on a run that is not accepted yet and on an accepted run.
 UPDATE = [
     Case("spec.data cannot change", {"data.uri": "s3://other"}),
     Case("spec.workers.resources cannot change", {"workers.resources.memory": "4Gi"}),
@@ -585,7 +585,7 @@ MUTABLE = [
 
 
 def changed(obj: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy with some fields replaced, by dotted path from spec (from the root after a slash); None removes one."""
+    """Return a copy with replaced fields, by dotted path from spec (from the root after a slash); None removes one."""
     obj = copy.deepcopy(obj)
     for path, value in changes.items():
         node = obj if path.startswith("/") else obj["spec"]
@@ -600,7 +600,7 @@ def changed(obj: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def refusal(act: Any, obj: dict[str, Any]) -> str:
-    """What the API server says to an object that it must not take."""
+    """Return the API server's error for an object that it must reject."""
     from kubernetes.client import ApiException
 
     with pytest.raises(ApiException) as error:
@@ -610,7 +610,7 @@ def refusal(act: Any, obj: dict[str, Any]) -> str:
 
 
 def accepted_run(runs: Runs, obj: dict[str, Any]) -> dict[str, Any]:
-    """A run that the scheduler has accepted."""
+    """Create a run that the scheduler has accepted."""
     made = runs.create(obj)
     conditions = set_condition((), ConditionType.ACCEPTED, status=True, reason="Valid", now=NOON)
     return runs.patch_status(made, Status(conditions=conditions).plain())
@@ -618,7 +618,7 @@ def accepted_run(runs: Runs, obj: dict[str, Any]) -> dict[str, Any]:
 
 @KINDS
 def test_every_rule_is_tried_here(obj: dict[str, Any], create: list[Case], update: list[Case]):
-    """No rule is without an object that it refuses."""
+    """Every rule has a case with an object that it rejects."""
     cases = [*(case.message for case in (*create, *update)), "a cancelled run cannot be resumed"]
     messages = [rule.message for rule in RULES[obj["kind"]]]
 
@@ -629,7 +629,7 @@ def test_every_rule_is_tried_here(obj: dict[str, Any], create: list[Case], updat
 def test_a_rule_accepts_and_refuses_when_a_run_is_made(
     runs: Runs, obj: dict[str, Any], create: list[Case], update: list[Case]
 ):
-    """Each rule takes what is right, and says what is wrong with the rest."""
+    """At creation, each rule accepts a valid object, and rejects an invalid one with its message."""
     assert runs.create(obj, dry_run=True)["spec"]["desiredState"] == "Running"
     for case in create:
         runs.create(changed(obj, case.accepted), dry_run=True)
@@ -639,7 +639,7 @@ def test_a_rule_accepts_and_refuses_when_a_run_is_made(
 
 
 def test_the_rules_of_a_channel_accept_and_refuse(runs: Runs):
-    """Its name, where the resource has another one."""
+    """Each rule of a channel accepts a valid object and rejects an invalid one with its message."""
     messages = [rule.message for rule in RULES["ModelChannel"]]
 
     assert runs.create(CHANNEL, dry_run=True)["spec"] == {}
@@ -655,7 +655,7 @@ def test_the_rules_of_a_channel_accept_and_refuse(runs: Runs):
 def test_what_determines_the_result_cannot_change_once_a_run_is_accepted(
     runs: Runs, obj: dict[str, Any], create: list[Case], update: list[Case]
 ):
-    """Until then a mistake can be mended; afterwards the resource says what was done."""
+    """Fields that determine the result can be corrected until the run is accepted, and are immutable afterwards."""
     fresh = runs.create(obj)
     for case in update:
         runs.replace(changed(fresh, case.refused))
@@ -667,12 +667,12 @@ def test_what_determines_the_result_cannot_change_once_a_run_is_accepted(
 
 @pytest.mark.parametrize("changes", MUTABLE, ids=str)
 def test_what_does_not_determine_the_result_can_change(runs: Runs, changes: dict[str, Any]):
-    """A run under way can be suspended, cancelled, and given more or fewer workers."""
+    """A running run can be suspended or cancelled, and its number of workers can be changed."""
     runs.replace(changed(accepted_run(runs, TRAINING), changes))
 
 
 def test_a_cancelled_run_stays_cancelled(runs: Runs):
-    """Its workers are gone; starting again is another resource."""
+    """A cancelled run cannot be resumed, because its workers are gone; another resource can run it again."""
     made = runs.create(changed(TRAINING, {"desiredState": "Cancelled"}))
 
     assert "a cancelled run cannot be resumed" in refusal(
@@ -695,7 +695,7 @@ def test_a_cancelled_run_stays_cancelled(runs: Runs):
 def test_the_schema_refuses_what_the_models_refuse(
     runs: Runs, kubectl: Kubectl, changes: dict[str, Any], said: str
 ):
-    """kubectl asks for strict validation, so that a typo is an error and not a field that disappears."""
+    """The schema rejects invalid and unknown fields, because kubectl requests strict validation."""
     import json
 
     obj = json.dumps(changed(TRAINING, changes))
@@ -705,7 +705,7 @@ def test_the_schema_refuses_what_the_models_refuse(
 
 @pytest.mark.parametrize("obj", [TRAINING, SCORING], ids=["training", "scoring"])
 def test_what_the_api_server_stores_reads_back_as_the_same_run(runs: Runs, obj: dict[str, Any]):
-    """The defaults of the schema are those of the models: the run id is the same as from the file."""
+    """An object read back from the API server gives the same specification as the file, because the defaults of schema and models are equal."""
     local = from_resource(obj).spec
     stored = from_resource(runs.create(obj)).spec
 
@@ -713,7 +713,7 @@ def test_what_the_api_server_stores_reads_back_as_the_same_run(runs: Runs, obj: 
 
 
 def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
-    """``kubectl get trun`` shows phase, stage, progress, workers and the headline; ``kubectl wait`` works."""
+    """``kubectl get trun`` shows phase, stage, progress, workers, headline and gates, and ``kubectl wait`` works."""
     made = runs.create(TRAINING)
     conditions = set_condition((), ConditionType.SUCCEEDED, status=True, reason="Done", now=NOON)
     status = Status.model_validate(

@@ -1,4 +1,4 @@
-"""The examples, on a real API server: each is taken, and the admission policy says no in words that help."""
+"""The examples on a real API server: each is accepted, and the admission policy rejects with a helpful message."""
 
 import json
 import time
@@ -17,7 +17,7 @@ TABLES = {"events": "events/", "labels": "labels.parquet", "demographics": "demo
 
 @pytest.mark.parametrize("name", ["run", "large-retraining-kueue", "nightly-scoring", "plain-job", "channel"])
 def test_an_example_is_taken_under_restricted_pod_security(crds: None, kubectl: Kubectl, name: str):
-    """Without a warning, too."""
+    """An example is accepted under restricted Pod Security without a warning."""
     said = kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / f"{name}.yaml"), check=False)
 
     assert "created (server dry run)" in said
@@ -27,7 +27,7 @@ def test_an_example_is_taken_under_restricted_pod_security(crds: None, kubectl: 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
 def test_plain_manifests_are_taken_under_restricted_pod_security(kubectl: Kubectl, folder: str):
-    """Without Helm, too; their namespace is replaced by the test's own."""
+    """The plain manifests are accepted under restricted Pod Security without Helm. The test replaces their namespace."""
     made = kubectl("kustomize", str(EXAMPLES.parent / folder)).replace(
         "namespace: mlho\n", f"namespace: {kubectl.namespace}\n"
     )
@@ -40,7 +40,7 @@ def test_plain_manifests_are_taken_under_restricted_pod_security(kubectl: Kubect
 
 @pytest.fixture
 def limits(crds: None, kubectl: Kubectl) -> Iterator[None]:
-    """The admission policy, in force in the test's namespace."""
+    """Apply the admission policy to the test's namespace."""
     path = str(EXAMPLES / "admission-policy.yaml")
     kubectl("label", "namespace", kubectl.namespace, "mlho.io/limits=true")
     limits = ["mlho.io/allowed-buckets=ehr, mlho", "mlho.io/max-workers=16"]
@@ -51,7 +51,7 @@ def limits(crds: None, kubectl: Kubectl) -> Iterator[None]:
 
 
 def test_an_administrator_limits_buckets_and_workers(limits: None, kubectl: Kubectl):
-    """What is refused is refused with what is allowed and what was asked for; a bundle is read, too."""
+    """A refusal by the admission policy states the allowed and the requested value. It applies to the bucket of a bundle, too."""
 
     def answer(example: str, **changes: Any) -> str:
         run = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text(encoding="utf-8"))

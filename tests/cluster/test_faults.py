@@ -1,4 +1,4 @@
-"""Faults on a real cluster: whatever is killed while a run is carried out, the run ends with the same digest."""
+"""Faults in a real cluster during a run: the run ends with the same digest."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from tests.cluster.here import Here
 from tests.cluster.stack import ONE_WORKER, Stack
 
 
-def test_a_run_goes_on_after_one_fault_upon_the_other(stack: Stack, here: Here):
-    """Each comes once the run has recovered from the last; no task is blamed, and the digest is that of this machine."""
+def test_a_run_survives_one_fault_after_another(stack: Stack, here: Here):
+    """Faults follow each other, each after the recovery from the last one. No task is quarantined, and the digest is that of this machine."""
     obj = stack.submit("faults", validation={"iterations": 150, "folds": 3, "seed": 100})
     wanted = here.begin(obj["spec"])
     stack.wait_until_it_learns("faults")
@@ -22,7 +22,7 @@ def test_a_run_goes_on_after_one_fault_upon_the_other(stack: Stack, here: Here):
             lambda before=before: stack.done("faults") > before + 2 and stack.workers("faults"),
             seconds=90,
         )
-    assert stack.status("faults")["phase"] == "Running"  # the last fault, too, came in its midst
+    assert stack.status("faults")["phase"] == "Running"  # the last fault also occurred during the run
     status = stack.wait("faults", "Succeeded")
 
     assert status["tasks"]["quarantined"] == 0
@@ -31,8 +31,8 @@ def test_a_run_goes_on_after_one_fault_upon_the_other(stack: Stack, here: Here):
 
 @long_form
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda own: own.__name__)
-def test_a_run_goes_on_after(stack: Stack, here: Here, fault: Fault):
-    """One fault in the midst of the iterations."""
+def test_a_run_survives(stack: Stack, here: Here, fault: Fault):
+    """A run with one fault during its iterations ends with the same digest."""
     name = fault.__name__.replace("_", "-")
     stack.delete_results()
     obj = stack.submit(name, validation={"iterations": 12, "folds": 3, "seed": 101})
@@ -46,13 +46,13 @@ def test_a_run_goes_on_after(stack: Stack, here: Here, fault: Fault):
 
 
 @long_form
-def test_a_run_goes_on_after_the_kubelet_was_silent(stack: Stack, here: Here):
-    """For a minute and a half: the node counts as lost, and its pods, though they run, are reached by nobody."""
+def test_a_run_survives_a_stopped_kubelet(stack: Stack, here: Here):
+    """If the kubelet does not respond for 90 seconds, the node counts as lost and its running pods cannot be reached. The run survives."""
     obj = stack.submit("silence", validation={"iterations": 450, "folds": 3, "seed": 102}, workers=ONE_WORKER)
     stack.wait_until_it_learns("silence")
 
     stop_kubelet(stack)
-    assert stack.status("silence")["phase"] == "Running"  # it had not ended before the node was lost
+    assert stack.status("silence")["phase"] == "Running"  # the run must not end before the node is lost
     status = stack.wait("silence", "Succeeded", seconds=480)
 
     assert status["tasks"]["quarantined"] == 0
@@ -60,7 +60,7 @@ def test_a_run_goes_on_after_the_kubelet_was_silent(stack: Stack, here: Here):
 
 
 def test_workers_that_run_out_of_memory_get_more(stack: Stack, here: Here):
-    """The next generation has twice as much; the run goes on, and no task is blamed for good."""
+    """After a worker runs out of memory, the next generation has twice as much. The run continues, and no task is quarantined."""
     workers = {**ONE_WORKER, "resources": {"cpu": "500m", "memory": "768Mi"}}
     obj = stack.submit("memory", validation={"iterations": 24, "folds": 3, "seed": 99}, workers=workers)
     wanted = here.begin(obj["spec"])
@@ -69,7 +69,7 @@ def test_workers_that_run_out_of_memory_get_more(stack: Stack, here: Here):
     hog = "held = [bytes([1]) * 2**24 for _ in range(80)]"
     (worker,) = stack.workers("memory")
     said = stack.kubectl("exec", worker, "--", "/opt/mlho/bin/python", "-c", hog, check=False)
-    assert said  # it was killed, and did not hold all that
+    assert said  # it was killed before it had all of that memory
     status = stack.wait("memory", "Succeeded")
 
     assert (status["workers"]["memory"], status["workers"]["generation"]) == ("1536Mi", 2)

@@ -1,4 +1,4 @@
-"""The images as they are built: what is in them, what is not, and what a container of them may do."""
+"""The built images: their content, and the rights of their containers."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.cluster.conftest import REPO, Kubectl, new_namespace
 from tests.cluster.storage import BARE, USER, apply, image
 
 TARGETS: Final = ("scheduler", "worker")
-# What was agreed: packages as installed and compiled.
+# Size limits of the packages, installed and compiled.
 MOST_BYTES: Final = {"scheduler": 250e6, "worker": 1.1e9}
 LOOK: Final = """
 import importlib.metadata, importlib.util, json, os, pathlib, shutil
@@ -50,7 +50,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def found(kubeconfig: str) -> Iterator[dict[str, dict[str, Any]]]:
-    """What a program finds that looks around in a container of each image."""
+    """Run a program in a container of each image, and yield its findings."""
     with new_namespace("images") as kubectl:
         apply(kubectl, [_pod(target) for target in TARGETS])
         kubectl("wait", "--for=condition=Ready", *(f"pod/{own}" for own in TARGETS), "--timeout=90s")
@@ -84,7 +84,7 @@ def _look(kubectl: Kubectl, target: str) -> dict[str, Any]:
 def test_a_container_may_write_to_tmp_only_and_finds_nothing_to_build_with(
     found: dict[str, dict[str, Any]], target: str
 ):
-    """User 65532, a root that is read-only; no pip, no compiler."""
+    """A container runs as user 65532 with a read-only root, may write only to /tmp, and has neither pip nor a compiler."""
     own = found[target]
 
     assert own["user"] == [65532, 65532]
@@ -97,7 +97,7 @@ def test_a_container_may_write_to_tmp_only_and_finds_nothing_to_build_with(
 def test_an_image_holds_what_its_bill_of_materials_says(
     found: dict[str, dict[str, Any]], target: str, tmp_path: Path
 ):
-    """No package more, none less; compiled, without the packages' own tests, and as small as was agreed."""
+    """An image has exactly the packages of its bill of materials, compiled and without the packages' tests, and keeps its size limit."""
     own = found[target]
     subprocess.run([sys.executable, str(REPO / "k8s" / "sbom.py"), str(tmp_path)], check=True)  # make sbom
     bill = json.loads((tmp_path / f"sbom-{target}.cdx.json").read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def test_an_image_holds_what_its_bill_of_materials_says(
 
 
 def test_a_scheduler_cannot_compute_and_a_worker_has_compiled_code(found: dict[str, dict[str, Any]]):
-    """What a scheduler does not need is not there; a worker's first task does not wait for a compiler."""
+    """The scheduler's image has no numerical library. The worker's has compiled code, so that a first task does not wait for a compiler."""
     computing = {"numpy", "pandas", "pyarrow", "polars", "scikit-learn", "xgboost-cpu", "numba"}
 
     assert computing.isdisjoint(found["scheduler"]["distributions"])
@@ -119,7 +119,7 @@ def test_a_scheduler_cannot_compute_and_a_worker_has_compiled_code(found: dict[s
 
 @pytest.fixture
 def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The configuration of an image, as the program knows it that built it: that of make's BUILDER."""
+    """Return the configuration of an image from the program that built it, make's BUILDER."""
     asked = shlex.split(os.environ.get("BUILDER", "docker"))
     command = [*asked, "image", "inspect", image(request.param)]
     if shutil.which(asked[0]):
@@ -132,7 +132,7 @@ def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.mark.parametrize("inspected", TARGETS, indirect=True)
 def test_an_image_says_what_it_is_and_starts_without_a_shell(inspected: dict[str, Any]):
-    """Labels of OCI, a user by number, tini as the first process, and no secret among its variables."""
+    """An image has the OCI labels, a numeric user and tini as its first process, and no secret in its variables."""
     labels = {
         name.removeprefix("org.opencontainers.image."): own for name, own in inspected["Labels"].items()
     }

@@ -1,4 +1,4 @@
-"""Kueue, the real one: a run waits for quota and says so, in Kueue's words; without Kueue these tests are skipped."""
+"""Runs with the real Kueue: a run waits for quota and its status has Kueue's message. Without Kueue, these tests are skipped."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +12,11 @@ from tests.cluster.storage import apply
 
 API = "kueue.x-k8s.io/v1beta1"
 WORKLOADS = "workloads.kueue.x-k8s.io"
-N_WAITING = 40  # more than a scheduler carries out at once
+N_WAITING = 40  # more than a scheduler's slots
 
 
 def queue_objects(name: str) -> list[dict[str, Any]]:
-    """A ClusterQueue with room for one worker, which preempts by priority, and its LocalQueue ``batch``."""
+    """Return a ClusterQueue with room for one worker, which preempts by priority, and its LocalQueue ``batch``."""
     quotas = [{"name": "cpu", "nominalQuota": "500m"}, {"name": "memory", "nominalQuota": "1Gi"}]
     group = {"coveredResources": ["cpu", "memory"], "flavors": [{"name": name, "resources": quotas}]}
     spec = {
@@ -37,7 +37,7 @@ def queue_objects(name: str) -> list[dict[str, Any]]:
 
 
 def priority_objects(name: str) -> list[dict[str, Any]]:
-    """Two priorities."""
+    """Return two priority classes."""
     return [
         {"apiVersion": API, "kind": "WorkloadPriorityClass", "metadata": {"name": own}, "value": value}
         for own, value in ((f"{name}-low", 10), (f"{name}-high", 1000))
@@ -46,7 +46,7 @@ def priority_objects(name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def queue(stack: Stack) -> Iterator[Stack]:
-    """The installation, in whose namespace a LocalQueue has room for one worker."""
+    """Yield the installation with a LocalQueue that has room for one worker."""
     if not has_kueue():
         pytest.skip("needs Kueue in the cluster")
     objects = [*queue_objects(stack.namespace), *priority_objects(stack.namespace)]
@@ -57,12 +57,12 @@ def queue(stack: Stack) -> Iterator[Stack]:
 
 
 def queued(**more: Any) -> dict[str, Any]:
-    """Workers that Kueue admits."""
+    """Return the workers of a run on that queue."""
     return {**ONE_WORKER, "kueueQueue": "batch", **more}
 
 
-def test_the_second_run_waits_for_quota_and_says_so(queue: Stack):
-    """It runs once the first has ended."""
+def test_the_second_run_waits_for_quota_with_a_reason(queue: Stack):
+    """A second run waits with Kueue's message, and starts when the first one has ended."""
     queue.submit("one", workers=queued(), validation={"iterations": 16, "folds": 3, "seed": 1})
     queue.wait_for("the first works", lambda: queue.workers("one"))
     queue.submit("two", workers=queued(), validation={"iterations": 3, "folds": 3, "seed": 2})
@@ -80,7 +80,7 @@ def test_the_second_run_waits_for_quota_and_says_so(queue: Stack):
 
 
 def test_a_run_of_higher_priority_preempts_and_the_other_has_the_same_result(queue: Stack, here: Here):
-    """Preempted workers drain; no task is blamed, and the digest is that of this machine, which nobody preempts."""
+    """Preempted workers drain, no task fails, and the digest is that of this machine, where nothing is preempted."""
     words = {word: queued(priorityClass=f"{queue.namespace}-{word}") for word in ("low", "high")}
     low = queue.submit("low", workers=words["low"], validation={"iterations": 40, "folds": 3, "seed": 3})
     wanted = here.begin(low["spec"])
@@ -100,7 +100,9 @@ def test_a_run_of_higher_priority_preempts_and_the_other_has_the_same_result(que
 
 @long_form
 def test_a_run_of_higher_priority_preempts_though_many_wait_for_quota(queue: Stack):
-    """More wait than there are slots; it has its Workload all the same, without which Kueue could not preempt."""
+    """A run of higher priority preempts even if more runs wait than there are slots, because its Workload is still created.
+    Kueue cannot preempt without it.
+    """
     words = {word: queued(priorityClass=f"{queue.namespace}-{word}") for word in ("low", "high")}
     for number in range(N_WAITING):
         queue.submit(
@@ -122,7 +124,7 @@ def test_a_run_of_higher_priority_preempts_though_many_wait_for_quota(queue: Sta
 
 
 def preempted(stack: Stack, name: str) -> bool:
-    """Whether Kueue says that it took a run's quota away."""
+    """Return whether Kueue has preempted a run."""
     conditions = [
         condition
         for workload in stack.items(WORKLOADS)

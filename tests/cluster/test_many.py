@@ -1,4 +1,4 @@
-"""Many runs at once: all are looked at soon, the scheduler stays small, and an idle run costs no write."""
+"""Many runs at the same time: all are checked soon, the scheduler stays small, and an idle run causes no write."""
 
 import json
 import time
@@ -18,19 +18,19 @@ WRITES = "mlho_scheduler_status_writes_total"
 
 
 TURN_SECONDS = 10
-# No node has so much: their pods wait for ever, and no run of them holds a slot.
+# No node has this much memory, so that their pods wait forever and these runs hold no slot.
 TOO_LARGE = {"max": 1, "resources": {"cpu": "500m", "memory": "9000Gi"}}
 
 
 @pytest.fixture
 def alone(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
-    """An installation of its own: its scheduler's figures are those of these runs only."""
+    """Yield a separate installation, whose scheduler's metrics cover only these runs."""
     with new_namespace("many") as kubectl, installed(kubectl, cohort) as made:
         yield made
 
 
 def leader_metrics(stack: Stack) -> dict[str, float]:
-    """What the leading scheduler tells Prometheus, and its memory."""
+    """Return the metrics and the memory of the leading scheduler."""
     program = """
 import glob, os, urllib.request
 print(urllib.request.urlopen("http://127.0.0.1:8080/metrics").read().decode())
@@ -54,7 +54,9 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
 
 @long_form
 def test_two_hundred_runs_are_accepted_within_half_a_minute(alone: Stack):
-    """Applied at once, suspended: no workers, one or two writes each, and none afterwards."""
+    """Two hundred suspended runs, created at once, are accepted within half a minute with no workers and one or two status
+    writes each, and no further writes.
+    """
     base = alone.submit("base", desiredState="Suspended")
     runs = [
         {
@@ -89,7 +91,7 @@ def test_two_hundred_runs_are_accepted_within_half_a_minute(alone: Stack):
 
 
 def n_with(stack: Stack, condition: str, status: str, reason: str) -> int:
-    """How many runs have a condition with this status and reason."""
+    """Count the runs that have a condition with this status and reason."""
     found = [own.get("status", {}).get("conditions", ()) for own in stack.items("trun")]
     wanted = (condition, status, reason)
     return sum(any((one["type"], one["status"], one["reason"]) == wanted for one in own) for own in found)
@@ -97,7 +99,7 @@ def n_with(stack: Stack, condition: str, status: str, reason: str) -> int:
 
 @pytest.mark.parametrize("n_waiting", [40, pytest.param(200, marks=long_form)])
 def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: int):
-    """More wait for a node than there are slots: each has asked for its workers, and the next run has its turn at once."""
+    """If more runs wait for a node than there are slots, each has requested its workers, and the next run still gets a turn at once."""
     base = alone.run("base", workers=TOO_LARGE)
     runs = [
         {
@@ -112,7 +114,7 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
     alone.wait_for(
         "all have asked for workers",
         lambda: n_with(alone, "Degraded", "True", "Unschedulable") == n_waiting,
-        seconds=120 + 2 * n_waiting,  # that no node has room for a minute is no trouble
+        seconds=120 + 2 * n_waiting,  # a pod that waits for a node for less than a minute is not a problem
     )
     asked, began = time.monotonic() - began, time.monotonic()
 
@@ -133,7 +135,7 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
 
 
 def test_a_run_under_way_costs_few_writes_and_one_that_has_ended_none(stack: Stack):
-    """At most one each two seconds, however many tasks come and go."""
+    """A running run has at most one status write in two seconds, independent of the number of tasks, and a finished one has none."""
     before, began = leader_metrics(stack), time.monotonic()
     stack.submit("told", validation={"iterations": 12, "folds": 3, "seed": 91}, workers=ONE_WORKER)
     stack.wait("told", "Succeeded")
@@ -143,7 +145,7 @@ def test_a_run_under_way_costs_few_writes_and_one_that_has_ended_none(stack: Sta
 
     written = ended[WRITES] - before[WRITES]
     print(f"{written:.0f} writes in {took:.1f} s; peak {after['peak']:.0f} bytes")  # noqa: T201 - for the note
-    # The first, by which a run has its conditions from the start, and the one after it are written at once.
+    # The first status, with the initial conditions, and the second one are written without a pause.
     assert 3 <= written <= 2 + took / SECONDS_A_WRITE
     assert after[WRITES] == ended[WRITES]
     assert after["peak"] < MAX_BYTES

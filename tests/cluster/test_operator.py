@@ -1,4 +1,4 @@
-"""The operator on a real cluster: from an applied resource to the same result as on this machine, and what users ask of it."""
+"""The operator on a real cluster: an applied resource gives the same result as on this machine, and users' requests are carried out."""
 
 import json
 from typing import get_args
@@ -14,7 +14,7 @@ from tests.cluster.storage import listed, storage_here, upload
 
 @pytest.fixture(scope="module")
 def first(stack: Stack, here: Here) -> Stack:
-    """The installation, once a run named ``first`` has succeeded in it."""
+    """Yield the installation after the success of a run named ``first``."""
     obj = stack.submit("first")
     here.begin(obj["spec"])
     stack.wait("first", "Succeeded")
@@ -22,7 +22,7 @@ def first(stack: Stack, here: Here) -> Stack:
 
 
 def test_a_run_in_the_cluster_has_the_result_that_it_has_on_this_machine(first: Stack, here: Here):
-    """Applied, carried out by worker pods, published, shown: with the same digest."""
+    """A run that is applied and carried out by worker pods publishes its result with the same digest as on this machine."""
     status = first.status("first")
 
     assert status["outputs"]["resultDigest"] == here.begin(first.run("first")["spec"]).result().digest
@@ -36,7 +36,7 @@ def test_a_run_in_the_cluster_has_the_result_that_it_has_on_this_machine(first: 
 
 
 def test_the_same_run_again_needs_no_worker(first: Stack):
-    """Everything is there: zero tasks, no Kubernetes Job."""
+    """An equal run finds all tasks done and creates no Kubernetes Job."""
     first.submit("again")
 
     status = first.wait("again", "Succeeded")
@@ -46,9 +46,10 @@ def test_the_same_run_again_needs_no_worker(first: Stack):
 
 
 def test_a_condition_tells_the_data_quality(first: Stack):
-    """Passed; with a finding, of which the run only warns; and stopped by it before training. All other checks are off.
+    """The condition DataQuality is passed, has a finding that the run only warns of, or has the finding that stopped the run
+    before training. All other checks are off.
 
-    The run with a finding is also compared with the first one, in its result.
+    The result of the run with a finding is also compared with that of the first run.
     """
     off: dict[str, dict[str, object]] = {check: {"action": "off"} for check in get_args(CheckName)}
     checks = {
@@ -79,8 +80,8 @@ def test_a_condition_tells_the_data_quality(first: Stack):
     assert result["changes"]["run"] == first.status("first")["runId"]
 
 
-def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
-    """``Accepted=False``, not a crash loop; other runs go on."""
+def test_a_missing_table_is_reported_with_its_remedy(stack: Stack):
+    """A missing table gives ``Accepted=False`` with the remedy and no crash loop, and other runs continue."""
     tables = {"events": "events/", "labels": "labels/", "demographics": "demographics/"}
     stack.submit("missing", data={"uri": f"s3://{BUCKET}/nowhere/", "source": "dbmart", "tables": tables})
 
@@ -94,7 +95,9 @@ def test_a_table_that_is_missing_is_said_with_its_remedy(stack: Stack):
 
 
 def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: Stack):
-    """Found out by the look at the tables, which a worker does: the failed task, what is wrong with which table, and what to do; once, as trying again is no use."""
+    """A table that the inspection in a worker cannot read fails the run without a retry. The status has the failed task, the
+    table, the problem and the remedy.
+    """
     with storage_here(stack.kubectl) as s3:
         upload(s3, stack.cohort, BUCKET, "broken/")
         s3.put_object(Bucket=BUCKET, Key="broken/events/part-0001.parquet", Body=b"PAR1, as it seems")
@@ -115,7 +118,7 @@ def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: 
 
 
 def left_of(stack: Stack, name: str, uid: str) -> list[str]:
-    """What is still in cluster and Redis of a run that was deleted."""
+    """Return what is left of a deleted run in the cluster, in Redis and among the notes."""
     pods = [own["metadata"]["name"] for own in stack.items("pods") if f"{name}-" in own["metadata"]["name"]]
     jobs = [own["metadata"]["name"] for own in stack.items("jobs") if f"{name}-" in own["metadata"]["name"]]
     with storage_here(stack.kubectl) as s3:
@@ -123,8 +126,8 @@ def left_of(stack: Stack, name: str, uid: str) -> list[str]:
     return [*pods, *jobs, *notes, *stack.redis_keys()]
 
 
-def test_what_is_deleted_leaves_nothing_behind(stack: Stack):
-    """A resource that is deleted while it runs: workers, keys and notes go; the store keeps what is committed."""
+def test_a_run_that_is_deleted_while_it_runs_leaves_nothing(stack: Stack):
+    """Deleting a running resource removes its workers, keys and note; committed artifacts stay in the store."""
     stack.submit("deleted", validation={"iterations": 60, "folds": 5, "seed": 13})
     stack.wait_until_it_learns("deleted")
     uid = stack.get("trun", "deleted")["metadata"]["uid"]
@@ -137,8 +140,8 @@ def test_what_is_deleted_leaves_nothing_behind(stack: Stack):
     assert before.items() <= stack.commits().items()
 
 
-def test_what_is_deleted_while_suspended_leaves_nothing_behind(stack: Stack):
-    """Nobody carries it out at that moment; its queue goes, too."""
+def test_a_run_that_is_deleted_while_suspended_leaves_nothing(stack: Stack):
+    """Deleting a suspended resource removes its queue, too, although no thread carries the run out."""
     stack.submit("asleep", validation={"iterations": 60, "folds": 5, "seed": 14})
     stack.wait_until_it_learns("asleep")
     uid = stack.get("trun", "asleep")["metadata"]["uid"]
@@ -150,8 +153,8 @@ def test_what_is_deleted_while_suspended_leaves_nothing_behind(stack: Stack):
     stack.wait_for("nothing is left", lambda: not left_of(stack, "asleep", uid), seconds=60)
 
 
-def test_what_is_deleted_while_no_scheduler_runs_is_cleaned_up_by_the_next(stack: Stack):
-    """The note in the store tells the next leader of it."""
+def test_a_run_that_is_deleted_without_a_scheduler_is_cleaned_up_later(stack: Stack):
+    """The next leader finds the deleted run by its note in the store, and cleans it up."""
     stack.submit("orphan", validation={"iterations": 60, "folds": 5, "seed": 15})
     stack.wait_until_it_learns("orphan")
     uid = stack.get("trun", "orphan")["metadata"]["uid"]
@@ -165,14 +168,14 @@ def test_what_is_deleted_while_no_scheduler_runs_is_cleaned_up_by_the_next(stack
             not stack.kubectl("get", "trun", "orphan", "-o", "name", check=False).startswith("trainingrun")
         ),
     )
-    assert stack.redis_keys()  # nobody has cleaned up
+    assert stack.redis_keys()  # nothing is cleaned up yet
     stack.kubectl("scale", "deployment/mlho-scheduler", "--replicas=2")
 
     stack.wait_for("nothing is left", lambda: not left_of(stack, "orphan", uid), seconds=60)
 
 
 def test_patients_are_scored_with_the_bundle_of_a_run(first: Stack):
-    """A ScoringRun in the same queue and store: one manifest commits the scores."""
+    """A ScoringRun uses the same queue and store, and commits its scores with one manifest."""
     spec = {
         "bundle": {"uri": f"run:{first.status('first')['runId']}"},
         "data": {
@@ -213,7 +216,7 @@ def test_patients_are_scored_with_the_bundle_of_a_run(first: Stack):
     ],
 )
 def test_the_scheduler_has_no_right_that_it_does_not_need(stack: Stack, verb: str, what: str, answer: str):
-    """Nor any in another namespace."""
+    """The scheduler has exactly the rights that it needs, and none in another namespace."""
     resource, _, part = what.partition("/")
     plural = f"{resource}.mlho.io" if resource == "trainingruns" else resource
     who = f"--as=system:serviceaccount:{stack.namespace}:mlho-scheduler"
@@ -224,7 +227,7 @@ def test_the_scheduler_has_no_right_that_it_does_not_need(stack: Stack, verb: st
 
 
 def test_workers_hold_no_token(first: Stack):
-    """Nothing of Kubernetes is mounted into them."""
+    """No token of Kubernetes is mounted in a worker."""
     pods = first.pods("worker")
 
     assert pods

@@ -1,4 +1,4 @@
-"""Object storage that is away, or refuses its credentials, in the midst of a run: said soon, waited for, and over when it is over."""
+"""An outage of object storage or denied access during a run is reported soon, waited for, and over with its cause."""
 
 import base64
 import json
@@ -10,11 +10,11 @@ from tests.cluster.storage import ACCESS
 from tests.cluster.test_restart import gone
 
 SAID_SECONDS = 15
-BUSY_SECONDS = 30  # more, on a machine whose cores others use
+BUSY_SECONDS = 30  # additional time on a busy machine
 
 
 def set_storage_key(stack: Stack, key: str) -> None:
-    """Have the storage accept this key alone; the Secret that runs read stays as it is."""
+    """Make the storage accept only this key. The Secret that runs use is not changed."""
     identity = {
         "name": ACCESS,
         "credentials": [{"accessKey": ACCESS, "secretKey": key}],
@@ -27,7 +27,7 @@ def set_storage_key(stack: Stack, key: str) -> None:
 
 
 def wait_until_it_says(stack: Stack, run: str, reason: str) -> float:
-    """Wait until a run is degraded for this reason; return the seconds that it took."""
+    """Wait until a run is degraded for this reason, and return the seconds that it took."""
     began = time.monotonic()
 
     def says_so() -> bool:
@@ -39,14 +39,14 @@ def wait_until_it_says(stack: Stack, run: str, reason: str) -> float:
 
 
 def wait_until_it_goes_on(stack: Stack, run: str) -> None:
-    """Wait until nothing is wrong any more, and tasks are done."""
+    """Wait until the run is no longer degraded and further tasks are done."""
     stack.wait_for("recovered", lambda: stack.condition(run, "Degraded")["status"] == "False", seconds=90)
     before = stack.done(run)
     stack.wait_for("it goes on", lambda: stack.done(run) > before + 1, seconds=120)
 
 
 def test_a_run_says_that_its_storage_is_away_and_then_that_access_is_denied(stack: Stack, here: Here):
-    """Degraded with an Event each time, never failed; Recovered each time, and the digest is that of this machine."""
+    """Each outage degrades the run with an Event and does not fail it, each recovery is reported, and the digest is that of this machine."""
     obj = stack.submit("outage", workers=TWO_WORKERS, validation={"iterations": 90, "folds": 3, "seed": 400})
     wanted = here.begin(obj["spec"])
     stack.wait_until_it_learns("outage")

@@ -1,4 +1,4 @@
-"""Where no custom resource may be installed: one run as a plain Kubernetes Job, by the example, on a node of two cores."""
+"""The example of one run as a plain Kubernetes Job, for clusters without our custom resources, on a node with two cores."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ WHERE: Final = {"MLHO_S3_ENDPOINT": "http://seaweedfs:8333", "MLHO_S3_ADDRESSING
 
 
 def example(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The example's objects with a run, image, storage and size of the tests."""
+    """Return the example's objects with the tests' run, image, storage and size."""
     given, job = yaml.safe_load_all(EXAMPLE.read_text(encoding="utf-8"))
     given["data"] = {"run.yaml": yaml.safe_dump(run)}
     container = job["spec"]["template"]["spec"]["containers"][0]

@@ -1,4 +1,6 @@
-"""What a namespace's quota refuses reaches the run's status, in the API server's words; and the run goes on once it is allowed."""
+"""A refusal by a namespace's quota is shown in the run's status with the API server's message, and the run continues
+when it is permitted.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ SMALL = {"iterations": 2, "folds": 3}
 
 @contextmanager
 def quota(stack: Stack, hard: dict[str, str]) -> Iterator[None]:
-    """A ResourceQuota in the namespace."""
+    """Apply a ResourceQuota to the namespace, and delete it at the end."""
     obj = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
     apply(stack.kubectl, [obj])
     stack.wait_for(
@@ -34,10 +36,10 @@ def quota(stack: Stack, hard: dict[str, str]) -> Iterator[None]:
         ("no-pod", {"limits.cpu": "4"}, "must specify limits.cpu", ONE_WORKER),
     ],
 )
-def test_what_a_quota_refuses_is_said_once(
+def test_a_refusal_by_a_quota_is_reported_once(
     stack: Stack, name: str, hard: dict[str, str], words: str, workers: dict[str, Any]
 ):
-    """As a condition and as one Event; without the quota the run ends well by itself."""
+    """The refusal is a condition and one Event. After the quota is deleted, the run succeeds without further action."""
     with quota(stack, hard):
         stack.submit(name, validation={**SMALL, "seed": len(name) + len(words)}, workers=workers)
         found = stack.wait_for(
@@ -59,7 +61,7 @@ def test_what_a_quota_refuses_is_said_once(
 
 
 def test_a_run_with_limits_of_its_own_runs_under_a_quota_that_asks_for_them(stack: Stack):
-    """Of cores and of disk; its tolerations and affinity are taken, too."""
+    """A run that sets limits of CPU and disk runs under a quota that requires them. Its tolerations and affinity are used, too."""
     workers = {
         **ONE_WORKER,
         "resources": {

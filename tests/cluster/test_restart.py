@@ -1,4 +1,4 @@
-"""Schedulers, and the storage, come and go: what users asked for stands, and what cannot be checked says so."""
+"""Restarts of schedulers and outages of the storage: the user's desired state is kept, and a run that cannot be checked says so."""
 
 import json
 import time
@@ -10,12 +10,12 @@ from tests.cluster.conftest import long_form
 from tests.cluster.faults import kill_leader
 from tests.cluster.stack import ONE_WORKER, Stack
 
-BACK_SECONDS: Final = 40  # until schedulers that were started are at work, on a busy machine too
+BACK_SECONDS: Final = 40  # limit for started schedulers, also on a busy machine
 
 
 @contextmanager
 def gone(stack: Stack, deployment: str, component: str) -> Iterator[None]:
-    """A time in which a Deployment has no pod."""
+    """Scale a Deployment to zero for the duration of the block."""
     replicas = stack.get("deployment", deployment)["spec"]["replicas"]
     stack.kubectl("scale", f"deployment/{deployment}", "--replicas=0")
     stack.wait_for("its pods are gone", lambda: not stack.items("pods", component))
@@ -26,18 +26,18 @@ def gone(stack: Stack, deployment: str, component: str) -> Iterator[None]:
 
 
 def no_scheduler(stack: Stack) -> AbstractContextManager[None]:
-    """A time without schedulers."""
+    """Stop all schedulers for the duration of the block."""
     return gone(stack, "mlho-scheduler", "app.kubernetes.io/component=scheduler")
 
 
-def test_what_a_user_asks_for_stands_whoever_leads(stack: Stack):
-    """Suspended while no scheduler runs, it is so soon after one does, and under the next leader; likewise cancelled."""
+def test_a_users_desired_state_survives_a_change_of_leader(stack: Stack):
+    """A run that is suspended or cancelled while no scheduler runs is so soon after one starts, and under the next leader."""
     stack.submit("wished", validation={"iterations": 60, "folds": 5, "seed": 81}, workers=ONE_WORKER)
     stack.wait_until_it_learns("wished")
 
     with no_scheduler(stack):
         assert stack.mlho("suspend", "trainingrun/wished").returncode == 0
-        assert stack.workers("wished")  # nobody has told them
+        assert stack.workers("wished")  # no scheduler has stopped them
     stack.wait_for("no worker", lambda: not stack.workers("wished"), seconds=BACK_SECONDS)
     former = stack.leader()
     kill_leader(stack, "wished")
@@ -53,13 +53,13 @@ def test_what_a_user_asks_for_stands_whoever_leads(stack: Stack):
 
 
 def restarts(stack: Stack, pod: str) -> int:
-    """How often a pod's container was started again."""
+    """Return how often a pod's container was restarted."""
     (status,) = stack.get("pod", pod)["status"]["containerStatuses"]
     return int(status["restartCount"])
 
 
 def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
-    """Whoever took it, the former leader's process ends; its container starts again, and one of the two leads again."""
+    """If another process takes the Lease, the former leader exits, its container restarts, and one of the two schedulers leads again."""
     leader = stack.leader()
     before = restarts(stack, leader)
     intruder = {"spec": {"holderIdentity": "an-intruder"}}
@@ -74,7 +74,9 @@ def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
 
 @long_form
 def test_a_run_whose_store_does_not_answer_says_so_and_begins_once_it_does(stack: Stack):
-    """``Accepted=False`` within half a minute, in words; nobody needs to apply it again."""
+    """A run whose store does not respond has ``Accepted=False`` within half a minute, and starts when the store responds,
+    without being applied again.
+    """
     with gone(stack, "seaweedfs", "app=seaweedfs"):
         stack.submit("early", validation={"iterations": 2, "folds": 3, "seed": 82}, workers=ONE_WORKER)
         refused = stack.wait_for(

@@ -1,4 +1,4 @@
-"""Secrets are replaced in the midst of a run: of the storage, of Redis, and the signing key. It goes on, and nobody restarts anything of ours."""
+"""The Secrets of storage, Redis and signing key are replaced during a run. The run continues without a manual restart."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ ROTATED_SECONDS = 180  # in production the kubelet alone may take a minute
 
 @pytest.fixture
 def alone(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
-    """An installation of its own, whose Secrets may be replaced."""
+    """Yield a separate installation, whose Secrets may be replaced."""
     with new_namespace("rotation") as kubectl, installed(kubectl, cohort) as made:
         yield made
 
@@ -30,7 +30,7 @@ def replace_secret(stack: Stack, name: str, **entries: str) -> None:
 
 
 def rotate(stack: Stack) -> None:
-    """New credentials everywhere; the storage, which is not ours, is restarted by its administrator."""
+    """Replace all credentials. The storage, which is not part of the chart, is restarted by its administrator."""
     password, storage_key = "p" * 32, "another-and-nothing-else"
     url = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["url"]).decode()
     users = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["users.acl"]).decode()
@@ -59,7 +59,7 @@ def rotate(stack: Stack) -> None:
 
 
 def test_a_run_goes_on_after_all_secrets_were_replaced(alone: Stack, here: Here):
-    """With new schedulers and workers that nobody restarted by hand; no task is blamed, and the digest is the same."""
+    """After all Secrets were replaced, schedulers and workers are replaced by themselves, no task fails, and the digest is the same."""
     obj = alone.submit("rotated", validation={"iterations": 60, "folds": 3, "seed": 300})
     wanted = here.begin(obj["spec"])
     alone.wait_until_it_learns("rotated")

@@ -1,4 +1,4 @@
-"""How soon schedulers and workers are at work, and how little a scheduler holds: measured in their own pods, on a machine that is not busy."""
+"""The start time of schedulers and workers and the scheduler's memory, measured in their pods. The machine must not be busy."""
 
 import datetime as dt
 import json
@@ -10,11 +10,11 @@ from tests.cluster.stack import ONE_WORKER, Stack
 
 SCHEDULER_SECONDS: Final = 3
 SCHEDULER_BYTES: Final = 150 * 2**20
-LEADER_BYTES: Final = 300 * 2**20  # whatever it has carried out
+LEADER_BYTES: Final = 300 * 2**20  # independent of the runs that it has carried out
 WORKER_SECONDS: Final = 5
 TRIES: Final = 3
 
-# When the container's first process began, and what the scheduler's process holds now.
+# Prints the start of the container's first process, and the present memory of the scheduler's process.
 LOOK: Final = """
 import json, os, time
 def stat(pid):
@@ -29,32 +29,32 @@ print(json.dumps({"began": began, "bytes": max(map(held, others))}))
 
 
 def look(stack: Stack, pod: str) -> dict[str, Any]:
-    """When a pod's container began, and what its largest process holds."""
+    """Return the start time of a pod's container and the memory of its largest process."""
     found: dict[str, Any] = json.loads(stack.python_in(pod, LOOK))
     return found
 
 
 def said_at(stack: Stack, pod: str, event: str) -> float | None:
-    """When a pod logged an event for the first time, in seconds since 1970."""
+    """Return when a pod first logged an event, in seconds since 1970."""
     lines = (json.loads(own) for own in stack.kubectl("logs", pod).splitlines() if own.startswith("{"))
     moments = (dt.datetime.fromisoformat(own["timestamp"]) for own in lines if own["event"] == event)
     return next((own.timestamp() for own in moments), None)
 
 
 def seconds_until(stack: Stack, pod: str, event: str) -> float:
-    """Seconds from the start of a pod's container to an event in its log, for which is waited."""
+    """Wait for an event in a pod's log, and return the seconds since the start of its container."""
     at = stack.wait_for(f"{pod}: {event}", lambda: said_at(stack, pod, event))
     assert at is not None
     return at - float(look(stack, pod)["began"])
 
 
 def pod_name(pod: dict[str, Any]) -> str:
-    """A pod's name."""
+    """Return the name of a pod."""
     return str(pod["metadata"]["name"])
 
 
 def new_spare(stack: Stack) -> str:
-    """Delete the scheduler that stands by; return the name of the one that takes its place."""
+    """Delete the standby scheduler, and return the name of its replacement."""
     before = set(map(pod_name, stack.pods("scheduler")))
     stack.kubectl("delete", "pod", *(before - {stack.leader()}))
 
@@ -65,7 +65,7 @@ def new_spare(stack: Stack) -> str:
 
 
 def soonest(measured: Callable[[int], float], limit: float) -> float:
-    """The least of up to three measurements: a busy neighbour makes them longer, nothing makes them shorter."""
+    """Return the smallest of up to three measurements. Other load can only increase them."""
     found = measured(0)
     for number in range(1, TRIES):
         if found < limit:
@@ -76,7 +76,7 @@ def soonest(measured: Callable[[int], float], limit: float) -> float:
 
 @long_form
 def test_a_scheduler_is_soon_there_and_small(stack: Stack):
-    """A new one, from the start of its container until it may take over; and what it holds, and the one that leads."""
+    """A new scheduler is ready to take over within its limit after the start of its container, and both schedulers keep their memory limit."""
     took = soonest(lambda _: seconds_until(stack, new_spare(stack), "standing_by"), SCHEDULER_SECONDS)
 
     leader = stack.leader()
@@ -89,7 +89,9 @@ def test_a_scheduler_is_soon_there_and_small(stack: Stack):
 
 @long_form
 def test_a_worker_soon_takes_its_first_task(stack: Stack):
-    """From the start of its container, with nothing compiled, fetched or connected yet."""
+    """A worker takes its first task within its limit after the start of its container, with no compiled code, fetched data
+    or open connection.
+    """
 
     def start(number: int) -> float:
         name = f"cold-{number}"

@@ -1,4 +1,4 @@
-"""Tenants cannot reach each other, and workers reach nothing but what they need; what is allowed works at the same moment."""
+"""Tenants cannot reach each other, and workers reach only what they need. Permitted connections work at the same moment."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.cluster.tenants import PORT, Tenants, address, knock, secret_value, t
 
 @pytest.fixture(scope="module")
 def tenants(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Tenants]:
-    """Two releases, and a run in the midst of its iterations in the first."""
+    """Yield two releases, the first with a run in its iterations."""
     with two_tenants(cohort) as made:
         made.first.submit(
             "long",
@@ -27,13 +27,13 @@ def tenants(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Tenants]:
 
 
 def data_of(stack: Stack, owner: str) -> dict[str, Any]:
-    """The tables below a tenant's prefix."""
+    """Return the tables below a tenant's prefix."""
     data: dict[str, Any] = stack.run("any")["spec"]["data"]
     return {**data, "uri": f"s3://{BUCKET}/{owner}/cohort/"}
 
 
 def targets(tenants: Tenants) -> dict[str, tuple[str, int]]:
-    """What the first tenant may want to reach."""
+    """Return the targets of the first tenant's connections."""
     second = tenants.second
     return {
         "own Redis": (f"mlho-redis.{tenants.first.namespace}.svc.cluster.local", 6379),
@@ -46,7 +46,7 @@ def targets(tenants: Tenants) -> dict[str, tuple[str, int]]:
 
 
 def test_a_worker_reaches_its_redis_and_the_storage_and_nothing_else(tenants: Tenants):
-    """Not the API, and no pod of another namespace."""
+    """A worker reaches its Redis and the storage, and neither the API nor a pod of another namespace."""
     found = knock(tenants.first.kubectl, tenants.first.workers()[0], targets(tenants))
 
     assert found == {
@@ -60,7 +60,7 @@ def test_a_worker_reaches_its_redis_and_the_storage_and_nothing_else(tenants: Te
 
 
 def test_the_scheduler_reaches_the_api_too(tenants: Tenants):
-    """And nothing of another namespace."""
+    """The scheduler reaches the API as well, and nothing in another namespace."""
     found = knock(tenants.first.kubectl, tenants.first.leader(), targets(tenants))
 
     assert found == {
@@ -73,8 +73,8 @@ def test_the_scheduler_reaches_the_api_too(tenants: Tenants):
     }
 
 
-def test_what_is_refused_is_there(tenants: Tenants):
-    """The same targets answer those who may: so it is the policies that refused, and not the network."""
+def test_refused_targets_are_reachable_for_others(tenants: Tenants):
+    """The refused targets respond to permitted clients, which shows that the policies refuse the connections."""
     second = tenants.second
     wanted = targets(tenants)
     stranger = knock(tenants.first.kubectl, "neighbour", wanted, python="python")
@@ -86,7 +86,9 @@ def test_what_is_refused_is_there(tenants: Tenants):
 
 
 def test_metrics_are_read_from_the_named_namespace_only(tenants: Tenants):
-    """From there scheduler and workers answer, at the metrics' port and no other; a release that names another does not."""
+    """From the named namespace, only the metrics port of scheduler and workers can be reached, and nothing of a release that
+    names another namespace.
+    """
     first, second = tenants.first, tenants.second
     worker = address(first, first.workers()[0])
     wanted = {
@@ -107,7 +109,7 @@ def test_metrics_are_read_from_the_named_namespace_only(tenants: Tenants):
 
 
 def test_a_run_on_another_tenants_data_is_refused_and_its_owners_is_carried_out(tenants: Tenants):
-    """``Accepted=False``, in words; the owner's run on the same tables succeeds."""
+    """A run on another tenant's tables has ``Accepted=False`` with the reason, and their owner's run on them succeeds."""
     wanted = {
         "data": data_of(tenants.second, "second"),
         "validation": {"iterations": 2, "folds": 3, "seed": 32},
@@ -122,11 +124,11 @@ def test_a_run_on_another_tenants_data_is_refused_and_its_owners_is_carried_out(
 
     assert f"s3://{BUCKET}/second/cohort/" in refused["message"]
     assert "denied" in refused["message"].lower()
-    tenants.second.wait("owner", "Succeeded", seconds=480)  # the other tenant works beside it
+    tenants.second.wait("owner", "Succeeded", seconds=480)  # the other tenant's run uses the same machine
     assert not tenants.first.done("thief")
 
 
-# Run in a worker, with its credentials: what it may do in the stores of both.
+# Runs in a worker with its credentials, and tries operations in the stores of both tenants.
 USE_STORES = """
 import json
 from mlho.errors import MlhoError
@@ -153,7 +155,7 @@ print(json.dumps(found))
 
 
 def test_a_worker_cannot_use_another_tenants_store(tenants: Tenants):
-    """It can neither list, read, write nor delete there; in its own prefix it can."""
+    """A worker can neither list nor read nor write nor delete under another tenant's prefix, and can do so under its own."""
     worker = tenants.first.workers()[0]
 
     found = json.loads(tenants.first.python_in(worker, USE_STORES).splitlines()[-1])
@@ -163,14 +165,16 @@ def test_a_worker_cannot_use_another_tenants_store(tenants: Tenants):
 
 
 def redis_says(asked: Stack, password: str, *command: str) -> str:
-    """What a tenant's Redis answers to somebody with a password."""
+    """Return the response of a tenant's Redis to a command with this password."""
     pod = asked.pods("redis")[0]["metadata"]["name"]
     script = f"REDISCLI_AUTH={password} redis-cli --user mlho {' '.join(command)} 2>&1\n"
     return asked.kubectl("exec", "-i", pod, "--", "sh", given=script)
 
 
 def test_a_password_opens_one_redis_and_only_our_keys_in_it(tenants: Tenants):
-    """Who got past the network would need the other's password, and could not empty or configure even its own Redis."""
+    """A tenant's password is rejected by the other Redis. In its own Redis it gives access to our keys only, and it can
+    neither flush nor configure it.
+    """
     first = secret_value(tenants.first, "mlho-redis", "password")
     second = secret_value(tenants.second, "mlho-redis", "password")
 
@@ -188,7 +192,7 @@ def test_a_password_opens_one_redis_and_only_our_keys_in_it(tenants: Tenants):
     [("create", "jobs.batch"), ("get", "trainingruns.mlho.io"), ("get", "secrets"), ("list", "pods")],
 )
 def test_a_scheduler_has_no_right_in_another_tenants_namespace(tenants: Tenants, verb: str, what: str):
-    """Kubernetes itself says so."""
+    """A scheduler has no right in another tenant's namespace, as `kubectl auth can-i` confirms."""
     who = f"--as=system:serviceaccount:{tenants.first.namespace}:mlho-scheduler"
 
     def answer(kubectl: Kubectl) -> list[str]:

@@ -1,7 +1,7 @@
-"""Chaos, from a seed: processes and servers are killed or stopped, Redis is emptied, object storage fails, messages come twice.
+"""Seeded chaos: processes and servers are killed or stopped, Redis loses its data, object storage fails, messages are duplicated.
 
-When a fault strikes is a share of the work done, drawn from the seed: so every fault strikes however fast the machine is, and no run
-waits for the next fault. ``make chaos`` does it at length.
+A fault occurs at a share of finished work that is drawn from the seed. Every fault therefore occurs at any speed of
+the machine, and no run waits for the next fault. ``make chaos`` runs this at length.
 """
 
 import json
@@ -52,10 +52,10 @@ SCHEDULERS: Final = {SCHEDULER: 42, PUBLISHING: 8, STOP: 10}
 FEW_SCHEDULERS: Final = {SCHEDULER: 5, PUBLISHING: 2, STOP: 1}
 _TICK_SECONDS: Final = 0.05
 _SCHEDULER_SECONDS: Final = (
-    3.0  # at most, until a scheduler is killed: it starts, takes over, hands out, publishes within
+    3.0  # longest life of a scheduler that is killed: long enough to start, take over, submit and publish
 )
-_END_SECONDS: Final = 30.0  # for a scheduler that was woken to detect that it lost leadership, and exit
-_FLEETING: Final = ":room"  # of Names.room, which expires within seconds
+_END_SECONDS: Final = 30.0  # for a resumed scheduler to detect the loss of its leadership and exit
+_FLEETING: Final = ":room"  # suffix of Names.room, which expires within seconds
 _SHARE_DUPLICATED: Final = 0.05
 _N_WORKERS: Final = 2
 _SLOTS: Final = 2
@@ -63,26 +63,26 @@ _SLOTS: Final = 2
 
 @dataclass(frozen=True)
 class _Stopped:
-    """A scheduler that was stopped, and the share of the work at whose end it is woken, by another's lead."""
+    """A stopped scheduler, and the share of finished work after which it is resumed while another leads."""
 
     process: "subprocess.Popen[bytes]"
     wakes_at: float
 
 
 class Chaos:
-    """One run under chaos; :meth:`carry_out` does it.
+    """One run under chaos, which :meth:`carry_out` executes.
 
     Parameters
     ----------
     subject : Subject
     folder : Path
-        For logs and notes.
+        Folder for logs and notes.
     server : Server
-        A Redis that runs.
+        A running Redis.
     address : str
-        Of the store, for the run's processes.
+        Address of the store for the run's processes.
     environment : mapping
-        Of the run's processes.
+        Environment of the run's processes.
     plan : mapping of fault to number
     seed : int
     """
@@ -132,7 +132,7 @@ class Chaos:
         self._happened: Counter[str] = Counter()
 
     def carry_out(self, *, seconds: float) -> Verdict:
-        """Run it to its end under all faults; fail when that takes too long."""
+        """Carry out the run to its end under all faults. Fail if that takes too long."""
         began = time.monotonic()
         try:
             while not self._is_finished():
@@ -153,7 +153,7 @@ class Chaos:
         self._verdict.seconds = round(time.monotonic() - began, 1)
         return self._judge()
 
-    # Bringing back.
+    # Restarts.
 
     def _is_finished(self) -> bool:
         if self._scheduler is None or self._scheduler.poll() is None:
@@ -164,7 +164,7 @@ class Chaos:
             return not self._n_publishing and SCHEDULER not in {fault for _, fault in self._due}
         if code == QueueError.exit_code and self._had_outage:
             self._verdict.schedulers_refused += (
-                1  # it started while Redis went away; people would start it again
+                1  # Redis went away during its start; a user would start it again
             )
         elif code != -signal.SIGKILL:
             self._verdict.quarantines_released += self._release_quarantine()
@@ -181,7 +181,9 @@ class Chaos:
         if self._redis_back_at is not None and time.monotonic() >= self._redis_back_at:
             self._redis_back_at = None
             self._server.start()
-        if self._scheduler is None and self._redis_back_at is None:  # it refuses to start without a queue
+        if (
+            self._scheduler is None and self._redis_back_at is None
+        ):  # a scheduler cannot start without a queue
             self._had_outage = False
             self._ends_at = time.monotonic() + self._dice.uniform(0, _SCHEDULER_SECONDS)
             self._scheduler = self._start([*self._subject.scheduler, *self._broker()])
@@ -203,7 +205,7 @@ class Chaos:
                 start_new_session=True,
             )
 
-    # Striking.
+    # Faults.
 
     def _strike_if_due(self) -> None:
         done = self._share_done()
@@ -217,7 +219,7 @@ class Chaos:
                 return
 
     def _share_done(self) -> float:
-        if self._is_all_done:  # notes alone cannot tell: who is killed may have committed without one
+        if self._is_all_done:  # notes do not suffice: a killed worker may have committed without a note
             return 1.0
         return len(self._noted(COMMIT)) / len(self._subject.expected)
 
@@ -226,7 +228,7 @@ class Chaos:
         return bool(children) and _kill(self._dice.choice(children))
 
     def _kill_worker(self) -> bool:
-        """Kill a worker alone, whose children must then end by themselves, or with all that is its own."""
+        """Kill only a worker's main process, so that its children have to exit by themselves, or its whole process group."""
         worker = self._dice.choice(self._workers)
         if not _grandchildren(worker.pid):
             return False  # still starting
@@ -236,7 +238,7 @@ class Chaos:
         return _kill(worker.pid)
 
     def _kill_scheduler(self) -> bool:
-        """Kill the scheduler at a random moment of its life, the first one not before workers can begin."""
+        """Kill the scheduler at a random moment, for the first time after workers can start."""
         if self._scheduler is None or self._scheduler.poll() is not None or time.monotonic() < self._ends_at:
             return False
         if read_execution(self._store, self._subject.run) is None:
@@ -245,13 +247,13 @@ class Chaos:
         return True
 
     def _stop_scheduler(self) -> bool:
-        """Stop the scheduler that leads; the next one takes over once its lease has run out."""
+        """Stop the leading scheduler. The next one takes over when its lease has expired."""
         if self._scheduler is None or self._scheduler.poll() is not None or not self._leads(self._scheduler):
             return False
         os.killpg(self._scheduler.pid, signal.SIGSTOP)
         try:
             self._store.compare_and_swap("tests/nothing", b"", expected=b"-")
-        except StoreUnavailable:  # it holds a folder's lock, and nobody could take over
+        except StoreUnavailable:  # it holds a folder's lock, so that no other could take over
             os.killpg(self._scheduler.pid, signal.SIGCONT)
             return False
         self._stopped.append(_Stopped(self._scheduler, self._share_done() + self._dice.uniform(0.05, 1)))
@@ -266,7 +268,7 @@ class Chaos:
         return bool(holder.get("pid") == process.pid)
 
     def _wake_if_due(self) -> None:
-        """Wake a stopped scheduler while another one leads."""
+        """Resume a stopped scheduler while another one leads."""
         done = self._share_done()
         for one in self._stopped:
             is_replaced = self._scheduler is not None and self._leads(self._scheduler)
@@ -277,7 +279,7 @@ class Chaos:
                 return
 
     def _wake_late(self) -> None:
-        """Wake those that still are stopped when all is over: nothing in the store or in Redis may change any more."""
+        """After the end of the run, resume the schedulers that are still stopped. Nothing in the store or in Redis may change."""
         for worker in self._workers:
             kill_group(worker)
         if self._redis_back_at is not None:
@@ -299,7 +301,7 @@ class Chaos:
         self._verdict.written_late = len(changed)
 
     def _all_that_stands(self) -> dict[str, str]:
-        """A fingerprint of every key of the store and of Redis."""
+        """Return a fingerprint of every key in the store and in Redis."""
         in_store = {key: fingerprint(self._store.get(key)) for key in self._store.keys("")}
         with redis.Redis.from_url(self._server.url) as client:
             keys = {key.decode() for key in cast(list[bytes], client.keys("*"))}
@@ -319,7 +321,7 @@ class Chaos:
         return self._with_redis(lambda client: bool(client.flushall()), otherwise=False)
 
     def _duplicate_messages(self) -> None:
-        """Put a share of the messages that are seen in the queue there once more."""
+        """Duplicate a share of the messages in the queue."""
         execution = read_execution(self._store, self._subject.run)
         if execution is None:
             return
@@ -338,7 +340,7 @@ class Chaos:
         return len(again)
 
     def _with_redis[T](self, ask: "Callable[[redis.Redis], T]", *, otherwise: T) -> T:
-        """Ask Redis; while it is down there is another answer."""
+        """Call Redis, and return `otherwise` while it is down."""
         client = redis.Redis.from_url(self._server.url, decode_responses=True, socket_timeout=5)
         try:
             return ask(client)
@@ -347,7 +349,7 @@ class Chaos:
         finally:
             client.close()
 
-    # Judging.
+    # Verdict.
 
     def _noted(self, what: str) -> list[list[str]]:
         if not self._notes.exists():
@@ -383,7 +385,7 @@ class Chaos:
         return n_starts
 
     def _count_written_again(self) -> int:
-        """Tasks with more than one note of a new record, and tasks whose record now is not the noted one."""
+        """Count the tasks whose commit record was written more than once, and those whose present record differs from the noted one."""
         noted = [(task, record) for task, record in self._noted(COMMIT)]
         again = {task for task, n in Counter(task for task, _ in noted).items() if n > 1}
         now = {
@@ -401,7 +403,7 @@ def _kill(pid: int) -> bool:
 
 
 def _grandchildren(pid: int) -> list[int]:
-    """Processes that run tasks: a worker's only child with children is its fork server."""
+    """Return the processes that run tasks. A worker's only child with children is its fork server."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

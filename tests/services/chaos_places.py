@@ -1,4 +1,4 @@
-"""Where chaos happens: a Redis and a store for one run, in a folder or in SeaweedFS behind a proxy that fails."""
+"""The environments of chaos runs: Redis, and a store in a folder or in SeaweedFS behind a faulty proxy."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from tests.services.s3_servers import BUCKET, S3Server, client_of, seaweedfs_ser
 def on_local(
     subject: Subject, folder: Path, *, plan: Mapping[str, int], seed: int, seconds: float
 ) -> Verdict:
-    """Chaos with a store in a folder."""
+    """Run chaos with a store in a folder."""
     address = folder / "store"
     with _redis(folder) as server:
         chaos = Chaos(
@@ -45,9 +45,9 @@ def on_s3(
     seed: int,
     seconds: float,
 ) -> Verdict:
-    """Chaos with a store in SeaweedFS, behind a proxy that refuses 5 % of the requests and loses 2 % of the replies of PUTs.
+    """Run chaos with a store in SeaweedFS, behind a proxy that rejects 5 % of the requests and loses 2 % of the responses to PUT.
 
-    What judges reads without the proxy.
+    The verdict is read without the proxy.
     """
     with ExitStack() as stack:
         server = stack.enter_context(_redis(folder))
@@ -75,7 +75,7 @@ def on_s3(
 
 @contextmanager
 def _fast_and_silent_proxy() -> Iterator[None]:
-    """Send a reply's two parts at once, which saves 40 ms each; say nothing of clients that are gone, which are killed here."""
+    """Send both parts of a response at once, which saves 40 ms each, and do not log disconnected clients, which are killed here."""
     with (
         mock.patch.object(StreamRequestHandler, "disable_nagle_algorithm", True),
         mock.patch.object(BaseServer, "handle_error", autospec=True),
@@ -85,7 +85,7 @@ def _fast_and_silent_proxy() -> Iterator[None]:
 
 @contextmanager
 def object_storage(folder: Path) -> Iterator[S3Server]:
-    """A SeaweedFS with an empty bucket."""
+    """Yield a SeaweedFS with an empty bucket."""
     weed = seaweedfs_server(folder)
     weed.start()
     try:
@@ -96,5 +96,5 @@ def object_storage(folder: Path) -> Iterator[S3Server]:
 
 
 def _redis(folder: Path) -> Server:
-    """Debian's with an append-only file where it is installed, else one that forgets all when it is killed."""
+    """Return Debian's Redis with an append-only file if it is installed, else one that loses its data when it is killed."""
     return durable(folder / "redis") or Server(folder / "redis")

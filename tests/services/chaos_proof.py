@@ -1,4 +1,4 @@
-"""Chaos at length: for each seed small tasks and a training run, and what differs from the same in peace."""
+"""Long chaos runs: for each seed small tasks and a training run, compared with an undisturbed run."""
 
 import json
 import sys
@@ -14,22 +14,22 @@ from tests.services.chaos_subjects import DUPLICATE, Verdict, chaos_subject, sho
 from tests.services.measured import Measured
 from tests.services.s3_servers import BUCKET, S3Server
 
-_SECONDS: Final = 3_600.0  # at most, for each seed
+_SECONDS: Final = 3_600.0  # limit for each seed
 _MANY: Final = 1_000
 _N_SCHEDULED: Final = 2_000
 
 
 def chaos(folder: Path, seeds: Sequence[int], *, n_tasks: int, on_store: bool) -> list[Measured]:
-    """Everything is killed, emptied, refused or sent twice.
+    """Run small tasks and a training run under all faults for each seed.
 
     Parameters
     ----------
     folder : Path
     seeds : sequence of int
     n_tasks : int
-        Small tasks; the training run has its own.
+        Number of small tasks.
     on_store : bool
-        On SeaweedFS behind a proxy that fails, else in a folder.
+        Use SeaweedFS behind a faulty proxy instead of a folder.
     """
     measured: list[Measured] = []
     with ExitStack() as stack:
@@ -43,7 +43,7 @@ def chaos(folder: Path, seeds: Sequence[int], *, n_tasks: int, on_store: bool) -
 def kill_schedulers(
     folder: Path, seed: int, *, plan: Mapping[str, int] = SCHEDULERS, n_tasks: int = _N_SCHEDULED
 ) -> list[Measured]:
-    """Schedulers are killed at random moments, or stopped and woken; workers and Redis are left in peace."""
+    """Kill schedulers at random moments, or stop and resume them. Workers and Redis are left alone."""
     subject = chaos_subject(folder, n_tasks)
     verdict = on_local(subject, folder, plan=plan, seed=seed, seconds=_SECONDS)
     return [
@@ -75,7 +75,7 @@ def _training(folder: Path, seed: int, weed: S3Server | None) -> list[Measured]:
     else:
         verdict = on_s3(subject, folder, weed, address, **limits)
     missing = short_of(verdict, TRAINING, on_store=False)
-    missing.pop(DUPLICATE, None)  # with sixteen messages that is a matter of luck
+    missing.pop(DUPLICATE, None)  # with sixteen messages a duplicate is not certain
     return _judged(verdict, missing, f"chaos, training, {_where(weed)}, seed {seed}")
 
 
@@ -84,7 +84,7 @@ def _where(weed: S3Server | None) -> str:
 
 
 def _judged(verdict: Verdict, missing: Mapping[str, tuple[int, int]], what: str) -> list[Measured]:
-    """Write all that came of it as a line, and sum up whether it is as it must be."""
+    """Print the verdict as a line of JSON, and return its figures."""
     found = {"what": what, "exact": verdict.is_exact, **asdict(verdict), "missing": missing}
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()

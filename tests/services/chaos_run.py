@@ -1,7 +1,7 @@
-"""What runs under chaos: a plan in two layers, its scheduler, and a worker that notes each commit it makes.
+"""A run for chaos: a plan in two layers, its scheduler, and a worker that notes each of its commits.
 
 Run as a program it is one of the two: ``chaos_run.py worker …`` with a worker's options, ``chaos_run.py scheduler --tasks N``.
-The worker also serves real training runs. Its child processes import the main program again, and so know the step and the note too.
+The worker also serves real training runs. Its child processes import the main program again, and therefore have the step and the note too.
 """
 
 import argparse
@@ -36,12 +36,12 @@ NOTES: Final = "CHAOS_NOTES"
 START: Final = "start"
 COMMIT: Final = "commit"
 _LAST: Final = "last"
-_SIZE: Final = 2_000  # 32-byte digests: 64 kB, so that a kill can fall into writing
+_SIZE: Final = 2_000  # 32-byte digests: 64 kB, so that a kill can occur during the write
 _TENTH: Final = 0.1
 
 
 def note(*words: str) -> None:
-    """Append a line to the notes; one write, so that lines of many processes do not mix."""
+    """Append a line to the notes with one write, so that lines of several processes do not mix."""
     path = os.environ.get(NOTES)
     if path is not None:
         handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -50,12 +50,12 @@ def note(*words: str) -> None:
 
 
 def fingerprint(record: bytes) -> str:
-    """Digest of a commit record as it stands in the store."""
+    """Return the digest of a stored commit record."""
     return hashlib.sha256(record).hexdigest()
 
 
 class Mix(Step):
-    """Hashes its name and all that it reads; takes up to a tenth of a second, depending on its name."""
+    """Hashes its name and its inputs; takes up to a tenth of a second, depending on its name."""
 
     kind: ClassVar[str] = "chaos_mix"
 
@@ -86,7 +86,7 @@ cast(dict[str, Step], STEPS)[Mix.kind] = Mix()
 
 @dataclass(frozen=True)
 class ChaosRun:
-    """A run of many small tasks: two thirds read nothing, the others read three of those, the last one reads forty of these."""
+    """A run of many small tasks: two thirds have no inputs, the others read three of those, and the last one reads forty of the others."""
 
     n_tasks: int
     store: Store
@@ -95,22 +95,22 @@ class ChaosRun:
 
     @property
     def run_id(self) -> str:
-        """Depends on the number of tasks alone."""
+        """Return an id that depends only on the number of tasks."""
         return digest_of({"chaos": self.n_tasks})[:16]
 
     def describe(self) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def first_plan(self) -> Plan:
-        """The first layer's first task."""
+        """Return the first task of the first layer."""
         return dict(list(self._plan().items())[:1])
 
     def whole_plan(self, commits: Mapping[str, Commit]) -> Plan:
-        """Both layers and the last task."""
+        """Return both layers and the last task."""
         return self._plan()
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
-        """Say that it is done."""
+        """Write a result."""
         self.store.put_if_absent(run_key(self.run_id, "result.json"), commits[_LAST].digest.encode())
         return commits[_LAST]
 
@@ -139,7 +139,7 @@ class _NullObserver:
 
 
 def drive(arguments: list[str]) -> int:
-    """Be the scheduler of a :class:`ChaosRun`, with the store, broker and key of the environment."""
+    """Carry out a :class:`ChaosRun` as its scheduler, with the store, broker and key of the environment."""
     from scheduler.queue.run import QueueConfig, carry_out_on_queue
 
     parser = argparse.ArgumentParser()

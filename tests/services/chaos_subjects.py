@@ -1,4 +1,4 @@
-"""What is run under chaos and what it must come to, the faults, and what came of them."""
+"""The runs under chaos with their expected results, the faults, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ PROGRAM: Final = Path(__file__).with_name("chaos_run.py")
 
 @dataclass(frozen=True)
 class Subject:
-    """What is run under chaos, and what it must come to."""
+    """A run under chaos, and its expected result."""
 
     run: str
     """Id of the run."""
@@ -46,7 +46,7 @@ class Subject:
 
 @dataclass
 class Verdict:
-    """What came of it."""
+    """The outcome of a chaos run."""
 
     tasks: int = 0
     lost: int = 0
@@ -72,18 +72,18 @@ class Verdict:
 
     @property
     def is_exact(self) -> bool:
-        """Whether chaos changed nothing."""
+        """Return whether chaos changed nothing."""
         return self.n_differences == 0
 
     @property
     def n_differences(self) -> int:
-        """What is not as it would have been: tasks, keys, the bundle."""
+        """Return the number of differences from an undisturbed run: tasks, keys, the bundle."""
         wrong_tasks = self.lost + self.foreign + self.other_bytes + self.committed_twice
         return wrong_tasks + self.written_late + (not self.is_same_bundle)
 
 
 def chaos_subject(folder: Path, n_tasks: int) -> Subject:
-    """The plan of small tasks, and what it gives when it is left in peace."""
+    """Return the plan of small tasks, and its result without faults."""
     store = LocalStore(folder / "undisturbed")
     run: PreparedRun = ChaosRun(n_tasks, store)
     carry_out(run, InlineExecutor(store, folder), NullObserver(), n_slots=8)
@@ -91,7 +91,7 @@ def chaos_subject(folder: Path, n_tasks: int) -> Subject:
 
 
 def training_subject(folder: Path, store_address: str) -> Subject:
-    """A small training run, and what it gives when it is left in peace."""
+    """Return a small training run, and its result without faults."""
     data = write_tables(folder / "cohort", make_tables(300, seed=3), partitions=3)
     store = LocalStore(folder / "undisturbed")
     home = run_inline(data, store, TRAINING_CHANGES)
@@ -101,14 +101,14 @@ def training_subject(folder: Path, store_address: str) -> Subject:
 
 
 def manifest_of(store: Store) -> dict[str, str]:
-    """Task key to digest of its artifact, of all that a store holds; of a report that of its result, since it shows times."""
+    """Return the digest of the artifact for each task key in a store. For a report it is that of its result, because a report contains times."""
     found = (parse_record(store.get(key), key.rsplit("/", 1)[1]) for key in store.keys("commits/"))
     commits = [commit for commit in found if commit is not None]
     return {commit.task: str(commit.facts.get("result_digest", commit.digest)) for commit in commits}
 
 
 def short_of(verdict: Verdict, plan: Mapping[str, int], *, on_store: bool) -> dict[str, tuple[int, int]]:
-    """Faults of which fewer happened than promised: fault to (promised, happened)."""
+    """Return the faults that occurred less often than planned: fault to (planned, occurred)."""
     promised = {**plan, DUPLICATE: verdict.tasks // 50}
     if on_store:
         promised |= {STORE_REFUSED: verdict.tasks // 5, STORE_LOST: verdict.tasks // 50}

@@ -1,4 +1,4 @@
-"""Fixtures of the service tests: real servers, spoken to over the loopback interface."""
+"""Fixtures of the service tests: real servers on the loopback interface."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ __all__ = ["credentials", "moto", "rclone", "seaweedfs"]
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compile what a small run needs into numba's cache, before processes with time limits need it: the first process does."""
+    """Compile the numba functions of a small run once, before processes with time limits need them."""
     folder = tmp_path_factory.getbasetemp()
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with (shared / "compiled.txt").open("a+") as note:

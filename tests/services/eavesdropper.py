@@ -1,4 +1,4 @@
-"""An eavesdropper on Redis: it copies what a run's workers and its scheduler send each other, byte for byte."""
+"""An eavesdropper on Redis that copies the messages between a run's workers and its scheduler, byte for byte."""
 
 import re
 import socket
@@ -43,5 +43,5 @@ class Eavesdropper:
 
 
 def _plain(argument: bytes) -> str:
-    """Undo the escapes of an argument in the log of commands."""
+    """Remove the escapes of an argument in the command log."""
     return argument.decode("unicode_escape").encode("latin-1").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A worker in whose hands no iteration ends."""
+"""A worker in which no iteration ends."""
 
 import sys
 import time
@@ -10,14 +10,14 @@ from mlho.steps.learn.run_iteration import RunIteration
 
 
 class Endless(RunIteration):
-    """Longer than any limit."""
+    """Sleeps longer than any limit."""
 
     @override
     def run(self, work: Work) -> None:
         time.sleep(600)
 
 
-cast(dict[str, Step], STEPS)[Endless.kind] = Endless()  # in its children, too: they read this file
+cast(dict[str, Step], STEPS)[Endless.kind] = Endless()  # also in its child processes, which import this file
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A hostile client: it reads and writes all of an execution's Redis, and has no signing key."""
+"""A hostile client that can read and write an execution's keys in Redis, but has no signing key."""
 
 import base64
 import copy
@@ -66,7 +66,7 @@ _YEARS_MS: Final = 10**13
 
 
 def hostile_copies(genuine: str) -> Iterator[str]:
-    """Copies of a genuine item with each header and property changed to each kind of value."""
+    """Yield copies of a genuine item with each header and property changed to each kind of value."""
     places = [*(("headers", name) for name in HEADERS), *(("properties", name) for name in PROPERTIES)]
     for part, name in places:
         for value in VALUES:
@@ -77,20 +77,20 @@ def hostile_copies(genuine: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Target:
-    """What an attack aims at.
+    """The targets of an attack.
 
     Attributes
     ----------
     names : Names
-        Keys of the execution.
+        Names of the execution's keys.
     never : str
-        Key of a task whose document is in the store, and which nobody asked for.
+        Key of a task whose document is in the store and that was never submitted.
     under_way : sequence of str
-        Keys of tasks of the run.
+        Keys of the run's tasks.
     genuine : str
-        An item that was copied from the queue.
+        An item copied from the queue.
     blob : str
-        Digest of a blob that another run has.
+        Digest of a blob of another run.
     heard : sequence of str
         Genuine events of this execution and of an earlier one of the run.
     asked : sequence of str
@@ -110,7 +110,7 @@ type Attack = Callable[["redis.Redis"], object]
 
 
 def attacks(target: Target, n_items: int, dice: random.Random) -> list[tuple[str, Attack]]:
-    """So many hostile items by name, of each kind as many as there are in turn, in random order."""
+    """Return this many hostile items by name, with the same number of each kind, in random order."""
     kinds = [
         _messages(target),
         _events(target),
@@ -131,7 +131,7 @@ def attacks(target: Target, n_items: int, dice: random.Random) -> list[tuple[str
 
 
 def _messages(target: Target) -> Iterator[tuple[str, Attack]]:
-    """Items of the queue: copies with hostile headers, forgeries, and what is no message."""
+    """Yield queue items: copies with hostile headers, forgeries, and items that are not messages."""
     queue = target.names.queue
 
     def put(item: str | bytes) -> Attack:
@@ -177,7 +177,7 @@ def _forgeries(target: Target) -> Iterator[str]:
 
 
 def _events(target: Target) -> Iterator[tuple[str, Attack]]:
-    """Events about tasks under way: of each kind and class of failure, unsigned, signed with another key, and cut."""
+    """Yield events about tasks in progress, of each kind and failure class: unsigned, signed with another key, and truncated."""
     for task in (*target.under_way[:3], target.never):
         for kind in ("committed", "failed", "released", "exhausted", "expired", "poison", ""):
             for failure_class in FailureClass:
@@ -196,7 +196,7 @@ def _events(target: Target) -> Iterator[tuple[str, Attack]]:
 
 
 def _replays(target: Target) -> Iterator[tuple[str, Attack]]:
-    """Genuine events and messages once more: of tasks that are done, under way after another attempt, or of another execution."""
+    """Yield replays of genuine events and messages: of finished tasks, of tasks with a later attempt, and of another execution."""
     for event in target.heard:
         yield "replay: event", _pushes(target.names.events, event)
         yield (
@@ -212,7 +212,7 @@ def _pushes(key: str, item: str | bytes) -> Attack:
 
 
 def _types(target: Target) -> Iterator[tuple[str, Attack]]:
-    """Each key as each type."""
+    """Yield each key as each type."""
     puts: dict[str, Callable[[redis.Redis, str], object]] = {
         "string": lambda client, key: client.set(key, "x"),
         "list": lambda client, key: client.rpush(key, "x"),
@@ -238,7 +238,7 @@ def _replaces(key: str, put: "Callable[[redis.Redis, str], object]") -> Attack:
 
 
 def _values(target: Target) -> Iterator[tuple[str, Attack]]:
-    """Values of the right type and of any content: counts, owners, leases, flags, workers, marks of tasks that are done."""
+    """Yield values of the right type with any content: counts, owners, leases, flags, workers, marks of finished tasks."""
     names = target.names
     for value in STRANGE:
         for name in ("epoch", "cancelled", "done", "progress"):
@@ -273,7 +273,7 @@ def _adds(key: str, member: str) -> Attack:
 
 
 def _losses(target: Target) -> Iterator[tuple[str, Attack]]:
-    """What is there is gone, ends at once, or never ends."""
+    """Yield deletions and changes of expiry of each key."""
     for name in TYPES:
         key = getattr(target.names, name)
         yield f"loss: {name}", _deletes(key)

@@ -1,4 +1,4 @@
-"""The attack of a hostile client on a run that is under way: what it must not cause, and how soon the run goes on when it ends."""
+"""An attack by a hostile client on a running execution: it may cause no harm, and the run must continue soon after it."""
 
 import hashlib
 import random
@@ -23,15 +23,16 @@ GO_ON_SECONDS: Final = 15.0
 _ITEMS_A_ROUND: Final = 100
 _PAUSE_SECONDS: Final = 0.02
 _N_WORKERS: Final = 2
-_MESSAGES_KEPT: Final = 20  # the first ones: this client's own follow
+_MESSAGES_KEPT: Final = 20  # the first ones, before this client's own messages
 _BYSTANDER: Final = b"a blob of another run"
 
 
 def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
-    """Attack a run with so many hostile items, in rounds, and look after each whether it goes on.
+    """Attack a run with this many hostile items, in rounds, and check after each that the run continues.
 
-    In each round two tasks are under way and others wait, one of which crashes at its first start. All must be done in the end, and a task that is
-    sent after the round within 15 s. Genuine events and messages are captured throughout, also in an earlier execution, and replayed.
+    In each round, two tasks are in progress and others wait, one of which crashes at its first start. All must be done in
+    the end, and a task that is sent after the round within 15 s. Genuine events and messages are captured throughout and
+    in an earlier execution, and replayed.
     """
     heard, asked = _earlier_execution(home)
     digest = hashlib.sha256(_BYSTANDER).hexdigest()
@@ -68,7 +69,7 @@ def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
                 asked=[*asked, *eavesdropper.messages[:_MESSAGES_KEPT]],
             )
             for _, act in attacks(target, min(_ITEMS_A_ROUND, n_items - start), dice):
-                with suppress(redis.ResponseError):  # an earlier item has made this key something else
+                with suppress(redis.ResponseError):  # an earlier item has changed the type of this key
                     act(client)
                 time.sleep(_PAUSE_SECONDS)
             ended_at = time.monotonic()

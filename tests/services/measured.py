@@ -1,4 +1,4 @@
-"""What a proof measured, the limit it must keep, and a table of that."""
+"""The figures of a proof, their limits, and a table."""
 
 import math
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ _HEADINGS: Final = ("proof", "trials", "min", "median", "p99", "max", "limit", "
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure of each trial.
+    """One figure with its value in each trial.
 
     Parameters
     ----------
     what : str
     values : sequence of float
-        One of each trial.
+        One value for each trial.
     limit : float
-        No more than this.
+        Upper limit.
     least : float
-        No less than this.
+        Lower limit.
     unit : str
     share : float
-        Of the trials that must keep the limit: 0.99 judges the 99th percentile.
+        Share of the trials that must keep the limit: 0.99 applies it to the 99th percentile.
     """
 
     what: str
@@ -35,18 +35,18 @@ class Measured:
 
     @property
     def is_kept(self) -> bool:
-        """Whether there were trials, and all that must keep the limits did."""
+        """Return whether there were trials and the required share kept the limits."""
         return (
             bool(self.values) and self.quantile(self.share) <= self.limit and min(self.values) >= self.least
         )
 
     def quantile(self, share: float) -> float:
-        """The least value that this share of the trials does not pass."""
+        """Return the smallest value that this share of the trials does not exceed."""
         ordered = sorted(self.values)
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
     def plain(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """Return the figures for a line of JSON."""
         least = {} if self.least == -math.inf else {"least": self.least}
         shares = {"min": 0.0, "p50": 0.5, "p99": 0.99, "max": 1.0}
         figures = {name: round(self.quantile(share), 3) for name, share in shares.items() if self.values}
@@ -54,7 +54,7 @@ class Measured:
         return {"what": self.what, "n": len(self.values), **figures, **judged}
 
     def row(self) -> tuple[str, ...]:
-        """Cells of the table."""
+        """Return the cells of the table."""
         shares = [f"{self.quantile(share):.4g}" if self.values else "–" for share in (0, 0.5, 0.99, 1)]
         least = f"{self.least:g} to " if self.least > -math.inf else "≤ "
         judged = " (p99)" if self.share == 0.99 else ""
@@ -64,12 +64,12 @@ class Measured:
 
 
 def missed(measured: Sequence[Measured]) -> list[str]:
-    """What did not keep its limit, in words."""
+    """Return the rows of the figures that missed their limit."""
     return [" | ".join(one.row()) for one in measured if not one.is_kept]
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """All of it, one line a figure."""
+    """Return a table with one line per figure."""
     rows = [_HEADINGS, *(one.row() for one in measured)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -1,10 +1,10 @@
-"""What the kernel knows of processes."""
+"""Facts about processes, from the kernel."""
 
 from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """All that a process started, and what those started."""
+    """Return all descendants of a process."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -20,7 +20,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there, and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:

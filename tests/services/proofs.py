@@ -1,7 +1,8 @@
-"""The proofs at length, as a program: ``make proofs``, or some of them with ``make proofs PROOFS='workers redis'``.
+"""The long proofs, as a program: ``make proofs``, or some of them with ``make proofs PROOFS='workers redis'``.
 
-Each figure is printed as a line of JSON when it is known, and all of them as a table at the end. The exit code is 1 if a
-limit was missed. Tests do the same on a small scale (``test_faults_workers``, ``test_faults_queue``, ``test_chaos``).
+Each figure is printed as a line of JSON when it is known, and all of them as a table at the end. The exit code is 1
+if a limit was missed. Tests do the same on a small scale (``test_faults_workers``, ``test_faults_queue``,
+``test_chaos``).
 """
 
 import argparse
@@ -36,7 +37,7 @@ _SIDE_BY_SIDE: Final = 3
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is done, and from which seeds."""
+    """The amount of work, and the seeds."""
 
     seeds: Sequence[int]
     share: float
@@ -45,11 +46,11 @@ class Extent:
 
     @property
     def dice(self) -> random.Random:
-        """Dice of the first seed."""
+        """Return a random generator with the first seed."""
         return random.Random(self.seeds[0])
 
     def of(self, whole: int) -> int:
-        """So many of these trials."""
+        """Return the share of this number of trials, at least one."""
         return max(1, round(whole * self.share))
 
 
@@ -111,7 +112,7 @@ PROOFS: Final[Mapping[str, Proof]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the proofs that are named, all of them if none is; 1 if a limit was missed."""
+    """Run the named proofs, or all of them. Return 1 if a limit was missed."""
     parser = _parser()
     options = parser.parse_args(arguments)
     os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -123,9 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown proofs: {', '.join(sorted(unknown))}. Known: {', '.join(PROOFS)}.")
     for name in options.proofs or PROOFS:
-        folder = Path(
-            tempfile.mkdtemp(prefix=f"proof-{name}-")
-        )  # kept, with its logs, if the proof breaks off
+        folder = Path(tempfile.mkdtemp(prefix=f"proof-{name}-"))  # kept with its logs if the proof fails
         found = PROOFS[name](folder, extent)
         shutil.rmtree(folder)
         for one in found:

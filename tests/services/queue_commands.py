@@ -1,4 +1,4 @@
-"""The command on a queue with workers of one's own, as people start them: processes, a store, and what is published at the end."""
+"""The command on a queue with separately started workers: processes, a store, and the published files."""
 
 import os
 import subprocess
@@ -27,13 +27,13 @@ SMALL: Final = {
 
 
 def write_small_run(folder: Path, *, by_patient: bool = False) -> Path:
-    """Write a cohort of 300 patients and the specification of a small run on it; return the specification."""
+    """Write a cohort of 300 patients and the specification of a small run, and return the specification's path."""
     write_tables(folder, make_tables(300, seed=3), partitions=3, by_patient=by_patient)
     return write_spec(folder, SMALL)
 
 
 def run_alone(spec: Path, folder: Path) -> LocalStore:
-    """Carry out the run of :func:`write_small_run` without a queue, in this process; return its store."""
+    """Carry out the run of :func:`write_small_run` in this process without a queue, and return its store."""
     store = LocalStore(folder)
     run_inline(spec.parent, store, SMALL)
     return store
@@ -41,20 +41,20 @@ def run_alone(spec: Path, folder: Path) -> LocalStore:
 
 @dataclass
 class Commands:
-    """Processes of one run; what they say goes to files in the folder.
+    """Processes of one run, with their output in files of the folder.
 
     Parameters
     ----------
     spec : Path
         The specification, in the folder of its tables.
     folder : Path
-        For logs.
+        Folder for logs.
     address : str
-        Of the store.
+        Address of the store.
     broker : str
         Address of Redis.
     environment : mapping
-        For all processes, besides the secrets.
+        Environment of all processes, in addition to the secrets.
     """
 
     spec: Path
@@ -70,27 +70,29 @@ class Commands:
         return self._start("scheduler", [*program, *arguments])
 
     def command(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start any command of the scheduler's."""
+        """Start any command of the scheduler."""
         return self._start("scheduler", ["-m", "scheduler", *arguments])
 
     def worker(
         self, run: str, *options: str, cpus: Sequence[int] = (), program: Sequence[str] = ("-m", "worker")
     ) -> "subprocess.Popen[bytes]":
-        """Start a worker, on these CPUs alone if any are given."""
+        """Start a worker, on these CPUs only if any are given."""
         command = [*program, "--run", run, "--store", self.address, "--verbose", *options]
         process = self._start(f"worker-{len(self.processes)}", command)
         if cpus:
-            os.sched_setaffinity(process.pid, cpus)  # before it has threads or children, which inherit it
+            os.sched_setaffinity(
+                process.pid, cpus
+            )  # before it starts threads or children, which inherit the affinity
         return process
 
     def run_id(self, store: Store) -> str:
-        """Id of the run, as the scheduler will find it."""
+        """Return the id of the run."""
         spec = load_spec(self.spec)
         data = self.spec.parent
         return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store).run_id
 
     def log(self) -> str:
-        """All that was said."""
+        """Return the output of all processes."""
         return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
 
     def _start(self, name: str, arguments: list[str]) -> "subprocess.Popen[bytes]":
@@ -110,7 +112,7 @@ class Commands:
 
 @contextmanager
 def ending(commands: Commands) -> Iterator[Commands]:
-    """End all that was started, whatever happens."""
+    """End all started processes at the end of the block, even after an error."""
     try:
         yield commands
     finally:
@@ -119,7 +121,7 @@ def ending(commands: Commands) -> Iterator[Commands]:
 
 
 def published(store: Store) -> dict[str, bytes]:
-    """Files of the only run's bundle by name, and the digest of its result."""
+    """Return the files of the only run's bundle by name, and the digest of its result."""
     bundle = [key for key in store.keys("runs/") if "/bundle/" in key]
     found = (parse_record(store.get(key), key.rsplit("/", 1)[1]) for key in store.keys("commits/"))
     commits = [commit for commit in found if commit is not None]

@@ -1,4 +1,4 @@
-"""A queue with real workers for tests: a server, a store in a folder, worker processes, and the scheduler's executor."""
+"""A queue with real workers for tests: server, store in a folder, worker processes, and the scheduler's executor."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ KEY = b"a key that only the tests use"
 
 
 class Home:
-    """Everything that a run on a queue needs, on this machine."""
+    """The server, store, worker processes and executor of a run on a queue, on this machine."""
 
     def __init__(self, folder: Path, *, server: Server | None = None) -> None:
         self.folder = folder
@@ -91,7 +91,7 @@ class Home:
         return process
 
     def keep_workers(self, n: int, *, slots: int = 1) -> None:
-        """Start what is missing of this many workers, and wait until all of them are there."""
+        """Start the missing ones of this many workers, and wait until all have registered."""
         alive = [worker for worker in self.workers if worker.poll() is None]
         alive += [self.start_worker(slots=slots) for _ in range(n - len(alive))]
         wanted = {worker.pid for worker in alive}
@@ -103,7 +103,7 @@ class Home:
             )
 
     def worker_of(self, child: int) -> subprocess.Popen[bytes]:
-        """The worker to which a process that runs a task belongs."""
+        """Return the worker of a process that runs a task."""
         group = os.getpgid(child)
         return next(worker for worker in self.workers if worker.pid == group)
 
@@ -121,7 +121,7 @@ class Home:
             leases.close()
 
     def begin_again(self) -> None:
-        """Open the next execution of the run, after :meth:`end`; it has workers of its own."""
+        """Open the next execution of the run, after :meth:`end`. It needs new workers."""
         for worker in self.workers:
             kill_group(worker)
         self.workers.clear()
@@ -140,12 +140,12 @@ class Home:
 
 
 def _present(client: "redis.Redis", names: Names) -> set[int]:
-    """Process numbers of the workers that count as there; ``host-pid-moment/slots`` is a worker's name."""
+    """Return the process ids of the registered workers, whose names are ``host-pid-moment/slots``."""
     return {int(name.rsplit("-", 2)[1]) for name in cast(list[str], client.zrange(names.workers, 0, -1))}
 
 
 def wait_until(claim: Callable[[], bool], *, seconds: float, what: str) -> float:
-    """Wait for a claim to hold; return how long that took."""
+    """Wait until the condition holds, and return the waiting time."""
     began = time.monotonic()
     while not claim():
         if time.monotonic() - began > seconds:

@@ -1,7 +1,8 @@
-"""A worker that knows a few more steps: ones that sleep, crash, hang, eat memory or leak. Run as a program, it is a worker.
+"""A worker with additional steps that sleep, crash, hang, use much memory or leak. Run as a program, it is a worker.
 
-Its child processes import the main program again, as Python's fork server has it, and so know these steps too: production code needs no
-hook for them. Each start of a task is noted as a line in a file, so that tests can count what really ran.
+Its child processes import the main program again, as Python's fork server does, and therefore have these steps too:
+production code needs no hook for them. Each start of a task is noted as a line in a file, so that tests can count the
+starts.
 """
 
 import ctypes
@@ -16,27 +17,27 @@ from mlho.errors import DataError, StoreUnavailable
 from mlho.steps import STEPS
 from mlho.steps.base import Step, Task, Work
 
-_EXPONENT: Final = 20_000_000  # three to the power of it takes about six seconds
+_EXPONENT: Final = 20_000_000  # three to this power takes about six seconds
 
 
 def task(kind: str, name: str, starts: Path, **params: Any) -> Task:
-    """A task of one of these kinds, with a name of its own."""
+    """Return a named task of one of these kinds."""
     return Task(kind=kind, params={"name": name, "starts": str(starts), **params})
 
 
 def noted_starts(starts: Path) -> list[str]:
-    """Names of the tasks that were started, in order."""
+    """Return the names of the started tasks, in order."""
     return [line.split()[0] for line in starts.read_text().splitlines()] if starts.exists() else []
 
 
 def noted_times(starts: Path, name: str) -> list[float]:
-    """When a task was started, in seconds since 1970."""
+    """Return the start times of a task, in seconds since 1970."""
     lines = [line.split() for line in starts.read_text().splitlines()] if starts.exists() else []
     return [float(line[1]) for line in lines if line[0] == name]
 
 
 def noted_pid(starts: Path, name: str) -> int:
-    """The process that started a task last."""
+    """Return the process that started a task last."""
     lines = [line.split() for line in starts.read_text().splitlines()]
     return next(int(line[2]) for line in reversed(lines) if line[0] == name)
 
@@ -57,7 +58,7 @@ class _Noted(Step):
 
 
 class Noop(Step):
-    """Does nothing, and notes nothing: for speed."""
+    """Does nothing, for measurements of speed."""
 
     kind: ClassVar[str] = "test_noop"
 
@@ -79,7 +80,7 @@ class Sleep(_Noted):
 
 
 class SleepAtFirst(_Noted):
-    """Sleeps at its first start, and at no other."""
+    """Sleeps at its first start only."""
 
     kind: ClassVar[str] = "test_sleep_at_first"
 
@@ -90,25 +91,25 @@ class SleepAtFirst(_Noted):
 
 
 class HoldLock(_Noted):
-    """Sleeps in native code without giving up the interpreter's lock."""
+    """Sleeps in native code and holds the interpreter lock."""
 
     kind: ClassVar[str] = "test_hold_lock"
 
     @override
     def do(self, work: Work) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # as code that does not care
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # as code does that ignores the signal
         ctypes.PyDLL(None).sleep(int(work.params["seconds"]))
 
 
 class Burn(_Noted):
-    """Computes in native code that holds the interpreter's lock, in calls that are longer than a lease."""
+    """Computes in native code that holds the interpreter lock, in calls that take longer than a lease."""
 
     kind: ClassVar[str] = "test_burn"
 
     @override
     def do(self, work: Work) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-        os.nice(10)  # it may last for minutes, and leaves most of the machine to others
+        os.nice(10)  # it may run for minutes and should not block other tests
         until = time.monotonic() + work.params["seconds"]
         while time.monotonic() < until:
             _ = 3**_EXPONENT
@@ -135,7 +136,7 @@ class CrashOnce(_Noted):
 
 
 class KillGroup(_Noted):
-    """Kills its worker and all that belongs to it, as the kernel does when a container's memory is used up."""
+    """Kills the process group of its worker, as the kernel does when a container runs out of memory."""
 
     kind: ClassVar[str] = "test_kill_group"
 
@@ -165,7 +166,7 @@ class BadInput(_Noted):
 
 
 class Leak(_Noted):
-    """Raises a foreign error that quotes a patient."""
+    """Raises a library's error with a patient's value in its message."""
 
     kind: ClassVar[str] = "test_leak"
 
@@ -193,7 +194,7 @@ if __name__ == "__main__":
     import worker.child_processes
     from worker.__main__ import main
 
-    # These steps train nothing: the fork server of each worker need not import what the real ones do.
+    # These steps train nothing, so that each worker's fork server need not import the libraries of real steps.
     worker.child_processes.PRELOAD = ("worker.child",)  # type: ignore[misc] - it is Final
 
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Ways in which a real Redis answers and takes nothing, and how each passes."""
+"""States in which a real Redis answers but rejects writes, and how each state ends."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def broker_client(server: Server) -> "Iterator[redis.Redis]":
 
 
 def fill(client: "redis.Redis") -> None:
-    """Leave Redis less memory than it uses: it answers, and takes nothing."""
+    """Set the memory limit below the used memory, so that Redis rejects writes."""
     client.set("ballast", bytes(1_000_000))
     client.config_set("maxmemory", 600_000)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -30,14 +30,14 @@ def fill(client: "redis.Redis") -> None:
 
 
 def make_replica(client: "redis.Redis") -> None:
-    """Make it the replica of a server that is not there: it answers, and takes nothing, as after a failover."""
+    """Make Redis a replica of a missing server, so that it rejects writes, as after a failover."""
     client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
     with pytest.raises(redis.exceptions.ReadOnlyError):
         client.set("more", b"")
 
 
 def miss_replicas(client: "redis.Redis") -> None:
-    """Have it ask for a replica that it has not."""
+    """Require a replica that Redis does not have."""
     client.config_set("min-replicas-to-write", 1)
     with pytest.raises(redis.exceptions.ResponseError, match="NOREPLICAS"):
         client.set("more", b"")
@@ -45,7 +45,7 @@ def miss_replicas(client: "redis.Redis") -> None:
 
 @dataclass(frozen=True)
 class Refusing:
-    """A way in which Redis answers and takes nothing, how that passes, and what is said of it."""
+    """A state in which Redis rejects writes, how it ends, and the expected message."""
 
     begins: "Callable[[redis.Redis], None]"
     passes: "Callable[[redis.Redis], object]"

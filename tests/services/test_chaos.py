@@ -1,4 +1,4 @@
-"""The short form of ``make chaos``: everything is killed, emptied, refused or sent twice, and the result is what it would have been."""
+"""The short form of ``make chaos``: with kills, lost data, failed requests and duplicated messages, the result is the same as without."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -26,7 +26,7 @@ N_TASKS = 300
 
 @pytest.mark.usefixtures("credentials")
 def test_small_tasks_on_object_storage_under_chaos(tmp_path: Path, seaweedfs: S3Server) -> None:
-    """300 tasks in two layers: none lost, none committed twice, every artifact the same, with every fault that was promised."""
+    """Of 300 tasks in two layers, none is lost or committed twice and every artifact is the same, with all planned faults."""
     subject = chaos_subject(tmp_path, N_TASKS)
     address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
 
@@ -38,23 +38,29 @@ def test_small_tasks_on_object_storage_under_chaos(tmp_path: Path, seaweedfs: S3
 
 
 def test_training_run_under_chaos(tmp_path: Path) -> None:
-    """A real training run, with the store in a folder: every artifact and every file of the bundle the same."""
+    """A real training run under chaos, with a store in a folder, gives the same artifacts and the same bundle."""
     subject = training_subject(tmp_path, str(tmp_path / "store"))
 
     verdict = on_local(subject, tmp_path, plan=TRAINING, seed=SEED, seconds=170)
 
     assert len(subject.bundle) > 3
     assert verdict.is_exact, verdict
-    assert short_of(verdict, TRAINING, on_store=False).keys() <= {DUPLICATE}  # with 16 messages that is luck
+    assert short_of(verdict, TRAINING, on_store=False).keys() <= {
+        DUPLICATE
+    }  # with 16 messages a duplicate is not certain
 
 
 def test_schedulers_killed_and_stopped_at_random(tmp_path: Path) -> None:
-    """Seven are killed, two of them when all is done, and one is stopped and woken: no committed task runs again, none writes late."""
+    """With seven schedulers killed, two of them at the end, and one stopped and resumed, no committed task runs again, and
+    no late write occurs.
+    """
     assert missed(kill_schedulers(tmp_path, SEED, plan=FEW_SCHEDULERS, n_tasks=N_TASKS)) == []
 
 
 def test_redis_gone_while_a_scheduler_starts_leaves_the_execution_open(tmp_path: Path) -> None:
-    """Found by seed 3: the scheduler ends, but its workers go on with what they do, and the next one with the execution."""
+    """If Redis is unavailable while a scheduler starts, the scheduler exits and leaves the execution open for its workers
+    and the next scheduler.
+    """
     store, run = LocalStore(tmp_path), "0123456789abcdef"
     execution, _ = begin_execution(store, run, tmp_path)
     leases = Leases("redis://127.0.0.1:1/0", Names(execution.id))

@@ -1,4 +1,4 @@
-"""Compat mode on the real ``rclone serve s3``, which takes a conditional write for a plain one: the same bytes, whoever is killed."""
+"""Compat mode on the real ``rclone serve s3``, which ignores the conditions of writes, gives the same bytes even if processes are killed."""
 
 import inspect
 import signal
@@ -26,7 +26,7 @@ from tests.services.s3_servers import BUCKET, S3Server
 
 pytestmark = pytest.mark.usefixtures("credentials")
 
-# The suite of every store but for its races, which are what such a server cannot decide.
+# The contract of every store except for races, which such a server cannot decide.
 globals().update(
     {
         name: test
@@ -52,7 +52,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run in a folder, without a queue, publishes."""
+    """Return the published files of a run in a folder, without a queue."""
     return published(run_alone(spec, tmp_path_factory.mktemp("alone")))
 
 
@@ -68,14 +68,14 @@ def variables(server: S3Server, folder: Path, *, mode: str, endpoint: str | None
 
 
 def opened(address: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The store as the command sees it."""
+    """Open the store as the command does."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return open_store(address)
 
 
 def written(proxy: Proxy) -> list[str]:
-    """Keys that will be written by way of a proxy; it is an ordinary list that grows."""
+    """Return a list to which the proxy adds the key of each write."""
     keys: list[str] = []
 
     def note(method: str, path: str) -> None:
@@ -91,7 +91,7 @@ def kinds(keys: list[str], prefix: str) -> set[str]:
 
 
 def write_score_spec(folder: Path, run: str) -> Path:
-    """Score the patients that the model of a run was trained on."""
+    """Write a specification that scores the patients of the training."""
     tables = {"events": "events", "cohort": "labels.parquet", "demographics": "demographics.parquet"}
     document = {
         "apiVersion": "mlho.io/v1alpha1",
@@ -113,13 +113,13 @@ def n_of(store: Store, prefix: str) -> int:
 
 
 def test_the_probe_asks_for_no_promise_in_compat_mode(store):
-    """It writes one object, finds it, and removes it again."""
+    """In compat mode, the probe requires no conditional writes. It writes one object, finds it, and deletes it."""
     assert probe_store(store) == Capabilities(False, False, False)
     assert list(store.keys("")) == []
 
 
 def test_strict_mode_refuses_the_server_and_names_the_remedy(spec, rclone, tmp_path):
-    """Exit code 2, before anything is written."""
+    """In strict mode, the server is refused with exit code 2 and the remedy before anything is written."""
     environment = variables(rclone, tmp_path, mode=STRICT)
     with ending(Commands(spec, tmp_path, f"s3://{BUCKET}/{uuid4().hex[:8]}", "", environment)) as commands:
         assert commands.run().wait(60) == 2
@@ -127,7 +127,7 @@ def test_strict_mode_refuses_the_server_and_names_the_remedy(spec, rclone, tmp_p
 
 
 def test_a_run_without_a_queue_gives_the_same_bytes(spec, alone, rclone, tmp_path, monkeypatch):
-    """The command commits what its processes propose; it says once that it does."""
+    """Without a queue, the command commits the proposals of its processes, gives the same bytes, and logs compat mode once."""
     address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
     environment = variables(rclone, tmp_path, mode=COMPAT)
     with ending(Commands(spec, tmp_path, address, "", environment)) as commands:
@@ -142,7 +142,9 @@ def test_a_run_without_a_queue_gives_the_same_bytes(spec, alone, rclone, tmp_pat
 def test_killed_workers_and_a_killed_scheduler_change_no_byte(
     spec, alone, rclone, broker, tmp_path, monkeypatch
 ):
-    """Two workers, one killed with -9; the scheduler killed, and nothing committed while it is away; no worker ever wrote a commit record."""
+    """With one of two workers and the scheduler killed, the bytes are the same. Nothing is committed without a scheduler,
+    and no worker writes a commit record.
+    """
     prefix = uuid4().hex[:8]
     environment = variables(rclone, tmp_path, mode=COMPAT)
     store = opened(f"s3://{BUCKET}/{prefix}", environment, monkeypatch)
@@ -176,7 +178,7 @@ def test_killed_workers_and_a_killed_scheduler_change_no_byte(
 
 
 def test_scores_are_the_same_bytes(spec, rclone, tmp_path, monkeypatch):
-    """A model trained and used in a folder, and both in a bucket in compat mode, with workers on a queue."""
+    """Scores have the same bytes for a store in a folder and for a bucket in compat mode with workers on a queue."""
     published_scores = []
     for address, mode in ((str(tmp_path / "store"), STRICT), (f"s3://{BUCKET}/{uuid4().hex[:8]}", COMPAT)):
         environment = variables(rclone, tmp_path, mode=mode)
@@ -198,7 +200,9 @@ def test_scores_are_the_same_bytes(spec, rclone, tmp_path, monkeypatch):
 def test_a_worker_in_another_mode_than_its_scheduler_refuses_to_start(
     spec, seaweedfs, broker, tmp_path, monkeypatch, scheduler, worker
 ):
-    """Exit code 78 with the remedy; a server that could do either, so that nothing else is wrong."""
+    """A worker in another mode than its scheduler exits with code 78 and the remedy. The server supports both modes, so that
+    the mode is the only problem.
+    """
     address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
     environment = variables(seaweedfs, tmp_path, mode=scheduler)
     store = opened(address, environment, monkeypatch)

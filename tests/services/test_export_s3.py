@@ -1,4 +1,4 @@
-"""``mlho export`` from object storage: the same files as from a folder, verified on the way."""
+"""``mlho export`` from object storage gives the same files as from a folder, and verifies them."""
 
 import hashlib
 from pathlib import Path
@@ -26,7 +26,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_export_is_the_same_from_a_folder_and_from_object_storage(command, seaweedfs, tmp_path):
-    """Result but for its timing, report and bundle; what the command prints differs in no line but the places."""
+    """Report, bundle and result (except its timing) are the same from a folder and from object storage, and so is the
+    command's output except for the paths.
+    """
     prefix = uuid4().hex[:8]
     write_tables(tmp_path / "data", make_tables())
     write_spec(tmp_path, uri="data")
@@ -50,7 +52,7 @@ def test_an_export_is_the_same_from_a_folder_and_from_object_storage(command, se
 
 
 def damage(server: S3Server, prefix: str, report: bytes) -> None:
-    """Change the published report in the bucket; its blob stays."""
+    """Change the published report in the bucket; its blob is not changed."""
     client = client_of(server)
     blob = f"{prefix}/{blob_key(hashlib.sha256(report).hexdigest())}"
     assert client.head_object(Bucket=BUCKET, Key=blob)["ContentLength"] == len(report)

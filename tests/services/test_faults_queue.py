@@ -1,4 +1,6 @@
-"""Redis is killed, emptied, slow to come back; schedulers are killed, doubled, stopped; a run is cancelled."""
+"""Faults of the queue: Redis is killed, loses its data or is away for long; schedulers are killed, duplicated or
+stopped; a run is cancelled.
+"""
 
 import os
 import random
@@ -39,12 +41,14 @@ def durable_home(tmp_path: Path) -> Iterator[Home]:
 
 
 def test_redis_killed_mid_task_and_started_again(durable_home: Home) -> None:
-    """Three times: no task under way or waiting is started twice, and the next one starts within 6 s of Redis being back."""
+    """If Redis is killed and restarted, three times, no task that runs or waits is started twice, and the next one starts
+    within 6 s of the restart.
+    """
     assert missed(restart_redis(durable_home, range(3), random.Random(1))) == []
 
 
 def test_emptied_redis_is_filled_again_within_fifteen_seconds(home: Home) -> None:
-    """FLUSHALL with a task under way and others waiting: all come home, nothing that ran to its end runs again."""
+    """After FLUSHALL with one running and several waiting tasks, all tasks finish, and none that was finished runs again."""
     home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
@@ -59,7 +63,9 @@ def test_emptied_redis_is_filled_again_within_fifteen_seconds(home: Home) -> Non
 
 
 def test_worker_outlives_a_redis_that_is_away_for_long(home: Home) -> None:
-    """Redis is away for longer than two leases and the longest pause between two attempts to connect: the worker neither ends nor forgets what it had finished, and is soon at work again."""
+    """If Redis is away for longer than two leases and the longest reconnection pause, the worker keeps running, reports its
+    finished task, and soon takes the next one.
+    """
     worker = home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -77,7 +83,7 @@ def test_worker_outlives_a_redis_that_is_away_for_long(home: Home) -> None:
 
 
 def test_cancelled_run_stops_within_five_seconds_and_leaves_no_key(home: Home) -> None:
-    """Running tasks are killed, waiting ones never start, not even on a fresh worker; afterwards Redis is empty."""
+    """Cancelling kills running tasks, prevents waiting ones from starting, even on a new worker, and leaves no key in Redis."""
     worker = home.start_worker(slots=2)
     with home.executor() as executor:
         home.wait_for_slots(2)
@@ -100,7 +106,7 @@ def test_cancelled_run_stops_within_five_seconds_and_leaves_no_key(home: Home) -
 
 
 def test_cancel_by_the_store_alone_reaches_workers(home: Home) -> None:
-    """No scheduler and nobody with access to Redis: workers read the durable flag themselves."""
+    """Workers read the durable cancel flag from the store, so that a run can be cancelled without a scheduler and without access to Redis."""
     worker = home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -120,7 +126,7 @@ def test_workers_end_when_the_run_is_finished(home: Home) -> None:
 
 
 def test_next_scheduler_goes_on_with_the_same_execution(home: Home) -> None:
-    """A scheduler is gone with tasks under way; the next one takes in their commits, and no finished task runs again."""
+    """The next scheduler continues the same execution: it collects the commits of running tasks, and no finished task runs again."""
     home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -182,7 +188,7 @@ def test_second_scheduler_is_refused_while_the_first_is_alive(home: Home) -> Non
 
 
 def test_stopped_scheduler_finds_that_it_lost_leadership_and_writes_nothing(home: Home) -> None:
-    """SIGSTOP, another takes over after the lease, SIGCONT: the old one writes nothing and ends."""
+    """A scheduler that is stopped while another takes over, and is then resumed, writes nothing and exits."""
     old = _start_leader(home)
     assert old.stdin is not None
     assert old.stdout is not None
@@ -213,7 +219,7 @@ def test_killed_scheduler_on_this_host_need_not_be_waited_for(home: Home) -> Non
 
 
 class _Lead(Leader):
-    """The look whether a scheduler leads, which it does until it does not."""
+    """A leadership check that passes until the test withdraws leadership."""
 
     is_lost = False
 
@@ -223,7 +229,7 @@ class _Lead(Leader):
 
 
 def test_executor_without_leadership_sends_nothing(home: Home) -> None:
-    """Whatever has to be sent again, a scheduler that does not lead any more does not send it."""
+    """An executor without leadership sends no task."""
     leader = _Lead()
     with home.executor(leader=leader) as executor, home.redis() as client:
         leader.is_lost = True
@@ -233,7 +239,7 @@ def test_executor_without_leadership_sends_nothing(home: Home) -> None:
 
 
 def test_scheduler_without_leadership_leaves_an_emptied_redis_empty(home: Home) -> None:
-    """Found by waking a stopped scheduler: another one had ended the run and deleted its keys, and the old one declared it again."""
+    """A resumed scheduler without leadership does not declare its execution again after another one has ended it and deleted its keys."""
     leader = _Lead()
     with home.executor(leader=leader) as executor, home.redis() as client:
         future = executor.submit(task("test_noted", "never", home.starts))

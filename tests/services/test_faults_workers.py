@@ -1,4 +1,4 @@
-"""Workers and their children die, hang, eat and are told to stop; every task comes home, and starts are counted exactly."""
+"""Faults of workers: processes die, hang, use too much memory or are told to stop. Every task finishes, and starts are counted exactly."""
 
 import json
 import os
@@ -25,8 +25,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-def test_tasks_run_once_and_come_home(home: Home) -> None:
-    """40 tasks on two workers of two slots: each starts once, each commits."""
+def test_tasks_run_once_and_finish(home: Home) -> None:
+    """Each of 40 tasks on two workers with two slots starts once and is committed."""
     home.start_worker(slots=2)
     home.start_worker(slots=2)
     with home.executor() as executor:
@@ -38,7 +38,7 @@ def test_tasks_run_once_and_come_home(home: Home) -> None:
 
 
 def test_crashed_child_is_replaced_within_two_seconds(home: Home) -> None:
-    """A child is killed: its attempt counts, and the task starts again within 2 s."""
+    """After a child is killed, its attempt counts, and the task starts again within 2 s."""
     home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -66,17 +66,19 @@ def test_poison_is_quarantined_after_three_starts_and_neighbours_go_on(home: Hom
 
 @pytest.mark.parametrize("empties", [False, True])
 def test_task_that_kills_its_whole_worker_starts_three_times(home: Home, empties: bool) -> None:
-    """Nobody is left to count: the attempt was counted before. With an emptied Redis in between, at most one start more."""
+    """A task that kills its whole worker starts three times, because an attempt is counted before it starts. If Redis loses
+    its data in between, there is at most one more start.
+    """
     assert missed(kill_own_workers(home, range(1), empties=empties)) == []
 
 
 def test_killed_worker_s_task_runs_elsewhere_within_eight_seconds(home: Home) -> None:
-    """Main process and children of two busy workers are killed: others start their tasks within 8 s."""
+    """If main process and children of two busy workers are killed, other workers start their tasks within 8 s."""
     assert missed(kill_workers(home, range(1), random.Random(1), side_by_side=2)) == []
 
 
 def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
-    """Only the main process is killed: what it had started does not go on computing."""
+    """If only the main process of a worker is killed, its children exit too."""
     worker = home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -89,12 +91,14 @@ def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
 
 
 def test_native_code_that_holds_the_lock_loses_no_lease(home: Home) -> None:
-    """Two leases' worth of native code that never lets go of the interpreter, asleep or computing: one start, no second."""
+    """Native code that holds the interpreter lock for two lease times, asleep or computing, loses no lease and starts once."""
     assert missed(hold_the_lock(home, 11)) == []
 
 
 def test_sigterm_frees_the_lease_uncounted(home: Home) -> None:
-    """SIGTERM to a busy worker, three times: it exits 0 within its grace, the lease is free, the attempt does not count."""
+    """A busy worker exits with code 0 within its grace period after SIGTERM, and its lease is released without counting the
+    attempt, three times.
+    """
     assert missed(drain_workers(home, range(3), random.Random(1))) == []
 
 
@@ -122,7 +126,7 @@ def test_task_that_hangs_in_native_code_is_killed(home: Home) -> None:
 
 
 def test_memory_is_guarded_before_the_kernel_acts(home: Home) -> None:
-    """A task that eats 1.6 GB under a limit of 600 MB is stopped with that reason; the worker lives on."""
+    """A task that uses 1.6 GB under a limit of 600 MB is stopped for that reason, and the worker continues."""
     worker = home.start_worker("--memory", str(600 << 20))
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -144,7 +148,7 @@ def test_bad_input_fails_at_once_with_its_own_words(home: Home) -> None:
 
 
 def test_store_that_does_not_serve_costs_no_attempt(home: Home) -> None:
-    """Five failures of the store, and the task still comes home: they do not use up its three starts."""
+    """Five failures of the store do not use up a task's three starts, and the task finishes."""
     home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
@@ -153,7 +157,7 @@ def test_store_that_does_not_serve_costs_no_attempt(home: Home) -> None:
 
 
 def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
-    """Run, step, iteration, fold and attempt, by the names that all events have."""
+    """The log of a failed attempt has run, step, iteration, fold and attempt, in the fields that all events use."""
     home.start_worker()
     failing = task("test_bad_input", "bad", home.starts, iteration=3, fold=1)
     with home.executor() as executor, pytest.raises(RemoteInputFailure):
@@ -174,7 +178,7 @@ def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
 
 
 def test_all_that_a_worker_says_until_sigterm_is_json(home: Home) -> None:
-    """No line of text of Celery's: not about root, and not about the signal."""
+    """All output of a worker up to SIGTERM is JSON, without Celery's lines about root or the signal."""
     worker = home.start_worker()
     with home.executor():
         home.wait_for_slots(1)
@@ -185,8 +189,8 @@ def test_all_that_a_worker_says_until_sigterm_is_json(home: Home) -> None:
     assert (said[0], said[-1]) == ("worker_started", "worker_ended")
 
 
-def test_a_worker_warns_though_nobody_asked_it_to_say_all(home: Home) -> None:
-    """A task that fails is in its log; that it has started is not."""
+def test_a_worker_that_is_not_verbose_logs_failures_only(home: Home) -> None:
+    """A worker without verbose logging logs a failed task and not its own start."""
     home.start_worker(verbose=False)
     with home.executor() as executor, pytest.raises(RemoteInputFailure):
         result(executor.submit(task("test_bad_input", "bad", home.starts)))
@@ -196,7 +200,7 @@ def test_a_worker_warns_though_nobody_asked_it_to_say_all(home: Home) -> None:
 
 
 def test_foreign_error_leaves_the_worker_without_its_message(home: Home) -> None:
-    """PHI canary: an error that quotes a patient. Not in the error, the log, or anywhere in Redis."""
+    """If a library's error quotes a patient, the value is neither in the scheduler's error nor in the log nor in Redis."""
     home.start_worker()
     secret = "Jane-Canary-1953"
     with home.executor() as executor, home.redis() as client:

@@ -1,4 +1,6 @@
-"""Who can write to Redis, but lacks the signing key, causes no execution, deletion, quarantine or final state: the short form of ``make hostile``."""
+"""A client with write access to Redis but without the signing key causes no execution, deletion, quarantine or final
+state. This is the short form of ``make hostile``.
+"""
 
 import base64
 import json
@@ -31,12 +33,12 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def test_hostile_items_cause_nothing_and_the_run_goes_on(home: Home) -> None:
-    """A sample of all kinds of items, while two workers are at work."""
+    """A sample of all kinds of hostile items causes no harm while two workers run tasks, and the run continues."""
     assert missed(attack(home, 300, random.Random(1))) == []
 
 
 def _nonces(client: Any, home: Home) -> list[str]:
-    """Nonces of the messages in the queue, the oldest first."""
+    """Return the nonces of the messages in the queue, the oldest first."""
     items = cast(list[str], client.lrange(home.names.queue, 0, -1))
     bodies = [json.loads(base64.b64decode(json.loads(item)["body"])) for item in reversed(items)]
     return [body[1]["nonce"] for body in bodies]
@@ -44,7 +46,7 @@ def _nonces(client: Any, home: Home) -> list[str]:
 
 @pytest.mark.parametrize("failure_class", FailureClass)
 def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> None:
-    """A genuine event, once more and again: the scheduler takes one answer to each message."""
+    """A replayed genuine event is dropped, because the scheduler accepts one event for each message."""
     one = task("test_noted", "one", home.starts)
     with home.executor() as executor, home.redis() as client:
         future = executor.submit(one)
@@ -61,7 +63,7 @@ def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> N
 
 
 def test_events_of_an_earlier_execution_are_dropped(home: Home) -> None:
-    """They are genuine, and about a task that is under way again: its failure then is none of now."""
+    """Genuine events of an earlier execution are dropped, so that the failure of a task there does not apply to its present attempt."""
     one = task("test_crash_once", "one", home.starts, seconds=60)
     worker = home.start_worker()
     with home.executor() as executor, Eavesdropper(home.server.port, home.names) as eavesdropper:
@@ -82,8 +84,8 @@ def test_events_of_an_earlier_execution_are_dropped(home: Home) -> None:
 
 
 @pytest.mark.parametrize("flag", ["cancelled", "done"])
-def test_flag_that_nobody_raised_ends_nothing(home: Home, flag: str) -> None:
-    """It is taken down, the worker stays, and the run goes on."""
+def test_a_forged_flag_ends_nothing(home: Home, flag: str) -> None:
+    """A forged flag is removed, the worker keeps running, and the run continues."""
     worker = home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
@@ -98,7 +100,7 @@ def test_flag_that_nobody_raised_ends_nothing(home: Home, flag: str) -> None:
 
 
 def test_lease_until_the_end_of_time_is_shortened(home: Home) -> None:
-    """Of a task that waits, held by nobody."""
+    """An endless lease of a waiting task by an unknown owner is shortened, so that the task runs."""
     one = task("test_noted", "one", home.starts)
     with home.executor() as executor, home.redis() as client:
         client.zadd(home.names.leases, {one.key: 10**15})
@@ -112,7 +114,7 @@ def test_lease_until_the_end_of_time_is_shortened(home: Home) -> None:
 
 
 def test_counts_of_starts_in_redis_quarantine_nothing(home: Home) -> None:
-    """A task that crashes once is done at its next start, whatever Redis says of how often it was started."""
+    """A forged count of starts in Redis does not quarantine a task that crashes once: it is done at its second start."""
     one = task("test_crash_once", "one", home.starts)
     with home.executor() as executor, home.redis() as client:
         client.hset(home.names.attempts, one.key, 7)
@@ -125,7 +127,7 @@ def test_counts_of_starts_in_redis_quarantine_nothing(home: Home) -> None:
 
 
 def test_leases_that_are_ended_again_and_again_quarantine_nothing(home: Home) -> None:
-    """Three workers, and whoever has the lease of a task loses it: no start counts, as none ended by the task's fault."""
+    """If the lease of a task is ended again and again, no start counts, because none of them failed, and the task is not quarantined."""
     one = task("test_sleep", "one", home.starts, seconds=4)
     for _ in range(3):
         home.start_worker()
@@ -143,7 +145,9 @@ def test_leases_that_are_ended_again_and_again_quarantine_nothing(home: Home) ->
 
 
 def test_start_that_is_under_way_is_not_counted(home: Home) -> None:
-    """Two records stand; one of them is renewed between the two looks: the task is sent again, and done."""
+    """With two start records, one of which is renewed between two checks, the task is sent again and finishes, because a
+    running start does not count.
+    """
     one = task("test_noted", "one", home.starts)
     keys = [attempt_key(home.execution.id, one.key, f"{number:032x}") for number in (1, 2)]
     for key in keys:
@@ -161,12 +165,12 @@ def test_start_that_is_under_way_is_not_counted(home: Home) -> None:
             home.store.compare_and_swap(keys[0], renewed.to_bytes(), expected=record.to_bytes())
             time.sleep(0.05)
         assert quarantined_tasks(home.store, RUN) == []
-        home.store.delete(keys[0])  # its worker lost the lease
+        home.store.delete(keys[0])  # as when its worker lost the lease
         result(future, seconds=60)
 
 
 def test_old_message_of_a_quarantined_task_starts_nothing(home: Home) -> None:
-    """Though Redis has forgotten its nonce and its starts."""
+    """An old message of a quarantined task starts nothing, even if Redis has lost its nonce and its count of starts."""
     with home.executor() as executor, home.redis() as client:
         executor.submit(task("test_noted", "poison", home.starts))
         (old,) = cast(list[str], client.lrange(home.names.queue, 0, -1))

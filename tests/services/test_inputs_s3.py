@@ -1,4 +1,4 @@
-"""Tables read from object storage: listed without a read, read by ranges, and never of two versions at once."""
+"""Tables in object storage are listed without reading them, read by ranges, and never read in two versions at once."""
 
 import resource
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def root(proxy: Proxy, seaweedfs: S3Server) -> S3Root:
 
 @pytest.fixture
 def put(seaweedfs: S3Server, root: S3Root):
-    """Put an object under the root, past the proxy."""
+    """Return a function that writes an object under the root without the proxy."""
     client = client_of(seaweedfs)
 
     def put(key: str, data: bytes) -> None:
@@ -52,7 +52,7 @@ def put(seaweedfs: S3Server, root: S3Root):
 
 
 def make_events(n_rows: int, *, seed: int = 0) -> pa.Table:
-    """Events, and three quarters of the bytes in columns that nobody wants."""
+    """Return events with three quarters of the bytes in unused columns."""
     rng = np.random.default_rng(seed)
     codes = pa.array([f"C{number}" for number in range(300)])
     unwanted = {f"other_{number}": rng.normal(size=n_rows) for number in range(10)}
@@ -80,7 +80,7 @@ def as_csv(table: pa.Table) -> bytes:
 
 
 def write_forms(folder: Path, table: pa.Table) -> dict[str, bytes]:
-    """The same table in every form, as files and as bytes."""
+    """Write the table in every format, and return the bytes by file name."""
     import gzip
 
     plain = as_csv(table)
@@ -100,7 +100,7 @@ def rows_of(file: SourceFile) -> pa.Table:
 
 
 def test_a_manifest_is_listed_without_reading(root, put, proxy):
-    """Keys, sizes and ETags come from listings: no object is asked for."""
+    """The manifest has keys, sizes and ETags from listings, without a request for an object."""
     for number in range(3):
         put(f"events/part-{number}.parquet", b"x" * (number + 1))
     asked = []
@@ -115,7 +115,7 @@ def test_a_manifest_is_listed_without_reading(root, put, proxy):
 
 
 def test_equal_content_has_an_equal_version(root, put):
-    """Written twice, an object is the same input."""
+    """Two writes of the same content give the same version."""
     put("a.csv", b"x\n1\n")
     (first,) = list_inputs(root, "a.csv")
     put("a.csv", b"x\n1\n")
@@ -125,7 +125,7 @@ def test_equal_content_has_an_equal_version(root, put):
 
 @pytest.mark.parametrize("name", ["events.parquet", "events.csv"])
 def test_rows_are_counted_by_ranges(root, put, proxy, tmp_path, name):
-    """For a plan: a footer, or the beginning of a text, and a part of the bytes; about as many rows as there are."""
+    """For a plan, the number of rows is estimated from a footer or the beginning of a text, within 2 % and without reading the whole file."""
     n_rows = 60_000
     data = write_forms(tmp_path, make_events(n_rows))[name]
     put(name, data)
@@ -141,7 +141,7 @@ def test_rows_are_counted_by_ranges(root, put, proxy, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["events.parquet", "events.csv", "events.csv.gz"])
 def test_rows_are_those_of_a_folder(root, put, tmp_path, name):
-    """Parquet, CSV and compressed CSV, batch by batch."""
+    """Parquet, CSV and compressed CSV give the same batches of rows as in a folder."""
     put(name, write_forms(tmp_path, make_events(20_000))[name])
     (here,), (there,) = list_inputs(tmp_path, name), list_inputs(root, name)
 
@@ -150,7 +150,7 @@ def test_rows_are_those_of_a_folder(root, put, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["events.parquet", "events.csv"])
 def test_small_tables_are_read_whole(root, put, tmp_path, name):
-    """As labels and demographics are."""
+    """Small tables, such as labels and demographics, give the same columns as in a folder."""
     put(name, write_forms(tmp_path, make_events(100))[name])
     (here,), (there,) = list_inputs(tmp_path, name), list_inputs(root, name)
 
@@ -160,7 +160,7 @@ def test_small_tables_are_read_whole(root, put, tmp_path, name):
 
 
 def test_only_the_wanted_columns_are_read(root, put, proxy):
-    """By range requests: a fraction of a file whose largest column nobody wants, in few requests."""
+    """Only the used columns are read, by a few range requests, although an unused column has most of the bytes."""
     data = as_parquet(
         make_events(300_000), row_group_size=100_000, compression="none", use_dictionary=["code"]
     )
@@ -179,7 +179,7 @@ def test_only_the_wanted_columns_are_read(root, put, proxy):
 
 
 class _Counting:
-    """A bucket that counts the bytes of its ranges."""
+    """A bucket that counts the bytes of range requests."""
 
     def __init__(self, get_range, read: list[int]) -> None:
         self._get_range, self._read = get_range, read
@@ -190,7 +190,7 @@ class _Counting:
 
 
 def test_memory_stays_flat(root, put):
-    """A file of more than 100 MB passes through a reader that grows by a fraction of it."""
+    """Reading a file of more than 100 MB increases the process's memory by only a fraction of that."""
     table = make_events(1_000_000)
     put("events.parquet", as_parquet(table, row_group_size=250_000, compression="none", use_dictionary=False))
     del table
@@ -209,7 +209,7 @@ def test_memory_stays_flat(root, put):
 @pytest.mark.parametrize("name", ["events.parquet", "events.csv", "events.csv.gz"])
 @pytest.mark.parametrize("fate", ["replaced", "removed"])
 def test_an_object_that_changed_is_refused(root, put, seaweedfs, tmp_path, name, fate):
-    """Between the manifest and the first read."""
+    """An object that is replaced or deleted between the manifest and the first read is refused."""
     put(name, write_forms(tmp_path, make_events(1_000))[name])
     (file,) = list_inputs(root, name)
     if fate == "replaced":
@@ -222,7 +222,7 @@ def test_an_object_that_changed_is_refused(root, put, seaweedfs, tmp_path, name,
 
 
 def test_an_object_that_changes_while_it_is_read_is_refused(root, put):
-    """After the first batch: the next range is of another version, and rows are never mixed."""
+    """If an object changes after the first batch, the next range is refused, so that rows of two versions are never mixed."""
     data = as_parquet(make_events(400_000), row_group_size=100_000)
     put("events.parquet", data)
     (file,) = list_inputs(root, "events.parquet")
@@ -235,7 +235,7 @@ def test_an_object_that_changes_while_it_is_read_is_refused(root, put):
 
 
 def test_a_stream_reads_and_seeks_like_a_file(root, put):
-    """Bytes at any place, past windows and at the end; a version that is gone in the middle is refused."""
+    """A stream reads bytes at any position, across windows and at the end. If the version is gone, reading is refused."""
     data = np.random.default_rng(0).bytes(5_000_000)
     put("a.csv", data)
     (file,) = list_inputs(root, "a.csv")
@@ -256,7 +256,7 @@ def test_a_stream_reads_and_seeks_like_a_file(root, put):
 
 
 def test_reads_go_on_through_faults(root, put, proxy, tmp_path):
-    """503s and bodies that end in the middle are read again, and the rows are the same."""
+    """Requests that fail with 503 or end early are repeated, and the rows are the same."""
     name = "events.parquet"
     put(name, write_forms(tmp_path, make_events(20_000))[name])
     (here,), (there,) = list_inputs(tmp_path, name), list_inputs(root, name)
@@ -268,7 +268,7 @@ def test_reads_go_on_through_faults(root, put, proxy, tmp_path):
 
 
 def test_a_store_that_is_away_is_not_taken_for_a_bad_file(root, put, proxy, tmp_path):
-    """The error is one to try again, not a table to fix."""
+    """An unavailable store raises a retryable error instead of an error in the table."""
     put("events.csv", write_forms(tmp_path, make_events(100))["events.csv"])
     (file,) = list_inputs(root, "events.csv")
     settings = root.bucket.settings
@@ -281,7 +281,7 @@ def test_a_store_that_is_away_is_not_taken_for_a_bad_file(root, put, proxy, tmp_
 
 
 def test_a_damaged_object_is_a_bad_file(root, put):
-    """What is no Parquet is said with its name and without its bytes."""
+    """The error for an invalid Parquet file names the file and does not quote its bytes."""
     put("events.parquet", b"Jane Doe, not a Parquet file")
     (file,) = list_inputs(root, "events.parquet")
 
@@ -291,7 +291,7 @@ def test_a_damaged_object_is_a_bad_file(root, put):
 
 
 def test_a_missing_table_and_a_missing_bucket_are_different_errors(root, put, seaweedfs):
-    """The table: fix the specification; the bucket: fix the address."""
+    """A missing table and a missing bucket give different errors, because the remedies differ: the specification or the address."""
     with pytest.raises(DataError, match="no such file or folder"):
         list_inputs(root, "events")
     with pytest.raises(StoreAccessDenied, match="no such bucket"):
@@ -299,7 +299,7 @@ def test_a_missing_table_and_a_missing_bucket_are_different_errors(root, put, se
 
 
 def test_tables_of_a_bucket_are_looked_at_as_those_of_a_folder(root, put, tmp_path):
-    """With equal facts and warnings in both places."""
+    """The inspection of tables in a bucket has the same findings as that of a folder."""
     folder = write_tables(tmp_path, make_tables(100))
     for path in folder.rglob("*.parquet"):
         put(path.relative_to(folder).as_posix(), path.read_bytes())
@@ -312,7 +312,7 @@ def test_tables_of_a_bucket_are_looked_at_as_those_of_a_folder(root, put, tmp_pa
 
 
 def test_the_description_of_a_meds_data_set_is_an_input(root, put):
-    """It is found by its whole key, pinned by its version, and read; without it nothing is checked."""
+    """The metadata of a MEDS data set is found by its exact key, pinned by version and checked; without the object nothing is checked."""
     check_version(root)
     put("data/0.parquet", as_parquet(make_events(10)))
     put("labels.parquet", as_parquet(make_events(10)))

@@ -1,4 +1,4 @@
-"""A commit record that is lost or damaged while its run goes on over the queue is made again at once."""
+"""If a commit record is lost or damaged while its run is in progress on the queue, its task runs again at once."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +20,14 @@ from tests.builders import NullObserver, make_tables, run_inline, write_tables
 from tests.services.queue_home import Home
 
 TABLES = make_tables(200, seed=6)
-_MOST_SECONDS = 60.0  # of the whole run; a retry of the task that reads the record would take five minutes
+_MOST_SECONDS = (
+    60.0  # limit of the whole run; retries of the task that reads the record would take five minutes
+)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """The run that loses nothing, on the same tables."""
+    """Return the undisturbed run on the same tables."""
     return run_inline(write_tables(tmp_path_factory.mktemp("whole"), TABLES), MemoryStore())
 
 
@@ -37,7 +39,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 class Losing:
-    """A queue's executor that damages the first commit record of a kind before the run loop hears of it."""
+    """An executor that damages the first commit record of a kind before the run loop receives it."""
 
     def __init__(
         self, executor: QueueExecutor, kind: str, damage: Callable[[Path], None], root: Path
@@ -71,7 +73,7 @@ class Losing:
 
 
 def truncate(path: Path) -> None:
-    """Cut a file, as a disk that was full would."""
+    """Truncate a file, as a full disk would."""
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data[:-7])
@@ -82,7 +84,9 @@ def truncate(path: Path) -> None:
 def test_commit_that_is_lost_while_the_run_goes_on_is_made_again_at_once(
     home: Home, whole: Whole, kind: str, damage: Callable[[Path], None]
 ) -> None:
-    """Read by the plan, by a worker's task, or at the end: the run has the same result, long before a retry of its readers would end."""
+    """A lost commit record, read by the plan, by a worker's task or at the end, does not change the result. Its task runs
+    again long before the retries of its readers end.
+    """
     home.start_worker()
     run = TrainingRun(whole.run.spec, whole.run.manifest, home.folder, home.store)
     with home.executor() as executor:

@@ -1,4 +1,4 @@
-"""What the proofs judge with is itself able to fail."""
+"""The limits of the proofs can be missed, so that a proof can fail."""
 
 from tests.services.measured import Measured, missed, table
 
@@ -8,7 +8,7 @@ def test_nothing_measured_is_a_missed_limit() -> None:
 
 
 def test_one_of_a_hundred_may_pass_a_limit_of_the_99th_percentile() -> None:
-    """And of all of them none: 99 times 1 s and once 9 s, with a limit of 8 s."""
+    """With 99 values of 1 s and one of 9 s, a limit of 8 s is kept for the 99th percentile, but not for all values."""
     values = [1.0] * 99 + [9.0]
     assert Measured("start", values, 8, share=0.99).is_kept
     assert not Measured("start", values, 8).is_kept

@@ -1,4 +1,4 @@
-"""What Prometheus reads of real runs and their worker, while they are under way: the manual's names, few series, and none of a run that is over."""
+"""Prometheus metrics of real runs and their worker: the manual's names, few series, and none of finished runs."""
 
 import re
 import urllib.error
@@ -24,7 +24,7 @@ LEARNS: Final = {"candidates": [{"classifier": "glmboost", "grid": {"nSteps": [2
 
 
 class Page:
-    """A page of metrics, read as Prometheus reads it."""
+    """A page of metrics, read as Prometheus does."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -34,7 +34,7 @@ class Page:
         self.most = 0
 
     def read(self) -> bool:
-        """Read it; tell whether it is there."""
+        """Read the page, and return whether it is served."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
                 families = list(text_string_to_metric_families(answer.read().decode()))
@@ -48,22 +48,22 @@ class Page:
 
     @property
     def runs(self) -> set[str]:
-        """Runs that it has series of."""
+        """Return the runs with series."""
         return {labels["run"] for _, labels in self.series if "run" in labels}
 
     def n_of(self, run: str) -> int:
-        """How many series a run has."""
+        """Return the number of series of a run."""
         return sum(labels.get("run") == run for _, labels in self.series)
 
 
 def documented(beginning: str) -> set[str]:
-    """Names of the manual's table."""
+    """Return the names in the manual's table."""
     return set(re.findall(rf"^\| `({beginning}\w+)` \|", MANUAL, re.MULTILINE))
 
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Iterator[Commands]:
-    """Of a short run and a long one."""
+    """Yield the commands of a short run and a long one."""
     write_tables(tmp_path, make_tables(300, seed=3), partitions=3)
     for name, iterations in (("short", 2), ("long", 60)):
         document: dict[str, Any] = make_document({**LEARNS, "validation.iterations": iterations}, name=name)
@@ -76,7 +76,7 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
 
 
 def test_a_real_page_has_the_manuals_names_and_the_series_of_runs_under_way(commands: Commands) -> None:
-    """Two runs of one command: the short one's series end with it, the other's stay, and the page ends with the command."""
+    """With two runs of one command, the short one's series end with it, the other's stay, and the page ends with the command."""
     scheduler_page, worker_page = Page(), Page()
     short = commands.run_id(LocalStore(Path(commands.address)))
     scheduler = commands.command(

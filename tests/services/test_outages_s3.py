@@ -1,4 +1,4 @@
-"""Object storage that refuses access or falls silent while a run goes on: shown within 15 s, waited for, and then the same result."""
+"""If object storage denies access or does not answer during a run, the run shows this within 15 s, waits, and gives the same result."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
 
 
 class Started:
-    """The command in a process of its own, on a store behind the proxy."""
+    """The command in a separate process, with a store behind the proxy."""
 
     def __init__(self, folder: Path, server: S3Server, proxy: Proxy, *more: str, **variables: str) -> None:
         self.prefix = f"{folder.name}-{uuid4().hex[:6]}"
@@ -102,7 +102,7 @@ def started(tmp_path, seaweedfs, proxy, data, request) -> Iterator[Started]:
     ids=["denied", "silent"],
 )
 def test_a_run_says_that_its_store_is_away_and_goes_on_when_it_is_back(started, data, proxy, fault, words):
-    """Within 15 s with the cause, a word when it is over, and the result of a run without an outage."""
+    """The cause of an outage is shown within 15 s and its end is reported. The result is that of a run without an outage."""
     wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
     proxy.all(fault)
 
@@ -119,8 +119,8 @@ def test_a_run_says_that_its_store_is_away_and_goes_on_when_it_is_back(started, 
 
 
 @pytest.mark.parametrize("started", WAYS, indirect=True)
-def test_a_run_gives_up_after_its_patience_and_can_be_gone_on_with(started, data, proxy):
-    """Exit code 1 with the cause; what was done is kept, and the same command ends it with the same result."""
+def test_a_run_gives_up_after_its_patience_and_can_be_continued(started, data, proxy):
+    """After its patience a run exits with code 1 and the cause. The same command then continues it to the same result."""
     kill_group(started.process)
     started.start(MLHO_STORE_PATIENCE="4", MLHO_S3_DEADLINE="2")
     wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
@@ -140,7 +140,7 @@ def test_a_run_gives_up_after_its_patience_and_can_be_gone_on_with(started, data
 
 @pytest.mark.parametrize("started", ["local"], indirect=True)
 def test_a_run_that_waits_is_stopped_by_ctrl_c(started, proxy):
-    """Exit code 130 within seconds, though the store says no."""
+    """Ctrl-C ends a run that waits for the store within seconds, with exit code 130."""
     wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
     proxy.all(DENY)
     started.wait_for_words("Store refuses access", seconds=SHOWN_SECONDS)

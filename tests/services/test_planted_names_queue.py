@@ -1,4 +1,4 @@
-"""Planted names of patients travel through a whole run on a queue and show up nowhere but in the store's artifacts."""
+"""Planted names of patients pass through a whole run on a queue and appear only in the store's artifacts."""
 
 import base64
 import contextlib
@@ -27,12 +27,12 @@ CHANGES: Final = {
 }
 _PUBLISHED: Final = re.compile(
     r"^runs/[0-9a-f]+/(bundle/|report\.html|result\.json)"
-)  # results, for those who may see them
+)  # results, which may be shown to authorized users only
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 
 
 class Ear:
-    """Hears every command that Redis is sent, and reads its dump and the pages of metrics again and again."""
+    """Records every command sent to Redis, and reads its dump and the metrics pages repeatedly."""
 
     def __init__(self, url: str, pages: list[str], dump: Path) -> None:
         self.commands: list[str] = []
@@ -94,7 +94,7 @@ def _write(commands: Commands, tables: Tables) -> None:
 
 
 def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tuple[int, Ear]:
-    """The run's exit code, and what was heard meanwhile."""
+    """Carry out the run, and return its exit code and the recordings."""
     ports = [free_port(), free_port()]
     dump = commands.folder / "server/dump.rdb"
     pages = [f"http://127.0.0.1:{port}/metrics" for port in ports]
@@ -118,7 +118,7 @@ def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tu
 
 
 def _shown(commands: Commands, ear: Ear) -> dict[str, str]:
-    """All that may be seen by somebody who may not see patients, by its kind."""
+    """Return everything that is visible to a person without access to patient data, by kind."""
     sent = "\n".join(ear.commands)
     bodies = "\n".join(_decoded(found) for found in _BASE64.findall(sent))
     store = LocalStore(Path(commands.address))
@@ -144,7 +144,9 @@ def _decoded(text: str) -> str:
 
 
 def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
-    """A run that goes well: nothing planted in logs, progress, Redis, metrics, traces, keys or documents, each of which was really looked at."""
+    """After a successful run, no planted name is in logs, progress, Redis, metrics, traces, keys or documents. The test
+    verifies that each of them was recorded.
+    """
     _write(home, planted_tables())
     code, ear = _run(home)
     shown = _shown(home, ear)
@@ -165,7 +167,9 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     assert '"kind":"encode_partition"' in shown["store documents"]
     assert '"state":"finished"' in shown["store documents"]
     store = LocalStore(Path(home.address))
-    assert any(PLANTED.encode() in store.get(key) for key in store.keys("blobs/"))  # it did travel
+    assert any(
+        PLANTED.encode() in store.get(key) for key in store.keys("blobs/")
+    )  # the name did reach the artifacts
     assert [kind for kind, text in shown.items() if PLANTED.lower() in text.lower()] == []
 
 
@@ -184,8 +188,8 @@ def test_good_and_bad_rows_show_no_planted_text(home: Commands) -> None:
     ],
 )
 def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str, column: str) -> None:
-    """A name where a number, a date or another patient's id must be: the look at the tables and the task of a run that did not
-    look both say so with exit code 3, and do not quote it.
+    """A name in place of a number, a date or a patient's id fails the run with exit code 3 and is not quoted, whether the
+    inspection or a task finds it.
     """
     tables = planted_tables()
     _write(home, Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}))

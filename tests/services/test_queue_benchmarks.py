@@ -1,4 +1,4 @@
-"""The programs that measure what is promised of the queue's speed, each with little to do."""
+"""The benchmark programs for the queue's speed, with little work."""
 
 import subprocess
 import sys
@@ -20,7 +20,9 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
     ],
 )
 def test_a_promise_can_be_measured(program: str, number: int, n_figures: int, tmp_path: Path) -> None:
-    """Each ends with its figures beside their limits, and its code says whether all were kept: on a busy machine they may not be."""
+    """Each program prints its figures with their limits, and its exit code says whether all limits were kept. On a busy
+    machine they may be missed.
+    """
     done = subprocess.run(
         [sys.executable, BENCHMARKS / f"{program}.py", str(number)],
         cwd=tmp_path,

@@ -1,4 +1,6 @@
-"""Messages that a worker has taken: known to it alone, no more of them than it has slots, and none lost with it."""
+"""A message that a worker has taken is only in that worker, which takes no more messages than it has slots, and it is
+sent again if the worker dies.
+"""
 
 import os
 import signal
@@ -26,7 +28,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def test_message_that_was_taken_has_no_copy_in_redis(home: Home) -> None:
-    """Kombu's own way is to write each message to Redis again until it is acknowledged, and to deliver it again after hours."""
+    """A taken message is not stored in Redis again, unlike Kombu's default, which delivers it again after hours."""
     home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
@@ -39,7 +41,9 @@ def test_message_that_was_taken_has_no_copy_in_redis(home: Home) -> None:
 
 
 def test_busy_worker_that_is_cut_off_takes_nothing_more_and_does_not_spin(home: Home) -> None:
-    """Connected again, it leaves the next message to a worker that has a slot free; its own thread waits, and burns no CPU."""
+    """After a reconnection, a busy worker takes no further message, so that an idle worker can take it. Its main thread uses
+    no CPU while it waits.
+    """
     worker = home.start_worker()
     with home.executor() as executor:
         busy = _one_runs(home, executor)
@@ -74,7 +78,7 @@ def test_cut_off_worker_goes_on_with_the_queue_once_it_is_free(home: Home) -> No
 
 
 def test_message_taken_by_a_worker_that_dies_before_it_claims_is_sent_again(home: Home) -> None:
-    """The worker is stopped, a message waits in its socket, and it is killed: nothing in Redis knows of it, and it runs elsewhere within 15 s."""
+    """If a worker is killed with a message in its socket, which Redis no longer has, the task runs elsewhere within 15 s."""
     worker = home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
@@ -98,6 +102,6 @@ def _one_runs(home: Home, executor: QueueExecutor, *, seconds: float = LONG_SECO
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU time of a process that runs no step: its children are counted apart."""
+    """Return the CPU time of a process without that of its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

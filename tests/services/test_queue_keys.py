@@ -1,4 +1,4 @@
-"""What a run has in Redis goes with it, even if nobody is left to delete it: no key lasts half a minute without a sign of life."""
+"""All keys of a run expire in Redis: without heartbeats, each is gone after half a minute, even if no process is left to delete it."""
 
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ GONE_SECONDS = 60.0
 
 
 def test_no_key_is_without_an_end(tmp_path: Path) -> None:
-    """Looked at again and again while tasks run, crash, are refused and are done: each key has its time, and all names are known."""
+    """While tasks run, crash, are refused and finish, each key of the run has a TTL and a known name."""
     seen: set[str] = set()
     with Home(tmp_path) as home, home.executor() as executor:
         futures = [executor.submit(task("test_sleep", f"s{n}", home.starts, seconds=0.2)) for n in range(12)]
@@ -43,13 +43,15 @@ def test_no_key_is_without_an_end(tmp_path: Path) -> None:
     known = {getattr(home.names, name).removeprefix(home.names.prefix) for name in LASTING}
     assert short <= known | {"room"}
     assert {"epoch", "tasks", "leases", "owners", "attempts", "nonces", "workers", "committed"} <= short
-    assert "counters" in short  # of the item that was refused
+    assert "counters" in short  # from the refused item
 
 
 def test_cancel_by_the_store_alone_ends_all_though_no_scheduler_lives(tmp_path: Path) -> None:
-    """5 s later nothing executes; a fresh worker starts nothing; after 60 s there is no key."""
+    """After a cancellation in the store alone, without a scheduler, no task runs 5 s later, a new worker starts none, and
+    all keys are gone after 60 s.
+    """
     with Home(tmp_path) as home:
-        with home.executor() as executor:  # it leaves without a word, as one that is killed
+        with home.executor() as executor:  # it exits without cleaning up, as a killed scheduler does
             for n in range(6):
                 executor.submit(task("test_sleep", f"s{n}", home.starts, seconds=90))
             workers = [home.start_worker(), home.start_worker()]
@@ -72,7 +74,7 @@ def test_cancel_by_the_store_alone_ends_all_though_no_scheduler_lives(tmp_path: 
 
 
 def test_keys_go_by_themselves_when_all_have_been_killed(tmp_path: Path) -> None:
-    """Scheduler and worker die at once, and nobody cancels anything; the same command then goes on and finishes."""
+    """If scheduler and worker are killed at once without a cancellation, all keys expire. The same command then finishes the run."""
     with Server(tmp_path / "server") as server, ending(_commands(tmp_path, server)) as commands:
         store = LocalStore(Path(commands.address))
         run = commands.run_id(store)
@@ -93,7 +95,7 @@ def test_keys_go_by_themselves_when_all_have_been_killed(tmp_path: Path) -> None
 
 
 def test_what_was_cancelled_is_not_declared_again(tmp_path: Path) -> None:
-    """Whoever cancelled has deleted the keys already: a scheduler that sees an empty Redis asks the store before it goes on."""
+    """A scheduler that finds Redis empty checks the store before it declares the execution again, so that a cancelled one stays cancelled."""
     with Home(tmp_path) as home, home.executor() as executor:
         future = executor.submit(task("test_noted", "never", home.starts))
         cancel_execution(home.store, home.execution)
@@ -108,7 +110,7 @@ def test_what_was_cancelled_is_not_declared_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["while it begins", "while it learns"])
 def test_a_deleted_run_leaves_no_key(tmp_path: Path, moment: str) -> None:
-    """As the operator does it: the thread is told to stop and the run is cancelled, at the same time."""
+    """Deleting a run as the operator does, by stopping its thread and cancelling it at the same time, leaves no key."""
     with Server(tmp_path / "server") as server, ending(_commands(tmp_path, server)) as commands:
         settings = Settings(broker=server.url, signing_key=KEY)
         home = Backend(commands.address, settings)
@@ -141,11 +143,13 @@ def _commands(folder: Path, server: Server) -> Commands:
 
 
 def _checked_keys(home: Home) -> set[str]:
-    """Keys of the run, each of which has an end."""
+    """Return the keys of the run, each of which must have a TTL."""
     with home.redis() as client:
         keys = set(cast(list[str], client.keys(f"{home.names.prefix}*")))
         lives = {key: cast(int, client.ttl(key)) for key in keys}
-    assert all(life == -2 or 0 <= life <= KEEP_SECONDS for life in lives.values()), lives  # -2: it has gone
+    assert all(life == -2 or 0 <= life <= KEEP_SECONDS for life in lives.values()), (
+        lives
+    )  # -2: the key has expired
     return keys
 
 

@@ -1,4 +1,4 @@
-"""A thousand messages that must not be acted on, and a Redis that must not be used: refused, counted, nothing executed."""
+"""A thousand invalid messages are refused and counted, and nothing is executed. A Redis with unsafe settings is refused."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def _envelope(
     content_type: str = "application/json",
     body: bytes | None = None,
 ) -> str:
-    """A message as Celery writes it, made by hand."""
+    """Return a message in Celery's format."""
     text = (
         body
         if body is not None
@@ -75,7 +75,9 @@ def _envelope(
 
 
 def test_a_thousand_forgeries_start_nothing_and_are_counted(home: Home) -> None:
-    """Wrong key, changed field, other execution, expired, oversized, malformed, other names, not JSON at all."""
+    """Messages with a wrong key, a changed field, another execution, an expired time, excessive size, wrong names or invalid
+    JSON start nothing and are counted.
+    """
     never = task("test_noted", "never", home.starts)
     write_task(home.store, never, never.key)
     rng = random.Random(7)
@@ -124,7 +126,7 @@ def test_a_thousand_forgeries_start_nothing_and_are_counted(home: Home) -> None:
 
 
 def wait_while_it_shrinks(length: Callable[[], int], *, still_seconds: float = 60) -> None:
-    """Wait for nothing to be left, however slow the machine is, as long as something leaves."""
+    """Wait until nothing is left, as long as the number decreases, however slow the machine is."""
     least, moved_at = length(), time.monotonic()
     while least:
         time.sleep(0.02)
@@ -135,7 +137,7 @@ def wait_while_it_shrinks(length: Callable[[], int], *, still_seconds: float = 6
 
 
 def test_replayed_message_starts_nothing(home: Home) -> None:
-    """The very message of a task that was done, and of one that failed, sent 50 times more."""
+    """The message of a finished task and that of a failed one start nothing when they are sent 50 more times."""
     home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
@@ -159,7 +161,7 @@ def test_replayed_message_starts_nothing(home: Home) -> None:
 
 
 def test_copied_message_with_any_header_neither_ends_nor_stops_a_worker(home: Home) -> None:
-    """Each header and property with each kind of value, on a copy of a genuine message: the task starts once, and the next one too."""
+    """A copied message with each header and property set to each kind of value neither starts a task again nor stops the worker."""
     with home.executor() as executor, home.redis() as client:
         copied = executor.submit(task("test_noted", "copied", home.starts))
         (genuine,) = cast(list[str], client.lrange(home.names.queue, 0, -1))
@@ -176,7 +178,7 @@ def test_copied_message_with_any_header_neither_ends_nor_stops_a_worker(home: Ho
 
 
 def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
-    """About the very task that is under way, and items in the queue that are no text: the run goes on, and its task with it."""
+    """Forged events about the running task, and queue items that are not text, change nothing: the task and the run finish."""
     home.start_worker()
     slow = task("test_sleep", "slow", home.starts, seconds=6)
     with home.executor() as executor, home.redis() as client:
@@ -200,7 +202,7 @@ def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
 
 
 def test_tampered_task_document_is_not_run(home: Home) -> None:
-    """The document under a task's key was replaced: its content has another hash, and it is refused."""
+    """A replaced task document, whose hash differs from its key, is refused."""
     genuine, other = task("test_noted", "genuine", home.starts), task("test_noted", "other", home.starts)
     write_task(home.store, other, genuine.key)
     home.start_worker()
@@ -211,8 +213,8 @@ def test_tampered_task_document_is_not_run(home: Home) -> None:
     assert noted_starts(home.starts) == []
 
 
-def test_wrong_password_is_said_at_once(tmp_path: Path) -> None:
-    """Scheduler and worker both: a clear refusal, and for the worker the exit code that nobody tries again."""
+def test_a_wrong_password_is_reported_at_once(tmp_path: Path) -> None:
+    """Scheduler and worker report a wrong password at once. The worker's exit code prevents restarts."""
     with Home(tmp_path, server=Server(tmp_path / "server", options=("--requirepass", "right"))) as home:
         wrong = home.server.url.replace("redis://", "redis://:wrong@")
         leases = Leases(wrong, home.names)
@@ -238,7 +240,7 @@ def test_redis_that_evicts_is_refused(tmp_path: Path, policy: str) -> None:
 def test_redis_that_hides_its_policy_is_used_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where this user may not ask."""
+    """If the user may not read the eviction policy, Redis is used with a warning."""
     with Server(tmp_path) as server, redis.Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "default", "-info", "-config")
         leases = Leases(server.url, Names(f"{RUN}-1"))
@@ -257,7 +259,7 @@ def test_redis_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_message_on_the_wire_names_no_more_than_it_must(home: Home) -> None:
-    """What stands in Redis of a waiting task: ids only, under the prefix of the execution."""
+    """A waiting task's message in Redis has only ids, and all keys have the execution's prefix."""
     with home.executor() as executor:
         executor.submit(task("test_noted", "Jane-Canary", home.starts))
         raw = redis.Redis.from_url(home.server.url)

@@ -1,4 +1,4 @@
-"""The same run on a queue gives byte for byte what it gives in one process, and the command takes down what it started."""
+"""A run on a queue gives the same bytes as in one process, and the command stops the processes that it started."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What is published without a queue, by one process: file name to bytes."""
+    """Return the files that one process without a queue publishes, by name."""
     return _published(run_alone(spec, tmp_path_factory.mktemp("alone")).root)
 
 
@@ -50,8 +50,8 @@ def test_embedded_queue_gives_the_same_bytes(
     assert _published(tmp_path / "store") == alone
 
 
-def test_command_takes_down_what_it_started_on_ctrl_c(spec: Path, tmp_path: Path) -> None:
-    """SIGINT in the middle: exit 130, no server and no worker is left; the same command then finishes."""
+def test_ctrl_c_stops_the_servers_and_workers_of_the_command(spec: Path, tmp_path: Path) -> None:
+    """After SIGINT the command exits with code 130 and leaves neither server nor worker. The same command then finishes the run."""
     store = tmp_path / "store"
     process = _command(spec, store, "--workers", "2", "--broker", "embedded")
     wait_until(lambda: len(list(store.glob("commits/*/*"))) > 2, seconds=60, what="a few commits")
@@ -74,10 +74,10 @@ def test_command_that_is_killed_leaves_nothing_behind(spec: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_scheduler_killed_again_and_again(
+def test_repeatedly_killed_schedulers_change_no_byte(
     spec: Path, alone: dict[str, bytes], tmp_path: Path, running: list[Any], seed: int
 ) -> None:
-    """Workers stay, schedulers are killed at random moments: same bytes, and no commit record is ever written again."""
+    """With schedulers killed at random moments and running workers, the bytes are the same, and no commit record is written twice."""
     rng = random.Random(seed)
     store = tmp_path / "store"
     with Server(tmp_path / "server") as server:
@@ -107,8 +107,8 @@ def test_scheduler_killed_again_and_again(
     assert _published(store) == alone
 
 
-def test_status_says_how_far_a_run_is(spec: Path, tmp_path: Path, running: list[Any]) -> None:
-    """Stage, share and counts by the names that the status of a resource has; nothing of it before a scheduler was there."""
+def test_status_shows_the_progress_of_a_run(spec: Path, tmp_path: Path, running: list[Any]) -> None:
+    """The status has stage, share and counts under the names of a resource's status, and none of them before a scheduler has started."""
     with Server(tmp_path / "server") as server:
         commands = Commands(spec, tmp_path, str(tmp_path / "store"), server.url)
         store = LocalStore(tmp_path / "store")
@@ -128,10 +128,12 @@ def test_status_says_how_far_a_run_is(spec: Path, tmp_path: Path, running: list[
     assert status["progress"] == f"{100 * tasks['done'] // tasks['total']}%"
 
 
-def test_a_run_that_quarantine_held_up_goes_on_after_retry(
+def test_a_run_with_quarantined_tasks_continues_after_retry(
     spec: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """It says which tasks and why, also when it is started again; with new starts, and a worker that can, it has the same bytes."""
+    """A run with quarantined tasks names them and the cause, also when it is started again. After a retry with a suitable
+    worker, it has the same bytes.
+    """
     with (
         Server(tmp_path / "server") as server,
         ending(Commands(spec, tmp_path, str(tmp_path / "store"), server.url)) as commands,
@@ -207,7 +209,7 @@ def _worker(store: Path, folder: Path, **environment: str) -> "subprocess.Popen[
 
 
 def _published(store: Path) -> dict[str, bytes]:
-    """The bundle's files and the digest of the result, by name."""
+    """Return the bundle's files and the digest of the result, by name."""
     (result,) = store.glob("runs/*/result.json")
     files = {
         path.name: path.read_bytes() for path in sorted(result.parent.rglob("bundle/**/*")) if path.is_file()

@@ -1,4 +1,4 @@
-"""Commit records in object storage: a flipped bit is recognised, and the record replaced by a write on the damaged version."""
+"""Commit records in object storage: a flipped bit is detected, and the record is replaced on the condition of the damaged version."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ def commit_of(task: str, seconds: float = 0.5) -> Commit:
 
 
 def damaged(task: str, place: int) -> bytes:
-    """The record of a task with one bit flipped."""
+    """Return the record of a task with one flipped bit."""
     data = bytearray(commit_of(task).to_bytes())
     data[place // 8] ^= 1 << place % 8
     return bytes(data)
@@ -34,7 +34,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S3Store]:
 
 
 def test_a_flipped_bit_is_recognised_and_the_record_replaced(store):
-    """One bit in each byte; tests/unit/steps/test_records.py flips all of them, without a server."""
+    """A flipped bit in each byte is detected, and the record is replaced. tests/unit/steps/test_records.py flips every bit without a server."""
     places = range(3, 8 * len(commit_of("0000").to_bytes()), 8)
 
     def mend(place: int) -> bool:
@@ -53,7 +53,9 @@ def test_a_flipped_bit_is_recognised_and_the_record_replaced(store):
 
 
 def test_a_whole_record_that_came_meanwhile_stays(store):
-    """The write's condition is the ETag of the damaged version (compat: a look, by the scheduler alone)."""
+    """An intact record that was written in the meantime stays, because a replacement requires the damaged version's ETag (in
+    compat mode a check by the scheduler).
+    """
     key = store.prefix + commit_key("aaaa")
     store.bucket.put(key, damaged("aaaa", 100))
     etag = store.bucket.get(key)[1]
@@ -64,7 +66,7 @@ def test_a_whole_record_that_came_meanwhile_stays(store):
 
 
 def test_several_writers_replace_a_damaged_record_once(store):
-    """One of them is told that it wrote; the others find its record."""
+    """Of several writers that replace a damaged record, one succeeds and the others find its record."""
     if not store.has_one_winner:
         pytest.skip("in compat mode only the scheduler writes records")
     store.bucket.put(store.prefix + commit_key("bbbb"), b"{")

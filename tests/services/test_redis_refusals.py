@@ -1,4 +1,4 @@
-"""A Redis that answers and takes nothing while a run is under way: the run is degraded, and goes on once it does."""
+"""If Redis rejects writes during a run, the run is degraded, and it continues when Redis accepts writes again."""
 
 import time
 from collections.abc import Iterator
@@ -26,12 +26,14 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 @pytest.mark.parametrize("how", REFUSING)
 def test_a_redis_that_takes_nothing_degrades_a_run_that_goes_on_once_it_does(home: Home, how: str) -> None:
-    """Longer than two leases: nobody is judged meanwhile, nothing starts twice, and what was asked meanwhile is done."""
+    """If Redis rejects writes for longer than two leases, no lease is expired and no task starts twice. Tasks that were
+    submitted in the meantime run afterwards.
+    """
     run_through(home, REFUSING[how])
 
 
 def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    """It takes nothing that it cannot write to its file."""
+    """A Redis whose disk is full rejects writes that it cannot save. The run is degraded, and it continues when there is space."""
     with small_disk(tmp_path / "disk", size="200k") as disk:
         ballast = disk / "ballast"
 
@@ -53,7 +55,7 @@ def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_ro
 
 
 def refusal_to_write(client: "redis.Redis") -> str:
-    """What Redis says instead of taking a write; empty if it takes it."""
+    """Return the error with which Redis rejects a write, or an empty text if it accepts it."""
     try:
         client.set("more", b"")
     except redis.exceptions.ResponseError as error:
@@ -62,7 +64,7 @@ def refusal_to_write(client: "redis.Redis") -> str:
 
 
 def run_through(home: Home, refusing: Refusing) -> None:
-    """Have Redis refuse while a task runs and others are asked for, and take writes again."""
+    """Let Redis reject writes while one task runs and others are submitted, and then accept them again."""
     worker = home.start_worker(slots=2)
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(2)

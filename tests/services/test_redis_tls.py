@@ -1,4 +1,4 @@
-"""Redis with TLS: the certificates to trust are named by a variable, and what TLS refuses is said with the remedy."""
+"""Redis with TLS: a variable names the trusted certificates, and TLS errors have a remedy."""
 
 import contextlib
 import shutil
@@ -30,12 +30,12 @@ _DISTRUST = "its certificate is not trusted"
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of the loopback address, signed by itself, and its key beside it."""
+    """Return a self-signed certificate for the loopback address, with its key beside it."""
     return make_certificate(tmp_path / "tls.crt")
 
 
 def make_certificate(made: Path) -> Path:
-    """Make a certificate of the loopback address, signed by itself, and its key beside it."""
+    """Write a self-signed certificate for the loopback address, with its key beside it, and return its path."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl")
@@ -51,7 +51,7 @@ def make_certificate(made: Path) -> Path:
 
 @contextlib.contextmanager
 def with_tls(server: Server, certificate: Path) -> Iterator[str]:
-    """Address of a server that speaks TLS, which passes everything on to another."""
+    """Yield the address of a TLS server that forwards to another server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     listener = socket.create_server((LOOPBACK, 0))
@@ -73,7 +73,7 @@ def with_tls(server: Server, certificate: Path) -> Iterator[str]:
                 return
             try:
                 client = context.wrap_socket(plain, server_side=True)
-            except OSError:  # a client that does not trust it
+            except OSError:  # the client does not trust the certificate
                 plain.close()
                 continue
             behind = socket.create_connection((LOOPBACK, server.port))
@@ -87,8 +87,8 @@ def with_tls(server: Server, certificate: Path) -> Iterator[str]:
         listener.close()
 
 
-def test_a_certificate_of_ones_own_is_trusted_once_it_is_named(tmp_path: Path, certificate: Path):
-    """By scheduler and sender; before, the cause is said, and what to do."""
+def test_a_self_signed_certificate_is_trusted_if_it_is_configured(tmp_path: Path, certificate: Path):
+    """A self-signed certificate is trusted by leases and dispatch if the variable names it. Otherwise the error has the cause and the remedy."""
     with Server(tmp_path / "redis") as server, with_tls(server, certificate) as address:
         environment = {"MLHO_BROKER": address, "MLHO_REDIS_CA": str(certificate)}
         trusted = Settings.from_environment(environment).broker_at(None)
@@ -114,7 +114,7 @@ def test_a_certificate_of_ones_own_is_trusted_once_it_is_named(tmp_path: Path, c
 
 
 def test_run_over_tls_is_carried_out_by_a_worker(tmp_path: Path, certificate: Path):
-    """Scheduler and worker are processes of their own, and all that they say to Redis is encrypted."""
+    """A run with scheduler and worker as separate processes finishes over TLS, with all communication to Redis encrypted."""
     spec = write_small_run(tmp_path / "cohort")
     store = str(tmp_path / "store")
     with (
@@ -131,7 +131,7 @@ def test_run_over_tls_is_carried_out_by_a_worker(tmp_path: Path, certificate: Pa
 
 
 def test_worker_and_scheduler_that_trust_another_certificate_say_why(tmp_path: Path, certificate: Path):
-    """The command ends at once, and the worker logs the cause while it waits, both with the variable to set."""
+    """With another certificate, the command exits at once, and the worker logs the cause while it waits; both name the variable to set."""
     spec = write_small_run(tmp_path / "cohort")
     store = tmp_path / "store"
     another = {REDIS_CA: str(make_certificate(tmp_path / "another.crt"))}

@@ -1,4 +1,4 @@
-"""Whole runs on object storage, by the command: the same bytes as with folders, and one command to look at them."""
+"""Whole runs of the command on object storage give the same bytes as on folders, and can be read by the same commands."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
 
 
 class Command:
-    """The ``mlho`` command in a process of its own, in a folder and an environment."""
+    """The ``mlho`` command in a separate process, with a folder and an environment."""
 
     def __init__(self, folder: Path, server: S3Server) -> None:
         self.folder = folder
@@ -47,13 +47,13 @@ def command(tmp_path: Path, seaweedfs: S3Server) -> Command:
 
 
 def files_of(store, name: str) -> dict[str, bytes]:
-    """The bundle of a store's only run."""
+    """Return files of a store's only run by name."""
     keys = [key for key in store.keys("runs/") if f"/{name}" in key]
     return {key.split("/", 2)[2]: store.get(key) for key in keys}
 
 
 def digest_in(said: str) -> str:
-    """The result's digest, as the command prints it."""
+    """Return the result's digest from the command's output."""
     (line,) = [line for line in said.splitlines() if line.startswith("result ")]
     return line.split()[1]
 
@@ -67,7 +67,7 @@ def upload(server: S3Server, folder: Path, prefix: str) -> None:
 
 
 def test_a_run_on_object_storage_gives_the_same_bytes(command, seaweedfs, tmp_path, monkeypatch):
-    """Tables and store in folders; store in a bucket; tables and store in a bucket: one result, one bundle."""
+    """Three arrangements give one result and one bundle: all in folders, the store in a bucket, and both tables and store in a bucket."""
     name = uuid4().hex[:8]
     data = write_tables(tmp_path / "data", make_tables(), partitions=3)
     upload(seaweedfs, data, f"{name}/data")
@@ -94,7 +94,7 @@ def test_a_run_on_object_storage_gives_the_same_bytes(command, seaweedfs, tmp_pa
 
 
 def test_a_run_on_object_storage_is_looked_at_and_goes_on(command, tmp_path, seaweedfs):
-    """``show`` and ``report`` read from the bucket; the same command again finds everything done."""
+    """``show`` and ``report`` read from the bucket, and running the same command again finds all tasks done."""
     store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
     write_tables(tmp_path / "data", make_tables())
     write_spec(tmp_path, uri="data")
@@ -110,7 +110,7 @@ def test_a_run_on_object_storage_is_looked_at_and_goes_on(command, tmp_path, sea
 
 
 def test_a_store_that_cannot_be_used_is_refused_before_anything_runs(command, tmp_path, rclone, seaweedfs):
-    """A server that overwrites, a missing bucket, a reader's key: exit code 2, a remedy, and nothing written."""
+    """A server that overwrites, a missing bucket and a read-only key give exit code 2 and the remedy, and nothing is written."""
     write_tables(tmp_path / "data", make_tables())
     write_spec(tmp_path, uri="data")
     store = f"s3://{BUCKET}/{uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""Replies that get lost, 503s, and bodies that end in the middle: the store neither loses a write nor counts one twice."""
+"""With lost responses, 503s and truncated bodies, the store neither loses a write nor counts one twice."""
 
 import datetime
 import ipaddress
@@ -37,7 +37,7 @@ def store(proxy: Proxy, seaweedfs: S3Server, tmp_path: Path) -> S3Store:
 
 
 def test_a_write_whose_reply_was_lost_is_known_as_our_own(store, proxy):
-    """The repeated request is refused by our own object, and the answer is still: this call wrote it."""
+    """If the response to a write is lost, the repeated request finds the object, and the store still reports that this call wrote it."""
     proxy.once("PUT", LOSE)
 
     assert store.put_if_absent("commits/a", b"1")
@@ -47,7 +47,7 @@ def test_a_write_whose_reply_was_lost_is_known_as_our_own(store, proxy):
 
 
 def test_a_lost_reply_is_not_taken_for_our_own_write_when_another_was_first(store, proxy):
-    """Another wrote equal bytes before: the answer is that this call did not, although the reply was lost."""
+    """If another writer stored equal bytes first, the store reports that this call did not write them, even if the response was lost."""
     store.put_if_absent("commits/a", b"1")
     proxy.once("PUT", LOSE)
 
@@ -55,7 +55,7 @@ def test_a_lost_reply_is_not_taken_for_our_own_write_when_another_was_first(stor
 
 
 def test_a_swap_whose_reply_was_lost_is_known_as_our_own(store, proxy):
-    """The pointer has moved by our own hand, and the answer says so."""
+    """If the response to a swap is lost, the store still reports that this call moved the pointer."""
     store.put_if_absent("channel", b"1")
     proxy.once("PUT", LOSE)
 
@@ -64,7 +64,7 @@ def test_a_swap_whose_reply_was_lost_is_known_as_our_own(store, proxy):
 
 
 def test_an_upload_whose_completion_was_lost_is_known_as_our_own(store, proxy, seaweedfs, tmp_path):
-    """The last request of an upload in parts is done by the server, and its reply is lost."""
+    """If the response to the last request of a multipart upload is lost, the store still reports that this call wrote the file."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(2 * _PART_BYTES))
     proxy.once("POST", LOSE, where="uploadId")
@@ -76,7 +76,7 @@ def test_an_upload_whose_completion_was_lost_is_known_as_our_own(store, proxy, s
 
 @pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "DELETE"])
 def test_an_overloaded_server_is_asked_again(store, proxy, method):
-    """More 503s than one request takes inside boto3 are waited for outside of it."""
+    """A request that gets more 503s than boto3 retries is retried by the store."""
     store.put_if_absent("a", b"1")
     proxy.once(method, REFUSE, times=6)
     calls = {
@@ -91,7 +91,7 @@ def test_an_overloaded_server_is_asked_again(store, proxy, method):
 
 
 def test_an_overload_that_does_not_end_is_an_error_to_try_again(seaweedfs, proxy, tmp_path):
-    """After the deadline: retryable, and the task is not to blame."""
+    """A 503 that lasts beyond the deadline raises a retryable StoreUnavailable."""
     store = new_store(seaweedfs, tmp_path, endpoint=proxy.endpoint, max_attempts=1, deadline_seconds=1.0)
     proxy.once("GET", REFUSE, times=1000)
 
@@ -100,7 +100,7 @@ def test_an_overload_that_does_not_end_is_an_error_to_try_again(seaweedfs, proxy
 
 
 def test_a_body_that_ends_in_the_middle_is_read_again(store, proxy, tmp_path):
-    """Half a reply is no reply, for bytes and for files."""
+    """A truncated response is read again, for bytes and for files."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(3_000_000))
     key = blob_key(file_digest(file))
@@ -115,7 +115,7 @@ def test_a_body_that_ends_in_the_middle_is_read_again(store, proxy, tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_are_exact_under_random_faults(store, proxy, seed):
-    """8 writers on 40 keys, a fifth of the requests refused and a fifth of the PUT replies lost: one winner each."""
+    """With 8 writers on 40 keys, a tenth of the requests rejected and a fifth of the PUT responses lost, each key has exactly one winner."""
     proxy.at_random(seed=seed, refuse=0.1, lose=0.2)
 
     def write(number: int) -> tuple[int, bool]:
@@ -129,7 +129,7 @@ def test_counts_are_exact_under_random_faults(store, proxy, seed):
 
 
 def write_certificate(path: Path) -> Path:
-    """A certificate of the house for 127.0.0.1, and its key, in one file."""
+    """Write a self-signed certificate for 127.0.0.1 and its key to one file, and return its path."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -159,8 +159,8 @@ def write_certificate(path: Path) -> Path:
     return path
 
 
-def test_a_certificate_of_the_house_is_trusted_when_it_is_named(seaweedfs, tmp_path):
-    """Without the bundle: refused with the variable to set. With it: TLS to the end."""
+def test_a_private_certificate_is_trusted_if_it_is_configured(seaweedfs, tmp_path):
+    """Without the CA bundle the server is refused, and the error names the variable to set. With it, TLS works."""
     certificate = write_certificate(tmp_path / "house.pem")
     with proxy_of(seaweedfs.port, certificate=certificate) as proxy:
         endpoint = proxy.endpoint.replace("http:", "https:")
@@ -174,7 +174,7 @@ def test_a_certificate_of_the_house_is_trusted_when_it_is_named(seaweedfs, tmp_p
 
 @pytest.mark.parametrize("size", [10, 2 * _PART_BYTES], ids=["one request", "in parts"])
 def test_a_key_of_kms_is_asked_for(moto, tmp_path, size):
-    """Every object that is written is encrypted with the key that the settings name."""
+    """Every written object is encrypted with the configured KMS key."""
     store = new_store(moto, tmp_path, sse_kms_key="key-of-the-house", multipart_bytes=_PART_BYTES)
     file = tmp_path / "file"
     file.write_bytes(bytes(size))

@@ -1,6 +1,6 @@
-"""However many workers, wherever the store is, however the events are cut: the bytes of the embedded pool.
+"""The number of workers, the kind of store and the number of events files do not change the bytes that the embedded pool gives.
 
-With ``LONG_TESTS`` set all combinations are run (``make chaos``), else a few that differ in everything.
+With ``LONG_TESTS`` set, all combinations run (``make chaos``), else a few that differ in every respect.
 """
 
 import itertools
@@ -39,7 +39,7 @@ OUTCOMES: Final = {
     },
 }
 PARTITIONS: Final = (1, 7, 64)
-# Workers, store, partitions, whether the first worker has one CPU alone, and the outcome.
+# Workers, store, partitions, whether the first worker is limited to one CPU, and the outcome.
 CORNERS: Final = [
     (1, "s3", 7, True, "label"),
     (2, "local", 64, False, "time to event"),
@@ -51,7 +51,7 @@ _SECONDS: Final = 240
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same cohort, its events in so many files: number of files to folder."""
+    """Write the same cohort with each number of events files, and return the folders by that number."""
     tables, made = make_tables(200, seed=5), {}
     tables = replace(tables, labels=with_dates(tables.labels))
     for partitions in PARTITIONS:
@@ -61,7 +61,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def with_dates(labels: Any) -> Any:
-    """Return the labels with the date of an event of each positive sample, and ends of observation that differ."""
+    """Return the labels with the date of an event for each positive sample and with different ends of observation."""
     index = labels.column("index_date").cast(pa.int64()).to_pylist()
     outcomes = labels.column("label").to_pylist()
     days = {
@@ -78,7 +78,9 @@ def with_dates(labels: Any) -> Any:
 def embedded(
     folders: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], dict[str, bytes]]:
-    """What the embedded pool publishes of an outcome, with two processes and seven partitions; each is carried out once."""
+    """Return a function with the published files of the embedded pool for an outcome, from two processes and seven
+    partitions. Each outcome runs once.
+    """
 
     @cache
     def of(outcome: str) -> dict[str, bytes]:
@@ -107,7 +109,7 @@ def test_queue_gives_the_bytes_of_the_embedded_pool(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Bundle and digest of the result are the same, also with a worker of another number of CPUs."""
+    """Bundle and result digest are those of the embedded pool, also for a worker with another number of CPUs."""
     address, environment = str(tmp_path / "store"), {}
     if where == "s3":
         seaweedfs: S3Server = request.getfixturevalue("seaweedfs")

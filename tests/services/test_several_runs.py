@@ -1,4 +1,4 @@
-"""Several runs at once share the workers of a machine: nobody starves, nobody's failure is another's, and all stop and go on together."""
+"""Several concurrent runs share the workers of a machine: each gets a share, fails independently, and all stop and continue together."""
 
 import json
 import os
@@ -56,9 +56,9 @@ def running() -> Iterator[list["subprocess.Popen[str]"]]:
 def test_a_short_run_does_not_wait_for_a_long_one(
     short: Path, long: Path, tmp_path: Path, running: list[Any]
 ) -> None:
-    """The long run is named first, and has ten times the work: the short one is done long before all of them are.
+    """A short run that is named after a long one with ten times the work finishes long before it.
 
-    First come, first served would do the long one's first. Each run's result is what it is alone; progress comes as the manual has it.
+    In the order of arrival it would finish last. Each run's result is the same as alone, and progress has the format of the manual.
     """
     store = tmp_path / "store"
     command = _start(running, [long, short], store, "--broker", "embedded", "--workers", "2")
@@ -86,7 +86,7 @@ def test_a_short_run_does_not_wait_for_a_long_one(
 def test_one_run_fails_and_the_others_go_on(
     short: Path, cohort: Path, tmp_path: Path, running: list[Any]
 ) -> None:
-    """A screen that no feature passes: that run's exit code, in its own words; the other one is published."""
+    """A run in which no feature passes the screen fails with its exit code and error, and the other run is published."""
     bad = _spec(cohort, "bad", {**SHORT, "selection.minPrevalence": 0.999})
     store = tmp_path / "store"
     command = _start(running, [bad, short], store, "--broker", "embedded", "--workers", "2")
@@ -102,10 +102,10 @@ def test_one_run_fails_and_the_others_go_on(
     assert list(_digests(store)) == ["short"]
 
 
-def test_ctrl_c_stops_all_and_the_same_command_goes_on(
+def test_ctrl_c_stops_all_runs_and_the_same_command_continues_them(
     short: Path, long: Path, cohort: Path, tmp_path: Path, running: list[Any]
 ) -> None:
-    """Exit code 130, no process is left; what was committed is not done again."""
+    """Ctrl-C gives exit code 130 and leaves no process. The same command repeats no committed task."""
     store = tmp_path / "store"
     other = _spec(cohort, "other", {**LONG, "validation.iterations": 6, "validation.seed": 12})
     specs = [other, short]
@@ -131,7 +131,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(
 def test_the_same_specification_twice_is_one_run(
     short: Path, tmp_path: Path, running: list[Any], cohort: Path
 ) -> None:
-    """Said in words; another name is the same run, too, because a name is no part of what is computed."""
+    """Two specifications that differ only in name are the same run, and the command says so."""
     renamed = _spec(cohort, "renamed", SHORT)
     store = tmp_path / "store"
     command = _start(running, [short, renamed, short], store, "--broker", "embedded", "--workers", "1")
@@ -141,10 +141,12 @@ def test_the_same_specification_twice_is_one_run(
     assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["short"]
 
 
-def test_several_runs_with_workers_of_ones_own(
+def test_several_runs_with_separately_started_workers(
     short: Path, cohort: Path, tmp_path: Path, running: list[Any]
 ) -> None:
-    """The command says how to start workers for each run; as said, they serve, and end with exit code 0. No key is left in Redis."""
+    """The command prints how to start a worker for each run. Workers started in this way serve the runs and exit with code
+    0, and no key is left in Redis.
+    """
     store = tmp_path / "store"
     other = _spec(cohort, "other", {**SHORT, "validation.seed": 12})
     with Server(tmp_path / "server") as server:
@@ -164,7 +166,7 @@ def test_several_runs_with_workers_of_ones_own(
 
 
 def test_a_worker_that_is_asked_to_leave_finishes_its_task_and_takes_no_other(tmp_path: Path) -> None:
-    """It exits with 0 once its task is committed by its first start; the next task waits for another worker."""
+    """A worker that is asked to exit finishes its task with one start and exits with code 0. The next task waits for another worker."""
     with Home(tmp_path) as home, home.executor() as executor:
         worker = home.start_worker()
         first = executor.submit(task("test_sleep", "first", home.starts, seconds=4))
@@ -213,7 +215,7 @@ def _spawn(
 
 
 def _progress(told: str) -> list[dict[str, Any]]:
-    """The lines of progress; what else was said is no JSON."""
+    """Return the progress lines; other output is not JSON."""
     return [json.loads(line) for line in told.splitlines() if line.startswith('{"event": "progress"')]
 
 
@@ -222,7 +224,7 @@ def _last(told: str) -> dict[str, dict[str, Any]]:
 
 
 def _digests(store: Path) -> dict[str, str]:
-    """The digest of each published result, by the name of its run."""
+    """Return the digest of each published result by the name of its run."""
     return {
         yaml.safe_load((path.parent / "spec.yaml").read_text())["metadata"]["name"]: result_digest(
             json.loads(path.read_text())

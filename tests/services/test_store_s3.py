@@ -1,4 +1,4 @@
-"""The store in object storage: the suite of every store, and what only a server can do to it, over real HTTP."""
+"""The store in object storage over real HTTP: the contract of every store, and behavior that needs a server."""
 
 import datetime as dt
 import hashlib
@@ -36,7 +36,7 @@ from tests.services.s3_servers import (
 pytestmark = pytest.mark.usefixtures("credentials")
 _PART_BYTES = 5 << 20
 
-# The suite of every store, here with this file's fixture.
+# The contract of every store, with this file's fixture.
 globals().update(
     {
         name: test
@@ -57,32 +57,32 @@ def store(server: S3Server, tmp_path: Path) -> S3Store:
 
 
 def new_store(server: S3Server, folder: Path, *, prefix: str | None = None, **settings) -> S3Store:
-    """A store under a prefix of its own."""
+    """Return a store under a new prefix."""
     prefix = f"{uuid4().hex[:8]}/" if prefix is None else prefix
     bucket = Bucket(BUCKET, server.settings(**settings), where=f"s3://{BUCKET}/{prefix}")
     return S3Store(bucket, prefix, BlobCache(folder / "cache"))
 
 
 def uploads(server: S3Server, prefix: str) -> list[str]:
-    """Keys of uploads in parts that are under way."""
+    """Return the keys of unfinished multipart uploads."""
     found = client_of(server).list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
     return [own["Key"] for own in found.get("Uploads", ())]
 
 
 def test_the_probe_accepts_a_server_that_keeps_the_promise(store):
-    """SeaweedFS and moto refuse what must be refused, and the probe leaves nothing behind."""
+    """The probe accepts SeaweedFS and moto, which honor conditional writes, and leaves no object."""
     assert probe_store(store) == Capabilities(True, True, True)
     assert list(store.keys("")) == []
 
 
 def test_the_probe_refuses_a_server_that_overwrites(rclone, tmp_path):
-    """rclone's server takes a conditional write for a plain one: it is never used."""
+    """The probe refuses rclone's server, which ignores the condition of a write."""
     with pytest.raises(SpecError, match=r"overwrites existing objects .*refuses_second_write"):
         probe_store(new_store(rclone, tmp_path))
 
 
 def test_a_refreshed_object_is_young_and_the_same(store):
-    """Its time is set by a copy onto itself, which is the only way that servers offer."""
+    """Refreshing an object makes it newer by copying it onto itself, which is the only way that servers offer, and does not change its bytes."""
     store.put_if_absent("a", b"whole")
     before = next(store.objects("a")).modified
     time.sleep(1.1)  # servers list whole seconds
@@ -94,7 +94,7 @@ def test_a_refreshed_object_is_young_and_the_same(store):
 
 
 def test_a_page_in_a_bucket_has_the_media_type_of_a_page(store):
-    """A browser shows it; without the type it would save it."""
+    """A page has the media type of HTML, because a browser would otherwise save it instead of showing it."""
     store.put_if_absent("site/index.html", b"<p>")
     store.bucket.refresh(f"{store.prefix}site/index.html", after_seconds=0.0)
     found = store.bucket.get(f"{store.prefix}site/index.html")
@@ -106,7 +106,7 @@ def test_a_page_in_a_bucket_has_the_media_type_of_a_page(store):
 
 
 def test_garbage_in_a_bucket_is_collected(store):
-    """What no run uses goes, by the clock of the server; what a run uses stays."""
+    """Unused objects are collected by the server's clock, and those that a run uses stay."""
     task, other, digest = "ab" * 32, "cd" * 32, hashlib.sha256(b"kept").hexdigest()
     kept = Commit(task=task, kind="x", files={"a": StoredFile(sha256=digest, size=4)}, seconds=1.0)
     lost = kept.model_copy(update={"task": other})
@@ -127,7 +127,7 @@ def test_garbage_in_a_bucket_is_collected(store):
 
 
 def test_a_folder_needs_no_probe(tmp_path):
-    """A folder is known to be good and is not touched."""
+    """A store in a folder is not probed and not changed."""
     store = open_store(str(tmp_path / "store"))
 
     assert probe_store(store) == Capabilities()
@@ -143,7 +143,7 @@ def _race(server: S3Server, folder: Path, prefix: str, barrier, wins) -> None:
 
 
 def test_of_eight_processes_exactly_one_wins_each_key(seaweedfs, tmp_path):
-    """Ten keys, eight processes at the same instant, each with bytes of its own."""
+    """If eight processes write ten keys at the same time, each key has exactly one winner."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(8)
     wins = context.Array("i", 10)
@@ -158,8 +158,8 @@ def test_of_eight_processes_exactly_one_wins_each_key(seaweedfs, tmp_path):
     assert list(wins) == [1] * 10
 
 
-def test_a_client_is_made_anew_after_a_fork(seaweedfs, tmp_path):
-    """Parent and child, both with the store that was opened before the fork, read and write side by side."""
+def test_a_client_is_created_again_after_a_fork(seaweedfs, tmp_path):
+    """Parent and child can both use a store that was opened before the fork."""
     store = new_store(seaweedfs, tmp_path)
     store.put_if_absent("from/parent", b"parent")
     context = multiprocessing.get_context("fork")
@@ -172,14 +172,14 @@ def test_a_client_is_made_anew_after_a_fork(seaweedfs, tmp_path):
 
 
 def test_several_requests_are_under_way_at_once(store):
-    """Four that wait for each other all end."""
+    """Four requests that wait for each other all finish, so they run concurrently."""
     meeting = threading.Barrier(4, timeout=30)
 
     assert sorted(store.each(lambda _: meeting.wait(), range(4))) == [0, 1, 2, 3]
 
 
 def test_what_was_committed_survives_a_killed_server(tmp_path):
-    """SIGKILL of the whole server, a restart, and everything is there, and still written once."""
+    """After SIGKILL and restart of the server, every object exists and still cannot be overwritten."""
     server = seaweedfs_server(tmp_path)
     server.start()
     try:
@@ -196,8 +196,8 @@ def test_what_was_committed_survives_a_killed_server(tmp_path):
         server.stop()
 
 
-def test_a_write_waits_for_a_server_that_comes_back(tmp_path):
-    """The server is down when the write begins; it is done when the server is back."""
+def test_a_write_waits_for_a_server_that_restarts(tmp_path):
+    """A write that begins while the server is down succeeds after its restart."""
     server = seaweedfs_server(tmp_path)
     server.start()
     try:
@@ -216,7 +216,7 @@ def test_a_write_waits_for_a_server_that_comes_back(tmp_path):
 
 @pytest.mark.parametrize("size", [_PART_BYTES, 20_000_001], ids=["one part", "two parts"])
 def test_a_large_file_goes_in_parts_and_is_written_once(server, tmp_path, size):
-    """Bytes come back whole, the second writer is refused, and no upload stays open."""
+    """A large file is uploaded in parts, read back whole, and not overwritten by a second writer. No upload stays open."""
     store = new_store(server, tmp_path, multipart_bytes=_PART_BYTES)
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(os.urandom(size))
@@ -230,7 +230,7 @@ def test_a_large_file_goes_in_parts_and_is_written_once(server, tmp_path, size):
 
 
 def test_a_large_file_that_fails_leaves_no_upload(seaweedfs, tmp_path):
-    """The file vanishes in the middle: the parts are freed, and nothing is under the key."""
+    """If the upload of a large file fails, its parts are deleted and the key does not exist."""
     store = new_store(seaweedfs, tmp_path, multipart_bytes=_PART_BYTES)
     path = tmp_path / "file"
     path.write_bytes(bytes(20_000_000))
@@ -248,7 +248,7 @@ def test_a_large_file_that_fails_leaves_no_upload(seaweedfs, tmp_path):
 
 
 def test_many_keys_are_listed_over_pages(seaweedfs, tmp_path):
-    """Pages end anywhere, and every key comes once, sorted."""
+    """A listing over several pages has each key once, sorted."""
     store = new_store(seaweedfs, tmp_path)
     names = sorted(f"a/{number}" for number in range(25))
     for name in names:
@@ -260,7 +260,7 @@ def test_many_keys_are_listed_over_pages(seaweedfs, tmp_path):
 
 
 def test_a_blob_is_fetched_once_and_mapped_from_the_cache(seaweedfs, tmp_path):
-    """A second look finds the copy of this machine, and deletion removes both."""
+    """A second access to a blob uses the local copy, and deletion removes both."""
     writer = new_store(seaweedfs, tmp_path / "writer")
     reader = new_store(seaweedfs, tmp_path / "reader", prefix=writer.prefix)
     file = tmp_path / "block.arr"
@@ -277,7 +277,7 @@ def test_a_blob_is_fetched_once_and_mapped_from_the_cache(seaweedfs, tmp_path):
 
 
 def test_a_blob_that_was_stored_here_is_not_fetched(seaweedfs, tmp_path):
-    """The node that made an artifact has it in its cache."""
+    """A blob that this node stored is in its cache and is not fetched."""
     store = new_store(seaweedfs, tmp_path)
     file = tmp_path / "block.arr"
     file.write_bytes(b"block")
@@ -289,7 +289,9 @@ def test_a_blob_that_was_stored_here_is_not_fetched(seaweedfs, tmp_path):
 
 
 def test_a_blob_damaged_in_the_bucket_is_refused_and_not_kept(seaweedfs, tmp_path):
-    """The error names the digest, so that its task runs again; whole bytes are then accepted."""
+    """A blob with the wrong digest is rejected and not kept; the error has the digest, so that its task runs again. Correct
+    bytes are then accepted.
+    """
     store = new_store(seaweedfs, tmp_path)
     file = tmp_path / "block.arr"
     file.write_bytes(b"whole")
@@ -305,7 +307,7 @@ def test_a_blob_damaged_in_the_bucket_is_refused_and_not_kept(seaweedfs, tmp_pat
 
 
 def test_a_pointer_moved_by_another_is_not_moved(store):
-    """The ETag of the read is what the write asks for, so that nothing between them is lost."""
+    """A pointer that another process moved after the read is not moved, because the write requires the ETag of the read."""
     store.put_if_absent("channel", b"1")
     _, etag = store.bucket.get(store.prefix + "channel")
     store.compare_and_swap("channel", b"2", expected=b"1")
@@ -315,7 +317,7 @@ def test_a_pointer_moved_by_another_is_not_moved(store):
 
 
 def test_a_store_is_opened_by_its_address_and_the_environment(seaweedfs, tmp_path, monkeypatch):
-    """What a worker does: the address from the command line, the rest from variables."""
+    """A worker opens its store by the address from the command line and the settings from variables."""
     for name, value in seaweedfs.variables().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLHO_CACHE_DIR", str(tmp_path / "cache"))
@@ -346,7 +348,7 @@ def test_a_store_is_opened_by_its_address_and_the_environment(seaweedfs, tmp_pat
 def test_a_start_that_cannot_work_fails_at_once(
     seaweedfs, tmp_path, monkeypatch, variables, settings, bucket, expected
 ):
-    """Within seconds, with the cause and the remedy, and before anything is written."""
+    """An invalid configuration of the store fails within seconds with the cause and the remedy, before anything is written."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     own = Bucket(bucket, seaweedfs.settings(region=f"us-east-{uuid4().hex}", **settings))
@@ -358,8 +360,8 @@ def test_a_start_that_cannot_work_fails_at_once(
     assert time.monotonic() - began < 5
 
 
-def test_no_credentials_at_all_are_said(seaweedfs, tmp_path, monkeypatch):
-    """Neither variables nor a file nor a role."""
+def test_missing_credentials_are_reported(seaweedfs, tmp_path, monkeypatch):
+    """Without credentials in variables, in a file or by a role, the error says so."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -370,8 +372,8 @@ def test_no_credentials_at_all_are_said(seaweedfs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "http://no-such-host.invalid:{port}"])
-def test_a_wrong_endpoint_is_said_within_seconds(moto, tmp_path, endpoint):
-    """Nobody listens, or there is no such host: try again later, or correct the address."""
+def test_a_wrong_endpoint_is_reported_within_seconds(moto, tmp_path, endpoint):
+    """An endpoint that refuses connections or does not exist raises a retryable error that names the variable."""
     store = new_store(moto, tmp_path)
     settings = moto.settings(endpoint=endpoint.format(port=free_port()))
     store.bucket = Bucket(BUCKET, settings)
@@ -383,8 +385,8 @@ def test_a_wrong_endpoint_is_said_within_seconds(moto, tmp_path, endpoint):
     assert time.monotonic() - began < 15
 
 
-def test_a_silent_server_does_not_hold_a_worker_for_ever(tmp_path):
-    """A stopped server answers nothing: the deadline ends the operation."""
+def test_a_silent_server_does_not_block_a_worker_forever(tmp_path):
+    """If the server does not respond, the deadline ends the operation."""
     server = seaweedfs_server(tmp_path)
     server.start()
     try:

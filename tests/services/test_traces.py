@@ -1,4 +1,4 @@
-"""A run's trace, as a real collector receives it over HTTP from a real scheduler and real workers."""
+"""A run's trace as a real collector receives it over HTTP from a real scheduler and real workers."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
 
 
 def carry_out(commands: Commands, endpoint: str) -> float:
-    """Carry the run out with two workers that tell a collector; return how many seconds the scheduler took."""
+    """Carry out the run with two workers and a collector, and return the scheduler's duration in seconds."""
     commands.environment = {ENDPOINT: endpoint}
     began = time.monotonic()
     scheduler = commands.run("--broker", commands.broker)
@@ -55,7 +55,7 @@ def carry_out(commands: Commands, endpoint: str) -> float:
 
 
 def test_a_run_is_one_trace_of_its_steps_and_attempts(commands: Commands, collector: Collector) -> None:
-    """One span for the run, one for each kind of step in it, one for each attempt in its step, each with where it belongs."""
+    """A run has one span, which contains a span for each kind of step, which contains a span for each attempt, with its place in the run."""
     carry_out(commands, collector.url)
     store = LocalStore(Path(commands.address))
     commits = [json.loads(store.get(key)) for key in store.keys("commits/")]
@@ -88,7 +88,9 @@ def test_a_run_is_one_trace_of_its_steps_and_attempts(commands: Commands, collec
 def test_an_attempt_that_fails_is_a_span_of_its_own(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash and the attempt after it; a task that must not be tried again; with its class and without its words."""
+    """A crashed attempt, the attempt after it, and a failure that is not retried each have a span with the failure class and
+    without the message.
+    """
     monkeypatch.setenv(ENDPOINT, collector.url)
     with Home(tmp_path) as home:
         worker = home.start_worker()
@@ -112,8 +114,8 @@ def test_an_attempt_that_fails_is_a_span_of_its_own(
     assert not any(word in body for body in collector.bodies for word in (b"Zebulon", b"column"))
 
 
-def test_a_collector_that_is_not_there_stops_nothing(commands: Commands, tmp_path: Path) -> None:
-    """The run ends as it would, a few seconds later at most, and says that nobody took its spans; the same bytes as without."""
+def test_a_missing_collector_stops_nothing(commands: Commands, tmp_path: Path) -> None:
+    """Without a reachable collector, the run gives the same bytes, takes at most a few seconds more, and logs that spans were not sent."""
     took = carry_out(commands, f"http://127.0.0.1:{free_port()}")
     told = published(LocalStore(Path(commands.address)))
     assert "spans_not_sent" in commands.log()

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry: a real HTTP server that takes OTLP in protobuf, on the loopback interface."""
+"""An OpenTelemetry collector: a real HTTP server on the loopback interface that accepts OTLP in protobuf."""
 
 import threading
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Received:
-    """A span as it came in."""
+    """A received span."""
 
     service: str
     name: str
@@ -25,7 +25,7 @@ class Received:
 
 
 class Collector:
-    """Takes spans as long as it is open."""
+    """Receives spans until it is closed."""
 
     def __init__(self) -> None:
         self.spans: list[Received] = []
@@ -43,14 +43,14 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Suppress the log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def url(self) -> str:
-        """For ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
+        """Return the address for ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class Collector:
         self._thread.join()
 
     def take(self, path: str, body: bytes) -> None:
-        """Take in a request."""
+        """Record the spans of a request."""
         self.paths.add(path)
         self.bodies.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -72,7 +72,7 @@ class Collector:
                 self.spans += [_received(service, span) for span in scope.spans]
 
     def of(self, beginning: str) -> list[Received]:
-        """Spans whose name begins like this."""
+        """Return the spans whose names begin with this text."""
         return [span for span in self.spans if span.name.startswith(beginning)]
 
 

@@ -1,6 +1,6 @@
-"""Trials on a real queue with real workers: each function does some and says what it measured.
+"""Trials on a real queue with real workers. Each function runs some and returns its figures.
 
-The tests do a few, ``make proofs`` does many. What is random comes from dice, so that a seed names the trials.
+The tests run a few, and ``make proofs`` runs many. Random choices depend on a seed.
 """
 
 import os
@@ -27,13 +27,13 @@ RESUME_SECONDS: Final = 6.0
 """From the return of Redis to the next start."""
 _KEPT_SECONDS: Final = 5.0
 _BRIEF_SECONDS: Final = 1.8  # ends while Redis is down
-_ON_DISK_SECONDS: Final = 1.2  # everysec: what is older than a second is on the disk
+_ON_DISK_SECONDS: Final = 1.2  # with everysec, writes older than a second are on the disk
 
 
 def kill_workers(
     home: Home, rounds: Iterable[int], dice: random.Random, *, side_by_side: int = 1
 ) -> list[Measured]:
-    """Kill busy workers with all that is theirs, at any moment between two heartbeats: when do their tasks start elsewhere?"""
+    """Kill the process groups of busy workers at any moment between two heartbeats, and measure when their tasks start elsewhere."""
     waits: list[float] = []
     n_starts: list[float] = []
     with home.executor() as executor:
@@ -61,7 +61,7 @@ def kill_workers(
 
 
 def hold_the_lock(home: Home, seconds: int, *, burners: int = 1) -> list[Measured]:
-    """Native code that never gives up the interpreter's lock, asleep and computing: is any lease taken for expired?"""
+    """Run native code that holds the interpreter lock, asleep and computing, and count expired leases."""
     with home.executor() as executor:
         home.keep_workers(2, slots=1 + burners)
         names = ["asleep-0", "asleep-1", *(f"burns-{number}" for number in range(2 * burners))]
@@ -76,7 +76,7 @@ def hold_the_lock(home: Home, seconds: int, *, burners: int = 1) -> list[Measure
             for name in names
         ]
         for future in futures:
-            result(future, seconds=seconds + 300)  # other tests have most of the machine
+            result(future, seconds=seconds + 300)  # other tests may use most of the machine
         counters = executor.counters
     starts = noted_starts(home.starts)
     return [
@@ -92,7 +92,7 @@ def hold_the_lock(home: Home, seconds: int, *, burners: int = 1) -> list[Measure
 
 
 def kill_own_workers(home: Home, turns: Iterable[int], *, empties: bool) -> list[Measured]:
-    """A task kills whatever runs it, among 99 others; on request Redis is emptied after its second start."""
+    """Run a task that kills its worker among 99 others. Optionally Redis loses its data after the task's second start."""
     n_starts: list[float] = []
     n_others: list[float] = []
     with home.executor() as executor, home.redis() as client:
@@ -121,9 +121,9 @@ def kill_own_workers(home: Home, turns: Iterable[int], *, empties: bool) -> list
 
 
 def restart_redis(home: Home, turns: Iterable[int], dice: random.Random) -> list[Measured]:
-    """Redis is killed in the middle of two tasks and started again: when does the next task start, and is work kept?
+    """Kill and restart Redis during two tasks, and measure when the next task starts and whether running tasks are kept.
 
-    One task waits in the queue meanwhile, and another is sent while Redis is down.
+    One task waits in the queue in the meantime, and another is sent while Redis is down.
     """
     waits: list[float] = []
     n_starts: list[float] = []
@@ -155,7 +155,7 @@ def restart_redis(home: Home, turns: Iterable[int], dice: random.Random) -> list
 
 
 def drain_workers(home: Home, turns: Iterable[int], dice: random.Random) -> list[Measured]:
-    """SIGTERM to the worker of one task, again and again: if any of it counted, the task would be given up at its third start."""
+    """Send SIGTERM to the worker of one task repeatedly. If such an attempt counted, the task would be quarantined at its third start."""
     exits: list[float] = []
     leases: list[float] = []
     codes: list[float] = []
@@ -202,7 +202,7 @@ def _wait_for_starts(home: Home, names: Iterable[str]) -> None:
 
 
 def _kill_workers_of(home: Home, names: list[str], dice: random.Random) -> dict[str, float]:
-    """Kill the workers of these tasks within one heartbeat; when each was killed."""
+    """Kill the workers of these tasks within one heartbeat, and return the time of each kill."""
     began, killed_at = time.monotonic(), {}
     groups = {name: os.getpgid(noted_pid(home.starts, name)) for name in names}
     for delay, name in sorted((dice.uniform(0, HEARTBEAT_SECONDS), name) for name in names):
@@ -215,7 +215,7 @@ def _kill_workers_of(home: Home, names: list[str], dice: random.Random) -> dict[
 def _go_on_until_done(
     home: Home, futures: "list[Future[Outcome]]", poison: str, emptied: "redis.Redis | None"
 ) -> None:
-    """Replace the worker as it dies, until all have an end; empty this Redis once, after the poison's second start."""
+    """Replace a worker that dies until all tasks have ended. Optionally delete Redis' data once, after the second start of the lethal task."""
     until = time.monotonic() + 120
     while not all(future.done() for future in futures):
         if time.monotonic() > until:

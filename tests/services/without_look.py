@@ -1,4 +1,4 @@
-"""The command without its look at the tables, so that the tasks of the run meet what is wrong with them."""
+"""The command without its inspection of the tables, so that the tasks of the run meet their errors."""
 
 import sys
 

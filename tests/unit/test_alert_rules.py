@@ -1,4 +1,4 @@
-"""Prometheus itself evaluates the chart's alerts on series of a night: each comes when it should, and no other does."""
+"""Prometheus evaluates the chart's alerts on series of a night: each fires at its time, and no other does."""
 
 import shutil
 import subprocess
@@ -20,17 +20,17 @@ VALUES = {
     "schedules": [{**SCHEDULE, "alertAfterHours": HOURS}],
 }
 MINUTES = 2_000
-TWICE = "MlhoScheduleMissing"  # one rule for a last success that is old, one for none
+TWICE = "MlhoScheduleMissing"  # one rule for an old last success and one for a missing success
 
 
 def steady(value: int, *, after: int = 0, before: int = 0) -> str:
-    """Values, one a minute, that change once."""
-    first = f"{before}+0x{after - 1} " if after else ""  # 0x9 would be nine
+    """Return values for each minute that change once."""
+    first = f"{before}+0x{after - 1} " if after else ""  # promtool would read 0x9 as the number nine
     return f"{first}{value}+0x{MINUTES}"
 
 
 def named(name: str, **labels: str) -> str:
-    """A series of the release's scheduler."""
+    """Return the name of a series of the release's scheduler."""
     matched = ",".join(f'{label}="{value}"' for label, value in {"namespace": "ehr", **labels}.items())
     return f"{name}{{{matched}}}"
 
@@ -54,13 +54,13 @@ WELL: dict[str, str | None] = {
 
 
 def trouble(reason: str) -> dict[str, str | None]:
-    """One run has this trouble from minute 10."""
+    """Return a series in which one run has this reason from minute 10 on."""
     return {named("mlho_scheduler_unhealthy_runs", reason=reason): steady(1, after=10)}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What happens, the alert, the last minute without it, and a minute with it."""
+    """The series, the alert, the last minute before it fires, and a minute at which it fires."""
 
     series: dict[str, str | None]
     alert: str
@@ -94,7 +94,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """The checker of Prometheus."""
+    """Return the path of promtool."""
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("needs promtool, of the Debian package prometheus")
@@ -103,13 +103,13 @@ def promtool() -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the rules' file."""
+    """Return a folder for the rules' file."""
     return tmp_path_factory.mktemp("rules")
 
 
 @pytest.fixture(scope="module")
 def rules(helm: str, folder: Path) -> list[dict[str, Any]]:
-    """The chart's rules, which are in a file for Prometheus too."""
+    """Render the chart's rules, write them to a file for Prometheus, and return them."""
     (rule,) = [own for own in render(helm, VALUES, folder) if own["kind"] == "PrometheusRule"]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
     return [own for group in rule["spec"]["groups"] for own in group["rules"]]
@@ -118,7 +118,7 @@ def rules(helm: str, folder: Path) -> list[dict[str, Any]]:
 def check(
     promtool: str, folder: Path, series: Mapping[str, str | None], alerts: Sequence[dict[str, Any]]
 ) -> None:
-    """Have Prometheus evaluate the rules."""
+    """Let Prometheus evaluate the rules."""
     given = [{"series": name, "values": values} for name, values in series.items() if values is not None]
     test = {"interval": "1m", "input_series": given, "alert_rule_test": [*alerts]}
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
@@ -130,10 +130,10 @@ def check(
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_alert_comes_when_it_should(
+def test_alert_fires_at_its_time(
     promtool: str, rules: list[dict[str, Any]], folder: Path, case: Case
 ) -> None:
-    """Not a minute before, and with the words and the severity of its rule."""
+    """An alert fires at its time and not a minute earlier, with the annotations and the severity of its rule."""
     rule = [own for own in rules if own["alert"] == case.alert][case.rule]
     fired = {"exp_labels": {**rule["labels"], **case.labels}, "exp_annotations": rule["annotations"]}
 
@@ -148,8 +148,8 @@ def test_alert_comes_when_it_should(
     )
 
 
-def test_no_alert_comes_while_all_is_well(promtool: str, rules: list[dict[str, Any]], folder: Path) -> None:
-    """For a day with a nightly run that succeeded at its beginning."""
+def test_no_alert_fires_in_a_healthy_system(promtool: str, rules: list[dict[str, Any]], folder: Path) -> None:
+    """No alert fires during a day whose nightly run succeeded at its beginning."""
     names = sorted({own["alert"] for own in rules})
     assert len(names) > 10
 

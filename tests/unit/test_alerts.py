@@ -1,4 +1,4 @@
-"""Alerts and dashboard: each asks for series that are there, by labels that they have, and for values that occur."""
+"""Alerts and the dashboard use only existing series, with their labels and with values that occur."""
 
 import datetime as dt
 import inspect
@@ -63,7 +63,7 @@ RUNS: list[dict[str, Any]] = [
 
 
 def expressions() -> list[str]:
-    """All expressions of alerts and dashboard; what Helm fills in is a word."""
+    """Return all expressions of alerts and dashboard, with a word in place of each Helm template."""
     alerts = re.findall(r"^ +expr: (.*)$", RULES.read_text(encoding="utf-8"), re.MULTILINE)
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
@@ -71,7 +71,7 @@ def expressions() -> list[str]:
 
 
 def exposed() -> dict[str, set[str]]:
-    """Labels of each series of scheduler and workers, by its name as Prometheus stores it."""
+    """Return the labels of each series of scheduler and workers, by the name that Prometheus stores."""
     found = {name: {own.label} - {None} for name, own in METRICS.items()}
     for family in WorkerMetrics(slots=1).registry.collect():
         found[family.name + ("_total" if family.type == "counter" else "")] = set()
@@ -83,7 +83,7 @@ def exposed() -> dict[str, set[str]]:
 
 
 def label_names(expression: str) -> Iterator[str]:
-    """Labels that an expression matches or sums by."""
+    """Yield the labels that an expression matches or sums by."""
     for group in re.findall(r"\{(.*?)\}", expression):
         yield from re.findall(r"(\w+) *(?:=~|!~|!=|=)", group)
     for group in re.findall(r"\bby *\((.*?)\)", expression):
@@ -91,14 +91,14 @@ def label_names(expression: str) -> Iterator[str]:
 
 
 def words(expression: str) -> set[str]:
-    """Names in an expression that are neither labels, their values, nor durations."""
+    """Return the names in an expression that are neither labels nor label values nor durations."""
     bare = re.sub(r"\{.*?\}|\[.*?\]|\bby *\(.*?\)", " ", expression)
     return set(re.findall(r"[a-zA-Z_]\w*", bare))
 
 
 @pytest.mark.parametrize("expression", expressions())
 def test_an_expression_asks_for_what_is_there(expression: str):
-    """A series that was renamed, or a label that is misspelt, would be an alert that never comes."""
+    """An expression uses only existing series and labels, because an alert on a misspelled one would never fire."""
     known = exposed() | OF_PROMETHEUS
     names = words(expression) - FUNCTIONS
 
@@ -110,7 +110,7 @@ def test_an_expression_asks_for_what_is_there(expression: str):
 
 @pytest.mark.parametrize("expression", expressions())
 def test_only_counters_are_asked_for_their_rate(expression: str):
-    """And each counter is asked for nothing else: its value since the start says little."""
+    """A rate is computed for counters only, and counters are used only in a rate, because their total since the start says little."""
     counted = set(COUNTED.findall(expression))
     counters = {name for name in words(expression) if name.endswith("_total")}
 
@@ -118,7 +118,7 @@ def test_only_counters_are_asked_for_their_rate(expression: str):
 
 
 def test_the_worker_s_labels_are_those_that_are_checked_here():
-    """The labels above are written down; these are the real ones."""
+    """The worker's labels listed in this module are the real ones."""
     metrics = WorkerMetrics(slots=1)
     metrics.tasks.labels(outcome="committed").inc()
     metrics.refused.labels(reason="x").inc()
@@ -135,7 +135,7 @@ def test_the_worker_s_labels_are_those_that_are_checked_here():
 
 
 def test_an_attempt_that_failed_is_none_of_those_that_the_alert_leaves_out():
-    """The alert counts every failure class, and no other end of an attempt."""
+    """The failure alert counts every failure class and excludes every other outcome of an attempt."""
     (alert,) = (own for own in expressions() if "outcome!~" in own)
     left_out = set(re.findall(r'outcome!~"(.*?)"', alert)[0].split("|"))
     source = (REPO / "worker" / "task_handler.py").read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def test_an_attempt_that_failed_is_none_of_those_that_the_alert_leaves_out():
 
 
 def test_every_trouble_of_store_and_queue_has_an_alert():
-    """Each reason that a run under way shows is asked for, and nothing is asked for that has no meaning in the manual."""
+    """Each reason that a run may show for store or queue has an alert, and each reason in an alert is in the manual."""
     asked = {
         reason
         for own in expressions()
@@ -160,7 +160,7 @@ def test_every_trouble_of_store_and_queue_has_an_alert():
 
 
 def test_a_queue_that_was_tampered_with_is_an_alert_longer_than_a_run_shows_it():
-    """A run shows it for 30 s: an alert that waits, or looks only at the present, would miss it."""
+    """The alert on a tampered queue looks back 15 minutes and does not wait, because a run shows that reason for only 30 s."""
     text = RULES.read_text(encoding="utf-8")
     (alert,) = (own for own in re.split(r"^ +- alert: ", text, flags=re.MULTILINE) if "QueueTampered" in own)
 
@@ -169,7 +169,7 @@ def test_a_queue_that_was_tampered_with_is_an_alert_longer_than_a_run_shows_it()
 
 
 def test_every_alert_says_what_it_means_and_how_grave_it_is():
-    """Somebody is woken by it."""
+    """Every alert has a severity and a summary."""
     text = RULES.read_text(encoding="utf-8")
     alerts = re.split(r"^ +- alert: ", text, flags=re.MULTILINE)[1:]
 
@@ -180,7 +180,7 @@ def test_every_alert_says_what_it_means_and_how_grave_it_is():
 
 
 def operator_figures() -> MetricValues:
-    """What an operator tells that knows three runs."""
+    """Return the metrics of an operator with three runs."""
     counts = SimpleNamespace(
         status_writes=1_234_567, jobs_created=2, api_errors=3, reconciles=4, errors=5, ended={Phase.FAILED: 1}
     )
@@ -190,7 +190,7 @@ def operator_figures() -> MetricValues:
 
 
 def test_a_scheduler_tells_what_the_manual_lists():
-    """Each series once, typed, to the last digit."""
+    """The scheduler exports exactly the series of the manual, with their types and without rounding."""
     figures = operator_figures()
 
     families = {own.name: own for own in text_string_to_metric_families(exposition(figures).decode())}
@@ -207,7 +207,9 @@ def test_a_scheduler_tells_what_the_manual_lists():
 
 
 def test_runs_are_counted_by_phase_and_those_that_are_degraded():
-    """A run that nobody has looked at yet is pending; the latest run of a schedule says whether it failed."""
+    """Runs are counted by phase; an unchecked run is pending. Degraded runs are counted separately, and the series
+    of a schedule are those of its last run.
+    """
     assert run_figures(RUNS, NOW) == {
         "mlho_scheduler_runs": {"Failed": 1, "Pending": 1, "Running": 2, "Succeeded": 2, "Waiting": 1},
         "mlho_scheduler_degraded_runs": 1,

@@ -1,4 +1,4 @@
-"""The layers and the doors of docs/architecture.md, read from the import statements themselves."""
+"""The layers and doors of docs/architecture.md, checked against all import statements."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("mlho", "scheduler", "worker")
 
-# What stands on errors alone, and is small enough that everything above may use it.
+# Small modules that import only errors and each other, and that every room may use.
 GROUND = frozenset(
     {
         "errors",
@@ -29,7 +29,7 @@ GROUND = frozenset(
         "tables",
     }
 )
-# Each room of mlho, and the rooms that it may import; the ground floor is everybody's but where LOW says less.
+# Each room of mlho, and the rooms that it may import. Every room may import the ground floor unless LOW restricts it.
 ROOMS = {
     "sources": set(),
     "method": set(),
@@ -60,15 +60,15 @@ ROOMS = {
     "pyfunc": {"model"},
     "estimators": {"method"},
 }
-# Rooms that must not even know the specification.
+# Rooms that may not import the specification.
 LOW = {
     "method": {"errors", "grids"},
     "store": {"errors", "log", "settings"},
     "synthetic": {"errors"},
     "estimators": {"errors"},
 }
-# Modules that stand between two rooms: a bucket's tables are read through the interface that sources have for tables
-# elsewhere, by the one door to object storage. Sources know no store.
+# Modules between two rooms: tables in a bucket are read through the interface of sources, by the door to object
+# storage. Sources themselves do not import the store.
 BRIDGES = {"mlho.store.inputs": {"sources"}}
 GROUND_FLOOR = {
     "errors": set(),
@@ -203,7 +203,7 @@ INNER = {
         "patient_files": set(),
     },
 }
-# A package of others, and the only modules of ours that may import it (a trailing dot: a whole package).
+# A third-party package, and the only modules that may import it (a trailing dot stands for a whole package).
 DOORS = {
     "boto3": ("mlho.store.s3",),
     "botocore": ("mlho.store.s3",),
@@ -223,7 +223,7 @@ DOORS = {
     "xgboost": ("mlho.method.classifiers.xgboost",),
 }
 NEVER = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve")
-# Slow to import or large: the command and the scheduler start without them.
+# Libraries that are large or slow to import, without which the command and the scheduler start.
 HEAVY = (
     "interpret",
     "jinja2",
@@ -240,7 +240,7 @@ HEAVY = (
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement of ours."""
+    """One import statement of our packages."""
 
     importer: str
     imported: str
@@ -253,7 +253,7 @@ class Import:
 
 
 def imports_of(path: Path) -> Iterator[Import]:
-    """Every import in a file, those inside functions too."""
+    """Yield every import of a file, including those inside functions."""
     importer = module_name(path)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -277,12 +277,12 @@ def imports() -> list[Import]:
 
 
 def module_name(path: Path) -> str:
-    """``scheduler.queue`` for scheduler/queue/__init__.py."""
+    """Return the module's name, for example ``scheduler.queue`` for scheduler/queue/__init__.py."""
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
 def product_files() -> list[Path]:
-    """Every module of the three packages."""
+    """Return every module of the three packages."""
     return [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
 
 
@@ -291,7 +291,7 @@ def is_package(module: str) -> bool:
 
 
 def inner_room(parent: str, module: str) -> str:
-    """``queue`` for scheduler.queue.leases inside scheduler; empty for what lies outside."""
+    """Return the inner room, for example ``queue`` for scheduler.queue.leases in scheduler. It is empty for a module outside."""
     if not module.startswith(f"{parent}."):
         return ""
     room = module.removeprefix(f"{parent}.").split(".")[0]
@@ -299,7 +299,7 @@ def inner_room(parent: str, module: str) -> str:
 
 
 def room_of(module: str) -> str:
-    """``encoding`` for mlho.encoding.events.ledger; the package itself is ``""``."""
+    """Return the room, for example ``encoding`` for mlho.encoding.events.ledger. It is ``""`` for the package itself."""
     return ".".join(module.split(".")[1:2])
 
 
@@ -308,14 +308,14 @@ def is_ours(module: str) -> bool:
 
 
 def test_every_room_of_the_library_has_its_place_in_the_layers():
-    """A new room is drawn into docs/architecture.md and given a line here."""
+    """Every room is listed here. A new room needs a line here and a place in docs/architecture.md."""
     present = {path.stem for path in (REPOSITORY / "mlho").iterdir() if path.suffix == ".py" or path.is_dir()}
 
     assert present - {"__init__", "__pycache__", "py"} == set(ROOMS) | set(GROUND_FLOOR)
 
 
 def test_a_room_imports_only_what_lies_below_it(imports):
-    """method knows arrays and no keys; store knows bytes; steps know all of them; nobody looks up."""
+    """A room imports only from the rooms below it."""
     wrong = []
     for own in imports:
         if not own.importer.startswith("mlho.") or not own.imported.startswith("mlho."):
@@ -331,7 +331,7 @@ def test_a_room_imports_only_what_lies_below_it(imports):
 
 @pytest.mark.parametrize("parent", INNER)
 def test_rooms_inside_a_room_import_one_way(imports, parent):
-    """Inside the scheduler, say, the command may use the queue, and the queue never the command."""
+    """Imports between inner rooms point one way: in the scheduler, for example, the command uses the queue and not the reverse."""
     wrong = []
     for own in imports:
         room, target = inner_room(parent, own.importer), inner_room(parent, own.imported)
@@ -343,7 +343,7 @@ def test_rooms_inside_a_room_import_one_way(imports, parent):
 
 @pytest.mark.parametrize("parent", INNER)
 def test_every_inner_room_is_listed(parent):
-    """A new folder or loose module gets a line in INNER."""
+    """Every folder and loose module is listed in INNER."""
     folder = REPOSITORY / parent.replace(".", "/")
     present = {path.stem for path in folder.iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
 
@@ -352,14 +352,14 @@ def test_every_inner_room_is_listed(parent):
 
 @pytest.mark.parametrize("parent", INNER)
 def test_inner_rooms_have_no_cycle(parent):
-    """The order of the lines in INNER is an order of the layers, lowest first."""
+    """INNER is in the order of the layers, the lowest first, and has no cycle."""
     rooms = INNER[parent]
 
     assert list(TopologicalSorter(rooms).static_order())
 
 
-def test_modules_import_each_other_in_no_circle(imports):
-    """A module can be understood from what lies below it alone; imports inside functions count too."""
+def test_modules_have_no_import_cycle(imports):
+    """Imports between modules have no cycle, including imports inside functions, so that a module can be understood from those below it."""
     modules = {module_name(path) for path in product_files()}
     below: dict[str, set[str]] = {module: set() for module in modules}
     for own in imports:
@@ -372,15 +372,14 @@ def test_modules_import_each_other_in_no_circle(imports):
     assert list(TopologicalSorter(below).static_order())
 
 
-def test_a_folder_shows_its_parts_at_a_glance():
-    """At most 16 modules in a folder."""
+def test_a_folder_has_at_most_16_modules():
     counts = Counter(path.parent for path in product_files() if path.stem != "__init__")
 
     assert {str(folder): n for folder, n in counts.items() if n > 16} == {}
 
 
 def test_the_library_imports_no_program(imports):
-    """A notebook needs neither queue nor cluster."""
+    """The library imports no program, so that a notebook needs neither queue nor cluster."""
     programs = ("scheduler", "worker")
 
     assert [
@@ -391,7 +390,7 @@ def test_the_library_imports_no_program(imports):
 
 
 def test_scheduler_and_worker_meet_only_in_tasks_and_artifacts(imports):
-    """Neither imports the other, and neither reaches past the steps into what they are made of."""
+    """Scheduler and worker do not import each other."""
     wrong = [
         str(own)
         for own in imports
@@ -402,7 +401,7 @@ def test_scheduler_and_worker_meet_only_in_tasks_and_artifacts(imports):
 
 
 def test_the_ground_floor_order_has_no_cycle():
-    """Each module of the ground floor imports only modules that come before it."""
+    """Each module of the ground floor imports only modules listed before it."""
     before: set[str] = set()
     for module, may_import in GROUND_FLOOR.items():
         assert may_import <= before, module
@@ -410,7 +409,7 @@ def test_the_ground_floor_order_has_no_cycle():
 
 
 def test_the_layers_have_no_cycle():
-    """From every room the way leads down."""
+    """The rooms' imports have no cycle."""
 
     def below(room: str, seen: tuple[str, ...] = ()) -> None:
         assert room not in seen, " → ".join((*seen, room))
@@ -423,7 +422,7 @@ def test_the_layers_have_no_cycle():
 
 @pytest.mark.parametrize("package", DOORS)
 def test_a_package_of_others_has_one_door(imports, package):
-    """What is behind a door can be replaced, faked and bounded in one place."""
+    """Only the listed modules import a third-party package, so that it can be replaced, faked and limited in one place."""
     doors = DOORS[package]
     through = [own for own in imports if own.imported.split(".")[0] == package]
 
@@ -437,12 +436,12 @@ def test_a_package_of_others_has_one_door(imports, package):
 
 
 def test_nothing_that_unpickles_is_imported(imports):
-    """Bundles, messages and artifacts are data; reading them runs nothing."""
+    """No module imports pickle or a similar library, because reading bundles, messages and artifacts must not execute code."""
     assert [str(own) for own in imports if own.imported.split(".")[0] in NEVER] == []
 
 
 def test_imports_are_absolute():
-    """`worker` and `scheduler` are generic names; a relative import would hide which one is meant."""
+    """All imports are absolute: `worker` and `scheduler` are generic names, and a relative import would hide which one is meant."""
     relative = [
         f"{path.relative_to(REPOSITORY)}:{node.lineno}"
         for package in PACKAGES
@@ -456,7 +455,7 @@ def test_imports_are_absolute():
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_names_are_ours(package):
-    """`import worker` finds this repository, not a stranger's package of that name."""
+    """`import worker` finds this repository and not another package of that name."""
     spec = find_spec(package)
 
     assert spec is not None
@@ -465,17 +464,17 @@ def test_the_names_are_ours(package):
 
 
 def light_modules() -> list[str]:
-    """All of the scheduler, and what plans with it."""
+    """Return all modules of the scheduler, and the library's modules that it plans with."""
     ours = sorted((REPOSITORY / "scheduler").rglob("*.py"))
     names = [module_name(path) for path in ours if not path.stem.startswith("__")]
-    assert len(names) > 50  # a layout that this search misses must not pass
+    assert len(names) > 50  # the test must fail if this search misses a changed layout
     return [*names, "mlho", "mlho.spec.training", "mlho.steps", "mlho.store"]
 
 
 def test_the_scheduler_starts_without_what_is_heavy():
-    """Neither the command nor the control loop imports numpy and its kind, directly or through what they import.
+    """Neither the command nor the control loop imports numpy or similar libraries, directly or indirectly.
 
-    One process for all: each module is imported in turn and asked what came with it.
+    One process imports each module in turn and checks the loaded libraries after each.
     """
     program = (
         "import importlib, sys\n"
@@ -497,7 +496,7 @@ def test_the_scheduler_starts_without_what_is_heavy():
 
 
 def test_modules_stay_short_enough_to_read():
-    """One noun, about 450 lines at most."""
+    """A module has at most 460 lines."""
     long = {
         str(path.relative_to(REPOSITORY)): n_lines
         for package in PACKAGES

@@ -28,7 +28,7 @@ ARRAYS = {
 
 
 def test_arrays_come_back_as_they_were(tmp_path):
-    """Names in order, types, shapes and bits, the empty and the zero-dimensional ones too."""
+    """Arrays are read back with the same order, types, shapes and bits, including empty and zero-dimensional ones."""
     write_arrays(tmp_path / "x.arr", ARRAYS)
     read = read_arrays(tmp_path / "x.arr")
 
@@ -39,7 +39,7 @@ def test_arrays_come_back_as_they_were(tmp_path):
 
 
 def test_a_released_array_is_read_again(tmp_path):
-    """Only the memory of this process is given back; an array that is not mapped is left alone."""
+    """Releasing an array frees only this process's memory, so that its values can be read again. An unmapped array is not changed."""
     write_arrays(tmp_path / "x.arr", ARRAYS)
     mapped = read_arrays(tmp_path / "x.arr")["float"]
 
@@ -50,7 +50,7 @@ def test_a_released_array_is_read_again(tmp_path):
 
 
 def test_arrays_are_mapped_aligned_and_read_only(tmp_path):
-    """Nobody can change what another process maps; every array begins at an aligned byte of the file."""
+    """Mapped arrays are read-only, so that no process changes another's data, and begin at an aligned byte of the file."""
     write_arrays(tmp_path / "x.arr", ARRAYS)
     read = read_arrays(tmp_path / "x.arr")
 
@@ -59,7 +59,7 @@ def test_arrays_are_mapped_aligned_and_read_only(tmp_path):
 
 
 def test_equal_arrays_give_equal_bytes(tmp_path):
-    """How an array lies in memory cannot show."""
+    """The bytes of the file do not depend on an array's memory layout."""
     square = np.arange(12).reshape(3, 4)
     for name, array in (
         ("c", square),
@@ -75,7 +75,7 @@ def test_equal_arrays_give_equal_bytes(tmp_path):
     hnp.arrays(st.sampled_from([np.uint8, np.int32, np.float64]), hnp.array_shapes(min_side=0, max_dims=3))
 )
 def test_any_array_comes_back(tmp_path_factory, array):
-    """Whatever its type, shape and bits."""
+    """An array of any type, shape and content is read back bit for bit."""
     path = tmp_path_factory.mktemp("any") / "x"
     write_arrays(path, {"a": array})
 
@@ -84,14 +84,14 @@ def test_any_array_comes_back(tmp_path_factory, array):
 
 @pytest.mark.parametrize("array", [np.array(["text"]), np.array([{}], object), np.zeros(1, "V4")])
 def test_only_numbers_and_times_are_stored(array, tmp_path):
-    """Objects and texts are refused when they are written."""
+    """Arrays of objects and of texts are rejected on writing."""
     with pytest.raises(TypeError, match="only numbers, booleans and times"):
         write_arrays(tmp_path / "x", {"a": array})
 
 
 @pytest.mark.parametrize("dtype", ["|O", "|V4", "<U3", "nonsense"])
 def test_only_numbers_and_times_are_read(dtype, tmp_path):
-    """A header that asks for objects is damage, and nothing of it is run."""
+    """A header with an object type is reported as damage, and no code is executed."""
     write_arrays(tmp_path / "x", {"a": np.zeros(4, np.int64)})
     data = (tmp_path / "x").read_bytes()
     changed = data.replace(b'"<i8"', f'"{dtype}"'.encode())
@@ -103,7 +103,7 @@ def test_only_numbers_and_times_are_read(dtype, tmp_path):
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 12, 16, 40, 200, 264])
 def test_a_cut_file_is_damaged(kept, tmp_path):
-    """A file that ends too early is told from a whole one, wherever it ends."""
+    """A file that is truncated at any place is reported as damaged."""
     write_arrays(tmp_path / "x", {"a": np.arange(20), "b": np.arange(5)})
     data = (tmp_path / "x").read_bytes()
 
@@ -112,7 +112,7 @@ def test_a_cut_file_is_damaged(kept, tmp_path):
 
 
 def test_an_empty_file_is_damaged(tmp_path):
-    """Also when it is mapped."""
+    """An empty file is reported as damaged, also when it is mapped."""
     (tmp_path / "x.arr").touch()
 
     with pytest.raises(ArtifactDamaged, match=r"x\.arr"):
@@ -121,7 +121,7 @@ def test_an_empty_file_is_damaged(tmp_path):
 
 @given(st.lists(st.text()))
 def test_texts_come_back(texts):
-    """Any texts, empty ones and none at all."""
+    """Any list of texts is restored, including empty texts and an empty list."""
     packed = pack_texts(texts)
 
     assert unpack_texts(packed["bytes"], packed["offsets"]) == texts

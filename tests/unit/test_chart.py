@@ -1,6 +1,6 @@
 """The chart, the plain manifests and the examples: valid, restricted, equal to each other, and clear about mistakes.
 
-Rendering needs Helm (``$HELM`` or the PATH); without it those tests are skipped, and what is generated from the models is
+Rendering needs Helm (``$HELM`` or the PATH); without it those tests are skipped, and files generated from the models are
 still compared.
 """
 
@@ -32,7 +32,7 @@ from scheduler.cli.parser import _parser
 REPO = Path(__file__).parents[2]
 CHART = REPO / "helm" / "mlho"
 K8S = REPO / "k8s"
-KUBERNETES = ("1.31", "1.36")  # the oldest that we name, and that of the cluster tests
+KUBERNETES = ("1.31", "1.36")  # the oldest supported version, and that of the cluster tests
 IMAGE = re.compile(r"[\w./-]*mlho-(?:scheduler|worker):[\w.]+")
 OTHERS = {"CustomResourceDefinition", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 
@@ -116,7 +116,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
 
 
 def _load(name: str) -> ModuleType:
-    """A script beside the manifests: it is run with make, and is no package."""
+    """Import a script from the folder of the manifests, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"k8s_{name}", K8S / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -131,7 +131,7 @@ generate = _load("generate")
 
 @pytest.fixture(scope="module")
 def helm() -> str:
-    """Helm, or the reason why there is none."""
+    """Return the path of Helm, or skip the test."""
     found: str | None = generate.find_helm()
     if found is None:
         pytest.skip("needs helm on the PATH, or named by $HELM")
@@ -152,7 +152,7 @@ def refusal(helm: str, *arguments: str) -> str:
 
 
 def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod's spec, with where it stands."""
+    """Yield the spec of every pod with the name of its object."""
     for obj in objects:
         name = f"{obj['kind']} {obj['metadata']['name']}"
         spec = obj.get("spec", {})
@@ -165,7 +165,7 @@ def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def violations(pod: dict[str, Any]) -> list[str]:
-    """What Pod Security *restricted* forbids, and what we forbid ourselves besides."""
+    """Return the violations of Pod Security *restricted* and of our own additional rules."""
     found = []
     own = pod.get("securityContext", {})
     if own.get("runAsNonRoot") is not True or own.get("runAsUser") == 0:
@@ -198,7 +198,7 @@ def violations(pod: dict[str, Any]) -> list[str]:
 
 
 def test_helm_finds_nothing_to_say(helm: str):
-    """``helm lint --strict``."""
+    """``helm lint --strict`` passes."""
     done = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -206,7 +206,7 @@ def test_helm_finds_nothing_to_say(helm: str):
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
 def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[str, Any], tmp_path: Path):
-    """Whatever the values: Kubernetes knows each field, names fit, and no pod asks for a privilege."""
+    """With every set of values, all fields are known to Kubernetes, names are short enough, and no pod needs a privilege."""
     objects = render(helm, values, tmp_path)
 
     for obj in objects:
@@ -256,12 +256,14 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
     ids=lambda own: own if isinstance(own, str) else " ".join(own),
 )
 def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], said: str):
-    """With the place where it stands."""
+    """The error for an invalid value names its place."""
     assert said in refusal(helm, *arguments)
 
 
 def test_a_redis_of_yours_that_no_policy_reaches_is_refused_with_the_remedy(helm: str):
-    """Helm would wait for pods that are ready though they reach no Redis, and say that all is well."""
+    """An external Redis that no NetworkPolicy allows is rejected with the remedy. Otherwise Helm would report success
+    although pods cannot reach it.
+    """
     yours = ["--set", "redis.existingSecret=my-redis"]
     said = refusal(helm, *yours)
 
@@ -277,7 +279,7 @@ def test_a_redis_of_yours_that_no_policy_reaches_is_refused_with_the_remedy(helm
 
 
 def test_what_is_generated_is_up_to_date(helm: str):
-    """Schema, README, CRDs and plain manifests are those of the sources: make crd chart-docs."""
+    """The plain manifests equal those generated from the chart; `make crd chart-docs` updates them."""
     base = generate.plain_manifests(generate.render(helm))
     wanted = {K8S / "base" / name: generate.manifest_text(objects) for name, objects in base.items()}
 
@@ -285,7 +287,7 @@ def test_what_is_generated_is_up_to_date(helm: str):
 
 
 def test_what_needs_no_helm_is_up_to_date():
-    """The chart's copy of the CRDs is byte-equal, its schema and README are those of values.yaml."""
+    """The chart's copy of the CRDs, its schema and its README equal those generated from the sources. This test needs no Helm."""
     schema = json.dumps(generate.values_schema(), indent=2, ensure_ascii=False) + "\n"
 
     assert (CHART / "files" / "crd.yaml").read_bytes() == (K8S / "crd.yaml").read_bytes()
@@ -295,13 +297,13 @@ def test_what_needs_no_helm_is_up_to_date():
 
 
 def test_every_value_has_a_sentence():
-    """That says what it does, and ends."""
+    """Each value of the chart has a description that is a full sentence."""
     assert [own.path for own in generate.read_values() if not own.sentence.endswith(".")] == []
 
 
 @pytest.mark.parametrize("overlay", ["external-redis", "external-s3"])
 def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
-    """``kubectl kustomize`` and ``helm template`` say the same."""
+    """``kubectl kustomize`` of an overlay gives the same objects as ``helm template`` with its values."""
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl on the PATH")
     folder = K8S / "overlays" / overlay
@@ -320,7 +322,7 @@ def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
 
 
 def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
-    """Every entry of a Secret that pods name, as a variable or in a volume."""
+    """Yield every entry of a Secret that pods use, as a variable or in a volume."""
     if isinstance(node, dict):
         if "secretKeyRef" in node:
             yield node["secretKeyRef"]["name"], node["secretKeyRef"]["key"]
@@ -333,7 +335,7 @@ def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
 def test_the_page_names_the_secrets_of_each_folder(helm: str, folder: str):
-    """Without Helm they are the reader's to make: all that its objects ask for, entry by entry."""
+    """The page lists, for each folder of plain manifests, every Secret and entry that its objects use, because the reader creates them."""
     values = K8S / folder / "values.yaml"
     objects = generate.render(helm, *(["--values", str(values)] if values.exists() else []))
     wanted: dict[str, set[str]] = {}
@@ -350,7 +352,7 @@ def test_the_page_names_the_secrets_of_each_folder(helm: str, folder: str):
 
 
 def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:
-    """The scheduler's configuration, read as the scheduler reads it."""
+    """Return the scheduler's configuration, parsed as the scheduler does."""
     text = next(own["data"]["scheduler.yaml"] for own in objects if "scheduler.yaml" in own.get("data", {}))
     path = tmp_path / "scheduler.yaml"
     path.write_text(text, encoding="utf-8")
@@ -358,7 +360,7 @@ def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:
 
 
 def worker_pod(config: ClusterConfig) -> dict[str, Any]:
-    """The pod template of a run's workers that comes of a configuration."""
+    """Return the pod template of a run's workers for a configuration."""
     workers = WorkerGeneration(
         kind="TrainingRun",
         name="small",
@@ -381,7 +383,7 @@ def worker_pod(config: ClusterConfig) -> dict[str, Any]:
 def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
     helm: str, values: dict[str, Any], tmp_path: Path
 ):
-    """What the chart writes is what the scheduler's models take; policies select the workers that come of it."""
+    """The scheduler's models accept the chart's configuration, and the resulting worker pods are restricted and match the NetworkPolicies."""
     objects = render(helm, values, tmp_path)
     config = config_of(objects, tmp_path)
     pod = worker_pod(config)
@@ -399,11 +401,11 @@ def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
     ]
     chosen = [own for own in policies if own.items() <= pod["metadata"]["labels"].items()]
     assert bool(chosen) == values.get("networkPolicy", {}).get("enabled", True)
-    assert all(len(own) >= 2 for own in policies)  # never somebody else's pods
+    assert all(len(own) >= 2 for own in policies)  # specific enough not to select pods of others
 
 
 def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str, tmp_path: Path):
-    """A ClusterRole only when asked; secrets are never read."""
+    """Each namespace of a release has a Role. There is a ClusterRole only if the values request one, and no role reads Secrets."""
     objects = render(helm, VALUE_SETS["several namespaces"], tmp_path)
     roles = {
         own["metadata"]["namespace"]: own
@@ -426,7 +428,7 @@ def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str,
 
 
 def test_those_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(helm: str, tmp_path: Path):
-    """By aggregation, when asked; nobody gets the right to write a status."""
+    """If the values request it, Kubernetes' roles view and edit include our custom resources by aggregation. Neither may write a status."""
     roles = {
         own["metadata"]["name"]: own
         for own in render(helm, VALUE_SETS["watched"], tmp_path)
@@ -445,7 +447,7 @@ def test_those_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(helm: st
 
 
 def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
-    """That its latest run failed, or succeeded with warnings; and, if asked, that none has succeeded for so long. Its runs carry its name."""
+    """Each schedule has alerts for a failed last run, for warnings and, on request, for a missing success. Its runs have its name as a label."""
     objects = render(helm, VALUE_SETS["watched"], tmp_path)
     (rule,) = (own for own in objects if own["kind"] == "PrometheusRule")
     alerts = [
@@ -471,7 +473,7 @@ def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
 
 
 def test_labels_and_annotations_of_yours_stand_once(helm: str):
-    """An annotation wins over the chart's own; labels that selectors need do not change."""
+    """A user's annotation replaces the chart's own, a user's label never replaces a label of a selector, and each key occurs once."""
     given = ["--set-string", r"scheduler.podAnnotations.prometheus\.io/scrape=false"]
     given += ["--set-string", r"worker.podAnnotations.prometheus\.io/scrape=false"]
     given += ["--set-string", r"scheduler.podLabels.app\.kubernetes\.io/component=mine"]
@@ -492,7 +494,7 @@ def test_labels_and_annotations_of_yours_stand_once(helm: str):
 
 
 def test_a_healthy_start_fails_no_startup_probe(helm: str, tmp_path: Path):
-    """Each failure is an Event: a probe begins when Python has started, or its command waits itself."""
+    """A startup probe does not fail during a normal start, because each failure is an Event: the probe starts late, or its command waits."""
     probes = {
         container["name"]: container["startupProbe"]
         for _, pod in pods(render(helm, {}, tmp_path))
@@ -509,7 +511,9 @@ def test_a_healthy_start_fails_no_startup_probe(helm: str, tmp_path: Path):
 
 
 def test_common_labels_are_on_all_objects_and_pods_and_change_no_selector(helm: str, tmp_path: Path):
-    """Each stands once, whoever else gives it; nearer labels win, and the chart's own do not change."""
+    """Common labels are on all objects and pods, each once. More specific labels take precedence, and the chart's own labels
+    and selectors do not change.
+    """
     labels = {"team": "ehr", "cost": "1", "app.kubernetes.io/component": "mine", "release": "theirs"}
     values = {
         **VALUE_SETS["watched"],
@@ -551,7 +555,7 @@ def test_common_labels_are_on_all_objects_and_pods_and_change_no_selector(helm: 
 
 
 class _Unique(yaml.SafeLoader):
-    """YAML in which a key that stands twice is a mistake."""
+    """A YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -560,7 +564,7 @@ class _Unique(yaml.SafeLoader):
 
 
 def templates(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod template, with where it stands."""
+    """Yield every pod template with the name of its object."""
     for obj in objects:
         spec = obj.get("spec", {})
         if obj["kind"] == "CronJob":
@@ -570,7 +574,7 @@ def templates(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, An
 
 
 def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
-    """And none of its objects but Secrets ever holds a password."""
+    """With existing Secrets, the chart creates none. A password is never in an object other than a Secret."""
     assert not [
         own for own in render(helm, VALUE_SETS["everything of yours"], tmp_path) if own["kind"] == "Secret"
     ]
@@ -581,12 +585,12 @@ def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     assert len(secrets) == 2
     assert secrets[0]["password"] not in others
     assert secrets[1]["key"] not in others
-    assert secrets[0]["password"] not in secrets[0]["users.acl"]  # its hash is
+    assert secrets[0]["password"] not in secrets[0]["users.acl"]  # only its hash is there
 
 
 @pytest.mark.parametrize("variable", ["MLHO_REDIS_CA", "MLHO_S3_CA_BUNDLE"])
 def test_every_container_that_is_told_of_certificates_has_them(helm: str, variable: str, tmp_path: Path):
-    """Those of the chart's test pod and of schedules, too."""
+    """Every container with a certificate's path mounts that certificate, including those of the test pod and of schedules."""
     values = {**VALUE_SETS["everything of yours"], "schedules": [SCHEDULE]}
     told = 0
     for place, pod in pods(render(helm, values, tmp_path)):
@@ -598,11 +602,11 @@ def test_every_container_that_is_told_of_certificates_has_them(helm: str, variab
             for file in files:
                 assert mounts.get(file.rpartition("/")[0]) in volumes, place
 
-    assert told == 3  # the scheduler's, and two of the chart's test
+    assert told == 3  # one in the scheduler's pod and two in the test's
 
 
 def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: Path):
-    """As a file, and as the variable that names it."""
+    """The CA certificates of Redis are a file and a variable in the pods of scheduler and workers."""
     objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
     pod = next(own for own in objects if own["kind"] == "Deployment")["spec"]["template"]["spec"]
     container = pod["containers"][0]
@@ -614,7 +618,7 @@ def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: 
 
 @pytest.mark.parametrize("redis", ["docker.io/library/redis:8.0", "library/redis:8.0"])
 def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Path):
-    """Of every image, by tag or digest, with a registry in its name or without."""
+    """`global.imageRegistry` replaces the registry of every image, whether the image has a tag, a digest or a registry."""
     digest = "sha256:" + "b" * 64
     values = {
         "global": {"imageRegistry": "mirror.example:5000/house"},
@@ -654,7 +658,7 @@ def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Pa
 def test_a_disruption_budget_is_what_is_asked_for(
     helm: str, given: dict[str, Any], wanted: dict[str, Any], tmp_path: Path
 ):
-    """Never both limits, which Kubernetes refuses; a number is a number."""
+    """The disruption budget has the requested limit as a number or a percentage, and never both limits, which Kubernetes rejects."""
     objects = render(helm, {"podDisruptionBudget": given}, tmp_path)
     (budget,) = (own for own in objects if own["kind"] == "PodDisruptionBudget")
     kubernetes_validate.validate(budget, KUBERNETES[0], strict=True)
@@ -686,7 +690,7 @@ def test_security_contexts_can_be_set_and_emptied_for_all_pods(
     container_change: dict[str, Any] | None,
     tmp_path: Path,
 ):
-    """A field that is null is left out; so is the whole if it is null. Workers have the same as our own pods."""
+    """Security contexts can be changed and emptied for all pods, workers included. A field or context that is null is omitted."""
 
     def changed(default: dict[str, Any], change: dict[str, Any] | None) -> dict[str, Any]:
         merged = {**default, **change} if change is not None else {}
@@ -708,7 +712,7 @@ def test_security_contexts_can_be_set_and_emptied_for_all_pods(
 
 @pytest.mark.parametrize("which", ["scheduler", "worker"])
 def test_more_volumes_come_after_those_that_are_there(helm: str, which: str, tmp_path: Path):
-    """In the pods that are asked for, and in no others; without them nothing changes."""
+    """Additional volumes follow the chart's own in exactly the requested pods, and without them nothing changes."""
     volume = {"name": "kerberos", "secret": {"secretName": "keytab", "defaultMode": 288}}
     mount = {"name": "kerberos", "mountPath": "/etc/kerberos", "readOnly": True}
 
@@ -729,7 +733,7 @@ def test_more_volumes_come_after_those_that_are_there(helm: str, which: str, tmp
 
 
 def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
-    """Both ways mean the same, for our pods and for workers."""
+    """Pull secrets may be given as names or as objects, with the same result for the chart's pods and for workers."""
     objects = render(helm, {"image": {"pullSecrets": ["a", {"name": "b"}, "a"]}}, tmp_path)
 
     assert {json.dumps(pod["imagePullSecrets"]) for _, pod in pods(objects)} == {
@@ -739,7 +743,7 @@ def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
 
 
 def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path):
-    """What was tested is what runs."""
+    """An image with a digest is named by it, so that exactly the tested image runs."""
     objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
     deployment = next(own for own in objects if own["kind"] == "Deployment")
 
@@ -748,8 +752,10 @@ def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path
     assert config_of(objects, tmp_path).worker.image == "localhost/mlho-worker@sha256:" + "b" * 64
 
 
-def test_whoever_names_an_image_names_one_that_make_builds():
-    """The chart's defaults, the examples and the page: no registry offers others; and there is one version."""
+def test_every_named_image_is_one_that_make_builds():
+    """The images in the chart's defaults, the examples and the page are those that `make` builds, in one version, because no
+    registry offers others.
+    """
     version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
     paths = [*K8S.rglob("*.yaml"), REPO / "docs" / "kubernetes.md"]
     named = {own for path in paths for own in IMAGE.findall(path.read_text(encoding="utf-8"))}
@@ -765,7 +771,7 @@ def test_whoever_names_an_image_names_one_that_make_builds():
 
 
 def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: Path):
-    """In its time zone, never two at a time, and not hours too late."""
+    """A schedule starts at most one run per day, in its time zone, never two at the same time, and not hours late."""
     objects = render(helm, VALUE_SETS["schedules"], tmp_path)
     cron = next(own for own in objects if own["kind"] == "CronJob")
     template = next(
@@ -789,7 +795,7 @@ def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: P
 
 
 def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
-    """Only if it is asked for; with arguments that the command takes, one at a time, without a token for Kubernetes."""
+    """If the values request it, retention is a CronJob. The command accepts its arguments, and its pod has no Kubernetes token."""
     assert not [own for own in render(helm, {}, tmp_path) if own["metadata"]["name"].endswith("-retention")]
     objects = render(helm, VALUE_SETS["retention"], tmp_path)
     cron = next(own for own in objects if own["kind"] == "CronJob")
@@ -812,7 +818,7 @@ def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
 
 @pytest.mark.parametrize("path", sorted(K8S.glob("examples/*.yaml")), ids=lambda path: path.name)
 def test_an_example_is_valid(path: Path):
-    """Custom resources are read by the models, pods are restricted, a ConfigMap's run is a specification."""
+    """In an example, the models accept custom resources, pods are restricted, and a ConfigMap's run is a valid specification."""
     for obj in yaml.safe_load_all(path.read_text(encoding="utf-8")):
         if obj["kind"] == "ModelChannel":
             ModelChannelSpec.model_validate(obj["spec"])
@@ -826,7 +832,7 @@ def test_an_example_is_valid(path: Path):
 
 
 def test_a_bill_of_materials_names_every_locked_package():
-    """With the hashes that the lock allows; equal locks give equal bills."""
+    """The bill of materials names every locked package with the hashes of the lock. Equal locks give equal bills."""
     sbom = _load("sbom")
     bill = sbom.bill("scheduler")
     names = {own["name"] for own in bill["components"]}

@@ -1,4 +1,4 @@
-"""``mlho demo``: the cohort and specification that it writes, and the check of what it found."""
+"""``mlho demo``: the cohort and specification that it writes, and the comparison with the planted effects."""
 
 import subprocess
 import sys
@@ -16,12 +16,12 @@ from scheduler.cli.demo import check_planted, make_demo
 
 @pytest.fixture(scope="module")
 def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo of 300 patients."""
+    """Write a demo of 300 patients and return its specification's path."""
     return make_demo(tmp_path_factory.mktemp("demo"), n_patients=300)
 
 
 def test_the_demo_writes_a_valid_specification_beside_its_cohort(spec_path: Path) -> None:
-    """Presence over all history, 20 iterations, 200 features, two classifiers, and comments that explain."""
+    """The demo's specification has presence over all history, 20 iterations, 200 features and two classifiers, and explains them in comments."""
     spec = load_spec(spec_path).spec
     assert spec.data.uri == "."
     assert spec.features.aggregates == ("presence",)
@@ -33,7 +33,7 @@ def test_the_demo_writes_a_valid_specification_beside_its_cohort(spec_path: Path
 
 
 def test_a_cohort_that_is_there_is_kept_and_one_of_another_size_is_replaced(tmp_path: Path) -> None:
-    """A second demo makes nothing again; a larger one does."""
+    """A second demo keeps a cohort of the same size and replaces one of another size."""
     make_demo(tmp_path, n_patients=50)
     truth = tmp_path / "truth.json"
     made = truth.stat().st_mtime_ns
@@ -47,14 +47,14 @@ def test_a_cohort_that_is_there_is_kept_and_one_of_another_size_is_replaced(tmp_
 
 
 def test_a_folder_with_other_tables_is_refused_with_the_reason(tmp_path: Path) -> None:
-    """The generator's own words reach the user."""
+    """A folder with other tables is rejected with the generator's reason."""
     (tmp_path / "events").mkdir()
     with pytest.raises(MlhoError, match=r"could not be made: .*were not made here"):
         make_demo(tmp_path, n_patients=50)
 
 
 def test_the_check_tells_what_came_back_and_what_could_not(spec_path: Path) -> None:
-    """A row for each planted code; a vanishing effect is not expected; the last line counts."""
+    """The comparison has a row for each planted code, expects no vanishing effect, and ends with the counts."""
     folder = spec_path.parent
     truth = read_truth(folder)
     noise = next(f"LAB:{n:06d}" for n in range(3, 1000, 7) if truth.role_of(f"LAB:{n:06d}") == "noise")
@@ -71,14 +71,14 @@ def test_the_check_tells_what_came_back_and_what_could_not(spec_path: Path) -> N
 
 
 def test_the_demo_module_needs_no_numpy() -> None:
-    """The command starts at once."""
+    """The demo module does not import numpy, so that the command starts quickly."""
     code = "import sys, scheduler.cli.demo; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 
 
 def result_with(truth: Truth, consensus: list[str]) -> dict[str, Any]:
-    """A result in which these codes are the consensus, and one planted code was seen too rarely."""
+    """Return a result with these codes in the consensus and one planted code with too low a confidence score."""
     rows = [
         {"kind": "feature", "code": code, "in_consensus": True, "confidence": {"score": 95}}
         for code in consensus
@@ -93,7 +93,7 @@ def result_with(truth: Truth, consensus: list[str]) -> dict[str, Any]:
 
 
 def render(folder: Path, result: dict[str, Any]) -> str:
-    """The check as a terminal shows it."""
+    """Return the comparison as a terminal shows it."""
     console = Console(width=120)
     with console.capture() as capture:
         console.print(check_planted(folder, result))

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: its examples run, its tables and links are true."""
+"""The documentation matches the code: examples run, and tables and links are correct."""
 
 import inspect
 import os
@@ -40,7 +40,7 @@ GENERATED = ("specification.md", "result.schema.json", *FILES.values())
 
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``mlho demo`` leaves, with fewer patients and iterations."""
+    """Write a smaller version of the demo, with fewer patients and iterations, and return its folder."""
     folder = tmp_path_factory.mktemp("notebook")
     spec = make_demo(folder / "demo", n_patients=600, with_rival=False)
     text = spec.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_notebook_page_runs(demo_folder, monkeypatch, capsys):
-    """Every block, one after the other, as a reader would."""
+    """The code blocks of the notebook page run one after the other."""
     monkeypatch.chdir(demo_folder)
     names: dict[str, object] = {}
     blocks = PYTHON_BLOCK.findall((DOCS / "notebook.md").read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def test_the_notebook_page_runs(demo_folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_a_generated_page_is_what_the_models_say(name):
-    """After a change of a model: `make docs`."""
+    """A generated page equals the output of `make docs`."""
     sys.path.insert(0, str(DOCS))
     try:
         import generate
@@ -89,7 +89,7 @@ def test_a_generated_page_is_what_the_models_say(name):
 
 
 def first_cells(page: str, head: str) -> set[str]:
-    """The words in code style that the first cells of a table hold; ``head`` is how its first line begins."""
+    """Return the words in code style of the first cells of a table; ``head`` is the beginning of its header."""
     _, found, table = (DOCS / page).read_text(encoding="utf-8").partition(f"\n| {head}")
     assert found
     rows = table.partition("\n\n")[0].splitlines()[2:]
@@ -102,12 +102,12 @@ def first_cells(page: str, head: str) -> set[str]:
     ids=["phases", "conditions", "events"],
 )
 def test_the_page_on_kubernetes_lists_what_a_run_may_say(head: str, words: type[StrEnum]):
-    """Its tables hold every phase, every condition and every Event's reason, and no other."""
+    """The tables of the Kubernetes page have exactly the phases, conditions and Event reasons of the code."""
     assert first_cells("kubernetes.md", head) == set(words)
 
 
 def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
-    """Of a run that failed, that something is wrong with, or that waits: whatever one word the code has for it."""
+    """The Kubernetes page has a remedy for every reason of a failed, degraded or waiting run."""
     said = {TASKS_QUARANTINED} | {
         word
         for own in (
@@ -125,7 +125,7 @@ def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
 
 
 def test_the_page_on_kubernetes_says_what_of_workers_may_not_be_changed():
-    """The API server's rules freeze it once a run is accepted, and nothing else of ``workers``."""
+    """The Kubernetes page names exactly the fields of ``workers`` that the API server's rules freeze after the acceptance."""
     page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
     (sentence,) = re.findall(
         r"\n- \*\*`workers`\*\*: .*?\. (.*?) may be changed until the run is accepted", page
@@ -139,7 +139,7 @@ def test_the_page_on_kubernetes_says_what_of_workers_may_not_be_changed():
 
 
 def test_the_data_page_has_every_column_in_the_words_of_the_tables():
-    """docs/data.md is written for people and may not drift."""
+    """docs/data.md, which is written by hand, has every column with the words of the tables."""
     page = (DOCS / "data.md").read_text(encoding="utf-8")
 
     missing = [
@@ -153,7 +153,7 @@ def test_the_data_page_has_every_column_in_the_words_of_the_tables():
 
 
 def test_the_data_page_has_the_ledger_rules_in_their_order():
-    """The published order is the order in which they are tried."""
+    """The data page has the ledger rules in the order of their application."""
     page = (DOCS / "data.md").read_text(encoding="utf-8")
 
     rows = "\n".join(f"| {place} | {rule.words} | {rule.meaning} |" for place, rule in enumerate(Rule, 1))
@@ -162,7 +162,7 @@ def test_the_data_page_has_the_ledger_rules_in_their_order():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(page):
-    """A link in the repository names a file that is there."""
+    """Every relative link names an existing file."""
     broken = [
         target
         for target in LINK.findall(page.read_text(encoding="utf-8"))
@@ -173,7 +173,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_test_that_a_page_names_is_there():
-    """What is claimed of protection names what shows it."""
+    """Every test file that a page names exists."""
     named = {
         name for page in PAGES for name in re.findall(r"`(test_\w+\.py)`", page.read_text(encoding="utf-8"))
     }
@@ -184,7 +184,7 @@ def test_every_test_that_a_page_names_is_there():
 
 
 def test_every_decision_says_context_decision_and_consequences():
-    """Each number names one decision, so that they can be cited."""
+    """Every decision has a unique number, a context, a decision and consequences."""
     decisions = sorted((DOCS / "decisions").glob("*.md"))
 
     assert len({int(path.name[:4]) for path in decisions}) == len(decisions)
@@ -194,7 +194,7 @@ def test_every_decision_says_context_decision_and_consequences():
 
 
 def test_the_operations_page_has_the_failure_classes_as_the_code_has_them():
-    """One table decides what is tried again; the page shows the same."""
+    """The operations page has the table of failure classes of the code, which decides retries."""
     page = (DOCS / "operations.md").read_text(encoding="utf-8")
 
     for failure, rule in RULES.items():
@@ -204,7 +204,7 @@ def test_the_operations_page_has_the_failure_classes_as_the_code_has_them():
 
 
 def test_the_operations_page_has_every_exit_code():
-    """Of every error that there is, of the worker, and of commands that wait."""
+    """The operations page has the exit codes of every error, of the worker and of commands that wait."""
     page = (DOCS / "operations.md").read_text(encoding="utf-8")
     table = page.partition("| code | of |")[2].partition("\n\n")[0]
 
@@ -214,14 +214,14 @@ def test_the_operations_page_has_every_exit_code():
 
 
 def errors_below(kind: type[MlhoError]) -> Iterator[type[MlhoError]]:
-    """An error and all that are made of it."""
+    """Yield a class and all its subclasses."""
     yield kind
     for own in kind.__subclasses__():
         yield from errors_below(own)
 
 
 def test_the_operations_page_says_what_a_store_holds():
-    """Every key that the code makes is in its table, and whether it may be deleted."""
+    """The operations page has every kind of key in a store, and says whether it may be deleted."""
     keys = [
         keys_of.blob_key("ab"),
         keys_of.commit_key("ab"),
@@ -246,7 +246,7 @@ def test_the_operations_page_says_what_a_store_holds():
 
 
 def test_the_operations_page_has_every_setting():
-    """What the code reads from the environment is documented, here or with object storage."""
+    """Every environment variable that the code reads is on the page of operations or of object storage."""
     pages = "".join(
         (DOCS / name).read_text(encoding="utf-8") for name in ("operations.md", "object-storage.md")
     )

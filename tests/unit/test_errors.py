@@ -1,4 +1,4 @@
-"""Errors: what they say, and that they survive the way from a worker to the command."""
+"""Errors: their messages, and their transfer from a worker to the command."""
 
 import multiprocessing.connection
 
@@ -10,7 +10,7 @@ DATA_ERROR = {"expected": "text", "got": "a number", "remedy": "Write text."}
 
 
 def sent(error: BaseException) -> BaseException:
-    """The error as it arrives from another process."""
+    """Return the error as another process receives it."""
     here, there = multiprocessing.connection.Pipe()
     with here, there:
         there.send(error)
@@ -18,7 +18,7 @@ def sent(error: BaseException) -> BaseException:
 
 
 def test_a_data_error_says_where_what_expected_got_and_remedy():
-    """In this order, in one line."""
+    """A data error states place, problem, expected, got and remedy in this order, in one line."""
     error = errors.DataError("a.csv", "column 'code' is a number", **DATA_ERROR)
 
     assert str(error) == "a.csv: column 'code' is a number. Expected text; got a number. Write text."
@@ -26,7 +26,7 @@ def test_a_data_error_says_where_what_expected_got_and_remedy():
 
 @pytest.mark.parametrize("kind", [errors.DataError, errors.InputChanged])
 def test_a_data_error_keeps_its_parts_across_processes(kind):
-    """Kind, message and parts arrive."""
+    """A data error keeps its class, message and parts in another process."""
     arrived = sent(kind("a.csv", "rule", **DATA_ERROR))
 
     assert type(arrived) is kind
@@ -35,14 +35,14 @@ def test_a_data_error_keeps_its_parts_across_processes(kind):
 
 
 def test_a_damaged_artifact_keeps_its_digest_across_processes():
-    """The command needs it to know what to make again."""
+    """A damaged artifact keeps its digest in another process, because the command needs it to run the task again."""
     arrived = sent(errors.ArtifactDamaged("blob", sha256="abc"))
 
     assert (str(arrived), arrived.sha256, arrived.retryable) == ("blob", "abc", True)
 
 
 def test_a_lost_commit_keeps_its_task_across_processes():
-    """The command needs it to know what to make again."""
+    """A lost commit keeps its task's key in another process, because the command needs it to run the task again."""
     arrived = sent(errors.CommitLost("commit", sha256="abc"))
 
     assert (str(arrived), arrived.sha256, arrived.retryable) == ("commit", "abc", True)
@@ -65,7 +65,7 @@ def test_a_lost_commit_keeps_its_task_across_processes():
     ],
 )
 def test_an_error_is_what_callers_already_catch(kind, builtin, exit_code, retryable):
-    """Each kind is an MlhoError and the builtin one; its exit code and whether to try again are the kind's."""
+    """Each error is an MlhoError and a builtin error, with its own exit code and retry behavior."""
     assert issubclass(kind, errors.MlhoError)
     assert issubclass(kind, builtin)
     assert (kind.exit_code, kind.retryable) == (exit_code, retryable)

@@ -1,4 +1,4 @@
-"""The scikit-learn estimators: scikit-learn's own checks, the tools that people put around them, and what they are thin over."""
+"""The scikit-learn estimators: scikit-learn's checks, common tools around them, and equality with the functions that they wrap."""
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,12 @@ from mlho.method.selection import jmi
     [MSMRSelector(), MSMRSelector(ranking="mlho-r", screen="mlho-r"), GLMBoostClassifier()]
 )
 def test_scikit_learns_own_checks_pass(estimator, check):
-    """Every check of the installed scikit-learn, none excused."""
+    """Every check of the installed scikit-learn passes, without exceptions."""
     check(estimator)
 
 
 def cohort(seed=0, n=500, m=40):
-    """Codes by name; I10 and E11 make the label, Z99 is in no sample."""
+    """Return codes and a label that depends on I10 and E11. Z99 is in no sample."""
     rng = np.random.default_rng(seed)
     counts = (rng.random((n, m)) < 0.15) * rng.integers(1, 4, (n, m))
     names = [f"C{j:02d}" for j in range(m)]
@@ -37,7 +37,7 @@ def cohort(seed=0, n=500, m=40):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_selector_finds_the_planted_codes(seed):
-    """Of forty columns it keeps the two that make the label, by name."""
+    """The selector keeps the two of forty columns that determine the label."""
     X, y = cohort(seed)
 
     selector = MSMRSelector(n_features=2).fit(X, y)
@@ -48,7 +48,7 @@ def test_the_selector_finds_the_planted_codes(seed):
 
 @pytest.mark.parametrize("mode", ["presence", "levels", "counts"])
 def test_the_selector_is_the_screen_and_the_ranking(mode):
-    """Its picks and scores are those of ``jmi.rank`` on the columns that pass; dense, sparse and pandas agree."""
+    """The selector's columns and scores equal those of ``jmi.rank`` on the screened columns, for dense, sparse and pandas input."""
     X, y = cohort()
     passes = [j for j in range(40) if j != 30]
     expected = jmi.rank(X.to_numpy()[:, passes], y == "well", 10, mode=mode)
@@ -60,7 +60,7 @@ def test_the_selector_is_the_screen_and_the_ranking(mode):
 
 
 def test_presence_is_a_value_other_than_zero():
-    """Negative and fractional values count as present; the modes of counts refuse them."""
+    """For presence, any nonzero value counts, also negative or fractional. The modes that need counts reject such values."""
     X, y = cohort()
     scaled = X.to_numpy() * -0.5
 
@@ -70,7 +70,7 @@ def test_presence_is_a_value_other_than_zero():
 
 
 def test_a_screen_that_nothing_passes_is_an_error():
-    """Said with the remedy, instead of a matrix without columns."""
+    """If no column passes the screen, the error states the remedy, and no empty matrix is returned."""
     X, y = cohort()
 
     with pytest.raises(DataError, match=r"0 of 40.*Lower min_prevalence"):
@@ -83,13 +83,13 @@ def test_a_screen_that_nothing_passes_is_an_error():
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_parameters_out_of_range_are_refused_in_fit(wrong):
-    """As scikit-learn wants it: the constructor takes all, ``fit`` refuses."""
+    """The constructor accepts any parameter, and ``fit`` rejects values out of range, as scikit-learn requires."""
     with pytest.raises(SpecError):
         MSMRSelector(**wrong).fit(*cohort())
 
 
 def test_the_classifier_is_glmboost():
-    """Coefficients, intercept and probabilities are those of ``glmboost.fit``; dense, sparse and pandas agree to the bit."""
+    """Coefficients, intercept and probabilities equal those of ``glmboost.fit``, with the same bits for dense, sparse and pandas input."""
     X, y = cohort()
     expected = boosting.fit(X.to_numpy(), y == "well", 30, learning_rate=0.2)
 
@@ -102,7 +102,7 @@ def test_the_classifier_is_glmboost():
 
 
 def test_both_work_in_a_pipeline_under_a_grid_search():
-    """Selection inside every fold, parameters by name, sparse input."""
+    """Selector and classifier work in a pipeline with a grid search on sparse input, with selection inside every fold."""
     X, y = cohort()
     pipeline = make_pipeline(MSMRSelector(), GLMBoostClassifier())
     grid = {"msmrselector__n_features": [2, 10], "glmboostclassifier__n_steps": [20, 50]}
@@ -115,7 +115,7 @@ def test_both_work_in_a_pipeline_under_a_grid_search():
 
 
 def test_set_output_gives_pandas_with_names():
-    """A selected DataFrame keeps its index and the names of its columns, in the order of X."""
+    """The output as a DataFrame keeps the index and the column names, in the order of X."""
     X, y = cohort()
     X.index = [f"patient {i}" for i in range(500)]
 
@@ -126,7 +126,7 @@ def test_set_output_gives_pandas_with_names():
 
 @pytest.mark.parametrize("kind", [MSMRSelector, GLMBoostClassifier])
 def test_other_than_two_classes_are_refused(kind):
-    """Three classes, and one."""
+    """Targets with one class or with three classes are rejected."""
     X, _ = cohort()
 
     with pytest.raises(ValueError, match="Only binary classification"):

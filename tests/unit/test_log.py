@@ -1,4 +1,4 @@
-"""Structured logs: known fields only, one JSON object a line, quiet on a terminal."""
+"""Structured logs: known fields only, one JSON object per line, and no output on a terminal by default."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def _default_logs() -> Iterator[None]:
 
 
 def test_a_line_is_a_json_object_on_stderr(capsys):
-    """With level and time; stdout stays the command's."""
+    """A log line is a JSON object with level and time on stderr, so that stdout is free for the command's output."""
     configure("json", verbose=True)
     log.info("task_finished", step="run_fold", seconds=0.5)
     captured = capsys.readouterr()
@@ -37,7 +37,7 @@ def test_a_line_is_a_json_object_on_stderr(capsys):
 
 
 def test_a_process_that_serves_one_run_says_which_in_every_line(capsys):
-    """Unless the event names one itself."""
+    """A process that serves one run adds its id to every event, unless the event has its own run id."""
     configure("json", verbose=True, run_id="0a1b")
     log.info("worker_started")
     log.info("run_ended", run_id="2c3d")
@@ -46,7 +46,7 @@ def test_a_process_that_serves_one_run_says_which_in_every_line(capsys):
 
 
 def test_an_unknown_field_is_dropped(capsys):
-    """A patient's id given by mistake does not get into a log."""
+    """An unknown field is dropped, so that a patient's id that was passed by mistake is not logged."""
     configure("json", verbose=True)
     log.info("task_finished", patient_id="Jane-Q-Canary-1234", n_patients=3)
 
@@ -56,13 +56,13 @@ def test_an_unknown_field_is_dropped(capsys):
 
 
 def test_no_field_is_a_patients():
-    """The list of fields has counts of patients only."""
+    """The known fields have counts of patients only."""
     assert {name for name in FIELDS if "patient" in name} == {"n_patients"}
     assert keep_known_fields(None, "info", {"event": "x", "code": "E11"}) == {"event": "x"}
 
 
 def test_text_is_quiet_unless_it_is_asked_for(capsys):
-    """The command says errors in its own words; the log does not say them again."""
+    """The text log is silent unless verbose, because the command prints errors itself."""
     configure("text", verbose=False)
     log.error("task_failed", task="fold/0001/00")
 
@@ -72,8 +72,8 @@ def test_text_is_quiet_unless_it_is_asked_for(capsys):
     assert "fold/0001/00" in capsys.readouterr().err
 
 
-def test_a_process_without_words_of_its_own_warns_though_it_is_not_verbose(capsys):
-    """A worker: what goes wrong is in its log, what is done is not."""
+def test_a_process_with_warnings_logs_them_without_being_verbose(capsys):
+    """A worker logs warnings and errors even if it is not verbose, because it has no other output."""
     configure("json", verbose=False, warns=True)
     log.info("worker_started")
     log.warning("queue_unavailable")
@@ -84,7 +84,7 @@ def test_a_process_without_words_of_its_own_warns_though_it_is_not_verbose(capsy
 
 
 def test_an_errors_message_is_logged_only_if_it_is_ours():
-    """What a library says may quote data."""
+    """The message of a library's error is not logged, because it may quote data."""
     ours = DataError("a.csv", "rule", expected="1", got="2", remedy="Mend it.")
 
     assert error_fields(ours) == {"error_kind": "DataError", "error": str(ours)}
@@ -95,7 +95,7 @@ def test_an_errors_message_is_logged_only_if_it_is_ours():
 
 
 def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
-    """A message of ours may name a code; it is text for the reader, whatever the code holds."""
+    """Control characters of an error are made visible in the log, because a message may contain a code."""
     configure("text", verbose=True)
     log.error("task_failed", error="code 'E11\x1b[2J\x9b' is too large")
 
@@ -105,7 +105,7 @@ def test_control_characters_of_an_error_do_not_reach_the_terminal(capsys):
 
 
 def test_a_process_that_logs_nothing_does_not_import_the_library():
-    """Its import takes longer than many commands."""
+    """The log library is imported at the first event, because its import takes longer than many commands."""
     program = (
         "import sys; from mlho.log import bound_run, configure, log\n"
         "configure('text', verbose=False)\n"
@@ -122,7 +122,7 @@ def test_a_process_that_logs_nothing_does_not_import_the_library():
 
 
 def test_a_block_and_a_thread_add_their_run_to_events(capsys):
-    """An event that names another run keeps it, and the run ends with the block."""
+    """Inside the block and in the thread, events get the bound run id, unless they have their own. The binding ends with the block."""
     configure("json", verbose=True, run_id="0a1b")
     with bound_run("2c3d"):
         log.info("task_finished")

@@ -1,4 +1,4 @@
-"""Nothing that can run code when it is read is ever read: no pickle or its kin anywhere in the project."""
+"""No code is executed when data are read: no pickle or similar format anywhere in the project."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("mlho", "scheduler", "worker", "benchmarks")
-# joblib may run tasks in parallel; what it writes and reads is pickle.
+# joblib may run tasks in parallel; its files are pickle.
 MODULES = {
     "pickle",
     "_pickle",
@@ -26,7 +26,7 @@ SAFE_YAML = {"safe_load", "safe_load_all"}
 
 
 def findings(source: str) -> Iterator[str]:
-    """What in a module's source reads or writes executable data."""
+    """Yield the calls and imports of a module that read or write executable data."""
     tree = ast.parse(source)
     names = _imported(tree)
     for node in ast.walk(tree):
@@ -46,7 +46,7 @@ def findings(source: str) -> Iterator[str]:
 
 
 def _imported(tree: ast.AST) -> dict[str, str]:
-    """Full name behind each imported name."""
+    """Return the full name behind each imported name."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -95,12 +95,12 @@ def _is_imported_by_name(tree: ast.AST, constant: ast.Constant) -> bool:
 
 
 def modules() -> list[Path]:
-    """Every module of the project."""
+    """Return every module of the project."""
     return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 def test_no_module_reads_or_writes_executable_data():
-    """No pickle, joblib files, marshal, eval or unsafe YAML in the library, the programs and the benchmarks."""
+    """The library, the programs and the benchmarks use no pickle, joblib files, marshal, eval or unsafe YAML."""
     found = {
         str(path.relative_to(ROOT)): bad
         for path in modules()
@@ -136,8 +136,8 @@ def test_no_module_reads_or_writes_executable_data():
         "import importlib\nimportlib.import_module('pickle')",
     ],
 )
-def test_each_way_in_is_seen(source):
-    """The watch itself: every way that it must see, it sees."""
+def test_each_use_of_an_executable_format_is_found(source):
+    """Each way to read or write executable data is found."""
     assert list(findings(source)) != []
 
 
@@ -156,5 +156,5 @@ def test_each_way_in_is_seen(source):
     ],
 )
 def test_what_is_safe_is_left_alone(source):
-    """No false alarm, so that nobody learns to ignore it."""
+    """Safe code is not reported, because false alarms would be ignored."""
     assert list(findings(source)) == []

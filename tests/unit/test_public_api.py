@@ -1,4 +1,4 @@
-"""What others may build on: names that keep their place, and the record of the result's shape."""
+"""The public interface: names and parameters that do not change, and the recorded schema of the result."""
 
 import importlib
 import inspect
@@ -32,7 +32,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize(("module", "name", "parameters"), PUBLIC, ids=[f"{m}.{n}" for m, n, _ in PUBLIC])
 def test_a_public_name_keeps_its_place_and_parameters(module, name, parameters):
-    """A parameter may be added at the end; none is renamed, moved or removed."""
+    """A public function keeps its name and parameters. A new parameter may only be added at the end."""
     function = getattr(importlib.import_module(module), name)
 
     taken = inspect.signature(function).parameters
@@ -43,19 +43,19 @@ def test_a_public_name_keeps_its_place_and_parameters(module, name, parameters):
 
 
 def test_the_library_says_that_it_is_typed():
-    """py.typed, so that a reader's mypy uses our types."""
+    """The package has py.typed, so that mypy uses its types in other projects."""
     assert (REPOSITORY / "mlho" / "py.typed").exists()
 
 
 def test_the_schema_of_the_result_is_the_recorded_one():
-    """docs/result.schema.json is what others read; after a change of the model: `make docs`, and a line in CHANGELOG."""
+    """The result's schema equals docs/result.schema.json, which others rely on. A change needs `make docs` and a line in CHANGELOG."""
     recorded = json.loads((REPOSITORY / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 
     assert Result.model_json_schema(by_alias=True, mode="serialization") == recorded
 
 
 def test_every_field_of_the_specification_is_documented():
-    """The text under a field is its documentation; a field whose meaning is its type's has that type's text."""
+    """Every field of the specification has a description, its own or that of its type."""
 
     def undocumented(schema, where):
         for name, field in schema.get("properties", {}).items():
@@ -70,7 +70,7 @@ def test_every_field_of_the_specification_is_documented():
 
 
 def models_below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """A model and all that are made of it."""
+    """Yield a model and all its subclasses."""
     yield kind
     for own in kind.__subclasses__():
         yield from models_below(own)
@@ -78,7 +78,7 @@ def models_below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 @pytest.mark.parametrize("base", [SpecPart, Part, BundlePart])
 def test_the_validators_of_all_models_can_be_built(base):
-    """They are built with the first use, which may be the end of a long run."""
+    """The validators of all models can be built. Otherwise an error would appear at first use, possibly at the end of a long run."""
     for package in ("model", "report", "spec"):
         path = [str(Path(mlho.__path__[0]) / package)]
         for module in pkgutil.walk_packages(path, f"mlho.{package}."):

@@ -1,4 +1,4 @@
-"""What is declared is what is imported, and what is locked is what is declared."""
+"""Declared dependencies are those that are imported, and locked ones are those that are declared."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 OURS = {"mlho", "scheduler", "worker"}
 OTHERS = {*sys.stdlib_module_names, "_typeshed"}  # Python's, and the type checker's own
 
-# The name to import, where it is not the distribution's.
+# Import names that differ from the distribution's name.
 IMPORTED_AS = {
     "interpret-core": "interpret",
     "opentelemetry-api": "opentelemetry",
@@ -28,10 +28,10 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
     "xgboost-cpu": "xgboost",
 }
-# A part of another distribution's interface: it comes with it, at the version that fits.
+# Packages that are part of another distribution's interface and are installed with it.
 COMES_WITH = {"botocore": "boto3"}
 
-# Which extras each lock holds, besides the base.
+# The extras of each lock, in addition to the base.
 LOCKS = {
     "scheduler": ("scheduler",),
     "worker": ("worker",),
@@ -41,20 +41,20 @@ PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\
 
 
 def declared(*extras: str) -> list[Requirement]:
-    """Requirements of the base and of some extras."""
+    """Return the requirements of the base and of these extras."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
     return [Requirement(line) for one in lists for line in one]
 
 
 def modules_of(requirements: list[Requirement]) -> set[str]:
-    """Names under which requirements are imported."""
+    """Return the names under which requirements are imported."""
     names = {canonicalize_name(requirement.name) for requirement in requirements}
     return {IMPORTED_AS.get(name, name) for name in names}
 
 
 def imported_by(package: str) -> set[str]:
-    """Third-party packages that one of ours imports, anywhere in its functions too."""
+    """Return the third-party packages that a package of ours imports, including imports in functions."""
     found = set()
     for path in (REPOSITORY / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -66,23 +66,23 @@ def imported_by(package: str) -> set[str]:
 
 
 def locked(name: str) -> dict[str, Version]:
-    """Distributions of a lock, and their versions."""
+    """Return the distributions of a lock with their versions."""
     text = (REPOSITORY / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     return {canonicalize_name(pin["name"]): Version(pin["version"]) for pin in PINNED.finditer(text)}
 
 
 def test_the_scheduler_declares_what_it_imports():
-    """Its image holds the base and the extra `scheduler`; the embedded server is an extra of one machine."""
+    """The scheduler imports only the base and the extras `scheduler` and `embedded`."""
     assert imported_by("scheduler") <= modules_of(declared("scheduler", "embedded"))
 
 
 def test_the_worker_and_the_library_declare_what_they_import():
-    """The worker's image holds the base and the extra `worker`; traces and signatures need their extras."""
+    """Worker and library import only the base and the extras `worker`, `tracing` and `signing`."""
     assert imported_by("worker") | imported_by("mlho") <= modules_of(declared("worker", "tracing", "signing"))
 
 
 def test_nothing_is_declared_that_is_not_imported():
-    """A dependency earns its place."""
+    """Every declared dependency is imported."""
     imported = imported_by("mlho") | imported_by("scheduler") | imported_by("worker")
 
     assert modules_of(declared()) <= imported_by("mlho") | imported_by("scheduler")
@@ -91,7 +91,7 @@ def test_nothing_is_declared_that_is_not_imported():
 
 @pytest.mark.parametrize(("lock", "extras"), LOCKS.items(), ids=LOCKS)
 def test_a_lock_holds_what_is_declared_at_a_version_that_fits(lock, extras):
-    """After a change of pyproject.toml: `make lock`."""
+    """Every lock has the declared dependencies in allowed versions; `make lock` updates it."""
     pins = locked(lock)
     for requirement in declared(*extras):
         name = canonicalize_name(requirement.name)
@@ -102,7 +102,7 @@ def test_a_lock_holds_what_is_declared_at_a_version_that_fits(lock, extras):
 
 
 def test_the_locks_agree():
-    """What the images run is what the tests ran."""
+    """The locks of the images have the versions of the lock for tests."""
     dev = locked("dev")
     for lock in ("scheduler", "worker"):
         assert {name: dev.get(name) for name in locked(lock)} == locked(lock)
@@ -110,7 +110,7 @@ def test_the_locks_agree():
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_file_has_a_hash_and_no_address(lock):
-    """A lock names no index: each machine asks its own, and accepts only these bytes."""
+    """Every locked file has a hash, and a lock names no index, so that each machine uses its own index and accepts only these bytes."""
     text = (REPOSITORY / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
 
     assert "://" not in text
@@ -119,12 +119,12 @@ def test_every_locked_file_has_a_hash_and_no_address(lock):
 
 
 def test_there_is_one_kind_of_lock():
-    """Two kinds would disagree one day."""
+    """The repository has one kind of lock, because two could disagree."""
     assert not (REPOSITORY / "uv.lock").exists()
 
 
 def test_the_scheduler_lock_holds_nothing_heavy():
-    """Its image stays small and starts at once."""
+    """The scheduler's lock has no large library, so that its image is small and starts quickly."""
     heavy = {"numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "xgboost", "xgboost-cpu", "numba"}
 
     assert heavy & set(locked("scheduler")) == set()

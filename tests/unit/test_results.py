@@ -1,4 +1,4 @@
-"""A finished run opened as a notebook does it."""
+"""A finished run, opened in a notebook."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ def sample():
 
 @pytest.fixture
 def store(tmp_path, sample):
-    """A store with three finished runs, the second named ``prediabetes``, and one that did not finish."""
+    """Return a store with three finished runs, the second named ``prediabetes``, and an unfinished one."""
     for i, (run, name) in enumerate([("aa11", "diabetes"), ("ab22", "prediabetes"), ("ab33", "diabetes")]):
         folder = tmp_path / "runs" / run
         folder.mkdir(parents=True)
@@ -48,37 +48,37 @@ def run(store):
     ],
 )
 def test_a_run_is_found_by_id_prefix_name_or_as_the_latest(store, asked, found):
-    """People copy ids, type beginnings, and remember names."""
+    """A run is found by its id, by a prefix of the id, by its name, or as the latest one."""
     assert open_run(store, asked).id == found
 
 
 def test_a_name_of_several_runs_is_the_one_that_finished_last(store):
-    """As in the commands."""
+    """Among several runs with the same name, the one that finished last is opened, as in the commands."""
     assert open_run(store, "diabetes").id == "ab33"
 
 
 @pytest.mark.parametrize("asked", ["ab"])
 def test_an_ambiguous_run_is_refused_with_the_ids(store, asked):
-    """A prefix of two runs opens neither."""
+    """If an id prefix matches two runs, the error lists both."""
     with pytest.raises(ArtifactNotFound, match=r"2 finished runs are called .*ab33.*Give more of the id"):
         open_run(store, asked)
 
 
 @pytest.mark.parametrize("asked", ["zz", "cc44", ""])
 def test_an_unknown_or_unfinished_run_is_refused_with_what_there_is(store, asked):
-    """The message lists the finished runs."""
+    """The error for an unknown or unfinished run lists the finished runs."""
     with pytest.raises(ArtifactNotFound, match=r"There are: aa11 \(diabetes\)"):
         open_run(store, asked)
 
 
 def test_a_directory_without_runs_is_said_to_be_no_store(tmp_path):
-    """The remedy names the option."""
+    """The error for a folder without runs names the option for the store."""
     with pytest.raises(ArtifactNotFound, match="contains no finished run"):
         open_run(tmp_path)
 
 
 def test_a_damaged_result_is_refused_without_printing_what_it_holds(store):
-    """The message says where it breaks; values of the file stay in the file."""
+    """The error for a damaged result states the place and does not quote the file."""
     path = store / "runs" / "ab22" / "result.json"
     path.write_text('{"outcome": {"secret": "Jane Doe"}}', encoding="utf-8")
 
@@ -90,14 +90,14 @@ def test_a_damaged_result_is_refused_without_printing_what_it_holds(store):
 
 
 def test_the_result_comes_back_whole(run, sample):
-    """Opened from JSON it equals what was written."""
+    """The result read from JSON equals the written one."""
     assert run.result == sample
     assert run.name == "prediabetes"
     assert run.bundle == run.path / "bundle"
 
 
 def test_features_and_confidence_are_one_row_a_feature(run):
-    """The planted features lead; demographics have no confidence score."""
+    """Features and confidence scores have one row per feature, planted features first. Demographics have no confidence score."""
     features, confidence = run.features, run.confidence
 
     assert len(features) == 122
@@ -110,7 +110,7 @@ def test_features_and_confidence_are_one_row_a_feature(run):
 
 
 def test_metrics_are_tidy(run):
-    """One row a figure, with its iteration, classifier, and the reason where it is absent."""
+    """The metrics have one row per figure with iteration and classifier, and a reason if the value is missing."""
     metrics = run.metrics
 
     assert list(metrics.columns) == [
@@ -123,14 +123,14 @@ def test_metrics_are_tidy(run):
 
 
 def test_the_ledger_and_the_attrition_add_up(run):
-    """Rows used and dropped are the rows read; patients left and gone are the patients before."""
+    """The ledger's rows add up to the rows read, and the attrition's patients to the patients before."""
     assert run.ledger["rows"].sum() == run.result.ledger.rows_in
     attrition = run.attrition
     assert attrition["patients"].iloc[0] - attrition["patients_out"].sum() == run.result.cohort.n_patients
 
 
 def test_curves_are_frames_with_named_axes(run):
-    """Each iteration's curve can be drawn or averaged without knowing the JSON."""
+    """Each curve is a frame with named columns, so that it can be drawn without knowing the JSON."""
     curves = run.curves
 
     assert set(curves) == {"roc", "precision_recall", "calibration", "decision"}
@@ -140,7 +140,7 @@ def test_curves_are_frames_with_named_axes(run):
 
 
 def test_candidates_iterations_and_headline_are_frames(run):
-    """What was compared, on whom, and how it came out on the whole."""
+    """Candidates, iterations, test sets and headline are frames that agree with each other."""
     assert set(run.candidates["classifier"]) == {"xgboost", "glmboost"}
     assert run.iterations["n_test_patients"].tolist() == [21_454] * 7
     assert run.headline.set_index("metric").loc["auroc", "n"] == 7
@@ -154,14 +154,14 @@ def test_candidates_iterations_and_headline_are_frames(run):
 
 
 def test_figures_show_and_save_themselves(run, tmp_path):
-    """The report's own pictures, each a file on demand."""
+    """The report's figures can be shown and saved to a file."""
     path = run.figures["consensus"].save(tmp_path / "forest.svg")
 
     assert path.read_text(encoding="utf-8").startswith("<svg xmlns=")
 
 
 def test_a_notebook_shows_the_run_in_words(run):
-    """The first thing seen is the verdict, escaped."""
+    """A notebook shows the run's name, size and verdict as escaped HTML."""
     shown = run._repr_html_()
 
     assert "prediabetes (ab22)" in shown

@@ -1,4 +1,4 @@
-"""What the environment says, and how a command line and it come together."""
+"""Settings from the environment, and their combination with the command line."""
 
 import pytest
 
@@ -19,12 +19,14 @@ KNOWN = "redis://:secret@queue:6379/0"
     ],
 )
 def test_a_broker_without_its_password_is_that_of_the_environment(address: str | None, chosen: str):
-    """So that no password has to stand on a command line, which others can read; another broker is another one."""
+    """A broker address without password gets that of the environment if the rest is equal, so that the password need not be
+    on a command line, which other users can read.
+    """
     assert Settings(broker=KNOWN).broker_at(address) == chosen
 
 
 def test_without_a_broker_in_the_environment_the_command_line_decides():
-    """Or nothing does."""
+    """Without a broker in the environment, the command line's address is used."""
     assert Settings().broker_at("redis://queue:6379/0") == "redis://queue:6379/0"
     assert Settings().broker_at(None) is None
 
@@ -39,12 +41,12 @@ def test_without_a_broker_in_the_environment_the_command_line_decides():
     ],
 )
 def test_an_address_is_shown_without_user_and_password(address: str, shown: str):
-    """Whatever its form."""
+    """User and password are removed from an address of any form."""
     assert without_password(address) == shown
 
 
 def test_limits_of_time_come_from_the_environment():
-    """In seconds; an empty variable, as templates leave it, says nothing."""
+    """Time limits are in seconds; an empty variable, as templates may leave it, is ignored."""
     read = Settings.from_environment({"MLHO_SOFT_LIMIT": "90", "MLHO_HARD_LIMIT": ""})
 
     assert (read.soft_limit, read.hard_limit) == (90.0, None)
@@ -53,6 +55,6 @@ def test_limits_of_time_come_from_the_environment():
 @pytest.mark.parametrize("name", ["MLHO_SOFT_LIMIT", "MLHO_HARD_LIMIT"])
 @pytest.mark.parametrize("text", ["0", "-1", "6h", "nan", "inf"])
 def test_a_limit_that_is_no_positive_number_is_refused(name: str, text: str):
-    """By the name of the variable."""
+    """The error for a time limit that is not a positive number names the variable."""
     with pytest.raises(SpecError, match=f"{name}: '{text}' is no positive number of seconds"):
         Settings.from_environment({name: text})

@@ -1,4 +1,4 @@
-"""The synthetic cohort: its tables, its truth, and that neither depends on how it is written."""
+"""The synthetic cohort: its tables and its truth, independent of how it is written."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ TABLES = ("events", "labels", "demographics")
 
 
 def read(folder: Path, table: str) -> pd.DataFrame:
-    """A table of a cohort, rows in one order whatever the partitions."""
+    """Return a table of a cohort with its rows in a fixed order."""
     files = sorted((folder / table).rglob("*.parquet"))
     rows = pd.concat([pq.ParquetFile(file).read().to_pandas() for file in files])
     return rows.sort_values(list(rows.columns), ignore_index=True)
@@ -29,7 +29,7 @@ def read(folder: Path, table: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
-    """Enough patients for planted frequencies to show."""
+    """Return a cohort with enough patients to measure the planted frequencies."""
     folder = tmp_path_factory.mktemp("cohort")
     return folder, make_cohort(
         folder, n_patients=N_PATIENTS, n_codes=400, n_partitions=3, seed=5, rows_per_patient=40
@@ -37,7 +37,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
 
 
 def test_tables_have_the_columns_and_types_of_dbmart(cohort: tuple[Path, Truth]) -> None:
-    """R MLHO's names; codes are text, times are naive timestamps, dates are dates."""
+    """Tables have R MLHO's column names; codes are text, times are naive timestamps, and dates are dates."""
     folder, _ = cohort
     schemas = {table: pq.read_schema(folder / table / "part-0000.parquet") for table in TABLES}
     assert dict(zip(schemas["events"].names, schemas["events"].types, strict=True)) == {
@@ -54,7 +54,7 @@ def test_tables_have_the_columns_and_types_of_dbmart(cohort: tuple[Path, Truth])
 
 
 def test_every_patient_is_in_one_partition_with_a_label_and_demographics(cohort: tuple[Path, Truth]) -> None:
-    """Patients 1 to n, each once in labels and demographics, and their events in one file."""
+    """Patients 1 to n each have one row in labels and in demographics, and their events are in one file."""
     folder, truth = cohort
     for table in ("labels", "demographics"):
         assert sorted(read(folder, table).patient_num) == list(range(1, N_PATIENTS + 1))
@@ -67,7 +67,7 @@ def test_every_patient_is_in_one_partition_with_a_label_and_demographics(cohort:
 
 
 def test_other_partitions_layout_and_workers_give_the_same_rows(tmp_path: Path) -> None:
-    """The random stream belongs to a batch of patients, and a batch does not know its partition."""
+    """Partitions, layout and number of workers do not change the rows, because the random stream belongs to a batch of patients."""
     size = {"n_patients": 130, "n_codes": 200, "rows_per_patient": 20}
     one = make_cohort(tmp_path / "one", **size, n_partitions=1)
     many = make_cohort(tmp_path / "many", **size, n_partitions=5, layout="hive", n_workers=2)
@@ -79,7 +79,7 @@ def test_other_partitions_layout_and_workers_give_the_same_rows(tmp_path: Path) 
 
 
 def test_the_outcome_follows_the_planted_risk(cohort: tuple[Path, Truth]) -> None:
-    """The stated prevalence is met, and the true risk is calibrated: within four standard errors in each fifth."""
+    """The prevalence is as stated, and the true risk is calibrated within four standard errors in each fifth."""
     folder, _ = cohort
     labels = read(folder, "labels")
     assert abs(labels.true_risk.mean() - 0.1) < 0.01
@@ -90,7 +90,7 @@ def test_the_outcome_follows_the_planted_risk(cohort: tuple[Path, Truth]) -> Non
 
 
 def test_a_planted_odds_ratio_is_in_the_data(cohort: tuple[Path, Truth]) -> None:
-    """Crude odds ratios of the strongest codes before the index date: above 1.7 when 2.2 or more was planted."""
+    """Where an odds ratio of 2.2 or more was planted, the crude one before the index date is above 1.7."""
     folder, truth = cohort
     has, labels = patients_before_index(folder), read(folder, "labels")
     crude = {own.code: crude_odds_ratio(labels, has[own.code]) for own in truth.causal}
@@ -104,7 +104,7 @@ def test_a_planted_odds_ratio_is_in_the_data(cohort: tuple[Path, Truth]) -> None
 
 
 def test_proxies_follow_their_cause_and_clusters_their_condition(cohort: tuple[Path, Truth]) -> None:
-    """Three fifths of those with the cause have each follower, and a twentieth of the others."""
+    """Each proxy is recorded for three fifths of the patients with its cause and for a twentieth of the others."""
     folder, truth = cohort
     has = patients_before_index(folder)
     everyone = set(range(1, N_PATIENTS + 1))
@@ -115,7 +115,7 @@ def test_proxies_follow_their_cause_and_clusters_their_condition(cohort: tuple[P
 
 
 def test_the_leak_and_the_outcome_code_come_after_the_index_date_only(cohort: tuple[Path, Truth]) -> None:
-    """Who looks past the index date finds them; before it there are only misplaced dates (0.05 % of rows)."""
+    """The leak and the outcome code are recorded after the index date; before it only because of misplaced dates (0.05 % of rows)."""
     folder, truth = cohort
     has = patients_before_index(folder)
     events = read(folder, "events")
@@ -127,7 +127,7 @@ def test_the_leak_and_the_outcome_code_come_after_the_index_date_only(cohort: tu
 
 
 def test_recording_errors_have_their_stated_share(cohort: tuple[Path, Truth]) -> None:
-    """Missing codes and dates, future dates, dates before birth, lower case: each within a third of its rate."""
+    """The shares of missing codes and dates, future dates, dates before birth and lower-case codes are within a third of their stated rates."""
     folder, truth = cohort
     events = read(folder, "events").merge(read(folder, "demographics")[["patient_num", "birth_date"]])
     share = {
@@ -142,7 +142,7 @@ def test_recording_errors_have_their_stated_share(cohort: tuple[Path, Truth]) ->
 
 
 def test_names_change_on_the_day_of_the_recode(cohort: tuple[Path, Truth]) -> None:
-    """A recoded diagnosis has its old name before 2015-10-01 and its new one after."""
+    """A recoded diagnosis has its old name before 2015-10-01 and its new name afterwards."""
     folder, truth = cohort
     events = read(folder, "events")
     events = events[(events.start_date > "2010-01-01") & (events.start_date < "2025-01-01")]
@@ -150,13 +150,13 @@ def test_names_change_on_the_day_of_the_recode(cohort: tuple[Path, Truth]) -> No
     new = events[events.phenx.str.startswith("DX10:", na=False)]
     assert len(old) > 100
     assert len(new) > 100
-    # Dates before birth are moved after the code is named, so that a few new names lie before the recode.
+    # Dates are moved before birth after the code's name was chosen, so that a few new names are before the recode.
     assert (old.start_date < "2015-10-01").all()
     assert (new.start_date >= "2015-10-01").mean() > 0.99
 
 
 def test_rows_are_lost_in_two_groups(cohort: tuple[Path, Truth]) -> None:
-    """Rows a patient in the under-recorded groups are fewer than in the largest group."""
+    """Under-recorded groups have fewer rows per patient than the largest group."""
     folder, _ = cohort
     events = read(folder, "events").merge(read(folder, "demographics")[["patient_num", "race"]])
     mean = events.groupby("race").size() / read(folder, "demographics").groupby("race").size()
@@ -164,7 +164,7 @@ def test_rows_are_lost_in_two_groups(cohort: tuple[Path, Truth]) -> None:
 
 
 def test_the_truth_survives_its_file_and_names_every_role(cohort: tuple[Path, Truth]) -> None:
-    """truth.json reads back equal; roles cover recoded and lower-case spellings; codes.parquet agrees."""
+    """truth.json is read back unchanged, the roles include recoded and lower-case spellings, and codes.parquet agrees."""
     folder, truth = cohort
     assert read_truth(folder) == Truth.from_json(json.loads(json.dumps(truth.to_json()))) == truth
     assert truth.role_of(truth.causal[0].code) == "causal"
@@ -182,7 +182,7 @@ def test_the_truth_survives_its_file_and_names_every_role(cohort: tuple[Path, Tr
 
 
 def test_a_verdict_counts_what_came_back_and_what_should_not_have(cohort: tuple[Path, Truth]) -> None:
-    """One strong code missing, one noise code and the leak in: the verdict names each."""
+    """The verdict names a missing strong code, a selected noise code and the selected leak."""
     _, truth = cohort
     noise = next(f"LAB:{n:06d}" for n in range(3, 400, 7) if truth.role_of(f"LAB:{n:06d}") == "noise")
     back = [truth.causal[0].code, truth.causal[1].code, truth.causal[3].code, noise, truth.leak]
@@ -200,7 +200,7 @@ def test_a_verdict_counts_what_came_back_and_what_should_not_have(cohort: tuple[
 
 
 def test_a_cohort_is_replaced_whole_and_foreign_tables_are_refused(tmp_path: Path) -> None:
-    """Ours, with truth.json, is replaced without a stale partition; anybody else's tables stay."""
+    """A cohort with truth.json is replaced without leaving old partitions. A folder with other tables is rejected."""
     make_cohort(tmp_path, n_patients=60, n_codes=200, n_partitions=3, rows_per_patient=10)
     make_cohort(tmp_path, n_patients=60, n_codes=200, n_partitions=1, rows_per_patient=10)
     assert [path.name for path in (tmp_path / "events").iterdir()] == ["part-0000.parquet"]
@@ -231,7 +231,7 @@ def test_a_cohort_is_replaced_whole_and_foreign_tables_are_refused(tmp_path: Pat
 def test_an_argument_out_of_range_is_refused_before_anything_is_written(
     tmp_path: Path, argument: str, value: object, message: str
 ) -> None:
-    """The message says which, what was expected, and what was got."""
+    """The error for an argument out of range states the argument, the expected and the given value, and nothing is written."""
     arguments = {"n_patients": 10, "n_codes": 200, "n_partitions": 1, argument: value}
     with pytest.raises(SpecError, match=message):
         make_cohort(tmp_path / "cohort", **arguments)  # type: ignore[arg-type] # wrong on purpose
@@ -241,7 +241,7 @@ def test_an_argument_out_of_range_is_refused_before_anything_is_written(
 def test_the_command_writes_a_cohort_and_says_how_large(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line of JSON; an error goes to stderr with exit code 2."""
+    """The command prints its figures as one line of JSON. An error goes to stderr with exit code 2."""
     size = [
         "--patients",
         "40",
@@ -263,28 +263,28 @@ def test_the_command_writes_a_cohort_and_says_how_large(
 
 
 def test_a_broken_truth_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    """It names the file, and how to make the cohort again."""
+    """The error for a damaged truth.json names the file and how to create the cohort again."""
     (tmp_path / "truth.json").write_text("{}")
     with pytest.raises(DataError, match="Make the cohort again"):
         read_truth(tmp_path)
 
 
 def test_the_truth_is_read_without_numpy() -> None:
-    """The scheduler checks a demo with it, and must stay light."""
+    """The truth is read without numpy, because the scheduler uses it to check a demo."""
     code = "import sys, mlho.synthetic, mlho.synthetic.verdict; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 
 
 def patients_before_index(folder: Path) -> dict[str, set[int]]:
-    """Patients with each code up to the index date."""
+    """Return the patients with each code up to the index date."""
     events = read(folder, "events").merge(read(folder, "labels")[["patient_num", "index_date"]])
     seen = events[events.start_date <= pd.to_datetime(events.index_date)]
     return {code: set(rows.patient_num) for code, rows in seen.groupby("phenx")}
 
 
 def crude_odds_ratio(labels: pd.DataFrame, patients: set[int]) -> float:
-    """Odds ratio of the outcome for these patients, with a half in each cell."""
+    """Return the odds ratio of the outcome for these patients, with 0.5 added to each cell."""
     has = labels.patient_num.isin(patients)
     a, b = (has & (labels.outcome == 1)).sum() + 0.5, (has & (labels.outcome == 0)).sum() + 0.5
     c, d = (~has & (labels.outcome == 1)).sum() + 0.5, (~has & (labels.outcome == 0)).sum() + 0.5

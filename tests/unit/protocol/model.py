@@ -1,4 +1,4 @@
-"""The claim scripts once more, as plain Python: what Redis must do. Time is a number that the test moves."""
+"""A reference model of the claim scripts in plain Python. The test advances its time."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ class Model:
     attempts: dict[str, int] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)  # tasks with a lease that has not expired
-    expired: set[str] = field(default_factory=set)  # tasks with one that has
+    expired: set[str] = field(default_factory=set)  # tasks with an expired lease
     nonces: set[str] = field(default_factory=set)
     events: list[tuple[str, str]] = field(default_factory=list)
 

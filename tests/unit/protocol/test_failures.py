@@ -1,4 +1,4 @@
-"""Failure classes: which errors belong to which, and the documentation's table says what the code's does."""
+"""The failure class of each error, and the agreement of the documentation's table with the code."""
 
 import errno
 import re
@@ -74,7 +74,7 @@ def test_documentation_has_the_same_table() -> None:
 
 
 def test_foreign_message_is_not_quoted() -> None:
-    """A library's message may hold a patient's value: only its kind and place are kept."""
+    """The message of a library's error is dropped, because it may contain a patient's value. Only class and place are kept."""
     try:
         float("Jane Canary")
     except ValueError as error:

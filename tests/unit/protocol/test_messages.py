@@ -1,4 +1,4 @@
-"""A message is acted on only if it is small, well formed, signed with our key and meant for this execution."""
+"""A message is accepted only if it is small, well formed, signed with our key and for this execution."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def _refusal(arguments: dict[str, Any], **options: Any) -> Refusal:
 
 
 def test_signed_message_is_read_back() -> None:
-    """What was sent is what is read, in well under a kilobyte."""
+    """A signed message is read back unchanged and has less than 400 bytes."""
     arguments = _arguments()
     message = read_message(arguments, key=KEY, execution=EXECUTION)
     assert (message.run, message.execution, message.task) == (RUN, EXECUTION, TASK)
@@ -80,7 +80,7 @@ def test_other_task_name_is_refused() -> None:
 
 
 def test_extra_field_is_refused_even_if_it_is_signed() -> None:
-    """Our own key cannot widen what a message may hold."""
+    """A message with an additional field is refused even if its signature is valid."""
     from mlho.protocol import messages
 
     fields = {**_arguments(), "command": "rm"}
@@ -108,5 +108,5 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["run", "task", "nonce", "signature", "x"]), json_values))
 def test_anything_else_is_refused_with_a_reason(arguments: dict[str, Any]) -> None:
-    """No arguments whatever raise anything but a refusal."""
+    """Any arguments give a refusal and never raise another error."""
     assert _refusal(arguments) in {Refusal.MALFORMED, Refusal.FORGED, Refusal.OVERSIZED}

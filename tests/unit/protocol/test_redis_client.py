@@ -1,4 +1,4 @@
-"""What Redis says when it takes nothing for now, as its client raises it, and what it says when waiting cannot help."""
+"""Redis errors: temporary ones are outages, and permanent ones are not."""
 
 import pytest
 import redis
@@ -25,7 +25,7 @@ LASTING = (
 
 
 def raised(answer: str) -> Exception:
-    """The client's exception for an answer of the server's."""
+    """Return the client's exception for a server's error response."""
     error = BaseParser.parse_error(answer)
     assert isinstance(error, redis.RedisError)
     return error
@@ -33,7 +33,7 @@ def raised(answer: str) -> Exception:
 
 @pytest.mark.parametrize(("answer", "words"), PASSING.items(), ids=[answer.split()[0] for answer in PASSING])
 def test_an_answer_that_may_change_is_an_outage_with_its_remedy(answer, words):
-    """By whatever class the client has for it."""
+    """A temporary error response is an outage with its remedy, whatever exception class the client uses for it."""
     said = outage_of(raised(answer))
 
     assert said is not None
@@ -42,11 +42,11 @@ def test_an_answer_that_may_change_is_an_outage_with_its_remedy(answer, words):
 
 @pytest.mark.parametrize("answer", PASSING, ids=[answer.split()[0] for answer in PASSING])
 def test_a_script_that_meets_it_is_told_apart_from_a_faulty_one(answer):
-    """The server adds where in the script it was."""
+    """A temporary error inside a script is an outage, although the server adds the position in the script."""
     assert outage_of(raised(f"{answer} script: 1f2e, on @user_script:3.")) is not None
 
 
 @pytest.mark.parametrize("answer", LASTING, ids=[answer.split()[0] for answer in LASTING])
 def test_what_waiting_cannot_mend_is_no_outage(answer):
-    """A defect or a wrong setting is said at once, not waited for."""
+    """A defect or a wrong setting is not an outage, so that it is reported at once instead of retried."""
     assert outage_of(raised(answer)) is None

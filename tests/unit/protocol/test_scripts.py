@@ -1,4 +1,4 @@
-"""The scripts on a real server do, step for step, what their model in Python does."""
+"""The scripts on a real server behave like their Python model at each step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def _message(task: str, nonce: int, *, expires: int) -> TaskMessage:
 
 
 class Machine(RuleBasedStateMachine):
-    """Random claims, heartbeats, completions, releases, expiries and losses, on server and model alike."""
+    """Random claims, heartbeats, completions, releases, expirations and losses, applied to both server and model."""
 
     server: Server
 
@@ -96,7 +96,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(task=st.sampled_from(TASKS))
     def expire(self, task: str) -> None:
-        """Time passes: a lease's end comes to lie in the past."""
+        """Let a lease expire by moving its end into the past."""
         self.raw.zadd(self.names.leases, {task: 1}, xx=True)
         self.model.expire(task)
 
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_scripts_equal_their_model(server: Server) -> None:
-    """100 random histories of up to 40 steps: same answers, same state."""
+    """In 100 random histories of up to 40 steps, scripts and model give the same answers and the same state."""
     machine = type("BoundMachine", (Machine,), {"server": server})
     run_state_machine_as_test(
         machine,
@@ -178,7 +178,7 @@ def leases(server: Server) -> Iterator[Leases]:
 def test_emptied_server_does_not_know_which_start_it_is(
     raw: "redis.Redis", claims: Claims, leases: Leases
 ) -> None:
-    """After FLUSHALL the first claim is of an unknown start, which the store must number."""
+    """After FLUSHALL, the first claim has attempt 0, which means that the store has to supply the number."""
     leases.declare(2)
     expires = _now_ms() + FAR_MS
     first = claims.claim(_message(TASKS[0], 1, expires=expires), "w:1")
@@ -194,7 +194,7 @@ def test_emptied_server_does_not_know_which_start_it_is(
 def test_count_that_is_none_is_an_unknown_start(
     raw: "redis.Redis", claims: Claims, leases: Leases, hint: str
 ) -> None:
-    """Whatever stands where a count should; it is a count again afterwards."""
+    """An invalid attempt count in Redis means an unknown attempt (0) and is replaced by a valid count."""
     leases.declare(1)
     raw.hset(NAMES.attempts, TASKS[0], hint)
     found = claims.claim(_message(TASKS[0], 1, expires=_now_ms() + FAR_MS), "w:1")
@@ -207,7 +207,9 @@ def test_count_that_is_none_is_an_unknown_start(
 
 @pytest.mark.parametrize("score", ["+inf", "1e300", "9e15"])
 def test_lease_of_years_ends_within_two_leases(raw: "redis.Redis", leases: Leases, score: str) -> None:
-    """It is shortened, not ended: its worker may be alive, and the clock of Redis set back."""
+    """A lease with an implausible end is shortened to two lease times and not ended, because its worker may be alive and the
+    clock of Redis may have been set back.
+    """
     raw.zadd(NAMES.leases, {TASKS[0]: score, TASKS[1]: _now_ms() + LEASE_MS})  # type: ignore[dict-item]
     assert leases.reap() == []
     assert leases.n_dropped == 1
@@ -227,7 +229,9 @@ def _put(raw: "redis.Redis", key: str, kind: str) -> None:
 def test_key_of_another_type_is_deleted_and_the_next_call_goes_through(
     raw: "redis.Redis", claims: Claims, leases: Leases, name: str, kind: str
 ) -> None:
-    """Each key as each type, met by claim, heartbeat, complete and release: nothing half done, and nothing but QueueUnavailable comes out."""
+    """A key of the wrong type is deleted, and the next call succeeds. Claim, heartbeat, complete and release raise only
+    QueueUnavailable, for each key and type.
+    """
     lease = Lease(TASKS[0], "w:1", 1)
     calls: list[Callable[[], object]] = [
         lambda: claims.claim(_message(TASKS[0], 1, expires=_now_ms() + FAR_MS), "w:1"),
@@ -255,7 +259,9 @@ def test_key_of_another_type_is_deleted_and_the_next_call_goes_through(
 
 
 def test_flooded_key_is_deleted(raw: "redis.Redis", leases: Leases) -> None:
-    """What holds more than the tasks under way can have filled it with; nonces and commits may be as many as there were messages."""
+    """A list that is longer than the number of tasks in progress allows is deleted. Nonces and commits are kept, because
+    they grow with the number of messages.
+    """
     for name in ("events", "queue"):
         raw.rpush(getattr(NAMES, name), *["x"] * 101)
     raw.zadd(NAMES.nonces, {f"x{n}": n for n in range(101)})

@@ -1,4 +1,4 @@
-"""Traces are for those who ask for them: others pay nothing, and whoever asks gets no field that is not on the list."""
+"""Traces: without a collector they cost nothing, and spans have only listed fields."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ EXECUTION = "0123456789abcdef-1"
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """Keeps what a collector would be sent."""
+    """Keep the spans that a collector would receive."""
     kept = InMemorySpanExporter()
     real = tracing._provider
     made = real("test")
@@ -30,15 +30,15 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 def told(exporter: InMemorySpanExporter, span: Span) -> ReadableSpan:
-    """The span as it is sent."""
+    """Return a span as it is sent."""
     exporter.clear()
     open_traces("test", EXECUTION, {ENDPOINTS[0]: "http://127.0.0.1:9"}).add(span)
     (found,) = exporter.get_finished_spans()
     return found
 
 
-def test_whoever_names_no_collector_imports_nothing():
-    """Neither program; and what they are given does nothing."""
+def test_without_a_collector_nothing_is_imported():
+    """Without a collector, neither program imports OpenTelemetry, and spans are discarded."""
     program = (
         "import sys\n"
         "import scheduler.queue.run, worker.service\n"
@@ -54,7 +54,9 @@ def test_whoever_names_no_collector_imports_nothing():
 
 
 def test_a_collector_without_the_packages_is_no_error(monkeypatch):
-    """Clusters name one to every pod; the images do without the packages."""
+    """If a collector is configured but the packages are missing, traces are off without an error, because a cluster may
+    configure one for every pod.
+    """
     tracing._provider.cache_clear()
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
 
@@ -62,7 +64,7 @@ def test_a_collector_without_the_packages_is_no_error(monkeypatch):
 
 
 def test_only_known_fields_are_told(exporter):
-    """And the run and the execution, of themselves."""
+    """A span has only known fields, and the run and the execution are added."""
     found = told(exporter, Span("task", 1, 2, {"step": "run_fold", "fold": 3, "patient": "Zebulon"}))
 
     assert dict(found.attributes or {}) == {
@@ -75,7 +77,7 @@ def test_only_known_fields_are_told(exporter):
 
 
 def test_a_span_lies_in_the_part_that_another_process_tells_of(exporter):
-    """Ids that both know without a word: of the run, and of the step."""
+    """A span's parent may be in another process, because the ids of the run and of a step are derived from their names."""
     run = told(exporter, Span(RUN, 1, 9, {}, part=RUN, within=""))
     step = told(exporter, Span("step run_fold", 2, 8, {}, part=step_part("run_fold")))
     tasks = [told(exporter, Span("task run_fold", 3, 4, {}, within=step_part("run_fold"))) for _ in range(2)]

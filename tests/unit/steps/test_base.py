@@ -1,4 +1,4 @@
-"""Steps and tasks: keys, artifacts, and doing a task once."""
+"""Steps and tasks: keys, artifacts, and executing a task once."""
 
 import datetime as dt
 from pathlib import Path
@@ -18,7 +18,7 @@ TASK = Task(kind="merge_dictionary", params={"block": 1}, inputs={"a": ("k1",)},
 
 
 class Echo(type(STEPS["merge_dictionary"])):  # type: ignore[misc]
-    """A step for tests: writes what it is told and counts its runs."""
+    """A step for tests that writes given files and counts its executions."""
 
     def __init__(self, files=None, error=None):
         self.files, self.error, self.n_runs, self.before = files or {"out": b"1"}, error, 0, None
@@ -36,7 +36,7 @@ class Echo(type(STEPS["merge_dictionary"])):  # type: ignore[misc]
         return {"n_rows": 3}
 
 
-# Modules whose kind, part of every task key, is a name that a test module would have.
+# Modules with another name than their kind, because the kind (part of every task key) begins with "test_".
 MODULES = {"test_model": "verify_model", "test_bundle": "verify_bundle"}
 
 
@@ -51,8 +51,8 @@ def echo(monkeypatch):
 
 
 @pytest.mark.parametrize("n_files", [0, 1, 999, 1_001, 2_500])
-def test_a_task_that_names_many_files_is_written_as_one_that_names_few(n_files):
-    """Its document is read as what it was, and its key is the hash of the whole."""
+def test_a_task_with_many_files_is_written_like_one_with_few(n_files):
+    """The document of a task with any number of files restores the task, and the task's key is the hash of all its content."""
     names = tuple(f"é{number}" for number in range(n_files))
     files = tuple(InputFile(key=name, size=7, version="v") for name in names)
     task = Task(
@@ -91,17 +91,17 @@ def run(store, task=None, data=Path()):
     ids=lambda update: next(iter(update)),
 )
 def test_a_key_counts_all_that_determines_the_output(update):
-    """Another kind, parameter, input, source or specification is another task."""
+    """A change of kind, parameters, inputs, sources or specification changes the key."""
     assert TASK.model_copy(update=update).key != TASK.key
 
 
 def test_a_key_does_not_count_who_made_the_inputs():
-    """Equal bytes from another task are equal inputs."""
+    """Equal inputs from another task give the same key."""
     assert TASK.model_copy(update={"inputs": {"a": ("k2",)}}).key == TASK.key
 
 
 def test_a_key_counts_the_steps_version(monkeypatch):
-    """A step whose output changed makes new tasks."""
+    """A new version of a step gives new keys."""
     before = TASK.key
     monkeypatch.setattr(type(STEPS["merge_dictionary"]), "version", 99)
 
@@ -109,7 +109,7 @@ def test_a_key_counts_the_steps_version(monkeypatch):
 
 
 def test_a_task_is_done_once(echo):
-    """The second time its record is found and nothing runs."""
+    """A second execution finds the commit record and does not run the step."""
     store, step = MemoryStore(), echo(files={"a": b"1", "deep/b": b"2"})
     first, second = run(store), run(store)
 
@@ -120,7 +120,7 @@ def test_a_task_is_done_once(echo):
 
 
 def test_a_failed_task_commits_nothing(echo):
-    """Its files are gone with it, and so is its folder."""
+    """A failed task leaves no file in the store."""
     store = MemoryStore()
     echo(error=DataError("a", "b", expected="c", got="d", remedy="e"))
 
@@ -130,7 +130,7 @@ def test_a_failed_task_commits_nothing(echo):
 
 
 def test_a_failed_task_leaves_no_scratch(echo, tmp_path):
-    """Nor does one that succeeds."""
+    """Neither a failed nor a successful task leaves scratch files."""
     echo(error=MlhoError("x"))
     with pytest.raises(MlhoError):
         execute(Task(kind="merge_dictionary"), MemoryStore(), Path(), scratch=tmp_path)
@@ -141,7 +141,7 @@ def test_a_failed_task_leaves_no_scratch(echo, tmp_path):
 
 
 def test_an_artifact_is_verified_before_it_is_used(echo):
-    """Bytes that changed are damage that names the blob; so is a blob that is gone."""
+    """An artifact with changed or missing bytes raises ArtifactDamaged with the blob's digest."""
     store = MemoryStore()
     echo()
     commit = run(store).commit
@@ -160,7 +160,7 @@ def test_an_artifact_is_verified_before_it_is_used(echo):
 
 
 def test_a_file_that_an_artifact_does_not_have_is_not_found():
-    """It is not damage: no task would make it."""
+    """A file that an artifact does not list raises ArtifactNotFound and is not damage, because no task would create it."""
     commit = Commit(task="t", kind="merge_dictionary", files={}, seconds=0)
 
     with pytest.raises(ArtifactNotFound, match="no file 'out'"):
@@ -169,7 +169,7 @@ def test_a_file_that_an_artifact_does_not_have_is_not_found():
 
 @pytest.mark.parametrize("other", [b"1", b"2"], ids=["equal", "other"])
 def test_a_second_attempt_must_give_the_first_ones_bytes(other, echo):
-    """Two at once: equal bytes are success, whoever was first; other bytes stop the run."""
+    """If two attempts run concurrently, equal bytes are a success for both, and different bytes raise an error."""
     store, step = MemoryStore(), echo()
 
     def overtake():
@@ -187,7 +187,7 @@ def test_a_second_attempt_must_give_the_first_ones_bytes(other, echo):
 
 
 def test_a_missing_input_is_said(echo):
-    """A task whose input is not committed does not begin."""
+    """A task whose input is not committed does not run its step."""
     step = echo()
 
     with pytest.raises(ArtifactNotFound, match="input of this task is missing"):
@@ -196,7 +196,7 @@ def test_a_missing_input_is_said(echo):
 
 
 def test_the_digest_is_of_names_and_contents():
-    """Not of how long it took, nor of the facts, nor of the order of files."""
+    """The digest of a commit depends on the names and contents of its files, and not on duration, facts or order."""
 
     def commit(files, **other):
         return Commit(
@@ -212,7 +212,7 @@ def test_the_digest_is_of_names_and_contents():
     "kind", [kind for kind, step in STEPS.items() if type(step).__module__.startswith("mlho.")]
 )
 def test_every_step_says_what_it_is(kind):
-    """Its kind is its key, it documents itself, and its file has its name."""
+    """A step's kind is its key in STEPS, it has a docstring, and its module has its name."""
     step = STEPS[kind]
 
     assert step.kind == kind
@@ -222,7 +222,7 @@ def test_every_step_says_what_it_is(kind):
 
 
 def test_a_record_tells_when_its_task_ended(echo):
-    """By the clock that was passed in, to the second; a second attempt keeps the first one's time."""
+    """The commit record has the end time of the task in seconds. A second attempt keeps the first one's time."""
     store = MemoryStore()
     echo()
 

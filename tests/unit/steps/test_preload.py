@@ -1,4 +1,4 @@
-"""Modules that worker processes inherit from their server."""
+"""Modules that worker processes inherit from the fork server."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Compat mode: what workers propose and the scheduler adopts, and that two different outputs of a task are never both let pass."""
+"""Compat mode: workers propose, the scheduler commits, and two different outputs of one task are always detected."""
 
 import random
 import threading
@@ -20,7 +20,7 @@ N_SCHEDULES = 1500
 
 
 class Loose(MemoryStore):
-    """A store like a server without conditional writes: a look, then a write, and between the two anything may happen."""
+    """A store without conditional writes: it checks, then writes, and another process may write in between."""
 
     has_one_winner = False
 
@@ -53,7 +53,7 @@ class Loose(MemoryStore):
 
 
 def commit_of(digit: str, task: str = TASK, *, seconds: float = 1.0) -> Commit:
-    """A record of a task with one file of this digest; its seconds are no part of what it says."""
+    """Return a commit record of a task with one file of this digest. The seconds are not part of the record's digest."""
     file = StoredFile(sha256=digit * 64, size=1)
     return Commit(task=task, kind="merge_dictionary", files={"out": file}, facts={}, seconds=seconds)
 
@@ -63,7 +63,7 @@ def proposals_in(store: MemoryStore) -> list[str]:
 
 
 def test_a_worker_proposes_and_the_scheduler_commits():
-    """Nothing is committed until it is adopted; then the proposal is gone and the record is the worker's."""
+    """A proposal is not a commit. After the scheduler adopts it, the record is the worker's and the proposal is deleted."""
     store = Loose()
     outcome = propose(store, commit_of("a"))
 
@@ -74,7 +74,7 @@ def test_a_worker_proposes_and_the_scheduler_commits():
 
 
 def test_where_nothing_was_proposed_nothing_is_adopted():
-    """No record is made of nothing, and one that is there is found."""
+    """Without a proposal, nothing is committed, and an existing record is returned."""
     store = Loose()
 
     assert adopt(store, TASK) is None
@@ -83,7 +83,7 @@ def test_where_nothing_was_proposed_nothing_is_adopted():
 
 
 def test_two_attempts_with_the_same_bytes_are_one():
-    """The second one finds the first one's proposal, or proposes the same; the scheduler commits once."""
+    """Two attempts with equal bytes share one proposal, and the scheduler commits once."""
     store = Loose()
     propose(store, commit_of("a", seconds=1))
     again = propose(store, commit_of("a", seconds=9))
@@ -94,7 +94,7 @@ def test_two_attempts_with_the_same_bytes_are_one():
 
 
 def test_an_attempt_after_the_commit_proposes_nothing():
-    """It finds the record, and takes its own proposal back."""
+    """An attempt after the commit finds the record and withdraws its own proposal."""
     store = Loose()
     propose(store, commit_of("a"))
     adopt(store, TASK)
@@ -105,7 +105,7 @@ def test_an_attempt_after_the_commit_proposes_nothing():
 
 
 def test_two_attempts_with_different_bytes_are_an_error_and_neither_is_committed():
-    """Both proposals go, so that the next try starts clean."""
+    """Two proposals with different bytes raise an error, nothing is committed, and both are deleted so that a retry starts clean."""
     store = Loose()
     propose(store, commit_of("a"))
     propose(store, commit_of("b"))
@@ -117,7 +117,7 @@ def test_two_attempts_with_different_bytes_are_an_error_and_neither_is_committed
 
 
 def test_an_attempt_after_the_commit_with_other_bytes_is_an_error():
-    """The record stays."""
+    """An attempt with other bytes after the commit raises an error, and the record stays."""
     store = Loose()
     propose(store, commit_of("a"))
     adopt(store, TASK)
@@ -129,7 +129,9 @@ def test_an_attempt_after_the_commit_with_other_bytes_is_an_error():
 
 
 def test_a_late_proposal_is_compared_before_the_run_is_published():
-    """A worker looked for a record just before there was one: its proposal stays, and the last look finds it."""
+    """A worker that checked for a record just before it was written leaves a proposal. The comparison before publication
+    detects its different bytes.
+    """
     store = Loose()
     propose(store, commit_of("a"))
     adopt(store, TASK)
@@ -142,7 +144,7 @@ def test_a_late_proposal_is_compared_before_the_run_is_published():
 
 
 def test_proposals_of_other_runs_are_left_alone():
-    """Another run of the same store is under way: its proposals are its own scheduler's to judge."""
+    """Proposals for other tasks are left alone, because the scheduler of another run on the same store handles them."""
     store = Loose()
     propose(store, commit_of("a"))
     adopt(store, TASK)
@@ -154,7 +156,7 @@ def test_proposals_of_other_runs_are_left_alone():
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", commit_of("b").model_dump_json().encode()])
 def test_a_proposal_that_is_not_what_its_key_says_is_removed(content):
-    """Cut off, empty, of another version, or of other bytes than its key: its task runs again."""
+    """A proposal that is truncated, empty, of another version or that does not match its key is deleted, and its task runs again."""
     store = Loose()
     store.put_if_absent(proposal_key(TASK, commit_of("a").digest), content)
 
@@ -163,8 +165,8 @@ def test_a_proposal_that_is_not_what_its_key_says_is_removed(content):
     assert proposals_in(store) == []
 
 
-def test_whoever_lost_the_lead_commits_nothing():
-    """The look comes right before the write."""
+def test_a_scheduler_that_lost_its_leadership_commits_nothing():
+    """Leadership is checked right before the write, so that a former leader commits nothing and its proposal stays."""
     store = Loose()
     propose(store, commit_of("a"))
 
@@ -179,7 +181,7 @@ def test_whoever_lost_the_lead_commits_nothing():
 
 
 def test_a_damaged_record_is_replaced_by_the_scheduler_alone():
-    """A worker only proposes, and what it cannot read stays until that is adopted."""
+    """Only the scheduler replaces a damaged record. A worker proposes, and the record stays until the proposal is adopted."""
     store = Loose()
     store.put_if_absent(commit_key(TASK), commit_of("a").to_bytes()[:-9])
 
@@ -189,7 +191,7 @@ def test_a_damaged_record_is_replaced_by_the_scheduler_alone():
 
 
 def test_a_damaged_proposal_is_removed():
-    """Its task runs again."""
+    """A damaged proposal is deleted, so that its task runs again."""
     store = Loose()
     propose(store, commit_of("a"))
     (key,) = proposals_in(store)
@@ -209,7 +211,7 @@ def test_discarded_proposals_are_gone():
 
 
 def test_a_whole_run_in_compat_mode_gives_the_same_bytes(tmp_path):
-    """Tasks only propose, the run's loop adopts; result and bundle are those of a strict store, and no proposal is left."""
+    """A whole run in compat mode gives the same result and bundle as a strict store and leaves no proposal."""
     data = write_tables(tmp_path / "data", make_tables(), partitions=2)
     strict, loose = run_inline(data, MemoryStore()), run_inline(data, Loose())
 
@@ -219,7 +221,7 @@ def test_a_whole_run_in_compat_mode_gives_the_same_bytes(tmp_path):
 
 
 class Schedule:
-    """Actors in threads of which exactly one moves at a time, from one request to the store to the next, in a seeded order."""
+    """Runs actors in threads, one at a time, and switches between them at each request to the store in a seeded order."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
@@ -229,7 +231,7 @@ class Schedule:
         self.errors: dict[str, MlhoError] = {}
 
     def turn(self) -> None:
-        """Wait to be moved; free for whoever is no actor."""
+        """Wait for this actor's turn. A thread that is not an actor continues at once."""
         semaphore = getattr(self._mine, "semaphore", None)
         if semaphore is not None:
             self._back.release()
@@ -263,7 +265,9 @@ class Schedule:
 def _play(
     seed: int, adopting: Callable[[Loose, str], object], *, second: str = "b"
 ) -> tuple[Loose, set[str]]:
-    """Two workers propose, two schedulers adopt, all at once; then the last look of a run. Return who noticed that bytes differ."""
+    """Let two workers propose and two schedulers adopt concurrently, then compare late proposals. Return the store and the
+    actors that detected different bytes.
+    """
     schedule = Schedule(seed)
     store = Loose(schedule.turn)
     schedule.run(
@@ -283,15 +287,15 @@ def _play(
     return store, noticed
 
 
-def test_different_bytes_are_noticed_in_whatever_order_things_happen():
-    """1,500 orders of every single request of two workers and two schedulers that both believe to lead: somebody notices each time."""
+def test_different_bytes_are_detected_in_any_order_of_requests():
+    """Different bytes are detected in each of 1,500 orders of the requests of two workers and two schedulers that both assume leadership."""
     unnoticed = [seed for seed in range(N_SCHEDULES) if not _play(seed, adopt)[1]]
 
     assert unnoticed == []
 
 
-def test_equal_bytes_are_committed_in_whatever_order_things_happen():
-    """The same orders, and the same bytes: nobody complains, and the record is there."""
+def test_equal_bytes_are_committed_in_any_order_of_requests():
+    """Equal bytes raise no error in any of these orders, and the record is committed."""
     for seed in range(N_SCHEDULES // 3):
         store, noticed = _play(seed, adopt, second="a")
 
@@ -301,7 +305,7 @@ def test_equal_bytes_are_committed_in_whatever_order_things_happen():
 
 
 def test_the_orders_find_a_scheduler_that_removes_what_it_has_not_compared():
-    """The test above can fail: a careless scheduler, which clears all proposals after its commit, lets a difference pass."""
+    """The schedules detect a defective scheduler that deletes all proposals after its commit, which proves that the tests above can fail."""
 
     def careless(store: Loose, task: str) -> None:
         if adopt(store, task) is not None:

@@ -1,4 +1,4 @@
-"""Commit records: any damage is recognised and mended, and nothing that is whole is ever written over."""
+"""Commit records: any damage is detected and repaired, and an intact record is never overwritten."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def commit_of(seconds: float = 1.25) -> Commit:
 
 
 def flips(data: bytes) -> Iterator[bytes]:
-    """The bytes with each single bit flipped."""
+    """Yield the bytes with each single bit flipped."""
     for place in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[place // 8] ^= 1 << place % 8
@@ -39,7 +39,7 @@ def store(request, tmp_path: Path) -> Store:
 
 
 def test_a_record_is_json_with_a_digest_of_itself():
-    """Other programs can read it; what is in it comes back."""
+    """A record is JSON with a digest of itself, which other programs can read."""
     data = commit_of().to_bytes()
 
     assert json.loads(data)["facts"] == FACTS
@@ -48,7 +48,7 @@ def test_a_record_is_json_with_a_digest_of_itself():
 
 
 def test_every_flipped_bit_and_every_truncation_is_recognised():
-    """Also in the digest itself, in its name, and in the facts, which are printed as the run's result."""
+    """Every flipped bit and every truncation is detected, including those in the digest, its name and the facts, which the run prints."""
     data = commit_of().to_bytes()
 
     assert [place for place, own in enumerate(flips(data)) if parse_record(own, TASK) is not None] == []
@@ -58,12 +58,12 @@ def test_every_flipped_bit_and_every_truncation_is_recognised():
 
 
 def test_a_record_is_bound_to_its_key():
-    """A whole record under another task's key is none."""
+    """An intact record under another task's key is invalid."""
     assert parse_record(commit_of().to_bytes(), "0b" * 32) is None
 
 
 def test_a_record_of_before_stays_readable():
-    """Without a digest; bound to its key all the same."""
+    """A record of an earlier version, without a digest, stays readable and is still bound to its key."""
     old = commit_of().model_dump_json().encode()
 
     assert parse_record(old, TASK) == commit_of()
@@ -72,7 +72,7 @@ def test_a_record_of_before_stays_readable():
 
 
 def test_a_whole_record_of_another_version_is_refused_and_kept(store):
-    """It may be another program's good work."""
+    """An intact record of another version is refused and kept, because another program may need it."""
 
     class Newer(Commit):
         new: int = 1
@@ -88,7 +88,7 @@ def test_a_whole_record_of_another_version_is_refused_and_kept(store):
 
 
 def test_every_damaged_record_is_replaced_once(store):
-    """Read as none and left alone until its task has run again; the second to write finds the first one's."""
+    """A damaged record counts as missing and is kept until its task has run again. A second writer finds the first one's record."""
     key = commit_key(TASK)
     whole = commit_of().to_bytes()
     before = None
@@ -103,7 +103,7 @@ def test_every_damaged_record_is_replaced_once(store):
 
 
 def test_a_whole_record_that_comes_meanwhile_stays():
-    """The condition is the damaged bytes: who was slower finds the other's record."""
+    """Replacing a damaged record is conditional on its bytes, so that a slower writer keeps the other's intact record."""
 
     class Raced(MemoryStore):
         def compare_and_swap(self, key, data, *, expected):
@@ -119,7 +119,7 @@ def test_a_whole_record_that_comes_meanwhile_stays():
 
 
 def test_what_changes_all_the_time_is_given_up():
-    """No endless loop."""
+    """A record that changes at each attempt raises an error instead of an endless loop."""
 
     class Restless(MemoryStore):
         def put_if_absent(self, key, data):

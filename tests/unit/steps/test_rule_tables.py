@@ -1,4 +1,4 @@
-"""A cohort by rule with a hierarchy of codes and periods of observation, as a run."""
+"""A run with a cohort by rule that uses a hierarchy of codes and periods of observation."""
 
 import datetime as dt
 import json
@@ -32,7 +32,7 @@ def rules(**entry):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The small cohort, a map of codes to parents, and periods of which every third patient has none."""
+    """Write the small cohort, a map of codes to parents, and periods of observation for two thirds of the patients."""
     folder = write_tables(tmp_path_factory.mktemp("data"), make_tables(300, seed=9))
     parquet.write_table(
         pa.table({"code": ["N00", "N01", "N02"], "parent": ["NN", "NN", "NN"]}), folder / "map.parquet"
@@ -53,7 +53,9 @@ def cohort_of(home):
 
 
 def test_descendants_are_the_codes_that_are_written_out(data):
-    """The same cohort and attrition as with all codes by name, also if the map rolls up features, too; the hierarchy is among the inputs."""
+    """Descendants from the hierarchy give the same cohort and attrition as naming every code, even if features are rolled
+    up. The hierarchy is an input of the run.
+    """
     by_name = rules(codes=["NN", "N00", "N01", "N02"])
     below = rules(codes=["NN"], descendants=True)
     below["cohort.rules"] = {**below["cohort.rules"], "hierarchy": "map.parquet"}
@@ -71,7 +73,7 @@ def test_descendants_are_the_codes_that_are_written_out(data):
 
 
 def test_an_evaluation_and_a_look_before_a_run_find_the_samples_of_the_run(data):
-    """Both apply the rules in one process, with the same tables."""
+    """An evaluation and an inspection, which apply the rules in one process, find the same samples as the run."""
     changes = rules(codes=["NN"], descendants=True)
     changes["cohort.rules"] = {**changes["cohort.rules"], "hierarchy": "map.parquet"}
     spec = make_spec(changes).spec
@@ -104,7 +106,7 @@ def test_an_evaluation_and_a_look_before_a_run_find_the_samples_of_the_run(data)
     ],
 )
 def test_tables_that_rules_do_not_use_are_refused(entry, own, message):
-    """Nothing that is given goes unread."""
+    """Given tables that the rules do not use are rejected, because every given table must be read."""
     changes = rules(**entry)
     changes["cohort.rules"] = {**changes["cohort.rules"], **own}
     with pytest.raises(SpecError, match=message):

@@ -1,4 +1,4 @@
-"""The node's copies of blobs: fetched once, verified, bounded, and safe for many processes."""
+"""The node's cache of blobs: fetched once, verified, bounded, and safe for concurrent processes."""
 
 import hashlib
 import multiprocessing
@@ -18,7 +18,7 @@ def digest_of(data: bytes) -> str:
 
 
 def writes(data: bytes, calls: list[int] | None = None):
-    """A fetch that writes these bytes, and counts."""
+    """Return a fetch function that writes these bytes and records its calls."""
 
     def fetch(file):
         if calls is not None:
@@ -33,13 +33,13 @@ def never(_file):
 
 
 def age(path: Path, seconds: float) -> None:
-    """Pretend that a copy was last used so long ago."""
+    """Set the last use of a copy to this many seconds ago."""
     stat = path.stat()
     os.utime(path, ns=(time.time_ns() - int(seconds * 1e9), stat.st_mtime_ns))
 
 
 def test_a_blob_is_fetched_once(tmp_path):
-    """The second look, and another process's, find the copy; its time of change does not move."""
+    """A second access, even by another process, uses the copy and does not change its modification time."""
     cache, calls = BlobCache(tmp_path), []
     first = cache.path(digest_of(b"abc"), writes(b"abc", calls))
     changed = first.stat().st_mtime_ns
@@ -51,7 +51,7 @@ def test_a_blob_is_fetched_once(tmp_path):
 
 
 def test_wrong_bytes_are_refused_and_not_kept(tmp_path):
-    """What was fetched has another digest."""
+    """A fetched blob with the wrong digest is rejected and not kept."""
     cache = BlobCache(tmp_path)
 
     with pytest.raises(ArtifactDamaged):
@@ -61,7 +61,7 @@ def test_wrong_bytes_are_refused_and_not_kept(tmp_path):
 
 
 def test_a_damaged_copy_is_fetched_again(tmp_path):
-    """A disk that rots, or a power cut: the copy is compared with its digest by each process, once."""
+    """A damaged copy, for example after a power failure, is fetched again: each process verifies a copy once."""
     cache = BlobCache(tmp_path)
     path = cache.path(digest_of(b"abc"), writes(b"abc"))
     path.chmod(0o644)
@@ -71,7 +71,7 @@ def test_a_damaged_copy_is_fetched_again(tmp_path):
 
 
 def test_the_least_recently_used_go_first(tmp_path):
-    """Over the bound, copies go down to 7/8 of it, the longest unused first."""
+    """If the cache exceeds its bound, the least recently used copies are deleted until it has 7/8 of it."""
     cache = BlobCache(tmp_path, max_bytes=8_000, grace_seconds=0)
     data = [os.urandom(1_000) for _ in range(9)]
     paths = []
@@ -86,7 +86,7 @@ def test_the_least_recently_used_go_first(tmp_path):
 
 
 def test_what_was_just_used_stays_even_over_the_bound(tmp_path):
-    """A reader may be about to map it: work comes before the bound."""
+    """A copy that was just used is kept even above the bound, because a reader may be about to map it."""
     cache = BlobCache(tmp_path, max_bytes=1_000, grace_seconds=60)
     for _ in range(5):
         own = os.urandom(1_000)
@@ -96,7 +96,7 @@ def test_what_was_just_used_stays_even_over_the_bound(tmp_path):
 
 
 def test_a_mapped_copy_survives_its_eviction(tmp_path):
-    """The file's name goes, its bytes stay for those who have it mapped."""
+    """Deleting a copy does not affect processes that have it mapped."""
     cache = BlobCache(tmp_path, max_bytes=1_000, grace_seconds=0)
     data = os.urandom(1_000)
     mapped = np.memmap(cache.path(digest_of(data), writes(data)), np.uint8, mode="r")
@@ -109,7 +109,7 @@ def test_a_mapped_copy_survives_its_eviction(tmp_path):
 
 
 def test_an_admitted_file_is_not_fetched(tmp_path):
-    """What this node stored is here, and outlives the step's folder."""
+    """A file that this node stored is copied into the cache, is not fetched, and outlives the step's folder."""
     cache = BlobCache(tmp_path / "cache")
     source = tmp_path / "file"
     source.write_bytes(b"abc")
@@ -121,7 +121,7 @@ def test_an_admitted_file_is_not_fetched(tmp_path):
 
 
 def test_a_kept_file_has_its_name(tmp_path):
-    """For programs that go by it, such as a browser; equal bytes are kept once."""
+    """A kept file has its original name, which a browser needs. Equal bytes are kept once."""
     cache = BlobCache(tmp_path)
     path = cache.keep("report.html", b"<html>")
 
@@ -145,7 +145,7 @@ def _fetch_all(folder: Path, log: Path, data: list[bytes]) -> None:
 
 
 def test_many_processes_fetch_each_blob_once(tmp_path):
-    """Six processes want the same twenty blobs at the same time: twenty fetches."""
+    """Six processes that request the same twenty blobs at the same time cause twenty fetches."""
     data = [os.urandom(1_000) for _ in range(20)]
     log = tmp_path / "log"
     context = multiprocessing.get_context("fork")
@@ -160,7 +160,7 @@ def test_many_processes_fetch_each_blob_once(tmp_path):
 
 
 def test_abandoned_work_is_cleared(tmp_path):
-    """The temporary file of a process that was killed goes after a day."""
+    """The temporary file of a killed process is deleted after a day."""
     cache = BlobCache(tmp_path)
     left, recent = tmp_path / "tmp" / "left", tmp_path / "tmp" / "recent"
     for path in (left, recent):
@@ -173,7 +173,7 @@ def test_abandoned_work_is_cleared(tmp_path):
 
 
 def test_a_cache_is_for_its_owner_only(tmp_path):
-    """Blobs hold patients' data."""
+    """Only the owner can read the cache folder, because blobs contain patients' data."""
     BlobCache(tmp_path / "cache")
 
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700

@@ -1,4 +1,4 @@
-"""Which objects of a bucket a table consists of: the same that a folder of equal names would give."""
+"""The objects of a bucket that belong to a table are those that a folder with equal names gives."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def outcome(call) -> list[str] | str:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_bucket_gives_what_a_folder_of_equal_names_gives(root, pattern):
-    """Files, folders and patterns; hidden names; the same errors."""
+    """Files, folders, patterns, hidden names and errors are the same for a bucket and for a folder."""
     in_folder = outcome(lambda: [file.key for file in list_inputs(root, pattern)])
 
     assert outcome(lambda: [*select_keys(KEYS, pattern).found]) == in_folder
@@ -72,7 +72,7 @@ def test_a_bucket_gives_what_a_folder_of_equal_names_gives(root, pattern):
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_what_is_listed_holds_all_that_a_pattern_names(pattern):
-    """Only the keys that begin with the pattern's fixed part are asked for."""
+    """A listing by the fixed prefix of a pattern contains every key that matches the pattern."""
     listed = [key for key in KEYS if key.startswith(listing_prefix(pattern))]
 
     assert outcome(lambda: select_keys(listed, pattern)) == outcome(lambda: select_keys(KEYS, pattern))
@@ -85,7 +85,7 @@ def test_a_pattern_cannot_leave_the_place(pattern):
 
 
 def test_an_address_is_a_folder_or_a_bucket(tmp_path):
-    """A path is itself; an s3 address is what lists and reads it; others are refused."""
+    """A path stays a path, an S3 URI becomes an object that lists and reads its keys, and other URIs are rejected."""
     assert open_data(tmp_path) == tmp_path
     assert open_data(str(tmp_path)) == tmp_path
     assert open_data(tmp_path.as_uri()) == tmp_path

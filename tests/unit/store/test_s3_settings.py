@@ -1,4 +1,4 @@
-"""How object storage's settings are read, and what its refusals mean."""
+"""Settings of object storage, and the meaning of its error responses."""
 
 import pickle
 import re
@@ -12,12 +12,12 @@ from mlho.store.s3_settings import S3Settings, split_address
 
 
 def test_without_variables_it_is_aws():
-    """Defaults: AWS, its own region and addressing, and no more checksums than it requires."""
+    """The default is AWS with its own region and addressing, and checksums only where they are required."""
     assert S3Settings.from_environment({"MLHO_S3_ENDPOINT": ""}) == S3Settings()
 
 
 def test_every_variable_is_read(tmp_path):
-    """One variable, one field."""
+    """Each variable sets one field."""
     bundle = tmp_path / "ca.pem"
     bundle.write_text("x")
     env = {
@@ -60,7 +60,7 @@ def test_every_variable_is_read(tmp_path):
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name(name, value):
-    """The error names the variable."""
+    """The error for an invalid value names the variable."""
     with pytest.raises(SpecError, match=name):
         S3Settings.from_environment({name: value})
 
@@ -75,7 +75,7 @@ def test_a_wrong_value_is_refused_with_its_name(name, value):
     ],
 )
 def test_an_address_is_bucket_and_prefix(address, expected):
-    """A prefix ends with a slash, or is empty."""
+    """The prefix of an address is empty or ends with a slash."""
     assert split_address(address) == expected
 
 
@@ -101,7 +101,7 @@ def test_an_address_without_a_bucket_is_refused():
     ids=lambda own: own.code if isinstance(own, Fault) else "",
 )
 def test_what_passes_is_waited_for_and_nothing_else(fault, passes):
-    """Overload, conflict and silence pass; a refusal does not."""
+    """Overload, conflicts and missing responses are temporary; a refusal is permanent."""
     assert fault.is_passing is passes
 
 
@@ -122,7 +122,7 @@ def test_what_passes_is_waited_for_and_nothing_else(fault, passes):
     ids=lambda own: own.code if isinstance(own, Fault) else "",
 )
 def test_every_refusal_has_a_remedy(fault, kind, remedy):
-    """What to do next is in the message, and the error crosses a process boundary as it is."""
+    """Each error states the remedy and is unchanged after pickling."""
     error = as_error(fault, where="s3://b/p/", endpoint="http://server", doing="write")
 
     assert type(error) is kind
@@ -132,7 +132,9 @@ def test_every_refusal_has_a_remedy(fault, kind, remedy):
 
 @pytest.mark.parametrize("doing", ["read", "write", "list", "delete"])
 def test_a_refusal_does_not_tell_whether_a_bucket_exists(doing):
-    """A bucket that is not there, one in another region and one of somebody else get the same words."""
+    """A missing bucket, one in another region and one of another account give the same message, so that it does not reveal
+    which buckets exist.
+    """
     faults = [
         Fault("NoSuchBucket", 404),
         Fault("AccessDenied", 403),
@@ -148,7 +150,7 @@ def test_a_refusal_does_not_tell_whether_a_bucket_exists(doing):
 
 
 def test_every_variable_is_in_the_documentation():
-    """``docs/object-storage.md`` names what the code reads, and nothing else."""
+    """``docs/object-storage.md`` has exactly the variables that the code reads."""
     root = Path(__file__).parents[3]
     code = "".join((root / "mlho" / "store" / name).read_text() for name in ("s3_settings.py", "cache.py"))
     words = (root / "docs" / "object-storage.md").read_text()

@@ -1,4 +1,4 @@
-"""Only the signed message of an item reaches Celery, whatever else the item holds."""
+"""Only the signed message of a queue item reaches Celery, independent of the item's other content."""
 
 import base64
 import copy
@@ -45,7 +45,7 @@ def _item() -> dict[str, Any]:
 
 
 def _admitted(item: object) -> dict[str, Any] | Refusal:
-    """What reaches Celery, with each random tag as ``tag``; or why nothing does."""
+    """Return the envelope that reaches Celery, with the random tag replaced by ``tag``, or the reason for the refusal."""
     try:
         envelope = genuine_envelope(json.dumps(item).encode(), key=KEY, execution=EXECUTION)
     except MessageRefused as refused:
@@ -76,7 +76,7 @@ PLAIN = _admitted(_item())
 
 
 def test_the_signed_message_is_handed_on() -> None:
-    """With no time limit, no later time, no callback and no name but that of the one task."""
+    """The envelope has the signed message, the name of the one task, and neither a time limit nor a start time nor a callback."""
     assert isinstance(PLAIN, dict)
     positional, arguments, embedded = json.loads(base64.b64decode(PLAIN["body"]))
     assert positional == []
@@ -104,7 +104,9 @@ def test_two_deliveries_of_one_message_have_different_tags() -> None:
     ids="/".join,
 )
 def test_no_header_and_no_property_reaches_celery(path: tuple[str, ...], value: object) -> None:
-    """``timelimit: 5``, ``eta: 0``, ``expires: ""`` and ``shadow: {}`` stopped or ended workers."""
+    """Changed headers and properties have no effect. Before, ``timelimit: 5``, ``eta: 0``, ``expires: ""`` and ``shadow:
+    {}`` stopped or killed workers.
+    """
     assert _admitted(_changed(path, value)) == PLAIN
 
 
@@ -168,7 +170,7 @@ values = st.recursive(
 
 @given(st.data())
 def test_any_item_is_refused_or_becomes_the_same_envelope(data: st.DataObject) -> None:
-    """Any JSON at any place of an item."""
+    """Any JSON at any place of an item gives a refusal or the unchanged envelope."""
     item = copy.deepcopy(_item())
     name = data.draw(st.sampled_from(sorted(item)))
     if isinstance(item[name], dict) and data.draw(st.booleans()):

@@ -1,4 +1,4 @@
-"""What a worker makes of its command line before it comes to a run."""
+"""The worker's command line, and its errors before it joins a run."""
 
 import json
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ RUN = "0123456789abcdef"
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A store that is empty, and a queue that nobody asks yet."""
+    """Set an empty store, and a broker that is not contacted."""
     monkeypatch.setenv("MLHO_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("MLHO_BROKER", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("MLHO_SIGNING_KEY", "k" * 32)
     yield
-    structlog.reset_defaults()  # the log of this process is pytest's
+    structlog.reset_defaults()  # restore pytest's log
 
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("run", ["tiny", RUN.upper(), RUN + "0", RUN[:8], f"{RUN}-1"])
 def test_what_is_not_the_id_of_a_run_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
-    """A name, say, or an execution: no run of this id could begin, however long a worker waited."""
+    """A `--run` value that is not a run id, such as a name or an execution id, is rejected at once, because waiting for it could never end."""
     assert main(["--run", run]) == EX_CONFIG
     said = json.loads(capsys.readouterr().err)
     words = f"--run {run}: expected the id of a run (16 hexadecimal digits), which mlho show lists."
@@ -43,7 +43,9 @@ def test_what_is_not_the_id_of_a_run_is_refused_at_once(run: str, capsys: pytest
 def test_the_last_line_of_a_worker_is_one_line_of_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """As all that it logs, so that what collects logs can read it; also without the level of a verbose one."""
+    """The worker's last error is one line of JSON, like its other messages, so that log collectors can read it. It is
+    written without verbose logging, too.
+    """
 
     def refuse(*_: object) -> int:
         raise StoreUnavailable("s3://b: no answer\nfor 9 s. Start it.")
@@ -59,7 +61,7 @@ def test_the_last_line_of_a_worker_is_one_line_of_json(
 
 @pytest.mark.usefixtures("environment")
 def test_a_run_that_does_not_begin_is_said_with_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """It may have begun in another one."""
+    """The error for a run that has not started names the store, because the run may be in another one."""
     assert main(["--run", RUN, "--wait", "0"]) == 1
     assert f"run {RUN}: has not started in the store {tmp_path / 'store'}." in capsys.readouterr().err
 
@@ -68,7 +70,7 @@ def test_a_run_that_does_not_begin_is_said_with_the_store(tmp_path: Path, capsys
 def test_a_worker_that_comes_after_the_end_says_why_it_ends(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Or before the run is started again: no error, as its run is over, and no riddle."""
+    """A worker that starts after its run has ended logs this as the reason and exits with code 0."""
     store = LocalStore(tmp_path / "store")
     execution, _ = begin_execution(store, RUN, tmp_path)
     end_execution(store, execution, State.FAILED)
@@ -90,7 +92,7 @@ def test_a_worker_that_comes_after_the_end_says_why_it_ends(
 def test_limits_of_time_are_the_flags_else_the_environments(
     flags: list[str], settings: Settings, limits: tuple[float, float]
 ):
-    """Else six hours, and a minute more until a task is killed."""
+    """Time limits come from the flags, then from the environment. The defaults are six hours, and one more minute until a task is killed."""
     options = _parser().parse_args(["--run", RUN, *flags])
     assert _time_limits(options.soft_limit, options.hard_limit, settings) == limits
 
@@ -98,13 +100,13 @@ def test_limits_of_time_are_the_flags_else_the_environments(
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
 def test_a_limit_that_is_no_time_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]):
-    """As that of the environment."""
+    """An invalid time limit on the command line is rejected, as in the environment."""
     assert main(["--run", RUN, f"--hard-limit={seconds}"]) == EX_CONFIG
     assert f"--hard-limit {seconds}: must be a positive number" in capsys.readouterr().err
 
 
 def test_the_help_says_how_long_a_task_may_take(capsys: pytest.CaptureFixture[str]):
-    """And which variables say so too."""
+    """The help states the default time limits and the variables that set them."""
     with pytest.raises(SystemExit):
         main(["--help"])
 

@@ -1,4 +1,4 @@
-"""The guard warns, kills for time, and kills the largest for memory."""
+"""The guard warns, kills a process that exceeds its time, and kills the largest one when memory runs short."""
 
 import os
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from worker.memory_guard import Guard, Limits
 
 @dataclass
 class Children:
-    """Stand-in: what is busy, and what was done to whom."""
+    """A stand-in for the child processes. It has a list of busy ones and records the guard's actions."""
 
     found: list[Busy]
     done: list[tuple[str, str]] = field(default_factory=list)
@@ -53,7 +53,9 @@ def test_hard_limit_ends() -> None:
 
 
 def test_largest_is_ended_when_memory_runs_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limit 100: ceiling 90. 30 + 50 of the children and 11 of the worker pass it; the child with 50 goes."""
+    """The largest child is killed above the ceiling: the limit is 100 and the ceiling 90; 30 + 50 of the children and 11 of
+    the worker exceed it.
+    """
     sizes = {1: 30, 2: 50, os.getpid(): 11}
     monkeypatch.setattr(memory_guard, "own_memory", lambda pid: sizes[pid])
     children = Children([Busy("small", 1, 0), Busy("large", 2, 0)])

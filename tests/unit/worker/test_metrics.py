@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus: the names of the manual, and labels from short fixed lists."""
+"""The worker's Prometheus metrics: the names of the manual, and labels with a short fixed list of values."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ MOST_SERIES = 40
 
 
 def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
-    """With every outcome, reason and verdict that there is, fewer than 40 series."""
+    """With every outcome, reason and verdict, the metrics have the names and labels of the manual and fewer than 40 series."""
     metrics = WorkerMetrics(slots=2)
     for outcome in ("committed", "released", "lease_lost", *FailureClass):
         metrics.tasks.labels(outcome).inc()
@@ -40,7 +40,7 @@ def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
 
 
 def test_a_port_that_is_taken_or_none_is_refused_with_the_remedy():
-    """As the command refuses it: exit code 78, no stack trace."""
+    """A port in use or out of range is rejected with the remedy, as by the command, and without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for port in (taken.getsockname()[1], 99_999):
             with pytest.raises(

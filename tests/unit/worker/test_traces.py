@@ -1,4 +1,4 @@
-"""What a worker tells of an attempt: numbers that place its task in the run, and how it ended."""
+"""The trace span of an attempt: the numbers that locate its task in the run, and its outcome."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from worker.traces import AttemptTraces
 
 @dataclass
 class Kept:
-    """Keeps the spans."""
+    """An exporter that keeps the spans."""
 
     is_on: bool = True
     spans: list[Span] = field(default_factory=list)
@@ -30,7 +30,7 @@ FOLD = Task(kind="run_fold", params={"iteration": 4, "fold": 2, "classifier": "g
 
 
 def told(outcome: str, *, is_known: bool = True) -> Span:
-    """The span of an attempt at a fold."""
+    """Return the span of an attempt at a fold."""
     store, kept = MemoryStore(), Kept()
     if is_known:
         write_task(store, FOLD, FOLD.key)
@@ -40,7 +40,7 @@ def told(outcome: str, *, is_known: bool = True) -> Span:
 
 
 def test_an_attempt_is_told_with_its_place_in_the_run():
-    """Step, iteration and fold come from the task's document, since a message names none of them."""
+    """A span has step, iteration and fold from the task's document, because the message does not name them."""
     span = told("committed")
 
     assert span.fields == {
@@ -60,12 +60,12 @@ def test_an_attempt_is_told_with_its_place_in_the_run():
     [("committed", False), ("released", False), ("lease_lost", True), ("poison", True)],
 )
 def test_what_went_wrong_is_a_failure_and_a_worker_that_leaves_is_none(outcome, is_failure):
-    """As a collector marks them."""
+    """A failed attempt is marked as an error, and one that was released because its worker exits is not."""
     assert told(outcome).is_failure == is_failure
 
 
 def test_an_attempt_is_told_though_its_document_cannot_be_read():
-    """It lies in the run then."""
+    """If the task's document cannot be read, the span has no step and its parent is the run."""
     span = told("infrastructure", is_known=False)
 
     assert (span.name, span.within) == ("task", RUN)
@@ -73,7 +73,7 @@ def test_an_attempt_is_told_though_its_document_cannot_be_read():
 
 
 def test_nothing_is_read_where_nobody_wants_to_know():
-    """A store that holds nothing is not asked."""
+    """Without a collector, no document is read from the store."""
     kept = Kept(is_on=False)
     AttemptTraces(kept, MemoryStore()).add(Lease("0" * 64, "owner", 1), "committed")
 

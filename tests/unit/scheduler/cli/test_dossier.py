@@ -1,4 +1,4 @@
-"""The command ``mlho dossier``."""
+"""Tests of the command ``mlho dossier``."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command ``mlho lineage``."""
+"""Tests of the command ``mlho lineage``."""
 
 import json
 import threading

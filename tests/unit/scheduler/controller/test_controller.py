@@ -263,7 +263,7 @@ class LastTaskThread:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run has ended."""
+        """Return whether the run has ended."""
         return self.progress.end is not None
 
     def start(self) -> None:

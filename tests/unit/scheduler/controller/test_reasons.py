@@ -69,7 +69,7 @@ def test_each_quarantined_task_is_shown_with_its_starts_and_its_cause():
 
 
 def test_a_failed_task_is_named_where_it_is_known():
-    """A failure names its task if that is known, and otherwise the object of the error."""
+    """A failure names the failed task. An error without a task names its object, such as a file."""
     named = remote(FailureClass.INPUT)
     named.task = "encode/2"
 
