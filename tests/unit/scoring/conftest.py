@@ -56,7 +56,7 @@ AS_OF = {"index": {"date": dt.date(2019, 5, 1)}, "data.tables.cohort": None}
 
 
 def make_score_document(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A scoring specification as plain values; ``changes`` sets fields by path, ``None`` removes them."""
+    """Return a scoring specification as plain values; ``changes`` sets fields by path, and ``None`` removes them."""
     document = copy.deepcopy(SCORE)
     for path, value in (changes or {}).items():
         *parents, last = path.split(".")
@@ -72,44 +72,44 @@ def make_score_document(changes: Mapping[str, Any] | None = None) -> dict[str, A
 
 @dataclass(frozen=True)
 class Scored:
-    """A finished scoring run and what to ask of it."""
+    """A finished scoring run, with access to its files."""
 
     run: ScoringRun
     finished: Finished
     submitted: tuple[Task, ...]
 
     def file(self, name: str) -> bytes:
-        """A published file."""
+        """Return a published file."""
         return self.run.store.get(self.run.key(name))
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest."""
+        """Return the manifest."""
         return json.loads(self.file("manifest.json"))
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The summary."""
+        """Return the summary."""
         return json.loads(self.file("scores.json"))
 
     def parts(self) -> dict[str, bytes]:
-        """Files of the parts by name."""
+        """Return the files of the parts by name."""
         return {part["name"]: self.file(part["name"]) for part in self.manifest["parts"]}
 
     def table(self) -> pd.DataFrame:
-        """All rows, by patient and index date."""
+        """Return all rows, by patient and index date."""
         tables = [pq.read_table(io.BytesIO(content)) for content in self.parts().values()]
         frame = pa.concat_tables(tables).to_pandas()
         return frame.sort_values(["patient_id", "index_date"]).reset_index(drop=True)
 
     def kinds(self) -> list[str]:
-        """Kinds of the tasks that ran."""
+        """Return the kinds of the tasks that ran."""
         return [task.kind for task in self.submitted]
 
 
 @dataclass
 class FailingExecutor(InlineExecutor):
-    """Runs so many tasks, and then is killed."""
+    """An executor that is interrupted after ``n_tasks`` tasks."""
 
     n_tasks: int = 0
 
@@ -120,7 +120,7 @@ class FailingExecutor(InlineExecutor):
 
 
 def prepare(folder: Path, store: Store, changes: Mapping[str, Any] | None = None) -> ScoringRun:
-    """A scoring run on the tables in a folder."""
+    """Prepare a scoring run on the tables in a folder."""
     spec = parse_scoring_spec(yaml.safe_dump(make_score_document(changes)))
     return prepare_scoring(spec, folder / "score.yaml", store, inspect=lambda *_: None)
 
@@ -146,17 +146,17 @@ class Trained:
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle, loaded."""
+        """Load and return the bundle."""
         return load_bundle(self.folder / "bundle")
 
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Events, cohort and demographics as DataFrames."""
+        """Return events, cohort and demographics as DataFrames."""
         labels = self.tables.labels.to_pandas()[["patient_id", "index_date"]]
         return self.tables.events.to_pandas(), labels, self.tables.demographics.to_pandas()
 
 
 def train(root: Path, changes: Mapping[str, Any], tables: Tables) -> Trained:
-    """Train on tables, and put the bundle beside them."""
+    """Train on tables, and write the bundle into their folder."""
     folder = write_tables(root / "data", tables, partitions=3, by_patient=True)
     store = LocalStore(root / "store")
     home = run_inline(folder, store, changes)
@@ -169,13 +169,13 @@ def train(root: Path, changes: Mapping[str, Any], tables: Tables) -> Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Counts, values, two windows, a gap, demographics; to read only."""
+    """Return a run with counts, values, two windows, a gap and demographics; tests must not change it."""
     return train(tmp_path_factory.mktemp("trained"), CHANGES, make_tables(200, seed=4))
 
 
 @pytest.fixture
 def beside(trained: Trained, tmp_path: Path) -> Callable[..., Path]:
-    """Writes tables into a folder that has the bundle too."""
+    """Return a function that writes tables into a folder that also has the bundle."""
 
     def write(tables: Tables | None = None, **options: Any) -> Path:
         folder = write_tables(

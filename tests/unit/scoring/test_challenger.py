@@ -1,4 +1,4 @@
-"""A challenger scores beside the model in use: apart from it, and compared with it."""
+"""A challenger is scored next to the model in use, in a separate run, and is compared with it."""
 
 import json
 
@@ -15,7 +15,7 @@ from tests.unit.scoring.conftest import CHANGES, make_score_document, score_inli
 
 
 def compared(own, other, **alerts):
-    """The figures for lists of probabilities and of alerts."""
+    """Return the figures for lists of probabilities and of alerts."""
     pairs = {rule: tuple(np.array(own, bool) for own in pair) for rule, pair in alerts.items()}
     return compare_scores(
         np.array(own, float), np.array(other, float), pairs, bundle_digest="a", compared_digest="b"
@@ -23,7 +23,7 @@ def compared(own, other, **alerts):
 
 
 def test_the_figures_are_those_of_the_definition():
-    """Means, differences, ranks with ties, the highest tenth, and alerts by one, the other and both."""
+    """Means, differences, ranks with ties, the highest tenth, and alerts by one or both models agree with their definitions."""
     own, other = [0.1, 0.2, 0.3, 0.9], [0.1, 0.3, 0.3, 0.5]
     found = compared(own, other, youden=([0, 1, 1, 1], [0, 0, 1, 1]))
 
@@ -38,7 +38,7 @@ def test_the_figures_are_those_of_the_definition():
 
 
 def test_the_figures_say_when_there_is_nothing_to_say():
-    """Equal scores, reversed scores, a constant, and an order of the samples that does not matter."""
+    """Equal scores, reversed scores and a constant give the expected extremes, and the order of the samples does not matter."""
     ramp = np.arange(1000) / 1000
     equal, reversed_, constant = (
         compared(ramp, ramp),
@@ -57,7 +57,7 @@ def test_the_figures_say_when_there_is_nothing_to_say():
 
 @pytest.fixture(scope="module")
 def challenger(trained, tmp_path_factory):
-    """The folder of another bundle for the same outcome: fewer features."""
+    """Return the folder of another bundle for the same outcome, with fewer features."""
     folder = tmp_path_factory.mktemp("challenger") / "bundle"
     changes = {**CHANGES, "selection.nFeatures": 4, "features.sequences": None}
     for name, content in run_inline(trained.folder, folder.parent / "store", changes).bundle().items():
@@ -68,7 +68,7 @@ def challenger(trained, tmp_path_factory):
 
 
 def test_a_challenger_is_scored_apart_and_the_champion_not_again(trained, challenger):
-    """The night stays; the tasks of the champion are found in the store; the scores are those without a comparison."""
+    """The comparison reuses the champion's tasks and does not change its night. The challenger's scores are those of a run without a comparison."""
     store = MemoryStore()
     night = score_inline(trained.folder, store)
     before = {key: store.get(key) for key in store.keys(f"runs/{night.finished.run_id}/scores/")}
@@ -100,7 +100,7 @@ def test_a_challenger_is_scored_apart_and_the_champion_not_again(trained, challe
 
 
 def test_a_bundle_of_another_outcome_is_not_compared():
-    """Both outcomes are said."""
+    """The error names both outcomes."""
     spec = ScoringSpec.model_validate(make_score_document()["spec"])
     files = [{"bundle.json": json.dumps({"outcome": name}).encode()} for name in ("death", "readmission")]
 

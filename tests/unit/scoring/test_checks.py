@@ -1,4 +1,4 @@
-"""Samples that lose their events are counted; too many of them fail the run, and alert rates that differ are a warning."""
+"""Samples without usable events are counted; too many of them fail the run, and differing alert rates give a warning."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ Beside = Callable[..., Path]
 
 
 def with_late_events(tables: Tables, share: float) -> Tables:
-    """The same tables, but the events of this share of the patients are after every index date."""
+    """Return the tables with the events of this share of the patients after every index date."""
     patients = pc.unique(tables.labels["patient_id"])
     late = pc.is_in(tables.events["patient_id"], patients.slice(0, round(share * len(patients))))
     days = pa.scalar(4_000 * 86_400_000_000, pa.duration("us"))
@@ -27,7 +27,7 @@ def with_late_events(tables: Tables, share: float) -> Tables:
 
 
 def test_samples_without_usable_events_are_counted(tmp_path: Path):
-    """As training counted them: on the same tables the share is the same."""
+    """Samples are counted as in training, so the same tables give the same share."""
     trained = train(tmp_path, CHANGES, with_late_events(make_tables(200, seed=4), 0.4))
 
     scores = score_inline(trained.folder, MemoryStore()).scores
@@ -44,7 +44,7 @@ def test_samples_without_usable_events_are_counted(tmp_path: Path):
 
 
 def test_many_more_samples_without_events_than_in_training_fail_the_run(trained: Trained, beside: Beside):
-    """The error has the counts and the rule that took the rows, and nothing is published."""
+    """The error has the counts and the rule that dropped the rows, and nothing is published."""
     folder, store = beside(with_late_events(trained.tables, 0.6)), MemoryStore()
 
     with pytest.raises(DataError, match=r"samples have no usable event .*rule: after index.*emptySamples"):
@@ -53,7 +53,7 @@ def test_many_more_samples_without_events_than_in_training_fail_the_run(trained:
 
 
 def test_a_few_more_samples_without_events_are_accepted(trained: Trained, beside: Beside):
-    """Fewer than 20 percentage points."""
+    """An increase of less than 20 percentage points is accepted."""
     scores = score_inline(beside(with_late_events(trained.tables, 0.1)), MemoryStore()).scores
 
     more = scores["samples_without_events"] / scores["samples"] - scores["training_share_without_events"]
@@ -61,7 +61,7 @@ def test_a_few_more_samples_without_events_are_accepted(trained: Trained, beside
 
 
 def test_the_specification_can_allow_samples_without_events(trained: Trained, beside: Beside):
-    """They are a warning in the published scores then."""
+    """With ``emptySamples: warn``, they give a warning in the published scores."""
     folder = beside(with_late_events(trained.tables, 0.6))
 
     scores = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores
@@ -70,7 +70,7 @@ def test_the_specification_can_allow_samples_without_events(trained: Trained, be
 
 
 def test_the_default_of_checks_is_no_part_of_the_run_id():
-    """Runs of before keep their ids, and allowing it is another run."""
+    """The default keeps the ids of earlier runs, and ``warn`` gives another id."""
     documents = [
         make_score_document(change)
         for change in ({}, {"checks.emptySamples": "fail"}, {"checks.emptySamples": "warn"})
@@ -82,7 +82,7 @@ def test_the_default_of_checks_is_no_part_of_the_run_id():
 
 
 def test_an_alert_rate_far_from_training_is_a_warning(trained: Trained, beside: Beside):
-    """Scored without most of their events, patients alert at another rate: said by threshold, with both rates."""
+    """Without most of their events, patients have other alert rates: a warning for the threshold and both rates."""
     folder = beside(with_late_events(trained.tables, 0.9))
 
     scores = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores

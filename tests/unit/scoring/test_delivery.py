@@ -1,4 +1,4 @@
-"""Delivery: every score is in each form, FHIR resources fit the published profile, and the manifest lists the objects."""
+"""Delivery: every format has every score, FHIR resources conform to the published profile, and the manifest lists the objects."""
 
 import csv
 import hashlib
@@ -22,13 +22,13 @@ def scored(trained):
 
 
 def delivered(scored, suffix):
-    """The text of all objects of a form, as the manifest names them."""
+    """Return the text of all objects of a format that the manifest lists."""
     names = [own["name"] for part in scored.manifest["parts"] for own in part["delivered"]]
     return [scored.file(name).decode() for name in names if name.endswith(suffix)]
 
 
 def test_the_manifest_names_one_object_a_part_and_form(scored):
-    """With size and digest, so that a receiver can check what it has fetched."""
+    """Each object has a size and a digest, so that a receiver can check it."""
     for part in scored.manifest["parts"]:
         stem = part["name"].removesuffix(".parquet")
         assert [own["name"] for own in part["delivered"]] == [f"{stem}.csv", f"{stem}.ndjson"]
@@ -51,7 +51,7 @@ def test_csv_has_every_row_with_all_digits(scored):
 
 
 def test_each_line_is_a_risk_assessment_of_the_published_profile(scored):
-    """Validated by models that are made from the structure definitions; R4B has the RiskAssessment of R4."""
+    """The models for validation are built from the structure definitions; R4B has the RiskAssessment of R4."""
     from fhir.resources.R4B.riskassessment import RiskAssessment
 
     lines = [json.loads(line) for text in delivered(scored, ".ndjson") for line in text.splitlines()]
@@ -73,7 +73,7 @@ def test_each_line_is_a_risk_assessment_of_the_published_profile(scored):
 
 
 def test_the_model_of_the_profile_refuses_what_does_not_fit():
-    """The test above can fail."""
+    """Invalid resources are refused, so the test above can fail."""
     from fhir.resources.R4B.riskassessment import RiskAssessment
 
     with pytest.raises(ValueError, match="status"):
@@ -83,7 +83,7 @@ def test_the_model_of_the_profile_refuses_what_does_not_fit():
 
 
 def test_the_ids_stay_when_a_night_is_delivered_again(scored, trained):
-    """A receiver that writes by id updates what it has. The bytes are the same for another order of tasks, too."""
+    """Stable ids let a receiver update existing resources. Another order of tasks also gives the same bytes."""
     again = score_inline(trained.folder, MemoryStore(), FORMS, n_slots=1)
 
     assert delivered(again, ".ndjson") == delivered(scored, ".ndjson")
@@ -91,7 +91,7 @@ def test_the_ids_stay_when_a_night_is_delivered_again(scored, trained):
 
 
 def test_a_form_that_is_added_later_scores_nothing_again(trained):
-    """Scores are the artifacts of their own tasks."""
+    """Scores are artifacts of their own tasks, so another format only adds a delivery."""
     store = MemoryStore()
     plain = score_inline(trained.folder, store)
     more = score_inline(trained.folder, store, {"output.formats": ["csv"]})

@@ -1,4 +1,4 @@
-"""Drift: what differs from training is found, and chance is not called a shift."""
+"""Drift: differences from training are found, and chance is not reported as a shift."""
 
 import json
 from shutil import copytree
@@ -51,7 +51,7 @@ def test_scores_of_the_training_distribution_have_a_small_psi_and_shifted_ones_a
 
 
 def test_equal_deciles_are_one_bin():
-    """A model that gives most samples one score."""
+    """If a model gives most samples the same score, equal deciles form one bin."""
     value, reason = score_psi(np.full(N, 0.1), [0.1] * 9)
 
     assert reason is None
@@ -65,7 +65,7 @@ def test_few_samples_and_old_bundles_have_a_reason_instead_of_a_figure():
 
 
 def test_chance_is_no_shift():
-    """Ten thousand features of one population, none of which is shifted."""
+    """Ten thousand features of one population have no shift."""
     rng = np.random.default_rng(2)
     prevalence = rng.uniform(0.001, 0.5, 10_000)
     features = [feature(str(place)) for place in range(len(prevalence))]
@@ -91,7 +91,7 @@ def test_a_share_of_few_samples_is_not_shown():
 
 
 def test_training_samples_have_not_drifted(trained):
-    """Each prevalence of the bundle is the one that scoring finds."""
+    """On the training samples, each prevalence of the bundle is the one that scoring finds."""
     scored = score_inline(trained.folder, MemoryStore())
     drift, training = scored.scores["drift"], trained.bundle.document.training
     assert scored.manifest["warnings"] == []
@@ -112,7 +112,7 @@ def vocabulary(**shares):
 
 
 def test_new_and_vanished_codes_are_found_and_chance_and_excluded_codes_are_not():
-    """A code that training did not list had at most the share of the floor; a rare one may be absent by chance."""
+    """A code that training did not list had at most the share of the floor, and a rare code may be absent by chance."""
     training = vocabulary(GONE=0.2, RARE=0.004, KEPT=0.1)
     by_code = {"KEPT": 510, "NEW": 400, "SEASON": 60, "FEW": 25, "FLOOR": 19, "X1": 900}
 
@@ -128,7 +128,7 @@ def test_new_and_vanished_codes_are_found_and_chance_and_excluded_codes_are_not(
 
 
 def test_chance_is_no_new_code():
-    """Ten thousand codes that training had at the floor, or a little below it."""
+    """Ten thousand codes whose share is that of the floor are not new."""
     counts = np.random.default_rng(3).binomial(100_000, 0.002, 10_000)
     training = vocabulary()
 
@@ -151,7 +151,7 @@ def test_more_missing_values_are_a_shift_and_few_persons_are_not_shown(n_missing
 
 
 def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
-    """Its share of training is the complement of the prevalence; recency is no value."""
+    """The missing share in training is the complement of the prevalence. Recency is not a value."""
     features = [
         SimpleNamespace(id=name, words=name, aggregate=name) for name in ("mean", "recency", "presence")
     ]
@@ -165,7 +165,7 @@ def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
 
 
 def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp_path, capsys):
-    """The feed writes one code in another way and lost the sex of most patients: the run names what is gone and what is new."""
+    """If one code is renamed and the sex of most patients is lost, the run names the vanished code, the new code and the column."""
     training, features = trained.bundle.document.training, trained.bundle.document.features
     most = max(
         (p, own.code)
@@ -231,7 +231,7 @@ def test_rows_of_each_partition_are_shown_and_few_are_hidden():
 
 
 def test_a_partition_that_loses_its_rows_is_named_in_the_manifest_and_shown(trained, tmp_path, capsys):
-    """Its events are after every index date. The scores are a function of all events, and do not name files."""
+    """If all events of a partition are after the index dates, the manifest names its file. The scores do not name files."""
     copytree(trained.folder, tmp_path / "data")
     path = tmp_path / "data" / "events" / "part-1.parquet"
     table = pq.read_table(path)

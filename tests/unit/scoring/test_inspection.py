@@ -1,4 +1,4 @@
-"""What a look at the tables of a scoring run finds."""
+"""Findings of the inspection of a scoring run's tables."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ def inspected(folder: Path, changes: dict[str, Any] | None = None) -> Inspection
 
 
 def test_tables_that_fit_the_bundle_are_described(trained):
-    """With a cohort table, and with everybody as of a date."""
+    """Tables are described with a cohort table, and for all patients as of a date."""
     found = inspected(trained.folder)
 
     assert found.errors == []
@@ -34,7 +34,7 @@ def test_tables_that_fit_the_bundle_are_described(trained):
 
 
 def test_what_the_bundle_needs_and_tables_lack_is_found(trained, tmp_path):
-    """Columns of demographics and values, in one look."""
+    """Missing columns of demographics and values are found in one inspection."""
     folder = tmp_path / "data"
     shutil.copytree(trained.folder, folder)
     for path in (folder / "events").glob("*.parquet"):
@@ -49,7 +49,7 @@ def test_what_the_bundle_needs_and_tables_lack_is_found(trained, tmp_path):
 
 
 def test_ids_of_no_sample_are_explained(trained, tmp_path):
-    """Rows of others are dropped by a rule, and the cause is said."""
+    """Rows of unknown patients are dropped by a rule, and a warning gives the cause."""
     folder = tmp_path / "data"
     shutil.copytree(trained.folder, folder)
     for path in (folder / "events").glob("*.parquet"):
@@ -61,7 +61,7 @@ def test_ids_of_no_sample_are_explained(trained, tmp_path):
 
 
 def test_the_look_is_a_task_where_nobody_looked_before(trained):
-    """It comes before the tasks that score, and changes none of them."""
+    """The inspection task runs before the tasks that score, and does not change their keys."""
     spec = parse_scoring_spec(yaml.safe_dump(make_score_document()))
     keys = []
     for options in ({}, {"inspect": lambda *_: None}):

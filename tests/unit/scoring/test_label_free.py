@@ -15,7 +15,7 @@ from tests.unit.scoring.conftest import score_inline
 
 
 def test_a_scoring_run_states_the_expected_performance_and_its_limit(trained):
-    """The figures are those of its own scores, and the summary says what they cannot show."""
+    """The figures are those of the run's scores, and the summary states their assumption."""
     scored = score_inline(trained.folder, MemoryStore())
     found, p = scored.scores["expected"], scored.table()["probability"].to_numpy()
 
@@ -46,7 +46,7 @@ def test_scores_without_a_basis_have_a_reason(trained, n, calibrator, reason):
 
 
 def test_a_ppv_of_few_alerts_is_not_shown(trained):
-    """Ten alerts could identify persons."""
+    """Ten alerts could identify persons, so the figure is hidden."""
     thresholds = (dataclasses.replace(trained.bundle.thresholds[0], rule="youden", value=0.5),)
     document = trained.bundle.document.model_copy(update={"thresholds": thresholds})
 

@@ -1,4 +1,4 @@
-"""Nights: when their tables are complete, and which of a range are scored."""
+"""Nights: the completeness of their tables, and the scoring of a range of dates."""
 
 import re
 from argparse import ArgumentTypeError
@@ -33,7 +33,7 @@ def night(folder, store, day="2019-05-01", complete=None, name="nightly"):
 
 
 def lose(folder: Path, *, keep: float) -> None:
-    """Let the last file of events have only the first of its rows."""
+    """Truncate the last file of events to its first rows."""
     path = sorted((folder / "events").iterdir())[-1]
     table = pq.read_table(path)
     pq.write_table(table.slice(0, int(keep * table.num_rows)), path)
@@ -53,7 +53,7 @@ def published(store) -> list[str]:
     ],
 )
 def test_a_night_that_is_not_complete_is_refused_with_a_remedy(trained, asked, words):
-    """Before anything is scored if the files tell, and before anything is published if the rows do."""
+    """If the files show it, the night is refused before scoring; if the rows show it, before publication."""
     store = MemoryStore()
     with pytest.raises(DataError, match=words) as caught:
         night(trained.folder, store, complete=asked)
@@ -65,7 +65,7 @@ def test_a_night_that_is_not_complete_is_refused_with_a_remedy(trained, asked, w
 
 
 def test_a_night_is_compared_with_the_nights_before(beside):
-    """By the median of their event rows; what is refused is scored when the late rows have come, and a published night stays."""
+    """A night is compared with the median of earlier event rows. A refused night is scored once the late rows exist, and published nights stay."""
     folder, store = beside(), MemoryStore()
     policy = {"previousNights": {"nights": 3, "minShare": 0.9}}
     for day in ("2019-05-01", "2019-05-02"):
@@ -92,7 +92,7 @@ def test_a_night_is_compared_with_the_nights_before(beside):
 
 
 def test_an_extract_that_was_not_renewed_is_refused(beside):
-    """The same bytes as the night before, also under another name."""
+    """Events with the same bytes as the night before are refused, also under another name."""
     folder, store = beside(), MemoryStore()
     policy = {"previousNights": {"newEvents": True}}
     night(folder, store, "2019-05-01", policy)
@@ -104,7 +104,7 @@ def test_an_extract_that_was_not_renewed_is_refused(beside):
 
 
 def test_nights_can_be_compared_only_if_the_name_has_a_date(trained):
-    """Otherwise it is not known which nights are before."""
+    """Without a date in the name, earlier nights cannot be found."""
     document = make_score_document({"checks": {"complete": {"previousNights": {}}}})
     spec = parse_scoring_spec(yaml.safe_dump(document))
     with pytest.raises(SpecError, match="expected a name that ends with the date"):
@@ -113,7 +113,7 @@ def test_nights_can_be_compared_only_if_the_name_has_a_date(trained):
 
 @pytest.fixture
 def template(beside):
-    """A folder with tables, and the specification of its nights."""
+    """Return the path of a night's specification with ``{date}``, in a folder with tables."""
     folder = beside()
     document = make_score_document({"index": {"date": "{date}"}, "data.tables.cohort": None})
     (folder / "nightly.yaml").write_text(yaml.safe_dump(document))
@@ -121,7 +121,7 @@ def template(beside):
 
 
 def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, command, tmp_path):
-    """Back-fill by date: nights that were scored are kept, with what has changed, until they are asked for again."""
+    """Nights that were already scored are kept, also if tables have changed, until ``--again`` is given."""
     first = command("score", template, "--as-of", "2019-05-01..2019-05-02")
     store = LocalStore(tmp_path / "store")
     before = {key: store.get(key) for key in published(store)}
@@ -143,7 +143,7 @@ def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, co
 
 
 def test_an_incomplete_night_does_not_stop_the_others(template, command):
-    """It is named on stderr, and the exit code is that of wrong tables."""
+    """The incomplete night is named on stderr, and the exit code is that of invalid tables."""
     document = yaml.safe_load(template.read_text())
     document["spec"]["data"]["tables"]["events"] = "{date}"
     template.write_text(yaml.safe_dump(document))
@@ -165,7 +165,7 @@ def test_an_incomplete_night_does_not_stop_the_others(template, command):
     ],
 )
 def test_a_night_that_cannot_be_meant_is_refused(template, command, arguments, words):
-    """No date, and the future."""
+    """A template without a date and a date in the future are refused."""
     said = command("score", template, *arguments)
 
     assert said.code == 2
@@ -174,7 +174,7 @@ def test_a_night_that_cannot_be_meant_is_refused(template, command, arguments, w
 
 @pytest.mark.parametrize("name", ["plan", "validate"])
 def test_a_template_can_be_looked_at(template, command, name):
-    """As the night of today, which is said."""
+    """``plan`` and ``validate`` read the template as the night of today, and say so."""
     said = command(name, template)
 
     assert said.code == 0
@@ -182,7 +182,7 @@ def test_a_template_can_be_looked_at(template, command, name):
 
 
 def test_a_range_without_a_place_for_the_date_is_refused(template, command):
-    """All nights would be the same run."""
+    """Without ``{date}``, all nights would be the same run."""
     text = template.read_text().replace("'{date}'", "2019-05-01")
     template.write_text(text)
 
@@ -190,7 +190,7 @@ def test_a_range_without_a_place_for_the_date_is_refused(template, command):
 
 
 def test_a_range_has_both_its_ends():
-    """Over the end of a year, too. Words and a reversed range are refused."""
+    """Both ends are included, also across a year. Words and a reversed range are refused."""
     for text in ("2019-05-02..2019-05-01", "yesterday", "1900-01-01..2019-01-01"):
         with pytest.raises(ArgumentTypeError, match="expected"):
             nights(text)

@@ -1,4 +1,4 @@
-"""What may be wrong with a bundle or a date before a night: each is refused with a remedy, and no patient is scored."""
+"""Faults of a bundle or a date before a night: each is refused with a remedy, and no patient is scored."""
 
 import datetime as dt
 import json
@@ -26,7 +26,7 @@ FILES = ("bundle.json", "bundle.sha256", "model/model.json", "tests/golden.json"
 
 @pytest.fixture(scope="module")
 def promoted_store(trained, tmp_path_factory):
-    """The store of the training run, in which a channel shows its model."""
+    """Return the store of the training run, with a channel that points to its model."""
     store = LocalStore(shutil.copytree(trained.store.root, tmp_path_factory.mktemp("promoted") / "store"))
     run = find_run(stored_runs(store), trained.home.finished.run_id)
     digest = promote(store, run, "production", author(), test=passed).entry.bundle
@@ -34,7 +34,7 @@ def promoted_store(trained, tmp_path_factory):
 
 
 def test_a_channel_scores_like_the_bundle_itself(trained, promoted_store):
-    """Same run id, same bytes: a night scored by either is not scored again by the other."""
+    """Both have the same run id, so a night that was scored by one of them is not scored again by the other."""
     store, digest = promoted_store
     by_channel = score_inline(trained.folder, store, CHANNEL)
     by_folder = prepare(trained.folder, store)
@@ -47,7 +47,7 @@ def test_a_channel_scores_like_the_bundle_itself(trained, promoted_store):
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_bit_of_any_file_of_the_model_in_use_is_refused(name, trained, promoted_store):
-    """At its start, in its middle and at its end."""
+    """A bit at the start, in the middle or at the end of a file is enough."""
     store, digest = promoted_store
     key = model_key(digest, name)
     whole = store.get(key)
@@ -72,7 +72,7 @@ def test_one_bit_of_any_file_of_the_model_in_use_is_refused(name, trained, promo
     ids=["another major version", "no dictionary", "empty dictionary"],
 )
 def test_a_bundle_of_another_shape_scores_nobody(change, words, trained, beside):
-    """Its digest fits, since it was built so."""
+    """The digest of such a bundle fits, because it was computed for it."""
     folder = beside()
     target = (folder / "bundle").resolve()
     (folder / "bundle").unlink()
@@ -87,7 +87,7 @@ def test_a_bundle_of_another_shape_scores_nobody(change, words, trained, beside)
 
 
 def test_a_new_vocabulary_scores_nobody(trained, beside, tmp_path):
-    """All codes of another system: no row has a code of the bundle."""
+    """If all codes belong to another vocabulary, no row has a code of the bundle."""
     events = trained.tables.events
     place = events.schema.get_field_index("code")
     renamed = pa.array([own and f"SNOMED:{own}" for own in events.column("code").to_pylist()])
@@ -102,7 +102,7 @@ def test_a_new_vocabulary_scores_nobody(trained, beside, tmp_path):
 
 
 def test_a_date_in_the_future_is_refused_when_the_run_is_submitted(trained, tmp_path):
-    """Not before it has begun everywhere on earth; dates that were shifted into the future can be allowed."""
+    """A date is refused until it has begun in all time zones; ``futureDate: allow`` accepts dates shifted into the future."""
     store = LocalStore(tmp_path / "store")
 
     def at(now: str, **checks: object):
@@ -120,7 +120,7 @@ def test_a_date_in_the_future_is_refused_when_the_run_is_submitted(trained, tmp_
 
 
 def test_two_specifications_never_share_a_folder_of_scores(trained, promoted_store):
-    """The prefix is below the run's id, which is the hash of the specification: there is nothing to commit over."""
+    """The prefix is below the run's id, which is the hash of the specification, so scores are never overwritten."""
     store, _ = promoted_store
     one = prepare(trained.folder, store, {**CHANNEL, "output": {"prefix": "nightly"}})
     other = prepare(

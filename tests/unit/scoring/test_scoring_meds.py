@@ -27,7 +27,7 @@ SCORE = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A trained bundle beside its data set, which is there again with each patient in one shard, and a patient without events."""
+    """Return a folder with a trained bundle, its data set, a copy of it with each patient in one shard, and a patient without events."""
     folder = tmp_path_factory.mktemp("meds")
     home = run_inline(folder, LocalStore(folder / "store"), {**TRAIN, **write_meds(folder, make_facts(150))})
     for name, content in home.bundle().items():
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 
 def test_scores_are_those_of_a_table_of_demographics(folder):
-    """A patient without events has unknown demographics, and a score."""
+    """The scores equal those with a table of demographics. A patient without events has unknown demographics and a score."""
     bundle, facts = load_bundle(folder / "bundle"), make_facts(150)
     index = pq.read_table(folder / "labels.parquet", columns=["subject_id", "prediction_time"])
     persons = facts.demographics.to_pandas()
@@ -64,6 +64,6 @@ def test_scores_are_those_of_a_table_of_demographics(folder):
 
 
 def test_another_source_needs_the_table(folder):
-    """Its events say nothing of demographics."""
+    """The events of another source contain no demographics."""
     with pytest.raises(SpecError, match="the bundle uses demographics"):
         score_inline(folder, MemoryStore(), {**SCORE, "data.source": "i2b2"})

@@ -1,4 +1,4 @@
-"""What a scoring run refuses: before anything is scored, or at the latest before anything is published."""
+"""Input that a scoring run refuses, before any score is computed or at least before any is published."""
 
 import datetime as dt
 import hashlib
@@ -21,7 +21,7 @@ from tests.unit.scoring.conftest import AS_OF, prepare, score_inline, train
 
 
 def refused(folder, kind, changes=None) -> str:
-    """The message of a refusal, after which no score stands anywhere."""
+    """Return the message of an error, after which no score is published."""
     store = MemoryStore()
     with pytest.raises(kind) as caught:
         score_inline(folder, store, changes)
@@ -31,7 +31,7 @@ def refused(folder, kind, changes=None) -> str:
 
 @pytest.fixture
 def own_bundle(beside):
-    """A folder of tables with a bundle that may be changed."""
+    """Return a folder of tables with a bundle that may be changed."""
     folder = beside()
     target = (folder / "bundle").resolve()
     (folder / "bundle").unlink()
@@ -40,7 +40,7 @@ def own_bundle(beside):
 
 
 def test_another_bundle_than_asked_for_is_refused(trained):
-    """``bundle.digest`` pins the model: both digests are said."""
+    """``bundle.digest`` pins the model, and the error has both digests."""
     message = refused(trained.folder, BundleError, {"bundle.digest": "ab" * 32})
 
     assert "another bundle" in message
@@ -49,7 +49,7 @@ def test_another_bundle_than_asked_for_is_refused(trained):
 
 @pytest.mark.parametrize("name", ["bundle.json", "model/model.json", "tests/golden.json", "bundle.sha256"])
 def test_a_damaged_bundle_is_refused(name, own_bundle):
-    """One byte is enough, in whatever file."""
+    """One changed byte in any file is enough."""
     path = own_bundle / "bundle" / name
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
 
@@ -65,12 +65,12 @@ def test_a_damaged_bundle_is_refused(name, own_bundle):
     ],
 )
 def test_a_missing_bundle_is_refused(uri, kind, words, trained):
-    """Where it was looked for is said."""
+    """The error has the place that was searched."""
     assert words in refused(trained.folder, kind, {"bundle.uri": uri})
 
 
 def test_a_bundle_that_fails_its_own_tests_scores_nobody(trained, monkeypatch):
-    """They run before anything is scored."""
+    """The tests of the bundle run before any scoring."""
     broken = {
         **runner.CHECKS,
         "golden-scores": lambda subject, test: Finding(False, "3 of 4", "A tree is gone."),
@@ -82,7 +82,7 @@ def test_a_bundle_that_fails_its_own_tests_scores_nobody(trained, monkeypatch):
 
 
 def test_an_index_must_fit_the_bundle(trained, tmp_path):
-    """A bundle with index dates needs one; a bundle without takes none."""
+    """A bundle with index dates needs one, and a bundle without index dates accepts none."""
     changes = {"cohort.index": "none", "cohort.conflictingLabels": "any", "features.demographics": None}
     without = train(tmp_path, changes, make_tables(80, seed=9))
 
@@ -91,7 +91,7 @@ def test_an_index_must_fit_the_bundle(trained, tmp_path):
 
 
 def test_a_bundle_with_demographics_needs_their_table(trained):
-    """The columns that it uses are named."""
+    """The error names the columns that the bundle uses."""
     message = refused(trained.folder, SpecError, {"data.tables.demographics": None})
 
     assert "patient_id, age, sex" in message
@@ -99,7 +99,7 @@ def test_a_bundle_with_demographics_needs_their_table(trained):
 
 @pytest.mark.parametrize("name", ["code", "numeric_value", "time", "patient_id"])
 def test_events_without_a_column_that_the_bundle_uses_are_refused(name, trained, beside):
-    """Without numbers nobody is scored as if all numbers were missing."""
+    """Without the values, no patient is scored as if all values were missing."""
     folder = beside(replace(trained.tables, events=trained.tables.events))
     path = folder / "events" / "part-1.parquet"
     pq.write_table(pq.read_table(path).drop_columns([name]), path)
@@ -125,7 +125,7 @@ def test_events_without_a_column_that_the_bundle_uses_are_refused(name, trained,
     ids=["missing", "text for a number", "a number for text", "two rows of a patient"],
 )
 def test_demographics_of_another_shape_are_refused(change, words, trained, beside):
-    """By column and count; never a value."""
+    """The error has the column and a count, and never a value."""
     folder = beside(replace(trained.tables, demographics=change(trained.tables.demographics)))
 
     message = refused(folder, DataError)
@@ -138,7 +138,7 @@ def _older(table):
 
 
 def test_demographics_may_be_empty_where_nothing_is_known(trained, beside):
-    """A column of nulls fits a number and a category alike."""
+    """A column of nulls is valid for a number and for a category."""
     nothing = trained.tables.demographics.set_column(
         1, "age", pa.nulls(trained.tables.demographics.num_rows)
     ).set_column(2, "sex", pa.array([None] * trained.tables.demographics.num_rows, pa.string()))
@@ -152,7 +152,7 @@ def test_demographics_may_be_empty_where_nothing_is_known(trained, beside):
 
 
 def test_a_patient_in_two_partitions_is_refused(trained, beside):
-    """Each partition is scored by itself, so that half of a patient would be scored twice; nothing is published."""
+    """Partitions are scored independently, so each would score a part of the patient. Nothing is published."""
     folder = beside(by_patient=False)
 
     for changes in ({}, AS_OF):
@@ -163,7 +163,7 @@ def test_a_patient_in_two_partitions_is_refused(trained, beside):
 
 
 def test_one_shared_patient_is_enough(trained, beside):
-    """The check is exact: one patient, one row."""
+    """The check is exact: one row of one patient is found."""
     folder = beside()
     path = folder / "events" / "part-2.parquet"
     other = pq.read_table(folder / "events" / "part-0.parquet").slice(0, 1)
@@ -186,7 +186,7 @@ def test_one_shared_patient_is_enough(trained, beside):
     ids=["no date column", "no patient column", "no row", "a row without date", "a row without patient"],
 )
 def test_a_cohort_table_of_another_shape_is_refused(change, words, trained, beside):
-    """Nobody is left out in silence."""
+    """No patient is dropped silently."""
     folder = beside(replace(trained.tables, labels=change(trained.tables.labels)))
 
     assert words in refused(folder, DataError)
@@ -199,14 +199,14 @@ def _with_null(table, name):
 
 
 def test_nobody_to_score_is_an_error(trained, beside):
-    """Events that name nobody, and no cohort table."""
+    """Without a cohort table, events without patients give an error."""
     folder = beside(replace(trained.tables, events=trained.tables.events.slice(0, 0)))
 
     assert "there are no patients to score" in refused(folder, DataError, AS_OF)
 
 
 def test_events_that_change_meanwhile_are_refused(trained, beside):
-    """The manifest pins them."""
+    """The manifest pins the events."""
     folder, store = beside(), MemoryStore()
     run = prepare(folder, store)
     path = folder / "events" / "part-1.parquet"
@@ -217,7 +217,7 @@ def test_events_that_change_meanwhile_are_refused(trained, beside):
 
 
 def test_a_bundle_lost_from_the_store_is_put_there_again(trained):
-    """A damaged copy is found by its digest and removed; the next run pins it again and gives the same scores."""
+    """A damaged copy is found by its digest and removed. The next run stores it again and gives the same scores."""
     store = MemoryStore()
     first = score_inline(trained.folder, store)
     [task] = [own for own in first.submitted if own.kind == "commit_scores"]
@@ -236,14 +236,14 @@ def test_a_bundle_lost_from_the_store_is_put_there_again(trained):
 
 
 def test_an_index_date_of_another_age_is_refused(trained):
-    """As in training: the date for everybody before anything is read, one of a cohort table before anybody is scored."""
+    """As in training, one date for all patients is checked before anything is read."""
     assert "index.date: expected a year from 1900 to 2299" in refused(
         trained.folder, SpecError, {"index": {"date": "9999-12-31"}}
     )
 
 
 def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
-    """Its rows are counted, and no patient is omitted silently."""
+    """The error counts such rows, and no patient is dropped silently."""
     folder = beside()
     ids = pq.read_table(folder / "labels.parquet").column("patient_id").slice(0, 3)
     dates = pa.array([dt.date(2019, 1, 1), dt.date(9999, 12, 31), dt.date(1, 1, 1)])
@@ -257,7 +257,7 @@ def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
 
 
 def test_a_bundle_that_misses_a_requirement_scores_no_patient(tmp_path):
-    """A stated floor bars scoring; more reasons than the stated budget are refused before anything runs."""
+    """An unmet floor of the specification prevents scoring, and more reasons than the budget allows are refused before the run."""
     stated = {"tests": {"floors": {"auroc": 0.99}, "budgets": {"reasons": 2}}}
     own = train(tmp_path, stated, make_tables(120, seed=9))
 

@@ -1,4 +1,4 @@
-"""Scoring runs give every sample the bundle's own score, once, whatever the cut, the workers or the faults."""
+"""Scoring runs give every sample the score of the bundle, exactly once, for any partitions, workers and faults."""
 
 import datetime as dt
 import hashlib
@@ -48,7 +48,7 @@ PLAIN = ["patient_id", "index_date", "probability", "uncalibrated"]
 
 
 def same_rows(actual: pd.DataFrame, expected: pd.DataFrame) -> bool:
-    """Whether two tables hold equal scores, to the last bit."""
+    """Return whether two tables have equal scores, to the last bit."""
     names = [name for name in expected.columns if name != "reasons"]
     return all(actual[name].tolist() == expected[name].tolist() for name in names)
 
@@ -60,7 +60,7 @@ def expected_table(trained, index, patients=None) -> pd.DataFrame:
 
 
 def test_scores_are_those_of_the_bundle(trained):
-    """Every column of every row is what ``predict_events`` gives, to the last bit."""
+    """Every column of every row equals that of ``predict_events``, to the last bit."""
     scored = score_inline(trained.folder, MemoryStore())
 
     expected = expected_table(trained, trained.frames()[1])
@@ -77,7 +77,7 @@ def test_scores_are_those_of_the_bundle(trained):
 
 
 def test_training_samples_get_their_probabilities_of_training(trained, tmp_path):
-    """The final model's own probabilities of the samples that it was fitted on, calibrated and not."""
+    """Calibrated and uncalibrated probabilities are those of the final model for the samples it was fitted on."""
     task = next(own for own in trained.home.submitted if own.kind == "fit_final_model")
     work = Work(task, _open_inputs(task, trained.store), trained.folder, tmp_path)
     problem = open_problem(work)
@@ -93,7 +93,7 @@ def test_training_samples_get_their_probabilities_of_training(trained, tmp_path)
 
 
 def test_everybody_with_an_event_is_scored_as_of_a_date(trained):
-    """Without a cohort table, whoever an event row names; the others are not."""
+    """Without a cohort table, exactly the patients with an event row are scored."""
     scored = score_inline(trained.folder, MemoryStore(), AS_OF)
 
     events = trained.frames()[0]
@@ -103,7 +103,7 @@ def test_everybody_with_an_event_is_scored_as_of_a_date(trained):
 
 
 def test_a_date_before_most_events_is_a_warning(trained):
-    """A rule that drops more than a fifth of the rows is a warning of the scores, as it is in training."""
+    """As in training, a rule that drops more than a fifth of the rows gives a warning."""
     early = score_inline(trained.folder, MemoryStore(), {**AS_OF, "index": {"date": "2017-12-31"}})
 
     (warning,) = [own for own in early.scores["warnings"] if "rule" in own]
@@ -111,7 +111,7 @@ def test_a_date_before_most_events_is_a_warning(trained):
 
 
 def test_a_bundle_without_index_date_scores_all_history(tmp_path):
-    """Trained with index none: no date in the parts, and the summary says that it is no prediction."""
+    """For a bundle with ``index: none``, the parts have no date, and the summary marks the scores as not predictive."""
     trained = train(
         tmp_path,
         {"cohort.index": "none", "cohort.conflictingLabels": "any", "features.demographics": None},
@@ -130,7 +130,7 @@ def test_a_bundle_without_index_date_scores_all_history(tmp_path):
 
 
 def test_reasons_are_the_strongest_contributions(trained):
-    """The features that move the log-odds most, the strongest first, in words."""
+    """Reasons are the features with the largest contributions to the log-odds, the largest first, in words."""
     scored = score_inline(trained.folder, MemoryStore(), {"explain.topReasons": 3})
 
     bundle = trained.bundle
@@ -165,7 +165,7 @@ def test_every_classifier_scores_and_explains(classifier, tmp_path, monkeypatch)
 
 
 def test_reasons_of_alerts_only_are_those_of_all_reasons(trained):
-    """The same scores and the same reasons where a sample alerts; an empty list elsewhere; a rule that is not there is refused."""
+    """Alerts have the same scores and reasons, other samples have no reasons, and an unknown threshold is refused."""
     rule = next(own.rule for own in trained.bundle.thresholds if own.value is not None)
     every = score_inline(trained.folder, MemoryStore()).table()
     some = score_inline(
@@ -182,7 +182,7 @@ def test_reasons_of_alerts_only_are_those_of_all_reasons(trained):
 
 
 def test_no_reasons_are_given_when_none_are_asked_for(trained):
-    """0 leaves the column out, and no score changes."""
+    """With ``topReasons: 0`` the column is missing, and scores do not change."""
     without = score_inline(trained.folder, MemoryStore(), {"explain.topReasons": 0})
 
     assert "reasons" not in without.table().columns
@@ -190,7 +190,7 @@ def test_no_reasons_are_given_when_none_are_asked_for(trained):
 
 
 def test_parts_hold_plain_columns(trained):
-    """No dictionary pages, nothing of the writer's schema, one part a partition in the manifest's order."""
+    """Columns have no dictionary encoding and no schema metadata. The manifest lists one part for each partition, in order."""
     scored = score_inline(trained.folder, MemoryStore())
 
     file = pq.ParquetFile(io.BytesIO(scored.parts()["part-00001.parquet"]))
@@ -203,7 +203,7 @@ def test_parts_hold_plain_columns(trained):
 
 
 def test_patients_without_events_are_scored_once_in_a_part_of_their_own(trained, beside):
-    """No event is an answer too: whoever is in the cohort table is scored, exactly once."""
+    """Patients of the cohort table without events are scored exactly once."""
     more = pa.table(
         {
             "patient_id": ["silent-1", "silent-2"],
@@ -230,7 +230,7 @@ def test_patients_without_events_are_scored_once_in_a_part_of_their_own(trained,
 
 
 def written(store) -> dict[Path, int]:
-    """When each file of a store was written, but for the records of its runs, which tell their latest start."""
+    """Return when each file of a store was written, except the records of its runs, which hold the latest start."""
     return {
         path: path.stat().st_mtime_ns
         for path in store.root.rglob("*")
@@ -239,7 +239,7 @@ def written(store) -> dict[Path, int]:
 
 
 def test_a_second_run_does_nothing(trained, tmp_path):
-    """Zero tasks, zero bytes: not one object of the store is new or written again."""
+    """A second run has no task, and no object of the store is new or rewritten."""
     store = type(trained.store)(tmp_path / "store")
     first = score_inline(trained.folder, store)
     before = written(store)
@@ -254,7 +254,7 @@ def test_a_second_run_does_nothing(trained, tmp_path):
 
 
 def test_a_bundle_by_name_is_that_of_the_newest_training_run_when_it_was_submitted(trained, tmp_path):
-    """Id and digest stand in the run's own specification: what was accepted keeps its bundle, though a newer run comes."""
+    """The run's specification stores id and digest, so an accepted run keeps its bundle even if a newer training run exists."""
     store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
     by_name = {"bundle": {"uri": "run:small"}}
     first = score_inline(trained.folder, store, by_name)
@@ -270,7 +270,7 @@ def test_a_bundle_by_name_is_that_of_the_newest_training_run_when_it_was_submitt
 
 
 def test_the_same_work_elsewhere_is_found_again(trained, beside):
-    """The data and the bundle in another folder, another name: the same run."""
+    """Another folder for data and bundle, and another name, give the same run."""
     store = MemoryStore()
     score_inline(trained.folder, store)
 
@@ -279,7 +279,7 @@ def test_the_same_work_elsewhere_is_found_again(trained, beside):
 
 @pytest.mark.parametrize("n_slots", [1, 4])
 def test_rows_in_another_order_give_the_same_bytes(n_slots, trained, beside):
-    """Each part is a function of its partition's rows, whatever their order and how many tasks run at once."""
+    """Each part is a function of its partition's rows, independent of their order and the number of concurrent tasks."""
     expected = score_inline(trained.folder, MemoryStore())
 
     actual = score_inline(beside(shuffle=n_slots), MemoryStore(), n_slots=n_slots)
@@ -290,7 +290,7 @@ def test_rows_in_another_order_give_the_same_bytes(n_slots, trained, beside):
 
 @pytest.mark.parametrize("partitions", [1, 2, 7])
 def test_another_cut_gives_the_same_scores(partitions, trained, beside):
-    """However the patients are cut into partitions: the same rows and the same summary."""
+    """Other partitions give the same rows and the same summary."""
     expected = score_inline(trained.folder, MemoryStore())
 
     actual = score_inline(beside(partitions=partitions), MemoryStore())
@@ -300,7 +300,7 @@ def test_another_cut_gives_the_same_scores(partitions, trained, beside):
 
 
 def test_blocks_do_not_show(trained, monkeypatch):
-    """A partition is scored in blocks of patients and explained in blocks of samples: the same rows."""
+    """The sizes of the blocks for scoring and explaining do not change any row."""
     expected = score_inline(trained.folder, MemoryStore())
     for module in (mlho.encoding.cohort.cohort, mlho.encoding.events.segments):
         monkeypatch.setattr(module, "BLOCK_PATIENTS", 16)
@@ -315,7 +315,7 @@ def test_blocks_do_not_show(trained, monkeypatch):
 
 @pytest.mark.parametrize("n_tasks", [1, 3, 5])
 def test_a_killed_run_publishes_nothing_and_goes_on_where_it_was(n_tasks, trained):
-    """Readers see all scores or none; what was done is not done again, and the bytes are the same."""
+    """Readers see all scores or none. Finished tasks are not repeated, and the bytes are the same."""
     expected, store = score_inline(trained.folder, MemoryStore()), MemoryStore()
     run = prepare(trained.folder, store)
     with pytest.raises(KeyboardInterrupt):
@@ -332,7 +332,7 @@ def test_a_killed_run_publishes_nothing_and_goes_on_where_it_was(n_tasks, traine
 
 
 def test_the_manifest_names_what_stands_there(trained):
-    """Digest, size and rows of each part, its ledger, and the bundle."""
+    """The manifest has digest, size, rows and ledger of each part, and the bundle."""
     scored = score_inline(trained.folder, MemoryStore())
 
     manifest = scored.manifest
@@ -348,7 +348,7 @@ def test_the_manifest_names_what_stands_there(trained):
 
 
 def test_no_patient_is_in_what_the_store_says_of_the_run(trained):
-    """Ids stand in parts and in the tables read for them; never in keys, commit records, manifests or summaries."""
+    """Ids occur only in parts and in the tables read for them, never in keys, commit records, manifests or summaries."""
     store = MemoryStore()
     score_inline(trained.folder, store)
 
@@ -361,7 +361,7 @@ def test_no_patient_is_in_what_the_store_says_of_the_run(trained):
 
 
 def test_empty_partitions_are_scored_as_nobody(trained, beside):
-    """A partition without rows is a part without rows."""
+    """A partition without rows gives a part without rows."""
     folder = beside()
     pq.write_table(trained.tables.events.slice(0, 0), folder / "events" / "part-9.parquet")
 
@@ -374,7 +374,7 @@ def test_empty_partitions_are_scored_as_nobody(trained, beside):
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 @pytest.mark.parametrize("layout", ["native", "dbmart"])
 def test_formats_and_layouts_give_the_same_scores(suffix, layout, trained, beside):
-    """CSV or Parquet, our names or R MLHO's."""
+    """CSV and Parquet, with our names or R MLHO's, give the same scores."""
     folder = beside(layout=layout, suffix=suffix)
     tables = {"data.tables.cohort": f"labels{suffix}", "data.tables.demographics": f"demographics{suffix}"}
 
@@ -384,7 +384,7 @@ def test_formats_and_layouts_give_the_same_scores(suffix, layout, trained, besid
 
 
 def test_demographics_by_index_date_are_joined_by_both(trained, beside):
-    """A table with the index column has a row a sample, as in training and in ``predict_events``."""
+    """A table with the index column has a row for each sample, as in training and in ``predict_events``."""
     labels, persons = trained.tables.labels.to_pandas(), trained.tables.demographics.to_pandas()
     dated = labels[["patient_id", "index_date"]].merge(persons, on="patient_id")
     dated["age"] += dated.groupby("patient_id").cumcount()
@@ -397,7 +397,7 @@ def test_demographics_by_index_date_are_joined_by_both(trained, beside):
 
 
 def test_age_is_counted_from_the_birth_date_where_there_is_none(trained, beside):
-    """As in training: whole days over 365.25 at the index date."""
+    """The age is the number of days at the index date divided by 365.25, as in training."""
     folder = beside(replace(trained.tables, demographics=trained.tables.demographics.drop_columns(["age"])))
 
     scored = score_inline(folder, MemoryStore())
@@ -408,7 +408,7 @@ def test_age_is_counted_from_the_birth_date_where_there_is_none(trained, beside)
 
 
 def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
-    """``mlho score`` with a bundle of a run in the store: the same bytes as in one process; then it shows them."""
+    """``mlho score`` with a bundle of a run in the store gives the same bytes as one process, and then shows the scores."""
     spec = tmp_path / "score.yaml"
     changes = {"bundle.uri": f"run:{trained.home.finished.run_id}", "data.uri": str(trained.folder)}
     spec.write_text(yaml.safe_dump(make_score_document(changes)))
@@ -431,7 +431,7 @@ def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
 
 
 def test_numbers_that_are_names_are_levels_in_training_and_scoring(trained, tmp_path):
-    """A ward's code declared categorical: one column a level; 3, 3.0 and "3" of new patients are the level 3."""
+    """A ward declared as categorical has one column per level; 3, 3.0 and "3" of new patients are the level 3."""
     wards = [None if number % 11 == 0 else number % 3 + 1 for number in range(200)]
     dems = trained.tables.demographics.append_column("ward", pa.array(wards, pa.int64()))
     changes = {

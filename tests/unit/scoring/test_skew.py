@@ -1,4 +1,4 @@
-"""Train/serve skew: found before a night, by the path that scores the night."""
+"""Train/serve skew is found before a night, with the code that scores the night."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.unit.scoring.conftest import score_inline
 
 
 def test_both_paths_agree_to_the_last_bit(trained, tmp_path):
-    """Counts, values, sequences, utilisation, two windows, demographics and dates; every synthetic patient."""
+    """Training and scoring agree for every synthetic patient, with counts, values, sequences, utilisation, two windows, demographics and dates."""
     found = find_skew(trained.bundle, tmp_path)
 
     assert found == Skew(n_patients=6, features=0.0, scores=0.0)
@@ -18,7 +18,7 @@ def test_both_paths_agree_to_the_last_bit(trained, tmp_path):
 
 @pytest.mark.parametrize("defect", ["features", "demographics", "calibration"])
 def test_a_skew_of_the_scoring_path_scores_no_patient(defect, trained, monkeypatch):
-    """Planted where only the scoring path runs: a feature that is lost, shifted demographics, another calibration."""
+    """A lost feature, shifted demographics and another calibration, in scoring only, prevent scoring."""
     cls = mlho.scoring.partition.ScoredPartition
     if defect == "calibration":
         blocks = cls.blocks

@@ -19,12 +19,12 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
-    """Trees of presence, recency and utilisation."""
+    """Return a run of trees on presence, recency and utilisation."""
     return train(tmp_path_factory.mktemp("counted"), CHANGES, make_tables(200, seed=5))
 
 
 def test_utilisation_needs_no_demographics(counted):
-    """It ends the columns, and a scoring run gives what the bundle gives."""
+    """The columns of utilisation are the last ones, and a scoring run agrees with the bundle."""
     bundle = counted.bundle
     events, index, _ = counted.frames()
 
@@ -43,7 +43,7 @@ def test_utilisation_needs_no_demographics(counted):
 
 
 def test_utilisation_counts_codes_that_are_no_feature(counted):
-    """Rows of unknown codes are counted as unknown, and as events, codes and days."""
+    """Rows of unknown codes are counted as unknown, and also as events, codes and days."""
     from mlho.model.scoring import encode_events
 
     bundle = counted.bundle

@@ -1,4 +1,4 @@
-"""A night is visible as a whole or not at all, wherever its program dies, and also if two schedulers score it."""
+"""A night is visible completely or not at all, at whatever write its program is killed, and also if two schedulers score it."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from tests.unit.scoring.conftest import prepare, score_inline
 
 
 class DyingStore(MemoryStore):
-    """A store whose program dies before or after its k-th write, and before any later one."""
+    """A store whose program is killed before or after its k-th write."""
 
     def __init__(self, alive_for: float = float("inf"), *, after: bool = False) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class DyingStore(MemoryStore):
 
 
 def night_of(store, run) -> dict[str, bytes]:
-    """What readers see: nothing without a manifest, and with one all parts, as it names them."""
+    """Return the files that readers see: none without a manifest, and otherwise all parts that it lists."""
     prefix = run.key("")
     found = {key.removeprefix(prefix): store.get(key) for key in store.keys(prefix)}
     if "manifest.json" not in found:
@@ -59,7 +59,7 @@ def score(folder, store):
 
 
 def scored_but_not_published(whole, run, commit_too):
-    """A store in which all tasks are done, perhaps without the record of the last one."""
+    """Return a store in which all tasks are done, optionally without the record of the last one."""
     store = DyingStore()
     for key in whole.keys(""):
         is_last = key.startswith("commits/") and json.loads(whole.get(key))["kind"] == "commit_scores"
@@ -70,7 +70,7 @@ def scored_but_not_published(whole, run, commit_too):
 
 
 def test_wherever_a_program_dies_the_night_is_whole_or_absent(trained):
-    """Before and after each write from the commit of the last task on; the same bytes when it is run again."""
+    """The program is killed before and after each write from the last commit on, and a repeated run gives the same bytes."""
     whole = DyingStore()
     run = score(trained.folder, whole)
     expected = night_of(whole, run)
@@ -94,7 +94,7 @@ def test_wherever_a_program_dies_the_night_is_whole_or_absent(trained):
 
 
 def test_two_schedulers_make_one_night(trained, tmp_path):
-    """Two programs at once on one store: both end, one night stands there, byte for byte that of one program."""
+    """Two concurrent programs on one store both succeed, and the night is byte for byte that of one program."""
     alone = score_inline(trained.folder, MemoryStore())
     with ThreadPoolExecutor(2) as pool:
         stores = [LocalStore(tmp_path / "store") for _ in range(2)]
