@@ -29,7 +29,7 @@ ENCODINGS = {
 
 
 def training_design(seed: int = 5) -> tuple[Any, np.ndarray]:
-    """A design matrix with one column a feature, and labels that depend on the first two."""
+    """Return a design matrix with one column per feature, and labels that depend on the first two."""
     generator = np.random.Generator(np.random.PCG64(seed))
     is_present = generator.random((N_PATIENTS, len(ENCODINGS))) < 0.4
     numbers = np.ones((N_PATIENTS, len(ENCODINGS)))
@@ -42,7 +42,7 @@ def training_design(seed: int = 5) -> tuple[Any, np.ndarray]:
 
 
 def make_parts(kind: str = "glmboost", setting: dict[str, Any] | None = None, **changes: Any) -> BundleParts:
-    """Parts of a bundle of a small fitted model."""
+    """Return the parts of a bundle of a small fitted model."""
     X, y = training_design()
     encodings = [encoding for _, _, encoding in ENCODINGS.values()]
     is_value = value_columns(encodings, None)
@@ -82,13 +82,13 @@ def make_parts(kind: str = "glmboost", setting: dict[str, Any] | None = None, **
 
 @pytest.fixture
 def parts() -> Callable[..., BundleParts]:
-    """Makes the parts of a bundle."""
+    """Return a function that makes the parts of a bundle."""
     return make_parts
 
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with glmboost, to read only."""
+    """Return the folder of a bundle with glmboost; tests must not change it."""
     folder = tmp_path_factory.mktemp("bundles") / "glmboost"
     write_bundle(folder, make_parts())
     return folder

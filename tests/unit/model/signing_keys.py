@@ -1,4 +1,4 @@
-"""Keys for signatures, made for a test."""
+"""Generated keys for tests of signatures."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bundles whose fields were altered, with digests to match: refused as such, or used; never a traceback."""
+"""Bundles with altered fields and matching digests are refused or usable, and never cause another error."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ INDEX = pd.DataFrame({"patient_id": ["1", "2"], "index_date": pd.to_datetime(["2
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to every field and every element."""
+    """Yield the path of every field and every element."""
     if at:
         yield at
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -70,7 +70,7 @@ def save(folder: Path, document: dict[str, Any]) -> None:
 
 
 def outcome_of(folder: Path, *, failing: object = "") -> str:
-    """``refused``, ``used`` with probabilities, or what went wrong otherwise."""
+    """Return ``refused``, ``used`` if it gives probabilities, or else the error."""
     try:
         bundle = load_bundle(folder)
         scores = bundle.predict_events(EVENTS, INDEX)
@@ -96,7 +96,7 @@ def folder(request, tmp_path_factory) -> Path:
 
 
 def test_no_altered_field_of_the_document_is_a_traceback(folder):
-    """Each field of ``bundle.json`` with values of a wrong type or range; the document differs little by classifier."""
+    """Each field of ``bundle.json`` is set to values of a wrong type or range. The document differs little between classifiers."""
     n_values = 4 if folder.name == "glmboost" else 1
     whole = json.loads((folder / "bundle.json").read_bytes())
     dice = random.Random(11)
@@ -114,7 +114,7 @@ def test_no_altered_field_of_the_document_is_a_traceback(folder):
 
 
 def test_no_altered_field_of_the_model_is_a_traceback(folder):
-    """Each field of the model's JSON files, and the golden rows."""
+    """Fields of the model's JSON files and of the golden rows are set to wrong values."""
     whole = json.loads((folder / "bundle.json").read_bytes())
     dice = random.Random(12)
     names = [name for name in whole["files"] if name.endswith(".json")]
@@ -162,7 +162,7 @@ def test_no_altered_field_of_the_model_is_a_traceback(folder):
     ids=lambda own: ".".join(map(str, own)) if isinstance(own, tuple) else str(own)[:20],
 )
 def test_a_field_of_a_wrong_type_or_range_is_refused(at, wrong, tmp_path):
-    """The command that loads it says so, and nobody is scored."""
+    """Loading such a bundle raises a ``BundleError``, so no patient is scored."""
     folder = tmp_path / "bundle"
     write_bundle(folder, make_parts())
     whole = json.loads((folder / "bundle.json").read_bytes())

@@ -1,4 +1,4 @@
-"""A bundle predicts what training predicted, wherever it is loaded, and refuses to be anything else."""
+"""A bundle predicts the probabilities of training in any process, and any altered bundle is refused."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ for folder in sys.argv[2:]:
 
 
 def test_a_fresh_process_predicts_the_same_bits_row_by_row(parts, tmp_path):
-    """What training predicted in one batch, a new process predicts row by row, to the last bit, with every classifier."""
+    """For every classifier, a new process predicts row by row the same bits that training predicted in one batch."""
     made = {classifier: parts(classifier, SMALL.get(classifier)) for classifier in sorted(CLASSIFIERS)}
     for classifier, own in made.items():
         write_bundle(tmp_path / classifier, own)
@@ -53,7 +53,7 @@ def test_a_fresh_process_predicts_the_same_bits_row_by_row(parts, tmp_path):
 
 @pytest.mark.parametrize("classifier", sorted(CLASSIFIERS))
 def test_a_new_bundle_passes_its_own_tests(classifier, parts, tmp_path):
-    """Every test that a bundle carries passes when it is built; directions are tested for linear models."""
+    """A new bundle passes every test it contains; only linear models have a test of directions."""
     write_bundle(tmp_path / "bundle", parts(classifier, SMALL.get(classifier)))
 
     results = load_bundle(tmp_path / "bundle").run_tests()
@@ -64,7 +64,7 @@ def test_a_new_bundle_passes_its_own_tests(classifier, parts, tmp_path):
 
 
 def test_equal_parts_give_equal_bytes(parts, tmp_path):
-    """Two bundles of the same parts are the same files with the same digest."""
+    """Two bundles of the same parts have the same files and the same digest."""
     first = write_bundle(tmp_path / "first", parts())
     second = write_bundle(tmp_path / "second", parts())
 
@@ -73,7 +73,7 @@ def test_equal_parts_give_equal_bytes(parts, tmp_path):
 
 
 def test_everything_survives_the_way_through_the_files(parts, tmp_path):
-    """Features, encodings with one open bound, thresholds, calibrator and lineage come back as they were."""
+    """Features, encodings with one open bound, thresholds, calibrator and lineage are equal after a round trip through the files."""
     made = parts()
     digest = write_bundle(tmp_path / "bundle", made)
 
@@ -89,7 +89,7 @@ def test_everything_survives_the_way_through_the_files(parts, tmp_path):
 @settings(max_examples=25, deadline=None)
 @given(X=hnp.arrays(np.float64, (4, 5), elements=st.floats(-1e6, 1e6)))
 def test_a_row_scores_the_same_in_any_company_and_form(X, bundle_folder):
-    """Alone, in any order, dense, sparse or as a DataFrame with columns in another order: the same bits."""
+    """A row alone, in any order, dense, sparse or as a DataFrame with reordered columns has the same bits."""
     bundle = load_bundle(bundle_folder)
     scores = bundle.predict_proba(X)
 
@@ -102,7 +102,7 @@ def test_a_row_scores_the_same_in_any_company_and_form(X, bundle_folder):
 
 
 def test_contributions_add_up_to_the_log_odds(bundle_folder):
-    """The explanation of a row is its score: contributions and intercept add up to the log-odds."""
+    """Contributions and intercept of a row add up to its log-odds."""
     bundle = load_bundle(bundle_folder)
     frame = pd.DataFrame([[1, 3, 0.5, 0, 2.0]], columns=bundle.columns, index=["someone"])
 
@@ -117,7 +117,7 @@ def test_contributions_add_up_to_the_log_odds(bundle_folder):
 
 
 def test_missing_columns_are_counted_and_the_first_ones_named(bundle_folder):
-    """A frame that lacks columns is refused, with how many and which first."""
+    """The error counts the missing columns of a frame and names the first ones."""
     bundle = load_bundle(bundle_folder)
 
     with pytest.raises(DataError, match=r"got 4 missing, first: E11\|365\|count, A1C\|730\|last"):
@@ -140,7 +140,7 @@ def test_text_in_a_feature_matrix_is_refused_without_showing_it(bundle_folder):
 )
 @pytest.mark.parametrize("damage", ["one bit", "shorter", "gone"])
 def test_a_damaged_file_is_refused(name, damage, bundle_folder, tmp_path):
-    """One changed bit in any file, a cut or a missing file: refused, and the file is named."""
+    """A changed bit, a truncation or a missing file is refused, and the error names the file."""
     folder = _copy(bundle_folder, tmp_path)
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_refused(name, damage, bundle_folder, tmp_path):
     ],
 )
 def test_a_document_that_is_not_ours_is_refused(changes, message, bundle_folder, tmp_path):
-    """Other schemas, versions, fields and values are refused, even with a digest that fits."""
+    """Other schemas, versions, fields and values are refused even if the digest matches."""
     folder = _copy(bundle_folder, tmp_path)
     _rewrite(folder, lambda document: {**document, **changes})
 
@@ -188,7 +188,7 @@ def test_a_document_that_is_not_ours_is_refused(changes, message, bundle_folder,
     "name", ["../outside", "/etc/passwd", "model/../../outside", "model/.hidden", "a\\b", "bundle.json"]
 )
 def test_names_that_lead_out_of_the_bundle_are_refused(name, bundle_folder, tmp_path):
-    """A listed file is a plain name in the bundle's own folders: nothing else is ever opened."""
+    """A listed file must be a plain name in the bundle's own folders, so no other file is opened."""
     folder = _copy(bundle_folder, tmp_path)
     (tmp_path / "outside").write_bytes(b"x")
     entry = {"sha256": hashlib.sha256(b"x").hexdigest(), "bytes": 1}
@@ -199,7 +199,7 @@ def test_names_that_lead_out_of_the_bundle_are_refused(name, bundle_folder, tmp_
 
 
 def test_a_file_too_many_is_refused(bundle_folder, tmp_path):
-    """What the bundle does not list does not belong in it."""
+    """A file that the bundle does not list is refused."""
     folder = _copy(bundle_folder, tmp_path)
     (folder / "model" / "extra.bin").write_bytes(b"")
 
@@ -208,7 +208,7 @@ def test_a_file_too_many_is_refused(bundle_folder, tmp_path):
 
 
 def test_a_link_is_refused(bundle_folder, tmp_path):
-    """A link may lead anywhere, even if what it leads to has the right bytes."""
+    """A link may lead anywhere, so it is refused even if its target has the right bytes."""
     folder = _copy(bundle_folder, tmp_path)
     (folder / "model_card.md").rename(tmp_path / "card")
     (folder / "model_card.md").symlink_to(tmp_path / "card")
@@ -218,13 +218,13 @@ def test_a_link_is_refused(bundle_folder, tmp_path):
 
 
 def test_another_bundle_than_asked_for_is_refused(bundle_folder):
-    """Who knows the digest gets that bundle or none."""
+    """With a given digest, only that bundle is loaded."""
     with pytest.raises(BundleError, match="another bundle"):
         load_bundle(bundle_folder, digest="0" * 64)
 
 
 def test_no_bundle_there_is_said_clearly(tmp_path):
-    """A path without a bundle is told apart from a damaged one."""
+    """The error for a missing bundle differs from that for a damaged one."""
     with pytest.raises(BundleError, match="no such folder"):
         load_bundle(tmp_path / "nowhere")
     with pytest.raises(BundleError, match=r"bundle\.json is missing"):
@@ -232,7 +232,7 @@ def test_no_bundle_there_is_said_clearly(tmp_path):
 
 
 def test_a_bundle_is_never_written_over(parts, tmp_path):
-    """The same bundle again changes nothing; another one in its place is refused; nothing half-written stays."""
+    """Writing the same bundle again changes nothing, and another bundle in its place is refused without partial files."""
     write_bundle(tmp_path / "bundle", parts())
     before = _contents(tmp_path)
 
@@ -253,20 +253,20 @@ def test_a_bundle_is_never_written_over(parts, tmp_path):
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, message, parts, tmp_path):
-    """A bundle that could not be used is not written."""
+    """An unusable bundle is not written."""
     with pytest.raises(BundleError, match=message):
         write_bundle(tmp_path / "bundle", parts(**changes))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_metric_that_is_no_number_is_refused(parts, tmp_path):
-    """NaN is never written: an absent metric is null."""
+    """A missing metric is null; NaN is never written."""
     with pytest.raises(BundleError, match="plain JSON without NaN"):
         write_bundle(tmp_path / "bundle", parts(metrics={"auroc": {"mean": float("nan")}}))
 
 
 def test_a_wrong_model_fails_its_golden_rows(parts, tmp_path):
-    """A model that is not the one that was built is found by the bundle's own tests."""
+    """The bundle's own tests detect a model that is not the one that was built."""
     write_bundle(tmp_path / "bundle", parts())
     folder, other = tmp_path / "bundle", parts(setting={"nSteps": 150}).classifier.to_files()["model.json"]
     (folder / "model/model.json").write_bytes(other)
@@ -281,7 +281,7 @@ def test_a_wrong_model_fails_its_golden_rows(parts, tmp_path):
 
 
 def test_text_from_data_is_escaped_in_html_and_card(parts, tmp_path):
-    """Markup in names stays text."""
+    """Markup in names is escaped."""
     write_bundle(tmp_path / "bundle", parts(outcome="<b>a|b</b>"))
     bundle = load_bundle(tmp_path / "bundle")
 
@@ -298,7 +298,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _rewrite(folder: Path, change) -> None:
-    """Change the document and give it the digest that fits, as somebody with intent would."""
+    """Change the document and write a matching digest, as an attacker would."""
     document = json.dumps(change(json.loads((folder / "bundle.json").read_text()))).encode()
     (folder / "bundle.json").write_bytes(document)
     (folder / "bundle.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  bundle.json\n")

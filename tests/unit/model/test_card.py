@@ -1,11 +1,11 @@
-"""The model card says what is known, and shows where people must write."""
+"""The model card contains the known facts, and marks the sections that people must write."""
 
 from mlho.model.card import SECTIONS, WRITTEN_BY_PEOPLE, model_card
 from mlho.model.parts import BundlePerformance
 
 
 def test_every_section_is_there_in_order(parts):
-    """Named sections, so that a reader and a program find them."""
+    """Sections have fixed names, for readers and programs."""
     card = model_card(parts())
 
     assert [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")] == list(
@@ -14,7 +14,7 @@ def test_every_section_is_there_in_order(parts):
 
 
 def test_gaps_are_visible_until_people_write(parts):
-    """A section that only people can write says what it lacks; a note fills it."""
+    """A section that only people can write states what is missing, and a note replaces it."""
     gaps = model_card(parts()).count("**TO BE WRITTEN:**")
     card = model_card(parts(notes={"Purpose": "Finds patients for a dietitian's call."}))
 
@@ -24,7 +24,7 @@ def test_gaps_are_visible_until_people_write(parts):
 
 
 def test_figures_stand_with_their_intervals(parts):
-    """Metrics in words with intervals, absent ones as a dash, thresholds with their reason."""
+    """Metrics have their intervals, missing ones a dash, and thresholds their reason."""
     metrics = {"auroc": {"mean": 0.81, "low": 0.75, "high": 0.87}, "brier": {"mean": None}}
     card = model_card(parts(metrics=metrics))
 
@@ -35,7 +35,7 @@ def test_figures_stand_with_their_intervals(parts):
 
 
 def test_the_procedure_its_rival_and_the_net_benefit_are_named(parts):
-    """What was judged, its rates at the thresholds and its net benefit; another procedure stands in its own sentence."""
+    """The card names the evaluated procedure with its rates and net benefit, and another procedure in a separate sentence."""
     spread = {"mean": 0.81, "low": 0.75, "high": 0.87}
     judged = BundlePerformance(
         procedure="glmboost on ranked features",
@@ -62,7 +62,7 @@ def test_the_procedure_its_rival_and_the_net_benefit_are_named(parts):
 
 
 def test_association_is_said_aloud(parts):
-    """A model without index date is no prediction, and the card says so first."""
+    """The card of a model without index date says at the top that it does not predict."""
     card = model_card(parts(predictive=False))
 
     assert card.splitlines()[2].startswith("**Not predictive: association only.**")

@@ -1,4 +1,4 @@
-"""Demographics of new patients become the columns that training made of them."""
+"""Demographics of new patients get the columns of training."""
 
 import datetime as dt
 
@@ -16,7 +16,7 @@ DAY = dt.date(2020, 1, 1)
 
 
 def test_known_unknown_and_absent_patients():
-    """Known values as they are; missing ones, new levels and absent patients as unknown, with median and indicator."""
+    """Known values are used. Missing values, new levels and absent patients are unknown, with median and indicator."""
     frame = pd.DataFrame({"patient_id": [1, 2, 3], "age": [61.0, None, 40.0], "sex": ["M", None, "X"]})
 
     block, births = demographics_block(ENCODER, samples_of(["1", "2", "3", "4"], DAY), frame)
@@ -26,7 +26,7 @@ def test_known_unknown_and_absent_patients():
 
 
 def test_age_is_counted_from_the_birth_date():
-    """Whole days to the index date over 365.25; a birth after it, or none, is a missing age."""
+    """The age is the number of days to the index date divided by 365.25; a later birth, or none, is a missing age."""
     frame = pd.DataFrame(
         {
             "patient_id": ["1", "2", "3"],
@@ -42,7 +42,7 @@ def test_age_is_counted_from_the_birth_date():
 
 
 def test_rows_may_be_joined_by_the_index_date_too():
-    """With a column index_date a row holds for that sample alone."""
+    """With a column ``index_date``, a row applies to that sample only."""
     dates = [dt.date(2020, 1, 1), dt.date(2021, 1, 1)]
     samples = samples_of_frame(pd.DataFrame({"patient_id": ["1", "1"], "index_date": dates}), has_dates=True)
     frame = pd.DataFrame({"patient_id": ["1", "1"], "index_date": dates, "age": [50, 51], "sex": ["F", "F"]})
@@ -53,7 +53,7 @@ def test_rows_may_be_joined_by_the_index_date_too():
 
 
 def test_equal_rows_collapse_and_contradictions_are_refused():
-    """One row a patient; the error counts and shows no value."""
+    """Equal rows of a patient are merged. For contradicting rows, the error has a count and no value."""
     samples = samples_of(["1"], DAY)
     equal = pd.DataFrame({"patient_id": ["1", "1"], "age": [np.nan, np.nan], "sex": ["F", "F"]})
 
@@ -73,14 +73,14 @@ def test_equal_rows_collapse_and_contradictions_are_refused():
     ],
 )
 def test_what_is_not_given_is_said(frame, message):
-    """A model that needs demographics is never scored without them by oversight."""
+    """A model that needs demographics is never scored without them."""
     with pytest.raises(DataError, match=message) as caught:
         demographics_block(ENCODER, samples_of(["1"], DAY), frame)
     assert "Jane" not in str(caught.value)
 
 
 def test_a_model_without_demographics_needs_none():
-    """No columns; a birth date still lets the ledger find events before birth."""
+    """Without demographics there are no columns, but a birth date is still used to find events before birth."""
     samples = samples_of(["1"], DAY)
     frame = pd.DataFrame({"patient_id": ["1"], "birth_date": ["1970-01-02"]})
 

@@ -1,4 +1,4 @@
-"""The design matrix is built the same way for training and scoring."""
+"""The design matrix is built in the same way for training and scoring."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ A1C = Cells(np.array([0, 2, 3], np.int32), np.array([1, 5, 2], np.int32), np.arr
 
 
 def test_every_aggregate_has_its_column_and_demographics_come_last():
-    """Presence, count, levels, latest value less its centre, out of range; then the demographics as they are."""
+    """The columns are presence, count, levels, last value minus centre, and out of range, followed by the demographics."""
     encodings = [
         Encoding("presence"),
         Encoding("count"),
@@ -34,7 +34,7 @@ def test_every_aggregate_has_its_column_and_demographics_come_last():
 
 
 def test_trees_take_what_is_known_and_nothing_else():
-    """Presence, count, levels and ranges as far as they are not 0; every known value and age, 0 too, and no median."""
+    """Presence, count, levels and ranges are stored if not 0. Known values and ages are stored even if 0, without a median."""
     encodings = [
         Encoding("presence"),
         Encoding("levels", level_cuts=(2, 3)),
@@ -63,7 +63,7 @@ def test_trees_take_what_is_known_and_nothing_else():
 
 
 def test_no_features_and_no_samples_are_matrices_too():
-    """A model of demographics only, and nobody to score, need no special case."""
+    """A model of demographics only and an empty batch need no special case."""
     assert build_design([], [], 3).shape == (3, 0)
     assert build_design([], [], 2, np.ones((2, 1))).toarray().tolist() == [[1], [1]]
     nobody = Cells(np.empty(0, np.int32), np.empty(0, np.int32))
@@ -71,7 +71,7 @@ def test_no_features_and_no_samples_are_matrices_too():
 
 
 def test_demographics_of_other_samples_are_refused():
-    """Rows must be the same samples."""
+    """All rows must belong to the same samples."""
     with pytest.raises(ValueError, match="extra must have 4 rows"):
         build_design([Encoding("count")], [A1C], 4, np.ones((3, 1)))
     with pytest.raises(ValueError, match="zip"):
@@ -80,7 +80,7 @@ def test_demographics_of_other_samples_are_refused():
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=5))
 def test_the_matrix_is_canonical(columns):
-    """Rows rise, no zero is stored, and classifiers take the very arrays without a copy."""
+    """Row indices are sorted, no zero is stored, and classifiers use the arrays without a copy."""
     cells = []
     for column in columns:
         samples = np.flatnonzero(column).astype(np.int32)

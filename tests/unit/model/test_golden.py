@@ -1,4 +1,4 @@
-"""Golden rows show nothing of a patient, and exercise every column."""
+"""Golden rows reveal nothing about patients, and cover every column."""
 
 import json
 
@@ -21,7 +21,7 @@ from mlho.model.golden import (
 
 
 def test_statistics_are_of_patients_and_coarse():
-    """100 patients, two samples each, 30 of whom have the column in both: 0.3, and quantiles to two digits."""
+    """For 100 patients with two samples each, of whom 30 have the column, the prevalence is 0.3, and quantiles have two digits."""
     values = np.repeat(np.concatenate([np.linspace(1.234, 9.876, 30), np.zeros(70)]), 2)
     [statistics] = column_statistics(csc_array(values[:, None]), np.repeat(np.arange(100), 2), min_cell=11)
 
@@ -30,7 +30,7 @@ def test_statistics_are_of_patients_and_coarse():
 
 @pytest.mark.parametrize(("n_with", "prevalence"), [(0, 0.11), (3, 0.11), (11, 0.11), (12, 0.12)])
 def test_small_cells_are_not_told_apart(n_with, prevalence):
-    """Fewer patients than the smallest cell look like the smallest cell, and their numbers are not used."""
+    """Fewer patients than the smallest cell are reported as the smallest cell, and their values are not used."""
     values = np.where(np.arange(100) < n_with, 123.456, 0.0)
     [statistics] = column_statistics(csc_array(values[:, None]), np.arange(100), min_cell=11)
 
@@ -39,7 +39,7 @@ def test_small_cells_are_not_told_apart(n_with, prevalence):
 
 @given(st.integers(0, 40), st.integers(1, 15), st.integers(0, 2**32))
 def test_no_quantile_rests_on_fewer_patients_than_the_smallest_cell(n_with, min_cell, seed):
-    """On both sides of a quantile that is told there are at least that many patients."""
+    """At least that many patients are on both sides of every stored quantile."""
     numbers = np.random.Generator(np.random.PCG64(seed)).integers(1, 99, n_with).astype(float)
     values = np.concatenate([numbers, np.zeros(60 - n_with)])
     [statistics] = column_statistics(csc_array(values[:, None]), np.arange(60), min_cell=min_cell)
@@ -50,7 +50,7 @@ def test_no_quantile_rests_on_fewer_patients_than_the_smallest_cell(n_with, min_
 
 
 def test_rows_are_drawn_zero_and_edges():
-    """32 drawn rows, the row of zeros, and each column alone at its lowest and highest number."""
+    """There are 32 drawn rows, the row of zeros, and each column alone at its lowest and highest value."""
     statistics = [ColumnStatistics(0.5, (2.0, 4.0)), ColumnStatistics(0.01)]
     kinds, X = golden_inputs(statistics, empty_row=np.zeros(2), seed=3)
 
@@ -61,7 +61,7 @@ def test_rows_are_drawn_zero_and_edges():
 
 
 def test_the_same_seed_draws_the_same_rows():
-    """Equal bytes need equal draws; another seed draws others."""
+    """The same seed draws the same rows, and another seed draws others."""
     statistics = [ColumnStatistics(0.3, (1.0, 2.0, 3.0))] * 20
 
     first, again, other = (draw_rows(statistics, 8, empty_row=np.zeros(20), seed=seed) for seed in (1, 1, 2))
@@ -71,7 +71,7 @@ def test_the_same_seed_draws_the_same_rows():
 
 
 def test_many_columns_keep_the_bundle_small():
-    """Edges are of the first columns only."""
+    """Only the first columns have edge rows."""
     n = MAX_EDGES + 50
     kinds, _ = golden_inputs([ColumnStatistics(0.1)] * n, empty_row=np.zeros(n), seed=0)
 
@@ -84,7 +84,7 @@ def test_many_columns_keep_the_bundle_small():
     ids=["absent is zero", "zero is a value, NaN is not known"],
 )
 def test_rows_survive_the_way_through_json(X, empty_row):
-    """Every bit of input and scores comes back."""
+    """Inputs and scores are equal to the bit after a round trip through JSON."""
     rows = GoldenRows(
         ("zero", "drawn"),
         np.array(X, dtype=float),
@@ -123,7 +123,7 @@ def test_rows_survive_the_way_through_json(X, empty_row):
     ],
 )
 def test_rows_that_do_not_fit_are_refused(change):
-    """Another schema, another width, columns that do not exist: a clear error."""
+    """Another schema, another width and unknown columns are refused."""
     rows = GoldenRows(("zero",), np.zeros((1, 2)), np.zeros(2), np.array([0.1]), np.array([0.2]))
 
     with pytest.raises(BundleError, match=r"tests/golden\.json"):
@@ -131,7 +131,7 @@ def test_rows_that_do_not_fit_are_refused(change):
 
 
 def test_rows_for_trees_draw_zeros_and_say_what_is_not_known():
-    """A column of values in which a quarter of the known numbers are 0: rows have 0, 5 and NaN; others have 0 and 1."""
+    """If a quarter of a column's known values are 0, its rows have 0, 5 and NaN; a column that is not of values has 0 and 1."""
     values = np.concatenate([np.zeros(20), np.full(60, 5.0), np.full(20, np.nan)])
     design = tree_matrix(np.column_stack([values, np.ones(100)]), np.array([True, False]))
     statistics = column_statistics(design, np.arange(100), min_cell=11)

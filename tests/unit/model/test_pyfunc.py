@@ -1,4 +1,4 @@
-"""A bundle as MLflow loads it. With MLflow itself: ``make test-newest NEWEST=mlflow-skinny NEWEST_TESTS=tests/unit/model/test_pyfunc.py``."""
+"""A bundle loaded as MLflow does. With MLflow: ``make test-newest NEWEST=mlflow-skinny NEWEST_TESTS=tests/unit/model/test_pyfunc.py``."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ def test_events_get_the_scores_of_the_bundle(bundle_folder):
 
 
 def test_a_matrix_gets_probabilities_under_its_own_index(bundle_folder):
-    """Columns are taken by name."""
+    """Columns are found by name."""
     bundle = load_bundle(bundle_folder)
     matrix = pd.DataFrame(0.0, index=["first", "second"], columns=list(reversed(bundle.columns)))
     matrix.iloc[1] = 1.0
@@ -43,7 +43,7 @@ def test_params_are_refused_instead_of_ignored(bundle_folder):
 
 
 def test_mlflow_loads_an_exported_folder(bundle_folder, tmp_path):
-    """The same scores through MLflow; skipped where it is not installed."""
+    """MLflow gives the same scores; the test is skipped if it is not installed."""
     pyfunc = pytest.importorskip("mlflow.pyfunc")
     (tmp_path / "bundle").symlink_to(bundle_folder)
     described = {"flavors": {"python_function": {"loader_module": "mlho.pyfunc", "data": "bundle"}}}

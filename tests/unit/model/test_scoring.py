@@ -1,4 +1,4 @@
-"""Scores from events are those of training: same rules, same windows, same bits."""
+"""Scores from events equal those of training: the same rules, the same windows, the same bits."""
 
 import datetime as dt
 from pathlib import Path
@@ -47,7 +47,7 @@ INDEX = pd.DataFrame({"patient_id": ["2", "17", "404"], "index_date": [dt.date(2
 
 
 def test_features_are_counted_up_to_each_index_date(bundle_folder):
-    """Presence, counts, levels, the latest value and its range, each in its own window, as the rules say."""
+    """Presence, counts, levels, the last value and its range are computed in their own windows."""
     bundle = load_bundle(bundle_folder)
     expected = pd.DataFrame(
         # I10, E11 count, A1C last - 6.5, A1C out of 4.0 and above, J45 levels; patients 17, 2, 404
@@ -65,7 +65,7 @@ def test_features_are_counted_up_to_each_index_date(bundle_folder):
 
 
 def test_every_row_is_accounted_for(bundle_folder):
-    """Codes that the bundle does not know are ignored and counted; all other rows are in the ledger."""
+    """Codes that are not in the bundle are ignored and counted; the ledger counts all other rows."""
     scores = load_bundle(bundle_folder).predict_events(EVENTS, INDEX)
 
     assert (scores.attrs["unknown_codes"], scores.attrs["unknown_code_rows"]) == (1, 1)
@@ -86,7 +86,7 @@ def test_every_row_is_accounted_for(bundle_folder):
     ids=["date", "midnight", "instant", "text, id as a number", "an instant too early"],
 )
 def test_a_date_includes_its_day_and_a_timestamp_its_instant(index, n_i10, bundle_folder):
-    """The event of eight o'clock counts on the day, and not before its hour."""
+    """An event of eight o'clock counts on the date, but not for an earlier instant."""
     bundle = load_bundle(bundle_folder)
     row = np.zeros((1, 5))
     row[0, 0] = n_i10
@@ -97,7 +97,7 @@ def test_a_date_includes_its_day_and_a_timestamp_its_instant(index, n_i10, bundl
 
 
 def test_ids_may_be_numbers(bundle_folder):
-    """A patient is known by the text of the id, however it is stored."""
+    """Patients are identified by the text of the id, so numbers are accepted."""
     bundle = load_bundle(bundle_folder)
     numbers = EVENTS.assign(patient_id=EVENTS["patient_id"].astype(int))
 
@@ -114,7 +114,7 @@ def test_no_events_at_all_is_an_answer_too(bundle_folder):
 
 
 def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
-    """Trained with index none: all that a patient has counts, and a date is refused."""
+    """For a bundle with ``index: none``, all events count, and a date is refused."""
     made = parts(scoring=Scoring(index_kind="none"), predictive=False)
     features = tuple(feature.model_copy(update={"window_days": None}) for feature in made.features)
     write_bundle(tmp_path / "bundle", parts(scoring=made.scoring, predictive=False, features=features))
@@ -152,7 +152,7 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
     ],
 )
 def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folder):
-    """What is wrong is said by column and count, and no value is shown."""
+    """The error has the column and a count, and shows no value."""
     with pytest.raises(DataError, match=message) as caught:
         load_bundle(bundle_folder).predict_events(events, index)
     assert "Jane" not in str(caught.value)
@@ -176,7 +176,7 @@ SPEC = {
     [("keep", "glmboost"), ("drop", "glmboost"), ("keep", "xgboost"), ("drop", "ebm")],
 )
 def test_scores_are_to_the_bit_what_training_computed(duplicates, classifier, parts, tmp_path):
-    """Events in files through the run's own steps, and the same events as DataFrames through a bundle: equal scores."""
+    """Events in files, through the steps of a run, and the same events as DataFrames, through a bundle, have equal scores."""
     tables = _write_tables(tmp_path)
     spec = TrainingSpec.model_validate({**SPEC, "data": {**SPEC["data"], "duplicates": duplicates}})
     design, features, encoder, fitted, cohort = _train(spec, tmp_path, classifier)
@@ -202,7 +202,7 @@ def test_scores_are_to_the_bit_what_training_computed(duplicates, classifier, pa
 
 
 def test_zero_is_scored_as_a_value_and_not_as_none(parts, tmp_path):
-    """Trees see a latest value of 0, and an age of 0: neither is what they see of someone of whom nothing is known."""
+    """In trees, a last value of 0 and an age of 0 differ from missing ones."""
     _, bundle = _tree_bundle(parts, tmp_path)
     events = pd.DataFrame(
         {"patient_id": ["1"], "time": ["2019-12-01"], "code": ["A"], "numeric_value": [0.0]}
@@ -228,7 +228,7 @@ def test_zero_is_scored_as_a_value_and_not_as_none(parts, tmp_path):
 
 
 def _tree_bundle(parts, folder: Path):
-    """Return tables, and a bundle of boosted trees that learned from them."""
+    """Return tables, and a bundle of boosted trees that was trained on them."""
     tables = _write_tables(folder)
     design, features, encoder, fitted, cohort = _train(TrainingSpec.model_validate(SPEC), folder, "xgboost")
     made = parts(
@@ -243,7 +243,7 @@ def _tree_bundle(parts, folder: Path):
 
 
 def test_a_value_beyond_float32_names_its_code(parts, tmp_path):
-    """A number that trees cannot hold is refused with the feature that has it, not with the number."""
+    """A value that trees cannot represent is refused, and the error names the feature and not the value."""
     tables, bundle = _tree_bundle(parts, tmp_path)
     events = tables["events"].assign(numeric_value=np.where(tables["events"]["code"] == "B", 1e39, 1.0))
 
@@ -255,7 +255,7 @@ def test_a_value_beyond_float32_names_its_code(parts, tmp_path):
 
 
 def test_a_bundle_holds_no_patient(parts, tmp_path):
-    """No id of a training patient is in any byte of the bundle, nor any number that only one patient has."""
+    """No byte of the bundle contains the id of a training patient, nor a value that only one patient has."""
     _write_tables(tmp_path)
     spec = TrainingSpec.model_validate(SPEC)
     design, features, encoder, fitted, cohort = _train(spec, tmp_path)
@@ -273,7 +273,7 @@ RARE_VALUE = 8721.4375
 
 
 def _write_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Write 120 patients, some with two samples: events with values, labels and persons with missing entries."""
+    """Write 120 patients, some with two samples: events with values, labels, and demographics with missing entries."""
     generator = np.random.Generator(np.random.PCG64(11))
     n_patients, n_events = 120, 4000
     ids = np.array([f"canary-{number:03d}" for number in range(n_patients)])
@@ -318,7 +318,7 @@ QUICK = {"xgboost": {"nRounds": 10, "maxDepth": 3}, "ebm": {"maxRounds": 40, "nB
 
 
 def _train(spec: TrainingSpec, folder: Path, classifier: str = "glmboost"):
-    """Take the run's own way from files to a fitted model."""
+    """Run the steps of a run from files to a fitted model."""
     spec = spec.model_copy(update={"cohort": spec.cohort.model_copy(update={"unknown_patients": "keep"})})
     cohort = define_cohort(spec, folder).cohort
     work = folder / "work"

@@ -1,4 +1,4 @@
-"""The tests that a bundle carries find a model that misbehaves."""
+"""The tests in a bundle detect a faulty model."""
 
 import json
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ CASE = {
 
 @dataclass(frozen=True)
 class Misbehaving:
-    """A classifier that hands all on to a true one but for the methods that are replaced."""
+    """A classifier that delegates to another one, except for the replaced methods."""
 
     true: Any
     replaced: dict[str, Any]
@@ -38,23 +38,23 @@ class Misbehaving:
 
 
 def centred(true, X):
-    """Scores that depend on the batch."""
+    """Return scores that depend on the batch."""
     scores = true.predict_proba(X)
     return scores / (2 * scores.max())
 
 
 def swapped(true, X):
-    """Log-odds that move against the coefficients."""
+    """Return log-odds with the opposite sign of the coefficients."""
     return -true.log_odds(X)
 
 
 def beyond(true, X):
-    """Scores that are certain."""
+    """Return scores of exactly 1."""
     return np.ones(np.shape(X)[0])
 
 
 def broken(true, X):
-    """No scores."""
+    """Raise an error."""
     raise RuntimeError("a message that might hold a patient's value")
 
 
@@ -72,7 +72,7 @@ def failed(results):
     ],
 )
 def test_what_is_wrong_fails_its_test(method, behaviour, must_fail, bundle_folder):
-    """Each fault fails the tests that look for it, and never hides the others."""
+    """Each fault fails the tests for it, and the other tests still run."""
     bundle = load_bundle(bundle_folder)
     true = bundle.classifier
     replaced = {method: lambda X: behaviour(true, X)}
@@ -85,7 +85,7 @@ def test_what_is_wrong_fails_its_test(method, behaviour, must_fail, bundle_folde
 
 
 def test_the_results_are_the_same_every_time(bundle_folder):
-    """No seconds, no places: a result that holds them has one digest."""
+    """Results contain no durations and no paths, so a result that includes them has a constant digest."""
     first, second = (load_bundle(bundle_folder).run_tests(measured=False) for _ in range(2))
 
     assert [own.plain() for own in first] == [own.plain() for own in second]
@@ -94,7 +94,7 @@ def test_the_results_are_the_same_every_time(bundle_folder):
 
 @pytest.mark.parametrize("kind", ["glmboost", "xgboost", "ebm"])
 def test_a_bundle_carries_at_least_25_tests_and_passes_them(kind, tmp_path):
-    """Each has an id of its own, a check, and a sentence."""
+    """Each test has a unique id, a check, and a sentence."""
     write_bundle(tmp_path / "bundle", make_parts(kind))
     bundle = load_bundle(tmp_path / "bundle")
 
@@ -106,7 +106,7 @@ def test_a_bundle_carries_at_least_25_tests_and_passes_them(kind, tmp_path):
 
 
 def test_a_bundle_that_is_too_large_misses_its_budget(bundle_folder):
-    """20 MB is the default; the size is stated when it is over."""
+    """The default is 20 MB, and the result has the size."""
     results = run_tests(replace(load_bundle(bundle_folder), n_bytes=21 * 1024**2))
 
     [result] = [result for result in results if not result.passed]
@@ -115,7 +115,7 @@ def test_a_bundle_that_is_too_large_misses_its_budget(bundle_folder):
 
 @pytest.mark.parametrize(("is_right", "expected"), [(True, set()), (False, {f"cases.{CASE['name']}"})])
 def test_a_clinical_case_is_a_required_test(is_right, expected, tmp_path):
-    """A model that contradicts it names the case."""
+    """A model that contradicts a clinical case fails a required test that names the case."""
     sides = {"higher": CASE["higher"], "lower": CASE["lower"]}
     own = sides if is_right else {"higher": sides["lower"], "lower": sides["higher"]}
     stated = Tests.model_validate({"cases": [{"name": CASE["name"], **own}]})
@@ -130,7 +130,7 @@ def test_a_clinical_case_is_a_required_test(is_right, expected, tmp_path):
 
 
 def test_a_case_with_a_code_that_the_model_does_not_use_names_the_code(tmp_path):
-    """Both patients score the same then."""
+    """Without the code, both patients have the same score."""
     stated = Tests.model_validate({"cases": [{"name": "x", "higher": {"codes": ["Z99"]}, "lower": {}}]})
     write_bundle(tmp_path / "bundle", make_parts(requirements=stated))
 
@@ -139,7 +139,7 @@ def test_a_case_with_a_code_that_the_model_does_not_use_names_the_code(tmp_path)
 
 
 def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):
-    """AUROC 0.81 misses 0.9; 30 alerts of 100 miss 25; a group with 0.6 misses 0.7."""
+    """An AUROC of 0.81 is below 0.9, 30 alerts of 100 are above 25, and a group with 0.6 is below 0.7."""
     stated = Tests.model_validate(
         {"floors": {"auroc": 0.9, "groupAuroc": 0.7}, "budgets": {"alertsPer100": 25}}
     )
@@ -157,7 +157,7 @@ def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):
 
 
 def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
-    """By default the upper bound counts; of a mean alone, chance would reject sound models."""
+    """By default the upper bound of the interval decides; by the mean alone, chance would reject sound models."""
     evidence = Evidence(groups=(GroupFigure("sex", "F", 0.6, None),))
     stated = Tests.model_validate({"floors": {"groupAuroc": 0.7}})
     write_bundle(tmp_path / "default", make_parts(evidence=evidence))
@@ -170,7 +170,7 @@ def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
 
 
 def test_an_association_against_the_model_fails_its_direction(tmp_path):
-    """The column is named."""
+    """The defect names the column."""
     evidence = Evidence(associations=(Association("I10|365|presence", "lower", None, 1.0),))
     write_bundle(tmp_path / "bundle", make_parts(evidence=evidence))
 
@@ -180,7 +180,7 @@ def test_an_association_against_the_model_fails_its_direction(tmp_path):
 
 
 def test_an_interaction_against_a_direction_is_not_called_a_flipped_coefficient():
-    """On average the column raises the score; in a quarter of the rows another column turns its effect."""
+    """On average the column raises the score, but in a quarter of the rows another column inverts its effect."""
     crossed = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
     classifier = SimpleNamespace(
         empty_row=np.zeros(2), log_odds=lambda rows: rows[:, 0] * (1 - 2 * rows[:, 1])
@@ -224,7 +224,7 @@ def test_strong_associations_are_found_unless_another_column_may_explain_them():
 
 
 def test_the_tests_survive_their_file_and_nothing_else_is_accepted(bundle_folder):
-    """Another schema, an id twice, a field too many."""
+    """Tests with another schema, a repeated id or an unknown field are refused."""
     tests = load_bundle(bundle_folder).tests
     content = written_tests(tests)
     plain = json.loads(content)
@@ -241,7 +241,7 @@ def test_the_tests_survive_their_file_and_nothing_else_is_accepted(bundle_folder
 
 
 def test_a_test_of_an_unknown_kind_fails_with_the_remedy(bundle_folder):
-    """A bundle of a later version is not taken for one that passed."""
+    """A bundle of a later version does not pass by default."""
     bundle = load_bundle(bundle_folder)
     unknown = bundle.tests[0].model_copy(update={"kind": "of-tomorrow"})
 
@@ -252,7 +252,7 @@ def test_a_test_of_an_unknown_kind_fails_with_the_remedy(bundle_folder):
 
 
 def test_a_bundle_without_tests_gets_those_that_need_no_training_data(bundle_folder):
-    """Bundles of earlier versions stay in use."""
+    """Bundles of earlier versions can still be used."""
     results = run_tests(replace(load_bundle(bundle_folder), tests=None))
 
     assert len(results) >= 25

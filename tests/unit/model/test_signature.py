@@ -1,4 +1,4 @@
-"""Signatures of bundles: by the right key over exactly these files, or refused."""
+"""Signatures of bundles are valid only for the right key and exactly these files."""
 
 import datetime as dt
 
@@ -24,7 +24,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """A private key, its public key, and another public key."""
+    """Return a private key, its public key, and another public key."""
     folder = tmp_path_factory.mktemp("keys")
     private, public, _ = write_key(folder, "own")
     return private, public, write_key(folder, "other")[1]
@@ -36,14 +36,14 @@ def signature(keys):
 
 
 def test_a_signed_bundle_is_accepted(keys, signature):
-    """Also if an older signature by another key is there."""
+    """A signed bundle is also accepted if it has an older signature by another key."""
     check_signatures(FILES, [signature], keys[1], where="b")
     check_signatures(FILES, [b"{}", signature], keys[1], where="b")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_file_is_refused(keys, signature, name):
-    """Any file, one bit."""
+    """One changed bit in any file is refused."""
     content = bytearray(FILES[name])
     content[len(content) // 2] ^= 1
 
@@ -57,13 +57,13 @@ def test_a_changed_file_is_refused(keys, signature, name):
     ids=["extra", "missing"],
 )
 def test_another_set_of_files_is_refused(keys, signature, files):
-    """What is signed is the whole bundle."""
+    """The signature covers the whole bundle, so an additional or a missing file is refused."""
     with pytest.raises(BundleError, match="no valid signature"):
         check_signatures(files, [signature], keys[1], where="b")
 
 
 def test_a_wrong_key_an_unsigned_bundle_and_foreign_text_are_refused(keys, signature):
-    """With what to do."""
+    """Each error has a remedy."""
     with pytest.raises(BundleError, match=r"no valid signature.*correct MLHO_VERIFY_KEY"):
         check_signatures(FILES, [signature], keys[2], where="b")
     with pytest.raises(BundleError, match=r"b: not signed.*--sign-key"):
@@ -74,7 +74,7 @@ def test_a_wrong_key_an_unsigned_bundle_and_foreign_text_are_refused(keys, signa
 
 
 def test_no_bit_of_a_signature_can_make_another_bundle_valid(keys, signature):
-    """One bit in each place of the signature, on changed files."""
+    """With changed files, no flipped bit of the signature gives a valid one."""
     changed = FILES | {"model/model.json": b"[2]"}
     flipped = []
     for place in range(0, len(signature), 97):
@@ -87,7 +87,7 @@ def test_no_bit_of_a_signature_can_make_another_bundle_valid(keys, signature):
 
 
 def test_keys_that_cannot_be_used_are_named(keys, tmp_path):
-    """With how to make one."""
+    """The error says how to make a key."""
     bad = tmp_path / "bad.pem"
     bad.write_text("no key")
     for path in (bad, tmp_path / "absent"):
@@ -100,7 +100,7 @@ def test_keys_that_cannot_be_used_are_named(keys, tmp_path):
 
 
 def certificate(subject: str, key, issuer=None, *, is_root: bool):
-    """A certificate by an issuer (name, key), or by itself."""
+    """Return a certificate by an issuer (name, key), or a self-signed one."""
     named = lambda text: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])  # noqa: E731
     by, by_key = issuer or (subject, key)
     now = dt.datetime.now(dt.UTC)
@@ -132,7 +132,7 @@ def certificate(subject: str, key, issuer=None, *, is_root: bool):
 
 
 def test_a_certificate_of_a_trusted_root_signs(tmp_path):
-    """Offline; another root is refused."""
+    """The certificate is checked offline, and one of another root is refused."""
     private, _, key = write_key(tmp_path, "leaf")
     roots = {}
     for name in ("root", "other"):

@@ -1,4 +1,4 @@
-"""A model's numbers in words."""
+"""A model's values in words."""
 
 import pytest
 
@@ -27,12 +27,12 @@ from mlho.model.values import demographic_in_words, value_in_words
     ],
 )
 def test_the_value_of_a_feature_is_in_the_unit_of_the_data(encoding, number, words):
-    """Not as the model sees it: less the median, or as the number of a level."""
+    """The words do not show the model's encoding, such as the difference from the median or the number of a level."""
     assert value_in_words(encoding, number) == words
 
 
 def test_demographics_are_numbers_or_yes_and_no():
-    """A number as it is; an indicator and a level as yes or no; NaN where nothing is known."""
+    """Numbers are shown unchanged, indicators and levels as yes or no, and NaN as none."""
     encoder = DemographicsEncoder((NumberCode("age", 54.0, True), CategoryCode("sex", ("F", "M"))))
 
     in_words = dict(demographic_in_words(encoder))

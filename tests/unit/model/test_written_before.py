@@ -1,7 +1,7 @@
-"""Bundles that were written when absent was zero for every classifier keep their scores, to the last bit.
+"""Bundles of version 0.1, in which absent meant zero for every classifier, keep their scores to the last bit.
 
-``written_before`` holds four bundles of one made-up cohort as version 0.1 wrote them before trees took what is absent as
-missing, and what they gave for eleven patients: one without events, one aged 0, one of unknown age, one of unknown sex.
+``written_before`` holds four bundles of one made-up cohort, written by version 0.1 before trees treated absent values as
+missing, and their scores for eleven patients: one without events, one aged 0, one of unknown age, one of unknown sex.
 """
 
 import json
@@ -19,7 +19,7 @@ GIVEN = json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("name", sorted(GIVEN["expected"]))
 def test_a_bundle_written_before_scores_to_the_bit_as_it_did(name):
-    """Probabilities, calibrated and not, contributions, and the bundle's own tests with its stored scores."""
+    """Probabilities (calibrated and uncalibrated), contributions, and the bundle's own tests are unchanged."""
     bundle, expected = load_bundle(FOLDER / name), GIVEN["expected"][name]
     tables = {table: pd.DataFrame(GIVEN[table]) for table in ("events", "index", "demographics")}
     tables["events"]["time"] = pd.to_datetime(tables["events"]["time"], format="ISO8601")
@@ -38,7 +38,7 @@ def test_a_bundle_written_before_scores_to_the_bit_as_it_did(name):
 
 @pytest.mark.parametrize("name", sorted(GIVEN["expected"]))
 def test_it_still_takes_zeros_for_what_is_absent_and_no_missing_number(name):
-    """Its matrix is dense and without NaN, as it was: written out again it says so."""
+    """The model's file still says ``absent: zero``, its golden rows have no NaN, and a NaN in the input is refused."""
     bundle = load_bundle(FOLDER / name)
 
     assert json.loads(bundle.classifier.to_files()["model.json"])["absent"] == "zero"
