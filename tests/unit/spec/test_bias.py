@@ -1,4 +1,4 @@
-"""The section ``bias``: columns must be demographics, and its absence leaves no trace."""
+"""The section ``bias``: columns must be demographics, and an absent section does not change the run id."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.builders import make_spec
 
 
 def test_a_specification_without_the_section_has_no_trace_of_it():
-    """Its run id is that of earlier versions."""
+    """Without the section, the run id is that of earlier versions."""
     assert "bias" not in normalised(make_spec().spec)
     assert normalised(make_spec({"bias": {"periods": "month"}}).spec)["bias"]["periods"] == "month"
 
@@ -25,6 +25,6 @@ def test_a_column_that_is_no_demographic_is_refused(bias):
 
 
 def test_a_feature_is_not_named_as_a_column_of_the_audit():
-    """It makes groups without it."""
+    """A feature already makes groups without ``bias.columns``."""
     with pytest.raises(SpecError, match=r"bias\.columns names features: sex"):
         make_spec({"features.demographics": ["sex"], "bias": {"columns": ["sex"]}})

@@ -25,10 +25,10 @@ N = 400
 
 
 def planted(seed: int = 3) -> Tables:
-    """Patients with and without the exposure.
+    """Return patients with and without the exposure.
 
-    EARLY follows it in the first window, LATE in the second one, LASTING in both, in women only OFWOMEN in the first. OLD is recorded
-    after it in all windows, and in the past of everyone, so that it is never new. Noise has no effect.
+    EARLY follows the exposure in the first window, LATE in the second, LASTING in both, and OFWOMEN in the first, for women only. OLD is recorded
+    in both windows and in the past of everyone, so it is never new. Noise is independent of the exposure.
     """
     rng = np.random.default_rng(seed)
     ids = np.array([f"p{number:04d}" for number in range(N)])
@@ -90,12 +90,12 @@ def planted(seed: int = 3) -> Tables:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """The planted cohort, the events of a patient spread over two files."""
+    """Write the planted cohort, with the events of a patient in two files."""
     return write_tables(tmp_path_factory.mktemp("data"), planted())
 
 
 def test_a_document_with_windows_is_one_specification_of_each_window_and_group():
-    """Everyone first; each has the window as ``features.after`` and the group as ``cohort.only``."""
+    """The specifications of everyone come first. Each has the window as ``features.after`` and the group as ``cohort.only``."""
     own = expand(make_spec(EVOLUTION))
 
     assert [one.metadata.name for one in own] == [
@@ -124,13 +124,13 @@ def test_a_document_with_windows_is_one_specification_of_each_window_and_group()
     ],
 )
 def test_windows_that_make_no_sense_are_refused(changes, message):
-    """In the document, or by the checks of the specification of a window."""
+    """They are refused in the document, or by the checks of a window's specification."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document(changes))))
 
 
 def present(home, code: str) -> set[str]:
-    """Patients of a finished run with the feature of a code, from its matrix."""
+    """Return the patients of a finished run who have the feature of a code, from its matrix."""
     from mlho.encoding.cohort.cohort import Cohort
     from mlho.encoding.events.dictionary import Dictionary
     from mlho.encoding.events.sequences import open_matrix
@@ -149,7 +149,7 @@ def present(home, code: str) -> set[str]:
 
 
 def expected(tables: Tables, code: str, window, past: int | None) -> set[str]:
-    """The same by the definition, event by event."""
+    """Return the same patients by the definition, event by event."""
     end = INDEX_US + DAY_US - 1  # a date means its whole day
     own = [
         (patient, time)
@@ -168,7 +168,7 @@ def expected(tables: Tables, code: str, window, past: int | None) -> set[str]:
 
 @pytest.mark.parametrize(("window", "past"), [((0, 90), 700), ((90, 180), 200), ((90, 180), None)])
 def test_a_code_is_present_if_it_is_new_in_the_window(data, window, past):
-    """Equal to the definition applied event by event, for a past of some days and of all history."""
+    """The feature agrees with the definition, event by event, for a past of some days and for all history."""
     after = {"fromDays": window[0], "toDays": window[1], **({} if past is None else {"pastDays": past})}
     home = run_inline(data, MemoryStore(), {"features.after": after, "features.demographics": None})
 
@@ -178,7 +178,7 @@ def test_a_code_is_present_if_it_is_new_in_the_window(data, window, past):
 
 
 def test_the_bundle_of_a_window_scores_as_in_training_and_says_that_it_does_not_predict(data, tmp_path):
-    """A code that the past holds does not count, in scoring as in training; an event after the window is ignored."""
+    """In scoring as in training, a code of the past and an event after the window do not count."""
     home = run_inline(data, tmp_path / "store", {"features.after": {"fromDays": 0, "toDays": 90}})
     bundle = load_bundle(tmp_path / "store" / "runs" / home.finished.run_id / "bundle")
     assert not bundle.document.predictive
@@ -204,7 +204,7 @@ def test_the_bundle_of_a_window_scores_as_in_training_and_says_that_it_does_not_
 
 
 def test_the_command_finds_which_phenotypes_follow_and_when(data, tmp_path, capsys):
-    """Planted: EARLY in the first window only, LATE in the second, LASTING in both, and OLD, which is not new, in none."""
+    """EARLY is stable in the first window only, LATE in the second, LASTING in both, and OLD, which is not new, in none."""
     spec = write_spec(
         tmp_path,
         {
@@ -245,7 +245,7 @@ def test_the_command_finds_which_phenotypes_follow_and_when(data, tmp_path, caps
 
 
 def test_a_subgroup_needs_its_columns_among_the_demographics(data):
-    """The message names the field; nothing is filtered in silence."""
+    """The message names the field, and the filter is not ignored silently."""
     with pytest.raises(SpecError, match=r"cohort\.only: sex is not among the demographics"):
         run_inline(
             data, MemoryStore(), {"cohort.only": {"sex": ["female"]}, "features.demographics": ["age"]}
@@ -253,7 +253,7 @@ def test_a_subgroup_needs_its_columns_among_the_demographics(data):
 
 
 def test_a_group_without_samples_is_named_by_its_run(data, tmp_path, capsys):
-    """A document has several runs: the error says which of them cannot be started, before any is."""
+    """The error names the run that cannot be started, before any run of the document starts."""
     groups = [{"name": "absent", "sex": ["unknown level"]}]
     changes = {"evolution": {"windows": WINDOWS[:1], "groups": groups}, "validation.bootstrapReplicates": 0}
     spec = write_spec(tmp_path, changes, uri=str(data))

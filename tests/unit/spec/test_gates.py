@@ -1,4 +1,4 @@
-"""Gates in a specification: what is refused, and that a specification without them stays what it was."""
+"""Gates in a specification: invalid gates are refused, and a specification without gates keeps its run id."""
 
 import re
 from typing import get_args
@@ -14,13 +14,13 @@ LOWEST = {"metric": "auroc", "lower95": {"min": 0.75}}
 
 
 def test_a_specification_without_gates_has_no_trace_of_them():
-    """Its run id and the keys of its tasks are those of earlier versions."""
+    """Without gates, the run id and the task keys are those of earlier versions."""
     assert "gates" not in normalised(make_spec().spec)
     assert normalised(make_spec({"gates": [LOWEST]}).spec)["gates"] == [LOWEST]
 
 
 def test_every_metric_has_a_key_and_its_kind():
-    """The names of the specification and those of the result are one list."""
+    """Specification and result use the same list of metrics."""
     assert set(get_args(Metric)) == set(METRIC_KEYS)
     assert set(AT_THRESHOLD) | set(OF_GROUPS) <= set(METRIC_KEYS)
 
@@ -81,12 +81,12 @@ def test_every_metric_has_a_key_and_its_kind():
     ],
 )
 def test_a_gate_that_cannot_be_judged_is_refused(gate, said):
-    """With the field and what is expected."""
+    """The error names the field and the expected value."""
     with pytest.raises(SpecError, match=re.escape(said)):
         make_spec({"gates": [gate]})
 
 
 def test_an_empty_list_of_gates_is_refused():
-    """It would promise a check that checks nothing."""
+    """An empty list would promise a check without checking anything."""
     with pytest.raises(SpecError, match="gates"):
         make_spec({"gates": []})

@@ -1,4 +1,4 @@
-"""Messages are in the terms of YAML: expected, got, an example, the nearest name. No class of Python, no expression."""
+"""Messages use the terms of YAML: expected, got, an example, the nearest name. They contain no Python class and no expression."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ from tests.builders import make_spec
     ],
 )
 def test_a_wrong_value_is_answered_with_what_to_write(path: str, value: Any, said: str):
-    """One line for the field."""
+    """The error has one line for the field."""
     with pytest.raises(SpecError) as caught:
         make_spec({path: value})
 

@@ -1,4 +1,4 @@
-"""The section ``tests`` is small and strict."""
+"""The section ``tests`` has few fields and strict checks."""
 
 import json
 
@@ -12,7 +12,7 @@ CASE = {"name": "a", "higher": {"codes": ["E11"], "demographics": {"age": 70}}, 
 
 
 def copied(tests):
-    """Return it with no object twice, which YAML would write as an alias."""
+    """Return a deep copy, because YAML would write a repeated object as an alias."""
     return json.loads(json.dumps(tests))
 
 
@@ -38,7 +38,7 @@ def copied(tests):
     ids=lambda own: own[:24] if isinstance(own, str) else "",
 )
 def test_a_test_that_cannot_be_meant_is_refused(tests, words):
-    """With the field."""
+    """The error names the field."""
     with pytest.raises(SpecError) as caught:
         make_spec({"tests": copied(tests)})
 
@@ -46,7 +46,7 @@ def test_a_test_that_cannot_be_meant_is_refused(tests, words):
 
 
 def test_a_specification_without_tests_has_no_trace_of_them():
-    """Its run id stays; one with tests has another."""
+    """Without tests the run id does not change, and with tests it does."""
     without, stated = make_spec(), make_spec({"tests": {"cases": [CASE]}})
 
     assert b'"tests"' not in canonical_json(without.spec.model_dump(mode="json", by_alias=True))
@@ -54,7 +54,7 @@ def test_a_specification_without_tests_has_no_trace_of_them():
 
 
 def test_a_number_and_its_text_are_the_same_demographic():
-    """An API server may hold either."""
+    """A Kubernetes API server may return either form."""
     as_text = {**CASE, "higher": {**CASE["higher"], "demographics": {"age": "70"}}}
 
     assert make_spec({"tests": {"cases": [CASE]}}).spec == make_spec({"tests": {"cases": [as_text]}}).spec

@@ -1,4 +1,4 @@
-"""Several outcomes of one document, and the encoding that their runs share."""
+"""Several outcomes in one document, and the encoding that their runs share."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ OUTCOMES = {"cohort.outcomes": ["label", "Death 30d"]}
 
 
 def tables_with(death: Any) -> Tables:
-    """The small cohort with a second outcome."""
+    """Return the small cohort with a second outcome."""
     tables = make_tables(300, seed=9)
     labels = tables.labels.append_column("Death 30d", pa.array(death, pa.int8()))
     return Tables(tables.events, labels, tables.demographics, tables.concepts)
@@ -35,7 +35,7 @@ def other_labels() -> list[int]:
 
 
 def test_a_document_with_outcomes_is_one_specification_of_each():
-    """Named after the outcome; each can be read again, and has another run id."""
+    """Each specification is named after its outcome, can be parsed again, and has a different digest."""
     first, second = expand(make_spec(OUTCOMES))
 
     assert [own.metadata.name for own in (first, second)] == ["small-label", "small-death-30d"]
@@ -55,13 +55,13 @@ def test_a_document_with_outcomes_is_one_specification_of_each():
     ],
 )
 def test_outcomes_that_cannot_be_told_apart_are_refused(changes, message):
-    """In the specification, or by the names of the runs."""
+    """They are refused by the specification, or by the equal names of the runs."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document(changes))))
 
 
 def test_a_run_has_one_outcome(tmp_path):
-    """As in a cluster, where a resource is one run; the message gives the remedy."""
+    """In a cluster a resource is one run; the message gives the remedy."""
     data = write_tables(tmp_path / "data", tables_with(other_labels()))
     spec = make_spec(OUTCOMES).spec
 
@@ -70,7 +70,7 @@ def test_a_run_has_one_outcome(tmp_path):
 
 
 def test_runs_of_outcomes_share_the_encoding_and_have_the_figures_of_single_runs(tmp_path):
-    """The second run encodes nothing; what it finds is what a run of its outcome alone finds."""
+    """The second run has no encoding task, and its result is that of a run with only its outcome."""
     data = write_tables(tmp_path / "data", tables_with(other_labels()))
     store = MemoryStore()
     shared = {"cohort.shareEncoding": True}
@@ -90,7 +90,7 @@ def test_runs_of_outcomes_share_the_encoding_and_have_the_figures_of_single_runs
 
 
 def test_an_outcome_that_is_known_for_other_samples_has_an_encoding_of_its_own(tmp_path):
-    """A missing outcome drops the sample: nothing is shared that differs."""
+    """A missing outcome drops the sample, so the encoding differs and is not shared."""
     death: list[int | None] = [*other_labels()]
     death[0] = None
     data = write_tables(tmp_path / "data", tables_with(death))
@@ -101,7 +101,7 @@ def test_an_outcome_that_is_known_for_other_samples_has_an_encoding_of_its_own(t
 
 
 def test_the_command_plans_and_runs_each_outcome(tmp_path, capsys, monkeypatch):
-    """Two plans, the second of which shares; two runs in the store."""
+    """The second plan shares tasks, and both runs are in the store."""
     folder = Path(write_tables(tmp_path / "data", tables_with(other_labels())))
     spec = write_spec(tmp_path, OUTCOMES, uri=str(folder))
     store = str(tmp_path / "store")

@@ -1,4 +1,4 @@
-"""The section cohort.rules: what is read, and what is refused with which words."""
+"""The section ``cohort.rules``: valid rules are read, and invalid ones are refused with a message."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def with_count(**count: Any) -> dict[str, Any]:
 
 
 def test_rules_stand_in_place_of_labels_and_index():
-    """Defaults are filled in, and the document of a task is the same after JSON."""
+    """Defaults are filled in, and the specification is equal after a round trip through JSON."""
     spec = spec_of(RULES).spec
 
     assert (spec.data.tables.labels, spec.cohort.index.column) == (None, BY_RULES)
@@ -89,7 +89,7 @@ def test_rules_stand_in_place_of_labels_and_index():
     ],
 )
 def test_rules_that_do_not_fit_are_refused(rules, changes, message):
-    """The message names the place and the remedy."""
+    """The message names the field and the remedy."""
     with pytest.raises(SpecError) as error:
         spec_of(rules, **changes)
 
@@ -98,7 +98,7 @@ def test_rules_that_do_not_fit_are_refused(rules, changes, message):
 
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_step_reads_rules_or_nothing_of_them(kind):
-    """Steps after the labels have keys without the rules; each narrowed specification is valid."""
+    """Steps after the labels have keys without the rules, and each narrowed specification is valid."""
     spec = spec_of(RULES).spec
     narrowed = STEPS[kind].narrow(spec)
     if narrowed is None:

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the specifications: they accept what the reader accepts, and refuse misspelled names."""
+"""The JSON Schemas of the specifications accept valid documents and refuse misspelled names."""
 
 import json
 import re
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def documents() -> dict[str, str]:
-    """Specifications as text."""
+    """Return specifications as text."""
     pages = ["README.md", "docs/specification.md", "docs/scoring.md"]
     blocks = {
         f"{page} {number}": block
@@ -35,7 +35,7 @@ def documents() -> dict[str, str]:
 
 @pytest.mark.parametrize("text", documents().values(), ids=documents())
 def test_what_the_reader_accepts_fits_the_schema(text):
-    """As an editor sees it."""
+    """Valid documents also pass the schema that an editor uses."""
     kind = parse_any_spec(text).kind
 
     jsonschema.validate(
@@ -45,7 +45,7 @@ def test_what_the_reader_accepts_fits_the_schema(text):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_schema_is_one_and_describes_every_field(kind):
-    """Valid for its dialect; each property has a meaning or refers to a part that has one."""
+    """The schema is valid for its dialect, and each property has a description or refers to a part with one."""
     schema = json.loads(schema_of(kind))
     jsonschema.Draft202012Validator.check_schema(schema)
     parts = [schema, *schema["$defs"].values()]
@@ -60,7 +60,7 @@ def test_a_schema_is_one_and_describes_every_field(kind):
 
 
 def test_a_misspelled_name_does_not_fit():
-    """An editor underlines it."""
+    """A misspelled name is invalid, so an editor marks it."""
     document = make_document({"validation.fold": 3})
 
     with pytest.raises(jsonschema.ValidationError, match="fold"):

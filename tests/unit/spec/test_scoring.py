@@ -1,4 +1,4 @@
-"""What a scoring specification accepts, refuses and is identified by."""
+"""Scoring specifications: accepted fields, refused fields, and identity."""
 
 import copy
 import datetime as dt
@@ -56,7 +56,7 @@ def changed(path: str, value: Any) -> str:
 
 
 def test_a_full_document_is_read():
-    """Every field has its value; defaults are filled in."""
+    """Every field has its value, and defaults are filled in."""
     spec = parse_scoring_spec(FULL).spec
 
     assert (spec.index.column, spec.explain.top_reasons, spec.output.prefix) == ("index_date", 3, "nightly")
@@ -67,7 +67,7 @@ def test_a_full_document_is_read():
     ("index", "date", "none"), [({"date": "2026-11-24"}, dt.date(2026, 11, 24), None), ("none", None, True)]
 )
 def test_an_index_is_one_of_three(index, date, none):
-    """A column of the cohort, one date, or none said aloud."""
+    """The index is a column of the cohort, one date, or an explicit ``none``."""
     spec = parse_scoring_spec(changed("index", index)).spec
 
     assert (spec.index.column, spec.index.date, spec.index.none) == (None, date, none)
@@ -94,14 +94,14 @@ def test_an_index_is_one_of_three(index, date, none):
     ],
 )
 def test_what_is_wrong_is_named(path, value, words):
-    """The field, what was expected, and the nearest valid name."""
+    """The error has the field, the expected value, and the nearest valid name."""
     with pytest.raises(SpecError, match="problem") as caught:
         parse_scoring_spec(changed(path, value))
     assert words in str(caught.value)
 
 
 def test_the_run_id_is_what_is_asked_not_where_it_is():
-    """The bundle's and the data's addresses and the name do not count; the bundle's digest and all else do."""
+    """The run id depends on the bundle's digest and on all fields except names and the addresses of bundle and data."""
     first = parse_scoring_spec(FULL).spec
     elsewhere = parse_scoring_spec(changed("bundle.uri", "/mnt/bundle")).spec
     pinned = parse_scoring_spec(changed("bundle.digest", "ab" * 32)).spec
@@ -119,7 +119,7 @@ def test_the_run_id_is_what_is_asked_not_where_it_is():
 
 
 def test_each_command_takes_its_own_kind():
-    """A document of the other kind is told where it belongs; ``mlho plan`` takes both."""
+    """The error for a document of the other kind names the right command; ``mlho plan`` accepts both."""
     assert isinstance(parse_any_spec(FULL), ScoringRunSpec)
     assert isinstance(parse_any_spec(TRAINING), RunSpec)
     with pytest.raises(SpecError, match="mlho run"):
@@ -129,7 +129,7 @@ def test_each_command_takes_its_own_kind():
 
 
 def test_every_field_is_documented():
-    """The text under a field is its documentation, in the CRD too."""
+    """The text below a field is also its documentation in the CRD."""
     schema = ScoringRunSpec.model_json_schema()
 
     for name, part in schema["$defs"].items():

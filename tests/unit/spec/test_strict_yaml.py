@@ -1,4 +1,4 @@
-"""Strict YAML: what every reader reads alike, and nothing else."""
+"""Strict YAML: only documents that all YAML readers interpret in the same way are accepted."""
 
 import json
 import time
@@ -29,7 +29,7 @@ from mlho.spec.strict_yaml import MAX_BYTES, YamlError, read_yaml
     ],
 )
 def test_what_all_readers_read_alike_is_read(text, value):
-    """Numbers are decimal, dates and quoted scalars are text."""
+    """Numbers are decimal, and dates and quoted scalars are text."""
     assert read_yaml(text) == value
 
 
@@ -62,7 +62,7 @@ def test_what_all_readers_read_alike_is_read(text, value):
     ],
 )
 def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
-    """The error gives its quoted form, and that form is read."""
+    """The error suggests the quoted form, and that form is accepted."""
     with pytest.raises(YamlError, match=r"without quotes|no number") as caught:
         read_yaml(f"a:\n  b: {scalar}")
 
@@ -101,7 +101,7 @@ def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
     ],
 )
 def test_what_is_refused_is_named(text, words):
-    """At once, whatever the depth and the size."""
+    """The error is raised within seconds at any depth and size."""
     began = time.monotonic()
     with pytest.raises(YamlError, match=words):
         read_yaml(text)
@@ -110,7 +110,7 @@ def test_what_is_refused_is_named(text, words):
 
 
 def test_as_many_keys_as_fit_are_read_at_once():
-    """The reader's time is proportional to the size."""
+    """The time to read is proportional to the size."""
     text = "\n".join(f"k{number}: 1" for number in range(24_000))
     began = time.monotonic()
 
@@ -132,13 +132,13 @@ _PLAIN = st.recursive(
 
 @given(_PLAIN)
 def test_what_json_holds_comes_back(plain):
-    """Every value that is written with quotes where they are needed is read as itself."""
+    """Every JSON value is equal after a round trip through the reader."""
     assert read_yaml(json.dumps(plain, ensure_ascii=False)) == plain
 
 
 @given(st.text(alphabet="0123456789_:.+-eExob ynoNYfTtrualsi~[]{},#&*!|>?%@`\n", max_size=30))
 def test_what_is_read_is_what_other_readers_read(text):
-    """Whatever is accepted, PyYAML (YAML 1.1) gives the same value, but for numbers with exponents and dates, which are text there or here."""
+    """PyYAML (YAML 1.1) reads every accepted text as the same value, except dates, and numbers with an exponent but without a dot."""
     try:
         ours = read_yaml(text)
     except YamlError:
@@ -148,7 +148,7 @@ def test_what_is_read_is_what_other_readers_read(text):
 
 
 class _TextDates(strict_yaml._LOADER):
-    """YAML 1.1 without times, as kubectl hands them on."""
+    """YAML 1.1 without times, which kubectl passes on as text."""
 
 
 _TextDates.yaml_implicit_resolvers = {
@@ -158,7 +158,7 @@ _TextDates.yaml_implicit_resolvers = {
 
 
 def _numbers_as_kubectl(value):
-    """PyYAML asks for a dot in a number with an exponent; kubectl and YAML 1.2 do not."""
+    """Convert numbers with an exponent but without a dot, which PyYAML reads as text and kubectl and YAML 1.2 as numbers."""
     if isinstance(value, list):
         return [_numbers_as_kubectl(own) for own in value]
     if isinstance(value, dict):
@@ -169,7 +169,7 @@ def _numbers_as_kubectl(value):
 
 
 def test_the_reader_without_libyaml_is_as_strict(monkeypatch):
-    """Where PyYAML was built without it."""
+    """The reader is as strict if PyYAML was built without libyaml."""
     monkeypatch.setattr(strict_yaml, "_LOADER", yaml.SafeLoader)
 
     assert read_yaml("{a: [1, x], b: '010'}") == {"a": [1, "x"], "b": "010"}

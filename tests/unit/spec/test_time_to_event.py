@@ -1,4 +1,4 @@
-"""``cohort.timeToEvent``: the default of the candidates, and what it excludes, each with a remedy."""
+"""``cohort.timeToEvent``: its default candidate, and the fields that it excludes, each with a remedy."""
 
 import pytest
 import yaml
@@ -25,7 +25,7 @@ def parsed(changes):
 
 
 def test_cox_is_the_default_candidate():
-    """With the consensus of glmboost beside it, on the event up to the first horizon."""
+    """glmboost is also fitted, for the consensus, on the event up to the first horizon."""
     spec = parsed({})
 
     assert [own.classifier for own in spec.candidates] == ["cox"]
@@ -78,7 +78,7 @@ def test_cox_is_the_default_candidate():
     ],
 )
 def test_what_does_not_go_with_it_is_refused(changes, said):
-    """Before anything is read."""
+    """The specification is refused before any table is read."""
     with pytest.raises(SpecError) as caught:
         parsed(changes)
 
@@ -91,7 +91,7 @@ def test_what_does_not_go_with_it_is_refused(changes, said):
     ids=["labels", "rules", "rules by date", "by date"],
 )
 def test_every_step_reads_its_part_of_the_specification_back(changes):
-    """The part that a step reads is a valid specification again, on a worker too."""
+    """The part of the specification that a step reads is a valid specification, also on a worker."""
     spec = parsed(changes)
 
     for kind, step in STEPS.items():

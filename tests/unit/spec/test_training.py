@@ -1,4 +1,4 @@
-"""What a specification accepts, refuses and is identified by."""
+"""Training specifications: accepted fields, refused fields, and identity."""
 
 import copy
 import subprocess
@@ -47,7 +47,7 @@ spec:
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """The full document with some parts replaced, by dotted path written with two underscores."""
+    """Return the full document with some parts replaced, by dotted path written with two underscores."""
     parsed: dict[str, Any] = yaml.safe_load(FULL)
     for path, value in changes.items():
         _set(parsed, path.split("__"), value)
@@ -71,7 +71,7 @@ def problem(**changes: Any) -> str:
 
 
 def test_the_defaults_are_the_documented_ones():
-    """Every default is a choice: a change of one is a change of what runs mean."""
+    """A changed default changes the meaning of runs, so all defaults are pinned."""
     assert normalised(parse_spec(MINIMAL).spec) == {
         "data": {
             "source": "native",
@@ -121,7 +121,7 @@ def test_the_defaults_are_the_documented_ones():
 
 
 def test_windows_are_the_look_back_or_given_or_all_history():
-    """Ascending; None is all history."""
+    """Windows are in ascending order; None is all history."""
     assert parsed().spec.windows == (730,)
     assert parse_spec(MINIMAL).spec.windows == (None,)
     assert parsed(spec__cohort__lookBackDays=None, spec__features__windows=[365, 30]).spec.windows == (
@@ -137,7 +137,7 @@ def test_windows_are_the_look_back_or_given_or_all_history():
 
 
 def test_a_spec_cannot_be_changed():
-    """It is hashed: what was asked stays what was asked."""
+    """A specification is frozen, because it is hashed."""
     spec = parsed()
 
     with pytest.raises(ValueError, match="frozen"):
@@ -158,7 +158,7 @@ def test_a_spec_cannot_be_changed():
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
-    """With its place, the nearest name, and what is known there."""
+    """The error has the field's path, the nearest name, and the known names."""
     message = problem(**{path: 1})
 
     assert f"{path.replace('__', '.')}: unknown field. Did you mean {near!r}" in message
@@ -166,7 +166,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
 
 
 def test_an_unknown_field_of_a_candidate_is_refused():
-    """Inside a list its position is named."""
+    """In a list, the error has the position."""
     message = problem(spec__candidates=[{"classifier": "glmboost", "gird": {}}])
 
     assert (
@@ -176,7 +176,7 @@ def test_an_unknown_field_of_a_candidate_is_refused():
 
 @pytest.mark.parametrize("name", R_NAMES)
 def test_names_of_r_are_refused_with_ours(name):
-    """Units differ too, so that they are never mapped silently."""
+    """R's units differ as well, so its names are never mapped silently."""
     plain = document()
     plain["spec"][name] = 1
 
@@ -187,7 +187,7 @@ def test_names_of_r_are_refused_with_ours(name):
 
 
 def test_a_percentage_of_r_is_refused_with_its_unit():
-    """test.sample: 30 is 30 %; testFraction is 0.3."""
+    """R's ``test.sample: 30`` is 30 %, and our ``testFraction`` is 0.3."""
     assert "a fraction, where R has a percentage" in problem(**{"spec__validation__test.sample": 30})
     assert "spec.validation.testFraction: expected less than 1" in problem(spec__validation__testFraction=30)
 
@@ -286,7 +286,7 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes, message):
-    """Field, what was expected, and what was given."""
+    """The error has the field, the expected and the given value."""
     assert message in problem(**changes)
 
 
@@ -303,7 +303,7 @@ def test_what_does_not_fit_together_is_refused(changes, message):
     ],
 )
 def test_an_index_is_a_column_a_date_or_none_said_aloud(index):
-    """Anything else is refused at its place."""
+    """Any other index is refused with its path."""
     plain = document(spec__cohort={"index": index})
     is_valid = index in ({"column": "visit"}, {"date": "2020-01-31"}, "none")
 
@@ -315,7 +315,7 @@ def test_an_index_is_a_column_a_date_or_none_said_aloud(index):
 
 
 def test_several_problems_are_told_at_once():
-    """Nobody corrects a specification one message at a time."""
+    """All problems of a specification are in one message."""
     message = problem(spec__selection__sparsity=0.1, spec__validation__folds=1)
 
     assert message.startswith("spec: 2 problems in the specification:")
@@ -331,13 +331,13 @@ def test_several_problems_are_told_at_once():
     ],
 )
 def test_text_that_is_no_specification_is_refused(text, message):
-    """And nothing in it is ever executed."""
+    """Text that is not a specification is refused, and no YAML tag is executed."""
     with pytest.raises(SpecError, match=message):
         parse_spec(text)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """Missing, or no text."""
+    """The error names a missing file, and a file that is not text."""
     with pytest.raises(SpecError, match=r"gone\.yaml: cannot be read"):
         load_spec(tmp_path / "gone.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
@@ -346,13 +346,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_file_is_read_as_its_text(tmp_path):
-    """One document for every place."""
+    """A file gives the same specification as its text."""
     (tmp_path / "spec.yaml").write_text(FULL)
 
     assert load_spec(tmp_path / "spec.yaml") == parse_spec(FULL)
 
 
-# Another valid value for each field. What is named together is changed together, because it must agree.
+# Another valid value for each field. Fields in one entry are changed together, because they must agree.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "data.source": {"data.source": "native"},
     "data.tables.events": {"data.tables.events": "more"},
@@ -410,7 +410,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     ],
 )
 def test_the_consensus_classifier_is_the_first_linear_candidate(candidates, expected, fitted):
-    """Without one it is glmboost, which is fitted beside the candidates; said or not, it is the same run."""
+    """Without a linear candidate it is glmboost, which is fitted additionally. Stated or not, the run is the same."""
     named = [{"classifier": name} for name in candidates]
     silent, said = (
         parsed(spec__candidates=named, spec__consensus=own).spec for own in ({}, {"classifier": expected})
@@ -430,13 +430,13 @@ def leaves(plain: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def test_another_value_is_known_for_every_field():
-    """So that a new field cannot be forgotten in the run id: add it to the table above."""
+    """A new field must be added to the table above, so that its effect on the run id is tested."""
     assert sorted(OTHER_VALUES) == sorted(leaves(normalised(parsed().spec)))
 
 
 @pytest.mark.parametrize("field", OTHER_VALUES)
 def test_every_field_changes_the_digest(field):
-    """What is asked is what is hashed."""
+    """All fields of the specification are hashed."""
     plain = document()
     for path, value in OTHER_VALUES[field].items():
         _set(plain["spec"], path.split("."), value)
@@ -445,7 +445,7 @@ def test_every_field_changes_the_digest(field):
 
 
 def test_where_the_data_are_and_names_do_not_change_the_digest():
-    """The same data elsewhere is the same work."""
+    """The same data in another place are the same run."""
     elsewhere = parsed(
         spec__data__uri="s3://elsewhere", metadata__name="another", metadata__labels={"owner": "clinic"}
     )
@@ -475,7 +475,7 @@ def test_utilisation_changes_the_digest_where_it_is_asked():
 
 
 def test_patterns_of_codes_change_the_digest_where_they_are_given():
-    """A run without them keeps its id; with them it is another run."""
+    """A run without patterns keeps its id, and patterns change it."""
     plain, kept, dropped = (
         parsed(spec__features=own) for own in ({}, {"include": ["E*"]}, {"exclude": ["ICD10:*"]})
     )
@@ -487,7 +487,7 @@ def test_patterns_of_codes_change_the_digest_where_they_are_given():
 
 
 def test_a_default_written_out_does_not_change_the_digest():
-    """Nor do the order of fields and the spelling of names."""
+    """An explicit default, the order of fields and the spelling of names do not change the digest."""
     plain = document(spec__validation={"folds": 5, "iterations": 20}, spec__data__duplicates="keep")
     by_name = copy.deepcopy(plain)
     by_name["spec"]["cohort"]["look_back_days"] = by_name["spec"]["cohort"].pop("lookBackDays")
@@ -497,7 +497,7 @@ def test_a_default_written_out_does_not_change_the_digest():
 
 
 def test_a_run_is_its_spec_and_its_data():
-    """Sixteen hexadecimal digits; another manifest or another spec is another run."""
+    """The id has sixteen hexadecimal digits, and another manifest or another specification changes it."""
     first = run_id(parsed(), [{"key": "a", "size": 1}])
 
     assert len(first) == 16
@@ -508,7 +508,7 @@ def test_a_run_is_its_spec_and_its_data():
 
 
 def test_canonical_json_is_one_form_of_a_value():
-    """Sorted keys, no spaces, UTF-8; NaN is refused because it has no form."""
+    """The canonical form has sorted keys, no spaces, and UTF-8. NaN has no such form and is refused."""
     assert canonical_json({"b": 1.5, "a": "é"}) == '{"a":"é","b":1.5}'.encode()
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="JSON"):
@@ -516,7 +516,7 @@ def test_canonical_json_is_one_form_of_a_value():
 
 
 def test_a_spec_can_be_made_in_python():
-    """With snake_case names, for notebooks."""
+    """In notebooks, fields can be given by their snake_case names."""
     spec = TrainingSpec(
         data={"tables": {"events": "e", "labels": "l"}},
         cohort={"index": {"column": "index_date"}, "look_back_days": 30},
@@ -551,7 +551,7 @@ def test_a_spec_can_be_made_in_python():
     ],
 )  # fmt: skip
 def test_types_are_strict(path, value, says):
-    """A truth value is no number, a text is no number, a number is no truth value and no text."""
+    """Booleans, numbers and texts are not converted into each other."""
     with pytest.raises(SpecError) as caught:
         parsed(**{f"spec__{path}": value})
 
@@ -583,7 +583,7 @@ def test_types_are_strict(path, value, says):
     ],
 )
 def test_a_grid_is_checked_with_the_specification(classifier, grid, says):
-    """Names, ranges, empty lists and sizes, before anything is read."""
+    """Names, ranges, empty lists and sizes are checked before any table is read."""
     with pytest.raises(SpecError) as caught:
         parsed(spec__candidates=[{"classifier": classifier, "grid": grid}])
 
@@ -591,14 +591,14 @@ def test_a_grid_is_checked_with_the_specification(classifier, grid, says):
 
 
 def test_every_default_grid_is_within_its_own_rules():
-    """What is tried without a grid could be asked for."""
+    """Every default grid could also be given explicitly."""
     for classifier, parameters in GRIDS.items():
         grid = {own.name: list(own.default) for own in parameters}
         assert settings_from(grid, parameters, classifier) == settings_from({}, parameters, classifier)
 
 
 def test_thousands_of_problems_are_told_within_seconds():
-    """The first of them, and how many more there are."""
+    """The message has the first problems and the number of the others."""
     extra = {f"field{number}": number for number in range(10_000)}
     began = time.monotonic()
 
@@ -611,13 +611,13 @@ def test_thousands_of_problems_are_told_within_seconds():
 
 @pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "/dev/zero", "/"])
 def test_a_path_that_cannot_be_read_is_refused(path):
-    """Too long, no path, without an end, a folder: an error at once."""
+    """A path that is too long, invalid, endless or a folder raises an error at once."""
     with pytest.raises(SpecError, match=r"cannot be read|longer than"):
         load_spec(Path(path))
 
 
 def test_threads_may_use_specifications_for_the_first_time_at_once():
-    """Validators are built with the first use; a scheduler of several runs has a thread for each."""
+    """Validators are built at the first use, and a scheduler uses one thread for each run."""
     program = (
         "import sys, threading\n"
         "from mlho.spec.training import TrainingSpec, parse_spec\n"

@@ -1,4 +1,4 @@
-"""The section ``validation``: what a split needs, and what it excludes."""
+"""The section ``validation``: the fields that a split needs, and the ones that it excludes."""
 
 import pytest
 
@@ -10,7 +10,7 @@ SITE = {"validation.split": "site", "validation.splitColumn": "site"}
 
 
 def test_fields_of_other_splits_are_left_out_of_plain_values():
-    """So that a specification without them keeps its run id."""
+    """Fields of other splits are left out, so a specification without them keeps its run id."""
     plain = normalised(make_spec().spec)
 
     assert not {"testFrom", "origins", "splitColumn", "temporalCheck"} & set(plain["validation"])
@@ -44,6 +44,6 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
     ],
 )
 def test_a_split_without_what_it_needs_is_refused(changes, words):
-    """Each with the field to change."""
+    """Each error names the field to change."""
     with pytest.raises(SpecError, match=words):
         make_spec(changes)

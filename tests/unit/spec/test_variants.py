@@ -1,4 +1,4 @@
-"""Variants of the data in one document: their specifications, the work they share, and the table of paired differences."""
+"""Variants of the data in one document: their specifications, the work that they share, and the table of paired differences."""
 
 import json
 import re
@@ -26,7 +26,7 @@ VARIANTS = {"variants": [WITHOUT_I10, SHORT]}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The small cohort, with a map of codes beside it."""
+    """Write the small cohort, with a map of codes."""
     folder = write_tables(tmp_path_factory.mktemp("data"), make_tables(300, seed=9))
     map_of_codes = pa.table({"code": ["N00", "N01"], "parent": ["N0", "N0"]})
     parquet.write_table(map_of_codes, folder / "map.parquet")
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 
 
 def test_a_document_with_variants_is_itself_and_one_specification_of_each():
-    """The first has the run id of the document without variants; a field of a variant replaces that of the document."""
+    """The first specification has the run id of the document without variants. A field of a variant replaces that of the document."""
     base, without, short = expand(make_spec(VARIANTS))
 
     assert [own.metadata.name for own in (base, without, short)] == [
@@ -76,13 +76,13 @@ def test_null_removes_a_field_of_the_document():
     ],
 )
 def test_variants_that_cannot_be_compared_are_refused(variants, message):
-    """With the field and the remedy; values of a variant by the checks of any specification, with its name."""
+    """The error has the field and the remedy. A variant's values are checked like any specification, and the error has its name."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document({"variants": variants}))))
 
 
 def test_variants_and_outcomes_exclude_each_other():
-    """One document has one dimension of runs."""
+    """A document has only one dimension of runs."""
     with pytest.raises(SpecError, match=r"variants and cohort\.outcomes exclude each other"):
         make_spec({**VARIANTS, "cohort.outcomes": ["a", "b"]})
 
@@ -96,7 +96,7 @@ def test_a_run_of_the_operator_has_no_variants(data):
 
 
 def test_a_variant_pins_its_own_map_of_codes(data):
-    """And the files that it shares with the document once."""
+    """The variant's manifest adds its map, and the shared files are pinned once."""
     spec = make_spec({"variants": [{"name": "rolled", "features": {"rollUp": {"table": "map.parquet"}}}]})
     document = TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, MemoryStore())
     base, rolled = document.of_document()
@@ -108,7 +108,7 @@ def test_a_variant_pins_its_own_map_of_codes(data):
 
 
 def test_a_variant_repeats_only_what_its_change_affects(data):
-    """An excluded code changes the encoding and what follows; the cohort and the check of its splits are those of the document."""
+    """An excluded code repeats the encoding and later tasks; cohort and checked splits are those of the document."""
     store = MemoryStore()
     run_inline(data, store)
     without = run_inline(data, store, {"features.exclude": ["NOT-THERE"]})
@@ -129,7 +129,7 @@ def test_a_variant_repeats_only_what_its_change_affects(data):
     ids=["shorter windows", "beside all history", "the longest window", "the look-back", "the gap"],
 )
 def test_a_variant_of_windows_shares_cohort_and_encoding(document, variant, is_shared):
-    """Of windows only the longest changes which rows are encoded; none changes rules, cohort or descriptions."""
+    """Only the longest window changes the encoded rows, and no window changes rules, cohort or descriptions."""
     by_rule = {
         "data.tables.labels": None,
         "cohort.index": None,
@@ -149,7 +149,7 @@ def test_a_variant_of_windows_shares_cohort_and_encoding(document, variant, is_s
 
 
 def test_the_narrowed_windows_encode_the_same_rows(data):
-    """The segments of a run with three windows are those of its shortest and its longest one, byte for byte."""
+    """The encoding of three windows is reused by a run with two other windows and the same longest one, with the same result."""
     store = MemoryStore()
     run_inline(data, store, {"features.windows": [30, 100, 365], "features.aggregates": ["count"]})
     other = run_inline(data, store, {"features.windows": [60, 365], "features.aggregates": ["count"]})
@@ -161,7 +161,7 @@ def test_the_narrowed_windows_encode_the_same_rows(data):
 
 
 def test_the_command_runs_the_variants_and_finds_what_a_change_costs(data, tmp_path, capsys):
-    """Planted: I10 raises the risk. Its exclusion costs AUROC on the same samples, in JSON, on the terminal and on the page."""
+    """I10 raises the planted risk, so its exclusion lowers the AUROC on the same samples, in JSON, on the terminal and on the page."""
     spec = write_spec(tmp_path, VARIANTS, uri=str(data))
     store = str(tmp_path / "store")
     command = ["run", str(spec), "--store", store, "--workers", "1", "--progress", "none"]
