@@ -49,24 +49,31 @@ def tables_since(changes: ChangesSince) -> list[Table]:
 
 
 def _tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -> list[Table]:
-    first, second, change = names
-    totals = a.n_event_rows, b.n_event_rows
+    return [
+        _cohort_table(a, b, names),
+        *_performance_tables(changes, names),
+        _feature_table(changes, names),
+        *_input_tables(changes, a, b, names),
+    ]
+
+
+def _cohort_table(a: RunSize, b: RunSize, names: tuple[str, str, str]) -> Table:
+    rows = [
+        ("Patients", words.count(a.n_patients), words.count(b.n_patients)),
+        ("Samples", words.count(a.n_samples), words.count(b.n_samples)),
+        (
+            "Samples with the outcome",
+            *(words.share(size.n_positive_samples, size.n_samples) for size in (a, b)),
+        ),
+    ]
+    return "Cohort", ("Number", *names[:2]), rows
+
+
+def _performance_tables(changes: Changes, names: tuple[str, str, str]) -> list[Table]:
     return [
         (
-            "Cohort",
-            ("Number", first, second),
-            [
-                ("Patients", words.count(a.n_patients), words.count(b.n_patients)),
-                ("Samples", words.count(a.n_samples), words.count(b.n_samples)),
-                (
-                    "Samples with the outcome",
-                    *(words.share(n.n_positive_samples, n.n_samples) for n in (a, b)),
-                ),
-            ],
-        ),
-        (
             "Performance: mean over the test sets of each run",
-            ("Figure", first, second, change),
+            ("Figure", *names),
             [
                 (
                     words.metric_name(figure.metric),
@@ -79,17 +86,27 @@ def _tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str
         ),
         (
             f"The same samples in both runs: {words.plural(changes.paired.n_samples, 'sample')}",
-            ("Figure", change),
+            ("Figure", names[2]),
             [
                 (words.metric_name(name), difference(estimate))
                 for name, estimate in changes.paired.differences.items()
             ],
         ),
-        (
-            "Features that are stable in at least one run (confidence score; odds ratio with 95 % CI)",
-            ("Feature", "Change", first, second, f"OR: {first}", f"OR: {second}", "Ratio"),
-            [_feature(feature) for feature in changes.features],
-        ),
+    ]
+
+
+def _feature_table(changes: Changes, names: tuple[str, str, str]) -> Table:
+    first, second, _ = names
+    return (
+        "Features that are stable in at least one run (confidence score; odds ratio with 95 % CI)",
+        ("Feature", "Change", first, second, f"OR: {first}", f"OR: {second}", "Ratio"),
+        [_feature(feature) for feature in changes.features],
+    )
+
+
+def _input_tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str]) -> list[Table]:
+    first, second, _ = names
+    return [
         (
             "Specification",
             ("Field", first, second),
@@ -98,7 +115,10 @@ def _tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, str, str
         (
             "Event rows, with the share of the rows that were read",
             ("Rule", first, second),
-            [(row.rule, _share(row.a, totals[0]), _share(row.b, totals[1])) for row in changes.rows],
+            [
+                (row.rule, _share(row.a, a.n_event_rows), _share(row.b, b.n_event_rows))
+                for row in changes.rows
+            ],
         ),
         (
             "Label rows",

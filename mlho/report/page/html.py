@@ -1,45 +1,24 @@
-"""The report of a training run: a self-contained HTML page, made from its Result alone."""
+"""The HTML pages: of a training run, made from its Result alone, of evaluations, comparisons, and of a store."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlho.printable import printable
 from mlho.report import words
-from mlho.report.comparison import Comparison, Table, comparison_tables, tables_since
+from mlho.report.comparison import Comparison, Table, comparison_tables
 from mlho.report.evolution import Evolution, evolution_figures, evolution_tables
 from mlho.report.external import ExternalEvaluation
-from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
-from mlho.report.page import bias, cells, checks, external, header, population, sections, site
-from mlho.report.page.questions import questions
-from mlho.report.page.times import times
+from mlho.report.page import external, site, training
 from mlho.report.result import Result
 from mlho.report.site import Site, SiteModel
 from mlho.report.svg.canvas import chart_style
 from mlho.report.variants import VariantComparison, variant_tables
-
-SECTIONS: Final = {
-    "questions": "Questions",
-    "cohort": "Cohort",
-    "ledger": "Data ledger",
-    "leakage": "Leakage checks",
-    "quality": "Data quality",
-    "performance": "Performance",
-    "features": "Features",
-    "stability": "Stability",
-    "candidates": "Candidates",
-    "errors": "Errors per patient",
-    "model": "Final model",
-    "changes": "Changes since an earlier run",
-    "limits": "Limits",
-    "lineage": "Lineage",
-}
 
 
 def render_html(result: Result) -> str:
@@ -50,69 +29,7 @@ def render_html(result: Result) -> str:
     str
         HTML with inline style, script and charts. It loads nothing, and works without its script.
     """
-    figures = figures_of(result)
-    min_cell = sections.min_cell_of(result)
-    listed = result.features[: sections.MAX_FEATURES]
-    context: dict[str, Any] = {
-        "result": result,
-        "cohort": result.cohort,
-        "sections": SECTIONS,
-        "not_predictive": words.NOT_PREDICTIVE,
-        "min_cell": min_cell,
-        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
-        "script": _asset("report.js"),
-        "figures": figures,
-        "profiles": [figure for name, figure in figures.items() if name.startswith("profile_")],
-        "eyebrow": header.eyebrow(result),
-        "heading": header.heading(result),
-        "about": header.about(result),
-        "bias": None if result.bias is None else bias.content(result.bias),
-        "bias_figures": figures,
-        "pictograms": [figure for name, figure in figures.items() if name.startswith("hundred_")],
-        "with_outcome": population.with_outcome(result.cohort),
-        "tiles": sections.tiles(result),
-        "questions": questions(result),
-        "attrition": population.attrition(result.cohort),
-        "characteristics": population.characteristics(result.cohort),
-        "is_by_rule": header.rules_of(result) is not None,
-        "label_ledger": population.label_ledger(result.cohort),
-        "ledger": population.ledger(result.ledger),
-        "leakage": checks.leakage(result.leakage),
-        "quality": checks.quality(result.quality),
-        "split": sections.split_rows(result),
-        "headline": sections.headline(result),
-        "later": sections.later_rows(result),
-        "times": times(result),
-        "winners": sections.winners(result),
-        "operating": sections.operating_points(result),
-        "consensus_words": sections.consensus_words(result),
-        "features": [cells.feature_row(feature, len(result.iterations), min_cell) for feature in listed],
-        "features_left_out": words.count(n) if (n := len(result.features) - len(listed)) else "",
-        "consensus_facts": sections.facts(result.consensus),
-        "stability_facts": sections.stability_facts(result),
-        "confidence_levels": sections.confidence_levels(result),
-        "candidates": sections.candidates(result),
-        "error_notes": sections.error_notes(result),
-        "model_facts": sections.model_facts(result),
-        "thresholds": sections.thresholds(result),
-        "tests": [
-            (test.meaning or test.name, "passed" if test.passed else "FAILED", test.level, test.detail)
-            for test in result.final_model.tests
-        ],
-        "gates": [
-            (gate.words, {True: "passed", False: "FAILED", None: "open"}[gate.passed], gate.detail)
-            for gate in result.gates or ()
-        ],
-        "changes": None if result.changes is None else tables_since(result.changes),
-        "limits": sections.limits(result),
-        "input_files": sections.input_files(result),
-        "left_out": sections.left_out(result),
-        "lineage_facts": sections.lineage_facts(result),
-        "spec_text": yaml.safe_dump(result.lineage.spec, sort_keys=True, allow_unicode=True, width=100),
-        "iteration_rows": sections.iteration_rows(result),
-    }
-    # Applied once to the whole page, so that no text from the data can bypass it.
-    return printable(_environment().get_template("report.html.j2").render(context), lines=True)
+    return _page("report.html.j2", training.content(result))
 
 
 def render_dossier(dossier: Mapping[str, Any]) -> str:
@@ -124,18 +41,12 @@ def render_dossier(dossier: Mapping[str, Any]) -> str:
         "not_predictive": words.NOT_PREDICTIVE,
         "style": _asset("report.css"),
     }
-    return printable(_environment().get_template("dossier.html.j2").render(context), lines=True)
+    return _rendered("dossier.html.j2", context)
 
 
 def render_evaluation(evaluation: ExternalEvaluation) -> str:
     """Render the page of an evaluation on other data; see :func:`render_html`."""
-    context = {
-        **external.content(evaluation),
-        "evaluation": evaluation,
-        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
-        "script": _asset("report.js"),
-    }
-    return printable(_environment().get_template("evaluation.html.j2").render(context), lines=True)
+    return _page("evaluation.html.j2", {**external.content(evaluation), "evaluation": evaluation})
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -145,7 +56,7 @@ def render_comparison(comparison: Comparison) -> str:
         "style": _asset("report.css"),
         "tables": comparison_tables(comparison),
     }
-    return printable(_environment().get_template("comparison.html.j2").render(context), lines=True)
+    return _rendered("comparison.html.j2", context)
 
 
 def render_variants(comparison: VariantComparison) -> str:
@@ -204,28 +115,29 @@ def _study(
         "facts": facts,
         "tables": tables,
         "figures": figures,
-        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
     }
-    return printable(_environment().get_template("study.html.j2").render(context), lines=True)
+    return _page("study.html.j2", context)
 
 
 def render_site(site_facts: Site, pages: Mapping[str, str]) -> str:
     """Render the first page of a store. ``pages`` are the addresses of the pages of its models by name."""
-    return _site_page("site.html.j2", site.index_content(site_facts, pages))
+    return _page("site.html.j2", site.index_content(site_facts, pages))
 
 
 def render_site_model(model: SiteModel, site_facts: Site) -> str:
     """Render the page of one model of a store."""
     runs = {run.run: run for run in site_facts.runs}
-    return _site_page("site_model.html.j2", site.model_content(model, site_facts, runs))
+    return _page("site_model.html.j2", site.model_content(model, site_facts, runs))
 
 
-def _site_page(template: str, content: Mapping[str, Any]) -> str:
-    context = {
-        **content,
-        "style": _asset("report.css") + Markup(chart_style()),  # noqa: S704 - a file of this package
-        "script": _asset("report.js"),
-    }
+def _page(template: str, content: Mapping[str, Any]) -> str:
+    """Render a page that has charts."""
+    style = _asset("report.css") + Markup(chart_style())  # noqa: S704 - a file of this package
+    return _rendered(template, {**content, "style": style, "script": _asset("report.js")})
+
+
+def _rendered(template: str, context: Mapping[str, Any]) -> str:
+    # printable is applied once to the whole page, so that no text from the data can bypass it.
     return printable(_environment().get_template(template).render(context), lines=True)
 
 

@@ -16,28 +16,50 @@ Chart = tuple[str, str, Markup]  # title, how to read it, the chart
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel[Facts]:
+    """One of the small multiples: a figure of each period or scoring run."""
+
     name: str
     title: str
     reading: str
-    value: Callable[[PeriodFacts], float | Figure | None]
+    value: Callable[[Facts], float | Figure | None]
     references: tuple[float, ...] = ()
-    is_from_zero: bool = False
+    is_from_zero: bool = True
+
+    def chart(
+        self,
+        name: str,
+        title: str,
+        description: str,
+        values: Sequence[DayValue],
+        changes: Sequence[dt.date],
+        *,
+        note: str = "",
+    ) -> Chart:
+        """Draw the values over days; ``changes`` are the days of another version of the model."""
+        drawn = timeline(
+            name,
+            title,
+            description,
+            values,
+            references=self.references,
+            changes=changes,
+            is_from_zero=self.is_from_zero,
+        )
+        change = " A dotted line marks another version of the model." if changes else ""
+        return title, f"{self.reading}{note}{change}", drawn
 
 
-_RATIO: Final = _Panel(
+_RATIO: Final = Panel[PeriodFacts](
     "ratio",
     "Observed / expected",
     "Samples with the outcome, divided by those that the probabilities imply; 1 is ideal.",
     lambda period: period.observed_expected,
     (1.0,),
+    is_from_zero=False,
 )
-_RATE: Final = _Panel(
-    "rate",
-    "Share with the outcome",
-    "Of the samples.",
-    lambda period: period.outcome_rate,
-    is_from_zero=True,
+_RATE: Final = Panel[PeriodFacts](
+    "rate", "Share with the outcome", "Of the samples.", lambda period: period.outcome_rate
 )
 
 
@@ -52,25 +74,21 @@ def performance_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
         auroc = newest_of(facts.training_auroc for _, facts in found.values())
         references = () if auroc is None else (auroc,)
         dashed = " Dashed: in training." if references else ""
-        first = _Panel(
-            "auroc", "AUROC", f"With its 95 % interval.{dashed}", lambda period: period.auroc, references
+        first = Panel[PeriodFacts](
+            "auroc",
+            "AUROC",
+            f"With its 95 % interval.{dashed}",
+            lambda period: period.auroc,
+            references,
+            is_from_zero=False,
         )
         for panel in (first, _RATIO, _RATE):
             values = [value_of(day, panel.value(period)) for day, (period, _) in found.items()]
             if all(value.value is None for value in values):
                 continue
             title = f"{panel.title} by {by}"
-            change = " A dotted line marks another version of the model." if changes else ""
-            drawn = timeline(
-                f"performance-{by}-{panel.name}",
-                title,
-                f"{title}, of {words.plural(len(values), by)} with labels.",
-                values,
-                references=panel.references,
-                changes=changes,
-                is_from_zero=panel.is_from_zero,
-            )
-            yield title, f"{panel.reading}{change}", drawn
+            description = f"{title}, of {words.plural(len(values), by)} with labels."
+            yield panel.chart(f"performance-{by}-{panel.name}", title, description, values, changes)
 
 
 def periods_by_day(

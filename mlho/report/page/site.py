@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from markupsafe import Markup
 
 from mlho.report import words
 from mlho.report.page import cells
-from mlho.report.page.performance import Chart, newest_of, performance_charts, value_of
+from mlho.report.page.performance import Chart, Panel, newest_of, performance_charts, value_of
 from mlho.report.site import (
     MIN_CELL,
     Evaluation,
@@ -21,7 +20,6 @@ from mlho.report.site import (
     SiteModel,
     SiteRun,
 )
-from mlho.report.svg.timeline import DayValue, timeline
 
 INDEX_SECTIONS: Final = {"channels": "Channels", "models": "Models", "runs": "Runs"}
 MODEL_SECTIONS: Final = {
@@ -49,16 +47,47 @@ _NIGHT_COLUMNS: Final = (
 _LAST_COLUMNS: Final = ("Mean probability", "Expected AUROC, 95 % CI", "Warnings")
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """One of the small multiples: a figure of each scoring run."""
-
-    name: str
-    title: str
-    reading: str
-    value: Callable[[ScoredFacts], float | Figure | None]
-    references: tuple[float, ...] = ()
-    is_from_zero: bool = True
+_COUNT_AND_DRIFT_PANELS: Final[tuple[Panel[ScoredFacts], ...]] = (
+    Panel("samples", "Samples scored", "Patients and index dates.", lambda facts: float(facts.samples)),
+    Panel("rows", "Event rows used", "After the rules of the ledger.", lambda facts: float(facts.rows_used)),
+    Panel(
+        "psi",
+        "Drift of the scores (PSI)",
+        "Difference from training; the dashed lines at 0.1 and 0.25 are the conventional limits.",
+        lambda facts: facts.score_psi,
+        PSI_LIMITS,
+    ),
+    Panel(
+        "shifted",
+        "Shifted features",
+        "Share of the features whose prevalence differs from training.",
+        lambda facts: None if facts.n_shifted is None else facts.n_shifted / facts.n_compared,
+    ),
+    Panel(
+        "missing",
+        "Columns that miss more values",
+        "Demographics and values of events with more missing values than in training.",
+        lambda facts: _or_none(facts.n_missing_more),
+    ),
+    Panel(
+        "new",
+        "New codes",
+        "Codes of at least 30 samples that training did not have, or hardly.",
+        lambda facts: _or_none(facts.n_new_codes),
+    ),
+    Panel(
+        "vanished",
+        "Vanished codes",
+        "Codes that at least 30 samples should have, and none has.",
+        lambda facts: _or_none(facts.n_vanished_codes),
+    ),
+)
+_MEAN_PANEL: Final = Panel[ScoredFacts](
+    "mean",
+    "Mean predicted probability",
+    "The share with the outcome that the model expects.",
+    lambda facts: facts.mean,
+)
 
 
 def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
@@ -209,23 +238,15 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
     changes = [b.facts.date for a, b in pairwise(nights) if a.facts.bundle != b.facts.bundle]
     found = []
     for panel in _panels(nights):
-        values = [_day_value(night.facts, panel) for night in nights]
+        values = [value_of(night.facts.date, panel.value(night.facts)) for night in nights]
         n_absent = sum(value.value is None for value in values)
         if n_absent == len(values):
             continue
         absent = f" It is absent in {words.plural(n_absent, 'run')}." if n_absent else ""
-        change = " A dotted line marks another version of the model." if changes else ""
         description = f"{panel.title} of {words.plural(len(values), 'scoring run')}; the numbers are in the table below."
-        drawn = timeline(
-            f"nights-{panel.name}",
-            panel.title,
-            description,
-            values,
-            references=panel.references,
-            changes=changes,
-            is_from_zero=panel.is_from_zero,
+        found.append(
+            panel.chart(f"nights-{panel.name}", panel.title, description, values, changes, note=absent)
         )
-        found.append((panel.title, f"{panel.reading}{absent}{change}", drawn))
     return found
 
 
@@ -248,65 +269,30 @@ def _evaluation_row(evaluation: Evaluation) -> tuple[str, ...]:
     )
 
 
-def _day_value(facts: ScoredFacts, panel: _Panel) -> DayValue:
-    return value_of(facts.date, panel.value(facts))
+def _panels(nights: Sequence[Night]) -> Iterator[Panel[ScoredFacts]]:
+    yield from _COUNT_AND_DRIFT_PANELS
+    yield from _alert_panels(nights)
+    yield _MEAN_PANEL
+    yield _auroc_panel(nights)
 
 
-def _panels(nights: Sequence[Night]) -> Iterator[_Panel]:
-    yield _Panel("samples", "Samples scored", "Patients and index dates.", lambda facts: float(facts.samples))
-    yield _Panel(
-        "rows", "Event rows used", "After the rules of the ledger.", lambda facts: float(facts.rows_used)
-    )
-    yield _Panel(
-        "psi",
-        "Drift of the scores (PSI)",
-        "Difference from training; the dashed lines at 0.1 and 0.25 are the conventional limits.",
-        lambda facts: facts.score_psi,
-        PSI_LIMITS,
-    )
-    yield _Panel(
-        "shifted",
-        "Shifted features",
-        "Share of the features whose prevalence differs from training.",
-        lambda facts: None if facts.n_shifted is None else facts.n_shifted / facts.n_compared,
-    )
-    yield _Panel(
-        "missing",
-        "Columns that miss more values",
-        "Demographics and values of events with more missing values than in training.",
-        lambda facts: _or_none(facts.n_missing_more),
-    )
-    yield _Panel(
-        "new",
-        "New codes",
-        "Codes of at least 30 samples that training did not have, or hardly.",
-        lambda facts: _or_none(facts.n_new_codes),
-    )
-    yield _Panel(
-        "vanished",
-        "Vanished codes",
-        "Codes that at least 30 samples should have, and none has.",
-        lambda facts: _or_none(facts.n_vanished_codes),
-    )
+def _alert_panels(nights: Sequence[Night]) -> Iterator[Panel[ScoredFacts]]:
     for number, rule in enumerate(_rules(nights)[:_MAX_ALERT_CHARTS]):
         training = newest_of(
             alert.training for night in nights for alert in night.facts.alerts if alert.rule == rule
         )
-        yield _Panel(
+        yield Panel(
             f"alerts-{number}",
             f"Alert rate, {words.rule_words(rule)}",
             "Share of the samples that alert." + (" Dashed: in training." if training is not None else ""),
             _share_of(rule),
             () if training is None else (training,),
         )
-    yield _Panel(
-        "mean",
-        "Mean predicted probability",
-        "The share with the outcome that the model expects.",
-        lambda facts: facts.mean,
-    )
+
+
+def _auroc_panel(nights: Sequence[Night]) -> Panel[ScoredFacts]:
     auroc = newest_of(night.facts.training_auroc for night in nights)
-    yield _Panel(
+    return Panel(
         "auroc",
         "Expected AUROC",
         "Computed without labels, with its 95 % interval. It shows a change of the patients, and cannot show that the outcome depends on the features "
@@ -353,7 +339,7 @@ def _version_rows(model: SiteModel, channels: Mapping[str, str]) -> Iterator[tup
 def _night_row(night: Night, run: SiteRun, rules: Sequence[str]) -> tuple[str, ...]:
     facts = night.facts
     return (
-        night.facts.date.isoformat(),
+        facts.date.isoformat(),
         _link(_page_of(run), night.run),
         cells.with_note(facts.address, facts.bundle[:12]),
         _samples(facts.samples),

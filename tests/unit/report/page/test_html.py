@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from mlho.report.figures.catalogue import figures_of
-from mlho.report.page.html import SECTIONS, render_html
+from mlho.report.page.html import render_html
+from mlho.report.page.training import SECTIONS
 from mlho.report.result import Result
 
 MAX_BYTES = 2_000_000

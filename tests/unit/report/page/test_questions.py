@@ -2,8 +2,8 @@
 
 from mlho.report.bias.audit import BiasAudit
 from mlho.report.checks import Check, Leakage
-from mlho.report.page.html import SECTIONS
 from mlho.report.page.questions import questions
+from mlho.report.page.training import SECTIONS
 from mlho.report.result import Result
 
 
