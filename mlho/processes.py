@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,19 @@ def end_with_parent() -> Callable[[], None]:
         library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     return ask
+
+
+@contextmanager
+def stopping_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM stop the work as Ctrl-C does, so that supervisors and container runtimes leave no run that looks active."""
+    if threading.current_thread() is not threading.main_thread():  # Python accepts handlers only there
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def usable_cpus() -> int:

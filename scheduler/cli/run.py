@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from mlho.errors import MlhoError, SpecError, plural
 from mlho.printable import printable_json
-from mlho.processes import usable_cpus
+from mlho.processes import stopping_on_sigterm, usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, parse_spec
@@ -135,7 +135,7 @@ def print_left_out(manifest: Manifest) -> None:
 
 def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Finished:
     """Carry out a run with the given options, and show its progress."""
-    with _display(options) as display:
+    with stopping_on_sigterm(), _display(options) as display:
         (track,) = display.tracks({run.run_id: name})
         state = "failed"
         try:
@@ -240,6 +240,7 @@ def _run_several(options: RunOptions) -> int:
     runs, documents = _prepare_several(options.spec, usable_store(options))
     names = {run: prepared_run.spec.metadata.name for run, prepared_run in runs.items()}
     with ExitStack() as stack:
+        stack.enter_context(stopping_on_sigterm())
         page = stack.enter_context(_metrics_page(options))
         display = stack.enter_context(_display(options))
         tracks = {track.run: track for track in display.tracks(names)}

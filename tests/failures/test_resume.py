@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from mlho.store import open_store
 from mlho.store.memory import MemoryStore
+from scheduler.runs.record import RunState
+from scheduler.runs.stored import stored_runs
 from tests.builders import make_tables, run_inline, write_spec, write_tables
 
 COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli.parser import main; sys.exit(main())"]
@@ -174,18 +177,21 @@ def test_the_command_killed_alone_leaves_no_worker(spec, tmp_path, expected):
     assert_ends_as_if_never_stopped(spec, store, expected)
 
 
-def test_ctrl_c_says_how_to_go_on(spec, tmp_path, expected):
-    """After an interrupt the exit code is 130, a message says how to continue, no traceback appears, and no worker is left. The same command resumes the run."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_command_says_how_to_go_on(number, spec, tmp_path, expected):
+    """After a signal of a terminal or a supervisor the exit code is 130, a message says how to continue, no traceback appears, and no worker is left. The same command resumes the run."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished", "dictionary")
-    run.send(signal.SIGINT)
+    run.send(number)
 
     assert run.end() == 130, run.words()
     text = "\n".join(run.said)
     assert "Committed results are kept: run the same command to continue." in text
     assert "Traceback" not in text
+    assert "leaked" not in text
     assert run.members() == []
+    assert [run.state for run in stored_runs(open_store(str(store)))] == [RunState.STOPPED]
     assert list(store.glob("runs/*/result.json")) == []
     assert_ends_as_if_never_stopped(spec, store, expected)
 
