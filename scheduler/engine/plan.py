@@ -262,7 +262,7 @@ def _encoding(
         yield make(f"pack/{block:05d}", "pack_features", "pack", params={"block": block}, needs=needs)
     ledger = {**cohort, "partitions": encoded, "blocks": _blocks(n_blocks)}
     yield make("ledger", "balance_ledger", "pack", sources=events, needs=ledger)
-    checked = {name: own for name, own in _matrix(n_blocks, partitions=encoded).items() if name != "splits"}
+    checked = {name: need for name, need in _matrix(n_blocks, partitions=encoded).items() if name != "splits"}
     for name in ("leakage", "quality"):
         yield make(name, f"check_{name}", "pack", needs=checked)
     passed = {name: (name,) for name in (COHORT_TASK, "leakage", "quality")}
@@ -298,16 +298,16 @@ def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
     last = (FINAL,) if make.spec.final.features == "ranking" else ()
     for iteration in [*range(1, make.spec.validation.iterations + 1), *last]:
         tag = iteration if isinstance(iteration, str) else f"{iteration:04d}"
-        own = {"iteration": iteration}
-        yield make(f"select/{tag}", "select_features", "learn", params=own, needs=matrix)
+        place = {"iteration": iteration}
+        yield make(f"select/{tag}", "select_features", "learn", params=place, needs=matrix)
         needs = {**matrix, "selection": (f"select/{tag}",)}
         by_fold = needs if make.spec.selection.scope == "iteration" else matrix
         for fold in range(make.spec.validation.folds):
-            params = {"fold": fold, **own}
+            params = {"fold": fold, **place}
             yield make(f"fold/{tag}/{fold:02d}", "run_fold", "learn", params=params, needs=by_fold)
         if iteration != FINAL:
             needs = {**needs, "folds": _folds(make.spec, tag)}
-            yield make(f"iteration/{tag}", "finish_iteration", "learn", params=own, needs=needs)
+            yield make(f"iteration/{tag}", "finish_iteration", "learn", params=place, needs=needs)
 
 
 def _consensus_folds(make: _Maker, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
@@ -320,8 +320,8 @@ def _consensus_folds(make: _Maker, n_blocks: int, *, by_fold: bool) -> Iterator[
             numbers = range(1, make.spec.validation.iterations + 1)
             subsamples = {f"subsample/{tag}/{number:04d}": number for number in numbers}
             for name, number in subsamples.items():
-                own = {**params, "subsample": number}
-                yield make(name, "run_subsample", "learn", params=own, needs=matrix)
+                subsample = {**params, "subsample": number}
+                yield make(name, "run_subsample", "learn", params=subsample, needs=matrix)
             needs = {**matrix, "subsamples": tuple(subsamples)}
         yield make(f"consensus/{tag}", "run_consensus_fold", "learn", params=params, needs=needs)
 
@@ -350,8 +350,8 @@ def _ending(
     needs = {**needs, "summary": ("summary",)}
     is_consensus = make.spec.final.features == "consensus"
     if is_consensus:
-        held = held_out_together(make.spec.validation)
-        needs |= {"consensus_folds": tuple(f"consensus/{_tag(own)}" for own in held)}
+        held_out = held_out_together(make.spec.validation)
+        needs |= {"consensus_folds": tuple(f"consensus/{_tag(held)}" for held in held_out)}
     yield make("performance", "judge_model", "summarise", needs=needs)
     needs = {**matrix, "summary": ("summary",), "performance": ("performance",)}
     if by_fold and not is_consensus:
@@ -393,19 +393,19 @@ def plan_scoring(
     compared : str, optional
         Digest of a bundle to compare with. Its tasks are those of its own scoring run, which need not be carried out again.
     """
-    own = {task.name: task for task in _scoring_tasks(spec, manifest, bundle_digest)}
+    tasks = {task.name: task for task in _scoring_tasks(spec, manifest, bundle_digest)}
     if compared is None:
-        return own
+        return tasks
     other = {
         _COMPARED + task.name: replace(task, name=_COMPARED + task.name, needs=_compared_needs(task.needs))
         for task in _scoring_tasks(spec, manifest, compared)
         if task.name != SCORES_TASK
     }
-    parts = {"bundle": (BUNDLE_TASK,), "parts": own[SCORES_TASK].needs["parts"]}
-    parts |= {"absent": own[SCORES_TASK].needs["absent"]} if spec.data.tables.cohort is not None else {}
-    needs = parts | {f"compared_{name}": names for name, names in _compared_needs(parts).items()}
+    scored = {"bundle": (BUNDLE_TASK,), "parts": tasks[SCORES_TASK].needs["parts"]}
+    scored |= {"absent": tasks[SCORES_TASK].needs["absent"]} if spec.data.tables.cohort is not None else {}
+    needs = scored | {f"compared_{name}": names for name, names in _compared_needs(scored).items()}
     comparison = PlannedTask(COMPARISON_TASK, "compare_scores", "commit", needs=needs)
-    return {**other, **own, COMPARISON_TASK: comparison}
+    return {**other, **tasks, COMPARISON_TASK: comparison}
 
 
 def _compared_needs(needs: Needs) -> Needs:
@@ -416,31 +416,31 @@ def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) ->
     tables, events = spec.data.tables, manifest.tables["events"]
     index = spec.index.model_dump(mode="json")
     layout = spec.data.model_dump(mode="json", by_alias=True, include=_LAYOUT)
-    asked = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
+    scoring = {"index": index, **layout, "top_reasons": spec.explain.top_reasons}
     if spec.explain.only_alerts_of is not None:
-        asked["only_alerts_of"] = spec.explain.only_alerts_of
+        scoring["only_alerts_of"] = spec.explain.only_alerts_of
     bundle = {"bundle": (BUNDLE_TASK,)}
     yield PlannedTask(BUNDLE_TASK, "pin_bundle", "bundle", params={"digest": bundle_digest})
     yield PlannedTask("bundle-tests", "test_bundle", "bundle", needs=bundle)
     tested = {**bundle, "tests": ("bundle-tests",)}
-    known: dict[str, tuple[str, ...]] = {}
+    scored: dict[str, tuple[str, ...]] = {}
     if tables.cohort is not None or tables.demographics is not None:
         sources = (*manifest.tables.get("cohort", ()), *manifest.tables.get("demographics", ()))
         named = {"cohort": tables.cohort, "demographics": tables.demographics}
         params = {"index": index, **layout, **named}
         yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
-        known = {"scored": ("scored",)}
+        scored = {"scored": ("scored",)}
     # A patient is in several tables of a CDM, which is one partition therefore.
     is_omop = spec.data.source == OMOP_NAME
     partitions = [(*events, *manifest.tables.get(CDM_FILES, ()))] if is_omop else [(file,) for file in events]
     parts = tuple(f"score/{number:05d}" for number in range(len(partitions)))
     for name, files in zip(parts, partitions, strict=True):
         yield PlannedTask(
-            name, "score_partition", "score", params=asked, sources=files, needs={**tested, **known}
+            name, "score_partition", "score", params=scoring, sources=files, needs={**tested, **scored}
         )
-    every = {**tested, **known, "parts": parts}
+    every = {**tested, **scored, "parts": parts}
     if tables.cohort is not None:
-        yield PlannedTask("score/absent", "score_absent", "score", params=asked, needs=every)
+        yield PlannedTask("score/absent", "score_absent", "score", params=scoring, needs=every)
         every = {**every, "absent": ("score/absent",)}  # a new mapping: the task above keeps its own
     if spec.output.formats is not None:
         written = {f"deliver/{part}": part for part in (*parts, *every.get("absent", ()))}

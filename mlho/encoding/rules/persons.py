@@ -62,7 +62,9 @@ def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> R
     wanted = _wanted(rules, source, files)
     plain = spec.without_rules.model_copy(
         update={
-            "features": Features(demographics=wanted, categorical=tuple(own for own in wanted if own in _SEX))
+            "features": Features(
+                demographics=wanted, categorical=tuple(column for column in wanted if column in _SEX)
+            )
         }
     )
     persons = read_persons(plain, source, root)
@@ -104,17 +106,17 @@ def _wanted(rules: Rules, source: Source, files: list[SourceFile]) -> tuple[str,
     """Return the demographics to read: an age only where there is no birth date to compute it from."""
     have = open_table(files[0], source).column_names
     wanted = []
-    if any(own.sex is not None for own in rules.conditions):
-        known = (own for own in _SEX if source.column(DEMOGRAPHICS, own) in have)
+    if any(condition.sex is not None for condition in rules.conditions):
+        known = (name for name in _SEX if source.column(DEMOGRAPHICS, name) in have)
         wanted.append(next(known, _SEX[0]))
-    if any(own.age is not None for own in rules.conditions):
+    if any(condition.age is not None for condition in rules.conditions):
         wanted += [] if birth_column(source, have) is not None else [AGE]
     return tuple(wanted)
 
 
 def _places(known: Any, wanted: Any) -> NDArray[np.int64]:
-    found = pc.index_in(wanted, value_set=known)
-    return np.where(is_given(found), as_numpy(found).astype(np.int64), MISSING)
+    positions = pc.index_in(wanted, value_set=known)
+    return np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING)
 
 
 def _dates_of(
@@ -124,8 +126,8 @@ def _dates_of(
     if name is None:
         return None
     parts = [_read_dates(source, file, name, is_end=is_end) for file in files]
-    known, patient = encode_patients([own[0] for own in parts])
-    dates = np.concatenate([own[1] for own in parts])
+    known, patient = encode_patients([part[0] for part in parts])
+    dates = np.concatenate([part[1] for part in parts])
     rows = np.flatnonzero((patient != MISSING) & (dates != NO_DATE))
     lowest, highest = np.full(len(known), np.iinfo(np.int64).max), np.full(len(known), NO_DATE)
     np.minimum.at(lowest, patient[rows], dates[rows])
@@ -148,13 +150,13 @@ def _read_dates(
 ) -> tuple[Any, NDArray[np.int64]]:
     table = open_table(file, source)
     have, patient = table.column_names, source.column(DEMOGRAPHICS, "patient_id")
-    theirs = source.column(DEMOGRAPHICS, name)
+    column = source.column(DEMOGRAPHICS, name)
     source.require(DEMOGRAPHICS, file.key, have)
     require_columns(
-        file.key, have, [theirs], remedy="Add it, or correct the column in cohort.rules.observation."
+        file.key, have, [column], remedy="Add it, or correct the column in cohort.rules.observation."
     )
-    source.check_type(file.key, theirs, table.type_of(theirs), ColumnKind.TIME)
-    columns = read_columns(table, [patient, theirs])
-    read, given = read_index(columns[theirs], source, where=file.key, name=theirs)
-    dates = read if is_end else read // DAY_US * DAY_US
+    source.check_type(file.key, column, table.type_of(column), ColumnKind.TIME)
+    columns = read_columns(table, [patient, column])
+    last_us, given = read_index(columns[column], source, where=file.key, name=column)
+    dates = last_us if is_end else last_us // DAY_US * DAY_US
     return read_patients(columns[patient], where=file.key, name=patient), np.where(given, dates, NO_DATE)

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
-from mlho.steps.inputs import checked_source, open_cohort
+from mlho.steps.inputs import checked_files, open_cohort
 
 
 class EncodePartition(Step):
@@ -21,15 +21,15 @@ class EncodePartition(Step):
 
         Windows nest, so that the longest one alone decides which rows are used; that there are others decides whether times are kept.
         """
-        own = without_demographics(super().narrow(spec))
-        assert own is not None
-        windows = own.features.windows
-        if len(own.windows) == 1:
-            return own
-        shortest = own.cohort.gap_days + 1
-        longest = () if own.features.all_history else windows[-1:]
-        features = own.features.model_copy(update={"windows": (shortest, *longest)})
-        return own.model_copy(update={"features": features})
+        narrowed = without_demographics(super().narrow(spec))
+        assert narrowed is not None
+        windows = narrowed.features.windows
+        if len(narrowed.windows) == 1:
+            return narrowed
+        shortest = narrowed.cohort.gap_days + 1
+        longest = () if narrowed.features.all_history else windows[-1:]
+        features = narrowed.features.model_copy(update={"windows": (shortest, *longest)})
+        return narrowed.model_copy(update={"features": features})
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``segments.arr``, ``partition.arr`` and ``tally.arr``, and ``units.json`` if the values have units."""
@@ -41,12 +41,8 @@ class EncodePartition(Step):
         from mlho.encoding.tally.tally import FILE as TALLY
         from mlho.sources import source_of
         from mlho.sources.events import iter_events, require_values
-        from mlho.sources.files import SourceFile
 
-        source, *others = work.task.sources
-        file, *of_map = (
-            SourceFile(own.key, checked_source(work, own), own.size) for own in (source, *others)
-        )
+        file, *of_map = checked_files(work)
         named, values = source_of(work.spec.data), needs_values(work.spec)
         if values:
             require_values(named, file)
@@ -57,7 +53,7 @@ class EncodePartition(Step):
             open_cohort(work),
             batches,
             work.out / "segments.arr",
-            where=source.key,
+            where=file.key,
             parents=read_roll_up(named, of_map).parents if of_map else None,
         )
         encoded.write(work.out / "partition.arr")
