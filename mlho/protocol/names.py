@@ -46,7 +46,7 @@ class Names:
         """Return the prefix of every key of this execution, including those that Celery creates."""
         return f"{PREFIX}:{self.execution}:"
 
-    def _own(self, name: str) -> str:
+    def _key(self, name: str) -> str:
         return self.prefix + name
 
     @property
@@ -55,72 +55,72 @@ class Names:
 
         A missing key means that Redis was emptied.
         """
-        return self._own("epoch")
+        return self._key("epoch")
 
     @property
     def cancelled(self) -> str:
         """String: present if the execution is cancelled."""
-        return self._own("cancelled")
+        return self._key("cancelled")
 
     @property
     def done(self) -> str:
         """String: present if no tasks are left; workers then exit."""
-        return self._own("done")
+        return self._key("done")
 
     @property
     def committed(self) -> str:
         """Set of task keys: a hint that saves work; the store is the source of truth."""
-        return self._own("committed")
+        return self._key("committed")
 
     @property
     def attempts(self) -> str:
         """Hash: task key to counted attempts; a hint, because the records in the store decide."""
-        return self._own("attempts")
+        return self._key("attempts")
 
     @property
     def leases(self) -> str:
         """Sorted set: task key by the millisecond at which its lease expires."""
-        return self._own("leases")
+        return self._key("leases")
 
     @property
     def owners(self) -> str:
         """Hash: task key to the holder of its lease."""
-        return self._own("owners")
+        return self._key("owners")
 
     @property
     def nonces(self) -> str:
         """Sorted set: used nonces by the millisecond at which their message expires."""
-        return self._own("nonces")
+        return self._key("nonces")
 
     @property
     def events(self) -> str:
         """List: events from workers, which wake the scheduler."""
-        return self._own("events")
+        return self._key("events")
 
     @property
     def workers(self) -> str:
         """Sorted set: ``worker/slots`` by the millisecond until which the worker counts as alive."""
-        return self._own("workers")
+        return self._key("workers")
 
     @property
     def counters(self) -> str:
         """Hash: rejections by reason, and other counters."""
-        return self._own("counters")
+        return self._key("counters")
 
     @property
     def progress(self) -> str:
         """String: progress of the run as last published by the scheduler."""
-        return self._own("progress")
+        return self._key("progress")
 
     @property
     def room(self) -> str:
         """String: written at intervals, because a full Redis still answers but rejects writes."""
-        return self._own("room")
+        return self._key("room")
 
     @property
     def queue(self) -> str:
         """List: Celery's queue."""
-        return self._own(QUEUE)
+        return self._key(QUEUE)
 
     @property
     def lasting(self) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -
     named = [
         (criterion.name, condition) for criterion in rules.criteria for condition in criterion.conditions
     ]
-    counts = [name for name, own in named if own.count is not None]
+    counts = [name for name, condition in named if condition.count is not None]
     levels = {*persons.sex} if persons is not None else set()
     return (
         *(

@@ -90,7 +90,7 @@ def merged_series(parts: Iterable[SeriesSample]) -> SeriesSample:
 
     Examples
     --------
-    >>> one = SeriesSample(*(np.array([own], kind) for own, kind in ((5, "u8"), (1, "u8"), (3, "i8"), (2.5, "f8"))))
+    >>> one = SeriesSample(*(np.array([value], kind) for value, kind in ((5, "u8"), (1, "u8"), (3, "i8"), (2.5, "f8"))))
     >>> merged_series([one, one]).value.tolist()
     [2.5]
     """

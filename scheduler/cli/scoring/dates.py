@@ -24,7 +24,7 @@ def nights(text: str) -> Sequence[dt.date]:
 
     Examples
     --------
-    >>> [str(own) for own in nights("2026-11-29..2026-12-01")]
+    >>> [str(night) for night in nights("2026-11-29..2026-12-01")]
     ['2026-11-29', '2026-11-30', '2026-12-01']
     """
     first, separator, last = text.partition("..")
