@@ -1,4 +1,4 @@
-"""The sample result, built once a session."""
+"""The sample result, built once per session."""
 
 import importlib.util
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A realistic result with planted numbers: the same for the same arguments, on every machine."""
+"""A realistic result with planted numbers, which depends only on the arguments."""
 
 import math
 import random
@@ -28,7 +28,7 @@ def sample_result(
     predictive: bool = True,
     warnings: list[str] | None = None,
 ) -> Result:
-    """Return a result of a run on 71,518 patients with eight planted features, the rest noise."""
+    """Return a result of a run on 71,518 patients with eight planted features among noise."""
     draw = random.Random(f"{n_features}|{n_iterations}")
     features = [_feature(i, n_iterations, draw) for i in range(n_features)]
     features = sorted(features, key=lambda f: -f["confidence"]["score"]) + _demographics()
@@ -158,7 +158,7 @@ def _headline(aurocs: list[float]) -> dict[str, Any]:
 
 
 def _bias() -> dict[str, Any]:
-    """An audit: sex with a hidden level, three years, one significant difference."""
+    """Return an audit: sex with a hidden level, three years, one significant difference."""
 
     def estimate(value: float, half: float) -> dict[str, Any]:
         return {

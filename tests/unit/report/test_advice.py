@@ -1,4 +1,4 @@
-"""Advice on a model in use follows from the figures alone."""
+"""Advice on a model in use depends on the figures only."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What chance alone would select, in the report's words: beside the stability, and of the consensus."""
+"""The report on selection by chance: its stability, and the expected false features of the consensus."""
 
 import pytest
 
@@ -22,12 +22,12 @@ def with_stability(result: Result, **changes) -> Result:
     ],
 )
 def test_a_stability_is_judged_by_that_on_permuted_labels(value, permuted, words):
-    """High agreement of splits that share patients is no merit of its own."""
+    """Splits that share patients agree even on permuted labels, so a high stability alone is not an achievement."""
     assert stability_gain(value, permuted) == words
 
 
 def test_the_summary_names_both_stabilities_and_the_false_features(result: Result):
-    """One sentence each; neither is praised alone."""
+    """The summary has a sentence on each, and does not praise the stability alone."""
     text = " ".join(result.summary)
 
     assert "The stability of the selection was 0.71" in text
@@ -39,7 +39,7 @@ def test_the_summary_names_both_stabilities_and_the_false_features(result: Resul
 
 
 def test_the_report_shows_what_chance_would_reach(result: Result):
-    """The figures, and the table of thresholds from the strictest down to where chance is most of it."""
+    """The report has the figures, and the table of thresholds from the strictest to those mostly reached by chance."""
     facts = dict(stability_facts(result))
 
     assert facts["The same on permuted labels"].startswith("0.64")
@@ -49,7 +49,7 @@ def test_the_report_shows_what_chance_would_reach(result: Result):
 
 
 def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
-    """Where a share was asked for, the report says which score it chose."""
+    """If a share was requested, the report names the score that was chosen."""
     found = result.stability.false_features
     assert found is not None
     chosen = found.model_copy(update={"min_confidence": 86, "max_share": 0.1})
@@ -61,7 +61,7 @@ def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
 
 
 def test_absent_figures_are_said_to_be_absent(result: Result):
-    """A ranking without shadows, permuted labels of one class, a result from before both."""
+    """A ranking without shadows, permuted labels of one class, and a result of an earlier version have no figures, and the report says so."""
     reason = Estimate(value=None, reason="ranking: mlho-r has no order to look beside")
     found = result.stability.false_features
     assert found is not None
@@ -74,7 +74,7 @@ def test_absent_figures_are_said_to_be_absent(result: Result):
 
 
 def test_a_contradiction_of_odds_ratios_stands_beside_its_feature(result: Result):
-    """Where a reader would quote one of them."""
+    """The note is next to the feature, where a reader would quote one of the odds ratios."""
     first = result.features[0].model_copy(update={"note": "They lie on different sides of 1."})
 
     page = render_html(result.model_copy(update={"features": [first, *result.features[1:]]}))

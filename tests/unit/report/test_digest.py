@@ -1,4 +1,4 @@
-"""The digest of a result: numbers, identifiers and decisions count, prose does not."""
+"""The digest of a result depends on numbers, identifiers and decisions, and not on prose."""
 
 import copy
 from typing import Any
@@ -44,7 +44,7 @@ def _with(path: Path, value: object) -> dict[str, Any]:
     ids=lambda path: ".".join(map(str, path)),
 )
 def test_another_wording_is_the_same_result(path: Path) -> None:
-    """Prose, times and the location of the data have no part in the digest."""
+    """Prose, times and the location of the data are not part of the digest."""
     assert result_digest(_with(path, "said otherwise")) == result_digest(_document())
 
 
@@ -69,7 +69,7 @@ def test_another_number_is_another_result(path: Path, value: object) -> None:
 
 
 def test_no_field_of_prose_holds_a_number() -> None:
-    """Each field that the digest leaves out holds text, so that no number escapes it."""
+    """Each field that the digest ignores contains text only, so no number is ignored."""
 
     def check(part: Any, name: str) -> None:
         if name in PROSE:

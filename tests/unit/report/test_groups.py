@@ -1,10 +1,10 @@
-"""Figures by group are in an order that people expect."""
+"""Figures by group are in natural order."""
 
 from mlho.report.figures.groups import of_audit
 
 
 def test_bands_ascend_although_the_audit_begins_with_the_reference(result):
-    """Columns keep their order, and the level of missing values comes last."""
+    """Bands are in ascending order within their column, and the level of missing values is last."""
     everyone, female, *_ = result.bias.groups
     levels = ["[70-80)", "unknown", "[0-10)", "[10-20)"]
     bands = [female.model_copy(update={"by": "age_band", "level": level}) for level in levels]

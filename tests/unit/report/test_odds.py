@@ -1,4 +1,4 @@
-"""Odds ratios per an amount that means something."""
+"""Odds ratios per unit, or per standard deviation if a unit is too small."""
 
 import math
 
@@ -9,7 +9,7 @@ from mlho.report.result import OddsRatio
 
 
 def odds_of(per_unit, sd, half=0.02):
-    """An odds ratio with a profile interval of ± half on the logarithm, and the same per standard deviation."""
+    """Return an odds ratio with a profile interval of ± half on the logarithm, and the same per standard deviation."""
     log = math.log(per_unit)
     ends = {"low": log - half * abs(log), "high": log + half * abs(log)}
     return OddsRatio(
@@ -22,14 +22,14 @@ def odds_of(per_unit, sd, half=0.02):
 
 
 def test_an_odds_ratio_that_says_something_is_per_unit():
-    """Ten years of age are ten units; presence is one."""
+    """Years of age and presence are meaningful units."""
     odds = odds_of(1.03, 12.0)
 
     assert shown_odds(odds) == ShownOdds(1.03, odds.profile_low, odds.profile_high, "")
 
 
 def test_an_odds_ratio_of_a_small_unit_is_per_standard_deviation():
-    """Platelets per microlitre: 1.000004 for one more is 1.42 for a standard deviation of 85,000."""
+    """For platelets per microlitre, 1.000004 per unit is 1.42 per standard deviation of 85,000."""
     odds = odds_of(math.exp(0.35 / 85_000), 85_000.0)
 
     shown = shown_odds(odds)
@@ -41,19 +41,19 @@ def test_an_odds_ratio_of_a_small_unit_is_per_standard_deviation():
 
 @pytest.mark.parametrize("sd", [None, 0.4])
 def test_a_standard_deviation_below_a_unit_says_no_more(sd):
-    """An odds ratio of 1.001 for presence stays what it is."""
+    """An odds ratio of 1.001 for presence is shown per unit."""
     odds = OddsRatio(per_unit=1.001, wald_low=0.9, wald_high=1.1, per_sd=1.0004, sd=sd)
 
     assert shown_odds(odds) == ShownOdds(1.001, 0.9, 1.1, "")
 
 
 def test_an_absent_odds_ratio_is_not_shown():
-    """Dropped as a combination of earlier columns."""
+    """The column was dropped as a combination of earlier columns."""
     assert shown_odds(OddsRatio(per_unit=None, reason="constant")) is None
 
 
 def test_a_coefficient_in_words_is_per_unit_or_per_standard_deviation():
-    """For the model card; a huge one overflows nothing."""
+    """In the model card, a huge odds ratio is "over 1,000" and does not overflow."""
     assert odds_in_words(0.7, 0.3) == "2.01"
     assert odds_in_words(0.35 / 85_000, 85_000.0) == "1.42 per SD of 85,000"
     assert odds_in_words(0.0, 85_000.0) == "1.00"

@@ -1,4 +1,4 @@
-"""Verdicts follow the interval."""
+"""Verdicts depend on the interval."""
 
 import pytest
 
@@ -34,7 +34,7 @@ LARGE = cohort_of(1000, 9000)
     ],
 )
 def test_an_auroc_has_a_caution_and_no_grade(mean, low, high, beginning):
-    """An AUROC is called neither good nor poor; chance and leakage are named."""
+    """An AUROC is called neither good nor poor, but the caution mentions chance or leakage."""
     caution = auroc_caution(Spread(mean=mean, low=low, high=high), LARGE)
 
     assert caution is None if beginning is None else caution.startswith(beginning)
@@ -42,7 +42,7 @@ def test_an_auroc_has_a_caution_and_no_grade(mean, low, high, beginning):
 
 @pytest.mark.parametrize(("n_positive", "n_negative"), [(99, 5000), (5000, 99)])
 def test_few_samples_of_one_outcome_are_a_caution(n_positive, n_negative):
-    """A hundred with and a hundred without the outcome are needed, whatever the interval; two hundred for calibration."""
+    """At least 100 samples with and without the outcome are needed for any interval, and 200 for calibration."""
     narrow = Spread(mean=0.75, low=0.74, high=0.76)
 
     assert "fewer than 100" in auroc_caution(narrow, cohort_of(n_positive, n_negative))
@@ -63,7 +63,7 @@ def test_few_samples_of_one_outcome_are_a_caution(n_positive, n_negative):
     ],
 )
 def test_calibration_is_called_by_the_interval_of_its_slope(mean, low, high, beginning):
-    """One zone, or two neighbouring ones."""
+    """The verdict is one zone or two neighboring ones."""
     verdict = calibration_verdict(Spread(mean=mean, low=low, high=high), LARGE)
 
     assert verdict.startswith(beginning)
@@ -84,6 +84,6 @@ def test_calibration_is_called_by_the_interval_of_its_slope(mean, low, high, beg
     ],
 )
 def test_calibration_that_cannot_be_judged_says_why(slope, cohort, reason):
-    """A slope of 1.11 with an interval from −5.4 to 7.7 is compatible with everything."""
+    """A slope of 1.11 with an interval from −5.4 to 7.7 is compatible with every verdict."""
     assert calibration_verdict(slope, cohort) is None
     assert why_not_judged(slope, cohort) == reason

@@ -33,22 +33,22 @@ from mlho.report.result import Estimate, Spread
     ],
 )
 def test_numbers_are_written_for_people(made, expected):
-    """Thousands, minus signs, narrow spaces and intervals as a journal prints them."""
+    """Thousands, minus signs, narrow spaces and intervals are formatted as in a journal."""
     assert made == expected
 
 
 def test_an_absent_estimate_says_why():
-    """A figure that does not exist is words with its reason, never an empty cell."""
+    """A missing figure is shown as words with its reason, never as an empty cell."""
     assert words.estimate(Estimate(value=None, reason="one class only")) == "not available (one class only)"
 
 
 def test_known_metrics_come_first_in_a_readers_order():
-    """Discrimination, then accuracy, then calibration, then what is unknown by name."""
+    """The order is discrimination, accuracy, calibration, then unknown metrics by name."""
     assert words.metric_order(["zeta", "brier", "alpha", "auroc"]) == ["auroc", "brier", "alpha", "zeta"]
 
 
 def test_an_interval_is_cut_to_what_the_metric_can_be():
-    """A symmetric interval of a sensitivity near one would end above it; a calibration intercept has no bounds."""
+    """A symmetric interval of a sensitivity near one would exceed one; a calibration intercept has no bounds."""
     wide = Spread(mean=0.95, low=0.85, high=1.05)
 
     assert words.possible("youden/sensitivity", wide).high == 1.0
@@ -56,7 +56,7 @@ def test_an_interval_is_cut_to_what_the_metric_can_be():
 
 
 def test_the_summary_says_for_whom_how_well_and_how_surely(result):
-    """Whom, how well with interval, calibration, stability, features: in that order, with the planted numbers."""
+    """The sentences are on the patients, performance with interval, calibration, stability and features, in this order, with the planted numbers."""
     assert len(result.summary) == 6
     assert "71,515 patients" in result.summary[0]
     assert "0.68 (95\u202f% CI 0.66–0.69)" in result.summary[1]

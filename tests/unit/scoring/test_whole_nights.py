@@ -1,4 +1,4 @@
-"""A night is visible completely or not at all, at whatever write its program is killed, and also if two schedulers score it."""
+"""A night is visible completely or not at all, regardless of the write at which its program is killed, and also if two schedulers score it."""
 
 import contextlib
 import hashlib

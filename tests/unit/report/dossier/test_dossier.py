@@ -1,4 +1,4 @@
-"""The dossier: what the run answers, what its author states, and what stays open."""
+"""The dossier: answers from the run, statements of its author, and open items."""
 
 import json
 from html.parser import HTMLParser
@@ -29,7 +29,7 @@ def dossier(result):
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """The result of a run on 300 patients, in which small groups are hidden."""
+    """Return the result of a run on 300 patients, in which small groups are hidden."""
     folder = tmp_path_factory.mktemp("dossier")
     data = write_tables(folder / "data", make_tables(300, seed=5))
     home = run_inline(data, folder / "store")
@@ -37,7 +37,7 @@ def result(tmp_path_factory):
 
 
 def test_the_checklists_have_all_their_items():
-    """Items of TRIPOD+AI (27, with 52 parts), and the 31 source attributes of HTI-1."""
+    """TRIPOD+AI has 27 items with 52 parts, and HTI-1 has 31 source attributes."""
     n_items = {own.id: len({item.id for item in own.items}) for own in CHECKLISTS}
 
     assert n_items == {"tripod-ai": 52, "hti-1": 31, "chai": 17}
@@ -100,7 +100,7 @@ def test_a_group_that_the_report_hides_has_no_figure(dossier, result):
 
 
 class Links(HTMLParser):
-    """Collects what a page loads or links to, and its ids."""
+    """Collects the addresses that a page loads or links to, and its ids."""
 
     def __init__(self):
         super().__init__()

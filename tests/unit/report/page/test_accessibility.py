@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The report and the dossier of a run, a report without index dates, and the site of a store with scoring runs."""
+    """Return the report and the dossier of a run, a report without index dates, and the site of a store with scoring runs."""
     folder = tmp_path_factory.mktemp("pages")
     store = LocalStore(folder / "store")
     run = run_inline(write_tables(folder / "data", make_tables(200, seed=5)), store).finished.run_id
@@ -74,7 +74,7 @@ def browser() -> Iterator[Any]:
     ],
 )
 def test_axe_finds_nothing_serious(browser, pages, name, width):
-    """On a phone in the dark and on a desktop in the light, so that the contrast of both palettes is checked."""
+    """Phones use the dark scheme and desktops the light one, so that the contrast of both palettes is checked."""
     from axe_playwright_python.sync_playwright import Axe
 
     scheme = "dark" if width == PHONE else "light"
@@ -96,7 +96,7 @@ def test_axe_finds_nothing_serious(browser, pages, name, width):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_asks_for_nothing_and_its_script_runs_without_an_error(browser, pages, name):
-    """With its own policy in force."""
+    """The page makes no request and logs nothing while its own policy is in force."""
     asked: list[str] = []
     said: list[str] = []
     page = browser.new_page()
@@ -111,7 +111,7 @@ def test_a_page_asks_for_nothing_and_its_script_runs_without_an_error(browser, p
 
 
 def test_axe_finds_a_planted_fault(browser, tmp_path):
-    """The test above can fail: grey on white, and an image without a text."""
+    """Axe finds grey text on white and an image without a text, so the test above can fail."""
     from axe_playwright_python.sync_playwright import Axe
 
     file = tmp_path / "page.html"

@@ -10,14 +10,14 @@ def said(result: Result, **changes) -> Result:
 
 
 def test_the_author_names_the_report_or_the_outcome_does(result: Result):
-    """A title of one's own; else what is predicted."""
+    """The heading is the author's title, and otherwise names the predicted outcome."""
     assert heading(result) == "Prediction of “readmit_30”"
     assert heading(said(result, about=About(title="Readmission"))) == "Readmission"
     assert heading(said(result, predictive=False)) == "Association of “readmit_30”"
 
 
 def test_the_head_tells_outcome_use_and_dates(result: Result):
-    """What the author says stands there, and months and years of the data beside it."""
+    """The head has the author's statements, and the months and years of the data."""
     given = About(
         name="readmission",
         description="To plan visits.",
@@ -39,7 +39,7 @@ def test_the_head_tells_outcome_use_and_dates(result: Result):
 
 
 def test_what_the_author_does_not_say_is_not_stated(result: Result):
-    """With the field that would say it."""
+    """A missing statement is reported with its field."""
     facts = dict(about(result))
 
     assert facts["Intended use"] == "not stated (metadata.intendedUse)"
@@ -48,14 +48,14 @@ def test_what_the_author_does_not_say_is_not_stated(result: Result):
 
 
 def test_one_patient_has_the_outcome(result: Result):
-    """One patient, not 1 patients."""
+    """The count has the singular form."""
     cohort = result.cohort.model_copy(update={"n_positive_patients": 1, "n_positive_samples": 1})
 
     assert "<b>1 patient with the outcome</b>" in render_html(said(result, cohort=cohort))
 
 
 def test_a_cohort_by_rule_says_outcome_and_time_at_risk(result):
-    """From the specification, where no words of the author do; the table of labels is not mentioned."""
+    """Without the author's words, both come from the rules of the specification, and the table of labels is not mentioned."""
     rules = {"outcome": {"codes": ["GI:*"], "fromDays": 0, "toDays": 365}}
     lineage = result.lineage.model_copy(update={"spec": {**result.lineage.spec, "cohort": {"rules": rules}}})
     untold = result.about.model_copy(update={"outcome_definition": None, "follow_up": None})

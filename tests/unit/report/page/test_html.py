@@ -16,7 +16,7 @@ SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 
 
 class Page(HTMLParser):
-    """What a checker of accessibility looks at."""
+    """Collects the elements that an accessibility checker looks at."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def parsed(page):
 
 
 def test_equal_results_give_equal_bytes(result, page):
-    """Rendering is a pure function of the result, also of one that went through JSON."""
+    """Rendering is a pure function of the result, also after a round trip through JSON."""
     again = Result.model_validate_json(result.model_dump_json())
 
     assert render_html(result) == page
@@ -81,7 +81,7 @@ def test_equal_results_give_equal_bytes(result, page):
 
 
 def test_the_order_of_keys_does_not_show(result, page):
-    """result.json has sorted keys; a result in memory need not."""
+    """The keys of result.json are sorted, but those of a result in memory need not be."""
     shuffled = {
         "headline": dict(reversed(result.headline.items())),
         "cohort": result.cohort.model_copy(
@@ -94,7 +94,7 @@ def test_the_order_of_keys_does_not_show(result, page):
 
 
 def test_a_large_run_stays_small_and_renders_at_once(make_result):
-    """2,000 features and 20 iterations: under 2 MB, and within half a second of CPU time on an idle machine (two here)."""
+    """2,000 features and 20 iterations give less than 2 MB, within half a second of CPU time on an idle machine (two here)."""
     large = make_result(n_features=2_000, n_iterations=20)
     start = time.process_time()
 
@@ -105,7 +105,7 @@ def test_a_large_run_stays_small_and_renders_at_once(make_result):
 
 
 def test_more_features_than_the_table_holds_are_announced(make_result):
-    """Beyond 2,000 the rest is in result.json, and the report says how many."""
+    """Beyond 2,000 features, the others are only in result.json, and the report states their number."""
     page = render_html(make_result(n_features=3_000))
 
     assert len(page.encode()) < MAX_BYTES
@@ -119,7 +119,7 @@ def test_tags_are_balanced_and_ids_unique(parsed):
 
 
 def test_every_reference_within_the_page_has_its_target(parsed):
-    """Contents, skip link, labels and descriptions lead somewhere."""
+    """Contents, skip link, labels and descriptions refer to existing ids."""
     references = [value[1:] for _, name, value in parsed.attributes if name == "href" and value]
     for _, name, value in parsed.attributes:
         if name in ("aria-labelledby", "for", "data-filter") and value:
@@ -130,7 +130,7 @@ def test_every_reference_within_the_page_has_its_target(parsed):
 
 
 def test_headings_nest_in_order(parsed):
-    """One h1, and no level is skipped on the way down."""
+    """There is one h1, and no heading level is skipped."""
     assert parsed.headings.count(1) == 1
     assert all(
         after - before <= 1 for before, after in zip(parsed.headings, parsed.headings[1:], strict=False)
@@ -138,14 +138,14 @@ def test_headings_nest_in_order(parsed):
 
 
 def test_every_table_has_a_caption_and_every_head_a_scope(parsed):
-    """A table read aloud says what it is and which head a cell belongs to."""
+    """A screen reader needs the caption of a table, and the head that a cell belongs to."""
     assert len(parsed.tables) > 15
     assert all("caption" in table for table in parsed.tables)
     assert parsed.heads_without_scope == 0
 
 
 def test_every_picture_is_an_image_with_title_and_description(parsed):
-    """Each inline SVG is one image to a screen reader."""
+    """Each inline SVG is one image for a screen reader."""
     whole = [
         own for own in parsed.pictures if own[0].get("role") != "presentation"
     ]  # a part that clips lines
@@ -156,7 +156,7 @@ def test_every_picture_is_an_image_with_title_and_description(parsed):
 
 
 def test_inputs_are_labelled_and_scrolling_regions_can_be_focused(parsed):
-    """The filter has a label; who has no mouse can scroll a table."""
+    """The filter has a label, and tables can be scrolled without a mouse."""
     inputs = {value for tag, name, value in parsed.attributes if tag == "input" and name == "id"}
     regions = sum(name == "role" and value == "region" for _, name, value in parsed.attributes)
     focusable = sum(name == "tabindex" and value == "0" for _, name, value in parsed.attributes)
@@ -166,7 +166,7 @@ def test_inputs_are_labelled_and_scrolling_regions_can_be_focused(parsed):
 
 
 def test_nothing_is_fetched(page, parsed):
-    """No address but the SVG namespace; no source, import or link; and a policy that forbids all of it."""
+    """The only address is the SVG namespace, there is no source, import or link, and the policy forbids all requests."""
     assert set(re.findall(r"https?://[^\"'\s<)]+", page)) == {SVG_NAMESPACE}
     assert not [name for _, name, _ in parsed.attributes if name in ("src", "srcset", "data")]
     assert "@import" not in page
@@ -175,13 +175,13 @@ def test_nothing_is_fetched(page, parsed):
 
 
 def test_the_language_and_the_viewport_are_declared(page):
-    """A screen reader knows how to pronounce, a phone how wide it is."""
+    """A screen reader needs the language, and a phone the viewport."""
     assert '<html lang="en">' in page
     assert 'name="viewport"' in page
 
 
 def test_a_run_without_index_date_says_so_in_every_heading(make_result):
-    """A reader who lands anywhere sees that it is association only."""
+    """Every heading says that the run is an association only."""
     page = render_html(make_result(predictive=False))
 
     headings = re.findall(r"<h2 id=\"\w+-heading\">(.*?)</h2>", page)
@@ -191,12 +191,12 @@ def test_a_run_without_index_date_says_so_in_every_heading(make_result):
 
 
 def test_a_predictive_run_does_not(page):
-    """The flag appears only where it is true."""
+    """A predictive run does not mention it."""
     assert "not predictive" not in page
 
 
 def test_the_ledger_shows_that_it_adds_up_or_does_not(result, page):
-    """The sum is computed for the reader, not trusted."""
+    """The report computes the sum of the ledger and does not assume it."""
     wrong = result.ledger.model_copy(update={"rows_in": result.ledger.rows_in + 1})
 
     assert ">adds up<" in page
@@ -204,12 +204,12 @@ def test_the_ledger_shows_that_it_adds_up_or_does_not(result, page):
 
 
 def test_suppressed_cells_are_words(page):
-    """A group that is too small is said to be, never blank or zero."""
+    """A count that is too small is replaced by words, never by a blank or zero."""
     assert page.count("fewer than 11") > 2
 
 
 def test_absent_values_carry_their_reason(page):
-    """No empty cell, no NaN, no None."""
+    """The page has no empty cell, no NaN and no None."""
     assert "never reached" in page
     assert "the bound of stability selection holds for half-samples" in page
     visible = " ".join(Page(page).text)
@@ -217,7 +217,7 @@ def test_absent_values_carry_their_reason(page):
 
 
 def test_words_of_the_data_are_escaped(make_result):
-    """A description, a warning or an outcome is text, whatever it holds."""
+    """A description, a warning or an outcome is always text."""
     page = render_html(make_result(warnings=["<img src=x onerror=alert(1)> & more"]))
 
     assert "<img" not in page
@@ -225,7 +225,7 @@ def test_words_of_the_data_are_escaped(make_result):
 
 
 def test_control_characters_of_the_data_are_signs_in_page_and_pictures(result):
-    """An escape sequence, a NUL, a reversed direction: none of them is in the page or in a picture saved by itself."""
+    """An escape sequence, a NUL and a reversed text direction appear neither in the page nor in a saved picture."""
     evil = "E11\x00 \x1b[31m\x9b \u202e end"
     first = result.features[0].model_copy(update={"words": evil, "description": evil, "code": evil})
     marked = result.model_copy(
@@ -240,7 +240,7 @@ def test_control_characters_of_the_data_are_signs_in_page_and_pictures(result):
 
 
 def test_the_report_holds_nothing_but_its_result(result):
-    """Canary: what is planted in the machine's surroundings does not reach the page; what is in the result does."""
+    """A marker in the result appears on the page, and no path or name of the machine does."""
     marked = result.model_copy(update={"warnings": ["CANARY-IN-RESULT"]})
 
     page = render_html(marked)
@@ -251,7 +251,7 @@ def test_the_report_holds_nothing_but_its_result(result):
 
 
 def test_input_files_are_listed_with_their_digests_up_to_a_limit(page):
-    """Lineage names the data read; a thousand partitions must not fill the page."""
+    """The lineage names the input files, but a thousand partitions do not fill the page."""
     assert "events/part-0029.parquet" in page
     assert f"{29:064x}" in page
     assert "part-0030" not in page
@@ -259,7 +259,7 @@ def test_input_files_are_listed_with_their_digests_up_to_a_limit(page):
 
 
 def test_the_lineage_is_drawn_from_tables_to_scores(result):
-    """Digests of specification, matrix, bundle and result, whole in the numbers; the image where workers know theirs."""
+    """The lineage has the full digests of specification, matrix, bundle and result, and the image if the workers know it."""
     told = result.model_copy(update={"inputs": {**result.inputs, "image": "mlho-worker@sha256:0123"}})
 
     figure = figures_of(told)["lineage"]
@@ -273,7 +273,7 @@ def test_the_lineage_is_drawn_from_tables_to_scores(result):
 
 
 def test_missing_values_have_one_name(make_result):
-    """In the characteristics as in the audit of groups and in gates: unknown."""
+    """Characteristics, the audit of groups and gates all use the word unknown."""
     page = render_html(make_result())
 
     assert ">sex: unknown<" in page
@@ -281,7 +281,7 @@ def test_missing_values_have_one_name(make_result):
 
 
 def test_a_minimal_result_renders(result):
-    """One iteration, no curves, no profiles, no features: sections say what is not available and nothing breaks."""
+    """Without iterations, curves, profiles and features, the sections say "not available", and the page renders."""
     empty = result.curves.model_copy(
         update={"roc": [], "precision_recall": [], "calibration": [], "decision": {}}
     )

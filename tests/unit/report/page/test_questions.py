@@ -16,7 +16,7 @@ def check(name, verdict="passed", n_findings=0, note=""):
 
 
 def test_every_question_has_an_answer_and_a_section(result):
-    """Eight questions; each names a section of the page."""
+    """There are eight questions, and each answer names a section of the page."""
     found = questions(result)
 
     assert len(found) == 8
@@ -30,7 +30,7 @@ def test_the_largest_rule_of_the_ledger_is_named(result):
 
 
 def test_a_leakage_finding_and_a_check_that_was_not_made_are_counted(result):
-    """One of three checks passed; the finding that a reason allows is named as such."""
+    """One of three checks passed, one was not made, and one has a finding that is allowed with a reason."""
     checks = [
         check("one"),
         check("two", note="Not checked: no dates."),
@@ -46,7 +46,7 @@ def test_a_leakage_finding_and_a_check_that_was_not_made_are_counted(result):
 
 
 def test_the_worst_group_and_the_groups_without_figures_are_named(result):
-    """The group with the lowest AUROC is named with its figure; a group that is too small is not left out in silence."""
+    """The answer has the group with the lowest AUROC and its figure, and lists the groups that are too small."""
     bias = result.bias
     shown = [group for group in bias.groups[1:] if group.figures]
     lowest = min(shown, key=lambda group: group.figures["auroc"].value)

@@ -16,7 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_a_log_scale_puts_one_in_the_middle_of_its_inverse_bounds():
-    """0.5 and 2 are equally far from 1 on a logarithmic axis."""
+    """0.5 and 2 are at equal distances from 1 on a logarithmic axis."""
     scale = Scale(0.5, 2.0, 0.0, 100.0, is_log=True)
 
     assert scale.at(1.0) == pytest.approx(50.0)
@@ -24,14 +24,14 @@ def test_a_log_scale_puts_one_in_the_middle_of_its_inverse_bounds():
 
 
 def test_ticks_are_round_and_within_the_bounds():
-    """Steps of 1, 2 or 5; never outside."""
+    """Ticks have steps of 1, 2 or 5 and are never outside the bounds."""
     assert linear_ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert log_ticks(0.4, 2.5) == [0.5, 0.7, 1.0, 1.5, 2.0]
     assert log_ticks(0.04, 21.0) == [0.1, 1.0, 10.0]
 
 
 def test_a_curve_is_read_at_the_upper_end_of_a_jump():
-    """ROC curves rise vertically: sensitivity there is what can be had for that price."""
+    """ROC curves rise vertically, and the sensitivity at a jump is the highest one at that false positive rate."""
     xs, ys = [0.0, 0.0, 0.5, 1.0], [0.0, 0.4, 0.8, 1.0]
 
     assert value_at(xs, ys, 0.0) == 0.4
@@ -40,7 +40,7 @@ def test_a_curve_is_read_at_the_upper_end_of_a_jump():
 
 
 def test_the_mean_curve_lies_between_its_curves_and_one_curve_has_no_interval():
-    """Vertical averaging; a single iteration has no spread to speak of."""
+    """Curves are averaged vertically, and a single curve has no interval."""
     low, high = {"x": [0, 1], "y": [0.0, 0.5]}, {"x": [0, 1], "y": [0.5, 1.0]}
 
     both = mean_curve([low, high], [0.0, 0.5, 1.0], overlap=0.4)
@@ -52,7 +52,7 @@ def test_the_mean_curve_lies_between_its_curves_and_one_curve_has_no_interval():
 
 
 def test_overlap_widens_the_interval():
-    """Nadeau and Bengio: shared patients add variance that more iterations do not remove."""
+    """By Nadeau and Bengio, shared patients add variance that more iterations do not remove."""
     lines = [{"x": [0, 1], "y": [v, v]} for v in (0.49, 0.5, 0.51)]
 
     independent, shared = (mean_curve(lines, [0.5], overlap=o) for o in (0.0, 0.43))
@@ -63,7 +63,7 @@ def test_overlap_widens_the_interval():
 
 
 def test_a_forest_puts_marks_on_their_side_of_one():
-    """An odds ratio above 1 lies right of the line at 1, one below it left; an interval beyond the axis ends in an arrow."""
+    """An odds ratio above 1 is right of the line at 1, and one below 1 is left of it. An interval beyond the axis ends with an arrow."""
     rows = [Row("up", values=(2.0, 1.5, 90.0), kind="up"), Row("down", values=(0.5, 0.4, 0.6), kind="down")]
 
     picture = ET.fromstring(charts.forest("f", "Forest", rows, (0.25, 4.0), "OR"))
@@ -90,7 +90,7 @@ def test_an_odds_ratio_beyond_the_axis_is_an_arrow_not_a_mark():
 
 
 def test_long_labels_are_cut_to_their_lane_with_the_whole_as_tooltip():
-    """Capitals and digits are wide: drug names must not run out of the picture."""
+    """Capitals and digits are wide; a long drug name must not exceed the picture."""
     label = "24 HR METFORMIN HYDROCHLORIDE 500 MG EXTENDED RELEASE ORAL TABLET"
 
     picture = ET.fromstring(charts.importance([Row(label, "0.5", (0.5,))]))
@@ -101,7 +101,7 @@ def test_long_labels_are_cut_to_their_lane_with_the_whole_as_tooltip():
 
 
 def test_selection_frequency_falls_and_marks_the_consensus():
-    """Equal neighbours share a step; each feature of the consensus has its dot (one more is in the legend)."""
+    """Equal neighbours share a step, and each feature of the consensus has a dot (the legend has one more)."""
     picture = ET.fromstring(curves.frequency([1.0, 1.0, 0.5], [True, False, True]))
 
     dots = [e for e in picture.iter(f"{SVG}circle") if e.get("class") == "accent"]
@@ -111,7 +111,7 @@ def test_selection_frequency_falls_and_marks_the_consensus():
 
 
 def test_a_decision_curve_is_cut_where_it_leaves_the_picture():
-    """Treat-all falls without bound; its line stops at the lower edge instead of lying along it."""
+    """The line of treat-all falls without bound; it stops at the lower edge instead of following it."""
     curve = {"threshold": [0.1, 0.5, 0.9], "model": {"mean": [0.1, 0.05, 0.0]}, "all": [0.1, -1.0, -9.0]}
 
     picture = ET.fromstring(curves.decision("decision", curve, 0.9))
@@ -121,7 +121,7 @@ def test_a_decision_curve_is_cut_where_it_leaves_the_picture():
 
 
 def test_a_waterfall_adds_up_exactly(result):
-    """Base, contributions and the rest sum to the log-odds whose logistic is the probability."""
+    """Base, contributions and the rest add up to the log-odds of the probability."""
     for profile in result.final_model.profiles:
         rows = figures_of(result)[f"profile_{result.final_model.profiles.index(profile) + 1}"].rows
         parts = [float(row[2].replace("−", "-")) for row in rows]
@@ -129,7 +129,7 @@ def test_a_waterfall_adds_up_exactly(result):
 
 
 def test_every_figure_is_drawn_with_title_and_description(result):
-    """Pictures speak to who cannot see them; the numbers are under each."""
+    """Each picture has a title and a description, and a table of its numbers."""
     figures = figures_of(result)
 
     assert list(figures) == [
@@ -145,7 +145,7 @@ def test_every_figure_is_drawn_with_title_and_description(result):
 
 
 def test_no_mark_lies_outside_its_picture(result):
-    """Whatever the values, nothing is drawn where it cannot be seen."""
+    """For any values, all marks are within the picture."""
     for figure in figures_of(result).values():
         width = float(re.search(r'viewBox="0 0 ([\d.]+) ', figure.wide)[1])
         xs = [float(x) for x in re.findall(r' (?:x|cx|x1|x2)="(-?[\d.]+)"', figure.wide)]
@@ -154,7 +154,7 @@ def test_no_mark_lies_outside_its_picture(result):
 
 
 def test_text_from_data_is_escaped_in_pictures():
-    """A description is data: it is never markup."""
+    """A description is text and never markup."""
     picture = charts.importance([Row('<script>alert("x")</script>', "0.5", (0.5,))])
 
     assert "<script>" not in picture
@@ -162,7 +162,7 @@ def test_text_from_data_is_escaped_in_pictures():
 
 
 def test_a_figure_alone_carries_its_style_and_can_be_saved(result, tmp_path):
-    """In a notebook or a file there is no page to style it."""
+    """In a notebook or a file, there is no page with a style."""
     figure = figures_of(result)["roc"]
 
     path = figure.save(tmp_path / "roc.svg")
@@ -173,7 +173,7 @@ def test_a_figure_alone_carries_its_style_and_can_be_saved(result, tmp_path):
 
 @pytest.mark.parametrize("words", ["i" * 100, "Wide Words With Many Capitals", "abcdefghijklmnopqrstuvw"])
 def test_a_cut_text_is_the_longest_beginning_that_fits(words):
-    """One character more would not fit beside the sign that it was cut; the whole text is the tooltip."""
+    """One more character would not fit before the ellipsis, and the tooltip has the whole text."""
     room = text_width(words) / 2
 
     mark = ET.fromstring(fitted_text(0, 0, words, room))
@@ -184,7 +184,7 @@ def test_a_cut_text_is_the_longest_beginning_that_fits(words):
 
 
 def test_cutting_a_long_text_takes_time_in_proportion_to_its_length():
-    """A code of 50,000 characters is cut in some milliseconds; measured again and again it took minutes."""
+    """A code of 50,000 characters is cut within milliseconds; repeated measuring took minutes."""
     before = time.process_time()
 
     fitted_text(0, 0, "x" * 50_000, 300.0)
@@ -193,7 +193,7 @@ def test_cutting_a_long_text_takes_time_in_proportion_to_its_length():
 
 
 def test_forest_and_table_give_odds_ratios_of_small_units_per_standard_deviation(result):
-    """A value counted in thousands: the mark is at 1.49, and label and cell say per how much."""
+    """For a value counted in thousands, the mark is at 1.49, and label and cell state the unit."""
     odds = OddsRatio(
         per_unit=1.0001,
         wald_low=1.00005,

@@ -1,4 +1,4 @@
-"""What a reader does with the model: groups, a hundred patients, and charts in the range of the predictions."""
+"""Figures for the use of the model: groups, a hundred patients, and charts limited to the range of the predictions."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result):
-    """Of 100, 11 have the outcome; 39 are flagged, of whom 0.62 of the 11 have it."""
+    """Of 100 patients, 11 have the outcome and 39 are flagged, and 0.62 of the 11 are among the flagged."""
     figure = figures_of(result)["hundred_1"]
 
     assert figure.rows == (("With the outcome", "7", "4"), ("Without the outcome", "32", "57"))
@@ -33,7 +33,7 @@ def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result)
 
 @pytest.mark.parametrize(("sensitivity", "alerts"), [(0.0, 0.0), (1.0, 100.0), (0.05, 0.4)])
 def test_a_hundred_patients_add_up_at_the_ends(result: Result, sensitivity: float, alerts: float):
-    """With no patient flagged, or all of them, no number is negative."""
+    """If no or all patients are flagged, no count is negative."""
     ends = {"youden/sensitivity": Spread(mean=sensitivity), "youden/alerts_per_100": Spread(mean=alerts)}
     figure = figures_of(result.model_copy(update={"headline": result.headline | ends}))["hundred_1"]
     counts = [int(cell) for row in figure.rows for cell in row[1:]]
@@ -43,7 +43,7 @@ def test_a_hundred_patients_add_up_at_the_ends(result: Result, sensitivity: floa
 
 
 def test_groups_are_compared_with_all_patients_and_small_ones_left_out(result: Result):
-    """The chart has those with figures, the table all of them; a hidden count is not printed."""
+    """The chart has the groups with figures, and the table has all groups without hidden counts."""
     assert result.bias is not None
     table = content(result.bias)
 
@@ -55,7 +55,7 @@ def test_groups_are_compared_with_all_patients_and_small_ones_left_out(result: R
 
 
 def test_only_significant_differences_are_listed_and_all_are_counted(result: Result):
-    """One of two is significant after correction."""
+    """One of two differences is significant after correction."""
     assert result.bias is not None
     table = content(result.bias)
 
@@ -64,7 +64,7 @@ def test_only_significant_differences_are_listed_and_all_are_counted(result: Res
 
 
 def test_periods_are_small_multiples_with_intervals(result: Result):
-    """Three years of all patients: three points with an interval each, in both figures."""
+    """Three years of all patients give three points with an interval each, in both figures."""
     for name in ("periods", "period_calibration"):
         figure = figures_of(result)[name]
 
@@ -73,7 +73,7 @@ def test_periods_are_small_multiples_with_intervals(result: Result):
 
 
 def test_calibration_and_decision_curve_end_with_the_predictions(result: Result):
-    """Nearly all predictions are below 0.3; the whole range is there on request."""
+    """Nearly all predictions are below 0.3; a second picture has the whole range."""
     for name in ("calibration", "decision"):
         figure = figures_of(result)[name]
         assert figure.whole is not None
@@ -83,7 +83,7 @@ def test_calibration_and_decision_curve_end_with_the_predictions(result: Result)
 
 
 def test_the_script_finds_the_values_of_a_curve(result: Result):
-    """The axes on the chart turn the points of its bold line into the numbers of the mean curve."""
+    """The axes stored in the chart convert the points of its bold line into the numbers of the mean curve."""
     picture = figures_of(result)["roc"].wide
     x0, x1, low, high, y0, y1, bottom, top = map(float, _axes(picture))
     line = next(own for own in ET.fromstring(picture).iter(f"{SVG}polyline") if own.get("class") == "bold")
@@ -98,7 +98,7 @@ def test_the_script_finds_the_values_of_a_curve(result: Result):
 
 
 def test_a_forest_is_sorted_by_effect_within_a_direction(result: Result):
-    """The largest odds ratio first, then the smallest of those below 1."""
+    """The largest odds ratio is first, followed by those below 1 from the smallest."""
     values = [float(row[1].split(" ")[0]) for row in figures_of(result)["consensus"].rows]
     up, down = [v for v in values if v >= 1], [v for v in values if v < 1]
 
