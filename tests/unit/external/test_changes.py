@@ -1,4 +1,4 @@
-"""What changed since an earlier run, as the report of the later run tells it."""
+"""Changes since an earlier run, in the report of the later run."""
 
 import re
 from dataclasses import replace
@@ -30,7 +30,7 @@ SINCE = {"compareWith": {"uri": "run:small"}}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A run, and a later one of the same name on data without the code I10, compared with it."""
+    """Return a run, and a later one of the same name on data without the code I10, compared with the first."""
     folder = tmp_path_factory.mktemp("runs")
     whole = write_tables(folder / "whole", TABLES)
     kept = np.array([code != "I10" for code in TABLES.events.column("code").to_pylist()])
@@ -41,13 +41,13 @@ def place(tmp_path_factory):
 
 
 def page_of(store, home):
-    """The report as text."""
+    """Return the report as text."""
     html = store.get(run_key(home.finished.run_id, "report.html")).decode()
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
 def test_the_report_holds_the_figures_of_the_command(place):
-    """Cohort, ledger, features and differences are those of ``mlho compare``, with the ids of the earlier run."""
+    """Cohort, ledger, features and differences equal those of ``mlho compare``, with the ids of the earlier run."""
     store, _, _, earlier, later = place
 
     own = Result.model_validate(result_of(store, later.finished.run_id)).changes
@@ -63,7 +63,7 @@ def test_the_report_holds_the_figures_of_the_command(place):
 
 
 def test_the_report_answers_at_its_head_and_shows_the_tables(place):
-    """Name of the earlier run, patients before and now, the paired difference, and what leaves."""
+    """The report has the name of the earlier run, patients before and now, the paired difference, and the features that leave."""
     store, _, _, earlier, later = place
 
     page = page_of(store, later)
@@ -86,7 +86,7 @@ def test_a_report_of_a_run_that_is_compared_with_none_says_so_and_how(place):
 
 
 def test_the_specification_records_the_run_that_was_found(place):
-    """By id and digest of its result, so that the result does not depend on later runs."""
+    """The earlier run is recorded by id and digest, so that the result does not depend on later runs."""
     store, _, _, earlier, later = place
     written = parse_spec(store.get(run_key(later.finished.run_id, "spec.yaml")).decode())
 
@@ -96,7 +96,7 @@ def test_the_specification_records_the_run_that_was_found(place):
 
 
 def test_a_retrained_model_is_compared_with_the_one_that_it_replaces(place):
-    """Not with the one before: the manifest that a scoring run advises names the run, not the pinned id."""
+    """The manifest that a scoring run advises refers to the earlier run by name and not by the pinned id, so it compares with the replaced model."""
     store, _, _, _, later = place
     trained = parse_spec(store.get(run_key(later.finished.run_id, "spec.yaml")).decode())
 
@@ -107,7 +107,7 @@ def test_a_retrained_model_is_compared_with_the_one_that_it_replaces(place):
 
 
 def test_the_same_specification_again_is_the_same_run(place):
-    """Though the newest run of the name is now this run itself."""
+    """This also holds if the newest run of the name is now this run itself."""
     store, _, less, _, later = place
 
     again = run_inline(less, store, SINCE)
@@ -124,7 +124,7 @@ def test_only_the_report_is_computed_when_a_run_is_compared_afterwards(place):
 
 
 def test_a_run_can_be_resumed_after_the_deletion_of_the_earlier_one(place, tmp_path, capsys):
-    """Its files are kept as long as the later run uses them."""
+    """The files of the earlier run are kept as long as the later run uses them."""
     _, whole, less, _, _ = place
     store = LocalStore(tmp_path / "store")
     earlier = run_inline(whole, store)
@@ -140,7 +140,7 @@ def test_a_run_can_be_resumed_after_the_deletion_of_the_earlier_one(place, tmp_p
 
 
 def test_a_text_in_place_of_a_code_is_not_named(place, tmp_path):
-    """Fifty rows of one patient: counted, and neither in the report nor in the result."""
+    """Fifty rows of one patient are counted, but the text is neither in the report nor in the result."""
     _, whole, _, _, _ = place
     store = LocalStore(tmp_path / "store")
     run_inline(whole, store)
@@ -157,7 +157,7 @@ def test_a_text_in_place_of_a_code_is_not_named(place, tmp_path):
 
 
 def test_a_purge_names_the_later_run_for_patients_of_the_earlier_one(place, tmp_path):
-    """It keeps their ids in the files with which it was compared, also if it was trained on other patients."""
+    """The later run keeps their ids in the files of the comparison, even if it was trained on other patients."""
     _, whole, _, _, _ = place
     store = LocalStore(tmp_path / "store")
     earlier = run_inline(whole, store)
@@ -188,7 +188,7 @@ def test_an_earlier_run_that_cannot_be_compared_with_is_refused_before_anything_
 
 
 def test_variants_exclude_it():
-    """They have a table of paired differences of their own."""
+    """Variants have their own table of paired differences."""
     changes = {**SINCE, "variants": [{"name": "one", "cohort": {"lookBackDays": 30}}]}
 
     with pytest.raises(SpecError, match="variants and compareWith exclude each other"):
@@ -196,7 +196,7 @@ def test_variants_exclude_it():
 
 
 def test_a_resource_keeps_the_run_that_it_was_accepted_with(place):
-    """A newer run of the name does not change it; and the operator plans the same run as the command."""
+    """A newer run of the name does not change it, and the operator plans the same run as the command."""
     store, _, less, earlier, later = place
     spec = make_spec({**SINCE, "data.uri": str(less)})
 

@@ -1,4 +1,4 @@
-"""Comparison of two runs: what differs between them, and what follows."""
+"""Comparison of two runs: the differences and their effects."""
 
 import json
 from dataclasses import replace
@@ -17,14 +17,14 @@ TABLES = make_tables(400, seed=9)
 
 
 def without_the_second_code(tables):
-    """The same cohort, whose records of I10 are lost."""
+    """Return the cohort without the records of I10."""
     kept = np.array([code != "I10" for code in tables.events.column("code").to_pylist()])
     return replace(tables, events=tables.events.filter(pa.array(kept)))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Runs in one store: on all records (A), the same with another seed (A2), without one code (B), on others (C)."""
+    """Return runs in one store: on all records (A), with another seed (A2), without one code (B), and on other patients (C)."""
     place = tmp_path_factory.mktemp("runs")
     own = LocalStore(place / "store")
     whole = write_tables(place / "whole", TABLES)
@@ -51,7 +51,7 @@ def compared(store):
 
 
 def test_a_run_does_not_differ_from_itself(compared):
-    """No change of any kind, and a paired difference of exactly zero."""
+    """There is no change of any kind, and the paired difference is exactly zero."""
     own = compared("A", "A")
 
     assert (own.spec, own.rows, own.label_rows, own.codes) == ([], [], [], [])
@@ -62,7 +62,7 @@ def test_a_run_does_not_differ_from_itself(compared):
 
 
 def test_a_lost_code_is_found_with_its_feature_and_its_price(compared):
-    """Planted: I10 raises the risk. Without it the feature leaves, and the AUROC falls on the same samples."""
+    """I10 raises the planted risk. Without it, the feature leaves, and the AUROC decreases on the same samples."""
     own = compared("A", "B")
 
     assert [(one.code, one.b) for one in own.codes] == [("I10", 0)]
@@ -75,7 +75,7 @@ def test_a_lost_code_is_found_with_its_feature_and_its_price(compared):
 
 
 def test_the_difference_turns_round_with_the_runs(compared):
-    """B minus A is the negative of A minus B, with the same interval."""
+    """B minus A is the negative of A minus B, and so is its interval."""
     one, other = (compared(*pair).paired.differences["auroc"] for pair in (("A", "B"), ("B", "A")))
 
     assert one.value == -other.value
@@ -83,7 +83,7 @@ def test_the_difference_turns_round_with_the_runs(compared):
 
 
 def test_another_specification_is_named_by_field(compared):
-    """And the shared samples are compared, though other iterations tested them."""
+    """The shared samples are compared even though other iterations tested them."""
     own = compared("A", "A2")
 
     assert [(one.field, one.a, one.b) for one in own.spec] == [("validation.seed", 7, 8)]
@@ -91,7 +91,7 @@ def test_another_specification_is_named_by_field(compared):
 
 
 def test_runs_on_other_patients_are_compared_unpaired(compared):
-    """Said in the summary; the difference of the means has the interval of both."""
+    """The summary says so, and the difference of the means has an interval from both runs."""
     own = compared("A", "C")
 
     assert own.paired.reason == "the runs share no sample"
@@ -101,7 +101,7 @@ def test_runs_on_other_patients_are_compared_unpaired(compared):
 
 
 def test_the_command_prints_json_text_and_a_page(store, tmp_path, capsys):
-    """By id; the same facts in all three."""
+    """Runs are given by id, and all three formats have the same facts."""
     own, runs = store
     page = tmp_path / "comparison.html"
     arguments = ["compare", runs["A"], runs["B"], "--store", str(own.root)]
@@ -115,7 +115,7 @@ def test_the_command_prints_json_text_and_a_page(store, tmp_path, capsys):
 
 
 def test_a_run_that_is_not_there_is_refused(store, capsys):
-    """With the exit code of a wrong argument."""
+    """The exit code is that of an invalid argument."""
     own, runs = store
 
     assert (

@@ -1,4 +1,4 @@
-"""The list of contradicted labels: patients are pseudonyms, and without a key there is no list."""
+"""The list of contradicted labels: patients are pseudonyms, and no list is written without a key."""
 
 import csv
 import hashlib
@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
 
 
 def test_the_command_writes_pseudonyms_and_no_id(trained, command, tmp_path, monkeypatch):
-    """The key finds each patient again. Nothing is written into the store."""
+    """The key maps each patient to a pseudonym, and nothing is written into the store."""
     store, run = trained
     before = set(store.keys(""))
     monkeypatch.setenv(PSEUDONYM_KEY, KEY)

@@ -23,7 +23,7 @@ SITES = ("east", "north", "tiny")
 
 
 def with_sites(tables, n_tiny=4):
-    """A site for each patient; the last has few."""
+    """Add a site for each patient; the last site has few."""
     number = [int(own[1:]) for own in tables.labels.column("patient_id").to_pylist()]
     site = [SITES[2] if own < n_tiny else SITES[own % 2] for own in number]
     return replace(tables, labels=tables.labels.append_column("site", pa.array(site)))
@@ -34,7 +34,7 @@ OTHER = with_sites(make_tables(400, seed=21))
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on one cohort, its data and its bundle."""
+    """Return a run on one cohort, its data and its bundle."""
     place = tmp_path_factory.mktemp("trained")
     data = write_tables(place / "data", make_tables(400, seed=9))
     home = run_inline(data, place / "store")
@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """Other patients, in a folder."""
+    """Write other patients into a folder."""
     return write_tables(tmp_path_factory.mktemp("other"), OTHER)
 
 
@@ -59,7 +59,7 @@ BY_SITE = {"validation.split": "site", "validation.splitColumn": "site", "valida
 
 
 def test_scores_are_those_that_training_computed(trained):
-    """On the training data: bit for bit the probabilities of Bundle.predict_events."""
+    """On the training data, the probabilities equal those of ``Bundle.predict_events``, bit for bit."""
     _, data, bundle = trained
     spec = evaluated_spec(make_spec().spec, bundle)
     scored = score_cohort(bundle, spec, data)
@@ -76,7 +76,7 @@ def test_scores_are_those_that_training_computed(trained):
 
 
 def test_a_model_that_holds_has_the_auroc_of_training_within_its_interval(trained, other):
-    """The same effects are planted in the other cohort."""
+    """The other cohort has the same planted effects."""
     own = evaluated(trained[2], other)
 
     assert own.figures["auroc"].low < own.trained["auroc"].mean < own.figures["auroc"].high
@@ -86,7 +86,7 @@ def test_a_model_that_holds_has_the_auroc_of_training_within_its_interval(traine
 
 
 def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
-    """Planted: two of three patients with the outcome lose it; a shift brings the probabilities back."""
+    """If two of three patients lose the outcome, the shift of the recalibration corrects the probabilities."""
     number = np.array([int(own[1:]) for own in OTHER.labels.column("patient_id").to_pylist()])
     label = np.where(number % 3 == 0, OTHER.labels.column("label").to_numpy(), 0).astype(np.int8)
     tables = replace(OTHER, labels=OTHER.labels.set_column(2, "label", pa.array(label)))
@@ -100,7 +100,7 @@ def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
 
 
 def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
-    """As in a scoring run: in the figures, as warnings, and in the report. The same codes as in training are no finding."""
+    """As in a scoring run, both codes are in the figures, the warnings and the report. Unchanged codes are not a finding."""
     shares = trained[2].document.training.codes.shares
     renamed = max(shares, key=lambda code: (shares[code], code))
     codes = pc.replace_substring_regex(OTHER.events["code"], f"^{re.escape(renamed)}$", "NEW")
@@ -119,7 +119,7 @@ def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
 
 
 def test_a_new_code_of_fewer_samples_than_may_be_shown_is_not_named(trained, tmp_path):
-    """With ``report.minCell``, here of all samples but a few."""
+    """``report.minCell`` also applies here: a code of 60 patients is hidden with a minimum of 100."""
     events = OTHER.events
     first = set(OTHER.labels.column("patient_id").to_pylist()[:60])
     is_first = pa.array([own in first for own in events["patient_id"].to_pylist()])
@@ -134,7 +134,7 @@ def test_a_new_code_of_fewer_samples_than_may_be_shown_is_not_named(trained, tmp
 
 
 def test_months_sites_and_groups_add_up_without_small_cells(trained, other):
-    """Each partition covers the samples; a site with four patients is no row of its own and no difference."""
+    """Each grouping covers all samples, and a site with four patients has no row and cannot be computed from others."""
     own = evaluated(trained[2], other, {**BY_SITE, "report.minCell": 11})
     by_site = {group.level: group for group in own.bias.groups if group.by == "site"}
 
@@ -151,14 +151,14 @@ def test_months_sites_and_groups_add_up_without_small_cells(trained, other):
 
 
 def test_partitions_and_order_do_not_show(trained, other, tmp_path):
-    """The same bytes from other files, a patient's rows spread over them, rows shuffled."""
+    """Other files, with the rows of a patient spread over them and shuffled, give the same bytes."""
     shuffled = write_tables(tmp_path, OTHER, partitions=3, shuffle=4)
 
     assert as_json(evaluated(trained[2], other, BY_SITE)) == as_json(evaluated(trained[2], shuffled, BY_SITE))
 
 
 def test_what_does_not_fit_the_bundle_is_refused(trained, other, tmp_path):
-    """Another kind of index, several outcomes, no demographics; an outcome of one class."""
+    """Another kind of index, several outcomes, missing demographics, and an outcome of one class are refused."""
     bundle = trained[2]
     for changes, words in (
         ({"cohort.index": "none"}, "trained with index column"),
@@ -173,7 +173,7 @@ def test_what_does_not_fit_the_bundle_is_refused(trained, other, tmp_path):
 
 
 def test_the_command_writes_report_and_figures(trained, other, tmp_path, capsys, monkeypatch):
-    """By the id of a run; with --json one document on stdout; again, the same folder and bytes."""
+    """The command takes the id of a run. With ``--json``, stdout has one document. A repeated call gives the same folder and bytes."""
     home, _, bundle = trained
     monkeypatch.chdir(tmp_path)
     spec = tmp_path / "other.yaml"
@@ -202,7 +202,7 @@ def test_the_command_writes_report_and_figures(trained, other, tmp_path, capsys,
 
 
 def test_the_data_of_training_are_recognised(trained, tmp_path, capsys):
-    """By the contents of their files, in the manifest of the run: no external validation."""
+    """The files are recognized by their content in the manifest of the run, and a warning says so."""
     home, data, _ = trained
     arguments = ["evaluate", f"run:{home.finished.run_id}", "--data", str(data), "--out", str(tmp_path)]
 
@@ -212,7 +212,7 @@ def test_the_data_of_training_are_recognised(trained, tmp_path, capsys):
 
 
 def test_the_tables_of_a_folder_are_guessed_with_the_bundles_outcome(trained, other, tmp_path, capsys):
-    """No specification is needed where mlho init would find the tables."""
+    """If ``mlho init`` would find the tables, no specification is needed."""
     home, *_ = trained
     out = tmp_path / "out"
     arguments = [
@@ -233,13 +233,13 @@ def test_the_tables_of_a_folder_are_guessed_with_the_bundles_outcome(trained, ot
 
 
 def relabelled(tables, label):
-    """The tables with these labels."""
+    """Return the tables with these labels."""
     column = pa.array(np.asarray(label, np.int8))
     return replace(tables, labels=tables.labels.set_column(2, "label", column))
 
 
 def command(home, folder, spec_changes, out, *more):
-    """Evaluate the run's bundle on a folder by the command."""
+    """Evaluate the run's bundle on a folder, with the command."""
     out.mkdir(exist_ok=True)
     spec = out / "later.yaml"
     spec.write_text(yaml.safe_dump(make_document(spec_changes, uri=str(folder))))
@@ -252,7 +252,7 @@ def command(home, folder, spec_changes, out, *more):
 def test_a_lost_relation_is_found_and_the_training_run_on_the_later_data_is_written(
     trained, tmp_path, capsys
 ):
-    """Planted: labels unrelated to the features. The manifest is a training run of the same method on these tables."""
+    """Labels unrelated to the features lead to the advice to retrain, and the manifest is a training run of the same method on these tables."""
     home, *_ = trained
     tables = make_tables(400, seed=22)
     label = np.random.default_rng(1).permutation(tables.labels.column("label").to_numpy())
@@ -271,14 +271,14 @@ def test_a_lost_relation_is_found_and_the_training_run_on_the_later_data_is_writ
 
 
 def rarer(tables, share=0.25):
-    """Planted: of the samples with the outcome this share is left, which shifts the log-odds of all by its logarithm."""
+    """Keep this share of the samples with the outcome, which shifts all log-odds by its logarithm."""
     label = tables.labels.column("label").to_numpy()
     kept = (label == 0) | (np.random.default_rng(2).random(label.size) < share)
     return replace(tables, labels=tables.labels.filter(pa.array(kept)))
 
 
 def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
-    """With the specification of the recalibration beside it."""
+    """The specification of the recalibration is written, too."""
     data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23)))
 
     own = command(trained[0], data, {}, tmp_path / "out", "--publish")
@@ -301,7 +301,7 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
 
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):
-    """Nights with few patients have no AUROC of their own, and are counted."""
+    """Nights with few patients have no AUROC, and are counted."""
     own = command(trained[0], other, {"report.minCell": 2}, tmp_path / "out", "--by", "night")
     nights = {period["period"] for period in own["bias"]["groups"][0]["periods"]}
 
@@ -331,7 +331,7 @@ BY_RULES = {
 
 
 def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, other, tmp_path):
-    """The rules make the samples in memory; a table of these samples gives the same figures, bit for bit."""
+    """The rules make the samples in memory; a table with these samples gives the same figures, bit for bit."""
     from mlho.encoding.rules.whole import make_rule_labels
     from mlho.sources import list_inputs, source_of
     from tests.builders import write_table
@@ -366,7 +366,7 @@ def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, 
 
 
 def test_variants_are_no_cohort_to_evaluate(trained):
-    """A document of several runs is refused, not read in part."""
+    """A document with several runs is refused instead of being read in part."""
     variants = {"variants": [{"name": "short", "cohort": {"lookBackDays": 30}}]}
     with pytest.raises(SpecError, match="an evaluation is of one cohort"):
         evaluated_spec(make_spec(variants).spec, trained[2])

@@ -1,4 +1,4 @@
-"""Recalibration on recent labels: a new version of the model with its own tests and gates, promoted like any other."""
+"""Recalibration on recent labels gives a new version of the model with its own tests and gates, which is promoted like any other."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.builders import InlineExecutor, NullObserver, make_document, make_tab
 
 
 def rarer(tables, share=0.25):
-    """Planted: of the samples with the outcome this share is left, which shifts the log-odds of all by its logarithm."""
+    """Keep this share of the samples with the outcome, which shifts all log-odds by its logarithm."""
     label = tables.labels.column("label").to_numpy()
     kept = (label == 0) | (np.random.default_rng(2).random(label.size) < share)
     return replace(tables, labels=tables.labels.filter(pa.array(kept)))
@@ -33,7 +33,7 @@ def rarer(tables, share=0.25):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A trained run, and a folder with later patients, of whom fewer have the outcome."""
+    """Return a folder with a trained run and later patients, of whom fewer have the outcome, and the run."""
     place = tmp_path_factory.mktemp("recalibration")
     home = run_inline(write_tables(place / "data", make_tables(400, seed=9)), place / "store")
     later = write_tables(place / "later", rarer(make_tables(1200, seed=23)), partitions=1)
@@ -47,7 +47,7 @@ def mlho(place, *arguments):
 
 
 def recalibrated(place, home, capsys, *more):
-    """The result of the command, with id and name of the new version."""
+    """Return the result of the command, with id and name of the new version."""
     capsys.readouterr()
     mlho(
         place,
@@ -67,7 +67,7 @@ def bundle_of(place, run):
 
 @pytest.mark.parametrize("more", [(), ("--intercept",)], ids=["line", "intercept"])
 def test_the_probabilities_become_right_and_the_alerts_stay(place, capsys, more):
-    """The planted shift is found; each sample alerts as before; the model is the same bytes; all tests pass."""
+    """The planted shift is corrected, each sample alerts as before, the model's files are the same, and all tests pass."""
     where, home = place
     result = recalibrated(where, home, capsys, *more)
     before, after = bundle_of(where, home.finished.run_id), bundle_of(where, result["run"])
@@ -104,7 +104,7 @@ def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
 
 
 def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, capsys, tmp_path):
-    """By the commands for every other model; its gates and tests are in the log of the channel."""
+    """All commands for models work for the new version, and its gates and tests are in the log of the channel."""
     where, home = place
     first = recalibrated(where, home, capsys, "--intercept", "--name", "shifted")["run"]
     result = recalibrated(where, home, capsys)
@@ -162,7 +162,7 @@ def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, 
 
 
 def test_the_same_question_has_the_same_bytes(place, capsys):
-    """Again: the same run, and nothing is written over."""
+    """A repeated command gives the same run and overwrites nothing."""
     where, home = place
     first = recalibrated(where, home, capsys)
     store = LocalStore(where / "store")
@@ -197,12 +197,12 @@ def test_a_failed_gate_keeps_the_version_and_blocks_its_promotion(place, capsys,
 
 
 def resource(where, uri):
-    """A custom resource that recalibrates a bundle on the later patients."""
+    """Return a custom resource that recalibrates a bundle on the later patients."""
     return from_resource(resource_document(where, uri)).spec
 
 
 def resource_document(where, uri):
-    """The custom resource with the fields that describe labelled data."""
+    """Return the custom resource with the fields that describe labelled data."""
     document = yaml.safe_load((where / "later.yaml").read_text())
     asked = document["spec"]
     kept = {name: asked[name] for name in ("data", "cohort", "features", "gates")}
@@ -212,7 +212,7 @@ def resource_document(where, uri):
 
 
 def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place, capsys, tmp_path):
-    """One task of a worker: the run has the same id, and publishes the same bundle, report and result."""
+    """A worker executes one task, and the run has the same id, bundle, report and result."""
     where, home = place
     run = recalibrated(where, home, capsys)["run"]
     folder = where / "store" / "runs" / run
@@ -235,7 +235,7 @@ def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place,
 
 
 def test_a_resource_keeps_the_model_that_it_was_accepted_with(place, capsys):
-    """A channel that moves, or a newer run of the name, does not change an accepted recalibration."""
+    """A changed channel or a newer run of the name does not change an accepted recalibration."""
     where, home = place
     run = recalibrated(where, home, capsys)["run"]
     spec = resource(where, "run:small")
@@ -269,7 +269,7 @@ def test_a_resource_may_recalibrate_only_what_its_namespace_may_read(place):
     ],
 )
 def test_a_section_that_only_training_uses_is_refused_in_a_recalibration(place, section, own, named):
-    """By every reader of the resource: the operator states the message in the condition Accepted."""
+    """Every reader of the resource refuses it; the operator reports the message in the condition Accepted."""
     document = resource_document(place[0], "run:small")
     document["spec"][section] = own
 
@@ -289,7 +289,7 @@ def test_defaults_that_an_api_server_fills_in_are_no_sections_of_training(place)
 
 
 def test_the_command_names_what_it_does_not_use_of_a_specification_of_training(place, capsys):
-    """The specification of training with other tables is accepted. What has no effect does not change the run."""
+    """A training specification with other tables is accepted. Sections without an effect do not change the run."""
     where, home = place
     first = recalibrated(where, home, capsys)["run"]
     document = yaml.safe_load((where / "later.yaml").read_text())
@@ -306,7 +306,7 @@ def test_the_command_names_what_it_does_not_use_of_a_specification_of_training(p
 
 
 def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys):
-    """The manifest of a recalibration in a cluster may state others than the command."""
+    """The manifest of a recalibration in a cluster may have a bundle and a correction that differ from those of the command."""
     where, home = place
     first = recalibrated(where, home, capsys)["run"]
     document = resource_document(where, "run:another")
@@ -322,7 +322,7 @@ def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys
 
 
 def test_a_command_that_trains_refuses_a_recalibration(place):
-    """It would train another model instead."""
+    """Otherwise it would train another model."""
     where, _ = place
     spec = resource(where, "run:small")
 

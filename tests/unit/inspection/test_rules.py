@@ -1,4 +1,4 @@
-"""What a look at the tables finds of a cohort by rule."""
+"""Findings of the inspection of a cohort by rule."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def inspected(folder: Path, *, has_all_events: bool = True, **rules: Any) -> Ins
 
 
 def test_few_events_show_who_enters(folder):
-    """Patients, samples and those with the outcome, as the run counts them; and what a plan needs."""
+    """Patients, samples and those with the outcome are counted as in the run, with the size that a plan needs."""
     found = inspected(folder)
 
     assert found.errors == []
@@ -39,7 +39,7 @@ def test_few_events_show_who_enters(folder):
 
 
 def test_many_events_are_left_to_the_run(folder, monkeypatch):
-    """Beyond a size, and where not all files are there, nothing is counted and nothing is guessed."""
+    """Above a size limit, or if files are missing, nothing is counted or estimated."""
     partial = inspected(folder, has_all_events=False)
     monkeypatch.setattr(mlho.inspection.rules, "MOST_EVENT_BYTES", 10)
 
@@ -49,14 +49,14 @@ def test_many_events_are_left_to_the_run(folder, monkeypatch):
 
 
 def test_a_misspelt_entry_is_an_error_before_the_run(folder):
-    """With the place, and the remedy."""
+    """The error has the field and the problem."""
     (error,) = inspected(folder, entry={"codes": ["n0*"]}).errors
 
     assert str(error).startswith("cohort.rules.entry: no event has a code that the patterns match.")
 
 
 def test_levels_of_sex_that_no_patient_has_are_a_warning(folder):
-    """And the error says that no sample is left, and by which rule."""
+    """The level gives a warning, and the error says that no sample is left, and by which rule."""
     found = inspected(folder, criteria=[{"name": "women", "sex": ["FEMALE"]}])
 
     (error,) = found.errors

@@ -1,4 +1,4 @@
-"""What a look at the tables of a training run finds, and what it never shows."""
+"""Findings of the inspection of a training run's tables, without any patient's value."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def inspected(folder: Path, changes: dict[str, Any] | None = None) -> Inspection
 
 
 def changed(folder: Path, name: str, **columns: Any) -> None:
-    """Replace columns of a table by functions of their values; ``None`` removes one."""
+    """Replace columns of a table by functions of their values; ``None`` removes a column."""
     table = getattr(make_tables(400), name)
     for column, change in columns.items():
         place = table.column_names.index(column)
@@ -42,7 +42,7 @@ def changed(folder: Path, name: str, **columns: Any) -> None:
 
 
 def test_clean_tables_give_facts(folder):
-    """What a reader wants to confirm: patients, outcomes, and what the rules do with the events."""
+    """The facts are those that a reader wants to confirm: patients, outcomes, and the effect of the rules on the events."""
     found = inspected(folder)
 
     assert found.errors == []
@@ -58,7 +58,7 @@ def test_clean_tables_give_facts(folder):
 
 
 def test_label_rows_that_a_run_would_drop_are_counted(folder):
-    """A missing outcome drops the row, which the cohort alone does not show."""
+    """A missing outcome drops the row, which the size of the cohort alone does not show."""
     changed(folder, "labels", label=lambda n, value: None if n < 30 else value)
 
     found = inspected(folder)
@@ -68,14 +68,14 @@ def test_label_rows_that_a_run_would_drop_are_counted(folder):
 
 
 def test_files_that_are_not_read_are_named(folder):
-    """A file of another format in the folder of a table is left out, and its name is kept."""
+    """A file of another format in the folder of a table is left out, and its name is listed."""
     (folder / "events" / "notes.txt").write_text("", encoding="utf-8")
 
     assert inspected(folder).left_out == {"events": ("events/notes.txt",)}
 
 
 def test_errors_of_all_tables_are_found_at_once(folder):
-    """One look, not one run for each mistake."""
+    """One inspection finds the errors of all tables."""
     changed(folder, "events", code=None)
     changed(folder, "labels", label=None)
     changed(folder, "demographics", patient_id=None)
@@ -88,7 +88,7 @@ def test_errors_of_all_tables_are_found_at_once(folder):
 
 
 def test_dates_of_another_form_are_named_with_what_to_state(folder):
-    """No row can be read, which is an error, and the form is guessed from the texts."""
+    """If no row can be read, an error is raised, and the date format is guessed from the texts."""
     changed(folder, "events", time=lambda _, time: None if time is None else f"{time:%m/%d/%Y}")
 
     found = inspected(folder)
@@ -121,7 +121,7 @@ def test_a_sample_without_a_usable_row_is_no_error_if_there_are_more_rows(folder
 
 
 def test_ids_that_are_written_otherwise_are_explained(folder):
-    """Zeros before a number are the usual cause."""
+    """Leading zeros are the usual cause of ids that do not match."""
     changed(folder, "labels", patient_id=lambda _, own: own.lstrip("p0") or "9999")
     changed(folder, "events", patient_id=lambda _, own: own and own.replace("p", "000"))
 
@@ -132,7 +132,7 @@ def test_ids_that_are_written_otherwise_are_explained(folder):
 
 @pytest.mark.parametrize("text", ["45y", "90+", "> 89"])
 def test_an_age_with_text_around_it_is_an_error(folder, text):
-    """As a category of a hundred levels it would fail after minutes, or as one of few it would pass."""
+    """As a category with a hundred levels it would fail after minutes, and with few levels it would be accepted."""
     table = make_tables(400).demographics
     ages = [text if n % 50 == 0 else str(n % 80) for n in range(table.num_rows)]
     write_table(
@@ -147,7 +147,7 @@ def test_an_age_with_text_around_it_is_an_error(folder, text):
 
 
 def test_a_negative_age_is_a_warning(folder):
-    """It is used as it is, so its reader must know."""
+    """Negative ages are used unchanged, so a warning is necessary."""
     table = make_tables(400).demographics
     ages = [-57 if n % 10 == 0 else 40 for n in range(table.num_rows)]
     write_table(
@@ -159,7 +159,7 @@ def test_a_negative_age_is_a_warning(folder):
 
 
 def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
-    """Levels of few patients are counted, not named."""
+    """Levels of few patients are counted but not named."""
     changed(
         folder,
         "demographics",
@@ -174,7 +174,7 @@ def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
 
 
 def test_values_are_required_by_aggregates_of_values(folder):
-    """``last`` of a column that is not there would be a model without it."""
+    """``last`` of a missing column would give a model without it."""
     changed(folder, "events", numeric_value=None)
 
     assert inspected(folder).errors == []
@@ -182,7 +182,7 @@ def test_values_are_required_by_aggregates_of_values(folder):
 
 
 def test_nothing_of_a_patient_is_shown(folder):
-    """Every error consists of counts and column names."""
+    """Findings contain only counts and column names, and no value."""
     changed(
         folder,
         "events",
@@ -207,11 +207,11 @@ def test_nothing_of_a_patient_is_shown(folder):
     ],
 )
 def test_forms_of_dates_are_guessed(texts, formats, is_doubtful):
-    """Every text must be read; where day and month could be exchanged, the guess says so."""
+    """The guessed format must fit every text, and the guess says whether day and month could be exchanged."""
     assert guess_formats(pa.array(texts)) == (formats, is_doubtful)
 
 
 def test_texts_that_are_no_dates_have_no_form():
-    """A guess that reads some of them only would hide the others."""
+    """A format that fits only some texts would hide the others."""
     assert guess_formats(pa.array([SECRET, "2020-01-31"])) is None
     assert np.all(guess_formats(pa.array(["", None], pa.string())) == ((), False))

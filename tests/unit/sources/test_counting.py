@@ -1,4 +1,4 @@
-"""Rows of a table are known before it is read: by footers, by size and a sample of rows."""
+"""The rows of a table are counted before it is read: by footers, or by its size and a sample of rows."""
 
 import gzip
 from pathlib import Path
@@ -21,7 +21,7 @@ def text(n_rows: int) -> bytes:
 
 
 def test_parquet_is_counted_by_its_footers(tmp_path: Path):
-    """Row groups or not, a footer says how many rows there are."""
+    """The footer has the number of rows, for any number of row groups."""
     for number, n_rows in enumerate((10, 2_500)):
         table = pa.table({"x": list(range(n_rows))})
         parquet.write_table(table, tmp_path / f"{number}.parquet", row_group_size=1_000)
@@ -31,7 +31,7 @@ def test_parquet_is_counted_by_its_footers(tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_long_text_is_estimated_from_its_beginning(suffix, tmp_path: Path):
-    """Within a tenth, and said so; short text is counted, with or without a last line break."""
+    """The estimate is within a tenth and marked as one. Short text is counted, with or without a final line break."""
     data = text(150_000)
     (tmp_path / f"long{suffix}").write_bytes(data if suffix == ".csv" else gzip.compress(data))
     (tmp_path / f"short{suffix}").write_bytes(text(3) if suffix == ".csv" else gzip.compress(text(3)))
@@ -46,7 +46,7 @@ def test_long_text_is_estimated_from_its_beginning(suffix, tmp_path: Path):
 
 
 def test_of_many_files_some_are_looked_at(tmp_path: Path):
-    """The others count by their size."""
+    """The rows of the other files are estimated by their size."""
     for number in range(3 * MOST_FILES):
         parquet.write_table(pa.table({"x": list(range(100))}), tmp_path / f"{number:03d}.parquet")
 
@@ -56,7 +56,7 @@ def test_of_many_files_some_are_looked_at(tmp_path: Path):
 
 
 def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path: Path):
-    """Before a run begins, with the file's name."""
+    """The error has the file's name and is raised before a run begins."""
     (tmp_path / "labels.parquet").write_bytes(b"patient_id,label\n1,0\n")
 
     with pytest.raises(DataError, match=r"labels\.parquet: the file is not readable Parquet"):

@@ -1,4 +1,4 @@
-"""Events as normalised batches, from Parquet and CSV, and what is refused."""
+"""Events as normalized batches, from Parquet and CSV, and refused input."""
 
 import datetime as dt
 import gzip
@@ -48,7 +48,7 @@ def events_table(**columns: pa.Array) -> pa.Table:
 
 
 def test_parquet_keeps_integer_ids_and_encodes_codes(tmp_path):
-    """The column types that the encoding relies on."""
+    """The columns have the types that the encoding requires."""
     file = write(tmp_path / "part.parquet", events_table())
 
     (batch,) = iter_events(NATIVE, file)
@@ -70,7 +70,7 @@ def test_parquet_keeps_integer_ids_and_encodes_codes(tmp_path):
 
 
 def test_csv_keeps_leading_zeros_of_codes_and_ids(tmp_path):
-    """Codes and ids are text to the last character; a missing field is null, quoted or not."""
+    """Codes and ids are unchanged text, and a missing field is null, quoted or not."""
     file = write(
         tmp_path / "dbmart.csv.gz",
         b'"patient_num","phenx","DESCRIPTION","start_date","value"\n'
@@ -93,7 +93,7 @@ def test_csv_keeps_leading_zeros_of_codes_and_ids(tmp_path):
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_data(tmp_path):
-    """As spreadsheets write them."""
+    """Files from spreadsheets have both."""
     file = write(
         tmp_path / "events.csv", b"\xef\xbb\xbfpatient_id,time,code\r\n1,2020-01-31,A\r\n2,2020-01-31,B\r\n"
     )
@@ -104,7 +104,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_data(tmp_pat
 
 
 def test_na_is_a_code_in_the_native_layout(tmp_path):
-    """NA is sodium there; only R's tables write a missing value so."""
+    """In the native layout NA is sodium; only R's tables write a missing value as NA."""
     file = write(tmp_path / "events.csv", b"patient_id,time,code\n1,2020-01-31,NA\n")
 
     assert read(NATIVE, file)["code"] == ["NA"]
@@ -113,7 +113,7 @@ def test_na_is_a_code_in_the_native_layout(tmp_path):
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
 @pytest.mark.parametrize("name", ["part.parquet", "part.csv"])
 def test_batches_are_cut_and_hold_the_same_rows(tmp_path, name, batch_rows):
-    """Row groups and blocks that are larger than a batch are cut."""
+    """Row groups and blocks larger than a batch are split."""
     table = pa.table(
         {
             "patient_id": [str(i % 3) for i in range(7)],
@@ -154,7 +154,7 @@ def test_batches_are_cut_and_hold_the_same_rows(tmp_path, name, batch_rows):
     ],
 )
 def test_parquet_types_are_normalised(tmp_path, column, array, expected):
-    """Every accepted type comes out as one of the four of the contract."""
+    """Every accepted type is converted to one of the four types of the contract."""
     ours = {"patient_id": "patient", "numeric_value": "value"}.get(column, column)
     file = write(tmp_path / "part.parquet", events_table(**{column: array}))
 
@@ -165,7 +165,7 @@ def test_parquet_types_are_normalised(tmp_path, column, array, expected):
 
 
 def test_the_value_is_optional_and_can_be_left_unread(tmp_path):
-    """A file without values is fine, and a run without values need not read them."""
+    """A file without values is valid, and a run without values does not read them."""
     without = write(tmp_path / "a.parquet", events_table(numeric_value=None))
     with_it = write(tmp_path / "b.parquet", events_table())
 
@@ -174,7 +174,7 @@ def test_the_value_is_optional_and_can_be_left_unread(tmp_path):
 
 
 def test_hive_keys_do_not_become_columns(tmp_path):
-    """A folder named code=… must not override the column."""
+    """A folder named code=… does not override the column."""
     folder = tmp_path / "events" / "code=Z"
     folder.mkdir(parents=True)
     write(folder / "part-0.parquet", events_table())
@@ -186,7 +186,7 @@ def test_hive_keys_do_not_become_columns(tmp_path):
 
 
 def test_an_empty_partition_has_no_batch(tmp_path):
-    """No row is an answer too."""
+    """A table without rows has no batches and is not an error."""
     empty_parquet = write(tmp_path / "a.parquet", events_table().slice(0, 0))
     empty_csv = write(tmp_path / "b.csv", b"patient_id,time,code\n")
 
@@ -248,7 +248,7 @@ def test_an_empty_partition_has_no_batch(tmp_path):
     ],
 )
 def test_a_column_of_a_wrong_type_is_named(tmp_path, column, array, rule, expected, got, remedy):
-    """File, column, rule, expected, got, remedy."""
+    """The error has file, column, rule, expected, got and remedy."""
     file = write(tmp_path / "part-0007.parquet", events_table(**{column: array}))
 
     with pytest.raises(DataError) as caught:
@@ -263,7 +263,7 @@ def test_a_column_of_a_wrong_type_is_named(tmp_path, column, array, rule, expect
 
 
 def test_the_other_layout_is_recognised(tmp_path):
-    """R's names under source native, and ours under source dbmart, say which source to set."""
+    """For R's names under ``source: native`` and ours under ``source: dbmart``, the error says which source to set."""
     ours = write(tmp_path / "a.parquet", events_table())
     theirs = write(tmp_path / "b.csv", b"patient_num,start_date,phenx\n1,2020-01-31,A\n")
 
@@ -274,7 +274,7 @@ def test_the_other_layout_is_recognised(tmp_path):
 
 
 def test_a_name_that_is_nearly_right_is_shown(tmp_path):
-    """The nearest column is named; the others are not, because a headerless file holds values there."""
+    """The nearest column is named. The others are not, because the columns of a file without a header are values."""
     file = write(tmp_path / "a.csv", f"patient_ID,time,code,{SECRET}\n1,2020-01-31,A,x\n".encode())
 
     with pytest.raises(DataError, match="'patient_ID' is near 'patient_id'") as caught:
@@ -320,7 +320,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
-    """Neither the message nor the traceback, with all causes, shows what stands in the file."""
+    """Neither the message nor the traceback with all causes shows content of the file."""
     content, rule, got = BAD_FILES[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -337,19 +337,19 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
-    """Between listing and reading a file can vanish."""
+    """A file may disappear between listing and reading."""
     with pytest.raises(DataError, match="no file any more"):
         list(iter_events(NATIVE, SourceFile("gone.parquet", tmp_path / "gone.parquet", 1)))
 
 
 def test_an_unknown_source_is_refused():
-    """With the names that there are."""
+    """The error lists the known sources."""
     with pytest.raises(SpecError, match="Known: native, dbmart"):
         source_named("fhir")
 
 
 def test_reading_events_does_not_import_pandas(tmp_path):
-    """Its import costs each worker a second; Arrow's conveniences would pull it in unseen."""
+    """Importing pandas costs each worker a second, and some functions of Arrow import it implicitly."""
     write(tmp_path / "a.parquet", events_table())
     write(tmp_path / "b.csv", b"patient_id,time,code,numeric_value\n1,bad,,3\n,2020-01-31 12:00,A,\n")
     program = (
@@ -383,7 +383,7 @@ del rows
 
 
 def test_a_process_that_reads_the_first_rows_of_a_csv_ends_well(tmp_path):
-    """Arrow reads ahead in a thread; one that still reads at the end of the process would abort it."""
+    """Arrow reads ahead in a thread, which would abort a process that ends during a read."""
     path = tmp_path / "part.csv"
     path.write_text("patient_id,time,code\n" + "1,2020-01-31,A\n" * 2_000_000)
 

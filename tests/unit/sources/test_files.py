@@ -1,4 +1,4 @@
-"""Which files a table consists of."""
+"""The files that a table consists of."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ def keys(files: list[SourceFile]) -> list[str]:
 
 
 def test_a_folder_is_read_recursively_in_the_order_of_keys(root):
-    """Hidden files, files of other programs and other formats are left out."""
+    """Hidden files, temporary files of other programs and other formats are left out."""
     found = list_inputs(root, "events")
 
     assert keys(found) == [
@@ -68,7 +68,7 @@ def test_a_folder_is_read_recursively_in_the_order_of_keys(root):
     ],
 )
 def test_a_table_is_a_file_a_folder_or_a_pattern(root, pattern, expected):
-    """A file that is named is read whatever its name; one that is found must not be hidden."""
+    """A file that is named explicitly is read even if its name is hidden; one that is found must not be hidden."""
     found = keys(list_inputs(root, pattern))
 
     assert (len(found) if isinstance(expected, int) else found) == expected
@@ -86,7 +86,7 @@ def test_a_table_is_a_file_a_folder_or_a_pattern(root, pattern, expected):
     ],
 )
 def test_what_is_not_there_is_an_error_with_its_remedy(root, pattern, rule, remedy):
-    """Where, rule and remedy stand in the message."""
+    """The error has place, rule and remedy."""
     with pytest.raises(DataError, match=remedy) as caught:
         list_inputs(root, pattern)
 
@@ -122,12 +122,12 @@ def put(folder: Path, *names: str) -> None:
     ],
 )
 def test_the_suffix_says_the_format_in_any_case(name, expected):
-    """A writer's capitals do not decide whether its rows are read."""
+    """Upper-case suffixes are read as well."""
     assert format_of(f"events/{name}") == expected
 
 
 def test_nothing_of_a_folder_is_skipped_silently(root):
-    """Work in progress and people's files are left out by name; hidden files and marks of writers say nothing."""
+    """Temporary files and other documents are listed as left out; hidden files and markers of writers are not listed."""
     found = find_inputs(root, "events")
 
     assert found.left_out == ("events/_temporary/part-9.parquet", "events/readme.txt")
@@ -138,7 +138,7 @@ def test_nothing_of_a_folder_is_skipped_silently(root):
 )
 @pytest.mark.parametrize("pattern", ["events", "events/*", "**", "."])
 def test_a_file_that_may_hold_rows_and_cannot_be_read_is_refused(name, pattern, tmp_path):
-    """The error names it, and how to leave it out."""
+    """The error names the file and says how to leave it out."""
     put(tmp_path, "events/a.csv", f"events/{name}")
 
     with pytest.raises(DataError, match=r"by a pattern, such as events/\*\.parquet") as caught:
@@ -162,7 +162,7 @@ def test_a_file_that_may_hold_rows_and_cannot_be_read_is_refused(name, pattern, 
     ["table", "table/data", "table/data/*.parquet", "*/data", "table/data/a.parquet", "**/*.parquet"],
 )
 def test_a_table_with_a_list_of_its_valid_files_is_refused(mark, pattern, tmp_path):
-    """Removed rows are still in the folder, and would count; in a bucket too."""
+    """Deleted rows are still in the folder and would count. This also applies to keys in a bucket."""
     put(tmp_path, "table/data/a.parquet", mark, "other/b.parquet")
 
     for look in (
@@ -176,7 +176,7 @@ def test_a_table_with_a_list_of_its_valid_files_is_refused(mark, pattern, tmp_pa
 
 
 def test_linked_folders_are_followed(tmp_path):
-    """A subfolder on another disk is part of the folder."""
+    """A linked folder on another disk is part of the folder."""
     put(tmp_path, "data/events/a.csv", "disk/2020/b.csv")
     (tmp_path / "data/events/2020").symlink_to(tmp_path / "disk/2020")
 
@@ -185,7 +185,7 @@ def test_linked_folders_are_followed(tmp_path):
 
 
 def test_a_link_that_leads_back_is_refused(tmp_path):
-    """Every file would count again, without an end."""
+    """Otherwise every file would be found again endlessly."""
     put(tmp_path, "events/2020/a.csv")
     (tmp_path / "events/2020/all").symlink_to(tmp_path / "events")
 
@@ -195,7 +195,7 @@ def test_a_link_that_leads_back_is_refused(tmp_path):
 
 @pytest.mark.parametrize("link", ["folder", "file", "hard"])
 def test_a_file_under_two_names_is_refused(link, tmp_path):
-    """Its rows would count twice."""
+    """Otherwise its rows would count twice."""
     put(tmp_path, "events/2020/a.csv")
     if link == "folder":
         (tmp_path / "events/latest").symlink_to(tmp_path / "events/2020")
@@ -209,7 +209,7 @@ def test_a_file_under_two_names_is_refused(link, tmp_path):
 
 
 def test_a_link_to_nothing_and_a_pipe_are_refused(tmp_path):
-    """A partition on a disk that is away is not skipped, and a pipe does not block."""
+    """A partition on a missing disk is not skipped, and a pipe does not block."""
     put(tmp_path, "events/a.csv")
     (tmp_path / "events/b.csv").symlink_to(tmp_path / "away.csv")
     with pytest.raises(DataError, match=r"events/b\.csv: the file cannot be read"):
@@ -222,7 +222,7 @@ def test_a_link_to_nothing_and_a_pipe_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", [b"events/\xff.csv", b"events/a\nb.csv", b"events/\x1b[2J.csv"])
 def test_a_name_that_is_no_text_is_refused(name, tmp_path):
-    """It could stand in no message and no manifest."""
+    """Such a name cannot be written in a message or a manifest."""
     (tmp_path / "events").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"x")
 
@@ -237,21 +237,21 @@ def test_a_name_that_is_no_text_is_refused(name, tmp_path):
     "pattern", ["x" * 5000, "a/" * 500, "**/" * 300 + "a", "a\0b", "a\nb", "\ud800", "x" * 300]
 )
 def test_a_pattern_that_can_name_nothing_is_an_error(pattern, root):
-    """Too long, or with characters that no name has."""
+    """Patterns that are too long, or contain characters that no name has, are refused."""
     with pytest.raises(DataError):
         list_inputs(root, pattern)
 
 
 @pytest.mark.parametrize("pattern", ["**", "**/**", "*"])
 def test_a_pattern_may_be_all(pattern, root):
-    """As the folder itself."""
+    """Such a pattern is equivalent to the folder itself."""
     (root / "notes.txt").unlink()
 
     assert len(list_inputs(root, pattern)) == 4
 
 
 def test_an_empty_folder_is_told_from_none(tmp_path):
-    """The folder is right, and its files are elsewhere."""
+    """The error for an existing empty folder differs from that for a missing one."""
     (tmp_path / "events").mkdir()
 
     with pytest.raises(DataError) as caught:

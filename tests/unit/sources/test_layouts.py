@@ -1,4 +1,4 @@
-"""Tables with other column names, separators, encodings and forms of time are read as ours are."""
+"""Tables with other column names, separators, encodings and date formats are read like our own."""
 
 import datetime as dt
 
@@ -34,7 +34,7 @@ DAY = dt.datetime(2020, 1, 31)
     ],
 )
 def test_a_text_is_read_by_its_stated_form_only(text, form, time, is_date):
-    """A stated form decides, days that do not exist and other forms are unreadable, and hours make it an instant."""
+    """Only the stated format is accepted. Non-existent days and other formats are unreadable, and a format with hours gives an instant."""
     times = read_times(pa.array([text, None]), Format(date_formats=(form,)))
 
     assert times.microseconds.cast(pa.timestamp("us")).to_pylist() == [time, None]
@@ -43,7 +43,7 @@ def test_a_text_is_read_by_its_stated_form_only(text, form, time, is_date):
 
 
 def test_the_first_form_that_fits_is_taken():
-    """``iso`` among the forms is what is read without any."""
+    """The format ``iso`` is the default of a column without stated formats."""
     times = read_times(pa.array(["01/31/2020", "2020-01-31"]), Format(date_formats=("%m/%d/%Y", "iso")))
 
     assert times.microseconds.cast(pa.timestamp("us")).to_pylist() == [DAY, DAY]
@@ -54,7 +54,7 @@ def test_the_first_form_that_fits_is_taken():
     [("days", 18292, True), ("s", 1580428800, False), ("ms", 1580428800000, False)],
 )
 def test_numbers_are_read_with_their_unit(unit, number, is_date):
-    """As integers, as floats and as text; what is out of range is unreadable, and nothing overflows."""
+    """Numbers may be integers, floats or text, and out-of-range numbers are unreadable without an overflow."""
     form = Format(time_unit=unit)
     for column in (
         pa.array([number, None]),
@@ -70,7 +70,7 @@ def test_numbers_are_read_with_their_unit(unit, number, is_date):
 
 
 def test_csv_of_another_layout_is_read_as_ours(tmp_path):
-    """Names, separator, encoding and dates of a file are stated in the specification."""
+    """Names, separator, encoding and dates are those stated in the specification."""
     path = tmp_path / "events.csv"
     path.write_bytes("MRN;WHEN;ICD;RESULT\n007;31.01.2020;Fußpilz;5\n".encode("latin-1"))
     form = {"delimiter": ";", "encoding": "latin-1", "dateFormats": ["%d.%m.%Y"]}
@@ -85,7 +85,7 @@ def test_csv_of_another_layout_is_read_as_ours(tmp_path):
 
 
 def test_parquet_with_integer_times_is_read(tmp_path):
-    """An integer without a stated unit stays refused, with what to state."""
+    """An integer without a stated unit is refused, and the error names the field to set."""
     path = tmp_path / "events.parquet"
     pq.write_table(pa.table({"MRN": [7], "WHEN": [1580428800], "ICD": ["A"], "RESULT": [1.0]}), path)
     file = SourceFile("events.parquet", path, path.stat().st_size)
@@ -99,7 +99,7 @@ def test_parquet_with_integer_times_is_read(tmp_path):
 
 
 def test_a_stated_column_must_be_there(tmp_path):
-    """A wrong name of an optional column is an error, not a column of missing values."""
+    """A wrong name of an optional column is an error, and not a column of missing values."""
     path = tmp_path / "events.csv"
     path.write_text("patient_id,time,code\n1,2020-01-31,A\n")
     source = source_from({"source": "native", "columns": {"events": {"numeric_value": "RESULT"}}})
@@ -110,7 +110,7 @@ def test_a_stated_column_must_be_there(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "windows-1252", "shift-jis", "gb18030"])
 def test_encodings_are_read(tmp_path, encoding):
-    """Text arrives as UTF-8 from a file of any encoding."""
+    """Text is converted to UTF-8 from any of these encodings."""
     text = "né" if encoding == "windows-1252" else "漢字"
     path = tmp_path / "codes.csv"
     path.write_bytes(f"code,other\n{text},1\n".encode(encoding))
@@ -123,7 +123,7 @@ def test_encodings_are_read(tmp_path, encoding):
 
 
 def test_another_encoding_than_stated_is_an_error(tmp_path):
-    """The message says which field to set."""
+    """The message names the field to set."""
     path = tmp_path / "codes.csv"
     path.write_bytes("code,other\nFußpilz,1\n".encode("latin-1"))
 

@@ -1,4 +1,4 @@
-"""Stray quotes: a field that holds rows is found, and a text with line breaks is a text."""
+"""Stray quotes: a field that contains rows is found, and a text with line breaks is accepted."""
 
 import gzip
 from pathlib import Path
@@ -25,7 +25,7 @@ def read(path: Path) -> int:
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 @pytest.mark.parametrize(("first", "last"), [(10, 307), (10, 11), (0, 999), (500, 501)])
 def test_two_stray_quotes_that_swallow_rows_are_found(first, last, suffix, end, tmp_path):
-    """Rows that became a text are not dropped: the file is refused, with the line."""
+    """Rows within a quoted text are not dropped silently: the file is refused, and the error has the line."""
     lines = rows(1000)
     lines[first] = lines[first].replace("fine", '"5 foot')
     lines[last] = lines[last].replace("fine", 'fi"ne')
@@ -41,7 +41,7 @@ def test_two_stray_quotes_that_swallow_rows_are_found(first, last, suffix, end, 
 
 
 def test_a_quote_that_is_never_closed_is_found(tmp_path):
-    """The rest of the file is one field."""
+    """With an unclosed quote, the rest of the file is one field."""
     lines = rows(100)
     lines[40] = lines[40].replace("fine", '"fine')
     path = tmp_path / "events.csv"
@@ -52,7 +52,7 @@ def test_a_quote_that_is_never_closed_is_found(tmp_path):
 
 
 def test_texts_with_line_breaks_are_texts(tmp_path):
-    """A letter of several lines is one field; blank lines are none."""
+    """A letter of several lines is one field, and blank lines are not rows."""
     lines = rows(100)
     lines[40] = lines[40].replace("fine", '"Dear colleague,\n\nthank you, yours\n"')
     path = tmp_path / "events.csv"

@@ -31,7 +31,7 @@ MIDNIGHT_US = NOON_US - DAY_US // 2
     ],
 )
 def test_iso_text_is_read(text, microseconds, is_date):
-    """Naive times are UTC, offsets are turned into UTC, ten characters are a date."""
+    """Times without a zone are UTC, offsets are converted to UTC, and ten characters are a date."""
     for neighbours in ([], ["2020-01-01T00:00:00Z", "no time", "2021-01-01"]):
         times = read_times(pa.array([text, *neighbours]))
 
@@ -43,7 +43,7 @@ def test_iso_text_is_read(text, microseconds, is_date):
     "text", ["31.01.2020", "2020-02-30", "2020-01", "20200131", "soon", "2020-01-31 25:00"]
 )
 def test_other_text_is_no_time_and_is_marked(text):
-    """A time that was given and cannot be read is told apart from one that is missing."""
+    """An unreadable time differs from a missing one."""
     times = read_times(pa.array([text, None, "", " ", "2020-01-31"]))
 
     assert times.microseconds.to_pylist() == [None, None, None, None, MIDNIGHT_US]
@@ -66,7 +66,7 @@ def test_other_text_is_no_time_and_is_marked(text):
     ids=str,
 )
 def test_every_timestamp_and_date_type_is_read(type_):
-    """Units and zones are turned into microseconds in UTC; nothing is shifted."""
+    """Units and zones are converted to microseconds in UTC."""
     is_date = pa.types.is_date(type_)
     value = dt.date(2020, 1, 31) if is_date else dt.datetime(2020, 1, 31, 12)
     if getattr(type_, "tz", None):
@@ -80,7 +80,7 @@ def test_every_timestamp_and_date_type_is_read(type_):
 
 
 def test_a_time_beyond_the_range_is_marked_and_does_not_stop_the_others():
-    """Seconds since 1970 can exceed what microseconds hold."""
+    """Seconds since 1970 can exceed the range of microseconds."""
     times = read_times(pa.array([2**60, 1], pa.timestamp("s")))
 
     assert times.microseconds.to_pylist() == [None, 1_000_000]
@@ -88,7 +88,7 @@ def test_a_time_beyond_the_range_is_marked_and_does_not_stop_the_others():
 
 
 def test_a_column_of_nothing_has_no_times():
-    """All null, and empty."""
+    """An all-null and an empty column are accepted."""
     assert read_times(pa.nulls(2)).microseconds.to_pylist() == [None, None]
     assert len(read_times(pa.array([], pa.string())).microseconds) == 0
     assert len(read_times(pa.array([], pa.date32())).is_date) == 0
@@ -101,14 +101,14 @@ def test_a_column_of_nothing_has_no_times():
     )
 )
 def test_a_text_is_read_alike_whatever_its_neighbours(texts):
-    """The cut into batches cannot show."""
+    """The result does not depend on the batches."""
     together = read_times(pa.array(texts, pa.string())).microseconds.to_pylist()
 
     assert together == [read_times(pa.array([t], pa.string())).microseconds[0].as_py() for t in texts]
 
 
 def test_slices_are_read_from_where_they_start():
-    """Arrays by their buffers: the offset of a slice counts, for booleans by bits."""
+    """Arrays are read from their buffers at the offset of the slice, for booleans by bits."""
     array = pa.array(range(20), pa.int64()).slice(3, 5)
 
     assert as_numpy(array).tolist() == [3, 4, 5, 6, 7]
