@@ -227,7 +227,7 @@ print(" ".join(m for m in ("interpret", "sklearn", "xgboost", "pandas") if m in 
 """
 
 
-def test_a_fresh_process_predicts_to_the_last_bit_what_training_predicted(classifier, tmp_path: Path):
+def test_a_new_process_predicts_the_bits_of_training(classifier, tmp_path: Path):
     """A new process needs only the files, and does not import libraries that the model does not need."""
     X, _ = cohort(seed=5)
     fitted = fitted_quickly(classifier.name)[-1]
@@ -361,7 +361,7 @@ def test_one_class_is_refused(name, label):
         ({"days": np.ones(599), "status": np.ones(599, np.uint8)}, "600 times; got 599 times"),
     ],
 )
-def test_times_that_are_none_are_refused(name, change, said):
+def test_invalid_times_are_refused(name, change, said):
     """Days of 0, an unknown status, no event up to the horizon, and another number of times are refused. The error counts the values and does not show them."""
     X, y = cohort()
     times = dataclasses.replace(target(name, y), **change)
@@ -421,7 +421,7 @@ def known_cells(X: np.ndarray) -> sp.csr_array:
     return sp.csr_array((X[rows, columns], (rows, columns)), shape=X.shape)
 
 
-def test_it_says_what_absent_is(classifier):
+def test_class_model_and_file_agree_on_the_meaning_of_absent(classifier):
     """Linear models treat absent cells as zero and trees treat them as missing; the class, the model and its file agree on this."""
     expected = "zero" if classifier.name in ("glmboost", "elasticnet", "cox", "discreteTime") else "missing"
     fitted = fitted_quickly(classifier.name)[0]

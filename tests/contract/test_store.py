@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return MemoryStore() if request.param == "memory" else LocalStore(tmp_path / "store")
 
 
-def test_what_was_put_is_got(store):
+def test_a_store_returns_the_bytes_that_were_put(store):
     """A store returns the bytes that were put, including empty and binary ones."""
     for number, data in enumerate((b"", b"\0\xff\r\n", b"x" * 100_000)):
         assert store.put_if_absent(f"a/{number}", data)
@@ -54,7 +54,7 @@ def test_an_absent_key_is_not_found(store, method):
 
 
 @pytest.mark.parametrize("method", ["get", "path"])
-def test_a_folder_of_keys_is_no_key(store, method):
+def test_a_prefix_of_keys_is_not_a_key(store, method):
     """A prefix of other keys is not a key."""
     store.put_if_absent(KEY, b"1")
 
@@ -105,7 +105,7 @@ def test_bytes_get_a_second_key_once(store):
         store.copy_if_absent("none", "d")
 
 
-def test_what_is_asked_of_each_is_answered_in_order(store):
+def test_each_returns_results_in_order(store):
     """``each`` works for no, one or many items, and raises their errors."""
     keys = [f"k{number}" for number in range(40)]
     assert store.each(lambda key: store.put_if_absent(key, key.encode()), keys) == [True] * 40
@@ -117,7 +117,7 @@ def test_what_is_asked_of_each_is_answered_in_order(store):
         store.each(store.get, [*keys, "none"])
 
 
-def test_a_pointer_moves_only_from_what_was_expected(store):
+def test_a_pointer_moves_only_from_the_expected_value(store):
     """Compare-and-swap writes only if the current value, or its absence, is the expected one."""
     assert not store.compare_and_swap("channel", b"2", expected=b"1")
     assert store.compare_and_swap("channel", b"1", expected=None)
@@ -264,7 +264,7 @@ def test_an_object_where_a_folder_is_wanted_is_an_error(tmp_path):
         store.put_if_absent("a/b", b"2")
 
 
-def test_a_pointers_lock_that_somebody_keeps_is_said(tmp_path, monkeypatch):
+def test_a_lock_of_the_pointers_that_is_never_released_is_an_error(tmp_path, monkeypatch):
     """A stopped process that holds the lock of the pointers gives an error instead of blocking all others forever."""
     store = LocalStore(tmp_path)
     store.compare_and_swap("channel", b"1", expected=None)

@@ -196,7 +196,7 @@ def test_a_truncated_gzip_is_named(command, tmp_path):
         "x: 1\n" * 100000,
     ],
 )
-def test_a_specification_that_is_no_yaml_is_refused(text, command, tmp_path):
+def test_a_specification_that_is_not_yaml_is_refused(text, command, tmp_path):
     """The error names the file, and nothing is written, not even a store."""
     (tmp_path / "spec.yaml").write_text(text)
 

@@ -77,7 +77,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(name, command, tmp_path):
     assert f"events/{name}: the format is not known" in said.error
 
 
-def test_what_is_left_out_is_shown_wherever_a_user_looks(command, tmp_path):
+def test_files_left_out_are_shown_in_every_output(command, tmp_path):
     """Files that are not read appear on the terminal before and after the run, in the plan, the result and the report; the figures do not change."""
     write_tables(tmp_path, TABLES)
     spec = write_spec(tmp_path)
@@ -187,7 +187,7 @@ def test_samples_that_lose_all_events_to_a_rule_are_warned_about(command, tmp_pa
         ),
     ],
 )
-def test_ages_that_nobody_has_are_warned_about(column, values, says, command, tmp_path):
+def test_impossible_ages_are_warned_about(column, values, says, command, tmp_path):
     """Impossible ages are used unchanged, because some hospitals shift ages to protect patients, and a warning counts them."""
     write_tables(tmp_path, TABLES)
     changed(tmp_path, "demographics", with_values(column, values))

@@ -7,7 +7,7 @@ from tests.failures.mutated_tables import write_mutated
 from tests.failures.mutations import call, good_result, in_this_process, judged, what_is_wrong
 
 
-def test_what_is_mutated_is_good_itself(tmp_path):
+def test_unmutated_documents_and_tables_are_valid(tmp_path):
     """The unmutated documents are accepted; a scoring run only lacks its bundle. Otherwise every mutation would fail for a common reason."""
     import yaml
 
@@ -32,7 +32,7 @@ def test_a_seed_names_a_case(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "n"), [("specifications", 100), ("tables", 15)])
-def test_nothing_that_must_not_happen_happens(kind, n):
+def test_mutated_input_causes_no_failure(kind, n):
     """Mutated input causes no traceback, no undocumented exit code, no hang, and no result from silently dropped input."""
     outcomes, failures = judged(kind, range(n))
 

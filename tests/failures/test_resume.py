@@ -196,7 +196,7 @@ def test_a_stopped_command_says_how_to_go_on(number, spec, tmp_path, expected):
     assert_ends_as_if_never_stopped(spec, store, expected)
 
 
-def test_a_killed_worker_is_said_and_the_run_goes_on(spec, tmp_path, expected):
+def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(spec, tmp_path, expected):
     """If the system kills a worker, the run ends with the most likely reason and a remedy, and can be resumed."""
     store = tmp_path / "store"
     run = Command(spec, store)

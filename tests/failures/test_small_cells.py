@@ -88,7 +88,7 @@ def test_a_number_that_few_patients_have_is_left_out(home, result):
     assert warning in result["warnings"]
 
 
-def test_the_table_of_characteristics_does_not_tell_a_small_cell(tables, result):
+def test_the_table_of_characteristics_does_not_reveal_a_small_cell(tables, result):
     """In each column no level or at least two are hidden, and the hidden sum does not determine a count. Each shown count is large or zero."""
     cohort = result["cohort"]
     totals = {
@@ -111,7 +111,7 @@ def _count(cell):
     return None if cell is None else cell["n"]
 
 
-def test_attrition_and_label_ledger_do_not_tell_a_small_drop(result):
+def test_attrition_and_label_ledger_do_not_reveal_a_small_drop(result):
     """The two rows without an outcome are hidden together with the twelve without an index date."""
     cohort = result["cohort"]
 

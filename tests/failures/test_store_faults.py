@@ -66,7 +66,7 @@ def data(tmp_path: Path) -> Path:
         ("run_iteration", "iteration.json"),
     ],
 )
-def test_a_damaged_artifact_is_made_anew(damage, kind, file, data, tmp_path):
+def test_a_damaged_artifact_is_computed_again(damage, kind, file, data, tmp_path):
     """The reader detects the damage by the digest, the task runs again, and the result is that of an undamaged store."""
     store = tmp_path / "store"
     run_inline(data, store)
@@ -96,7 +96,7 @@ def test_a_damage_that_several_tasks_meet_at_once_is_mended_once(damage, data, t
 
 
 @pytest.mark.parametrize("file", ["report.html", "bundle/bundle.json"])
-def test_a_damaged_published_file_is_made_anew(file, data, tmp_path):
+def test_a_damaged_published_file_is_replaced(file, data, tmp_path):
     """The same command repairs published files, because each publication verifies their bytes."""
     store = tmp_path / "store"
     run = f"runs/{run_inline(data, store).finished.run_id}"
@@ -124,7 +124,7 @@ def alter_digest(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [truncate, empty, flip, alter_digest], ids=["truncated", "empty", "flipped", "altered"]
 )
-def test_a_damaged_commit_record_is_made_anew(damage, kind, data, tmp_path):
+def test_a_damaged_commit_record_is_replaced(damage, kind, data, tmp_path):
     """A damaged commit record counts as missing: its task runs again, and the result is that of an undamaged store."""
     store = tmp_path / "store"
     whole = run_inline(data, store)
@@ -223,7 +223,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.parametrize("size", ["size=4k", "size=40k", "size=100k", "size=200k"])
-def test_a_full_disk_is_said(size, command, data, disk):
+def test_a_full_disk_is_a_clear_error(size, command, data, disk):
     """A disk that fills at any point gives one clear error and publishes nothing. With free space, the same command finishes the run."""
     place = disk(size)
 

@@ -80,7 +80,7 @@ def test_training_is_that_on_the_parents(homes):
     assert any("Diabetes, any" in feature["words"] for feature in rolled["features"])
 
 
-def test_the_ledger_counts_what_was_rolled_up(homes, tables):
+def test_the_ledger_counts_the_rolled_up_rows(homes, tables):
     """The ledger notes the rows that count as their parent and is otherwise equal. The result names the map and pins its content."""
     rolled, written = (result_of(homes[name]) for name in ("rolled", "written"))
     n_mapped = sum(code in PARENTS for code in tables.events["code"].to_pylist())

@@ -45,7 +45,7 @@ def test_the_same_facts_give_the_same_result(homes, source):
     assert {name for name in ours if theirs[name] != ours[name]} == set()
 
 
-def test_the_ledger_names_what_only_one_source_has(homes):
+def test_the_ledgers_differ_only_by_rows_that_one_source_has(homes):
     """In MEDS, static rows are dropped as events without a time, and births by ``features.exclude``; all other counts agree."""
 
     def dropped(name: str) -> dict[str, int]:

@@ -160,7 +160,7 @@ def test_the_headline_is_corrected_for_censoring(result):
     assert result.headline["calibration_brier"].mean == pytest.approx(first["brier"].mean, abs=0.003)
 
 
-def test_the_report_says_what_was_done(result):
+def test_the_report_describes_the_analysis_of_times(result):
     """The page and the summary mention the horizons, the concordance, the censoring and the outcome."""
     page = render_html(result)
 

@@ -176,7 +176,7 @@ def test_number_of_steps_is_rs_choice(reference: Path, iterations: dict[int, Ref
         assert chosen["nSteps"] == int(row["mstop"])
 
 
-def test_whole_run_finds_what_r_finds(data: Path, tmp_path: Path):
+def test_a_whole_run_finds_the_features_of_r(data: Path, tmp_path: Path):
     """On our own splits, the AUROC is in R's range, and the consensus contains R's features with a score of at least 80, except its twin column."""
     spec, folder = read_spec(data), data / "syntheticmass"
     run = TrainingRun(spec, make_manifest(spec.spec.data.tables, folder), folder, open_store(str(tmp_path)))

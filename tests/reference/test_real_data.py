@@ -87,7 +87,7 @@ def test_only_a_conflicting_sample_is_left_out(result: dict):
     assert (iteration["n_train_patients"], iteration["n_test_patients"]) == (5599, 2400)
 
 
-def test_what_predicts_readmission_comes_first(result: dict):
+def test_known_predictors_of_readmission_rank_first(result: dict):
     """The discharge destination is among the first three features, and no code alone separates the outcome."""
     ranked = sorted(result["features"], key=lambda own: own["median_rank"] or np.inf)[:3]
 

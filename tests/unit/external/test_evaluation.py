@@ -157,7 +157,7 @@ def test_partitions_and_order_do_not_show(trained, other, tmp_path):
     assert as_json(evaluated(trained[2], other, BY_SITE)) == as_json(evaluated(trained[2], shuffled, BY_SITE))
 
 
-def test_what_does_not_fit_the_bundle_is_refused(trained, other, tmp_path):
+def test_data_that_do_not_fit_the_bundle_are_refused(trained, other, tmp_path):
     """Another kind of index, several outcomes, missing demographics, and an outcome of one class are refused."""
     bundle = trained[2]
     for changes, words in (

@@ -161,7 +161,7 @@ def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, 
     mlho(where, "audit", "--channel", "production")
 
 
-def test_the_same_question_has_the_same_bytes(place, capsys):
+def test_a_repeated_recalibration_has_the_same_bytes(place, capsys):
     """A repeated command gives the same run and overwrites nothing."""
     where, home = place
     first = recalibrated(where, home, capsys)
@@ -288,7 +288,7 @@ def test_defaults_that_an_api_server_fills_in_are_no_sections_of_training(place)
     assert from_resource(filled).spec.digest == asked.digest
 
 
-def test_the_command_names_what_it_does_not_use_of_a_specification_of_training(place, capsys):
+def test_the_command_names_the_unused_sections_of_a_training_specification(place, capsys):
     """A training specification with other tables is accepted. Sections without an effect do not change the run."""
     where, home = place
     first = recalibrated(where, home, capsys)["run"]

@@ -23,7 +23,7 @@ IS_VALUE = np.array([False, False, False, True, True, False])
 
 
 @pytest.mark.parametrize("n_interactions", [0, 3])
-def test_our_form_predicts_what_interpret_predicts(cohort, n_interactions):
+def test_our_form_predicts_like_interpret(cohort, n_interactions):
     """Log-odds and importances agree within 1e-12: at the cuts, far outside the training range, and for a row with only missing values."""
     from interpret.glassbox import ExplainableBoostingClassifier
 

@@ -151,7 +151,7 @@ def test_one_class_training_without_folds_is_found():
     ],
     ids=["one", "empty", "everyone", "twice", "lengths", "percentage", "unknown"],
 )
-def test_split_says_what_is_wrong(patients, positive, test_fraction, split, error, words):
+def test_each_mistake_in_a_split_has_its_own_error(patients, positive, test_fraction, split, error, words):
     """Each mistake has its own message and error class."""
     with pytest.raises(error, match=words):
         splits.test_patients(

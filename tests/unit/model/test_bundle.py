@@ -223,7 +223,7 @@ def test_another_bundle_than_asked_for_is_refused(bundle_folder):
         load_bundle(bundle_folder, digest="0" * 64)
 
 
-def test_no_bundle_there_is_said_clearly(tmp_path):
+def test_a_missing_bundle_is_a_clear_error(tmp_path):
     """The error for a missing bundle differs from that for a damaged one."""
     with pytest.raises(BundleError, match="no such folder"):
         load_bundle(tmp_path / "nowhere")

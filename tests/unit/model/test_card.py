@@ -61,7 +61,7 @@ def test_the_procedure_its_rival_and_the_net_benefit_are_named(parts):
     assert "Another procedure" not in model_card(parts(metrics={"auroc": spread}, performance=alone))
 
 
-def test_association_is_said_aloud(parts):
+def test_an_association_is_marked_at_the_top(parts):
     """The card of a model without index date says at the top that it does not predict."""
     card = model_card(parts(predictive=False))
 

@@ -15,7 +15,7 @@ ENCODER = DemographicsEncoder((NumberCode("age", 54.0, True), CategoryCode("sex"
 DAY = dt.date(2020, 1, 1)
 
 
-def test_known_unknown_and_absent_patients():
+def test_known_unknown_and_absent_patients_are_encoded():
     """Known values are used. Missing values, new levels and absent patients are unknown, with median and indicator."""
     frame = pd.DataFrame({"patient_id": [1, 2, 3], "age": [61.0, None, 40.0], "sex": ["M", None, "X"]})
 
@@ -72,7 +72,7 @@ def test_equal_rows_collapse_and_contradictions_are_refused():
         (pd.DataFrame({"patient_id": ["1"], "age": ["Jane"], "sex": ["F"]}), "no number"),
     ],
 )
-def test_what_is_not_given_is_said(frame, message):
+def test_missing_or_invalid_demographics_are_an_error(frame, message):
     """A model that needs demographics is never scored without them."""
     with pytest.raises(DataError, match=message) as caught:
         demographics_block(ENCODER, samples_of(["1"], DAY), frame)

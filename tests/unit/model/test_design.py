@@ -33,7 +33,7 @@ def test_every_aggregate_has_its_column_and_demographics_come_last():
     ]
 
 
-def test_trees_take_what_is_known_and_nothing_else():
+def test_trees_store_known_values_only():
     """Presence, count, levels and ranges are stored if not 0. Known values and ages are stored even if 0, without a median."""
     encodings = [
         Encoding("presence"),

@@ -29,7 +29,7 @@ def test_statistics_are_of_patients_and_coarse():
 
 
 @pytest.mark.parametrize(("n_with", "prevalence"), [(0, 0.11), (3, 0.11), (11, 0.11), (12, 0.12)])
-def test_small_cells_are_not_told_apart(n_with, prevalence):
+def test_small_cells_are_indistinguishable(n_with, prevalence):
     """Fewer patients than the smallest cell are reported as the smallest cell, and their values are not used."""
     values = np.where(np.arange(100) < n_with, 123.456, 0.0)
     [statistics] = column_statistics(csc_array(values[:, None]), np.arange(100), min_cell=11)
@@ -130,7 +130,7 @@ def test_rows_that_do_not_fit_are_refused(change):
         GoldenRows.from_json(json.dumps({**rows.to_json(), **change}).encode(), empty_row=np.zeros(2))
 
 
-def test_rows_for_trees_draw_zeros_and_say_what_is_not_known():
+def test_rows_for_trees_draw_zeros_and_mark_unknown_values():
     """If a quarter of a column's known values are 0, its rows have 0, 5 and NaN; a column that is not of values has 0 and 1."""
     values = np.concatenate([np.zeros(20), np.full(60, 5.0), np.full(20, np.nan)])
     design = tree_matrix(np.column_stack([values, np.ones(100)]), np.array([True, False]))

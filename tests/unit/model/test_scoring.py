@@ -104,7 +104,7 @@ def test_ids_may_be_numbers(bundle_folder):
     pd.testing.assert_frame_equal(bundle.predict_events(numbers, INDEX), bundle.predict_events(EVENTS, INDEX))
 
 
-def test_no_events_at_all_is_an_answer_too(bundle_folder):
+def test_patients_without_events_are_scored(bundle_folder):
     """Patients without any event are scored as rows of zeros."""
     bundle = load_bundle(bundle_folder)
 
@@ -175,7 +175,7 @@ SPEC = {
     ("duplicates", "classifier"),
     [("keep", "glmboost"), ("drop", "glmboost"), ("keep", "xgboost"), ("drop", "ebm")],
 )
-def test_scores_are_to_the_bit_what_training_computed(duplicates, classifier, parts, tmp_path):
+def test_scores_are_those_of_training_to_the_bit(duplicates, classifier, parts, tmp_path):
     """Events in files, through the steps of a run, and the same events as DataFrames, through a bundle, have equal scores."""
     tables = _write_tables(tmp_path)
     spec = TrainingSpec.model_validate({**SPEC, "data": {**SPEC["data"], "duplicates": duplicates}})

@@ -71,7 +71,7 @@ def failed(results):
         ("predict_proba", broken, {"scores.golden", "rows.single", "missing.features", "events.ids"}),
     ],
 )
-def test_what_is_wrong_fails_its_test(method, behaviour, must_fail, bundle_folder):
+def test_each_fault_fails_its_tests(method, behaviour, must_fail, bundle_folder):
     """Each fault fails the tests for it, and the other tests still run."""
     bundle = load_bundle(bundle_folder)
     true = bundle.classifier

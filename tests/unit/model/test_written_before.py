@@ -37,7 +37,7 @@ def test_a_bundle_written_before_scores_to_the_bit_as_it_did(name):
 
 
 @pytest.mark.parametrize("name", sorted(GIVEN["expected"]))
-def test_it_still_takes_zeros_for_what_is_absent_and_no_missing_number(name):
+def test_it_still_treats_absent_as_zero_and_refuses_missing_numbers(name):
     """The model's file still says ``absent: zero``, its golden rows have no NaN, and a NaN in the input is refused."""
     bundle = load_bundle(FOLDER / name)
 

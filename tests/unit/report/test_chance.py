@@ -38,7 +38,7 @@ def test_the_summary_names_both_stabilities_and_the_false_features(result: Resul
     assert "good stability" not in text
 
 
-def test_the_report_shows_what_chance_would_reach(result: Result):
+def test_the_report_shows_the_figures_of_chance(result: Result):
     """The report has the figures, and the table of thresholds from the strictest to those mostly reached by chance."""
     facts = dict(stability_facts(result))
 
@@ -60,7 +60,7 @@ def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
     assert "chosen for a share of at most 10" in expected_false(chosen)
 
 
-def test_absent_figures_are_said_to_be_absent(result: Result):
+def test_missing_figures_are_reported_as_missing(result: Result):
     """A ranking without shadows, permuted labels of one class, and a result of an earlier version have no figures, and the report says so."""
     reason = Estimate(value=None, reason="ranking: mlho-r has no order to look beside")
     found = result.stability.false_features

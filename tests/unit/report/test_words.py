@@ -47,7 +47,7 @@ def test_known_metrics_come_first_in_a_readers_order():
     assert words.metric_order(["zeta", "brier", "alpha", "auroc"]) == ["auroc", "brier", "alpha", "zeta"]
 
 
-def test_an_interval_is_cut_to_what_the_metric_can_be():
+def test_an_interval_is_clipped_to_the_range_of_the_metric():
     """A symmetric interval of a sensitivity near one would exceed one; a calibration intercept has no bounds."""
     wide = Spread(mean=0.95, low=0.85, high=1.05)
 

@@ -72,7 +72,7 @@ def test_each_line_is_a_risk_assessment_of_the_published_profile(scored):
         assert all(reason["feature"] in prediction["rationale"] for reason in own.reasons)
 
 
-def test_the_model_of_the_profile_refuses_what_does_not_fit():
+def test_the_model_of_the_profile_refuses_invalid_resources():
     """Invalid resources are refused, so the test above can fail."""
     from fhir.resources.R4B.riskassessment import RiskAssessment
 

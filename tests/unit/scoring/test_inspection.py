@@ -33,7 +33,7 @@ def test_tables_that_fit_the_bundle_are_described(trained):
     assert inspected(trained.folder, AS_OF).errors == []
 
 
-def test_what_the_bundle_needs_and_tables_lack_is_found(trained, tmp_path):
+def test_columns_that_the_bundle_needs_and_tables_lack_are_found(trained, tmp_path):
     """Missing columns of demographics and values are found in one inspection."""
     folder = tmp_path / "data"
     shutil.copytree(trained.folder, folder)
@@ -60,7 +60,7 @@ def test_ids_of_no_sample_are_explained(trained, tmp_path):
     assert any("without regard to case" in own for own in inspected(folder).warnings)
 
 
-def test_the_look_is_a_task_where_nobody_looked_before(trained):
+def test_the_inspection_is_a_task_if_it_was_not_done_before(trained):
     """The inspection task runs before the tasks that score, and does not change their keys."""
     spec = parse_scoring_spec(yaml.safe_dump(make_score_document()))
     keys = []

@@ -164,7 +164,7 @@ def test_an_incomplete_night_does_not_stop_the_others(template, command):
         (["--as-of", "2298-01-01"], "index.date: in the future"),
     ],
 )
-def test_a_night_that_cannot_be_meant_is_refused(template, command, arguments, words):
+def test_a_missing_or_future_date_is_refused(template, command, arguments, words):
     """A template without a date and a date in the future are refused."""
     said = command("score", template, *arguments)
 

@@ -71,7 +71,7 @@ def test_one_bit_of_any_file_of_the_model_in_use_is_refused(name, trained, promo
     ],
     ids=["another major version", "no dictionary", "empty dictionary"],
 )
-def test_a_bundle_of_another_shape_scores_nobody(change, words, trained, beside):
+def test_a_bundle_of_another_shape_is_refused(change, words, trained, beside):
     """The digest of such a bundle fits, because it was computed for it."""
     folder = beside()
     target = (folder / "bundle").resolve()
@@ -86,7 +86,7 @@ def test_a_bundle_of_another_shape_scores_nobody(change, words, trained, beside)
     assert words in refused(folder, BundleError)
 
 
-def test_a_new_vocabulary_scores_nobody(trained, beside, tmp_path):
+def test_a_new_vocabulary_is_refused(trained, beside, tmp_path):
     """If all codes belong to another vocabulary, no row has a code of the bundle."""
     events = trained.tables.events
     place = events.schema.get_field_index("code")

@@ -69,7 +69,7 @@ def test_a_missing_bundle_is_refused(uri, kind, words, trained):
     assert words in refused(trained.folder, kind, {"bundle.uri": uri})
 
 
-def test_a_bundle_that_fails_its_own_tests_scores_nobody(trained, monkeypatch):
+def test_a_bundle_that_fails_its_own_tests_is_refused(trained, monkeypatch):
     """The tests of the bundle run before any scoring."""
     broken = {
         **runner.CHECKS,
@@ -198,7 +198,7 @@ def _with_null(table, name):
     return table.set_column(column, name, pa.array(values, table.schema.field(name).type))
 
 
-def test_nobody_to_score_is_an_error(trained, beside):
+def test_no_patient_to_score_is_an_error(trained, beside):
     """Without a cohort table, events without patients give an error."""
     folder = beside(replace(trained.tables, events=trained.tables.events.slice(0, 0)))
 

@@ -92,7 +92,7 @@ def test_training_samples_get_their_probabilities_of_training(trained, tmp_path)
     assert table["probability"].tolist() == final.calibrator.apply(uncalibrated).tolist()
 
 
-def test_everybody_with_an_event_is_scored_as_of_a_date(trained):
+def test_all_patients_with_an_event_are_scored_as_of_a_date(trained):
     """Without a cohort table, exactly the patients with an event row are scored."""
     scored = score_inline(trained.folder, MemoryStore(), AS_OF)
 
@@ -331,7 +331,7 @@ def test_a_killed_run_publishes_nothing_and_goes_on_where_it_was(n_tasks, traine
     }
 
 
-def test_the_manifest_names_what_stands_there(trained):
+def test_the_manifest_agrees_with_the_files(trained):
     """The manifest has digest, size, rows and ledger of each part, and the bundle."""
     scored = score_inline(trained.folder, MemoryStore())
 
@@ -347,7 +347,7 @@ def test_the_manifest_names_what_stands_there(trained):
     assert sum(part["ledger"]["rows_in"] for part in manifest["parts"]) == trained.tables.events.num_rows
 
 
-def test_no_patient_is_in_what_the_store_says_of_the_run(trained):
+def test_no_patient_id_is_in_keys_records_or_summaries(trained):
     """Ids occur only in parts and in the tables read for them, never in keys, commit records, manifests or summaries."""
     store = MemoryStore()
     score_inline(trained.folder, store)
@@ -360,7 +360,7 @@ def test_no_patient_is_in_what_the_store_says_of_the_run(trained):
     assert not any(patient in text for patient in trained.frames()[1]["patient_id"] for text in named)
 
 
-def test_empty_partitions_are_scored_as_nobody(trained, beside):
+def test_empty_partitions_give_empty_parts(trained, beside):
     """A partition without rows gives a part without rows."""
     folder = beside()
     pq.write_table(trained.tables.events.slice(0, 0), folder / "events" / "part-9.parquet")

@@ -69,7 +69,7 @@ def scored_but_not_published(whole, run, commit_too):
     return store
 
 
-def test_wherever_a_program_dies_the_night_is_whole_or_absent(trained):
+def test_a_killed_program_leaves_a_whole_night_or_none(trained):
     """The program is killed before and after each write from the last commit on, and a repeated run gives the same bytes."""
     whole = DyingStore()
     run = score(trained.folder, whole)

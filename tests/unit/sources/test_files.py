@@ -85,7 +85,7 @@ def test_a_table_is_a_file_a_folder_or_a_pattern(root, pattern, expected):
         ("/etc/passwd", "the path leaves data.uri", "Set data.uri"),
     ],
 )
-def test_what_is_not_there_is_an_error_with_its_remedy(root, pattern, rule, remedy):
+def test_a_missing_table_is_an_error_with_its_remedy(root, pattern, rule, remedy):
     """The error has place, rule and remedy."""
     with pytest.raises(DataError, match=remedy) as caught:
         list_inputs(root, pattern)
@@ -250,7 +250,7 @@ def test_a_pattern_may_be_all(pattern, root):
     assert len(list_inputs(root, pattern)) == 4
 
 
-def test_an_empty_folder_is_told_from_none(tmp_path):
+def test_an_empty_folder_differs_from_a_missing_one(tmp_path):
     """The error for an existing empty folder differs from that for a missing one."""
     (tmp_path / "events").mkdir()
 

@@ -100,7 +100,7 @@ def test_a_column_of_nothing_has_no_times():
         min_size=1,
     )
 )
-def test_a_text_is_read_alike_whatever_its_neighbours(texts):
+def test_a_text_is_read_independently_of_its_neighbours(texts):
     """The result does not depend on the batches."""
     together = read_times(pa.array(texts, pa.string())).microseconds.to_pylist()
 

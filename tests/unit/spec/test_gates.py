@@ -80,7 +80,7 @@ def test_every_metric_has_a_key_and_its_kind():
         "column without a gap",
     ],
 )
-def test_a_gate_that_cannot_be_judged_is_refused(gate, said):
+def test_an_invalid_gate_is_refused(gate, said):
     """The error names the field and the expected value."""
     with pytest.raises(SpecError, match=re.escape(said)):
         make_spec({"gates": [gate]})

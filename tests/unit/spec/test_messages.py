@@ -46,7 +46,7 @@ from tests.builders import make_spec
         ("data.tables.events", None, "spec.data.tables.events: is missing."),
     ],
 )
-def test_a_wrong_value_is_answered_with_what_to_write(path: str, value: Any, said: str):
+def test_the_error_for_a_wrong_value_suggests_a_valid_one(path: str, value: Any, said: str):
     """The error has one line for the field."""
     with pytest.raises(SpecError) as caught:
         make_spec({path: value})

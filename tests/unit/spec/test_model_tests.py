@@ -37,7 +37,7 @@ def copied(tests):
     ],
     ids=lambda own: own[:24] if isinstance(own, str) else "",
 )
-def test_a_test_that_cannot_be_meant_is_refused(tests, words):
+def test_an_invalid_test_is_refused(tests, words):
     """The error names the field."""
     with pytest.raises(SpecError) as caught:
         make_spec({"tests": copied(tests)})

@@ -54,7 +54,7 @@ def test_a_document_with_outcomes_is_one_specification_of_each():
         ({"cohort.outcomes": ["Death", "death"]}, "two outcomes give the same name of a run"),
     ],
 )
-def test_outcomes_that_cannot_be_told_apart_are_refused(changes, message):
+def test_indistinguishable_outcomes_are_refused(changes, message):
     """They are refused by the specification, or by the equal names of the runs."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document(changes))))

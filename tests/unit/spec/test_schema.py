@@ -34,7 +34,7 @@ def documents() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("text", documents().values(), ids=documents())
-def test_what_the_reader_accepts_fits_the_schema(text):
+def test_accepted_documents_fit_the_schema(text):
     """Valid documents also pass the schema that an editor uses."""
     kind = parse_any_spec(text).kind
 

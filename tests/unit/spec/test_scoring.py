@@ -93,14 +93,14 @@ def test_an_index_is_one_of_three(index, date, none):
         ("validation", {"folds": 3}, "unknown field"),
     ],
 )
-def test_what_is_wrong_is_named(path, value, words):
+def test_a_wrong_field_is_named(path, value, words):
     """The error has the field, the expected value, and the nearest valid name."""
     with pytest.raises(SpecError, match="problem") as caught:
         parse_scoring_spec(changed(path, value))
     assert words in str(caught.value)
 
 
-def test_the_run_id_is_what_is_asked_not_where_it_is():
+def test_the_run_id_does_not_depend_on_addresses():
     """The run id depends on the bundle's digest and on all fields except names and the addresses of bundle and data."""
     first = parse_scoring_spec(FULL).spec
     elsewhere = parse_scoring_spec(changed("bundle.uri", "/mnt/bundle")).spec

@@ -28,7 +28,7 @@ from mlho.spec.strict_yaml import MAX_BYTES, YamlError, read_yaml
         ("{a: [{b: c}]}", {"a": [{"b": "c"}]}),
     ],
 )
-def test_what_all_readers_read_alike_is_read(text, value):
+def test_unambiguous_scalars_are_read(text, value):
     """Numbers are decimal, and dates and quoted scalars are text."""
     assert read_yaml(text) == value
 
@@ -100,7 +100,7 @@ def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
         ("a: " + "x" * MAX_BYTES, "at most"),
     ],
 )
-def test_what_is_refused_is_named(text, words):
+def test_refused_input_is_named(text, words):
     """The error is raised within seconds at any depth and size."""
     began = time.monotonic()
     with pytest.raises(YamlError, match=words):
@@ -131,13 +131,13 @@ _PLAIN = st.recursive(
 
 
 @given(_PLAIN)
-def test_what_json_holds_comes_back(plain):
+def test_json_values_are_read_back(plain):
     """Every JSON value is equal after a round trip through the reader."""
     assert read_yaml(json.dumps(plain, ensure_ascii=False)) == plain
 
 
 @given(st.text(alphabet="0123456789_:.+-eExob ynoNYfTtrualsi~[]{},#&*!|>?%@`\n", max_size=30))
-def test_what_is_read_is_what_other_readers_read(text):
+def test_accepted_text_has_the_value_of_other_readers(text):
     """PyYAML (YAML 1.1) reads every accepted text as the same value, except dates, and numbers with an exponent but without a dot."""
     try:
         ours = read_yaml(text)

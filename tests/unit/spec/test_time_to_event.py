@@ -77,7 +77,7 @@ def test_cox_is_the_default_candidate():
         ({"candidates": [{"classifier": "cox", "grid": {"nSteps": [5]}}]}, "unknown parameter 'nSteps'"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused(changes, said):
+def test_fields_that_it_excludes_are_refused(changes, said):
     """The specification is refused before any table is read."""
     with pytest.raises(SpecError) as caught:
         parsed(changes)

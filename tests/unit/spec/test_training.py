@@ -285,7 +285,7 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ({"apiVersion": "mlho.io/v2"}, "apiVersion is 'mlho.io/v2'; this program reads mlho.io/v1alpha1"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(changes, message):
+def test_an_inconsistent_specification_is_refused(changes, message):
     """The error has the field, the expected and the given value."""
     assert message in problem(**changes)
 
@@ -302,7 +302,7 @@ def test_what_does_not_fit_together_is_refused(changes, message):
         "no",
     ],
 )
-def test_an_index_is_a_column_a_date_or_none_said_aloud(index):
+def test_an_index_is_a_column_a_date_or_an_explicit_none(index):
     """Any other index is refused with its path."""
     plain = document(spec__cohort={"index": index})
     is_valid = index in ({"column": "visit"}, {"date": "2020-01-31"}, "none")
@@ -314,7 +314,7 @@ def test_an_index_is_a_column_a_date_or_none_said_aloud(index):
             parse_spec(yaml.safe_dump(plain))
 
 
-def test_several_problems_are_told_at_once():
+def test_several_problems_are_reported_at_once():
     """All problems of a specification are in one message."""
     message = problem(spec__selection__sparsity=0.1, spec__validation__folds=1)
 
@@ -330,7 +330,7 @@ def test_several_problems_are_told_at_once():
         ("!!python/object/apply:os.getcwd []", "not valid YAML at line"),
     ],
 )
-def test_text_that_is_no_specification_is_refused(text, message):
+def test_text_that_is_not_a_specification_is_refused(text, message):
     """Text that is not a specification is refused, and no YAML tag is executed."""
     with pytest.raises(SpecError, match=message):
         parse_spec(text)
@@ -597,7 +597,7 @@ def test_every_default_grid_is_within_its_own_rules():
         assert settings_from(grid, parameters, classifier) == settings_from({}, parameters, classifier)
 
 
-def test_thousands_of_problems_are_told_within_seconds():
+def test_thousands_of_problems_are_reported_within_seconds():
     """The message has the first problems and the number of the others."""
     extra = {f"field{number}": number for number in range(10_000)}
     began = time.monotonic()

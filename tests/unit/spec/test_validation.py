@@ -43,7 +43,7 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
         ({"cohort.index": "none", "cohort.followUpDays": 30}, "followUpDays requires an index date"),
     ],
 )
-def test_a_split_without_what_it_needs_is_refused(changes, words):
+def test_a_split_without_its_fields_is_refused(changes, words):
     """Each error names the field to change."""
     with pytest.raises(SpecError, match=words):
         make_spec(changes)

@@ -160,7 +160,7 @@ def test_the_narrowed_windows_encode_the_same_rows(data):
     assert other.digest == alone.digest
 
 
-def test_the_command_runs_the_variants_and_finds_what_a_change_costs(data, tmp_path, capsys):
+def test_the_command_runs_the_variants_and_finds_the_cost_of_a_change(data, tmp_path, capsys):
     """I10 raises the planted risk, so its exclusion lowers the AUROC on the same samples, in JSON, on the terminal and on the page."""
     spec = write_spec(tmp_path, VARIANTS, uri=str(data))
     store = str(tmp_path / "store")

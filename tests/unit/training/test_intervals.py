@@ -29,7 +29,7 @@ def result(tmp_path_factory):
     return json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
 
 
-def test_no_bound_lies_outside_what_the_figure_can_be(result):
+def test_no_bound_is_outside_the_range_of_its_figure(result):
     """The bounds hold in headline, winners, candidates and iterations."""
     known = [(name, own) for name, own in estimates_in(result) if name in POSSIBLE]
 

@@ -127,7 +127,7 @@ def test_index_none_makes_one_sample_a_patient(tmp_path):
     assert "No index date: not predictive, association only." in result.cohort.warnings
 
 
-def test_labels_without_index_date_need_it_said_aloud(tmp_path):
+def test_labels_without_index_date_need_an_explicit_none(tmp_path):
     """The message offers ``index: none`` as one of the remedies."""
     with pytest.raises(DataError, match="index: none says aloud") as caught:
         cohort_of(tmp_path, "patient_id,label\na,0\nb,1\n")

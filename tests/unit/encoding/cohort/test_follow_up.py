@@ -61,7 +61,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("as_dates", [DATES, pa.timestamp("us")], ids=["dates", "timestamps"])
-def test_what_comes_first_ends_the_observation(tmp_path, as_dates):
+def test_the_first_date_ends_the_observation(tmp_path, as_dates):
     """Days, status and outcome follow from the first of the dates, also after the cohort was read from its file.
     The outcome is an event up to the first horizon.
     """

@@ -41,7 +41,7 @@ def merged_texts(result):
         "none is rare",
     ],
 )
-def test_rare_levels_count_as_other_or_what_a_new_level_counts_as(texts, expected):
+def test_rare_levels_count_as_other_or_like_a_new_level(texts, expected):
     """With a minimum of three patients, rare levels count as ``other`` if together they are enough, and else as a new level would."""
     assert merged_texts(merge_rare_levels(column_of(texts), np.arange(len(texts)), min_cell=3)) == expected
 

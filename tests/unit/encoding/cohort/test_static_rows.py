@@ -123,7 +123,7 @@ def test_the_cohort_has_them(tmp_path):
     assert any("1 labelled patient has several values of 'sex'" in words for words in cohort.warnings)
 
 
-def test_age_needs_an_index_date_and_a_value_for_somebody(tmp_path):
+def test_age_needs_an_index_date_and_at_least_one_value(tmp_path):
     """The errors are those of a table of demographics."""
     folder = write(tmp_path)
 

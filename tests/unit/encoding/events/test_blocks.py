@@ -124,7 +124,7 @@ SPECS = [
 @pytest.mark.parametrize("words", SPECS, ids=str)
 @given(rows=ROWS, cut=st.integers(0, 80), seed=st.integers(0, 9))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_blocks_and_ledger_are_what_plain_python_counts(
+def test_blocks_and_ledger_agree_with_plain_python(
     make_spec, make_cohort, make_batch, encode, words, rows, cut, seed
 ):
     """Every cell and the count of every rule agree, and shuffled rows in other partitions, with numeric ids, give the same bytes."""
@@ -149,7 +149,7 @@ def test_blocks_and_ledger_are_what_plain_python_counts(
     assert again.total == encoded.total
 
 
-def test_the_order_within_a_day_cannot_show_what_came_after_an_index(
+def test_an_event_later_on_the_day_does_not_remove_one_before_the_index(
     make_spec, make_cohort, make_batch, encode
 ):
     """If duplicates are dropped, a sample at 9:00 keeps its event of 8:00, although the code is recorded again at 10:00."""

@@ -45,7 +45,7 @@ def test_a_map_is_read_in_any_order(tmp_path):
         ({"code": [1], "parent": ["P"]}, "column 'code' is a number; codes are text"),
     ],
 )
-def test_a_map_that_cannot_be_meant_is_refused(tmp_path, columns, rule):
+def test_an_invalid_map_is_refused(tmp_path, columns, rule):
     """The error has the file and a remedy."""
     with pytest.raises(DataError) as refused:
         read(tmp_path, **columns)

@@ -50,7 +50,7 @@ def plain_counts(spec, rows):
 )
 @given(rows=st.lists(ROW, max_size=5) | st.lists(ROW, min_size=30, max_size=60))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_utilisation_is_what_plain_python_counts(make_spec, make_cohort, make_batch, encode, words, rows):
+def test_utilisation_agrees_with_plain_python(make_spec, make_cohort, make_batch, encode, words, rows):
     """The counts agree for every sample and window, also for a patient without events, and the columns are in the order of the samples."""
     spec, cohort = make_spec(utilisation=True, **words), make_cohort(INDEXES)
     encoded = encode(spec, cohort, [[make_batch(rows[::2])], [make_batch(rows[1::2])]])

@@ -287,7 +287,7 @@ PERSONS = st.dictionaries(
 
 @settings(max_examples=150, deadline=None)
 @given(rules_of(), EVENTS, PERSONS, st.randoms(use_true_random=False))
-def test_samples_are_those_of_the_oracle_whatever_the_partitions(rules, events, persons, random):
+def test_samples_are_those_of_the_oracle_for_any_partitions(rules, events, persons, random):
     """Patients, index dates and labels equal those of an evaluation of one entry at a time, for any partitions and row order."""
     shuffled = random.sample(events, len(events))
     cut = random.randint(0, len(events))

@@ -80,7 +80,7 @@ def test_the_columns_of_a_cdm_are_known_in_any_case(tmp_path):
         ((None, FIRST, FIRST), "a period lacks its patient, its start or its end"),
     ],
 )
-def test_periods_that_are_none_are_refused(tmp_path, row, message):
+def test_invalid_periods_are_refused(tmp_path, row, message):
     """An invalid period is refused."""
     with pytest.raises(DataError, match=message):
         read(tmp_path, [row])

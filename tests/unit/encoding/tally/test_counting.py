@@ -100,7 +100,7 @@ def test_partitions_in_any_order_give_the_counts_of_all_rows(tmp_path):
         assert np.array_equal(one.sample.counts, whole.sample.counts)
 
 
-def test_the_sample_of_many_rows_tells_the_share_of_duplicates():
+def test_the_sample_of_many_rows_estimates_the_share_of_duplicates():
     """A full sample keeps the smallest hashes with their counts, and the joined samples of partitions are the same."""
     frame = rows(n_rows=200_000)
     whole = count(frame)[0].sample

@@ -51,7 +51,7 @@ def test_boosting_finds_the_planted_columns_first(seed):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), learning_rate=st.sampled_from([0.05, 0.1, 0.5, 1.0]))
-def test_it_computes_what_the_plain_dense_formulas_compute(seed, learning_rate):
+def test_path_and_log_odds_agree_with_the_plain_dense_formulas(seed, learning_rate):
     """Path and log-odds agree with the textbook loop, from sparse and from dense columns."""
     X, y = planted(seed, n=120, m=12)
     if X.std(0).min() == 0 or y.min() == y.max():

@@ -73,7 +73,7 @@ def test_numbers_beyond_float32_name_their_column(form):
 
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
-def test_what_is_no_number_is_refused_with_its_column(form):
+def test_infinite_and_misplaced_missing_cells_are_refused_with_their_column(form):
     """Infinity in any column, and NaN in the column of a code, are refused, and the error names both columns."""
     X = np.array([[np.inf, np.nan], [np.nan, 1.0]])
 

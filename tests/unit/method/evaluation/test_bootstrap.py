@@ -124,7 +124,7 @@ def test_a_figure_that_often_does_not_exist_has_no_interval():
     assert estimate.reason.startswith("no interval: the figure does not exist in ")
 
 
-def test_a_few_replicates_without_the_figure_are_told():
+def test_a_few_replicates_without_the_figure_are_reported():
     """With four positives of 40, about 2 % of the replicates contain none. The interval exists, and the method mentions these replicates."""
     y = np.isin(np.arange(40), [0, 12, 27, 39])
     estimate = bootstrap_by_patient(

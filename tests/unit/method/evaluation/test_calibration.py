@@ -190,14 +190,14 @@ def test_calibration_keeps_the_order_and_is_never_certain(calibrator, p):
     assert ((calibrated > 0) & (calibrated < 1)).all()
 
 
-def test_identity_gives_back_what_came():
+def test_the_identity_returns_its_input():
     """The identity does not compute the logit; it only changes 0 and 1."""
 
     assert PlattCalibrator(0.0, 1.0).apply([0.1, 0.3, 0.0]).tolist() == [0.1, 0.3, 1e-15]
 
 
 @pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
-def test_calibrator_refuses_what_is_no_probability(value):
+def test_the_calibrator_refuses_invalid_probabilities(value):
     """Missing or out-of-range values raise an error with their count and never give a NaN."""
     with pytest.raises(DataError, match="got 1 that are not"):
         PlattCalibrator(0.1, 1.1).apply([0.5, value])
@@ -277,7 +277,7 @@ def test_curve_has_at_most_50_points_from_end_to_end(n):
     assert ((curve.observed >= 0) & (curve.observed <= 1)).all()
 
 
-def test_ici_tells_calibrated_from_miscalibrated():
+def test_ici_distinguishes_calibrated_and_miscalibrated_predictions():
     """For 20,000 samples, the ICI is below 0.01 if calibrated, and about 0.1 if the logits are shifted by 0.7."""
 
     assert calibration_curve(*make_predictions(8, 20_000)).ici < 0.01

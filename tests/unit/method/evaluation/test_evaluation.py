@@ -32,7 +32,7 @@ def absent_values(node, path=""):
             yield from absent_values(child, f"{path}/{key}")
 
 
-def test_evaluation_says_what_the_single_functions_say():
+def test_the_evaluation_agrees_with_the_single_functions():
     """The evaluation has the same figures as the single functions."""
     y, p, patient = make_predictions()
     result = evaluate(y, p, groups=patient, thresholds={"youden": 0.3}, seed=1, n_replicates=20)
@@ -130,7 +130,7 @@ def test_intervals_can_be_left_out():
     assert result.roc_band.at == ()
 
 
-def test_a_threshold_that_does_not_exist_is_told():
+def test_a_missing_threshold_has_a_reason():
     """A threshold of None has an entry with the reason and without figures."""
     y, p, patient = make_predictions()
     report = evaluate(y, p, groups=patient, thresholds={"a": None}, seed=1, n_replicates=2).thresholds["a"]

@@ -77,7 +77,7 @@ def test_order_of_rows_does_not_show(samples, random):
 
 
 @pytest.mark.parametrize("p", [[-0.1], [1.1], [math.inf], [math.nan]])
-def test_what_is_no_probability_is_refused(p):
+def test_invalid_probabilities_are_refused(p):
     """Values out of range, infinite or missing are refused, and the error does not show them."""
     with pytest.raises(DataError, match="numbers from 0 to 1; got 1 sample outside it"):
         brier_of(tally([1], p))

@@ -21,7 +21,7 @@ def test_a_prediction_at_the_threshold_is_acted_on():
     assert decision_curve([1], [0.2], thresholds=[0.2]).n_true_positive.tolist() == [1]
 
 
-def test_below_every_prediction_the_model_acts_on_all_and_above_on_nobody():
+def test_below_every_prediction_the_model_acts_on_all_and_above_on_none():
     """Below every prediction the net benefit is that of treating all, and above every prediction it is zero."""
     curve = decision_curve([0, 1, 0, 1], [0.2, 0.3, 0.3, 0.4], thresholds=[0.1, 0.5])
 

@@ -47,7 +47,7 @@ def test_without_a_minimum_nothing_is_hidden(min_cell):
 
 
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=4), min_cell=st.integers(2, 4))
-def test_siblings_and_total_do_not_tell_a_hidden_cell(counts, min_cell):
+def test_siblings_and_total_do_not_reveal_a_hidden_cell(counts, min_cell):
     """In all tables with the same shown cells, each hidden cell takes several values, unless all patients together are too few."""
     shown = shown_counts(counts, min_cell)
     hidden = [i for i, n in enumerate(shown) if n is None]

@@ -191,7 +191,7 @@ def test_ranking_finds_the_planted_features(seed):
     assert set(rank(X, y, 2).order.tolist()) == {17, 41}
 
 
-def test_jmi_prefers_what_the_first_pick_does_not_say():
+def test_jmi_prefers_information_that_the_first_pick_lacks():
     """Column 1 repeats column 0. Column 2 has less information than column 1, but information that column 0 lacks, so it is picked second."""
     X = np.array([[1, 1, 0]] * 4 + [[0, 0, 1]] + [[0, 0, 0]] * 3)
     y = np.array([1, 1, 1, 1, 1, 0, 0, 0])
@@ -220,7 +220,7 @@ def test_equal_columns_are_picked_from_the_left():
         assert rank(X, y, 3, ranking=ranking).order.tolist() == [0, 1, 2]
 
 
-def test_columns_that_say_nothing_score_zero():
+def test_columns_without_information_score_zero():
     """A column that is 0 or 1 in all samples has no information and is picked last."""
     X = np.array([[0, 1, 1], [0, 1, 0], [0, 1, 1], [0, 1, 0]])
 
@@ -338,7 +338,7 @@ GOOD = np.array([[0, 1], [1, 0], [1, 1]])
         (GOOD, [0, 1, 1], {"ranking": "mlho-r", "n_patients_by_column": [1]}, DataError, "patients"),
     ],
 )
-def test_ranking_says_what_is_wrong(X, y, options, error, words):
+def test_each_mistake_in_a_ranking_has_its_own_error(X, y, options, error, words):
     """Each mistake has its own message and error class, and all are ValueErrors."""
     with pytest.raises(error, match=words):
         rank(X, y, 2, **options)

@@ -62,7 +62,7 @@ def test_screen_of_no_columns_keeps_none():
     ],
     ids=["percentage", "nan", "rule", "nobody", "rows", "fractions"],
 )
-def test_screen_says_what_is_wrong(counts, n_patients, min_prevalence, rule, error, words):
+def test_each_mistake_in_a_screen_has_its_own_error(counts, n_patients, min_prevalence, rule, error, words):
     """Each mistake has its own message and error class."""
     with pytest.raises(error, match=words):
         screen_by_prevalence(counts, n_patients, min_prevalence, rule=rule)

@@ -180,7 +180,7 @@ def test_noise_selected_at_random_stays_below_the_bounds():
 @pytest.mark.parametrize(
     "selected", [np.zeros(3, dtype=bool), np.zeros((2, 2)), np.zeros((0, 3), dtype=bool)]
 )
-def test_what_is_no_table_of_sets_is_refused(selected):
+def test_an_invalid_table_of_sets_is_refused(selected):
     """The sets must be a two-dimensional table of booleans with at least one row."""
     with pytest.raises(DataError, match="the selected sets must be a table"):
         nogueira_stability(selected)

@@ -52,7 +52,7 @@ def test_intervals_are_t_intervals_of_the_log_odds_ratio():
     assert table.high99[0] == pytest.approx(math.exp(0.2 + 9.924843200918 * error), rel=1e-11)
 
 
-def test_what_does_not_exist_is_absent_and_never_nan():
+def test_missing_figures_are_absent_and_never_nan():
     """A feature seen once has no interval, and one never seen has no mean; in JSON both are null."""
     table = confidence_scores(np.array([[0.5, NAN], [NAN, NAN]]), n_iterations_planned=2)
 
@@ -70,7 +70,7 @@ def test_a_limit_beyond_a_float_is_absent():
     assert table.mean_odds_ratio.tolist() == [1.0]
 
 
-def test_seen_can_be_said_apart():
+def test_seen_can_be_given_explicitly():
     """A cell that is not marked as seen does not count, even if it has a number."""
     seen = np.array([[True, False], [True, True]])
 

@@ -81,7 +81,7 @@ def test_hazard_ratios_are_those_of_statsmodels():
     )
 
 
-def test_what_has_no_hazard_ratio_says_why():
+def test_a_column_without_a_hazard_ratio_has_a_reason():
     """A column that all events have, a constant one, and a copy have no ratio; the ratios of the other columns do not change."""
     X, times, _ = made()
     is_event = times.status == 1

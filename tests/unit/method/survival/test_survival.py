@@ -110,7 +110,7 @@ def test_competing_events_have_the_incidence_of_scikit_survival():
     assert observed_risk(as_censored, 365.0) > 0.45
 
 
-def test_weights_restore_what_censoring_hides():
+def test_weights_correct_for_censoring():
     """AUROC and prevalence at the horizon agree with those of 20,000 samples whose events are all known, within sampling error.
 
     Without weights, the samples whose status is known have a prevalence that is 0.1 too high.

@@ -16,7 +16,7 @@ def test_the_author_names_the_report_or_the_outcome_does(result: Result):
     assert heading(said(result, predictive=False)) == "Association of “readmit_30”"
 
 
-def test_the_head_tells_outcome_use_and_dates(result: Result):
+def test_the_head_has_outcome_use_and_dates(result: Result):
     """The head has the author's statements, and the months and years of the data."""
     given = About(
         name="readmission",
@@ -38,7 +38,7 @@ def test_the_head_tells_outcome_use_and_dates(result: Result):
     assert "To plan visits." in render_html(own)
 
 
-def test_what_the_author_does_not_say_is_not_stated(result: Result):
+def test_missing_statements_are_marked_as_not_stated(result: Result):
     """A missing statement is reported with its field."""
     facts = dict(about(result))
 

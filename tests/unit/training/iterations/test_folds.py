@@ -83,7 +83,7 @@ def test_a_run_of_trees_alone_has_confidence_scores_and_a_consensus(tmp_path):
     assert result["stability"]["n_consensus"] >= 1
 
 
-def test_the_first_of_equals_is_best():
+def test_the_first_of_equal_candidates_is_best():
     """Among equal candidates, their order decides."""
     assert best_of({"b": 0.7, "a": 0.7, "c": 0.6}) == "b"
 
@@ -95,7 +95,7 @@ def record_of(selected, features, log_odds, demographics=()):
     return SimpleNamespace(selected=selected, coefficients=fit)
 
 
-def test_what_comes_back_is_counted_over_the_planned_iterations():
+def test_features_are_counted_over_the_planned_iterations():
     """The figures are counted by hand: in two of four iterations an odds ratio is above one, and in one below."""
     records = [
         record_of([5, 2], [2, 5], [0.5, 0.2, 0.1], ["age"]),

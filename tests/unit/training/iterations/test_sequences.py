@@ -338,7 +338,7 @@ def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands
         ),
     ],
 )
-def test_what_is_not_supported_is_refused(changes, words):
+def test_an_unsupported_combination_is_refused(changes, words):
     """An unsupported combination is refused by the specification."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": {}, **changes}))
@@ -408,7 +408,7 @@ def test_a_significant_pair_is_selected_with_its_bands(banded):
         ({"order": "first", "bands": [30], "coOccurrenceDays": 30}, "above coOccurrenceDays"),
     ],
 )
-def test_bands_that_cannot_be_are_refused(own, words):
+def test_invalid_bands_are_refused(own, words):
     """The days between two codes are only unambiguous for first events."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": own}))
@@ -485,7 +485,7 @@ def test_durations_are_ranked_together_with_the_codes(timed):
         ({"durations": ["min", "min"]}, "must not contain duplicates"),
     ],
 )
-def test_durations_that_cannot_be_are_refused(own, words):
+def test_invalid_durations_are_refused(own, words):
     """Between first events there is only one duration, which bands divide."""
     with pytest.raises(ValueError, match=words):
         RunSpec.model_validate(make_document({"features.sequences": own}))

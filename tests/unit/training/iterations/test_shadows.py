@@ -255,7 +255,7 @@ def test_levels_count_features_and_shadows_from_each_score_on():
     ]
 
 
-def test_a_share_that_cannot_be_reached_is_said():
+def test_an_unreachable_share_gives_a_warning():
     """The warning gives the share that is reached instead."""
     found = FalseFeatures.model_validate(
         {"min_confidence": 100, "max_share": 0.1, "expected": {"value": 1.0}, "share": 0.25}

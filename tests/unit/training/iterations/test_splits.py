@@ -56,7 +56,7 @@ def test_stratified_parts_have_equal_shares_of_positives():
     assert max(counts) - min(counts) <= 1
 
 
-def test_the_final_iteration_trains_on_everybody():
+def test_the_final_iteration_trains_on_all_patients():
     """The final iteration has no test set; its folds serve calibration."""
     parts = partition(asking(folds=5), make_cohort(), FINAL)
 
@@ -75,7 +75,7 @@ def test_iterations_and_seeds_draw_other_parts():
     assert (partition(asking(seed=1, iterations=99), cohort, 1).is_test == first.is_test).all()
 
 
-def test_good_splits_pass():
+def test_valid_splits_pass():
     """Valid splits raise no error."""
     check_splits(asking(iterations=3), make_cohort())
 

@@ -56,7 +56,7 @@ def test_every_fold_is_held_out_alone_and_with_at_most_four_others(n_folds, n_pa
 
 
 @pytest.mark.parametrize("held", [(0,), (0, 2)], ids=["outer", "outer and inner"])
-def test_who_is_held_out_is_not_seen(held, problem):
+def test_held_out_patients_have_no_influence(held, problem):
     """With inverted outcomes of the held-out patients, votes, consensus and scores are equal to the bit."""
     hidden = problem.samples_of(~others(problem, held))
     outcome = np.where(hidden, 1 - problem.y, problem.y).astype(np.uint8)

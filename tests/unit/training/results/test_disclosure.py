@@ -76,7 +76,7 @@ def test_a_rule_that_dropped_nothing_hides_no_small_drop():
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda n: (n[0], min(n))), max_size=4))
-def test_what_is_shown_of_the_attrition_does_not_tell_a_small_drop(drops):
+def test_the_shown_attrition_does_not_reveal_a_small_drop(drops):
     """Between two shown steps there is no hidden drop, or several whose sum leaves a choice, and never a small number of patients."""
     steps, ledger = attrition_of(drops)
 

@@ -144,7 +144,7 @@ def test_the_self_tests_are_a_gate_too():
     assert (first.passed, first.detail) == (False, "1 of 2 passed")
 
 
-def test_a_gate_says_what_it_asks_and_what_was_found():
+def test_a_gate_states_its_condition_and_the_figure():
     """The text of a gate can be read without the specification."""
     found = judged(metric="auroc", group={"sex": "female"}, lower95={"min": 0.65})
 
