@@ -47,11 +47,15 @@ class Logger:
             return _ignore
         import structlog
 
+        self.begin()
+        return getattr(structlog.get_logger(), method)
+
+    def begin(self) -> None:
+        """Set up the logger if no event has done so."""
         set_up = self._set_up  # another thread may write its first event now, too
         if set_up is not None:
             set_up()
             self._set_up = None
-        return getattr(structlog.get_logger(), method)
 
 
 log: Final = Logger()
@@ -75,6 +79,8 @@ def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: st
     """
     level = logging.INFO if verbose else logging.WARNING if warns else logging.CRITICAL
     log.configure(level, partial(_set_up, style, run_id))
+    if verbose:
+        log.begin()  # there will be events, and a command that starts worker processes has to wait for them anyway
 
 
 def _set_up(style: LogStyle, run_id: str) -> None:

@@ -5,6 +5,8 @@ import sys
 
 from scheduler.engine.forkserver import begin_server
 
+_PRELOAD = {"run": "mlho.steps.preload.in_parts", "score": "mlho.steps.preload.whole"}
+
 
 def main() -> int:
     """Run the command. Return its exit code.
@@ -12,8 +14,9 @@ def main() -> int:
     Worker processes import the module that started the program, so this module imports nothing of the command
     before it is called. The fork server does its imports while the command still does its own.
     """
-    if sys.argv[1:2] in (["run"], ["score"]) and not any(word.startswith("--broker") for word in sys.argv):
-        begin_server()
+    preload = _PRELOAD.get("".join(sys.argv[1:2]))
+    if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
+        begin_server(preload)
     gc.disable()  # collections take a tenth of the imports and find nothing
     from scheduler.cli.parser import main as command
 

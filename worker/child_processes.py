@@ -24,7 +24,7 @@ from worker.child import SOFT_LIMIT_SIGNAL, serve
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
-PRELOAD: Final = ("mlho.steps.preload", "worker.child")
+PRELOAD: Final = ("mlho.steps.preload.whole", "worker.child")
 
 
 class Ending(StrEnum):

@@ -17,9 +17,9 @@ def has_begun() -> bool:
     return bool(_begun)
 
 
-def begin_server() -> None:
-    """Start the server if it is not running. It imports the modules of the steps in the background."""
+def begin_server(preload: str = "mlho.steps.preload.whole") -> None:
+    """Start the server if it is not running. It imports the modules of the steps in the background, by a module that imports them."""
     _begun[:] = [True]
     os.environ.update(ONE_THREAD)
-    forkserver.set_forkserver_preload(["mlho.steps.preload"])
+    forkserver.set_forkserver_preload([preload])
     forkserver.ensure_running()

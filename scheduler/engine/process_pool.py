@@ -71,11 +71,13 @@ def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options:
     """
     if not has_begun():
         return function(*arguments, **options)
+    pool = _start_pool(1)
     try:
-        with _start_pool(1) as pool:
-            return pool.submit(function, *arguments, **options).result()
+        return pool.submit(function, *arguments, **options).result()
     except BrokenProcessPool as error:
         raise worker_lost() from error
+    finally:
+        pool.shutdown(wait=False)  # the process ends by itself
 
 
 def worker_lost() -> WorkerLost:

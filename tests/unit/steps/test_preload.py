@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-_SERVER = "import mlho.steps.preload"  # in a command that names the module of fork servers
+_SERVER = "import mlho.steps.preload.whole  # multiprocessing.forkserver"  # by this name it knows that it is a server
 _FIT = """
 import numpy as np
 import xgboost
@@ -48,8 +48,24 @@ def test_a_child_computes_the_same_without_the_hidden_libraries(program):
     assert _run(_SERVER, program) == _run(program)
 
 
+def test_the_server_of_a_run_imports_the_second_part_after_its_first_child():
+    """The command waits only for what the first child needs. The server imports the rest while that child works."""
+    program = """
+import mlho.steps.preload.in_parts, os, signal, sys  # multiprocessing.forkserver
+print("mlho.training.results.final" in sys.modules)
+if (child := os.fork()) == 0:
+    os._exit("mlho.training.results.final" in sys.modules)
+print(os.waitpid(child, 0)[1])
+while signal.getitimer(signal.ITIMER_REAL)[0]:
+    pass
+print("mlho.training.results.final" in sys.modules)
+"""
+
+    assert _run(program) == ["False", "0", "True"]
+
+
 def _run(*programs: str) -> list[str]:
-    """Return the lines that programs print in one process; in a server, if the first is its import."""
+    """Return the lines that programs print in one process."""
     command = "\n".join(
         ["import os  # multiprocessing.forkserver" if programs[0] == _SERVER else "", *programs]
     )

@@ -1,0 +1,15 @@
+"""Preloading for the fork server of worker processes: both parts, what reads tables and what learns and scores."""
+
+from mlho.steps.preload.tables import imports_of_server
+
+with imports_of_server():
+    import mlho.model.testing.runner
+    import mlho.scoring.code_drift
+    import mlho.scoring.parts
+    import mlho.scoring.skew
+    import mlho.training.results.final
+    import mlho.training.results.publish
+    import mlho.training.results.summary  # noqa: F401 - importing is the purpose
+    from mlho.method.classifiers.xgboost import import_if_installed
+
+    import_if_installed()
