@@ -11,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.encoding.cohort.define import define_cohort
 from mlho.encoding.events.dictionary import merge_dictionary
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.patients import PatientFinder
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.events.segments import Segments
-from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import SpecError
+from mlho.external.scores import defined_cohort
 from mlho.method.change_point import ChangePoints, change_of_effect, change_of_rate
 from mlho.method.selection.screen import min_patients
 from mlho.sources import source_of
 from mlho.sources.events import iter_events
 from mlho.sources.files import DataRoot
-from mlho.sources.omop.folder import CDM_FILES, files_of
+from mlho.sources.omop.folder import files_of
 from mlho.spec.features import Sequences
 from mlho.spec.training import TrainingSpec
 
@@ -77,16 +76,7 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
         )
     source, spec = source_of(asked.data), asked.without_rules
     tables = files_of(root, asked.data.tables.model_dump() | spec.further_tables, source.name)
-    rule_labels = (
-        None if asked.cohort.rules is None else make_rule_labels(asked, source, root, tables["events"])
-    )
-    cohort = define_cohort(
-        spec,
-        root,
-        cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
-        labels=None if rule_labels is None else rule_labels.rows,
-        rules=None if rule_labels is None else rule_labels.account,
-    ).cohort
+    cohort = defined_cohort(asked, source, root, tables).cohort
     # Rows of a run with sequences keep their times.
     timed = spec.model_copy(update={"features": spec.features.model_copy(update={"sequences": Sequences()})})
     parents = read_roll_up(source, tables[TABLE]).parents if TABLE in tables else None

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.define import labels_place
 from mlho.errors import DataError, plural
+from mlho.external.figures import audit_scores, evaluate_scores
 from mlho.external.monitoring import Period, findings_of, surveillance_sentence, watch
 from mlho.external.recalibration import recalibrate
 from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
-from mlho.method.evaluation.evaluation import Evaluation, evaluate
+from mlho.method.evaluation.evaluation import Evaluation
+from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.bundle import Bundle
-from mlho.processes import usable_cpus
 from mlho.report.advice import advise
 from mlho.report.external import ExternalEvaluation
 from mlho.report.monitoring import CodeDrift
@@ -27,7 +29,6 @@ from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.planned import FEWEST
 from mlho.training.results.disclosure import index_dates, shown_attrition
-from mlho.training.results.groups import audit_predictions
 from mlho.training.results.performance import curves_over, estimate_of, figures_of
 from mlho.training.results.publish import ledger_summary
 from mlho.training.results.records import record_curves
@@ -85,40 +86,13 @@ def evaluate_scored(
 ) -> ExternalEvaluation:
     """Evaluate a bundle on samples that it has scored; ``spec`` is from :func:`mlho.external.scores.evaluated_spec`."""
     cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
-    positive = cohort.positive_units()
-    if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
-        raise DataError(
-            labels_place(spec),
-            "too few patients with or without the outcome for an evaluation",
-            expected=f"at least {FEWEST} of each",
-            got="fewer",
-            remedy="Evaluate on more patients.",
-        )
-    thresholds = {threshold.rule: threshold.value for threshold in bundle.thresholds}
-    evaluation = evaluate(
-        cohort.outcome,
-        scored.uncalibrated,
-        groups=cohort.unit_of,
-        thresholds=thresholds,
-        seed=asked.seed,
-        n_replicates=asked.bootstrap_replicates,
-        calibrated=scored.probability,
-    )
+    _refuse_few(cohort, spec)
+    evaluation = evaluate_scores(scored, spec, bundle.thresholds, scored.probability)
     everyone = np.ones(cohort.n_samples, np.bool_)
     curves = record_curves(cohort, evaluation, scored.probability, everyone, min_cell=min_cell)
-    attrition = shown_attrition(cohort.attrition, scored.label_ledger, min_cell)
     figures = {name: estimate_of(figure) for name, figure in figures_of(evaluation.to_json()).items()}
-    trained = {name: Spread.model_validate(spread) for name, spread in bundle.document.metrics.items()}
-    alerts = {rule: scored.probability >= cut for rule, cut in thresholds.items() if cut is not None}
-    bias = audit_predictions(
-        spec,
-        cohort,
-        np.arange(cohort.n_samples),
-        scored.probability,
-        alerts,
-        period=period,
-        n_threads=usable_cpus(),
-    )
+    trained = {name: Spread.model_validate(metric) for name, metric in bundle.document.metrics.items()}
+    bias = audit_scores(scored, spec, bundle.thresholds, scored.probability, period=period)
     recalibration = recalibrate(
         cohort, scored.probability, seed=asked.seed, n_replicates=asked.bootstrap_replicates
     )
@@ -139,19 +113,11 @@ def evaluate_scored(
             advice.sentence,
         ],
         warnings=[*_of_training(n_known_files), *_warnings(bundle, spec, scored), *code_warnings(codes)],
-        n_patients=cohort.n_patients,
-        n_samples=cohort.n_samples,
-        n_positive_samples=int(cohort.outcome.sum()),
-        attrition=attrition.steps,
-        label_ledger=attrition.label_ledger,
-        ledger=ledger_summary(scored.ledger.to_json()),
-        index_dates=index_dates(cohort, min_cell),
-        unknown_codes=scored.unknown_codes,
+        **_account(scored, min_cell),
         codes=codes,
-        share_without_events=_share_without_events(scored, min_cell),
         figures=figures,
         trained=trained,
-        thresholds=thresholds,
+        thresholds=values_by_rule(bundle.thresholds),
         expected=expected,
         surveillance=surveillance,
         recalibration=recalibration,
@@ -159,6 +125,35 @@ def evaluate_scored(
         bias=bias,
         curves=curves_over([curves]),
     )
+
+
+def _refuse_few(cohort: Cohort, spec: TrainingSpec) -> None:
+    positive = cohort.positive_units()
+    if min(int(positive.sum()), int((~positive).sum())) < FEWEST:
+        raise DataError(
+            labels_place(spec),
+            "too few patients with or without the outcome for an evaluation",
+            expected=f"at least {FEWEST} of each",
+            got="fewer",
+            remedy="Evaluate on more patients.",
+        )
+
+
+def _account(scored: ScoredCohort, min_cell: int) -> dict[str, Any]:
+    """Return the fields of the evaluation on its patients and their rows."""
+    cohort = scored.cohort
+    attrition = shown_attrition(cohort.attrition, scored.label_ledger, min_cell)
+    return {
+        "n_patients": cohort.n_patients,
+        "n_samples": cohort.n_samples,
+        "n_positive_samples": int(cohort.outcome.sum()),
+        "attrition": attrition.steps,
+        "label_ledger": attrition.label_ledger,
+        "ledger": ledger_summary(scored.ledger.to_json()),
+        "index_dates": index_dates(cohort, min_cell),
+        "unknown_codes": scored.unknown_codes,
+        "share_without_events": _share_without_events(scored, min_cell),
+    }
 
 
 def _plain(spec: TrainingSpec) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
+from mlho.external.figures import audit_scores
 from mlho.external.recalibrated import Recalibrated
 from mlho.external.recalibration import AS_DELIVERED, LINE, SHIFTED
 from mlho.external.scores import ScoredCohort
 from mlho.model.bundle import Bundle
-from mlho.processes import usable_cpus
 from mlho.report.advice import Correction
-from mlho.report.bias.audit import BiasAudit
 from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
-from mlho.report.result import BundleTest, Estimate, Spread, ThresholdResult
+from mlho.report.result import BundleTest, Estimate, Spread
 from mlho.report.words import estimate, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.results.gates import gate_warning, judge_gates
-from mlho.training.results.groups import audit_predictions
+from mlho.training.results.publish import threshold_results
 
 _VERSIONS = {"intercept": SHIFTED, "line": LINE}
 
@@ -47,10 +44,8 @@ def recalibration_result(
     """
     document = recalibrated.bundle.document
     headline = {name: Spread(**figure) for name, figure in document.metrics.items()}
-    gates = judge_gates(spec.gates, headline, _bias(spec, scored, recalibrated), tests)
-    failing = [test.name for test in tests if not test.passed]
-    n_failed = len(failing)
-    failed = f"{n_failed} of the {len(tests)} tests of the bundle failed, which blocks its promotion: {', '.join(failing[:3])}."
+    bias = audit_scores(scored, spec, document.thresholds, recalibrated.probability)
+    gates = judge_gates(spec.gates, headline, bias, tests)
     return RecalibrationResult(
         outcome=document.outcome,
         predictive=document.predictive,
@@ -59,11 +54,11 @@ def recalibration_result(
         },
         summary=[
             *evaluation.summary[:1],
-            *_summary(evaluation, recalibrated, correction, len(tests) - n_failed),
+            *_summary(evaluation, recalibrated, correction, sum(test.passed for test in tests)),
         ],
         warnings=[
             *gate_warning(gates),
-            *([failed] if n_failed else []),
+            *_failed_tests(tests),
             *_no_gain(evaluation, correction),
             *evaluation.warnings,
         ],
@@ -78,10 +73,7 @@ def recalibration_result(
             classifier=document.classifier,
             bundle_digest=recalibrated.bundle.digest,
             calibrator=document.calibrator.to_json(),
-            thresholds=[
-                ThresholdResult(rule=threshold.rule, value=threshold.value, reason=threshold.reason)
-                for threshold in document.thresholds
-            ],
+            thresholds=threshold_results(document.thresholds),
             tests=list(tests),
         ),
         gates=gates,
@@ -89,21 +81,10 @@ def recalibration_result(
     )
 
 
-def _bias(spec: TrainingSpec, scored: ScoredCohort, recalibrated: Recalibrated) -> BiasAudit:
-    """Audit the corrected probabilities, for the gates."""
-    document = recalibrated.bundle.document
-    return audit_predictions(
-        spec,
-        scored.cohort,
-        np.arange(scored.cohort.n_samples),
-        recalibrated.probability,
-        {
-            threshold.rule: recalibrated.probability >= threshold.value
-            for threshold in document.thresholds
-            if threshold.value is not None
-        },
-        n_threads=usable_cpus(),
-    )
+def _failed_tests(tests: Sequence[BundleTest]) -> Iterator[str]:
+    failed = [test.name for test in tests if not test.passed]
+    if failed:
+        yield f"{len(failed)} of the {len(tests)} tests of the bundle failed, which blocks its promotion: {', '.join(failed[:3])}."
 
 
 def _summary(

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError, plural
+from mlho.external.figures import evaluate_scores
 from mlho.external.recalibration import fit_correction, outside_probabilities
 from mlho.external.scores import ScoredCohort
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_line_of, logit_of
-from mlho.method.evaluation.evaluation import evaluate
 from mlho.method.evaluation.tally import tally
+from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.bundle import CARD, GOLDEN, Bundle, load_bundle
 from mlho.model.card import model_card
 from mlho.model.document import document_bytes
@@ -84,40 +85,15 @@ def recalibrated_bundle(
     DataError
         No correction can be fitted on these samples.
     """
-    if bundle.document.horizons is not None:
-        raise DataError(
-            "bundle",
-            "the risks of a time to an event are not recalibrated",
-            expected="a bundle of an outcome of 0 and 1",
-            got=f"one with {plural(len(bundle.document.horizons), 'horizon')}",
-            remedy="Train another model on the later data.",
-        )
-    cohort = scored.cohort
-    line = fit_correction(cohort.outcome, scored.probability, correction)
-    outside = outside_probabilities(cohort, scored.probability, correction, seed=spec.validation.seed)
-    if line.reason is not None or outside is None:
-        raise DataError(
-            "labels",
-            "no correction of the calibration can be fitted",
-            expected="both outcomes, in at least ten patients each, and an outcome that rises with the probability",
-            got=line.reason or "too few patients with or without the outcome",
-            remedy="Recalibrate on more patients, or train another model.",
-        )
+    _refuse_horizons(bundle)
+    line, outside = _fit(scored, correction, seed=spec.validation.seed)
     document, before = bundle.document, bundle.calibrator
     calibrator = PlattCalibrator(line.intercept + line.slope * before.intercept, line.slope * before.slope)
     thresholds = tuple(
         threshold if threshold.value is None else replace(threshold, value=_moved(threshold.value, line))
         for threshold in bundle.thresholds
     )
-    evaluation = evaluate(
-        cohort.outcome,
-        scored.uncalibrated,
-        groups=cohort.unit_of,
-        thresholds={threshold.rule: threshold.value for threshold in thresholds},
-        seed=spec.validation.seed,
-        n_replicates=spec.validation.bootstrap_replicates,
-        calibrated=outside,
-    )
+    evaluation = evaluate_scores(scored, spec, thresholds, outside)
     parts = BundleParts(
         classifier=bundle.classifier,
         features=document.features,
@@ -141,8 +117,36 @@ def recalibrated_bundle(
         notes=document.notes,
     )
     corrected = np.asarray(calibrator.apply(scored.uncalibrated))
-    written = _written(bundle, files, parts, cohort.outcome, corrected)
+    written = _written(bundle, files, parts, scored.cohort.outcome, corrected)
     return Recalibrated(written, loaded(written), line, outside)
+
+
+def _refuse_horizons(bundle: Bundle) -> None:
+    if bundle.document.horizons is not None:
+        raise DataError(
+            "bundle",
+            "the risks of a time to an event are not recalibrated",
+            expected="a bundle of an outcome of 0 and 1",
+            got=f"one with {plural(len(bundle.document.horizons), 'horizon')}",
+            remedy="Train another model on the later data.",
+        )
+
+
+def _fit(
+    scored: ScoredCohort, correction: Correction, *, seed: int
+) -> tuple[PlattCalibrator, NDArray[np.float64]]:
+    """Return the correction, and the probabilities corrected by fits on other patients."""
+    line = fit_correction(scored.cohort.outcome, scored.probability, correction)
+    outside = outside_probabilities(scored.cohort, scored.probability, correction, seed=seed)
+    if line.reason is not None or outside is None:
+        raise DataError(
+            "labels",
+            "no correction of the calibration can be fitted",
+            expected="both outcomes, in at least ten patients each, and an outcome that rises with the probability",
+            got=line.reason or "too few patients with or without the outcome",
+            remedy="Recalibrate on more patients, or train another model.",
+        )
+    return line, outside
 
 
 def _moved(value: float, line: PlattCalibrator) -> float:
@@ -188,9 +192,7 @@ def _moved_test(
 ) -> ModelTest:
     """Return a test with what the new calibrator changes; all others stay as they are."""
     if test.id == "thresholds.stored":
-        return test.model_copy(
-            update={"expected": {threshold.rule: threshold.value for threshold in parts.thresholds}}
-        )
+        return test.model_copy(update={"expected": values_by_rule(parts.thresholds)})
     if test.id == "calibration.mean":
         rate = float(y.mean())
         bounds = {"min": rate - MAX_GAP, "max": rate + MAX_GAP}

@@ -1,7 +1,7 @@
 """Scores of the samples of a labelled cohort, by the code that scores new patients."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
-from mlho.encoding.cohort.define import define_cohort
+from mlho.encoding.cohort.define import CohortResult, define_cohort
 from mlho.encoding.cohort.demographics import CategoryCode
 from mlho.encoding.cohort.persons import Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
@@ -23,9 +23,9 @@ from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import known_persons
-from mlho.sources import list_inputs, source_of
+from mlho.sources import Source, list_inputs, source_of
 from mlho.sources.events import iter_events, require_values
-from mlho.sources.files import DataRoot
+from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.omop.folder import CDM_FILES, files_of
 from mlho.spec.features import Features
 from mlho.spec.training import TrainingSpec
@@ -80,24 +80,13 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     """
     source = source_of(spec.data)
     tables = files_of(root, spec.data.tables.model_dump(), source.name)
-    rule_labels = (
-        None if spec.cohort.rules is None else make_rule_labels(spec, source, root, tables["events"])
-    )
-    spec = spec.without_rules
-    defined = define_cohort(
-        spec,
-        root,
-        cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
-        labels=None if rule_labels is None else rule_labels.rows,
-        rules=None if rule_labels is None else rule_labels.account,
-    )
+    defined = defined_cohort(spec, source, root, tables)
     cohort = defined.cohort
     samples = Samples(cohort.patient_ids, cohort.patient_of, cohort.index_us, cohort.index_us)
-    persons = _persons(spec, root, cohort)
+    persons = _persons(spec.without_rules, root, cohort)
     where = spec.data.tables.demographics or "demographics"
     known = None if persons is None else known_persons(bundle.demographics, persons, where)
-    rules = scoring_spec(bundle.document)
-    values = needs_values(rules)
+    values = needs_values(scoring_spec(bundle.document))
 
     def batches() -> Iterator[tuple[str, Any]]:
         for file in tables["events"]:
@@ -126,6 +115,20 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
             samples_by_code=encoded.samples_by_code,
             n_without_events=encoded.n_without_events,
         )
+
+
+def defined_cohort(
+    spec: TrainingSpec, source: Source, root: DataRoot, tables: Mapping[str, Sequence[SourceFile]]
+) -> CohortResult:
+    """Define the cohort of a specification, with labels from its rules if it has any."""
+    from_rules = None if spec.cohort.rules is None else make_rule_labels(spec, source, root, tables["events"])
+    return define_cohort(
+        spec.without_rules,
+        root,
+        cdm=[*tables.get(CDM_FILES, ()), *tables["events"]],
+        labels=None if from_rules is None else from_rules.rows,
+        rules=None if from_rules is None else from_rules.account,
+    )
 
 
 def _persons(spec: TrainingSpec, root: DataRoot, cohort: Cohort) -> Persons | None:

@@ -82,7 +82,7 @@ class BundleDocument(BundlePart):
     files: dict[str, FileEntry]
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> "BundleDocument":
+    def _columns_fit(self) -> "BundleDocument":
         if len(set(self.columns)) != len(self.columns):
             raise ValueError("columns: each name once")
         if self.columns[: len(self.features)] != tuple(feature.id for feature in self.features):
@@ -92,6 +92,10 @@ class BundleDocument(BundlePart):
             raise ValueError("columns: must end with those of utilisation")
         if self.demographics is None and of_persons:
             raise ValueError("columns: more than the features, and no demographics")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "BundleDocument":
         if not (isfinite(self.calibrator.intercept) and 0 < self.calibrator.slope < inf):
             raise ValueError("calibrator: a finite intercept and a positive slope")
         if (

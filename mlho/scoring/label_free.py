@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mlho.method.evaluation.expected import expected_auroc, expected_ppv
 from mlho.method.evaluation.metrics import Estimate as Figure
+from mlho.method.evaluation.thresholds import alerting
 from mlho.model.document import BundleDocument
 from mlho.report.monitoring import ExpectedPerformance
 from mlho.report.parts import Estimate
@@ -24,9 +25,7 @@ def expected_performance(probability: NDArray[np.float64], document: BundleDocum
         Calibrated probabilities.
     """
     trained = document.metrics.get("auroc", {}).get("mean")
-    thresholds = {
-        threshold.rule: threshold.value for threshold in document.thresholds if threshold.value is not None
-    }
+    thresholds = alerting(document.thresholds)
     reason = _reason(len(probability), document.calibrator.reason)
     if reason is not None:
         absent = Estimate(value=None, reason=reason)

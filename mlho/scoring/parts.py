@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts
+from mlho.method.evaluation.thresholds import alerting
 from mlho.model.bundle import Bundle
 from mlho.model.frames import NO_DATE
 from mlho.model.parts import risks_of
@@ -68,17 +69,12 @@ def alert_column(rule: str) -> str:
     return f"alert: {rule}"
 
 
-def alerting(bundle: Bundle) -> dict[str, float]:
-    """Return the thresholds of a bundle that have a value, by rule."""
-    return {threshold.rule: threshold.value for threshold in bundle.thresholds if threshold.value is not None}
-
-
 class PartWriter:
     """Write scored blocks to a part, one row group per block, and count rows and alerts."""
 
     def __init__(self, path: Path, bundle: Bundle, *, has_reasons: bool) -> None:
         self._path = path
-        self._thresholds = alerting(bundle)
+        self._thresholds = alerting(bundle.thresholds)
         names = [reason_words(feature.words, feature.shown_code) for feature in bundle.document.features]
         self._words = (*names, *bundle.columns[len(names) :])
         self._horizons = bundle.document.horizons or ()

@@ -200,24 +200,13 @@ def evaluate(
     DataError
         Shapes differ or values are out of range. A single class is not an error: figures that need both are absent.
     """
-    t = tally(y, p)
+    predictions = {"raw": p} if calibrated is None else {"raw": p, "calibrated": calibrated}
+    tallies = {name: tally(y, values) for name, values in predictions.items()}
+    decision_on = "raw" if calibrated is None else "calibrated"
+    t, final_t = tallies["raw"], tallies[decision_on]
     patient = checked_groups(groups, t.cell.size)
     chosen = {name: value for name, value in thresholds.items() if value is not None}
-
-    decision_on = "raw" if calibrated is None else "calibrated"
-    final_p = p if calibrated is None else calibrated
-    final_t = t if calibrated is None else tally(y, calibrated)
-
-    def figures_of_final(of: Tally) -> dict[str, Figure]:
-        return {**accuracy_figures(of), **decision_figures(of), **operating_figures(of, chosen)}
-
-    def figures_of_raw(of: Tally) -> dict[str, Figure]:
-        accuracy = figures_of_final(of) if calibrated is None else accuracy_figures(of)
-        return {**discrimination_figures(of), **accuracy}
-
-    versions = {"raw": _Version(t, figures_of_raw)}
-    if calibrated is not None:
-        versions["calibrated"] = _Version(final_t, figures_of_final)
+    versions = _versions(tallies, chosen)
     edges = [*DEFAULT_THRESHOLDS, *bin_edges(N_BINS), *chosen.values()]
     drawn = replicates(
         [version.replicated(edges) for version in versions.values()],
@@ -231,9 +220,6 @@ def evaluate(
         for (name, version), replicated in zip(versions.items(), drawn, strict=True)
     }
     raw, final = summaries["raw"], summaries[decision_on]
-    calibration = {"raw": _calibration_report(y, p, t, raw)}
-    if calibrated is not None:
-        calibration["calibrated"] = _calibration_report(y, calibrated, final_t, final)
     return Evaluation(
         n_samples=t.cell.size,
         n_positive=int(t.n_positive_total),
@@ -243,9 +229,13 @@ def evaluate(
             **{name: raw.estimate(name, reason) for name, reason in _reasons(t).items()},
             "pr_davis_goadrich": _davis_goadrich_estimate(t),
         },
-        calibration=calibration,
+        calibration={
+            name: _calibration_report(y, values, tallies[name], summaries[name])
+            for name, values in predictions.items()
+        },
         thresholds={
-            name: _threshold_report(y, final_p, name, value, final) for name, value in thresholds.items()
+            name: _threshold_report(y, predictions[decision_on], name, value, final)
+            for name, value in thresholds.items()
         },
         roc=roc_curve_of(t),
         roc_band=raw.band("roc", BAND_AT),
@@ -291,6 +281,20 @@ class _Version:
     def summary(self, drawn: dict[str, FloatArray], level: float) -> _Summary:
         """Return the figures of the data with those of the replicates."""
         return _Summary({**self._figures_of(self._t), **self._line(self._t)}, drawn, level, self._line)
+
+
+def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict[str, _Version]:
+    """Return the predictions with their figures; those of decisions rest on the calibrated ones, if there are any."""
+
+    def figures_of_final(of: Tally) -> dict[str, Figure]:
+        return {**accuracy_figures(of), **decision_figures(of), **operating_figures(of, chosen)}
+
+    def figures_of_raw(of: Tally) -> dict[str, Figure]:
+        accuracy = accuracy_figures if "calibrated" in tallies else figures_of_final
+        return {**discrimination_figures(of), **accuracy(of)}
+
+    figures = {"raw": figures_of_raw, "calibrated": figures_of_final}
+    return {name: _Version(t, figures[name]) for name, t in tallies.items()}
 
 
 def _davis_goadrich_estimate(t: Tally) -> Estimate:

@@ -4,6 +4,7 @@ An alert is raised if and only if p ≥ threshold.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +35,16 @@ class Threshold:
     rule: str
     value: float | None
     reason: str | None = None
+
+
+def values_by_rule(thresholds: Iterable[Threshold]) -> dict[str, float | None]:
+    """Return the value of each threshold by its rule."""
+    return {threshold.rule: threshold.value for threshold in thresholds}
+
+
+def alerting(thresholds: Iterable[Threshold]) -> dict[str, float]:
+    """Return the thresholds that have a value, by rule."""
+    return {rule: value for rule, value in values_by_rule(thresholds).items() if value is not None}
 
 
 def youden(y: ArrayLike, p: ArrayLike) -> Threshold:

@@ -157,10 +157,10 @@ def count_ones(
 
 
 @njit(cache=True, nogil=True)
-def _count_shared(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> np.int64:
+def _count_shared(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> np.int64:
     n = np.uint64(0)
-    for k in range(one.size):
-        n += _count_bits(one[k] & other[k])
+    for k in range(first.size):
+        n += _count_bits(first[k] & second[k])
     return np.int64(n)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mlho.encoding.cohort.demographics import CategoryCode
+from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.design import monotone_directions
 from mlho.model.evidence import Evidence
 from mlho.model.scorer import Scorer
@@ -141,7 +142,7 @@ def _rows(bundle: Scorer) -> Iterator[ModelTest]:
 def _stored(bundle: Scorer) -> Iterator[ModelTest]:
     files = {name: fact.sha256 for name, fact in bundle.document.files.items() if name.startswith("model/")}
     yield _test("model.files", "model-files", "The files of the model are those that were built.", files)
-    rules = {threshold.rule: threshold.value for threshold in bundle.thresholds}
+    rules = values_by_rule(bundle.thresholds)
     yield _test("thresholds.stored", "thresholds", "The thresholds are those that were chosen for it.", rules)
     scoring = scoring_record(bundle.document)
     meaning = "Index, gap, duplicates, plausible years and the parents of codes are those of the training."

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.errors import DataError
+from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.document import BundleDocument
 from mlho.model.testing.records import ModelTest
 from mlho.model.testing.subject import Finding, Subject
@@ -72,7 +73,7 @@ def model_files(subject: Subject, test: ModelTest) -> Finding:
 
 def thresholds(subject: Subject, test: ModelTest) -> Finding:
     """Compare the thresholds with those at the build."""
-    found = {threshold.rule: threshold.value for threshold in subject.bundle.thresholds}
+    found = values_by_rule(subject.bundle.thresholds)
     differ = sorted(
         rule for rule in {*found, *test.expected} if found.get(rule) != test.expected.get(rule, "absent")
     )

@@ -71,10 +71,10 @@ def open_persons(work: Work) -> "KnownPersons | None":
 
 def _reasons_from(work: Work, bundle: "Bundle") -> float:
     """Return the probability from which samples are explained."""
-    from mlho.scoring.parts import alerting
+    from mlho.method.evaluation.thresholds import alerting
 
     rule = work.params.get("only_alerts_of")
-    return 0.0 if rule is None else alerting(bundle)[rule]
+    return 0.0 if rule is None else alerting(bundle.thresholds)[rule]
 
 
 def write_part(

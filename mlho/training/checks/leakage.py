@@ -78,6 +78,7 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
     bounds = problem.spec.leakage or default
     associations = associate(problem)
     suspects = [
+        *_by_auroc(associations, bounds),
         *_by_association(associations, bounds, len(problem.codes)),
         *_by_name(problem, associations, bounds),
     ]
@@ -147,6 +148,27 @@ def _check(name: str, title: str, findings: Sequence[Finding], note: str) -> Che
     return Check(check=name, title=title, verdict=worst(of_check), n_findings=len(of_check), note=note)
 
 
+def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+    """Yield the codes that alone separate the outcome, the largest AUROC first."""
+    n1, n0 = associations.n_with_outcome, associations.n_without_outcome
+    # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
+    error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
+    auroc = np.maximum(np.maximum(associations.presence, associations.count), associations.value)
+    is_far = (associations.n_patients >= bounds.min_patients) & ((auroc - 0.5) / error > 5)
+    far = np.flatnonzero(is_far & (auroc >= min(SUSPICIOUS_AUROC, bounds.max_auroc)))
+    for code in far[np.argsort(-auroc[far], kind="stable")].tolist():
+        reached = (
+            name
+            for name in ("presence", "count", "value")
+            if getattr(associations, name)[code] >= bounds.max_auroc
+        )
+        of = next(reached, "presence, count or value")
+        text = f"its {of} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
+        yield _Suspect(
+            "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
+        )
+
+
 def _by_association(associations: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
     """Yield the codes that tell the outcome; a figure that chance alone could reach among so many codes is none."""
     n1, n0 = associations.n_with_outcome, associations.n_without_outcome
@@ -168,22 +190,6 @@ def _by_association(associations: Associations, bounds: Bounds, n_codes: int) ->
         associations.n_patients, np.ceil(associations.n_positive * share), base, enough & striking
     )
     is_real = enough & (by_chance * n_codes <= MAX_CHANCE)
-    # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
-    error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
-    auroc = np.maximum(np.maximum(associations.presence, associations.count), associations.value)
-    is_far = (associations.n_patients >= bounds.min_patients) & ((auroc - 0.5) / error > 5)
-    far = np.flatnonzero(is_far & (auroc >= min(SUSPICIOUS_AUROC, bounds.max_auroc)))
-    for code in far[np.argsort(-auroc[far], kind="stable")].tolist():
-        reached = (
-            name
-            for name in ("presence", "count", "value")
-            if getattr(associations, name)[code] >= bounds.max_auroc
-        )
-        of = next(reached, "presence, count or value")
-        text = f"its {of} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
-        yield _Suspect(
-            "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
-        )
     for code in np.flatnonzero(is_real & (associations.precision >= bounds.max_share)).tolist():
         text = f"at least {100 * bounds.max_share:g} % of the samples with it have the outcome"
         yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator
 from mlho.method.evaluation.evaluation import Evaluation, evaluate
-from mlho.method.evaluation.thresholds import Threshold, fixed_alert_rate, fixed_sensitivity, youden
+from mlho.method.evaluation.thresholds import (
+    Threshold,
+    fixed_alert_rate,
+    fixed_sensitivity,
+    values_by_rule,
+    youden,
+)
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation, FoldScores, by_design, cross_validate, run_fold
 from mlho.training.iterations.problem import Problem
@@ -159,7 +165,7 @@ def judge(
         problem.y[samples[counted]],
         probabilities[counted],
         groups=np.unique(problem.cohort.unit_of[samples[counted]], return_inverse=True)[1],
-        thresholds={t.rule: t.value for t in chosen},
+        thresholds=values_by_rule(chosen),
         seed=seed_of(problem.spec.validation.seed, "bootstrap", iteration),
         n_replicates=problem.spec.validation.bootstrap_replicates,
         calibrated=calibrated[counted],

@@ -13,7 +13,8 @@ from mlho.method.evaluation.bootstrap import bootstrap_by_patient
 from mlho.method.evaluation.calibration import fit_calibrator
 from mlho.method.evaluation.evaluation import Evaluation, evaluate
 from mlho.method.evaluation.figures import threshold_figures
-from mlho.report.result import Estimate, Spread, TestSet
+from mlho.method.evaluation.thresholds import values_by_rule
+from mlho.report.result import Curves, Estimate, Spread, TestSet
 from mlho.report.words import possible
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import thresholds_of
@@ -95,31 +96,14 @@ def judge_consensus(
         for held_out in held
     ]
     headline = _headline(problem, held, pooled, single)
-    curves = curves_over(
-        [
-            record_curves(
-                problem.cohort,
-                evaluation,
-                held_out.calibrated,
-                _mask(problem, held_out.samples),
-                min_cell=problem.spec.report.min_cell,
-            )
-            for held_out, evaluation in zip(held, single, strict=True)
-        ]
-    )
-    decision = pooled.to_json()["decision"]
-    model = {**curves.decision["model"], "mean": decision["model"]}
-    n_outer = len(held)
     performance = PerformanceRecord(
         classifier=final.classifier,
-        procedure=f"{final.classifier} on the consensus features, found again without each of {n_outer} outer folds; "
+        procedure=f"{final.classifier} on the consensus features, found again without each of {len(held)} outer folds; "
         "pooled predictions of the folds held out",
         test_sets=[_test_set(problem, fold, held_out) for fold, held_out in enumerate(held)],
         headline=headline,
         headline_auroc=[estimate_of(evaluation.figures["auroc"].to_json()) for evaluation in single],
-        curves=curves.model_copy(
-            update={"decision": {**curves.decision, "model": model, "all": decision["treat_all"]}}
-        ),
+        curves=_curves(problem, held, single, pooled),
         errors=errors_of(problem, _in_order(problem, held, [held_out.calibrated for held_out in held])),
         winners=winners_of(problem, records),
         bias=audit_test_sets(
@@ -140,6 +124,29 @@ def judge_consensus(
         scores=scores,
     )
     return ConsensusJudgement(performance, cv)
+
+
+def _curves(
+    problem: Problem, held: Sequence[HeldOut], single: Sequence[Evaluation], pooled: Evaluation
+) -> Curves:
+    """Return the curves of the outer folds; the decision curve of all samples is in the place of the mean over the folds."""
+    curves = curves_over(
+        [
+            record_curves(
+                problem.cohort,
+                evaluation,
+                held_out.calibrated,
+                _mask(problem, held_out.samples),
+                min_cell=problem.spec.report.min_cell,
+            )
+            for held_out, evaluation in zip(held, single, strict=True)
+        ]
+    )
+    decision = pooled.to_json()["decision"]
+    model = {**curves.decision["model"], "mean": decision["model"]}
+    return curves.model_copy(
+        update={"decision": {**curves.decision, "model": model, "all": decision["treat_all"]}}
+    )
 
 
 def _hold_out(problem: Problem, folds: Mapping[Held, ConsensusFold]) -> list[HeldOut]:
@@ -165,7 +172,7 @@ def _hold_out(problem: Problem, folds: Mapping[Held, ConsensusFold]) -> list[Hel
                 samples=samples[place],
                 scores=scores[place],
                 calibrated=calibrator.apply(scores[place]),
-                thresholds={t.rule: t.value for t in thresholds_of(problem, y, calibrator.apply(p))},
+                thresholds=values_by_rule(thresholds_of(problem, y, calibrator.apply(p))),
                 n_features=len(folds[(fold,)].features),
             )
         )

@@ -1,6 +1,6 @@
 """The published files: the parts of the bundle, and the assembled result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
+from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.design import monotone_directions
 from mlho.model.golden import column_statistics
@@ -23,6 +24,7 @@ from mlho.report.result import (
     BundleTest,
     CandidateSummary,
     CohortSummary,
+    FeatureResult,
     FinalModelResult,
     IterationResult,
     LaterEvaluation,
@@ -83,18 +85,18 @@ def pack_bundle(
         "n_demographics": len(final.design.demographic_names),
         "cv_auroc": estimate_of(final.cv_auroc.to_json()).model_dump(mode="json"),
         "calibrator": final.calibrator.to_json(),
-        "thresholds": [
-            ThresholdResult(rule=threshold.rule, value=threshold.value, reason=threshold.reason).model_dump(
-                mode="json"
-            )
-            for threshold in final.thresholds
-        ],
+        "thresholds": [result.model_dump(mode="json") for result in threshold_results(final.thresholds)],
         "profiles": [
             profile.model_dump(mode="json") for profile in _profiles(problem, final, folder, columns)
         ],
         "importance": dict(zip((column.id for column in columns), importance.tolist(), strict=True)),
     }
     return digest, record
+
+
+def threshold_results(thresholds: Iterable[Threshold]) -> list[ThresholdResult]:
+    """Return the thresholds of a model in the form of the result."""
+    return [ThresholdResult(**vars(threshold)) for threshold in thresholds]
 
 
 def _bundle_parts(
@@ -285,15 +287,7 @@ def assemble_result(
         ledger=ledger_summary(ledgers.events),
         leakage=checks.leakage,
         quality=checks.quality,
-        features=[
-            feature.model_copy(
-                update={
-                    "in_final_model": feature.id in importance,
-                    "final_importance": importance.get(feature.id),
-                }
-            )
-            for feature in summary.features
-        ],
+        features=_features(summary, importance),
         consensus=summary.consensus,
         stability=summary.stability,
         split=account_of_split(problem),
@@ -314,6 +308,18 @@ def assemble_result(
         **vars(provenance),
     )
     return result.model_copy(update={"summary": summary_sentences(result)})
+
+
+def _features(summary: SummaryRecord, importance: Mapping[str, float]) -> list[FeatureResult]:
+    return [
+        feature.model_copy(
+            update={
+                "in_final_model": feature.id in importance,
+                "final_importance": importance.get(feature.id),
+            }
+        )
+        for feature in summary.features
+    ]
 
 
 def _candidates(summary: SummaryRecord, spec: TrainingSpec, classifier: str) -> list[CandidateSummary]:

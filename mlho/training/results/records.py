@@ -57,31 +57,13 @@ class IterationRecord(Part):
 
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:
     """Convert the results of an iteration to plain numbers."""
-    parts = problem.partition(outcome.iteration)
-    patient_of, train, test = problem.cohort.patient_of, parts.train, outcome.test
-    samples = np.flatnonzero(test)
+    samples = np.flatnonzero(outcome.test)
     copies = {
         name: problem.counted(samples, candidate.probabilities)
         for name, candidate in outcome.candidates.items()
     }
-    evaluations = {name: candidate.evaluation.to_json() for name, candidate in outcome.candidates.items()}
-    result = IterationResult(
-        iteration=int(outcome.iteration),
-        n_train_patients=n_distinct(patient_of[train]),
-        n_test_patients=n_distinct(patient_of[test]),
-        n_train_samples=int(np.count_nonzero(train)),
-        n_test_samples=int(np.count_nonzero(test)),
-        n_screened=outcome.selection.n_screened,
-        n_selected=len(outcome.selection.features),
-        winner=outcome.winner,
-        candidates=[
-            _record_candidate(name, candidate, evaluations[name])
-            for name, candidate in outcome.candidates.items()
-        ],
-        test_set=_test_set_of(problem, int(outcome.iteration)),
-    )
     return IterationRecord(
-        result=result,
+        result=_result_of(problem, outcome),
         selected=outcome.selection.features.tolist(),
         of_permuted=outcome.selection.of_permuted.tolist(),
         shadows=outcome.shadows,
@@ -103,6 +85,26 @@ def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRe
             for name, candidate in outcome.candidates.items()
             if candidate.times is not None
         },
+    )
+
+
+def _result_of(problem: Problem, outcome: IterationOutcome) -> IterationResult:
+    patient_of, test = problem.cohort.patient_of, outcome.test
+    train = problem.partition(outcome.iteration).train
+    return IterationResult(
+        iteration=int(outcome.iteration),
+        n_train_patients=n_distinct(patient_of[train]),
+        n_test_patients=n_distinct(patient_of[test]),
+        n_train_samples=int(np.count_nonzero(train)),
+        n_test_samples=int(np.count_nonzero(test)),
+        n_screened=outcome.selection.n_screened,
+        n_selected=len(outcome.selection.features),
+        winner=outcome.winner,
+        candidates=[
+            _record_candidate(name, candidate, candidate.evaluation.to_json())
+            for name, candidate in outcome.candidates.items()
+        ],
+        test_set=_test_set_of(problem, int(outcome.iteration)),
     )
 
 
