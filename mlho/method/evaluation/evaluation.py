@@ -208,16 +208,11 @@ def evaluate(
     chosen = {name: value for name, value in thresholds.items() if value is not None}
     versions = _versions(tallies, chosen)
     edges = [*DEFAULT_THRESHOLDS, *bin_edges(N_BINS), *chosen.values()]
-    drawn = replicates(
-        [version.replicated(edges) for version in versions.values()],
-        np.asarray(y) == 1,
-        patient,
-        n_replicates=n_replicates,
-        seed=seed,
-    )
+    replicated = [version.replicated(edges) for version in versions.values()]
+    drawn = replicates(replicated, np.asarray(y) == 1, patient, n_replicates=n_replicates, seed=seed)
     summaries = {
-        name: version.summary(replicated, level)
-        for (name, version), replicated in zip(versions.items(), drawn, strict=True)
+        name: version.summary(figures, level)
+        for (name, version), figures in zip(versions.items(), drawn, strict=True)
     }
     raw, final = summaries["raw"], summaries[decision_on]
     return Evaluation(

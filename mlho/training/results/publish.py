@@ -285,13 +285,10 @@ def assemble_result(
         ],
         cohort=_cohort_summary(problem, ledgers),
         ledger=ledger_summary(ledgers.events),
-        leakage=checks.leakage,
-        quality=checks.quality,
         features=_features(summary, importance),
         consensus=summary.consensus,
         stability=summary.stability,
         split=account_of_split(problem),
-        later=checks.later,
         time_to_event=performance.time_to_event,
         iterations=list(iterations),
         candidates=_candidates(summary, problem.spec, final["classifier"]),
@@ -305,6 +302,7 @@ def assemble_result(
         errors=performance.errors,
         final_model=FinalModelResult(**model, tests=list(tests)),
         gates=gates,
+        **vars(checks),
         **vars(provenance),
     )
     return result.model_copy(update={"summary": summary_sentences(result)})

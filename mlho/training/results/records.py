@@ -100,10 +100,7 @@ def _result_of(problem: Problem, outcome: IterationOutcome) -> IterationResult:
         n_screened=outcome.selection.n_screened,
         n_selected=len(outcome.selection.features),
         winner=outcome.winner,
-        candidates=[
-            _record_candidate(name, candidate, candidate.evaluation.to_json())
-            for name, candidate in outcome.candidates.items()
-        ],
+        candidates=[_record_candidate(name, candidate) for name, candidate in outcome.candidates.items()],
         test_set=_test_set_of(problem, int(outcome.iteration)),
     )
 
@@ -154,7 +151,8 @@ def score_settings(cv: CrossValidation) -> list[SettingScore]:
     ]
 
 
-def _record_candidate(name: str, outcome: CandidateOutcome, evaluation: dict[str, Any]) -> CandidateIteration:
+def _record_candidate(name: str, outcome: CandidateOutcome) -> CandidateIteration:
+    evaluation = outcome.evaluation.to_json()
     numbers = {key: value for key, value in evaluation.items() if key not in CURVES}
     numbers["calibration"] = {
         version: {"figures": report["figures"]} for version, report in evaluation["calibration"].items()
