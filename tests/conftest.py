@@ -52,8 +52,9 @@ def memory_store() -> MemoryStore:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
-    """Replace the command's process pool by one that runs each task in this process."""
+    """Replace the command's processes: tasks and calls run in this process, whose environment a test may change."""
     monkeypatch.setattr("scheduler.cli.run.LocalPool", InlinePool)
+    monkeypatch.setattr("scheduler.engine.process_pool.has_begun", lambda: False)
     monkeypatch.setattr(InlinePool, "before", None)
     return InlinePool
 

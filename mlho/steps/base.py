@@ -22,17 +22,21 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
+from mlho.pseudonyms import encrypt_ids, fingerprint, key_with
 from mlho.spec.cohort import Cohort
 from mlho.spec.layout import Columns
 from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
 from mlho.spec.types import PLAUSIBLE_YEARS
 from mlho.steps.commit_log import CommitLog
-from mlho.steps.records import Commit, Outcome, StoredFile, read_commit
+from mlho.steps.records import Commit, EncryptedIds, Outcome, StoredFile, read_commit
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import blob_key
 
 _MANY: Final = 1_000
 _REGISTRY: Final[dict[str, "Step"]] = {}
+IDS_KEY: Final = (
+    "ids_key"  # parameter with the fingerprint of the key that encrypts the ids in a task's output
+)
 UNREAD: Final = "-"  # placeholder for a table that a step does not read
 
 
@@ -210,6 +214,10 @@ class Step(ABC):
     """Whether the name of the outcome affects its output."""
     reads_rules: ClassVar[bool] = False
     """Whether it reads ``cohort.rules``. Other steps read the labels that the rules have made."""
+    writes_ids: ClassVar[tuple[str, ...]] = ()
+    """Files of its output that hold ids of patients, which are encrypted if there is a key."""
+    states_content: ClassVar[bool] = False
+    """Whether dependent tasks are keyed by these files before the encryption. Only for whole cohorts: with few ids such a digest confirms a guess of them."""
     reads_windows: ClassVar[bool] = True
     """Whether ``cohort.lookBackDays`` and ``cohort.gapDays`` affect its output."""
 
@@ -302,9 +310,10 @@ def _make(
 ) -> Commit:
     """Run a task's step, store its files, and return the commit record to write."""
     started = time.monotonic()
+    ids = _ids_of(task)
     with _work_folder(task, scratch) as folder:
         facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
-        files = dict(_store_files(folder, store))
+        files = dict(_store_files(folder, store, ids))
     seconds = round(time.monotonic() - started, 3)
     return Commit(
         task=task.key,
@@ -314,6 +323,32 @@ def _make(
         seconds=seconds,
         finished_at=now().isoformat(timespec="seconds"),
     )
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """Files of a task whose ids are encrypted, and the key."""
+
+    names: tuple[str, ...] = ()
+    key: bytes = b""
+    states_content: bool = False
+
+    def encrypt(self, path: Path) -> EncryptedIds | None:
+        """Encrypt the ids in a file if it has some."""
+        if path.name not in self.names:
+            return None
+        content = file_digest(path) if self.states_content else None
+        encrypt_ids(path, self.key)
+        return EncryptedIds(key=fingerprint(self.key), content=content)
+
+
+def _ids_of(task: Task) -> _Ids:
+    """Return what is encrypted of a task's output. Raise ``SpecError`` if this process has another key than the task asks for."""
+    wanted = task.params.get(IDS_KEY)
+    if wanted is None:
+        return _Ids()
+    step = step_named(task.kind)
+    return _Ids(step.writes_ids, key_with(wanted, where=task.kind), step.states_content)
 
 
 @contextmanager
@@ -359,10 +394,11 @@ def _open_artifact(store: Store, task_key: str) -> Artifact:
     return Artifact(store, commit)
 
 
-def _store_files(folder: Path, store: Store) -> Iterator[tuple[str, StoredFile]]:
+def _store_files(folder: Path, store: Store, ids: _Ids) -> Iterator[tuple[str, StoredFile]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            file = StoredFile(sha256=file_digest(path), size=path.stat().st_size)
+            encrypted = ids.encrypt(path)
+            file = StoredFile(sha256=file_digest(path), size=path.stat().st_size, encrypted=encrypted)
             _put_blob(store, file.sha256, path)
             yield path.relative_to(folder).as_posix(), file
 

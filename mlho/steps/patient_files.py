@@ -30,9 +30,10 @@ def patients_in(path: Path, name: str, wanted: Set[str]) -> set[str]:
 
         held = pq.read_table(path, columns=["patient_id"])["patient_id"].unique()
         return set(held.to_pylist()) & wanted
-    from mlho.arrays import read_arrays, unpack_texts
+    from mlho.arrays import unpack_texts
+    from mlho.pseudonyms import read_id_arrays
 
-    arrays = read_arrays(path)
+    arrays = read_id_arrays(path)
     texts = [own.removesuffix("_bytes") for own in arrays if own.endswith("id_bytes")]
     return {
         patient

@@ -21,6 +21,17 @@ _END: Final = b'"}'
 _MAX_WRITES: Final = 8
 
 
+class EncryptedIds(BaseModel):
+    """What is known of a file whose ids are encrypted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    """Fingerprint of the key."""
+    content: str | None = Field(default=None, exclude_if=lambda own: own is None)
+    """SHA-256 of the file before its ids were encrypted, if dependent tasks are keyed by it."""
+
+
 class StoredFile(BaseModel):
     """One file of an artifact."""
 
@@ -28,6 +39,13 @@ class StoredFile(BaseModel):
 
     sha256: str
     size: int
+    # Left out of the record if there is none, so that earlier versions read it.
+    encrypted: EncryptedIds | None = Field(default=None, exclude_if=lambda own: own is None)
+
+    @property
+    def content(self) -> str:
+        """SHA-256 by which dependent tasks are keyed; that of a cohort is the same with any key and without one."""
+        return (self.encrypted and self.encrypted.content) or self.sha256
 
 
 class Commit(BaseModel):
@@ -48,8 +66,8 @@ class Commit(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names and digests of the files; dependent tasks are keyed by it."""
-        return digest_of({name: file.sha256 for name, file in self.files.items()})
+        """SHA-256 over names and contents of the files; dependent tasks are keyed by it."""
+        return digest_of({name: file.content for name, file in self.files.items()})
 
     def to_bytes(self) -> bytes:
         """Return JSON that ends with the digest of the preceding bytes."""

@@ -1,13 +1,14 @@
 """Runs that make a model, for the run loop: a training run, and a recalibration. Their plans and published files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import yaml
 
 from mlho.errors import ArtifactNotFound, SpecError
+from mlho.pseudonyms import fingerprint_here
 from mlho.spec.data import BundleSource, EarlierRun
 from mlho.spec.expansion import expand
 from mlho.spec.scoring import RUN_BUNDLE
@@ -20,6 +21,8 @@ from mlho.spec.training import (
     parse_spec,
     run_id,
 )
+from mlho.steps import STEPS
+from mlho.steps.base import IDS_KEY
 from mlho.steps.records import Commit, write_commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
@@ -57,6 +60,8 @@ class TrainingRun:
         its image does not contain the libraries that read tables.
     earlier : PinnedRun or None
         The run that ``compareWith`` names.
+    ids_key : str or None
+        Fingerprint of the key that encrypts ids in artifacts. No part of the identity: the result does not depend on it.
     """
 
     spec: RunSpec
@@ -65,6 +70,7 @@ class TrainingRun:
     store: Store
     inspects: bool = False
     earlier: PinnedRun | None = None
+    ids_key: str | None = field(default_factory=fingerprint_here)
 
     @property
     def run_id(self) -> str:
@@ -102,7 +108,7 @@ class TrainingRun:
 
     def first_plan(self) -> Plan:
         """Return the cohort task, whose size determines the rest of the plan, and the inspection of the tables."""
-        return {**plan_cohort(self.spec.spec, self.manifest), **self._beside()}
+        return {**_encrypting(plan_cohort(self.spec.spec, self.manifest), self.ids_key), **self._beside()}
 
     def _beside(self) -> Plan:
         """Return the inspection of the tables, and the task of the earlier run."""
@@ -126,12 +132,22 @@ class TrainingRun:
             report = plan["report"]
             needs = {**report.needs, "earlier": (EARLIER_TASK,)}
             plan = {**plan, "report": replace(report, needs=needs)}
-        return {**plan, **self._beside()}
+        return {**_encrypting(plan, self.ids_key), **self._beside()}
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
         _publish(self, self.run_id, commits)
         return commits["report"]
+
+
+def _encrypting(plan: Plan, ids_key: str | None) -> Plan:
+    """Return the plan with a key for each task whose output holds ids of patients."""
+    if ids_key is None:
+        return plan
+    return {
+        name: replace(own, params={**own.params, IDS_KEY: ids_key}) if STEPS[own.kind].writes_ids else own
+        for name, own in plan.items()
+    }
 
 
 def compared(run: TrainingRun) -> TrainingRun:

@@ -115,6 +115,24 @@ def test_reports_and_printed_results_show_no_planted_name(
     assert [path.name for path in files if PLANTED.encode() in path.read_bytes()] == []
 
 
+def test_a_training_run_with_a_key_stores_no_id(
+    command: Callable[..., Said], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No file of the store holds an id of a planted patient, artifacts included. Without a key some do."""
+    ids = [f"{PLANTED}-{own}".encode() for own in ("00001", "00150", "unknown", "nobody")]
+    found = {}
+    for name, key in (("plain", ""), ("encrypted", "k" * 32)):
+        monkeypatch.setenv("MLHO_PSEUDONYM_KEY", key)
+        assert command("run", cohort / "spec.yaml", store=tmp_path / name).code == 0
+        files = [own for own in (tmp_path / name).rglob("*") if own.is_file()]
+        found[name] = {own.name for own in files if any(one in own.read_bytes() for one in ids)}
+
+    assert found["plain"] != set()
+    assert found["encrypted"] == set()
+    content = [own.read_bytes() for own in (tmp_path / "encrypted").rglob("*") if own.is_file()]
+    assert not any(b"k" * 32 in own for own in content)
+
+
 def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., Said], cohort: Path):
     """The warning names the setting that leaves out such a code, but not the code."""
     document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))

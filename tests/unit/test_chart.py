@@ -54,6 +54,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
     "everything of yours": {
         "redis": {"existingSecret": "my-redis", "caConfigMap": "redis-ca"},
         "signing": {"existingSecret": "my-signing"},
+        "pseudonyms": {"existingSecret": "my-pseudonyms", "keyEntry": "own"},
         "store": {"existingSecret": "my-s3", "endpoint": "https://minio.example", "caConfigMap": "house-ca"},
         "image": {
             "scheduler": {"digest": "sha256:" + "a" * 64},
@@ -402,6 +403,21 @@ def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
     chosen = [own for own in policies if own.items() <= pod["metadata"]["labels"].items()]
     assert bool(chosen) == values.get("networkPolicy", {}).get("enabled", True)
     assert all(len(own) >= 2 for own in policies)  # specific enough not to select pods of others
+
+
+def test_scheduler_and_workers_read_the_key_of_the_ids_from_the_same_secret(helm: str, tmp_path: Path):
+    """Of the Secret that is named; none by default, so that ids are not encrypted with a key that nobody keeps."""
+    name, given = "MLHO_PSEUDONYM_KEY", {"name": "my-pseudonyms", "key": "own"}
+    by_values = {}
+    for case in ("default", "everything of yours"):
+        objects = render(helm, VALUE_SETS[case], tmp_path)
+        (scheduler,) = (own for own in objects if own["kind"] == "Deployment")
+        pods = (worker_pod(config_of(objects, tmp_path))["spec"], scheduler["spec"]["template"]["spec"])
+        variables = [own for pod in pods for own in pod["containers"][0]["env"] if own["name"] == name]
+        by_values[case] = [own["valueFrom"]["secretKeyRef"] for own in variables]
+
+    assert by_values["default"] == []
+    assert [{own: one[own] for own in given} for one in by_values["everything of yours"]] == [given, given]
 
 
 def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str, tmp_path: Path):

@@ -120,6 +120,10 @@ names: {{ list .Release.Namespace | toJson }}
   secret: {name: {{ include "mlho.redisSecret" . }}, key: {{ .Values.redis.urlEntry }}}
 - name: MLHO_SIGNING_KEY
   secret: {name: {{ include "mlho.signingSecret" . }}, key: {{ .Values.signing.keyEntry }}}
+{{- with .Values.pseudonyms.existingSecret }}
+- name: MLHO_PSEUDONYM_KEY
+  secret: {name: {{ . }}, key: {{ $.Values.pseudonyms.keyEntry }}}
+{{- end }}
 {{- with .Values.store.endpoint }}
 - name: MLHO_S3_ENDPOINT
   value: {{ . | quote }}

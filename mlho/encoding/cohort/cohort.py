@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import pack_texts, unpack_texts, write_arrays
+from mlho.pseudonyms import read_id_arrays
 
 BLOCK_PATIENTS: Final = (
     16_384  # patients in a block; a multiple of 64, so that bit columns end at word boundaries
@@ -219,7 +220,7 @@ class Cohort:
     @classmethod
     def read(cls, path: Path) -> "Cohort":
         """Memory-map a cohort written by :meth:`write`."""
-        arrays = read_arrays(path)
+        arrays = read_id_arrays(path)
         meta = json.loads(arrays["meta"].tobytes())
         return cls(
             patient_ids=tuple(unpack_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])),

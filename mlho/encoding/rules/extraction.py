@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import pack_texts, unpack_texts, write_arrays
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.encoding.events.patients import take_ids
 from mlho.encoding.events.rows import LocalCodes
 from mlho.encoding.rules.event_sets import memberships, without_values_outside
+from mlho.pseudonyms import read_id_arrays
 from mlho.sources import Source
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.events import iter_events, require_values
@@ -76,7 +77,7 @@ class RuleEvents:
     @classmethod
     def read(cls, path: Path) -> "RuleEvents":
         """Memory-map events written by :meth:`write`."""
-        arrays = read_arrays(path)
+        arrays = read_id_arrays(path)
         return cls(
             patient_ids=tuple(unpack_texts(arrays["id_bytes"], arrays["id_offsets"])),
             first_us=arrays["first_us"],

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import pack_texts, unpack_texts, write_arrays
 from mlho.encoding.cohort.cohort import FollowUp
 from mlho.encoding.cohort.define import RuleAccount
 from mlho.encoding.cohort.labels import LabelRows
 from mlho.encoding.rules.evaluation import RuleCohort
+from mlho.pseudonyms import read_id_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class RuleLabels:
     @classmethod
     def read(cls, path: Path) -> "RuleLabels":
         """Memory-map labels written by :meth:`write`."""
-        arrays = read_arrays(path)
+        arrays = read_id_arrays(path)
         ids = pa.array(unpack_texts(arrays["id_bytes"], arrays["id_offsets"]), pa.string())
         plain: Mapping[str, Any] = json.loads(arrays["account"].tobytes())
         account = RuleAccount(plain["dropped"], tuple(plain["attrition"]), tuple(plain["warnings"]))

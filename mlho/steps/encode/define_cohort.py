@@ -12,6 +12,8 @@ class DefineCohort(Step):
 
     kind: ClassVar[str] = "define_cohort"
     version: ClassVar[int] = 4
+    writes_ids: ClassVar[tuple[str, ...]] = ("cohort.arr",)
+    states_content: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_windows: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")

@@ -10,6 +10,8 @@ class DefineSamples(Step):
     """Patients, samples and index dates. Equal samples give equal bytes for every outcome and set of demographics."""
 
     kind: ClassVar[str] = "define_samples"
+    writes_ids: ClassVar[tuple[str, ...]] = ("cohort.arr",)
+    states_content: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``cohort.arr`` without outcome, demographics, attrition and warnings."""

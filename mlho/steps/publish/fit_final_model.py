@@ -52,6 +52,6 @@ def matrix_digest(work: Work) -> str:
     """SHA-256 over the digests of the cohort, the dictionary and the packed blocks."""
     from mlho.spec.training import digest_of
 
-    cohort = work.one("cohort").commit.files["cohort.arr"].sha256
+    cohort = work.one("cohort").commit.files["cohort.arr"].content
     blocks = [block.commit.digest for block in work.inputs["blocks"]]
     return digest_of([cohort, work.one("dictionary").commit.digest, *blocks])

@@ -2,15 +2,13 @@
 
 import argparse
 import csv
-import hashlib
-import hmac
 import io
 import os
 from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import SpecError, plural
-from mlho.settings import MIN_KEY_BYTES
+from mlho.pseudonyms import PSEUDONYM_KEY, pseudonym, required_key
 from mlho.steps.publish.pin_earlier import scores_of
 from mlho.store import open_store
 from scheduler.cli import terminal
@@ -20,7 +18,6 @@ from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
 
-PSEUDONYM_KEY: Final = "MLHO_PSEUDONYM_KEY"
 COLUMNS: Final = ("rank", "pseudonym", "index_date", "label", "mean_probability", "contradicted", "tested")
 _MOST: Final = 200
 WORKLIST_ABOUT: Final = f"""\
@@ -52,7 +49,9 @@ def add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _worklist(options: WorklistOptions) -> int:
-    key = pseudonym_key()
+    key = required_key(
+        "A worklist names patients by keyed pseudonyms, so that no list is written without a key."
+    )
     if options.most < 1:
         raise SpecError(f"--most {options.most}: expected 1 or more.")
     run = find_finished(existing_store(options), options.run, kind=TRAINING)
@@ -66,29 +65,6 @@ def _worklist(options: WorklistOptions) -> int:
         markup=False,
     )
     return 0
-
-
-def pseudonym_key() -> bytes:
-    """Return the key of the pseudonyms from the environment.
-
-    Raises
-    ------
-    SpecError
-        It is missing or too short.
-    """
-    key = os.environ.get(PSEUDONYM_KEY, "").encode()
-    if len(key) < MIN_KEY_BYTES:
-        state = f"has {plural(len(key), 'byte')}" if key else "not set"
-        raise SpecError(
-            f"{PSEUDONYM_KEY}: {state}. A worklist names patients by keyed pseudonyms, so that no list is written without a key. Set it from a secret of at "
-            f"least {MIN_KEY_BYTES} bytes."
-        )
-    return key
-
-
-def pseudonym(patient: str, key: bytes) -> str:
-    """Return the pseudonym of a patient: HMAC-SHA256 of the id, in hexadecimal."""
-    return hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()
 
 
 def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, int]:

@@ -7,8 +7,8 @@ import io
 
 import pytest
 
+from mlho.pseudonyms import PSEUDONYM_KEY
 from mlho.store.local import LocalStore
-from scheduler.cli.evaluation.worklist import PSEUDONYM_KEY
 from tests.builders import make_tables, run_inline, write_tables
 
 KEY = "a key of more than 16 bytes"
@@ -51,3 +51,21 @@ def test_without_a_key_no_list_is_written(trained, command, tmp_path, monkeypatc
     assert said.code == 2
     assert f"{PSEUDONYM_KEY}: not set" in said.err
     assert not (tmp_path / "list.csv").exists()
+
+
+def test_a_list_is_the_same_whether_the_ids_are_encrypted_or_not(trained, command, tmp_path, monkeypatch):
+    """The run with the key has encrypted ids; the pseudonyms are those of the ids."""
+    store, run = trained
+    monkeypatch.setenv(PSEUDONYM_KEY, KEY)
+    data = write_tables(tmp_path / "data", make_tables(200, seed=2))
+    run_inline(data, LocalStore(tmp_path / "encrypted"), {"validation.iterations": 6})
+
+    lists = []
+    for name, own in (("plain", store.root), ("encrypted", tmp_path / "encrypted")):
+        assert command("worklist", run, "--to", tmp_path / f"{name}.csv", store=own).code == 0
+        lists.append((tmp_path / f"{name}.csv").read_text())
+    assert lists[0] == lists[1]
+    monkeypatch.setenv(PSEUDONYM_KEY, "another key of at least 16 bytes")
+    refused = command("worklist", run, "--to", tmp_path / "other.csv", store=tmp_path / "encrypted")
+    assert refused.code == 2
+    assert not (tmp_path / "other.csv").exists()

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlho.errors import SpecError
+from mlho.pseudonyms import PSEUDONYM_KEY
 from mlho.steps.records import read_commit
 from mlho.store.local import LocalStore
 from scheduler.registry.promotion import promote
@@ -175,3 +176,24 @@ def test_a_list_of_patients_that_cannot_be_read_is_refused(store, tmp_path, caps
 
     assert said.code == 2
     assert "patient id a line" in said.error or "Give one a line" in said.error
+
+
+def test_a_purge_finds_patients_whose_ids_are_encrypted(tmp_path, capsys, monkeypatch):
+    """With the key of the artifacts, or as a replaced one. Without it nothing is deleted: whom the run holds is not known."""
+    monkeypatch.setenv(PSEUDONYM_KEY, "the key of this store")
+    store = LocalStore(tmp_path / "store")
+    run = run_inline(write_tables(tmp_path / "data", make_tables(150, seed=2)), store).finished.run_id
+    wanted = listed(tmp_path, HELD)
+    assert files_with(store, HELD) == []
+
+    monkeypatch.setenv(PSEUDONYM_KEY, "another key of this store")
+    without = call_command(["purge", wanted, "--yes"], store.root, capsys)
+    assert without.code == 2
+    assert PSEUDONYM_KEY in without.err
+    assert HELD not in without.out + without.err
+    assert [own.run_id for own in stored_runs(store)] == [run]
+
+    monkeypatch.setenv(PSEUDONYM_KEY, "the key of this store")
+    assert call_command(["purge", wanted], store.root, capsys).code == 1
+    assert call_command(["purge", wanted, "--yes"], store.root, capsys).code == 0
+    assert stored_runs(store) == []
