@@ -178,7 +178,7 @@ def test_persons_have_an_age_and_levels_by_name(tmp_path):
 
 @pytest.mark.parametrize("version", ["5.3", "v5.3.1", "5.4", "CDM v5.4.0"])
 def test_versions_5_3_and_5_4_are_read(tmp_path, version):
-    """Both versions are accepted in any notation."""
+    """Versions 5.3 and 5.4 of the CDM are accepted in any notation."""
     folder = write_cdm(tmp_path, ONE_OF_EACH, version=version)
 
     assert not [own for own in cohort_of(spec_of(), folder).cohort.warnings if "CDM" in own]
@@ -222,7 +222,7 @@ def test_files_that_nothing_reads_are_named(tmp_path):
     "name", ["person_id", "measurement_concept_id", "measurement_date", "value_as_number"]
 )
 def test_a_missing_column_is_refused(tmp_path, name):
-    """The error gives the name of the column in the CDM and a remedy."""
+    """The error for a missing column has its name in the CDM and a remedy."""
     row = event("measurement", 1)
     del row[name]
     with pytest.raises(DataError, match=f"'{name}' is missing") as refused:
@@ -288,7 +288,7 @@ def test_only_names_of_used_codes_are_kept(tmp_path):
 
 
 def test_a_native_table_beside_a_cdm_keeps_its_columns(tmp_path):
-    """Only tables of the CDM have views."""
+    """A native table next to a CDM is read as it is, because only tables of the CDM have views."""
     write_cdm(tmp_path, ONE_OF_EACH)
     source = source_of(spec_of().data)
     (labels,) = list_inputs(tmp_path, "labels.parquet")
@@ -341,7 +341,7 @@ def test_a_unit_as_text_counts_where_it_has_no_concept(tmp_path):
 
 
 def test_the_look_at_the_tables_warns(tmp_path):
-    """The inspection warns of several units, of time zones in only some tables, and of dates in another format."""
+    """The inspection reports several units, time zones in only some tables, and dates in another format as warnings."""
     noon = dt.datetime(2020, 1, 31, 12, tzinfo=dt.UTC)
     rows = {
         "measurement": measured([8840, 8753]),

@@ -163,7 +163,7 @@ def test_shards_need_no_order_and_a_patient_may_be_in_several(layout, tmp_path):
 
 
 def test_a_missing_table_is_refused(layout, tmp_path):
-    """The error names the missing table and gives a remedy."""
+    """The errors for missing labels and missing events name the table and give a remedy."""
     spec = spec_of(layout)
     layout.write(tmp_path, FACTS)
 
@@ -206,7 +206,7 @@ def test_a_missing_column_is_refused(layout, tmp_path):
 
 
 def test_the_layout_of_another_source_is_recognised(layout, tmp_path):
-    """The remedy names the source that reads the file."""
+    """If a file has the layout of another source, the remedy names that source."""
     other = {"native": "meds", "dbmart": "i2b2", "meds": "dbmart", "i2b2": "native"}.get(
         layout.source, "meds"
     )
@@ -316,7 +316,7 @@ def test_a_label_of_meds_that_is_not_binary_is_refused(tmp_path, column):
 
 
 def test_columns_of_i2b2_that_differ_in_case_only_are_refused(tmp_path):
-    """It is unknown which of the two columns counts."""
+    """Two columns whose names differ only in case are refused, because it is unknown which one counts."""
     with pytest.raises(DataError, match="same name"):
         read_events(I2B2, observation_fact(tmp_path, CONCEPT_CD=["X"]))
 

@@ -30,7 +30,7 @@ def test_a_store_returns_the_bytes_that_were_put(store):
 
 
 def test_a_key_is_written_once(store):
-    """The second write returns false and changes nothing."""
+    """A second write to a key returns false and changes nothing."""
     assert store.put_if_absent(KEY, b"first")
 
     assert not store.put_if_absent(KEY, b"second")
@@ -48,7 +48,7 @@ def test_a_key_is_written_once_by_racing_writers(store):
 
 @pytest.mark.parametrize("method", ["get", "path"])
 def test_an_absent_key_is_not_found(store, method):
-    """The error is a ``LookupError`` that names the key."""
+    """Reading an absent key raises a ``LookupError`` that names the key."""
     with pytest.raises(ArtifactNotFound, match="runs/none"):
         getattr(store, method)("runs/none")
 
@@ -176,7 +176,7 @@ def test_objects_are_listed_with_size_and_time(store):
 
 
 def test_an_object_is_refreshed_if_it_exists(store):
-    """A refresh does not change the bytes."""
+    """Refreshing returns whether the object exists, and does not change its bytes."""
     store.put_if_absent(KEY, b"whole")
 
     assert store.refresh(KEY)
@@ -198,7 +198,7 @@ def test_a_deleted_key_is_gone_and_may_be_written_again(store):
 
 
 def test_a_path_holds_the_bytes(store):
-    """The path leads to a file that can be hashed and mapped."""
+    """The path of an object leads to a file that can be hashed and mapped."""
     store.put_if_absent(KEY, b"abc")
 
     assert file_digest(store.path(KEY)) == hashlib.sha256(b"abc").hexdigest()
@@ -248,7 +248,7 @@ def test_an_address_of_another_kind_is_refused():
 
 
 def test_a_file_in_the_place_of_a_store_is_refused(tmp_path):
-    """The error names the option to change."""
+    """If a file exists at the path of a store, the error names the option to change."""
     (tmp_path / "file").write_text("x")
 
     with pytest.raises(SpecError, match=r"cannot be made .*--store"):

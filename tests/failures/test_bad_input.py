@@ -197,7 +197,7 @@ def test_a_truncated_gzip_is_named(command, tmp_path):
     ],
 )
 def test_a_specification_that_is_not_yaml_is_refused(text, command, tmp_path):
-    """The error names the file, and nothing is written, not even a store."""
+    """Text that is not valid YAML is refused with the name of the file, and nothing is written, not even a store."""
     (tmp_path / "spec.yaml").write_text(text)
 
     said = command("run", tmp_path / "spec.yaml")
@@ -208,7 +208,7 @@ def test_a_specification_that_is_not_yaml_is_refused(text, command, tmp_path):
 
 
 def test_a_missing_specification_is_refused(command, tmp_path):
-    """The error names the missing file."""
+    """For a specification that does not exist, the error names the file."""
     said = command("run", tmp_path / "none.yaml")
 
     assert said.code == 2

@@ -18,7 +18,7 @@ def test_a_seeded_defect_is_found_by_its_check(kind, tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_clean_tables_have_no_finding(seed, tmp_path):
-    """Clean tables cause no blocking finding and no warning."""
+    """Clean tables have neither a blocking finding nor a warning."""
     assert findings_of(make_clean(1000 + seed), tmp_path) == set()
 
 

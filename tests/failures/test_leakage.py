@@ -35,7 +35,7 @@ def _with_trace(tables, code):
 
 
 def test_a_trace_of_the_outcome_stops_the_run_before_training(tmp_path):
-    """The error names only the planted code, and no model has been fitted."""
+    """A code that reveals the outcome stops the run before any fit, and the error names only this code."""
     data = write_tables(tmp_path / "data", _with_trace(make_tables(seed=3), "HOSPICE"))
 
     with pytest.raises(DataError) as raised:

@@ -22,7 +22,7 @@ def test_unmutated_documents_and_tables_are_valid(tmp_path):
 
 
 def test_a_seed_names_a_case(tmp_path):
-    """A seed gives the same bytes on every machine."""
+    """A seed gives the same mutated specification and tables on every machine."""
     assert mutated_spec(17) == mutated_spec(17)
     first, second = (write_mutated(tmp_path / name, 17) for name in ("a", "b"))
     assert (first.faults, first.needs_word) == (second.faults, second.needs_word)

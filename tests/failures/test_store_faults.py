@@ -205,7 +205,7 @@ def test_a_published_file_that_was_removed_comes_back(data, tmp_path):
 
 
 def test_a_store_that_is_a_file_is_refused(command, data, tmp_path):
-    """The error names the option ``--store``."""
+    """If the path of the store is a file, the error names the option ``--store``."""
     (tmp_path / "file").write_text("x")
 
     said = command("run", write_spec(data), store=tmp_path / "file")

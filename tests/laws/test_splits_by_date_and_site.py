@@ -195,7 +195,7 @@ def test_an_effect_that_vanishes_shows_in_the_temporal_check_only(tmp_path):
 
 
 def test_an_unknown_column_is_refused_with_its_field(data, tmp_path):
-    """The error names the field of the specification whose column is in neither the labels nor the demographics."""
+    """A column in neither the labels nor the demographics is refused, and the error names the field of the specification."""
     with pytest.raises(DataError, match=r"no column 'ward'.*validation.splitColumn"):
         run_inline(data, tmp_path, {**SITES, "validation.splitColumn": "ward"})
     with pytest.raises(DataError, match=r"no column 'ward'.*cohort.groupBy"):

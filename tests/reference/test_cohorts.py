@@ -151,7 +151,7 @@ def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
 
 
 def test_periods_of_observation_are_those_of_the_cdm(data):
-    """The tutorial's cohort with a year of observation before the entry, and observation for a year after it or until the bleed.
+    """The tutorial's cohort can require a year of observation before the entry, and observation for a year after it or until the bleed.
 
     Expected are the rows of the table of labels whose index date lies in a period of ``observation_period``, checked one by one.
     """

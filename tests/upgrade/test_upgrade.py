@@ -45,7 +45,7 @@ def release(request: pytest.FixtureRequest, tmp_path: Path) -> Release:
 
 
 def test_there_is_an_archive_of_a_release():
-    """Without an archive, the other tests would not run."""
+    """At least one archive of a release exists, because otherwise the other tests would not run."""
     assert ARCHIVES
 
 
@@ -88,7 +88,7 @@ def test_the_bundle_of_a_release_gives_the_same_scores(release, capsys, inline):
 
 
 def test_the_channel_of_a_release_shows_its_model(release):
-    """The log of the channel has no fault and names the run."""
+    """The log of a release's channel has no fault and names the run of its model."""
     channel = inspect_channel(LocalStore(release.store), "production")
 
     assert channel.faults == ()

@@ -107,7 +107,7 @@ def test_a_retrained_model_is_compared_with_the_one_that_it_replaces(place):
 
 
 def test_the_same_specification_again_is_the_same_run(place):
-    """This also holds if the newest run of the name is now this run itself."""
+    """The same specification gives the same run, even if the newest run of the name is now this run itself."""
     store, _, less, _, later = place
 
     again = run_inline(less, store, SINCE)
@@ -188,7 +188,7 @@ def test_an_earlier_run_that_cannot_be_compared_with_is_refused_before_anything_
 
 
 def test_variants_exclude_it():
-    """Variants have their own table of paired differences."""
+    """Variants and ``compareWith`` exclude each other, because variants have their own table of paired differences."""
     changes = {**SINCE, "variants": [{"name": "one", "cohort": {"lookBackDays": 30}}]}
 
     with pytest.raises(SpecError, match="variants and compareWith exclude each other"):

@@ -115,7 +115,7 @@ def test_the_command_prints_json_text_and_a_page(store, tmp_path, capsys):
 
 
 def test_a_run_that_is_not_there_is_refused(store, capsys):
-    """The exit code is that of an invalid argument."""
+    """For an unknown run, the exit code is that of an invalid argument, and the error names the run."""
     own, runs = store
 
     assert (

@@ -76,7 +76,7 @@ def test_scores_are_those_that_training_computed(trained):
 
 
 def test_a_model_that_holds_has_the_auroc_of_training_within_its_interval(trained, other):
-    """The other cohort has the same planted effects."""
+    """On another cohort with the same planted effects, the interval of the AUROC contains that of training."""
     own = evaluated(trained[2], other)
 
     assert own.figures["auroc"].low < own.trained["auroc"].mean < own.figures["auroc"].high
@@ -202,7 +202,7 @@ def test_the_command_writes_report_and_figures(trained, other, tmp_path, capsys,
 
 
 def test_the_data_of_training_are_recognised(trained, tmp_path, capsys):
-    """The files are recognized by their content in the manifest of the run, and a warning says so."""
+    """The files are recognised by their content in the manifest of the run, and a warning says so."""
     home, data, _ = trained
     arguments = ["evaluate", f"run:{home.finished.run_id}", "--data", str(data), "--out", str(tmp_path)]
 
@@ -278,7 +278,7 @@ def rarer(tables, share=0.25):
 
 
 def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
-    """The specification of the recalibration is written, too."""
+    """A rarer outcome leads to the advice to recalibrate, and the specification of the recalibration is written."""
     data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23)))
 
     own = command(trained[0], data, {}, tmp_path / "out", "--publish")

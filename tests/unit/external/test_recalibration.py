@@ -322,7 +322,7 @@ def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys
 
 
 def test_a_command_that_trains_refuses_a_recalibration(place):
-    """Otherwise it would train another model."""
+    """A command that trains refuses a recalibration, because it would train another model instead."""
     where, _ = place
     spec = resource(where, "run:small")
 

@@ -49,7 +49,7 @@ def test_many_events_are_left_to_the_run(folder, monkeypatch):
 
 
 def test_a_misspelt_entry_is_an_error_before_the_run(folder):
-    """The error has the field and the problem."""
+    """A misspelt entry code is an error before the run, with the field and the problem."""
     (error,) = inspected(folder, entry={"codes": ["n0*"]}).errors
 
     assert str(error).startswith("cohort.rules.entry: no event has a code that the patterns match.")

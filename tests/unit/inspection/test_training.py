@@ -101,7 +101,7 @@ def test_dates_of_another_form_are_named_with_what_to_state(folder):
 
 @pytest.mark.parametrize("what", ["no event", "no known patient"])
 def test_a_small_table_without_a_usable_row_is_an_error(what, folder):
-    """A run would stop with it after its first tasks; a sample of a larger table proves nothing."""
+    """A completely sampled table without a usable row is an error, because a run would stop after its first tasks."""
     if what == "no event":
         part = folder / "events" / "part-0.parquet"
         write_table(part, make_tables(400).events.slice(0, 0))
@@ -113,7 +113,7 @@ def test_a_small_table_without_a_usable_row_is_an_error(what, folder):
 
 
 def test_a_sample_without_a_usable_row_is_no_error_if_there_are_more_rows(folder, monkeypatch):
-    """The first rows of a file may be of other patients."""
+    """A sample of a larger table without a usable row is not an error, because the first rows may belong to other patients."""
     changed(folder, "events", patient_id=lambda _, own: own and f"x{own}")
     monkeypatch.setattr("mlho.inspection.events.SAMPLE_ROWS", 100)
 
@@ -159,7 +159,7 @@ def test_a_negative_age_is_a_warning(folder):
 
 
 def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
-    """Levels of few patients are counted but not named."""
+    """Similar levels are reported as a warning; those of few patients are counted but not named."""
     changed(
         folder,
         "demographics",

@@ -152,7 +152,7 @@ def test_one_class_training_without_folds_is_found():
     ids=["one", "empty", "everyone", "twice", "lengths", "percentage", "unknown"],
 )
 def test_each_mistake_in_a_split_has_its_own_error(patients, positive, test_fraction, split, error, words):
-    """Each mistake has its own message and error class."""
+    """Each mistake in the arguments of a split has its own message and error class."""
     with pytest.raises(error, match=words):
         splits.test_patients(
             patients, positive, seed=7, iteration=0, test_fraction=test_fraction, split=split

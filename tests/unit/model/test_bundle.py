@@ -125,7 +125,7 @@ def test_missing_columns_are_counted_and_the_first_ones_named(bundle_folder):
 
 
 def test_text_in_a_feature_matrix_is_refused_without_showing_it(bundle_folder):
-    """The error names the rule and never the cell."""
+    """Text in a feature matrix is refused, and the error never shows the cell."""
     bundle = load_bundle(bundle_folder)
     frame = pd.DataFrame([["Jane Doe", 0, 0, 0, 0]], columns=bundle.columns)
 
@@ -218,7 +218,7 @@ def test_a_link_is_refused(bundle_folder, tmp_path):
 
 
 def test_another_bundle_than_asked_for_is_refused(bundle_folder):
-    """With a given digest, only that bundle is loaded."""
+    """With a given digest, only the bundle with this digest is loaded."""
     with pytest.raises(BundleError, match="another bundle"):
         load_bundle(bundle_folder, digest="0" * 64)
 

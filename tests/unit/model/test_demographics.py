@@ -73,7 +73,7 @@ def test_equal_rows_collapse_and_contradictions_are_refused():
     ],
 )
 def test_missing_or_invalid_demographics_are_an_error(frame, message):
-    """A model that needs demographics is never scored without them."""
+    """A model that needs demographics is never scored without them, and the error shows no value."""
     with pytest.raises(DataError, match=message) as caught:
         demographics_block(ENCODER, samples_of(["1"], DAY), frame)
     assert "Jane" not in str(caught.value)

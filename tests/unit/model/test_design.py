@@ -71,7 +71,7 @@ def test_no_features_and_no_samples_are_matrices_too():
 
 
 def test_demographics_of_other_samples_are_refused():
-    """All rows must belong to the same samples."""
+    """Demographics with another number of rows than samples are refused."""
     with pytest.raises(ValueError, match="extra must have 4 rows"):
         build_design([Encoding("count")], [A1C], 4, np.ones((3, 1)))
     with pytest.raises(ValueError, match="zip"):

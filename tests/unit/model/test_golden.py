@@ -71,7 +71,7 @@ def test_the_same_seed_draws_the_same_rows():
 
 
 def test_many_columns_keep_the_bundle_small():
-    """Only the first columns have edge rows."""
+    """With many columns, only the first ones have edge rows, which keeps the bundle small."""
     n = MAX_EDGES + 50
     kinds, _ = golden_inputs([ColumnStatistics(0.1)] * n, empty_row=np.zeros(n), seed=0)
 

@@ -20,7 +20,7 @@ def test_events_get_the_scores_of_the_bundle(bundle_folder):
 
 
 def test_a_matrix_gets_probabilities_under_its_own_index(bundle_folder):
-    """Columns are found by name."""
+    """A matrix gets probabilities with its own index, and its columns are found by name."""
     bundle = load_bundle(bundle_folder)
     matrix = pd.DataFrame(0.0, index=["first", "second"], columns=list(reversed(bundle.columns)))
     matrix.iloc[1] = 1.0

@@ -152,7 +152,7 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
     ],
 )
 def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folder):
-    """The error has the column and a count, and shows no value."""
+    """For an invalid table, the error has the column and a count, and shows no value."""
     with pytest.raises(DataError, match=message) as caught:
         load_bundle(bundle_folder).predict_events(events, index)
     assert "Jane" not in str(caught.value)

@@ -106,7 +106,7 @@ def test_a_bundle_carries_at_least_25_tests_and_passes_them(kind, tmp_path):
 
 
 def test_a_bundle_that_is_too_large_misses_its_budget(bundle_folder):
-    """The default is 20 MB, and the result has the size."""
+    """A bundle above the default of 20 MB misses its budget, and the result has its size."""
     results = run_tests(replace(load_bundle(bundle_folder), n_bytes=21 * 1024**2))
 
     [result] = [result for result in results if not result.passed]
@@ -130,7 +130,7 @@ def test_a_clinical_case_is_a_required_test(is_right, expected, tmp_path):
 
 
 def test_a_case_with_a_code_that_the_model_does_not_use_names_the_code(tmp_path):
-    """Without the code, both patients have the same score."""
+    """A clinical case fails if the model does not use its code, because both patients have the same score; the defect names the code."""
     stated = Tests.model_validate({"cases": [{"name": "x", "higher": {"codes": ["Z99"]}, "lower": {}}]})
     write_bundle(tmp_path / "bundle", make_parts(requirements=stated))
 
@@ -170,7 +170,7 @@ def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
 
 
 def test_an_association_against_the_model_fails_its_direction(tmp_path):
-    """The defect names the column."""
+    """A strong association that contradicts the model fails its direction, and the defect names the column."""
     evidence = Evidence(associations=(Association("I10|365|presence", "lower", None, 1.0),))
     write_bundle(tmp_path / "bundle", make_parts(evidence=evidence))
 
@@ -198,7 +198,7 @@ def test_an_interaction_against_a_direction_is_not_called_a_flipped_coefficient(
 
 
 def test_strong_associations_are_found_unless_another_column_may_explain_them():
-    """A copy of the strongest column makes both ambiguous."""
+    """A strong association is found, but not if a copy of the column makes both ambiguous."""
     from scipy.sparse import csc_array, hstack
 
     X, _ = training_design()
@@ -241,7 +241,7 @@ def test_the_tests_survive_their_file_and_nothing_else_is_accepted(bundle_folder
 
 
 def test_a_test_of_an_unknown_kind_fails_with_the_remedy(bundle_folder):
-    """A bundle of a later version does not pass by default."""
+    """A test of an unknown kind fails, so a bundle of a later version does not pass by default."""
     bundle = load_bundle(bundle_folder)
     unknown = bundle.tests[0].model_copy(update={"kind": "of-tomorrow"})
 
@@ -252,7 +252,7 @@ def test_a_test_of_an_unknown_kind_fails_with_the_remedy(bundle_folder):
 
 
 def test_a_bundle_without_tests_gets_those_that_need_no_training_data(bundle_folder):
-    """Bundles of earlier versions can still be used."""
+    """A bundle of an earlier version, without tests, gets those that need no training data."""
     results = run_tests(replace(load_bundle(bundle_folder), tests=None))
 
     assert len(results) >= 25

@@ -63,7 +63,7 @@ def test_another_set_of_files_is_refused(keys, signature, files):
 
 
 def test_a_wrong_key_an_unsigned_bundle_and_foreign_text_are_refused(keys, signature):
-    """Each error has a remedy."""
+    """A wrong key, an unsigned bundle and invalid signatures are refused, each with a remedy."""
     with pytest.raises(BundleError, match=r"no valid signature.*correct MLHO_VERIFY_KEY"):
         check_signatures(FILES, [signature], keys[2], where="b")
     with pytest.raises(BundleError, match=r"b: not signed.*--sign-key"):
@@ -87,7 +87,7 @@ def test_no_bit_of_a_signature_can_make_another_bundle_valid(keys, signature):
 
 
 def test_keys_that_cannot_be_used_are_named(keys, tmp_path):
-    """The error says how to make a key."""
+    """For an unusable key, the error names the option and says how to make a key."""
     bad = tmp_path / "bad.pem"
     bad.write_text("no key")
     for path in (bad, tmp_path / "absent"):

@@ -22,7 +22,7 @@ def odds_of(per_unit, sd, half=0.02):
 
 
 def test_an_odds_ratio_that_says_something_is_per_unit():
-    """Years of age and presence are meaningful units."""
+    """The odds ratio of an age in years is shown per unit."""
     odds = odds_of(1.03, 12.0)
 
     assert shown_odds(odds) == ShownOdds(1.03, odds.profile_low, odds.profile_high, "")

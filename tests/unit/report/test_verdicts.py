@@ -63,7 +63,7 @@ def test_few_samples_of_one_outcome_are_a_caution(n_positive, n_negative):
     ],
 )
 def test_calibration_is_called_by_the_interval_of_its_slope(mean, low, high, beginning):
-    """The verdict is one zone or two neighboring ones."""
+    """The verdict on calibration is the zone that contains the interval of the slope, or two neighbouring ones."""
     verdict = calibration_verdict(Spread(mean=mean, low=low, high=high), LARGE)
 
     assert verdict.startswith(beginning)

@@ -100,7 +100,7 @@ def test_a_challenger_is_scored_apart_and_the_champion_not_again(trained, challe
 
 
 def test_a_bundle_of_another_outcome_is_not_compared():
-    """The error names both outcomes."""
+    """For bundles of different outcomes, the error names both outcomes."""
     spec = ScoringSpec.model_validate(make_score_document()["spec"])
     files = [{"bundle.json": json.dumps({"outcome": name}).encode()} for name in ("death", "readmission")]
 

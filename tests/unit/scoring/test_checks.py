@@ -44,7 +44,7 @@ def test_samples_without_usable_events_are_counted(tmp_path: Path):
 
 
 def test_many_more_samples_without_events_than_in_training_fail_the_run(trained: Trained, beside: Beside):
-    """The error has the counts and the rule that dropped the rows, and nothing is published."""
+    """If many more samples have no usable event than in training, the error has the counts and the rule, and nothing is published."""
     folder, store = beside(with_late_events(trained.tables, 0.6)), MemoryStore()
 
     with pytest.raises(DataError, match=r"samples have no usable event .*rule: after index.*emptySamples"):

@@ -91,7 +91,7 @@ def test_the_ids_stay_when_a_night_is_delivered_again(scored, trained):
 
 
 def test_a_form_that_is_added_later_scores_nothing_again(trained):
-    """Scores are artifacts of their own tasks, so another format only adds a delivery."""
+    """Scoring and delivery are separate tasks, so another format only adds a delivery."""
     store = MemoryStore()
     plain = score_inline(trained.folder, store)
     more = score_inline(trained.folder, store, {"output.formats": ["csv"]})

@@ -182,7 +182,7 @@ def test_a_template_can_be_looked_at(template, command, name):
 
 
 def test_a_range_without_a_place_for_the_date_is_refused(template, command):
-    """Without ``{date}``, all nights would be the same run."""
+    """A range of dates requires ``{date}`` in the specification, because otherwise all nights would be the same run."""
     text = template.read_text().replace("'{date}'", "2019-05-01")
     template.write_text(text)
 
@@ -190,7 +190,7 @@ def test_a_range_without_a_place_for_the_date_is_refused(template, command):
 
 
 def test_a_range_has_both_its_ends():
-    """Both ends are included, also across a year. Words and a reversed range are refused."""
+    """A range includes both ends, also across a year. Words and a reversed range are refused."""
     for text in ("2019-05-02..2019-05-01", "yesterday", "1900-01-01..2019-01-01"):
         with pytest.raises(ArgumentTypeError, match="expected"):
             nights(text)

@@ -34,7 +34,7 @@ def promoted_store(trained, tmp_path_factory):
 
 
 def test_a_channel_scores_like_the_bundle_itself(trained, promoted_store):
-    """Both have the same run id, so a night that was scored by one of them is not scored again by the other."""
+    """A channel and its bundle give the same run id, so a night scored by one of them is not scored again by the other."""
     store, digest = promoted_store
     by_channel = score_inline(trained.folder, store, CHANNEL)
     by_folder = prepare(trained.folder, store)

@@ -64,6 +64,6 @@ def test_scores_are_those_of_a_table_of_demographics(folder):
 
 
 def test_another_source_needs_the_table(folder):
-    """The events of another source contain no demographics."""
+    """Other sources require a table of demographics, because their events contain none."""
     with pytest.raises(SpecError, match="the bundle uses demographics"):
         score_inline(folder, MemoryStore(), {**SCORE, "data.source": "i2b2"})

@@ -49,7 +49,7 @@ def test_another_bundle_than_asked_for_is_refused(trained):
 
 @pytest.mark.parametrize("name", ["bundle.json", "model/model.json", "tests/golden.json", "bundle.sha256"])
 def test_a_damaged_bundle_is_refused(name, own_bundle):
-    """One changed byte in any file is enough."""
+    """A bundle with one changed byte in any file is refused."""
     path = own_bundle / "bundle" / name
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
 
@@ -65,12 +65,12 @@ def test_a_damaged_bundle_is_refused(name, own_bundle):
     ],
 )
 def test_a_missing_bundle_is_refused(uri, kind, words, trained):
-    """The error has the place that was searched."""
+    """The error for a missing bundle has the place that was searched."""
     assert words in refused(trained.folder, kind, {"bundle.uri": uri})
 
 
 def test_a_bundle_that_fails_its_own_tests_is_refused(trained, monkeypatch):
-    """The tests of the bundle run before any scoring."""
+    """A bundle whose own tests fail is refused before any patient is scored."""
     broken = {
         **runner.CHECKS,
         "golden-scores": lambda subject, test: Finding(False, "3 of 4", "A tree is gone."),
@@ -91,7 +91,7 @@ def test_an_index_must_fit_the_bundle(trained, tmp_path):
 
 
 def test_a_bundle_with_demographics_needs_their_table(trained):
-    """The error names the columns that the bundle uses."""
+    """If the table of demographics is missing, the error names the columns that the bundle uses."""
     message = refused(trained.folder, SpecError, {"data.tables.demographics": None})
 
     assert "patient_id, age, sex" in message
@@ -125,7 +125,7 @@ def test_events_without_a_column_that_the_bundle_uses_are_refused(name, trained,
     ids=["missing", "text for a number", "a number for text", "two rows of a patient"],
 )
 def test_demographics_of_another_shape_are_refused(change, words, trained, beside):
-    """The error has the column and a count, and never a value."""
+    """Demographics that differ from training are refused; the error has the column and a count, and never a value."""
     folder = beside(replace(trained.tables, demographics=change(trained.tables.demographics)))
 
     message = refused(folder, DataError)
@@ -163,7 +163,7 @@ def test_a_patient_in_two_partitions_is_refused(trained, beside):
 
 
 def test_one_shared_patient_is_enough(trained, beside):
-    """The check is exact: one row of one patient is found."""
+    """One row of one patient in a second partition is found, because the check is exact."""
     folder = beside()
     path = folder / "events" / "part-2.parquet"
     other = pq.read_table(folder / "events" / "part-0.parquet").slice(0, 1)
@@ -186,7 +186,7 @@ def test_one_shared_patient_is_enough(trained, beside):
     ids=["no date column", "no patient column", "no row", "a row without date", "a row without patient"],
 )
 def test_a_cohort_table_of_another_shape_is_refused(change, words, trained, beside):
-    """No patient is dropped silently."""
+    """An invalid cohort table is refused, and no patient is dropped silently."""
     folder = beside(replace(trained.tables, labels=change(trained.tables.labels)))
 
     assert words in refused(folder, DataError)
@@ -206,7 +206,7 @@ def test_no_patient_to_score_is_an_error(trained, beside):
 
 
 def test_events_that_change_meanwhile_are_refused(trained, beside):
-    """The manifest pins the events."""
+    """Events that change during the run are refused, because the manifest pins them."""
     folder, store = beside(), MemoryStore()
     run = prepare(folder, store)
     path = folder / "events" / "part-1.parquet"
@@ -243,7 +243,7 @@ def test_an_index_date_of_another_age_is_refused(trained):
 
 
 def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
-    """The error counts such rows, and no patient is dropped silently."""
+    """The error for implausible index dates counts the rows, and no patient is dropped silently."""
     folder = beside()
     ids = pq.read_table(folder / "labels.parquet").column("patient_id").slice(0, 3)
     dates = pa.array([dt.date(2019, 1, 1), dt.date(9999, 12, 31), dt.date(1, 1, 1)])

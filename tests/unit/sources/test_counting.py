@@ -56,7 +56,7 @@ def test_of_many_files_some_are_looked_at(tmp_path: Path):
 
 
 def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path: Path):
-    """The error has the file's name and is raised before a run begins."""
+    """A file whose content does not match its suffix is refused before a run begins, and the error names it."""
     (tmp_path / "labels.parquet").write_bytes(b"patient_id,label\n1,0\n")
 
     with pytest.raises(DataError, match=r"labels\.parquet: the file is not readable Parquet"):

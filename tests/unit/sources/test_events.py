@@ -1,4 +1,4 @@
-"""Events as normalized batches, from Parquet and CSV, and refused input."""
+"""Events as normalised batches, from Parquet and CSV, and refused input."""
 
 import datetime as dt
 import gzip
@@ -93,7 +93,7 @@ def test_csv_keeps_leading_zeros_of_codes_and_ids(tmp_path):
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_data(tmp_path):
-    """Files from spreadsheets have both."""
+    """A byte order mark and Windows line ends, as written by spreadsheets, are not part of the data."""
     file = write(
         tmp_path / "events.csv", b"\xef\xbb\xbfpatient_id,time,code\r\n1,2020-01-31,A\r\n2,2020-01-31,B\r\n"
     )
@@ -248,7 +248,7 @@ def test_an_empty_partition_has_no_batch(tmp_path):
     ],
 )
 def test_a_column_of_a_wrong_type_is_named(tmp_path, column, array, rule, expected, got, remedy):
-    """The error has file, column, rule, expected, got and remedy."""
+    """The error for a column of a wrong type has file, column, rule, expected, got and remedy."""
     file = write(tmp_path / "part-0007.parquet", events_table(**{column: array}))
 
     with pytest.raises(DataError) as caught:
@@ -337,19 +337,19 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
-    """A file may disappear between listing and reading."""
+    """A file that disappears between listing and reading is named in the error."""
     with pytest.raises(DataError, match="no file any more"):
         list(iter_events(NATIVE, SourceFile("gone.parquet", tmp_path / "gone.parquet", 1)))
 
 
 def test_an_unknown_source_is_refused():
-    """The error lists the known sources."""
+    """The error for an unknown source lists the known ones."""
     with pytest.raises(SpecError, match="Known: native, dbmart"):
         source_named("fhir")
 
 
 def test_reading_events_does_not_import_pandas(tmp_path):
-    """Importing pandas costs each worker a second, and some functions of Arrow import it implicitly."""
+    """Reading events does not import pandas, which costs each worker a second and which some functions of Arrow import implicitly."""
     write(tmp_path / "a.parquet", events_table())
     write(tmp_path / "b.csv", b"patient_id,time,code,numeric_value\n1,bad,,3\n,2020-01-31 12:00,A,\n")
     program = (

@@ -86,7 +86,7 @@ def test_a_table_is_a_file_a_folder_or_a_pattern(root, pattern, expected):
     ],
 )
 def test_a_missing_table_is_an_error_with_its_remedy(root, pattern, rule, remedy):
-    """The error has place, rule and remedy."""
+    """The error for a missing or unreadable table has place, rule and remedy."""
     with pytest.raises(DataError, match=remedy) as caught:
         list_inputs(root, pattern)
 
@@ -122,7 +122,7 @@ def put(folder: Path, *names: str) -> None:
     ],
 )
 def test_the_suffix_says_the_format_in_any_case(name, expected):
-    """Upper-case suffixes are read as well."""
+    """The suffix gives the format and the compression, in upper or lower case."""
     assert format_of(f"events/{name}") == expected
 
 
@@ -138,7 +138,7 @@ def test_nothing_of_a_folder_is_skipped_silently(root):
 )
 @pytest.mark.parametrize("pattern", ["events", "events/*", "**", "."])
 def test_a_file_that_may_hold_rows_and_cannot_be_read_is_refused(name, pattern, tmp_path):
-    """The error names the file and says how to leave it out."""
+    """A file of an unknown format that may contain rows is refused; the error names it and says how to leave it out."""
     put(tmp_path, "events/a.csv", f"events/{name}")
 
     with pytest.raises(DataError, match=r"by a pattern, such as events/\*\.parquet") as caught:
@@ -162,7 +162,7 @@ def test_a_file_that_may_hold_rows_and_cannot_be_read_is_refused(name, pattern, 
     ["table", "table/data", "table/data/*.parquet", "*/data", "table/data/a.parquet", "**/*.parquet"],
 )
 def test_a_table_with_a_list_of_its_valid_files_is_refused(mark, pattern, tmp_path):
-    """Deleted rows are still in the folder and would count. This also applies to keys in a bucket."""
+    """Delta, Iceberg and Hudi tables are refused, in a folder and in a bucket, because their deleted rows would count."""
     put(tmp_path, "table/data/a.parquet", mark, "other/b.parquet")
 
     for look in (
@@ -185,7 +185,7 @@ def test_linked_folders_are_followed(tmp_path):
 
 
 def test_a_link_that_leads_back_is_refused(tmp_path):
-    """Otherwise every file would be found again endlessly."""
+    """A link to a parent folder is refused, because every file would be found again endlessly."""
     put(tmp_path, "events/2020/a.csv")
     (tmp_path / "events/2020/all").symlink_to(tmp_path / "events")
 
@@ -195,7 +195,7 @@ def test_a_link_that_leads_back_is_refused(tmp_path):
 
 @pytest.mark.parametrize("link", ["folder", "file", "hard"])
 def test_a_file_under_two_names_is_refused(link, tmp_path):
-    """Otherwise its rows would count twice."""
+    """A file with two names is refused, because its rows would count twice."""
     put(tmp_path, "events/2020/a.csv")
     if link == "folder":
         (tmp_path / "events/latest").symlink_to(tmp_path / "events/2020")
@@ -222,7 +222,7 @@ def test_a_link_to_nothing_and_a_pipe_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", [b"events/\xff.csv", b"events/a\nb.csv", b"events/\x1b[2J.csv"])
 def test_a_name_that_is_no_text_is_refused(name, tmp_path):
-    """Such a name cannot be written in a message or a manifest."""
+    """A file name that is not printable text is refused, because messages and manifests cannot contain it."""
     (tmp_path / "events").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"x")
 
@@ -244,7 +244,7 @@ def test_a_pattern_that_can_name_nothing_is_an_error(pattern, root):
 
 @pytest.mark.parametrize("pattern", ["**", "**/**", "*"])
 def test_a_pattern_may_be_all(pattern, root):
-    """Such a pattern is equivalent to the folder itself."""
+    """A pattern that matches everything is equivalent to the folder itself."""
     (root / "notes.txt").unlink()
 
     assert len(list_inputs(root, pattern)) == 4

@@ -123,7 +123,7 @@ def test_encodings_are_read(tmp_path, encoding):
 
 
 def test_another_encoding_than_stated_is_an_error(tmp_path):
-    """The message names the field to set."""
+    """For text in another encoding than stated, the message names the field to set."""
     path = tmp_path / "codes.csv"
     path.write_bytes("code,other\nFußpilz,1\n".encode("latin-1"))
 

@@ -43,7 +43,7 @@ def test_iso_text_is_read(text, microseconds, is_date):
     "text", ["31.01.2020", "2020-02-30", "2020-01", "20200131", "soon", "2020-01-31 25:00"]
 )
 def test_other_text_is_no_time_and_is_marked(text):
-    """An unreadable time differs from a missing one."""
+    """Text that is not a time is marked as unreadable, which differs from a missing time."""
     times = read_times(pa.array([text, None, "", " ", "2020-01-31"]))
 
     assert times.microseconds.to_pylist() == [None, None, None, None, MIDNIGHT_US]
@@ -88,7 +88,7 @@ def test_a_time_beyond_the_range_is_marked_and_does_not_stop_the_others():
 
 
 def test_a_column_of_nothing_has_no_times():
-    """An all-null and an empty column are accepted."""
+    """An all-null and an empty column have no times and raise no error."""
     assert read_times(pa.nulls(2)).microseconds.to_pylist() == [None, None]
     assert len(read_times(pa.array([], pa.string())).microseconds) == 0
     assert len(read_times(pa.array([], pa.date32())).is_date) == 0
@@ -101,7 +101,7 @@ def test_a_column_of_nothing_has_no_times():
     )
 )
 def test_a_text_is_read_independently_of_its_neighbours(texts):
-    """The result does not depend on the batches."""
+    """The time of a text does not depend on the other texts of its batch."""
     together = read_times(pa.array(texts, pa.string())).microseconds.to_pylist()
 
     assert together == [read_times(pa.array([t], pa.string())).microseconds[0].as_py() for t in texts]

@@ -17,7 +17,7 @@ def test_a_specification_without_the_section_has_no_trace_of_it():
     "bias", [{"groups": ["ward"]}, {"pairs": [["ward", "ward"]]}, {"references": {"ward": "3"}}]
 )
 def test_a_column_that_is_no_demographic_is_refused(bias):
-    """Groups come from ``features.demographics``."""
+    """A column of ``bias`` that is not a demographic is refused, because groups come from ``features.demographics``."""
     with pytest.raises(
         SpecError, match=r"bias names what neither features\.demographics nor bias\.columns has: ward"
     ):
@@ -25,6 +25,6 @@ def test_a_column_that_is_no_demographic_is_refused(bias):
 
 
 def test_a_feature_is_not_named_as_a_column_of_the_audit():
-    """A feature already makes groups without ``bias.columns``."""
+    """A feature in ``bias.columns`` is refused, because features already make groups."""
     with pytest.raises(SpecError, match=r"bias\.columns names features: sex"):
         make_spec({"features.demographics": ["sex"], "bias": {"columns": ["sex"]}})

@@ -124,7 +124,7 @@ def test_a_document_with_windows_is_one_specification_of_each_window_and_group()
     ],
 )
 def test_windows_that_make_no_sense_are_refused(changes, message):
-    """They are refused in the document, or by the checks of a window's specification."""
+    """Invalid windows are refused in the document, or by the checks of a window's specification."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document(changes))))
 
@@ -245,7 +245,7 @@ def test_the_command_finds_which_phenotypes_follow_and_when(data, tmp_path, caps
 
 
 def test_a_subgroup_needs_its_columns_among_the_demographics(data):
-    """The message names the field, and the filter is not ignored silently."""
+    """If the column of a subgroup is not a demographic, the message names the field, and the filter is not ignored silently."""
     with pytest.raises(SpecError, match=r"cohort\.only: sex is not among the demographics"):
         run_inline(
             data, MemoryStore(), {"cohort.only": {"sex": ["female"]}, "features.demographics": ["age"]}
@@ -253,7 +253,7 @@ def test_a_subgroup_needs_its_columns_among_the_demographics(data):
 
 
 def test_a_group_without_samples_is_named_by_its_run(data, tmp_path, capsys):
-    """The error names the run that cannot be started, before any run of the document starts."""
+    """If a group has no samples, the error names its run, and no run of the document starts."""
     groups = [{"name": "absent", "sex": ["unknown level"]}]
     changes = {"evolution": {"windows": WINDOWS[:1], "groups": groups}, "validation.bootstrapReplicates": 0}
     spec = write_spec(tmp_path, changes, uri=str(data))

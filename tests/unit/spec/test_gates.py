@@ -81,12 +81,12 @@ def test_every_metric_has_a_key_and_its_kind():
     ],
 )
 def test_an_invalid_gate_is_refused(gate, said):
-    """The error names the field and the expected value."""
+    """The error for an invalid gate names the field and the expected value."""
     with pytest.raises(SpecError, match=re.escape(said)):
         make_spec({"gates": [gate]})
 
 
 def test_an_empty_list_of_gates_is_refused():
-    """An empty list would promise a check without checking anything."""
+    """An empty list of gates is refused, because it would promise a check without checking anything."""
     with pytest.raises(SpecError, match="gates"):
         make_spec({"gates": []})

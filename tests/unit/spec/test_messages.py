@@ -47,7 +47,7 @@ from tests.builders import make_spec
     ],
 )
 def test_the_error_for_a_wrong_value_suggests_a_valid_one(path: str, value: Any, said: str):
-    """The error has one line for the field."""
+    """A wrong value gives one line for its field, with a valid value or an example."""
     with pytest.raises(SpecError) as caught:
         make_spec({path: value})
 

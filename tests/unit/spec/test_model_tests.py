@@ -38,7 +38,7 @@ def copied(tests):
     ids=lambda own: own[:24] if isinstance(own, str) else "",
 )
 def test_an_invalid_test_is_refused(tests, words):
-    """The error names the field."""
+    """The error for an invalid test names the field."""
     with pytest.raises(SpecError) as caught:
         make_spec({"tests": copied(tests)})
 
@@ -54,7 +54,7 @@ def test_a_specification_without_tests_has_no_trace_of_them():
 
 
 def test_a_number_and_its_text_are_the_same_demographic():
-    """A Kubernetes API server may return either form."""
+    """A number and its text are the same demographic, because a Kubernetes API server may return either form."""
     as_text = {**CASE, "higher": {**CASE["higher"], "demographics": {"age": "70"}}}
 
     assert make_spec({"tests": {"cases": [CASE]}}).spec == make_spec({"tests": {"cases": [as_text]}}).spec

@@ -55,13 +55,13 @@ def test_a_document_with_outcomes_is_one_specification_of_each():
     ],
 )
 def test_indistinguishable_outcomes_are_refused(changes, message):
-    """They are refused by the specification, or by the equal names of the runs."""
+    """Indistinguishable outcomes are refused by the specification, or by the equal names of the runs."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document(changes))))
 
 
 def test_a_run_has_one_outcome(tmp_path):
-    """In a cluster a resource is one run; the message gives the remedy."""
+    """A run has one outcome, as a resource in a cluster does; the message gives the remedy."""
     data = write_tables(tmp_path / "data", tables_with(other_labels()))
     spec = make_spec(OUTCOMES).spec
 

@@ -89,7 +89,7 @@ def test_rules_stand_in_place_of_labels_and_index():
     ],
 )
 def test_rules_that_do_not_fit_are_refused(rules, changes, message):
-    """The message names the field and the remedy."""
+    """The message for invalid rules names the field and the remedy."""
     with pytest.raises(SpecError) as error:
         spec_of(rules, **changes)
 

@@ -94,7 +94,7 @@ def test_an_index_is_one_of_three(index, date, none):
     ],
 )
 def test_a_wrong_field_is_named(path, value, words):
-    """The error has the field, the expected value, and the nearest valid name."""
+    """The error for a wrong field has the field, the expected value, and the nearest valid name."""
     with pytest.raises(SpecError, match="problem") as caught:
         parse_scoring_spec(changed(path, value))
     assert words in str(caught.value)

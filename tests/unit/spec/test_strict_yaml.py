@@ -62,7 +62,7 @@ def test_unambiguous_scalars_are_read(text, value):
     ],
 )
 def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
-    """The error suggests the quoted form, and that form is accepted."""
+    """An ambiguous scalar is refused with its line; the error suggests the quoted form, which is accepted."""
     with pytest.raises(YamlError, match=r"without quotes|no number") as caught:
         read_yaml(f"a:\n  b: {scalar}")
 
@@ -101,7 +101,7 @@ def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
     ],
 )
 def test_refused_input_is_named(text, words):
-    """The error is raised within seconds at any depth and size."""
+    """Refused input gives a specific error within seconds, at any depth and size."""
     began = time.monotonic()
     with pytest.raises(YamlError, match=words):
         read_yaml(text)
@@ -110,7 +110,7 @@ def test_refused_input_is_named(text, words):
 
 
 def test_as_many_keys_as_fit_are_read_at_once():
-    """The time to read is proportional to the size."""
+    """24,000 keys are read within seconds, because the time is proportional to the size."""
     text = "\n".join(f"k{number}: 1" for number in range(24_000))
     began = time.monotonic()
 

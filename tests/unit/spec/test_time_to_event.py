@@ -78,7 +78,7 @@ def test_cox_is_the_default_candidate():
     ],
 )
 def test_fields_that_it_excludes_are_refused(changes, said):
-    """The specification is refused before any table is read."""
+    """Fields that ``timeToEvent`` excludes are refused before any table is read."""
     with pytest.raises(SpecError) as caught:
         parsed(changes)
 

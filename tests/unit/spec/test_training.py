@@ -158,7 +158,7 @@ def test_a_spec_cannot_be_changed():
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
-    """The error has the field's path, the nearest name, and the known names."""
+    """The error for an unknown field has its path, the nearest name, and the known names."""
     message = problem(**{path: 1})
 
     assert f"{path.replace('__', '.')}: unknown field. Did you mean {near!r}" in message
@@ -166,7 +166,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(path, near):
 
 
 def test_an_unknown_field_of_a_candidate_is_refused():
-    """In a list, the error has the position."""
+    """The error for an unknown field within a list has the position."""
     message = problem(spec__candidates=[{"classifier": "glmboost", "gird": {}}])
 
     assert (
@@ -286,7 +286,7 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
     ],
 )
 def test_an_inconsistent_specification_is_refused(changes, message):
-    """The error has the field, the expected and the given value."""
+    """The error for inconsistent fields has the field, the expected and the given value."""
     assert message in problem(**changes)
 
 
@@ -303,7 +303,7 @@ def test_an_inconsistent_specification_is_refused(changes, message):
     ],
 )
 def test_an_index_is_a_column_a_date_or_an_explicit_none(index):
-    """Any other index is refused with its path."""
+    """An index is a column, a date or an explicit ``none``; any other value is refused with its path."""
     plain = document(spec__cohort={"index": index})
     is_valid = index in ({"column": "visit"}, {"date": "2020-01-31"}, "none")
 
@@ -436,7 +436,7 @@ def test_another_value_is_known_for_every_field():
 
 @pytest.mark.parametrize("field", OTHER_VALUES)
 def test_every_field_changes_the_digest(field):
-    """All fields of the specification are hashed."""
+    """Another value of any field changes the digest."""
     plain = document()
     for path, value in OTHER_VALUES[field].items():
         _set(plain["spec"], path.split("."), value)
@@ -445,7 +445,7 @@ def test_every_field_changes_the_digest(field):
 
 
 def test_where_the_data_are_and_names_do_not_change_the_digest():
-    """The same data in another place are the same run."""
+    """The location of the data, the name and the labels of a run do not change the digest."""
     elsewhere = parsed(
         spec__data__uri="s3://elsewhere", metadata__name="another", metadata__labels={"owner": "clinic"}
     )
@@ -455,7 +455,7 @@ def test_where_the_data_are_and_names_do_not_change_the_digest():
 
 
 def test_all_history_changes_the_digest_where_it_is_asked():
-    """A run without it keeps its id."""
+    """``allHistory`` changes the digest, and a run without it keeps its id."""
     windows = {"lookBackDays": None}
     plain, both = (
         parsed(spec__cohort={**document()["spec"]["cohort"], **windows}, spec__features=own)
@@ -467,7 +467,7 @@ def test_all_history_changes_the_digest_where_it_is_asked():
 
 
 def test_utilisation_changes_the_digest_where_it_is_asked():
-    """A run without it keeps its id."""
+    """``utilisation`` changes the digest, and a run without it keeps its id."""
     plain, counted = (parsed(spec__features=own) for own in ({}, {"utilisation": True}))
 
     assert "utilisation" not in normalised(plain.spec)["features"]
@@ -475,7 +475,7 @@ def test_utilisation_changes_the_digest_where_it_is_asked():
 
 
 def test_patterns_of_codes_change_the_digest_where_they_are_given():
-    """A run without patterns keeps its id, and patterns change it."""
+    """Patterns of codes change the digest, and a run without them keeps its id."""
     plain, kept, dropped = (
         parsed(spec__features=own) for own in ({}, {"include": ["E*"]}, {"exclude": ["ICD10:*"]})
     )
@@ -591,14 +591,14 @@ def test_a_grid_is_checked_with_the_specification(classifier, grid, says):
 
 
 def test_every_default_grid_is_within_its_own_rules():
-    """Every default grid could also be given explicitly."""
+    """Every default grid is valid if it is given explicitly."""
     for classifier, parameters in GRIDS.items():
         grid = {own.name: list(own.default) for own in parameters}
         assert settings_from(grid, parameters, classifier) == settings_from({}, parameters, classifier)
 
 
 def test_thousands_of_problems_are_reported_within_seconds():
-    """The message has the first problems and the number of the others."""
+    """For 10,000 unknown fields, the message has the first problems and the number of the others, within seconds."""
     extra = {f"field{number}": number for number in range(10_000)}
     began = time.monotonic()
 

@@ -44,6 +44,6 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
     ],
 )
 def test_a_split_without_its_fields_is_refused(changes, words):
-    """Each error names the field to change."""
+    """The error for a split with missing or excluded fields names the field to change."""
     with pytest.raises(SpecError, match=words):
         make_spec(changes)

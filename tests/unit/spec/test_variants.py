@@ -76,19 +76,19 @@ def test_null_removes_a_field_of_the_document():
     ],
 )
 def test_variants_that_cannot_be_compared_are_refused(variants, message):
-    """The error has the field and the remedy. A variant's values are checked like any specification, and the error has its name."""
+    """The error for invalid variants has the field and the remedy. A variant's values are checked like any specification, and the error has its name."""
     with pytest.raises(SpecError, match=message):
         expand(parse_spec(yaml.safe_dump(make_document({"variants": variants}))))
 
 
 def test_variants_and_outcomes_exclude_each_other():
-    """A document has only one dimension of runs."""
+    """Variants and outcomes exclude each other, because a document has only one dimension of runs."""
     with pytest.raises(SpecError, match=r"variants and cohort\.outcomes exclude each other"):
         make_spec({**VARIANTS, "cohort.outcomes": ["a", "b"]})
 
 
 def test_a_run_of_the_operator_has_no_variants(data):
-    """The message gives the remedy."""
+    """The operator refuses variants, and the message gives the remedy."""
     spec = make_spec(VARIANTS).spec
 
     with pytest.raises(SpecError, match="write a resource for each: of variants, and compare them"):

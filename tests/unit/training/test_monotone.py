@@ -41,7 +41,7 @@ def test_trees_obey_directions_that_contradict_the_data(data, tmp_path):
 
 
 def test_a_linear_model_against_its_declaration_fails_a_required_test_that_names_the_column(data, tmp_path):
-    """A name without a numeric column gives a warning."""
+    """A linear model against its declared direction fails a required test, and a name without a numeric column gives a warning."""
     warnings, tests = built(data, tmp_path, {CREATININE: "decreasing", "sex": "increasing"}, {})
 
     (own,) = tests

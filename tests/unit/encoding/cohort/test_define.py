@@ -128,7 +128,7 @@ def test_index_none_makes_one_sample_a_patient(tmp_path):
 
 
 def test_labels_without_index_date_need_an_explicit_none(tmp_path):
-    """The message offers ``index: none`` as one of the remedies."""
+    """Labels without an index date are refused, and the message offers ``index: none`` as one of the remedies."""
     with pytest.raises(DataError, match="index: none says aloud") as caught:
         cohort_of(tmp_path, "patient_id,label\na,0\nb,1\n")
 
@@ -227,7 +227,7 @@ def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcom
 
 
 def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
-    """The remedy names the usual cause: the two tables write ids differently."""
+    """Labelled patients without demographics are refused, and the remedy names the usual cause: the tables write ids differently."""
     with pytest.raises(DataError, match="check that both tables write ids alike") as caught:
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,F\n")
 
@@ -276,7 +276,7 @@ def test_demographics_are_typed_by_column(tmp_path):
 
 
 def test_text_in_csv_that_is_all_numbers_is_a_number(tmp_path):
-    """A column that contains any other text is a category."""
+    """A CSV column of numbers only is numeric, and one that contains any other text is a category."""
     demographics = "patient_id,n,mixed\na,1,1\nb,,2\nc,3.5,many\n"
 
     n, mixed = cohort_of(tmp_path, LABELS, demographics, features=["n", "mixed"]).cohort.demographics
@@ -325,7 +325,7 @@ def test_an_age_column_is_used_as_it_is(tmp_path):
 
 
 def test_age_from_birth_needs_an_index_date(tmp_path):
-    """Without an index date, the age is undefined."""
+    """Without an index date, an age from the birth date is refused."""
     with pytest.raises(SpecError, match=r"cohort\.index is none"):
         cohort_of(
             tmp_path,
@@ -376,7 +376,7 @@ def test_demographics_with_the_index_column_are_joined_by_it(tmp_path):
 
 
 def test_equal_rows_of_a_patient_collapse_and_differing_ones_are_refused(tmp_path):
-    """Only the used columns are compared."""
+    """Rows of a patient may differ only in unused columns."""
     demographics = "patient_id,sex,visit\na,F,1\na,F,2\nb,M,1\nc,M,1\n"
 
     cohort_of(tmp_path, LABELS, demographics, features=["sex"])
@@ -495,7 +495,7 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_bad_tables_are_refused_without_their_values(tmp_path, name):
-    """The error has file, rule, counts and remedy, and neither it nor its cause contains a value."""
+    """The error for an invalid table has file, rule, counts and remedy, and neither it nor its cause contains a value."""
     define, rule, got = BAD_TABLES[name]
 
     with pytest.raises(DataError) as caught:
@@ -515,7 +515,7 @@ def test_the_patient_id_is_no_demographic(tmp_path):
 
 
 def test_few_patients_with_the_outcome_make_a_warning(tmp_path):
-    """The warning counts patients and not samples."""
+    """Few patients with or without the outcome give a warning, which counts patients and not samples."""
     warnings = cohort_of(tmp_path).cohort.warnings
 
     assert warnings == (
@@ -582,7 +582,7 @@ def test_a_cohort_survives_its_file(tmp_path):
 
 
 def test_defining_a_cohort_does_not_import_pandas(tmp_path):
-    """The import of pandas takes a second."""
+    """The definition of a cohort does not import pandas, which would take a second."""
     (tmp_path / "labels.csv").write_text(LABELS)
     (tmp_path / "dems.csv").write_text("patient_id,sex,birth_date\na,F,1970-01-01\nb,M,\nc,F,\n")
     program = (
@@ -613,6 +613,6 @@ def test_columns_of_the_audit_are_kept_beside_the_features(tmp_path):
 
 
 def test_a_column_of_the_audit_that_neither_table_has_is_refused(tmp_path):
-    """The error names the field of the specification."""
+    """For an audited column in neither table, the error names the field of the specification."""
     with pytest.raises(DataError, match=r"no column 'race'.*bias\.columns names"):
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,f\nb,m\nc,m\n", bias={"columns": ["race"]})

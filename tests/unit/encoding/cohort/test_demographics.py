@@ -112,7 +112,7 @@ def test_no_demographics_give_no_columns():
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(table, rule):
-    """Neither the error nor its cause contains a value."""
+    """A table that does not fit the encoder is refused, and neither the error nor its cause contains a value."""
     with pytest.raises(DataError) as caught:
         encode_demographics([AGE, BMI]).transform_table(table)
 

@@ -92,19 +92,19 @@ def test_samples_that_are_not_at_risk_leave_by_a_rule(tmp_path):
 
 
 def test_two_times_of_one_sample_are_refused(tmp_path):
-    """Otherwise the result would depend on the order of the rows."""
+    """Two different times of one sample are refused, because the result would depend on the order of the rows."""
     with pytest.raises(DataError, match=r"different dates of cohort.timeToEvent.*1 row"):
         define(tmp_path, [*ROWS, ("censored", None, 25, None)])
 
 
 def test_without_an_event_up_to_the_first_horizon_there_is_no_run(tmp_path):
-    """Without an event, the error names the first horizon."""
+    """If no event occurs up to the first horizon, the error names this horizon."""
     with pytest.raises(DataError, match="the event within 30 days has one class"):
         define(tmp_path, ROWS[1:])
 
 
 def test_a_missing_column_is_named(tmp_path):
-    """The error names the field of the specification that refers to the column."""
+    """If a column of times is missing, the error names the field of the specification that refers to it."""
     write_table(tmp_path / "labels.parquet", pa.table({"patient_id": ["a"], "index_date": [INDEX]}))
 
     with pytest.raises(DataError, match=r"event.*cohort.timeToEvent"):

@@ -124,7 +124,7 @@ def test_the_cohort_has_them(tmp_path):
 
 
 def test_age_needs_an_index_date_and_at_least_one_value(tmp_path):
-    """The errors are those of a table of demographics."""
+    """An age without an index date, and a demographic without any value, give the same errors as with a table of demographics."""
     folder = write(tmp_path)
 
     with pytest.raises(SpecError, match="age would be counted from the birth date"):

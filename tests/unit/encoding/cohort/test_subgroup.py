@@ -66,6 +66,6 @@ def test_an_age_of_the_table_is_rounded_down(tmp_path):
 
 
 def test_a_subgroup_needs_a_table_of_demographics(tmp_path):
-    """The error names the field."""
+    """Without a table of demographics, the error names the field ``cohort.only``."""
     with pytest.raises(SpecError, match=r"cohort\.only: sex or age is not among the demographics"):
         cohort_of(tmp_path, LABELS, only={"sex": ["F"]})

@@ -52,7 +52,7 @@ def test_equal_rows_collapse(tmp_path):
     ],
 )
 def test_bad_concepts_are_refused(tmp_path, text, rule):
-    """The error names the file."""
+    """The error for invalid concepts names the file and the rule."""
     with pytest.raises(DataError) as caught:
         concepts_of(tmp_path, text)
 
@@ -61,7 +61,7 @@ def test_bad_concepts_are_refused(tmp_path, text, rule):
 
 
 def test_numeric_codes_are_refused(tmp_path):
-    """Numeric codes would have lost their leading zeros."""
+    """Numeric codes are refused, because they would have lost their leading zeros."""
     pq.write_table(pa.table({"code": [12]}), tmp_path / "c.parquet")
 
     with pytest.raises(DataError, match="codes are text"):

@@ -38,7 +38,7 @@ def test_ids_follow_the_bytes_of_the_codes(parts):
 
 
 def test_a_dictionary_and_its_maps_come_back(tmp_path):
-    """A dictionary that is read from its file is equal."""
+    """A dictionary that is written and read again is equal."""
     merged, code_ids = merge_dictionary([partition({"B": 1, "Å": 2}), partition({"A": 1, "X": 0})])
     merged.write(tmp_path / "dictionary")
     back = Dictionary.read(tmp_path / "dictionary")

@@ -40,7 +40,7 @@ def test_samples_that_lose_all_events_are_counted_by_rule(make_spec, make_cohort
 
 
 def test_the_sentence_shows_no_small_count():
-    """Small counts are hidden, as other counts of patients."""
+    """The sentence on lost samples hides small counts."""
     words = lost_sentence({"implausible date": 1204, "no time": 3}, 11)
 
     assert words.endswith("1,204 samples by “implausible date”, fewer than 11 samples by “no time”.")

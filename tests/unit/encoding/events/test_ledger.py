@@ -63,7 +63,7 @@ def test_a_ledger_comes_back_from_json(ledger):
 
 @given(sound_ledgers(), st.integers(0, 100))
 def test_duplicates_move_rows_from_used_to_dropped(ledger, n):
-    """The number of rows read does not change."""
+    """Duplicates move rows from used to dropped, and the number of rows read does not change."""
     n = min(n, ledger.rows_used)
     after = ledger.with_duplicates(n).check()
     assert after.rows_used == ledger.rows_used - n

@@ -103,7 +103,7 @@ def test_a_matrix_without_numbers_says_so(planted, make_cohort, tmp_path):
 
 
 def test_a_block_of_another_dictionary_is_refused(planted):
-    """Otherwise the columns would silently mean other codes."""
+    """A block of another dictionary is refused, because its columns would silently mean other codes."""
     _, cohort, _, _, paths = planted
     with pytest.raises(ArtifactDamaged, match="not a block of this dictionary"):
         Matrix.open(paths, cohort, n_codes=N_CODES + 1, n_windows=N_WINDOWS)
@@ -111,6 +111,6 @@ def test_a_block_of_another_dictionary_is_refused(planted):
 
 @pytest.mark.parametrize("mask", [np.ones(3, bool), np.ones(N_PATIENTS + N_PATIENTS // 3 + 1, np.int8)])
 def test_a_mask_of_another_shape_or_type_is_refused(planted, mask):
-    """An index array in place of a mask would select other samples."""
+    """A mask must be Boolean with one entry per sample; an index array would select other samples."""
     with pytest.raises(ValueError, match=r"sample_mask: expected \d+ Booleans"):
         planted[0].patients_per_column(mask)

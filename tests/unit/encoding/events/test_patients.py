@@ -58,7 +58,7 @@ def test_patients_in_one_partition_each_pass():
 
 
 def test_a_patient_in_two_partitions_is_named_by_count_and_keys():
-    """The error has the number of patients and the keys of two partitions, and never a patient's id."""
+    """If patients are in several partitions, the error has their number and the keys of two partitions, and never a patient's id."""
     partitions = {
         "part-0": np.array([0, 1], np.int32),
         "part-1": np.array([2, 3], np.int32),

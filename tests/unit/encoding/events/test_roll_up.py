@@ -46,7 +46,7 @@ def test_a_map_is_read_in_any_order(tmp_path):
     ],
 )
 def test_an_invalid_map_is_refused(tmp_path, columns, rule):
-    """The error has the file and a remedy."""
+    """The error for an invalid map has the file and a remedy."""
     with pytest.raises(DataError) as refused:
         read(tmp_path, **columns)
     assert rule in refused.value.rule

@@ -180,7 +180,7 @@ def test_the_size_of_segments_does_not_show(make_spec, make_cohort, make_batch, 
     ],
 )
 def test_the_plausible_years_are_a_setting(make_spec, make_cohort, make_batch, tmp_path, time, rule):
-    """The first and the last year are included completely."""
+    """``data.plausibleYears`` sets the first and the last plausible year, and includes both completely."""
     spec = make_spec()
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"plausible_years": (2150, 2199)})})
     batch = make_batch([{"patient": "7", "code": "A", "time": time}])

@@ -139,7 +139,7 @@ def test_nothing_after_the_index_date_reaches_a_column(
 def test_a_row_between_two_index_dates_of_a_patient_reaches_the_later_one_only(
     make_spec, make_cohort, make_batch, encode, rows, later
 ):
-    """The cells of the earlier sample do not change."""
+    """Rows between two index dates of a patient do not change the cells of the earlier sample."""
     spec, cohort = make_spec(aggregates=EVERY, windows=[5, 40]), make_cohort(INDEXES)
     first = INDEXES["2"][0]
     added = [row | {"patient": "2", "time": first + 1 + hours * DAY // 24} for row, hours in later]
@@ -188,7 +188,7 @@ def test_a_slope_needs_two_days(make_spec, make_cohort, make_batch, encode):
 
 @pytest.mark.parametrize("value", [0.1, 5.1, 1e-9, 98.6])
 def test_a_constant_value_is_its_mean_and_has_no_slope(make_spec, make_cohort, make_batch, encode, value):
-    """Both are exact for seven values whose sum is rounded."""
+    """The mean of seven equal values is exactly this value, and the slope is exactly 0, even if their sum is rounded."""
     rows = [
         {"patient": "3", "code": "A", "time": us("2020-03-01") + n * DAY, "value": value} for n in range(7)
     ]

@@ -68,6 +68,6 @@ def test_a_table_without_any_of_the_codes_is_refused(tmp_path):
 
 
 def test_a_table_of_other_columns_is_refused(tmp_path):
-    """The error names a column that is required."""
+    """For a hierarchy with other columns, the error names the required column."""
     with pytest.raises(DataError, match="parent"):
         found(tmp_path, {"child": ["X"], "above": ["Y"]}, "ICD:E11")

@@ -81,6 +81,6 @@ def test_the_columns_of_a_cdm_are_known_in_any_case(tmp_path):
     ],
 )
 def test_invalid_periods_are_refused(tmp_path, row, message):
-    """An invalid period is refused."""
+    """A period that ends before it begins, or lacks its patient, start or end, is refused."""
     with pytest.raises(DataError, match=message):
         read(tmp_path, [row])

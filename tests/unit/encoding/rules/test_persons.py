@@ -89,7 +89,7 @@ def test_days_of_observation_are_meant_whole(tmp_path):
     ],
 )
 def test_a_column_that_a_rule_cannot_read_is_refused(columns, rules, message, tmp_path):
-    """The message names the column."""
+    """If a rule needs a column that is missing or invalid, the message names the column."""
     with pytest.raises(DataError) as error:
         read(tmp_path, columns, **rules)
 

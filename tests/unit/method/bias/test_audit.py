@@ -198,7 +198,7 @@ def test_a_trend_over_months_is_found():
 
 
 def test_result_depends_neither_on_the_order_of_rows_nor_on_threads():
-    """The result is equal to the last bit for another order of rows and for more threads."""
+    """The audit is equal to the last bit for another order of rows and for more threads."""
     y, p, group, patient = cohort_of(300, samples_each=2)
     order = np.random.default_rng(5).permutation(300)
     first = audited(y, p, group, patients=patient)

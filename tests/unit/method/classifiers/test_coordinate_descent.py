@@ -45,7 +45,7 @@ def test_a_strong_penalty_leaves_the_prevalence():
 
 
 def test_sparse_and_dense_columns_give_the_same_bits():
-    """Sparse and dense columns are fitted by one kernel."""
+    """Sparse and dense columns give the same bits, because one kernel fits both."""
     X, y = cohort()
 
     assert np.array_equal(

@@ -369,7 +369,7 @@ def test_p_value_of_a_known_z():
     ],
 )
 def test_unusable_data_are_refused(X, y, message):
-    """The error names the broken rule, with counts and without values."""
+    """The error for unusable data names the broken rule, with counts and without values."""
     with pytest.raises(DataError, match=message):
         fit_logistic(X, y)
 

@@ -205,13 +205,13 @@ def test_thinned_roc_curve_looks_the_same():
 
 
 def test_one_class_has_no_roc_curve():
-    """With one class, the curve is None."""
+    """With one class, the ROC curve is None."""
 
     assert roc_curve_of(tally([1, 1], [0.2, 0.3])) is None
 
 
 def test_thinning_keeps_short_curves_whole():
-    """A curve with few enough points loses none."""
+    """Thinning removes no point of a curve that has few enough."""
 
     assert thinned(np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.5, 1.0]), 3).tolist() == [0, 1, 2]
 
@@ -229,12 +229,12 @@ def test_thinning_keeps_short_curves_whole():
     ],
 )
 def test_bad_input_is_refused(y, p, message):
-    """The error says what was expected and how many samples are wrong."""
+    """The error for invalid outcomes or predictions says what was expected and how many samples are wrong."""
     with pytest.raises(DataError, match=message):
         auroc(y, p)
 
 
 def test_groups_of_another_length_are_refused():
-    """One patient code is expected for each sample."""
+    """The number of patient codes must equal the number of samples."""
     with pytest.raises(DataError, match=r"one code for each sample.*shape \(3,\)"):
         auroc_estimate([0, 1], [0.1, 0.2], groups=[1, 2, 3])

@@ -82,7 +82,7 @@ def test_calibration_in_the_large_makes_the_mean_right():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_line_equals_an_unpenalised_logistic_regression(seed):
-    """The line equals that of scikit-learn."""
+    """The calibration line equals the logistic regression of scikit-learn."""
     y, p = make_predictions(seed, slope=0.6)
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit(p)[:, None], y)
     line = calibration_intercept_slope(y, p)
@@ -160,7 +160,7 @@ def test_a_backward_model_is_not_turned_round():
 
 
 def test_order_of_rows_does_not_show_in_the_calibrator():
-    """Any order of rows gives the same bits."""
+    """Any order of rows gives a calibrator with the same bits."""
     y, p = make_predictions(4)
     order = np.random.default_rng(0).permutation(y.size)
 
@@ -268,7 +268,7 @@ def test_curve_of_weighted_samples_is_that_of_repeated_ones(seed):
 
 @pytest.mark.parametrize("n", [400, 20_000])
 def test_curve_has_at_most_50_points_from_end_to_end(n):
-    """This also holds for more distinct predictions than smoothing cells."""
+    """The curve has at most 50 points from the lowest to the highest prediction, also with more distinct predictions than smoothing cells."""
     y, p = make_predictions(7, n=n)
     curve = calibration_curve(y, p)
 

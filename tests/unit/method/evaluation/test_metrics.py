@@ -69,7 +69,7 @@ def test_scaled_brier_of_one_class_is_absent():
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30), st.randoms())
 def test_order_of_rows_does_not_show(samples, random):
-    """Any order of rows gives the same bits."""
+    """Brier score, log loss and mean absolute error have the same bits in any order of rows."""
     shuffled = list(samples)
     random.shuffle(shuffled)
     for figure in (brier_of, log_loss_of, mean_absolute_error_of):
@@ -138,7 +138,7 @@ def test_a_small_class_shows_no_quantiles():
 
 
 def test_results_are_plain_json():
-    """The results have neither NaN nor numpy types."""
+    """The results are serialisable as JSON, without NaN and numpy types."""
     distribution = error_distribution(*make_predictions(0))["negative"]
 
     assert json.loads(json.dumps(distribution.to_json(), allow_nan=False))["n"] == distribution.n

@@ -76,7 +76,7 @@ def test_perfect_ranking_gives_one(figure):
     [average_precision_of, pr_integral_of, pr_davis_goadrich_of, pr_curve_of],
 )
 def test_no_positive_is_absent(figure):
-    """Without a positive, each figure is None."""
+    """Without a positive, each precision–recall figure is None."""
 
     assert figure(tally([0, 0], [0.1, 0.2])) is None
 

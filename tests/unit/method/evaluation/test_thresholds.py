@@ -20,7 +20,7 @@ SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10)), min_size=1,
 
 
 def test_youden_of_a_worked_example():
-    """At 0.6, both positives and no negative are alerted."""
+    """Youden's threshold is 0.6, where both positives and no negative are alerted."""
 
     assert youden([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9]) == Threshold("youden", 0.6)
 
@@ -33,7 +33,7 @@ def test_youden_takes_the_lowest_of_equal_maxima():
 
 @given(SAMPLES)
 def test_youden_is_the_best_of_all_thresholds(samples):
-    """No other prediction has a larger J as threshold."""
+    """No other prediction has a larger Youden's J as threshold."""
     y, p = [s[0] for s in samples], [s[1] / 10 for s in samples]
     if len(set(y)) < 2:
         return
@@ -85,7 +85,7 @@ def test_sensitivity_is_reached_by_the_highest_threshold(samples, sensitivity):
 
 
 def test_no_positive_has_no_sensitivity_threshold():
-    """Without a positive, the threshold is absent."""
+    """Without a positive, the threshold for a fixed sensitivity is absent."""
 
     assert fixed_sensitivity([0, 0], [0.1, 0.2], 0.9).value is None
 

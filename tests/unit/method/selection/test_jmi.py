@@ -232,7 +232,7 @@ def test_columns_without_information_score_zero():
 
 @pytest.mark.parametrize("ranking", RANKINGS)
 def test_more_features_than_columns_ranks_all(ranking):
-    """If fewer columns exist than requested, all are ranked."""
+    """If fewer columns exist than features are requested, all columns are ranked."""
     X, y = make_counts(7, n_columns=4)
 
     assert len(rank(X, y, 200, ranking=ranking).order) == 4
@@ -339,7 +339,7 @@ GOOD = np.array([[0, 1], [1, 0], [1, 1]])
     ],
 )
 def test_each_mistake_in_a_ranking_has_its_own_error(X, y, options, error, words):
-    """Each mistake has its own message and error class, and all are ValueErrors."""
+    """Each mistake in the arguments of a ranking has its own message and error class, and all are ValueErrors."""
     with pytest.raises(error, match=words):
         rank(X, y, 2, **options)
     assert issubclass(error, ValueError)

@@ -63,6 +63,6 @@ def test_screen_of_no_columns_keeps_none():
     ids=["percentage", "nan", "rule", "nobody", "rows", "fractions"],
 )
 def test_each_mistake_in_a_screen_has_its_own_error(counts, n_patients, min_prevalence, rule, error, words):
-    """Each mistake has its own message and error class."""
+    """Each mistake in the arguments of a screen has its own message and error class."""
     with pytest.raises(error, match=words):
         screen_by_prevalence(counts, n_patients, min_prevalence, rule=rule)

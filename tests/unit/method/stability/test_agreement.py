@@ -156,7 +156,7 @@ def test_a_bound_that_does_not_apply_says_why(changes, bound, reason):
 
 
 def test_too_large_sets_have_no_unimodal_bound():
-    """Theorem 2 requires q/p of at most 1/sqrt(3)."""
+    """The unimodal bound is absent for large sets, because Theorem 2 requires q/p of at most 1/sqrt(3)."""
     selected = make_halves(n_features=10, n_selected=8)
 
     bounds = bound_false_selections(selected, threshold=0.9, training_fraction=0.5, complementary_pairs=True)

@@ -33,7 +33,7 @@ NAN = float("nan")
 def test_score_counts_agreeing_iterations_less_twice_the_others(
     odds_ratios, planned, seen, positive, adjusted, score
 ):
-    """CS = round(100 (agreeing - 2 opposing) / planned), worked by hand."""
+    """The score is round(100 (agreeing - 2 opposing) / planned), worked by hand."""
     table = confidence_scores(np.log([odds_ratios]).T, n_iterations_planned=planned)
 
     assert (table.n_seen[0], table.n_positive[0], table.n_negative[0]) == (seen, positive, seen - positive)
@@ -104,13 +104,13 @@ def test_turning_every_odds_ratio_over_keeps_the_score(values):
 
 
 def test_fewer_planned_than_given_is_refused():
-    """Fewer planned iterations than rows would give scores above 100."""
+    """Fewer planned iterations than rows are refused, because scores could exceed 100."""
     with pytest.raises(DataError, match="no more iterations than planned"):
         confidence_scores(np.zeros((3, 2)), n_iterations_planned=2)
 
 
 def test_an_infinite_odds_ratio_is_refused():
-    """An infinite odds ratio would make the mean infinite."""
+    """An infinite odds ratio is refused, because it would make the mean infinite."""
     with pytest.raises(DataError, match="1 infinite"):
         confidence_scores(np.array([[np.inf, 0.1]]), n_iterations_planned=1)
 

@@ -9,7 +9,7 @@ from mlho.method.stability.spread import Spread, mean_with_spread
 
 
 def test_spread_of_a_worked_example():
-    """For 0.7, 0.8, 0.9 with 30 % test: sd 0.1, and half width t₂ · 0.1 · √(1/3 + 3/7) = 0.3756."""
+    """For 0.7, 0.8, 0.9 with 30 % test, the sd is 0.1, and the half width is t₂ · 0.1 · √(1/3 + 3/7) = 0.3756."""
     spread = mean_with_spread([0.7, 0.8, 0.9], test_fraction=0.3)
     half = 4.302652729749464 * 0.1 * math.sqrt(1 / 3 + 3 / 7)
 
@@ -28,7 +28,7 @@ def test_more_iterations_do_not_make_more_patients():
 
 
 def test_absent_values_are_counted():
-    """Absent values do not enter the mean."""
+    """Absent values are counted and do not enter the mean."""
     spread = mean_with_spread([0.7, None, 0.9], test_fraction=0.3)
 
     assert (spread.mean, spread.n, spread.n_absent) == (pytest.approx(0.8), 2, 1)

@@ -85,7 +85,7 @@ def test_penalised_coefficients_are_those_of_scikit_survival(alpha, l1_ratio, ex
 
 
 def test_figures_are_those_of_scikit_survival(unpenalised):
-    """Both concordances, AUROC and Brier score at the horizons, and Kaplan–Meier agree."""
+    """Both concordances, AUROC and Brier score at the horizons, and Kaplan–Meier agree with scikit-survival."""
     X, times, _ = made()
     scores, observed = unpenalised.log_odds(X), uncensored(times)
 

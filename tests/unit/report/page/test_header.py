@@ -48,7 +48,7 @@ def test_missing_statements_are_marked_as_not_stated(result: Result):
 
 
 def test_one_patient_has_the_outcome(result: Result):
-    """The count has the singular form."""
+    """The page says "1 patient", in the singular form."""
     cohort = result.cohort.model_copy(update={"n_positive_patients": 1, "n_positive_samples": 1})
 
     assert "<b>1 patient with the outcome</b>" in render_html(said(result, cohort=cohort))

@@ -191,7 +191,7 @@ def test_a_run_without_index_date_says_so_in_every_heading(make_result):
 
 
 def test_a_predictive_run_does_not(page):
-    """A predictive run does not mention it."""
+    """The report of a predictive run does not say "not predictive"."""
     assert "not predictive" not in page
 
 
@@ -217,7 +217,7 @@ def test_absent_values_carry_their_reason(page):
 
 
 def test_words_of_the_data_are_escaped(make_result):
-    """A description, a warning or an outcome is always text."""
+    """Markup in a description, a warning or an outcome is escaped."""
     page = render_html(make_result(warnings=["<img src=x onerror=alert(1)> & more"]))
 
     assert "<img" not in page

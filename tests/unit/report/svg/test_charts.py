@@ -80,7 +80,7 @@ def _middle(polygon: ET.Element) -> float:
 
 
 def test_an_odds_ratio_beyond_the_axis_is_an_arrow_not_a_mark():
-    """A mark at the edge would be read as a value there."""
+    """An odds ratio beyond the axis is drawn as an arrow, because a mark at the edge would be read as a value there."""
     rows = [Row("far", values=(900.0, 800.0, 1_000.0), kind="up")]
 
     picture = ET.fromstring(charts.forest("f", "Forest", rows, (0.25, 4.0), "OR"))
@@ -154,7 +154,7 @@ def test_no_mark_lies_outside_its_picture(result):
 
 
 def test_text_from_data_is_escaped_in_pictures():
-    """A description is text and never markup."""
+    """Markup in a label is escaped in pictures."""
     picture = charts.importance([Row('<script>alert("x")</script>', "0.5", (0.5,))])
 
     assert "<script>" not in picture
@@ -162,7 +162,7 @@ def test_text_from_data_is_escaped_in_pictures():
 
 
 def test_a_figure_alone_carries_its_style_and_can_be_saved(result, tmp_path):
-    """In a notebook or a file, there is no page with a style."""
+    """A saved figure contains its style, because a notebook or a file has no page around it."""
     figure = figures_of(result)["roc"]
 
     path = figure.save(tmp_path / "roc.svg")

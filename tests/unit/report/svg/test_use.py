@@ -55,7 +55,7 @@ def test_groups_are_compared_with_all_patients_and_small_ones_left_out(result: R
 
 
 def test_only_significant_differences_are_listed_and_all_are_counted(result: Result):
-    """One of two differences is significant after correction."""
+    """The table lists the one significant difference, and the sentence counts both."""
     assert result.bias is not None
     table = content(result.bias)
 

@@ -190,7 +190,7 @@ def test_the_final_iteration_trains_on_all_samples_of_any_split():
     ],
 )
 def test_a_split_that_measures_nothing_is_refused_with_the_remedy(cohort, validation, words):
-    """The error refers to the part by its position, never by the name of a site."""
+    """A split with an empty or too small part is refused with a remedy. The error has the part's position, never the name of a site."""
     with pytest.raises(DataError, match=f"(?s){words}") as refused:
         check_splits(asking(iterations=20, **validation), cohort)
     assert "south" not in str(refused.value)

@@ -171,7 +171,7 @@ def test_the_columns_of_pairs_equal_the_events(problem, folder):
 
 
 def test_a_mask_renumbers_the_samples_of_pairs(problem):
-    """A mask renumbers them as it does for columns of codes."""
+    """A mask renumbers the samples of pairs as it does for columns of codes."""
     mask = np.arange(problem.cohort.n_samples) % 3 != 0
     columns = problem.column_of(pair_features(problem, [(FIRST, THEN), ("DX:4", "DX:5")]))
     every, some = problem.matrix.column_samples(columns), problem.matrix.column_samples(columns, mask)

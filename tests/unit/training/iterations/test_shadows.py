@@ -245,7 +245,7 @@ def test_a_share_chooses_the_threshold(levels, expected):
 
 
 def test_levels_count_features_and_shadows_from_each_score_on():
-    """Scores of 0 or less are not thresholds."""
+    """Each positive score is a threshold, with the numbers of features and shadows that reach it."""
     levels = levels_of(np.array([100, 80, 80, -50, 0]), np.array([80, 20, -10]))
 
     assert [(own.min_confidence, own.n_features, own.expected_false) for own in levels] == [
@@ -256,7 +256,7 @@ def test_levels_count_features_and_shadows_from_each_score_on():
 
 
 def test_an_unreachable_share_gives_a_warning():
-    """The warning gives the share that is reached instead."""
+    """If the requested share of false features cannot be reached, the warning gives the smallest possible one."""
     found = FalseFeatures.model_validate(
         {"min_confidence": 100, "max_share": 0.1, "expected": {"value": 1.0}, "share": 0.25}
     )
@@ -287,7 +287,7 @@ def test_sets_become_a_table_of_all_that_could_be_chosen():
     ],
 )
 def test_odds_ratios_on_different_sides_of_one_are_flagged(mean, per_unit, is_said):
-    """The note gives shrinkage and collinearity as reasons."""
+    """Odds ratios on different sides of 1 have a note, with shrinkage and collinearity as reasons."""
     confidence = Confidence(score=80, n_seen=4, n_positive=4, n_negative=0, mean_odds_ratio=mean)
 
     note = contradiction(confidence, OddsRatio(per_unit=per_unit))

@@ -65,7 +65,7 @@ def test_the_final_iteration_trains_on_all_patients():
 
 
 def test_iterations_and_seeds_draw_other_parts():
-    """Equal iterations and seeds draw the same parts."""
+    """Other iterations and seeds draw other parts, and equal ones draw the same."""
     cohort, asked = make_cohort(), asking(seed=1)
     first = partition(asked, cohort, 1)
 

@@ -157,7 +157,7 @@ def test_empty_consensus_models_are_counted(tmp_path):
 
 
 def test_a_subsample_with_one_class_is_refused(problem):
-    """The error says which field to change, before any fit."""
+    """A subsample with one class is refused before any fit, and the error names the field."""
     cohort = replace(problem.cohort, outcome=np.zeros_like(problem.y))
 
     with pytest.raises(DataError, match=r"final\.features: a subsample .* one class only"):

@@ -129,7 +129,7 @@ def test_bounds_are_inclusive_and_all_must_hold(gate, passes):
     ],
 )
 def test_a_figure_without_a_value_does_not_pass(gate, reason):
-    """The detail gives the reason: a small group, an unknown level, or a missing interval."""
+    """A gate on a missing figure fails, and the detail has the reason: a small group, an unknown level, or a missing interval."""
     found = judged(**gate)
 
     assert not found.passed
@@ -158,7 +158,7 @@ def test_a_gate_states_its_condition_and_the_figure():
 
 
 def test_a_gate_against_a_champion_stays_open():
-    """The model in use is only known at the promotion."""
+    """A gate against a champion has no result after training, because the model in use is only known at the promotion."""
     found = judged(metric="auroc", champion="production", minDifference=-0.01)
 
     assert (found.passed, found.words) == (None, "AUROC minus that of the model in production at least -0.01")
@@ -166,6 +166,6 @@ def test_a_gate_against_a_champion_stays_open():
 
 
 def test_without_gates_there_is_no_result_of_them():
-    """Without gates, result.json has no such field."""
+    """Without gates, result.json has no field for them."""
     assert judge_gates(None, HEADLINE, BIAS, TESTS) is None
     assert gate_warning(None) == []

@@ -84,7 +84,7 @@ def test_a_sample_counts_once_with_its_first_test_set():
 
 
 def test_ages_are_put_into_bands_and_a_missing_age_into_none():
-    """A bound belongs to the band above it."""
+    """A bound belongs to the band above it, and a missing age belongs to no band."""
     age = np.concatenate([[10.0] * 5, [18.0] * 95, [50.0] * 140, [79.9] * 140, [np.nan] * 20])
     (own,) = groupings(spec_of(), cohort_of(NumericColumn("age", age)))
 
