@@ -60,14 +60,18 @@ def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) 
     for file in some:
         if values:
             require_values(source, file)
-        batches = iter_events(source, file, batch_rows=max(1, SAMPLE_ROWS // len(some)), values=values)
-        yield from _first(batches)
+        n_rows = max(1, SAMPLE_ROWS // len(some))
+        yield from _first(iter_events(source, file, batch_rows=n_rows, values=values), n_rows)
 
 
-def _first(batches: Iterator[Any]) -> Iterator[Any]:
-    batch = next(batches, None)
-    if batch is not None:
-        yield batch
+def _first(batches: Iterator[Any], n_rows: int) -> Iterator[Any]:
+    """Yield the first rows. A block of a CSV or a row group may have fewer."""
+    n_left = n_rows
+    for batch in batches:
+        yield batch.slice(0, n_left)
+        n_left -= batch.num_rows
+        if n_left <= 0:
+            return
 
 
 def _rules_of(

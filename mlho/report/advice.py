@@ -31,6 +31,8 @@ class Findings:
         Of the scores against training.
     vanished : int
         Features expected in these samples and seen in none.
+    missing : int
+        Columns with far more missing values than in training.
     observed : Estimate or None
         AUROC with labels; None without labels.
     alarm : str or None
@@ -45,6 +47,7 @@ class Findings:
     expected: Estimate | None
     score_psi: float | None = None
     vanished: int = 0
+    missing: int = 0
     observed: Estimate | None = None
     alarm: str | None = None
     shift: Estimate | None = None
@@ -88,6 +91,11 @@ def _shortfall(found: Findings) -> str:
 
 def _without_labels(found: Findings) -> Advice:
     doubts = []
+    if found.missing:
+        verb = "misses" if found.missing == 1 else "miss"
+        doubts.append(
+            f"{plural(found.missing, 'column')} {verb} many more values than in training, which is to be checked first"
+        )
     if found.score_psi is not None and found.score_psi > LARGE_PSI:
         doubts.append(f"the scores are distributed differently from training (PSI {found.score_psi:.2f})")
     expected, trained = found.expected, found.trained

@@ -27,7 +27,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -156,6 +156,7 @@ def _advice(expected: "ExpectedPerformance", drift: "Drift") -> "Advice":
             expected=expected.auroc,
             score_psi=drift.score_psi,
             vanished=len(drift.vanished),
+            missing=drift.n_missing_shifted,
         )
     )
 

@@ -360,7 +360,7 @@ def _failed_tests(tests: Sequence[BundleTest]) -> list[str]:
     if not failed:
         return []
     use = "used for scoring or promoted" if any(test.level == "required" for test in failed) else "promoted"
-    named = " ".join(test.detail for test in failed[:3])
+    named = " ".join(f"{test.name}: {test.detail}" for test in failed[:3])
     return [f"The bundle cannot be {use}: {len(failed)} of its {len(tests)} tests failed. {named}"]
 
 

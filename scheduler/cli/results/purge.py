@@ -69,12 +69,19 @@ def _purge(options: PurgeOptions) -> int:
 def _wanted(file: str) -> frozenset[str]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).expanduser().read_text(encoding="utf-8")
+        text = text.removeprefix("\ufeff")  # the byte order mark of some editors, not a part of the first id
     except OSError as error:
         raise SpecError(
             f"{file}: cannot be read ({error.strerror}). Give a file with one patient id a line."
         ) from None
     except UnicodeDecodeError:
         raise SpecError(f"{file}: is not UTF-8 text. Give a file with one patient id a line.") from None
+    n_quoted = sum(line.strip().startswith('"') for line in text.splitlines())
+    if n_quoted:
+        raise SpecError(
+            f"{file}: {plural(n_quoted, 'line')} with a quotation mark, which would match no patient. Give one patient id a line, "
+            "without quotation marks and without further columns."
+        )
     wanted = frozenset(line.strip() for line in text.splitlines() if line.strip())
     if not wanted:
         raise SpecError(f"{file}: there is no patient id. Give one a line.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlho.inspection.dates import guess_formats
@@ -110,6 +111,15 @@ def test_a_small_table_without_a_usable_row_is_an_error(what, folder):
         changed(folder, "events", patient_id=lambda _, own: own and f"x{own}")
 
     assert [str(error) for error in inspected(folder).errors if "no row can be used" in str(error)]
+
+
+def test_the_sample_does_not_end_with_the_first_row_group(folder):
+    """Rows of one kind often come together, so that the first few of a file would say little of it."""
+    table = make_tables(400).events
+    pq.write_table(table, folder / "events" / "part-0.parquet", row_group_size=100)
+    (folder / "events" / "part-1.parquet").unlink()
+
+    assert inspected(folder).facts["sampled event rows"].startswith(f"{table.num_rows:,}:")
 
 
 def test_a_sample_without_a_usable_row_is_no_error_if_there_are_more_rows(folder, monkeypatch):

@@ -48,6 +48,7 @@ CASES = {
     "significant and too small to matter": ({"shift": near(-0.05, 0.01)}, "hold", ""),
     "vanished features": ({"vanished": 2}, "retrain", "Check the feed of codes first"),
     "no labels": ({"observed": None}, "hold", "Nothing seen without labels"),
+    "no labels, missing columns": ({"observed": None, "missing": 3}, "hold", "3 columns miss"),
     "no labels, other scores": ({"observed": None, "score_psi": 0.4}, "hold", "mlho evaluate"),
     "no labels, harder patients": ({"observed": None, "expected": near(0.70)}, "hold", "mlho evaluate"),
 }

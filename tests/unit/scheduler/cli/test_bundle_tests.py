@@ -108,7 +108,8 @@ def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(
     result = json.loads((store / "runs" / run / "result.json").read_text(encoding="utf-8"))
 
     assert any(
-        own.startswith("The bundle cannot be used for scoring or promoted") for own in result["warnings"]
+        own.startswith("The bundle cannot be used for scoring or promoted") and "floor.auroc" in own
+        for own in result["warnings"]
     )
     page = (store / "runs" / run / "report.html").read_text(encoding="utf-8")
     assert "Tests of the bundle" in page

@@ -130,6 +130,13 @@ def test_without_yes_a_purge_tells_and_deletes_nothing(store, runs, tmp_path, ca
     assert sorted(store.root.rglob("*")) == before
 
 
+def test_a_byte_order_mark_does_not_hide_the_first_patient(store, tmp_path, capsys):
+    """Editors on Windows write one."""
+    said = call_command(["purge", listed(tmp_path, f"\ufeff{HELD}"), "--json"], store.root, capsys)
+
+    assert json.loads(said.out)["patients_found"] == 1
+
+
 def test_a_model_in_use_stays_until_another_one_is_promoted(store, runs, tmp_path, capsys):
     """The run of a model in use is named and kept, and the others are deleted. After the promotion of another model it is
     deleted, even if retention would keep it.
@@ -166,9 +173,9 @@ def test_a_run_of_unknown_artifacts_is_named(store, runs, tmp_path, capsys):
     assert f"mlho delete {runs['older']}" in said.out
 
 
-@pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe", b'"p00007"\n'])
 def test_a_list_of_patients_that_cannot_be_read_is_refused(store, tmp_path, capsys, content):
-    """A missing, an empty or a non-UTF-8 list of patients is rejected."""
+    """A missing, an empty, a non-UTF-8 and a quoted list of patients is rejected; a quoted id would match no patient."""
     path = tmp_path / "patients.txt"
     if content is not None:
         path.write_bytes(content)
