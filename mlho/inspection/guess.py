@@ -206,19 +206,19 @@ def _reason(sketch: Sketch) -> str:
 
 def _guess_columns(guess: Guess) -> None:
     """Guess the source, and the names of the columns that are not those of the source."""
-    have = {name.casefold() for name in guess.tables["events"].columns}
+    columns = {name.casefold() for name in guess.tables["events"].columns}
     is_omop = guess.source == OMOP_NAME
     if not is_omop:
-        guess.source = next((name for name, signs in _SIGNS.items() if signs <= have), "native")
+        guess.source = next((name for name, signs in _SIGNS.items() if signs <= columns), "native")
     own_names = {table.name: table for table in TABLES}
-    asked = {
+    wanted = {
         "events": ("patient_id", "time", "code", "numeric_value", "description"),
         "labels": ("patient_id",),
         "demographics": ("patient_id", "birth_date", "age"),
         "concepts": ("code", "description"),
     }
     for table, sketch in guess.tables.items():
-        for ours in asked[table] if table == "labels" or not is_omop else ():
+        for ours in wanted[table] if table == "labels" or not is_omop else ():
             usual = _usual(guess.source, own_names[table], ours, sketch)
             found = usual if usual in sketch.columns else find_column(sketch, ours)
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
@@ -309,14 +309,16 @@ def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
 
 def _guess_dimension(guess: Guess, sketch: Sketch) -> None:
     """Guess the demographics of a ``patient_dimension``: those that the source knows. Others, such as the vital status, tell the future."""
-    have = {name.casefold(): values for name, values in sketch.columns.items()}
+    columns = {name.casefold(): values for name, values in sketch.columns.items()}
     known = source_named(guess.source).names["demographics"]
-    if known["birth_date"] in have and guess.index is not None:
+    if known["birth_date"] in columns and guess.index is not None:
         guess.demographics.append("age")
     guess.demographics += [
         ours
         for ours, theirs in known.items()
-        if ours not in ("patient_id", "birth_date") and theirs in have and len(pc.unique(have[theirs])) > 1
+        if ours not in ("patient_id", "birth_date")
+        and theirs in columns
+        and len(pc.unique(columns[theirs])) > 1
     ]
     guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
 

@@ -55,12 +55,12 @@ def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:
 
 def cdm_demographics(person: Sketch, *, has_index: bool) -> list[str]:
     """Return the demographics of ``person`` that differ between its patients."""
-    have = _lower(person)
+    columns = _lower(person)
     found = ["age"] if has_index else []
     return found + [
         name
         for name in _LEVELLED
-        if f"{name}_concept_id" in have and len(pc.unique(have[f"{name}_concept_id"])) > 1
+        if f"{name}_concept_id" in columns and len(pc.unique(columns[f"{name}_concept_id"])) > 1
     ]
 
 

@@ -111,9 +111,9 @@ def _without_labels(found: Findings) -> Advice:
     if not doubts:
         reason = "Nothing seen without labels speaks against the model."
     else:
-        said = " and ".join(doubts)
+        text = " and ".join(doubts)
         reason = (
-            f"{said[0].upper()}{said[1:]}. Evaluate the model as soon as there are labels (mlho evaluate)."
+            f"{text[0].upper()}{text[1:]}. Evaluate the model as soon as there are labels (mlho evaluate)."
         )
     return Advice(action="hold", reason=reason, gain="The gain of another model is unknown without labels.")
 
@@ -147,12 +147,12 @@ def _recalibrate(found: Findings) -> Advice | None:
     gain = found.log_loss.get(correction)
     if gain is None or gain <= 0:
         return None
-    said = []
+    reasons = []
     if is_shifted:
-        said.append(f"calibration in the large is {_shown(found.shift)}, where 0 is ideal")
+        reasons.append(f"calibration in the large is {_shown(found.shift)}, where 0 is ideal")
     if is_tilted:
-        said.append(f"the calibration slope is {_shown(found.slope)}, where 1 is ideal")
-    words = " and ".join(said)
+        reasons.append(f"the calibration slope is {_shown(found.slope)}, where 1 is ideal")
+    words = " and ".join(reasons)
     return Advice(
         action="recalibrate",
         reason=f"{words[0].upper()}{words[1:]}; the AUROC does not justify another fit.",

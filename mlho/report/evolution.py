@@ -152,7 +152,7 @@ def _cell(group: str, window: str, feature: FeatureResult | None) -> EvolvingCel
 def _summary(
     outcome: str, windows: Sequence[str], groups: Sequence[str], features: Sequence[EvolvingFeature]
 ) -> list[str]:
-    said = []
+    sentences = []
     for group in groups:
         stable = {
             feature.code: [cell.window for cell in feature.cells if cell.group == group and cell.is_stable]
@@ -160,14 +160,14 @@ def _summary(
         }
         n_any = sum(map(bool, stable.values()))
         n_all = sum(len(stable_windows) == len(windows) for stable_windows in stable.values())
-        said.append(
+        sentences.append(
             f"{group.capitalize()}: {words.plural(n_any, 'new feature')} {'is' if n_any == 1 else 'are'} stable in at least one of "
             f"{words.plural(len(windows), 'window')}, {n_all} in all of them."
         )
-    said.append(
+    sentences.append(
         f"Odds ratios are of “{outcome}” given a code that is new in the window: associations after the index date, not predictions."
     )
-    return said
+    return sentences
 
 
 def evolution_tables(evolution: Evolution) -> list[Table]:

@@ -164,26 +164,26 @@ def interval(value: float, low: float | None, high: float | None, digits: int = 
     return f"{number(value, digits)} (95{THIN}% CI {between(number(low, digits), number(high, digits))})"
 
 
-def estimate(e: Estimate, digits: int = 2) -> str:
+def estimate(figure: Estimate, digits: int = 2) -> str:
     """Format an estimate with its interval, or the reason why it is absent."""
-    if e.value is None:
-        return f"{ABSENT} ({e.reason})" if e.reason else ABSENT
-    return interval(e.value, e.low, e.high, digits)
+    if figure.value is None:
+        return f"{ABSENT} ({figure.reason})" if figure.reason else ABSENT
+    return interval(figure.value, figure.low, figure.high, digits)
 
 
-def spread(s: Spread, digits: int = 2) -> str:
+def spread(figure: Spread, digits: int = 2) -> str:
     """Format a mean over iterations with its interval."""
-    return ABSENT if s.mean is None else interval(s.mean, s.low, s.high, digits)
+    return ABSENT if figure.mean is None else interval(figure.mean, figure.low, figure.high, digits)
 
 
-def brief(e: Estimate | Spread, digits: int = 3) -> str:
+def brief(figure: Estimate | Spread, digits: int = 3) -> str:
     """Return ``0.681 (0.670–0.693)``: value and interval in the short form for charts."""
-    value = e.value if isinstance(e, Estimate) else e.mean
+    value = figure.value if isinstance(figure, Estimate) else figure.mean
     if value is None:
         return ABSENT
-    if e.low is None or e.high is None:
+    if figure.low is None or figure.high is None:
         return number(value, digits)
-    return f"{number(value, digits)} ({between(number(e.low, digits), number(e.high, digits))})"
+    return f"{number(value, digits)} ({between(number(figure.low, digits), number(figure.high, digits))})"
 
 
 def odds(value: float | None, low: float | None = None, high: float | None = None) -> str:
@@ -207,15 +207,25 @@ def cell(n: int | None, min_cell: int) -> str:
     return f"fewer than {min_cell}" if n is None else count(n)
 
 
-def characteristic(c: Cell | None) -> str:
+def characteristic(figures: Cell | None) -> str:
     """Format a cell of the table of characteristics: ``495 (51.3 %)`` or ``54.0 (38.2–70.1)``."""
-    if c is None:
+    if figures is None:
         return HIDDEN
-    if c.median is not None and c.lower_quartile is not None and c.upper_quartile is not None:
-        digits = 1 if abs(c.median) < 100 else 0
-        low, middle, high = (number(v, digits) for v in (c.lower_quartile, c.median, c.upper_quartile))
+    if (
+        figures.median is not None
+        and figures.lower_quartile is not None
+        and figures.upper_quartile is not None
+    ):
+        digits = 1 if abs(figures.median) < 100 else 0
+        low, middle, high = (
+            number(v, digits) for v in (figures.lower_quartile, figures.median, figures.upper_quartile)
+        )
         return f"{middle} ({between(low, high)})"
-    return HIDDEN if c.n is None or c.share is None else f"{count(c.n)} ({percent(c.share)})"
+    return (
+        HIDDEN
+        if figures.n is None or figures.share is None
+        else f"{count(figures.n)} ({percent(figures.share)})"
+    )
 
 
 def metric_name(key: str) -> str:

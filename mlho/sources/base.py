@@ -52,7 +52,7 @@ class Source:
         Unquoted CSV fields that mean "missing"; quoted ones are text.
     format : Format
         ``data.format`` of the specification.
-    stated : mapping of table name to our column names
+    named_columns : mapping of table name to our column names
         Columns that ``data.columns`` names: a file without one is refused.
     ignores_case : bool
         Whether the layout's column names are found in any case.
@@ -75,7 +75,7 @@ class Source:
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing_texts: tuple[str, ...] = ("",)
     format: Format = field(default_factory=Format)
-    stated: Mapping[str, Collection[str]] = field(default_factory=dict)
+    named_columns: Mapping[str, Collection[str]] = field(default_factory=dict)
     ignores_case: bool = False
     details: EventDetails | None = None
     takes_first_description: bool = False
@@ -94,14 +94,18 @@ class Source:
 
     def static_code(self, name: str) -> str:
         """Return the code that gives one of our demographics: as ``data.columns`` states, else as the layout has it."""
-        if name in self.stated.get("demographics", ()):
+        if name in self.named_columns.get("demographics", ()):
             return self.names["demographics"][name]
         return (self.static_codes or {}).get(name, name.upper())
 
-    def time_columns(self, key: str, have: Sequence[str]) -> list[str]:
+    def time_columns(self, key: str, file_columns: Sequence[str]) -> list[str]:
         """Return the columns of a file of events that may hold its times, the first one that counts first."""
         wanted = self.times_of.get(self.table_of(key) or "", (self.column(EVENTS, "time"),))
-        by_name = {name.casefold(): name for name in have} if self.times_of else {name: name for name in have}
+        by_name = (
+            {name.casefold(): name for name in file_columns}
+            if self.times_of
+            else {name: name for name in file_columns}
+        )
         return [by_name[name] for name in wanted if name in by_name]
 
     def view(self, file: Any, table: Any) -> Any:
@@ -109,7 +113,7 @@ class Source:
         make = self.views.get(self.table_of(file.key) or "")
         return make(file, table, self) if make is not None else table
 
-    def require(self, table: Table, where: str, have: Sequence[str]) -> None:
+    def require(self, table: Table, where: str, file_columns: Sequence[str]) -> None:
         """Refuse a file that lacks a required column of a table.
 
         Raises
@@ -117,20 +121,20 @@ class Source:
         DataError
             The message names the file, the columns, and the other source if the file matches its layout.
         """
-        stated_columns = self.stated.get(table.name, ())
+        named_columns = self.named_columns.get(table.name, ())
         required = [
             self.column(table, column.name)
             for column in table.columns
-            if column.required or column.name in stated_columns
+            if column.required or column.name in named_columns
         ]
-        require_columns(where, have, required, remedy=self.remedy(have))
+        require_columns(where, file_columns, required, remedy=self.remedy(file_columns))
 
-    def remedy(self, have: Sequence[str]) -> str:
+    def remedy(self, file_columns: Sequence[str]) -> str:
         """Return the remedy for a missing column, given the columns of the file."""
-        mark = next((mark for mark in ";\t|," if len(have) == 1 and mark in have[0]), None)
+        mark = next((mark for mark in ";\t|," if len(file_columns) == 1 and mark in file_columns[0]), None)
         if mark is not None:
             return f"Set data.format.delimiter to {mark!r}."
-        lower = {name.casefold() for name in have}
+        lower = {name.casefold() for name in file_columns}
         names = {name for table in TABLES for name in self.columns(table).values()}
         for name, sign in _SIGNS:
             if name != self.name and sign in lower and sign not in names:

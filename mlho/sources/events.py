@@ -76,21 +76,21 @@ def require_values(source: Source, file: SourceFile, *, what: str = AGGREGATES_O
     DataError
         The column is missing. Without this check every value would count as missing.
     """
-    have = open_table(file, source).column_names
-    source.require(EVENTS, file.key, have)
-    remedy = f"{source.remedy(have)} {what}"
-    require_columns(file.key, have, [source.column(EVENTS, "numeric_value")], remedy=remedy)
+    file_columns = open_table(file, source).column_names
+    source.require(EVENTS, file.key, file_columns)
+    remedy = f"{source.remedy(file_columns)} {what}"
+    require_columns(file.key, file_columns, [source.column(EVENTS, "numeric_value")], remedy=remedy)
 
 
 def _checked_names(source: Source, table: TableFile, file: SourceFile, values: bool) -> dict[str, str]:
     """Return the file's column names by ours, after checking their presence and types."""
-    have = table.column_names
-    source.require(EVENTS, file.key, have)
+    file_columns = table.column_names
+    source.require(EVENTS, file.key, file_columns)
     optional = {"numeric_value": values, "description": False}
     names = {}
     for column in EVENTS.columns:
         name = source.column(EVENTS, column.name)
-        if not column.required and not (optional[column.name] and name in have):
+        if not column.required and not (optional[column.name] and name in file_columns):
             continue
         # Text in CSV is converted to numbers row by row; all other columns are typed already.
         if not (column.name == "numeric_value" and not file.is_parquet):
@@ -123,9 +123,9 @@ def _normalised(
             batch.column(names["numeric_value"]), where=file.key, name=names["numeric_value"]
         )
     if source.details is not None:
-        have = set(batch.schema.names)
+        batch_columns = set(batch.schema.names)
         source.details.refine(
-            columns, {name: batch.column(name) for name in source.details.columns if name in have}
+            columns, {name: batch.column(name) for name in source.details.columns if name in batch_columns}
         )
     columns |= {name: batch.column(name) for name in marks if name in batch.schema.names}
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

@@ -31,7 +31,9 @@ def source_named(name: str) -> Source:
     for source in SOURCES:
         if source.name == name:
             return source
-    raise SpecError(f"data.source: no source of this name. Known: {', '.join(s.name for s in SOURCES)}.")
+    raise SpecError(
+        f"data.source: no source of this name. Known: {', '.join(source.name for source in SOURCES)}."
+    )
 
 
 def source_of(data: Data | ScoringData) -> Source:
@@ -54,12 +56,11 @@ def source_from(data: Mapping[str, Any]) -> Source:
     """
     source = source_named(data["source"])
     columns = data.get("columns") or {}
-    stated_names = {_TABLE_OF.get(table, table): names for table, names in columns.items()}
+    named = {_TABLE_OF.get(table, table): names for table, names in columns.items()}
     names = {
-        table: {**source.names.get(table, {}), **stated_names.get(table, {})}
-        for table in {**source.names, **stated_names}
+        table: {**source.names.get(table, {}), **named.get(table, {})} for table in {**source.names, **named}
     }
     form = Format.model_validate(data.get("format") or {})
     return replace(
-        source, names=names, format=form, stated={table: tuple(stated_names[table]) for table in stated_names}
+        source, names=names, format=form, named_columns={table: tuple(named[table]) for table in named}
     )

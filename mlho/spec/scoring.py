@@ -241,9 +241,9 @@ def scoring_run_id(
     spec: ScoringSpec, manifest: object, bundle_digest: str, compared: str | None = None
 ) -> str:
     """Identity of a scoring run: the hash of what is asked, of the data manifest, of the bundle and of the one to compare with."""
-    asked = {"bundle": bundle_digest, "kind": "ScoringRun", "manifest": manifest, "spec": normalised(spec)}
-    asked |= {} if compared is None else {"comparedWith": compared}
-    return digest_of(asked)[:RUN_ID_LENGTH]
+    identity = {"bundle": bundle_digest, "kind": "ScoringRun", "manifest": manifest, "spec": normalised(spec)}
+    identity |= {} if compared is None else {"comparedWith": compared}
+    return digest_of(identity)[:RUN_ID_LENGTH]
 
 
 def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:

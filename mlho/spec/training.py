@@ -236,16 +236,16 @@ class TrainingSpec(SpecPart):
 
     @model_validator(mode="after")
     def _split_is_possible(self) -> Self:
-        asked = self.validation
-        if asked.by_date and self.cohort.index.column is None:
-            raise ValueError(f"validation.split: {asked.split} requires cohort.index.column")
-        if asked.temporal_check and self.cohort.index.column is None:
+        validation = self.validation
+        if validation.by_date and self.cohort.index.column is None:
+            raise ValueError(f"validation.split: {validation.split} requires cohort.index.column")
+        if validation.temporal_check and self.cohort.index.column is None:
             raise ValueError("validation.temporalCheck requires cohort.index.column")
-        if asked.temporal_check and self.final.features == "consensus":
+        if validation.temporal_check and self.final.features == "consensus":
             raise ValueError("final.features: consensus and validation.temporalCheck exclude each other")
-        if not asked.is_drawn and self.final.features == "consensus":
+        if not validation.is_drawn and self.final.features == "consensus":
             raise ValueError(
-                f"final.features: consensus, which is validated by folds, excludes validation.split: {asked.split}"
+                f"final.features: consensus, which is validated by folds, excludes validation.split: {validation.split}"
             )
         return self
 

@@ -293,22 +293,22 @@ class Bucket:
             }
         return arguments
 
-    def _or_none[T](self, doing: str, request: Callable[[Any], T]) -> T | None:
+    def _or_none[T](self, action: str, request: Callable[[Any], T]) -> T | None:
         try:
-            return self._call(doing, request)
+            return self._call(action, request)
         except Refused as refused:
-            self._raise_unless(refused.fault.is_missing or refused.fault.is_condition, refused, doing)
+            self._raise_unless(refused.fault.is_missing or refused.fault.is_condition, refused, action)
             return None
 
-    def _raise_unless(self, expected: bool, refused: Refused, doing: str) -> None:
+    def _raise_unless(self, expected: bool, refused: Refused, action: str) -> None:
         if not expected:
-            raise self._error(refused.fault, doing) from refused.__cause__
+            raise self._error(refused.fault, action) from refused.__cause__
 
-    def _error(self, fault: Fault, doing: str) -> MlhoError:
+    def _error(self, fault: Fault, action: str) -> MlhoError:
         endpoint = self.settings.endpoint or "AWS"
-        return as_error(fault, where=self.where, endpoint=endpoint, doing=doing)
+        return as_error(fault, where=self.where, endpoint=endpoint, action=action)
 
-    def _call[T](self, doing: str, request: Callable[[Any], T], *, conflict_passes: bool = True) -> T:
+    def _call[T](self, action: str, request: Callable[[Any], T], *, conflict_passes: bool = True) -> T:
         """Send a request, and retry transient faults until the deadline."""
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -325,7 +325,7 @@ class Bucket:
                 if not fault.is_passing or (fault.is_conflict and not conflict_passes):
                     raise Refused(fault) from error
                 if time.monotonic() >= ends:
-                    raise self._error(fault, doing) from error
+                    raise self._error(fault, action) from error
             # Jitter, so that many workers do not retry at the same moment.
             time.sleep(min(random.uniform(0, longest), max(0.0, ends - time.monotonic())))  # noqa: S311 - no secret
             longest = min(2 * longest, _LONGEST_WAIT_SECONDS)

@@ -87,7 +87,7 @@ class Fault:
         return is_refused and not self.is_passing and self.code not in _FULL
 
 
-def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoError:
+def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoError:
     """Return the error to raise for a fault, with its remedy.
 
     Parameters
@@ -96,12 +96,12 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
         Address of the bucket and prefix.
     endpoint : str
         Address of the server, as the user gave it.
-    doing : str
+    action : str
         Operation: ``read``, ``write``, ``list`` or ``delete``.
     """
     if fault.is_passing:
         return StoreOutage(
-            f"{where}: {endpoint} did not {doing} in time ({fault.code}). Check that it runs and that "
+            f"{where}: {endpoint} did not {action} in time ({fault.code}). Check that it runs and that "
             "MLHO_S3_ENDPOINT is right, then run the same command again."
         )
     if fault.code in _WRONG_CREDENTIALS:
@@ -116,17 +116,17 @@ def as_error(fault: Fault, *, where: str, endpoint: str, doing: str) -> MlhoErro
     if fault.is_denied:
         # One text without the code: it must not reveal whether a bucket exists to clients without access.
         return StoreAccessDenied(
-            f"{where}: no such bucket, or access denied to {doing}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
+            f"{where}: no such bucket, or access denied to {action}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
             "grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
             "what is under the prefix, to these credentials."
         )
-    if fault.status == 501 and doing == "write":
+    if fault.status == 501 and action == "write":
         return SpecError(
             f"{where}: {endpoint} does not know a request that is needed ({fault.code}). If it has no conditional writes, set "
             "MLHO_S3_CONDITIONAL=compat for the command and its workers: then only the scheduler commits."
         )
     return SpecError(
-        f"{where}: {endpoint} refused to {doing} ({fault.code}, status {fault.status}). If it is no AWS server, try "
+        f"{where}: {endpoint} refused to {action} ({fault.code}, status {fault.status}). If it is no AWS server, try "
         "MLHO_S3_ADDRESSING=path and MLHO_S3_CHECKSUMS=when_required."
     )
 

@@ -56,11 +56,11 @@ def dates(facts: Facts) -> Answer | Gap:
 def attrition(facts: Facts) -> Answer | Gap:
     """Return the number of samples after each rule of the cohort."""
     steps = facts.result.cohort.attrition
-    said = "; ".join(
+    text = "; ".join(
         f"{words.rule_words(step.rule)}: {words.HIDDEN if step.samples is None else words.count(step.samples)} samples"
         for step in steps
     )
-    return Answer(f"Samples that remain after each step: {said}.", "result.json: cohort.attrition", "cohort")
+    return Answer(f"Samples that remain after each step: {text}.", "result.json: cohort.attrition", "cohort")
 
 
 def characteristics(facts: Facts) -> Answer | Gap:
@@ -182,7 +182,7 @@ def group_performance(facts: Facts) -> Answer | Gap:
     groups = [] if facts.result.bias is None else facts.result.bias.groups[1:]
     if not groups:
         return Gap("features.demographics")
-    said = [
+    parts = [
         f"{group.by} {group.level}: {words.estimate(group.figures['auroc'])}"
         for group in groups
         if "auroc" in group.figures
@@ -190,7 +190,7 @@ def group_performance(facts: Facts) -> Answer | Gap:
     n_hidden = sum("auroc" not in group.figures for group in groups)
     hidden = f" {words.plural(n_hidden, 'group')} hidden: too few patients." if n_hidden else ""
     return Answer(
-        f"AUROC by group: {'; '.join(said) or 'none can be shown'}.{hidden}",
+        f"AUROC by group: {'; '.join(parts) or 'none can be shown'}.{hidden}",
         "result.json: bias",
         "performance",
     )
@@ -199,12 +199,12 @@ def group_performance(facts: Facts) -> Answer | Gap:
 def output(facts: Facts) -> Answer | Gap:
     """Return what the model gives."""
     thresholds = facts.result.final_model.thresholds
-    said = "; ".join(
+    text = "; ".join(
         f"{threshold.rule}: {words.ABSENT if threshold.value is None else words.number(threshold.value, 3)}"
         for threshold in thresholds
     )
     return Answer(
-        f"A calibrated probability of the outcome for each sample. Thresholds: {said}.",
+        f"A calibrated probability of the outcome for each sample. Thresholds: {text}.",
         "result.json: final_model.thresholds",
         "model",
     )
@@ -214,11 +214,11 @@ def performance(facts: Facts) -> Answer | Gap:
     """Return discrimination, overall error and calibration with intervals."""
     headline = facts.result.headline
     shown = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_in_the_large")
-    said = "; ".join(
+    text = "; ".join(
         f"{words.metric_name(name)} {words.spread(headline[name])}" for name in shown if name in headline
     )
     return Answer(
-        f"On held-out patients: {said}. {facts.result.procedure}", "result.json: headline", "performance"
+        f"On held-out patients: {text}. {facts.result.procedure}", "result.json: headline", "performance"
     )
 
 
@@ -257,17 +257,17 @@ def stability(facts: Facts) -> Answer | Gap:
 
 def warnings(facts: Facts) -> Answer | Gap:
     """Return the warnings of the run."""
-    said = " ".join(facts.result.warnings) or "The run has no warnings."
+    text = " ".join(facts.result.warnings) or "The run has no warnings."
     if not facts.result.predictive:
-        said = f"{words.NOT_PREDICTIVE[:1].upper()}{words.NOT_PREDICTIVE[1:]}. {said}"
-    return Answer(said, "result.json: warnings", "limits")
+        text = f"{words.NOT_PREDICTIVE[:1].upper()}{words.NOT_PREDICTIVE[1:]}. {text}"
+    return Answer(text, "result.json: warnings", "limits")
 
 
 def sensitive_inputs(facts: Facts) -> Answer | Gap:
     """Return which demographics are inputs of the model."""
     names = facts.result.lineage.spec["features"]["demographics"]
-    said = f"Demographics that are inputs: {', '.join(names)}." if names else "No demographics are inputs."
-    return Answer(said, "result.json: lineage.spec.features.demographics", "features")
+    text = f"Demographics that are inputs: {', '.join(names)}." if names else "No demographics are inputs."
+    return Answer(text, "result.json: lineage.spec.features.demographics", "features")
 
 
 def model_tests(facts: Facts) -> Answer | Gap:

@@ -91,7 +91,7 @@ def _forest(
         :N_FOREST
     ]
     by_effect = sorted(shown, key=lambda item: (-abs(math.log(item[1])), item[0].id))
-    up, down = [o for o in by_effect if o[1] >= 1], [o for o in by_effect if o[1] < 1]
+    up, down = [item for item in by_effect if item[1] >= 1], [item for item in by_effect if item[1] < 1]
     labels = chart_labels(result.features)
     rows = _forest_group("Higher odds of the outcome", "up", up, labels)
     rows += _forest_group("Lower odds of the outcome", "down", down, labels)
@@ -109,11 +109,11 @@ def _forest(
         ("Feature", "Odds ratio (95 % CI)", "Confidence score"),
         tuple(
             (
-                _with_unit(f.words, unit),
-                words.odds(v, a, b),
-                str(f.confidence.score) if f.confidence else words.DASH,
+                _with_unit(feature.words, unit),
+                words.odds(value, low, high),
+                str(feature.confidence.score) if feature.confidence else words.DASH,
             )
-            for f, v, a, b, unit in (*up, *down)
+            for feature, value, low, high, unit in (*up, *down)
         ),
     )
 
@@ -121,12 +121,12 @@ def _forest(
 def _forest_group(label: str, kind: str, items: Sequence[Odds], labels: Mapping[str, str]) -> list[Row]:
     rows = [
         Row(
-            _with_unit(labels[f.id], unit),
-            words.odds(v, a, b),
-            (v,) if a is None or b is None else (v, a, b),
+            _with_unit(labels[feature.id], unit),
+            words.odds(value, low, high),
+            (value,) if low is None or high is None else (value, low, high),
             kind,
         )
-        for f, v, a, b, unit in items
+        for feature, value, low, high, unit in items
     ]
     return [Row(label, is_heading=True), *rows] if rows else []
 
@@ -202,7 +202,10 @@ def profile(
     ticks = [(line.log_odds_of(p), words.percent(p, digits)) for p, digits in _PROBABILITIES]
     axis = "Probability of the outcome" + (" after calibration" if line.is_known else "")
     wide, narrow = both(lambda width: charts.waterfall(number, profile.title, rows, ticks, axis, width=width))
-    parts = [(c.words, c.value, words.number(c.contribution, 3)) for c in profile.contributions]
+    parts = [
+        (contribution.words, contribution.value, words.number(contribution.contribution, 3))
+        for contribution in profile.contributions
+    ]
     kind = "A synthetic profile" if profile.synthetic else "A real patient, without id and dates"
     return Figure(
         f"profile_{number}",
@@ -230,8 +233,11 @@ def _waterfall_rows(
     at = profile.base
     labels = chart_labels(features)
     steps = [
-        (f"{words.cut(labels.get(c.feature, c.words), MAX_LABEL)}: {c.value}", c.contribution)
-        for c in profile.contributions
+        (
+            f"{words.cut(labels.get(contribution.feature, contribution.words), MAX_LABEL)}: {contribution.value}",
+            contribution.contribution,
+        )
+        for contribution in profile.contributions
     ]
     for label, step in [*steps, ("All other features", profile.others)]:
         sign = "+" if step > 0 else ""

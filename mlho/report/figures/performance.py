@@ -9,7 +9,7 @@ from markupsafe import Markup
 from mlho.report import words
 from mlho.report.figures.evaluations import figure_value
 from mlho.report.figures.figure import Figure, both
-from mlho.report.result import CandidateSummary, Curves, Result
+from mlho.report.result import CandidateSummary, Curves, Estimate, Result, Spread, TestSet
 from mlho.report.svg import charts, curves
 from mlho.report.svg.charts import Row
 
@@ -156,7 +156,9 @@ def _test_set_name(result: Result, place: int) -> str:
 
 def _typical_test_set(result: Result) -> int:
     """Return the position of the test set with the median AUROC (the lower of two)."""
-    known = sorted((e.value, i) for i, e in enumerate(result.headline_auroc) if e.value is not None)
+    known = sorted(
+        (estimate.value, i) for i, estimate in enumerate(result.headline_auroc) if estimate.value is not None
+    )
     return known[(len(known) - 1) // 2][1] if known else 0
 
 
@@ -237,21 +239,7 @@ def auroc_by_test_set(result: Result) -> Figure | None:
     known = [(test_set, estimate) for test_set, estimate in named if estimate.value is not None]
     if not known:
         return None
-    rows = [
-        Row(
-            f"{test_set.name.capitalize()} ({test_set.classifier})",
-            words.brief(estimate),
-            _triple(estimate.value, estimate.low, estimate.high),
-        )
-        for test_set, estimate in known
-        if estimate.value is not None
-    ]
-    overall = result.headline.get("auroc")
-    if overall is not None and overall.mean is not None:
-        rows.insert(
-            0,
-            Row("Headline", words.brief(overall), _triple(overall.mean, overall.low, overall.high), "chosen"),
-        )
+    rows = _auroc_rows(known, result.headline.get("auroc"))
     lowest = min(row.values[1] for row in rows)
 
     def draw(width: float) -> Markup:
@@ -280,8 +268,26 @@ def auroc_by_test_set(result: Result) -> Figure | None:
     )
 
 
+def _auroc_rows(known: Sequence[tuple[TestSet, Estimate]], overall: Spread | None) -> list[Row]:
+    rows = [
+        Row(
+            f"{test_set.name.capitalize()} ({test_set.classifier})",
+            words.brief(estimate),
+            _triple(estimate.value, estimate.low, estimate.high),
+        )
+        for test_set, estimate in known
+        if estimate.value is not None
+    ]
+    if overall is not None and overall.mean is not None:
+        rows.insert(
+            0,
+            Row("Headline", words.brief(overall), _triple(overall.mean, overall.low, overall.high), "chosen"),
+        )
+    return rows
+
+
 def _method(result: Result) -> str:
-    methods = {e.method for e in result.headline_auroc if e.method}
+    methods = {estimate.method for estimate in result.headline_auroc if estimate.method}
     return f" ({methods.pop()})" if len(methods) == 1 else ""
 
 
@@ -291,7 +297,7 @@ def _triple(value: float, low: float | None, high: float | None) -> tuple[float,
 
 def candidates(result: Result) -> Figure | None:
     """Plot the test AUROC of each candidate."""
-    rows = [row for c in result.candidates if (row := _candidate_row(c, result)) is not None]
+    rows = [row for candidate in result.candidates if (row := _candidate_row(candidate, result)) is not None]
     if not rows:
         return None
 
@@ -314,7 +320,7 @@ def candidates(result: Result) -> Figure | None:
         wide,
         narrow,
         ("Candidate", "Test AUROC", "Lowest", "Highest", "Wins"),
-        tuple(_candidate_numbers(c) for c in result.candidates),
+        tuple(_candidate_numbers(candidate) for candidate in result.candidates),
     )
 
 
@@ -325,8 +331,9 @@ def _candidate_row(candidate: CandidateSummary, result: Result) -> Row | None:
     single = [
         value
         for iteration in result.iterations
-        for c in iteration.candidates
-        if c.classifier == candidate.classifier and (value := figure_value(c.evaluation, "auroc")) is not None
+        for fitted in iteration.candidates
+        if fitted.classifier == candidate.classifier
+        and (value := figure_value(fitted.evaluation, "auroc")) is not None
     ]
     values = (*_triple(auroc.mean, auroc.low, auroc.high), *single)
     return Row(candidate.classifier, words.brief(auroc), values, "chosen" if candidate.is_final else "")

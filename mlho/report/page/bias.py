@@ -160,8 +160,8 @@ def metric_words(metric: str) -> str:
         "in_the_large": words.metric_name("calibration_in_the_large"),
         "observed_expected": "Observed ÷ expected",
     }
-    said = known.get(name) or words.metric_name(name)
-    return f"{said}, {words.rule_words(rule)}" if rule else said
+    text = known.get(name) or words.metric_name(name)
+    return f"{text}, {words.rule_words(rule)}" if rule else text
 
 
 def _gap_words(metric: str) -> tuple[str, str]:

@@ -13,13 +13,13 @@ def with_note(main: str, note: str) -> Markup:
     return Markup('{}<span class="s">{}</span>').format(main, note) if note else escape(main)
 
 
-def spread_cell(s: Spread | None, digits: int = 3) -> str:
+def spread_cell(spread: Spread | None, digits: int = 3) -> str:
     """Format a metric's mean over iterations with its interval below; a text if it is absent."""
-    if s is None or s.mean is None:
+    if spread is None or spread.mean is None:
         return words.ABSENT
-    mean, ends = s.mean, ""
-    if s.low is not None and s.high is not None:
-        ends = words.between(words.number(s.low, digits), words.number(s.high, digits))
+    mean, ends = spread.mean, ""
+    if spread.low is not None and spread.high is not None:
+        ends = words.between(words.number(spread.low, digits), words.number(spread.high, digits))
     return with_note(words.number(mean, digits), ends)
 
 
@@ -32,21 +32,25 @@ def odds_cell(value: float | None, low: float | None, high: float | None) -> str
 
 def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dict[str, str]:
     """Return one row of the feature table."""
-    c, o = feature.confidence, feature.odds_ratio
+    confidence, odds_ratio = feature.confidence, feature.odds_ratio
     return {
         "words": feature.words,
         "code": feature.code if feature.code and feature.code not in feature.words else "",
-        "score": DASH if c is None else str(c.score).replace("-", MINUS),
+        "score": DASH if confidence is None else str(confidence.score).replace("-", MINUS),
         "in_words": confidence_words(feature, n_iterations),
         "note": feature.note or "",
         "picked": words.percent(feature.selection_frequency, 0) if feature.kind == "feature" else "always",
         "name": feature.description or feature.words,
         "rank": DASH if feature.median_rank is None else f"{feature.median_rank:g}",
         "patients": _patients(feature, min_cell),
-        "mean_odds": DASH if c is None else odds_cell(c.mean_odds_ratio, c.low95, c.high95),
+        "mean_odds": DASH
+        if confidence is None
+        else odds_cell(confidence.mean_odds_ratio, confidence.low95, confidence.high95),
         "odds": _consensus_odds(feature),
-        "per_sd": DASH if o is None else odds_cell(o.per_sd, o.per_sd_low, o.per_sd_high),
-        "p": DASH if o is None or o.p_value is None else words.p_value(o.p_value),
+        "per_sd": DASH
+        if odds_ratio is None
+        else odds_cell(odds_ratio.per_sd, odds_ratio.per_sd_low, odds_ratio.per_sd_high),
+        "p": DASH if odds_ratio is None or odds_ratio.p_value is None else words.p_value(odds_ratio.p_value),
         "detail": _detail(feature),
         "importance": DASH if feature.final_importance is None else words.number(feature.final_importance, 3),
     }
@@ -71,12 +75,12 @@ def _patients(feature: FeatureResult, min_cell: int) -> str:
 
 
 def _consensus_odds(feature: FeatureResult) -> str:
-    o = feature.odds_ratio
-    if o is None:
+    odds_ratio = feature.odds_ratio
+    if odds_ratio is None:
         return DASH
-    if o.per_unit is None:
-        return o.reason or words.ABSENT
-    shown = shown_odds(o)
+    if odds_ratio.per_unit is None:
+        return odds_ratio.reason or words.ABSENT
+    shown = shown_odds(odds_ratio)
     assert shown is not None
     cell = odds_cell(shown.value, shown.low, shown.high)
     return with_note(cell, shown.unit)
@@ -84,13 +88,13 @@ def _consensus_odds(feature: FeatureResult) -> str:
 
 def confidence_words(feature: FeatureResult, n_iterations: int) -> str:
     """Describe in how many iterations a feature was selected, and in which direction."""
-    c = feature.confidence
-    if c is None:
+    confidence = feature.confidence
+    if confidence is None:
         return "in every model, not selected" if feature.kind == "demographic" else words.ABSENT
-    if c.n_seen == 0:
+    if confidence.n_seen == 0:
         return "selected, never used"
-    direction = "raises" if (c.mean_odds_ratio or 1.0) >= 1 else "lowers"
-    agreeing = c.n_positive if direction == "raises" else c.n_negative
+    direction = "raises" if (confidence.mean_odds_ratio or 1.0) >= 1 else "lowers"
+    agreeing = confidence.n_positive if direction == "raises" else confidence.n_negative
     sentence = f"{direction} the odds in {agreeing} of {n_iterations}"
-    against = c.n_seen - agreeing
+    against = confidence.n_seen - agreeing
     return f"{sentence}, against in {against}" if against else sentence

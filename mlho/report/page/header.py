@@ -38,28 +38,30 @@ def run_date(result: Result) -> str:
 
 def about(result: Result) -> list[tuple[str, str]]:
     """Return the facts of the head: outcome, use, dates."""
-    said, cohort = result.about, result.cohort
+    metadata, cohort = result.about, result.cohort
     rules = rules_of(result)
     column = f"column “{result.outcome}” of the labels is 1" if rules is None else _outcome_by_rule(rules)
-    if (asked := result.lineage.spec.get("cohort", {}).get("timeToEvent")) is not None:
-        days = f"within {asked['horizonDays'][0]:,} days of the index date"
-        event_column = asked.get("event")
+    if (time_to_event := result.lineage.spec.get("cohort", {}).get("timeToEvent")) is not None:
+        days = f"within {time_to_event['horizonDays'][0]:,} days of the index date"
+        event_column = time_to_event.get("event")
         column = (
             f"column “{event_column}” of the labels is a date {days}"
             if rules is None
             else f"{column}, {days}"
         )
-    definition = f"{said.outcome_definition.rstrip('.')} ({column})" if said.outcome_definition else column
+    definition = (
+        f"{metadata.outcome_definition.rstrip('.')} ({column})" if metadata.outcome_definition else column
+    )
     follow_up = f"{NOT_STATED} (metadata.followUp)" if rules is None else _time_at_risk(rules)
-    if asked is not None and rules is None:
-        follow_up = f"until column “{asked['end']}” of the labels"
+    if time_to_event is not None and rules is None:
+        follow_up = f"until column “{time_to_event['end']}” of the labels"
     return [
         ("Outcome", definition[:1].upper() + definition[1:]),
-        ("Intended use", said.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
+        ("Intended use", metadata.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
         ("Index dates", _index_dates(result)),
         ("Data before them", _window(result)),
         ("Events used", _years(cohort.event_years, result.ledger.rows_used)),
-        ("Follow-up", said.follow_up or follow_up),
+        ("Follow-up", metadata.follow_up or follow_up),
         ("Computed on", run_date(result) or words.ABSENT),
     ]
 

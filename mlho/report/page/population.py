@@ -16,11 +16,11 @@ def attrition(cohort: CohortSummary) -> list[dict[str, Any]]:
     boxes: list[dict[str, Any]] = [
         {
             "is_first": i == 0,
-            "rule": s.rule,
-            "patients": _counted(s.patients, "patient"),
-            "samples": _counted(s.samples, "sample"),
+            "rule": step.rule,
+            "patients": _counted(step.patients, "patient"),
+            "samples": _counted(step.samples, "sample"),
         }
-        for i, s in enumerate(steps)
+        for i, step in enumerate(steps)
     ]
     for box, (before, after) in zip(boxes[1:], pairwise(steps), strict=True):
         box["patients_out"] = _counted(_difference(before.patients, after.patients), "patient")
@@ -51,19 +51,19 @@ def characteristics(cohort: CohortSummary) -> Rows:
     """Return the table of baseline characteristics."""
     return [
         (
-            _characteristic_name(c),
-            words.characteristic(c.without_outcome),
-            words.characteristic(c.with_outcome),
-            DASH if c.difference is None else words.number(c.difference),
+            _characteristic_name(characteristic),
+            words.characteristic(characteristic.without_outcome),
+            words.characteristic(characteristic.with_outcome),
+            DASH if characteristic.difference is None else words.number(characteristic.difference),
         )
-        for c in cohort.characteristics
+        for characteristic in cohort.characteristics
     ]
 
 
-def _characteristic_name(c: Characteristic) -> str:
-    if c.level is None:
-        return f"{c.name}, median (quartiles)"
-    return f"{c.name}: {words.UNKNOWN if c.is_missing else c.level}"
+def _characteristic_name(characteristic: Characteristic) -> str:
+    if characteristic.level is None:
+        return f"{characteristic.name}, median (quartiles)"
+    return f"{characteristic.name}: {words.UNKNOWN if characteristic.is_missing else characteristic.level}"
 
 
 def label_ledger(cohort: CohortSummary) -> Rows:

@@ -66,10 +66,10 @@ def _dropped(result: Result) -> str:
 def _leaking(result: Result) -> str:
     if result.leakage is None:
         return _NO_CHECKS
-    said = _checked(result.leakage.checks)
+    summary = _checked(result.leakage.checks)
     if not result.predictive:
-        return f"Yes: without a prediction at an index date, records after the outcome count. {said}"
-    return f"{said} Whether a code is known before the outcome is also a clinical question."
+        return f"Yes: without a prediction at an index date, records after the outcome count. {summary}"
+    return f"{summary} Whether a code is known before the outcome is also a clinical question."
 
 
 def _sound(result: Result) -> str:
@@ -89,16 +89,16 @@ def _checked(checks: Sequence[Check]) -> str:
     absent = [check for check in checks if check.is_absent]
     found = [check for check in checks if check.verdict != "passed"]
     n_passed = len(checks) - len(absent) - len(found)
-    said = f"{n_passed} of {words.plural(len(checks), 'check')} passed"
-    said += f"; {len(absent)} could not be made." if absent else "."
+    summary = f"{n_passed} of {words.plural(len(checks), 'check')} passed"
+    summary += f"; {len(absent)} could not be made." if absent else "."
     if not found:
-        return f"{said} No findings."
+        return f"{summary} No findings."
     named = "; ".join(
         f"{check.title}{' (allowed with a reason)' if check.verdict == 'allowed' else ''}"
         for check in found[:_NAMED]
     )
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{said} Findings: {named}{more}."
+    return f"{summary} Findings: {named}{more}."
 
 
 def _calibrated(result: Result) -> str:

@@ -93,11 +93,15 @@ def headline(result: Result) -> Rows:
     """Return the test metrics of models fitted like the final one, in reading order."""
     rows = []
     for key in words.metric_order([key for key in result.headline if "/" not in key]):
-        s = result.headline[key]
+        spread = result.headline[key]
         name = cells.with_note(words.metric_name(key), words.metric_meaning(key))
-        ends = [DASH if v is None else words.number(v, 3) for v in (s.minimum, s.maximum, s.sd)]
-        counted = words.count(s.n) + (f" ({words.count(s.n_absent)} without)" if s.n_absent else "")
-        rows.append((name, cells.spread_cell(s), *ends, counted))
+        ends = [
+            DASH if v is None else words.number(v, 3) for v in (spread.minimum, spread.maximum, spread.sd)
+        ]
+        counted = words.count(spread.n) + (
+            f" ({words.count(spread.n_absent)} without)" if spread.n_absent else ""
+        )
+        rows.append((name, cells.spread_cell(spread), *ends, counted))
     return rows
 
 
@@ -176,16 +180,16 @@ def _fact(value: Any) -> str:
 
 def stability_facts(result: Result) -> Rows:
     """Return the stability of the selection."""
-    s = result.stability
+    stability = result.stability
     rows: Rows = [
-        ("Stability (Nogueira 2018)", words.estimate(s.nogueira)),
-        ("The same on permuted labels", words.estimate(s.permuted)),
-        ("Falsely selected, at most", words.estimate(s.expected_false, 1)),
-        ("Stable (in the consensus)", words.plural(s.n_consensus, "feature")),
-        ("Selected at least once", words.plural(s.n_ever_selected, "feature")),
+        ("Stability (Nogueira 2018)", words.estimate(stability.nogueira)),
+        ("The same on permuted labels", words.estimate(stability.permuted)),
+        ("Falsely selected, at most", words.estimate(stability.expected_false, 1)),
+        ("Stable (in the consensus)", words.plural(stability.n_consensus, "feature")),
+        ("Selected at least once", words.plural(stability.n_ever_selected, "feature")),
     ]
-    if s.false_features is not None:
-        rows.append(("Stable features expected to have no effect", expected_false(s.false_features)))
+    if stability.false_features is not None:
+        rows.append(("Stable features expected to have no effect", expected_false(stability.false_features)))
     return rows
 
 
@@ -219,12 +223,14 @@ def confidence_levels(result: Result) -> Rows:
 
 def candidates(result: Result) -> dict[str, Any]:
     """Return the table of candidates with every test metric that any of them has."""
-    metrics = [m for m in COMPARED if any(m in c.test for c in result.candidates)]
+    metrics = [
+        metric for metric in COMPARED if any(metric in candidate.test for candidate in result.candidates)
+    ]
     rows = []
-    for c in result.candidates:
-        figures = [cells.spread_cell(c.test.get(m)) for m in metrics]
-        name = f"{c.classifier} (final model)" if c.is_final else c.classifier
-        rows.append((name, words.count(c.wins), cells.spread_cell(c.cv_auroc), *figures))
+    for candidate in result.candidates:
+        figures = [cells.spread_cell(candidate.test.get(metric)) for metric in metrics]
+        name = f"{candidate.classifier} (final model)" if candidate.is_final else candidate.classifier
+        rows.append((name, words.count(candidate.wins), cells.spread_cell(candidate.cv_auroc), *figures))
     return {
         "columns": ("Candidate", "Wins", "Out-of-fold AUROC", *map(words.metric_name, metrics)),
         "rows": rows,
@@ -278,7 +284,7 @@ def thresholds(result: Result) -> Rows:
 
 def limits(result: Result) -> list[str]:
     """Return the limitations of the results."""
-    said = [
+    sentences = [
         _validated(result),
         "Records show what was documented, which is not always what happened. That a test was ordered can say more than its result.",
         "Odds ratios are associations, not causes. The consensus model is fitted on the patients that selected its features, so its intervals are too narrow and its p values too small.",
@@ -286,17 +292,17 @@ def limits(result: Result) -> list[str]:
         "The final model is fitted on all patients. Its test figures are those of models made in the same way without the test patients.",
     ]
     if not result.predictive:
-        said.insert(
+        sentences.insert(
             0,
             "Features are of a time after the index date, when the outcome may be known. Nothing here is a prediction."
             if after_of(result)
             else "There is no index date, so events after the outcome count as well. Nothing here is a prediction.",
         )
     if len(result.iterations) < 10:
-        said.append(
+        sentences.append(
             f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores move in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."
         )
-    return said
+    return sentences
 
 
 def _validated(result: Result) -> str:

@@ -56,7 +56,7 @@ def linear_ticks(low: float, high: float, n: int = 5) -> list[float]:
         return [low]
     raw = (high - low) / n
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 10) for i in range(first, last + 1)]
@@ -66,7 +66,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     """Return round values within the bounds of a logarithmic axis, with at most seven ticks."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in (FINE_LOG_STEPS, LOG_STEPS, (1.0,)):
-        ticks = [round(s * 10.0**p, 10) for p in powers for s in steps if low <= s * 10.0**p <= high]
+        ticks = [round(step * 10.0**p, 10) for p in powers for step in steps if low <= step * 10.0**p <= high]
         if len(ticks) <= MAX_LOG_TICKS:
             break
     return ticks
@@ -108,9 +108,13 @@ def text_width(words: str) -> float:
     return sum(map(_character_width, words))
 
 
-def _character_width(c: str) -> float:
+def _character_width(character: str) -> float:
     return (
-        NARROW_WIDTH if c in NARROW_CHARACTERS else WIDE_WIDTH if c.isupper() or c in "mw%" else USUAL_WIDTH
+        NARROW_WIDTH
+        if character in NARROW_CHARACTERS
+        else WIDE_WIDTH
+        if character.isupper() or character in "mw%"
+        else USUAL_WIDTH
     )
 
 
@@ -264,7 +268,7 @@ class Frame:
     @property
     def data(self) -> str:
         """Attributes from which the page's script computes the values under the pointer."""
-        axes = [(s.start, s.end, s.low, s.high) for s in (self.x, self.y)]
+        axes = [(scale.start, scale.end, scale.low, scale.high) for scale in (self.x, self.y)]
         numbers = " ".join(f"{value:.6g}" for axis in axes for value in axis)
         return f' data-axes="{numbers}" data-names="{escape(self.x_title)}|{escape(self.y_title)}"'
 

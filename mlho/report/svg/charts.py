@@ -336,7 +336,7 @@ def errors(groups: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
 def _panel(scale: Scale, top: float, label: str, group: Mapping[str, Any], class_: str) -> str:
     base, room = top + 112.0, 78.0
     counts: Sequence[int | None] = group["counts"]
-    largest = max((c for c in counts if c is not None), default=0) or 1
+    largest = max((count for count in counts if count is not None), default=0) or 1
     parts = [text(scale.start, top + 14, label, class_="heading")]
     for (left, right), n in zip(pairwise(group["bin_edges"]), counts, strict=True):
         x0, x1 = scale.at(left), scale.at(right)

@@ -219,7 +219,7 @@ def _bin(frame: Frame, item: Mapping[str, float]) -> str:
 def _histogram_strip(frame: Frame, histogram: Histogram) -> str:
     edges, shares = histogram
     base, room = frame.height - 30, 40.0
-    largest = max((s for s in shares if s is not None), default=0.0) or 1.0
+    largest = max((share for share in shares if share is not None), default=0.0) or 1.0
     parts = [text(frame.x.start - 6, base, "share", class_="tick", anchor="end")]
     for (left, right), share in zip(pairwise(edges), shares, strict=True):
         if left >= frame.x.high:

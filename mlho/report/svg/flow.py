@@ -42,10 +42,10 @@ def flow(name: str, title: str, rows: Sequence[Sequence[Box]], *, width: float) 
                 parts.append(
                     fitted_text(left + room / 2, y, words, room - 12, class_=class_, anchor="middle")
                 )
-    said = "; then ".join(" and ".join(f"{box.heading} ({box.first})" for box in row) for row in rows)
+    description = "; then ".join(" and ".join(f"{box.heading} ({box.first})" for box in row) for row in rows)
     height = len(rows) * (_HEIGHT + _DOWN) - _DOWN + 2 * _EDGE
     suffix = "" if width >= 600 else "-narrow"
-    return svg(name + suffix, title, f"{said}.", width, height, "".join(parts))
+    return svg(name + suffix, title, f"{description}.", width, height, "".join(parts))
 
 
 def _places(n: int, width: float) -> list[tuple[float, float]]:

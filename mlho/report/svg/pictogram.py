@@ -36,7 +36,7 @@ def pictogram(name: str, title: str, counts: Mapping[str, int]) -> Markup:
         y = top + 20 * row
         parts.append(marker(8, y, shape, f"person {kind}", 4.0))
         parts.append(text(22, y + 4, f"{counts[kind]} {words}", class_="t"))
-    said = "; ".join(f"{counts[kind]} {words}" for kind, _, words in KINDS)
+    description = "; ".join(f"{counts[kind]} {words}" for kind, _, words in KINDS)
     return svg(
-        name, title, f"Of 100 samples: {said}.", 8 * 2 + _STEP * (_A_ROW - 1), top + 72, "".join(parts)
+        name, title, f"Of 100 samples: {description}.", 8 * 2 + _STEP * (_A_ROW - 1), top + 72, "".join(parts)
     )

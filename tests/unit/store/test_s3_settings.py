@@ -123,15 +123,15 @@ def test_what_passes_is_waited_for_and_nothing_else(fault, passes):
 )
 def test_every_refusal_has_a_remedy(fault, kind, remedy):
     """Each error states the remedy and is unchanged after pickling."""
-    error = as_error(fault, where="s3://b/p/", endpoint="http://server", doing="write")
+    error = as_error(fault, where="s3://b/p/", endpoint="http://server", action="write")
 
     assert type(error) is kind
     assert remedy in str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.parametrize("doing", ["read", "write", "list", "delete"])
-def test_a_refusal_does_not_tell_whether_a_bucket_exists(doing):
+@pytest.mark.parametrize("action", ["read", "write", "list", "delete"])
+def test_a_refusal_does_not_tell_whether_a_bucket_exists(action):
     """A missing bucket, one in another region and one of another account give the same message, so that it does not reveal
     which buckets exist.
     """
@@ -143,7 +143,7 @@ def test_a_refusal_does_not_tell_whether_a_bucket_exists(doing):
         Fault("301", 301),
         Fault("PermanentRedirect", 301),
     ]
-    errors = [as_error(own, where="s3://b/p/", endpoint="http://server", doing=doing) for own in faults]
+    errors = [as_error(own, where="s3://b/p/", endpoint="http://server", action=action) for own in faults]
 
     assert {type(own) for own in errors} == {StoreAccessDenied}
     assert len({str(own) for own in errors}) == 1
