@@ -116,7 +116,7 @@ class Failure:
         """Describe an error. Use only type and location of a foreign one, because its message may quote data."""
         if isinstance(error, MlhoError):
             return cls(classify(error), type(error).__name__, str(error), getattr(error, "sha256", ""))
-        message = f"{step}: {_kind_and_place(error)}. Report this as a defect."
+        message = f"{step}: {kind_and_place(error)}. Report this as a defect."
         return cls(classify(error), type(error).__name__, message)
 
     def plain(self) -> dict[str, str]:
@@ -167,7 +167,8 @@ _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...]
 )
 
 
-def _kind_and_place(error: BaseException) -> str:
+def kind_and_place(error: BaseException) -> str:
+    """Return the type of an error and the line of our code that raised it. Its message may quote a patient's values."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "mlho" in frame.filename] or list(frames)
     if not ours:

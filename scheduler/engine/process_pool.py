@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from mlho.errors import MlhoError
+from mlho.protocol.failures import kind_and_place
 from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
 from mlho.store import open_store
@@ -122,10 +122,4 @@ def _execute(task: Task, store_address: str, data: Path | str) -> Outcome:
         raise
     except Exception as error:
         # A foreign message may quote a patient's values: only its type and location leave the worker.
-        raise MlhoError(f"{task.kind}: {_kind_and_place(error)}. Report this as a defect.") from None
-
-
-def _kind_and_place(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "mlho" in frame.filename] or frames
-    return f"{type(error).__name__} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}"
+        raise MlhoError(f"{task.kind}: {kind_and_place(error)}. Report this as a defect.") from None
