@@ -34,10 +34,10 @@ def patients_in(path: Path, name: str, wanted: Set[str]) -> set[str]:
     from mlho.pseudonyms import read_id_arrays
 
     arrays = read_id_arrays(path)
-    texts = [own.removesuffix("_bytes") for own in arrays if own.endswith("id_bytes")]
+    texts = [stem.removesuffix("_bytes") for stem in arrays if stem.endswith("id_bytes")]
     return {
         patient
-        for own in texts
-        for patient in unpack_texts(arrays[f"{own}_bytes"], arrays[f"{own}_offsets"])
+        for stem in texts
+        for patient in unpack_texts(arrays[f"{stem}_bytes"], arrays[f"{stem}_offsets"])
         if patient in wanted
     }

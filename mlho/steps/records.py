@@ -28,7 +28,7 @@ class EncryptedIds(BaseModel):
 
     key: str
     """Fingerprint of the key."""
-    content: str | None = Field(default=None, exclude_if=lambda own: own is None)
+    content: str | None = Field(default=None, exclude_if=lambda digest: digest is None)
     """SHA-256 of the file before its ids were encrypted, if dependent tasks are keyed by it."""
 
 

@@ -145,8 +145,8 @@ def _encrypting(plan: Plan, ids_key: str | None) -> Plan:
     if ids_key is None:
         return plan
     return {
-        name: replace(own, params={**own.params, IDS_KEY: ids_key}) if STEPS[own.kind].writes_ids else own
-        for name, own in plan.items()
+        name: replace(task, params={**task.params, IDS_KEY: ids_key}) if STEPS[task.kind].writes_ids else task
+        for name, task in plan.items()
     }
 
 

@@ -235,8 +235,8 @@ class Cohort:
             parts=_parts(meta.get("parts"), arrays),
             last_us=arrays.get("last_us"),
             audited=tuple(
-                CategoricalColumn(own["name"], tuple(own["levels"]), arrays[f"audited_{number}"])
-                for number, own in enumerate(meta.get("audited", ()))
+                CategoricalColumn(column["name"], tuple(column["levels"]), arrays[f"audited_{number}"])
+                for number, column in enumerate(meta.get("audited", ()))
             ),
             outcome_us=arrays.get("outcome_us"),
             follow_up=FollowUp(arrays["follow_up_days"], arrays["follow_up_status"])

@@ -81,8 +81,8 @@ class PatientFinder:
             if self._texts is None:
                 self._texts = text_array(self._ids)
             texts = dictionary.cast(pa.large_string())
-            found = pc.index_in(texts, value_set=self._texts)
-            numbers = np.where(is_given(found), as_numpy(found), UNKNOWN_PATIENT)
+            positions = pc.index_in(texts, value_set=self._texts)
+            numbers = np.where(is_given(positions), as_numpy(positions), UNKNOWN_PATIENT)
             is_empty = ~is_given(texts) | (as_numpy(pc.binary_length(texts)) == 0)
             self._dictionary = dictionary, np.where(is_empty, NO_PATIENT, numbers).astype(np.int32)
         return self._dictionary[1]
@@ -188,21 +188,21 @@ def _fill_table(keys: Any, numbers: Any, table_keys: Any, table_numbers: Any) ->
 def _find_integers(
     ids: Any, validity: Any, offset: Any, table_keys: Any, table_numbers: Any
 ) -> Any:  # pragma: no cover - compiled
-    found = np.empty(ids.size, np.int32)
+    numbers = np.empty(ids.size, np.int32)
     n_slots = table_keys.size
     # Rows of one patient are often adjacent, so the previous result is tried first.
     last_id, last_number, is_known = np.int64(0), np.int32(0), False
     for i in range(ids.size):
         if validity.size and not (validity[(i + offset) >> 3] >> ((i + offset) & 7)) & 1:
-            found[i] = NO_PATIENT
+            numbers[i] = NO_PATIENT
             continue
         if not is_known or ids[i] != last_id:
             slot = _slot(ids[i], n_slots)
             while table_numbers[slot] >= 0 and table_keys[slot] != ids[i]:
                 slot = (slot + 1) & (n_slots - 1)
             last_id, last_number, is_known = ids[i], table_numbers[slot], True
-        found[i] = last_number
-    return found
+        numbers[i] = last_number
+    return numbers
 
 
 @njit(cache=True, nogil=True)

@@ -104,7 +104,7 @@ def extract_file(
     DataError
         The file cannot be read, or lacks a column.
     """
-    values = any(own.has_range for own in rules.event_sets)
+    values = any(event_set.has_range for event_set in rules.event_sets)
     if values:
         require_values(source, file, what="A range of values in cohort.rules needs it.")
     return extract_events(rules, iter_events(source, file, values=values), years=years, below=below)
@@ -165,7 +165,7 @@ class _Extraction:
         is_hit = bits != 0
         rows, patient, time_us, bits = rows[is_hit], patient[is_hit], time_us[is_hit], bits[is_hit]
         self._seen |= int(np.bitwise_or.reduce(bits, initial=np.uint64(0)))
-        if any(own.has_range for own in self._sets):
+        if any(event_set.has_range for event_set in self._sets):
             bits = without_values_outside(bits, _values(batch)[rows], self._sets)
             is_hit = bits != 0
             patient, time_us, bits = patient[is_hit], time_us[is_hit], bits[is_hit]
@@ -175,15 +175,16 @@ class _Extraction:
         ids = self._patients.texts()
         # A number and a text of equal form are one patient; a patient without a usable event does not count.
         distinct = sorted(
-            {own for own, first in zip(ids, self._first, strict=False) if first != _LATEST}, key=str.encode
+            {patient_id for patient_id, first in zip(ids, self._first, strict=False) if first != _LATEST},
+            key=str.encode,
         )
-        rank = {own: place for place, own in enumerate(distinct)}
-        place = np.array([rank.get(own, -1) for own in ids[: len(self._first)]], np.int64)
+        rank = {patient_id: place for place, patient_id in enumerate(distinct)}
+        place = np.array([rank.get(patient_id, -1) for patient_id in ids[: len(self._first)]], np.int64)
         first, last = np.full(len(distinct), _LATEST), np.full(len(distinct), _EARLIEST)
         np.minimum.at(first, place[place >= 0], self._first[place >= 0])
         np.maximum.at(last, place[place >= 0], self._last[place >= 0])
         patient, time_us, bits = (
-            np.concatenate([own[column] for own in self._found]) if self._found else np.zeros(0, dtype)
+            np.concatenate([part[column] for part in self._found]) if self._found else np.zeros(0, dtype)
             for column, dtype in enumerate((np.int32, np.int64, np.uint64))
         )
         patient = place[patient].astype(np.int32)
@@ -217,23 +218,26 @@ class _LocalPatients:
 
     def texts(self) -> list[str]:
         """Ids as text, by number."""
-        return [str(own) for own in self._ids]
+        return [str(patient_id) for patient_id in self._ids]
 
     def find(self, ids: Any) -> NDArray[np.int32]:
         """Return the number of each row's patient; ``_NO_PATIENT`` without one."""
         if not pa.types.is_dictionary(ids.type):
-            given, found = is_given(ids), np.full(len(ids), _NO_PATIENT, np.int32)
+            given, numbers = is_given(ids), np.full(len(ids), _NO_PATIENT, np.int32)
             distinct, place = np.unique(as_numpy(ids)[given], return_inverse=True)
-            found[given] = self._numbers(distinct.tolist())[place]
-            return found
+            numbers[given] = self._numbers(distinct.tolist())[place]
+            return numbers
         if self._dictionary is None or not ids.dictionary.equals(self._dictionary[0]):
             texts = ids.dictionary.to_pylist()
             self._dictionary = ids.dictionary, self._numbers(texts)
         return take_ids(ids, self._dictionary[1], missing=_NO_PATIENT)
 
     def _numbers(self, ids: list[Any]) -> NDArray[np.int32]:
-        found = [self._ids.setdefault(own, len(self._ids)) if own not in (None, "") else -1 for own in ids]
-        return np.array(found, np.int32)
+        numbers = [
+            self._ids.setdefault(patient_id, len(self._ids)) if patient_id not in (None, "") else -1
+            for patient_id in ids
+        ]
+        return np.array(numbers, np.int32)
 
 
 def _values(batch: Any) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ class RuleLabels:
         """Write the labels to one array file; equal labels give equal bytes."""
         ids = pack_texts(self.rows.patient_ids.to_pylist())
         text = json.dumps(vars(self.account), sort_keys=False).encode()
-        own = self.rows.follow_up
+        follow_up = self.rows.follow_up
         write_arrays(
             path,
             {
@@ -48,7 +48,7 @@ class RuleLabels:
                 "index_us": self.rows.index_us,
                 "outcome": self.rows.outcome,
                 "account": np.frombuffer(text, np.uint8),
-                **({} if own is None else {"days": own.days, "status": own.status}),
+                **({} if follow_up is None else {"days": follow_up.days, "status": follow_up.status}),
             },
         )
 

@@ -39,7 +39,7 @@ class ApplyRules(Step):
             if pattern
             else None
         )
-        made = apply_rules(rules, histories, persons, periods, times=work.spec.cohort.time_to_event)
-        labels = RuleLabels.of(made, histories.patient_ids)
+        cohort = apply_rules(rules, histories, persons, periods, times=work.spec.cohort.time_to_event)
+        labels = RuleLabels.of(cohort, histories.patient_ids)
         labels.write(work.out / "labels.arr")
         return {"n_samples": len(labels.rows.patient)}

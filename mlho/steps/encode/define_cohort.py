@@ -26,9 +26,11 @@ class DefineCohort(Step):
             demographics=spec.features.demographics, categorical=spec.features.categorical
         )
         report = type(spec.report)(min_cell=spec.report.min_cell)
-        own = spec.validation
+        stated = spec.validation
         validation = (
-            type(own)(split=own.split, split_column=own.split_column) if own.split_column else type(own)()
+            type(stated)(split=stated.split, split_column=stated.split_column)
+            if stated.split_column
+            else type(stated)()
         )
         bias = type(spec.bias)(columns=spec.bias.columns) if spec.bias and spec.bias.columns else None
         return narrowed.model_copy(
@@ -44,15 +46,15 @@ class DefineCohort(Step):
         from mlho.encoding.cohort.define import define_cohort
         from mlho.encoding.rules.labels import RuleLabels
 
-        root, made = checked_root(work), None
+        root, labels = checked_root(work), None
         if "labels" in work.inputs:
-            made = RuleLabels.read(work.one("labels").path("labels.arr"))
+            labels = RuleLabels.read(work.one("labels").path("labels.arr"))
         result = define_cohort(
             work.spec,
             root,
             cdm=root.files,
-            labels=None if made is None else made.rows,
-            rules=None if made is None else made.account,
+            labels=None if labels is None else labels.rows,
+            rules=None if labels is None else labels.account,
         )
         result.cohort.write(work.out / "cohort.arr")
         work.write_json("labels.json", dict(result.label_ledger))

@@ -19,14 +19,14 @@ class DefineSamples(Step):
 
         from mlho.encoding.cohort.cohort import Cohort
 
-        own = open_cohort(work)
+        cohort = open_cohort(work)
         samples = Cohort(
-            patient_ids=own.patient_ids,
-            birth_us=own.birth_us,
-            last_us=own.last_us,
-            patient_of=own.patient_of,
-            index_us=own.index_us,
-            outcome=np.zeros(own.n_samples, np.uint8),
+            patient_ids=cohort.patient_ids,
+            birth_us=cohort.birth_us,
+            last_us=cohort.last_us,
+            patient_of=cohort.patient_of,
+            index_us=cohort.index_us,
+            outcome=np.zeros(cohort.n_samples, np.uint8),
         )
         samples.write(work.out / "cohort.arr")
-        return {"n_samples": own.n_samples}
+        return {"n_samples": cohort.n_samples}

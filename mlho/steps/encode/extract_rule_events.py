@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
 from mlho.steps.encode.encode_partition import without_demographics
-from mlho.steps.inputs import checked_source
+from mlho.steps.inputs import checked_files
 
 
 class ExtractRuleEvents(Step):
@@ -28,12 +28,10 @@ class ExtractRuleEvents(Step):
         """Write ``rule_events.arr``."""
         from mlho.encoding.rules.extraction import extract_file
         from mlho.sources import source_of
-        from mlho.sources.files import SourceFile
 
-        (source,) = work.task.sources
+        (file,) = checked_files(work)
         rules = work.spec.cohort.rules
         assert rules is not None, "the plan has this task for rules only"
-        file = SourceFile(source.key, checked_source(work, source), source.size)
         years = work.spec.data.plausible_years
         below = json.loads(work.one("descendants").read("descendants.json")) if rules.hierarchy else {}
         events = extract_file(rules, source_of(work.spec.data), file, years=years, below=below)
