@@ -234,13 +234,13 @@ def _features(a: Sequence[FeatureResult], b: Sequence[FeatureResult]) -> list[Fe
 def _feature(a: FeatureResult | None, b: FeatureResult | None) -> FeatureChange:
     known = b or a
     assert known is not None
-    was, is_in = a is not None and a.in_consensus, b is not None and b.in_consensus
+    was_in, is_in = a is not None and a.in_consensus, b is not None and b.in_consensus
     odds = [_odds(feature) for feature in (a, b)]
     ratio = _ratio(*odds)
     return FeatureChange(
         id=known.id,
         words=known.words,
-        change="stays" if was and is_in else "enters" if is_in else "leaves",
+        change="stays" if was_in and is_in else "enters" if is_in else "leaves",
         confidence_a=_confidence(a),
         confidence_b=_confidence(b),
         odds_ratio_a=odds[0],

@@ -86,11 +86,11 @@ def compare_scores(
         alerts=[
             AlertChange(
                 rule=rule,
-                both=int((this & that).sum()),
-                only_this=int((this & ~that).sum()),
-                only_other=int((that & ~this).sum()),
+                both=int((by_this & by_other).sum()),
+                only_this=int((by_this & ~by_other).sum()),
+                only_other=int((by_other & ~by_this).sum()),
             )
-            for rule, (this, that) in sorted(alerts.items())
+            for rule, (by_this, by_other) in sorted(alerts.items())
         ],
     )
 
@@ -123,5 +123,5 @@ def _shared_top(scores: NDArray[np.float64], compared: NDArray[np.float64]) -> f
     n_top = math.ceil(_TOP_SHARE * len(scores))
     if not n_top:
         return None
-    this, that = (values >= np.sort(values)[-n_top] for values in (scores, compared))
-    return float((this & that).sum() / that.sum())
+    top, compared_top = (values >= np.sort(values)[-n_top] for values in (scores, compared))
+    return float((top & compared_top).sum() / compared_top.sum())

@@ -124,13 +124,13 @@ def find_contradictions(
     total = np.zeros(n)
     for iteration in arrays:
         samples, p = iteration["samples"], iteration[classifier]
-        has = outcome[samples] == 1
+        is_positive = outcome[samples] == 1
         tested[samples] += 1
         total[samples] += p
-        if has.all() or not has.any():
+        if is_positive.all() or not is_positive.any():
             continue
-        as_positive[samples] += p <= p[~has].mean()
-        as_negative[samples] += p >= p[has].mean()
+        as_positive[samples] += p <= p[~is_positive].mean()
+        as_negative[samples] += p >= p[is_positive].mean()
     probability = np.full(n, np.nan)
     np.divide(total, tested, out=probability, where=tested > 0)
     return Contradictions(outcome, tested, as_positive, as_negative, probability)

@@ -69,7 +69,7 @@ def bootstrap_by_patient(
 
 
 def replicates(
-    of: Sequence[tuple[Tally, Statistics]],
+    predictions: Sequence[tuple[Tally, Statistics]],
     positive: NDArray[np.bool_],
     patient: IntArray,
     *,
@@ -80,7 +80,7 @@ def replicates(
 
     Parameters
     ----------
-    of : sequence of (Tally, callable)
+    predictions : sequence of (Tally, callable)
         Predictions for the same samples, with the figures of each. All see the same draws.
     positive : array of bool, shape (n_samples,)
     patient : int64 array, shape (n_samples,)
@@ -95,13 +95,13 @@ def replicates(
     """
     n_patients = int(patient.max()) + 1
     if n_patients < 2:
-        return [{} for _ in of]
+        return [{} for _ in predictions]
     rng = np.random.Generator(np.random.PCG64(seed))
-    all_drawn: list[dict[str, list[float | FloatArray]]] = [{} for _ in of]
+    all_drawn: list[dict[str, list[float | FloatArray]]] = [{} for _ in predictions]
     for _ in range(n_replicates):
         # Multinomial counts: how often each patient is drawn.
         times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
-        for (t, statistics), drawn in zip(of, all_drawn, strict=True):
+        for (t, statistics), drawn in zip(predictions, all_drawn, strict=True):
             for name, value in statistics(t.redrawn(times, patient, positive)).items():
                 drawn.setdefault(name, []).append(math.nan if value is None else value)
     return [

@@ -281,12 +281,12 @@ class _Version:
 def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict[str, _Version]:
     """Return the predictions with their figures; those of decisions rest on the calibrated ones, if there are any."""
 
-    def figures_of_final(of: Tally) -> dict[str, Figure]:
-        return {**accuracy_figures(of), **decision_figures(of), **operating_figures(of, chosen)}
+    def figures_of_final(t: Tally) -> dict[str, Figure]:
+        return {**accuracy_figures(t), **decision_figures(t), **operating_figures(t, chosen)}
 
-    def figures_of_raw(of: Tally) -> dict[str, Figure]:
+    def figures_of_raw(t: Tally) -> dict[str, Figure]:
         accuracy = accuracy_figures if "calibrated" in tallies else figures_of_final
-        return {**discrimination_figures(of), **accuracy(of)}
+        return {**discrimination_figures(t), **accuracy(t)}
 
     figures = {"raw": figures_of_raw, "calibrated": figures_of_final}
     return {name: _Version(t, figures[name]) for name, t in tallies.items()}

@@ -143,7 +143,7 @@ def nogueira_stability(selected: BoolArray, *, level: float = 0.95) -> Stability
         overlaps - fractions * share + value / 2 * (2 * share * fractions - fractions - share + 1)
     ) / chance
     mean = math.fsum(influence.tolist()) / n_iterations
-    variance = 4 / n_iterations**2 * math.fsum((each - mean) ** 2 for each in influence.tolist())
+    variance = 4 / n_iterations**2 * math.fsum((part - mean) ** 2 for part in influence.tolist())
     error = math.sqrt(variance)
     width = NormalDist().inv_cdf((1 + level) / 2) * error
     return StabilityEstimate(value, error, value - width, min(1.0, value + width), level, None)

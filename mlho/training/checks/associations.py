@@ -122,9 +122,9 @@ def _figures(
         found[3, j] = 0.5 + abs(wins / (n1 * n0) - 0.5)
         if number.size:
             known = ~np.isnan(number[start:stop])
-            of = labels[known]
-            pairs = float(of.sum()) * float(of.size - of.sum())
-            excess = _wins(number[start:stop][known], of) - pairs / 2
+            known_labels = labels[known]
+            pairs = float(known_labels.sum()) * float(known_labels.size - known_labels.sum())
+            excess = _wins(number[start:stop][known], known_labels) - pairs / 2
             found[4, j] = 0.5 + abs(excess / (n1 * n0))
     return found
 

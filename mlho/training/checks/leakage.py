@@ -162,8 +162,8 @@ def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
             for name in ("presence", "count", "value")
             if getattr(associations, name)[code] >= bounds.max_auroc
         )
-        of = next(reached, "presence, count or value")
-        text = f"its {of} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
+        aspect = next(reached, "presence, count or value")
+        text = f"its {aspect} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
         yield _Suspect(
             "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
         )

@@ -213,8 +213,8 @@ def _bins(
 
     def patients_of(start: int, stop: int) -> tuple[int, int]:
         inside = slice(ends[start], ends[stop])
-        of, positive = patients[inside], is_positive[inside]
-        return n_distinct(of[positive]), n_distinct(of[~positive])
+        units, positive = patients[inside], is_positive[inside]
+        return n_distinct(units[positive]), n_distinct(units[~positive])
 
     pooled = pooled_bins(bins, min_cell, patients_of=patients_of)
     return [asdict(reliability_bin) for reliability_bin in pooled]
