@@ -180,7 +180,7 @@ def test_a_column_that_no_training_row_has_is_tolerated_and_has_no_part(classifi
 
     fitted = classifier.fit(empty, target(classifier.name, y), setting, seed=7)
 
-    assert np.abs(fitted.contributions(has_it)[:, -2]).max() < 1e-3  # a pair of the EBM may hold it
+    assert np.abs(fitted.contributions(has_it)[:, -2]).max() < 1e-3  # a pair of the EBM may contain it
     assert np.abs(fitted.log_odds(has_it) - fitted.log_odds(empty)).max() < 1e-3
 
 

@@ -41,9 +41,7 @@ _SPEC: Final[Mapping[str, Any]] = {
     "selection.nFeatures": 8,
     "validation": {"iterations": 3, "folds": 3, "seed": 7, "bootstrapReplicates": 0},
     "tests": {"cases": _CASES},
-    "leakage": {
-        "action": "warn"
-    },  # by default the sentinel stops the run of a leaked outcome before a model is made
+    "leakage": {"action": "warn"},  # by default the check for leakage stops the run before a model is fitted
 }
 _GRIDS: Final[Mapping[str, dict[str, list[float]]]] = {
     "glmboost": {"nSteps": [60]},
@@ -165,7 +163,7 @@ BEFORE: Final[Mapping[str, tuple[Callable[[Tables], Tables], tuple[str, ...]]]] 
 }
 
 
-# At the fit: what is written is not what was fitted.
+# At the fit: the written model is not the fitted one.
 
 
 def _refitted(built: Built, X: Any, y: Any, setting: Mapping[str, Any] | None = None) -> Any:
@@ -235,7 +233,7 @@ AT_FIT: Final[Mapping[str, tuple[Callable[[Built], Any], tuple[str, ...]]]] = {
 }
 
 
-# After the fit: the files are altered, and the digests made to match.
+# After the fit: the files are altered, and the digests match.
 
 Document = dict[str, Any]
 

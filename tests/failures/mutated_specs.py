@@ -95,7 +95,7 @@ def mutated_spec(seed: int) -> bytes:
 
 def _dumped(document: Any, rng: random.Random) -> str:
     plain = json.dumps(document, ensure_ascii=rng.random() < 0.5)
-    if rng.random() < 0.3 or len(plain) > _LONG:  # PyYAML takes seconds to write much
+    if rng.random() < 0.3 or len(plain) > _LONG:  # PyYAML takes seconds to write long documents
         return plain
     try:
         return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))

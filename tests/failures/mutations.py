@@ -34,9 +34,7 @@ from tests.failures.mutated_tables import TABLES, Case, write, write_mutated
 
 SECONDS: Final = 20.0  # of CPU time, so that a busy machine causes no failure
 WAITING_SECONDS: Final = 10 * SECONDS
-DOCUMENTED: Final = frozenset(
-    (0, 2, 3, 4)
-)  # done; change the specification; fix the table; build the bundle again
+DOCUMENTED: Final = frozenset((0, 2, 3, 4))  # success; invalid specification; invalid table; invalid bundle
 SMALL: Final[dict[str, Any]] = {
     "features": {"aggregates": ["presence", "last"], "demographics": ["age", "sex"]},
     "validation": {"iterations": 1, "folds": 2, "seed": 7, "bootstrapReplicates": 0},

@@ -93,7 +93,7 @@ def nothing(_: Path) -> None:
     return
 
 
-# id, what is done to the tables, changes of the specification, exit code, what the error says
+# id, change of the tables, changes of the specification, exit code, pattern of the error
 CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("missing file", nothing, {"data.tables.labels": "label.parquet"}, 3, r"label\.parquet: no such file.*Expected Parquet.*got nothing.*Correct data"),
     ("missing folder", nothing, {"data.uri": "elsewhere"}, 3, r"no such file or folder.*Correct data\.uri"),

@@ -24,7 +24,7 @@ CHANGES = {
     "features.demographics": ["age", "sex"],
     "features.aggregates": ["presence", "last", "outOfRange"],
     "report.realProfiles": True,
-    "selection.minPrevalence": 0.08,  # a text typed in place of a code is one of two patients
+    "selection.minPrevalence": 0.08,  # text in place of a code occurs in two patients
 }
 # Scores, delivered to clinicians, hold ids. So do artifacts, which are not searched.
 HOLDS_IDS = ("/scores/part-",)

@@ -27,7 +27,7 @@ def tabs(data: bytes) -> bytes:
     return data.replace(b",", b"\t")
 
 
-# What a partition is named, and how its bytes are made of a CSV's.
+# Names of partitions, and how their bytes are made from those of a CSV file.
 FORMS = {
     "part-0.CSV": bytes,
     "part-1.csv.GZ": gzip.compress,

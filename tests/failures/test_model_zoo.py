@@ -8,9 +8,9 @@ import pytest
 from tests.builders import Tables, make_tables
 from tests.failures.model_zoo import BEFORE, Built, build, judge, kinds, rejected
 
-#: Half of the rows in another unit: the model is weaker, and consistent. A comparison with the model in use finds it.
+#: With half of the rows in another unit, the model is weaker but consistent. Only a comparison with the model in use detects it.
 NOT_REJECTED = {"two units in the tables"}
-#: Each takes a run; the others are in the long form.
+#: Kinds that need a run each; the others are in the long form.
 RUNS = {"shuffled labels", "leaked outcome"}
 
 

@@ -42,7 +42,7 @@ class Command:
             text=True,
             start_new_session=True,
         )
-        # A run that hangs fails its test, not the suite.
+        # A run that hangs fails its test instead of blocking the suite.
         self._watch = threading.Timer(_LONGEST_SECONDS, self.send, (signal.SIGKILL,))
         self._watch.daemon = True
         self._watch.start()

@@ -11,7 +11,7 @@ from mlho.store.local import LocalStore
 from tests.builders import Home, run_inline
 from tests.facts import make_facts, write_dbmart, write_i2b2, write_meds
 
-# What says where the facts came from, and the accounts and checks of rows, which count the static rows of MEDS.
+# Parts that describe the source of the facts, and counts and checks of rows, which include the static rows of MEDS.
 OF_THE_SOURCE = ("inputs", "ledger", "lineage", "made_at", "quality", "timing")
 COMMON = {
     "cohort": {"outcome": "boolean_value", "index": {"column": "prediction_time"}},
@@ -33,7 +33,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Home]:
 
 def result_of(home: Home) -> dict[str, Any]:
     result = json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))
-    del result["leakage"]["never_enter"]  # codes of static rows count
+    del result["leakage"]["never_enter"]  # includes codes of static rows
     return {name: part for name, part in result.items() if name not in PROSE.union(OF_THE_SOURCE)}
 
 

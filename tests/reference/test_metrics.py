@@ -38,7 +38,7 @@ def test_metrics_equal_r(reference, model):
     y, p = predictions_of(reference, model)
     (expected,) = rows_of(reference / "mlearn" / f"{model}_metrics.csv")
     threshold = youden_mlho_r(y, p)
-    # R alerts above its threshold, we at or above: the same, because no prediction lies on a midpoint.
+    # R alerts above its threshold, and we at or above it. Both agree, because no prediction is at a midpoint.
     result = at_threshold(y, p, threshold)
 
     assert threshold not in p

@@ -36,10 +36,10 @@ from tests.builders import NullObserver
 SPEC = Path(__file__).parents[2] / "benchmarks" / "specs" / "mlho_it.yaml"
 ITERATIONS = range(1, 8)
 PREPARATION = ("cohort", "encode", "concepts", "dictionary", "pack", "ledger", "splits", "leakage", "quality")
-# R's features with a confidence score of 80 or more, but for one: nitrofurantoin and phenazopyridine are prescribed together,
-# equally often in every patient. Of two equal columns R takes the first in its order, and we in ours.
+# R's features with a confidence score of 80 or more, except one: nitrofurantoin and phenazopyridine are prescribed together,
+# equally often in every patient. Of two equal columns, R takes the first in R's order, and we take the first in ours.
 R_CONSENSUS = {"14768001", "19169002", "271737000", "73761001", "80394007"}
-N_PICKS, N_SAME = 135, 127  # R's picks over all iterations, and those that are ours by name, too
+N_PICKS, N_SAME = 135, 127  # R's picks over all iterations, and those that we also pick
 R_TWIN, OUR_TWIN = "311989", "1094107"
 
 
@@ -184,7 +184,7 @@ def test_a_whole_run_finds_the_features_of_r(data: Path, tmp_path: Path):
         finished = carry_out(run, pool, NullObserver(), n_slots=2)
     result = json.loads((tmp_path / "runs" / finished.run_id / "result.json").read_text(encoding="utf-8"))
 
-    # R's seven: 0.936 to 0.961, mean 0.946. A split's AUROC has a standard deviation of about 0.01.
+    # R's seven AUROCs are 0.936 to 0.961, mean 0.946. A split's AUROC has a standard deviation of about 0.01.
     assert 0.93 <= result["headline"]["auroc"]["mean"] <= 0.96
     ours = {feature["code"] for feature in result["features"] if feature["in_consensus"]}
     assert ours >= R_CONSENSUS

@@ -11,7 +11,7 @@ from mlho.synthetic.verdict import judge
 from scheduler.cli.demo import make_demo
 from scheduler.cli.parser import main
 
-# No MLHO_ name: tests start without the settings of the shell.
+# The name has no prefix MLHO_, because tests remove such variables of the shell.
 N_SEEDS = int(os.environ.get("PLANTED_SEEDS", "2"))
 
 

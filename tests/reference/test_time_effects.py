@@ -16,7 +16,7 @@ def load():
     try:
         spec = importlib.util.spec_from_file_location("time_effects", BENCHMARK)
         module = importlib.util.module_from_spec(spec)
-        sys.modules["time_effects"] = module  # dataclasses look their module up
+        sys.modules["time_effects"] = module  # dataclasses look up their module
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(BENCHMARK.parent))

@@ -15,7 +15,7 @@ def cohort():
         [rng.random((500, 3)) < 0.3, rng.normal(60, 10, (500, 2)), rng.poisson(2, 500)]
     ).astype(np.float32)
     log_odds = 1.5 * X[:, 0] - X[:, 1] + 0.05 * (X[:, 3] - 60) + 0.02 * (X[:, 3] - 60) * X[:, 2]
-    X[::9, 3] = np.nan  # a value that is not known
+    X[::9, 3] = np.nan  # an unknown value
     return X.astype(float), (rng.random(500) < 1 / (1 + np.exp(-np.nan_to_num(log_odds)))).astype(np.int8)
 
 
@@ -30,7 +30,7 @@ def test_our_form_predicts_like_interpret(cohort, n_interactions):
     X, y = cohort
     setting = EBM().setting({"nInteractions": n_interactions, "maxRounds": 300, "nBags": 2})
     ours = EBM().fit(X, y, setting, seed=11, value_columns=IS_VALUE)
-    missing = np.where(IS_VALUE | (X != 0), X, np.nan)  # as interpret sees the matrix of trees
+    missing = np.where(IS_VALUE | (X != 0), X, np.nan)  # the matrix of trees in interpret's form
     theirs = ExplainableBoostingClassifier(
         feature_types=["continuous"] * 6,
         interactions=n_interactions,

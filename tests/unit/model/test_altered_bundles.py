@@ -74,7 +74,7 @@ def outcome_of(folder: Path, *, failing: object = "") -> str:
     try:
         bundle = load_bundle(folder)
         scores = bundle.predict_events(EVENTS, INDEX)
-        if zlib.crc32(str(failing).encode()) % 8 == 0:  # they take a tenth of a second
+        if zlib.crc32(str(failing).encode()) % 8 == 0:  # the tests take a tenth of a second
             bundle.run_tests(measured=False)
     except (BundleError, DataError):
         return "refused"

@@ -38,7 +38,7 @@ EVENTS = pd.DataFrame(
         ("2", "2019-06-01", "A1C", 7.0),  # the latest
         ("17", "2019-01-15", "J45", None),
         ("17", "2019-01-15", "J45", None),
-        ("17", "2019-03-15", "XYZ", None),  # not known to the bundle
+        ("17", "2019-03-15", "XYZ", None),  # a code that is not in the bundle
         ("17", None, "I10", None),
     ],
     columns=["patient_id", "time", "code", "numeric_value"],
@@ -281,7 +281,7 @@ def _write_tables(folder: Path) -> dict[str, pd.DataFrame]:
     minutes = generator.integers(0, 900 * 24 * 60, n_events)
     values = np.where(generator.random(n_events) < 0.5, generator.normal(7, 2, n_events), np.nan)
     values[0] = RARE_VALUE
-    values[1::9] = 0.0  # a number like any other
+    values[1::9] = 0.0  # zero is a value like any other
     events = pd.DataFrame(
         {
             "patient_id": generator.choice(ids, n_events),
@@ -290,7 +290,7 @@ def _write_tables(folder: Path) -> dict[str, pd.DataFrame]:
             "numeric_value": values,
         }
     )
-    events = pd.concat([events, events.iloc[:200]], ignore_index=True)  # rows that are there twice
+    events = pd.concat([events, events.iloc[:200]], ignore_index=True)  # duplicate rows
     days = np.concatenate([np.full(n_patients, 700), generator.integers(400, 600, 30)])
     labels = pd.DataFrame(
         {

@@ -48,7 +48,7 @@ def test_a_standard_deviation_below_a_unit_says_no_more(sd):
 
 
 def test_an_absent_odds_ratio_is_not_shown():
-    """The column was dropped as a combination of earlier columns."""
+    """A column that was dropped from the regression has no odds ratio to show."""
     assert shown_odds(OddsRatio(per_unit=None, reason="constant")) is None
 
 

@@ -37,7 +37,7 @@ def test_samples_without_usable_events_are_counted(tmp_path: Path):
     assert scores["samples_without_events"] > 40
     assert training.without_events == scores["training_share_without_events"]
     assert training.without_events == round(scores["samples_without_events"] / scores["samples"], 2)
-    # Rows are warned of by rule. So few patients give a weak model, which may be used and could not be promoted.
+    # Rules also give warnings. The few patients give a weak model, which can be used but not promoted.
     [weak] = [own for own in scores["warnings"] if "rule" not in own and "PSI" not in own]
     assert weak.startswith("The bundle fails 1 of its ")
     assert "floor.auroc" in weak
@@ -82,7 +82,7 @@ def test_the_default_of_checks_is_no_part_of_the_run_id():
 
 
 def test_an_alert_rate_far_from_training_is_a_warning(trained: Trained, beside: Beside):
-    """Without most of their events, patients have other alert rates: a warning for the threshold and both rates."""
+    """Patients without most of their events have other alert rates, which gives a warning for the threshold."""
     folder = beside(with_late_events(trained.tables, 0.9))
 
     scores = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores

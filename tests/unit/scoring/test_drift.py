@@ -200,7 +200,7 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     assert sex["now"] > 0.3 > sex["training"]
     for text in ("NEW (", f"{most} (", "sex ("):
         assert any(text in own for own in scores["warnings"])
-    # A vanished feature is a reason to train again: the specification of training is ready, under another name.
+    # A vanished feature is a reason to retrain: the training specification is written under another name.
     again, before = (
         parse_spec(text.decode())
         for text in (scored.file("retrain.yaml"), store.get(run_key(made_by, "spec.yaml")))

@@ -72,7 +72,7 @@ def test_one_bit_of_any_file_of_the_model_in_use_is_refused(name, trained, promo
     ids=["another major version", "no dictionary", "empty dictionary"],
 )
 def test_a_bundle_of_another_shape_is_refused(change, words, trained, beside):
-    """The digest of such a bundle fits, because it was computed for it."""
+    """A bundle of another schema or without features is refused even if its digest fits."""
     folder = beside()
     target = (folder / "bundle").resolve()
     (folder / "bundle").unlink()
@@ -87,7 +87,7 @@ def test_a_bundle_of_another_shape_is_refused(change, words, trained, beside):
 
 
 def test_a_new_vocabulary_is_refused(trained, beside, tmp_path):
-    """If all codes belong to another vocabulary, no row has a code of the bundle."""
+    """Events whose codes all belong to another vocabulary are refused, because none is a code of the bundle."""
     events = trained.tables.events
     place = events.schema.get_field_index("code")
     renamed = pa.array([own and f"SNOMED:{own}" for own in events.column("code").to_pylist()])

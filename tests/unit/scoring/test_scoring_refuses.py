@@ -152,7 +152,7 @@ def test_demographics_may_be_empty_where_nothing_is_known(trained, beside):
 
 
 def test_a_patient_in_two_partitions_is_refused(trained, beside):
-    """Partitions are scored independently, so each would score a part of the patient. Nothing is published."""
+    """A patient in two partitions is refused before publication, because each partition would score a part of the patient."""
     folder = beside(by_patient=False)
 
     for changes in ({}, AS_OF):

@@ -99,7 +99,7 @@ def test_all_patients_with_an_event_are_scored_as_of_a_date(trained):
     events = trained.frames()[0]
     named = set(events["patient_id"]) - {""}
     assert same_rows(scored.table(), expected_table(trained, dt.date(2019, 5, 1), named))
-    assert "p-unknown" in named  # whom no other table knows
+    assert "p-unknown" in named  # in no other table
 
 
 def test_a_date_before_most_events_is_a_warning(trained):
@@ -445,7 +445,7 @@ def test_numbers_that_are_names_are_levels_in_training_and_scoring(trained, tmp_
     }
     own = train(tmp_path, changes, replace(trained.tables, demographics=dems))
     as_numbers = score_inline(own.folder, own.store).table()
-    dems.to_pandas().to_csv(own.folder / "floats.csv", index=False)  # pandas has 3.0 where some are missing
+    dems.to_pandas().to_csv(own.folder / "floats.csv", index=False)  # with missing values, pandas writes 3.0
     as_texts = score_inline(own.folder, own.store, {"data.tables.demographics": "floats.csv"}).table()
     events, labels, _ = own.frames()
     from_frame = own.bundle.predict_events(events, labels, dems.to_pandas())

@@ -46,7 +46,7 @@ def test_long_text_is_estimated_from_its_beginning(suffix, tmp_path: Path):
 
 
 def test_of_many_files_some_are_looked_at(tmp_path: Path):
-    """The rows of the other files are estimated by their size."""
+    """Of many files, some are counted, and the rows of the others are estimated by their size."""
     for number in range(3 * MOST_FILES):
         parquet.write_table(pa.table({"x": list(range(100))}), tmp_path / f"{number:03d}.parquet")
 

@@ -48,7 +48,7 @@ def events_table(**columns: pa.Array) -> pa.Table:
 
 
 def test_parquet_keeps_integer_ids_and_encodes_codes(tmp_path):
-    """The columns have the types that the encoding requires."""
+    """Events from Parquet have the column types that the encoding requires."""
     file = write(tmp_path / "part.parquet", events_table())
 
     (batch,) = iter_events(NATIVE, file)

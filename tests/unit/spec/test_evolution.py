@@ -150,7 +150,7 @@ def present(home, code: str) -> set[str]:
 
 def expected(tables: Tables, code: str, window, past: int | None) -> set[str]:
     """Return the same patients by the definition, event by event."""
-    end = INDEX_US + DAY_US - 1  # a date means its whole day
+    end = INDEX_US + DAY_US - 1  # a date includes its whole day
     own = [
         (patient, time)
         for patient, time, what in zip(

@@ -56,7 +56,7 @@ def changed(path: str, value: Any) -> str:
 
 
 def test_a_full_document_is_read():
-    """Every field has its value, and defaults are filled in."""
+    """A complete document has all its values, and defaults are filled in."""
     spec = parse_scoring_spec(FULL).spec
 
     assert (spec.index.column, spec.explain.top_reasons, spec.output.prefix) == ("index_date", 3, "nightly")
@@ -135,7 +135,7 @@ def test_every_field_is_documented():
     for name, part in schema["$defs"].items():
         for field, facts in part["properties"].items():
             if name == "ScoringSpec" and field in ("bundle", "checks", "data", "explain", "output"):
-                continue  # a part describes itself
+                continue  # a part has its own description
             if name == "ScoringData" and field == "tables":
                 continue
             assert facts.get("description"), (name, field)

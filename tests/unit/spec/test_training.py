@@ -337,7 +337,7 @@ def test_text_that_is_not_a_specification_is_refused(text, message):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """The error names a missing file, and a file that is not text."""
+    """The error for a missing file, or one that is not text, names the file."""
     with pytest.raises(SpecError, match=r"gone\.yaml: cannot be read"):
         load_spec(tmp_path / "gone.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")

@@ -21,7 +21,7 @@ def make_problem(tmp_path: Path) -> Callable[..., Problem]:
         place = tmp_path / str(len(list(tmp_path.iterdir())))
         data = write_tables(place / "data", tables or make_tables(300, seed=9))
         store = LocalStore(place / "store")
-        # A split at random does not look at the labels, so that a test may change them.
+        # A random split does not depend on the labels, so a test may change them.
         home = run_inline(
             data, store, {"validation.split": "random", "validation.folds": 3, **(changes or {})}
         )

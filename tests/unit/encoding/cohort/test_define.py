@@ -337,7 +337,7 @@ def test_age_from_birth_needs_an_index_date(tmp_path):
 
 
 def test_year_and_month_of_the_index_date_are_demographics(tmp_path):
-    """Each sample has its own values; a column of that name takes precedence."""
+    """``index_year`` and ``index_month`` are those of each sample; a column of that name takes precedence."""
     labels = "patient_id,index_date,label\na,2020-01-31,0\na,2020-12-31,1\nb,2019-12-31,0\nc,2019-12-01,1\n"
     persons = "patient_id,sex\na,F\nb,M\nc,F\n"
     year, month = cohort_of(

@@ -102,7 +102,7 @@ def test_neither_order_nor_shards_nor_merging_matter(tmp_path, monkeypatch):
     for number, rows in enumerate(itertools.islice(itertools.permutations(ROWS), 0, 4000, 1000)):
         folder = write(tmp_path / f"{number}", (*rows, *ROWS), shards=1 + number % 3)
         columns, conflicts, births = read(folder, spec)
-        assert str(columns) == str(whole[0])  # NaN is equal to itself in text
+        assert str(columns) == str(whole[0])  # as text, NaN equals itself
         assert (conflicts, births.tolist()) == (whole[1], whole[2].tolist())
 
 

@@ -11,7 +11,7 @@ from tests.unit.encoding.cohort.test_define import cohort_of, dropped
 LABELS = "patient_id,index_date,label\n" + "".join(
     f"{own},2020-06-01,{number % 2}\n" for number, own in enumerate("abcdef")
 )
-# Born 65 years before the index date, a day too late for it, younger, older, without sex, and unknown.
+# Born exactly 65 years before the index date, one day later, younger, older, without sex; the sixth patient has no row.
 PERSONS = """patient_id,birth_date,sex
 a,1955-06-01,F
 b,1955-06-02,F

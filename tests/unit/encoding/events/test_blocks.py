@@ -212,7 +212,7 @@ def large():
     """Return 200,000 random rows of 40,000 patients (three blocks), and the index dates of their cohort."""
     rng = np.random.default_rng(5)
     n = 200_000
-    patient = rng.integers(0, 41_000, n)  # some unknown
+    patient = rng.integers(0, 41_000, n)  # some are unknown
     time = us("2019-01-01") + rng.integers(0, 700, n) * DAY
     code = np.char.mod("C%03d", rng.zipf(1.5, n) % 500)
     value = np.where(rng.random(n) < 0.3, rng.integers(0, 50, n) / 2, np.nan)

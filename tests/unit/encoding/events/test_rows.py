@@ -18,7 +18,7 @@ def us(text):
 
 INDEX = us("2020-06-30") + DAY - 1  # a date as index date: its last microsecond
 BIRTH = us("1950-01-01")
-LAST = us("2300-01-01") - 1  # of data.plausibleYears, unless said otherwise
+LAST = us("2300-01-01") - 1  # of the default of data.plausibleYears
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_windows_and_gap_are_whole_days_before_an_index_date(rule_of, time, rule
     [
         (INDEX - 40 * DAY, Rule.BEFORE_LOOK_BACK),
         (INDEX - 25 * DAY, None),
-        (INDEX - 15 * DAY, Rule.BEFORE_LOOK_BACK),  # the first index date is over, the second too far ahead
+        (INDEX - 15 * DAY, Rule.BEFORE_LOOK_BACK),  # after the first index date, too long before the second
         (INDEX - 20 * DAY, Rule.IN_GAP),
         (INDEX - 3 * DAY, Rule.IN_GAP),
     ],

@@ -52,7 +52,7 @@ def test_a_file_cut_short_is_refused(path, n_bytes):
 
 
 def test_a_file_without_its_first_half_is_refused(path):
-    """The index at the end of the file refers to bytes that are missing."""
+    """A file without its first half is refused, because the index at its end refers to missing bytes."""
     data = path.read_bytes()
     path.write_bytes(data[len(data) - 300 :])
     with pytest.raises(ArtifactDamaged, match="damaged segments"):

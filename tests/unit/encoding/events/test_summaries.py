@@ -213,5 +213,5 @@ def test_many_rows_of_one_instant_are_in_one_order(make_spec, make_cohort, make_
 
 
 def test_every_number_of_a_specification_is_packed():
-    """The names in the specification are those of the blocks."""
+    """Blocks contain every number that a specification can name."""
     assert set(NUMBERS.values()) == {"last", *SUMMARIES}

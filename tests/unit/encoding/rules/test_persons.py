@@ -41,7 +41,7 @@ def test_rules_that_need_no_person_read_none(tmp_path):
 
 
 def test_birth_and_sex_are_in_the_order_of_the_histories(tmp_path):
-    """A patient without a row has neither. Without a column ``sex``, ``gender`` is used."""
+    """A patient without a row has neither birth date nor sex. Without a column ``sex``, ``gender`` is used."""
     columns = {"birth_date": pa.array([1, 2], pa.date32()), "gender": ["F", None]}
 
     found = read(

@@ -10,7 +10,7 @@ BENCHMARK = Path(__file__).resolve().parents[4] / "benchmarks" / "simulated_year
 def load():
     spec = importlib.util.spec_from_file_location("simulated_year", BENCHMARK)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["simulated_year"] = module  # dataclasses look their module up
+    sys.modules["simulated_year"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 

@@ -250,7 +250,7 @@ def test_repeated_entries_of_a_sparse_matrix_add_up():
     result, expected = rank(X, [1, 0, 0, 1], 2, mode="counts"), rank(dense, [1, 0, 0, 1], 2, mode="counts")
 
     assert result.scores.tolist() == expected.scores.tolist()
-    assert X.data.tolist() == [1, 1, 1, 3]  # the caller's matrix is as it was
+    assert X.data.tolist() == [1, 1, 1, 3]  # the caller's matrix is unchanged
 
 
 def test_large_counts_are_levels_too():

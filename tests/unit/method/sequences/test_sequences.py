@@ -115,7 +115,7 @@ def test_pairs_are_ranked_by_what_they_add_to_their_codes(events, margin):
 @given(rows, margins)
 @settings(deadline=None, max_examples=100)
 def test_the_samples_of_a_pair_are_those_with_the_order(events, margin):
-    """The columns for the ranking and the model equal the listed pairs."""
+    """The samples of a pair equal those found by listing the pairs of events."""
     spans = lists_of(events).spans
     found = screen_pairs(spans, min_patients=1, co_occurrence_days=margin)
     indptr, samples = pair_samples(spans, found.first, found.then, co_occurrence_days=margin)

@@ -101,7 +101,7 @@ def test_fitted_trees_have_the_values_of_xgboost(depth, is_by_tables):
 
 def test_trees_beyond_the_tables_have_none():
     """A path with one more feature than the tables can hold has no tables."""
-    n = MAX_ON_PATH + 1  # node k < n tests feature k: left is a leaf, right the next node, at last a leaf
+    n = MAX_ON_PATH + 1  # node k < n tests feature k: left is a leaf, right the next node, finally a leaf
     chain = Tree(
         left=[*range(n + 1, 2 * n + 1), *[-1] * (n + 1)],
         right=[*range(1, n + 1), *[-1] * (n + 1)],

@@ -58,7 +58,7 @@ def test_each_open_field_exists_in_the_specification(dossier):
     known = {f"metadata.statements.{name}" for name in ALL_STATEMENTS}
     asked = {own["field"] for own in dossier["open"] if own["field"].startswith("metadata.statements.")}
 
-    assert asked == known  # no statement is asked for in vain, and none is missing
+    assert asked == known  # no unknown statement is requested, and none is missing
     meanings = {own["field"]: own["meaning"] for own in dossier["open"]}
     assert meanings["metadata.statements.funding"] == "Funding, and the role of the funders"
     assert all(meanings.values())

@@ -78,10 +78,10 @@ def test_axe_finds_nothing_serious(browser, pages, name, width):
     from axe_playwright_python.sync_playwright import Axe
 
     scheme = "dark" if width == PHONE else "light"
-    # Axe is a script from outside, which the policy of the page would refuse.
+    # The policy of the page would block axe, which is an external script.
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
     page.goto(pages[name].as_uri())
-    # A chart is one image to a screen reader; axe would measure its thousands of marks one by one.
+    # A chart is one image for a screen reader, but axe would check each of its thousands of marks.
     page.evaluate(
         "document.querySelectorAll('svg[role=img] > :not(title, desc)').forEach(own => own.remove())"
     )

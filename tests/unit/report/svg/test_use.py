@@ -22,7 +22,7 @@ def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result)
         == "Of 100 patients, 11 have the outcome. The model flags 39, of whom 7 have the outcome."
     )
     marks = re.findall(r'class="person (\w+)"', figure.wide)
-    # One more of each is in the legend.
+    # The legend has one more of each.
     assert {kind: marks.count(kind) - 1 for kind in set(marks)} == {
         "hit": 7,
         "false": 32,

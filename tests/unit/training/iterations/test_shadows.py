@@ -233,7 +233,7 @@ def level(threshold, n_features, n_false):
         (
             [level(60, 12, 6), level(90, 8, 2), level(100, 4, 1)],
             100,
-        ),  # none: the smallest share, the highest of equals
+        ),  # no level qualifies: the smallest share, and the highest level among equals
         ([level(40, 0, 3)], 100),
         ([], 100),
     ],

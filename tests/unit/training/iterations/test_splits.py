@@ -40,7 +40,7 @@ def test_a_patient_is_tested_or_in_one_fold(split, iteration):
 
     assert int(parts.is_test.sum()) == 60
     assert ((parts.fold == -1) == parts.is_test).all()
-    # Folds are dealt in each stratum: of 42 and 98 patients two folds get one more each.
+    # Folds are assigned within each stratum, so of 42 and 98 patients two folds get one more each.
     expected = {"random": [35, 35, 35, 35], "stratified": [36, 36, 34, 34]}[split]
     assert np.bincount(parts.fold[parts.is_train]).tolist() == expected
 

@@ -112,7 +112,7 @@ def test_the_pooled_predictions_are_those_of_the_folds_held_out(problem):
     assert performance.headline["auroc"].low < performance.headline["auroc"].mean
     alerts = performance.headline["fixed-alert-rate:0.1/alerts_per_100"]
     assert alerts.mean == pytest.approx(10, abs=4)
-    assert alerts.mean != 10.0  # it would be, were thresholds chosen on the samples that they are judged on
+    assert alerts.mean != 10.0  # 10 would mean that thresholds were chosen on the test samples
     assert [own.name for own in performance.test_sets] == ["outer fold 1", "outer fold 2", "outer fold 3"]
 
 
@@ -151,7 +151,7 @@ def test_empty_consensus_models_are_counted(tmp_path):
     assert result["final_model"]["n_demographics"] > 0
     assert any(own.startswith(f"In {len(empty)} of 3 test sets no feature") for own in result["warnings"])
     assert any(own.startswith("No feature has enough confidence") for own in result["warnings"])
-    # The outcome is random, so that only the floor of the AUROC can fail.
+    # The outcome is random, so only the floor of the AUROC can fail.
     failed = [test["name"] for test in result["final_model"]["tests"] if not test["passed"]]
     assert all(own.startswith("floor.auroc") for own in failed), failed
 

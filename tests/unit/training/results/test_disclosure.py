@@ -91,7 +91,7 @@ def test_the_shown_attrition_does_not_reveal_a_small_drop(drops):
         assert patients == 0 or patients >= 11
     assert all(n is None or n == 0 or n >= 11 for n in shown.label_ledger.values())
     assert shown.steps[-1].samples == 300
-    # Without the first step the sum of the ledger is not known; with it the rules add up to it.
+    # Without the first step, the sum of the ledger is unknown; with it, the rules add up to that sum.
     if shown.steps[0].samples is None:
         assert all(n is None or n == 0 for rule, n in shown.label_ledger.items() if rule != "used")
 
@@ -121,7 +121,7 @@ def test_a_small_level_hides_the_smallest_other_one_in_its_column():
         ("b", Cell(n=50, share=0.25), None),
         ("c", Cell(n=50, share=0.25), None),
     ]
-    assert [row.difference is None for row in rows] == [False, True, True]  # it would give the share away
+    assert [row.difference is None for row in rows] == [False, True, True]  # it would reveal the share
 
 
 @pytest.mark.parametrize(("n_patients", "is_shown"), [(10, False), (11, True)])

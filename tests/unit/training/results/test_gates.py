@@ -137,7 +137,7 @@ def test_a_figure_without_a_value_does_not_pass(gate, reason):
 
 
 def test_the_self_tests_are_a_gate_too():
-    """The tests of the bundle are the first gate."""
+    """The tests of the bundle are the first gate, and one failed test fails it."""
     failed = BundleTest(name="size", passed=False, detail="")
     first = judge_gates([Gate(metric="auroc", min=0.5)], HEADLINE, BIAS, [*TESTS, failed])[0]
 
