@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -89,7 +89,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     inspect_first(spec, data)
     manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
     data_digest = digest_of(manifest)
-    n_known = _known_files(source, store, manifest)
+    n_known = known_files(source, store, manifest)
     files = call_beside(_files, dict(bundle.files), spec, data, data_digest, n_known, options.by)
     identity = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
     if options.by != "month":
@@ -161,8 +161,14 @@ def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"validation": validation})})
 
 
-def _known_files(source: BundleSource, store: Store, manifest: Mapping[str, Any]) -> int:
-    """Return how many files of events or labels the run that made the bundle has read, too; 0 if the run is not known."""
+def known_files(
+    source: BundleSource,
+    store: Store,
+    manifest: Mapping[str, Any],
+    *,
+    tables: Sequence[str] = ("events", "labels"),
+) -> int:
+    """Return how many files of these tables the run that made the bundle has read, too; 0 if the run is not known."""
     run = run_of(source, store)
     if run is None:
         return 0
@@ -171,7 +177,7 @@ def _known_files(source: BundleSource, store: Store, manifest: Mapping[str, Any]
     except ArtifactNotFound:
         return 0
     before, now = (
-        {file["version"] for table in ("events", "labels") for file in document.get(table, ())}
+        {file["version"] for table in tables for file in document.get(table, ())}
         for document in (of_run, manifest)
     )
     return len(before & now)

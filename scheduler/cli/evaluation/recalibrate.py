@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
+from mlho.errors import plural
 from mlho.model.files import DOCUMENT, facts_of
 from mlho.printable import printable_json
 from mlho.spec.data import without_training
@@ -19,7 +20,7 @@ from mlho.store.base import Store
 from mlho.store.inputs import open_data
 from mlho.store.keys import run_key, uses_prefix
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.evaluate import add_data, asked_spec
+from scheduler.cli.evaluation.evaluate import add_data, asked_spec, known_files
 from scheduler.cli.options import RecalibrateOptions
 from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
@@ -70,6 +71,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     inspect_first(spec, data_root(spec, path))
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
     prepared = prepare_recalibration(spec, source, bundle, correction, path, store)
+    _warn_of_training_labels(known_files(source, store, prepared.manifest.plain(), tables=["labels"]))
     run = prepared.run_id
     files = call_beside(_files, dict(bundle.files), spec, prepared.data, correction, prepared.data_digest)
     _publish(store, run, {**prepared.description, **files})
@@ -79,6 +81,16 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     else:
         _show(result, spec.metadata.name, run)
     return 0
+
+
+def _warn_of_training_labels(n_files: int) -> None:
+    if n_files:
+        terminal.err.print(
+            f"Warning: {plural(n_files, 'file')} of labels {'is one' if n_files == 1 else 'are among those'} that the bundle was trained "
+            "on. A model ranks its own training patients too well, so that the correction makes the probabilities of other patients too "
+            "extreme. Do not promote this version: recalibrate on labels of other patients.",
+            markup=False,
+        )
 
 
 def _only_data(spec: RunSpec) -> RunSpec:

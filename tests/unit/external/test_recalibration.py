@@ -46,6 +46,19 @@ def mlho(place, *arguments):
     assert parser.main([*arguments, "--store", str(place / "store")]) == 0
 
 
+@pytest.mark.parametrize(("folder", "is_warned"), [("data", True), ("later", False)])
+def test_labels_of_training_are_warned_of(folder, is_warned, place, capsys):
+    """A model ranks its own patients too well: a correction fitted on them spreads the probabilities of others."""
+    where, home = place
+    spec = where / f"{folder}-spec.yaml"
+    spec.write_text(yaml.safe_dump(make_document(uri=str(where / folder))))
+    capsys.readouterr()
+
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec), "--json")
+
+    assert ("trained on" in capsys.readouterr().err.replace("\n", " ")) == is_warned
+
+
 def recalibrated(place, home, capsys, *more):
     """Return the result of the command, with id and name of the new version."""
     capsys.readouterr()
