@@ -81,7 +81,7 @@ def trace_evolution(runs: Sequence[tuple[str, str, str, Result]]) -> Evolution:
     """
     found = [_window_run(run, name, group, result) for run, name, group, result in runs]
     windows, groups = (
-        list(dict.fromkeys(names)) for names in zip(*((r.window, r.group) for r in found), strict=True)
+        list(dict.fromkeys(names)) for names in zip(*((run.window, run.group) for run in found), strict=True)
     )
     places = [(run.group, run.window) for run in found]
     tables = [

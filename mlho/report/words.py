@@ -402,7 +402,9 @@ def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
             "No feature was selected often enough, with the same direction of effect, to enter the consensus."
         )
     # Descriptions contain commas.
-    top = "; ".join([cut(f.description or f.words) for f in features if f.in_consensus][:3])
+    top = "; ".join(
+        [cut(feature.description or feature.words) for feature in features if feature.in_consensus][:3]
+    )
     are = "feature is" if n_consensus == 1 else "features are"
     entered = (
         f"{count(n_consensus)} {are} stable (selected in most iterations, with the same direction of effect)"

@@ -33,10 +33,15 @@ def chart_labels(features: Sequence[FeatureResult]) -> dict[str, str]:
 
     Window and aggregate are left out if all features have the same, and the code if no other feature has the description.
     """
-    if len({(f.window_days, f.aggregate) for f in features if f.kind == "feature"}) > 1:
-        return {f.id: f.words for f in features}
-    n_described = Counter(f.description for f in features)
-    return {f.id: _label(f, is_unique=n_described[f.description] == 1) for f in features}
+    if (
+        len({(feature.window_days, feature.aggregate) for feature in features if feature.kind == "feature"})
+        > 1
+    ):
+        return {feature.id: feature.words for feature in features}
+    n_described = Counter(feature.description for feature in features)
+    return {
+        feature.id: _label(feature, is_unique=n_described[feature.description] == 1) for feature in features
+    }
 
 
 def _label(feature: FeatureResult, *, is_unique: bool) -> str:
@@ -48,9 +53,9 @@ def _label(feature: FeatureResult, *, is_unique: bool) -> str:
 def consensus_forest(result: Result) -> Figure | None:
     """Plot the odds ratios of the consensus model."""
     known = [
-        (f, shown.value, shown.low, shown.high, shown.unit)
-        for f in result.features
-        if f.odds_ratio is not None and (shown := shown_odds(f.odds_ratio)) is not None
+        (feature, shown.value, shown.low, shown.high, shown.unit)
+        for feature in result.features
+        if feature.odds_ratio is not None and (shown := shown_odds(feature.odds_ratio)) is not None
     ]
     return _forest(
         result,
@@ -67,9 +72,9 @@ def consensus_forest(result: Result) -> Figure | None:
 def confidence_forest(result: Result) -> Figure | None:
     """Plot the odds ratios over the iterations."""
     known = [
-        (f, f.confidence.mean_odds_ratio, f.confidence.low95, f.confidence.high95, "")
-        for f in result.features
-        if f.confidence is not None and f.confidence.mean_odds_ratio is not None
+        (feature, feature.confidence.mean_odds_ratio, feature.confidence.low95, feature.confidence.high95, "")
+        for feature in result.features
+        if feature.confidence is not None and feature.confidence.mean_odds_ratio is not None
     ]
     return _forest(
         result,
@@ -144,27 +149,35 @@ def _forest_bounds(shown: Sequence[Odds]) -> tuple[float, float]:
 def frequency(result: Result) -> Figure | None:
     """Plot how often the iterations selected each feature, and which features are in the consensus."""
     known = sorted(
-        (f for f in result.features if f.kind == "feature"),
-        key=lambda f: (-f.selection_frequency, not f.in_consensus, f.id),
+        (feature for feature in result.features if feature.kind == "feature"),
+        key=lambda feature: (-feature.selection_frequency, not feature.in_consensus, feature.id),
     )
     if not known:
         return None
     n = len(result.iterations)
-    picked = [round(f.selection_frequency * n) for f in known]
+    picked = [round(feature.selection_frequency * n) for feature in known]
     rows = [
         (
-            f"{k} of {n}",
-            words.count(picked.count(k)),
-            words.count(sum(f.in_consensus for f, times in zip(known, picked, strict=True) if times == k)),
+            f"{n_times} of {n}",
+            words.count(picked.count(n_times)),
+            words.count(
+                sum(
+                    feature.in_consensus
+                    for feature, times in zip(known, picked, strict=True)
+                    if times == n_times
+                )
+            ),
         )
-        for k in sorted(set(picked), reverse=True)
+        for n_times in sorted(set(picked), reverse=True)
     ]
     return Figure(
         "frequency",
         "Selection frequency",
         "All features that any iteration selected, from the most to the least often. The steeper the fall, the more the iterations "
         "agree. A feature of the consensus (dots) was also used with the same direction of effect.",
-        curves.frequency([f.selection_frequency for f in known], [f.in_consensus for f in known]),
+        curves.frequency(
+            [feature.selection_frequency for feature in known], [feature.in_consensus for feature in known]
+        ),
         None,
         ("Selected in iterations", "Features", "Of them in the consensus"),
         tuple(rows),
@@ -173,12 +186,12 @@ def frequency(result: Result) -> Figure | None:
 
 def importance(result: Result) -> Figure | None:
     """Plot the most important features of the final model."""
-    known = [(f, f.final_importance) for f in result.features if f.final_importance]
+    known = [(feature, feature.final_importance) for feature in result.features if feature.final_importance]
     if not known:
         return None
     shown = sorted(known, key=lambda item: (-item[1], item[0].id))[:N_IMPORTANCE]
     labels = chart_labels(result.features)
-    rows = [Row(labels[f.id], words.number(v, 3), (v,)) for f, v in shown]
+    rows = [Row(labels[feature.id], words.number(value, 3), (value,)) for feature, value in shown]
     wide, narrow = both(lambda width: charts.importance(rows, width=width))
     return Figure(
         "importance",
@@ -189,7 +202,7 @@ def importance(result: Result) -> Figure | None:
         wide,
         narrow,
         ("Feature", "Mean |contribution|"),
-        tuple((f.words, words.number(v, 4)) for f, v in shown),
+        tuple((feature.words, words.number(value, 4)) for feature, value in shown),
     )
 
 

@@ -77,7 +77,10 @@ def label_ledger(cohort: CohortSummary) -> Rows:
 def ledger(summary: LedgerSummary) -> dict[str, Any]:
     """Return the ledger of event rows with shares, bars and the total."""
     total = sum(rule.rows for rule in summary.rules) + summary.rows_used
-    lines = [("used", "", summary.rows_used), *((r.rule, r.meaning, r.rows) for r in summary.rules)]
+    lines = [
+        ("used", "", summary.rows_used),
+        *((rule.rule, rule.meaning, rule.rows) for rule in summary.rules),
+    ]
     adds_up = total == summary.rows_in
     notes = [f"{name}: {words.count(n)}" for name, n in sorted(summary.notes.items())]
     return {

@@ -247,17 +247,17 @@ def error_notes(result: Result) -> str:
 
 def model_facts(result: Result) -> Rows:
     """Return the properties of the final model."""
-    m = result.final_model
-    setting = ", ".join(f"{name} {value}" for name, value in sorted(m.setting.items())) or "defaults"
+    model = result.final_model
+    setting = ", ".join(f"{name} {value}" for name, value in sorted(model.setting.items())) or "defaults"
     return [
-        ("Classifier", f"{m.classifier} ({setting})"),
+        ("Classifier", f"{model.classifier} ({setting})"),
         (
             "Columns",
-            f"{words.plural(m.n_features, 'feature')} and {words.plural(m.n_demographics, 'demographic column')}",
+            f"{words.plural(model.n_features, 'feature')} and {words.plural(model.n_demographics, 'demographic column')}",
         ),
-        ("Out-of-fold AUROC", words.estimate(m.cv_auroc, 3)),
-        ("Calibrator", _calibrator_words(m.calibrator)),
-        ("Bundle", m.bundle_digest),
+        ("Out-of-fold AUROC", words.estimate(model.cv_auroc, 3)),
+        ("Calibrator", _calibrator_words(model.calibrator)),
+        ("Bundle", model.bundle_digest),
     ]
 
 
@@ -273,12 +273,12 @@ def thresholds(result: Result) -> Rows:
     """Return the thresholds of the final model."""
     return [
         (
-            words.rule_words(t.rule),
-            words.number(t.value, 4)
-            if t.value is not None
-            else f"{words.ABSENT} ({t.reason or 'no reason given'})",
+            words.rule_words(threshold.rule),
+            words.number(threshold.value, 4)
+            if threshold.value is not None
+            else f"{words.ABSENT} ({threshold.reason or 'no reason given'})",
         )
-        for t in result.final_model.thresholds
+        for threshold in result.final_model.thresholds
     ]
 
 
@@ -431,8 +431,8 @@ def input_files(result: Result) -> tuple[Rows, int]:
     """Return the files that were read (key, bytes, version token), and the number of further ones in result.json."""
     files = result.inputs.get("files", [])
     rows: Rows = [
-        (str(f.get("key", "")), words.count(f.get("size", 0)), str(f.get("version", "")))
-        for f in files[:MAX_FILES]
+        (str(file.get("key", "")), words.count(file.get("size", 0)), str(file.get("version", "")))
+        for file in files[:MAX_FILES]
     ]
     return rows, max(0, len(files) - MAX_FILES)
 

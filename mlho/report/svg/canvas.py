@@ -86,7 +86,9 @@ def coordinate(value: float) -> str:
 
 def element(tag: str, content: str = "", /, **attributes: object) -> str:
     """Return an SVG element. ``class_`` becomes class, ``_`` becomes ``-``, floats are rounded; text must be escaped."""
-    written = "".join(f' {_name(k)}="{_value(v)}"' for k, v in attributes.items() if v is not None)
+    written = "".join(
+        f' {_name(name)}="{_value(value)}"' for name, value in attributes.items() if value is not None
+    )
     return f"<{tag}{written}>{content}</{tag}>" if content else f"<{tag}{written}/>"
 
 

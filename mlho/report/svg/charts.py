@@ -273,7 +273,7 @@ def intervals(
         ``values`` are value, low, high and then any number of single values, drawn as small rings above; low = high if there
         is no interval; ``kind`` is ``chosen`` for the chosen row.
     """
-    reached = [v for row in rows for v in row.values] + ([] if reference is None else [reference])
+    reached = [value for row in rows for value in row.values] + ([] if reference is None else [reference])
     low, high = min(reached), max(reached)
     margin = 0.06 * (high - low or 1.0)
     return _rows_chart(

@@ -58,10 +58,10 @@ def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> 
     sorted_lines = [_ascending(curve) for curve in lines]
     heights = [[value_at(xs, ys, x) for xs, ys in sorted_lines] for x in grid]
     mean = [math.fsum(values) / len(values) for values in heights]
-    k = len(lines)
-    if k < 2:
+    n_lines = len(lines)
+    if n_lines < 2:
         return MeanCurve(list(grid), mean, None, None)
-    half = [t_quantile(0.975, k - 1) * _standard_error(values, overlap) for values in heights]
+    half = [t_quantile(0.975, n_lines - 1) * _standard_error(values, overlap) for values in heights]
     if not any(half):  # equal curves: a band of zero height would suggest an exact curve
         return MeanCurve(list(grid), mean, None, None)
     low = [min(1.0, max(0.0, m - h)) for m, h in zip(mean, half, strict=True)]
@@ -77,10 +77,10 @@ def _ascending(curve: Line) -> tuple[list[float], list[float]]:
 
 
 def _standard_error(values: Sequence[float], overlap: float) -> float:
-    k = len(values)
-    mean = math.fsum(values) / k
-    variance = math.fsum((v - mean) ** 2 for v in values) / (k - 1)
-    return math.sqrt(variance * (1 / k + overlap))
+    n = len(values)
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return math.sqrt(variance * (1 / n + overlap))
 
 
 def thinned(
@@ -104,14 +104,12 @@ def roc(lines: Sequence[Line], mean: MeanCurve) -> Markup:
     frame = Frame.make((0, 1), (0, 1), "1 − specificity (false alarms)", "Sensitivity (found)", bottom=66.0)
     chance = frame.path([0, 1], [0, 1], "reference")
     body = _lines(frame, lines, mean) + chance + _line_legend(frame, mean, "chance")
-    return svg(
+    return _chart(
+        frame,
         "roc",
         "ROC curves on the test sets",
         f"Sensitivity against false-positive rate for {len(lines)} test sets and their mean, with the diagonal of chance.",
-        frame.width,
-        frame.height,
         body,
-        data=frame.data,
     )
 
 
@@ -120,15 +118,17 @@ def precision_recall(lines: Sequence[Line], mean: MeanCurve, prevalence: float) 
     frame = Frame.make((0, 1), (0, 1), "Recall (sensitivity)", "Precision (PPV)", bottom=66.0)
     level = frame.path([0, 1], [prevalence, prevalence], "reference")
     body = _lines(frame, lines, mean) + level + _line_legend(frame, mean, "prevalence")
-    return svg(
+    return _chart(
+        frame,
         "precision-recall",
         "Precision–recall curves on the test sets",
         f"Precision against recall for {len(lines)} test sets and their mean, with the level of the prevalence.",
-        frame.width,
-        frame.height,
         body,
-        data=frame.data,
     )
+
+
+def _chart(frame: Frame, name: str, title: str, description: str, body: str) -> Markup:
+    return svg(name, title, description, frame.width, frame.height, body, data=frame.data)
 
 
 def _lines(frame: Frame, lines: Sequence[Line], mean: MeanCurve) -> str:
@@ -198,15 +198,13 @@ def calibration(
         parts.append(_histogram_strip(frame, histogram))
     entries = [("thin", "test set"), ("bold", "mean"), ("point", "one of them"), ("reference", "ideal")]
     parts.append(_row_legend(entries, frame))
-    return svg(
+    return _chart(
+        frame,
         name,
         "Calibration on the test sets",
         f"Observed share against predicted probability, smoothed, for {len(lines)} test sets; "
         "points with intervals are bins of one typical test set; the diagonal is perfect calibration.",
-        frame.width,
-        frame.height,
         "".join(parts),
-        data=frame.data,
     )
 
 
@@ -261,14 +259,12 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
     if model.get("low"):
         entries.insert(1, ("band", "range"))
     parts.append(_row_legend(entries, frame))
-    return svg(
+    return _chart(
+        frame,
         name,
         "Decision curve on the test sets",
         "Net benefit against threshold probability for the model, for treating all and for treating none.",
-        frame.width,
-        frame.height,
         "".join(parts),
-        data=frame.data,
     )
 
 

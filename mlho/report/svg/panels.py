@@ -42,7 +42,7 @@ def small_multiples(
         Value of the dashed line.
     """
     across = min(len(panels), 3 if width >= 600 else 1)
-    reached = [v for panel in panels for point in panel.points for v in point[1:]]
+    reached = [value for panel in panels for point in panel.points for value in point[1:]]
     reached += [] if reference is None else [reference]
     margin = 0.06 * (max(reached) - min(reached) or 1.0)
     bounds = min(reached) - margin, max(reached) + margin
