@@ -93,10 +93,11 @@ def assign_turns(contenders: Iterable[Contender]) -> frozenset[str]:
 
     Runs with workers keep their slots. Of several resources that request the same run, one has a turn.
     """
-    waiting = list(contenders)
-    chosen = {contender.run_id: contender.uid for contender in waiting if contender.holds_slot}
+    all_contenders = list(contenders)
+    chosen = {contender.run_id: contender.uid for contender in all_contenders if contender.holds_slot}
     for contender in sorted(
-        (contender for contender in waiting if not contender.holds_slot), key=lambda contender: contender.rank
+        (contender for contender in all_contenders if not contender.holds_slot),
+        key=lambda contender: contender.rank,
     ):
         is_starter = contender.needs_workload and contender.is_new
         if contender.run_id not in chosen and len(chosen) < N_SLOTS + (N_STARTERS if is_starter else 0):

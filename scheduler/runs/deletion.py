@@ -74,8 +74,8 @@ def delete_runs(
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
     _refuse_promoted(kept_runs(store) if kept is None else kept, wanted_ids)
-    removed = [run for run in present if run.run_id in wanted_ids or run.state is RunState.DELETING]
-    ids = {run.run_id for run in removed} | _half_deleted(store)
+    to_delete = [run for run in present if run.run_id in wanted_ids or run.state is RunState.DELETING]
+    ids = {run.run_id for run in to_delete} | _half_deleted(store)
     files = [obj for run in sorted(ids) for obj in store.objects(f"{RUNS}/{run}/")]
     if act:
         seen = {run.run_id: run.record for run in present}
@@ -84,7 +84,7 @@ def delete_runs(
     unknown = [run for run in present if run.record is None and run.run_id not in ids]
     all_ids = {run.run_id for run in present}
     collected = None if unknown else collect(store, all_ids, act=act, without=ids, grace=grace)
-    return Deletion(removed, len(files), sum(file.size for file in files), collected, unknown)
+    return Deletion(to_delete, len(files), sum(file.size for file in files), collected, unknown)
 
 
 def _refuse_promoted(kept: Mapping[str, str], wanted_ids: set[str]) -> None:
