@@ -89,8 +89,10 @@ def known_keys(environment: Mapping[str, str] | None = None) -> dict[str, bytes]
     """
     values = os.environ if environment is None else environment
     current = pseudonym_key(values)
-    earlier = (_long_enough(EARLIER_KEYS, own.encode()) for own in values.get(EARLIER_KEYS, "").split())
-    return {fingerprint(own): own for own in (*earlier, *(() if current is None else (current,)))}
+    keys = [_long_enough(EARLIER_KEYS, key.encode()) for key in values.get(EARLIER_KEYS, "").split()]
+    if current is not None:
+        keys.append(current)
+    return {fingerprint(key): key for key in keys}
 
 
 def key_with(wanted: str, *, where: str) -> bytes:
@@ -103,10 +105,10 @@ def key_with(wanted: str, *, where: str) -> bytes:
     """
     keys = known_keys()
     if wanted not in keys:
-        got = f"keys {', '.join(keys)}" if keys else "no key"
+        got = f"fingerprint {' and '.join(keys)}" if keys else "no key"
         raise SpecError(
-            f"{where}: ids of patients are encrypted with the key {wanted} (its fingerprint), and {PSEUDONYM_KEY} has another one or is not set. "
-            f"Expected that key; got {got}. Give this process the same {PSEUDONYM_KEY} as the process that started the run, and name "
+            f"{where}: ids of patients are encrypted with another key than that of this process, or it has none. Expected the key with fingerprint "
+            f"{wanted} in {PSEUDONYM_KEY}; got {got}. Give this process the same {PSEUDONYM_KEY} as the process that started the run, and name "
             f"replaced keys in {EARLIER_KEYS}."
         )
     return keys[wanted]

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -34,9 +34,7 @@ from mlho.store.keys import blob_key
 
 _MANY: Final = 1_000
 _REGISTRY: Final[dict[str, "Step"]] = {}
-IDS_KEY: Final = (
-    "ids_key"  # parameter with the fingerprint of the key that encrypts the ids in a task's output
-)
+IDS_KEY: Final = "ids_key"  # parameter with the fingerprint of the key for the ids in a task's output
 UNREAD: Final = "-"  # placeholder for a table that a step does not read
 
 
@@ -330,7 +328,7 @@ class _Ids:
     """Files of a task whose ids are encrypted, and the key."""
 
     names: tuple[str, ...] = ()
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
     states_content: bool = False
 
     def encrypt(self, path: Path) -> EncryptedIds | None:

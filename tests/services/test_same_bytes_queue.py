@@ -15,6 +15,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pytest
 
+from mlho.pseudonyms import PSEUDONYM_KEY
 from mlho.store import open_store
 from mlho.store.local import LocalStore
 from tests.builders import DAY_US, make_tables, write_spec, write_tables
@@ -109,8 +110,8 @@ def test_queue_gives_the_bytes_of_the_embedded_pool(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Bundle and result digest are those of the embedded pool, also for a worker with another number of CPUs."""
-    address, environment = str(tmp_path / "store"), {}
+    """Bundle and result digest are those of the embedded pool, also for a worker with another number of CPUs, and with encrypted ids."""
+    address, environment = str(tmp_path / "store"), {PSEUDONYM_KEY: "the key of the ids of this test"}
     if where == "s3":
         seaweedfs: S3Server = request.getfixturevalue("seaweedfs")
         address = f"s3://{BUCKET}/{uuid4().hex[:8]}"

@@ -21,7 +21,8 @@ Find the runs that hold data of given patients, and delete them with their artif
   mlho purge patients.txt --yes    delete these runs, and all artifacts that no run uses
 
 FILE has one patient id a line, as in the tables; - reads them from standard input, so that no id is on a command line. No id is
-printed. Remove the rows of the patients from the tables first; then run the specifications again to train without them.
+printed. Runs whose ids are encrypted are searched with their key (MLHO_PSEUDONYM_KEY, MLHO_PSEUDONYM_KEYS_EARLIER). Remove the
+rows of the patients from the tables first; then run the specifications again to train without them.
 
 A bundle contains no patient's row. A run stays while a channel shows its model: promote another model (mlho promote) or roll back
 (mlho rollback), then repeat the command. Its exit code is 1 while a run that holds data is left. Exported copies, and caches of
