@@ -210,7 +210,7 @@ def _guess_columns(guess: Guess) -> None:
     is_omop = guess.source == OMOP_NAME
     if not is_omop:
         guess.source = next((name for name, signs in _SIGNS.items() if signs <= columns), "native")
-    own_names = {table.name: table for table in TABLES}
+    table_named = {table.name: table for table in TABLES}
     wanted = {
         "events": ("patient_id", "time", "code", "numeric_value", "description"),
         "labels": ("patient_id",),
@@ -219,7 +219,7 @@ def _guess_columns(guess: Guess) -> None:
     }
     for table, sketch in guess.tables.items():
         for ours in wanted[table] if table == "labels" or not is_omop else ():
-            usual = _usual(guess.source, own_names[table], ours, sketch)
+            usual = _usual(guess.source, table_named[table], ours, sketch)
             found = usual if usual in sketch.columns else find_column(sketch, ours)
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
                 found = found if found == usual or _is_numeric_text(sketch.columns[found]) else None

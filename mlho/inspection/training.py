@@ -38,12 +38,12 @@ from mlho.tables import EVENTS
 MOST_BYTES: Final = 256 << 20
 
 
-def inspect_training(asked: TrainingSpec, root: DataRoot, *, has_all_events: bool = True) -> Inspection:
+def inspect_training(spec: TrainingSpec, root: DataRoot, *, has_all_events: bool = True) -> Inspection:
     """Look at the tables of a training run, and judge them.
 
     Parameters
     ----------
-    asked : TrainingSpec
+    spec : TrainingSpec
         Its own rules, such as those of grids, are already checked.
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
@@ -60,27 +60,27 @@ def inspect_training(asked: TrainingSpec, root: DataRoot, *, has_all_events: boo
     StoreUnavailable
         A table is temporarily unreadable.
     """
-    found, source, spec = Inspection(), source_of(asked.data), asked.without_rules
-    if spec.data.source == MEDS.name:
+    found, source, without_rules = Inspection(), source_of(spec.data), spec.without_rules
+    if without_rules.data.source == MEDS.name:
         found.attempt(lambda: check_version(root))
-    tables = asked.data.tables.model_dump() | spec.further_tables
-    files = find_tables(found, root, tables, spec.data.source)
+    tables = spec.data.tables.model_dump() | without_rules.further_tables
+    files = find_tables(found, root, tables, without_rules.data.source)
     of_cdm = [*files.get(cdm.CDM_FILES, ()), *files.get("events", ())] if source.name == cdm.OMOP_NAME else []
-    if asked.cohort.rules is None:
-        labels, persons = _read_small(found, spec, source, root, files)
+    if spec.cohort.rules is None:
+        labels, persons = _read_small(found, without_rules, source, root, files)
         _say_tables(found, source, of_cdm)
-        cohort = _define(found, spec, labels, persons, of_cdm)
+        cohort = _define(found, without_rules, labels, persons, of_cdm)
     else:
         _say_tables(found, source, of_cdm)
-        cohort = _define_by_rule(found, asked, root, files if has_all_events else {}, of_cdm)
+        cohort = _define_by_rule(found, spec, root, files if has_all_events else {}, of_cdm)
     if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
         found.attempt(lambda: _look_at_concepts(source, files["concepts"]))
     if "events" in files:
         roll_up = found.attempt(lambda: read_roll_up(source, files[TABLE])) if TABLE in files else None
         parents = {} if roll_up is None else roll_up.parents
-        _look_at_events(found, spec, source, files["events"], cohort, parents)
+        _look_at_events(found, without_rules, source, files["events"], cohort, parents)
     if source.name != cdm.OMOP_NAME:
-        _look_at_zones(found, spec, source, files)
+        _look_at_zones(found, without_rules, source, files)
     describe_tables(found, source, files)
     return found
 
@@ -142,28 +142,28 @@ def _read_small(
 
 def _define_by_rule(
     found: Inspection,
-    asked: TrainingSpec,
+    spec: TrainingSpec,
     root: DataRoot,
     files: dict[str, list[SourceFile]],
     of_cdm: Sequence[SourceFile],
 ) -> Cohort | None:
     """Define the cohort by its rules, if the events are few enough to read them whole."""
-    spec, labels, events = asked.without_rules, None, files.get("events", [])
-    source = source_of(spec.data)
+    without_rules, labels, events = spec.without_rules, None, files.get("events", [])
+    source = source_of(without_rules.data)
     if events and can_apply_rules(events):
-        labels = found.attempt(lambda: make_rule_labels(asked, source, root, events))
+        labels = found.attempt(lambda: make_rule_labels(spec, source, root, events))
     else:
         found.facts["cohort"] = "by rule; the run counts who enters"
     if labels is None:
         return None
-    rows, where = labels.rows, spec.data.tables.events
-    if spec.reads_static_rows:
+    rows, where = labels.rows, without_rules.data.tables.events
+    if without_rules.reads_static_rows:
         persons: Persons | None = found.attempt(
-            lambda: read_static_rows(spec, source, events, rows.patient_ids, where=where)
+            lambda: read_static_rows(without_rules, source, events, rows.patient_ids, where=where)
         )
     else:
-        persons = found.attempt(lambda: read_persons(spec, source, root))
-    return _define(found, spec, rows, persons, of_cdm, rules=labels.account)
+        persons = found.attempt(lambda: read_persons(without_rules, source, root))
+    return _define(found, without_rules, rows, persons, of_cdm, rules=labels.account)
 
 
 def _define(
