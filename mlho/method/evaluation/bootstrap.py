@@ -153,9 +153,13 @@ def percentile_band(
     """
     if drawn is None or drawn.ndim != 2 or not drawn.size:
         return [], []
-    usable = np.isnan(drawn).mean(axis=0) <= MAX_ABSENT_SHARE
+    share_absent = np.isnan(drawn).mean(axis=0)
+    usable, whole = share_absent <= MAX_ABSENT_SHARE, share_absent == 0
+    at = [0.5 - level / 2.0, 0.5 + level / 2.0]
     ends = np.full((2, drawn.shape[1]), np.nan)
-    if usable.any():
-        ends[:, usable] = np.nanquantile(drawn[:, usable], [0.5 - level / 2.0, 0.5 + level / 2.0], axis=0)
+    # Equal to the last bit. ``nanquantile`` goes from point to point, which took a twentieth of a small iteration.
+    for quantile, points in ((np.quantile, whole), (np.nanquantile, usable & ~whole)):
+        if points.any():
+            ends[:, points] = quantile(drawn[:, points], at, axis=0)
     low, high = ([float(v) if ok else None for v, ok in zip(end, usable, strict=True)] for end in ends)
     return low, high

@@ -171,6 +171,15 @@ def test_percentiles_of_known_replicates():
     assert (estimate.low, estimate.high) == pytest.approx((2.5, 97.5))
 
 
+def test_a_band_has_the_percentiles_of_the_replicates_that_have_a_value():
+    """To the last bit, at points that all replicates have, and at points that some lack."""
+    drawn = np.random.default_rng(1).normal(size=(200, 30))
+    drawn[:15, 10:] = np.nan
+    low, high = np.nanquantile(drawn, [0.5 - 0.95 / 2, 0.5 + 0.95 / 2], axis=0)
+
+    assert percentile_band(drawn) == (low.tolist(), high.tolist())
+
+
 def test_a_band_is_absent_where_the_curve_is():
     """Where the curve is missing in half of the replicates, the limits of the band are None."""
     drawn = np.column_stack([np.arange(100.0), np.where(np.arange(100) % 2, np.nan, 1.0)])
