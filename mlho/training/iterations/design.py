@@ -54,9 +54,10 @@ class Design:
 
     def monotone(self, problem: Problem) -> NDArray[np.int8]:
         """Return the declared direction of each value column of a design for trees, int8, shape (n_columns,)."""
-        return monotone_directions(
-            self.column_names(problem), problem.spec.features.monotone, self.value_columns
-        )
+        declared = problem.spec.features.monotone
+        if not declared:  # the names of hundreds of columns take longer than a small fit
+            return np.zeros(self.features.size + len(self.demographic_names), np.int8)
+        return monotone_directions(self.column_names(problem), declared, self.value_columns)
 
     @property
     def demographic_names(self) -> tuple[str, ...]:

@@ -185,10 +185,15 @@ class Problem:
         """Whether every feature has two levels: present or not."""
         return self.aggregates == ("presence",) and not self._durations
 
-    @property
+    @cached_property
+    def windows(self) -> tuple[int | None, ...]:
+        """Windows in days, as the specification states them."""
+        return self.spec.windows
+
+    @cached_property
     def n_windows(self) -> int:
         """Number of columns per code."""
-        return len(self.spec.windows)
+        return len(self.windows)
 
     @property
     def y(self) -> NDArray[np.uint8]:
@@ -212,7 +217,7 @@ class Problem:
         """Return the matrix column of each feature."""
         return features // len(self.aggregates)
 
-    @property
+    @cached_property
     def n_columns(self) -> int:
         """Number of columns of codes; higher columns are pairs."""
         return len(self.codes) * self.n_windows
@@ -254,7 +259,7 @@ class Problem:
     def name_of(self, feature: int) -> FeatureName:
         """Return the name of a feature."""
         column = feature // len(self.aggregates)
-        window = self.spec.windows[self.window_of(column)]
+        window = self.windows[self.window_of(column)]
         code, *then = self.pair_of(column) or (self.codes[column // self.n_windows],)
         names = (window, self.aggregate_of(feature), self.concepts.descriptions.get(code), self.n_windows > 1)
         if not then:
