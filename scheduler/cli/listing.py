@@ -51,7 +51,8 @@ def list_runs(store: Store, address: str, *, as_json: bool) -> None:
     if not runs:
         terminal.out.print(f"No runs in {address}. Start one: mlho run spec.yaml", markup=False)
         return
-    terminal.print_table(_table(runs, headlines))
+    optional = ("CPU hours", "kind", "duration", "started")
+    terminal.print_table(_table(runs, headlines), optional=optional)
 
 
 def _table(runs: list[StoredRun], headlines: list[str]) -> Table:

@@ -2,10 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
@@ -50,12 +51,36 @@ class SafeConsole(Console):
 
 out = SafeConsole(highlight=False, soft_wrap=True)
 _wide = SafeConsole(highlight=False, width=2000)  # in a pipe: each row of a table stays on one line
+_AROUND: Final = 3  # blanks and line of a column
 err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
-def print_table(table: RenderableType) -> None:
-    """Print a table on standard output; in a pipe as wide as it needs to be."""
-    (out if out.is_terminal else _wide).print(table)
+def print_table(table: RenderableType, *, optional: Sequence[str] = ()) -> None:
+    """Print a table on standard output; in a pipe as wide as it needs to be.
+
+    A narrow terminal would cut off all columns. It leaves out ``optional`` ones in this order, until the others fit.
+    """
+    if not out.is_terminal:
+        _wide.print(table)
+        return
+    left_out = []
+    for name in optional:
+        if not isinstance(table, Table) or _least_width(table) <= out.width:
+            break
+        table.columns = [column for column in table.columns if column.header != name]
+        left_out.append(name)
+    out.print(table)
+    if left_out:
+        out.print(f"Too narrow for: {', '.join(left_out)}. --json has all.", markup=False)
+
+
+def _least_width(table: Table) -> int:
+    """Return the width below which columns that are not wrapped are cut off."""
+    widths = []
+    for column in table.columns:
+        sizes = [Measurement.get(_wide, _wide.options, cell) for cell in (column.header, *column.cells)]
+        widths.append(max(size.maximum if column.no_wrap else size.minimum for size in sizes))
+    return sum(widths) + _AROUND * len(widths)
 
 
 class Track:

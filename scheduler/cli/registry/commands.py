@@ -125,7 +125,9 @@ def _models(options: ModelsOptions) -> int:
     elif not models:
         terminal.out.print(f"No models in {options.store}. Train one: mlho run spec.yaml", markup=False)
     else:
-        terminal.print_table(models_table(models))
+        terminal.print_table(
+            models_table(models), optional=("bundle", "made", "signed", "outcome", "self-tests", "gates")
+        )
     return 0
 
 
@@ -239,7 +241,7 @@ def _print_channels(channels: list[Channel]) -> None:
     for channel in channels:
         if channel.head is None:
             continue
-        terminal.print_table(entries_table(channel))
+        terminal.print_table(entries_table(channel), optional=("bundle", "self-tests", "gates", "run"))
         terminal.out.print(
             f"{'Whole' if not channel.faults else 'NOT WHOLE'}: {plural(len(channel.entries), 'entry', 'entries')}, the newest with digest {channel.head.digest}",
             markup=False,

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from scheduler.cli.terminal import (
     ProgressBars,
@@ -13,6 +14,7 @@ from scheduler.cli.terminal import (
     StageLines,
     duration,
     features_table,
+    print_table,
     size,
     words_of,
 )
@@ -120,6 +122,25 @@ def test_facts_become_words():
 class _Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+@pytest.mark.parametrize(("width", "has_all"), [(70, False), (200, True)])
+def test_a_narrow_terminal_leaves_out_columns_instead_of_cutting_off_all(width, has_all, monkeypatch):
+    """Ids and states stay whole, and the columns that are left out are named."""
+    table = Table(show_edge=False)
+    for name in ("name", "run", "started", "state", "outcome"):
+        table.add_column(name, no_wrap=True)
+    table.add_row("nightly-2021-01-02", "9f6156e62652aebe", "2026-12-01 04:49", "finished", "readmission-30")
+    stream = _Terminal()
+    console = SafeConsole(width=width, file=stream, force_terminal=True, highlight=False)
+    monkeypatch.setattr("scheduler.cli.terminal.out", console)
+
+    print_table(table, optional=("started", "name"))
+
+    written = stream.getvalue()
+    assert all(own in written for own in ("9f6156e62652aebe", "finished", "readmission-30", "nightly"))
+    assert ("2026-12-01 04:49" in written) == has_all
+    assert "started" in written
 
 
 _EVIL = "E11 \x1b[2J\x1b]0;title\x07 \x9b31m \u202e [red]bold[/red]"
