@@ -36,7 +36,7 @@ def ready(stack: Stack) -> str:
     return next((own["reason"] for own in conditions), "")
 
 
-def test_kubectl_shows_what_is_live_since_when_and_what_was_refused(stack: Stack):
+def test_kubectl_shows_the_model_in_use_and_a_refused_promotion(stack: Stack):
     """`kubectl get mch` shows the model in use and a refused promotion. Deleting the resource does not change the channel."""
     # Each run has a different seed. With the default seed, "live" would share the tasks of other tests' runs.
     # With the seed of "live", "gated" would give the same bundle, whose promotion changes nothing and is no refusal.

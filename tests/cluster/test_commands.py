@@ -45,7 +45,7 @@ def words(lines: str) -> list[str]:
     return [line.split()[0] for line in lines.splitlines()]
 
 
-def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
+def test_submit_waits_and_prints_the_lines_of_a_local_run(
     stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome]
 ):
     """During the run, its logs can be read and ``mlho wait`` can time out. At the end, ``mlho submit --wait`` prints the
@@ -69,7 +69,7 @@ def test_submit_waits_and_ends_with_the_lines_of_a_run_here(
     assert "trainingrun/typed  Running  learn" in shown
 
 
-def test_what_has_ended_is_told_and_exported_as_a_run_here(
+def test_a_finished_run_is_shown_and_exported_like_a_local_one(
     stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome], tmp_path: Path
 ):
     """``wait``, ``status`` and ``export`` of a finished run give the same lines, fields and files as a local run."""
@@ -101,7 +101,7 @@ def test_what_has_ended_is_told_and_exported_as_a_run_here(
     assert files_in(tmp_path / "out").keys() == files_in(tmp_path / "here").keys()
 
 
-def test_a_run_can_be_suspended_and_goes_on(stack: Stack):
+def test_a_run_can_be_suspended_and_resumed(stack: Stack):
     """Within five seconds after ``mlho suspend``, no worker runs. A resumed run succeeds."""
     stack.submit("paused", validation={"iterations": 12, "folds": 5, "seed": 11})
     stack.wait_for("workers", stack.workers)
@@ -167,7 +167,7 @@ def test_a_missing_object_is_reported_without_a_traceback(stack: Stack, argument
     assert "Traceback" not in done.stderr
 
 
-def test_crd_prints_what_the_cluster_has(crds: None):
+def test_crd_prints_the_installed_definitions(crds: None):
     """`mlho crd` prints k8s/crd.yaml byte for byte, and the API server finds no difference from the installed definitions."""
     command = [sys.executable, "-m", "scheduler", "crd"]
     printed = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout

@@ -617,7 +617,7 @@ def accepted_run(runs: Runs, obj: dict[str, Any]) -> dict[str, Any]:
 
 
 @KINDS
-def test_every_rule_is_tried_here(obj: dict[str, Any], create: list[Case], update: list[Case]):
+def test_every_rule_has_a_rejected_case(obj: dict[str, Any], create: list[Case], update: list[Case]):
     """Every rule has a case with an object that it rejects."""
     cases = [*(case.message for case in (*create, *update)), "a cancelled run cannot be resumed"]
     messages = [rule.message for rule in RULES[obj["kind"]]]
@@ -652,7 +652,7 @@ def test_the_rules_of_a_channel_accept_and_refuse(runs: Runs):
 
 
 @KINDS
-def test_what_determines_the_result_cannot_change_once_a_run_is_accepted(
+def test_fields_that_determine_the_result_are_frozen_after_acceptance(
     runs: Runs, obj: dict[str, Any], create: list[Case], update: list[Case]
 ):
     """Fields that determine the result can be corrected until the run is accepted, and are immutable afterwards."""
@@ -666,7 +666,7 @@ def test_what_determines_the_result_cannot_change_once_a_run_is_accepted(
 
 
 @pytest.mark.parametrize("changes", MUTABLE, ids=str)
-def test_what_does_not_determine_the_result_can_change(runs: Runs, changes: dict[str, Any]):
+def test_fields_that_do_not_determine_the_result_can_change(runs: Runs, changes: dict[str, Any]):
     """A running run can be suspended or cancelled, and its number of workers can be changed."""
     runs.replace(changed(accepted_run(runs, TRAINING), changes))
 
@@ -704,7 +704,7 @@ def test_the_schema_refuses_what_the_models_refuse(
 
 
 @pytest.mark.parametrize("obj", [TRAINING, SCORING], ids=["training", "scoring"])
-def test_what_the_api_server_stores_reads_back_as_the_same_run(runs: Runs, obj: dict[str, Any]):
+def test_a_stored_object_reads_back_as_the_same_run(runs: Runs, obj: dict[str, Any]):
     """An object read back from the API server gives the same specification as the file, because the defaults of schema and models are equal."""
     local = from_resource(obj).spec
     stored = from_resource(runs.create(obj)).spec

@@ -16,7 +16,7 @@ TABLES = {"events": "events/", "labels": "labels.parquet", "demographics": "demo
 
 
 @pytest.mark.parametrize("name", ["run", "large-retraining-kueue", "nightly-scoring", "plain-job", "channel"])
-def test_an_example_is_taken_under_restricted_pod_security(crds: None, kubectl: Kubectl, name: str):
+def test_an_example_is_accepted_under_restricted_pod_security(crds: None, kubectl: Kubectl, name: str):
     """An example is accepted under restricted Pod Security without a warning."""
     said = kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / f"{name}.yaml"), check=False)
 
@@ -26,7 +26,7 @@ def test_an_example_is_taken_under_restricted_pod_security(crds: None, kubectl: 
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
-def test_plain_manifests_are_taken_under_restricted_pod_security(kubectl: Kubectl, folder: str):
+def test_plain_manifests_are_accepted_under_restricted_pod_security(kubectl: Kubectl, folder: str):
     """The plain manifests are accepted under restricted Pod Security without Helm. The test replaces their namespace."""
     made = kubectl("kustomize", str(EXAMPLES.parent / folder)).replace(
         "namespace: mlho\n", f"namespace: {kubectl.namespace}\n"

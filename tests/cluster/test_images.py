@@ -94,7 +94,7 @@ def test_a_container_may_write_to_tmp_only_and_finds_nothing_to_build_with(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_image_holds_what_its_bill_of_materials_says(
+def test_an_image_has_the_packages_of_its_bill_of_materials(
     found: dict[str, dict[str, Any]], target: str, tmp_path: Path
 ):
     """An image has exactly the packages of its bill of materials, compiled and without the packages' tests, and keeps its size limit."""
@@ -131,7 +131,7 @@ def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("inspected", TARGETS, indirect=True)
-def test_an_image_says_what_it_is_and_starts_without_a_shell(inspected: dict[str, Any]):
+def test_an_image_has_labels_and_starts_without_a_shell(inspected: dict[str, Any]):
     """An image has the OCI labels, a numeric user and tini as its first process, and no secret in its variables."""
     labels = {
         name.removeprefix("org.opencontainers.image."): own for name, own in inspected["Labels"].items()

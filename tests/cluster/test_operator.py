@@ -45,7 +45,7 @@ def test_the_same_run_again_needs_no_worker(first: Stack):
     assert status["workers"]["generation"] == 0
 
 
-def test_a_condition_tells_the_data_quality(first: Stack):
+def test_a_condition_shows_the_data_quality(first: Stack):
     """The condition DataQuality is passed, has a finding that the run only warns of, or has the finding that stopped the run
     before training. All other checks are off.
 

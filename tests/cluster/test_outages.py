@@ -45,7 +45,7 @@ def wait_until_it_goes_on(stack: Stack, run: str) -> None:
     stack.wait_for("it goes on", lambda: stack.done(run) > before + 1, seconds=120)
 
 
-def test_a_run_says_that_its_storage_is_away_and_then_that_access_is_denied(stack: Stack, here: Here):
+def test_a_run_shows_an_outage_of_storage_and_denied_access(stack: Stack, here: Here):
     """Each outage degrades the run with an Event and does not fail it, each recovery is reported, and the digest is that of this machine."""
     obj = stack.submit("outage", workers=TWO_WORKERS, validation={"iterations": 90, "folds": 3, "seed": 400})
     wanted = here.begin(obj["spec"])

@@ -73,7 +73,7 @@ def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
 
 
 @long_form
-def test_a_run_whose_store_does_not_answer_says_so_and_begins_once_it_does(stack: Stack):
+def test_a_run_with_an_unavailable_store_shows_it_and_starts_later(stack: Stack):
     """A run whose store does not respond has ``Accepted=False`` within half a minute, and starts when the store responds,
     without being applied again.
     """

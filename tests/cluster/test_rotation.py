@@ -58,7 +58,7 @@ def rotate(stack: Stack) -> None:
     stack.kubectl("delete", "pod", "-l", "app=seaweedfs", "--grace-period=0", "--force")
 
 
-def test_a_run_goes_on_after_all_secrets_were_replaced(alone: Stack, here: Here):
+def test_a_run_survives_the_rotation_of_all_secrets(alone: Stack, here: Here):
     """After all Secrets were replaced, schedulers and workers are replaced by themselves, no task fails, and the digest is the same."""
     obj = alone.submit("rotated", validation={"iterations": 60, "folds": 3, "seed": 300})
     wanted = here.begin(obj["spec"])

@@ -75,7 +75,7 @@ def soonest(measured: Callable[[int], float], limit: float) -> float:
 
 
 @long_form
-def test_a_scheduler_is_soon_there_and_small(stack: Stack):
+def test_a_scheduler_starts_quickly_and_stays_small(stack: Stack):
     """A new scheduler is ready to take over within its limit after the start of its container, and both schedulers keep their memory limit."""
     took = soonest(lambda _: seconds_until(stack, new_spare(stack), "standing_by"), SCHEDULER_SECONDS)
 

@@ -211,7 +211,7 @@ def test_a_redis_that_rejects_writes_at_the_start_is_reported(refused, tmp_path,
 
 
 @pytest.mark.parametrize("what", ["no Redis", "a full one"])
-def test_a_worker_says_within_seconds_that_it_waits_for_redis(start, broker, tmp_path, what) -> None:
+def test_a_worker_reports_within_seconds_that_it_waits_for_redis(start, broker, tmp_path, what) -> None:
     """A worker waits a minute for an unavailable Redis, logs the reason within seconds, and serves the run when Redis is available."""
     with broker_client(broker) as client:
         fill(client)
@@ -267,7 +267,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(start, alone, broker, tmp_p
     assert said <= SECONDS, f"{said:.1f} s"
 
 
-def test_a_workers_full_disk_is_waited_for_until_there_is_room(
+def test_a_run_waits_until_a_workers_full_disk_has_space(
     start, alone, seaweedfs, broker, tmp_path, monkeypatch
 ) -> None:
     """If a worker's own scratch disk is full, the worker reports it, no start counts, and the run continues when there is space."""
@@ -352,7 +352,7 @@ def test_a_specification_of_a_newer_version_is_refused(start, broker, tmp_path, 
     assert "apiVersion is 'mlho.io/v9'; this program reads mlho.io/v1alpha1" in commands.log()
 
 
-def test_a_worker_of_an_older_version_than_its_scheduler_says_so(start, broker, tmp_path) -> None:
+def test_a_worker_reports_a_scheduler_of_a_newer_version(start, broker, tmp_path) -> None:
     """A worker rejects an execution document with an unknown field and says that the scheduler has a newer version."""
     store = LocalStore(tmp_path / "store")
     document = {"run": RUN, "number": 1, "state": "open", "data": str(tmp_path), "invented_later": True}

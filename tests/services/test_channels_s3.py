@@ -25,7 +25,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> S3Store:
     return new_store(request.getfixturevalue(request.param), tmp_path)
 
 
-def test_a_model_goes_to_production_and_back(store):
+def test_a_model_is_promoted_and_rolled_back(store):
     """A model can be promoted, used for scoring and rolled back. A flipped bit in the log is detected."""
     digests = [plant_run(store, run) for run in RUNS]
     for run in RUNS:

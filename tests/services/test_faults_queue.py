@@ -125,7 +125,7 @@ def test_workers_end_when_the_run_is_finished(home: Home) -> None:
     assert worker.wait(10) == 0
 
 
-def test_next_scheduler_goes_on_with_the_same_execution(home: Home) -> None:
+def test_the_next_scheduler_continues_the_same_execution(home: Home) -> None:
     """The next scheduler continues the same execution: it collects the commits of running tasks, and no finished task runs again."""
     home.start_worker()
     with home.executor() as executor:

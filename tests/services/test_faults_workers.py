@@ -156,7 +156,7 @@ def test_store_that_does_not_serve_costs_no_attempt(home: Home) -> None:
     assert noted_starts(home.starts).count("patient") == 6
 
 
-def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
+def test_the_log_of_a_failed_attempt_identifies_it(home: Home) -> None:
     """The log of a failed attempt has run, step, iteration, fold and attempt, in the fields that all events use."""
     home.start_worker()
     failing = task("test_bad_input", "bad", home.starts, iteration=3, fold=1)
@@ -177,7 +177,7 @@ def test_log_of_a_failed_attempt_says_which_it_was(home: Home) -> None:
     assert {line["run_id"] for line in lines} == {home.execution.run}
 
 
-def test_all_that_a_worker_says_until_sigterm_is_json(home: Home) -> None:
+def test_the_output_of_a_worker_is_json(home: Home) -> None:
     """All output of a worker up to SIGTERM is JSON, without Celery's lines about root or the signal."""
     worker = home.start_worker()
     with home.executor():

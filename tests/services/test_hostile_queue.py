@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-def test_hostile_items_cause_nothing_and_the_run_goes_on(home: Home) -> None:
+def test_hostile_items_cause_no_harm(home: Home) -> None:
     """A sample of all kinds of hostile items causes no harm while two workers run tasks, and the run continues."""
     assert missed(attack(home, 300, random.Random(1))) == []
 

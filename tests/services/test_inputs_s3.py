@@ -255,7 +255,7 @@ def test_a_stream_reads_and_seeks_like_a_file(root, put):
             stream.read()
 
 
-def test_reads_go_on_through_faults(root, put, proxy, tmp_path):
+def test_reads_are_retried_after_faults(root, put, proxy, tmp_path):
     """Requests that fail with 503 or end early are repeated, and the rows are the same."""
     name = "events.parquet"
     put(name, write_forms(tmp_path, make_events(20_000))[name])
@@ -267,7 +267,7 @@ def test_reads_go_on_through_faults(root, put, proxy, tmp_path):
     assert len(proxy.done) >= 3
 
 
-def test_a_store_that_is_away_is_not_taken_for_a_bad_file(root, put, proxy, tmp_path):
+def test_an_unavailable_store_is_not_reported_as_a_bad_file(root, put, proxy, tmp_path):
     """An unavailable store raises a retryable error instead of an error in the table."""
     put("events.csv", write_forms(tmp_path, make_events(100))["events.csv"])
     (file,) = list_inputs(root, "events.csv")
@@ -298,7 +298,7 @@ def test_a_missing_table_and_a_missing_bucket_are_different_errors(root, put, se
         list_inputs(S3Root(Bucket("nonesuch", seaweedfs.settings()), ""), "events")
 
 
-def test_tables_of_a_bucket_are_looked_at_as_those_of_a_folder(root, put, tmp_path):
+def test_tables_of_a_bucket_are_inspected_like_those_of_a_folder(root, put, tmp_path):
     """The inspection of tables in a bucket has the same findings as that of a folder."""
     folder = write_tables(tmp_path, make_tables(100))
     for path in folder.rglob("*.parquet"):

@@ -81,7 +81,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["deleted", "truncated"])
 @pytest.mark.parametrize("kind", ["define_cohort", "pack_features", "run_iteration", "write_report"])
-def test_commit_that_is_lost_while_the_run_goes_on_is_made_again_at_once(
+def test_a_commit_that_is_lost_during_a_run_is_made_again_at_once(
     home: Home, whole: Whole, kind: str, damage: Callable[[Path], None]
 ) -> None:
     """A lost commit record, read by the plan, by a worker's task or at the end, does not change the result. Its task runs

@@ -101,7 +101,7 @@ def started(tmp_path, seaweedfs, proxy, data, request) -> Iterator[Started]:
     [(DENY, "Store refuses access since"), (HANG, "Store unavailable since")],
     ids=["denied", "silent"],
 )
-def test_a_run_says_that_its_store_is_away_and_goes_on_when_it_is_back(started, data, proxy, fault, words):
+def test_a_run_shows_an_outage_of_its_store_and_continues_afterwards(started, data, proxy, fault, words):
     """The cause of an outage is shown within 15 s and its end is reported. The result is that of a run without an outage."""
     wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
     proxy.all(fault)

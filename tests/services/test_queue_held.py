@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-def test_message_that_was_taken_has_no_copy_in_redis(home: Home) -> None:
+def test_a_taken_message_has_no_copy_in_redis(home: Home) -> None:
     """A taken message is not stored in Redis again, unlike Kombu's default, which delivers it again after hours."""
     home.start_worker()
     with home.executor() as executor, home.redis() as client:
@@ -77,7 +77,7 @@ def test_cut_off_worker_goes_on_with_the_queue_once_it_is_free(home: Home) -> No
     assert sorted(noted_starts(home.starts)) == sorted(["busy", *(f"t{i}" for i in range(20))])
 
 
-def test_message_taken_by_a_worker_that_dies_before_it_claims_is_sent_again(home: Home) -> None:
+def test_a_message_of_a_worker_that_dies_before_its_claim_is_sent_again(home: Home) -> None:
     """If a worker is killed with a message in its socket, which Redis no longer has, the task runs elsewhere within 15 s."""
     worker = home.start_worker()
     with home.executor() as executor, home.redis() as client:

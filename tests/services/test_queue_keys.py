@@ -94,7 +94,7 @@ def test_keys_go_by_themselves_when_all_have_been_killed(tmp_path: Path) -> None
         assert again.wait(120) == 0
 
 
-def test_what_was_cancelled_is_not_declared_again(tmp_path: Path) -> None:
+def test_a_cancelled_execution_is_not_declared_again(tmp_path: Path) -> None:
     """A scheduler that finds Redis empty checks the store before it declares the execution again, so that a cancelled one stays cancelled."""
     with Home(tmp_path) as home, home.executor() as executor:
         future = executor.submit(task("test_noted", "never", home.starts))

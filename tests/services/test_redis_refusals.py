@@ -25,14 +25,14 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 @pytest.mark.parametrize("how", REFUSING)
-def test_a_redis_that_takes_nothing_degrades_a_run_that_goes_on_once_it_does(home: Home, how: str) -> None:
+def test_rejected_writes_degrade_a_run_until_redis_accepts_them(home: Home, how: str) -> None:
     """If Redis rejects writes for longer than two leases, no lease is expired and no task starts twice. Tasks that were
     submitted in the meantime run afterwards.
     """
     run_through(home, REFUSING[how])
 
 
-def test_a_redis_whose_disk_is_full_degrades_a_run_that_goes_on_once_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_of_redis_degrades_a_run_until_there_is_space(tmp_path: Path) -> None:
     """A Redis whose disk is full rejects writes that it cannot save. The run is degraded, and it continues when there is space."""
     with small_disk(tmp_path / "disk", size="200k") as disk:
         ballast = disk / "ballast"

@@ -93,7 +93,7 @@ def test_a_run_on_object_storage_gives_the_same_bytes(command, seaweedfs, tmp_pa
     assert f"s3://{BUCKET}/{name}/one/runs/" in second
 
 
-def test_a_run_on_object_storage_is_looked_at_and_goes_on(command, tmp_path, seaweedfs):
+def test_a_run_on_object_storage_can_be_shown_and_resumed(command, tmp_path, seaweedfs):
     """``show`` and ``report`` read from the bucket, and running the same command again finds all tasks done."""
     store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
     write_tables(tmp_path / "data", make_tables())

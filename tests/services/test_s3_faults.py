@@ -36,7 +36,7 @@ def store(proxy: Proxy, seaweedfs: S3Server, tmp_path: Path) -> S3Store:
     )
 
 
-def test_a_write_whose_reply_was_lost_is_known_as_our_own(store, proxy):
+def test_a_write_with_a_lost_response_succeeds(store, proxy):
     """If the response to a write is lost, the repeated request finds the object, and the store still reports that this call wrote it."""
     proxy.once("PUT", LOSE)
 
@@ -46,7 +46,7 @@ def test_a_write_whose_reply_was_lost_is_known_as_our_own(store, proxy):
     assert not store.put_if_absent("commits/a", b"1")
 
 
-def test_a_lost_reply_is_not_taken_for_our_own_write_when_another_was_first(store, proxy):
+def test_a_lost_response_is_not_a_success_if_another_writer_was_first(store, proxy):
     """If another writer stored equal bytes first, the store reports that this call did not write them, even if the response was lost."""
     store.put_if_absent("commits/a", b"1")
     proxy.once("PUT", LOSE)
@@ -54,7 +54,7 @@ def test_a_lost_reply_is_not_taken_for_our_own_write_when_another_was_first(stor
     assert not store.put_if_absent("commits/a", b"1")
 
 
-def test_a_swap_whose_reply_was_lost_is_known_as_our_own(store, proxy):
+def test_a_swap_with_a_lost_response_succeeds(store, proxy):
     """If the response to a swap is lost, the store still reports that this call moved the pointer."""
     store.put_if_absent("channel", b"1")
     proxy.once("PUT", LOSE)
@@ -63,7 +63,7 @@ def test_a_swap_whose_reply_was_lost_is_known_as_our_own(store, proxy):
     assert store.get("channel") == b"2"
 
 
-def test_an_upload_whose_completion_was_lost_is_known_as_our_own(store, proxy, seaweedfs, tmp_path):
+def test_an_upload_with_a_lost_completion_succeeds(store, proxy, seaweedfs, tmp_path):
     """If the response to the last request of a multipart upload is lost, the store still reports that this call wrote the file."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(2 * _PART_BYTES))

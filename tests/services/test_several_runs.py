@@ -83,7 +83,7 @@ def test_a_short_run_does_not_wait_for_a_long_one(
     assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["long", "short"]
 
 
-def test_one_run_fails_and_the_others_go_on(
+def test_one_run_fails_and_the_others_continue(
     short: Path, cohort: Path, tmp_path: Path, running: list[Any]
 ) -> None:
     """A run in which no feature passes the screen fails with its exit code and error, and the other run is published."""

@@ -178,7 +178,7 @@ def test_several_requests_are_under_way_at_once(store):
     assert sorted(store.each(lambda _: meeting.wait(), range(4))) == [0, 1, 2, 3]
 
 
-def test_what_was_committed_survives_a_killed_server(tmp_path):
+def test_committed_objects_survive_a_killed_server(tmp_path):
     """After SIGKILL and restart of the server, every object exists and still cannot be overwritten."""
     server = seaweedfs_server(tmp_path)
     server.start()

@@ -97,7 +97,7 @@ def words(expression: str) -> set[str]:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_an_expression_asks_for_what_is_there(expression: str):
+def test_an_expression_uses_existing_series_and_labels(expression: str):
     """An expression uses only existing series and labels, because an alert on a misspelled one would never fire."""
     known = exposed() | OF_PROMETHEUS
     names = words(expression) - FUNCTIONS
@@ -117,7 +117,7 @@ def test_only_counters_are_asked_for_their_rate(expression: str):
     assert counted == counters
 
 
-def test_the_worker_s_labels_are_those_that_are_checked_here():
+def test_the_listed_labels_of_the_worker_are_the_real_ones():
     """The worker's labels listed in this module are the real ones."""
     metrics = WorkerMetrics(slots=1)
     metrics.tasks.labels(outcome="committed").inc()
@@ -168,7 +168,7 @@ def test_a_queue_that_was_tampered_with_is_an_alert_longer_than_a_run_shows_it()
     assert "for:" not in alert
 
 
-def test_every_alert_says_what_it_means_and_how_grave_it_is():
+def test_every_alert_has_a_summary_and_a_severity():
     """Every alert has a severity and a summary."""
     text = RULES.read_text(encoding="utf-8")
     alerts = re.split(r"^ +- alert: ", text, flags=re.MULTILINE)[1:]
@@ -189,7 +189,7 @@ def operator_figures() -> MetricValues:
     return {"mlho_scheduler_leader": 1.0, **Operator.figures(operator)}  # type: ignore[arg-type]  # a stand-in
 
 
-def test_a_scheduler_tells_what_the_manual_lists():
+def test_a_scheduler_exports_the_series_of_the_manual():
     """The scheduler exports exactly the series of the manual, with their types and without rounding."""
     figures = operator_figures()
 

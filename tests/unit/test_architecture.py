@@ -317,7 +317,7 @@ def test_every_room_of_the_library_has_its_place_in_the_layers():
     assert present - {"__init__", "__pycache__", "py"} == set(ROOMS) | set(GROUND_FLOOR)
 
 
-def test_a_room_imports_only_what_lies_below_it(imports):
+def test_a_room_imports_only_rooms_below_it(imports):
     """A room imports only from the rooms below it."""
     wrong = []
     for own in imports:
@@ -424,7 +424,7 @@ def test_the_layers_have_no_cycle():
 
 
 @pytest.mark.parametrize("package", DOORS)
-def test_a_package_of_others_has_one_door(imports, package):
+def test_a_third_party_package_is_imported_only_by_its_doors(imports, package):
     """Only the listed modules import a third-party package, so that it can be replaced, faked and limited in one place."""
     doors = DOORS[package]
     through = [own for own in imports if own.imported.split(".")[0] == package]
@@ -457,7 +457,7 @@ def test_imports_are_absolute():
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_names_are_ours(package):
+def test_the_package_names_resolve_to_this_repository(package):
     """`import worker` finds this repository and not another package of that name."""
     spec = find_spec(package)
 
@@ -474,7 +474,7 @@ def light_modules() -> list[str]:
     return [*names, "mlho", "mlho.spec.training", "mlho.steps", "mlho.store"]
 
 
-def test_the_scheduler_starts_without_what_is_heavy():
+def test_the_scheduler_starts_without_heavy_libraries():
     """Neither the command nor the control loop imports numpy or similar libraries, directly or indirectly.
 
     One process imports each module in turn and checks the loaded libraries after each.

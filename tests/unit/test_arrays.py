@@ -74,7 +74,7 @@ def test_equal_arrays_give_equal_bytes(tmp_path):
 @given(
     hnp.arrays(st.sampled_from([np.uint8, np.int32, np.float64]), hnp.array_shapes(min_side=0, max_dims=3))
 )
-def test_any_array_comes_back(tmp_path_factory, array):
+def test_any_array_is_restored(tmp_path_factory, array):
     """An array of any type, shape and content is read back bit for bit."""
     path = tmp_path_factory.mktemp("any") / "x"
     write_arrays(path, {"a": array})

@@ -261,7 +261,7 @@ def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], said:
     assert said in refusal(helm, *arguments)
 
 
-def test_a_redis_of_yours_that_no_policy_reaches_is_refused_with_the_remedy(helm: str):
+def test_an_external_redis_without_a_network_policy_is_refused(helm: str):
     """An external Redis that no NetworkPolicy allows is rejected with the remedy. Otherwise Helm would report success
     although pods cannot reach it.
     """
@@ -279,7 +279,7 @@ def test_a_redis_of_yours_that_no_policy_reaches_is_refused_with_the_remedy(helm
         assert generate.render(helm, *yours, "--set", way)
 
 
-def test_what_is_generated_is_up_to_date(helm: str):
+def test_the_plain_manifests_are_up_to_date(helm: str):
     """The plain manifests equal those generated from the chart; `make crd chart-docs` updates them."""
     base = generate.plain_manifests(generate.render(helm))
     wanted = {K8S / "base" / name: generate.manifest_text(objects) for name, objects in base.items()}
@@ -287,7 +287,7 @@ def test_what_is_generated_is_up_to_date(helm: str):
     assert {path: path.read_text(encoding="utf-8") for path in wanted} == wanted
 
 
-def test_what_needs_no_helm_is_up_to_date():
+def test_generated_files_of_the_chart_are_up_to_date():
     """The chart's copy of the CRDs, its schema and its README equal those generated from the sources. This test needs no Helm."""
     schema = json.dumps(generate.values_schema(), indent=2, ensure_ascii=False) + "\n"
 
@@ -443,7 +443,7 @@ def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str,
     assert config_of(wide, tmp_path).watch_namespaces == ("",)
 
 
-def test_those_who_may_view_or_edit_a_namespace_may_do_so_with_its_runs(helm: str, tmp_path: Path):
+def test_the_roles_view_and_edit_include_our_resources(helm: str, tmp_path: Path):
     """If the values request it, Kubernetes' roles view and edit include our custom resources by aggregation. Neither may write a status."""
     roles = {
         own["metadata"]["name"]: own
@@ -488,7 +488,7 @@ def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
     ]
 
 
-def test_labels_and_annotations_of_yours_stand_once(helm: str):
+def test_user_labels_and_annotations_occur_once(helm: str):
     """A user's annotation replaces the chart's own, a user's label never replaces a label of a selector, and each key occurs once."""
     given = ["--set-string", r"scheduler.podAnnotations.prometheus\.io/scrape=false"]
     given += ["--set-string", r"worker.podAnnotations.prometheus\.io/scrape=false"]
@@ -605,7 +605,7 @@ def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("variable", ["MLHO_REDIS_CA", "MLHO_S3_CA_BUNDLE"])
-def test_every_container_that_is_told_of_certificates_has_them(helm: str, variable: str, tmp_path: Path):
+def test_every_container_with_a_certificate_path_mounts_it(helm: str, variable: str, tmp_path: Path):
     """Every container with a certificate's path mounts that certificate, including those of the test pod and of schedules."""
     values = {**VALUE_SETS["everything of yours"], "schedules": [SCHEDULE]}
     told = 0
@@ -671,7 +671,7 @@ def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Pa
     ],
     ids=str,
 )
-def test_a_disruption_budget_is_what_is_asked_for(
+def test_a_disruption_budget_has_the_requested_limit(
     helm: str, given: dict[str, Any], wanted: dict[str, Any], tmp_path: Path
 ):
     """The disruption budget has the requested limit as a number or a percentage, and never both limits, which Kubernetes rejects."""
@@ -727,7 +727,7 @@ def test_security_contexts_can_be_set_and_emptied_for_all_pods(
 
 
 @pytest.mark.parametrize("which", ["scheduler", "worker"])
-def test_more_volumes_come_after_those_that_are_there(helm: str, which: str, tmp_path: Path):
+def test_additional_volumes_follow_the_charts_own(helm: str, which: str, tmp_path: Path):
     """Additional volumes follow the chart's own in exactly the requested pods, and without them nothing changes."""
     volume = {"name": "kerberos", "secret": {"secretName": "keytab", "defaultMode": 288}}
     mount = {"name": "kerberos", "mountPath": "/etc/kerberos", "readOnly": True}
@@ -758,7 +758,7 @@ def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
     assert config_of(objects, tmp_path).worker.image_pull_secrets == ("a", "b")
 
 
-def test_images_are_named_by_digest_where_there_is_one(helm: str, tmp_path: Path):
+def test_an_image_with_a_digest_is_named_by_it(helm: str, tmp_path: Path):
     """An image with a digest is named by it, so that exactly the tested image runs."""
     objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
     deployment = next(own for own in objects if own["kind"] == "Deployment")

@@ -32,7 +32,7 @@ def test_the_demo_writes_a_valid_specification_beside_its_cohort(spec_path: Path
     assert read_truth(spec_path.parent).arguments["n_patients"] == 300
 
 
-def test_a_cohort_that_is_there_is_kept_and_one_of_another_size_is_replaced(tmp_path: Path) -> None:
+def test_an_existing_cohort_is_kept_and_one_of_another_size_is_replaced(tmp_path: Path) -> None:
     """A second demo keeps a cohort of the same size and replaces one of another size."""
     make_demo(tmp_path, n_patients=50)
     truth = tmp_path / "truth.json"
@@ -53,7 +53,7 @@ def test_a_folder_with_other_tables_is_refused_with_the_reason(tmp_path: Path) -
         make_demo(tmp_path, n_patients=50)
 
 
-def test_the_check_tells_what_came_back_and_what_could_not(spec_path: Path) -> None:
+def test_the_comparison_has_a_row_for_each_planted_code(spec_path: Path) -> None:
     """The comparison has a row for each planted code, expects no vanishing effect, and ends with the counts."""
     folder = spec_path.parent
     truth = read_truth(folder)

@@ -74,7 +74,7 @@ def test_the_notebook_page_runs(demo_folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_a_generated_page_is_what_the_models_say(name):
+def test_a_generated_page_is_up_to_date(name):
     """A generated page equals the output of `make docs`."""
     sys.path.insert(0, str(DOCS))
     try:
@@ -101,12 +101,12 @@ def first_cells(page: str, head: str) -> set[str]:
     [("phase | ", Phase), ("condition | ", ConditionType), ("event | ", EventReason)],
     ids=["phases", "conditions", "events"],
 )
-def test_the_page_on_kubernetes_lists_what_a_run_may_say(head: str, words: type[StrEnum]):
+def test_the_kubernetes_page_lists_phases_conditions_and_reasons(head: str, words: type[StrEnum]):
     """The tables of the Kubernetes page have exactly the phases, conditions and Event reasons of the code."""
     assert first_cells("kubernetes.md", head) == set(words)
 
 
-def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
+def test_the_kubernetes_page_has_a_remedy_for_every_reason():
     """The Kubernetes page has a remedy for every reason of a failed, degraded or waiting run."""
     said = {TASKS_QUARANTINED} | {
         word
@@ -124,7 +124,7 @@ def test_the_page_on_kubernetes_says_what_to_do_for_every_reason():
     assert said - speak_for_themselves - first_cells("kubernetes.md", "reason | ") == set()
 
 
-def test_the_page_on_kubernetes_says_what_of_workers_may_not_be_changed():
+def test_the_kubernetes_page_names_the_frozen_fields_of_workers():
     """The Kubernetes page names exactly the fields of ``workers`` that the API server's rules freeze after the acceptance."""
     page = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
     (sentence,) = re.findall(
@@ -172,7 +172,7 @@ def test_links_lead_somewhere(page):
     assert broken == []
 
 
-def test_every_test_that_a_page_names_is_there():
+def test_every_test_that_a_page_names_exists():
     """Every test file that a page names exists."""
     named = {
         name for page in PAGES for name in re.findall(r"`(test_\w+\.py)`", page.read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ def test_every_test_that_a_page_names_is_there():
     assert named <= there
 
 
-def test_every_decision_says_context_decision_and_consequences():
+def test_every_decision_has_context_decision_and_consequences():
     """Every decision has a unique number, a context, a decision and consequences."""
     decisions = sorted((DOCS / "decisions").glob("*.md"))
 
@@ -220,7 +220,7 @@ def errors_below(kind: type[MlhoError]) -> Iterator[type[MlhoError]]:
         yield from errors_below(own)
 
 
-def test_the_operations_page_says_what_a_store_holds():
+def test_the_operations_page_has_every_kind_of_key():
     """The operations page has every kind of key in a store, and says whether it may be deleted."""
     keys = [
         keys_of.blob_key("ab"),

@@ -17,7 +17,7 @@ def sent(error: BaseException) -> BaseException:
         return here.recv()
 
 
-def test_a_data_error_says_where_what_expected_got_and_remedy():
+def test_a_data_error_states_place_problem_expected_got_and_remedy():
     """A data error states place, problem, expected, got and remedy in this order, in one line."""
     error = errors.DataError("a.csv", "column 'code' is a number", **DATA_ERROR)
 
@@ -64,7 +64,7 @@ def test_a_lost_commit_keeps_its_task_across_processes():
         (errors.StoreAccessDenied, errors.StoreOutage, 2, True),
     ],
 )
-def test_an_error_is_what_callers_already_catch(kind, builtin, exit_code, retryable):
+def test_an_error_has_a_builtin_parent(kind, builtin, exit_code, retryable):
     """Each error is an MlhoError and a builtin error, with its own exit code and retry behavior."""
     assert issubclass(kind, errors.MlhoError)
     assert issubclass(kind, builtin)

@@ -36,7 +36,7 @@ def test_a_line_is_a_json_object_on_stderr(capsys):
     assert line["timestamp"].endswith("Z")
 
 
-def test_a_process_that_serves_one_run_says_which_in_every_line(capsys):
+def test_a_process_for_one_run_logs_its_id_in_every_line(capsys):
     """A process that serves one run adds its id to every event, unless the event has its own run id."""
     configure("json", verbose=True, run_id="0a1b")
     log.info("worker_started")
@@ -83,7 +83,7 @@ def test_a_process_with_warnings_logs_them_without_being_verbose(capsys):
     assert said == ["queue_unavailable", "worker_stuck"]
 
 
-def test_an_errors_message_is_logged_only_if_it_is_ours():
+def test_only_messages_of_mlho_errors_are_logged():
     """The message of a library's error is not logged, because it may quote data."""
     ours = DataError("a.csv", "rule", expected="1", got="2", remedy="Mend it.")
 

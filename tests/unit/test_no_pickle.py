@@ -155,6 +155,6 @@ def test_each_use_of_an_executable_format_is_found(source):
         "words = 'no pickle here'",
     ],
 )
-def test_what_is_safe_is_left_alone(source):
+def test_safe_code_is_not_reported(source):
     """Safe code is not reported, because false alarms would be ignored."""
     assert list(findings(source)) == []

@@ -42,7 +42,7 @@ def test_a_public_name_keeps_its_place_and_parameters(module, name, parameters):
     assert function.__doc__
 
 
-def test_the_library_says_that_it_is_typed():
+def test_the_library_is_marked_as_typed():
     """The package has py.typed, so that mypy uses its types in other projects."""
     assert (REPOSITORY / "mlho" / "py.typed").exists()
 

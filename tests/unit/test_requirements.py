@@ -90,7 +90,7 @@ def test_nothing_is_declared_that_is_not_imported():
 
 
 @pytest.mark.parametrize(("lock", "extras"), LOCKS.items(), ids=LOCKS)
-def test_a_lock_holds_what_is_declared_at_a_version_that_fits(lock, extras):
+def test_a_lock_has_the_declared_dependencies_in_allowed_versions(lock, extras):
     """Every lock has the declared dependencies in allowed versions; `make lock` updates it."""
     pins = locked(lock)
     for requirement in declared(*extras):

@@ -52,7 +52,7 @@ def test_a_run_is_found_by_id_prefix_name_or_as_the_latest(store, asked, found):
     assert open_run(store, asked).id == found
 
 
-def test_a_name_of_several_runs_is_the_one_that_finished_last(store):
+def test_a_name_of_several_runs_opens_the_last_finished_one(store):
     """Among several runs with the same name, the one that finished last is opened, as in the commands."""
     assert open_run(store, "diabetes").id == "ab33"
 
@@ -65,13 +65,13 @@ def test_an_ambiguous_run_is_refused_with_the_ids(store, asked):
 
 
 @pytest.mark.parametrize("asked", ["zz", "cc44", ""])
-def test_an_unknown_or_unfinished_run_is_refused_with_what_there_is(store, asked):
+def test_an_unknown_or_unfinished_run_is_refused_with_the_finished_ones(store, asked):
     """The error for an unknown or unfinished run lists the finished runs."""
     with pytest.raises(ArtifactNotFound, match=r"There are: aa11 \(diabetes\)"):
         open_run(store, asked)
 
 
-def test_a_directory_without_runs_is_said_to_be_no_store(tmp_path):
+def test_a_folder_without_runs_is_refused(tmp_path):
     """The error for a folder without runs names the option for the store."""
     with pytest.raises(ArtifactNotFound, match="contains no finished run"):
         open_run(tmp_path)
@@ -89,7 +89,7 @@ def test_a_damaged_result_is_refused_without_printing_what_it_holds(store):
     assert caught.value.__cause__ is None
 
 
-def test_the_result_comes_back_whole(run, sample):
+def test_the_result_is_read_back_unchanged(run, sample):
     """The result read from JSON equals the written one."""
     assert run.result == sample
     assert run.name == "prediabetes"

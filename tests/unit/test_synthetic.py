@@ -181,7 +181,7 @@ def test_the_truth_survives_its_file_and_names_every_role(cohort: tuple[Path, Tr
     assert not set(truth.recoded) & {own.code for own in truth.causal}
 
 
-def test_a_verdict_counts_what_came_back_and_what_should_not_have(cohort: tuple[Path, Truth]) -> None:
+def test_a_verdict_counts_found_and_falsely_selected_codes(cohort: tuple[Path, Truth]) -> None:
     """The verdict names a missing strong code, a selected noise code and the selected leak."""
     _, truth = cohort
     noise = next(f"LAB:{n:06d}" for n in range(3, 400, 7) if truth.role_of(f"LAB:{n:06d}") == "noise")
@@ -238,7 +238,7 @@ def test_an_argument_out_of_range_is_refused_before_anything_is_written(
     assert not (tmp_path / "cohort").exists()
 
 
-def test_the_command_writes_a_cohort_and_says_how_large(
+def test_the_command_writes_a_cohort_and_prints_its_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command prints its figures as one line of JSON. An error goes to stderr with exit code 2."""

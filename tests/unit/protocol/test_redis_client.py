@@ -41,12 +41,12 @@ def test_an_answer_that_may_change_is_an_outage_with_its_remedy(answer, words):
 
 
 @pytest.mark.parametrize("answer", PASSING, ids=[answer.split()[0] for answer in PASSING])
-def test_a_script_that_meets_it_is_told_apart_from_a_faulty_one(answer):
+def test_a_temporary_error_in_a_script_is_an_outage(answer):
     """A temporary error inside a script is an outage, although the server adds the position in the script."""
     assert outage_of(raised(f"{answer} script: 1f2e, on @user_script:3.")) is not None
 
 
 @pytest.mark.parametrize("answer", LASTING, ids=[answer.split()[0] for answer in LASTING])
-def test_what_waiting_cannot_mend_is_no_outage(answer):
+def test_a_permanent_error_is_no_outage(answer):
     """A defect or a wrong setting is not an outage, so that it is reported at once instead of retried."""
     assert outage_of(raised(answer)) is None

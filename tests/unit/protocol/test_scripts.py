@@ -226,7 +226,7 @@ def _put(raw: "redis.Redis", key: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["string", "list", "set", "hash", "zset", "stream"])
 @pytest.mark.parametrize("name", TYPES)
-def test_key_of_another_type_is_deleted_and_the_next_call_goes_through(
+def test_a_key_of_the_wrong_type_is_deleted_and_the_next_call_succeeds(
     raw: "redis.Redis", claims: Claims, leases: Leases, name: str, kind: str
 ) -> None:
     """A key of the wrong type is deleted, and the next call succeeds. Claim, heartbeat, complete and release raise only

@@ -63,7 +63,7 @@ def test_a_collector_without_the_packages_is_no_error(monkeypatch):
     assert open_traces("mlho-worker", EXECUTION, {ENDPOINTS[1]: "http://127.0.0.1:9"}) is OFF
 
 
-def test_only_known_fields_are_told(exporter):
+def test_a_span_has_only_known_fields(exporter):
     """A span has only known fields, and the run and the execution are added."""
     found = told(exporter, Span("task", 1, 2, {"step": "run_fold", "fold": 3, "patient": "Zebulon"}))
 
@@ -76,7 +76,7 @@ def test_only_known_fields_are_told(exporter):
     assert (found.start_time, found.end_time) == (1, 2)
 
 
-def test_a_span_lies_in_the_part_that_another_process_tells_of(exporter):
+def test_a_span_has_a_parent_of_another_process(exporter):
     """A span's parent may be in another process, because the ids of the run and of a step are derived from their names."""
     run = told(exporter, Span(RUN, 1, 9, {}, part=RUN, within=""))
     step = told(exporter, Span("step run_fold", 2, 8, {}, part=step_part("run_fold")))

@@ -95,7 +95,7 @@ def test_a_key_counts_all_that_determines_the_output(update):
     assert TASK.model_copy(update=update).key != TASK.key
 
 
-def test_a_key_does_not_count_who_made_the_inputs():
+def test_a_key_does_not_depend_on_the_origin_of_inputs():
     """Equal inputs from another task give the same key."""
     assert TASK.model_copy(update={"inputs": {"a": ("k2",)}}).key == TASK.key
 
@@ -186,7 +186,7 @@ def test_a_second_attempt_must_give_the_first_ones_bytes(other, echo):
     assert step.n_runs == 2
 
 
-def test_a_missing_input_is_said(echo):
+def test_a_missing_input_is_reported(echo):
     """A task whose input is not committed does not run its step."""
     step = echo()
 
@@ -211,7 +211,7 @@ def test_the_digest_is_of_names_and_contents():
 @pytest.mark.parametrize(
     "kind", [kind for kind, step in STEPS.items() if type(step).__module__.startswith("mlho.")]
 )
-def test_every_step_says_what_it_is(kind):
+def test_every_step_has_kind_docstring_and_module(kind):
     """A step's kind is its key in STEPS, it has a docstring, and its module has its name."""
     step = STEPS[kind]
 
@@ -221,7 +221,7 @@ def test_every_step_says_what_it_is(kind):
     assert step.version >= 1
 
 
-def test_a_record_tells_when_its_task_ended(echo):
+def test_a_record_has_the_end_time_of_its_task(echo):
     """The commit record has the end time of the task in seconds. A second attempt keeps the first one's time."""
     store = MemoryStore()
     echo()

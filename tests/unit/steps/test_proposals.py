@@ -155,7 +155,7 @@ def test_proposals_of_other_runs_are_left_alone():
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", commit_of("b").model_dump_json().encode()])
-def test_a_proposal_that_is_not_what_its_key_says_is_removed(content):
+def test_a_proposal_that_does_not_match_its_key_is_removed(content):
     """A proposal that is truncated, empty, of another version or that does not match its key is deleted, and its task runs again."""
     store = Loose()
     store.put_if_absent(proposal_key(TASK, commit_of("a").digest), content)
@@ -304,7 +304,7 @@ def test_equal_bytes_are_committed_in_any_order_of_requests():
         assert proposals_in(store) == []
 
 
-def test_the_orders_find_a_scheduler_that_removes_what_it_has_not_compared():
+def test_the_schedules_detect_a_scheduler_that_deletes_uncompared_proposals():
     """The schedules detect a defective scheduler that deletes all proposals after its commit, which proves that the tests above can fail."""
 
     def careless(store: Loose, task: str) -> None:

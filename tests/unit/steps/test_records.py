@@ -102,7 +102,7 @@ def test_every_damaged_record_is_replaced_once(store):
     assert write_commit(store, commit_of(seconds=9)) == commit_of()
 
 
-def test_a_whole_record_that_comes_meanwhile_stays():
+def test_an_intact_record_of_another_writer_stays():
     """Replacing a damaged record is conditional on its bytes, so that a slower writer keeps the other's intact record."""
 
     class Raced(MemoryStore):
@@ -118,7 +118,7 @@ def test_a_whole_record_that_comes_meanwhile_stays():
     assert read_commit(store, TASK) == commit_of(seconds=2)
 
 
-def test_what_changes_all_the_time_is_given_up():
+def test_a_record_that_changes_at_each_attempt_is_an_error():
     """A record that changes at each attempt raises an error instead of an endless loop."""
 
     class Restless(MemoryStore):

@@ -72,7 +72,7 @@ def test_descendants_are_the_codes_that_are_written_out(data):
     assert {"map.parquet", "periods.csv"} <= set(files)
 
 
-def test_an_evaluation_and_a_look_before_a_run_find_the_samples_of_the_run(data):
+def test_an_evaluation_and_an_inspection_find_the_samples_of_the_run(data):
     """An evaluation and an inspection, which apply the rules in one process, find the same samples as the run."""
     changes = rules(codes=["NN"], descendants=True)
     changes["cohort.rules"] = {**changes["cohort.rules"], "hierarchy": "map.parquet"}

@@ -85,7 +85,7 @@ def test_the_least_recently_used_go_first(tmp_path):
     assert [path.exists() for path in paths] == [True, False, False, True, True, True, True, True]
 
 
-def test_what_was_just_used_stays_even_over_the_bound(tmp_path):
+def test_a_copy_in_use_stays_above_the_bound(tmp_path):
     """A copy that was just used is kept even above the bound, because a reader may be about to map it."""
     cache = BlobCache(tmp_path, max_bytes=1_000, grace_seconds=60)
     for _ in range(5):

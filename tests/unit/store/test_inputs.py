@@ -63,7 +63,7 @@ def outcome(call) -> list[str] | str:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_bucket_gives_what_a_folder_of_equal_names_gives(root, pattern):
+def test_a_bucket_gives_the_inputs_of_a_folder_with_equal_names(root, pattern):
     """Files, folders, patterns, hidden names and errors are the same for a bucket and for a folder."""
     in_folder = outcome(lambda: [file.key for file in list_inputs(root, pattern)])
 
@@ -71,7 +71,7 @@ def test_a_bucket_gives_what_a_folder_of_equal_names_gives(root, pattern):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_what_is_listed_holds_all_that_a_pattern_names(pattern):
+def test_a_listing_contains_every_key_of_a_pattern(pattern):
     """A listing by the fixed prefix of a pattern contains every key that matches the pattern."""
     listed = [key for key in KEYS if key.startswith(listing_prefix(pattern))]
 

@@ -100,7 +100,7 @@ def test_an_address_without_a_bucket_is_refused():
     ],
     ids=lambda own: own.code if isinstance(own, Fault) else "",
 )
-def test_what_passes_is_waited_for_and_nothing_else(fault, passes):
+def test_only_temporary_faults_are_retried(fault, passes):
     """Overload, conflicts and missing responses are temporary; a refusal is permanent."""
     assert fault.is_passing is passes
 
@@ -131,7 +131,7 @@ def test_every_refusal_has_a_remedy(fault, kind, remedy):
 
 
 @pytest.mark.parametrize("action", ["read", "write", "list", "delete"])
-def test_a_refusal_does_not_tell_whether_a_bucket_exists(action):
+def test_a_refusal_does_not_reveal_whether_a_bucket_exists(action):
     """A missing bucket, one in another region and one of another account give the same message, so that it does not reveal
     which buckets exist.
     """

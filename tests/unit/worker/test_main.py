@@ -30,7 +30,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("run", ["tiny", RUN.upper(), RUN + "0", RUN[:8], f"{RUN}-1"])
-def test_what_is_not_the_id_of_a_run_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
+def test_an_invalid_run_id_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
     """A `--run` value that is not a run id, such as a name or an execution id, is rejected at once, because waiting for it could never end."""
     assert main(["--run", run]) == EX_CONFIG
     said = json.loads(capsys.readouterr().err)
@@ -60,14 +60,16 @@ def test_the_last_line_of_a_worker_is_one_line_of_json(
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_run_that_does_not_begin_is_said_with_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_error_for_a_run_that_does_not_start_names_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """The error for a run that has not started names the store, because the run may be in another one."""
     assert main(["--run", RUN, "--wait", "0"]) == 1
     assert f"run {RUN}: has not started in the store {tmp_path / 'store'}." in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_worker_that_comes_after_the_end_says_why_it_ends(
+def test_a_worker_that_starts_after_the_end_logs_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """A worker that starts after its run has ended logs this as the reason and exits with code 0."""
@@ -105,7 +107,7 @@ def test_a_limit_that_is_no_time_is_refused(seconds: str, capsys: pytest.Capture
     assert f"--hard-limit {seconds}: must be a positive number" in capsys.readouterr().err
 
 
-def test_the_help_says_how_long_a_task_may_take(capsys: pytest.CaptureFixture[str]):
+def test_the_help_states_the_time_limits(capsys: pytest.CaptureFixture[str]):
     """The help states the default time limits and the variables that set them."""
     with pytest.raises(SystemExit):
         main(["--help"])

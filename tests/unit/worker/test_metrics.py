@@ -39,7 +39,7 @@ def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
     assert len(samples) <= MOST_SERIES
 
 
-def test_a_port_that_is_taken_or_none_is_refused_with_the_remedy():
+def test_an_unusable_port_is_refused_with_the_remedy():
     """A port in use or out of range is rejected with the remedy, as by the command, and without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for port in (taken.getsockname()[1], 99_999):

@@ -39,7 +39,7 @@ def told(outcome: str, *, is_known: bool = True) -> Span:
     return span
 
 
-def test_an_attempt_is_told_with_its_place_in_the_run():
+def test_the_span_of_an_attempt_has_its_place_in_the_run():
     """A span has step, iteration and fold from the task's document, because the message does not name them."""
     span = told("committed")
 
@@ -59,12 +59,12 @@ def test_an_attempt_is_told_with_its_place_in_the_run():
     ("outcome", "is_failure"),
     [("committed", False), ("released", False), ("lease_lost", True), ("poison", True)],
 )
-def test_what_went_wrong_is_a_failure_and_a_worker_that_leaves_is_none(outcome, is_failure):
+def test_a_failed_attempt_is_an_error_and_a_released_one_is_not(outcome, is_failure):
     """A failed attempt is marked as an error, and one that was released because its worker exits is not."""
     assert told(outcome).is_failure == is_failure
 
 
-def test_an_attempt_is_told_though_its_document_cannot_be_read():
+def test_an_attempt_has_a_span_even_if_its_document_is_unreadable():
     """If the task's document cannot be read, the span has no step and its parent is the run."""
     span = told("infrastructure", is_known=False)
 
@@ -72,7 +72,7 @@ def test_an_attempt_is_told_though_its_document_cannot_be_read():
     assert "step" not in span.fields
 
 
-def test_nothing_is_read_where_nobody_wants_to_know():
+def test_without_a_collector_no_document_is_read():
     """Without a collector, no document is read from the store."""
     kept = Kept(is_on=False)
     AttemptTraces(kept, MemoryStore()).add(Lease("0" * 64, "owner", 1), "committed")

@@ -42,7 +42,7 @@ def silent() -> Iterator[Cluster]:
     server.server_close()
 
 
-def test_a_watch_that_falls_silent_is_given_up_on_this_side(silent: Cluster, monkeypatch: pytest.MonkeyPatch):
+def test_a_silent_watch_is_ended_by_the_client(silent: Cluster, monkeypatch: pytest.MonkeyPatch):
     """A watch without data ends with ClusterUnavailable on the client's side, after the events received so far were delivered."""
     monkeypatch.setattr(door, "_SILENCE_SECONDS", 0.2)
     changes = silent.watch(Kind.TRAINING_RUN, "ehr", "1")

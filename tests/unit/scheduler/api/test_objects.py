@@ -187,7 +187,7 @@ POD: dict[str, Any] = {
 }
 
 
-def test_what_the_operator_adds_is_there_and_what_is_not_added_is_not():
+def test_configured_fields_are_in_the_job_and_others_are_not():
     """Node selection, pull secrets, certificates and priority are in the pod only if the configuration sets them."""
     template = TEMPLATE.model_copy(
         update={
@@ -235,7 +235,7 @@ def test_the_startup_probe_waits_for_the_sign_of_life_and_does_not_fail_before(t
     assert probe["timeoutSeconds"] * probe["failureThreshold"] == 600
 
 
-def test_without_kueue_no_label_of_kueue_is_there():
+def test_without_kueue_there_is_no_label_of_kueue():
     """A Job without a Kueue queue has no Kueue label."""
     workers = dataclasses.replace(WORKERS, spec=WorkersSpec())
 
@@ -289,7 +289,7 @@ def test_the_configuration_file_is_read_and_its_mistakes_are_named(tmp_path: Pat
         load_cluster_config(tmp_path / "none.yaml")
 
 
-def test_a_run_says_limits_and_where_its_workers_are():
+def test_a_run_sets_limits_and_placement_of_its_workers():
     """A run's labels and tolerations are added to those of the installation; its affinity replaces the installation's affinity."""
     asked = {
         "resources": {

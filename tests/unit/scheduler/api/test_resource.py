@@ -66,7 +66,7 @@ SCORING: dict[str, Any] = {
 }
 
 
-def test_a_resource_is_a_specification_with_workers_and_a_wish():
+def test_a_resource_is_a_specification_with_workers_and_desired_state():
     """Parsing a resource separates the cluster-only fields (workers, desired state, TTL) from the specification."""
     read = from_resource(TRAINING)
 
@@ -78,7 +78,7 @@ def test_a_resource_is_a_specification_with_workers_and_a_wish():
     assert not read.is_deleted
 
 
-def test_what_the_report_says_is_kept_in_annotations():
+def test_metadata_of_the_report_is_kept_in_annotations():
     """Metadata that Kubernetes does not have, such as ``metadata.title``, is stored in annotations and does not change the run."""
     told = copy.deepcopy(TRAINING)
     told["metadata"] |= {
@@ -160,7 +160,7 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
         ({"desiredState": 5}, "desiredState: expected one of Running, Suspended, Cancelled"),
     ],
 )
-def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], said: str):
+def test_the_models_refuse_what_the_schema_accepts(change: dict[str, Any], said: str):
     """The models reject what the CRD schema cannot check. The message names the object and the field; the controller copies
     it to the condition ``Accepted``.
     """
@@ -179,7 +179,7 @@ def test_what_the_schema_let_through_the_models_refuse(change: dict[str, Any], s
         (SCORING, parse_any_spec),
     ],
 )
-def test_a_file_is_checked_in_every_place_with_what_only_a_cluster_reads(obj, parse, tmp_path: Path):
+def test_cluster_only_fields_of_a_file_are_checked_on_loading(obj, parse, tmp_path: Path):
     """The cluster-only fields of a file are validated on loading, although the parsed specification omits them, so that a
     mistake is found before submission.
     """
@@ -260,7 +260,7 @@ def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
             assert plain is None or plain == model[name].default.model_dump(mode="json"), name
 
 
-def test_rules_speak_of_nodes_that_are_there_and_of_names_that_the_models_reserve():
+def test_rules_exist_for_every_kind_and_match_the_models():
     """CEL rules exist for every kind, none is written twice, and their reserved folders are those of the scoring specification."""
     assert set(RULES) == {kind.name for kind in kinds()}
     assert set(RESERVED_FOLDERS) == _RESERVED
@@ -268,7 +268,7 @@ def test_rules_speak_of_nodes_that_are_there_and_of_names_that_the_models_reserv
     assert len({(rule.at, rule.rule) for rule in RULES["TrainingRun"]}) == len(RULES["TrainingRun"])
 
 
-def test_the_crds_are_kept_when_the_chart_goes_and_name_what_kubectl_shows():
+def test_the_crds_survive_the_chart_and_declare_names_and_columns():
     """The CRDs stay in the cluster when the chart is uninstalled, and declare short names, categories and columns."""
     training, scoring, channel = yaml.safe_load_all(render_crds())
 
@@ -337,7 +337,7 @@ def test_a_condition_keeps_its_time_until_it_flips():
     assert not is_true(flipped, ConditionType.FAILED)
 
 
-def test_conditions_stand_in_one_order_whatever_was_set_first():
+def test_conditions_have_one_order():
     """The order of conditions does not depend on the order in which they were set, so that equal states are equal objects and cause no write."""
     kinds_ = [ConditionType.FAILED, ConditionType.ACCEPTED, ConditionType.PROGRESSING]
 
@@ -380,7 +380,7 @@ def test_failures_go_before_conditions_and_the_newest_stay():
     assert [own["task"] for own in small["failures"]] == ["task/0", "task/1", "task/2", "task/3", "task/4"]
 
 
-def test_a_status_of_a_newer_version_is_read_without_what_is_new():
+def test_new_fields_of_a_newer_versions_status_are_ignored():
     """Unknown fields of a newer version's status are ignored, so that an older scheduler can read it during an upgrade."""
     assert read_status({"status": {"phase": "Running", "newField": 1}}).phase == "Running"
     assert read_status({}) == Status()

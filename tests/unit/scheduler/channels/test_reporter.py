@@ -81,7 +81,7 @@ def ready(status: dict[str, Any]) -> tuple[str, str]:
     return own["status"], own["reason"]
 
 
-def test_it_shows_what_is_in_use_since_when_by_whom_and_why():
+def test_it_shows_the_entry_in_use():
     """The status shows bundle, time, author and reason after a promotion, a second one and a rollback. A pass without a
     change writes nothing.
     """
@@ -142,7 +142,7 @@ def test_a_damaged_log_is_shown_as_such_and_no_model_with_it(monkeypatch):
     assert "model" not in found
 
 
-def test_an_outage_of_the_store_keeps_what_was_seen_last():
+def test_an_outage_of_the_store_keeps_the_last_state():
     """During an outage of the store, the status keeps the last known model with the condition Unknown. It is Live after the outage."""
     cluster = Channels("production")
     promoted(cluster.store, A)

@@ -80,7 +80,7 @@ def test_a_damaged_bundle_is_refused_before_its_tests_run(trained, command: Comm
     assert "Fetch the bundle again, or build it again." in said.error
 
 
-def test_a_bundle_of_an_earlier_version_gets_default_tests_and_the_command_says_so(command: Command):
+def test_a_bundle_of_an_earlier_version_gets_default_tests(command: Command):
     """A bundle of an earlier version, without tests, gets the default tests and passes them; the output says so."""
     before = Path(__file__).parents[2] / "model" / "written_before" / "glmboost"
 
@@ -118,7 +118,7 @@ def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(
     assert "floor.auroc" in said.error
 
 
-def test_the_fresh_process_says_what_cannot_be_loaded(trained):
+def test_the_error_of_the_fresh_process_names_the_missing_file(trained):
     """The error of the fresh process names the missing file and not the temporary folder."""
     store, run = trained
     files = files_of(store / "runs" / run / "bundle")

@@ -54,7 +54,7 @@ def spec(tmp_path: Path) -> Path:
         ("of-the-file", "of-the-option", "of-the-option"),
     ],
 )
-def test_a_run_goes_into_the_namespace_that_is_named(
+def test_a_run_is_created_in_the_named_namespace(
     cluster: UsersCluster, spec: Path, in_file: str | None, option: str | None, namespace: str
 ):
     """The namespace is taken from the option, else from the file, else from the context, as in kubectl."""

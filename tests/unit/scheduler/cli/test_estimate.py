@@ -39,7 +39,7 @@ def test_a_small_run_is_seconds():
     assert total_of(text)[2:] == ["2.0 kB", "7 s"]
 
 
-def test_it_says_what_it_rests_on():
+def test_the_estimate_names_its_row_counts():
     """The estimate names the row counts of labels and events that it is based on, and how they were determined."""
     text = " ".join(shown(9_105, 2_000_000, n_workers=4).split())
 
@@ -56,7 +56,7 @@ def test_slow_classifiers_on_few_samples_take_minutes():
     assert int(n_tasks) > int(total_of(shown(9_105))[1])
 
 
-def test_a_model_on_the_consensus_is_counted_with_its_judging():
+def test_a_model_on_the_consensus_is_counted_with_its_evaluation():
     """A model on the consensus adds six tasks for held-out sets of folds to the table and its total."""
     ranked, consensus = (
         total_of(shown(300, changes={"validation.folds": 3, "final.features": own}))
@@ -66,7 +66,7 @@ def test_a_model_on_the_consensus_is_counted_with_its_judging():
     assert int(consensus[1]) == int(ranked[1]) + 6
 
 
-def test_it_says_what_a_run_costs():
+def test_the_estimate_has_cpu_hours_and_stored_bytes():
     """The estimated CPU hours do not depend on the number of workers; the stored bytes grow with the rows."""
     few, many = (" ".join(shown(10**5, 10**8, n_workers=own).split()) for own in (1, 16))
 
@@ -87,7 +87,7 @@ def test_it_says_what_a_run_costs():
         (300, 300, "too few patients with, or without, the outcome"),
     ],
 )
-def test_it_says_whether_the_sample_is_large_enough(n_patients, n_positive, expected):
+def test_the_sample_size_is_assessed(n_patients, n_positive, expected):
     """The sample size is assessed by events per candidate feature and the criteria of Riley et al. Small cells are not shown."""
     spec = make_spec({"selection.nFeatures": 200, "features.demographics": ["age", "sex", "race"]}).spec
 
@@ -101,7 +101,7 @@ def test_more_workers_take_less_time():
     assert total_of(shown(300, n_workers=4)) == total_of(shown(300, n_workers=8))
 
 
-def test_a_grid_costs_what_its_longest_fits_cost():
+def test_a_grid_costs_its_longest_fits():
     """Shorter boosts are prefixes of the longest one and cost nothing. Deeper trees, more penalties and more samples cost more."""
 
     def seconds(grid, name="glmboost", n=10_000):
@@ -117,7 +117,7 @@ def test_a_grid_costs_what_its_longest_fits_cost():
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
-def test_rows_are_looked_up_in_the_files(suffix, tmp_path):
+def test_rows_are_counted_in_the_files(suffix, tmp_path):
     """Rows of labels and events are found for every file format of a folder; small files are counted."""
     tables = make_tables(200, seed=1)
     write_tables(tmp_path, tables, partitions=3, suffix=suffix)

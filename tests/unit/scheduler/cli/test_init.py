@@ -92,7 +92,7 @@ def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
     assert call("validate", folder / "mlho.yaml").code == 0
 
 
-def test_what_tells_the_future_is_no_demographic_of_i2b2(tmp_path, call):
+def test_the_vital_status_is_no_demographic_of_i2b2(tmp_path, call):
     """The vital status of an i2b2 ``patient_dimension`` is not used as a demographic, because it is from the time of the export."""
     folder = tmp_path / "data"
     folder.mkdir()
@@ -207,7 +207,7 @@ def test_a_store_in_the_folder_is_not_looked_at(tmp_path, capsys):
     assert "mlho-store" not in said.out
 
 
-def test_a_table_of_another_outcome_is_not_taken_as_demographics(tmp_path, call):
+def test_a_table_of_another_outcome_is_not_used_as_demographics(tmp_path, call):
     """A labels table of another outcome is not used as demographics, because it would leak future information."""
     folder = write_tables(tmp_path / "data", make_tables(300))
     (folder / "demographics.parquet").unlink()
@@ -221,7 +221,7 @@ def test_a_table_of_another_outcome_is_not_taken_as_demographics(tmp_path, call)
     assert "is not used." in said.out  # no reason is given, because it could also be the labels table
 
 
-def test_what_a_run_would_stop_with_gets_a_policy_to_check(tmp_path, call):
+def test_data_that_would_stop_a_run_get_a_policy_to_check(tmp_path, call):
     """Data that would stop a run (conflicting labels of a sample, patients without demographics) gets a policy that is marked to check."""
     folder = write_tables(tmp_path / "data", make_tables(300))
     labels = pq.read_table(folder / "labels.parquet")
@@ -251,7 +251,7 @@ def test_a_specification_is_never_overwritten(tmp_path, call):
     assert (folder / "mlho.yaml").read_text() == "mine"
 
 
-def test_a_folder_without_tables_is_answered_with_what_is_looked_for(tmp_path, call):
+def test_in_a_folder_without_tables_the_expected_ones_are_listed(tmp_path, call):
     """In a folder without tables, the error lists the expected tables, and nothing is written."""
     (tmp_path / "people.csv").write_text("Ada Lovelace,1815-12-10\nBo,1820-01-01\n")
 
@@ -279,7 +279,7 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
     assert "demographics.csv: the fields have a different separator" in said.err
 
 
-def test_a_guessed_encoding_is_told(tmp_path, call):
+def test_a_guessed_encoding_is_reported(tmp_path, call):
     """A guessed encoding is marked to check in the specification and shown in the terminal."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
     for part in (folder / "events").iterdir():

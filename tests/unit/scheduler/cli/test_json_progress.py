@@ -34,7 +34,7 @@ def test_a_line_has_the_fields_of_the_manual():
     assert list(lines[0]) == re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
-def test_a_line_says_where_the_run_is():
+def test_a_line_has_the_state_of_the_run():
     """A line has all figures of the run's state; its timestamp is UTC in milliseconds."""
     track, lines, _ = _track()
     facts = Facts("learn", 3, 10, 2, 1, 4, 5, rate=0.51239, seconds_left=13.661)
@@ -60,7 +60,7 @@ def test_a_line_says_where_the_run_is():
     }
 
 
-def test_lines_come_at_most_once_a_second_and_only_with_news():
+def test_lines_are_written_at_most_once_a_second_and_only_after_changes():
     """At most one line is written per second: three changes within a second give two lines. A change of the rate alone gives none."""
     track, lines, clock = _track()
     for moment, done, rate in ((0.0, 1, None), (0.4, 2, None), (0.9, 3, None), (1.0, 4, 3.0), (2.5, 4, 2.9)):
@@ -69,7 +69,7 @@ def test_lines_come_at_most_once_a_second_and_only_with_news():
     assert [line["done"] for line in lines] == [1, 4]
 
 
-def test_the_last_line_says_how_it_ended_with_the_latest_figures():
+def test_the_last_line_has_the_final_state_and_the_latest_figures():
     """The last line has the final state and the latest figures, even if less than a second passed since the line before."""
     track, lines, clock = _track()
     track.show(Facts(stage="learn", done=8, total=9, running=1, rate=2.0, seconds_left=0.5))
@@ -106,7 +106,7 @@ def test_several_runs_share_a_stream_line_by_line():
     ]
 
 
-def test_a_line_says_that_the_store_does_not_serve():
+def test_a_line_has_the_outage_of_the_store():
     """A line during a store outage has its reason and start time; the last line of the run no longer has them."""
     lines: list[str] = []
     track = JsonTrack("demo", RUN, lines.append)

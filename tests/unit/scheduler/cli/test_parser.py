@@ -84,7 +84,7 @@ def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
 
 
 @pytest.mark.parametrize("command_name", ["plan", "run"])
-def test_what_a_cluster_would_refuse_is_refused_here(command_name, command, spec):
+def test_local_commands_reject_invalid_cluster_fields(command_name, command, spec):
     """A mistake in ``workers`` or ``desiredState`` is found by local commands, although only a cluster reads these fields."""
     document = yaml.safe_load(spec.read_text())
     document["spec"] |= {"workers": {"maxx": 3}, "desiredState": "Bogus"}
@@ -106,7 +106,7 @@ def test_plan_refuses_what_run_would(command, spec):
     assert "labels.parquet: no such file or folder" in said.err
 
 
-def test_run_says_what_came_out_and_where_it_is(command, spec):
+def test_run_prints_the_result_and_its_paths(command, spec):
     """`mlho run` prints the result in sentences, the attrition, the ledger and the paths, and the paths exist."""
     said = command("run", spec)
 
@@ -180,7 +180,7 @@ def test_show_json_is_the_result(command, spec):
         assert json.loads(command("show", wanted, "--json").out) == result
 
 
-def test_show_tells_a_run(command, spec):
+def test_show_summarizes_a_run(command, spec):
     """`mlho show` prints summary, cohort, ledger and the features with the highest confidence, as in the report."""
     command("run", spec)
     said = command("show", "small")
@@ -189,7 +189,7 @@ def test_show_tells_a_run(command, spec):
     assert "Type 2 diabetes" in said.out
 
 
-def test_prune_shows_what_would_go_and_deletes_with_yes(command, spec):
+def test_prune_lists_runs_and_deletes_them_with_yes(command, spec):
     """`mlho prune` keeps the newest run of a name and runs younger than a day. It lists the others, and deletes them only with `--yes`."""
     older = run_of(command("run", spec))
     newer = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
@@ -224,8 +224,8 @@ def test_a_senseless_retention_is_refused(arguments, capsys):
 
 
 @pytest.mark.parametrize("command_name", ["list", "prune", "show", "report", "status", "cancel", "retry"])
-def test_a_store_that_is_not_there_is_not_made(command_name, command):
-    """Commands that read a store do not create a missing one, which is usually a typing error. The error says how to start a run."""
+def test_a_missing_store_is_not_created(command_name, command):
+    """Commands that read a store do not create a missing one, which is usually a typo. The error says how to start a run."""
     said = command(command_name)
 
     assert said.code == 2
@@ -233,14 +233,14 @@ def test_a_store_that_is_not_there_is_not_made(command_name, command):
     assert not said.store.exists()
 
 
-def test_retry_of_a_run_in_which_nothing_is_quarantined_says_so(command, spec):
+def test_retry_without_quarantined_tasks_says_so(command, spec):
     """Retrying a run without quarantined tasks says that there are none, and runs nothing."""
     command("run", spec)
 
     assert "no task is quarantined" in command("retry").out
 
 
-def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypatch):
+def test_status_does_not_contact_an_embedded_queue(command, spec, monkeypatch):
     """`mlho status` does not contact an embedded queue, because that belongs to the process that started it."""
     command("run", spec)
     monkeypatch.setenv("MLHO_BROKER", "embedded")
@@ -251,7 +251,7 @@ def test_status_asks_no_queue_that_nobody_else_can_reach(command, spec, monkeypa
 
 
 @pytest.mark.parametrize("command_name", ["show", "report"])
-def test_a_run_that_is_not_there_is_refused(command_name, command, spec):
+def test_a_missing_run_is_refused(command_name, command, spec):
     """The error for a missing run lists the existing runs."""
     command("run", spec)
     said = command(command_name, "nothing")
@@ -306,7 +306,7 @@ def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(comman
     assert f"The newest finished run of this name is {first}." in said.err
 
 
-def test_what_prints_a_table_prints_json_if_asked(command, spec):
+def test_commands_with_tables_print_json_on_request(command, spec):
     """With `--json`, standard output has only JSON, with numbers in bytes and seconds."""
     (plan,) = json.loads(command("plan", spec, "--json").out)
     (run,) = json.loads(command("run", spec, "--json").out)
@@ -320,7 +320,7 @@ def test_what_prints_a_table_prints_json_if_asked(command, spec):
     assert {"mlho-batch", "python"} <= set(versions)
 
 
-def test_list_tells_state_duration_headline_and_reason(command, inline, spec):
+def test_list_shows_state_duration_headline_and_reason(command, inline, spec):
     """`mlho list` shows state, duration, headline and reason, the newest run first. As JSON, it has the same facts with times in UTC."""
     first = run_of(command("run", spec))
 
@@ -363,7 +363,7 @@ def test_report_prints_the_path_alone(command, spec):
     assert said.out == f"{run.results[0].parent / 'report.html'}\n"
 
 
-def test_version_names_what_computes(command):
+def test_version_names_the_libraries(command):
     """`mlho version` prints our version and those of the libraries."""
     said = command("version")
 

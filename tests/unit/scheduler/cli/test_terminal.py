@@ -91,7 +91,7 @@ def test_progress_none_shows_nothing(capsys):
     assert captured.out + captured.err == ""
 
 
-def test_a_bar_on_a_terminal_says_stage_tasks_and_how_the_run_ended(monkeypatch):
+def test_a_bar_on_a_terminal_shows_stage_tasks_and_final_state(monkeypatch):
     """A progress bar shows the run's name, stage, tasks, counts and final state."""
     terminal = _Terminal()
     monkeypatch.setattr("sys.stderr", terminal)

@@ -49,7 +49,7 @@ def test_a_program_reads_the_same(folder, tmp_path, capsys):
     assert set(plain["tables"]) == {"events", "labels", "demographics", "concepts"}
 
 
-def test_a_submission_does_not_wait_for_tables_that_cannot_be_read_here(monkeypatch, capsys):
+def test_a_submission_does_not_wait_for_unreadable_tables(monkeypatch, capsys):
     """If a submission cannot read the tables in object storage, it continues, and a task of the run checks them. Without
     access it does not even try.
     """

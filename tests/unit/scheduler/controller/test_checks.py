@@ -64,7 +64,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
 
 
 @pytest.mark.parametrize("reason", ["StoreUnavailable", "StoreAccessDenied"])
-def test_all_runs_go_on_soon_after_a_long_outage(runs: Runs, reason: str):
+def test_all_runs_continue_soon_after_a_long_outage(runs: Runs, reason: str):
     """During an outage, runs are probed one by one at an interval. The first success makes all of them due at once."""
     runs.found = dict.fromkeys(runs.known, reason)
     runs.go_on(1.0)
@@ -103,7 +103,7 @@ def test_a_changed_specification_is_checked_at_once(runs: Runs, monkeypatch: pyt
     assert "run-0" in runs.accepted()
 
 
-def test_a_specification_that_changes_while_a_check_is_recorded_is_not_taken_as_checked():
+def test_a_specification_that_changes_during_a_check_is_not_marked_as_checked():
     """If the specification changes between comparison and assignment of a check's result, the result is not taken for the new specification."""
     threads: list[threading.Thread] = []
 

@@ -56,7 +56,7 @@ def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
     assert found == [{"a": RUN}]
 
 
-def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
+def test_a_cancellation_without_redis_is_finished_later(tmp_path: Path):
     """A cancellation while Redis is unavailable leaves the cancel flag and the note, so that the next scheduler can finish it."""
     backend = backend_in(tmp_path)
     store, cleaner = backend.store(), Cleaner(backend, OWNER)
@@ -72,7 +72,7 @@ def test_what_cannot_be_done_now_is_done_later(tmp_path: Path):
     assert notes(store) == ["a"]
 
 
-def test_what_was_deleted_before_a_scheduler_led_is_cancelled(tmp_path: Path):
+def test_a_resource_deleted_before_a_takeover_is_cancelled(tmp_path: Path):
     """The run of a resource that was deleted before this scheduler became leader is cancelled, because its note remains."""
     backend = backend_in(tmp_path)
     left = execution(backend.store(), State.OPEN)
@@ -116,7 +116,7 @@ def test_a_run_is_not_cancelled_while_its_definition_is_replaced(tmp_path: Path)
     assert notes(backend.store()) == ["asleep"]
 
 
-def test_what_is_deleted_later_is_cancelled_though_this_scheduler_never_drove_it(tmp_path: Path):
+def test_a_resource_deleted_later_is_cancelled_by_a_new_leader(tmp_path: Path):
     """A suspended run of a former leader is cancelled when its resource is deleted, although the new leader has only read its note."""
     backend = backend_in(tmp_path)
     left = execution(backend.store(), State.OPEN)

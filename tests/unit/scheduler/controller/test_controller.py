@@ -69,7 +69,7 @@ def elector(door: OneLease, name: str, clock: Clock) -> LeaderElector:
     return LeaderElector(door, name, clock=clock, now=lambda: NOW + dt.timedelta(seconds=clock.seconds))
 
 
-def test_one_leads_and_the_other_takes_over_when_it_is_silent():
+def test_a_replica_takes_over_when_the_leader_stops_renewing():
     """A second replica leads only after the Lease has not changed for its whole duration by the replica's own clock."""
     door, clock = OneLease(), Clock()
     first, second = elector(door, "a", clock), elector(door, "b", clock)
@@ -99,7 +99,7 @@ def test_a_leader_that_cannot_renew_gives_up_before_another_may_take_over():
     assert GIVE_UP_SECONDS < LEASE_SECONDS
 
 
-def test_of_two_at_the_same_moment_one_wins():
+def test_one_of_two_concurrent_replicas_leads():
     """If two replicas write the Lease at the same time, the API server rejects the second write, and one replica leads."""
     door, clock = OneLease(), Clock()
     door.rival = {"holderIdentity": "b", "leaseDurationSeconds": LEASE_SECONDS}
@@ -124,7 +124,7 @@ def thing(uid: str, version: int, namespace: str = "ehr") -> dict[str, Any]:
     return {"metadata": {"uid": uid, "resourceVersion": str(version), "namespace": namespace}}
 
 
-def test_a_cache_never_goes_back():
+def test_a_cache_ignores_older_versions():
     """The cache ignores an older or equal version, because a response and a watch may arrive in any order."""
     seen: list[tuple[Any, Any]] = []
     cache = Cache(lambda old, new: seen.append((old, new)))
@@ -136,7 +136,7 @@ def test_a_cache_never_goes_back():
     assert seen == [(None, thing("a", 2)), (thing("a", 2), thing("a", 3))]
 
 
-def test_a_list_removes_what_is_gone_in_its_namespace_only():
+def test_a_list_removes_missing_objects_of_its_namespace_only():
     """A list removes missing objects of its own namespace only, because each namespace is listed separately."""
     cache = Cache(lambda old, new: None)
     for obj in (thing("a", 1), thing("b", 1), thing("c", 1, "other")):
@@ -165,7 +165,7 @@ def test_an_event_names_its_run_and_its_reason():
 
 
 @pytest.mark.parametrize(("is_well", "status"), [(True, 200), (False, 503)])
-def test_health_is_told_over_http(is_well: bool, status: int):
+def test_health_is_served_over_http(is_well: bool, status: int):
     """The health server answers readiness probes by status code and serves metrics to Prometheus."""
     server = serve_health(
         Health(lambda: True, lambda: is_well, lambda: {"mlho_scheduler_runs": {"Running": 2}}), port=0
@@ -199,7 +199,9 @@ class SilentBackend(Backend):
         raise SpecError("data.uri: of another kind. Give a folder.")
 
 
-def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_with_a_silent_store_shows_it_until_the_check_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """While the store does not answer, the run's status says so. The result of the check then replaces that reason."""
     monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(controller, "STATUS_SECONDS", 0.1)
@@ -214,7 +216,7 @@ def test_a_run_whose_store_does_not_answer_says_so_meanwhile(tmp_path: Path, mon
         wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable", "InvalidSpec"])
 
 
-def test_all_runs_that_wait_for_a_silent_store_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_all_runs_that_wait_for_a_silent_store_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every run that waits for a silent store has this reason in its status, including runs for which no check thread is free."""
     monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
     backend = SilentBackend(tmp_path)

@@ -68,7 +68,7 @@ def test_each_quarantined_task_is_shown_with_its_starts_and_its_cause():
     assert all(RETRY in own.remedy for own in failures)
 
 
-def test_a_failed_task_is_named_where_it_is_known():
+def test_a_failure_names_its_task_or_object():
     """A failure names the failed task. An error without a task names its object, such as a file."""
     named = remote(FailureClass.INPUT)
     named.task = "encode/2"
@@ -77,7 +77,7 @@ def test_a_failed_task_is_named_where_it_is_known():
     assert failures_shown(BAD_TABLE, retry=RETRY)[0].task == "events/2.csv"
 
 
-def test_a_task_that_was_quarantined_before_still_says_why():
+def test_a_task_quarantined_earlier_has_its_cause():
     """The error of a task that an earlier execution quarantined gives the number of starts and the last cause."""
     error = still_quarantined(RUN, "fit", "ab" * 32, LEASE_EXPIRED, 3)
 

@@ -169,7 +169,7 @@ def test_a_scheduler_that_takes_over_keeps_the_memory_that_was_raised():
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["by the kernel", "by its worker"])
-def test_memory_has_an_end_and_the_status_says_what_to_do(stopped: bool):
+def test_at_the_maximum_memory_the_status_has_the_remedy(stopped: bool):
     """At the maximum memory, no worker is replaced, and the status says how to submit a run with more memory."""
     observed = replace(
         OBSERVED, jobs=(job(3, 4, memory="8192Mi"),), pods=(PodFacts("p", 3, is_out_of_memory=True),)
@@ -216,7 +216,7 @@ def test_a_lower_maximum_ends_the_latest_workers():
     assert decide(observed).delete == ("w2",)
 
 
-def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
+def test_each_new_cause_of_a_degraded_state_is_reported():
     """Each new cause of a degraded state is reported by one Event, even if the run was degraded before for another cause."""
     lost = replace(OBSERVED, progress=replace(BUSY, trouble=("QueueUnavailable", "Redis is away.")))
     first = decide(lost)
@@ -229,7 +229,7 @@ def test_what_is_wrong_now_is_told_though_something_else_was_wrong_before():
     assert EventReason.DEGRADED not in {own.reason for own in decide(again(then, second)).events}
 
 
-def test_workers_that_were_asked_for_stay_while_nobody_carries_the_run_out():
+def test_requested_workers_stay_while_the_run_has_no_slot():
     """A run that gave up its slot keeps its suspended Job, so that the Job can still be admitted. The status says that the
     run waits for workers.
     """
@@ -249,7 +249,7 @@ def test_workers_of_another_execution_are_ended():
     assert decide(observed).delete == ("w1",)
 
 
-def test_a_suspended_run_keeps_nothing_and_goes_on():
+def test_a_suspended_run_keeps_no_workers_and_can_be_resumed():
     """Suspending a run stops its thread and deletes its workers; the desired state Running starts it again."""
     observed = replace(OBSERVED, resource=wanted(DesiredState.SUSPENDED), jobs=(job(1, 4),))
 
@@ -273,7 +273,7 @@ def test_a_cancelled_run_ends_for_good():
     assert after.delete == ("w1",)
 
 
-def test_what_is_refused_is_said_and_not_carried_out():
+def test_a_refused_run_is_reported_and_not_started():
     """A run whose data are invalid is not started. One warning Event and the condition have the reason and the message."""
     observed = replace(
         OBSERVED, progress=None, check=Check(reason="InvalidData", message="events/: no file. Correct it.")
@@ -292,7 +292,7 @@ def test_what_is_refused_is_said_and_not_carried_out():
     assert decide(again(observed, decision)).events == ()
 
 
-def test_files_that_are_not_read_are_told_once():
+def test_ignored_files_are_reported_once():
     """Files that are not read are named in the condition as long as the run exists, and in one warning Event."""
     words = "2 file(s) in the folder of events are not read: notes.txt, old.xlsx."
     observed = replace(OBSERVED, check=Check(run_id=RUN, warning=words), progress=None)
@@ -313,7 +313,7 @@ def conditions_of(decision: Decision) -> dict[str, str]:
     return {own.type: own.status for own in decision.status.conditions}
 
 
-def test_all_conditions_are_there_from_the_start():
+def test_all_conditions_exist_from_the_start():
     """All conditions exist before the first check. They cause no Event and do not change until there is a result."""
     observed = replace(OBSERVED, check=None, progress=None)
 
@@ -369,7 +369,7 @@ def test_of_the_conditions_of_an_end_exactly_one_is_true(end: str):
     assert len(found) == 8
 
 
-def test_a_finished_run_says_what_came_out():
+def test_the_status_of_a_finished_run_has_its_headline():
     """The status of a finished run has its progress and headline; its workers get time to exit by themselves."""
     progress = replace(
         BUSY,
@@ -420,7 +420,7 @@ def test_a_scoring_run_has_no_condition_of_data_quality():
     assert "DataQuality" not in conditions_of(decide(observed))
 
 
-def test_warnings_of_the_result_are_in_the_status_and_are_told_once():
+def test_warnings_of_the_result_are_in_the_status_and_reported_once():
     """Warnings of the result are in the status, and each is one warning Event at the end of the run."""
     progress = replace(
         BUSY, end=ConditionType.SUCCEEDED, warnings=("Half of the rows are dropped.",), running=0
@@ -455,7 +455,7 @@ def test_a_resource_is_deleted_some_time_after_its_end(ttl: int | None, seconds:
         assert decide(later).is_expired == is_expired
 
 
-def test_a_finished_run_says_how_long_it_took():
+def test_a_finished_run_has_a_duration():
     """The duration of a finished run counts from its first ready worker. A run that never had a worker has no duration."""
     pods = (PodFacts("p", 1, is_ready=True),)
     working = replace(OBSERVED, jobs=(job(1, 4),), pods=pods)
@@ -508,7 +508,7 @@ def test_a_run_is_running_once_workers_take_its_tasks(slots: int, ready: int, ph
     assert (EventReason.STARTED in {event.reason for event in decision.events}) == (phase == "Running")
 
 
-def test_a_status_fits_whatever_happens():
+def test_a_status_stays_below_its_size_limit():
     """A status stays below 16 KiB, and its progress is a percentage."""
     status = decide(OBSERVED).status
 

@@ -27,7 +27,7 @@ from tests.unit.scheduler.runs.planted import plant_run, promoted
 from tests.unit.scoring.conftest import make_score_document
 
 
-def test_it_looks_again_soon_for_a_lead_that_another_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_retry_of_a_takeover_has_a_constant_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The pauses between attempts to take over leadership do not grow, because the former leader's lease expires soon. Those
     for an unavailable store do.
     """
@@ -81,7 +81,7 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
 
 
 @pytest.mark.parametrize(("is_new", "message"), [(True, "10 tasks, 4 of them new."), (False, "10 tasks.")])
-def test_a_leader_that_took_over_does_not_count_what_is_new(
+def test_a_leader_that_took_over_does_not_count_new_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool, message: str
 ):
     """After a takeover, the number of new tasks is unknown: the new leader has not seen earlier commits, which may be new as well."""

@@ -40,7 +40,7 @@ def test_two_hundred_runs_that_wait_hold_no_slot():
     assert chosen - {NEW.uid} < {own.uid for own in waiting if own.is_running}
 
 
-def test_a_run_that_was_let_in_comes_before_all_without_workers():
+def test_a_run_with_admitted_workers_precedes_those_without():
     """A run with admitted workers precedes all runs without workers, because its workers hold quota and wait for tasks."""
     waiting = many(N_SLOTS, WAITING)
     admitted = replace(WAITING, uid="in", run_id="in", is_running=False, has_workers=True)

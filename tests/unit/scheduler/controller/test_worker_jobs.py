@@ -59,9 +59,7 @@ def short_job(seconds: float = 60, **more: Any) -> JobFacts:
 
 
 @pytest.mark.parametrize("status", [400, 403, 422, 500])
-def test_a_job_that_is_refused_is_told_and_asked_for_again_later(
-    status: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_refused_job_is_reported_and_retried(status: int, monkeypatch: pytest.MonkeyPatch):
     """A refused Job is reported and retried later. Quotas, webhooks and objects that the API server cannot read (status 500) refuse Jobs."""
     cluster = Refusing(ClusterError(QUOTA, status=status))
     jobs = jobs_of(cluster)
@@ -88,7 +86,7 @@ def test_an_api_server_that_does_not_answer_refuses_nothing(status: int):
     assert jobs.refusal(UID, "ehr", (), NOW) == ""
 
 
-def test_pods_that_are_refused_are_told_by_the_events_of_their_job():
+def test_refused_pods_are_reported_by_the_events_of_their_job():
     """Refused pods are reported with the message of the Job's latest Event, which is fetched once and kept until the Job has its pods."""
     cluster = Refusing(events=(event("older", 50), event(NO_LIMIT, 5), event("of another time", 500)))
     jobs = jobs_of(cluster)
@@ -117,7 +115,7 @@ def test_a_job_with_fewer_pods_for_another_reason_is_not_asked_about(found: JobF
     assert cluster.asked == []
 
 
-def test_a_scheduler_that_may_not_read_events_goes_on():
+def test_a_scheduler_that_may_not_read_events_continues():
     """A scheduler that may not read Events continues without them, for example with the roles of an earlier version."""
     cluster = Refusing(ClusterError("Kubernetes: events is forbidden (status 403).", status=403))
     jobs = jobs_of(cluster)

@@ -21,7 +21,7 @@ def committed(store: MemoryStore, task: str, *digests: str) -> Commit:
     return commit
 
 
-def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
+def test_key_and_digest_are_kept_and_the_record_is_read_on_access():
     """The mapping keeps only each commit's key and digest, and reads the record from the store on access."""
     store = MemoryStore()
     first, second = committed(store, AA, "1"), committed(store, BB, "2")
@@ -39,7 +39,7 @@ def test_key_and_digest_are_known_and_the_record_is_read_when_asked_for():
         commits["first"]
 
 
-def test_a_record_that_has_gone_is_said():
+def test_a_missing_record_is_reported():
     """Access to a deleted record raises CommitLost and says that the same command runs the task again."""
     store = MemoryStore()
     commits = Commits(store)
@@ -65,7 +65,7 @@ def test_tasks_are_found_by_the_digest_of_a_file():
     assert commits.naming("9") == []
 
 
-def test_what_the_tasks_have_cost_is_known_without_their_records():
+def test_the_total_cost_needs_no_records():
     """The total cost is known without reading records. A task that ran again is counted once, with its last cost."""
     commits = Commits(MemoryStore())
     for name, key, seconds, sizes in [

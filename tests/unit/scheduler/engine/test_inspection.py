@@ -28,7 +28,7 @@ def carried_out(folder, **options):
     return finished, {task.kind: task.key for task in executor.submitted}
 
 
-def test_the_look_is_a_task_and_changes_no_other(folder):
+def test_the_inspection_is_a_task_and_changes_no_other(folder):
     """The inspection task does not change the run id, the result or the keys of the other tasks."""
     by_task, kinds = carried_out(folder)
     before, others = carried_out(folder, inspect=lambda *_: None)
@@ -39,7 +39,7 @@ def test_the_look_is_a_task_and_changes_no_other(folder):
     assert by_task.report.facts["result_digest"] == before.report.facts["result_digest"]
 
 
-def test_what_it_finds_fails_the_run_before_anything_is_encoded(folder):
+def test_a_finding_fails_the_run_before_anything_is_encoded(folder):
     """A finding of the inspection fails the run before the encoding: an age column with text would become a category."""
     table = make_tables(200).demographics
     ages = ["90+" if n % 9 == 0 else str(40 + n % 9) for n in range(table.num_rows)]

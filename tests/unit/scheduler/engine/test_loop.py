@@ -106,7 +106,7 @@ def test_retries_are_limited(data):
     assert executor.left == 99 - MAX_ATTEMPTS
 
 
-def test_whole_blob_is_not_deleted_though_a_worker_says_that_it_is_damaged(data):
+def test_an_intact_blob_is_not_deleted_if_a_worker_reports_damage(data):
     """An intact blob is not deleted if a worker reports it as damaged, because the scheduler verifies it first. The task is
     retried, and the error is raised after the last attempt.
     """
@@ -140,7 +140,7 @@ def test_a_finished_run_does_nothing_again(data):
     assert (finished.n_new, finished.report) == (0, first.finished.report)
 
 
-def test_the_run_id_counts_what_is_asked_and_the_data(data, tmp_path):
+def test_the_run_id_depends_on_the_specification_and_the_data(data, tmp_path):
     """The run id depends on the specification and on the data's content, but neither on names nor on the folder."""
     run = make_run(data)
     other = TrainingRun(run.spec, run.manifest, tmp_path, run.store)

@@ -78,7 +78,7 @@ def make_run(data: Path, store: MemoryStore) -> TrainingRun:
     return TrainingRun(spec, make_manifest(spec.spec.data.tables, data), data, store)
 
 
-def test_an_outage_goes_on_until_all_have_been_served():
+def test_an_outage_lasts_until_every_place_succeeds():
     """An outage ends only when every place that failed has succeeded. Its start and end are logged once each."""
     told: list[str] = []
     health = StoreHealth(notify=told.append)
@@ -100,7 +100,7 @@ def test_an_outage_goes_on_until_all_have_been_served():
     assert "gives up after 24 h (MLHO_STORE_PATIENCE)" in told[0]
 
 
-def test_refused_access_is_said_rather_than_silence():
+def test_denied_access_takes_precedence_as_the_reason():
     """Denied access takes precedence over no answer as the reason of an outage, because a person must correct it. The start
     time does not change.
     """
@@ -114,7 +114,7 @@ def test_refused_access_is_said_rather_than_silence():
     assert "access denied" in health.outage.words
 
 
-def test_the_pauses_grow_and_begin_anew_once_served():
+def test_the_pauses_grow_and_start_again_after_a_success():
     """The pauses grow for each place separately and start again after a success."""
     health = StoreHealth()
 
@@ -190,7 +190,7 @@ class Denied(InlineExecutor):
         return future
 
 
-def test_a_refused_task_waits_while_others_go_on(data):
+def test_a_refused_task_waits_while_others_continue(data):
     """Missing access for one kind of task delays only tasks of that kind and is shown. When it is granted, the run finishes."""
     run = make_run(data, MemoryStore())
     executor, health = Denied(run, "define_cohort"), StoreHealth()
@@ -208,7 +208,7 @@ def test_a_refused_task_waits_while_others_go_on(data):
     assert seen[-1] == ""
 
 
-def test_a_run_that_waits_can_be_stopped_and_goes_on(data):
+def test_a_waiting_run_can_be_stopped_and_continued(data):
     """An observer can stop a run that waits for the store. When the patience is over the run fails, and it can be continued afterwards."""
     store = MemoryStore()
     run = make_run(data, store)

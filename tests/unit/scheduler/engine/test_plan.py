@@ -110,7 +110,7 @@ SLOW = {"candidates": [{"classifier": "glmboost"}, {"classifier": "ebm"}], "sele
     ],
     ids=["quick", "quick, many", "quick, very many", "slow", "slow, few", "moderate"],
 )
-def test_the_grain_follows_from_what_a_fold_costs(changes, n_samples, is_by_fold):
+def test_the_grain_depends_on_the_cost_of_a_fold(changes, n_samples, is_by_fold):
     """Learning on 9,105 samples is divided by fold if a fold takes seconds, so that the final model is not one long task."""
     kinds = {task.kind for task in plan_of(changes, n_samples=n_samples).values()}
 
@@ -123,7 +123,7 @@ CONSENSUS = {"final.features": "consensus", "validation.folds": 3}
 @pytest.mark.parametrize(
     ("n_samples", "n_subsamples", "n_final_folds"), [(100, 0, 0), (10**6, 12, 0)], ids=["small", "large"]
 )
-def test_a_consensus_is_judged_by_tasks_of_its_own(n_samples, n_subsamples, n_final_folds):
+def test_a_consensus_is_evaluated_by_separate_tasks(n_samples, n_subsamples, n_final_folds):
     """A consensus is evaluated on 3 outer folds and 3 pairs of folds with 2 subsamples each. The folds of a ranking's final
     model are not run.
     """
@@ -167,7 +167,7 @@ def test_every_learning_task_waits_for_the_ledger_and_the_splits():
             assert {"ledger", "splits"} <= set(task.needs)
 
 
-def test_a_task_is_small_and_comes_back_from_json():
+def test_a_task_survives_a_round_trip_through_json():
     """A task can be serialized to JSON and back, and its message has less than 1 KB."""
     plan = plan_of()
     commits = {name: Commit(task="0" * 64, kind=own.kind, files={}, seconds=0) for name, own in plan.items()}
@@ -187,7 +187,7 @@ def test_a_task_is_small_and_comes_back_from_json():
     ],
     ids=["uri", "minConfidence", "final", "report", "promise"],
 )  # fmt: skip
-def test_a_change_redoes_only_what_reads_it(changes, expected):
+def test_a_change_repeats_only_the_tasks_that_read_it(changes, expected):
     """A change of a field changes the keys of the tasks that read the field and of those that follow, and no other keys."""
     before = keys_of(plan_of())
     redone = changed(before, keys_of(plan_of(changes)))
@@ -227,7 +227,7 @@ def test_other_demographics_keep_the_matrix():
     assert before == after
 
 
-def test_changed_content_redoes_what_reads_it():
+def test_changed_content_repeats_the_tasks_that_read_it():
     """A new version of one partition repeats that partition's encoding and the following tasks."""
     events = MANIFEST.tables["events"]
     other = Manifest({**MANIFEST.tables, "events": (*events[:2], replace(events[2], version="x"))})
@@ -289,7 +289,7 @@ def test_moved_data_redo_nothing(tmp_path):
     assert again.kinds() == []
 
 
-def test_what_the_report_says_changes_the_task_of_the_report_alone():
+def test_a_title_changes_only_the_task_of_the_report():
     """A title changes only the report's task. Without a title, the task's parameters do not change."""
     spec, manifest = make_spec().spec, MANIFEST
     plain = plan_run(spec, manifest, n_blocks=2, n_samples=100)
@@ -299,7 +299,7 @@ def test_what_the_report_says_changes_the_task_of_the_report_alone():
     assert titled["report"].params == {"about": {"title": "Readmission"}}
 
 
-def test_the_memory_of_a_worker_is_near_what_was_measured_and_grows_in_proportion():
+def test_the_estimated_memory_is_near_the_measured_one_and_grows_in_proportion():
     """The estimated memory is within 25 % of the measured 536 MB for 250,000 patients and 52 M rows of presence, and grows
     in proportion to the rows.
     """

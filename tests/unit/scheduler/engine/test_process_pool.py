@@ -49,7 +49,7 @@ def test_a_worker_commits_and_answers(data, tmp_path):
     assert multiprocessing.active_children() == []
 
 
-def test_an_error_of_ours_comes_back_whole(data, tmp_path):
+def test_an_mlho_error_is_transferred_with_its_fields(data, tmp_path):
     """An error of a worker has its class and fields in the scheduler, and nothing is committed."""
     store = LocalStore(tmp_path / "store")
     task = cohort_task(data)
@@ -76,7 +76,7 @@ def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
     assert multiprocessing.active_children() == []
 
 
-def test_a_function_is_called_beside_the_command_and_its_errors_arrive(monkeypatch):
+def test_a_function_is_called_in_a_worker_and_its_errors_are_raised(monkeypatch):
     """A function runs in a worker process if the fork server has started, else in this process. An MlhoError is raised unchanged."""
     begun = "scheduler.engine.process_pool.has_begun"
     monkeypatch.setattr(begun, lambda: False)

@@ -55,7 +55,7 @@ def test_no_rate_is_made_up():
     assert (facts.rate, facts.seconds_left) == (None, None)
 
 
-def test_what_was_done_before_this_command_counts_as_done_and_not_as_speed():
+def test_earlier_tasks_count_as_done_and_not_in_the_rate():
     """Tasks that were done before this command count as done, but not in the rate: 50 of 100 done, then 10 in 10 s."""
     clock = Clock()
     estimator = RateEstimator(LocalCounts(), clock=clock)

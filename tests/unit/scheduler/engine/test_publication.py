@@ -56,7 +56,7 @@ def test_dates_that_stay_behind_are_named():
     assert not any("Move its dates" in line for line in written()[1])
 
 
-def test_beside_the_specification_of_training_it_is_ready_to_run(tmp_path):
+def test_beside_the_specification_of_training_it_is_valid(tmp_path):
     """A specification of a retraining beside the original one is valid, because relative addresses resolve to the same tables."""
     write_tables(tmp_path / "data", make_tables(200, seed=9))
     path = tmp_path / "retrain.yaml"

@@ -28,7 +28,7 @@ def ready(done, taken=()):
     return all_ready(ReadyTasks(PLAN, committed(*done), taken))
 
 
-def test_a_task_is_ready_when_all_that_it_needs_is_there():
+def test_a_task_is_ready_when_all_its_needs_are_committed():
     """A task is ready when all its needs are committed, and only until it is taken or done."""
     assert ready([]) == ["a"]
     assert ready([], taken=["a"]) == []
@@ -50,7 +50,7 @@ def test_done_is_counted_by_stage_in_order():
     )
 
 
-def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
+def test_a_commit_makes_tasks_ready_that_waited_only_for_it():
     """A commit is counted and makes the tasks ready that waited only for it. A task that is put back is returned once more."""
     progress = ReadyTasks(PLAN, {})
 
@@ -64,7 +64,7 @@ def test_taking_a_commit_in_makes_ready_what_waited_for_it_alone():
     assert all_ready(progress) == ["c"]
 
 
-def test_no_more_are_handed_out_than_there_is_room_for():
+def test_at_most_the_requested_number_of_tasks_is_returned():
     """At most the requested number of tasks is returned, in the plan's order. A negative number gives none."""
     plan = {name: PlannedTask(name, "check_splits", "learn") for name in "abc"}
     progress = ReadyTasks(plan, {})
@@ -74,7 +74,7 @@ def test_no_more_are_handed_out_than_there_is_room_for():
     assert all_ready(progress) == ["c"]
 
 
-def test_tasks_that_need_very_many_others_are_handed_out_a_few_at_a_time():
+def test_tasks_with_very_many_needs_are_returned_a_few_at_a_time():
     """Tasks with very many needs are returned a few at a time, because each holds the keys of all its inputs in the scheduler's memory."""
     wide = tuple(f"part{number}" for number in range(MOST_NEEDS))
     plan = {name: PlannedTask(name, "encode_partition", "encode") for name in wide}

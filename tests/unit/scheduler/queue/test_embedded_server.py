@@ -32,7 +32,7 @@ def test_a_worker_that_refuses_its_configuration_is_quoted(log: Path):
     assert "line 5\n" not in str(refusal)  # the last words are enough
 
 
-def test_workers_that_end_at_once_again_and_again_are_told_of(log: Path):
+def test_workers_that_repeatedly_exit_at_their_start_are_reported(log: Path):
     """Workers that repeatedly exit at their start are reported once. Killed workers and those that worked for a while do not count."""
     told: list[str] = []
     ends = WorkerEnds(log, told.append)

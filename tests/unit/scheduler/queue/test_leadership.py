@@ -45,7 +45,7 @@ def lease(server: Server) -> RedisLease:
     return RedisLease(server.url, RUN, lease_seconds=LEASE_SECONDS)
 
 
-def test_of_two_schedulers_one_works(server: Server, raw: "redis.Redis") -> None:
+def test_one_of_two_schedulers_leads(server: Server, raw: "redis.Redis") -> None:
     """A second scheduler gives up when it sees that the first one renews its lease, and the first one continues."""
     with lease(server) as first:
         with pytest.raises(AnotherScheduler, match="another scheduler leads it"), lease(server):
@@ -112,7 +112,7 @@ def test_a_scheduler_that_lost_its_lease_may_not_commit(server: Server, raw: "re
     assert raw.get(KEY) == "of the new one"
 
 
-def test_an_emptied_redis_costs_nobody_the_lead(server: Server, raw: "redis.Redis") -> None:
+def test_the_leader_survives_a_loss_of_redis_data(server: Server, raw: "redis.Redis") -> None:
     """After Redis lost all data, the leader's next check restores its key, and a later rival is refused."""
     with lease(server) as own:
         raw.flushall()

@@ -61,7 +61,7 @@ def test_declaring_twice_keeps_the_first_epoch(leases: Leases, raw: "redis.Redis
     assert raw.get(NAMES.epoch) == "1"
 
 
-def test_progress_is_read_as_it_was_told(leases: Leases) -> None:
+def test_progress_is_read_as_it_was_published(leases: Leases) -> None:
     """Progress is read as it was published, but only after the execution was declared."""
     stages = (StageProgress("cohort", 1, 1), StageProgress("encode", 2, 7))
     leases.publish_progress(stages)
@@ -106,7 +106,7 @@ def test_signed_events_come_in_order_and_nothing_else_does(leases: Leases, raw: 
     assert last.why == Failure(FailureClass.INPUT, "DataError", "no column", "cd" * 32)
 
 
-def test_slots_of_workers_that_are_there(leases: Leases, raw: "redis.Redis") -> None:
+def test_slots_of_live_workers_are_summed(leases: Leases, raw: "redis.Redis") -> None:
     """The slots of workers with a recent heartbeat are summed. Invalid worker names and implausible heartbeats are ignored."""
     now = int(raw.time()[0]) * 1000
     raw.zadd(

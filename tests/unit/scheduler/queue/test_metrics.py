@@ -82,7 +82,7 @@ def test_figures_are_read_when_prometheus_asks(page):
     ] == [12.0]
 
 
-def test_a_port_that_is_taken_is_refused_with_the_remedy(page):
+def test_a_port_in_use_is_refused_with_the_remedy(page):
     """A port in use is rejected with the remedy, without a traceback."""
     port = free_port()
     page.serve(port, "127.0.0.1")

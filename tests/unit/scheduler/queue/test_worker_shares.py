@@ -45,7 +45,7 @@ def test_there_are_never_more_workers_than_places(needs, assignments, n_workers)
 
 
 @given(needs=needs_of, n_workers=st.integers(1, 8))
-def test_what_was_shared_out_stays_so(needs, n_workers):
+def test_an_assignment_is_stable(needs, n_workers):
     """An assignment does not change as long as the needs do not change."""
     assignments = []
     first = share_changes(needs, assignments, n_workers)
@@ -73,13 +73,13 @@ def test_runs_take_turns_when_there_are_more_of_them_than_workers():
     assert max(turns.values()) - min(turns.values()) <= 2 * TURN_SECONDS
 
 
-def test_an_odd_place_goes_round():
+def test_an_odd_worker_alternates_between_runs():
     """With three workers for two runs, the odd worker alternates: over ten turns, the runs differ by at most two turns."""
     turns = _simulate([Need("a", 9), Need("b", 9)], n_workers=3, seconds=10 * TURN_SECONDS)
     assert abs(turns["a"] - turns["b"]) <= 2 * TURN_SECONDS
 
 
-def test_a_run_without_work_gives_its_workers_up_only_if_somebody_waits():
+def test_a_run_without_work_gives_up_workers_only_if_another_waits():
     """A run without work keeps its workers unless another run waits, because the next stage usually follows soon."""
     assignments = [Assignment(0, "a", 9.0), Assignment(1, "b", 9.0)]
     idle = Need("b", 0)

@@ -26,7 +26,7 @@ def mounted(folder: Path, version: str, **entries: str) -> None:
     (folder / "..new").rename(folder / "..data")
 
 
-def test_a_checksum_changes_with_any_entry_and_tells_none(tmp_path: Path):
+def test_a_checksum_changes_with_any_entry_and_reveals_none(tmp_path: Path):
     """The checksum has eight digits, changes with any entry and does not reveal the values."""
     mounted(tmp_path, "1", broker="redis://:old@redis", key="k" * 48)
     first = checksum_of(tmp_path)
@@ -38,7 +38,7 @@ def test_a_checksum_changes_with_any_entry_and_tells_none(tmp_path: Path):
     assert checksum_of(tmp_path) == first
 
 
-def test_without_files_there_is_nothing_to_compare(tmp_path: Path):
+def test_without_files_the_checksum_is_empty(tmp_path: Path):
     """Without Secret files, the checksum is empty and rotation is not detected."""
     assert checksum_of(None) == checksum_of(tmp_path) == checksum_of(tmp_path / "missing") == ""
 
@@ -73,7 +73,7 @@ def test_workers_with_replaced_secrets_are_replaced(observed: ObservedRun, delet
     assert decide(observed).delete == deleted
 
 
-def test_a_generation_knows_its_secrets():
+def test_a_generation_has_the_checksum_of_its_secrets():
     """The checksum of the Secrets is an annotation of the Kubernetes Job. Without Secret files there is no annotation."""
     made = worker_job(WORKERS, TEMPLATE, secrets="0123abcd")
     made["metadata"]["creationTimestamp"] = "2026-11-24T12:00:00Z"

@@ -177,7 +177,7 @@ def _write_first(root, number, barrier, outcomes):
         outcomes.put(None)
 
 
-def test_of_several_processes_one_wins(local_store):
+def test_one_of_several_concurrent_writers_succeeds(local_store):
     """If several processes append an entry at once, one succeeds, the others get an error, and the log has one entry."""
     context = multiprocessing.get_context("fork")
     barrier, outcomes = context.Barrier(4), context.Queue()

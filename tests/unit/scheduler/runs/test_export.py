@@ -136,7 +136,7 @@ def test_a_damaged_part_is_not_exported(store, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_another_result_than_was_told_is_refused(store, tmp_path):
+def test_an_unexpected_result_is_refused(store, tmp_path):
     """An export whose digest differs from the expected one is rejected, for example after a port-forward to the wrong cluster's storage."""
     with pytest.raises(ArtifactDamaged, match=r"another result.*endpoint"):
         export_run(store, TRAINED, tmp_path / "out", expected_digest="0" * 64)
@@ -170,7 +170,7 @@ def test_nothing_is_left_of_an_export_that_fails(store, tmp_path, monkeypatch):
     assert list((tmp_path / "fresh").iterdir()) == []
 
 
-def test_a_manifest_that_names_a_file_elsewhere_writes_nothing_there(store, tmp_path):
+def test_a_manifest_cannot_write_outside_the_folder(store, tmp_path):
     """A manifest's file name that leaves the folder is rejected, so that write access to the store does not give write access elsewhere."""
     part = b"PAR1 rows PAR1"
     listed = [{"name": "../../../escaped", "sha256": hashlib.sha256(part).hexdigest()}]
@@ -197,7 +197,7 @@ def test_the_command_exports_by_name(command, store, tmp_path):
     assert "4 files" in said.err
 
 
-def test_outputs_of_a_cluster_are_said_like_those_of_a_run_here():
+def test_outputs_of_a_cluster_are_printed_like_those_of_a_local_run():
     """The outputs in the status of a custom resource are printed as those of a local run."""
     outputs = {"report": "s3://b/r", "result": "s3://b/j", "bundle": "s3://b/m", "resultDigest": "0f"}
 

@@ -37,7 +37,7 @@ TASK = "ab" + "0" * 62
 
 
 @given(st.lists(st.tuples(st.integers(-50, 50), st.booleans()), max_size=20))
-def test_old_objects_that_nothing_needs_are_garbage_and_no_others(drawn):
+def test_only_old_unneeded_objects_are_garbage(drawn):
     """Each object is in exactly one of three groups, by age and need."""
     objects = [
         StoredObject(f"k/{number}", 1, NOW + dt.timedelta(hours=hours))
@@ -76,7 +76,7 @@ def ids_of(store: LocalStore) -> set[str]:
     return {own.run_id for own in stored_runs(store)}
 
 
-def test_planted_garbage_goes_and_nothing_else(old_store):
+def test_only_planted_garbage_is_removed(old_store):
     """Planted garbage is removed, and nothing else. A dry run counts the same and removes nothing."""
     before = set(old_store.keys(""))
     planted = plant(old_store)
@@ -106,7 +106,7 @@ def is_whole(store: LocalStore) -> bool:
     return all(store.exists(blob_key(file.sha256)) for own in commits for file in own.files.values())
 
 
-def test_a_deleted_run_takes_only_what_it_alone_used(old_store, two_runs):
+def test_deleting_a_run_removes_only_its_exclusive_artifacts(old_store, two_runs):
     """Deleting a run removes only its exclusive artifacts. The other run is complete: running it again executes no task."""
     data, _, older, newer = two_runs
     run = find_run(stored_runs(old_store), older)
@@ -177,7 +177,7 @@ def test_collectors_at_the_same_time_do_no_harm(old_store, two_runs):
 @pytest.mark.parametrize(
     "kind", ["define_cohort", "pack_features", "run_iteration", "summarize_run", "write_report"]
 )
-def test_a_run_that_reuses_old_artifacts_is_whole_whenever_a_collector_comes(kind, old_store, two_runs):
+def test_a_run_that_reuses_old_artifacts_is_complete_beside_a_collector(kind, old_store, two_runs):
     """A deleted run that starts again beside a collector has the same digest and loses no artifact."""
     data, _, older, newer = two_runs
     digest = result_digest(json.loads(old_store.get(run_key(older, "result.json"))))
@@ -206,7 +206,7 @@ def test_a_run_that_reuses_old_artifacts_is_whole_whenever_a_collector_comes(kin
     assert run_inline(data, old_store).finished.n_new == 0
 
 
-def test_a_file_that_is_there_already_is_made_young_again(old_store, two_runs):
+def test_writing_an_existing_blob_renews_its_age(old_store, two_runs):
     """Writing an existing blob renews its age, because a task relies on it before its commit is written."""
     key = next(old_store.keys("blobs/"))
     before = next(old_store.objects(key)).modified
@@ -229,7 +229,7 @@ def test_a_run_that_is_carried_out_is_not_deleted(old_store, two_runs):
         run_inline(data, old_store, {"validation.seed": 8})
 
 
-def test_nothing_is_collected_while_a_run_of_an_earlier_version_is_there(old_store, two_runs):
+def test_nothing_is_collected_beside_a_run_of_an_earlier_version(old_store, two_runs):
     """Nothing is collected while the store has a run of an earlier version, whose artifacts are unknown. Running it again
     lists them and executes no task.
     """

@@ -62,7 +62,7 @@ def test_a_promotion_is_logged_with_all_that_an_auditor_asks(store):
     assert second.bundle == shown(store).digest
 
 
-def test_what_is_live_is_not_promoted_again(store):
+def test_the_model_in_use_is_not_promoted_again(store):
     """Promoting the model in use again writes nothing."""
     promoted(store, A)
     before = set(store.keys(""))
@@ -145,7 +145,7 @@ def test_a_model_is_held_against_the_one_in_use(store, bounds, difference, passe
     assert (entry.gates[0].passed, entry.forced) == (passes, not passes)
 
 
-def test_without_a_model_in_use_there_is_nothing_to_beat(store):
+def test_without_a_model_in_use_a_champion_gate_passes(store):
     """Without a model in use, a gate against the champion passes. If the comparison is impossible, it fails with the reason."""
     run = plant_against_champion(store)
     assert "shows no model" in promoted(store, run, channel="staging").entry.gates[0].detail
@@ -317,7 +317,7 @@ def test_two_promotions_at_once(local_store):
     assert all("Nothing was changed" in words for outcome, words in found if outcome == "told")
 
 
-def test_a_promotion_that_comes_second_is_told(store, monkeypatch):
+def test_a_second_concurrent_promotion_fails(store, monkeypatch):
     """A promotion fails if another was written after it read the channel."""
     before = read_channel(store, "production")
     promoted(store, A)

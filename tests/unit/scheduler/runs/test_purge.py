@@ -90,7 +90,7 @@ def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
     assert (again.code, again.out) == (0, "1 patient asked for: data of 0 in 0 runs, none of 1.\n")
 
 
-def test_every_file_with_an_id_is_known_to_a_purge(store, runs):
+def test_a_purge_finds_every_file_with_an_id(store, runs):
     """Each blob with a patient id belongs to a run that the purge finds. A new kind of file with ids would fail this test."""
     blobs = {own.rsplit("/", 1)[1] for own in files_with(store, HELD) if own.startswith("blobs/")}
     tasks = [key.rsplit("/", 1)[1] for key in store.keys("commits/")]
@@ -111,7 +111,7 @@ def test_every_file_with_an_id_is_known_to_a_purge(store, runs):
     assert len(blobs) >= 4
 
 
-def test_without_yes_a_purge_tells_and_deletes_nothing(store, runs, tmp_path, capsys):
+def test_without_yes_a_purge_lists_and_deletes_nothing(store, runs, tmp_path, capsys):
     """Without `--yes`, a purge lists the data and the models trained on them, as JSON too, and deletes nothing. It prints no
     id; the exit code is 1 while data are left.
     """

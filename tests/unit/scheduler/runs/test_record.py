@@ -56,7 +56,7 @@ def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -
 
 
 def test_a_run_without_renewals_is_shown_as_stopped(store):
-    """A run that has not renewed its record for five minutes is shown as stopped, because its process was killed."""
+    """A run that has not renewed its record for five minutes is shown as stopped, because its process no longer runs."""
     Recording(store, RUN).begin(list)
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=301)
 

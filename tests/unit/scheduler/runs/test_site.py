@@ -254,7 +254,7 @@ def test_a_second_call_writes_nothing_and_reads_no_result(store, monkeypatch):
     assert [key for key in read if key.endswith(("result.json", "manifest.json"))] == []
 
 
-def test_of_two_writers_at_once_the_last_one_shows_the_runs_of_both(store, result, monkeypatch):
+def test_concurrent_writers_show_the_runs_of_both(store, result, monkeypatch):
     """If another writer publishes a run and its index after the listing, the swap of the index fails, and the site is
     written again with both runs.
     """
