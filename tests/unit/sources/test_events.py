@@ -336,6 +336,18 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("text", ["100,5", "1,234.5", "100.5 mg"])
+def test_numbers_written_otherwise_are_told_how(tmp_path, text):
+    """A decimal comma is no text result: moving it to another column would lose every value."""
+    path = tmp_path / "a.csv"
+    path.write_text(f'patient_id,time,code,numeric_value\n1,2020-01-31,A,"{text}"\n', encoding="utf-8")
+
+    with pytest.raises(DataError) as caught:
+        list(iter_events(NATIVE, SourceFile("a.csv", path, path.stat().st_size)))
+
+    assert "decimal point" in caught.value.remedy
+
+
 def test_a_file_that_is_gone_is_named(tmp_path):
     """A file that disappears between listing and reading is named in the error."""
     with pytest.raises(DataError, match="no file any more"):
