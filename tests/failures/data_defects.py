@@ -149,7 +149,7 @@ def findings_of(frames: Frames, folder: Path) -> set[str]:
             assert commit is not None
             for file in commit.files.values():
                 document = json.loads(store.get(blob_key(file.sha256)))
-                found |= {own["check"] for own in document["findings"]}
+                found |= {finding["check"] for finding in document["findings"]}
     return found
 
 
@@ -172,66 +172,72 @@ def _some(rng: Any, rows: Any, share: float) -> Any:
 def _set(column: str, value: Any, share: float, code: str | None = None) -> Defect:
     """Replace a share of a column of the events by a value, or by a function of the old values."""
 
-    def defect(own: Frames, rng: Any) -> None:
+    def defect(frames: Frames, rng: Any) -> None:
         every = (
-            np.ones(len(own.events), np.bool_) if code is None else (own.events["code"] == code).to_numpy()
+            np.ones(len(frames.events), np.bool_)
+            if code is None
+            else (frames.events["code"] == code).to_numpy()
         )
         rows = _some(rng, every, share)
-        old = own.events.loc[rows, column]
-        own.events.loc[rows, column] = value(old) if callable(value) else value
+        old = frames.events.loc[rows, column]
+        frames.events.loc[rows, column] = value(old) if callable(value) else value
 
     return defect
 
 
 def _of_year(year: int, change: Callable[[Any], Any], share: float = 1.0) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        rows = _some(rng, (own.events["time"].dt.year == year).to_numpy(), share)
-        own.events.loc[rows, "time"] = change(own.events.loc[rows, "time"])
+    def defect(frames: Frames, rng: Any) -> None:
+        rows = _some(rng, (frames.events["time"].dt.year == year).to_numpy(), share)
+        frames.events.loc[rows, "time"] = change(frames.events.loc[rows, "time"])
 
     return defect
 
 
 def _drop(which: Callable[[Frames, Any], Any], share: float = 1.0) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        own.events = own.events[~_some(rng, np.asarray(which(own, rng)), share)].reset_index(drop=True)
+    def defect(frames: Frames, rng: Any) -> None:
+        frames.events = frames.events[~_some(rng, np.asarray(which(frames, rng)), share)].reset_index(
+            drop=True
+        )
 
     return defect
 
 
 def _repeat(which: Callable[[Frames, Any], Any]) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        own.events = pd.concat([own.events, own.events[np.asarray(which(own, rng))]], ignore_index=True)
+    def defect(frames: Frames, rng: Any) -> None:
+        frames.events = pd.concat(
+            [frames.events, frames.events[np.asarray(which(frames, rng))]], ignore_index=True
+        )
 
     return defect
 
 
 def _in_months(*months: str) -> Callable[[Frames, Any], Any]:
-    return lambda own, _: own.events["time"].dt.strftime("%Y-%m").isin(months).to_numpy()
+    return lambda frames, _: frames.events["time"].dt.strftime("%Y-%m").isin(months).to_numpy()
 
 
 def _at_sites(*sites: str) -> Callable[[Frames, Any], Any]:
-    return lambda own, _: (
-        own.events["patient_id"].map(own.labels.set_index("patient_id")["site"]).isin(sites).to_numpy()
+    return lambda frames, _: (
+        frames.events["patient_id"].map(frames.labels.set_index("patient_id")["site"]).isin(sites).to_numpy()
     )
 
 
 def _both(*parts: Callable[[Frames, Any], Any]) -> Callable[[Frames, Any], Any]:
-    return lambda own, rng: np.logical_and.reduce([part(own, rng) for part in parts])
+    return lambda frames, rng: np.logical_and.reduce([part(frames, rng) for part in parts])
 
 
-def _patients(own: Frames, rng: Any, share: float, label: int | None = None) -> Any:
-    rows = own.labels if label is None else own.labels[own.labels["readmit"] == label]
+def _patients(frames: Frames, rng: Any, share: float, label: int | None = None) -> Any:
+    rows = frames.labels if label is None else frames.labels[frames.labels["readmit"] == label]
     return rows["patient_id"][rng.random(len(rows)) < share]
 
 
 def _without_patients(share: float, label: int | None = None) -> Defect:
-    return _drop(lambda own, rng: own.events["patient_id"].isin(_patients(own, rng, share, label)))
+    return _drop(lambda frames, rng: frames.events["patient_id"].isin(_patients(frames, rng, share, label)))
 
 
 def _at_site(change: Callable[[Any], Any], *sites: str) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        rows = _at_sites(*sites)(own, rng)
-        own.events.loc[rows, "code"] = change(own.events.loc[rows, "code"])
+    def defect(frames: Frames, rng: Any) -> None:
+        rows = _at_sites(*sites)(frames, rng)
+        frames.events.loc[rows, "code"] = change(frames.events.loc[rows, "code"])
 
     return defect
 
@@ -239,9 +245,9 @@ def _at_site(change: Callable[[Any], Any], *sites: str) -> Defect:
 def _proxy(code: str, of_positive: float, of_negative: float, *, value: bool = False) -> Defect:
     """Add a code, dated the day before the index date. With ``value``, its number reveals the outcome."""
 
-    def defect(own: Frames, rng: Any) -> None:
-        positive = own.labels["readmit"] == 1
-        chosen = own.labels[rng.random(len(positive)) < np.where(positive, of_positive, of_negative)]
+    def defect(frames: Frames, rng: Any) -> None:
+        positive = frames.labels["readmit"] == 1
+        chosen = frames.labels[rng.random(len(positive)) < np.where(positive, of_positive, of_negative)]
         number = chosen["readmit"] * 5.0 + rng.uniform(1, 2, len(chosen)) if value else np.nan
         rows = pd.DataFrame(
             {
@@ -251,73 +257,75 @@ def _proxy(code: str, of_positive: float, of_negative: float, *, value: bool = F
                 "numeric_value": number,
             }
         )
-        own.events = pd.concat([own.events, rows], ignore_index=True)
+        frames.events = pd.concat([frames.events, rows], ignore_index=True)
 
     return defect
 
 
 def _missing(column: str, label: int, share: float) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        own.demographics.loc[
-            own.demographics["patient_id"].isin(_patients(own, rng, share, label)), column
+    def defect(frames: Frames, rng: Any) -> None:
+        frames.demographics.loc[
+            frames.demographics["patient_id"].isin(_patients(frames, rng, share, label)), column
         ] = None
 
     return defect
 
 
 def _early_outcome(share: float, days: int) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        rows = _some(rng, (own.labels["readmit"] == 1).to_numpy(), share)
-        own.labels.loc[rows, "outcome_date"] = own.labels.loc[rows, "index_date"] - pd.Timedelta(days=days)
+    def defect(frames: Frames, rng: Any) -> None:
+        rows = _some(rng, (frames.labels["readmit"] == 1).to_numpy(), share)
+        frames.labels.loc[rows, "outcome_date"] = frames.labels.loc[rows, "index_date"] - pd.Timedelta(
+            days=days
+        )
 
     return defect
 
 
-def _after_outcome(own: Frames, rng: Any) -> None:
-    own.changes["cohort"] = {**CHANGES["cohort"], "index": "none"}
-    _proxy("LETTER", 0.5, 0.5)(own, rng)
-    rows = own.events["code"] == "LETTER"
-    later = own.labels.set_index("patient_id")["outcome_date"] + pd.Timedelta(hours=30)
-    dates = own.events.loc[rows, "patient_id"].map(later)
-    own.events.loc[rows, "time"] = dates.fillna(own.events.loc[rows, "time"])
+def _after_outcome(frames: Frames, rng: Any) -> None:
+    frames.changes["cohort"] = {**CHANGES["cohort"], "index": "none"}
+    _proxy("LETTER", 0.5, 0.5)(frames, rng)
+    rows = frames.events["code"] == "LETTER"
+    later = frames.labels.set_index("patient_id")["outcome_date"] + pd.Timedelta(hours=30)
+    dates = frames.events.loc[rows, "patient_id"].map(later)
+    frames.events.loc[rows, "time"] = dates.fillna(frames.events.loc[rows, "time"])
 
 
-def _twins(own: Frames, rng: Any) -> None:
-    chosen = set(_patients(own, rng, 0.05))
+def _twins(frames: Frames, rng: Any) -> None:
+    chosen = set(_patients(frames, rng, 0.05))
     for name in ("events", "labels", "demographics"):
-        table = getattr(own, name)
+        table = getattr(frames, name)
         again = table[table["patient_id"].isin(chosen)].assign(
             patient_id=lambda rows: "q" + rows["patient_id"]
         )
-        setattr(own, name, pd.concat([table, again], ignore_index=True))
+        setattr(frames, name, pd.concat([table, again], ignore_index=True))
 
 
 def _texts(bad: str, share: float) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        own.events["time"] = own.events["time"].dt.strftime("%Y-%m-%dT%H:%M:%S")
-        _set("time", bad, share)(own, rng)
+    def defect(frames: Frames, rng: Any) -> None:
+        frames.events["time"] = frames.events["time"].dt.strftime("%Y-%m-%dT%H:%M:%S")
+        _set("time", bad, share)(frames, rng)
 
     return defect
 
 
-def _before_birth(own: Frames, rng: Any) -> None:
-    rows = _some(rng, np.ones(len(own.events), np.bool_), 0.05)
-    birth = own.events["patient_id"].map(own.demographics.set_index("patient_id")["birth_date"])
-    own.events.loc[rows, "time"] = birth[rows] - pd.Timedelta(days=200)
+def _before_birth(frames: Frames, rng: Any) -> None:
+    rows = _some(rng, np.ones(len(frames.events), np.bool_), 0.05)
+    birth = frames.events["patient_id"].map(frames.demographics.set_index("patient_id")["birth_date"])
+    frames.events.loc[rows, "time"] = birth[rows] - pd.Timedelta(days=200)
 
 
-def _range(own: Frames, rng: Any) -> None:
-    own.changes["quality"] = {"codes": {GLUCOSE: {"range": [30, 300]}}}
-    _set("numeric_value", lambda old: old * 4, 0.1, GLUCOSE)(own, rng)
+def _range(frames: Frames, rng: Any) -> None:
+    frames.changes["quality"] = {"codes": {GLUCOSE: {"range": [30, 300]}}}
+    _set("numeric_value", lambda old: old * 4, 0.1, GLUCOSE)(frames, rng)
 
 
 def _numbers(code: str, factor: float, first: str, last: str, share: float = 1.0) -> Defect:
     """Multiply the values of a code in the months from ``first`` to ``last``."""
 
-    def defect(own: Frames, rng: Any) -> None:
-        month = own.events["time"].dt.strftime("%Y-%m")
-        rows = _some(rng, ((own.events["code"] == code) & month.between(first, last)).to_numpy(), share)
-        own.events.loc[rows, "numeric_value"] *= factor
+    def defect(frames: Frames, rng: Any) -> None:
+        month = frames.events["time"].dt.strftime("%Y-%m")
+        rows = _some(rng, ((frames.events["code"] == code) & month.between(first, last)).to_numpy(), share)
+        frames.events.loc[rows, "numeric_value"] *= factor
 
     return defect
 
@@ -325,34 +333,36 @@ def _numbers(code: str, factor: float, first: str, last: str, share: float = 1.0
 def _carried(code: str, share: float) -> Defect:
     """Replace values of a code by the previous value of the patient."""
 
-    def defect(own: Frames, rng: Any) -> None:
-        rows = own.events[own.events["code"] == code].sort_values(["patient_id", "time"], kind="stable")
+    def defect(frames: Frames, rng: Any) -> None:
+        rows = frames.events[frames.events["code"] == code].sort_values(["patient_id", "time"], kind="stable")
         is_kept = (rng.random(len(rows)) >= share) | ~rows["patient_id"].duplicated()
-        own.events.loc[rows.index, "numeric_value"] = rows["numeric_value"].where(is_kept).ffill()
+        frames.events.loc[rows.index, "numeric_value"] = rows["numeric_value"].where(is_kept).ffill()
 
     return defect
 
 
-def _others(own: Frames, rng: Any) -> None:
-    more = [own.events.assign(patient_id=f"other{place}-" + own.events["patient_id"]) for place in range(2)]
-    own.events = pd.concat([own.events, *more], ignore_index=True)
+def _others(frames: Frames, rng: Any) -> None:
+    more = [
+        frames.events.assign(patient_id=f"other{place}-" + frames.events["patient_id"]) for place in range(2)
+    ]
+    frames.events = pd.concat([frames.events, *more], ignore_index=True)
 
 
 def _from_year(year: int, share: float) -> Defect:
-    def defect(own: Frames, rng: Any) -> None:
-        names = np.unique(own.events["code"])
+    def defect(frames: Frames, rng: Any) -> None:
+        names = np.unique(frames.events["code"])
         chosen = set(names[rng.random(len(names)) < share])
-        rows = own.events["code"].isin(chosen) & (own.events["time"].dt.year >= year)
-        own.events.loc[rows, "code"] = "NEW-" + own.events.loc[rows, "code"]
+        rows = frames.events["code"].isin(chosen) & (frames.events["time"].dt.year >= year)
+        frames.events.loc[rows, "code"] = "NEW-" + frames.events.loc[rows, "code"]
 
     return defect
 
 
 def _ends(which: Callable[[Any], Any], share: float) -> Defect:
-    def rows(own: Frames, rng: Any) -> Any:
-        names = np.unique(own.events["code"])
-        return own.events["code"].isin(names[rng.random(len(names)) < share]) & which(
-            own.events["time"].dt.year
+    def rows(frames: Frames, rng: Any) -> Any:
+        names = np.unique(frames.events["code"])
+        return frames.events["code"].isin(names[rng.random(len(names)) < share]) & which(
+            frames.events["time"].dt.year
         )
 
     return _drop(rows)
@@ -424,8 +434,12 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("year 2999 in 5 %", "implausible-dates", _set("time", np.datetime64("2999-01-01", "us"), 0.05)),
     Kind("year 1800 in 5 %", "implausible-dates", _set("time", np.datetime64("1800-01-01", "us"), 0.05)),
     Kind("dates before birth in 5 %", "implausible-dates", _before_birth),
-    Kind("every row twice", "duplicates", _repeat(lambda own, _: np.ones(len(own.events), np.bool_))),
-    Kind("30 % of the rows twice", "duplicates", _repeat(lambda own, rng: rng.random(len(own.events)) < 0.3)),
+    Kind("every row twice", "duplicates", _repeat(lambda frames, _: np.ones(len(frames.events), np.bool_))),
+    Kind(
+        "30 % of the rows twice",
+        "duplicates",
+        _repeat(lambda frames, rng: rng.random(len(frames.events)) < 0.3),
+    ),
     Kind("rows of one site twice", "duplicates", _repeat(_at_sites("A"))),
     Kind(
         "-999 in 5 % of the numbers of a code",

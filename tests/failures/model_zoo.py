@@ -99,8 +99,8 @@ def judge(folder: Path) -> Verdict:
         results = load_bundle(folder).run_tests(measured=False)
     except MlhoError as error:
         return Verdict(("load",), str(error))
-    failed = [own for own in results if not own.passed]
-    return Verdict(tuple(own.id for own in failed), " ".join(own.defect for own in failed))
+    failed = [test for test in results if not test.passed]
+    return Verdict(tuple(test.id for test in failed), " ".join(test.defect for test in failed))
 
 
 # Before the fit: the tables are wrong.
@@ -140,7 +140,7 @@ def _leaked(tables: Tables) -> Tables:
 def _recoded(tables: Tables) -> Tables:
     """Swap two codes, as a wrong map would: E11 becomes N00, a code without an effect."""
     swap = {STRONG: "N00", "N00": STRONG}
-    code = [swap.get(own, own) for own in tables.events["code"].to_pylist()]
+    code = [swap.get(old, old) for old in tables.events["code"].to_pylist()]
     place = tables.events.schema.get_field_index("code")
     return dataclasses.replace(tables, events=tables.events.set_column(place, "code", pa.array(code)))
 
@@ -148,7 +148,7 @@ def _recoded(tables: Tables) -> Tables:
 def _other_unit(tables: Tables) -> Tables:
     """Convert creatinine to µmol/l in half of its rows."""
     value = tables.events["numeric_value"].to_pylist()
-    value = [own * 88.4 if own is not None and row % 2 else own for row, own in enumerate(value)]
+    value = [number * 88.4 if number is not None and row % 2 else number for row, number in enumerate(value)]
     place = tables.events.schema.get_field_index("numeric_value")
     column = pa.array(value, tables.events.schema.field(place).type)
     return dataclasses.replace(tables, events=tables.events.set_column(place, "numeric_value", column))
@@ -180,8 +180,8 @@ def _swapped_at_fit(built: Built) -> Any:
     strong = _column_of(built, STRONG)
     noise = next(
         number
-        for number, own in enumerate(load_bundle(built.folder).document.features)
-        if own.code.startswith("N")
+        for number, feature in enumerate(load_bundle(built.folder).document.features)
+        if feature.code.startswith("N")
     )
     order[[strong, noise]] = order[[noise, strong]]
     return _refitted(built, X[:, order], built.packed[0].y)
@@ -189,7 +189,7 @@ def _swapped_at_fit(built: Built) -> Any:
 
 def _column_of(built: Built, code: str) -> int:
     features = load_bundle(built.folder).document.features
-    return next(number for number, own in enumerate(features) if own.code == code)
+    return next(number for number, feature in enumerate(features) if feature.code == code)
 
 
 def _other_labels_at_fit(built: Built) -> Any:
@@ -203,22 +203,22 @@ def _inverted_at_fit(built: Built) -> Any:
 
 def _short_at_fit(built: Built) -> Any:
     short = {"glmboost": {"nSteps": 1}, "xgboost": {"nRounds": 1, "maxDepth": 1}}
-    own = built.packed[1]
-    return _refitted(built, own.X, built.packed[0].y, short[own.classifier])
+    final = built.packed[1]
+    return _refitted(built, final.X, built.packed[0].y, short[final.classifier])
 
 
 def _with_calibrator(built: Built, intercept: float, slope: float) -> Any:
     final = built.packed[1]
-    own = final.calibrator
+    calibrator = final.calibrator
     return dataclasses.replace(
-        final, calibrator=PlattCalibrator(own.intercept + intercept, own.slope * slope)
+        final, calibrator=PlattCalibrator(calibrator.intercept + intercept, calibrator.slope * slope)
     )
 
 
 def _with_thresholds(built: Built, value: float) -> Any:
     final = built.packed[1]
-    own = [dataclasses.replace(threshold, value=value) for threshold in final.thresholds]
-    return dataclasses.replace(final, thresholds=own)
+    thresholds = [dataclasses.replace(threshold, value=value) for threshold in final.thresholds]
+    return dataclasses.replace(final, thresholds=thresholds)
 
 
 AT_FIT: Final[Mapping[str, tuple[Callable[[Built], Any], tuple[str, ...]]]] = {
@@ -226,10 +226,10 @@ AT_FIT: Final[Mapping[str, tuple[Callable[[Built], Any], tuple[str, ...]]]] = {
     "labels of other rows at the fit": (_other_labels_at_fit, ("fit.",)),
     "signs flipped at the fit": (_inverted_at_fit, ("fit.", "directions.")),
     "one step or tree only": (_short_at_fit, ("fit.", "scores.spread", "cases.")),
-    "calibrator of another prevalence": (lambda own: _with_calibrator(own, 1.0, 1.0), ("calibration.",)),
-    "calibrator of another slope": (lambda own: _with_calibrator(own, 0.0, 0.4), ("calibration.",)),
-    "threshold that always alerts": (lambda own: _with_thresholds(own, 0.0), ("alerts.",)),
-    "threshold that never alerts": (lambda own: _with_thresholds(own, 1.0), ("alerts.",)),
+    "calibrator of another prevalence": (lambda built: _with_calibrator(built, 1.0, 1.0), ("calibration.",)),
+    "calibrator of another slope": (lambda built: _with_calibrator(built, 0.0, 0.4), ("calibration.",)),
+    "threshold that always alerts": (lambda built: _with_thresholds(built, 0.0), ("alerts.",)),
+    "threshold that never alerts": (lambda built: _with_thresholds(built, 1.0), ("alerts.",)),
 }
 
 
@@ -249,8 +249,8 @@ def _set(document: Document, *at: Any, to: Any) -> Document:
 def _feature(document: Document, code: str, aggregate: str | None = None) -> int:
     return next(
         number
-        for number, own in enumerate(document["features"])
-        if own["code"] == code and aggregate in (None, own["encoding"]["aggregate"])
+        for number, feature in enumerate(document["features"])
+        if feature["code"] == code and aggregate in (None, feature["encoding"]["aggregate"])
     )
 
 
@@ -275,34 +275,36 @@ def _without_features(document: Document) -> Document:
 def _other_centre(document: Document) -> Document:
     """Change the centre of creatinine in the dictionary to another unit."""
     place = _feature(document, CREATININE, "last")
-    return _set(document, "features", place, "encoding", "centre", to=lambda own: own * 88.4 + 1.0)
+    return _set(document, "features", place, "encoding", "centre", to=lambda centre: centre * 88.4 + 1.0)
 
 
 def _window(document: Document) -> Document:
-    for own in document["features"]:
-        own["windowDays"] = 30
+    for feature in document["features"]:
+        feature["windowDays"] = 30
     return document
 
 
 def _median(document: Document) -> Document:
-    place = next(number for number, own in enumerate(document["demographics"]) if own["kind"] == "number")
+    place = next(
+        number for number, column in enumerate(document["demographics"]) if column["kind"] == "number"
+    )
     return _set(document, "demographics", place, "median", to=5.0)
 
 
 def _levels(document: Document) -> Document:
     """Reorder the levels of a category; the name of the column stays."""
-    own = next(own for own in document["demographics"] if own["kind"] == "category")
-    own["name"], own["levels"] = own["name"], [*own["levels"][1:], own["levels"][0]]
+    column = next(column for column in document["demographics"] if column["kind"] == "category")
+    column["name"], column["levels"] = column["name"], [*column["levels"][1:], column["levels"][0]]
     return document
 
 
 DOCUMENTS: Final[Mapping[str, tuple[Callable[[Document], Document], tuple[str, ...]]]] = {
     "calibrator of another model": (
-        lambda own: _set(own, "calibrator", "intercept", to=lambda value: value - 0.7),
+        lambda document: _set(document, "calibrator", "intercept", to=lambda value: value - 0.7),
         ("scores.calibrated",),
     ),
     "threshold of another model": (
-        lambda own: _set(own, "thresholds", 0, "value", to=0.77),
+        lambda document: _set(document, "thresholds", 0, "value", to=0.77),
         ("thresholds.stored",),
     ),
     "swapped columns": (_swap_columns, ("dictionary.columns",)),
@@ -310,20 +312,20 @@ DOCUMENTS: Final[Mapping[str, tuple[Callable[[Document], Document], tuple[str, .
     "missing dictionary": (_without_features, ("load",)),
     "another unit in the dictionary": (_other_centre, ("dictionary.encoding",)),
     "another look-back": (_window, ("dictionary.columns", "dictionary.encoding")),
-    "another gap": (lambda own: _set(own, "scoring", "gapDays", to=90), ("scoring.rules",)),
+    "another gap": (lambda document: _set(document, "scoring", "gapDays", to=90), ("scoring.rules",)),
     "other plausible years": (
-        lambda own: _set(own, "scoring", "plausibleYears", to=[2000, 2010]),
+        lambda document: _set(document, "scoring", "plausibleYears", to=[2000, 2010]),
         ("scoring.rules",),
     ),
     "another median of age": (_median, ("dictionary.encoding",)),
     "levels of sex in another order": (_levels, ("load", "dictionary.columns")),
     "another classifier in the document": (
-        lambda own: _set(own, "classifier", to="ebm"),
+        lambda document: _set(document, "classifier", to="ebm"),
         ("load",),
     ),
-    "another major version": (lambda own: _set(own, "formatVersion", to=2), ("load",)),
+    "another major version": (lambda document: _set(document, "formatVersion", to=2), ("load",)),
     "another coefficient in the dictionary": (
-        lambda own: _set(own, "features", 0, "coefficient", to=-3.0),
+        lambda document: _set(document, "features", 0, "coefficient", to=-3.0),
         ("dictionary.coefficients",),
     ),
 }
@@ -342,7 +344,7 @@ def write_document(folder: Path, document: Document) -> None:
 def _flip_coefficient(folder: Path, other: Built) -> None:
     path = folder / "model" / "model.json"
     model = json.loads(path.read_bytes())
-    name = next(own for own in ("coefficients", "values", "coef") if own in model)
+    name = next(field for field in ("coefficients", "values", "coef") if field in model)
     largest = max(range(len(model[name])), key=lambda place: abs(model[name][place]))
     model[name][largest] = -model[name][largest]
     path.write_bytes(json.dumps(model).encode())
@@ -393,7 +395,7 @@ class Kind:
 
     def is_named(self, verdict: Verdict) -> bool:
         """Return whether a test that is meant for the defect rejects the model."""
-        return any(own.startswith(meant) for own in verdict.by for meant in self.tests)
+        return any(test.startswith(meant) for test in verdict.by for meant in self.tests)
 
 
 def kinds(tables: Tables, built: Built, trees: Built, other: Built) -> Iterator[Kind]:
@@ -413,8 +415,8 @@ def kinds(tables: Tables, built: Built, trees: Built, other: Built) -> Iterator[
             name, "before the fit", tests, lambda folder, alter=alter: build(alter(tables), folder).folder
         )
     for name, (change, tests) in AT_FIT.items():
-        for own, suffix in ((built, "linear"), (trees, "trees")):
-            yield Kind(f"{name} ({suffix})", "at the fit", tests, _packer(own, change))
+        for bundle, suffix in ((built, "linear"), (trees, "trees")):
+            yield Kind(f"{name} ({suffix})", "at the fit", tests, _packer(bundle, change))
     for name, (edit, tests) in DOCUMENTS.items():
         yield Kind(name, "after the fit", tests, _editor(built, edit))
     for name, (replace, tests) in FILES.items():

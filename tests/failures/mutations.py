@@ -90,18 +90,18 @@ def call(arguments: list[str]) -> Said:
     return Said(code, out.getvalue(), err.getvalue(), time.monotonic() - began, failure)
 
 
-def what_is_wrong(said: Said) -> str:
+def what_is_wrong(response: Said) -> str:
     """Return the failure that a command's output and exit code show; empty if there is none."""
-    both = said.out + said.err
-    if said.failure:
-        return said.failure
-    if said.code not in DOCUMENTED:
-        return f"exit code {said.code}: {said.err[-800:]}"
+    both = response.out + response.err
+    if response.failure:
+        return response.failure
+    if response.code not in DOCUMENTED:
+        return f"exit code {response.code}: {response.err[-800:]}"
     if "Traceback" in both or "Report this as a defect" in both or "error of the program" in both:
-        return f"defect: {said.err[-800:]}"
+        return f"defect: {response.err[-800:]}"
     if has_control(both.replace("\n", "").replace("\t", "")):
         return f"control character on the terminal: {both!r:.400}"
-    if said.code and not said.err.strip():
+    if response.code and not response.err.strip():
         return "an error without words"
     return ""
 
@@ -111,12 +111,12 @@ def judge_spec(seed: int, folder: Path) -> tuple[str, str]:
     path = folder / "spec.yaml"
     path.write_bytes(mutated_spec(seed))
     store = folder / f"store-{seed}"
-    said = call(["plan", str(path), "--store", str(store), "--workers", "1"])
-    wrong = what_is_wrong(said)
-    outcome = f"exit {said.code}"
-    if not wrong and said.code == 0 and seed % 4 == 0 and _is_cheap(path):
-        said = call(["run", str(path), "--store", str(store)])
-        wrong, outcome = what_is_wrong(said), f"run, exit {said.code}"
+    response = call(["plan", str(path), "--store", str(store), "--workers", "1"])
+    wrong = what_is_wrong(response)
+    outcome = f"exit {response.code}"
+    if not wrong and response.code == 0 and seed % 4 == 0 and _is_cheap(path):
+        response = call(["run", str(path), "--store", str(store)])
+        wrong, outcome = what_is_wrong(response), f"run, exit {response.code}"
     shutil.rmtree(store, ignore_errors=True)
     return outcome, wrong
 
@@ -130,8 +130,10 @@ def _is_cheap(path: Path) -> bool:
         return False
     validation = spec.spec.validation
     return validation.iterations * validation.folds <= 6 and all(
-        own.classifier in ("glmboost", "xgboost") and own.grid and max(map(max, own.grid.values())) <= 60
-        for own in spec.spec.candidates
+        candidate.classifier in ("glmboost", "xgboost")
+        and candidate.grid
+        and max(map(max, candidate.grid.values())) <= 60
+        for candidate in spec.spec.candidates
     )
 
 
@@ -139,16 +141,16 @@ def judge_tables(seed: int, folder: Path) -> tuple[str, str]:
     """Run on mutated tables. Return the outcome and the failure."""
     case = write_mutated(folder / f"data-{seed}", seed)
     store = folder / f"store-{seed}"
-    said = call(["run", str(_spec_for(case)), "--store", str(store)])
-    wrong = what_is_wrong(said)
+    response = call(["run", str(_spec_for(case)), "--store", str(store)])
+    wrong = what_is_wrong(response)
     results = [*store.glob("runs/*/result.json")]
-    if not wrong and said.code and results:
+    if not wrong and response.code and results:
         wrong = "a result of a run that failed"
-    if not wrong and said.code == 0:
+    if not wrong and response.code == 0:
         wrong = _what_was_dropped(case, json.loads(results[0].read_text(encoding="utf-8")))
     for place in (case.folder, store):
         shutil.rmtree(place, ignore_errors=True)
-    return f"exit {said.code}", f"{'; '.join(case.faults)} ({case.suffix}): {wrong}" if wrong else ""
+    return f"exit {response.code}", f"{'; '.join(case.faults)} ({case.suffix}): {wrong}" if wrong else ""
 
 
 def _spec_for(case: Case) -> Path:
@@ -172,7 +174,7 @@ def _what_was_dropped(case: Case, result: dict[str, Any]) -> str:
 
 def _words(result: dict[str, Any]) -> Any:
     """Return all parts of a result that can report dropped or odd input."""
-    rules = [(own["rule"], own["rows"]) for own in result["ledger"]["rules"]]
+    rules = [(rule["rule"], rule["rows"]) for rule in result["ledger"]["rules"]]
     return result["warnings"], rules, result["cohort"]["label_ledger"], result["inputs"].get("left_out")
 
 
@@ -182,8 +184,8 @@ def good_result() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mlho-mutations-") as name:
         case = Case(Path(name), ".parquet", TABLES.events.num_rows, TABLES.labels.num_rows)
         write_good(case)
-        said = call(["run", str(_spec_for(case)), "--store", f"{name}/store"])
-        assert said.code == 0, said.err
+        response = call(["run", str(_spec_for(case)), "--store", f"{name}/store"])
+        assert response.code == 0, response.err
         (path,) = Path(name).glob("store/runs/*/result.json")
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found

@@ -154,14 +154,14 @@ def test_bad_input_is_a_clear_error(spoil, changes, code, says, command, tmp_pat
     write_tables(tmp_path, TABLES)
     spoil(tmp_path)
     uri = changes.get("data.uri", ".")
-    said = command("run", write_spec(tmp_path, changes, uri=uri), "--log", "json")
+    response = command("run", write_spec(tmp_path, changes, uri=uri), "--log", "json")
 
-    assert re.search(says, said.error), said.error
-    assert said.error.count("error:") == 1
-    assert (said.code, said.results, said.out) == (code, [], "")
-    assert "Traceback" not in said.err
-    assert CANARY not in said.err
-    assert not any(CANARY in str(path) for path in said.store.rglob("*"))
+    assert re.search(says, response.error), response.error
+    assert response.error.count("error:") == 1
+    assert (response.code, response.results, response.out) == (code, [], "")
+    assert "Traceback" not in response.err
+    assert CANARY not in response.err
+    assert not any(CANARY in str(path) for path in response.store.rglob("*"))
 
 
 def test_a_truncated_gzip_is_named(command, tmp_path):
@@ -170,11 +170,11 @@ def test_a_truncated_gzip_is_named(command, tmp_path):
     cut("events/part-1.csv.gz", 200)(tmp_path)
     places = {f"data.tables.{name}": f"{name}.csv.gz" for name in ("labels", "demographics", "concepts")}
 
-    said = command("run", write_spec(tmp_path, places))
+    response = command("run", write_spec(tmp_path, places))
 
-    assert (said.code, said.results) == (3, [])
-    assert "events/part-1.csv.gz: the file is not readable CSV" in said.err
-    assert CANARY not in said.err
+    assert (response.code, response.results) == (3, [])
+    assert "events/part-1.csv.gz: the file is not readable CSV" in response.err
+    assert CANARY not in response.err
 
 
 @pytest.mark.parametrize(
@@ -200,19 +200,19 @@ def test_a_specification_that_is_not_yaml_is_refused(text, command, tmp_path):
     """Text that is not valid YAML is refused with the name of the file, and nothing is written, not even a store."""
     (tmp_path / "spec.yaml").write_text(text)
 
-    said = command("run", tmp_path / "spec.yaml")
+    response = command("run", tmp_path / "spec.yaml")
 
-    assert said.code == 2
-    assert "spec.yaml" in said.err
-    assert not said.store.exists()
+    assert response.code == 2
+    assert "spec.yaml" in response.err
+    assert not response.store.exists()
 
 
 def test_a_missing_specification_is_refused(command, tmp_path):
     """For a specification that does not exist, the error names the file."""
-    said = command("run", tmp_path / "none.yaml")
+    response = command("run", tmp_path / "none.yaml")
 
-    assert said.code == 2
-    assert "none.yaml: cannot be read" in said.err
+    assert response.code == 2
+    assert "none.yaml: cannot be read" in response.err
 
 
 @pytest.mark.parametrize("policy", ["drop", "any"])
@@ -221,10 +221,10 @@ def test_conflicting_labels_follow_the_policy(policy, command, tmp_path):
     write_tables(tmp_path, TABLES)
     rewrite("labels", first_of_the_label_again)(tmp_path)
 
-    said = command("run", write_spec(tmp_path, {"cohort.conflictingLabels": policy, "report.minCell": 0}))
+    response = command("run", write_spec(tmp_path, {"cohort.conflictingLabels": policy, "report.minCell": 0}))
 
-    assert said.code == 0
-    cohort = json.loads(said.results[0].read_text())["cohort"]
+    assert response.code == 0
+    cohort = json.loads(response.results[0].read_text())["cohort"]
     assert cohort["label_ledger"]["conflicting labels"] == {"drop": 6, "any": 3}[policy]
     assert cohort["n_samples"] == TABLES.labels.num_rows - {"drop": 3, "any": 0}[policy]
 
@@ -235,11 +235,12 @@ def test_unknown_patients_follow_the_policy(policy, command, tmp_path):
     write_tables(tmp_path, TABLES)
     rewrite("demographics", lambda t: t.slice(5))(tmp_path)
 
-    said = command("run", write_spec(tmp_path, {"cohort.unknownPatients": policy}))
+    response = command("run", write_spec(tmp_path, {"cohort.unknownPatients": policy}))
 
-    assert said.code == 0
+    assert response.code == 0
     assert (
-        json.loads(said.results[0].read_text())["cohort"]["n_patients"] == {"drop": 195, "keep": 200}[policy]
+        json.loads(response.results[0].read_text())["cohort"]["n_patients"]
+        == {"drop": 195, "keep": 200}[policy]
     )
 
 
@@ -247,10 +248,12 @@ def test_more_features_than_columns_takes_them_all(command, tmp_path):
     """``nFeatures`` is an upper bound: if fewer columns exist, all are taken."""
     write_tables(tmp_path, TABLES)
 
-    said = command("run", write_spec(tmp_path, {"selection.nFeatures": 5000, "selection.minPrevalence": 0}))
+    response = command(
+        "run", write_spec(tmp_path, {"selection.nFeatures": 5000, "selection.minPrevalence": 0})
+    )
 
-    assert said.code == 0
-    assert json.loads(said.results[0].read_text())["final_model"]["n_features"] == 13
+    assert response.code == 0
+    assert json.loads(response.results[0].read_text())["final_model"]["n_features"] == 13
 
 
 def append_a_byte(path: Path) -> None:
@@ -282,11 +285,11 @@ def test_an_input_that_changes_while_the_run_goes_fails_it(
     write_tables(tmp_path, TABLES)
     inline.before = lambda task: change(tmp_path / file) if task.kind == at else None
 
-    said = command("run", write_spec(tmp_path), "--log", "json")
+    response = command("run", write_spec(tmp_path), "--log", "json")
 
-    assert (said.code, said.results) == (3, [])
-    assert f"{file}: {words}" in said.error
-    assert "Submit the run again" in said.error
+    assert (response.code, response.results) == (3, [])
+    assert f"{file}: {words}" in response.error
+    assert "Submit the run again" in response.error
 
 
 def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path, monkeypatch):
@@ -298,25 +301,25 @@ def test_a_foreign_error_shows_its_kind_and_place_only(command, inline, tmp_path
     monkeypatch.setattr(mlho.encoding.cohort.define, "define_cohort", fail)
     write_tables(tmp_path, TABLES)
 
-    said = command("run", write_spec(tmp_path), "--log", "json")
+    response = command("run", write_spec(tmp_path), "--log", "json")
 
-    assert said.code == 1
-    assert re.search(r"define_cohort: KeyError in .*, line \d+\. Report this as a defect", said.error)
-    assert CANARY not in said.err
+    assert response.code == 1
+    assert re.search(r"define_cohort: KeyError in .*, line \d+\. Report this as a defect", response.error)
+    assert CANARY not in response.err
 
 
 def test_a_good_run_shows_no_patient(command, tmp_path):
     """Patient ids appear in no output, log, file name or published file (result, report, bundle)."""
     write_tables(tmp_path, TABLES)
 
-    said = command("run", write_spec(tmp_path), "--log", "json")
+    response = command("run", write_spec(tmp_path), "--log", "json")
 
-    assert said.code == 0
-    assert CANARY not in said.out + said.err
-    published = [path for path in (said.store / "runs").rglob("*") if path.is_file()]
+    assert response.code == 0
+    assert CANARY not in response.out + response.err
+    published = [path for path in (response.store / "runs").rglob("*") if path.is_file()]
     assert {"result.json", "report.html", "spec.yaml", "manifest.json"} <= {path.name for path in published}
     assert not any(CANARY.encode() in path.read_bytes() or CANARY in str(path) for path in published)
-    commits = [path.read_bytes() for path in (said.store / "commits").rglob("*") if path.is_file()]
+    commits = [path.read_bytes() for path in (response.store / "commits").rglob("*") if path.is_file()]
     assert commits
     assert not any(CANARY.encode() in commit for commit in commits)
 
@@ -325,11 +328,11 @@ def test_real_profiles_show_no_patient(command, tmp_path):
     """With ``report.realProfiles``, real patients explain the model without their ids and dates."""
     write_tables(tmp_path, TABLES)
 
-    said = command("run", write_spec(tmp_path, {"report.realProfiles": True}))
+    response = command("run", write_spec(tmp_path, {"report.realProfiles": True}))
 
-    assert said.code == 0
-    result = said.results[0].read_text()
-    assert {own["synthetic"] for own in json.loads(result)["final_model"]["profiles"]} == {False}
+    assert response.code == 0
+    result = response.results[0].read_text()
+    assert {profile["synthetic"] for profile in json.loads(result)["final_model"]["profiles"]} == {False}
     assert CANARY not in result
 
 
@@ -338,8 +341,8 @@ def test_a_csv_whose_first_line_is_data_shows_nothing_of_it(command, tmp_path):
     write_tables(tmp_path, TABLES)
     (tmp_path / "labels.csv").write_text(f"{CANARY}1234,2019-01-01,1\n{CANARY}1235,2019-01-01,0\n")
 
-    said = command("run", write_spec(tmp_path, {"data.tables.labels": "labels.csv"}), "--log", "json")
+    response = command("run", write_spec(tmp_path, {"data.tables.labels": "labels.csv"}), "--log", "json")
 
-    assert said.code == 3
-    assert "labels.csv: column 'patient_id' is missing" in said.error
-    assert CANARY not in said.err
+    assert response.code == 3
+    assert "labels.csv: column 'patient_id' is missing" in response.error
+    assert CANARY not in response.err

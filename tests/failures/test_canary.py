@@ -55,16 +55,16 @@ def compared_with_itself(cohort: Path) -> Path:
     return path
 
 
-def shown(said: Said) -> str:
+def shown(response: Said) -> str:
     """Return the printed and logged output of a command."""
-    return said.out + said.err
+    return response.out + response.err
 
 
 def files_with_a_name(store: Path) -> list[str]:
     """Return the files outside of the artifacts that contain a planted name in their name or their content."""
-    paths = [own for own in store.rglob("*") if own.is_file() and store / "blobs" not in own.parents]
+    paths = [path for path in store.rglob("*") if path.is_file() and store / "blobs" not in path.parents]
     assert len(paths) > 20
-    names = {str(own.relative_to(store)): own.read_bytes() for own in paths}
+    names = {str(path.relative_to(store)): path.read_bytes() for path in paths}
     needle = PLANTED.encode()
     return sorted(
         name
@@ -79,13 +79,13 @@ def test_reports_and_printed_results_show_no_planted_name(
     """Training, scoring, and each command that shows a result (also as JSON) show no planted name. Only artifacts and scores contain ids."""
     monkeypatch.setenv("MLHO_PSEUDONYM_KEY", "k" * 32)
     store = tmp_path / "store"
-    said = [
+    responses = [
         command("validate", cohort / "spec.yaml"),
         command("run", cohort / "spec.yaml"),
         command("run", compared_with_itself(cohort)),
         command("score", cohort / "score.yaml"),
     ]
-    said += [
+    responses += [
         command(*words)
         for words in (
             ("list", "--json"),
@@ -106,8 +106,10 @@ def test_reports_and_printed_results_show_no_planted_name(
         )
     ]
 
-    assert [own.code for own in said] == [0] * len(said), [own.error for own in said if own.code]
-    assert [own.out for own in said if PLANTED in shown(own)] == []
+    assert [response.code for response in responses] == [0] * len(responses), [
+        response.error for response in responses if response.code
+    ]
+    assert [response.out for response in responses if PLANTED in shown(response)] == []
     assert files_with_a_name(store) == []
     folders = [tmp_path / name for name in ("evaluation", "dossier", "export")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -119,18 +121,20 @@ def test_a_training_run_with_a_key_stores_no_id(
     command: Callable[..., Said], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """No file of the store holds an id of a planted patient, artifacts included. Without a key some do."""
-    ids = [f"{PLANTED}-{own}".encode() for own in ("00001", "00150", "unknown", "nobody")]
+    ids = [f"{PLANTED}-{number}".encode() for number in ("00001", "00150", "unknown", "nobody")]
     found = {}
     for name, key in (("plain", ""), ("encrypted", "k" * 32)):
         monkeypatch.setenv("MLHO_PSEUDONYM_KEY", key)
         assert command("run", cohort / "spec.yaml", store=tmp_path / name).code == 0
-        files = [own for own in (tmp_path / name).rglob("*") if own.is_file()]
-        found[name] = {own.name for own in files if any(one in own.read_bytes() for one in ids)}
+        files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+        found[name] = {
+            path.name for path in files if any(patient_id in path.read_bytes() for patient_id in ids)
+        }
 
     assert found["plain"] != set()
     assert found["encrypted"] == set()
-    content = [own.read_bytes() for own in (tmp_path / "encrypted").rglob("*") if own.is_file()]
-    assert not any(b"k" * 32 in own for own in content)
+    content = [path.read_bytes() for path in (tmp_path / "encrypted").rglob("*") if path.is_file()]
+    assert not any(b"k" * 32 in data for data in content)
 
 
 def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., Said], cohort: Path):
@@ -141,7 +145,7 @@ def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., 
     command("run", cohort / "spec.yaml")
     warnings = json.loads(command("show", "small", "--json").out)["warnings"]
 
-    (warning,) = (own for own in warnings if "of fewer than 11 patients" in own)
+    (warning,) = (sentence for sentence in warnings if "of fewer than 11 patients" in sentence)
     assert "selection.minPrevalence: 0.079 leaves such features out" in warning
 
 
@@ -153,10 +157,10 @@ def test_a_planted_name_that_fails_scoring_is_not_quoted(
     tables = planted_tables()
     for table, column in (("events", "time"), ("labels", "index_date"), ("demographics", "age")):
         bad = Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])})
-        said = command("score", write_cohort(tmp_path / table, bad) / "score.yaml")
+        response = command("score", write_cohort(tmp_path / table, bad) / "score.yaml")
 
-        assert said.code in (0, 3), table
-        assert PLANTED not in shown(said), table
+        assert response.code in (0, 3), table
+        assert PLANTED not in shown(response), table
         assert files_with_a_name(tmp_path / "store") == [], table
 
 
@@ -187,10 +191,10 @@ def test_the_status_and_events_of_a_custom_resource_show_no_planted_name(
     thread.start()
     assert thread.join(120)
     decision = decide(replace(OBSERVED, check=check, progress=thread.snapshot()))
-    said = decision.status.model_dump_json() + str(decision.events)
+    text = decision.status.model_dump_json() + str(decision.events)
 
     end = ConditionType.SUCCEEDED if table is None else ConditionType.FAILED
     assert thread.snapshot().end is end
     assert len(decision.events) > 0
-    assert ('"warnings":["' in said) if table is None else ("Expected" in said)
-    assert PLANTED not in said
+    assert ('"warnings":["' in text) if table is None else ("Expected" in text)
+    assert PLANTED not in text

@@ -58,11 +58,11 @@ def test_every_form_of_a_partition_is_read(command, tmp_path):
         (events / name).rename(elsewhere / name)
     (events / "more").symlink_to(elsewhere)
 
-    said = command("run", write_spec(tmp_path / "plain", CSV_PLACES), store=tmp_path / "a")
+    uniform = command("run", write_spec(tmp_path / "plain", CSV_PLACES), store=tmp_path / "a")
     mixed = command("run", write_spec(tmp_path / "mixed", CSV_PLACES), store=tmp_path / "b")
 
-    assert (said.code, mixed.code) == (0, 0)
-    assert digest_of(mixed.results[0]) == digest_of(said.results[0])
+    assert (uniform.code, mixed.code) == (0, 0)
+    assert digest_of(mixed.results[0]) == digest_of(uniform.results[0])
 
 
 @pytest.mark.parametrize("name", ["more.xlsx", "more.json", "more.csv.xz", "more.parquet.gz", "part-00000"])
@@ -71,10 +71,10 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(name, command, tmp_path):
     write_tables(tmp_path, TABLES)
     (tmp_path / "events" / name).write_bytes(b"rows")
 
-    said = command("run", write_spec(tmp_path))
+    response = command("run", write_spec(tmp_path))
 
-    assert (said.code, said.results) == (3, [])
-    assert f"events/{name}: the format is not known" in said.error
+    assert (response.code, response.results) == (3, [])
+    assert f"events/{name}: the format is not known" in response.error
 
 
 def test_files_left_out_are_shown_in_every_output(command, tmp_path):
@@ -89,13 +89,13 @@ def test_files_left_out_are_shown_in_every_output(command, tmp_path):
     (tmp_path / "events/.part-0.parquet.crc").touch()
     words = "Not read in the folder of events: 2 files (events/README.txt, events/_temporary/part-9.parquet)."
 
-    plan, said = command("plan", spec), command("run", spec)
-    (result,) = said.results
+    plan, response = command("plan", spec), command("run", spec)
+    (result,) = response.results
     shown = command("show", result.parent.name)
 
     assert f"Warning: {words}" in plan.err
-    assert f"Warning: {words}" in said.err
-    assert f"Warning: {words}" in said.out
+    assert f"Warning: {words}" in response.err
+    assert f"Warning: {words}" in response.out
     assert f"Warning: {words}" in shown.out
     assert json.loads(result.read_text())["inputs"]["left_out"] == {
         "events": {"files": 2, "first": ["events/README.txt", "events/_temporary/part-9.parquet"]}
@@ -114,9 +114,9 @@ def with_values(column: str, values: list[object]):
 
     def change(table):
         old = table.column(column)
-        made = pa.array(values, old.type)
+        new_values = pa.array(values, old.type)
         place = table.column_names.index(column)
-        return table.set_column(place, column, pa.concat_arrays([made, *old.slice(len(values)).chunks]))
+        return table.set_column(place, column, pa.concat_arrays([new_values, *old.slice(len(values)).chunks]))
 
     return change
 
@@ -127,11 +127,11 @@ def test_implausible_index_dates_are_counted(command, tmp_path):
     odd = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), dt.datetime(2300, 1, 1)] * 4
     changed(tmp_path, "labels", with_values("index_date", odd))
 
-    said = command("run", write_spec(tmp_path, {"report.minCell": 0}))
+    response = command("run", write_spec(tmp_path, {"report.minCell": 0}))
 
-    cohort = json.loads(said.results[0].read_text())["cohort"]
+    cohort = json.loads(response.results[0].read_text())["cohort"]
     assert cohort["label_ledger"]["implausible index date"] == 12
-    assert "implausible index date" in said.out
+    assert "implausible index date" in response.out
     assert cohort["n_samples"] == TABLES.labels.num_rows - 12
 
 
@@ -152,8 +152,10 @@ def test_dates_of_the_future_are_read_where_they_are_plausible(command, tmp_path
     now = command("run", write_spec(tmp_path / "now"), store=tmp_path / "a")
     then = command("run", write_spec(tmp_path / "then"), store=tmp_path / "b")
 
-    results = [json.loads(said.results[0].read_text()) for said in (now, then)]
-    dates = [(own["cohort"].pop("index_dates"), own["cohort"].pop("event_years")) for own in results]
+    results = [json.loads(response.results[0].read_text()) for response in (now, then)]
+    dates = [
+        (document["cohort"].pop("index_dates"), document["cohort"].pop("event_years")) for document in results
+    ]
     assert dates[0][0]["first"] < "2020" < "2248" < dates[1][0]["first"]
     assert max(dates[0][1]) < "2020" < "2245" < min(dates[1][1])
     for part in ("ledger", "cohort", "headline", "features", "warnings"):
@@ -167,13 +169,15 @@ def test_samples_that_lose_all_events_to_a_rule_are_warned_about(command, tmp_pa
         tmp_path, "events/part-1", lambda t: with_values("time", [dt.datetime(2150, 1, 1)] * t.num_rows)(t)
     )
 
-    said = command("run", write_spec(tmp_path, {"data.plausibleYears": [1950, 2100]}))
+    response = command("run", write_spec(tmp_path, {"data.plausibleYears": [1950, 2100]}))
 
     (warning,) = [
-        own for own in json.loads(said.results[0].read_text())["warnings"] if "none of which is used" in own
+        sentence
+        for sentence in json.loads(response.results[0].read_text())["warnings"]
+        if "none of which is used" in sentence
     ]
     assert re.search(r"\d+ samples by “implausible date”", warning)
-    assert warning in said.out
+    assert warning in response.out
 
 
 @pytest.mark.parametrize(
@@ -192,11 +196,11 @@ def test_impossible_ages_are_warned_about(column, values, says, command, tmp_pat
     write_tables(tmp_path, TABLES)
     changed(tmp_path, "demographics", with_values(column, values))
 
-    said = command("run", write_spec(tmp_path))
+    response = command("run", write_spec(tmp_path))
 
-    warnings = json.loads(said.results[0].read_text())["warnings"]
-    assert any(own.startswith(says) for own in warnings), warnings
-    assert says in said.out
+    warnings = json.loads(response.results[0].read_text())["warnings"]
+    assert any(warning.startswith(says) for warning in warnings), warnings
+    assert says in response.out
 
 
 def test_two_stray_quotes_are_refused(command, tmp_path):
@@ -208,11 +212,11 @@ def test_two_stray_quotes_are_refused(command, tmp_path):
         lines[number] = lines[number].rpartition(",")[0] + mark
     path.write_text("\n".join([*(line for line in lines), ""]))
 
-    said = command("run", write_spec(tmp_path, CSV_PLACES))
+    response = command("run", write_spec(tmp_path, CSV_PLACES))
 
-    assert (said.code, said.results) == (3, [])
-    assert "events/part-1.csv: a quoted field holds whole rows" in said.error
-    assert "foot" not in said.err
+    assert (response.code, response.results) == (3, [])
+    assert "events/part-1.csv: a quoted field holds whole rows" in response.error
+    assert "foot" not in response.err
 
 
 def test_codes_that_cannot_be_shown_are_a_rule_of_the_ledger(command, tmp_path):
@@ -221,8 +225,10 @@ def test_codes_that_cannot_be_shown_are_a_rule_of_the_ledger(command, tmp_path):
     odd = ["I10\x1b[2J", "I10\n", "x" * 100_000, "I10\u202e"] * 5
     changed(tmp_path, "events/part-1", with_values("code", odd))
 
-    said = command("run", write_spec(tmp_path))
+    response = command("run", write_spec(tmp_path))
 
-    rules = {own["rule"]: own["rows"] for own in json.loads(said.results[0].read_text())["ledger"]["rules"]}
+    rules = {
+        rule["rule"]: rule["rows"] for rule in json.loads(response.results[0].read_text())["ledger"]["rules"]
+    }
     assert rules["unusable code"] == 20
-    assert "dropped: unusable code" in said.out
+    assert "dropped: unusable code" in response.out

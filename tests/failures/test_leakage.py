@@ -58,10 +58,10 @@ def test_a_written_reason_lets_the_code_pass_and_is_printed(tmp_path):
 
     result = _result(home)
     page = home.run.store.get(f"runs/{home.finished.run_id}/report.html").decode()
-    assert {(own["subject"], own["verdict"]) for own in result["leakage"]["findings"]} == {
+    assert {(finding["subject"], finding["verdict"]) for finding in result["leakage"]["findings"]} == {
         ("HOSPICE", "allowed")
     }
-    assert {own["check"] for own in result["leakage"]["findings"]} >= {
+    assert {finding["check"] for finding in result["leakage"]["findings"]} >= {
         "one-code-auroc",
         "co-occurrence",
     }
@@ -75,7 +75,7 @@ def test_honest_codes_make_no_warning(tmp_path):
     home = run_inline(write_tables(tmp_path / "data", make_tables(seed=3)), tmp_path / "store")
 
     assert _leakage_warnings(home) == []
-    assert {own["verdict"] for own in _result(home)["leakage"]["checks"]} == {"passed"}
+    assert {check["verdict"] for check in _result(home)["leakage"]["checks"]} == {"passed"}
 
 
 def test_the_line_that_the_warning_gives_leaves_the_code_out(tmp_path):
@@ -92,18 +92,19 @@ def test_the_line_that_the_warning_gives_leaves_the_code_out(tmp_path):
 
     result = _result(home)
     assert _leakage_warnings(home) == []
-    assert "HOSPICE" not in {own["code"] for own in result["features"]}
-    rules = {own["rule"]: own["rows"] for own in result["ledger"]["rules"]}
+    assert "HOSPICE" not in {feature["code"] for feature in result["features"]}
+    rules = {rule["rule"]: rule["rows"] for rule in result["ledger"]["rules"]}
     assert rules["excluded code"] == sum(row["label"] for row in tables.labels.to_pylist())
     assert result["lineage"]["spec"]["features"]["exclude"] == ["HOSPICE"]
     assert home.kinds().count("define_cohort") == 0
     scorer = mlho.load_bundle(tmp_path / "store" / "runs" / home.finished.run_id / "bundle")
     events, index, people = (
-        own.to_pandas() for own in (tables.events, tables.labels.drop_columns("label"), tables.demographics)
+        table.to_pandas()
+        for table in (tables.events, tables.labels.drop_columns("label"), tables.demographics)
     )
     with_code, without = (
-        scorer.predict_events(own, index, people)["probability"].tolist()
-        for own in (events, events[events["code"] != "HOSPICE"])
+        scorer.predict_events(rows, index, people)["probability"].tolist()
+        for rows in (events, events[events["code"] != "HOSPICE"])
     )
     assert with_code == without
 
@@ -121,14 +122,14 @@ def test_an_outcome_dated_before_the_index_date_stops_the_run(tmp_path):
         tables.concepts,
     )
     data = write_tables(tmp_path / "data", dated)
-    asked = {"cohort.outcomeDate": "outcome_date"}
+    changes = {"cohort.outcomeDate": "outcome_date"}
 
     with pytest.raises(DataError, match=r"the outcome of \d+ patients is dated before or on the index date"):
-        run_inline(data, tmp_path / "store", asked)
+        run_inline(data, tmp_path / "store", changes)
     home = run_inline(
-        data, tmp_path / "store", asked | {"leakage.allow": {"outcome-dates": "Dates are of the letter."}}
+        data, tmp_path / "store", changes | {"leakage.allow": {"outcome-dates": "Dates are of the letter."}}
     )
-    found = {own["check"]: own["verdict"] for own in _result(home)["leakage"]["checks"]}
+    found = {check["check"]: check["verdict"] for check in _result(home)["leakage"]["checks"]}
     assert (found["outcome-dates"], found["after-outcome"]) == ("allowed", "passed")
 
 

@@ -38,33 +38,35 @@ def concept_of(code: str) -> int:
 @pytest.fixture(scope="module")
 def facts() -> Tables:
     """Return facts whose persons have numeric ids and whose events all have codes and times."""
-    own = make_tables(150, prefix="1")
-    events = own.events.filter(pc.and_(pc.is_valid(own.events["code"]), pc.is_valid(own.events["time"])))
+    tables = make_tables(150, prefix="1")
+    events = tables.events.filter(
+        pc.and_(pc.is_valid(tables.events["code"]), pc.is_valid(tables.events["time"]))
+    )
     events = events.filter(pc.match_substring_regex(events["patient_id"], "^[0-9]+$"))
-    persons = own.demographics.drop_columns(["age"])
-    return Tables(events, own.labels, persons, own.concepts)
+    persons = tables.demographics.drop_columns(["age"])
+    return Tables(events, tables.labels, persons, tables.concepts)
 
 
-def write_native(folder: Path, own: Tables) -> dict[str, Any]:
-    codes = [f"{domain_of(code)}:{concept_of(code)}" for code in own.events["code"].to_pylist()]
+def write_native(folder: Path, tables: Tables) -> dict[str, Any]:
+    codes = [f"{domain_of(code)}:{concept_of(code)}" for code in tables.events["code"].to_pylist()]
     (folder / "events").mkdir(parents=True)
-    write_table(folder / "events" / "0.parquet", own.events.set_column(2, "code", pa.array(codes)))
-    write_table(folder / "labels.parquet", own.labels)
-    persons = own.demographics.rename_columns({"sex": "gender"})
+    write_table(folder / "events" / "0.parquet", tables.events.set_column(2, "code", pa.array(codes)))
+    write_table(folder / "labels.parquet", tables.labels)
+    persons = tables.demographics.rename_columns({"sex": "gender"})
     write_table(folder / "demographics.parquet", persons)
     return {}
 
 
-def write_omop(folder: Path, own: Tables) -> dict[str, Any]:
+def write_omop(folder: Path, tables: Tables) -> dict[str, Any]:
     """Write three tables of events in two files each, with births as year, month and day."""
-    codes = own.events["code"].to_pylist()
+    codes = tables.events["code"].to_pylist()
     place = np.array([domain_of(code) for code in codes])
     for domain, table, start in (
         ("measurement", "measurement", "measurement"),
         ("condition", "condition_occurrence", "condition_start"),
         ("drug", "drug_exposure", "drug_exposure_start"),
     ):
-        rows = own.events.take(np.flatnonzero(place == domain))
+        rows = tables.events.take(np.flatnonzero(place == domain))
         concepts = [concept_of(code) for code in rows["code"].to_pylist()]
         columns = {
             "PERSON_ID": rows["patient_id"].cast(pa.int64()),
@@ -78,16 +80,16 @@ def write_omop(folder: Path, own: Tables) -> dict[str, Any]:
         (folder / table).mkdir(parents=True)
         for number in (0, 1):
             write_table(folder / table / f"{number}.parquet", found.take(np.arange(number, len(found), 2)))
-    births = own.demographics["birth_date"].to_pylist()
+    births = tables.demographics["birth_date"].to_pylist()
     persons = {
-        "person_id": own.demographics["patient_id"].cast(pa.int64()),
+        "person_id": tables.demographics["patient_id"].cast(pa.int64()),
         "year_of_birth": [day.year for day in births],
         "month_of_birth": [day.month for day in births],
         "day_of_birth": [day.day for day in births],
-        "gender_concept_id": [GENDERS[sex] for sex in own.demographics["sex"].to_pylist()],
+        "gender_concept_id": [GENDERS[sex] for sex in tables.demographics["sex"].to_pylist()],
     }
     write_table(folder / "person.csv", pa.table(persons))
-    write_table(folder / "labels.csv", own.labels.rename_columns({"patient_id": "person_id"}))
+    write_table(folder / "labels.csv", tables.labels.rename_columns({"patient_id": "person_id"}))
     write_table(folder / "cdm_source.csv", pa.table({"cdm_version": ["5.4"]}))
     write_table(
         folder / "death.csv",
@@ -117,9 +119,9 @@ def homes(facts: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 def test_the_same_facts_give_the_same_result(facts, homes):
     """All of ``result.json`` is equal except its prose and the parts that describe the source. The ledger counts the same rows."""
-    ours, theirs = (result_of(homes[name][1]) for name in ("native", "omop"))
+    native, omop = (result_of(homes[name][1]) for name in ("native", "omop"))
 
-    assert {name for name in ours if theirs[name] != ours[name]} == set()
+    assert {name for name in native if omop[name] != native[name]} == set()
     ledgers = [
         json.loads(home.run.store.get(run_key(home.run.run_id, "result.json")))["ledger"]
         for _, home in homes.values()
@@ -160,10 +162,10 @@ def test_the_same_facts_give_the_same_evaluation(homes):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     bundle = load_bundle(bundle_folder)
-    ours, theirs = (
-        score_cohort(bundle, evaluated_spec(own.run.spec.spec, bundle), place)
-        for place, own in homes.values()
+    native, omop = (
+        score_cohort(bundle, evaluated_spec(trained.run.spec.spec, bundle), place)
+        for place, trained in homes.values()
     )
 
-    assert np.array_equal(ours.probability, theirs.probability)
-    assert ours.ledger == theirs.ledger
+    assert np.array_equal(native.probability, omop.probability)
+    assert native.ledger == omop.ledger

@@ -20,12 +20,12 @@ def make_sites():
     tables = make_tables(300, seed=9)
     labels, events = tables.labels, tables.events
     shift = {f"p{number:05d}": number * 5 for number in range(300)}
-    days = [shift[own] * DAY_US for own in labels.column("patient_id").to_pylist()]
+    days = [shift[patient] * DAY_US for patient in labels.column("patient_id").to_pylist()]
     index = np.array(labels.column("index_date").cast(pa.int64()).to_pylist()) + days
     labels = labels.set_column(1, "index_date", pa.array(index, pa.timestamp("us")))
-    number = [int(own[1:]) for own in labels.column("patient_id").to_pylist()]
-    labels = labels.append_column("site", pa.array([("east", "north", "south")[own % 3] for own in number]))
-    labels = labels.append_column("part", pa.array(["test" if own % 4 == 0 else "train" for own in number]))
+    number = [int(patient[1:]) for patient in labels.column("patient_id").to_pylist()]
+    labels = labels.append_column("site", pa.array([("east", "north", "south")[n % 3] for n in number]))
+    labels = labels.append_column("part", pa.array(["test" if n % 4 == 0 else "train" for n in number]))
     moved = [
         None if when is None else when + shift.get(who, 0) * DAY_US
         for who, when in zip(
@@ -37,7 +37,7 @@ def make_sites():
     events = events.set_column(1, "time", pa.array(moved, pa.timestamp("us")))
     people = tables.demographics.column("patient_id").to_pylist()
     demographics = tables.demographics.append_column(
-        "person", pa.array([int(own[1:]) // 2 for own in people])
+        "person", pa.array([int(person[1:]) // 2 for person in people])
     )
     return replace(tables, labels=labels, events=events, demographics=demographics)
 
@@ -70,41 +70,51 @@ def test_a_temporal_run_accounts_for_every_sample(data, store):
     """The test, training and left-out samples add up to the cohort, and the report gives the date of the cut."""
     result = result_of(run_inline(data, store, {**TEMPORAL, "report.minCell": 0}))
 
-    (own,) = result.split.test_sets
-    left_out = {one.rule: one.samples for one in own.left_out}
-    assert own.n_test_samples + own.n_train_samples + sum(left_out.values()) == result.cohort.n_samples
+    (test_set,) = result.split.test_sets
+    left_out = {rule.rule: rule.samples for rule in test_set.left_out}
+    assert (
+        test_set.n_test_samples + test_set.n_train_samples + sum(left_out.values()) == result.cohort.n_samples
+    )
     assert left_out["outcome window reaches the test period"] > 0
-    assert {one.test_set for one in result.iterations} == {"from 2021-06-01"}
+    assert {iteration.test_set for iteration in result.iterations} == {"from 2021-06-01"}
     assert result.headline["auroc"].low < result.headline["auroc"].mean < result.headline["auroc"].high
     page = render_html(result)
     assert "from 2021-06-01" in page
     assert "outcome window reaches the test period" in page
-    assert any("index dates from 2021-06-01 on" in own for own in result.summary)
+    assert any("index dates from 2021-06-01 on" in sentence for sentence in result.summary)
 
 
 def test_few_samples_left_out_are_hidden_with_others(data, store):
     """A count below ``minCell`` is null, and no other count reveals it by subtraction."""
     result = result_of(run_inline(data, store, {**TEMPORAL, "cohort.followUpDays": 5, "report.minCell": 11}))
 
-    (own,) = result.split.test_sets
-    counts = [own.n_test_samples, own.n_train_samples, *(one.samples for one in own.left_out)]
+    (test_set,) = result.split.test_sets
+    counts = [
+        test_set.n_test_samples,
+        test_set.n_train_samples,
+        *(rule.samples for rule in test_set.left_out),
+    ]
     assert counts.count(None) != 1
     assert all(n is None or n == 0 or n >= 11 for n in counts)
 
 
 def test_a_temporal_run_without_a_follow_up_says_so(data, store):
     """Without a follow-up, only the index date decides the split, and a warning says so."""
-    changes = {name: own for name, own in TEMPORAL.items() if name != "cohort.followUpDays"}
+    changes = {name: value for name, value in TEMPORAL.items() if name != "cohort.followUpDays"}
     result = result_of(run_inline(data, store, changes))
 
-    assert any("cohort.followUpDays" in own for own in result.warnings)
+    assert any("cohort.followUpDays" in warning for warning in result.warnings)
 
 
 def test_each_site_is_tested_by_models_of_the_others(data, store):
     """Each site is one named test set. The mean over sites has no interval, because sites are not random draws."""
     result = result_of(run_inline(data, store, SITES))
 
-    assert [one.test_set for one in result.iterations] == ["site east", "site north", "site south"]
+    assert [iteration.test_set for iteration in result.iterations] == [
+        "site east",
+        "site north",
+        "site south",
+    ]
     assert result.headline["auroc"].mean is not None
     assert result.headline["auroc"].low is None
 
@@ -123,7 +133,7 @@ def test_a_given_split_tests_the_given_patients(data, store):
         run_inline(data, store, {"validation.split": "given", "validation.splitColumn": "part"})
     )
 
-    assert {own.n_test_patients for own in result.iterations} == {75}
+    assert {iteration.n_test_patients for iteration in result.iterations} == {75}
 
 
 def test_a_temporal_check_stands_beside_the_drawn_test_sets(data, store):
@@ -139,8 +149,8 @@ def test_a_temporal_check_stands_beside_the_drawn_test_sets(data, store):
     assert result.later.test_from.endswith("-01")
     assert result.later.figures["auroc"].low is not None
     assert "On later patients" in render_html(result)
-    assert any("temporalCheck" in own for own in plain.warnings)
-    assert not any("temporalCheck" in own for own in result.warnings)
+    assert any("temporalCheck" in warning for warning in plain.warnings)
+    assert not any("temporalCheck" in warning for warning in result.warnings)
 
 
 def test_a_temporal_check_of_two_years_gives_its_reason(tmp_path):
@@ -169,7 +179,7 @@ def test_an_effect_that_vanishes_shows_in_the_temporal_check_only(tmp_path):
         base,
         events=pa.table(
             {
-                "patient_id": [ids[own] for own in carriers],
+                "patient_id": [ids[carrier] for carrier in carriers],
                 "time": pa.array((index[carriers] - DAY_US).tolist(), pa.timestamp("us")),
                 "code": codes,
                 "numeric_value": pa.array([None] * len(codes), pa.float64()),
@@ -206,7 +216,7 @@ def test_a_patient_id_of_two_persons_is_refused(data, tmp_path):
     """The column ``person`` of the labels must not differ between the samples of one patient."""
     person = pa.array([str(row) for row in range(TABLES.labels.num_rows)])
     tables = replace(TABLES, labels=TABLES.labels.append_column("person", person))
-    own = write_tables(tmp_path / "data", tables)
+    folder = write_tables(tmp_path / "data", tables)
 
     with pytest.raises(DataError, match=r"several values in column 'person'"):
-        run_inline(own, tmp_path / "store", {"cohort.groupBy": "person"})
+        run_inline(folder, tmp_path / "store", {"cohort.groupBy": "person"})

@@ -32,9 +32,11 @@ CHANGES = {
 def moved(table, name):
     """Return a time column, moved two days later for each patient, so that the index dates cover four years."""
     patients = table.column("patient_id").to_pylist()
-    shift = [2 * int(own[1:]) * DAY_US if own and own[1:].isdigit() else 0 for own in patients]
+    shift = [
+        2 * int(patient[1:]) * DAY_US if patient and patient[1:].isdigit() else 0 for patient in patients
+    ]
     times = table.column(name).cast(pa.int64()).to_pylist()
-    late = [None if own is None else own + days for own, days in zip(times, shift, strict=True)]
+    late = [None if time is None else time + days for time, days in zip(times, shift, strict=True)]
     return pa.array(late, pa.timestamp("us"))
 
 
@@ -58,7 +60,7 @@ def make_times():
     }
     patients = labels.column("patient_id").to_pylist()
     log_hazard = np.array(
-        [1.5 * (own in carriers["E11"]) + 1.2 * (own in carriers["I10"]) for own in patients]
+        [1.5 * (patient in carriers["E11"]) + 1.2 * (patient in carriers["I10"]) for patient in patients]
     )
     index = np.array(labels.column("index_date").cast(pa.int64()).to_pylist()) // DAY_US
     n = len(index)
@@ -68,7 +70,7 @@ def make_times():
     def dates(days, is_given):
         whole = (index + days).astype(int).tolist()
         return pa.array(
-            [own if given else None for own, given in zip(whole, is_given, strict=True)], pa.date32()
+            [day if has_date else None for day, has_date in zip(whole, is_given, strict=True)], pa.date32()
         )
 
     labels = pa.table(
@@ -78,8 +80,8 @@ def make_times():
             "event_date": dates(event, event <= np.minimum(death, end)),
             "end_date": dates(np.minimum(death, end), np.ones(n, bool)),
             "death_date": dates(death, death <= end),
-            "site": [("east", "north", "south")[int(own[1:]) % 3] for own in patients],
-            "part": ["test" if int(own[1:]) % 5 == 0 else "train" for own in patients],
+            "site": [("east", "north", "south")[int(patient[1:]) % 3] for patient in patients],
+            "part": ["test" if int(patient[1:]) % 5 == 0 else "train" for patient in patients],
         }
     )
     first = np.minimum(event, np.minimum(death, end))
@@ -107,35 +109,39 @@ def result(home) -> Result:
 
 def test_the_figures_are_near_those_of_the_planted_hazards(result):
     """Concordance is within 0.06 of that of the planted hazards (0.08 for Uno's), and the observed-to-expected ratio is near 1 at both horizons."""
-    own = result.time_to_event
+    figures = result.time_to_event
     best = harrell(PLANTED, LOG_HAZARD, until=float(HORIZONS[-1]))
 
-    assert own.harrell.mean == pytest.approx(best, abs=0.06)
-    assert own.uno.mean == pytest.approx(best, abs=0.08)
-    assert [one.days for one in own.horizons] == HORIZONS
-    for one in own.horizons:
-        assert one.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.2)
-        assert one.figures["auroc"].mean > 0.65
-    assert own.horizons[1].figures["observed"].mean > own.horizons[0].figures["observed"].mean + 0.1
-    assert {"E11", "I10"} <= {one.code for one in result.features if one.in_consensus}
+    assert figures.harrell.mean == pytest.approx(best, abs=0.06)
+    assert figures.uno.mean == pytest.approx(best, abs=0.08)
+    assert [horizon.days for horizon in figures.horizons] == HORIZONS
+    for horizon in figures.horizons:
+        assert horizon.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.2)
+        assert horizon.figures["auroc"].mean > 0.65
+    assert figures.horizons[1].figures["observed"].mean > figures.horizons[0].figures["observed"].mean + 0.1
+    assert {"E11", "I10"} <= {feature.code for feature in result.features if feature.in_consensus}
 
 
 def test_the_planted_hazard_ratios_are_in_their_intervals(result):
     """The consensus has exp(1.5) and exp(1.2) in its intervals, which exclude 1, and the report shows them."""
-    found = {one.code: one.hazard_ratio for one in result.features if one.in_consensus and one.code}
+    found = {
+        feature.code: feature.hazard_ratio
+        for feature in result.features
+        if feature.in_consensus and feature.code
+    }
     page = render_html(result)
 
     for code, planted in (("E11", 1.5), ("I10", 1.2)):
-        own = found[code]
-        assert 1.0 < own.low < np.exp(planted) < own.high
-        assert own.low < own.per_unit < own.high
-        assert own.p_value < 1e-4
+        ratio = found[code]
+        assert 1.0 < ratio.low < np.exp(planted) < ratio.high
+        assert ratio.low < ratio.per_unit < ratio.high
+        assert ratio.p_value < 1e-4
     assert page.count('id="times-hazards"') == 1
 
 
 def test_every_candidate_finds_the_planted_hazards(result):
     """Proportional hazards, boosted trees for accelerated failure times, and hazards in intervals have the same AUROC within 0.05."""
-    aurocs = {one.classifier: one.test["auroc"].mean for one in result.candidates}
+    aurocs = {candidate.classifier: candidate.test["auroc"].mean for candidate in result.candidates}
 
     assert set(aurocs) == {"cox", "xgboostAft", "discreteTime"}
     assert max(aurocs.values()) - min(aurocs.values()) < 0.05
@@ -143,12 +149,12 @@ def test_every_candidate_finds_the_planted_hazards(result):
 
 def test_every_sample_is_counted_once(result):
     """Events, competing events and censored samples are counted as planted, and so are the samples with unknown status at each horizon."""
-    own = result.time_to_event
+    figures = result.time_to_event
 
-    assert own.n_events == (PLANTED.status == 1).sum()
-    assert own.n_competing == (PLANTED.status == 2).sum()
-    assert own.n_censored == (PLANTED.status == 0).sum()
-    assert own.n_unknown == [int((PLANTED.status_at(day) == -1).sum()) for day in HORIZONS]
+    assert figures.n_events == (PLANTED.status == 1).sum()
+    assert figures.n_competing == (PLANTED.status == 2).sum()
+    assert figures.n_censored == (PLANTED.status == 0).sum()
+    assert figures.n_unknown == [int((PLANTED.status_at(day) == -1).sum()) for day in HORIZONS]
     assert result.cohort.label_ledger["not at risk"] == 0
 
 
@@ -168,7 +174,7 @@ def test_the_report_describes_the_analysis_of_times(result):
     assert "540 days" in page
     assert "Uno’s" in page or "Uno&#39;s" in page
     assert "column “event_date” of the labels is a date within 180 days" in page.replace("Column", "column")
-    assert any("corrected for censoring" in own for own in result.summary)
+    assert any("corrected for censoring" in sentence for sentence in result.summary)
 
 
 def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
@@ -180,7 +186,7 @@ def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
     bundle = load_bundle(tmp_path / "bundle")
     tables = {name: getattr(TABLES, name).to_pandas() for name in ("events", "labels", "demographics")}
     index = tables["labels"][["patient_id", "index_date"]].assign(
-        index_date=lambda own: own["index_date"].astype("datetime64[us]")
+        index_date=lambda rows: rows["index_date"].astype("datetime64[us]")
     )
 
     scores = bundle.predict_events(tables["events"], index, tables["demographics"])
@@ -189,7 +195,7 @@ def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
     assert (first == scores["probability"]).all()
     assert (last >= first).all()
     assert last.mean() > first.mean() + 0.1
-    assert [own.id for own in bundle.run_tests(measured=False) if not own.passed] == []
+    assert [selftest.id for selftest in bundle.run_tests(measured=False) if not selftest.passed] == []
 
 
 def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):
@@ -202,8 +208,8 @@ def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):
     assert again.bundle() == home.bundle()
 
 
-def result_of(own: Home) -> Result:
-    document = json.loads(own.run.store.get(f"runs/{own.finished.run_id}/result.json"))
+def result_of(home: Home) -> Result:
+    document = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
     document.pop("result_digest", None)
     return Result.model_validate(document)
 
@@ -223,23 +229,23 @@ def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
     end_of_day = DAY_US - 1
 
     def rows(code, column):
-        given = table[table[column].notna()]
-        time = given[column].astype("datetime64[us]").astype(np.int64) + end_of_day
+        dated = table[table[column].notna()]
+        time = dated[column].astype("datetime64[us]").astype(np.int64) + end_of_day
         return pa.table(
             {
-                "patient_id": given["patient_id"].tolist(),
+                "patient_id": dated["patient_id"].tolist(),
                 "time": pa.array(time.tolist(), pa.timestamp("us")),
-                "code": [code] * len(given),
-                "numeric_value": pa.array([None] * len(given), pa.float64()),
+                "code": [code] * len(dated),
+                "numeric_value": pa.array([None] * len(dated), pa.float64()),
             }
         ).cast(TABLES.events.schema)
 
     facts = {"ENTRY": "index_date", "BLEED": "event_date", "DEATH": "death_date"}
-    events = pa.concat_tables([TABLES.events, *(rows(*own) for own in facts.items())])
+    events = pa.concat_tables([TABLES.events, *(rows(*fact) for fact in facts.items())])
     ends = dict(zip(first["patient_id"], first["end_date"], strict=True))
     people = TABLES.demographics.column("patient_id").to_pylist()
     demographics = TABLES.demographics.append_column(
-        "last_seen", pa.array([ends.get(own) for own in people], pa.date32())
+        "last_seen", pa.array([ends.get(person) for person in people], pa.date32())
     )
     tables = replace(TABLES, labels=pa.table(first), events=events, demographics=demographics)
     data = write_tables(tmp_path / "data", tables)
@@ -257,9 +263,9 @@ def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
         },
     }
 
-    asked = run_inline(data, tmp_path / "store", by_rule)
+    by_rules = run_inline(data, tmp_path / "store", by_rule)
     expected = result_of(run_inline(data, tmp_path / "store", common | {"cohort.timeToEvent": TIMES}))
-    found = result_of(asked)
+    found = result_of(by_rules)
 
     assert found.time_to_event == expected.time_to_event
     assert found.time_to_event.n_competing > 20
@@ -267,7 +273,7 @@ def test_rules_give_the_times_that_dates_in_the_labels_give(tmp_path):
     assert found.headline == expected.headline
     assert found.cohort.label_ledger["used"] == len(table)
     assert "An event of BLEED in the time at risk, within 180 days" in render_html(found)
-    assert run_inline(other, tmp_path / "other-store", by_rule).digest == asked.digest
+    assert run_inline(other, tmp_path / "other-store", by_rule).digest == by_rules.digest
 
 
 TEMPORAL = {"validation.split": "temporal", "validation.testFrom": "2023-06-01"}
@@ -287,22 +293,22 @@ def test_a_planned_split_of_a_time_to_event_holds(split, home, tmp_path):
     plain = write_tables(tmp_path / "plain", TABLES)
     changes = {**QUICK, "cohort.timeToEvent": {**TIMES, "horizonDays": [180, 360]}, **split}
 
-    own = run_inline(plain, home.run.store, changes)
-    result = result_of(own)
+    home_of_split = run_inline(plain, home.run.store, changes)
+    result = result_of(home_of_split)
 
-    for one in result.time_to_event.horizons:
-        assert one.figures["auroc"].mean > 0.65
-        assert one.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.35)
+    for horizon in result.time_to_event.horizons:
+        assert horizon.figures["auroc"].mean > 0.65
+        assert horizon.figures["observed_expected"].mean == pytest.approx(1.0, abs=0.35)
     n_sets = {"temporal": 1, "site": 3, "rolling": 2, "given": 1}[result.split.kind]
     assert len(result.split.test_sets) == n_sets
     if split in (TEMPORAL, ROLLING):
         account = result.split.test_sets[0]
-        left_out = {one.rule: one.samples for one in account.left_out}
+        left_out = {rule.rule: rule.samples for rule in account.left_out}
         assert result.split.follow_up_days == 360
         assert left_out["outcome window reaches the test period"] > 20
         assert result.time_to_event.median_days <= 360
         assert not any("followUpDays" in warning for warning in result.warnings)
-    assert run_inline(data, tmp_path / "store", changes).digest == own.digest
+    assert run_inline(data, tmp_path / "store", changes).digest == home_of_split.digest
 
 
 def test_a_test_set_without_follow_up_is_refused(home, tmp_path):

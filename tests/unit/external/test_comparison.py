@@ -26,15 +26,15 @@ def without_the_second_code(tables):
 def store(tmp_path_factory):
     """Return runs in one store: on all records (A), with another seed (A2), without one code (B), and on other patients (C)."""
     place = tmp_path_factory.mktemp("runs")
-    own = LocalStore(place / "store")
+    local_store = LocalStore(place / "store")
     whole = write_tables(place / "whole", TABLES)
     runs = {
-        "A": run_inline(whole, own),
-        "A2": run_inline(whole, own, {"validation.seed": 8}),
-        "B": run_inline(write_tables(place / "less", without_the_second_code(TABLES)), own),
-        "C": run_inline(write_tables(place / "others", make_tables(300, seed=4, prefix="q")), own),
+        "A": run_inline(whole, local_store),
+        "A2": run_inline(whole, local_store, {"validation.seed": 8}),
+        "B": run_inline(write_tables(place / "less", without_the_second_code(TABLES)), local_store),
+        "C": run_inline(write_tables(place / "others", make_tables(300, seed=4, prefix="q")), local_store),
     }
-    return own, {name: home.finished.run_id for name, home in runs.items()}
+    return local_store, {name: home.finished.run_id for name, home in runs.items()}
 
 
 @pytest.fixture
@@ -42,73 +42,75 @@ def compared(store):
     """Return ``compare(a, b)``."""
     from mlho.external.comparison import compare_runs
 
-    own, runs = store
+    local_store, runs = store
 
     def compare(a, b):
-        return compare_runs(run_facts_of(own, runs[a], a), run_facts_of(own, runs[b], b))
+        return compare_runs(run_facts_of(local_store, runs[a], a), run_facts_of(local_store, runs[b], b))
 
     return compare
 
 
 def test_a_run_does_not_differ_from_itself(compared):
     """There is no change of any kind, and the paired difference is exactly zero."""
-    own = compared("A", "A")
+    comparison = compared("A", "A")
 
-    assert (own.spec, own.rows, own.label_rows, own.codes) == ([], [], [], [])
-    assert {one.change for one in own.features} == {"stays"}
-    assert not any(one.is_shifted for one in own.features)
-    assert {one.value for one in own.paired.differences.values()} == {0.0}
-    assert own.paired.n_samples > 0
+    assert (comparison.spec, comparison.rows, comparison.label_rows, comparison.codes) == ([], [], [], [])
+    assert {feature.change for feature in comparison.features} == {"stays"}
+    assert not any(feature.is_shifted for feature in comparison.features)
+    assert {difference.value for difference in comparison.paired.differences.values()} == {0.0}
+    assert comparison.paired.n_samples > 0
 
 
 def test_a_lost_code_is_found_with_its_feature_and_its_price(compared):
     """I10 raises the planted risk. Without it, the feature leaves, and the AUROC decreases on the same samples."""
-    own = compared("A", "B")
+    comparison = compared("A", "B")
 
-    assert [(one.code, one.b) for one in own.codes] == [("I10", 0)]
-    assert (own.codes_only_a, own.codes_only_b) == (1, 0)
-    assert any(one.change == "leaves" and one.id.startswith("I10|") for one in own.features)
-    assert own.paired.differences["auroc"].high < 0
-    assert own.paired.differences["brier"].value > 0
-    assert own.spec == []
-    assert {one.rule for one in own.rows} >= {"read", "used"}
+    assert [(code.code, code.b) for code in comparison.codes] == [("I10", 0)]
+    assert (comparison.codes_only_a, comparison.codes_only_b) == (1, 0)
+    assert any(
+        feature.change == "leaves" and feature.id.startswith("I10|") for feature in comparison.features
+    )
+    assert comparison.paired.differences["auroc"].high < 0
+    assert comparison.paired.differences["brier"].value > 0
+    assert comparison.spec == []
+    assert {rule.rule for rule in comparison.rows} >= {"read", "used"}
 
 
 def test_the_difference_turns_round_with_the_runs(compared):
     """B minus A is the negative of A minus B, and so is its interval."""
-    one, other = (compared(*pair).paired.differences["auroc"] for pair in (("A", "B"), ("B", "A")))
+    forward, backward = (compared(*pair).paired.differences["auroc"] for pair in (("A", "B"), ("B", "A")))
 
-    assert one.value == -other.value
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert forward.value == -backward.value
+    assert (forward.low, forward.high) == pytest.approx((-backward.high, -backward.low))
 
 
 def test_another_specification_is_named_by_field(compared):
     """The shared samples are compared even though other iterations tested them."""
-    own = compared("A", "A2")
+    comparison = compared("A", "A2")
 
-    assert [(one.field, one.a, one.b) for one in own.spec] == [("validation.seed", 7, 8)]
-    assert own.paired.reason is None
+    assert [(field.field, field.a, field.b) for field in comparison.spec] == [("validation.seed", 7, 8)]
+    assert comparison.paired.reason is None
 
 
 def test_runs_on_other_patients_are_compared_unpaired(compared):
     """The summary says so, and the difference of the means has an interval from both runs."""
-    own = compared("A", "C")
+    comparison = compared("A", "C")
 
-    assert own.paired.reason == "the runs share no sample"
-    assert any("unpaired" in sentence for sentence in own.summary)
-    auroc = next(one for one in own.performance if one.metric == "auroc")
+    assert comparison.paired.reason == "the runs share no sample"
+    assert any("unpaired" in sentence for sentence in comparison.summary)
+    auroc = next(figure for figure in comparison.performance if figure.metric == "auroc")
     assert auroc.difference.value == pytest.approx(auroc.b.mean - auroc.a.mean)
 
 
 def test_the_command_prints_json_text_and_a_page(store, tmp_path, capsys):
     """Runs are given by id, and all three formats have the same facts."""
-    own, runs = store
+    local_store, runs = store
     page = tmp_path / "comparison.html"
-    arguments = ["compare", runs["A"], runs["B"], "--store", str(own.root)]
+    arguments = ["compare", runs["A"], runs["B"], "--store", str(local_store.root)]
 
     assert scheduler.cli.parser.main([*arguments, "--json", "--html", str(page)]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["codes"][0]["code"] == "I10"
+    document = json.loads(capsys.readouterr().out)
+    assert document["codes"][0]["code"] == "I10"
     assert "I10" in page.read_text()
     assert scheduler.cli.parser.main(arguments) == 0
     assert "B minus A" in capsys.readouterr().out
@@ -116,10 +118,10 @@ def test_the_command_prints_json_text_and_a_page(store, tmp_path, capsys):
 
 def test_a_run_that_is_not_there_is_refused(store, capsys):
     """For an unknown run, the exit code is that of an invalid argument, and the error names the run."""
-    own, runs = store
+    local_store, runs = store
 
     assert (
-        scheduler.cli.parser.main(["compare", runs["A"], "nowhere", "--store", str(own.root)])
+        scheduler.cli.parser.main(["compare", runs["A"], "nowhere", "--store", str(local_store.root)])
         == SpecError.exit_code
     )
     assert "nowhere" in capsys.readouterr().err

@@ -24,8 +24,8 @@ SITES = ("east", "north", "tiny")
 
 def with_sites(tables, n_tiny=4):
     """Add a site for each patient; the last site has few."""
-    number = [int(own[1:]) for own in tables.labels.column("patient_id").to_pylist()]
-    site = [SITES[2] if own < n_tiny else SITES[own % 2] for own in number]
+    number = [int(patient[1:]) for patient in tables.labels.column("patient_id").to_pylist()]
+    site = [SITES[2] if n < n_tiny else SITES[n % 2] for n in number]
     return replace(tables, labels=tables.labels.append_column("site", pa.array(site)))
 
 
@@ -77,26 +77,28 @@ def test_scores_are_those_that_training_computed(trained):
 
 def test_a_model_that_holds_has_the_auroc_of_training_within_its_interval(trained, other):
     """On another cohort with the same planted effects, the interval of the AUROC contains that of training."""
-    own = evaluated(trained[2], other)
+    evaluation = evaluated(trained[2], other)
 
-    assert own.figures["auroc"].low < own.trained["auroc"].mean < own.figures["auroc"].high
-    assert own.figures["calibration_slope"].low is not None
-    assert own.figures["youden/sensitivity"].low is not None
-    assert own.n_patients == 400
+    assert (
+        evaluation.figures["auroc"].low < evaluation.trained["auroc"].mean < evaluation.figures["auroc"].high
+    )
+    assert evaluation.figures["calibration_slope"].low is not None
+    assert evaluation.figures["youden/sensitivity"].low is not None
+    assert evaluation.n_patients == 400
 
 
 def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
     """If two of three patients lose the outcome, the shift of the recalibration corrects the probabilities."""
-    number = np.array([int(own[1:]) for own in OTHER.labels.column("patient_id").to_pylist()])
+    number = np.array([int(patient[1:]) for patient in OTHER.labels.column("patient_id").to_pylist()])
     label = np.where(number % 3 == 0, OTHER.labels.column("label").to_numpy(), 0).astype(np.int8)
     tables = replace(OTHER, labels=OTHER.labels.set_column(2, "label", pa.array(label)))
-    own = evaluated(trained[2], write_tables(tmp_path, tables))
+    evaluation = evaluated(trained[2], write_tables(tmp_path, tables))
 
-    assert own.recalibration.shift.high < 0
-    figures = own.recalibration.figures
+    assert evaluation.recalibration.shift.high < 0
+    figures = evaluation.recalibration.figures
     assert abs(figures["shifted"]["calibration_in_the_large"].value) < 0.1
     assert figures["shifted"]["brier"].value < figures["as delivered"]["brier"].value
-    assert any("too high" in sentence for sentence in own.summary)
+    assert any("too high" in sentence for sentence in evaluation.summary)
 
 
 def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
@@ -107,22 +109,24 @@ def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
     place = OTHER.events.column_names.index("code")
     tables = replace(OTHER, events=OTHER.events.set_column(place, "code", codes))
 
-    own = evaluated(trained[2], write_tables(tmp_path, tables))
+    evaluation = evaluated(trained[2], write_tables(tmp_path, tables))
 
-    assert [(shift.code, shift.training) for shift in own.codes.vanished] == [(renamed, shares[renamed])]
-    assert [shift.code for shift in own.codes.new] == ["NEW"]
-    assert own.codes.new[0].now > 2 * own.codes.new[0].training
-    words = " ".join(own.warnings)
+    assert [(shift.code, shift.training) for shift in evaluation.codes.vanished] == [
+        (renamed, shares[renamed])
+    ]
+    assert [shift.code for shift in evaluation.codes.new] == ["NEW"]
+    assert evaluation.codes.new[0].now > 2 * evaluation.codes.new[0].training
+    words = " ".join(evaluation.warnings)
     assert "Codes that training did not have, or hardly: NEW (" in words
     assert f"Codes that no sample has any more: {renamed} (" in words
-    assert "Codes that are new or have vanished since training" in render_evaluation(own)
+    assert "Codes that are new or have vanished since training" in render_evaluation(evaluation)
 
 
 def test_a_new_code_of_fewer_samples_than_may_be_shown_is_not_named(trained, tmp_path):
     """``report.minCell`` also applies here: a code of 60 patients is hidden with a minimum of 100."""
     events = OTHER.events
     first = set(OTHER.labels.column("patient_id").to_pylist()[:60])
-    is_first = pa.array([own in first for own in events["patient_id"].to_pylist()])
+    is_first = pa.array([patient in first for patient in events["patient_id"].to_pylist()])
     codes = pc.if_else(is_first, "NEW", events["code"])
     events = events.set_column(events.column_names.index("code"), "code", codes)
     folder = write_tables(tmp_path, replace(OTHER, events=events))
@@ -135,17 +139,17 @@ def test_a_new_code_of_fewer_samples_than_may_be_shown_is_not_named(trained, tmp
 
 def test_months_sites_and_groups_add_up_without_small_cells(trained, other):
     """Each grouping covers all samples, and a site with four patients has no row and cannot be computed from others."""
-    own = evaluated(trained[2], other, {**BY_SITE, "report.minCell": 11})
-    by_site = {group.level: group for group in own.bias.groups if group.by == "site"}
+    evaluation = evaluated(trained[2], other, {**BY_SITE, "report.minCell": 11})
+    by_site = {group.level: group for group in evaluation.bias.groups if group.by == "site"}
 
-    assert "tiny" not in json.dumps(own.model_dump(mode="json")["bias"])
+    assert "tiny" not in json.dumps(evaluation.model_dump(mode="json")["bias"])
     assert set(by_site) == {"east", "north", "other"}
     assert by_site["other"].n_samples is None
     assert [group.n_samples for group in by_site.values()].count(None) >= 2
-    assert {group.by for group in own.bias.groups} == {"all", "site", "sex", "age"}
-    assert own.bias.unit == "month"
+    assert {group.by for group in evaluation.bias.groups} == {"all", "site", "sex", "age"}
+    assert evaluation.bias.unit == "month"
     assert by_site["east"].figures["auroc"].low is not None
-    page = render_evaluation(own)
+    page = render_evaluation(evaluation)
     assert "site: east" in page
     assert "tiny" not in page
 
@@ -191,10 +195,10 @@ def test_the_command_writes_report_and_figures(trained, other, tmp_path, capsys,
 
     assert scheduler.cli.parser.main([*arguments, "--json"]) == 0
 
-    said = json.loads(capsys.readouterr().out)
-    folder = tmp_path / said.pop("folder")
-    assert said["bundle_digest"] == bundle.digest
-    assert json.loads((folder / "evaluation.json").read_bytes()) == said
+    document = json.loads(capsys.readouterr().out)
+    folder = tmp_path / document.pop("folder")
+    assert document["bundle_digest"] == bundle.digest
+    assert json.loads((folder / "evaluation.json").read_bytes()) == document
     assert "Recalibration" in (folder / "report.html").read_text()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert scheduler.cli.parser.main(arguments) == 0
@@ -258,16 +262,16 @@ def test_a_lost_relation_is_found_and_the_training_run_on_the_later_data_is_writ
     label = np.random.default_rng(1).permutation(tables.labels.column("label").to_numpy())
     data = write_tables(tmp_path / "data", relabelled(tables, label))
 
-    own = command(home, data, {}, tmp_path / "out")
+    evaluation = command(home, data, {}, tmp_path / "out")
 
-    assert own["advice"]["action"] == "retrain"
-    assert own["surveillance"]["alarms"]
+    assert evaluation["advice"]["action"] == "retrain"
+    assert evaluation["surveillance"]["alarms"]
     assert "Advice: retrain." in capsys.readouterr().out
-    made = parse_spec((tmp_path / "out" / "retrain.yaml").read_text())
-    asked = parse_spec(home.run.store.get(f"runs/{home.finished.run_id}/spec.yaml").decode())
-    assert made.spec.candidates == asked.spec.candidates
-    assert made.spec.data.uri == str(data)
-    assert made.metadata.name.endswith("-retrained")
+    written = parse_spec((tmp_path / "out" / "retrain.yaml").read_text())
+    original = parse_spec(home.run.store.get(f"runs/{home.finished.run_id}/spec.yaml").decode())
+    assert written.spec.candidates == original.spec.candidates
+    assert written.spec.data.uri == str(data)
+    assert written.metadata.name.endswith("-retrained")
 
 
 def rarer(tables, share=0.25):
@@ -281,18 +285,18 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     """A rarer outcome leads to the advice to recalibrate, and the specification of the recalibration is written."""
     data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23)))
 
-    own = command(trained[0], data, {}, tmp_path / "out", "--publish")
+    evaluation = command(trained[0], data, {}, tmp_path / "out", "--publish")
 
-    assert own["advice"]["action"] == "recalibrate"
-    assert own["recalibration"]["shift"]["high"] < -1
+    assert evaluation["advice"]["action"] == "recalibrate"
+    assert evaluation["recalibration"]["shift"]["high"] < -1
     written = (tmp_path / "out" / "recalibrate.yaml").read_text()
     assert written.startswith(f"# mlho recalibrate run:{trained[0].finished.run_id} --spec recalibrate.yaml")
     assert parse_spec(written).spec.data.uri == str(data)
     assert not {"candidates", "selection"} & yaml.safe_load(written)["spec"].keys()
-    asked = parse_spec(written).spec.recalibrate
-    assert (asked.bundle.uri, asked.correction) == (
+    recalibrate = parse_spec(written).spec.recalibrate
+    assert (recalibrate.bundle.uri, recalibrate.correction) == (
         f"run:{trained[0].finished.run_id}",
-        own["advice"]["correction"],
+        evaluation["advice"]["correction"],
     )
     store = trained[0].run.store
     (kept,) = [key for key in store.keys("evaluations/") if key.endswith("/evaluation.json")]
@@ -302,14 +306,16 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):
     """Nights with few patients have no AUROC, and are counted."""
-    own = command(trained[0], other, {"report.minCell": 2}, tmp_path / "out", "--by", "night")
-    nights = {period["period"] for period in own["bias"]["groups"][0]["periods"]}
+    evaluation = command(trained[0], other, {"report.minCell": 2}, tmp_path / "out", "--by", "night")
+    nights = {period["period"] for period in evaluation["bias"]["groups"][0]["periods"]}
 
     assert all(len(level) == len("2020-01-31") for level in nights)
-    assert own["bias"]["unit"] == "night"
-    assert own["surveillance"]["period"] == "night"
-    assert own["surveillance"]["n_left_out"] > 0
-    assert own["surveillance"]["n_left_out"] + len(own["surveillance"]["evidence"]) >= len(nights)
+    assert evaluation["bias"]["unit"] == "night"
+    assert evaluation["surveillance"]["period"] == "night"
+    assert evaluation["surveillance"]["n_left_out"] > 0
+    assert evaluation["surveillance"]["n_left_out"] + len(evaluation["surveillance"]["evidence"]) >= len(
+        nights
+    )
 
 
 BY_RULES = {
@@ -321,7 +327,7 @@ BY_RULES = {
         "criteria": [
             {
                 "name": "N01 or N02",
-                "any": [{"count": {"codes": [own], "atLeast": 1}} for own in ("N01", "N02")],
+                "any": [{"count": {"codes": [code], "atLeast": 1}} for code in ("N01", "N02")],
             }
         ],
         "outcome": {"codes": ["N0[3-9]", "N03", "N04", "N05", "N06"], "toDays": 300},
@@ -343,7 +349,7 @@ def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, 
     ids = rows.patient_ids.to_pylist()
     labels = pa.table(
         {
-            "patient_id": [ids[own] for own in rows.patient.tolist()],
+            "patient_id": [ids[patient] for patient in rows.patient.tolist()],
             "index_date": pa.array(rows.index_us, pa.timestamp("us")),
             "label": rows.outcome,
         }

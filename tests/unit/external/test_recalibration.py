@@ -86,19 +86,19 @@ def test_the_probabilities_become_right_and_the_alerts_stay(place, capsys, more)
     before, after = bundle_of(where, home.finished.run_id), bundle_of(where, result["run"])
 
     assert abs(result["headline"]["calibration_in_the_large"]["mean"]) < 0.2
-    assert all(own["passed"] for own in result["final_model"]["tests"])
-    assert [own["passed"] for own in result["gates"]] == [True, True]
+    assert all(test["passed"] for test in result["final_model"]["tests"])
+    assert [gate["passed"] for gate in result["gates"]] == [True, True]
     assert after.digest == result["final_model"]["bundle_digest"] != before.digest
     assert after.document.lineage["recalibrated_from"] == before.digest
     models = [
-        {name: own for name, own in bundle.document.files.items() if name.startswith("model/")}
+        {name: file for name, file in bundle.document.files.items() if name.startswith("model/")}
         for bundle in (before, after)
     ]
     assert models[0] == models[1]
     raw = np.concatenate([np.linspace(1e-4, 1 - 1e-4, 5001), before.golden.probability])
     old, new = before.calibrator.apply(raw), after.calibrator.apply(raw)
-    for was, own in zip(before.thresholds, after.thresholds, strict=True):
-        assert ((old >= was.value) == (new >= own.value)).all()
+    for was, threshold in zip(before.thresholds, after.thresholds, strict=True):
+        assert ((old >= was.value) == (new >= threshold.value)).all()
     assert (np.log(new / (1 - new)) < np.log(old / (1 - old)) - 0.5).mean() > 0.9
 
 
@@ -108,8 +108,8 @@ def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
     line = result["correction"]
     p = np.array([0.05, 0.2, 0.6])
     old, new = (
-        own.calibrator.apply(p)
-        for own in (bundle_of(where, home.finished.run_id), bundle_of(where, result["run"]))
+        bundle.calibrator.apply(p)
+        for bundle in (bundle_of(where, home.finished.run_id), bundle_of(where, result["run"]))
     )
 
     expected = line["intercept"] + line["slope"] * np.log(old / (1 - old))
@@ -129,7 +129,7 @@ def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, 
     mlho(where, "promote", run, "--channel", "production", "--why", "recalibrated", "--json")
     capsys.readouterr()
     mlho(where, "models", "--json")
-    models = {own["run"]: own for own in json.loads(capsys.readouterr().out)}
+    models = {model["run"]: model for model in json.loads(capsys.readouterr().out)}
     assert models[run]["channels"] == ["production"]
     score = {
         "apiVersion": "mlho.io/v1alpha1",
@@ -162,9 +162,9 @@ def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, 
         "--out",
         str(tmp_path / "o"),
     )
-    own = json.loads((tmp_path / "o" / "evaluation.json").read_bytes())
-    assert own["advice"]["action"] == "hold"
-    assert any("trained on" in sentence for sentence in own["warnings"])
+    evaluation = json.loads((tmp_path / "o" / "evaluation.json").read_bytes())
+    assert evaluation["advice"]["action"] == "hold"
+    assert any("trained on" in sentence for sentence in evaluation["warnings"])
     mlho(where, "export", run, "--to", str(tmp_path / "exported"))
     assert load_bundle(tmp_path / "exported" / "bundle").digest == result["final_model"]["bundle_digest"]
     mlho(where, "lineage", run)
@@ -217,9 +217,9 @@ def resource(where, uri):
 def resource_document(where, uri):
     """Return the custom resource with the fields that describe labelled data."""
     document = yaml.safe_load((where / "later.yaml").read_text())
-    asked = document["spec"]
-    kept = {name: asked[name] for name in ("data", "cohort", "features", "gates")}
-    counted = {name: asked["validation"][name] for name in ("seed", "bootstrapReplicates")}
+    sections = document["spec"]
+    kept = {name: sections[name] for name in ("data", "cohort", "features", "gates")}
+    counted = {name: sections["validation"][name] for name in ("seed", "bootstrapReplicates")}
     document["spec"] = {**kept, "validation": counted, "recalibrate": {"bundle": {"uri": uri}}}
     return document
 
@@ -238,12 +238,15 @@ def test_a_resource_in_a_cluster_makes_the_version_that_the_command_makes(place,
     finished = carry_out(prepared, InlineExecutor(store, where / "later"), NullObserver(), n_slots=1)
 
     assert finished.run_id == prepared.run_id == run
-    made = tmp_path / "store" / "runs" / run
+    cluster_folder = tmp_path / "store" / "runs" / run
     for name in ("bundle/bundle.json", "report.html", "result.json", "manifest.json"):
-        assert (made / name).read_bytes() == (folder / name).read_bytes(), name
+        assert (cluster_folder / name).read_bytes() == (folder / name).read_bytes(), name
     status = outcome_of(SimpleNamespace(uri="{}/{}".format), prepared, finished.report.facts)
     assert (status["gates"], status["outputs"].bundle) == ("passed", f"{run}/bundle")
-    kinds = [yaml.safe_load((own / "spec.yaml").read_text())["kind"] for own in (made, folder)]
+    kinds = [
+        yaml.safe_load((run_folder / "spec.yaml").read_text())["kind"]
+        for run_folder in (cluster_folder, folder)
+    ]
     assert kinds == ["RecalibrationRun", "RecalibrationRun"]
 
 
@@ -256,7 +259,7 @@ def test_a_resource_keeps_the_model_that_it_was_accepted_with(place, capsys):
 
     first, again = with_pinned_model(spec, store), with_pinned_model(spec, store, accepted=run)
 
-    uris = [own.spec.recalibrate.bundle.uri for own in (first, again)]
+    uris = [pinned.spec.recalibrate.bundle.uri for pinned in (first, again)]
     assert uris[1] == f"run:{home.finished.run_id}"
     assert uris[0].startswith("run:")
 
@@ -270,7 +273,7 @@ def test_a_resource_may_recalibrate_only_what_its_namespace_may_read(place):
 
 
 @pytest.mark.parametrize(
-    ("section", "own", "named"),
+    ("section", "content", "named"),
     [
         ("candidates", [{"classifier": "xgboost"}], "candidates"),
         ("consensus", {"minConfidence": 70}, "consensus"),
@@ -281,24 +284,24 @@ def test_a_resource_may_recalibrate_only_what_its_namespace_may_read(place):
         ("tests", {"budgets": {"reasons": 4}}, "tests"),
     ],
 )
-def test_a_section_that_only_training_uses_is_refused_in_a_recalibration(place, section, own, named):
+def test_a_section_that_only_training_uses_is_refused_in_a_recalibration(place, section, content, named):
     """Every reader of the resource refuses it; the operator reports the message in the condition Accepted."""
     document = resource_document(place[0], "run:small")
-    document["spec"][section] = own
+    document["spec"][section] = content
 
-    for read in (from_resource, lambda given: parse_spec(yaml.safe_dump(given))):
+    for read in (from_resource, lambda manifest: parse_spec(yaml.safe_dump(manifest))):
         with pytest.raises(SpecError, match=f"so that {named} would be ignored. Remove them"):
             read(document)
 
 
 def test_defaults_that_an_api_server_fills_in_are_no_sections_of_training(place):
     document = resource_document(place[0], "run:small")
-    asked = from_resource(document).spec
-    filled = asked.model_dump(mode="json", by_alias=True, exclude_none=True)
+    parsed = from_resource(document).spec
+    filled = parsed.model_dump(mode="json", by_alias=True, exclude_none=True)
     del filled["spec"]["consensus"]["classifier"]  # has no default in the CRD
 
     assert {"candidates", "consensus", "final", "selection"} <= set(filled["spec"])
-    assert from_resource(filled).spec.digest == asked.digest
+    assert from_resource(filled).spec.digest == parsed.digest
 
 
 def test_the_command_names_the_unused_sections_of_a_training_specification(place, capsys):
@@ -312,10 +315,10 @@ def test_the_command_names_the_unused_sections_of_a_training_specification(place
 
     mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(other), "--json")
 
-    said = capsys.readouterr()
-    words = " ".join(said.err.split())
+    output = capsys.readouterr()
+    words = " ".join(output.err.split())
     assert "selection, validation.iterations, validation.folds, candidates are not used" in words
-    assert json.loads(said.out)["run"] == first
+    assert json.loads(output.out)["run"] == first
 
 
 def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys):
@@ -329,9 +332,9 @@ def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys
 
     mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(other), "--json")
 
-    said = capsys.readouterr()
-    assert "recalibrate is not used" in " ".join(said.err.split())
-    assert json.loads(said.out)["run"] == first
+    output = capsys.readouterr()
+    assert "recalibrate is not used" in " ".join(output.err.split())
+    assert json.loads(output.out)["run"] == first
 
 
 def test_a_command_that_trains_refuses_a_recalibration(place):

@@ -79,7 +79,10 @@ def test_a_shifted_and_a_vanished_feature_are_found_and_only_they():
     found = find_drift(features, [0.2, 0.2, 0.2, None], np.array([1000, 3000, 0, 3000]), N)
 
     assert found.n_compared == 3
-    assert {own.feature: own.now for own in found.shifted} == {"b|all|presence": 0.6, "c|all|presence": 0.0}
+    assert {shift.feature: shift.now for shift in found.shifted} == {
+        "b|all|presence": 0.6,
+        "c|all|presence": 0.0,
+    }
     assert found.vanished == ["c|all|presence"]
     assert "c|all|presence" in drift_warnings(found)[0]
 
@@ -97,13 +100,13 @@ def test_training_samples_have_not_drifted(trained):
     assert scored.manifest["warnings"] == []
 
     assert len(training.prevalence) == len(trained.bundle.document.features)
-    assert drift["n_compared"] == sum(own is not None for own in training.prevalence) > 0
+    assert drift["n_compared"] == sum(share is not None for share in training.prevalence) > 0
     assert (drift["n_shifted"], drift["vanished"]) == (0, [])
     assert drift["score_psi"] is not None  # of scores on training samples, against out-of-fold scores
     codes = drift["codes"]
     assert codes["n_compared"] == len(training.codes.shares) > len(trained.bundle.document.codes)
     assert (codes["n_new"], codes["n_vanished"], drift["n_missing_shifted"]) == (0, 0, 0)
-    assert {own["column"] for own in drift["missing"]} >= {"age", "sex"}
+    assert {column["column"] for column in drift["missing"]} >= {"age", "sex"}
 
 
 def vocabulary(**shares):
@@ -118,8 +121,8 @@ def test_new_and_vanished_codes_are_found_and_chance_and_excluded_codes_are_not(
 
     found = find_code_drift(training, *split_codes(training, by_code), N)
 
-    assert [(own.code, own.training, own.now) for own in found.vanished] == [("GONE", 0.2, 0.0)]
-    assert [(own.code, own.now) for own in found.new] == [("NEW", 0.08), ("SEASON", 0.012)]
+    assert [(code.code, code.training, code.now) for code in found.vanished] == [("GONE", 0.2, 0.0)]
+    assert [(code.code, code.now) for code in found.new] == [("NEW", 0.08), ("SEASON", 0.012)]
     assert (found.n_compared, found.n_new, found.n_vanished) == (3, 2, 1)
     assert ["NEW" in code_warnings(found)[0], "GONE" in code_warnings(found)[1]] == [True, True]
     assert (
@@ -159,7 +162,7 @@ def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
 
     found = find_missing(features, training, np.array([1_000, 0, 0]), {}, N)
 
-    assert [(own.column, own.training, own.now, own.is_shifted) for own in found] == [
+    assert [(column.column, column.training, column.now, column.is_shifted) for column in found] == [
         ("mean", 0.2, 0.8, True)
     ]
 

@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_bundle(trained):
     assert scored.scores["ledger"]["rows_used"] == expected.attrs["ledger"]["rows_used"]
     assert scored.scores["unknown"]["rows"] == expected.attrs["unknown_code_rows"]
     assert scored.scores["unknown"]["codes"] == expected.attrs["unknown_codes"]
-    assert {own["rule"]: own["alerts"] for own in scored.scores["alerts"]} == {
+    assert {alert["rule"]: alert["alerts"] for alert in scored.scores["alerts"]} == {
         name.removeprefix("alert: "): int(expected[name].sum())
         for name in expected.columns
         if name.startswith("alert: ")
@@ -78,7 +78,7 @@ def test_scores_are_those_of_the_bundle(trained):
 
 def test_training_samples_get_their_probabilities_of_training(trained, tmp_path):
     """Calibrated and uncalibrated probabilities are those of the final model for the samples it was fitted on."""
-    task = next(own for own in trained.home.submitted if own.kind == "fit_final_model")
+    task = next(submitted for submitted in trained.home.submitted if submitted.kind == "fit_final_model")
     work = Work(task, _open_inputs(task, trained.store), trained.folder, tmp_path)
     problem = open_problem(work)
     name = work.one("performance").facts["classifier"]
@@ -106,7 +106,7 @@ def test_a_date_before_most_events_is_a_warning(trained):
     """As in training, a rule that drops more than a fifth of the rows gives a warning."""
     early = score_inline(trained.folder, MemoryStore(), {**AS_OF, "index": {"date": "2017-12-31"}})
 
-    (warning,) = [own for own in early.scores["warnings"] if "rule" in own]
+    (warning,) = [sentence for sentence in early.scores["warnings"] if "rule" in sentence]
     assert "are dropped by the rule “after index”. Check the index dates." in warning
 
 
@@ -137,7 +137,7 @@ def test_reasons_are_the_strongest_contributions(trained):
     explained = bundle.explain_events(*trained.frames()).drop(
         columns=["patient_id", "index_date", "intercept"]
     )
-    short = [reason_words(own.words, own.code) for own in bundle.document.features]
+    short = [reason_words(feature.words, feature.code) for feature in bundle.document.features]
     words = dict(zip(bundle.columns, short, strict=False))
     for reasons, (_, row) in zip(scored.table()["reasons"], explained.iterrows(), strict=True):
         order = np.argsort(-row.abs().to_numpy(), kind="stable")[:3]
@@ -146,7 +146,7 @@ def test_reasons_are_the_strongest_contributions(trained):
             for place in order
             if row.iloc[place] != 0
         ]
-        assert [(own["feature"], own["contribution"]) for own in reasons] == expected
+        assert [(reason["feature"], reason["contribution"]) for reason in reasons] == expected
 
 
 @pytest.mark.parametrize("classifier", ["elasticnet", "xgboost"])
@@ -166,7 +166,7 @@ def test_every_classifier_scores_and_explains(classifier, tmp_path, monkeypatch)
 
 def test_reasons_of_alerts_only_are_those_of_all_reasons(trained):
     """Alerts have the same scores and reasons, other samples have no reasons, and an unknown threshold is refused."""
-    rule = next(own.rule for own in trained.bundle.thresholds if own.value is not None)
+    rule = next(threshold.rule for threshold in trained.bundle.thresholds if threshold.value is not None)
     every = score_inline(trained.folder, MemoryStore()).table()
     some = score_inline(
         trained.folder, MemoryStore(), {"explain": {"topReasons": 5, "onlyAlertsOf": rule}}
@@ -194,10 +194,15 @@ def test_parts_hold_plain_columns(trained):
     scored = score_inline(trained.folder, MemoryStore())
 
     file = pq.ParquetFile(io.BytesIO(scored.parts()["part-00001.parquet"]))
-    assert [str(own.type) for own in file.schema_arrow][:4] == ["string", "timestamp[us]", "double", "double"]
+    assert [str(field.type) for field in file.schema_arrow][:4] == [
+        "string",
+        "timestamp[us]",
+        "double",
+        "double",
+    ]
     assert file.schema_arrow.metadata is None
     assert set(file.metadata.row_group(0).column(0).encodings) <= {"PLAIN", "RLE"}
-    assert [own["source"] for own in scored.manifest["parts"]] == [
+    assert [part["source"] for part in scored.manifest["parts"]] == [
         f"events/part-{number}.parquet" for number in range(3)
     ]
 
@@ -258,15 +263,18 @@ def test_a_bundle_by_name_is_that_of_the_newest_training_run_when_it_was_submitt
     store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
     by_name = {"bundle": {"uri": "run:small"}}
     first = score_inline(trained.folder, store, by_name)
-    own = yaml.safe_load(store.get(f"runs/{first.run.run_id}/spec.yaml"))["spec"]["bundle"]
+    accepted_bundle = yaml.safe_load(store.get(f"runs/{first.run.run_id}/spec.yaml"))["spec"]["bundle"]
     newer = run_inline(trained.folder, store, {**CHANGES, "validation.seed": 99})
     again = prepare(trained.folder, store, by_name)
     spec = parse_scoring_spec(yaml.safe_dump(make_score_document(by_name)))
 
-    assert own == {"uri": f"run:{trained.home.finished.run_id}", "digest": first.run.bundle.digest}
+    assert accepted_bundle == {
+        "uri": f"run:{trained.home.finished.run_id}",
+        "digest": first.run.bundle.digest,
+    }
     assert again.spec.spec.bundle.uri == f"run:{newer.finished.run_id}"
     assert again.run_id != first.run.run_id
-    assert with_run_id(spec, store, accepted=first.run.run_id).spec.bundle.model_dump() == own
+    assert with_run_id(spec, store, accepted=first.run.run_id).spec.bundle.model_dump() == accepted_bundle
 
 
 def test_the_same_work_elsewhere_is_found_again(trained, beside):
@@ -352,10 +360,10 @@ def test_no_patient_id_is_in_keys_records_or_summaries(trained):
     store = MemoryStore()
     score_inline(trained.folder, store)
 
-    said = [
+    contents = [
         store.get(key) for key in store.keys("") if not key.startswith("blobs/") and ".parquet" not in key
     ]
-    named = [*store.keys(""), *(content.decode() for content in said)]
+    named = [*store.keys(""), *(content.decode() for content in contents)]
     assert any("score_partition" in text for text in named)
     assert not any(patient in text for patient in trained.frames()[1]["patient_id"] for text in named)
 
@@ -416,7 +424,7 @@ def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
 
     assert main(["plan", str(spec), *store]) == 0
     assert main(["score", str(spec), "--workers", "2", *store]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert main(["show", "nightly", *store]) == 0
     assert main(["show", *store]) == 0
     assert main(["report", *store]) == 0
@@ -425,9 +433,9 @@ def test_the_command_scores_with_worker_processes(trained, tmp_path, capsys):
     run = prepare(trained.folder, trained.store, changes)
     scored = Scored(run, None, ())
     assert scored.parts() == score_inline(trained.folder, MemoryStore()).parts()
-    assert f"{trained.tables.labels.num_rows} scores of 200 patients: risk of label." in said
-    assert "youden" in said
-    assert f"{Path(trained.store.root)}/{run.key('manifest.json')}" in said.replace("\n", "")
+    assert f"{trained.tables.labels.num_rows} scores of 200 patients: risk of label." in output
+    assert "youden" in output
+    assert f"{Path(trained.store.root)}/{run.key('manifest.json')}" in output.replace("\n", "")
 
 
 def test_numbers_that_are_names_are_levels_in_training_and_scoring(trained, tmp_path):
@@ -443,16 +451,20 @@ def test_numbers_that_are_names_are_levels_in_training_and_scoring(trained, tmp_
         ],
         "final.classifier": "xgboost",
     }
-    own = train(tmp_path, changes, replace(trained.tables, demographics=dems))
-    as_numbers = score_inline(own.folder, own.store).table()
-    dems.to_pandas().to_csv(own.folder / "floats.csv", index=False)  # with missing values, pandas writes 3.0
-    as_texts = score_inline(own.folder, own.store, {"data.tables.demographics": "floats.csv"}).table()
-    events, labels, _ = own.frames()
-    from_frame = own.bundle.predict_events(events, labels, dems.to_pandas())
+    trained_on_wards = train(tmp_path, changes, replace(trained.tables, demographics=dems))
+    as_numbers = score_inline(trained_on_wards.folder, trained_on_wards.store).table()
+    dems.to_pandas().to_csv(
+        trained_on_wards.folder / "floats.csv", index=False
+    )  # with missing values, pandas writes 3.0
+    as_texts = score_inline(
+        trained_on_wards.folder, trained_on_wards.store, {"data.tables.demographics": "floats.csv"}
+    ).table()
+    events, labels, _ = trained_on_wards.frames()
+    from_frame = trained_on_wards.bundle.predict_events(events, labels, dems.to_pandas())
 
-    assert own.bundle.columns[-4:] == (
+    assert trained_on_wards.bundle.columns[-4:] == (
         "age",
-        *(f"ward: {own} (reference 1)" for own in ("2", "3", "unknown")),
+        *(f"ward: {level} (reference 1)" for level in ("2", "3", "unknown")),
     )
     assert as_texts["probability"].tolist() == as_numbers["probability"].tolist()
     assert from_frame["probability"].tolist() == as_numbers["probability"].tolist()

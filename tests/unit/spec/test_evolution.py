@@ -96,17 +96,17 @@ def data(tmp_path_factory) -> Path:
 
 def test_a_document_with_windows_is_one_specification_of_each_window_and_group():
     """The specifications of everyone come first. Each has the window as ``features.after`` and the group as ``cohort.only``."""
-    own = expand(make_spec(EVOLUTION))
+    specs = expand(make_spec(EVOLUTION))
 
-    assert [one.metadata.name for one in own] == [
+    assert [spec.metadata.name for spec in specs] == [
         f"small-{window}{group}" for group in ("", "-women", "-old") for window in ("0-90", "90-180")
     ]
-    after = own[1].spec.features.after
+    after = specs[1].spec.features.after
     assert (after.from_days, after.to_days, after.past_days) == (90, 180, 700)
-    assert (own[0].spec.cohort.only, own[3].spec.cohort.only.sex) == (None, ("female",))
-    assert own[5].spec.cohort.only.age.at_least == 60
-    assert not own[0].spec.predicts
-    assert len({one.digest for one in own}) == 6
+    assert (specs[0].spec.cohort.only, specs[3].spec.cohort.only.sex) == (None, ("female",))
+    assert specs[5].spec.cohort.only.age.at_least == 60
+    assert not specs[0].spec.predicts
+    assert len({spec.digest for spec in specs}) == 6
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def present(home, code: str) -> set[str]:
     from mlho.steps.records import read_commit
 
     store = home.run.store
-    made = {task.kind: Artifact(store, read_commit(store, task.key)) for task in home.submitted}
-    cohort = Cohort.read(made["define_cohort"].path("cohort.arr"))
-    dictionary = Dictionary.read(made["merge_dictionary"].path("dictionary.arr"))
+    artifacts = {task.kind: Artifact(store, read_commit(store, task.key)) for task in home.submitted}
+    cohort = Cohort.read(artifacts["define_cohort"].path("cohort.arr"))
+    dictionary = Dictionary.read(artifacts["merge_dictionary"].path("dictionary.arr"))
     matrix = open_matrix(
-        home.run.spec.spec, [made["pack_features"].path("block.arr")], cohort, n_codes=len(dictionary)
+        home.run.spec.spec, [artifacts["pack_features"].path("block.arr")], cohort, n_codes=len(dictionary)
     )
     block = matrix.column_block([int(dictionary.ids_of([code])[0])], numbers=[None])
     return {cohort.patient_ids[cohort.patient_of[sample]] for sample in block.indices.tolist()}
@@ -151,7 +151,7 @@ def present(home, code: str) -> set[str]:
 def expected(tables: Tables, code: str, window, past: int | None) -> set[str]:
     """Return the same patients by the definition, event by event."""
     end = INDEX_US + DAY_US - 1  # a date includes its whole day
-    own = [
+    occurrences = [
         (patient, time)
         for patient, time, what in zip(
             tables.events["patient_id"].to_pylist(),
@@ -162,8 +162,8 @@ def expected(tables: Tables, code: str, window, past: int | None) -> set[str]:
         if what == code
     ]
     begin = -np.inf if past is None else end - past * DAY_US
-    before = {patient for patient, time in own if begin < time <= end}
-    return {p for p, t in own if end + window[0] * DAY_US < t <= end + window[1] * DAY_US} - before
+    before = {patient for patient, time in occurrences if begin < time <= end}
+    return {p for p, t in occurrences if end + window[0] * DAY_US < t <= end + window[1] * DAY_US} - before
 
 
 @pytest.mark.parametrize(("window", "past"), [((0, 90), 700), ((90, 180), 200), ((90, 180), None)])
@@ -182,7 +182,7 @@ def test_the_bundle_of_a_window_scores_as_in_training_and_says_that_it_does_not_
     home = run_inline(data, tmp_path / "store", {"features.after": {"fromDays": 0, "toDays": 90}})
     bundle = load_bundle(tmp_path / "store" / "runs" / home.finished.run_id / "bundle")
     assert not bundle.document.predictive
-    assert [own.name for own in bundle.run_tests(measured=False) if not own.passed] == []
+    assert [selftest.name for selftest in bundle.run_tests(measured=False) if not selftest.passed] == []
     result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
     assert not result["predictive"]
     page = home.run.store.get(f"runs/{home.finished.run_id}/report.html").decode()
@@ -217,27 +217,28 @@ def test_the_command_finds_which_phenotypes_follow_and_when(data, tmp_path, caps
     command = ["run", str(spec), "--store", str(tmp_path / "store"), "--workers", "1", "--progress", "none"]
 
     assert main(command) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Everyone:" in said
-    place = re.search(r"evolution (\S+)\.html", said)[1]
+    output = " ".join(capsys.readouterr().out.split())
+    assert "Everyone:" in output
+    place = re.search(r"evolution (\S+)\.html", output)[1]
     found = json.loads(Path(f"{place}.json").read_text())
     stable = {
-        own["code"]: [
-            cell["window"] for cell in own["cells"] if cell["group"] == "everyone" and cell["is_stable"]
+        feature["code"]: [
+            cell["window"] for cell in feature["cells"] if cell["group"] == "everyone" and cell["is_stable"]
         ]
-        for own in found["features"]
+        for feature in found["features"]
     }
     assert stable["EARLY"] == ["1–90 days"]
     assert stable["LATE"] == ["91–180 days"]
     assert stable["LASTING"] == ["1–90 days", "91–180 days"]
     assert "OLD" not in stable
     women = {
-        own["code"]: [cell for cell in own["cells"] if cell["group"] == "women"] for own in found["features"]
+        feature["code"]: [cell for cell in feature["cells"] if cell["group"] == "women"]
+        for feature in found["features"]
     }
     first, second = women["OFWOMEN"]
     assert (first["is_stable"], second["confidence"]) == (True, None)
     assert first["odds_ratio"]["low"] > 1
-    assert [own["n_patients"] for own in found["runs"]][:2] == [N, N]
+    assert [run["n_patients"] for run in found["runs"]][:2] == [N, N]
     assert found["runs"][2]["n_patients"] < N
     page = Path(f"{place}.html").read_text()
     assert page.count("<svg") == 4  # for each group, wide and for a phone
@@ -260,8 +261,8 @@ def test_a_group_without_samples_is_named_by_its_run(data, tmp_path, capsys):
     command = ["run", str(spec), "--store", str(tmp_path / "store"), "--workers", "1", "--progress", "none"]
 
     assert main(command) == DataError.exit_code
-    said = " ".join(capsys.readouterr().err.split())
+    output = " ".join(capsys.readouterr().err.split())
     assert (
         "Not started, because of small-0-90-absent: error: labels.parquet: no sample is left of the labels"
-        in said
+        in output
     )

@@ -54,10 +54,10 @@ def batch_of(events: list[Event]) -> Any:
     """Return the events in the form of a source's batch."""
     return pa.RecordBatch.from_pydict(
         {
-            "patient": pa.array([own.patient for own in events], pa.string()).dictionary_encode(),
-            "time": pa.array([microseconds(own.time) for own in events], pa.int64()),
-            "code": pa.array([own.code for own in events], pa.string()).dictionary_encode(),
-            "value": pa.array([own.value for own in events], pa.float64()),
+            "patient": pa.array([event.patient for event in events], pa.string()).dictionary_encode(),
+            "time": pa.array([microseconds(event.time) for event in events], pa.int64()),
+            "code": pa.array([event.code for event in events], pa.string()).dictionary_encode(),
+            "value": pa.array([event.value for event in events], pa.float64()),
         }
     )
 
@@ -69,8 +69,10 @@ def microseconds(time: dt.datetime) -> int:
 def histories_of(rules: Rules, *partitions: list[Event]) -> Histories:
     """Return the joined histories of partitions, each with two batches to test the state between batches."""
     parts = [
-        extract_events(rules, [batch_of(half) for half in (own[::2], own[1::2]) if half], years=YEARS)
-        for own in partitions
+        extract_events(
+            rules, [batch_of(half) for half in (partition[::2], partition[1::2]) if half], years=YEARS
+        )
+        for partition in partitions
     ]
     return join_histories(parts)
 
@@ -78,17 +80,17 @@ def histories_of(rules: Rules, *partitions: list[Event]) -> Histories:
 def persons_of(rules: Rules, ids: list[str], persons: dict[str, Person]) -> RulePersons | None:
     if not rules.reads_persons:
         return None
-    known = [persons.get(own, Person(None, None, None)) for own in ids]
+    known = [persons.get(patient, Person(None, None, None)) for patient in ids]
     ends = [
-        NO_DATE if own.end is None else microseconds(dt.datetime.combine(own.end, dt.time.max))
-        for own in known
+        NO_DATE if person.end is None else microseconds(dt.datetime.combine(person.end, dt.time.max))
+        for person in known
     ]
     return RulePersons(
         birth_us=np.array(
-            [NO_DATE if own.birth is None else days(own.birth) * 86_400_000_000 for own in known]
+            [NO_DATE if person.birth is None else days(person.birth) * 86_400_000_000 for person in known]
         ),
         age=np.full(len(ids), np.nan),
-        sex=tuple(own.sex for own in known),
+        sex=tuple(person.sex for person in known),
         end_us=np.array(ends, np.int64) if rules.observation.end_column is not None else None,
     )
 
@@ -105,7 +107,9 @@ def evaluate(
     ids = histories.patient_ids.to_pylist()
     cohort = apply_rules(rules, histories, persons_of(rules, ids, persons))
     rows = zip(cohort.patient.tolist(), cohort.index_us.tolist(), cohort.outcome.tolist(), strict=True)
-    return cohort, [(ids[own], EPOCH + dt.timedelta(microseconds=us), label) for own, us, label in rows]
+    return cohort, [
+        (ids[patient], EPOCH + dt.timedelta(microseconds=us), label) for patient, us, label in rows
+    ]
 
 
 # The oracle follows the sentences of the documentation, one patient and one entry at a time.
@@ -113,8 +117,10 @@ def evaluate(
 
 def oracle(rules: Rules, persons: dict[str, Person], events: list[Event]) -> list[Any]:
     samples = []
-    for patient in sorted({own.patient for own in events}):
-        own_events = sorted((own for own in events if own.patient == patient), key=lambda own: own.time)
+    for patient in sorted({event.patient for event in events}):
+        own_events = sorted(
+            (event for event in events if event.patient == patient), key=lambda event: event.time
+        )
         person = persons.get(patient, Person(None, None, None))
         for entry in entries(rules, own_events):
             sample = judge(rules, person, own_events, entry)
@@ -142,7 +148,7 @@ def is_in(event: Event, events: Any) -> bool:
 
 
 def entries(rules: Rules, events: list[Event]) -> list[dt.datetime]:
-    times = sorted({own.time for own in events if is_in(own, rules.entry)})
+    times = sorted({event.time for event in events if is_in(event, rules.entry)})
     if rules.entry.which == "first":
         return times[:1]
     if rules.entry.which == "last":
@@ -170,9 +176,9 @@ def judge(rules: Rules, person: Person, events: list[Event], entry: dt.datetime)
         return None
     for criterion in rules.criteria:
         alternatives = [criterion] if criterion.any is None else criterion.any
-        if not any(meets(own, person, events, entry, index) for own in alternatives):
+        if not any(meets(alternative, person, events, entry, index) for alternative in alternatives):
             return None
-    outcomes = [own.time for own in events if is_in(own, rules.outcome)]
+    outcomes = [event.time for event in events if is_in(event, rules.outcome)]
     begin, until = index + day(rules.outcome.from_days), index + day(rules.outcome.to_days)
     if rules.outcome.exclude_prior and any(time <= begin for time in outcomes):
         return None
@@ -183,27 +189,39 @@ def judge(rules: Rules, person: Person, events: list[Event], entry: dt.datetime)
     return None
 
 
-def meets(own: Any, person: Person, events: list[Event], entry: dt.datetime, index: dt.datetime) -> bool:
-    if own.count is not None:
-        begin = None if own.count.from_days is None else entry + dt.timedelta(days=own.count.from_days)
-        end = entry + dt.timedelta(days=own.count.to_days)
-        times = [event.time for event in events if is_in(event, own.count)]
+def meets(
+    criterion: Any, person: Person, events: list[Event], entry: dt.datetime, index: dt.datetime
+) -> bool:
+    if criterion.count is not None:
+        begin = (
+            None
+            if criterion.count.from_days is None
+            else entry + dt.timedelta(days=criterion.count.from_days)
+        )
+        end = entry + dt.timedelta(days=criterion.count.to_days)
+        times = [event.time for event in events if is_in(event, criterion.count)]
         found = [time for time in times if (begin is None or time > begin) and time <= end]
-        n = len({time.date() for time in found}) if own.count.distinct_days else len(found)
-        return n >= (own.count.at_least or 0) and (own.count.at_most is None or n <= own.count.at_most)
-    if own.sex is not None:
-        return person.sex in own.sex
+        n = len({time.date() for time in found}) if criterion.count.distinct_days else len(found)
+        return n >= (criterion.count.at_least or 0) and (
+            criterion.count.at_most is None or n <= criterion.count.at_most
+        )
+    if criterion.sex is not None:
+        return person.sex in criterion.sex
     if person.birth is None:
         return False
     years = index.year - person.birth.year
     years -= (index.month, index.day) < (person.birth.month, person.birth.day)
-    return (own.age.at_least or 0) <= years <= (200 if own.age.at_most is None else own.age.at_most)
+    return (
+        (criterion.age.at_least or 0)
+        <= years
+        <= (200 if criterion.age.at_most is None else criterion.age.at_most)
+    )
 
 
 def sets() -> Any:
     codes = st.lists(st.sampled_from(["A*", "A", "B", "C"]), min_size=1, max_size=2, unique=True)
     ranges = st.sampled_from([{}, {}, {"low": 2.0}, {"high": 3.0}, {"low": 1.0, "high": 2.0}])
-    return st.builds(lambda own, bounds: {"codes": tuple(own), **bounds}, codes, ranges)
+    return st.builds(lambda codes_of_set, bounds: {"codes": tuple(codes_of_set), **bounds}, codes, ranges)
 
 
 @st.composite
@@ -211,7 +229,10 @@ def criteria(draw: Any, number: int, offset: int) -> dict[str, Any]:
     kind = draw(st.sampled_from(["count", "count", "age", "sex", "any", "any"]))
     if kind == "any":
         alternatives = [draw(conditions(number, offset)) for _ in range(draw(st.integers(2, 3)))]
-        plain = [{name: own for name, own in one.items() if name != "name"} for one in alternatives]
+        plain = [
+            {name: field for name, field in alternative.items() if name != "name"}
+            for alternative in alternatives
+        ]
         return {"name": f"any {number}", "any": tuple(plain)}
     return draw(conditions(number, offset))
 
@@ -293,8 +314,8 @@ def test_samples_are_those_of_the_oracle_for_any_partitions(rules, events, perso
     cut = random.randint(0, len(events))
     has = {
         number
-        for number, own in enumerate((rules.entry, rules.outcome))
-        if any(is_code_in(e, own) for e in events)
+        for number, event_set in enumerate((rules.entry, rules.outcome))
+        if any(is_code_in(e, event_set) for e in events)
     }
     if has != {0, 1}:
         with pytest.raises(DataError, match="no event has a code that the patterns match"):
@@ -308,7 +329,7 @@ def test_samples_are_those_of_the_oracle_for_any_partitions(rules, events, perso
     assert n_candidates == sum(cohort.dropped.values()) + len(samples)
     assert [step["rule"] for step in cohort.attrition[1:]] == list(cohort.dropped)
     assert cohort.attrition[-1]["samples"] == len(samples)
-    assert cohort.attrition[-1]["patients"] == len({own[0] for own in samples})
+    assert cohort.attrition[-1]["patients"] == len({sample[0] for sample in samples})
 
 
 @settings(max_examples=100, deadline=None)
@@ -319,7 +340,7 @@ def test_times_are_those_of_the_oracle(rules, events, persons, competing):
     """
     other = None if competing is None else EventSet.model_validate(competing)
     rules = rules.model_copy(update={"not_observable": "drop", "competing": other})
-    if any(not any(is_code_in(e, own) for e in events) for own in rules.event_sets[:2]):
+    if any(not any(is_code_in(e, event_set) for e in events) for event_set in rules.event_sets[:2]):
         return
     if other is not None and not any(is_code_in(e, other) for e in events):
         with pytest.raises(DataError, match=r"cohort.rules.competing"):
@@ -327,25 +348,27 @@ def test_times_are_those_of_the_oracle(rules, events, persons, competing):
         return
     histories = histories_of(rules, events)
     ids = histories.patient_ids.to_pylist()
-    asked = TimeToEvent(horizon_days=(1,))
+    time_to_event = TimeToEvent(horizon_days=(1,))
 
-    cohort = apply_rules(rules, histories, persons_of(rules, ids, persons), times=asked)
+    cohort = apply_rules(rules, histories, persons_of(rules, ids, persons), times=time_to_event)
 
     samples = oracle(rules.model_copy(update={"not_observable": "negative"}), persons, events)
     assert len(cohort.patient) == len(samples)
     for place, (patient, index, is_positive) in enumerate(samples):
-        own = [event for event in events if event.patient == patient]
+        own_events = [event for event in events if event.patient == patient]
         begin, until = (
             index + dt.timedelta(days=day) for day in (rules.outcome.from_days, rules.outcome.to_days)
         )
-        end = max(event.time for event in own)
+        end = max(event.time for event in own_events)
         if rules.observation.end_column is not None:
             end = dt.datetime.combine(persons[patient].end, dt.time.max)
         if rules.observation.end_date is not None:
             end = dt.datetime.combine(rules.observation.end_date, dt.time.max)
         until = min(until, end)
-        times = [event.time for event in own if is_in(event, rules.outcome) and begin < event.time <= until]
-        others = [event.time for event in own if other and is_in(event, other) and event.time <= until]
+        times = [
+            event.time for event in own_events if is_in(event, rules.outcome) and begin < event.time <= until
+        ]
+        others = [event.time for event in own_events if other and is_in(event, other) and event.time <= until]
         first = min(times + others, default=until)
         expected, is_event = (first - index) / dt.timedelta(days=1), first in times
         assert is_positive == bool(times)
@@ -441,6 +464,6 @@ def evaluate_without_oracle(rules: Rules, events: list[Event]) -> tuple[RuleCoho
 )
 def test_years_are_completed_on_the_birthday(born, day, years):
     """Completed years follow from the calendar and not from a number of days."""
-    times = [np.array([microseconds(dt.datetime.fromisoformat(own))]) for own in (born, day)]
+    times = [np.array([microseconds(dt.datetime.fromisoformat(date))]) for date in (born, day)]
 
     assert completed_years(*times).tolist() == [years]

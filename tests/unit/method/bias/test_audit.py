@@ -31,12 +31,12 @@ def cohort_of(n: int, *, seed: int = 1, excess: float = 0.0, samples_each: int =
 
 
 def audited(y, p, group, **options) -> Audit:
-    given = {"patients": None, "alerts": {RULE: p >= 0.4}, "seed": [7], "n_replicates": 200} | options
-    return audit(y, p, [Grouping("sex", ("female", "male"), group)], **given)
+    arguments = {"patients": None, "alerts": {RULE: p >= 0.4}, "seed": [7], "n_replicates": 200} | options
+    return audit(y, p, [Grouping("sex", ("female", "male"), group)], **arguments)
 
 
 def figures(found: Audit, level: str):
-    return next(own for own in found.groups if own.level == level).figures
+    return next(group for group in found.groups if group.level == level).figures
 
 
 def test_figures_of_a_group_are_those_of_its_samples():
@@ -50,7 +50,7 @@ def test_figures_of_a_group_are_those_of_its_samples():
         calibration_error_of(t, bins_of(t, 10, how), 10) for how in ("equal-width", "equal-count")
     )
 
-    found = {name: own.value for name, own in figures(audited(y, p, group), "male").items()}
+    found = {name: figure.value for name, figure in figures(audited(y, p, group), "male").items()}
 
     assert found == pytest.approx(
         {
@@ -83,8 +83,8 @@ def test_a_group_for_which_risk_is_underestimated_is_found():
     """With twice the odds in one group, its calibration differs significantly from the reference, and recalibration corrects it."""
     y, p, group, _ = cohort_of(4000, excess=np.log(2))
     found = audited(y, p, group)
-    male = next(own for own in found.groups if own.level == "male")
-    large = next(own for own in found.comparisons if own.metric == "in_the_large")
+    male = next(audited_group for audited_group in found.groups if audited_group.level == "male")
+    large = next(comparison for comparison in found.comparisons if comparison.metric == "in_the_large")
 
     assert (large.level, large.reference) in {("male", "female"), ("female", "male")}
     assert large.adjusted is not None
@@ -94,7 +94,7 @@ def test_a_group_for_which_risk_is_underestimated_is_found():
     assert male.recalibrated == {}  # no folds were given
 
     again = audited(y, p, group, folds=np.arange(4000) % 5)
-    male = next(own for own in again.groups if own.level == "male")
+    male = next(audited_group for audited_group in again.groups if audited_group.level == "male")
     assert abs(male.recalibrated["in_the_large"].value) < 0.05
     assert male.recalibrated["ece_equal_count"].value < male.figures["ece_equal_count"].value / 2
 
@@ -103,7 +103,7 @@ def test_without_a_difference_few_comparisons_are_significant():
     """In at most two of 20 cohorts without bias, a comparison has an adjusted p-value below 0.05."""
     found = [audited(*cohort_of(800, seed=seed)[:3]).comparisons for seed in range(20)]
 
-    assert sum(any(own.adjusted < 0.05 for own in comparisons) for comparisons in found) <= 2
+    assert sum(any(comparison.adjusted < 0.05 for comparison in comparisons) for comparisons in found) <= 2
 
 
 def test_differences_are_paired():
@@ -114,10 +114,12 @@ def test_differences_are_paired():
     twice = audit(np.r_[y, y], np.r_[p, p], [Grouping("copy", ("a", "b"), np.repeat([0, 1], 500))],
                   patients=np.r_[np.arange(500), np.arange(500)], alerts={}, seed=[1], n_replicates=100)  # fmt: skip
 
-    difference = {own.metric: own.difference for own in twice.comparisons}
+    difference = {comparison.metric: comparison.difference for comparison in twice.comparisons}
     assert difference["auroc"].value == 0
     assert difference["auroc"].reason == "no interval: the replicates are equal"
-    assert {own.metric: own.difference for own in same.comparisons}["auroc"].low is not None
+    assert {comparison.metric: comparison.difference for comparison in same.comparisons}[
+        "auroc"
+    ].low is not None
 
 
 def test_small_groups_and_periods_have_no_figures():
@@ -132,8 +134,8 @@ def test_small_groups_and_periods_have_no_figures():
     assert female.figures == {}
     assert female.reason == "fewer than 11 patients with or without the outcome"
     assert (female.n_samples, male.n_samples) == (None, None)
-    assert [own.n_samples for own in everyone.periods] == [None, None]
-    assert [bool(own.figures) for own in everyone.periods] == [True, False]
+    assert [period.n_samples for period in everyone.periods] == [None, None]
+    assert [bool(period.figures) for period in everyone.periods] == [True, False]
     assert found.comparisons == ()
     assert found.errors == ()
 
@@ -146,7 +148,7 @@ def test_counts_of_a_pair_are_hidden_together():
     pair = Grouping("sex × race", ("fa", "fb", "ma", "mb"), 2 * sex + race, is_crossed=True)
     found = audit(y, p, [pair], patients=None, alerts={}, seed=[1], n_replicates=10)
 
-    assert [own.n_samples for own in found.groups[1:]] == [None] * 4
+    assert [cell.n_samples for cell in found.groups[1:]] == [None] * 4
 
 
 def test_gaps_equal_those_of_fairlearn():
@@ -159,14 +161,14 @@ def test_gaps_equal_those_of_fairlearn():
         patients=None, alerts={RULE: alert}, seed=[1], n_replicates=100,
     )  # fmt: skip
 
-    assert {own.metric: own.value.value for own in found.gaps} == pytest.approx(
+    assert {gap.metric: gap.value.value for gap in found.gaps} == pytest.approx(
         {
             f"{RULE}/equal_opportunity": 0.15625,
             f"{RULE}/equalised_odds": 0.375,
             f"{RULE}/demographic_parity": 0.2875,
         }
     )
-    assert all(own.by_chance > 0 for own in found.gaps)
+    assert all(gap.by_chance > 0 for gap in found.gaps)
 
 
 def test_error_of_patients_is_compared_within_the_outcome():
@@ -190,7 +192,11 @@ def test_a_trend_over_months_is_found():
     y = (rng.random(6000) < 1 / (1 + np.exp(-(logit + month / 12)))).astype(int)
     periods = Periods("month", tuple(f"2020-{m:02}" for m in range(1, 13)), month, np.arange(12) / 12)
     found = audited(y, p, group, periods=periods)
-    trend = next(own for own in found.trends if (own.level, own.metric) == ("all patients", "in_the_large"))
+    trend = next(
+        found_trend
+        for found_trend in found.trends
+        if (found_trend.level, found_trend.metric) == ("all patients", "in_the_large")
+    )
 
     assert trend.n_periods == 12
     assert trend.per_year.low < 1 < trend.per_year.high
@@ -211,7 +217,7 @@ def test_patients_with_several_samples_widen_the_interval():
     """Five equal samples of each patient give the same interval as one sample."""
     y, p, group, _ = cohort_of(300)
     once = figures(audited(y, p, group), "all patients")["brier"]
-    repeated = [np.repeat(own, 5) for own in (y, p, group)]
+    repeated = [np.repeat(values, 5) for values in (y, p, group)]
     clustered = figures(audited(*repeated, patients=np.repeat(np.arange(300), 5)), "all patients")["brier"]
 
     assert clustered.high - clustered.low == pytest.approx(once.high - once.low)

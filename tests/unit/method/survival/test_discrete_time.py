@@ -50,10 +50,10 @@ def test_the_horizon_ends_an_interval_and_each_has_an_event():
     days = np.minimum(times.days, 360.0)
     early = type(times)(days, times.status, 365.0)
 
-    for own, n in ((times, 7), (times, 100), (early, 3)):
-        ends, n_to_horizon = interval_ends(own, n)
+    for event_times, n in ((times, 7), (times, 100), (early, 3)):
+        ends, n_to_horizon = interval_ends(event_times, n)
         counts, _ = np.histogram(
-            own.days[own.status == 1], np.concatenate([[0.0], np.nextafter(ends, np.inf)])
+            event_times.days[event_times.status == 1], np.concatenate([[0.0], np.nextafter(ends, np.inf)])
         )
         assert ends[n_to_horizon - 1] == 365.0
         assert (np.diff(ends) > 0).all()
@@ -67,13 +67,13 @@ def test_hazard_ratios_are_those_of_statsmodels():
 
     found = fit_hazards(X, np.ceil(times.days / 30), times.status == 1)
 
-    assert [own.log_ratio for own in found] == pytest.approx(
+    assert [hazard.log_ratio for hazard in found] == pytest.approx(
         [0.79468408, -0.45571574, 0.02696041, 0.04082055], abs=1e-7
     )
-    assert [own.standard_error for own in found] == pytest.approx(
+    assert [hazard.standard_error for hazard in found] == pytest.approx(
         [0.13966476, 0.24318005, 0.00537962, 0.1253281], abs=1e-7
     )
-    assert [own.p_value for own in found] == pytest.approx(
+    assert [hazard.p_value for hazard in found] == pytest.approx(
         [1.27084010e-08, 6.09325008e-02, 5.39833287e-07, 7.44644171e-01], rel=1e-6
     )
     assert found[0].ratio(units=2.0, side=1) == pytest.approx(
@@ -90,9 +90,11 @@ def test_a_column_without_a_hazard_ratio_has_a_reason():
 
     found = fit_hazards(np.column_stack([X, has_all, np.ones(400), X[:, 0]]), times.days, is_event)
 
-    assert [own.log_ratio for own in found[:4]] == pytest.approx([own.log_ratio for own in alone], abs=1e-9)
-    assert [own.ratio() for own in found[4:]] == [None] * 3
-    assert [own.reason for own in found[4:]] == [
+    assert [hazard.log_ratio for hazard in found[:4]] == pytest.approx(
+        [hazard.log_ratio for hazard in alone], abs=1e-9
+    )
+    assert [hazard.ratio() for hazard in found[4:]] == [None] * 3
+    assert [hazard.reason for hazard in found[4:]] == [
         NO_EVENT_OUTSIDE,
         *["constant, or a combination of earlier columns"] * 2,
     ]
@@ -106,6 +108,6 @@ def test_events_that_a_combination_separates_have_no_ratios():
 
     found = fit_hazards(X, np.argsort(np.argsort(-order)) + 1.0, np.ones(200, bool))
 
-    assert [own.reason for own in found] == [
+    assert [hazard.reason for hazard in found] == [
         "the partial likelihood has no maximum: a combination of features separates the events"
     ] * 2

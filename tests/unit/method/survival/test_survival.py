@@ -103,10 +103,10 @@ def test_figures_are_those_of_scikit_survival(unpenalised):
 def test_competing_events_have_the_incidence_of_scikit_survival():
     """The incidence is Aalen–Johansen's. With the competing events as censoring, the risk would be much higher."""
     _, times, _ = made()
-    own = competing(times)
-    as_censored = EventTimes(own.days, (own.status == 1).astype(np.uint8), HORIZON)
+    competing_times = competing(times)
+    as_censored = EventTimes(competing_times.days, (competing_times.status == 1).astype(np.uint8), HORIZON)
 
-    assert cumulative_incidence(own)(365.0) == pytest.approx(0.3851236523977812, abs=1e-12)
+    assert cumulative_incidence(competing_times)(365.0) == pytest.approx(0.3851236523977812, abs=1e-12)
     assert observed_risk(as_censored, 365.0) > 0.45
 
 
@@ -183,9 +183,9 @@ def test_groups_of_a_good_model_are_calibrated():
     at = figures_at(times[~half], fitted.predict_proba(X[~half]), uncensored(times), HORIZON)
 
     assert at.observed_expected == pytest.approx(1.0, abs=0.06)
-    assert all(abs(own.predicted - own.observed) < 0.06 for own in at.groups)
-    assert [own.predicted for own in at.groups] == sorted(own.predicted for own in at.groups)
-    assert sorted(place for own in at.groups for place in own.samples) == list(range(4_000))
+    assert all(abs(group.predicted - group.observed) < 0.06 for group in at.groups)
+    assert [group.predicted for group in at.groups] == sorted(group.predicted for group in at.groups)
+    assert sorted(place for group in at.groups for place in group.samples) == list(range(4_000))
 
 
 def test_without_an_event_or_a_pair_a_figure_is_absent():

@@ -46,10 +46,10 @@ def days_of(cohort, samples):
 
 def test_a_temporal_split_trains_before_its_date_and_tests_from_it_on():
     """A sample of the date itself is tested, and no patient is in both parts."""
-    cohort, asked = dated(), asking(split="temporal", testFrom="2021-12-01")
+    cohort, spec = dated(), asking(split="temporal", testFrom="2021-12-01")
     cut = (dt.date(2021, 12, 1) - dt.date(1970, 1, 1)).days
 
-    parts = partition(asked, cohort, 1)
+    parts = partition(spec, cohort, 1)
 
     assert days_of(cohort, parts.test).min() == cut
     assert parts.test.sum() == (days_of(cohort, slice(None)) >= cut).sum()
@@ -60,21 +60,21 @@ def test_a_temporal_split_trains_before_its_date_and_tests_from_it_on():
 def test_an_outcome_window_that_reaches_the_test_period_is_not_trained_on():
     """If the outcome window of 28 days reaches the first day of the test period, the sample crosses it and is not used for training."""
     cohort = dated()
-    asked = asking({"followUpDays": 28}, split="temporal", testFrom="2021-12-01")
+    spec = asking({"followUpDays": 28}, split="temporal", testFrom="2021-12-01")
     cut = (dt.date(2021, 12, 1) - dt.date(1970, 1, 1)).days
 
-    (own,) = planned_sets(asked, cohort)
+    (test_set,) = planned_sets(spec, cohort)
 
-    assert days_of(cohort, own.role == CROSSING).min() == cut - 28
-    assert days_of(cohort, own.role == TRAINED).max() == cut - 32
+    assert days_of(cohort, test_set.role == CROSSING).min() == cut - 28
+    assert days_of(cohort, test_set.role == TRAINED).max() == cut - 32
 
 
 def test_every_sample_has_one_role():
     """Each sample is tested, trained on, or left out by one rule, and each rule occurs here."""
     cohort = dated()
-    asked = asking({"followUpDays": 30}, split="rolling", origins=["2021-06-01", "2021-12-01"])
+    spec = asking({"followUpDays": 30}, split="rolling", origins=["2021-06-01", "2021-12-01"])
 
-    first, last = planned_sets(asked, cohort)
+    first, last = planned_sets(spec, cohort)
 
     assert (first.name, last.name) == ("2021-06-01 to 2021-11-30", "from 2021-12-01")
     assert set(first.role.tolist()) == {TESTED, TRAINED, AFTERWARDS, TEST_PATIENT, CROSSING}
@@ -83,23 +83,23 @@ def test_every_sample_has_one_role():
 
 def test_iterations_of_a_temporal_split_share_the_test_set_and_draw_the_training_patients():
     """All iterations have the same test samples, and each draws other training patients: 70 % of the possible ones, in each stratum."""
-    cohort, asked = dated(), asking(split="temporal", testFrom="2021-12-01", testFraction=0.3)
-    (own,) = planned_sets(asked, cohort)
+    cohort, spec = dated(), asking(split="temporal", testFrom="2021-12-01", testFraction=0.3)
+    (test_set,) = planned_sets(spec, cohort)
 
-    one, two = (partition(asked, cohort, iteration) for iteration in (1, 2))
+    first, second = (partition(spec, cohort, iteration) for iteration in (1, 2))
 
-    assert (one.test == two.test).all()
-    assert (one.is_train != two.is_train).any()
-    n_trainable = len(set(cohort.patient_of[own.role == TRAINED]))
-    assert abs(one.is_train.sum() - 0.7 * n_trainable) <= 1
+    assert (first.test == second.test).all()
+    assert (first.is_train != second.is_train).any()
+    n_trainable = len(set(cohort.patient_of[test_set.role == TRAINED]))
+    assert abs(first.is_train.sum() - 0.7 * n_trainable) <= 1
 
 
 def test_without_a_date_the_test_set_begins_with_the_month_closest_to_its_share():
     """The cut is the first day of the month whose share of later samples is closest to 30 %."""
-    cohort, asked = dated(), asking(split="temporal")
+    cohort, spec = dated(), asking(split="temporal")
     months = (cohort.index_us // DAY_US).astype("datetime64[D]").astype("datetime64[M]")
 
-    cut = cut_of(asked, cohort)
+    cut = cut_of(spec, cohort)
 
     assert cut.day == 1
     share = {month: (months >= month).mean() for month in np.unique(months)}
@@ -109,9 +109,9 @@ def test_without_a_date_the_test_set_begins_with_the_month_closest_to_its_share(
 def test_iterations_take_the_origins_in_turn():
     """With two origins, the third iteration uses the first origin again."""
     cohort = dated()
-    asked = asking(split="rolling", origins=["2021-06-01", "2021-12-01"])
+    spec = asking(split="rolling", origins=["2021-06-01", "2021-12-01"])
 
-    tests = [partition(asked, cohort, iteration).test for iteration in (1, 2, 3)]
+    tests = [partition(spec, cohort, iteration).test for iteration in (1, 2, 3)]
 
     assert (tests[0] == tests[2]).all()
     assert not (tests[0] & tests[1]).any()
@@ -122,14 +122,14 @@ def test_each_site_is_left_out_once():
     cohort = with_parts(
         "north", "south", "west", of=lambda patient, n: (patient + np.tile([0, 0, 1, 0], 100)) % n
     )
-    asked = asking(split="site", splitColumn="site", iterations=3)
+    spec = asking(split="site", splitColumn="site", iterations=3)
 
-    sets = planned_sets(asked, cohort)
+    sets = planned_sets(spec, cohort)
 
-    assert [own.name for own in sets] == ["site north", "site south", "site west"]
-    assert (sum((own.role == TESTED).astype(int) for own in sets) == 1).all()
+    assert [test_set.name for test_set in sets] == ["site north", "site south", "site west"]
+    assert (sum((test_set.role == TESTED).astype(int) for test_set in sets) == 1).all()
     assert {TEST_PATIENT} <= set(sets[0].role.tolist())
-    parts = partition(asked, cohort, 2)
+    parts = partition(spec, cohort, 2)
     assert not set(cohort.patient_of[parts.train]) & set(cohort.patient_of[parts.test])
 
 
@@ -138,10 +138,10 @@ def test_a_given_split_is_followed():
     words = with_parts("test", "train", of=lambda patient, n: (patient % 4 > 0).astype(int))
     folds = with_parts("1", "10", "2")
 
-    (given,) = planned_sets(asking(split="given", splitColumn="site"), words)
+    (test_set,) = planned_sets(asking(split="given", splitColumn="site"), words)
 
-    assert ((given.role == TESTED) == (words.patient_of % 4 == 0)).all()
-    names = [own.name for own in planned_sets(asking(split="given", splitColumn="site"), folds)]
+    assert ((test_set.role == TESTED) == (words.patient_of % 4 == 0)).all()
+    names = [fold.name for fold in planned_sets(asking(split="given", splitColumn="site"), folds)]
     assert names == ["fold 1", "fold 2", "fold 10"]
 
 

@@ -127,10 +127,10 @@ def listed(folder, problem, pair, last="max", more_than=MARGIN):
         zip(problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True)
     ):
         index = pd.Timestamp(index)
-        own = events[events.patient_id == problem.cohort.patient_ids[patient]]
+        patient_events = events[events.patient_id == problem.cohort.patient_ids[patient]]
         upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
-        own = own[(own.time <= upper) & (own.time > lower)]
-        first, then = (own[own.code == code].time for code in pair)
+        patient_events = patient_events[(patient_events.time <= upper) & (patient_events.time > lower)]
+        first, then = (patient_events[patient_events.code == code].time for code in pair)
         if len(first) and len(then) and (getattr(then, last)() - first.min()).days > more_than:
             found.append(sample)
     return found
@@ -165,7 +165,8 @@ def test_the_columns_of_pairs_equal_the_events(problem, folder):
     assert [found[0], *found[2:]] == [listed(folder, problem, pair) for pair in pairs]
     assert block.count[block.indptr[1] : block.indptr[2]].tolist() == code.count.tolist()
     patients = [
-        len({int(problem.cohort.patient_of[own]) for own in samples}) for samples in (found[0], found[3])
+        len({int(problem.cohort.patient_of[sample]) for sample in samples})
+        for samples in (found[0], found[3])
     ]
     assert pair_patients(problem, columns[[0, 3]]).tolist() == patients
 
@@ -178,8 +179,10 @@ def test_a_mask_renumbers_the_samples_of_pairs(problem):
 
     numbers = np.flatnonzero(mask)
     for k in range(2):
-        own = every.indices[every.indptr[k] : every.indptr[k + 1]]
-        assert numbers[some.indices[some.indptr[k] : some.indptr[k + 1]]].tolist() == own[mask[own]].tolist()
+        cells = every.indices[every.indptr[k] : every.indptr[k + 1]]
+        assert (
+            numbers[some.indices[some.indptr[k] : some.indptr[k + 1]]].tolist() == cells[mask[cells]].tolist()
+        )
 
 
 def test_the_planted_order_is_the_first_candidate_and_is_selected(problem):
@@ -243,8 +246,8 @@ def test_test_samples_have_no_influence_on_the_candidates(problem):
     few = screened[problem.column_of(screened) // problem.n_windows < 2]
     codes = {
         code
-        for own in candidate_sequences(problem, train, few, problem.y[train]).features.tolist()
-        for code in problem.pair_of(own // 2)
+        for feature in candidate_sequences(problem, train, few, problem.y[train]).features.tolist()
+        for code in problem.pair_of(feature // 2)
     }
     assert codes <= set(problem.codes[:2])
 
@@ -256,8 +259,8 @@ def test_shadow_candidates_are_as_informative_on_permuted_rows(problem):
     features = shadow_sequences(problem, train, screened).features
     cells = shadow_cells(problem, features, train)
 
-    own = problem.matrix.column_samples(problem.column_of(features))
-    assert [len(cell.samples) for cell in cells] == np.diff(own.indptr).tolist()
+    block = problem.matrix.column_samples(problem.column_of(features))
+    assert [len(cell.samples) for cell in cells] == np.diff(block.indptr).tolist()
     chosen = candidate_sequences(problem, train, screened, problem.y).features
     assert features.tolist() != chosen.tolist()
 
@@ -319,11 +322,11 @@ def test_scoring_computes_the_columns_of_training(folder, tmp_path, order, bands
     numbers = {problem.name_of(feature).id: feature for feature in every.tolist()}
     features = np.array([numbers[name] for name in bundle.columns])
     trained = learn_design(problem, features, everyone(problem)).matrix(problem, everyone(problem))
-    assert any(own.code == FIRST and own.then == THEN for own in bundle.document.features)
+    assert any(feature.code == FIRST and feature.then == THEN for feature in bundle.document.features)
     assert bundle.document.scoring.co_occurrence_days == MARGIN
     assert (bundle.document.scoring.sequence_order or "any") == order
-    assert any(own.band for own in bundle.document.features) == bool(bands)
-    assert any(own.aggregate in DURATIONS for own in bundle.document.features) == bool(durations)
+    assert any(feature.band for feature in bundle.document.features) == bool(bands)
+    assert any(feature.aggregate in DURATIONS for feature in bundle.document.features) == bool(durations)
     for name in ("indptr", "indices", "data"):
         assert getattr(served.design, name).tolist() == getattr(trained, name).tolist()
 
@@ -347,8 +350,8 @@ def test_an_unsupported_combination_is_refused(changes, words):
 def test_a_disabled_section_asks_for_nothing():
     """The run id is that of a specification without the section."""
     without, disabled = (
-        RunSpec.model_validate(make_document(own))
-        for own in ({}, {"features.sequences": {"enabled": False, "maxCandidates": 7}})
+        RunSpec.model_validate(make_document(changes))
+        for changes in ({}, {"features.sequences": {"enabled": False, "maxCandidates": 7}})
     )
 
     assert disabled.digest == without.digest
@@ -378,8 +381,8 @@ def test_the_bands_of_a_pair_equal_the_events(banded, folder):
         beyond = listed(folder, banded, (FIRST, THEN), last="min", more_than=high)
         assert band == sorted(set(within) - set(beyond))
         assert band
-    names = [banded.name_of(int(own)) for own in banded.presence_of(columns)]
-    assert [own.id.rsplit("|", 1)[1] for own in names] == [
+    names = [banded.name_of(int(feature)) for feature in banded.presence_of(columns)]
+    assert [name.id.rsplit("|", 1)[1] for name in names] == [
         "first",
         "first 3-30d",
         "first 31-365d",
@@ -394,24 +397,24 @@ def test_a_significant_pair_is_selected_with_its_bands(banded):
     found = candidate_sequences(banded, everyone(banded), screened, banded.y)
     columns = banded.column_of(found.significant)
 
-    assert {banded.pair_of(int(own)) for own in columns[:4]} == {(FIRST, THEN)}
-    assert [banded.band_of(int(own)) for own in columns[:4]] == [0, 1, 2, 3]
+    assert {banded.pair_of(int(column)) for column in columns[:4]} == {(FIRST, THEN)}
+    assert [banded.band_of(int(column)) for column in columns[:4]] == [0, 1, 2, 3]
     assert len(columns) <= banded.spec.selection.n_features / 2 + 3
     assert len(set(found.information[:4].tolist())) == 1
 
 
 @pytest.mark.parametrize(
-    ("own", "words"),
+    ("section", "words"),
     [
         ({"bands": [365]}, "bands requires order: first"),
         ({"order": "first", "bands": [365, 30]}, "must be increasing"),
         ({"order": "first", "bands": [30], "coOccurrenceDays": 30}, "above coOccurrenceDays"),
     ],
 )
-def test_invalid_bands_are_refused(own, words):
+def test_invalid_bands_are_refused(section, words):
     """The days between two codes are only unambiguous for first events."""
     with pytest.raises(ValueError, match=words):
-        RunSpec.model_validate(make_document({"features.sequences": own}))
+        RunSpec.model_validate(make_document({"features.sequences": section}))
 
 
 @pytest.fixture(scope="module")
@@ -433,14 +436,16 @@ def test_the_durations_of_a_pair_equal_the_events(timed, folder, pair, is_masked
     expected = {sample: days for sample, days in all_days(folder, timed, pair).items() if mask[sample]}
 
     assert len(expected) > 10
-    for own in cells:
-        assert np.flatnonzero(mask)[block.indices[own]].tolist() == sorted(expected)
-    for own, figure in zip((cells[0], *cells[2:]), (min, np.mean, max), strict=True):
-        assert block.number[own].tolist() == [figure(expected[sample]) for sample in sorted(expected)]
+    for cell in cells:
+        assert np.flatnonzero(mask)[block.indices[cell]].tolist() == sorted(expected)
+    for cell, figure in zip((cells[0], *cells[2:]), (min, np.mean, max), strict=True):
+        assert block.number[cell].tolist() == [figure(expected[sample]) for sample in sorted(expected)]
     assert np.isnan(block.number[cells[1]]).all()
-    names = [timed.name_of(int(own)) for own in timed.presence_of(columns)]
+    names = [timed.name_of(int(feature)) for feature in timed.presence_of(columns)]
     ids = ["minDays", "presence", "meanDays", "maxDays"]
-    assert [own.id for own in names] == [f"{pair[0]}→{pair[1]}|{WINDOW_DAYS}d|{name}" for name in ids]
+    assert [described.id for described in names] == [
+        f"{pair[0]}→{pair[1]}|{WINDOW_DAYS}d|{name}" for name in ids
+    ]
 
 
 def all_days(folder, problem, pair):
@@ -451,10 +456,10 @@ def all_days(folder, problem, pair):
         zip(problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True)
     ):
         index = pd.Timestamp(index)
-        own = events[events.patient_id == problem.cohort.patient_ids[patient]]
+        patient_events = events[events.patient_id == problem.cohort.patient_ids[patient]]
         upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
-        own = own[(own.time <= upper) & (own.time > lower)]
-        first, then = (set(own[own.code == code].time) for code in pair)
+        patient_events = patient_events[(patient_events.time <= upper) & (patient_events.time > lower)]
+        first, then = (set(patient_events[patient_events.code == code].time) for code in pair)
         days = [(b - a).days for a in first for b in then if (b - a).days > MARGIN]
         if days:
             found[sample] = days
@@ -466,11 +471,11 @@ def test_durations_are_ranked_together_with_the_codes(timed):
     screened = timed.presence_of(np.arange(timed.n_columns))
     found = candidate_sequences(timed, everyone(timed), screened, timed.y)
     (planted,) = pair_features(timed, [(FIRST, THEN)])
-    own = [feature for feature in found.ranked.tolist() if timed.pair_of(feature) == (FIRST, THEN)]
+    durations = [feature for feature in found.ranked.tolist() if timed.pair_of(feature) == (FIRST, THEN)]
 
     assert found.significant[0] == planted
-    assert [timed.aggregate_of(feature) for feature in own] == ["maxDays", "meanDays", "minDays"]
-    assert timed.name_of(own[-1]).words == (
+    assert [timed.aggregate_of(feature) for feature in durations] == ["maxDays", "meanDays", "minDays"]
+    assert timed.name_of(durations[-1]).words == (
         f"diabetes, then kidney disease ({FIRST}→{THEN}): shortest time from one to the other, in days, more than 2 days "
         "apart, in the 700 days before the index date"
     )
@@ -479,16 +484,16 @@ def test_durations_are_ranked_together_with_the_codes(timed):
 
 
 @pytest.mark.parametrize(
-    ("own", "words"),
+    ("section", "words"),
     [
         ({"order": "first", "durations": ["min"]}, "durations requires order: any.*use bands"),
         ({"durations": ["min", "min"]}, "must not contain duplicates"),
     ],
 )
-def test_invalid_durations_are_refused(own, words):
+def test_invalid_durations_are_refused(section, words):
     """Between first events there is only one duration, which bands divide."""
     with pytest.raises(ValueError, match=words):
-        RunSpec.model_validate(make_document({"features.sequences": own}))
+        RunSpec.model_validate(make_document({"features.sequences": section}))
 
 
 def test_a_pair_that_is_always_in_order_is_a_candidate_by_its_times(tmp_path):
@@ -510,7 +515,9 @@ def test_a_pair_that_is_always_in_order_is_a_candidate_by_its_times(tmp_path):
     changes = {"plain": None, "timed": {"features.sequences.durations": ["min"]}}
     for name in changes:
         (tmp_path / name).mkdir()
-    plain, timed = (_pack(spec_of(tmp_path, own), tmp_path, tmp_path / name) for name, own in changes.items())
+    plain, timed = (
+        _pack(spec_of(tmp_path, change), tmp_path, tmp_path / name) for name, change in changes.items()
+    )
     (planted,) = pair_features(timed, [(FIRST, THEN)])
 
     for problem in (plain, timed):

@@ -47,9 +47,9 @@ def folds_of(problem, n_subsamples=4):
 def test_every_fold_is_held_out_alone_and_with_at_most_four_others(n_folds, n_pairs):
     """Each pair is held out once. Altogether there are at most three times as many tasks as folds."""
     held = held_out_together(Validation(folds=n_folds))
-    pairs = [own for own in held if len(own) == 2]
+    pairs = [group for group in held if len(group) == 2]
 
-    assert [own for own in held if len(own) == 1] == [(fold,) for fold in range(n_folds)]
+    assert [group for group in held if len(group) == 1] == [(fold,) for fold in range(n_folds)]
     assert len(pairs) == len(set(pairs)) == n_pairs
     for fold in range(n_folds):
         assert sum(fold in pair for pair in pairs) == min(n_folds - 1, 4)
@@ -61,7 +61,7 @@ def test_held_out_patients_have_no_influence(held, problem):
     hidden = problem.samples_of(~others(problem, held))
     outcome = np.where(hidden, 1 - problem.y, problem.y).astype(np.uint8)
     other = replace(problem, cohort=replace(problem.cohort, outcome=outcome))
-    first, second = ([vote(own, held, number) for number in (1, 2, 3)] for own in (problem, other))
+    first, second = ([vote(variant, held, number) for number in (1, 2, 3)] for variant in (problem, other))
     fold, same = run_consensus_fold(problem, held, first), run_consensus_fold(other, held, second)
 
     assert hidden.any()
@@ -104,16 +104,20 @@ def test_the_pooled_predictions_are_those_of_the_folds_held_out(problem):
 
     assert cv.samples.tolist() == list(range(problem.cohort.n_samples))
     for fold in range(3):
-        own, choice = folds[(fold,)].scores, choose(problem, folds, fold)
-        expected = own.by_classifier[choice.classifier][choice.chosen]
-        assert np.array_equal(cv.scores[own.samples], expected)
-        assert performance.headline_auroc[fold].value == auroc(problem.y[own.samples], expected)
+        fold_scores, choice = folds[(fold,)].scores, choose(problem, folds, fold)
+        expected = fold_scores.by_classifier[choice.classifier][choice.chosen]
+        assert np.array_equal(cv.scores[fold_scores.samples], expected)
+        assert performance.headline_auroc[fold].value == auroc(problem.y[fold_scores.samples], expected)
     assert performance.headline["auroc"].mean == auroc(problem.y, cv.scores)
     assert performance.headline["auroc"].low < performance.headline["auroc"].mean
     alerts = performance.headline["fixed-alert-rate:0.1/alerts_per_100"]
     assert alerts.mean == pytest.approx(10, abs=4)
     assert alerts.mean != 10.0  # 10 would mean that thresholds were chosen on the test samples
-    assert [own.name for own in performance.test_sets] == ["outer fold 1", "outer fold 2", "outer fold 3"]
+    assert [test_set.name for test_set in performance.test_sets] == [
+        "outer fold 1",
+        "outer fold 2",
+        "outer fold 3",
+    ]
 
 
 def test_without_a_confident_feature_the_demographics_remain(make_problem):
@@ -146,14 +150,16 @@ def test_empty_consensus_models_are_counted(tmp_path):
     home = run_inline(data, MemoryStore(), strict)
     result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
 
-    empty = [own for own in result["test_sets"] if own["n_features"] == 0]
+    empty = [test_set for test_set in result["test_sets"] if test_set["n_features"] == 0]
     assert result["final_model"]["n_features"] == 0
     assert result["final_model"]["n_demographics"] > 0
-    assert any(own.startswith(f"In {len(empty)} of 3 test sets no feature") for own in result["warnings"])
-    assert any(own.startswith("No feature has enough confidence") for own in result["warnings"])
+    assert any(
+        warning.startswith(f"In {len(empty)} of 3 test sets no feature") for warning in result["warnings"]
+    )
+    assert any(warning.startswith("No feature has enough confidence") for warning in result["warnings"])
     # The outcome is random, so only the floor of the AUROC can fail.
     failed = [test["name"] for test in result["final_model"]["tests"] if not test["passed"]]
-    assert all(own.startswith("floor.auroc") for own in failed), failed
+    assert all(name.startswith("floor.auroc") for name in failed), failed
 
 
 def test_a_subsample_with_one_class_is_refused(problem):
@@ -172,15 +178,17 @@ def test_result_and_bundle_are_of_the_consensus_procedure(tmp_path):
         run_inline(data, store, CONSENSUS),
         run_inline(data, store, {**CONSENSUS, "final.features": "ranking"}),
     )
-    one, other = (json.loads(store.get(f"runs/{own.finished.run_id}/result.json")) for own in (home, ranked))
-
-    assert one["headline"]["auroc"]["mean"] == one["final_model"]["cv_auroc"]["value"]
-    assert one["final_model"]["n_features"] == sum(
-        own["in_consensus"] for own in one["features"] if own["kind"] == "feature"
+    result, other = (
+        json.loads(store.get(f"runs/{run.finished.run_id}/result.json")) for run in (home, ranked)
     )
-    assert one["final_model"]["calibrator"] != other["final_model"]["calibrator"]
-    assert one["final_model"]["thresholds"] != other["final_model"]["thresholds"]
-    assert one["winners"] == other["winners"]
-    assert not any(own["is_final"] for own in one["candidates"])
-    assert [own["is_final"] for own in other["candidates"]].count(True) == 1
-    assert "outer fold" in one["summary"][1]
+
+    assert result["headline"]["auroc"]["mean"] == result["final_model"]["cv_auroc"]["value"]
+    assert result["final_model"]["n_features"] == sum(
+        feature["in_consensus"] for feature in result["features"] if feature["kind"] == "feature"
+    )
+    assert result["final_model"]["calibrator"] != other["final_model"]["calibrator"]
+    assert result["final_model"]["thresholds"] != other["final_model"]["thresholds"]
+    assert result["winners"] == other["winners"]
+    assert not any(candidate["is_final"] for candidate in result["candidates"])
+    assert [candidate["is_final"] for candidate in other["candidates"]].count(True) == 1
+    assert "outer fold" in result["summary"][1]
