@@ -28,9 +28,9 @@ def event(table: str, concept: int, *, day: Any = DAY, person: int = 7, **more: 
     domain = table.split("_")[0]
     stem = {"condition": "condition_start", "visit": "visit_start"}.get(domain, domain)
     stem = {"drug": "drug_exposure_start", "device": "device_exposure_start"}.get(domain, stem)
-    own = {"person_id": person, f"{domain}_concept_id": concept, f"{domain}_source_concept_id": 0}
-    own |= {"value_as_number": None} if domain in ("measurement", "observation") else {}
-    return {**own, f"{stem}_date": day, **more}
+    row = {"person_id": person, f"{domain}_concept_id": concept, f"{domain}_source_concept_id": 0}
+    row |= {"value_as_number": None} if domain in ("measurement", "observation") else {}
+    return {**row, f"{stem}_date": day, **more}
 
 
 def person(number: int, **more: Any) -> dict[str, Any]:
@@ -51,12 +51,13 @@ def write_cdm(
 ) -> Path:
     """Write the tables; ``person``, the labels of patients 7 and 8, and ``cdm_source`` are added unless given."""
     folder.mkdir(parents=True, exist_ok=True)
-    given: dict[str, Any] = {"person": PERSONS, "labels": LABELS, **rows}
+    tables: dict[str, Any] = {"person": PERSONS, "labels": LABELS, **rows}
     if version is not None:
-        given["cdm_source"] = [{"cdm_source_name": "x", "cdm_version": version}]
-    for name, own in given.items():
+        tables["cdm_source"] = [{"cdm_source_name": "x", "cdm_version": version}]
+    for name, table_rows in tables.items():
         columns = {
-            key: [row.get(key) for row in own] for key in dict.fromkeys(key for row in own for key in row)
+            key: [row.get(key) for row in table_rows]
+            for key in dict.fromkeys(key for row in table_rows for key in row)
         }
         table = pa.table(
             {key.upper() if upper and name != "labels" else key: v for key, v in columns.items()}
@@ -80,10 +81,10 @@ def spec_of(*, suffix: str = ".parquet", **data: Any) -> TrainingSpec:
 def files_of(spec: TrainingSpec, folder: Path) -> dict[str, list[SourceFile]]:
     """Return the files of each table; raise the first error."""
     found = {}
-    for name, own in find_tables(folder, spec.data.tables.model_dump(), spec.data.source).items():
-        if isinstance(own, DataError):
-            raise own
-        found[name] = own.files
+    for name, table in find_tables(folder, spec.data.tables.model_dump(), spec.data.source).items():
+        if isinstance(table, DataError):
+            raise table
+        found[name] = table.files
     return found
 
 

@@ -40,7 +40,7 @@ EVENTS = [
 ]
 
 
-@pytest.fixture(params=LAYOUTS, ids=lambda own: own.source)
+@pytest.fixture(params=LAYOUTS, ids=lambda layout: layout.source)
 def layout(request) -> Layout:
     return request.param
 
@@ -74,7 +74,7 @@ def encode(
 
 def test_every_source_is_here():
     """Every source except ``omop`` is in this suite. Its codes are concepts of several tables, so ``test_omop`` tests it."""
-    assert {own.source for own in LAYOUTS} == {own.name for own in SOURCES} - {"omop"}
+    assert {layout.source for layout in LAYOUTS} == {source.name for source in SOURCES} - {"omop"}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
@@ -132,9 +132,9 @@ def test_times_with_a_zone_beside_times_without_one_are_a_warning(layout, tmp_pa
     assert warnings(plain, day=NOON) == []
     assert warnings(zoned, day="2020-01-31") == []
     assert warnings(Fact("7", NOON.replace(tzinfo=dt.UTC), "A"), day=NOON.replace(tzinfo=dt.UTC)) == []
-    for own in (warnings(zoned, plain, day="2020-01-31"), warnings(zoned, day=NOON)):
-        assert len(own) == 1
-        assert "taken as UTC" in own[0]
+    for found in (warnings(zoned, plain, day="2020-01-31"), warnings(zoned, day=NOON)):
+        assert len(found) == 1
+        assert "taken as UTC" in found[0]
 
 
 def test_a_row_without_a_time_is_named(layout, tmp_path):
@@ -187,7 +187,8 @@ def test_units_that_do_not_match_are_found_by_their_scale(layout, tmp_path):
     _, (part,) = encode(layout, layout.write(tmp_path, facts), aggregate="last")
 
     shares = {
-        code: two_scales(own[:NEGATIVE]) for code, own in zip(part.codes, part.tally.values, strict=True)
+        code: two_scales(numbers[:NEGATIVE])
+        for code, numbers in zip(part.codes, part.tally.values, strict=True)
     }
     assert shares["GLU"] == pytest.approx(1 / 6)
     assert shares["HB"] == 0.0
@@ -210,10 +211,10 @@ def test_the_layout_of_another_source_is_recognised(layout, tmp_path):
     other = {"native": "meds", "dbmart": "i2b2", "meds": "dbmart", "i2b2": "native"}.get(
         layout.source, "meds"
     )
-    theirs = next(own for own in LAYOUTS if own.source == other)
+    other_layout = next(candidate for candidate in LAYOUTS if candidate.source == other)
 
     with pytest.raises(DataError, match=f"set data.source to {other}"):
-        read_events(layout, theirs.write(tmp_path, FACTS))
+        read_events(layout, other_layout.write(tmp_path, FACTS))
 
 
 def test_a_value_that_is_no_number_is_refused(layout, tmp_path):
@@ -245,17 +246,17 @@ def test_an_empty_file_is_refused_and_a_table_without_rows_is_not(layout, tmp_pa
 def observation_fact(folder: Path, **columns: list) -> Path:
     (folder / "events").mkdir(parents=True)
     n = len(next(iter(columns.values())))
-    own = {
+    all_columns = {
         "patient_num": ["7"] * n,
         "concept_cd": list("ABCDEF"[:n]),
         "start_date": ["2020-01-31 12:00:00.0"] * n,
         **columns,
     }
-    write_table(folder / "events" / "observation_fact.parquet", pa.table(own))
+    write_table(folder / "events" / "observation_fact.parquet", pa.table(all_columns))
     return folder
 
 
-I2B2 = next(own for own in LAYOUTS if own.source == "i2b2")
+I2B2 = next(layout for layout in LAYOUTS if layout.source == "i2b2")
 
 
 def test_modifier_rows_of_i2b2_are_named_in_the_ledger(tmp_path):
@@ -303,7 +304,7 @@ def test_units_of_i2b2_come_with_the_values(tmp_path):
 @pytest.mark.parametrize("column", ["integer_value", "float_value", "categorical_value"])
 def test_a_label_of_meds_that_is_not_binary_is_refused(tmp_path, column):
     """A run predicts one binary outcome, so other value columns are refused. A file whose ``boolean_value`` is empty has no outcome."""
-    meds = next(own for own in LAYOUTS if own.source == "meds")
+    meds = next(layout for layout in LAYOUTS if layout.source == "meds")
     spec = spec_of(meds)
     values = {"integer_value": [0, 3], "float_value": [0.2, 1.0], "categorical_value": ["ICU", "ward"]}
     labels = {"subject_id": ["7", "8"], "day": [NOON] * 2, "boolean_value": pa.nulls(2, pa.bool_()), **values}
@@ -323,7 +324,7 @@ def test_columns_of_i2b2_that_differ_in_case_only_are_refused(tmp_path):
 
 def test_a_prediction_time_of_meds_is_inclusive(tmp_path):
     """An event at the microsecond of the prediction time is used, and an event one microsecond later is not."""
-    meds = next(own for own in LAYOUTS if own.source == "meds")
+    meds = next(layout for layout in LAYOUTS if layout.source == "meds")
     later = NOON + dt.timedelta(microseconds=1)
     ledger, _ = encode(meds, meds.write(tmp_path, [Fact("7", NOON, "A"), Fact("7", later, "B")]))
 

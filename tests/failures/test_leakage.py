@@ -164,8 +164,10 @@ def test_a_code_recorded_only_from_the_outcome_on_is_named(tmp_path):
 
     home = run_inline(write_tables(tmp_path / "data", changed), tmp_path / "store", changes)
 
-    after = [own for own in _result(home)["leakage"]["findings"] if own["check"] == "after-outcome"]
-    assert [own["subject"] for own in after] == ["LETTER"]
+    after = [
+        finding for finding in _result(home)["leakage"]["findings"] if finding["check"] == "after-outcome"
+    ]
+    assert [finding["subject"] for finding in after] == ["LETTER"]
 
 
 def test_one_person_under_two_ids_is_found(tmp_path):
@@ -174,12 +176,12 @@ def test_one_person_under_two_ids_is_found(tmp_path):
     again = [f"p{number:05d}" for number in range(20)]
 
     def doubled(table):
-        own = [row for row in table.to_pylist() if row["patient_id"] in again]
+        rows = [row for row in table.to_pylist() if row["patient_id"] in again]
         return pa.concat_tables(
             [
                 table,
                 pa.Table.from_pylist(
-                    [row | {"patient_id": "q" + row["patient_id"]} for row in own], table.schema
+                    [row | {"patient_id": "q" + row["patient_id"]} for row in rows], table.schema
                 ),
             ]
         )
@@ -210,14 +212,14 @@ def test_the_planted_leak_is_caught_without_an_index_date_and_never_enters_with_
     planted = {truth.leak, truth.outcome_code.code}
 
     warned = _result(run_inline(tmp_path / "data", tmp_path / "store", changes | {"leakage.action": "warn"}))
-    caught = {own["subject"] for own in warned["leakage"]["findings"]}
+    caught = {finding["subject"] for finding in warned["leakage"]["findings"]}
     with pytest.raises(DataError, match=truth.leak):
         run_inline(tmp_path / "data", tmp_path / "store", changes)
     dated = changes | {"cohort.index": {"column": "index_date"}}
     clean = _result(run_inline(tmp_path / "data", tmp_path / "store", dated))
 
     assert caught == planted
-    assert not {own["subject"] for own in clean["leakage"]["findings"]} & planted
+    assert not {finding["subject"] for finding in clean["leakage"]["findings"]} & planted
     assert clean["leakage"]["never_enter"] >= 1
 
 

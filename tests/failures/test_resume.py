@@ -51,8 +51,8 @@ class Command:
         """Read the log up to this event."""
         for line in self._lines():
             if line.startswith("{"):
-                own = json.loads(line)
-                if own["event"] == event and own.get("task", "").startswith(task):
+                entry = json.loads(line)
+                if entry["event"] == event and entry.get("task", "").startswith(task):
                     return
         raise AssertionError(f"{event} never came: {self.said}")
 
@@ -110,10 +110,10 @@ def digest_of_run(store: Path) -> str:
     """Return the digest of the only finished run's result."""
     assert len(list(store.glob("runs/*/result.json"))) == 1
     (commit,) = [
-        own
+        document
         for file in (store / "commits").rglob("*")
         if file.is_file()
-        if (own := json.loads(file.read_text()))["kind"] == "write_report"
+        if (document := json.loads(file.read_text()))["kind"] == "write_report"
     ]
     return str(commit["facts"]["result_digest"])
 

@@ -25,17 +25,19 @@ def tables():
     """
     tables = make_tables(400, seed=5)
     ids = tables.demographics.column("patient_id").to_pylist()
-    sick = {own["patient_id"] for own in tables.labels.to_pylist() if own["label"] == 1}
+    sick = {row["patient_id"] for row in tables.labels.to_pylist() if row["label"] == 1}
     region = dict(zip(ids, np.where(np.arange(len(ids)) % 3 == 0, "south", "north").tolist(), strict=True))
-    few = [own for own in ids if own in sick][:5] + [own for own in ids if own not in sick][:40]
+    few = [patient for patient in ids if patient in sick][:5] + [
+        patient for patient in ids if patient not in sick
+    ][:40]
     region |= dict.fromkeys(few, "coast")
-    rest = [own for own in ids if own not in few]
+    rest = [patient for patient in ids if patient not in few]
     region |= {rest[0]: RARE} | {rest[1 + i]: RARE_TOO[i % 3] for i in range(14)}
     labels = tables.labels.to_pylist()
     labels += [{**labels[0], "patient_id": f"no-label-{i}", "label": None} for i in range(2)]
     labels += [{**labels[0], "patient_id": f"no-date-{i}", "index_date": None} for i in range(12)]
     titre = [FEW if number < 8 else None for number in range(len(ids))]
-    demographics = tables.demographics.append_column("region", pa.array([region[own] for own in ids]))
+    demographics = tables.demographics.append_column("region", pa.array([region[patient] for patient in ids]))
     return replace(
         tables,
         demographics=demographics.append_column("titre", pa.array(titre)),
@@ -65,8 +67,10 @@ def test_no_object_of_the_store_names_a_rare_level(home):
     store = home.run.store
     objects = {key: store.get(key) for key in store.keys("")}
 
-    assert not [key for key, own in objects.items() for name in (RARE, *RARE_TOO) if name.encode() in own]
-    assert any(b"region: south (reference north)" in own for own in objects.values())
+    assert not [
+        key for key, content in objects.items() for name in (RARE, *RARE_TOO) if name.encode() in content
+    ]
+    assert any(b"region: south (reference north)" in content for content in objects.values())
 
 
 def test_merged_levels_are_counted_in_a_warning(result):
@@ -77,13 +81,13 @@ def test_merged_levels_are_counted_in_a_warning(result):
 def test_a_number_that_few_patients_have_is_left_out(home, result):
     """The median of a number of eight patients would reveal their values. The column is left out, and the warning names it without a number."""
     bundle = json.loads(home.bundle()["bundle.json"])
-    names = [own["name"] for own in bundle["demographics"]]
+    names = [column["name"] for column in bundle["demographics"]]
     store = home.run.store
     published = [store.get(key) for key in store.keys(f"runs/{home.finished.run_id}/")]
 
     assert "titre" not in names
     assert "age" in names
-    assert not [own for own in published if str(FEW).encode() in own]
+    assert not [content for content in published if str(FEW).encode() in content]
     warning = "'titre' is known for fewer than 11 patients (report.minCell) and is left out."
     assert warning in result["warnings"]
 
@@ -95,16 +99,16 @@ def test_the_table_of_characteristics_does_not_reveal_a_small_cell(tables, resul
         "without_outcome": cohort["n_samples"] - cohort["n_positive_samples"],
         "with_outcome": cohort["n_positive_samples"],
     }
-    rows = [own for own in cohort["characteristics"] if own["name"] == "region"]
+    rows = [row for row in cohort["characteristics"] if row["name"] == "region"]
 
-    assert [own["level"] for own in rows] == ["north", "coast", "other", "south"]
+    assert [row["level"] for row in rows] == ["north", "coast", "other", "south"]
     for column, total in totals.items():
-        shown = [_count(own[column]) for own in rows]
+        shown = [_count(row[column]) for row in rows]
         hidden = shown.count(None)
         left = total - sum(n for n in shown if n is not None)
         assert all(n is None or n == 0 or n >= MIN_CELL for n in shown)
         assert hidden == 0 or (hidden > 1 and left - hidden + 1 >= MIN_CELL)
-    assert next(own for own in rows if own["level"] == "coast")["with_outcome"] is None
+    assert next(row for row in rows if row["level"] == "coast")["with_outcome"] is None
 
 
 def _count(cell):
@@ -124,8 +128,8 @@ def test_attrition_and_label_ledger_do_not_reveal_a_small_drop(result):
 def test_every_count_of_a_bin_is_large_or_zero(result):
     """Reliability bins contain no or at least eleven samples with and without the outcome, and no small bin of a histogram can be computed."""
     for curve in result["curves"]["calibration"]:
-        for own in curve["bins"]:
-            parts = (own["n_positive"], own["n"] - own["n_positive"])
+        for cell in curve["bins"]:
+            parts = (cell["n_positive"], cell["n"] - cell["n_positive"])
             assert all(n == 0 or n >= MIN_CELL for n in parts)
         counts = curve["histogram"]["counts"]
         assert counts.count(None) != 1

@@ -208,11 +208,11 @@ def test_a_store_that_is_a_file_is_refused(command, data, tmp_path):
     """If the path of the store is a file, the error names the option ``--store``."""
     (tmp_path / "file").write_text("x")
 
-    said = command("run", write_spec(data), store=tmp_path / "file")
+    response = command("run", write_spec(data), store=tmp_path / "file")
 
-    assert said.code == 2
-    assert "cannot be made" in said.err
-    assert "--store" in said.err
+    assert response.code == 2
+    assert "cannot be made" in response.err
+    assert "--store" in response.err
 
 
 @pytest.fixture
@@ -227,23 +227,23 @@ def test_a_full_disk_is_a_clear_error(size, command, data, disk):
     """A disk that fills at any point gives one clear error and publishes nothing. With free space, the same command finishes the run."""
     place = disk(size)
 
-    said = command("run", write_spec(data), store=place / "store")
+    response = command("run", write_spec(data), store=place / "store")
 
-    assert said.code != 0
-    assert "No space left" in said.err
-    assert "Free some space and run the same command again" in said.err
-    assert said.err.count("error") == 1
-    assert said.results == []
+    assert response.code != 0
+    assert "No space left" in response.err
+    assert "Free some space and run the same command again" in response.err
+    assert response.err.count("error") == 1
+    assert response.results == []
     enlarge(place, size="20m")
     assert command("run", write_spec(data), store=place / "store").code == 0
 
 
 def test_a_store_that_cannot_be_written_is_refused(command, data, disk):
     """A store that is not writable is refused before any task runs."""
-    said = command("run", write_spec(data), store=disk("ro,size=1m") / "store")
+    response = command("run", write_spec(data), store=disk("ro,size=1m") / "store")
 
-    assert said.code == 2
-    assert "--store" in said.err
+    assert response.code == 2
+    assert "--store" in response.err
 
 
 def test_a_store_that_became_read_only_is_a_clear_error(command, data, disk):
@@ -252,7 +252,7 @@ def test_a_store_that_became_read_only_is_a_clear_error(command, data, disk):
     LocalStore(place / "store")
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
 
-    said = command("run", write_spec(data), store=place / "store")
+    response = command("run", write_spec(data), store=place / "store")
 
-    assert said.code == 2
-    assert "not writable" in said.err
+    assert response.code == 2
+    assert "not writable" in response.err

@@ -26,25 +26,25 @@ NOT_COMPARED = ("inputs", "lineage", "made_at", "timing", "ledger")
 
 def write_map(folder: Path, parents: dict[str, str]) -> None:
     (folder / "maps").mkdir()
-    words = [WORDS.get(own) for own in parents.values()]
+    words = [WORDS.get(parent) for parent in parents.values()]
     table = {"code": [*parents], "parent": [*parents.values()], "description": pa.array(words, pa.string())}
     write_table(folder / "maps" / "phecode.csv", pa.table(table))
 
 
-def with_parents(own: Tables) -> Tables:
-    codes = [PARENTS.get(code, code) for code in own.events["code"].to_pylist()]
-    events = own.events.set_column(own.events.column_names.index("code"), "code", pa.array(codes))
+def with_parents(tables: Tables) -> Tables:
+    codes = [PARENTS.get(code, code) for code in tables.events["code"].to_pylist()]
+    events = tables.events.set_column(tables.events.column_names.index("code"), "code", pa.array(codes))
     kept = [(code, words) for code, words in WORDS.items() if words]
     kept.append(("LOINC:2160-0", "Creatinine"))
     concepts = pa.table({"code": [code for code, _ in kept], "description": [words for _, words in kept]})
-    return Tables(events, own.labels, own.demographics, concepts)
+    return Tables(events, tables.labels, tables.demographics, concepts)
 
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    own = make_tables(150)
-    concepts = own.concepts.filter(pa.compute.equal(own.concepts["code"], "LOINC:2160-0"))
-    return Tables(own.events, own.labels, own.demographics, concepts.select(["code", "description"]))
+    base = make_tables(150)
+    concepts = base.concepts.filter(pa.compute.equal(base.concepts["code"], "LOINC:2160-0"))
+    return Tables(base.events, base.labels, base.demographics, concepts.select(["code", "description"]))
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def test_scoring_needs_no_map(homes, tables, tmp_path):
     index = tables.labels.select(["patient_id", "index_date"]).to_pandas()
     persons = tables.demographics.to_pandas()
 
-    ours = bundle.predict_events(tables.events.to_pandas(), index, persons)
-    theirs = plain.predict_events(with_parents(tables).events.to_pandas(), index, persons)
+    rolled = bundle.predict_events(tables.events.to_pandas(), index, persons)
+    written = plain.predict_events(with_parents(tables).events.to_pandas(), index, persons)
 
-    assert ours.equals(theirs)
-    pairs = [own for own in bundle.document.features if own.then is not None]
+    assert rolled.equals(written)
+    pairs = [feature for feature in bundle.document.features if feature.then is not None]
     assert pairs
-    used = {own.code for own in bundle.document.features} | {own.then for own in pairs}
+    used = {feature.code for feature in bundle.document.features} | {feature.then for feature in pairs}
     assert bundle.document.roll_up == {code: parent for code, parent in PARENTS.items() if parent in used}
     assert plain.document.roll_up is None
 

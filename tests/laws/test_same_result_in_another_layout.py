@@ -29,8 +29,8 @@ COLUMNS = {**THEIRS, "labels": {"patient_id": "MRN"}}
 
 
 def write_theirs(folder: Path, tables: Tables) -> None:
-    for name, own in vars(tables).items():
-        frame = own.to_pandas()
+    for name, table in vars(tables).items():
+        frame = table.to_pandas()
         for column in frame.columns:
             if column == "time":
                 frame[column] = pd.to_datetime(frame[column]).dt.strftime("%d.%m.%Y %H:%M:%S.%f")
@@ -39,7 +39,7 @@ def write_theirs(folder: Path, tables: Tables) -> None:
         frame = frame.rename(columns=THEIRS[name])
         parts = {f"{name}.csv": frame}
         if name == "events":
-            place = frame["MRN"].map(lambda own: sum(map(ord, str(own))) % 2)
+            place = frame["MRN"].map(lambda identifier: sum(map(ord, str(identifier))) % 2)
             parts = {f"events/{number}.csv": frame[place == number] for number in (0, 1)}
         for key, part in parts.items():
             (folder / key).parent.mkdir(parents=True, exist_ok=True)
@@ -67,11 +67,11 @@ def test_training_gives_the_same_figures(tmp_path):
     write_tables(tmp_path / "ours", tables)
     write_theirs(tmp_path / "theirs", tables)
 
-    ours = run_inline(tmp_path / "ours", tmp_path / "store", {"features.aggregates": ["presence", "last"]})
-    theirs = run_inline(tmp_path / "theirs", LocalStore(tmp_path / "other"), changed())
+    plain = run_inline(tmp_path / "ours", tmp_path / "store", {"features.aggregates": ["presence", "last"]})
+    renamed = run_inline(tmp_path / "theirs", LocalStore(tmp_path / "other"), changed())
 
     for part in ("features", "headline", "ledger", "cohort"):
-        assert result_of(theirs)[part] == result_of(ours)[part]
+        assert result_of(renamed)[part] == result_of(plain)[part]
 
 
 def test_scoring_gives_the_same_scores(tmp_path):
@@ -83,7 +83,7 @@ def test_scoring_gives_the_same_scores(tmp_path):
     columns["cohort"] = columns.pop("labels")
     del columns["concepts"]
 
-    theirs = score_inline(
+    renamed = score_inline(
         tmp_path / "theirs",
         MemoryStore(),
         {
@@ -98,9 +98,9 @@ def test_scoring_gives_the_same_scores(tmp_path):
         },
     )
     (tmp_path / "theirs" / "bundle").rename(trained.folder / "bundle")
-    ours = score_inline(trained.folder, MemoryStore())
+    plain = score_inline(trained.folder, MemoryStore())
 
-    assert theirs.table().equals(ours.table())
+    assert renamed.table().equals(plain.table())
 
 
 def test_a_specification_without_these_sections_keeps_its_identity():

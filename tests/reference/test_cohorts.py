@@ -50,8 +50,8 @@ def figures(rows: LabelRows) -> tuple[int, int, str]:
     """Return the number of samples, the number with the outcome, and the digest of the sorted lines ``patient,microseconds,label``."""
     ids = rows.patient_ids.to_pylist()
     lines = sorted(
-        f"{ids[own]},{us},{label}"
-        for own, us, label in zip(
+        f"{ids[patient]},{us},{label}"
+        for patient, us, label in zip(
             rows.patient.tolist(), rows.index_us.tolist(), rows.outcome.tolist(), strict=True
         )
     )
@@ -133,13 +133,13 @@ def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
 
     table = pq.read_table(data / "omop_gibleed" / "labels.parquet")
     ids = rows.patient_ids.to_pylist()
-    ours = {
-        (ids[own], us, label)
-        for own, us, label in zip(
+    found = {
+        (ids[patient], us, label)
+        for patient, us, label in zip(
             rows.patient.tolist(), rows.index_us.tolist(), rows.outcome.tolist(), strict=True
         )
     }
-    theirs = set(
+    expected = set(
         zip(
             map(str, table["patient_num"].to_pylist()),
             table["index_date"].to_numpy().astype("M8[us]").astype(np.int64).tolist(),
@@ -147,7 +147,7 @@ def test_gi_bleeds_after_a_first_nsaid_are_those_of_the_tutorial(data):
             strict=True,
         )
     )
-    assert (len(ours), len(theirs), len(ours & theirs)) == (2694, 2694, 2694)
+    assert (len(found), len(expected), len(found & expected)) == (2694, 2694, 2694)
 
 
 def test_periods_of_observation_are_those_of_the_cdm(data):
@@ -166,21 +166,21 @@ def test_periods_of_observation_are_those_of_the_cdm(data):
 
     folder, day = data / "omop_gibleed", np.timedelta64(1, "D")
     periods: dict[int, list[Any]] = {}
-    for own in pq.read_table(folder / "observation_period.parquet").to_pylist():
+    for period in pq.read_table(folder / "observation_period.parquet").to_pylist():
         bounds = [
-            np.datetime64(str(own[f"OBSERVATION_PERIOD_{end}_DATE"])[:10], "D") for end in ("START", "END")
+            np.datetime64(str(period[f"OBSERVATION_PERIOD_{end}_DATE"])[:10], "D") for end in ("START", "END")
         ]
-        periods.setdefault(own["PERSON_ID"], []).append(bounds)
+        periods.setdefault(period["PERSON_ID"], []).append(bounds)
     expected = set()
-    for own in pq.read_table(folder / "labels.parquet").to_pylist():
-        index, label = np.datetime64(str(own["index_date"])[:10], "D"), own["gi_bleed_365d"]
-        for start, end in periods.get(own["patient_num"], []):
+    for row in pq.read_table(folder / "labels.parquet").to_pylist():
+        index, label = np.datetime64(str(row["index_date"])[:10], "D"), row["gi_bleed_365d"]
+        for start, end in periods.get(row["patient_num"], []):
             if start <= index - 365 * day and index <= end and (label or end >= index + 365 * day):
-                expected.add((str(own["patient_num"]), index, label))
+                expected.add((str(row["patient_num"]), index, label))
     ids = rows.patient_ids.to_pylist()
     found = {
-        (ids[own], np.datetime64(us, "us").astype("M8[D]"), label)
-        for own, us, label in zip(
+        (ids[patient], np.datetime64(us, "us").astype("M8[D]"), label)
+        for patient, us, label in zip(
             rows.patient.tolist(), rows.index_us.tolist(), rows.outcome.tolist(), strict=True
         )
     }

@@ -117,26 +117,32 @@ def iterations(reference: Path, data: Path, tmp_path_factory: pytest.TempPathFac
 def test_auroc_of_every_iteration_is_rs(reference: Path, iterations: dict[int, Refitted]):
     """With R's split and number of steps, the test AUROC of all seven iterations agrees within 1e-9, starting from the raw tables."""
     for row in read(reference / "iterations" / "dems_iterations.csv"):
-        own = iterations[int(row["iteration"])]
-        X_test = own.design.matrix(own.problem, own.test)
+        refitted = iterations[int(row["iteration"])]
+        X_test = refitted.design.matrix(refitted.problem, refitted.test)
 
-        ours = auroc(own.problem.y[own.test], own.model(int(row["mstop"])).predict_proba(X_test))
+        ours = auroc(
+            refitted.problem.y[refitted.test], refitted.model(int(row["mstop"])).predict_proba(X_test)
+        )
 
-        assert np.count_nonzero(own.train) == int(row["n_train"])
+        assert np.count_nonzero(refitted.train) == int(row["n_train"])
         assert ours == pytest.approx(float(row["roc"]), abs=1e-9)
 
 
 def test_odds_ratios_of_every_iteration_are_rs(reference: Path, iterations: dict[int, Refitted]):
     """The odds ratios agree within 1e-9, and so do the features, except where two codes have equal columns."""
-    theirs = read(reference / "iterations" / "dems_features.csv")
+    expected_rows = read(reference / "iterations" / "dems_features.csv")
     n_same = 0
-    assert len(theirs) == N_PICKS
+    assert len(expected_rows) == N_PICKS
     for row in read(reference / "iterations" / "dems_iterations.csv"):
-        own = iterations[int(row["iteration"])]
-        expected = {f["features"]: float(f["OR"]) for f in theirs if f["iteration"] == row["iteration"]}
-        chosen = own.model(int(row["mstop"]))
+        refitted = iterations[int(row["iteration"])]
+        expected = {
+            f["features"]: float(f["OR"]) for f in expected_rows if f["iteration"] == row["iteration"]
+        }
+        chosen = refitted.model(int(row["mstop"]))
         coefficients = chosen.coefficients * chosen.scale
-        ours = {name: np.exp(value) for name, value in zip(own.names(), coefficients, strict=True) if value}
+        ours = {
+            name: np.exp(value) for name, value in zip(refitted.names(), coefficients, strict=True) if value
+        }
 
         np.testing.assert_allclose(sorted(ours.values()), sorted(expected.values()), rtol=1e-9)
         assert len(ours.keys() - expected.keys()) <= 2
@@ -150,8 +156,8 @@ def test_number_of_steps_is_rs_choice(reference: Path, iterations: dict[int, Ref
     folds = read(reference / "iterations" / "dems_folds.csv.gz")
     settings = classifier_named("glmboost").settings({})
     for row in read(reference / "iterations" / "dems_iterations.csv"):
-        own = iterations[int(row["iteration"])]
-        X, y = own.X, own.problem.y[own.train]
+        refitted = iterations[int(row["iteration"])]
+        X, y = refitted.X, refitted.problem.y[refitted.train]
         table = []
         for fold in sorted({f["fold"] for f in folds}):
             held = np.zeros(len(y), np.bool_)

@@ -50,16 +50,16 @@ def test_the_report_holds_the_figures_of_the_command(place):
     """Cohort, ledger, features and differences equal those of ``mlho compare``, with the ids of the earlier run."""
     store, _, _, earlier, later = place
 
-    own = Result.model_validate(result_of(store, later.finished.run_id)).changes
-    command = compare_runs(*(run_facts_of(store, one.finished.run_id, "small") for one in (earlier, later)))
+    changes = Result.model_validate(result_of(store, later.finished.run_id)).changes
+    command = compare_runs(*(run_facts_of(store, home.finished.run_id, "small") for home in (earlier, later)))
 
     for part in ("spec", "rows", "label_rows", "codes", "features", "performance", "paired"):
-        assert getattr(own, part) == getattr(command, part), part
-    assert (own.run, own.result_digest) == (earlier.finished.run_id, earlier.digest)
-    assert [(one.code, one.b) for one in own.codes] == [("I10", 0)]
-    assert any(one.change == "leaves" and one.id.startswith("I10|") for one in own.features)
-    assert own.paired.differences["auroc"].high < 0
-    assert (own.earlier.n_event_rows, own.now.n_event_rows) == (command.rows[0].a, command.rows[0].b)
+        assert getattr(changes, part) == getattr(command, part), part
+    assert (changes.run, changes.result_digest) == (earlier.finished.run_id, earlier.digest)
+    assert [(code.code, code.b) for code in changes.codes] == [("I10", 0)]
+    assert any(feature.change == "leaves" and feature.id.startswith("I10|") for feature in changes.features)
+    assert changes.paired.differences["auroc"].high < 0
+    assert (changes.earlier.n_event_rows, changes.now.n_event_rows) == (command.rows[0].a, command.rows[0].b)
 
 
 def test_the_report_answers_at_its_head_and_shows_the_tables(place):
@@ -118,9 +118,9 @@ def test_the_same_specification_again_is_the_same_run(place):
 def test_only_the_report_is_computed_when_a_run_is_compared_afterwards(place):
     store, whole, _, _, later = place
 
-    own = run_inline(whole, store, {"compareWith": {"uri": f"run:{later.finished.run_id}"}})
+    home = run_inline(whole, store, {"compareWith": {"uri": f"run:{later.finished.run_id}"}})
 
-    assert own.kinds() == ["write_report"]
+    assert home.kinds() == ["write_report"]
 
 
 def test_a_run_can_be_resumed_after_the_deletion_of_the_earlier_one(place, tmp_path, capsys):
@@ -150,9 +150,9 @@ def test_a_text_in_place_of_a_code_is_not_named(place, tmp_path):
     events = pa.concat_tables([TABLES.events, typed])
     later = run_inline(write_tables(tmp_path / "typed", replace(TABLES, events=events)), store, SINCE)
 
-    own = Result.model_validate(result_of(store, later.finished.run_id)).changes
+    changes = Result.model_validate(result_of(store, later.finished.run_id)).changes
 
-    assert (own.codes, own.codes_only_b, own.codes_not_named) == ([], 1, 1)
+    assert (changes.codes, changes.codes_only_b, changes.codes_not_named) == ([], 1, 1)
     assert "Zebulon" not in page_of(store, later)
 
 
@@ -165,7 +165,10 @@ def test_a_purge_names_the_later_run_for_patients_of_the_earlier_one(place, tmp_
 
     found = find_patients(store, {TABLES.labels.column("patient_id")[0].as_py()})
 
-    assert {own.run.run_id for own in found.holdings} == {earlier.finished.run_id, later.finished.run_id}
+    assert {holding.run.run_id for holding in found.holdings} == {
+        earlier.finished.run_id,
+        later.finished.run_id,
+    }
     assert "There is no paired difference: the runs share no sample." in page_of(store, later)
 
 

@@ -35,19 +35,21 @@ for folder in sys.argv[2:]:
 
 def test_a_fresh_process_predicts_the_same_bits_row_by_row(parts, tmp_path):
     """For every classifier, a new process predicts row by row the same bits that training predicted in one batch."""
-    made = {classifier: parts(classifier, SMALL.get(classifier)) for classifier in sorted(CLASSIFIERS)}
-    for classifier, own in made.items():
-        write_bundle(tmp_path / classifier, own)
+    parts_by_classifier = {
+        classifier: parts(classifier, SMALL.get(classifier)) for classifier in sorted(CLASSIFIERS)
+    }
+    for classifier, bundle_parts in parts_by_classifier.items():
+        write_bundle(tmp_path / classifier, bundle_parts)
     X = np.random.Generator(np.random.PCG64(3)).normal(size=(20, 5)).round(2)
     np.save(tmp_path / "X.npy", X)
 
-    command = [sys.executable, "-c", PREDICT, "X.npy", *made]
+    command = [sys.executable, "-c", PREDICT, "X.npy", *parts_by_classifier]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
 
-    predicted = dict(zip(made, done.stdout.split(), strict=True))
+    predicted = dict(zip(parts_by_classifier, done.stdout.split(), strict=True))
     assert predicted == {
-        classifier: own.calibrator.apply(own.classifier.predict_proba(X)).tobytes().hex()
-        for classifier, own in made.items()
+        classifier: bundle_parts.calibrator.apply(bundle_parts.classifier.predict_proba(X)).tobytes().hex()
+        for classifier, bundle_parts in parts_by_classifier.items()
     }
 
 
@@ -74,15 +76,15 @@ def test_equal_parts_give_equal_bytes(parts, tmp_path):
 
 def test_everything_survives_the_way_through_the_files(parts, tmp_path):
     """Features, encodings with one open bound, thresholds, calibrator and lineage are equal after a round trip through the files."""
-    made = parts()
-    digest = write_bundle(tmp_path / "bundle", made)
+    bundle_parts = parts()
+    digest = write_bundle(tmp_path / "bundle", bundle_parts)
 
     bundle = load_bundle(tmp_path / "bundle", digest=digest)
 
-    assert bundle.document.features == made.features
+    assert bundle.document.features == bundle_parts.features
     assert bundle.document.features[3].encoding.reference.high == float("inf")
-    assert (bundle.thresholds, bundle.calibrator) == (made.thresholds, made.calibrator)
-    assert bundle.document.lineage == dict(made.lineage)
+    assert (bundle.thresholds, bundle.calibrator) == (bundle_parts.thresholds, bundle_parts.calibrator)
+    assert bundle.document.lineage == dict(bundle_parts.lineage)
     assert bundle.features["window_days"].tolist() == [365, 365, 730, 730, 730]
 
 

@@ -23,7 +23,7 @@ def scored(trained):
 
 def delivered(scored, suffix):
     """Return the text of all objects of a format that the manifest lists."""
-    names = [own["name"] for part in scored.manifest["parts"] for own in part["delivered"]]
+    names = [entry["name"] for part in scored.manifest["parts"] for entry in part["delivered"]]
     return [scored.file(name).decode() for name in names if name.endswith(suffix)]
 
 
@@ -31,10 +31,10 @@ def test_the_manifest_names_one_object_a_part_and_form(scored):
     """Each object has a size and a digest, so that a receiver can check it."""
     for part in scored.manifest["parts"]:
         stem = part["name"].removesuffix(".parquet")
-        assert [own["name"] for own in part["delivered"]] == [f"{stem}.csv", f"{stem}.ndjson"]
-        for own in part["delivered"]:
-            content = scored.file(own["name"])
-            assert (hashlib.sha256(content).hexdigest(), len(content)) == (own["sha256"], own["size"])
+        assert [entry["name"] for entry in part["delivered"]] == [f"{stem}.csv", f"{stem}.ndjson"]
+        for entry in part["delivered"]:
+            content = scored.file(entry["name"])
+            assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["size"])
 
 
 def test_csv_has_every_row_with_all_digits(scored):
@@ -43,7 +43,8 @@ def test_csv_has_every_row_with_all_digits(scored):
 
     found = {(row["patient_id"], row["index_date"]): float(row["probability"]) for row in rows}
     expected = {
-        (own.patient_id, f"{own.index_date.isoformat()}Z"): own.probability for own in table.itertuples()
+        (scored_row.patient_id, f"{scored_row.index_date.isoformat()}Z"): scored_row.probability
+        for scored_row in table.itertuples()
     }
     assert found == expected
     rule = next(name for name in table.columns if name.startswith("alert: "))
@@ -62,14 +63,16 @@ def test_each_line_is_a_risk_assessment_of_the_published_profile(scored):
         assert line["subject"]["identifier"]["system"] == "urn:example:mrn"
         assert 0 <= line["prediction"][0]["probabilityDecimal"] <= 100  # the invariant ras-2
     found = {
-        (own["subject"]["identifier"]["value"], own["occurrenceDateTime"]): own["prediction"][0]
-        for own in lines
+        (assessment["subject"]["identifier"]["value"], assessment["occurrenceDateTime"]): assessment[
+            "prediction"
+        ][0]
+        for assessment in lines
     }
     assert len(found) == len(lines) == len(table)
-    for own in table.itertuples():
-        prediction = found[own.patient_id, f"{own.index_date.isoformat()}Z"]
-        assert prediction["probabilityDecimal"] == 100 * own.probability
-        assert all(reason["feature"] in prediction["rationale"] for reason in own.reasons)
+    for row in table.itertuples():
+        prediction = found[row.patient_id, f"{row.index_date.isoformat()}Z"]
+        assert prediction["probabilityDecimal"] == 100 * row.probability
+        assert all(reason["feature"] in prediction["rationale"] for reason in row.reasons)
 
 
 def test_the_model_of_the_profile_refuses_invalid_resources():

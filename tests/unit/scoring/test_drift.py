@@ -171,9 +171,9 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     """If one code is renamed and the sex of most patients is lost, the run names the vanished code, the new code and the column."""
     training, features = trained.bundle.document.training, trained.bundle.document.features
     most = max(
-        (p, own.code)
-        for p, own in zip(training.prevalence, features, strict=True)
-        if p is not None and own.code
+        (p, feature.code)
+        for p, feature in zip(training.prevalence, features, strict=True)
+        if p is not None and feature.code
     )[1]
     folder = tmp_path / "data"
     copytree(trained.folder, folder)
@@ -192,17 +192,19 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     scored = score_inline(folder, store, {"bundle.uri": f"run:{made_by}"})
     scores = scored.scores
 
-    lost = [own.id for own in features if own.code == most]
+    lost = [feature.id for feature in features if feature.code == most]
     assert set(scores["drift"]["vanished"]) & set(lost)
-    assert any(most in own and "No sample has these features" in own for own in scores["warnings"])
+    assert any(
+        most in warning and "No sample has these features" in warning for warning in scores["warnings"]
+    )
     codes, shares = scores["drift"]["codes"], trained.bundle.document.training.codes.shares
-    assert [(own["code"], own["training"]) for own in codes["vanished"]] == [(most, shares[most])]
-    assert [(own["code"], own["now"]) for own in codes["new"]] == [("NEW", round(shares[most], 4))]
-    (sex,) = [own for own in scores["drift"]["missing"] if own["column"] == "sex"]
+    assert [(code["code"], code["training"]) for code in codes["vanished"]] == [(most, shares[most])]
+    assert [(code["code"], code["now"]) for code in codes["new"]] == [("NEW", round(shares[most], 4))]
+    (sex,) = [column for column in scores["drift"]["missing"] if column["column"] == "sex"]
     assert sex["is_shifted"]
     assert sex["now"] > 0.3 > sex["training"]
     for text in ("NEW (", f"{most} (", "sex ("):
-        assert any(text in own for own in scores["warnings"])
+        assert any(text in warning for warning in scores["warnings"])
     # A vanished feature is a reason to retrain: the training specification is written under another name.
     again, before = (
         parse_spec(text.decode())
@@ -213,7 +215,7 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     assert again.spec == before.spec
     status = scoring_metrics(scores, None)
     counts = ("newCodes", "vanishedCodes", "columnsMissingMore", "advisesRetraining")
-    assert [status[own] for own in counts] == ["1", "1", str(scores["drift"]["n_missing_shifted"]), "1"]
+    assert [status[count] for count in counts] == ["1", "1", str(scores["drift"]["n_missing_shifted"]), "1"]
     show_scores(store, scored.run.run_id)
     assert "retrain.yaml of the store" in " ".join(capsys.readouterr().out.split())
 
@@ -226,7 +228,7 @@ def test_rows_of_each_partition_are_shown_and_few_are_hidden():
     ]
     table = partitions_table([*parts, {"source": None, "ledger": None, "rows": 4}])
 
-    assert list(zip(*(own.cells for own in table.columns), strict=True)) == [
+    assert list(zip(*(column.cells for column in table.columns), strict=True)) == [
         ("no events", "0", "0", "under 11"),
         ("b", "4,000", "under 11", "200"),
         ("a", "5,000", "4,900", "300"),

@@ -44,7 +44,7 @@ def published(store) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("complete", "words"),
     [
         ({"partitions": ["events/part-*", "events/south-*"]}, r"got none for events/south-\*"),
         ({"minFiles": 4}, r"at least 4 files of events \(checks.complete.minFiles\); got 3"),
@@ -52,11 +52,11 @@ def published(store) -> list[str]:
         ({"minSamples": 5000}, r"at least 5,000 samples"),
     ],
 )
-def test_a_night_that_is_not_complete_is_refused_with_a_remedy(trained, asked, words):
+def test_a_night_that_is_not_complete_is_refused_with_a_remedy(trained, complete, words):
     """If the files show it, the night is refused before scoring; if the rows show it, before publication."""
     store = MemoryStore()
     with pytest.raises(DataError, match=words) as caught:
-        night(trained.folder, store, complete=asked)
+        night(trained.folder, store, complete=complete)
 
     assert "Wait for the tables and run the same command again" in str(caught.value)
     assert published(store) == []
@@ -83,7 +83,7 @@ def test_a_night_is_compared_with_the_nights_before(beside):
     copytree(late, folder / "events")
     run = night(folder, store, "2019-05-03", policy)
 
-    assert [own.name[-10:] for own in nights_before(store, "nightly-2019-05-03", 9)] == [
+    assert [previous.name[-10:] for previous in nights_before(store, "nightly-2019-05-03", 9)] == [
         "2019-05-02",
         "2019-05-01",
         "2019-04-30",
@@ -149,11 +149,11 @@ def test_an_incomplete_night_does_not_stop_the_others(template, command):
     template.write_text(yaml.safe_dump(document))
     for day in ("2019-05-01", "2019-05-03"):
         copytree(template.parent / "events", template.parent / day)
-    said = command("score", template, "--as-of", "2019-05-01..2019-05-03")
+    response = command("score", template, "--as-of", "2019-05-01..2019-05-03")
 
-    assert said.code == 3
-    assert [line.split()[0][-2:] for line in said.out.splitlines()] == ["01", "03"]
-    assert "nightly-2019-05-02  not scored" in said.err
+    assert response.code == 3
+    assert [line.split()[0][-2:] for line in response.out.splitlines()] == ["01", "03"]
+    assert "nightly-2019-05-02  not scored" in response.err
 
 
 @pytest.mark.parametrize(
@@ -166,19 +166,19 @@ def test_an_incomplete_night_does_not_stop_the_others(template, command):
 )
 def test_a_missing_or_future_date_is_refused(template, command, arguments, words):
     """A template without a date and a date in the future are refused."""
-    said = command("score", template, *arguments)
+    response = command("score", template, *arguments)
 
-    assert said.code == 2
-    assert re.search(words, said.err)
+    assert response.code == 2
+    assert re.search(words, response.err)
 
 
 @pytest.mark.parametrize("name", ["plan", "validate"])
 def test_a_template_can_be_looked_at(template, command, name):
     """``plan`` and ``validate`` read the template as the night of today, and say so."""
-    said = command(name, template)
+    response = command(name, template)
 
-    assert said.code == 0
-    assert "{date} is read as today, 20" in said.err
+    assert response.code == 0
+    assert "{date} is read as today, 20" in response.err
 
 
 def test_a_range_without_a_place_for_the_date_is_refused(template, command):
@@ -194,4 +194,4 @@ def test_a_range_has_both_its_ends():
     for text in ("2019-05-02..2019-05-01", "yesterday", "1900-01-01..2019-01-01"):
         with pytest.raises(ArgumentTypeError, match="expected"):
             nights(text)
-    assert [str(own) for own in nights("2019-12-31..2020-01-01")] == ["2019-12-31", "2020-01-01"]
+    assert [str(date) for date in nights("2019-12-31..2020-01-01")] == ["2019-12-31", "2020-01-01"]

@@ -412,13 +412,14 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
 def test_the_consensus_classifier_is_the_first_linear_candidate(candidates, expected, fitted):
     """Without a linear candidate it is glmboost, which is fitted additionally. Stated or not, the run is the same."""
     named = [{"classifier": name} for name in candidates]
-    silent, said = (
-        parsed(spec__candidates=named, spec__consensus=own).spec for own in ({}, {"classifier": expected})
+    silent, stated = (
+        parsed(spec__candidates=named, spec__consensus=consensus).spec
+        for consensus in ({}, {"classifier": expected})
     )
 
     assert silent.consensus.classifier == expected
-    assert [own.classifier for own in silent.fitted] == fitted
-    assert normalised(silent) == normalised(said)
+    assert [candidate.classifier for candidate in silent.fitted] == fitted
+    assert normalised(silent) == normalised(stated)
 
 
 def leaves(plain: dict[str, Any], prefix: str = "") -> list[str]:
@@ -458,8 +459,8 @@ def test_all_history_changes_the_digest_where_it_is_asked():
     """``allHistory`` changes the digest, and a run without it keeps its id."""
     windows = {"lookBackDays": None}
     plain, both = (
-        parsed(spec__cohort={**document()["spec"]["cohort"], **windows}, spec__features=own)
-        for own in ({"windows": [30]}, {"windows": [30], "allHistory": True})
+        parsed(spec__cohort={**document()["spec"]["cohort"], **windows}, spec__features=features)
+        for features in ({"windows": [30]}, {"windows": [30], "allHistory": True})
     )
 
     assert "allHistory" not in normalised(plain.spec)["features"]
@@ -468,7 +469,7 @@ def test_all_history_changes_the_digest_where_it_is_asked():
 
 def test_utilisation_changes_the_digest_where_it_is_asked():
     """``utilisation`` changes the digest, and a run without it keeps its id."""
-    plain, counted = (parsed(spec__features=own) for own in ({}, {"utilisation": True}))
+    plain, counted = (parsed(spec__features=features) for features in ({}, {"utilisation": True}))
 
     assert "utilisation" not in normalised(plain.spec)["features"]
     assert plain.digest != counted.digest
@@ -477,11 +478,11 @@ def test_utilisation_changes_the_digest_where_it_is_asked():
 def test_patterns_of_codes_change_the_digest_where_they_are_given():
     """Patterns of codes change the digest, and a run without them keeps its id."""
     plain, kept, dropped = (
-        parsed(spec__features=own) for own in ({}, {"include": ["E*"]}, {"exclude": ["ICD10:*"]})
+        parsed(spec__features=features) for features in ({}, {"include": ["E*"]}, {"exclude": ["ICD10:*"]})
     )
 
     assert "include" not in normalised(plain.spec)["features"]
-    assert len({own.digest for own in (plain, kept, dropped)}) == 3
+    assert len({spec.digest for spec in (plain, kept, dropped)}) == 3
     with pytest.raises(SpecError, match=r"features\.include"):
         parsed(spec__features={"include": []})
 
@@ -593,7 +594,7 @@ def test_a_grid_is_checked_with_the_specification(classifier, grid, says):
 def test_every_default_grid_is_within_its_own_rules():
     """Every default grid is valid if it is given explicitly."""
     for classifier, parameters in GRIDS.items():
-        grid = {own.name: list(own.default) for own in parameters}
+        grid = {parameter.name: list(parameter.default) for parameter in parameters}
         assert settings_from(grid, parameters, classifier) == settings_from({}, parameters, classifier)
 
 

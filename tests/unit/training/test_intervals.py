@@ -13,11 +13,11 @@ def estimates_in(part, name=""):
     if isinstance(part, dict):
         if {"low", "high"} <= part.keys() and not isinstance(part["low"], list):
             yield name, part
-        for key, own in part.items():
-            yield from estimates_in(own, key.rpartition("/")[2])
+        for key, value in part.items():
+            yield from estimates_in(value, key.rpartition("/")[2])
     elif isinstance(part, list):
-        for own in part:
-            yield from estimates_in(own, name)
+        for item in part:
+            yield from estimates_in(item, name)
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +31,25 @@ def result(tmp_path_factory):
 
 def test_no_bound_is_outside_the_range_of_its_figure(result):
     """The bounds hold in headline, winners, candidates and iterations."""
-    known = [(name, own) for name, own in estimates_in(result) if name in POSSIBLE]
+    known = [(name, estimate) for name, estimate in estimates_in(result) if name in POSSIBLE]
 
     outside = [
-        (name, own["low"], own["high"])
-        for name, own in known
-        if own["low"] is not None and not POSSIBLE[name][0] <= own["low"] <= own["high"] <= POSSIBLE[name][1]
+        (name, estimate["low"], estimate["high"])
+        for name, estimate in known
+        if estimate["low"] is not None
+        and not POSSIBLE[name][0] <= estimate["low"] <= estimate["high"] <= POSSIBLE[name][1]
     ]
     assert outside == []
     assert {"auroc", "sensitivity", "brier", "calibration_ici"} <= {name for name, _ in known}
-    assert any(own["low"] in (0.0, 1.0) or own["high"] == 1.0 for _, own in known)
+    assert any(estimate["low"] in (0.0, 1.0) or estimate["high"] == 1.0 for _, estimate in known)
 
 
 def test_no_interval_has_no_width(result):
     """Equal values have no interval instead of one without width."""
     assert [
-        (name, own)
-        for name, own in estimates_in(result)
-        if own["low"] is not None and own["low"] == own["high"]
+        (name, estimate)
+        for name, estimate in estimates_in(result)
+        if estimate["low"] is not None and estimate["low"] == estimate["high"]
     ] == []
 
 

@@ -22,9 +22,9 @@ FIRST = dt.date(1970, 1, 1)
 
 def read(folder, rows, names=("patient_id", "start_date", "end_date")):
     """Return the periods of rows (patient, first day, last day)."""
-    columns = [list(own) for own in zip(*rows, strict=True)] if rows else [[], [], []]
+    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
     types = (pa.string(), pa.date32(), pa.date32())
-    arrays = [pa.array(own, type_) for own, type_ in zip(columns, types, strict=True)]
+    arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
     write_table(folder / "periods.parquet", pa.table(dict(zip(names, arrays, strict=True))))
     return read_periods(NATIVE, list_inputs(folder, "periods.parquet"), IDS)
 
@@ -43,25 +43,25 @@ def test_a_time_is_observed_in_the_days_around_it_that_are_covered(tmp_path_fact
         for patient, start, length in periods
     ]
     covered = {
-        own: {
+        owner: {
             day
             for patient, start, length in periods
-            if patient == own
+            if patient == owner
             for day in range(start, start + length + 1)
         }
-        for own in ("a", "b", "c")
+        for owner in ("a", "b", "c")
     }
     found = read(tmp_path_factory.mktemp("periods"), rows)
-    patient, day = (own.ravel() for own in np.meshgrid(np.arange(3), np.arange(28), indexing="ij"))
+    patient, day = (grid.ravel() for grid in np.meshgrid(np.arange(3), np.arange(28), indexing="ij"))
     start, end = found.at(patient, day * DAY_US + DAY_US // 2)
 
-    for number, own in enumerate(day.tolist()):
+    for number, this_day in enumerate(day.tolist()):
         days = covered[IDS[int(patient[number])].as_py()]
-        if own not in days:
+        if this_day not in days:
             assert (start[number], end[number]) == (NO_DATE, NO_DATE)
             continue
-        first = next(d for d in range(own, -2, -1) if d - 1 not in days)
-        last = next(d for d in range(own, 30) if d + 1 not in days)
+        first = next(d for d in range(this_day, -2, -1) if d - 1 not in days)
+        last = next(d for d in range(this_day, 30) if d + 1 not in days)
         assert (start[number], end[number]) == (first * DAY_US, (last + 1) * DAY_US - 1)
 
 

@@ -47,7 +47,7 @@ def listed(events, margin):
 
 def information(events, pair, has_pair):
     """Return I(pair; Y | both codes) in nats from the definition; this is the oracle."""
-    sets = [{sample for sample, code, _ in events if code == own} for own in pair]
+    sets = [{sample for sample, code, _ in events if code == member} for member in pair]
     strata = defaultdict(list)
     for sample in range(N_SAMPLES):
         strata[sample in sets[0], sample in sets[1]].append((sample in has_pair, int(Y[sample])))
@@ -55,7 +55,7 @@ def information(events, pair, has_pair):
     for cells in strata.values():
         for cell in set(cells):
             n = cells.count(cell)
-            n_x, n_y = (sum(own[side] == cell[side] for own in cells) for side in (0, 1))
+            n_x, n_y = (sum(other_cell[side] == cell[side] for other_cell in cells) for side in (0, 1))
             total += n / N_SAMPLES * math.log(n * len(cells) / (n_x * n_y))
     return total
 
@@ -81,7 +81,9 @@ def test_every_pair_has_the_patients_that_listing_finds(events, margin):
 @settings(deadline=None, max_examples=150)
 def test_durations_equal_those_of_all_pairs_of_days(events, margin):
     """Count, shortest, longest, sum and buckets are exact for every pair and sample."""
-    first, then = (own.ravel() for own in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij"))
+    first, then = (
+        grid.ravel() for grid in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij")
+    )
     found = durations(lists_of(events), first, then, co_occurrence_days=margin, edges=EDGES)
 
     expected, oracle = [], listed(events, margin)
@@ -90,9 +92,9 @@ def test_durations_equal_those_of_all_pairs_of_days(events, margin):
             buckets = np.bincount(np.searchsorted(EDGES, days), minlength=3).tolist()
             expected.append((pair, sample, len(days), min(days), max(days), sum(days), buckets))
     numbers = np.repeat(np.arange(len(first)), np.diff(found.indptr))
-    pairs = [(int(first[own]), int(then[own])) for own in numbers]
+    pairs = [(int(first[number]), int(then[number])) for number in numbers]
     columns = (found.samples, found.count, found.shortest, found.longest, found.total, found.buckets)
-    assert list(zip(pairs, *(own.tolist() for own in columns), strict=True)) == expected
+    assert list(zip(pairs, *(column.tolist() for column in columns), strict=True)) == expected
 
 
 @given(rows, margins)
@@ -153,9 +155,9 @@ def test_pieces_change_nothing(monkeypatch):
     for name in ("first", "then", "n_patients", "information"):
         assert getattr(in_pieces, name).tolist() == getattr(whole, name).tolist()
     assert len(whole) == 5
-    joined = np.concatenate([own.total for _, own in pieces])
+    joined = np.concatenate([piece.total for _, piece in pieces])
     assert joined.tolist() == durations(lists, every.first, every.then).total.tolist()
-    assert [own.start for own, _ in pieces][1:] == [own.stop for own, _ in pieces][:-1]
+    assert [span.start for span, _ in pieces][1:] == [span.stop for span, _ in pieces][:-1]
     assert len(pieces) > 1
 
 
@@ -175,10 +177,10 @@ def test_pairs_start_and_end_with_the_codes_that_are_asked_for():
 def test_the_order_of_rows_has_no_influence():
     """The same events in another order, or repeated, give the same lists."""
     events = random_rows(50)
-    one, other = lists_of(events), lists_of([*events[::-1], *events[:10]])
+    lists, reordered = lists_of(events), lists_of([*events[::-1], *events[:10]])
 
-    assert one.days.tolist() == other.days.tolist()
-    assert one.spans.first.tolist() == other.spans.first.tolist()
+    assert lists.days.tolist() == reordered.days.tolist()
+    assert lists.spans.first.tolist() == reordered.spans.first.tolist()
 
 
 def test_rows_out_of_range_are_refused():

@@ -89,25 +89,25 @@ def test_axe_finds_nothing_serious(browser, pages, name, width):
     is_within = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.close()
 
-    serious = [own for own in found if own["impact"] in ("serious", "critical")]
-    assert [(own["id"], own["nodes"][0]["html"][:200]) for own in serious] == []
+    serious = [violation for violation in found if violation["impact"] in ("serious", "critical")]
+    assert [(violation["id"], violation["nodes"][0]["html"][:200]) for violation in serious] == []
     assert is_within
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_asks_for_nothing_and_its_script_runs_without_an_error(browser, pages, name):
     """The page makes no request and logs nothing while its own policy is in force."""
-    asked: list[str] = []
-    said: list[str] = []
+    requests: list[str] = []
+    messages: list[str] = []
     page = browser.new_page()
-    page.on("request", lambda own: asked.append(own.url))
-    page.on("console", lambda own: said.append(own.text))
-    page.on("pageerror", lambda own: said.append(str(own)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(pages[name].as_uri())
     page.close()
 
-    assert asked == [pages[name].as_uri()]
-    assert said == []
+    assert requests == [pages[name].as_uri()]
+    assert messages == []
 
 
 def test_axe_finds_a_planted_fault(browser, tmp_path):
@@ -121,9 +121,9 @@ def test_axe_finds_a_planted_fault(browser, tmp_path):
     page = browser.new_page()
     page.goto(file.as_uri())
     found = {
-        own["id"]
-        for own in Axe().run(page).response["violations"]
-        if own["impact"] in ("serious", "critical")
+        violation["id"]
+        for violation in Axe().run(page).response["violations"]
+        if violation["impact"] in ("serious", "critical")
     }
     page.close()
 

@@ -52,21 +52,21 @@ def test_permuted_labels_have_the_same_cases_and_say_nothing(problem):
 def test_a_shadow_has_the_cells_of_its_column_at_other_patients(problem):
     """A shadow has the counts and values of its column, none at its original patient, and shadows of two codes move by different distances."""
     columns = np.arange(problem.matrix.n_columns)
-    own, shadow = problem.matrix.column_block(columns), shadow_block(problem, columns, everyone(problem))
+    block, shadow = problem.matrix.column_block(columns), shadow_block(problem, columns, everyone(problem))
 
     distances = set()
     place = np.argsort(sample_ring(problem, "shadow"))
     for column in columns:
-        cells = slice(*own.indptr[column : column + 2])
+        cells = slice(*block.indptr[column : column + 2])
         moved = slice(*shadow.indptr[column : column + 2])
-        assert shadow.count[moved].tolist() == own.count[cells].tolist()
-        np.testing.assert_array_equal(shadow.number[moved], own.number[cells])
+        assert shadow.count[moved].tolist() == block.count[cells].tolist()
+        np.testing.assert_array_equal(shadow.number[moved], block.number[cells])
         patients = (
-            problem.cohort.patient_of[own.indices[cells]],
+            problem.cohort.patient_of[block.indices[cells]],
             problem.cohort.patient_of[shadow.indices[moved]],
         )
         assert not (patients[0] == patients[1]).any()
-        steps = (place[shadow.indices[moved]] - place[own.indices[cells]]) % problem.cohort.n_samples
+        steps = (place[shadow.indices[moved]] - place[block.indices[cells]]) % problem.cohort.n_samples
         assert len(set(steps.tolist())) == 1
         distances |= set(steps.tolist())
     assert len(distances) > len(columns) / 2
@@ -130,9 +130,9 @@ class AddedShadow:
             return block
         names = self._problem.aggregates
         feature = self._column * len(names) + ("last" in names and names.index("last"))
-        (own,) = shadow_cells(self._problem, np.array([feature]), samples)
-        parts = ((block.indices, own.samples), (block.count, own.counts), (block.number, own.values))
-        indptr = np.append(block.indptr, block.indptr[-1] + len(own.samples))
+        (shadow,) = shadow_cells(self._problem, np.array([feature]), samples)
+        parts = ((block.indices, shadow.samples), (block.count, shadow.counts), (block.number, shadow.values))
+        indptr = np.append(block.indptr, block.indptr[-1] + len(shadow.samples))
         return type(block)(indptr, *(None if a is None else np.concatenate([a, b]) for a, b in parts))
 
     column_samples = column_block
@@ -145,8 +145,8 @@ def select_of(problem, screened, added, train):
 
     features = np.append(screened, added)
     block = _level_columns(problem, features, train)
-    asked = problem.spec.selection.n_features
-    order = rank_columns(block, problem.y[train], asked, correct_bias=True).order
+    n_features = problem.spec.selection.n_features
+    order = rank_columns(block, problem.y[train], n_features, correct_bias=True).order
     return len(features) - 1 in order
 
 
@@ -173,8 +173,8 @@ def test_a_newcomer_is_used_exactly_if_the_model_fitted_with_it_uses_it(name, se
     steps = classifier.first_steps(model, X, y, full, newcomers)
 
     alone = [
-        classifier.fit(np.column_stack([X, own]), y, full, seed=0).coefficients().values[-1]
-        for own in newcomers.T
+        classifier.fit(np.column_stack([X, newcomer]), y, full, seed=0).coefficients().values[-1]
+        for newcomer in newcomers.T
     ]
     assert np.sign(steps).tolist() == np.sign(alone).tolist()
     assert 0 < np.count_nonzero(steps) < len(steps)
@@ -192,8 +192,8 @@ def test_an_iteration_records_its_shadows_and_keeps_them_out_of_its_models(probl
     assert set(outcome.shadows.features) <= set(selection.shadows.tolist())
     assert all(outcome.shadows.log_odds)
     assert outcome.design.features.tolist() == without.design.features.tolist()
-    own, other = (one.candidates["glmboost"].model.to_files() for one in (outcome, without))
-    assert own == other
+    model_files, other = (finished.candidates["glmboost"].model.to_files() for finished in (outcome, without))
+    assert model_files == other
 
 
 def test_labels_that_say_nothing_are_selected_for_as_well(problem):
@@ -248,7 +248,7 @@ def test_levels_count_features_and_shadows_from_each_score_on():
     """Each positive score is a threshold, with the numbers of features and shadows that reach it."""
     levels = levels_of(np.array([100, 80, 80, -50, 0]), np.array([80, 20, -10]))
 
-    assert [(own.min_confidence, own.n_features, own.expected_false) for own in levels] == [
+    assert [(level.min_confidence, level.n_features, level.expected_false) for level in levels] == [
         (20, 3, 2),
         (80, 3, 1),
         (100, 1, 0),
