@@ -111,8 +111,8 @@ def _make_events(rng: Any, ids: Any, has: Any, creatinine: Any, n_noise: int) ->
     rows = [*range(len(patient)), *again]
     # A duplicated row gets another value at the same time, so that a patient's latest value is a tie.
     value = [*value, *(None if value[row] is None else value[row] + 0.25 for row in again)]
-    patient, code, time = ([own[row] for row in rows] for own in (patient, code, time))
-    for number, (own, what, when) in enumerate(
+    patient, code, time = ([column[row] for row in rows] for column in (patient, code, time))
+    for number, (patient_id, what, when) in enumerate(
         [
             ("", "N00", _INDEX_US),
             ("p-unknown", "N00", _INDEX_US),
@@ -121,7 +121,7 @@ def _make_events(rng: Any, ids: Any, has: Any, creatinine: Any, n_noise: int) ->
         ]
     ):
         for _ in range(number + 1):
-            patient.append(own)
+            patient.append(patient_id)
             code.append(what)
             value.append(None)
             time.append(when)
@@ -185,8 +185,8 @@ def write_tables(
         % partitions
     )
     for number in range(partitions):
-        own = events.take(np.flatnonzero(place == number))
-        write_table(folder / "events" / f"part-{number}{suffix}", _renamed(own, names.get("events", {})))
+        part = events.take(np.flatnonzero(place == number))
+        write_table(folder / "events" / f"part-{number}{suffix}", _renamed(part, names.get("events", {})))
     for name, table in shuffled.items():
         write_table(folder / f"{name}{suffix}", _renamed(table, names.get(name, {})))
     return folder
@@ -323,8 +323,10 @@ def run_inline(
     """Carry out a run on a folder of tables, in this process."""
     store = LocalStore(store) if isinstance(store, Path) else store
     spec = make_spec(changes)
-    own = spec.spec
-    manifest = make_manifest(own.data.tables, data, source=own.data.source, further=own.further_tables)
+    run_spec = spec.spec
+    manifest = make_manifest(
+        run_spec.data.tables, data, source=run_spec.data.source, further=run_spec.further_tables
+    )
     run = compared(TrainingRun(spec, manifest, data, store))
     executor = InlineExecutor(store, data)
     finished = carry_out(run, executor, NullObserver(), n_slots=n_slots)

@@ -110,17 +110,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rules(helm: str, folder: Path) -> list[dict[str, Any]]:
     """Render the chart's rules, write them to a file for Prometheus, and return them."""
-    (rule,) = [own for own in render(helm, VALUES, folder) if own["kind"] == "PrometheusRule"]
+    (rule,) = [obj for obj in render(helm, VALUES, folder) if obj["kind"] == "PrometheusRule"]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
-    return [own for group in rule["spec"]["groups"] for own in group["rules"]]
+    return [rule for group in rule["spec"]["groups"] for rule in group["rules"]]
 
 
 def check(
     promtool: str, folder: Path, series: Mapping[str, str | None], alerts: Sequence[dict[str, Any]]
 ) -> None:
     """Let Prometheus evaluate the rules."""
-    given = [{"series": name, "values": values} for name, values in series.items() if values is not None]
-    test = {"interval": "1m", "input_series": given, "alert_rule_test": [*alerts]}
+    inputs = [{"series": name, "values": values} for name, values in series.items() if values is not None]
+    test = {"interval": "1m", "input_series": inputs, "alert_rule_test": [*alerts]}
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
     (folder / "test.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     done = subprocess.run(
@@ -134,7 +134,7 @@ def test_alert_fires_at_its_time(
     promtool: str, rules: list[dict[str, Any]], folder: Path, case: Case
 ) -> None:
     """An alert fires at its time and not a minute earlier, with the annotations and the severity of its rule."""
-    rule = [own for own in rules if own["alert"] == case.alert][case.rule]
+    rule = [entry for entry in rules if entry["alert"] == case.alert][case.rule]
     fired = {"exp_labels": {**rule["labels"], **case.labels}, "exp_annotations": rule["annotations"]}
 
     check(
@@ -150,7 +150,7 @@ def test_alert_fires_at_its_time(
 
 def test_no_alert_fires_in_a_healthy_system(promtool: str, rules: list[dict[str, Any]], folder: Path) -> None:
     """No alert fires during a day whose nightly run succeeded at its beginning."""
-    names = sorted({own["alert"] for own in rules})
+    names = sorted({rule["alert"] for rule in rules})
     assert len(names) > 10
 
     check(

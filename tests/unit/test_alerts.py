@@ -66,13 +66,13 @@ def expressions() -> list[str]:
     """Return all expressions of alerts and dashboard, with a word in place of each Helm template."""
     alerts = re.findall(r"^ +expr: (.*)$", RULES.read_text(encoding="utf-8"), re.MULTILINE)
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    return [re.sub(r"\{\{.*?\}\}", "filled", own) for own in (*alerts, *asked)]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [re.sub(r"\{\{.*?\}\}", "filled", expression) for expression in (*alerts, *queries)]
 
 
 def exposed() -> dict[str, set[str]]:
     """Return the labels of each series of scheduler and workers, by the name that Prometheus stores."""
-    found = {name: {own.label} - {None} for name, own in METRICS.items()}
+    found = {name: {metric.label} - {None} for name, metric in METRICS.items()}
     for family in WorkerMetrics(slots=1).registry.collect():
         found[family.name + ("_total" if family.type == "counter" else "")] = set()
     return found | {
@@ -136,33 +136,35 @@ def test_the_listed_labels_of_the_worker_are_the_real_ones():
 
 def test_an_attempt_that_failed_is_none_of_those_that_the_alert_leaves_out():
     """The failure alert counts every failure class and excludes every other outcome of an attempt."""
-    (alert,) = (own for own in expressions() if "outcome!~" in own)
+    (alert,) = (expression for expression in expressions() if "outcome!~" in expression)
     left_out = set(re.findall(r'outcome!~"(.*?)"', alert)[0].split("|"))
     source = (REPO / "worker" / "task_handler.py").read_text(encoding="utf-8")
 
     assert left_out == set(re.findall(r'return "(\w+)"', source))
-    assert not left_out & {own.value for own in FailureClass}
+    assert not left_out & {member.value for member in FailureClass}
 
 
 def test_every_trouble_of_store_and_queue_has_an_alert():
     """Each reason that a run may show for store or queue has an alert, and each reason in an alert is in the manual."""
-    asked = {
+    reasons = {
         reason
-        for own in expressions()
-        for found in re.findall(r'\breason=~?"([\w|]+)"', own)
+        for expression in expressions()
+        for found in re.findall(r'\breason=~?"([\w|]+)"', expression)
         for reason in found.split("|")
     }
     shown = set(re.findall(r'return "(\w+)"', inspect.getsource(_trouble_of)))
     listed = set(re.findall(r"`([A-Z]\w+)`", MANUAL.read_text(encoding="utf-8")))
 
     assert "QueueTampered" in shown
-    assert shown <= asked <= listed
+    assert shown <= reasons <= listed
 
 
 def test_a_queue_that_was_tampered_with_is_an_alert_longer_than_a_run_shows_it():
     """The alert on a tampered queue looks back 15 minutes and does not wait, because a run shows that reason for only 30 s."""
     text = RULES.read_text(encoding="utf-8")
-    (alert,) = (own for own in re.split(r"^ +- alert: ", text, flags=re.MULTILINE) if "QueueTampered" in own)
+    (alert,) = (
+        block for block in re.split(r"^ +- alert: ", text, flags=re.MULTILINE) if "QueueTampered" in block
+    )
 
     assert re.search(r"max_over_time\(mlho_scheduler_unhealthy_runs\{[^[]*\}\[15m\]\)", alert)
     assert "for:" not in alert
@@ -193,15 +195,17 @@ def test_a_scheduler_exports_the_series_of_the_manual():
     """The scheduler exports exactly the series of the manual, with their types and without rounding."""
     figures = operator_figures()
 
-    families = {own.name: own for own in text_string_to_metric_families(exposition(figures).decode())}
+    families = {
+        family.name: family for family in text_string_to_metric_families(exposition(figures).decode())
+    }
 
     listed = re.findall(r"^\| `(mlho_scheduler_\w+)`", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(figures) == set(METRICS) == set(listed)
-    assert {name: own.type for name, own in families.items()} == {
+    assert {name: family.type for name, family in families.items()} == {
         name.removesuffix("_total"): "counter" if name.endswith("_total") else "gauge" for name in METRICS
     }
     writes = families["mlho_scheduler_status_writes"]
-    assert [(own.name, own.value) for own in writes.samples] == [
+    assert [(sample.name, sample.value) for sample in writes.samples] == [
         ("mlho_scheduler_status_writes_total", 1_234_567)
     ]
 

@@ -272,10 +272,10 @@ def imports_of(path: Path) -> Iterator[Import]:
 @pytest.fixture(scope="module")
 def imports() -> list[Import]:
     return [
-        own
+        edge
         for package in PACKAGES
         for path in (REPOSITORY / package).rglob("*.py")
-        for own in imports_of(path)
+        for edge in imports_of(path)
     ]
 
 
@@ -320,14 +320,14 @@ def test_every_room_of_the_library_has_its_place_in_the_layers():
 def test_a_room_imports_only_rooms_below_it(imports):
     """A room imports only from the rooms below it."""
     wrong = []
-    for own in imports:
-        if not own.importer.startswith("mlho.") or not own.imported.startswith("mlho."):
+    for edge in imports:
+        if not edge.importer.startswith("mlho.") or not edge.imported.startswith("mlho."):
             continue
-        room, target = room_of(own.importer), room_of(own.imported)
+        room, target = room_of(edge.importer), room_of(edge.imported)
         allowed = GROUND_FLOOR.get(room, ROOMS.get(room, set()) | LOW.get(room, GROUND))
-        allowed = allowed | BRIDGES.get(own.importer, set())
+        allowed = allowed | BRIDGES.get(edge.importer, set())
         if target not in allowed | {room, "__version__"}:
-            wrong.append(str(own))
+            wrong.append(str(edge))
 
     assert wrong == []
 
@@ -336,10 +336,10 @@ def test_a_room_imports_only_rooms_below_it(imports):
 def test_rooms_inside_a_room_import_one_way(imports, parent):
     """Imports between inner rooms point one way: in the scheduler, for example, the command uses the queue and not the reverse."""
     wrong = []
-    for own in imports:
-        room, target = inner_room(parent, own.importer), inner_room(parent, own.imported)
+    for edge in imports:
+        room, target = inner_room(parent, edge.importer), inner_room(parent, edge.imported)
         if room and target and target not in INNER[parent][room] | {room}:
-            wrong.append(str(own))
+            wrong.append(str(edge))
 
     assert wrong == []
 
@@ -365,10 +365,10 @@ def test_modules_have_no_import_cycle(imports):
     """Imports between modules have no cycle, including imports inside functions, so that a module can be understood from those below it."""
     modules = {module_name(path) for path in product_files()}
     below: dict[str, set[str]] = {module: set() for module in modules}
-    for own in imports:
-        for target in (own.imported, f"{own.imported}.{own.name}"):
-            if target in modules and target != own.importer:
-                below[own.importer].add(target)
+    for edge in imports:
+        for target in (edge.imported, f"{edge.imported}.{edge.name}"):
+            if target in modules and target != edge.importer:
+                below[edge.importer].add(target)
     for package in {module for module in modules if is_package(module)}:
         below[package].clear()  # a package's __init__ runs before its modules; it only lists them
 
@@ -386,18 +386,18 @@ def test_the_library_imports_no_program(imports):
     programs = ("scheduler", "worker")
 
     assert [
-        str(own)
-        for own in imports
-        if own.importer.startswith("mlho") and own.imported.split(".")[0] in programs
+        str(edge)
+        for edge in imports
+        if edge.importer.startswith("mlho") and edge.imported.split(".")[0] in programs
     ] == []
 
 
 def test_scheduler_and_worker_meet_only_in_tasks_and_artifacts(imports):
     """Scheduler and worker do not import each other."""
     wrong = [
-        str(own)
-        for own in imports
-        if {own.importer.split(".")[0], own.imported.split(".")[0]} == {"scheduler", "worker"}
+        str(edge)
+        for edge in imports
+        if {edge.importer.split(".")[0], edge.imported.split(".")[0]} == {"scheduler", "worker"}
     ]
 
     assert wrong == []
@@ -427,20 +427,20 @@ def test_the_layers_have_no_cycle():
 def test_a_third_party_package_is_imported_only_by_its_doors(imports, package):
     """Only the listed modules import a third-party package, so that it can be replaced, faked and limited in one place."""
     doors = DOORS[package]
-    through = [own for own in imports if own.imported.split(".")[0] == package]
+    through = [edge for edge in imports if edge.imported.split(".")[0] == package]
 
     assert [
-        str(own)
-        for own in through
+        str(edge)
+        for edge in through
         if not any(
-            own.importer.startswith(door) if door.endswith(".") else own.importer == door for door in doors
+            edge.importer.startswith(door) if door.endswith(".") else edge.importer == door for door in doors
         )
     ] == []
 
 
 def test_nothing_that_unpickles_is_imported(imports):
     """No module imports pickle or a similar library, because reading bundles, messages and artifacts must not execute code."""
-    assert [str(own) for own in imports if own.imported.split(".")[0] in NEVER] == []
+    assert [str(edge) for edge in imports if edge.imported.split(".")[0] in NEVER] == []
 
 
 def test_imports_are_absolute():

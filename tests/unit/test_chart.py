@@ -168,10 +168,10 @@ def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
 def violations(pod: dict[str, Any]) -> list[str]:
     """Return the violations of Pod Security *restricted* and of our own additional rules."""
     found = []
-    own = pod.get("securityContext", {})
-    if own.get("runAsNonRoot") is not True or own.get("runAsUser") == 0:
+    context = pod.get("securityContext", {})
+    if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
         found.append("runs as root")
-    if own.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+    if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         found.append("no seccomp profile")
     if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
         found.append("shares the host's namespaces")
@@ -254,7 +254,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
         (["--set-json", 'scheduler.extraVolumeMounts=[{"name": "x"}]'], "mountPath"),
         (["--set", "scheduler.resources.limits.memory=much"], "/scheduler/resources/limits/memory"),
     ],
-    ids=lambda own: own if isinstance(own, str) else " ".join(own),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], said: str):
     """The error for an invalid value names its place."""
@@ -266,11 +266,11 @@ def test_an_external_redis_without_a_network_policy_is_refused(helm: str):
     although pods cannot reach it.
     """
     yours = ["--set", "redis.existingSecret=my-redis"]
-    said = refusal(helm, *yours)
+    message = refusal(helm, *yours)
 
-    assert "redis.existingSecret=my-redis" in said
-    assert "networkPolicy.redis.cidrs" in said
-    assert "networkPolicy.redis.podLabels" in said
+    assert "redis.existingSecret=my-redis" in message
+    assert "networkPolicy.redis.cidrs" in message
+    assert "networkPolicy.redis.podLabels" in message
     for way in (
         "networkPolicy.redis.cidrs={10.1.0.0/16}",
         "networkPolicy.redis.podLabels.app=redis",
@@ -299,7 +299,7 @@ def test_generated_files_of_the_chart_are_up_to_date():
 
 def test_every_value_has_a_sentence():
     """Each value of the chart has a description that is a full sentence."""
-    assert [own.path for own in generate.read_values() if not own.sentence.endswith(".")] == []
+    assert [value.path for value in generate.read_values() if not value.sentence.endswith(".")] == []
 
 
 @pytest.mark.parametrize("overlay", ["external-redis", "external-s3"])
@@ -309,17 +309,17 @@ def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
         pytest.skip("needs kubectl on the PATH")
     folder = K8S / "overlays" / overlay
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
-    made = list(yaml.safe_load_all(done.stdout))
+    overlay = list(yaml.safe_load_all(done.stdout))
     rendered = generate.render(helm, "--values", str(folder / "values.yaml"))
     wanted = generate.all_of(generate.plain_manifests(rendered))
 
     def comparable(objects: list[dict[str, Any]]) -> list[Any]:
         for _, pod in pods(objects):
             for container in pod["containers"]:
-                container.get("env", []).sort(key=lambda own: own["name"])
-        return sorted(objects, key=lambda own: (own["kind"], own["metadata"]["name"]))
+                container.get("env", []).sort(key=lambda variable: variable["name"])
+        return sorted(objects, key=lambda obj: (obj["kind"], obj["metadata"]["name"]))
 
-    assert comparable(made) == comparable(wanted)
+    assert comparable(overlay) == comparable(wanted)
 
 
 def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
@@ -330,8 +330,8 @@ def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
         if "secretName" in node:
             yield from ((node["secretName"], item["key"]) for item in node["items"])
         node = list(node.values())
-    for own in node if isinstance(node, list) else ():
-        yield from secrets_in(own)
+    for item in node if isinstance(node, list) else ():
+        yield from secrets_in(item)
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
@@ -354,7 +354,7 @@ def test_the_page_names_the_secrets_of_each_folder(helm: str, folder: str):
 
 def config_of(objects: list[dict[str, Any]], tmp_path: Path) -> ClusterConfig:
     """Return the scheduler's configuration, parsed as the scheduler does."""
-    text = next(own["data"]["scheduler.yaml"] for own in objects if "scheduler.yaml" in own.get("data", {}))
+    text = next(obj["data"]["scheduler.yaml"] for obj in objects if "scheduler.yaml" in obj.get("data", {}))
     path = tmp_path / "scheduler.yaml"
     path.write_text(text, encoding="utf-8")
     return load_cluster_config(path)
@@ -392,68 +392,73 @@ def test_the_scheduler_reads_its_configuration_and_makes_restricted_workers(
     assert config.namespace == "ehr"
     assert violations(pod["spec"]) == []
     assert pod["spec"]["automountServiceAccountToken"] is False
-    assert {own["name"] for own in pod["spec"]["containers"][0]["env"]} >= {
+    assert {variable["name"] for variable in pod["spec"]["containers"][0]["env"]} >= {
         "MLHO_STORE",
         "MLHO_BROKER",
         "MLHO_SIGNING_KEY",
     }
     policies = [
-        own["spec"]["podSelector"]["matchLabels"] for own in objects if own["kind"] == "NetworkPolicy"
+        obj["spec"]["podSelector"]["matchLabels"] for obj in objects if obj["kind"] == "NetworkPolicy"
     ]
-    chosen = [own for own in policies if own.items() <= pod["metadata"]["labels"].items()]
+    chosen = [selector for selector in policies if selector.items() <= pod["metadata"]["labels"].items()]
     assert bool(chosen) == values.get("networkPolicy", {}).get("enabled", True)
-    assert all(len(own) >= 2 for own in policies)  # specific enough not to select pods of others
+    assert all(len(selector) >= 2 for selector in policies)  # specific enough not to select pods of others
 
 
 def test_scheduler_and_workers_read_the_key_of_the_ids_from_the_same_secret(helm: str, tmp_path: Path):
     """Of the Secret that is named; none by default, so that ids are not encrypted with a key that nobody keeps."""
-    name, given = "MLHO_PSEUDONYM_KEY", {"name": "my-pseudonyms", "key": "own"}
+    name, reference = "MLHO_PSEUDONYM_KEY", {"name": "my-pseudonyms", "key": "own"}
     by_values = {}
     for case in ("default", "everything of yours"):
         objects = render(helm, VALUE_SETS[case], tmp_path)
-        (scheduler,) = (own for own in objects if own["kind"] == "Deployment")
+        (scheduler,) = (obj for obj in objects if obj["kind"] == "Deployment")
         pods = (worker_pod(config_of(objects, tmp_path))["spec"], scheduler["spec"]["template"]["spec"])
-        variables = [own for pod in pods for own in pod["containers"][0]["env"] if own["name"] == name]
-        by_values[case] = [own["valueFrom"]["secretKeyRef"] for own in variables]
+        variables = [
+            variable for pod in pods for variable in pod["containers"][0]["env"] if variable["name"] == name
+        ]
+        by_values[case] = [variable["valueFrom"]["secretKeyRef"] for variable in variables]
 
     assert by_values["default"] == []
-    assert [{own: one[own] for own in given} for one in by_values["everything of yours"]] == [given, given]
+    assert [{key: source[key] for key in reference} for source in by_values["everything of yours"]] == [
+        reference,
+        reference,
+    ]
 
 
 def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str, tmp_path: Path):
     """Each namespace of a release has a Role. There is a ClusterRole only if the values request one, and no role reads Secrets."""
     objects = render(helm, VALUE_SETS["several namespaces"], tmp_path)
     roles = {
-        own["metadata"]["namespace"]: own
-        for own in objects
-        if own["kind"] == "Role" and own["metadata"]["name"] == "mlho-scheduler"
+        obj["metadata"]["namespace"]: obj
+        for obj in objects
+        if obj["kind"] == "Role" and obj["metadata"]["name"] == "mlho-scheduler"
     }
     rules = roles["a"]["rules"]
 
     assert {"a", "b"} <= set(roles)
-    assert not [own for own in objects if own["kind"].startswith("ClusterRole")]
+    assert not [obj for obj in objects if obj["kind"].startswith("ClusterRole")]
     assert not [rule for rule in rules if "secrets" in rule["resources"] or "*" in str(rule)]
     assert [rule for rule in rules if rule["apiGroups"] == ["kueue.x-k8s.io"]]
     config = config_of(objects, tmp_path)
     assert config.watch_namespaces == ("a", "b")
     assert config.prefixes == {"a": ("s3://ehr/a/",), "b": ("s3://ehr/b/", "s3://shared/")}
     wide = render(helm, VALUE_SETS["cluster-wide"], tmp_path)
-    assert {own["kind"] for own in wide} >= {"ClusterRole", "ClusterRoleBinding"}
-    assert not [own for own in wide if own["kind"] == "CustomResourceDefinition"]
+    assert {obj["kind"] for obj in wide} >= {"ClusterRole", "ClusterRoleBinding"}
+    assert not [obj for obj in wide if obj["kind"] == "CustomResourceDefinition"]
     assert config_of(wide, tmp_path).watch_namespaces == ("",)
 
 
 def test_the_roles_view_and_edit_include_our_resources(helm: str, tmp_path: Path):
     """If the values request it, Kubernetes' roles view and edit include our custom resources by aggregation. Neither may write a status."""
     roles = {
-        own["metadata"]["name"]: own
-        for own in render(helm, VALUE_SETS["watched"], tmp_path)
-        if own["kind"] == "ClusterRole"
+        obj["metadata"]["name"]: obj
+        for obj in render(helm, VALUE_SETS["watched"], tmp_path)
+        if obj["kind"] == "ClusterRole"
     }
     view, edit = roles["ehr-mlho-view"], roles["ehr-mlho-edit"]
 
     def aggregated(role: dict[str, Any]) -> set[str]:
-        return {own.rsplit("-", 1)[1] for own in role["metadata"]["labels"] if "aggregate-to" in own}
+        return {label.rsplit("-", 1)[1] for label in role["metadata"]["labels"] if "aggregate-to" in label}
 
     assert (aggregated(view), aggregated(edit)) == ({"view", "edit", "admin"}, {"edit", "admin"})
     assert view["rules"][0]["verbs"] == ["get", "list", "watch"]
@@ -465,15 +470,15 @@ def test_the_roles_view_and_edit_include_our_resources(helm: str, tmp_path: Path
 def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
     """Each schedule has alerts for a failed last run, for warnings and, on request, for a missing success. Its runs have its name as a label."""
     objects = render(helm, VALUE_SETS["watched"], tmp_path)
-    (rule,) = (own for own in objects if own["kind"] == "PrometheusRule")
+    (rule,) = (obj for obj in objects if obj["kind"] == "PrometheusRule")
     alerts = [
-        (own["alert"], own["labels"]["schedule"], own["expr"])
-        for own in rule["spec"]["groups"][0]["rules"]
-        if "schedule" in own["labels"]
+        (alert["alert"], alert["labels"]["schedule"], alert["expr"])
+        for alert in rule["spec"]["groups"][0]["rules"]
+        if "schedule" in alert["labels"]
     ]
-    runs = [yaml.safe_load(own["data"]["run.yaml"]) for own in objects if "run.yaml" in own.get("data", {})]
+    runs = [yaml.safe_load(obj["data"]["run.yaml"]) for obj in objects if "run.yaml" in obj.get("data", {})]
 
-    assert [own[:2] for own in alerts] == [
+    assert [alert[:2] for alert in alerts] == [
         ("MlhoScheduleFailed", "nightly"),
         ("MlhoScheduleWarns", "nightly"),
         ("MlhoScheduleFailed", "monthly"),
@@ -482,7 +487,7 @@ def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
         ("MlhoScheduleMissing", "monthly"),
     ]
     assert alerts[4][2].endswith('schedule="monthly"}) > 2880000')
-    assert [own["metadata"]["labels"] for own in runs] == [
+    assert [run["metadata"]["labels"] for run in runs] == [
         {"mlho.io/schedule": "nightly"},
         {"mlho.io/schedule": "monthly"},
     ]
@@ -490,13 +495,13 @@ def test_a_schedule_has_alerts_of_its_own(helm: str, tmp_path: Path):
 
 def test_user_labels_and_annotations_occur_once(helm: str):
     """A user's annotation replaces the chart's own, a user's label never replaces a label of a selector, and each key occurs once."""
-    given = ["--set-string", r"scheduler.podAnnotations.prometheus\.io/scrape=false"]
-    given += ["--set-string", r"worker.podAnnotations.prometheus\.io/scrape=false"]
-    given += ["--set-string", r"scheduler.podLabels.app\.kubernetes\.io/component=mine"]
-    command = [helm, "template", "mlho", str(CHART), "--show-only", "templates/scheduler.yaml", *given]
+    options = ["--set-string", r"scheduler.podAnnotations.prometheus\.io/scrape=false"]
+    options += ["--set-string", r"worker.podAnnotations.prometheus\.io/scrape=false"]
+    options += ["--set-string", r"scheduler.podLabels.app\.kubernetes\.io/component=mine"]
+    command = [helm, "template", "mlho", str(CHART), "--show-only", "templates/scheduler.yaml", *options]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     config = subprocess.run(
-        [own.replace("scheduler.yaml", "configmap.yaml") for own in command],
+        [word.replace("scheduler.yaml", "configmap.yaml") for word in command],
         capture_output=True,
         text=True,
         check=True,
@@ -541,9 +546,9 @@ def test_common_labels_are_on_all_objects_and_pods_and_change_no_selector(helm: 
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     command = [helm, "template", "mlho", str(CHART), "--namespace", "ehr", "--values", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    objects = [own for own in yaml.load_all(text, Loader=_Unique) if own]
+    objects = [obj for obj in yaml.load_all(text, Loader=_Unique) if obj]
     before = {
-        (own["kind"], own["metadata"]["name"]): own for own in render(helm, VALUE_SETS["watched"], tmp_path)
+        (obj["kind"], obj["metadata"]["name"]): obj for obj in render(helm, VALUE_SETS["watched"], tmp_path)
     }
 
     for obj in objects:
@@ -556,9 +561,9 @@ def test_common_labels_are_on_all_objects_and_pods_and_change_no_selector(helm: 
         assert old["metadata"]["labels"].items() <= found.items()
         assert obj.get("spec", {}).get("selector") == old.get("spec", {}).get("selector")
     costs = {
-        name: own["metadata"]["labels"]["cost"]
-        for name, own in templates(objects)
-        if "labels" in own["metadata"]
+        name: obj["metadata"]["labels"]["cost"]
+        for name, obj in templates(objects)
+        if "labels" in obj["metadata"]
     }
     assert costs == {
         "Deployment mlho-scheduler": "2",
@@ -592,11 +597,11 @@ def templates(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, An
 def test_with_your_own_secrets_the_chart_makes_none(helm: str, tmp_path: Path):
     """With existing Secrets, the chart creates none. A password is never in an object other than a Secret."""
     assert not [
-        own for own in render(helm, VALUE_SETS["everything of yours"], tmp_path) if own["kind"] == "Secret"
+        obj for obj in render(helm, VALUE_SETS["everything of yours"], tmp_path) if obj["kind"] == "Secret"
     ]
     objects = render(helm, {}, tmp_path)
-    secrets = [own["stringData"] for own in objects if own["kind"] == "Secret"]
-    others = json.dumps([own for own in objects if own["kind"] != "Secret"])
+    secrets = [obj["stringData"] for obj in objects if obj["kind"] == "Secret"]
+    others = json.dumps([obj for obj in objects if obj["kind"] != "Secret"])
 
     assert len(secrets) == 2
     assert secrets[0]["password"] not in others
@@ -612,8 +617,8 @@ def test_every_container_with_a_certificate_path_mounts_it(helm: str, variable: 
     for place, pod in pods(render(helm, values, tmp_path)):
         volumes = {volume["name"] for volume in pod.get("volumes", ()) if "configMap" in volume}
         for container in [*pod.get("initContainers", ()), *pod["containers"]]:
-            files = [own["value"] for own in container.get("env", ()) if own["name"] == variable]
-            mounts = {own["mountPath"]: own["name"] for own in container.get("volumeMounts", ())}
+            files = [entry["value"] for entry in container.get("env", ()) if entry["name"] == variable]
+            mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", ())}
             told += len(files)
             for file in files:
                 assert mounts.get(file.rpartition("/")[0]) in volumes, place
@@ -624,7 +629,7 @@ def test_every_container_with_a_certificate_path_mounts_it(helm: str, variable: 
 def test_certificates_of_redis_reach_scheduler_and_workers(helm: str, tmp_path: Path):
     """The CA certificates of Redis are a file and a variable in the pods of scheduler and workers."""
     objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
-    pod = next(own for own in objects if own["kind"] == "Deployment")["spec"]["template"]["spec"]
+    pod = next(obj for obj in objects if obj["kind"] == "Deployment")["spec"]["template"]["spec"]
     container = pod["containers"][0]
 
     assert {"name": "MLHO_REDIS_CA", "value": "/etc/mlho/redis-ca/ca.crt"} in container["env"]
@@ -676,7 +681,7 @@ def test_a_disruption_budget_has_the_requested_limit(
 ):
     """The disruption budget has the requested limit as a number or a percentage, and never both limits, which Kubernetes rejects."""
     objects = render(helm, {"podDisruptionBudget": given}, tmp_path)
-    (budget,) = (own for own in objects if own["kind"] == "PodDisruptionBudget")
+    (budget,) = (obj for obj in objects if obj["kind"] == "PodDisruptionBudget")
     kubernetes_validate.validate(budget, KUBERNETES[0], strict=True)
 
     assert {name: value for name, value in budget["spec"].items() if name != "selector"} == wanted
@@ -722,8 +727,8 @@ def test_security_contexts_can_be_set_and_emptied_for_all_pods(
     for name, pod in all_pods:
         assert pod.get("securityContext", {}) == changed(RESTRICTED_POD, pod_change), name
         for container in [*pod["containers"], *pod.get("initContainers", ())]:
-            own = container.get("securityContext", {})
-            assert own == changed(RESTRICTED_CONTAINER, container_change), name
+            context = container.get("securityContext", {})
+            assert context == changed(RESTRICTED_CONTAINER, container_change), name
 
 
 @pytest.mark.parametrize("which", ["scheduler", "worker"])
@@ -739,7 +744,7 @@ def test_additional_volumes_follow_the_charts_own(helm: str, which: str, tmp_pat
                 kubernetes_validate.validate(obj, KUBERNETES[0], strict=True)
         found = {name.split()[0]: pod for name, pod in pods(objects)}
         both = {"scheduler": found["Deployment"], "worker": worker_pod(config_of(objects, tmp_path))["spec"]}
-        return {name: (own["volumes"], own["containers"][0]["volumeMounts"]) for name, own in both.items()}
+        return {name: (pod["volumes"], pod["containers"][0]["volumeMounts"]) for name, pod in both.items()}
 
     before = shown({})
     after = shown({which: {"extraVolumes": [volume], "extraVolumeMounts": [mount]}})
@@ -761,7 +766,7 @@ def test_pull_secrets_are_names_or_as_a_pod_has_them(helm: str, tmp_path: Path):
 def test_an_image_with_a_digest_is_named_by_it(helm: str, tmp_path: Path):
     """An image with a digest is named by it, so that exactly the tested image runs."""
     objects = render(helm, VALUE_SETS["everything of yours"], tmp_path)
-    deployment = next(own for own in objects if own["kind"] == "Deployment")
+    deployment = next(obj for obj in objects if obj["kind"] == "Deployment")
 
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image == "localhost/mlho-scheduler@sha256:" + "a" * 64
@@ -774,12 +779,12 @@ def test_every_named_image_is_one_that_make_builds():
     """
     version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
     paths = [*K8S.rglob("*.yaml"), REPO / "docs" / "kubernetes.md"]
-    named = {own for path in paths for own in IMAGE.findall(path.read_text(encoding="utf-8"))}
+    named = {name for path in paths for name in IMAGE.findall(path.read_text(encoding="utf-8"))}
     defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["image"]
     built = {which: f"localhost/mlho-{which}" for which in ("scheduler", "worker")}
 
     assert {which: defaults[which]["repository"] for which in built} == built
-    assert named == {f"{own}:{version}" for own in built.values()}
+    assert named == {f"{name}:{version}" for name in built.values()}
     assert set(
         re.findall(r"^ARG VERSION=(.*)$", (REPO / "Dockerfile").read_text(encoding="utf-8"), re.M)
     ) == {version}
@@ -789,9 +794,9 @@ def test_every_named_image_is_one_that_make_builds():
 def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: Path):
     """A schedule starts at most one run per day, in its time zone, never two at the same time, and not hours late."""
     objects = render(helm, VALUE_SETS["schedules"], tmp_path)
-    cron = next(own for own in objects if own["kind"] == "CronJob")
+    cron = next(obj for obj in objects if obj["kind"] == "CronJob")
     template = next(
-        own for own in objects if own["metadata"]["name"] == "mlho-other" and own["kind"] == "ConfigMap"
+        obj for obj in objects if obj["metadata"]["name"] == "mlho-other" and obj["kind"] == "ConfigMap"
     )
     run = yaml.safe_load(template["data"]["run.yaml"])
 
@@ -804,7 +809,7 @@ def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: P
     }
     assert {name: cron["spec"][name] for name in wanted} == wanted
     assert run["metadata"] == {"name": "other", "namespace": "b", "labels": {"mlho.io/schedule": "other"}}
-    role = next(own for own in objects if own["kind"] == "Role" and own["metadata"]["name"] == "mlho-trigger")
+    role = next(obj for obj in objects if obj["kind"] == "Role" and obj["metadata"]["name"] == "mlho-trigger")
     assert role["rules"] == [
         {"apiGroups": ["mlho.io"], "resources": ["trainingruns", "scoringruns"], "verbs": ["create", "get"]}
     ]
@@ -812,22 +817,22 @@ def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: P
 
 def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
     """If the values request it, retention is a CronJob. The command accepts its arguments, and its pod has no Kubernetes token."""
-    assert not [own for own in render(helm, {}, tmp_path) if own["metadata"]["name"].endswith("-retention")]
+    assert not [obj for obj in render(helm, {}, tmp_path) if obj["metadata"]["name"].endswith("-retention")]
     objects = render(helm, VALUE_SETS["retention"], tmp_path)
-    cron = next(own for own in objects if own["kind"] == "CronJob")
+    cron = next(obj for obj in objects if obj["kind"] == "CronJob")
     pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     options = _parser().parse_args(pod["containers"][0]["args"])
 
     assert (options.keep, options.older_than, options.yes) == (5, dt.timedelta(weeks=4), True)
     assert (cron["spec"]["schedule"], cron["spec"]["concurrencyPolicy"]) == ("17 3 * * 0", "Forbid")
     assert pod["automountServiceAccountToken"] is False
-    assert {own["name"] for own in pod["containers"][0]["env"]} >= {
+    assert {variable["name"] for variable in pod["containers"][0]["env"]} >= {
         "MLHO_STORE",
         "AWS_ACCESS_KEY_ID",
         "MLHO_S3_CA_BUNDLE",
     }
     policy = next(
-        own for own in objects if own["kind"] == "NetworkPolicy" and "retention" in own["metadata"]["name"]
+        obj for obj in objects if obj["kind"] == "NetworkPolicy" and "retention" in obj["metadata"]["name"]
     )
     assert "ingress" not in policy["spec"]
 
@@ -851,10 +856,10 @@ def test_a_bill_of_materials_names_every_locked_package():
     """The bill of materials names every locked package with the hashes of the lock. Equal locks give equal bills."""
     sbom = _load("sbom")
     bill = sbom.bill("scheduler")
-    names = {own["name"] for own in bill["components"]}
+    names = {component["name"] for component in bill["components"]}
 
     assert {"pydantic", "celery", "redis", "boto3"} <= names
     assert "numpy" not in names
-    assert all(own["hashes"] for own in bill["components"])
+    assert all(component["hashes"] for component in bill["components"])
     assert bill == sbom.bill("scheduler")
-    assert "xgboost-cpu" in {own["name"] for own in sbom.bill("worker")["components"]}
+    assert "xgboost-cpu" in {component["name"] for component in sbom.bill("worker")["components"]}

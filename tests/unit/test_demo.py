@@ -36,9 +36,9 @@ def test_an_existing_cohort_is_kept_and_one_of_another_size_is_replaced(tmp_path
     """A second demo keeps a cohort of the same size and replaces one of another size."""
     make_demo(tmp_path, n_patients=50)
     truth = tmp_path / "truth.json"
-    made = truth.stat().st_mtime_ns
+    moment = truth.stat().st_mtime_ns
     make_demo(tmp_path, n_patients=50)
-    assert truth.stat().st_mtime_ns == made
+    assert truth.stat().st_mtime_ns == moment
     make_demo(tmp_path, n_patients=60, seed=1, with_rival=False)
     assert read_truth(tmp_path).arguments["n_patients"] == 60
     spec = load_spec(tmp_path / "spec.yaml").spec
@@ -58,7 +58,7 @@ def test_the_comparison_has_a_row_for_each_planted_code(spec_path: Path) -> None
     folder = spec_path.parent
     truth = read_truth(folder)
     noise = next(f"LAB:{n:06d}" for n in range(3, 1000, 7) if truth.role_of(f"LAB:{n:06d}") == "noise")
-    shown = render(folder, result_with(truth, [*(own.code for own in truth.causal[:2]), noise]))
+    shown = render(folder, result_with(truth, [*(effect.code for effect in truth.causal[:2]), noise]))
     lines = {line.split()[0]: line for line in shown.splitlines() if ":" in line}
     assert "yes" in lines[truth.causal[0].code]
     assert "expected" in lines[truth.causal[0].code]

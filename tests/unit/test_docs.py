@@ -93,7 +93,7 @@ def first_cells(page: str, head: str) -> set[str]:
     _, found, table = (DOCS / page).read_text(encoding="utf-8").partition(f"\n| {head}")
     assert found
     rows = table.partition("\n\n")[0].splitlines()[2:]
-    return {own for row in rows for own in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    return {word for row in rows for word in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
 @pytest.mark.parametrize(
@@ -108,20 +108,20 @@ def test_the_kubernetes_page_lists_phases_conditions_and_reasons(head: str, word
 
 def test_the_kubernetes_page_has_a_remedy_for_every_reason():
     """The Kubernetes page has a remedy for every reason of a failed, degraded or waiting run."""
-    said = {TASKS_QUARANTINED} | {
+    reason_words = {TASKS_QUARANTINED} | {
         word
-        for own in (
+        for source in (
             conditions._no_worker_reason,
             conditions._progressing,
             conditions._trouble,
             reasons,
             run_thread,
         )
-        for word in re.findall(r'"([A-Z][A-Za-z]+)"', inspect.getsource(own))
+        for word in re.findall(r'"([A-Z][A-Za-z]+)"', inspect.getsource(source))
     }
     speak_for_themselves = {"Working", "Suspended", "Succeeded", "Cancelled"}
 
-    assert said - speak_for_themselves - first_cells("kubernetes.md", "reason | ") == set()
+    assert reason_words - speak_for_themselves - first_cells("kubernetes.md", "reason | ") == set()
 
 
 def test_the_kubernetes_page_names_the_frozen_fields_of_workers():
@@ -132,7 +132,7 @@ def test_the_kubernetes_page_names_the_frozen_fields_of_workers():
     )
     frozen = re.findall(
         r"spec\.workers\.(\w+) cannot change",
-        "\n".join(own.message for own in cel_rules.RULES["TrainingRun"]),
+        "\n".join(rule.message for rule in cel_rules.RULES["TrainingRun"]),
     )
 
     assert set(re.findall(r"`(\w+)`", sentence)) == set(frozen)
@@ -208,7 +208,9 @@ def test_the_operations_page_has_every_exit_code():
     page = (DOCS / "operations.md").read_text(encoding="utf-8")
     table = page.partition("| code | of |")[2].partition("\n\n")[0]
 
-    codes = {own.exit_code for own in errors_below(MlhoError)} | {rule.exit_code for rule in RULES.values()}
+    codes = {error.exit_code for error in errors_below(MlhoError)} | {
+        rule.exit_code for rule in RULES.values()
+    }
     codes |= {0, INTERRUPTED, TIMED_OUT, EX_CONFIG, ClusterError.exit_code}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == codes
 
@@ -216,8 +218,8 @@ def test_the_operations_page_has_every_exit_code():
 def errors_below(kind: type[MlhoError]) -> Iterator[type[MlhoError]]:
     """Yield a class and all its subclasses."""
     yield kind
-    for own in kind.__subclasses__():
-        yield from errors_below(own)
+    for subclass in kind.__subclasses__():
+        yield from errors_below(subclass)
 
 
 def test_the_operations_page_has_every_kind_of_key():
@@ -242,7 +244,7 @@ def test_the_operations_page_has_every_kind_of_key():
     ]
     shown = first_cells("operations.md", "key | what | may be deleted")
 
-    assert {own.partition("/")[0] for own in keys} == {own.partition("/")[0] for own in shown}
+    assert {key.partition("/")[0] for key in keys} == {key.partition("/")[0] for key in shown}
 
 
 def test_the_operations_page_has_every_setting():

@@ -79,8 +79,8 @@ def test_a_process_with_warnings_logs_them_without_being_verbose(capsys):
     log.warning("queue_unavailable")
     log.error("worker_stuck")
 
-    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
-    assert said == ["queue_unavailable", "worker_stuck"]
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert events == ["queue_unavailable", "worker_stuck"]
 
 
 def test_only_messages_of_mlho_errors_are_logged():
@@ -134,4 +134,4 @@ def test_a_block_and_a_thread_add_their_run_to_events(capsys):
     log.info("task_finished")
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [own["run_id"] for own in lines] == ["2c3d", "4e5f", "0a1b", "6a7b", "0a1b"]
+    assert [line["run_id"] for line in lines] == ["2c3d", "4e5f", "0a1b", "6a7b", "0a1b"]

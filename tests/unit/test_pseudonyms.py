@@ -42,22 +42,22 @@ def test_encrypted_ids_are_read_with_the_key_and_are_not_in_the_file(file, monke
     monkeypatch.setenv(PSEUDONYM_KEY, A.decode())
     found = read_id_arrays(file)
 
-    assert not any(own.encode() in file.read_bytes() for own in (*IDS[2:], "Zebulon"))
+    assert not any(text.encode() in file.read_bytes() for text in (*IDS[2:], "Zebulon"))
     assert ids_in(file) == IDS
     assert found.keys() == plain.keys()
     assert all(np.array_equal(found[name], plain[name]) for name in plain)
-    assert [own.dtype for own in found.values()] == [plain[name].dtype for name in found]
+    assert [array.dtype for array in found.values()] == [plain[name].dtype for name in found]
 
 
 def test_equal_ids_and_an_equal_key_give_equal_bytes(file):
     """An artifact is the same wherever it is computed; another key gives other bytes."""
-    content, made = file.read_bytes(), []
+    content, contents = file.read_bytes(), []
     for key in (A, A, B):
         file.write_bytes(content)
         encrypt_ids(file, key)
-        made.append(file.read_bytes())
+        contents.append(file.read_bytes())
 
-    assert made[0] == made[1] != made[2]
+    assert contents[0] == contents[1] != contents[2]
 
 
 def test_no_id_at_all_is_encrypted_and_read(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_altered_ids_are_damage(file, monkeypatch):
     encrypt_ids(file, A)
     monkeypatch.setenv(PSEUDONYM_KEY, A.decode())
     arrays = dict(read_arrays(file))
-    name = next(own for own in arrays if own.startswith("patient_id_bytes"))
+    name = next(key for key in arrays if key.startswith("patient_id_bytes"))
     arrays[name] = arrays[name] ^ np.uint8(1)
     write_arrays(file.with_name("altered"), arrays)
 

@@ -37,7 +37,9 @@ def test_a_public_name_keeps_its_place_and_parameters(module, name, parameters):
 
     taken = inspect.signature(function).parameters
     assert set(parameters) <= set(taken)
-    by_place = [own for own in parameters if taken[own].kind is not inspect.Parameter.KEYWORD_ONLY]
+    by_place = [
+        parameter for parameter in parameters if taken[parameter].kind is not inspect.Parameter.KEYWORD_ONLY
+    ]
     assert list(taken)[: len(by_place)] == by_place
     assert function.__doc__
 
@@ -64,7 +66,7 @@ def test_every_field_of_the_specification_is_documented():
 
     whole = RunSpec.model_json_schema(by_alias=True)
     parts = {"RunSpec": whole, **whole["$defs"]}
-    missing = [own for name, part in parts.items() for own in undocumented(part, name)]
+    missing = [field for name, part in parts.items() for field in undocumented(part, name)]
 
     assert sorted(missing) == ["RunSpec.apiVersion", "RunSpec.kind"]
 
@@ -72,8 +74,8 @@ def test_every_field_of_the_specification_is_documented():
 def models_below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """Yield a model and all its subclasses."""
     yield kind
-    for own in kind.__subclasses__():
-        yield from models_below(own)
+    for subclass in kind.__subclasses__():
+        yield from models_below(subclass)
 
 
 @pytest.mark.parametrize("base", [SpecPart, Part, BundlePart])
@@ -87,4 +89,4 @@ def test_the_validators_of_all_models_can_be_built(base):
     models = list(models_below(base))
 
     assert len(models) > 5
-    assert [own.__name__ for own in models if own.model_rebuild() is False] == []
+    assert [model.__name__ for model in models if model.model_rebuild() is False] == []

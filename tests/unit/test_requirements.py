@@ -44,7 +44,7 @@ def declared(*extras: str) -> list[Requirement]:
     """Return the requirements of the base and of these extras."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
-    return [Requirement(line) for one in lists for line in one]
+    return [Requirement(line) for group in lists for line in group]
 
 
 def modules_of(requirements: list[Requirement]) -> set[str]:

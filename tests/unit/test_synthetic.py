@@ -93,11 +93,11 @@ def test_a_planted_odds_ratio_is_in_the_data(cohort: tuple[Path, Truth]) -> None
     """Where an odds ratio of 2.2 or more was planted, the crude one before the index date is above 1.7."""
     folder, truth = cohort
     has, labels = patients_before_index(folder), read(folder, "labels")
-    crude = {own.code: crude_odds_ratio(labels, has[own.code]) for own in truth.causal}
-    assert [own.odds_ratio for own in truth.causal[:3]] == [3.0, 2.5, 2.2]
-    assert min(crude[own.code] for own in truth.causal[:3]) > 1.7
-    assert max(crude[own.code] for own in truth.causal[-2:]) < 1.0
-    assert {own.code for own in truth.causal if own.vanishes_from == "2019-01-01"} == {
+    crude = {effect.code: crude_odds_ratio(labels, has[effect.code]) for effect in truth.causal}
+    assert [effect.odds_ratio for effect in truth.causal[:3]] == [3.0, 2.5, 2.2]
+    assert min(crude[effect.code] for effect in truth.causal[:3]) > 1.7
+    assert max(crude[effect.code] for effect in truth.causal[-2:]) < 1.0
+    assert {effect.code for effect in truth.causal if effect.vanishes_from == "2019-01-01"} == {
         truth.causal[4].code,
         truth.causal[6].code,
     }
@@ -178,7 +178,7 @@ def test_the_truth_survives_its_file_and_names_every_role(cohort: tuple[Path, Tr
     assert (codes.role == [truth.role_of(code) for code in codes.phenx]).all()
     assert (codes.role == "causal").sum() == 20
     assert set(codes.phenx[codes.phenx != codes.phenx_from_2015_10]) == set(truth.recoded)
-    assert not set(truth.recoded) & {own.code for own in truth.causal}
+    assert not set(truth.recoded) & {effect.code for effect in truth.causal}
 
 
 def test_a_verdict_counts_found_and_falsely_selected_codes(cohort: tuple[Path, Truth]) -> None:

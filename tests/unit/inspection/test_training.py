@@ -47,7 +47,7 @@ def test_clean_tables_give_facts(folder):
     found = inspected(folder)
 
     assert found.errors == []
-    assert {own.name: own.n_files for own in found.tables} == {
+    assert {table.name: table.n_files for table in found.tables} == {
         "events": 2,
         "labels": 1,
         "demographics": 1,
@@ -94,7 +94,7 @@ def test_dates_of_another_form_are_named_with_what_to_state(folder):
 
     found = inspected(folder)
     assert "unreadable time" in str(found.errors[0])
-    assert any('data.format.dateFormats: ["%m/%d/%Y"]' in own for own in found.warnings)
+    assert any('data.format.dateFormats: ["%m/%d/%Y"]' in warning for warning in found.warnings)
 
     stated = inspected(folder, {"data.format": {"dateFormats": ["%m/%d/%Y"]}})
     assert stated.errors == []
@@ -108,7 +108,7 @@ def test_a_small_table_without_a_usable_row_is_an_error(what, folder):
         write_table(part, make_tables(400).events.slice(0, 0))
         (folder / "events" / "part-1.parquet").unlink()
     else:
-        changed(folder, "events", patient_id=lambda _, own: own and f"x{own}")
+        changed(folder, "events", patient_id=lambda _, value: value and f"x{value}")
 
     assert [str(error) for error in inspected(folder).errors if "no row can be used" in str(error)]
 
@@ -124,7 +124,7 @@ def test_the_sample_does_not_end_with_the_first_row_group(folder):
 
 def test_a_sample_without_a_usable_row_is_no_error_if_there_are_more_rows(folder, monkeypatch):
     """A sample of a larger table without a usable row is not an error, because the first rows may belong to other patients."""
-    changed(folder, "events", patient_id=lambda _, own: own and f"x{own}")
+    changed(folder, "events", patient_id=lambda _, value: value and f"x{value}")
     monkeypatch.setattr("mlho.inspection.events.SAMPLE_ROWS", 100)
 
     assert inspected(folder).errors == []
@@ -132,12 +132,12 @@ def test_a_sample_without_a_usable_row_is_no_error_if_there_are_more_rows(folder
 
 def test_ids_that_are_written_otherwise_are_explained(folder):
     """Leading zeros are the usual cause of ids that do not match."""
-    changed(folder, "labels", patient_id=lambda _, own: own.lstrip("p0") or "9999")
-    changed(folder, "events", patient_id=lambda _, own: own and own.replace("p", "000"))
+    changed(folder, "labels", patient_id=lambda _, value: value.lstrip("p0") or "9999")
+    changed(folder, "events", patient_id=lambda _, value: value and value.replace("p", "000"))
 
     found = inspected(folder, {"features.demographics": [], "cohort.unknownPatients": "keep"})
 
-    assert any("without leading zeros" in own for own in found.warnings)
+    assert any("without leading zeros" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize("text", ["45y", "90+", "> 89"])
@@ -150,10 +150,10 @@ def test_an_age_with_text_around_it_is_an_error(folder, text):
         table.drop_columns(["age"]).append_column("age", pa.array(ages)),
     )
 
-    errors = [str(own) for own in inspected(folder).errors]
+    errors = [str(error) for error in inspected(folder).errors]
 
-    assert any("'age' is text that is mostly numbers" in own for own in errors)
-    assert not any(text in own for own in errors)
+    assert any("'age' is text that is mostly numbers" in error for error in errors)
+    assert not any(text in error for error in errors)
 
 
 def test_a_negative_age_is_a_warning(folder):
@@ -165,7 +165,7 @@ def test_a_negative_age_is_a_warning(folder):
         table.drop_columns(["age"]).append_column("age", pa.array(ages)),
     )
 
-    assert any("age below 0" in own for own in inspected(folder).warnings)
+    assert any("age below 0" in warning for warning in inspected(folder).warnings)
 
 
 def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
@@ -176,7 +176,7 @@ def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
         sex=lambda n, _: "female" if n < 3 else ("F", "f", "M")[n % 3],
     )
 
-    (sentence,) = [own for own in inspected(folder).warnings if "may be the same" in own]
+    (sentence,) = [warning for warning in inspected(folder).warnings if "may be the same" in warning]
 
     assert "3 levels" in sentence
     assert "'F', 'f'" in sentence
@@ -196,9 +196,9 @@ def test_nothing_of_a_patient_is_shown(folder):
     changed(
         folder,
         "events",
-        patient_id=lambda n, own: f"{SECRET}{own}",
+        patient_id=lambda n, value: f"{SECRET}{value}",
         time=lambda _, __: SECRET,
-        code=lambda n, own: f"{SECRET}{n % 7}",
+        code=lambda n, value: f"{SECRET}{n % 7}",
     )
     changed(folder, "demographics", sex=lambda n, _: SECRET if n < 5 else "M")
 

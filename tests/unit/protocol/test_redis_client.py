@@ -34,10 +34,10 @@ def raised(answer: str) -> Exception:
 @pytest.mark.parametrize(("answer", "words"), PASSING.items(), ids=[answer.split()[0] for answer in PASSING])
 def test_an_answer_that_may_change_is_an_outage_with_its_remedy(answer, words):
     """A temporary error response is an outage with its remedy, whatever exception class the client uses for it."""
-    said = outage_of(raised(answer))
+    error = outage_of(raised(answer))
 
-    assert said is not None
-    assert words in said
+    assert error is not None
+    assert words in error
 
 
 @pytest.mark.parametrize("answer", PASSING, ids=[answer.split()[0] for answer in PASSING])

@@ -163,16 +163,16 @@ def raw(server: Server) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 def claims(server: Server) -> Iterator[Claims]:
-    made = Claims(server.url, NAMES)
-    yield made
-    made.close()
+    claims = Claims(server.url, NAMES)
+    yield claims
+    claims.close()
 
 
 @pytest.fixture
 def leases(server: Server) -> Iterator[Leases]:
-    made = Leases(server.url, NAMES)
-    yield made
-    made.close()
+    leases = Leases(server.url, NAMES)
+    yield leases
+    leases.close()
 
 
 def test_emptied_server_does_not_know_which_start_it_is(

@@ -20,12 +20,12 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """Keep the spans that a collector would receive."""
     kept = InMemorySpanExporter()
     real = tracing._provider
-    made = real("test")
-    provider = TracerProvider(id_generator=made.id_generator, shutdown_on_exit=False)
+    real_provider = real("test")
+    provider = TracerProvider(id_generator=real_provider.id_generator, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
     monkeypatch.setattr(tracing, "_provider", lambda _service: provider)
     yield kept
-    made.shutdown()
+    real_provider.shutdown()
     real.cache_clear()
 
 
@@ -86,5 +86,5 @@ def test_a_span_has_a_parent_of_another_process(exporter):
     assert step.parent is not None
     assert step.parent.span_id == run.context.span_id
     assert {task.parent.span_id for task in tasks if task.parent} == {step.context.span_id}
-    assert len({own.context.trace_id for own in (run, step, *tasks)}) == 1
-    assert len({own.context.span_id for own in (run, step, *tasks)}) == 4
+    assert len({span.context.trace_id for span in (run, step, *tasks)}) == 1
+    assert len({span.context.span_id for span in (run, step, *tasks)}) == 4

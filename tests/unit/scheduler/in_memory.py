@@ -59,13 +59,15 @@ class OneCluster:
         while not (self.deleted.is_set() or self.ended.is_set()):
             self.deleted.wait(0.02)
         if kind is Kind.TRAINING_RUN and not self.ended.is_set():
-            yield from (("DELETED", own) for own in self.runs)
+            yield from (("DELETED", run) for run in self.runs)
         self.ended.wait()
 
     def apply(self, kind: Kind, obj: dict[str, Any], *, part: str = "") -> dict[str, Any]:
         """Record a status."""
         self.statuses.append(obj["status"])
-        run = next(own for own in self.runs if own["metadata"]["uid"] == obj["metadata"]["uid"])
+        run = next(
+            candidate for candidate in self.runs if candidate["metadata"]["uid"] == obj["metadata"]["uid"]
+        )
         version = str(1 + len(self.statuses))
         return {**run, **obj, "metadata": {**run["metadata"], "resourceVersion": version}}
 

@@ -51,7 +51,9 @@ def test_every_flipped_bit_and_every_truncation_is_recognised():
     """Every flipped bit and every truncation is detected, including those in the digest, its name and the facts, which the run prints."""
     data = commit_of().to_bytes()
 
-    assert [place for place, own in enumerate(flips(data)) if parse_record(own, TASK) is not None] == []
+    assert [
+        place for place, flipped in enumerate(flips(data)) if parse_record(flipped, TASK) is not None
+    ] == []
     assert [n for n in range(len(data)) if parse_record(data[:n], TASK) is not None] == []
     assert parse_record(data + b" ", TASK) is None
     assert parse_record(bytes(len(data)), TASK) is None

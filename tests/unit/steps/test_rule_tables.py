@@ -49,7 +49,7 @@ def data(tmp_path_factory):
 
 def cohort_of(home):
     result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
-    return result["cohort"], [own["key"] for own in result["inputs"]["files"]]
+    return result["cohort"], [file["key"] for file in result["inputs"]["files"]]
 
 
 def test_descendants_are_the_codes_that_are_written_out(data):
@@ -61,7 +61,7 @@ def test_descendants_are_the_codes_that_are_written_out(data):
     below["cohort.rules"] = {**below["cohort.rules"], "hierarchy": "map.parquet"}
 
     (expected, _), (found, files) = (
-        cohort_of(run_inline(data, MemoryStore(), own)) for own in (by_name, below)
+        cohort_of(run_inline(data, MemoryStore(), changes)) for changes in (by_name, below)
     )
 
     assert found == expected
@@ -83,9 +83,9 @@ def test_an_evaluation_and_an_inspection_find_the_samples_of_the_run(data):
 
     assert home.kinds().count("find_descendants") == 1
     assert len(labels.rows.patient) == cohort_of(home)[0]["n_samples"]
-    numbers = [int(own[1:]) for own in labels.rows.patient_ids.to_pylist()]
+    numbers = [int(patient_id[1:]) for patient_id in labels.rows.patient_ids.to_pylist()]
     assert numbers
-    assert all(own % 3 for own in numbers)
+    assert all(number % 3 for number in numbers)
 
 
 @pytest.mark.parametrize(

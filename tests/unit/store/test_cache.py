@@ -75,8 +75,8 @@ def test_the_least_recently_used_go_first(tmp_path):
     cache = BlobCache(tmp_path, max_bytes=8_000, grace_seconds=0)
     data = [os.urandom(1_000) for _ in range(9)]
     paths = []
-    for number, own in enumerate(data[:8]):
-        paths.append(cache.path(digest_of(own), writes(own)))
+    for number, blob in enumerate(data[:8]):
+        paths.append(cache.path(digest_of(blob), writes(blob)))
         age(paths[-1], 1_000 - number)
     cache.path(digest_of(data[0]), never)  # used again
     cache.path(digest_of(data[8]), writes(data[8]))
@@ -89,8 +89,8 @@ def test_a_copy_in_use_stays_above_the_bound(tmp_path):
     """A copy that was just used is kept even above the bound, because a reader may be about to map it."""
     cache = BlobCache(tmp_path, max_bytes=1_000, grace_seconds=60)
     for _ in range(5):
-        own = os.urandom(1_000)
-        cache.path(digest_of(own), writes(own))
+        blob = os.urandom(1_000)
+        cache.path(digest_of(blob), writes(blob))
 
     assert cache.n_bytes == 5_000
 
@@ -101,8 +101,8 @@ def test_a_mapped_copy_survives_its_eviction(tmp_path):
     data = os.urandom(1_000)
     mapped = np.memmap(cache.path(digest_of(data), writes(data)), np.uint8, mode="r")
     for _ in range(3):
-        own = os.urandom(1_000)
-        age(cache.path(digest_of(own), writes(own)), 1)
+        blob = os.urandom(1_000)
+        age(cache.path(digest_of(blob), writes(blob)), 1)
 
     assert not (tmp_path / "blobs" / digest_of(data)[:2] / digest_of(data)).exists()
     assert mapped.tobytes() == data
@@ -133,15 +133,15 @@ def test_a_kept_file_has_its_name(tmp_path):
 
 def _fetch_all(folder: Path, log: Path, data: list[bytes]) -> None:
     cache = BlobCache(folder, max_bytes=40_000, grace_seconds=5)
-    for own in data:
+    for blob in data:
 
-        def fetch(file, own=own):
+        def fetch(file, blob=blob):
             with log.open("a") as lines:
-                lines.write(digest_of(own) + "\n")
+                lines.write(digest_of(blob) + "\n")
             time.sleep(0.01)
-            file.write(own)
+            file.write(blob)
 
-        assert cache.path(digest_of(own), fetch).read_bytes() == own
+        assert cache.path(digest_of(blob), fetch).read_bytes() == blob
 
 
 def test_many_processes_fetch_each_blob_once(tmp_path):
@@ -156,7 +156,7 @@ def test_many_processes_fetch_each_blob_once(tmp_path):
         process.join(30)
 
     assert [process.exitcode for process in processes] == [0] * 6
-    assert sorted(log.read_text().split()) == sorted(digest_of(own) for own in data)
+    assert sorted(log.read_text().split()) == sorted(digest_of(blob) for blob in data)
 
 
 def test_abandoned_work_is_cleared(tmp_path):

@@ -98,7 +98,7 @@ def test_an_address_without_a_bucket_is_refused():
         (Fault("NoSuchKey", 404), False),
         (Fault("PreconditionFailed", 412), False),
     ],
-    ids=lambda own: own.code if isinstance(own, Fault) else "",
+    ids=lambda case: case.code if isinstance(case, Fault) else "",
 )
 def test_only_temporary_faults_are_retried(fault, passes):
     """Overload, conflicts and missing responses are temporary; a refusal is permanent."""
@@ -119,7 +119,7 @@ def test_only_temporary_faults_are_retried(fault, passes):
         (Fault("InvalidRequest", 400), SpecError, "MLHO_S3_CHECKSUMS"),
         (Fault("NotImplemented", 501), SpecError, "MLHO_S3_CONDITIONAL=compat"),
     ],
-    ids=lambda own: own.code if isinstance(own, Fault) else "",
+    ids=lambda case: case.code if isinstance(case, Fault) else "",
 )
 def test_every_refusal_has_a_remedy(fault, kind, remedy):
     """Each error states the remedy and is unchanged after pickling."""
@@ -143,10 +143,10 @@ def test_a_refusal_does_not_reveal_whether_a_bucket_exists(action):
         Fault("301", 301),
         Fault("PermanentRedirect", 301),
     ]
-    errors = [as_error(own, where="s3://b/p/", endpoint="http://server", action=action) for own in faults]
+    errors = [as_error(fault, where="s3://b/p/", endpoint="http://server", action=action) for fault in faults]
 
-    assert {type(own) for own in errors} == {StoreAccessDenied}
-    assert len({str(own) for own in errors}) == 1
+    assert {type(error) for error in errors} == {StoreAccessDenied}
+    assert len({str(error) for error in errors}) == 1
 
 
 def test_every_variable_is_in_the_documentation():

@@ -33,10 +33,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_an_invalid_run_id_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
     """A `--run` value that is not a run id, such as a name or an execution id, is rejected at once, because waiting for it could never end."""
     assert main(["--run", run]) == EX_CONFIG
-    said = json.loads(capsys.readouterr().err)
+    event = json.loads(capsys.readouterr().err)
     words = f"--run {run}: expected the id of a run (16 hexadecimal digits), which mlho show lists."
-    assert (said["error"], said["error_kind"], said["level"]) == (words, "SpecError", "critical")
-    assert said["run_id"] == run
+    assert (event["error"], event["error_kind"], event["level"]) == (words, "SpecError", "critical")
+    assert event["run_id"] == run
 
 
 @pytest.mark.usefixtures("environment")
@@ -54,9 +54,9 @@ def test_the_last_line_of_a_worker_is_one_line_of_json(
 
     assert main(["--run", RUN]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert (said["event"], said["error_kind"]) == ("worker_failed", "StoreUnavailable")
-    assert said["error"] == "s3://b: no answer\nfor 9 s. Start it."
+    event = json.loads(line)
+    assert (event["event"], event["error_kind"]) == ("worker_failed", "StoreUnavailable")
+    assert event["error"] == "s3://b: no answer\nfor 9 s. Start it."
 
 
 @pytest.mark.usefixtures("environment")
@@ -112,6 +112,6 @@ def test_the_help_states_the_time_limits(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["--help"])
 
-    said = " ".join(capsys.readouterr().out.split())
-    assert "(default: MLHO_SOFT_LIMIT, or 21600)" in said
-    assert "(default: MLHO_HARD_LIMIT, or 60 more than the soft limit, 21660)" in said
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: MLHO_SOFT_LIMIT, or 21600)" in text
+    assert "(default: MLHO_HARD_LIMIT, or 60 more than the soft limit, 21660)" in text

@@ -29,13 +29,13 @@ def test_names_and_labels_are_those_of_the_manual_and_series_are_few():
         metrics.dropped.labels(verdict.value).inc()
 
     text = generate_latest(metrics.registry).decode()
-    samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     documented = {
         name: frozenset(re.findall(r"`(\w+)`", labels))
         for name, labels in re.findall(r"^\| `(mlho_worker_\w+)` \|(.*?)\|", MANUAL.read_text(), re.MULTILINE)
     }
-    assert {one.name: frozenset(one.labels) for one in samples} == documented
+    assert {sample.name: frozenset(sample.labels) for sample in samples} == documented
     assert len(samples) <= MOST_SERIES
 
 

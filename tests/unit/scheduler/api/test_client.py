@@ -54,13 +54,13 @@ def test_a_silent_watch_is_ended_by_the_client(silent: Cluster, monkeypatch: pyt
 
 def test_an_object_that_was_found_is_deleted_only_as_it_was_found():
     """A delete names the uid and the version of the object that was found, so that the API server keeps a replaced or changed one."""
-    asked: list[dict[str, Any]] = []
+    bodies: list[dict[str, Any]] = []
 
     class _Handler(BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             answer = b'{"kind": "Status", "message": "it has changed"}'
-            self.send_response(409 if "preconditions" in asked[-1] else 200)
+            self.send_response(409 if "preconditions" in bodies[-1] else 200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -83,4 +83,4 @@ def test_an_object_that_was_found_is_deleted_only_as_it_was_found():
     server.server_close()
 
     options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
-    assert asked == [options, options | {"preconditions": {"uid": "u", "resourceVersion": "7"}}]
+    assert bodies == [options, options | {"preconditions": {"uid": "u", "resourceVersion": "7"}}]

@@ -225,7 +225,7 @@ def test_the_startup_probe_waits_for_the_sign_of_life_and_does_not_fail_before(t
     pod = worker_job(WORKERS, TEMPLATE)["spec"]["template"]["spec"]
     probe = pod["containers"][0]["startupProbe"]
     sign = tmp_path / "alive"
-    command = [own.replace(LIVENESS_FILE, str(sign)) for own in probe["exec"]["command"]]
+    command = [word.replace(LIVENESS_FILE, str(sign)) for word in probe["exec"]["command"]]
 
     with subprocess.Popen(command) as process:
         with pytest.raises(subprocess.TimeoutExpired):
@@ -239,7 +239,7 @@ def test_without_kueue_there_is_no_label_of_kueue():
     """A Job without a Kueue queue has no Kueue label."""
     workers = dataclasses.replace(WORKERS, spec=WorkersSpec())
 
-    assert not [own for own in worker_job(workers, TEMPLATE)["metadata"]["labels"] if "kueue" in own]
+    assert not [label for label in worker_job(workers, TEMPLATE)["metadata"]["labels"] if "kueue" in label]
 
 
 def test_memory_doubles_up_to_the_most():
@@ -249,8 +249,8 @@ def test_memory_doubles_up_to_the_most():
     spec = WorkersSpec.model_validate({"resources": {"memory": "2Gi"}})
     tight = WorkersSpec.model_validate({"resources": {"memory": "2Gi", "maxMemory": "3Gi"}})
 
-    assert [next_memory(spec, own) for own in ("2Gi", "4096Mi", "8192Mi")] == ["4096Mi", "8192Mi", None]
-    assert [next_memory(tight, own) for own in ("2Gi", "3072Mi")] == ["3072Mi", None]
+    assert [next_memory(spec, memory) for memory in ("2Gi", "4096Mi", "8192Mi")] == ["4096Mi", "8192Mi", None]
+    assert [next_memory(tight, memory) for memory in ("2Gi", "3072Mi")] == ["3072Mi", None]
 
 
 @pytest.mark.parametrize(("cpu", "n"), [("500m", 1), ("1", 1), ("2500m", 2), ("4", 4)])
@@ -291,7 +291,7 @@ def test_the_configuration_file_is_read_and_its_mistakes_are_named(tmp_path: Pat
 
 def test_a_run_sets_limits_and_placement_of_its_workers():
     """A run's labels and tolerations are added to those of the installation; its affinity replaces the installation's affinity."""
-    asked = {
+    fields = {
         "resources": {
             "cpu": 1,
             "ephemeralStorage": "2Gi",
@@ -316,7 +316,7 @@ def test_a_run_sets_limits_and_placement_of_its_workers():
             "affinity": {"podAffinity": {}},
         }
     )
-    workers = dataclasses.replace(WORKERS, spec=WorkersSpec.model_validate(asked))
+    workers = dataclasses.replace(WORKERS, spec=WorkersSpec.model_validate(fields))
 
     pod = worker_job(workers, template)["spec"]["template"]["spec"]
 
@@ -325,5 +325,5 @@ def test_a_run_sets_limits_and_placement_of_its_workers():
         "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "20Gi"},
     }
     assert pod["nodeSelector"] == {"pool": "batch", "disk": "fast"}
-    assert pod["tolerations"] == [{"key": "batch", "operator": "Exists"}, *asked["tolerations"]]
-    assert pod["affinity"] == asked["affinity"]
+    assert pod["tolerations"] == [{"key": "batch", "operator": "Exists"}, *fields["tolerations"]]
+    assert pod["affinity"] == fields["affinity"]

@@ -86,15 +86,15 @@ def test_metadata_of_the_report_is_kept_in_annotations():
         "intendedUse": "Ward rounds.",
         "statements": {"funding": "None."},
     }
-    made = {**told, "metadata": with_annotations(told["metadata"])}
+    obj = {**told, "metadata": with_annotations(told["metadata"])}
 
-    assert made["metadata"]["annotations"] == {
+    assert obj["metadata"]["annotations"] == {
         "mlho.io/title": "Readmission",
         "mlho.io/intended-use": "Ward rounds.",
         "mlho.io/statements": '{"funding": "None."}',
     }
-    assert not {"title", "intendedUse", "statements"} & made["metadata"].keys()
-    read = from_resource(made).spec
+    assert not {"title", "intendedUse", "statements"} & obj["metadata"].keys()
+    read = from_resource(obj).spec
     assert read.metadata.about == {
         "name": read.metadata.name,
         "title": "Readmission",
@@ -111,11 +111,11 @@ def test_a_template_becomes_the_run_of_a_day():
     template["metadata"]["name"] = "nightly"
     template["spec"]["data"]["uri"] = "s3://ehr/{date}/"
     template["spec"]["index"]["date"] = "{date}"
-    made = dated(template, dt.date(2026, 11, 24))
+    run = dated(template, dt.date(2026, 11, 24))
 
-    assert made["metadata"]["name"] == "nightly-2026-11-24"
-    assert made["spec"]["data"]["uri"] == "s3://ehr/2026-11-24/"
-    assert str(from_resource(made).spec.spec.index.date) == "2026-11-24"
+    assert run["metadata"]["name"] == "nightly-2026-11-24"
+    assert run["spec"]["data"]["uri"] == "s3://ehr/2026-11-24/"
+    assert str(from_resource(run).spec.spec.index.date) == "2026-11-24"
     assert template["metadata"]["name"] == "nightly"
 
 
@@ -244,12 +244,12 @@ def test_a_resource_may_set_every_check_of_data_quality():
 def test_the_schema_has_the_fields_and_defaults_of_the_models(kind: Any):
     """Fields and defaults of the schema equal those of the models, so that a resource and a file give the same run id."""
     spec = resource_schema(kind)["properties"]["spec"]
-    own = {name: node.get("default") for name, node in spec["properties"].items()}
+    defaults = {name: node.get("default") for name, node in spec["properties"].items()}
     model = {field.alias or name: field for name, field in kind.spec.model_fields.items()}
 
     cluster_only = {"workers", "desiredState", "ttlSecondsAfterFinished"} if kind.is_run else set()
-    assert set(own) == {*model, *cluster_only}
-    for name, default in own.items():
+    assert set(defaults) == {*model, *cluster_only}
+    for name, default in defaults.items():
         if name in model and default is not None:
             whole = model[name].annotation
             plain = (
@@ -278,7 +278,7 @@ def test_the_crds_survive_the_chart_and_declare_names_and_columns():
     assert scoring["spec"]["names"]["categories"] == ["all", "mlho"]
     assert channel["spec"]["names"]["shortNames"] == ["mch"]
     first = [
-        [own["name"] for own in crd["spec"]["versions"][0]["additionalPrinterColumns"]][:5]
+        [column["name"] for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]][:5]
         for crd in (training, scoring, channel)
     ]
     assert first == [
@@ -318,7 +318,7 @@ def test_a_condition_keeps_its_time_until_it_flips():
         same, ConditionType.ACCEPTED, status=True, reason="Valid", now=latest, generation=2
     )
 
-    assert [own.last_transition_time for own in (first[0], same[0], flipped[0])] == [
+    assert [condition.last_transition_time for condition in (first[0], same[0], flipped[0])] == [
         "2026-11-24T12:00:00Z",
         "2026-11-24T12:00:00Z",
         "2026-11-24T14:00:00Z",
@@ -348,7 +348,7 @@ def test_conditions_have_one_order():
         return conditions
 
     assert build(kinds_) == build(kinds_[::-1])
-    assert [own.type for own in build(kinds_)] == ["Accepted", "Progressing", "Failed"]
+    assert [condition.type for condition in build(kinds_)] == ["Accepted", "Progressing", "Failed"]
     found = get_condition(build(kinds_), ConditionType.FAILED)
     assert found is not None
     assert found.status == "Unknown"
@@ -377,7 +377,13 @@ def test_failures_go_before_conditions_and_the_newest_stay():
     failures = [{"task": f"task/{number}", "message": "m" * 3000} for number in range(10)]
     small = fitted({"failures": failures, "conditions": []})
 
-    assert [own["task"] for own in small["failures"]] == ["task/0", "task/1", "task/2", "task/3", "task/4"]
+    assert [failure["task"] for failure in small["failures"]] == [
+        "task/0",
+        "task/1",
+        "task/2",
+        "task/3",
+        "task/4",
+    ]
 
 
 def test_new_fields_of_a_newer_versions_status_are_ignored():
@@ -409,7 +415,7 @@ def test_workers_have_documented_defaults():
 
 def test_a_rule_for_a_frozen_field_names_it():
     """The field path of a rule for an immutable field is that field, so that the API server's error names it instead of the whole resource."""
-    frozen = [own for rules in RULES.values() for own in rules if "cannot change" in own.message]
+    frozen = [rule for rules in RULES.values() for rule in rules if "cannot change" in rule.message]
 
     assert frozen
-    assert all(own.plain()["fieldPath"] == f".{own.message.split()[0]}" for own in frozen)
+    assert all(rule.plain()["fieldPath"] == f".{rule.message.split()[0]}" for rule in frozen)

@@ -77,8 +77,8 @@ def channel_object(name: str) -> dict[str, Any]:
 
 def ready(status: dict[str, Any]) -> tuple[str, str]:
     """Return status and reason of the only condition."""
-    (own,) = status["conditions"]
-    return own["status"], own["reason"]
+    (condition,) = status["conditions"]
+    return condition["status"], condition["reason"]
 
 
 def test_it_shows_the_entry_in_use():
@@ -175,14 +175,14 @@ def test_a_log_that_has_not_changed_is_not_read_again():
     cluster = Channels("production")
     promoted(cluster.store, A)
     cluster.shown()
-    asked = []
+    keys = []
     get = cluster.store.get
-    cluster.store.get = lambda key: asked.append(key) or get(key)  # type: ignore[method-assign]
+    cluster.store.get = lambda key: keys.append(key) or get(key)  # type: ignore[method-assign]
     cluster.shown()
-    assert asked == []
+    assert keys == []
     promoted(cluster.store, B, minutes=5)
-    asked.clear()
+    keys.clear()
     cluster.shown()
 
-    assert set(asked) == {channel_key("production", own) for own in (1, 2)}
+    assert set(keys) == {channel_key("production", number) for number in (1, 2)}
     assert read_channel(cluster.store, "production").head is not None

@@ -34,13 +34,13 @@ def test_a_failed_floor_is_a_row_a_sentence_and_exit_code_4(trained, command: Co
     store, _ = trained
     report = tmp_path / "tests.xml"
 
-    said = command("test", "run:small", "--junit", report, store=store)
+    output = command("test", "run:small", "--junit", report, store=store)
 
-    assert said.code == 4
-    assert "floor.auroc" in said.out
-    assert "FAILED" in said.out
-    assert "floor.auroc: It predicts the outcome too badly" in said.out
-    assert "The bundle is not promoted, and not used for scoring." in said.out
+    assert output.code == 4
+    assert "floor.auroc" in output.out
+    assert "FAILED" in output.out
+    assert "floor.auroc: It predicts the outcome too badly" in output.out
+    assert "The bundle is not promoted, and not used for scoring." in output.out
     suite = ET.fromstring(report.read_bytes())
     assert int(suite.get("tests", "0")) >= 25
     [failure] = [
@@ -55,10 +55,10 @@ def test_a_folder_and_a_run_give_the_same_results(trained, command: Command):
 
     def plain(uri: str) -> dict[str, Any]:
         found = json.loads(command("test", uri, "--json", store=store).out)
-        measured = [own for own in found["tests"] if own["kind"] in ("seconds", "memory")]
+        measured = [test for test in found["tests"] if test["kind"] in ("seconds", "memory")]
         assert len(measured) == 2
         found["tests"] = [
-            {**own, "seconds": 0} for own in found["tests"] if own["kind"] not in ("seconds", "memory")
+            {**test, "seconds": 0} for test in found["tests"] if test["kind"] not in ("seconds", "memory")
         ]
         return found
 
@@ -73,21 +73,21 @@ def test_a_damaged_bundle_is_refused_before_its_tests_run(trained, command: Comm
     content[len(content) // 2] ^= 1
     (bundle / "tests/tests.json").write_bytes(content)
 
-    said = command("test", bundle, store=store)
+    output = command("test", bundle, store=store)
 
-    assert said.code == 4
-    assert "tests/tests.json: damaged" in said.error
-    assert "Fetch the bundle again, or build it again." in said.error
+    assert output.code == 4
+    assert "tests/tests.json: damaged" in output.error
+    assert "Fetch the bundle again, or build it again." in output.error
 
 
 def test_a_bundle_of_an_earlier_version_gets_default_tests(command: Command):
     """A bundle of an earlier version, without tests, gets the default tests and passes them; the output says so."""
     before = Path(__file__).parents[2] / "model" / "written_before" / "glmboost"
 
-    said = command("test", before)
+    output = command("test", before)
 
-    assert said.code == 0, said.out
-    assert "The bundle carries no tests" in said.out
+    assert output.code == 0, output.out
+    assert "The bundle carries no tests" in output.out
 
 
 def test_a_missing_run_and_an_unwritable_report_are_errors_of_the_command(
@@ -108,14 +108,14 @@ def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(
     result = json.loads((store / "runs" / run / "result.json").read_text(encoding="utf-8"))
 
     assert any(
-        own.startswith("The bundle cannot be used for scoring or promoted") and "floor.auroc" in own
-        for own in result["warnings"]
+        warning.startswith("The bundle cannot be used for scoring or promoted") and "floor.auroc" in warning
+        for warning in result["warnings"]
     )
     page = (store / "runs" / run / "report.html").read_text(encoding="utf-8")
     assert "Tests of the bundle" in page
-    said = command("promote", run, "--channel", "production", "--why", "x", store=store)
-    assert said.code == 4
-    assert "floor.auroc" in said.error
+    output = command("promote", run, "--channel", "production", "--why", "x", store=store)
+    assert output.code == 4
+    assert "floor.auroc" in output.error
 
 
 def test_the_error_of_the_fresh_process_names_the_missing_file(trained):

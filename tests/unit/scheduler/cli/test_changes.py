@@ -38,16 +38,16 @@ def spec_of(folder, index=None):
 def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
     """The recode is dated to its month, its rare codes to within one month, and the new drug to its month. No other code begins or ends."""
     truth = read_truth(cohort)
-    said = call_command(["changes", spec_of(cohort), "--json"], tmp_path, capsys)
-    assert said.code == 0, said.err
-    found = json.loads(said.out)["changes"]
-    months = Counter(own["month"] for own in found if own["kind"] in ("begins", "ends"))
-    recoded = {own["code"] for own in found if own["month"] == truth.shift["recode"][:7]}
+    output = call_command(["changes", spec_of(cohort), "--json"], tmp_path, capsys)
+    assert output.code == 0, output.err
+    found = json.loads(output.out)["changes"]
+    months = Counter(change["month"] for change in found if change["kind"] in ("begins", "ends"))
+    recoded = {change["code"] for change in found if change["month"] == truth.shift["recode"][:7]}
 
     assert months.most_common(1)[0] == (truth.shift["recode"][:7], len(recoded))
     assert len(recoded) > 20
     assert {truth.role_of(code) for code in recoded} <= {"recoded", "cluster"}
-    drug = [own["month"] for own in found if own["code"] == truth.shift["new_drug"]]
+    drug = [change["month"] for change in found if change["code"] == truth.shift["new_drug"]]
     assert drug == [truth.shift["new_drug_from"][:7]]
     assert set(months) <= {"2015-09", truth.shift["recode"][:7], "2015-11", *drug}
 
@@ -55,14 +55,14 @@ def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
 def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
     """The table summarizes a month with many codes in one sentence, and the HTML page has the rows of the terminal."""
     page = tmp_path / "changes.html"
-    said = call_command(["changes", spec_of(cohort), "--html", page], tmp_path, capsys)
+    output = call_command(["changes", spec_of(cohort), "--html", page], tmp_path, capsys)
 
-    assert said.code == 0, said.err
-    assert "2015-10: " in said.out
-    assert "codes begin and" in said.out
-    assert read_truth(cohort).shift["new_drug"] in said.out
+    assert output.code == 0, output.err
+    assert "2015-10: " in output.out
+    assert "codes begin and" in output.out
+    assert read_truth(cohort).shift["new_drug"] in output.out
     shown = page.read_text()
-    n_rows = sum(line.count("│") == 4 for line in said.out.splitlines())
+    n_rows = sum(line.count("│") == 4 for line in output.out.splitlines())
     assert shown.count("<tr>") - 1 == n_rows > 20
     assert read_truth(cohort).shift["new_drug"] in shown
     assert "2015-10: " in shown
@@ -70,7 +70,7 @@ def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
 
 def test_without_an_index_date_it_is_refused(cohort, tmp_path, capsys):
     """`mlho changes` rejects a specification without an index date, because effects are estimated by month."""
-    said = call_command(["changes", spec_of(cohort, index="none")], tmp_path, capsys)
+    output = call_command(["changes", spec_of(cohort, index="none")], tmp_path, capsys)
 
-    assert said.code == 2
-    assert "cohort.index: none has no index date" in said.err
+    assert output.code == 2
+    assert "cohort.index: none has no index date" in output.err

@@ -66,7 +66,7 @@ def test_a_run_is_created_in_the_named_namespace(
         scheduler.cli.parser.main(["submit", str(spec), *([f"--namespace={option}"] if option else [])]) == 0
     )
 
-    assert [own["metadata"]["namespace"] for own in cluster.made] == [namespace]
+    assert [obj["metadata"]["namespace"] for obj in cluster.made] == [namespace]
 
 
 def test_a_range_of_nights_is_one_run_for_each(cluster: UsersCluster, spec: Path):
@@ -75,7 +75,7 @@ def test_a_range_of_nights_is_one_run_for_each(cluster: UsersCluster, spec: Path
     name = yaml.safe_load(spec.read_text())["metadata"]["name"]
 
     assert scheduler.cli.parser.main(command) == 0
-    assert [own["metadata"]["name"] for own in cluster.made] == [
+    assert [obj["metadata"]["name"] for obj in cluster.made] == [
         f"{name}-{day}" for day in ("2026-11-29", "2026-11-30", "2026-12-01")
     ]
     assert scheduler.cli.parser.main([*command, "--by-date"]) == 2

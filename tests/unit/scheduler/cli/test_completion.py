@@ -30,7 +30,7 @@ def script(capsys):
 )
 def test_bash_offers_commands_options_and_values(words, offered, script):
     """Commands, options and values are completed in a real bash."""
-    line = " ".join(f"'{own}'" for own in ["mlho", *words])
+    line = " ".join(f"'{word}'" for word in ["mlho", *words])
     code = f"{script('bash')}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _mlho; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
 

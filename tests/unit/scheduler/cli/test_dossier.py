@@ -25,12 +25,12 @@ def with_statements(data, path, **changes):
 
 def test_it_writes_a_page_and_a_document_and_names_what_is_open(home, tmp_path, capsys):
     _, store, run = home
-    said = call_command(["dossier", "--to", tmp_path / "out"], store, capsys)
+    output = call_command(["dossier", "--to", tmp_path / "out"], store, capsys)
 
     document = json.loads((tmp_path / "out" / "dossier.json").read_text())
-    assert said.code == 0, said.err
+    assert output.code == 0, output.err
     assert document["run"] == run
-    assert "metadata.statements.funding" in said.out
+    assert "metadata.statements.funding" in output.out
     assert run in (tmp_path / "out" / "dossier.html").read_text()
 
 
@@ -43,16 +43,16 @@ def test_while_anything_is_open_a_pipeline_stops(home, capsys):
 def test_statements_can_be_added_after_the_run(home, tmp_path, capsys):
     data, store, _ = home
     spec = with_statements(data, tmp_path / "later.yaml")
-    said = call_command(["dossier", "--json", "--spec", spec], store, capsys)
+    output = call_command(["dossier", "--json", "--spec", spec], store, capsys)
 
-    assert said.code == 0, said.err
-    assert "metadata.statements.funding" not in [own["field"] for own in json.loads(said.out)["open"]]
+    assert output.code == 0, output.err
+    assert "metadata.statements.funding" not in [entry["field"] for entry in json.loads(output.out)["open"]]
 
 
 def test_the_specification_of_another_run_is_refused(home, tmp_path, capsys):
     data, store, run = home
     spec = with_statements(data, tmp_path / "other.yaml", **{"validation.seed": 99})
-    said = call_command(["dossier", "--spec", spec], store, capsys)
+    output = call_command(["dossier", "--spec", spec], store, capsys)
 
-    assert said.code == 2
-    assert f"not the specification of run {run}" in said.error
+    assert output.code == 2
+    assert f"not the specification of run {run}" in output.error

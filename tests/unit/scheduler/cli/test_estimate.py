@@ -59,8 +59,8 @@ def test_slow_classifiers_on_few_samples_take_minutes():
 def test_a_model_on_the_consensus_is_counted_with_its_evaluation():
     """A model on the consensus adds six tasks for held-out sets of folds to the table and its total."""
     ranked, consensus = (
-        total_of(shown(300, changes={"validation.folds": 3, "final.features": own}))
-        for own in ("ranking", "consensus")
+        total_of(shown(300, changes={"validation.folds": 3, "final.features": features}))
+        for features in ("ranking", "consensus")
     )
 
     assert int(consensus[1]) == int(ranked[1]) + 6
@@ -68,9 +68,9 @@ def test_a_model_on_the_consensus_is_counted_with_its_evaluation():
 
 def test_the_estimate_has_cpu_hours_and_stored_bytes():
     """The estimated CPU hours do not depend on the number of workers; the stored bytes grow with the rows."""
-    few, many = (" ".join(shown(10**5, 10**8, n_workers=own).split()) for own in (1, 16))
+    few, many = (" ".join(shown(10**5, 10**8, n_workers=n).split()) for n in (1, 16))
 
-    hours = [own.partition("About ")[2].partition(" in the store")[0] for own in (few, many)]
+    hours = [text.partition("About ")[2].partition(" in the store")[0] for text in (few, many)]
     assert hours[0] == hours[1]
     assert hours[0].endswith("GB")
     assert " CPU hours, and up to " in hours[0]

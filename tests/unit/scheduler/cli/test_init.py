@@ -31,9 +31,9 @@ def test_known_names_need_nothing_else(layout, suffix, tmp_path, call):
     """With the default names, tables, outcome, index and demographics are found, and neither columns nor format are written."""
     folder = write_tables(tmp_path / "data", make_tables(300), layout=layout, suffix=suffix)
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0, said.out + said.err
+    assert output.code == 0, output.out + output.err
     spec = load_spec(folder / "mlho.yaml").spec
     assert spec.data.source == layout
     stated = spec.data.model_dump(exclude_defaults=True).get("columns") or {}
@@ -53,13 +53,13 @@ def test_a_meds_folder_and_an_i2b2_export_are_recognised(write, tmp_path, call):
     folder.mkdir()
     wanted = write(folder, make_facts(300))
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0, said.out + said.err
+    assert output.code == 0, output.out + output.err
     spec = load_spec(folder / "mlho.yaml").spec
     assert spec.data.source == wanted["data.source"]
-    given = spec.data.tables.model_dump(exclude_none=True)
-    assert {name: pattern.rstrip("/") for name, pattern in given.items()} == wanted["data.tables"]
+    patterns = spec.data.tables.model_dump(exclude_none=True)
+    assert {name: pattern.rstrip("/") for name, pattern in patterns.items()} == wanted["data.tables"]
     assert spec.data.columns is None
     assert (spec.cohort.outcome, spec.cohort.index.column) == ("boolean_value", "prediction_time")
     assert set(spec.features.demographics) == {"age", "sex"}
@@ -79,14 +79,14 @@ def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
     }
     folder = write_cdm(tmp_path / "data", rows, suffix=suffix)
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0, said.out + said.err
-    assert f"note{suffix} is not used" in said.out
+    assert output.code == 0, output.out + output.err
+    assert f"note{suffix} is not used" in output.out
     spec = load_spec(folder / "mlho.yaml").spec
     tables = {"labels": "labels", "demographics": "person", "concepts": "concept"}
-    given = spec.data.tables.model_dump(exclude_none=True)
-    assert given == {"events": ".", **{name: f"{own}{suffix}" for name, own in tables.items()}}
+    patterns = spec.data.tables.model_dump(exclude_none=True)
+    assert patterns == {"events": ".", **{name: f"{stem}{suffix}" for name, stem in tables.items()}}
     assert (spec.data.source, spec.data.columns, spec.cohort.outcome) == ("omop", None, "gi_bleed")
     assert set(spec.features.demographics) == {"age", "gender"}
     assert call("validate", folder / "mlho.yaml").code == 0
@@ -114,7 +114,7 @@ def test_other_names_and_formats_are_stated(tmp_path, call):
         columns={"patient_id": "MRN", "time": "EVENT_DT", "code": "ICD-10", "numeric_value": "Result"}
     )
     events["EVENT_DT"] = pd.to_datetime(events["EVENT_DT"]).dt.strftime("%d.%m.%Y %H:%M:%S")
-    events["ICD-10"] = events["ICD-10"].map(lambda own: own and f"Fußpilz {own}")
+    events["ICD-10"] = events["ICD-10"].map(lambda code: code and f"Fußpilz {code}")
     labels = tables.labels.to_pandas().rename(columns={"patient_id": "MRN", "label": "Readmit"})
     labels["index_date"] = [f"{day:%d.%m.%Y}" for day in labels["index_date"]]
     persons = (
@@ -126,9 +126,9 @@ def test_other_names_and_formats_are_stated(tmp_path, call):
     for name, frame in {"diagnoses": events, "outcomes": labels, "people": persons}.items():
         frame.to_csv(folder / f"{name}.csv", sep=";", index=False, encoding="windows-1252")
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0, said.out + said.err
+    assert output.code == 0, output.out + output.err
     data = data_of(folder)
     assert data["tables"] == {
         "events": "diagnoses.csv",
@@ -147,7 +147,7 @@ def test_other_names_and_formats_are_stated(tmp_path, call):
         "encoding": "windows-1252",
         "dateFormats": ["%d.%m.%Y %H:%M:%S", "%d.%m.%Y"],
     }
-    assert "EVENT_DT" in said.out
+    assert "EVENT_DT" in output.out
     assert call("validate", folder / "mlho.yaml").code == 0
 
 
@@ -162,10 +162,10 @@ def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
         ).where(frame["time"].notna())
         frame.to_csv(path, index=False)
 
-    said = call("init", folder)
+    output = call("init", folder)
 
     assert data_of(folder)["format"] == {"timeUnit": "days"}
-    assert "days since 1970" in said.out
+    assert "days since 1970" in output.out
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -176,9 +176,9 @@ def test_index_dates_in_digits_are_the_index_date(suffix, tmp_path, call):
     frame["index_date"] = pd.to_datetime(frame["index_date"]).dt.strftime("%Y%m%d").astype(int)
     write_table(folder / f"labels{suffix}", pa.Table.from_pandas(frame, preserve_index=False))
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0, said.out + said.err
+    assert output.code == 0, output.out + output.err
     assert load_spec(folder / "mlho.yaml").spec.cohort.index.column == "index_date"
     assert "%Y%m%d" in data_of(folder)["format"]["dateFormats"]
 
@@ -190,9 +190,9 @@ def test_index_dates_that_cannot_be_read_are_named(tmp_path, call):
     frame.loc[::2, "index_date"] = "early in the year"
     frame.to_csv(folder / "labels.csv", index=False)
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert "'index_date'" in said.out
+    assert "'index_date'" in output.out
 
 
 def test_a_store_in_the_folder_is_not_looked_at(tmp_path, capsys):
@@ -202,9 +202,9 @@ def test_a_store_in_the_folder_is_not_looked_at(tmp_path, capsys):
         (folder / "mlho-store" / name).mkdir(parents=True)
         (folder / "mlho-store" / name / "a").write_bytes(b"")
 
-    said = call_command(("init", folder), folder / "mlho-store", capsys)
+    output = call_command(("init", folder), folder / "mlho-store", capsys)
 
-    assert "mlho-store" not in said.out
+    assert "mlho-store" not in output.out
 
 
 def test_a_table_of_another_outcome_is_not_used_as_demographics(tmp_path, call):
@@ -214,11 +214,11 @@ def test_a_table_of_another_outcome_is_not_used_as_demographics(tmp_path, call):
     (folder / "labels.parquet").rename(folder / "labels_death.parquet")
     shutil.copy(folder / "labels_death.parquet", folder / "labels_stay.parquet")
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0
+    assert output.code == 0
     assert set(data_of(folder)["tables"]) == {"events", "labels", "concepts"}
-    assert "is not used." in said.out  # no reason is given, because it could also be the labels table
+    assert "is not used." in output.out  # no reason is given, because it could also be the labels table
 
 
 def test_data_that_would_stop_a_run_get_a_policy_to_check(tmp_path, call):
@@ -231,12 +231,12 @@ def test_data_that_would_stop_a_run_get_a_policy_to_check(tmp_path, call):
     persons = pq.read_table(folder / "demographics.parquet")
     pq.write_table(persons.slice(5), folder / "demographics.parquet")
 
-    said = call("init", folder)
+    output = call("init", folder)
 
     cohort = load_spec(folder / "mlho.yaml").spec.cohort
-    assert said.code == 0, said.out
+    assert output.code == 0, output.out
     assert (cohort.conflicting_labels, cohort.unknown_patients) == ("drop", "keep")
-    assert "cohort.conflictingLabels: drop" in said.out
+    assert "cohort.conflictingLabels: drop" in output.out
 
 
 def test_a_specification_is_never_overwritten(tmp_path, call):
@@ -244,10 +244,10 @@ def test_a_specification_is_never_overwritten(tmp_path, call):
     folder = write_tables(tmp_path / "data", make_tables(100))
     (folder / "mlho.yaml").write_text("mine")
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 2
-    assert "not overwritten" in said.err
+    assert output.code == 2
+    assert "not overwritten" in output.err
     assert (folder / "mlho.yaml").read_text() == "mine"
 
 
@@ -255,11 +255,11 @@ def test_in_a_folder_without_tables_the_expected_ones_are_listed(tmp_path, call)
     """In a folder without tables, the error lists the expected tables, and nothing is written."""
     (tmp_path / "people.csv").write_text("Ada Lovelace,1815-12-10\nBo,1820-01-01\n")
 
-    said = call("init", tmp_path)
+    output = call("init", tmp_path)
 
-    assert said.code == 3
-    assert "events with a patient, a time and a code" in said.err
-    assert "Lovelace" not in said.out + said.err
+    assert output.code == 3
+    assert "events with a patient, a time and a code" in output.err
+    assert "Lovelace" not in output.out + output.err
     assert not (tmp_path / "mlho.yaml").exists()
 
 
@@ -271,12 +271,12 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
     people = folder / "demographics.csv"
     people.write_text(people.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 3
-    assert "labels.csv is not used, because column 'label' is not one of 0 and 1" in said.err
-    assert "2 distinct values" in said.err
-    assert "demographics.csv: the fields have a different separator" in said.err
+    assert output.code == 3
+    assert "labels.csv is not used, because column 'label' is not one of 0 and 1" in output.err
+    assert "2 distinct values" in output.err
+    assert "demographics.csv: the fields have a different separator" in output.err
 
 
 def test_a_guessed_encoding_is_reported(tmp_path, call):
@@ -286,8 +286,8 @@ def test_a_guessed_encoding_is_reported(tmp_path, call):
         rows = pd.read_csv(part)
         rows.assign(code="é" + rows["code"]).to_csv(part, index=False, encoding="latin-1")
 
-    said = call("init", folder)
+    output = call("init", folder)
 
-    assert said.code == 0, said.out + said.err
+    assert output.code == 0, output.out + output.err
     assert data_of(folder)["format"]["encoding"] == "windows-1252"
-    assert "data.format.encoding: windows-1252" in said.out
+    assert "data.format.encoding: windows-1252" in output.out

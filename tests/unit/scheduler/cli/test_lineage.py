@@ -17,16 +17,16 @@ def home(tmp_path_factory):
 
 
 def test_it_names_digests_of_inputs_and_outputs(home, capsys):
-    store, made = home
-    said = call_command(["lineage", "--json"], store, capsys)
-    lineage = json.loads(said.out)
+    store, run = home
+    output = call_command(["lineage", "--json"], store, capsys)
+    lineage = json.loads(output.out)
 
-    assert said.code == 0, said.err
-    assert {own["role"] for own in lineage["inputs"]} >= {"events", "labels"}
-    digests = {own["role"]: own["digest"] for own in lineage["outputs"]}
-    assert digests["result"] == made.finished.report.facts["result_digest"]
+    assert output.code == 0, output.err
+    assert {entry["role"] for entry in lineage["inputs"]} >= {"events", "labels"}
+    digests = {entry["role"]: entry["digest"] for entry in lineage["outputs"]}
+    assert digests["result"] == run.finished.report.facts["result_digest"]
     assert set(digests) == {"result", "bundle"}
-    assert all(len(own["digest"]) == 64 for own in [*lineage["inputs"], *lineage["outputs"]])
+    assert all(len(entry["digest"]) == 64 for entry in [*lineage["inputs"], *lineage["outputs"]])
 
 
 def test_another_file_of_a_table_is_another_digest(home, tmp_path, capsys):
@@ -36,14 +36,14 @@ def test_another_file_of_a_table_is_another_digest(home, tmp_path, capsys):
 
     def inputs(store):
         plain = json.loads(call_command(["lineage", "--json"], store, capsys).out)
-        return {own["role"]: own["digest"] for own in plain["inputs"]}
+        return {entry["role"]: entry["digest"] for entry in plain["inputs"]}
 
     assert other.finished.run_id
     assert inputs(store)["events"] != inputs(tmp_path / "store")["events"]
 
 
 def test_openlineage_events_are_the_same_each_time(home, tmp_path, capsys):
-    store, made = home
+    store, run = home
     files = [tmp_path / "a.ndjson", tmp_path / "b.ndjson"]
     for file in files:
         assert call_command(["lineage", "--openlineage", file], store, capsys).code == 0
@@ -52,7 +52,7 @@ def test_openlineage_events_are_the_same_each_time(home, tmp_path, capsys):
     assert files[0].read_bytes() == files[1].read_bytes()
     assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
     assert start["run"]["runId"] == complete["run"]["runId"]
-    assert complete["run"]["facets"]["mlho_run"]["runId"] == made.finished.run_id
+    assert complete["run"]["facets"]["mlho_run"]["runId"] == run.finished.run_id
     assert not start["outputs"]
     assert len(complete["outputs"]) == 2
 
@@ -89,16 +89,16 @@ def test_events_are_posted_to_a_server(home, collector, capsys):
     store, _ = home
 
     assert call_command(["lineage", "--post", collector], store, capsys).code == 0
-    assert [own["eventType"] for own in Collector.received] == ["START", "COMPLETE"]
+    assert [entry["eventType"] for entry in Collector.received] == ["START", "COMPLETE"]
 
 
 def test_a_server_that_refuses_is_an_error_with_the_remedy(home, collector, capsys):
     store, _ = home
     Collector.status = 500
-    said = call_command(["lineage", "--post", collector], store, capsys)
+    output = call_command(["lineage", "--post", collector], store, capsys)
 
-    assert said.code == 1
-    assert "run the command again" in said.error
+    assert output.code == 1
+    assert "run the command again" in output.error
 
 
 def test_a_crate_lists_every_file_of_the_export_with_its_digest(home, tmp_path, capsys):
@@ -107,14 +107,16 @@ def test_a_crate_lists_every_file_of_the_export_with_its_digest(home, tmp_path, 
     assert call_command(["export", "--to", folder], store, capsys).code == 0
     assert call_command(["lineage", "--crate", folder], store, capsys).code == 0
 
-    graph = {own["@id"]: own for own in json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]}
+    graph = {
+        entry["@id"]: entry for entry in json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
+    }
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    parts = {own["@id"] for own in graph["./"]["hasPart"]}
+    parts = {entry["@id"] for entry in graph["./"]["hasPart"]}
     assert parts == files - {"ro-crate-metadata.json"}
     assert all(len(graph[name]["sha256"]) == 64 for name in parts)
     assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
-    for own in graph.values():  # every reference leads to an entity
-        for value in own.values():
+    for entry in graph.values():  # every reference leads to an entity
+        for value in entry.values():
             for reference in value if isinstance(value, list) else [value]:
                 if isinstance(reference, dict) and not reference["@id"].startswith("https://"):
                     assert reference["@id"] in graph
@@ -122,7 +124,7 @@ def test_a_crate_lists_every_file_of_the_export_with_its_digest(home, tmp_path, 
 
 def test_a_crate_needs_an_exported_folder(home, tmp_path, capsys):
     store, _ = home
-    said = call_command(["lineage", "--crate", tmp_path / "none"], store, capsys)
+    output = call_command(["lineage", "--crate", tmp_path / "none"], store, capsys)
 
-    assert said.code == 2
-    assert "mlho export" in said.error
+    assert output.code == 2
+    assert "mlho export" in output.error

@@ -22,9 +22,9 @@ def spec(tmp_path: Path) -> Path:
     return write_spec(write_tables(tmp_path / "data", make_tables(200, seed=2)))
 
 
-def run_of(said) -> str:
+def run_of(output) -> str:
     """Return the run id that a command printed."""
-    return re.findall(r"^run +([0-9a-f]{16}) ", said.out, re.MULTILINE)[0]
+    return re.findall(r"^run +([0-9a-f]{16}) ", output.out, re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize("command_name", ["", *COMMANDS])
@@ -66,21 +66,21 @@ def test_wrong_usage_is_refused(arguments, capsys):
 
 def test_metrics_without_a_queue_are_refused(command, spec):
     """`--metrics-port` is rejected without a queue, because no process would serve the metrics."""
-    said = command("run", spec, "--metrics-port", "9464")
+    output = command("run", spec, "--metrics-port", "9464")
 
-    assert said.code == 2
-    assert "--metrics-port: only a run on a queue serves metrics" in said.err
+    assert output.code == 2
+    assert "--metrics-port: only a run on a queue serves metrics" in output.err
 
 
 def test_plan_shows_tasks_bytes_and_time_and_makes_no_store(command, spec):
     """The plan shows tasks, bytes and time by stage and in total, and creates no store."""
-    said = command("plan", spec)
+    output = command("plan", spec)
 
-    assert (said.code, said.err) == (0, "")
-    assert "Plan of small" in said.out
-    assert re.search(r"reading events +[│|] +3 +[│|] +[\d.]+ kB", said.out), said.out
-    assert re.search(r"all +[│|] +17 +[│|] +[\d.]+ kB", said.out)
-    assert not said.store.exists()
+    assert (output.code, output.err) == (0, "")
+    assert "Plan of small" in output.out
+    assert re.search(r"reading events +[│|] +3 +[│|] +[\d.]+ kB", output.out), output.out
+    assert re.search(r"all +[│|] +17 +[│|] +[\d.]+ kB", output.out)
+    assert not output.store.exists()
 
 
 @pytest.mark.parametrize("command_name", ["plan", "run"])
@@ -90,49 +90,49 @@ def test_local_commands_reject_invalid_cluster_fields(command_name, command, spe
     document["spec"] |= {"workers": {"maxx": 3}, "desiredState": "Bogus"}
     spec.write_text(yaml.safe_dump(document))
 
-    said = command(command_name, spec)
+    output = command(command_name, spec)
 
-    assert said.code == 2
-    assert "'max'" in said.err
-    assert "desiredState" in said.err
+    assert output.code == 2
+    assert "'max'" in output.err
+    assert "desiredState" in output.err
 
 
 def test_plan_refuses_what_run_would(command, spec):
     """`mlho plan` rejects a specification with a missing table, as `mlho run` does."""
     (spec.parent / "labels.parquet").unlink()
-    said = command("plan", spec)
+    output = command("plan", spec)
 
-    assert said.code == 3
-    assert "labels.parquet: no such file or folder" in said.err
+    assert output.code == 3
+    assert "labels.parquet: no such file or folder" in output.err
 
 
 def test_run_prints_the_result_and_its_paths(command, spec):
     """`mlho run` prints the result in sentences, the attrition, the ledger and the paths, and the paths exist."""
-    said = command("run", spec)
+    output = command("run", spec)
 
-    assert said.code == 0
-    assert re.search(r"^reading events: done, 3 tasks in ", said.err, re.MULTILINE)
-    assert "AUROC" in said.out
-    assert "Event rows" in said.out
-    assert "dropped: no code" in said.out
+    assert output.code == 0
+    assert re.search(r"^reading events: done, 3 tasks in ", output.err, re.MULTILINE)
+    assert "AUROC" in output.out
+    assert "Event rows" in output.out
+    assert "dropped: no code" in output.out
     for name in ("bundle", "report"):
-        (path,) = re.findall(rf"^{name} +(.+)$", said.out, re.MULTILINE)
+        (path,) = re.findall(rf"^{name} +(.+)$", output.out, re.MULTILINE)
         assert Path(path).exists()
-    assert re.search(r"^run +[0-9a-f]{16} \(17 tasks, 17 of them new, ", said.out, re.MULTILINE)
+    assert re.search(r"^run +[0-9a-f]{16} \(17 tasks, 17 of them new, ", output.out, re.MULTILINE)
     assert "17 tasks, 0 of them new" in command("run", spec).out
 
 
 def test_output_in_a_pipe_has_no_control_characters(command, spec):
     """Output to a pipe has neither progress bars nor colors nor other control characters."""
-    said = command("run", spec)
+    output = command("run", spec)
 
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said.out + said.err)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", output.out + output.err)
 
 
 def test_a_json_log_is_json_in_every_line(command, spec):
     """With `--log json`, every line of the log is JSON, with one line per task."""
-    said = command("run", spec, "--log", "json")
-    events = [json.loads(line) for line in said.err.splitlines()]
+    output = command("run", spec, "--log", "json")
+    events = [json.loads(line) for line in output.err.splitlines()]
 
     assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 17, "run_finished"]
     assert {event["level"] for event in events} == {"info"}
@@ -144,11 +144,11 @@ def test_show_lists_the_runs(command, spec):
     command("run", spec)
     other = write_spec(spec.parent, {"validation.seed": 8}, name="other")
     command("run", other)
-    said = command("show")
+    output = command("show")
 
-    assert said.code == 0
-    assert re.search(r"small .*[0-9a-f]{16} .*finished .*AUROC 0\.\d{3} for label", said.out), said.out
-    assert "other" in said.out
+    assert output.code == 0
+    assert re.search(r"small .*[0-9a-f]{16} .*finished .*AUROC 0\.\d{3} for label", output.out), output.out
+    assert "other" in output.out
 
 
 def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
@@ -165,9 +165,9 @@ def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
     assert "run the same command to continue" in stopped.err
     assert "stopped" in command("show").out
     for command_name in ("show", "report"):
-        said = command(command_name, "small")
-        assert said.code == 2
-        assert "to continue it" in said.err
+        output = command(command_name, "small")
+        assert output.code == 2
+        assert "to continue it" in output.err
 
 
 def test_show_json_is_the_result(command, spec):
@@ -183,10 +183,10 @@ def test_show_json_is_the_result(command, spec):
 def test_show_summarizes_a_run(command, spec):
     """`mlho show` prints summary, cohort, ledger and the features with the highest confidence, as in the report."""
     command("run", spec)
-    said = command("show", "small")
+    output = command("show", "small")
 
-    assert "Stable features" in said.out
-    assert "Type 2 diabetes" in said.out
+    assert "Stable features" in output.out
+    assert "Type 2 diabetes" in output.out
 
 
 def test_prune_lists_runs_and_deletes_them_with_yes(command, spec):
@@ -199,7 +199,7 @@ def test_prune_lists_runs_and_deletes_them_with_yes(command, spec):
     assert "are younger than 24 hours" in planned.out
     assert planned.out.endswith("Nothing was deleted. To delete, add --yes.\n")
     assert f"Deleted run {older} " in command("prune", "--keep", 1, "--yes").out
-    assert [own["run"] for own in json.loads(command("list", "--json").out)] == [newer]
+    assert [entry["run"] for entry in json.loads(command("list", "--json").out)] == [newer]
     assert json.loads(command("prune", "--json").out)["runs"] == []
 
 
@@ -226,11 +226,11 @@ def test_a_senseless_retention_is_refused(arguments, capsys):
 @pytest.mark.parametrize("command_name", ["list", "prune", "show", "report", "status", "cancel", "retry"])
 def test_a_missing_store_is_not_created(command_name, command):
     """Commands that read a store do not create a missing one, which is usually a typo. The error says how to start a run."""
-    said = command(command_name)
+    output = command(command_name)
 
-    assert said.code == 2
-    assert re.search(r"--store .*store: no such folder.*mlho run spec.yaml", said.err)
-    assert not said.store.exists()
+    assert output.code == 2
+    assert re.search(r"--store .*store: no such folder.*mlho run spec.yaml", output.err)
+    assert not output.store.exists()
 
 
 def test_retry_without_quarantined_tasks_says_so(command, spec):
@@ -254,20 +254,20 @@ def test_status_does_not_contact_an_embedded_queue(command, spec, monkeypatch):
 def test_a_missing_run_is_refused(command_name, command, spec):
     """The error for a missing run lists the existing runs."""
     command("run", spec)
-    said = command(command_name, "nothing")
+    output = command(command_name, "nothing")
 
-    assert said.code == 2
-    assert re.search(r"no run matches nothing\. The store has: [0-9a-f]{16} \(small\)", said.err)
+    assert output.code == 2
+    assert re.search(r"no run matches nothing\. The store has: [0-9a-f]{16} \(small\)", output.err)
 
 
 def test_an_ambiguous_run_is_refused(command, spec):
     """Without a name, two runs are ambiguous, and the command asks for one."""
     command("run", spec)
     command("run", write_spec(spec.parent, {"validation.seed": 8}))
-    said = command("report")
+    output = command("report")
 
-    assert said.code == 2
-    assert "2 runs match without a name" in said.err
+    assert output.code == 2
+    assert "2 runs match without a name" in output.err
 
 
 def test_a_name_is_the_newest_run_of_that_name(command, spec, tmp_path):
@@ -299,11 +299,11 @@ def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(comman
 
     inline.before = fail
     assert command("run", write_spec(spec.parent, {"validation.seed": 8})).code == 1
-    said = command("report", "small")
+    output = command("report", "small")
 
-    assert said.code == 2
-    assert "not finished (failed: no luck. Try again). " in said.err
-    assert f"The newest finished run of this name is {first}." in said.err
+    assert output.code == 2
+    assert "not finished (failed: no luck. Try again). " in output.err
+    assert f"The newest finished run of this name is {first}." in output.err
 
 
 def test_commands_with_tables_print_json_on_request(command, spec):
@@ -313,7 +313,7 @@ def test_commands_with_tables_print_json_on_request(command, spec):
     versions = json.loads(command("version", "--json").out)
 
     assert (plan["name"], plan["tasks"], plan["run"]) == ("small", 17, run["run"])
-    assert sum(own["tasks"] for own in plan["stages"]) == plan["tasks"]
+    assert sum(stage["tasks"] for stage in plan["stages"]) == plan["tasks"]
     assert plan["seconds"] > 0
     assert (run["state"], run["name"]) == ("finished", "small")
     assert (Path(run["folder"]) / "result.json").exists()
@@ -335,7 +335,7 @@ def test_list_shows_state_duration_headline_and_reason(command, inline, spec):
         rf"other .*training .*failed .*no luck\. Try again\..*\n.*small .*{first} .*finished .*AUROC 0\.\d{{3}}",
         listed,
     )
-    assert [(own["name"], own["state"], own["reason"]) for own in facts] == [
+    assert [(entry["name"], entry["state"], entry["reason"]) for entry in facts] == [
         ("other", "failed", "no luck. Try again."),
         ("small", "finished", None),
     ]
@@ -358,17 +358,17 @@ def test_a_finished_run_that_is_started_again_keeps_its_duration(command, spec):
 def test_report_prints_the_path_alone(command, spec):
     """`mlho report` prints only the path, for use in scripts."""
     run = command("run", spec)
-    said = command("report")
+    output = command("report")
 
-    assert said.out == f"{run.results[0].parent / 'report.html'}\n"
+    assert output.out == f"{run.results[0].parent / 'report.html'}\n"
 
 
 def test_version_names_the_libraries(command):
     """`mlho version` prints our version and those of the libraries."""
-    said = command("version")
+    output = command("version")
 
-    assert re.search(rf"^mlho-batch +{re.escape(__version__)}$", said.out, re.MULTILINE)
-    assert re.search(r"^python +3\.", said.out, re.MULTILINE)
+    assert re.search(rf"^mlho-batch +{re.escape(__version__)}$", output.out, re.MULTILINE)
+    assert re.search(r"^python +3\.", output.out, re.MULTILINE)
 
 
 def test_the_command_starts_without_heavy_libraries():
@@ -407,6 +407,6 @@ def test_report_opens_the_browser_if_asked(command, spec, monkeypatch):
 
     assert command("report", "--open").out == f"{path}\n"
     assert opened == [path.as_uri()]
-    said = command("report", "--open")
-    assert (said.code, said.out) == (1, f"{path}\n")
-    assert "mlho export" in said.err
+    output = command("report", "--open")
+    assert (output.code, output.out) == (1, f"{path}\n")
+    assert "mlho export" in output.err

@@ -159,10 +159,10 @@ def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
     console.print(f"First: {_EVIL}.", markup=False, style="bold")
 
     written = stream.getvalue()
-    own = re.sub(r"\x1b\[[0-9;]*m", "", written)
-    assert all(c.isprintable() or c == "\n" for c in own)
-    assert own.count("E11 ␛[2J␛]0;title") == 2
-    assert own.count("[red]bold[/red]") == 2
+    text = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert text.count("E11 ␛[2J␛]0;title") == 2
+    assert text.count("[red]bold[/red]") == 2
     assert not is_terminal or "\x1b[1m" in written
 
 

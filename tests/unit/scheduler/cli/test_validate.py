@@ -15,11 +15,11 @@ def folder(tmp_path):
 
 def test_tables_that_fit_are_described(folder, tmp_path, capsys):
     """Valid tables are described in a short table, and nothing is written."""
-    said = call_command(["validate", write_spec(folder)], tmp_path / "store", capsys)
+    output = call_command(["validate", write_spec(folder)], tmp_path / "store", capsys)
 
-    assert said.code == 0
-    assert "300 patients" in said.out
-    assert "0 errors" in said.out
+    assert output.code == 0
+    assert "300 patients" in output.out
+    assert "0 errors" in output.out
     assert not (tmp_path / "store").exists()
 
 
@@ -28,10 +28,10 @@ def test_a_wrong_column_is_found_before_the_first_task(command, folder, tmp_path
     """A wrong column is found before the first task, with the exit code that the run would have."""
     spec = write_spec(folder, {"data.columns": {"events": {"code": "ICD"}}, "cohort.outcome": "readmitted"})
 
-    said = call_command([command, spec], tmp_path / "store", capsys)
+    output = call_command([command, spec], tmp_path / "store", capsys)
 
-    assert said.code == 3
-    everything = said.out + said.err
+    assert output.code == 3
+    everything = output.out + output.err
     assert "'ICD' is missing" in everything
     assert "'readmitted' is missing" in everything
     assert not list((tmp_path / "store").glob("commits/*"))
@@ -41,9 +41,9 @@ def test_a_program_reads_the_same(folder, tmp_path, capsys):
     """With `--json`, the errors are a list."""
     spec = write_spec(folder, {"cohort.outcome": "readmitted"})
 
-    said = call_command(["validate", spec, "--json"], tmp_path / "store", capsys)
+    output = call_command(["validate", spec, "--json"], tmp_path / "store", capsys)
 
-    plain = json.loads(said.out)
+    plain = json.loads(output.out)
     assert plain["valid"] is False
     assert len(plain["errors"]) == 1
     assert set(plain["tables"]) == {"events", "labels", "demographics", "concepts"}

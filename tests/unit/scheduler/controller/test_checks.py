@@ -46,21 +46,21 @@ class Runs:
 
     def accepted(self) -> set[str]:
         """Return the accepted runs."""
-        return {uid for uid, own in self.known.items() if own.prepared is not None}
+        return {uid for uid, state in self.known.items() if state.prepared is not None}
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     """Yield unchecked runs. After a failed check, a run's own next check is due only after 600 s."""
-    own = Runs()
-    monkeypatch.setattr(checks, "check_run", own.check)
+    runs = Runs()
+    monkeypatch.setattr(checks, "check_run", runs.check)
     monkeypatch.setattr(checks, "_AGAIN_SECONDS", (600.0,))
     monkeypatch.setattr(checks, "_PROBE_SECONDS", 0.1)
     monkeypatch.setattr(checks, "_PROBE_EVERY_SECONDS", 0.05)
-    for uid in own.known:
-        own.queue.mark(uid)
-    yield own
-    own.checks.stop()
+    for uid in runs.known:
+        runs.queue.mark(uid)
+    yield runs
+    runs.checks.stop()
 
 
 @pytest.mark.parametrize("reason", ["StoreUnavailable", "StoreAccessDenied"])

@@ -35,9 +35,9 @@ def notes(store: Store) -> list[str]:
 
 def execution(store: Store, state: State) -> Execution:
     """Write the run's execution as a former leader left it, and return it."""
-    made = Execution(run=RUN, number=1, state=state, data="s3://ehr/cohort/")
-    store.compare_and_swap(execution_key(RUN), made.to_bytes(), expected=None)
-    return made
+    execution = Execution(run=RUN, number=1, state=state, data="s3://ehr/cohort/")
+    store.compare_and_swap(execution_key(RUN), execution.to_bytes(), expected=None)
+    return execution
 
 
 def test_a_note_is_written_read_and_forgotten(tmp_path: Path):

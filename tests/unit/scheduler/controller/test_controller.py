@@ -144,7 +144,7 @@ def test_a_list_removes_missing_objects_of_its_namespace_only():
 
     cache.replace("ehr", {"b": thing("b", 4)})
 
-    assert sorted(own["metadata"]["uid"] for own in cache.all()) == ["b", "c"]
+    assert sorted(obj["metadata"]["uid"] for obj in cache.all()) == ["b", "c"]
 
 
 def test_an_event_names_its_run_and_its_reason():
@@ -157,11 +157,11 @@ def test_an_event_names_its_run_and_its_reason():
         "metadata": {"name": "a" * 253, "namespace": "ehr", "uid": "u"},
     }
 
-    made = event_object(obj, RunEvent(EventReason.FAILED, "x" * 5000, is_warning=True), "pod-1", NOW)
+    event = event_object(obj, RunEvent(EventReason.FAILED, "x" * 5000, is_warning=True), "pod-1", NOW)
 
-    assert (made["type"], made["reason"], len(made["message"])) == ("Warning", "Failed", 1000)
-    assert made["involvedObject"]["uid"] == "u"
-    assert len(made["metadata"]["name"]) <= 253
+    assert (event["type"], event["reason"], len(event["message"])) == ("Warning", "Failed", 1000)
+    assert event["involvedObject"]["uid"] == "u"
+    assert len(event["metadata"]["name"]) <= 253
 
 
 @pytest.mark.parametrize(("is_well", "status"), [(True, 200), (False, 503)])
@@ -208,7 +208,7 @@ def test_a_run_with_a_silent_store_shows_it_until_the_check_ends(
     backend, cluster = SilentBackend(tmp_path), OneCluster(resource("new", is_accepted=False))
 
     def reasons() -> list[str]:
-        return [own["conditions"][0]["reason"] for own in cluster.statuses]
+        return [status["conditions"][0]["reason"] for status in cluster.statuses]
 
     with leading(cluster, backend):
         wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable"])
@@ -226,7 +226,7 @@ def test_all_runs_that_wait_for_a_silent_store_show_it(tmp_path: Path, monkeypat
         wait_until(lambda: len(cluster.statuses) >= 40)
         backend.answers.set()
 
-    reasons = [own["conditions"][0]["reason"] for own in cluster.statuses[:40]]
+    reasons = [status["conditions"][0]["reason"] for status in cluster.statuses[:40]]
     assert reasons == ["NotChecked"] * 20 + ["StoreUnavailable"] * 20
 
 

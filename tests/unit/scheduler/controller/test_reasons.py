@@ -62,10 +62,10 @@ def test_each_quarantined_task_is_shown_with_its_starts_and_its_cause():
 
     failures = failures_shown(Quarantined("12 tasks are quarantined", tasks=tasks), retry=RETRY)
 
-    assert [own.task for own in failures] == list(tasks)[:10]
-    assert {own.attempts for own in failures} == {3}
-    assert all("its worker died" in own.message for own in failures)
-    assert all(RETRY in own.remedy for own in failures)
+    assert [failure.task for failure in failures] == list(tasks)[:10]
+    assert {failure.attempts for failure in failures} == {3}
+    assert all("its worker died" in failure.message for failure in failures)
+    assert all(RETRY in failure.remedy for failure in failures)
 
 
 def test_a_failure_names_its_task_or_object():

@@ -83,9 +83,9 @@ def test_workers_follow_the_work(running: int, minimum: int, jobs: tuple[JobFact
     request = replace(REQUEST, workers=WorkersSpec(min=minimum, max=4))
     observed = replace(OBSERVED, resource=request, progress=replace(BUSY, running=running), jobs=jobs)
 
-    made = decide(observed).make
+    job = decide(observed).make
 
-    assert (made.parallelism if made else None) == pods
+    assert (job.parallelism if job else None) == pods
 
 
 def test_a_generation_has_a_number_that_no_other_had():
@@ -224,9 +224,9 @@ def test_each_new_cause_of_a_degraded_state_is_reported():
 
     second = decide(then)
 
-    told = [own.message for own in second.events if own.reason is EventReason.DEGRADED]
+    told = [event.message for event in second.events if event.reason is EventReason.DEGRADED]
     assert told == ["No answer."]
-    assert EventReason.DEGRADED not in {own.reason for own in decide(again(then, second)).events}
+    assert EventReason.DEGRADED not in {event.reason for event in decide(again(then, second)).events}
 
 
 def test_requested_workers_stay_while_the_run_has_no_slot():
@@ -299,10 +299,10 @@ def test_ignored_files_are_reported_once():
 
     decision = decide(observed)
 
-    (accepted,) = [own for own in decision.status.conditions if own.type == "Accepted"]
+    (accepted,) = [condition for condition in decision.status.conditions if condition.type == "Accepted"]
     assert accepted.status == "True"
     assert accepted.message.endswith(f"Warning: {words}")
-    (told,) = [own for own in decision.events if own.reason is EventReason.ACCEPTED]
+    (told,) = [event for event in decision.events if event.reason is EventReason.ACCEPTED]
     assert told.is_warning
     assert words in told.message
     assert decide(again(observed, decision)).events == ()
@@ -310,7 +310,7 @@ def test_ignored_files_are_reported_once():
 
 def conditions_of(decision: Decision) -> dict[str, str]:
     """Return the status of each condition."""
-    return {own.type: own.status for own in decision.status.conditions}
+    return {condition.type: condition.status for condition in decision.status.conditions}
 
 
 def test_all_conditions_exist_from_the_start():
@@ -348,8 +348,8 @@ def test_conditions_that_were_set_at_first_are_of_the_latest_generation():
 
     decision = decide(accepted)
 
-    assert {own.observed_generation for own in decision.status.conditions} == {2}
-    assert [own.reason for own in decision.events] == [EventReason.ACCEPTED]
+    assert {condition.observed_generation for condition in decision.status.conditions} == {2}
+    assert [event.reason for event in decision.events] == [EventReason.ACCEPTED]
 
 
 @pytest.mark.parametrize("end", ["Succeeded", "Failed", "Cancelled"])
@@ -430,10 +430,12 @@ def test_warnings_of_the_result_are_in_the_status_and_reported_once():
     decision = decide(observed)
 
     assert decision.status.plain()["warnings"] == ["Half of the rows are dropped."]
-    told = [own for own in decision.events if own.reason is EventReason.RESULT_WARNING]
-    assert [(own.message, own.is_warning) for own in told] == [("Half of the rows are dropped.", True)]
+    told = [event for event in decision.events if event.reason is EventReason.RESULT_WARNING]
+    assert [(event.message, event.is_warning) for event in told] == [("Half of the rows are dropped.", True)]
     assert not [
-        own for own in decide(again(observed, decision)).events if own.reason is EventReason.RESULT_WARNING
+        event
+        for event in decide(again(observed, decision)).events
+        if event.reason is EventReason.RESULT_WARNING
     ]
 
 
@@ -574,7 +576,7 @@ def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is
     """An unschedulable pod degrades the run only after some time from its first report, because workers often wait briefly
     for those of another run to exit.
     """
-    said = {
+    condition = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
@@ -583,7 +585,7 @@ def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is
     }
     obj = {
         "metadata": {"name": "p", "labels": {"mlho.io/generation": "1"}},
-        "status": {"phase": "Pending", "conditions": [said]},
+        "status": {"phase": "Pending", "conditions": [condition]},
     }
     observed = replace(OBSERVED, jobs=(job(1, 4),), pods=(pod_facts(obj),), progress=replace(BUSY, slots=0))
 
@@ -592,7 +594,7 @@ def test_a_pod_that_waits_for_a_node_for_a_moment_is_no_trouble(seconds: int, is
     found = get_condition(decision.status.conditions, ConditionType.DEGRADED)
     assert found is not None
     assert (found.status, found.reason) == (("True", "Unschedulable") if is_degraded else ("False", "Well"))
-    assert (EventReason.DEGRADED in {own.reason for own in decision.events}) == is_degraded
+    assert (EventReason.DEGRADED in {event.reason for event in decision.events}) == is_degraded
 
 
 def test_quota_of_a_workload():

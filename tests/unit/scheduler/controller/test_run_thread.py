@@ -147,14 +147,14 @@ def test_the_operator_resolves_a_channel_and_names_a_damaged_one(tmp_path, monke
     backend = run_thread.Backend(
         str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
     )
-    store, asked = backend.store(), []
+    store, bundles = backend.store(), []
     plant_run(store, "a" * 16)
     entry = promoted(store, "a" * 16).entry
-    monkeypatch.setattr(backend, "prepare", lambda spec: asked.append(spec.spec.bundle) or fail())
+    monkeypatch.setattr(backend, "prepare", lambda spec: bundles.append(spec.spec.bundle) or fail())
     spec = parse_scoring_spec(yaml.safe_dump(make_score_document({"bundle": {"uri": "channel:production"}})))
 
     assert run_thread.check_run(backend, spec)[0].reason == "InvalidSpec"
-    assert (asked[0].uri, asked[0].digest) == ("channel:production/1", entry.bundle)
+    assert (bundles[0].uri, bundles[0].digest) == ("channel:production/1", entry.bundle)
     assert run_thread.check_run(backend, spec, allowed=["s3://ehr/"])[0].reason == "ForeignAddress"
     store.delete("channels/production/000001")
     store.put_if_absent("channels/production/000001", b"{}")

@@ -31,20 +31,20 @@ def many(n: int, like: Contender) -> list[Contender]:
 def test_two_hundred_runs_that_wait_hold_no_slot():
     """Two hundred waiting runs hold no slot: a new run gets a turn at once, and one waiting run gives up its slot."""
     parked = many(200, replace(WAITING, is_running=False))
-    waiting = [replace(own, is_running=number < N_SLOTS) for number, own in enumerate(parked)]
+    waiting = [replace(run, is_running=number < N_SLOTS) for number, run in enumerate(parked)]
 
     chosen = assign_turns([*waiting, NEW])
 
     assert NEW.uid in chosen
     assert len(chosen) == N_SLOTS
-    assert chosen - {NEW.uid} < {own.uid for own in waiting if own.is_running}
+    assert chosen - {NEW.uid} < {run.uid for run in waiting if run.is_running}
 
 
 def test_a_run_with_admitted_workers_precedes_those_without():
     """A run with admitted workers precedes all runs without workers, because its workers hold quota and wait for tasks."""
     waiting = many(N_SLOTS, WAITING)
     admitted = replace(WAITING, uid="in", run_id="in", is_running=False, has_workers=True)
-    rivals = [replace(own, uid=f"new-{own.uid}", run_id=f"new-{own.uid}") for own in many(N_SLOTS, NEW)]
+    rivals = [replace(run, uid=f"new-{run.uid}", run_id=f"new-{run.uid}") for run in many(N_SLOTS, NEW)]
 
     chosen = assign_turns([*waiting, *rivals, replace(NEW, priority=9), admitted])
 
@@ -55,7 +55,7 @@ def test_slots_are_not_taken_from_runs_that_have_workers():
     """A waiting run never takes the slot of a run with workers, whatever its priority."""
     working = many(N_SLOTS, WORKING)
 
-    assert assign_turns([*working, replace(NEW, priority=1000)]) == {own.uid for own in working}
+    assert assign_turns([*working, replace(NEW, priority=1000)]) == {run.uid for run in working}
 
 
 def test_turns_go_by_priority_and_then_by_age():
@@ -67,7 +67,7 @@ def test_turns_go_by_priority_and_then_by_age():
     chosen = assign_turns([*runs, late_but_high, early])
 
     assert {late_but_high.uid, early.uid} < chosen
-    assert chosen - {late_but_high.uid, early.uid} == {own.uid for own in runs[: N_SLOTS - 2]}
+    assert chosen - {late_but_high.uid, early.uid} == {run.uid for run in runs[: N_SLOTS - 2]}
 
 
 def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
@@ -76,13 +76,13 @@ def test_a_run_of_kueue_gets_its_workload_though_all_slots_have_workers():
     """
     working = many(N_SLOTS, WORKING)
     queued = [
-        replace(own, uid=f"q{own.uid}", run_id=f"q{own.uid}", needs_workload=True, priority=number)
-        for number, own in enumerate(many(10, NEW))
+        replace(run, uid=f"q{run.uid}", run_id=f"q{run.uid}", needs_workload=True, priority=number)
+        for number, run in enumerate(many(10, NEW))
     ]
 
     chosen = assign_turns([*working, *queued])
 
-    assert chosen == {own.uid for own in (*working, *queued[-N_STARTERS:])}
+    assert chosen == {run.uid for run in (*working, *queued[-N_STARTERS:])}
     with_workload = replace(queued[-1], is_running=True, has_jobs=True, waited_seconds=ADMIT_SECONDS)
     assert with_workload.uid not in assign_turns([*working, with_workload])  # it is Kueue's turn
 

@@ -139,7 +139,7 @@ def test_a_refusal_is_a_condition_and_one_event():
         Phase.WAITING,
         "WorkersRefused",
     )
-    assert [own.message for own in decision.events if own.reason is EventReason.DEGRADED] == [QUOTA]
+    assert [event.message for event in decision.events if event.reason is EventReason.DEGRADED] == [QUOTA]
     assert decide(again(observed, decision)).events == ()
     assert decide(replace(again(observed, decision), may_ask=True)).make is not None
     assert REQUEST.workers.max == 4

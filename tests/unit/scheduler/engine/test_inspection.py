@@ -59,7 +59,7 @@ def test_its_task_names_no_value_of_a_patient(folder):
     """The stored findings contain no value of a patient."""
     run = prepare(make_spec(), folder / "spec.yaml", MemoryStore())
     executor = InlineExecutor(run.store, folder)
-    (task,) = [own.bind({}) for own in run.first_plan().values() if own.kind == "inspect_tables"]
+    (task,) = [planned.bind({}) for planned in run.first_plan().values() if planned.kind == "inspect_tables"]
 
     commit = executor.submit(task).result().commit
 

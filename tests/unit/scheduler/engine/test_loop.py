@@ -62,7 +62,7 @@ def test_no_more_tasks_are_under_way_than_slots(n_slots, data):
     finished = carry_out(run, InlineExecutor(run.store, data), watch, n_slots=n_slots)
 
     assert max(running for _, running in watch.seen) <= n_slots
-    done = [own for own, _ in watch.seen]
+    done = [n_done for n_done, _ in watch.seen]
     assert done == sorted(done)
     assert done[-1] == finished.n_tasks == finished.n_new == 17
 

@@ -143,7 +143,7 @@ def test_patience_ends():
 
 # The kind of the error and the request at which it begins are independent.
 @pytest.mark.parametrize(
-    ("error", "begins"), [*((AWAY, own) for own in (1, 4, 12, 60, 130)), (DENIED, 30), (DENIED, 90)]
+    ("error", "begins"), [*((AWAY, number) for number in (1, 4, 12, 60, 130)), (DENIED, 30), (DENIED, 90)]
 )
 def test_a_run_gets_through_an_outage_wherever_it_begins(error, begins, data, whole):
     """A run survives an outage during planning, submission, tasks or publication. No task fails, and the result is the same."""

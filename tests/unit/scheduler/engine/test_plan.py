@@ -170,7 +170,9 @@ def test_every_learning_task_waits_for_the_ledger_and_the_splits():
 def test_a_task_survives_a_round_trip_through_json():
     """A task can be serialized to JSON and back, and its message has less than 1 KB."""
     plan = plan_of()
-    commits = {name: Commit(task="0" * 64, kind=own.kind, files={}, seconds=0) for name, own in plan.items()}
+    commits = {
+        name: Commit(task="0" * 64, kind=planned.kind, files={}, seconds=0) for name, planned in plan.items()
+    }
     for planned in plan.values():
         task = planned.bind(commits)
         assert Task.model_validate_json(task.model_dump_json()) == task
@@ -295,7 +297,7 @@ def test_a_title_changes_only_the_task_of_the_report():
     plain = plan_run(spec, manifest, n_blocks=2, n_samples=100)
     titled = plan_run(spec, manifest, n_blocks=2, n_samples=100, about={"title": "Readmission"})
 
-    assert [name for name, own in plain.items() if own != titled[name]] == ["report"]
+    assert [name for name, planned in plain.items() if planned != titled[name]] == ["report"]
     assert titled["report"].params == {"about": {"title": "Readmission"}}
 
 
@@ -341,7 +343,7 @@ def test_rules_change_the_keys_of_the_tasks_that_read_them_only():
         **BY_RULE,
         "cohort.rules": {"entry": {"codes": ["A", "A"]}, "outcome": {"codes": ["B"], "toDays": 30}},
     }
-    plans = [plan_of(own, manifest=Manifest(tables)) for own in (BY_RULE, other)]
+    plans = [plan_of(definition, manifest=Manifest(tables)) for definition in (BY_RULE, other)]
 
     specs = [{name: task.spec for name, task in plan.items()} for plan in plans]
 

@@ -55,10 +55,10 @@ def test_one_of_two_schedulers_leads(server: Server, raw: "redis.Redis") -> None
 
 def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
     """A key of another type is replaced, because no scheduler wrote it."""
-    with lease(server) as one:
+    with lease(server) as leader:
         raw.delete(KEY)
         raw.rpush(KEY, "x")
-        one.check()
+        leader.check()
         assert raw.type(KEY) == "string"
 
 
@@ -68,10 +68,10 @@ def test_of_eight_schedulers_that_start_at_once_one_works(server: Server, raw: "
     def start() -> None:
         barrier.wait()
         try:
-            with lease(server) as own:
+            with lease(server) as leader:
                 time.sleep(LEASE_SECONDS + 1)
-                own.check()
-                winners.append(own)
+                leader.check()
+                winners.append(leader)
         except AnotherScheduler:
             losers.append(1)
 
@@ -99,8 +99,8 @@ def test_a_scheduler_that_died_is_waited_for_until_its_right_expires(
     server: Server, raw: "redis.Redis"
 ) -> None:
     raw.set(KEY, "of one that was killed", px=700)
-    with lease(server) as own:
-        own.check()
+    with lease(server) as leader:
+        leader.check()
 
 
 def test_a_scheduler_that_lost_its_lease_may_not_commit(server: Server, raw: "redis.Redis") -> None:
@@ -114,9 +114,9 @@ def test_a_scheduler_that_lost_its_lease_may_not_commit(server: Server, raw: "re
 
 def test_the_leader_survives_a_loss_of_redis_data(server: Server, raw: "redis.Redis") -> None:
     """After Redis lost all data, the leader's next check restores its key, and a later rival is refused."""
-    with lease(server) as own:
+    with lease(server) as leader:
         raw.flushall()
-        own.check()
+        leader.check()
         with pytest.raises(AnotherScheduler), lease(server):
             pass
 
@@ -126,15 +126,15 @@ def test_while_redis_is_away_nothing_is_committed(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     try:
-        with lease(server) as own:
+        with lease(server) as leader:
             server.kill()
             with pytest.raises(QueueUnavailable):
-                own.check()
+                leader.check()
             with pytest.raises(QueueUnavailable):
-                own.wait(seconds=0.5)
+                leader.wait(seconds=0.5)
             back = threading.Timer(0.7, server.start)
             back.start()
-            own.wait()
+            leader.wait()
             back.join()
     finally:
         server.kill()

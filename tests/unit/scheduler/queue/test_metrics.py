@@ -22,7 +22,7 @@ MOST_SERIES = 40
 
 
 def samples_of(text):
-    return [one for family in text_string_to_metric_families(text) for one in family.samples]
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
 def started(page, run, counters):
@@ -47,14 +47,17 @@ def test_names_and_labels_are_those_of_the_manual(page):
         name: frozenset(re.findall(r"`(\w+)`", labels.split(" (")[0]))
         for name, labels in re.findall(r"^\| `(mlho_run_\w+)` \| (.*?) \|", MANUAL.read_text(), re.MULTILINE)
     }
-    exposed = {one.name: frozenset(one.labels) for one in samples_of(generate_latest(page.registry).decode())}
+    exposed = {
+        sample.name: frozenset(sample.labels)
+        for sample in samples_of(generate_latest(page.registry).decode())
+    }
     assert exposed == documented
 
 
 def test_a_run_has_few_series_though_it_has_all_stages(page):
     """Each run has the same number of series, at most 40."""
     samples = samples_of(generate_latest(page.registry).decode())
-    counts = {run: sum(one.labels["run"] == run for one in samples) for run in (ONE, OTHER)}
+    counts = {run: sum(sample.labels["run"] == run for sample in samples) for run in (ONE, OTHER)}
     assert counts[ONE] == counts[OTHER] <= MOST_SERIES
     assert sum(counts.values()) == len(samples)
 
@@ -63,7 +66,7 @@ def test_a_run_that_is_over_has_no_series(page):
     """The series of a run end with it; those of other runs stay."""
     page.remove(ONE)
     samples = samples_of(generate_latest(page.registry).decode())
-    assert {one.labels["run"] for one in samples} == {OTHER}
+    assert {sample.labels["run"] for sample in samples} == {OTHER}
     page.remove(OTHER)
     assert samples_of(generate_latest(page.registry).decode()) == []
 
@@ -78,7 +81,9 @@ def test_figures_are_read_when_prometheus_asks(page):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         samples = samples_of(answer.read().decode())
     assert [
-        one.value for one in samples if one.name == "mlho_run_sent_total" and one.labels["run"] == "c" * 16
+        sample.value
+        for sample in samples
+        if sample.name == "mlho_run_sent_total" and sample.labels["run"] == "c" * 16
     ] == [12.0]
 
 

@@ -30,7 +30,11 @@ def test_a_configuration_that_is_wrong_is_the_last_line_of_the_log(
 
     code = operate(config, port=0)
 
-    said = json.loads(capsys.readouterr().err)
-    assert (said["event"], said["error_kind"], said["level"]) == ("scheduler_failed", "SpecError", "critical")
-    assert "watchNamespaces" in said["error"]
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["error_kind"], event["level"]) == (
+        "scheduler_failed",
+        "SpecError",
+        "critical",
+    )
+    assert "watchNamespaces" in event["error"]
     assert code == SpecError("").exit_code

@@ -75,8 +75,8 @@ def test_workers_with_replaced_secrets_are_replaced(observed: ObservedRun, delet
 
 def test_a_generation_has_the_checksum_of_its_secrets():
     """The checksum of the Secrets is an annotation of the Kubernetes Job. Without Secret files there is no annotation."""
-    made = worker_job(WORKERS, TEMPLATE, secrets="0123abcd")
-    made["metadata"]["creationTimestamp"] = "2026-11-24T12:00:00Z"
+    job = worker_job(WORKERS, TEMPLATE, secrets="0123abcd")
+    job["metadata"]["creationTimestamp"] = "2026-11-24T12:00:00Z"
 
-    assert job_facts(made).secrets == "0123abcd"
+    assert job_facts(job).secrets == "0123abcd"
     assert "mlho.io/secrets" not in worker_job(WORKERS, TEMPLATE)["metadata"]["annotations"]

@@ -185,14 +185,14 @@ def test_one_of_several_concurrent_writers_succeeds(local_store):
         context.Process(target=_write_first, args=(local_store.root, number, barrier, outcomes))
         for number in range(4)
     ]
-    for own in writers:
-        own.start()
+    for writer in writers:
+        writer.start()
     found = [outcomes.get(timeout=30) for _ in writers]
-    for own in writers:
-        own.join()
+    for writer in writers:
+        writer.join()
 
-    (winner,) = [own for own in found if own is not None]
-    assert [own.why for own in read_channel(local_store, "production").entries] == [f"writer {winner}"]
+    (winner,) = [number for number in found if number is not None]
+    assert [entry.why for entry in read_channel(local_store, "production").entries] == [f"writer {winner}"]
 
 
 def test_the_runs_of_the_newest_entries_are_kept(memory_store):
@@ -200,7 +200,7 @@ def test_the_runs_of_the_newest_entries_are_kept(memory_store):
     entries = fill(memory_store, 12)
 
     kept = kept_runs(memory_store)
-    assert set(kept) == {own.run for own in entries[-10:]}
+    assert set(kept) == {entry.run for entry in entries[-10:]}
     assert kept[entries[-1].run] == "channel production shows its model"
     replace(memory_store, 5, b"")
     assert len(kept_runs(memory_store)) == 11

@@ -57,7 +57,7 @@ def store(local_store: LocalStore) -> LocalStore:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {
-        own.relative_to(folder).as_posix(): own.read_bytes() for own in folder.rglob("*") if own.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
 
 
@@ -185,16 +185,16 @@ def test_a_manifest_cannot_write_outside_the_folder(store, tmp_path):
 
 def test_the_command_exports_by_name(command, store, tmp_path):
     """The first lines of an export equal those at the end of a run. The folder has the run's id unless the user names one."""
-    said = command("export", TRAINED, "--to", tmp_path / "mine", store=store.root)
+    output = command("export", TRAINED, "--to", tmp_path / "mine", store=store.root)
 
-    assert said.code == 0
-    assert said.out.splitlines() == [
+    assert output.code == 0
+    assert output.out.splitlines() == [
         f"run      {TRAINED}",
         f"result   {result_digest(RESULT)}",
         f"bundle   {tmp_path}/mine/bundle",
         f"report   {tmp_path}/mine/report.html",
     ]
-    assert "4 files" in said.err
+    assert "4 files" in output.err
 
 
 def test_outputs_of_a_cluster_are_printed_like_those_of_a_local_run():

@@ -43,13 +43,13 @@ def test_only_old_unneeded_objects_are_garbage(drawn):
         StoredObject(f"k/{number}", 1, NOW + dt.timedelta(hours=hours))
         for number, (hours, _) in enumerate(drawn)
     ]
-    needs = {own.key for own, (_, is_needed) in zip(objects, drawn, strict=True) if is_needed}
-    old, young, needed = garbage(objects, is_needed=lambda own: own.key in needs, before=NOW)
+    needs = {obj.key for obj, (_, is_needed) in zip(objects, drawn, strict=True) if is_needed}
+    old, young, needed = garbage(objects, is_needed=lambda obj: obj.key in needs, before=NOW)
 
-    assert [own for own in objects if own.key in needs] == needed
-    assert [own for own in objects if own.key not in needs and own.modified < NOW] == old
-    assert sorted([*old, *young, *needed], key=lambda own: own.key) == sorted(
-        objects, key=lambda own: own.key
+    assert [obj for obj in objects if obj.key in needs] == needed
+    assert [obj for obj in objects if obj.key not in needs and obj.modified < NOW] == old
+    assert sorted([*old, *young, *needed], key=lambda obj: obj.key) == sorted(
+        objects, key=lambda obj: obj.key
     )
 
 
@@ -73,7 +73,7 @@ def plant(store: LocalStore) -> set[str]:
 
 
 def ids_of(store: LocalStore) -> set[str]:
-    return {own.run_id for own in stored_runs(store)}
+    return {stored.run_id for stored in stored_runs(store)}
 
 
 def test_only_planted_garbage_is_removed(old_store):
@@ -103,7 +103,7 @@ def test_young_garbage_stays_and_is_counted(old_store):
 def is_whole(store: LocalStore) -> bool:
     """Return whether every file that a commit record names exists."""
     commits = [parse_record(store.get(key), key.rsplit("/", 1)[1]) for key in store.keys("commits/")]
-    return all(store.exists(blob_key(file.sha256)) for own in commits for file in own.files.values())
+    return all(store.exists(blob_key(file.sha256)) for commit in commits for file in commit.files.values())
 
 
 def test_deleting_a_run_removes_only_its_exclusive_artifacts(old_store, two_runs):
@@ -241,6 +241,6 @@ def test_nothing_is_collected_beside_a_run_of_an_earlier_version(old_store, two_
     found = delete_runs(old_store, [], act=True)
 
     assert found.collected is None
-    assert [own.run_id for own in found.unknown] == [older]
+    assert [run.run_id for run in found.unknown] == [older]
     assert run_inline(data, old_store).finished.n_new == 0
     assert delete_runs(old_store, [], act=True).collected.n_objects == 7

@@ -97,9 +97,9 @@ def test_a_failed_gate_blocks_the_promotion_and_force_is_on_record(store):
     assert (refused.run, refused.who) == (run, "ann@clinic")
     assert "AUROC at least 0.9: 0.800" in refused.message
     assert live_entry(store, "production").run == A
-    assert next(own.gates for own in stored_models(store) if own.run == run) == "1 of 2 failed"
+    assert next(model.gates for model in stored_models(store) if model.run == run) == "1 of 2 failed"
     entry = promote(store, found, "production", author("urgent"), force=True, test=passed).entry
-    assert (entry.forced, [own.passed for own in entry.gates]) == (True, [True, False])
+    assert (entry.forced, [gate.passed for gate in entry.gates]) == (True, [True, False])
     promoted(store, B)
     assert roll_back(store, "production", author(), test=passed).entry.forced
     with pytest.raises(BundleError):  # --force does not apply here
@@ -127,10 +127,10 @@ def test_a_model_is_held_against_the_one_in_use(store, bounds, difference, passe
     """A candidate is compared with the model in use by the paired difference, which the entry keeps with both runs and the number of samples."""
     run = plant_against_champion(store, **bounds)
     promoted(store, A)
-    asked = []
+    pairs = []
 
     def compare(champion, candidate):
-        asked.append((champion, candidate))
+        pairs.append((champion, candidate))
         change = Estimate(value=difference, low=difference - 0.02, high=difference + 0.02)
         return PairedChange(n_samples=1200, n_patients=900, differences={"auroc": change})
 
@@ -141,7 +141,7 @@ def test_a_model_is_held_against_the_one_in_use(store, bounds, difference, passe
     entry = promote(
         store, found, "production", author(), compare=compare, test=passed, force=not passes
     ).entry
-    assert asked[0] == ((A, "risk"), (run, "risk"))
+    assert pairs[0] == ((A, "risk"), (run, "risk"))
     assert (entry.gates[0].passed, entry.forced) == (passes, not passes)
 
 
@@ -206,7 +206,7 @@ def test_a_model_in_use_can_be_signed_afterwards(store, signer, monkeypatch):
     run = find_run(stored_runs(store), A)
     assert not promote(store, run, "production", author(), signer=signer, test=passed).is_new
 
-    assert [own.n_signatures for own in stored_models(store) if own.run == A] == [1]
+    assert [model.n_signatures for model in stored_models(store) if model.run == A] == [1]
 
 
 def test_a_signature_beside_a_folder_counts(store, signer, tmp_path):
@@ -245,7 +245,7 @@ def test_a_rollback_undoes_promotions_one_by_one(store):
         promoted(store, run)
     back = [roll_back(store, "production", author(), test=passed).entry for _ in range(2)]
 
-    assert [(own.number, own.restores, own.run) for own in back] == [(4, 2, B), (5, 1, A)]
+    assert [(entry.number, entry.restores, entry.run) for entry in back] == [(4, 2, B), (5, 1, A)]
     with pytest.raises(SpecError, match="no earlier model to go back to"):
         roll_back(store, "production", author(), test=passed)
     assert roll_back(store, "production", author(), to=4, test=passed).entry.run == B
@@ -306,14 +306,14 @@ def test_two_promotions_at_once(local_store):
     both = [
         context.Process(target=_promote, args=(local_store.root, run, barrier, outcomes)) for run in (A, B)
     ]
-    for own in both:
-        own.start()
+    for thread in both:
+        thread.start()
     found = [outcomes.get(timeout=30) for _ in both]
-    for own in both:
-        own.join()
+    for thread in both:
+        thread.join()
 
     won = [run for outcome, run in found if outcome == "won"]
-    assert {own.run for own in read_channel(local_store, "production").entries} == set(won)
+    assert {entry.run for entry in read_channel(local_store, "production").entries} == set(won)
     assert all("Nothing was changed" in words for outcome, words in found if outcome == "told")
 
 
@@ -334,7 +334,7 @@ def test_a_promoted_model_outlives_its_run(store):
         store.delete(key)
 
     assert shown(store).files["model/model.json"] == f"model of {A}".encode()
-    (last,) = [own for own in stored_models(store) if own.run == A]
+    (last,) = [model for model in stored_models(store) if model.run == A]
     assert (last.made, last.channels) == (None, ["production"])
 
 
@@ -342,13 +342,13 @@ def test_a_run_that_a_channel_shows_is_not_deleted(store):
     """A run whose model a channel shows or has recently shown cannot be deleted; other runs can."""
     promoted(store, A)
     promoted(store, B)
-    runs = {own.run_id: own for own in stored_runs(store)}
+    runs = {stored.run_id: stored for stored in stored_runs(store)}
 
     for run, words in ((A, r"has shown its model \(entry 1\)"), (B, "shows its model")):
         with pytest.raises(SpecError, match=f"channel production {words}"):
             delete_runs(store, [runs[run]], act=True)
     delete_runs(store, [runs[C]], act=True)
-    assert {own.run_id for own in stored_runs(store)} == {A, B}
+    assert {stored.run_id for stored in stored_runs(store)} == {A, B}
 
 
 def test_a_damaged_copy_of_a_model_is_refused_and_replaced_by_a_promotion(store):
@@ -392,7 +392,7 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
     assert first["tests_passed"] >= 25
     assert "in place of bundle" in said("promote", newer, "--channel", "production", "--why", "x").out
     assert "already shows" in said("promote", newer, "--channel", "production", "--why", "x").out
-    models = {own["run"]: own for own in json.loads(said("models", "--json").out)}
+    models = {model["run"]: model for model in json.loads(said("models", "--json").out)}
     assert (models[newer]["channels"], models[older]["channels"]) == (["production"], [])
     back = json.loads(said("rollback", "--channel", "production", "--why", "alerts", "--json").out)
     assert (back["restores"], back["bundle"]) == (1, first["bundle"])
@@ -416,7 +416,7 @@ def test_gates_change_the_report_only(two_runs, old_store):
 
     assert home.kinds() == ["write_report"]
     assert "gates" not in before
-    assert [own["passed"] for own in after.pop("gates")] == [
+    assert [gate["passed"] for gate in after.pop("gates")] == [
         False,
         True,
         False,
@@ -436,7 +436,7 @@ def test_two_runs_are_compared_from_their_artifacts(two_runs, old_store):
     gates = [{"metric": "auroc", "champion": "production", "minDifference": -1.0}]
     home = run_inline(data, old_store, {"gates": gates, "validation.seed": 8})
     result = json.loads(old_store.get(run_key(home.finished.run_id, "result.json")))
-    assert [own["passed"] for own in result["gates"]] == [True, None]
+    assert [gate["passed"] for gate in result["gates"]] == [True, None]
     for run in (older, home.finished.run_id):
         entry = promote(
             old_store,

@@ -57,14 +57,14 @@ def runs(hospital: tuple[Path, dict[str, str]]) -> dict[str, str]:
 def listed(folder: Path, *patients: str) -> Path:
     """Write a file with patient ids, and return its path."""
     path = folder / "patients.txt"
-    path.write_text("".join(f"{own}\n" for own in patients), encoding="utf-8")
+    path.write_text("".join(f"{patient}\n" for patient in patients), encoding="utf-8")
     return path
 
 
 def files_with(store: LocalStore, patient: str) -> list[str]:
     """Return the names of all files in the store with a patient's id, in plain bytes or in a Parquet column."""
     found = []
-    for path in sorted(own for own in store.root.rglob("*") if own.is_file()):
+    for path in sorted(file for file in store.root.rglob("*") if file.is_file()):
         content = path.read_bytes()
         if content[:4] == b"PAR1":
             column = "patient_id" in pq.read_schema(path).names
@@ -80,9 +80,9 @@ def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
     """A purge removes both trainings and the scores, even recent artifacts. The other hospital's run stays complete."""
     assert len(files_with(store, HELD)) >= 3
     n_of_others = len(files_with(store, OTHER))
-    said = call_command(["purge", listed(tmp_path, HELD, ABSENT), "--yes"], store.root, capsys)
+    output = call_command(["purge", listed(tmp_path, HELD, ABSENT), "--yes"], store.root, capsys)
 
-    assert said.code == 0
+    assert output.code == 0
     assert files_with(store, HELD) == []
     assert len(files_with(store, OTHER)) == n_of_others > 0
     assert [run.run_id for run in stored_runs(store)] == [runs["other"]]
@@ -92,13 +92,17 @@ def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
 
 def test_a_purge_finds_every_file_with_an_id(store, runs):
     """Each blob with a patient id belongs to a run that the purge finds. A new kind of file with ids would fail this test."""
-    blobs = {own.rsplit("/", 1)[1] for own in files_with(store, HELD) if own.startswith("blobs/")}
+    blobs = {name.rsplit("/", 1)[1] for name in files_with(store, HELD) if name.startswith("blobs/")}
     tasks = [key.rsplit("/", 1)[1] for key in store.keys("commits/")]
     files = [file for task in tasks for file in read_commit(store, task).files.items()]
     found = find_patients(store, {HELD})
 
-    assert {own.run.run_id for own in found.holdings} == {runs["older"], runs["newer"], runs["scores"]}
-    assert {own.held for own in found.holdings} == {
+    assert {holding.run.run_id for holding in found.holdings} == {
+        runs["older"],
+        runs["newer"],
+        runs["scores"],
+    }
+    assert {holding.held for holding in found.holdings} == {
         ("encoded rows",),
         ("demographics", "scores", "table of patients to score"),
     }
@@ -116,25 +120,25 @@ def test_without_yes_a_purge_lists_and_deletes_nothing(store, runs, tmp_path, ca
     id; the exit code is 1 while data are left.
     """
     before = sorted(store.root.rglob("*"))
-    said = call_command(["purge", listed(tmp_path, HELD, ABSENT)], store.root, capsys)
+    output = call_command(["purge", listed(tmp_path, HELD, ABSENT)], store.root, capsys)
     facts = json.loads(
         call_command(["purge", listed(tmp_path, HELD, ABSENT), "--json"], store.root, capsys).out
     )
 
-    assert said.code == 1
-    assert HELD not in said.out + said.err
-    assert "add --yes" in said.out
+    assert output.code == 1
+    assert HELD not in output.out + output.err
+    assert "add --yes" in output.out
     assert (facts["patients"], facts["patients_found"]) == (2, 1)
-    assert [own["run"] for own in facts["runs"]] == [runs["scores"], runs["newer"], runs["older"]]
+    assert [entry["run"] for entry in facts["runs"]] == [runs["scores"], runs["newer"], runs["older"]]
     assert facts["runs"][0]["bundle"] is None
     assert sorted(store.root.rglob("*")) == before
 
 
 def test_a_byte_order_mark_does_not_hide_the_first_patient(store, tmp_path, capsys):
     """Editors on Windows write one."""
-    said = call_command(["purge", listed(tmp_path, f"\ufeff{HELD}"), "--json"], store.root, capsys)
+    output = call_command(["purge", listed(tmp_path, f"\ufeff{HELD}"), "--json"], store.root, capsys)
 
-    assert json.loads(said.out)["patients_found"] == 1
+    assert json.loads(output.out)["patients_found"] == 1
 
 
 def test_a_model_in_use_stays_until_another_one_is_promoted(store, runs, tmp_path, capsys):
@@ -167,10 +171,10 @@ def test_a_run_of_unknown_artifacts_is_named(store, runs, tmp_path, capsys):
     """A run of an earlier version, whose artifacts are unknown, is listed because it may have the patients' data; the exit code is 1."""
     for key in list(store.keys(f"uses/{runs['older']}/")):
         store.delete(key)
-    said = call_command(["purge", listed(tmp_path, ABSENT)], store.root, capsys)
+    output = call_command(["purge", listed(tmp_path, ABSENT)], store.root, capsys)
 
-    assert said.code == 1
-    assert f"mlho delete {runs['older']}" in said.out
+    assert output.code == 1
+    assert f"mlho delete {runs['older']}" in output.out
 
 
 @pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe", b'"p00007"\n'])
@@ -179,10 +183,10 @@ def test_a_list_of_patients_that_cannot_be_read_is_refused(store, tmp_path, caps
     path = tmp_path / "patients.txt"
     if content is not None:
         path.write_bytes(content)
-    said = call_command(["purge", path], store.root, capsys)
+    output = call_command(["purge", path], store.root, capsys)
 
-    assert said.code == 2
-    assert "patient id a line" in said.error or "Give one a line" in said.error
+    assert output.code == 2
+    assert "patient id a line" in output.error or "Give one a line" in output.error
 
 
 def test_a_purge_finds_patients_whose_ids_are_encrypted(tmp_path, capsys, monkeypatch):
@@ -198,7 +202,7 @@ def test_a_purge_finds_patients_whose_ids_are_encrypted(tmp_path, capsys, monkey
     assert without.code == 2
     assert PSEUDONYM_KEY in without.err
     assert HELD not in without.out + without.err
-    assert [own.run_id for own in stored_runs(store)] == [run]
+    assert [stored.run_id for stored in stored_runs(store)] == [run]
 
     monkeypatch.setenv(PSEUDONYM_KEY, "the key of this store")
     assert call_command(["purge", wanted], store.root, capsys).code == 1

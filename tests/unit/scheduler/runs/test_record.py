@@ -41,7 +41,7 @@ def store(memory_store: MemoryStore) -> MemoryStore:
         (LeadershipLost("x"), RunState.STOPPED),
         (RunCancelled("x"), RunState.CANCELLED),
     ],
-    ids=lambda own: type(own).__name__ if isinstance(own, BaseException) else str(own),
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
 def test_an_error_ends_a_run_in_one_state(error, state):
     """An error sets the state failed only if running the same command again cannot help."""
@@ -60,8 +60,8 @@ def test_a_run_without_renewals_is_shown_as_stopped(store):
     Recording(store, RUN).begin(list)
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=301)
 
-    assert [own.state for own in stored_runs(store)] == [RunState.RUNNING]
-    assert [own.state for own in stored_runs(store, now=later)] == [RunState.STOPPED]
+    assert [stored.state for stored in stored_runs(store)] == [RunState.RUNNING]
+    assert [stored.state for stored in stored_runs(store, now=later)] == [RunState.STOPPED]
 
 
 def test_a_scheduler_that_lost_the_run_does_not_write_its_record(store):

@@ -47,7 +47,7 @@ def test_runs_beyond_the_newest_of_their_name_expire(runs, keep, days, expired):
     """Finished runs beyond the newest `keep` expire, counted by kind, name and state."""
     found = expired_runs(runs, keep=keep, older_than=dt.timedelta(days=days), now=NOW)
 
-    assert [int(own.run_id, 16) for own in found] == expired
+    assert [int(run.run_id, 16) for run in found] == expired
 
 
 def test_the_newest_run_cannot_expire():

@@ -141,7 +141,7 @@ def pages(store) -> dict[str, str]:
 
 
 def model_page(store, name="readmission") -> str:
-    (page,) = [own for own in pages(store).values() if f"<h1>{name}</h1>" in own]
+    (page,) = [text for text in pages(store).values() if f"<h1>{name}</h1>" in text]
     return page
 
 
@@ -165,8 +165,8 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
 
     (model,) = site.models
     page = model_page(store)
-    assert [own.run for own in model.versions] == [A, B]
-    assert [own.facts.date.day for own in model.nights] == [1, 2, 3, 4, 5, 6]
+    assert [version.run for version in model.versions] == [A, B]
+    assert [night.facts.date.day for night in model.nights] == [1, 2, 3, 4, 5, 6]
     assert "2 versions; 6 scoring runs from 2026-11-01 to 2026-11-06." in page
     assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img"') == 10
     assert (
@@ -192,11 +192,14 @@ def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_k
     page = model_page(store)
     titles = [title for title, *_ in performance_charts(model.evaluations)]
     assert titles == [
-        f"{own} by {by}" for by in ("month", "night") for own in ("AUROC", "Share with the outcome")
+        f"{title} by {by}" for by in ("month", "night") for title in ("AUROC", "Share with the outcome")
     ]
     assert all(title in page for title in ("Performance with labels", *titles))
     shown = periods_by_day(model.evaluations, "month")
-    assert [(day.isoformat(), own.auroc.value, own.n_samples) for day, (own, _) in shown.items()] == [
+    assert [
+        (day.isoformat(), evaluation.auroc.value, evaluation.n_samples)
+        for day, (evaluation, _) in shown.items()
+    ] == [
         ("2026-08-01", 0.7, 500),
         ("2026-09-01", 0.78, 900),
         ("2026-10-01", None, None),
@@ -222,7 +225,7 @@ def test_small_counts_are_not_shown(result):
     plant_night(store, 3, samples=9, alerts=0)
     site = write_site(store).site
 
-    shares = [own.facts.alerts[0].share for own in site.models[0].nights]
+    shares = [night.facts.alerts[0].share for night in site.models[0].nights]
     assert shares == [None, None, None]
     assert "under 11" in model_page(store, "bundle 111111111111")
 
@@ -319,12 +322,12 @@ def test_the_command_compares_the_versions_of_a_model(two_runs, tmp_path, comman
     store = LocalStore(copytree(source, tmp_path / "store"))
     promoted(store, newer)
 
-    said = command("site", store=store.root)
+    output = command("site", store=store.root)
 
     # Results are ordered by their time in seconds, and within one second by run id.
     (page,) = [key.removeprefix("site/") for key in store.keys("site/compare-")]
     assert {older, newer} == set(page.split("-")[1:3])
-    assert "2 runs, 1 model, 1 channel; 2 new pages." in said.out
+    assert "2 runs, 1 model, 1 channel; 2 new pages." in output.out
     assert f'href="{page}"' in model_page(store, "small")
     assert "Comparison of two runs" in store.get(f"site/{page}").decode()
     assert "2 runs, 1 model, 1 channel; 0 new pages." in command("site", store=store.root).out
