@@ -66,11 +66,11 @@ def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
         text=True,
     )
     watcher = Watcher(process.pid)
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     wall = time.perf_counter() - started
     watcher.stop()
     if process.returncode:
-        raise SystemExit(f"mlho run failed ({process.returncode}):\n{said}")
+        raise SystemExit(f"mlho run failed ({process.returncode}):\n{output}")
     return Watched(wall, sum(watcher.cpu_seconds.values()), watcher.peak_mb)
 
 

@@ -76,12 +76,12 @@ def make_world(folder: Path, seed: int, n_patients: int, n_fresh: int) -> Fresh:
         table = pa.concat_tables(map(pq.read_table, sorted((folder / "world" / name).glob("*.parquet"))))
         is_fresh = pc.greater(table["patient_num"], n_patients)
         pq.write_table(table.filter(pc.invert(is_fresh)), folder / f"{name}.parquet")
-        own = table.filter(is_fresh).rename_columns(
+        rows = table.filter(is_fresh).rename_columns(
             {"patient_num": "patient_id", "start_date": "time", "phenx": "code", "value": "numeric_value"}
             if name == "events"
             else {"patient_num": "patient_id"}
         )
-        fresh[name] = own.to_pandas().assign(patient_id=lambda frame: frame["patient_id"].astype(str))
+        fresh[name] = rows.to_pandas().assign(patient_id=lambda frame: frame["patient_id"].astype(str))
     labels = fresh["labels"]
     return Fresh(
         events=fresh["events"],
@@ -157,10 +157,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--max-distance", type=float, default=MAX_DISTANCE)
     parser.add_argument("--min-confidence", type=int, default=80, help="(default: %(default)s)")
-    parser.add_argument("--combinations", nargs="+", default=["/".join(own) for own in COMBINATIONS])
+    parser.add_argument(
+        "--combinations", nargs="+", default=["/".join(combination) for combination in COMBINATIONS]
+    )
     options = parser.parse_args()
     found: dict[tuple[str, str], list[Figures]] = {
-        own: [] for own in COMBINATIONS if "/".join(own) in options.combinations
+        combination: [] for combination in COMBINATIONS if "/".join(combination) in options.combinations
     }
     for seed in range(options.first, options.first + options.cohorts):
         started = time.perf_counter()
@@ -178,15 +180,15 @@ def main() -> int:
                 )
         print(f"seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
     print(f"mean |claimed − own| and mean claimed − own over {options.cohorts} cohorts; mean |winners − own|")
-    is_kept = [show(combination, own, options.max_distance) for combination, own in found.items()]
+    is_kept = [show(combination, figures, options.max_distance) for combination, figures in found.items()]
     return 0 if all(is_kept) else 1
 
 
 def show(combination: tuple[str, str], figures: list[Figures], max_distance: float) -> bool:
     """Print one combination's distances, and return whether the claim holds."""
-    errors = [own.claimed - own.own for own in figures]
+    errors = [figure.claimed - figure.own for figure in figures]
     distance = math.fsum(map(abs, errors)) / len(errors)
-    before = math.fsum(abs(own.winners - own.own) for own in figures) / len(figures)
+    before = math.fsum(abs(figure.winners - figure.own) for figure in figures) / len(figures)
     is_kept = distance <= max_distance
     print(
         f"  {'/'.join(combination):<21} {distance:.4f}  {statistics.fmean(errors):+.4f}   winners {before:.4f}   "

@@ -77,9 +77,9 @@ def coverage(name: str, n_cohorts: int, n_replicates: int) -> bool:
     truth = figures(*risks(rng, 200_000, mean, spread), 0)
     hits = dict.fromkeys(COVERED, 0)
     for _ in range(n_cohorts):
-        own = figures(*risks(rng, n, mean, spread), n_replicates)
+        metrics = figures(*risks(rng, n, mean, spread), n_replicates)
         for metric in COVERED:
-            hits[metric] += own[metric].low <= truth[metric].value <= own[metric].high
+            hits[metric] += metrics[metric].low <= truth[metric].value <= metrics[metric].high
     allowance = 2.5 * math.sqrt(0.95 * 0.05 * max(0.0, 1 / n_cohorts - 1 / 2000))
     is_ok = True
     for metric, count in hits.items():

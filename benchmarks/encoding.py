@@ -225,8 +225,8 @@ def main() -> None:
             },
         }
     )
-    with tempfile.TemporaryDirectory() as made:
-        for data in options.data or make_data(Path(made), options.processes):
+    with tempfile.TemporaryDirectory() as scratch:
+        for data in options.data or make_data(Path(scratch), options.processes):
             with tempfile.TemporaryDirectory(dir=data) as folder:
                 measure(data, Path(folder), spec, options)
 

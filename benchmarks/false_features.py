@@ -58,8 +58,8 @@ def scores_of(problem: Problem) -> tuple[Scores, Scores]:
 
 
 def _scores(by_iteration: Sequence[dict[int, float]]) -> Scores:
-    keys = sorted({key for own in by_iteration for key in own})
-    log_odds = np.array([[own.get(key, np.nan) for key in keys] for own in by_iteration])
+    keys = sorted({key for scores in by_iteration for key in scores})
+    log_odds = np.array([[scores.get(key, np.nan) for key in keys] for scores in by_iteration])
     return dict(
         zip(keys, confidence_scores(log_odds, n_iterations_planned=N_ITERATIONS).score.tolist(), strict=True)
     )
@@ -109,12 +109,12 @@ def main() -> int:
                 f"seed {seed}: " + ", ".join(f"{name} {value:g}" for name, value in found[-1].items()),
                 flush=True,
             )
-    mean = {name: fmean(own[name] for own in found) for name in found[0]}
+    mean = {name: fmean(counts[name] for counts in found) for name in found[0]}
     difference = mean["expected"] - mean["noise"]
     claims = [
         (f"noise codes at {MIN_CONFIDENCE}: expected {mean['expected']:.2f}, true {mean['noise']:.2f}", abs(difference) <= MAX_DIFFERENCE),
         (f"maxFalseShare {MAX_SHARE}: mean true share {mean['share']:.3f} of {mean['chosen']:.1f} features", mean["share"] <= MAX_SHARE),
-        (f"planted codes of 2.2 or more that went missing: {sum(own['missed'] for own in found):g}", not mean["missed"]),
+        (f"planted codes of 2.2 or more that went missing: {sum(counts['missed'] for counts in found):g}", not mean["missed"]),
     ]  # fmt: skip
     print(f"all shadows at {MIN_CONFIDENCE}: {mean['shadows']:.2f}, of {mean['features']:.1f} features")
     for words, holds in claims:

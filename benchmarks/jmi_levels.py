@@ -56,9 +56,9 @@ def make_cohort(seed: int, area: float) -> tuple[np.ndarray, np.ndarray]:
 def as_columns(counts: np.ndarray, *, every_count: bool) -> ColumnBlock:
     """Return columns with the counts themselves, or with their terciles as in a run."""
     samples = [np.flatnonzero(column) for column in counts.T]
-    present = [column[own] for column, own in zip(counts.T, samples, strict=True)]
-    levels = present if every_count else [cut_at_terciles(own) for own in present]
-    indptr = np.concatenate([[0], np.cumsum([own.size for own in samples])])
+    present = [column[rows] for column, rows in zip(counts.T, samples, strict=True)]
+    levels = present if every_count else [cut_at_terciles(values) for values in present]
+    indptr = np.concatenate([[0], np.cumsum([rows.size for rows in samples])])
     return ColumnBlock(
         len(counts), indptr, np.concatenate(samples).astype(np.int32), np.concatenate(levels).astype(np.int32)
     )
@@ -96,17 +96,17 @@ def select_uncorrected(problem: Problem, train: np.ndarray, screened: np.ndarray
     """Return the features that plain ``jmi`` selects with every distinct count as a level and quarters of values."""
     indptr, samples, levels = [0], [], []
     for feature, cells in zip(screened, cells_of(problem, screened, train), strict=True):
-        own, codes = cells.samples, np.ones(cells.samples.size)
+        rows, codes = cells.samples, np.ones(cells.samples.size)
         if problem.aggregate_of(int(feature)) == "count":
             codes = cells.counts
         elif problem.aggregate_of(int(feature)) == "last":
             is_known = ~np.isnan(cells.values)
-            own, values = own[is_known], cells.values[is_known]
+            rows, values = rows[is_known], cells.values[is_known]
             edges = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf"))
             codes = 1 + np.searchsorted(edges[edges < values.max()], values)
-        samples.append(own)
+        samples.append(rows)
         levels.append(codes.astype(np.int32))
-        indptr.append(indptr[-1] + own.size)
+        indptr.append(indptr[-1] + rows.size)
     columns = ColumnBlock(int(train.sum()), np.array(indptr), np.concatenate(samples), np.concatenate(levels))
     order = rank_columns(columns, problem.y[train], problem.spec.selection.n_features).order
     return screened[order]
@@ -137,10 +137,10 @@ def show_real(kind: str, iterations: int, store: Path) -> bool:
                 f"({differences[name][-1]:+.4f}); {np.intersect1d(*sets).size} of {sets[0].size} features the same",
                 flush=True,
             )
-    for name, own in differences.items():
-        verdict = "ok" if fmean(own) >= WORST_DIFFERENCE else "MISSED"
-        print(f"{kind}, {name}: mean difference {fmean(own):+.4f} (at least {WORST_DIFFERENCE}) {verdict}")
-    return all(fmean(own) >= WORST_DIFFERENCE for own in differences.values())
+    for name, values in differences.items():
+        verdict = "ok" if fmean(values) >= WORST_DIFFERENCE else "MISSED"
+        print(f"{kind}, {name}: mean difference {fmean(values):+.4f} (at least {WORST_DIFFERENCE}) {verdict}")
+    return all(fmean(values) >= WORST_DIFFERENCE for values in differences.values())
 
 
 def areas_of(

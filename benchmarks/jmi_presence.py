@@ -43,8 +43,8 @@ def main() -> int:
         seconds = best_seconds(lambda X=X: rank(X, y, N_PICKS, n_threads=N_THREADS))
         is_ok += [show(name, seconds, 0.5, "s"), show(name + ", memory", extra, 100.0, "MB")]
         show(name, seconds, 370.0, "s", source="praznik, extrapolated, measured elsewhere")
-    one = best_seconds(lambda: rank(columns, y, N_PICKS, n_threads=1), n_times=2)
-    print(f"one thread: {one:.3f} s")
+    single_thread = best_seconds(lambda: rank(columns, y, N_PICKS, n_threads=1), n_times=2)
+    print(f"one thread: {single_thread:.3f} s")
     return 0 if all(is_ok) else 1
 
 

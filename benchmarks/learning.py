@@ -88,8 +88,8 @@ def _timed_rankings(seconds: dict[str, float]) -> Iterator[None]:
         rank = selections.rank_columns
 
         def call(columns: ColumnBlocks, *args: Any, shadows: ColumnBlocks | None, **options: Any) -> Any:
-            given = None if shadows is None else in_memory(shadows)
-            return rank(in_memory(columns), *args, shadows=given, **options)
+            shadow_columns = None if shadows is None else in_memory(shadows)
+            return rank(in_memory(columns), *args, shadows=shadow_columns, **options)
 
         with patch.object(selections, "rank_columns", call):
             yield
@@ -109,9 +109,9 @@ def measure_learning(folder: Path, spec: Path, n_iterations: int) -> bool:
     learn(problem, n_iterations)
     whole = time.process_time() - started
     parts = timed_parts(problem, n_iterations)
-    for name, own in sorted(parts.items(), key=lambda item: -item[1]):
+    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
         print(
-            f"  {name:<12} {own:8.2f} s  {own / sum(parts.values()):5.1%}{'  alone' if name in ALONE else ''}"
+            f"  {name:<12} {seconds:8.2f} s  {seconds / sum(parts.values()):5.1%}{'  alone' if name in ALONE else ''}"
         )
     alone = sum(parts[name] for name in ALONE)
     print(f"learning / (rankings + fits + predictions): {whole:.2f} s / {alone:.2f} s = {whole / alone:.3f}")
@@ -129,23 +129,23 @@ def measure_learning(folder: Path, spec: Path, n_iterations: int) -> bool:
 
 def measure_rival(folder: Path, spec: Path) -> bool:
     """Run both commands, and print their time and memory."""
-    own = run_mlho(spec, folder / "store-of-command", n_workers=2)
+    usage = run_mlho(spec, folder / "store-of-command", n_workers=2)
     headline = read_result(folder / "store-of-command")["headline_auroc"][0]["value"]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     program = Path(__file__).with_name("_rival.py")
-    said = subprocess.run(
+    rival = subprocess.run(
         [sys.executable, str(program), str(folder / "cohort")], capture_output=True, text=True, check=True
     )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
-        f"AUROC: ours {headline:.4f} on a test set, with report and bundle; the rival's {said.stdout.strip()} out of fold"
+        f"AUROC: ours {headline:.4f} on a test set, with report and bundle; the rival's {rival.stdout.strip()} out of fold"
     )
-    show("whole command, wall", own.wall_seconds, wall, "s", source="pandas, scikit-learn, xgboost")
-    show("whole command, CPU", own.cpu_seconds, cpu, "s", source="pandas, scikit-learn, xgboost")
+    show("whole command, wall", usage.wall_seconds, wall, "s", source="pandas, scikit-learn, xgboost")
+    show("whole command, CPU", usage.cpu_seconds, cpu, "s", source="pandas, scikit-learn, xgboost")
     return show(
         "whole command, wall",
-        own.wall_seconds,
+        usage.wall_seconds,
         wall / RIVAL_GOAL,
         "s",
         source=f"the rival's / {RIVAL_GOAL:g}: goal",

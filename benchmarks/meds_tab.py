@@ -80,40 +80,42 @@ def measure(folder: Path, n_asked: int, programs: Path, n_processes: int) -> Non
     n = write_shards(folder, n_asked, n_processes)
     run_ours(folder, folder / "warm", n_processes)
     ours = run_ours(folder, folder / "store", n_processes)
-    theirs = run_theirs(folder, programs)
+    rival = run_theirs(folder, programs)
     n_found, n_rows = counted_rows(folder)
     print(f"{n:,} rows in {N_SHARDS} shards, {n_processes} processes")
-    for name, own in (("MEDS-Tab", theirs), ("mlho", ours)):
-        print(f"  {name:9} {own.wall_seconds:8.2f} s wall {own.cpu_seconds:8.2f} s CPU {own.peak_mb:8.0f} MB")
+    for name, usage in (("MEDS-Tab", rival), ("mlho", ours)):
+        print(
+            f"  {name:9} {usage.wall_seconds:8.2f} s wall {usage.cpu_seconds:8.2f} s CPU {usage.peak_mb:8.0f} MB"
+        )
     print(f"  MEDS-Tab counts {n_found:,} of the {n_rows:,} rows up to the prediction times")
     goal = GOALS.get(n_asked, 1.0)
     source = f"MEDS-Tab / {goal:g}"
-    show("CPU", ours.cpu_seconds, theirs.cpu_seconds / goal, "s", source=source)
-    show("wall", ours.wall_seconds, theirs.wall_seconds / goal, "s", source=source)
+    show("CPU", ours.cpu_seconds, rival.cpu_seconds / goal, "s", source=source)
+    show("wall", ours.wall_seconds, rival.wall_seconds / goal, "s", source=source)
 
 
 def write_shards(folder: Path, n_rows: int, n_processes: int) -> int:
     """Write ``data`` and ``labels`` as MEDS shards by patient in the order of MEDS, and return the number of rows."""
-    made = folder / "made"
-    make_cohort(made, n_patients=n_rows // ROWS_PER_PATIENT, n_partitions=N_SHARDS, n_workers=n_processes)
-    for shard, path in enumerate(sorted((made / "events").glob("*.parquet"))):
-        given = pq.read_table(path)
+    cohort = folder / "made"
+    make_cohort(cohort, n_patients=n_rows // ROWS_PER_PATIENT, n_partitions=N_SHARDS, n_workers=n_processes)
+    for shard, path in enumerate(sorted((cohort / "events").glob("*.parquet"))):
+        rows = pq.read_table(path)
         events = pa.table(
             {
-                "subject_id": given["patient_num"],
-                "time": given["start_date"].cast(pa.timestamp("us")),
-                "code": given["phenx"],
-                "numeric_value": given["value"].cast(pa.float32()),
+                "subject_id": rows["patient_num"],
+                "time": rows["start_date"].cast(pa.timestamp("us")),
+                "code": rows["phenx"],
+                "numeric_value": rows["value"].cast(pa.float32()),
             }
         )
         events = events.filter(pc.and_(pc.is_valid(events["time"]), pc.is_valid(events["code"])))
-        own = pq.read_table(made / "labels", columns=["patient_num", "index_date", "outcome"])
-        own = own.filter(pc.is_in(own["patient_num"], pc.unique(events["subject_id"])))
+        outcomes = pq.read_table(cohort / "labels", columns=["patient_num", "index_date", "outcome"])
+        outcomes = outcomes.filter(pc.is_in(outcomes["patient_num"], pc.unique(events["subject_id"])))
         labels = pa.table(
             {
-                "subject_id": own["patient_num"],
-                "prediction_time": own["index_date"].cast(pa.timestamp("us")),
-                "boolean_value": own["outcome"].cast(pa.bool_()),
+                "subject_id": outcomes["patient_num"],
+                "prediction_time": outcomes["index_date"].cast(pa.timestamp("us")),
+                "boolean_value": outcomes["outcome"].cast(pa.bool_()),
             }
         )
         for name, table, by in (("data", events, "time"), ("labels", labels, "prediction_time")):
@@ -122,7 +124,7 @@ def write_shards(folder: Path, n_rows: int, n_processes: int) -> int:
                 table.sort_by([("subject_id", "ascending"), (by, "ascending")]),
                 folder / name / "train" / f"{shard}.parquet",
             )
-    shutil.rmtree(made)
+    shutil.rmtree(cohort)
     return sum(pq.read_metadata(path).num_rows for path in (folder / "data").rglob("*.parquet"))
 
 
@@ -133,11 +135,11 @@ def counted_rows(folder: Path) -> tuple[int, int]:
         labels = pq.read_table(folder / "labels" / "train" / path.name)
         ends = dict(zip(labels["subject_id"].to_pylist(), labels["prediction_time"].to_numpy(), strict=True))
         events = pq.read_table(path, columns=["subject_id", "time"])
-        until = np.array([ends[own] for own in events["subject_id"].to_pylist()], "datetime64[us]")
+        until = np.array([ends[patient] for patient in events["subject_id"].to_pylist()], "datetime64[us]")
         n_rows += int(np.count_nonzero(events["time"].to_numpy() <= until))
         counts = folder / "tab" / "tabularize" / "train" / path.stem / "full" / "code" / "count.npz"
-        with np.load(counts) as own:
-            n_found += int(own["array"][0].sum())
+        with np.load(counts) as archive:
+            n_found += int(archive["array"][0].sum())
     return n_found, n_rows
 
 
@@ -156,10 +158,10 @@ def run_ours(folder: Path, store: Path, n_processes: int) -> Watched:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    watcher, said, found = Watcher(process.pid), [], None
+    watcher, lines, found = Watcher(process.pid), [], None
     assert process.stdout is not None
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if '"step": "pack_features"' in line:
             found = watcher.until_now(time.perf_counter() - started)
         elif '"step": "check_splits"' in line:
@@ -168,7 +170,7 @@ def run_ours(folder: Path, store: Path, n_processes: int) -> Watched:
     process.terminate()
     process.communicate()
     if found is None:
-        raise SystemExit(f"mlho run packed no features:\n{''.join(said)}")
+        raise SystemExit(f"mlho run packed no features:\n{''.join(lines)}")
     return found
 
 
@@ -196,13 +198,13 @@ def run_theirs(folder: Path, programs: Path) -> Watched:
             cwd=folder,
         )
         before, watcher = _cpu_of_children(), Watcher(process.pid)
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         wall = time.perf_counter() - started
         watcher.stop()
         parts.append(Watched(wall, _cpu_of_children() - before, watcher.peak_mb))
         if process.returncode:
-            raise SystemExit(f"{Path(command[0]).name} failed ({process.returncode}):\n{said[-3000:]}")
-    columns = np.array([(own.wall_seconds, own.cpu_seconds, own.peak_mb) for own in parts])
+            raise SystemExit(f"{Path(command[0]).name} failed ({process.returncode}):\n{output[-3000:]}")
+    columns = np.array([(usage.wall_seconds, usage.cpu_seconds, usage.peak_mb) for usage in parts])
     wall, cpu = columns[:, :2].sum(axis=0).tolist()
     return Watched(wall, cpu, float(columns[:, 2].max()))
 

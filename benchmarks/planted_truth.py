@@ -77,7 +77,7 @@ def run(folder: Path, seed: int, workers: int) -> tuple[Truth, dict, float]:
 
 def row(seed: int, truth: Truth, result: dict, verdict: Verdict) -> list[str]:
     """Return one seed's cells."""
-    features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
+    features = {feature["code"]: feature for feature in result["features"] if feature["kind"] == "feature"}
     odds_ratios = {causal.code: causal.odds_ratio for causal in truth.causal}
     missed = [_missed(code, odds_ratios[code], features.get(code)) for code in verdict.missed]
     n_back = len(verdict.expected) - len(verdict.missed)

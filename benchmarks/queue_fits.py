@@ -68,18 +68,18 @@ def main() -> int:
 
 
 def _show(n_fits: int, queue: Side, rival: Side) -> int:
-    ours, theirs = sum(queue.wall), sum(rival.wall)
+    our_seconds, rival_seconds = sum(queue.wall), sum(rival.wall)
     is_ok = show(
         f"{n_fits} fits, {N_WORKERS} workers",
-        ours,
-        MOST_RATIO * theirs,
+        our_seconds,
+        MOST_RATIO * rival_seconds,
         "s",
         source=f"{MOST_RATIO} x joblib n_jobs={N_WORKERS}",
     )
-    ratios = [own / other for own, other in zip(queue.wall, rival.wall, strict=True)]
+    ratios = [wall / rival_wall for wall, rival_wall in zip(queue.wall, rival.wall, strict=True)]
     print(
-        f"  ours / joblib: wall {ours / theirs:.3f} (median of the turns {statistics.median(ratios):.3f}), CPU of all processes {queue.cpu / rival.cpu:.3f}; "
-        f"a fit takes {N_WORKERS * theirs / n_fits:.2f} s with joblib"
+        f"  ours / joblib: wall {our_seconds / rival_seconds:.3f} (median of the turns {statistics.median(ratios):.3f}), CPU of all processes {queue.cpu / rival.cpu:.3f}; "
+        f"a fit takes {N_WORKERS * rival_seconds / n_fits:.2f} s with joblib"
     )
     show_load()
     return 0 if is_ok else 1

@@ -75,7 +75,9 @@ def _measure(server: S3Server, folder: Path, n_tasks: int) -> tuple[float, float
         (_seconds(lambda: _recover(run)), _seconds(lambda: [read_commit(store, key) for key in keys]))
         for _ in range(N_TURNS)
     ]
-    return statistics.median(own for own, _ in turns), statistics.median(rival for _, rival in turns)
+    return statistics.median(recovery for recovery, _ in turns), statistics.median(
+        rival for _, rival in turns
+    )
 
 
 def _commit(store: Store, key: str) -> None:

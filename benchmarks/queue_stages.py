@@ -57,7 +57,9 @@ def _stages(n_stages: int, starts: Path) -> list[list[PlannedTask]]:
     stages: list[list[PlannedTask]] = []
     for number in range(n_stages):
         before = tuple(task.name for task in stages[-1]) if stages else ()
-        stages.append([planned("test_noted", f"{number}/{own}", starts, before) for own in range(N_TASKS)])
+        stages.append(
+            [planned("test_noted", f"{number}/{index}", starts, before) for index in range(N_TASKS)]
+        )
     return stages
 
 

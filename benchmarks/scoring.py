@@ -180,8 +180,8 @@ def floor(bundle_folder: Path, n_rows: int, n_workers: int) -> dict[str, float]:
     design = scipy.sparse.csr_array(rows.astype(np.float32))
     seconds = []
     for call in (
-        lambda own: booster.predict(xgboost.DMatrix(own)),
-        lambda own: booster.predict(xgboost.DMatrix(own), pred_contribs=True),
+        lambda rows: booster.predict(xgboost.DMatrix(rows)),
+        lambda rows: booster.predict(xgboost.DMatrix(rows), pred_contribs=True),
     ):
         call(design)
         began = time.process_time()

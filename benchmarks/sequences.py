@@ -50,18 +50,18 @@ def syntheticmass(path: str) -> list[bool]:
         pc.dictionary_encode(table[name].combine_chunks()) for name in ("patient_num", "DESCRIPTION")
     )
     days = table["start_date"].combine_chunks().cast("timestamp[us]").cast("date32").cast("int32")
-    rows = [own.to_numpy() for own in (patients.indices, codes.indices, days)]
+    rows = [column.to_numpy() for column in (patients.indices, codes.indices, days)]
     n_samples, n_codes = len(patients.dictionary), len(codes.dictionary)
     per_patient = np.bincount(rows[0]).astype(np.int64)
     n_instances = int((per_patient * (per_patient - 1) // 2).sum())
     print(f"{len(rows[0]):,} rows, {n_samples:,} patients, {n_codes:,} codes, {n_instances:,} pairs of rows")
     bound = int(np.ceil(n_samples * MIN_PREVALENCE))
     kept: list[Pairs] = []
-    made: list[DayLists] = []
+    built: list[DayLists] = []
 
     def screen() -> None:
-        made[:] = [day_lists(*rows, n_samples=n_samples, n_codes=n_codes)]
-        kept[:] = [screen_pairs(made[0].spans, min_patients=bound)]
+        built[:] = [day_lists(*rows, n_samples=n_samples, n_codes=n_codes)]
+        kept[:] = [screen_pairs(built[0].spans, min_patients=bound)]
 
     screen()
     extra = peak_extra_mb(screen)
@@ -72,14 +72,14 @@ def syntheticmass(path: str) -> list[bool]:
     ]
     show("  against tSPM+", seconds, 97.3, "s", source="tSPM+, measured elsewhere")
     show("  against tSPM+, memory", extra, 10_300.0, "MB", source="tSPM+, measured elsewhere")
-    (lists,), (pairs,) = made, kept
+    (lists,), (pairs,) = built, kept
     totals = [0, 0]
 
     def measure() -> None:
         totals[:] = [0, 0]
-        for _, own in durations_in_pieces(lists, pairs.first, pairs.then, edges=EDGES):
-            totals[0] += len(own.samples)
-            totals[1] += int(own.count.sum())
+        for _, piece in durations_in_pieces(lists, pairs.first, pairs.then, edges=EDGES):
+            totals[0] += len(piece.samples)
+            totals[1] += int(piece.count.sum())
 
     extra = peak_extra_mb(measure)
     seconds = best_seconds(measure, n_times=2)
@@ -100,14 +100,14 @@ def large() -> list[bool]:
     codes = random.choice(N_CODES, n_rows, p=weights / weights.sum()).astype(np.int32)
     samples = random.integers(0, N_PATIENTS, n_rows, dtype=np.int32)
     days = random.integers(0, 3_650, n_rows, dtype=np.int32)
-    made: list[DayLists] = []
+    built: list[DayLists] = []
     found: list[Pairs] = []
 
     def build() -> None:
-        made[:] = [day_lists(samples, codes, days, n_samples=N_PATIENTS, n_codes=N_CODES)]
+        built[:] = [day_lists(samples, codes, days, n_samples=N_PATIENTS, n_codes=N_CODES)]
 
     def choose() -> None:
-        found[:] = [informative_pairs(made[0].spans, y, 5_000, min_patients=1_000)]
+        found[:] = [informative_pairs(built[0].spans, y, 5_000, min_patients=1_000)]
 
     extra = peak_extra_mb(build)
     start = time.perf_counter()
@@ -118,7 +118,7 @@ def large() -> list[bool]:
     seconds = best_seconds(choose, n_times=2)
     name = f"{N_PATIENTS:,} patients × {ROWS_EACH} rows, 5,000 candidates"
     is_ok += [show(name, seconds, 10.0, "s"), show("  memory", extra, 2_147.0, "MB")]
-    n_codes = np.bincount(made[0].spans.samples).astype(np.int64)
+    n_codes = np.bincount(built[0].spans.samples).astype(np.int64)
     n_pairs = int((n_codes**2).sum())
     print(f"{n_pairs:,} pairs of codes counted, {len(found[0]):,} candidates")
     return is_ok

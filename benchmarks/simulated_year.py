@@ -73,18 +73,18 @@ def fit(rng: np.random.Generator) -> Model:
     setting = kind.setting({"maxDepth": 2, "nRounds": 300, "learningRate": 0.05})
     patients, is_value = draw(rng, N_TRAINING), np.ones(N_FEATURES, np.bool_)
     fold, outside = np.arange(N_TRAINING) % 5, np.empty(N_TRAINING)
-    for own in range(5):
+    for number in range(5):
         model = kind.fit(
-            patients.X[fold != own], patients.y[fold != own], setting, seed=0, value_columns=is_value
+            patients.X[fold != number], patients.y[fold != number], setting, seed=0, value_columns=is_value
         )
-        outside[fold == own] = model.predict_proba(patients.X[fold == own])
-    made = Model(
+        outside[fold == number] = model.predict_proba(patients.X[fold == number])
+    candidate = Model(
         kind.fit(patients.X, patients.y, setting, seed=0, value_columns=is_value),
         fit_calibrator(patients.y, outside),
         0.0,
     )
     fresh = draw(rng, N_REFERENCE)
-    return Model(made.classifier, made.calibrator, auroc(fresh.y, made.score(fresh.X)))
+    return Model(candidate.classifier, candidate.calibrator, auroc(fresh.y, candidate.score(fresh.X)))
 
 
 def weaker(rng: np.random.Generator, model: Model) -> float:
@@ -92,8 +92,8 @@ def weaker(rng: np.random.Generator, model: Model) -> float:
     low, high, seed = 0.0, 1.0, int(rng.integers(2**32))
     for _ in range(12):
         middle = (low + high) / 2
-        own = draw(np.random.default_rng(seed), N_REFERENCE, strength=middle)
-        if auroc(own.y, model.score(own.X)) > model.reference - LOSS:
+        patients = draw(np.random.default_rng(seed), N_REFERENCE, strength=middle)
+        if auroc(patients.y, model.score(patients.X)) > model.reference - LOSS:
             high = middle
         else:
             low = middle
@@ -107,8 +107,8 @@ def nights(
 
     def each() -> Iterator[tuple[float, float]]:
         for _ in range(n):
-            own = draw(rng, N_NIGHT, strength=strength)
-            found = auroc_estimate(own.y, model.score(own.X))
+            patients = draw(rng, N_NIGHT, strength=strength)
+            found = auroc_estimate(patients.y, model.score(patients.X))
             assert found.value is not None
             assert found.standard_error is not None
             yield found.value, found.standard_error
@@ -161,14 +161,15 @@ def simulate(
         n_found += any(place >= n_before for place in alarms(model, found))
     errors, aurocs = [], []
     for month in range(12):
-        own = draw(rng, N_NIGHT * n_nights_a_month, month=month)
-        p = model.score(own.X)
-        expected, observed = expected_auroc(p).value, auroc(own.y, p)
+        patients = draw(rng, N_NIGHT * n_nights_a_month, month=month)
+        p = model.score(patients.X)
+        expected, observed = expected_auroc(p).value, auroc(patients.y, p)
         assert expected is not None
         errors.append(abs(expected - observed))
         aurocs.append(observed)
     before, after = (
-        expected_auroc(model.score(draw(rng, N_REFERENCE, strength=own).X)).value for own in (1.0, strength)
+        expected_auroc(model.score(draw(rng, N_REFERENCE, strength=level).X)).value
+        for level in (1.0, strength)
     )
     assert before is not None
     assert after is not None
@@ -182,13 +183,13 @@ def main() -> int:
     )
     for name, default in (("--years", 20), ("--losses", 200), ("--seed", 1)):
         parser.add_argument(name, type=int, default=default)
-    asked = parser.parse_args()
-    found = simulate(n_years=asked.years, n_losses=asked.losses, seed=asked.seed)
+    options = parser.parse_args()
+    found = simulate(n_years=options.years, n_losses=options.losses, seed=options.seed)
     low, high = min(found.aurocs), max(found.aurocs)
     claims = {
-        f"power within {WITHIN} nights for a loss of {LOSS}: {found.power:.3f} of {asked.losses}; at least {MIN_POWER}": found.power
+        f"power within {WITHIN} nights for a loss of {LOSS}: {found.power:.3f} of {options.losses}; at least {MIN_POWER}": found.power
         >= MIN_POWER,
-        f"false alarms a year: {found.false_alarms:.2f} in {asked.years} years; at most {MAX_FALSE_ALARMS:g}": found.false_alarms
+        f"false alarms a year: {found.false_alarms:.2f} in {options.years} years; at most {MAX_FALSE_ALARMS:g}": found.false_alarms
         <= MAX_FALSE_ALARMS,
         f"error of the expected AUROC in shifted months (AUROC {low:.3f} to {high:.3f}): mean {fmean(found.errors):.4f}, "
         f"largest {max(found.errors):.4f}; at most {MAX_ERROR}": max(found.errors) <= MAX_ERROR,

@@ -84,17 +84,19 @@ def main() -> int:
         folder = Path(scratch)
         started = time.perf_counter()
         make_data(folder, options)
-        made = time.perf_counter()
+        simulated = time.perf_counter()
         bundle = run(folder, options)
         trained = time.perf_counter()
         gaps = compare_with_truth(folder, bundle)
         print(
-            f"{options.patients:,} patients: cohort {made - started:.0f} s, run {trained - made:.0f} s, scores {time.perf_counter() - trained:.0f} s"
+            f"{options.patients:,} patients: cohort {simulated - started:.0f} s, run {trained - simulated:.0f} s, scores {time.perf_counter() - trained:.0f} s"
         )
         result = read_result(folder / "store")
         found = show_pairs(read_truth(folder / "world"), result)
-    for own in result["candidates"]:
-        print(f"  {own['classifier']:<10} AUROC {own['test']['auroc']['mean']:.4f} on test patients")
+    for candidate in result["candidates"]:
+        print(
+            f"  {candidate['classifier']:<10} AUROC {candidate['test']['auroc']['mean']:.4f} on test patients"
+        )
     is_small = show_gap(gaps, MAX_GAP_SHORT if options.short else MAX_GAP)
     return 0 if is_small and (found or options.short) else 1
 
@@ -161,11 +163,11 @@ def compare_with_truth(folder: Path, bundle_folder: Path) -> Gap:
     tables = {name: sorted((folder / "fresh" / name).glob("*.parquet")) for name in TABLES}
     scored = []
     for events, labels, demographics in zip(*tables.values(), strict=True):
-        own, people = (_with_text_ids(pd.read_parquet(path)) for path in (labels, demographics))
+        samples, people = (_with_text_ids(pd.read_parquet(path)) for path in (labels, demographics))
         rows = _with_text_ids(pd.read_parquet(events, columns=["patient_num", "start_date", "phenx"]))
         rows = rows.rename(columns={"start_date": "time", "phenx": "code"})
-        scores = bundle.predict_events(rows, own[["patient_id", "index_date"]], people)
-        truth = own.set_index("patient_id").loc[scores["patient_id"], ["outcome", "true_risk"]]
+        scores = bundle.predict_events(rows, samples[["patient_id", "index_date"]], people)
+        truth = samples.set_index("patient_id").loc[scores["patient_id"], ["outcome", "true_risk"]]
         scored.append(np.column_stack([truth.to_numpy(), scores["probability"].to_numpy()]))
     y, risk, probability = np.concatenate(scored).T
     return gap_of(y, risk, probability)
@@ -173,17 +175,17 @@ def compare_with_truth(folder: Path, bundle_folder: Path) -> Gap:
 
 def _with_text_ids(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.rename(columns={"patient_num": "patient_id"}).assign(
-        patient_id=lambda own: own["patient_id"].astype(str)
+        patient_id=lambda table: table["patient_id"].astype(str)
     )
 
 
 def gap_of(y: NDArray[np.float64], risk: NDArray[np.float64], probability: NDArray[np.float64]) -> Gap:
     """Return the difference of the AUROCs of ``risk`` and ``probability``, with DeLong's paired interval."""
     is_case = y == 1
-    shares = [_placements(is_case, own) for own in (risk, probability)]
-    (of_truth, _), (of_model, _) = ((own.mean(), other.mean()) for own, other in shares)
-    differences = [own - other for own, other in zip(*shares, strict=True)]
-    margin = 1.96 * math.sqrt(sum(own.var(ddof=1) / len(own) for own in differences))
+    shares = [_placements(is_case, score) for score in (risk, probability)]
+    (of_truth, _), (of_model, _) = ((cases.mean(), controls.mean()) for cases, controls in shares)
+    differences = [by_risk - by_probability for by_risk, by_probability in zip(*shares, strict=True)]
+    margin = 1.96 * math.sqrt(sum(difference.var(ddof=1) / len(difference) for difference in differences))
     gap = of_truth - of_model
     return Gap(float(of_truth), float(of_model), float(gap - margin), float(gap + margin))
 
@@ -213,20 +215,22 @@ def show_gap(gap: Gap, most: float) -> bool:
 
 def show_pairs(truth: Truth, result: dict) -> bool:
     """Print each planted order and the other pairs of the consensus, and return whether each order was found."""
-    features = {own["code"]: own for own in result["features"] if own["kind"] == "feature"}
-    planted = {f"{own.first}→{own.then}": own.odds_ratio for own in truth.sequences}
+    features = {feature["code"]: feature for feature in result["features"] if feature["kind"] == "feature"}
+    planted = {f"{sequence.first}→{sequence.then}": sequence.odds_ratio for sequence in truth.sequences}
     n_found = 0
     for code, odds_ratio in planted.items():
-        own = features.get(code)
-        score = own["confidence"]["score"] if own and own["confidence"] else None
-        ratio = own["odds_ratio"]["per_unit"] if own and own["odds_ratio"] else None
-        is_found = bool(own and own["in_consensus"] and ratio and (ratio > 1) == (odds_ratio > 1))
+        feature = features.get(code)
+        score = feature["confidence"]["score"] if feature and feature["confidence"] else None
+        ratio = feature["odds_ratio"]["per_unit"] if feature and feature["odds_ratio"] else None
+        is_found = bool(feature and feature["in_consensus"] and ratio and (ratio > 1) == (odds_ratio > 1))
         n_found += is_found
         print(
             f"  {code}: planted {odds_ratio:g}, odds ratio {ratio and round(ratio, 2)}, confidence {score} {'ok' if is_found else 'MISSED'}"
         )
     others = sorted(
-        code for code, own in features.items() if "→" in code and own["in_consensus"] and code not in planted
+        code
+        for code, feature in features.items()
+        if "→" in code and feature["in_consensus"] and code not in planted
     )
     print(
         f"planted orders found: {n_found} of {len(planted)}; other pairs in the consensus: {len(others)} {' '.join(others)}"

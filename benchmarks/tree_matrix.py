@@ -22,7 +22,7 @@ def make_cohort() -> tuple[sparse.csc_array, np.ndarray]:
     rng = np.random.default_rng(20260801)
     prevalence = rng.lognormal(mean=-3.5, sigma=1.0, size=N_COLUMNS)
     prevalence = np.clip(prevalence * DENSITY / prevalence.mean(), 0.002, 0.6)
-    rows = [np.flatnonzero(rng.random(N_SAMPLES) < own).astype(np.int32) for own in prevalence]
+    rows = [np.flatnonzero(rng.random(N_SAMPLES) < share).astype(np.int32) for share in prevalence]
     indptr = np.cumsum([0, *map(len, rows)]).astype(np.int32)
     counts = 1.0 + rng.poisson(1.0, size=indptr[-1])
     X = sparse.csc_array((counts, np.concatenate(rows), indptr), shape=(N_SAMPLES, N_COLUMNS))

@@ -104,12 +104,12 @@ def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
         return "object" if "properties" in inner else _type(inner, schema)
     if "anyOf" in field:
         return " or ".join(
-            dict.fromkeys(_type(own, schema) for own in field["anyOf"] if own.get("type") != "null")
+            dict.fromkeys(_type(option, schema) for option in field["anyOf"] if option.get("type") != "null")
         )
     if "const" in field:
         return f"`{json.dumps(field['const'])}`".replace('"', "")
     if "enum" in field:
-        return ", ".join(f"`{own}`" for own in field["enum"])
+        return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "array":
         return f"list of {_type(field['items'], schema)}" + _bounds(field, "minItems", "maxItems")
     if field.get("type") == "object":
@@ -133,8 +133,8 @@ def _limits(field: dict[str, Any]) -> str:
         if "exclusiveMaximum" in field
         else ""
     )
-    said = ", ".join(own for own in (low, high) if own)
-    return f" {said}" if said else _bounds(field, "minLength", "maxLength", unit=" characters")
+    limits = ", ".join(limit for limit in (low, high) if limit)
+    return f" {limits}" if limits else _bounds(field, "minLength", "maxLength", unit=" characters")
 
 
 def _bounds(field: dict[str, Any], low: str, high: str, *, unit: str = "") -> str:

@@ -242,7 +242,7 @@ def _sentences(text: str) -> dict[str, str]:
         match = re.match(r"( *)([A-Za-z][A-Za-z0-9]*):", line)
         if match:
             depth = len(match[1])
-            stack = [(own, name) for own, name in stack if own < depth]
+            stack = [(indent, name) for indent, name in stack if indent < depth]
             stack.append((depth, match[2]))
             found[".".join(name for _, name in stack)] = " ".join(comment)
         comment = []
@@ -275,13 +275,15 @@ def values_schema() -> dict[str, Any]:
 def strict(node: dict[str, Any]) -> dict[str, Any]:
     """A structural schema of a model as JSON Schema that refuses other names."""
     left_out = ("format", "description")
-    own = {name: value for name, value in node.items() if not name.startswith("x-") and name not in left_out}
-    if "properties" in own:
-        own["properties"] = {name: strict(value) for name, value in own["properties"].items()}
-        own["additionalProperties"] = False
-    if "items" in own:
-        own["items"] = strict(own["items"])
-    return own
+    schema = {
+        name: value for name, value in node.items() if not name.startswith("x-") and name not in left_out
+    }
+    if "properties" in schema:
+        schema["properties"] = {name: strict(value) for name, value in schema["properties"].items()}
+        schema["additionalProperties"] = False
+    if "items" in schema:
+        schema["items"] = strict(schema["items"])
+    return schema
 
 
 def _object() -> dict[str, Any]:
@@ -320,7 +322,7 @@ network policies around them. It needs Kubernetes 1.31 or newer and object stora
 
 def chart_readme() -> str:
     """The chart's README: a table of all values."""
-    rows = [f"| `{own.path}` | `{_shown(own.default)}` | {own.sentence} |\n" for own in read_values()]
+    rows = [f"| `{value.path}` | `{_shown(value.default)}` | {value.sentence} |\n" for value in read_values()]
     return _README_HEAD + "".join(rows)
 
 
@@ -337,7 +339,7 @@ def render(helm: str, *arguments: str, namespace: str = NAMESPACE) -> list[dict[
     """The chart's objects, for a release called mlho."""
     command = [helm, "template", "mlho", str(CHART), "--namespace", namespace, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - Helm, on our chart
-    return [own for own in yaml.safe_load_all(done.stdout) if own]
+    return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
 
 
 def plain_manifests(rendered: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -375,7 +377,7 @@ def _without_helm(obj: dict[str, Any]) -> dict[str, Any]:
 
 def patches(base: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What kustomize must do to the base to make the other: objects that differ, whole, and those to be deleted."""
-    wanted = {_identity(own): own for own in other}
+    wanted = {_identity(obj): obj for obj in other}
     found = []
     for obj in base:
         new = wanted.get(_identity(obj))
@@ -394,13 +396,13 @@ def _identity(obj: dict[str, Any]) -> tuple[str, str]:
 
 def all_of(files: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The objects of all files."""
-    return [own for objects in files.values() for own in objects]
+    return [obj for objects in files.values() for obj in objects]
 
 
 def manifest_text(objects: list[dict[str, Any]]) -> str:
     """Objects as one YAML file."""
     head = "# Made from the chart: make chart-docs\n"
-    return head + "---\n".join(yaml.safe_dump(own, sort_keys=False, width=110) for own in objects)
+    return head + "---\n".join(yaml.safe_dump(obj, sort_keys=False, width=110) for obj in objects)
 
 
 def write_crds() -> None:

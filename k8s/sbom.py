@@ -59,5 +59,7 @@ def bill(target: str) -> dict[str, Any]:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for own in ("scheduler", "worker"):
-        (folder / f"sbom-{own}.cdx.json").write_text(json.dumps(bill(own), indent=1) + "\n", encoding="utf-8")
+    for program in ("scheduler", "worker"):
+        (folder / f"sbom-{program}.cdx.json").write_text(
+            json.dumps(bill(program), indent=1) + "\n", encoding="utf-8"
+        )

@@ -32,8 +32,8 @@ def kubeconfig() -> str:
         pytest.skip("needs a cluster: KUBECONFIG names none. Start one, then: make test-cluster")
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl on the PATH")
-    asked = subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, text=True, timeout=30)
-    if asked.returncode:
+    answer = subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, text=True, timeout=30)
+    if answer.returncode:
         pytest.skip(f"needs a cluster: the one of {path} does not answer")
     return path
 
@@ -60,7 +60,7 @@ def crds(kubeconfig: str) -> None:
     """Install our custom resource definitions from k8s/crd.yaml."""
     kubectl = Kubectl("default")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPO / "k8s" / "crd.yaml"))
-    kubectl("wait", "--for=condition=Established", *(f"crd/{own}.{GROUP}" for own in PLURALS.values()))
+    kubectl("wait", "--for=condition=Established", *(f"crd/{plural}.{GROUP}" for plural in PLURALS.values()))
 
 
 @contextmanager
@@ -78,8 +78,8 @@ def new_namespace(word: str) -> Iterator[Kubectl]:
 @pytest.fixture
 def kubectl(kubeconfig: str) -> Iterator[Kubectl]:
     """Yield kubectl in a new namespace."""
-    with new_namespace("test") as made:
-        yield made
+    with new_namespace("test") as client:
+        yield client
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ def stack(kubeconfig: str, crds: None, cohort: Path) -> Iterator["Stack"]:
 
     with (
         new_namespace("shared") as kubectl,
-        installed(kubectl, cohort, kueue={"enabled": has_kueue()}) as made,
+        installed(kubectl, cohort, kueue={"enabled": has_kueue()}) as release,
     ):
-        yield made
+        yield release
 
 
 def has_kueue() -> bool:
@@ -135,14 +135,14 @@ class Runs:
     def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create a resource."""
         more = {"dry_run": "All"} if dry_run else {}
-        made: dict[str, Any] = self.api.create_namespaced_custom_object(
+        answer: dict[str, Any] = self.api.create_namespaced_custom_object(
             GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj, **more
         )
-        return made
+        return answer
 
     def replace(self, obj: dict[str, Any]) -> dict[str, Any]:
         """Replace a resource as a dry run, so that the next test may start from the same state."""
-        made: dict[str, Any] = self.api.replace_namespaced_custom_object(
+        answer: dict[str, Any] = self.api.replace_namespaced_custom_object(
             GROUP,
             VERSION,
             self.namespace,
@@ -151,14 +151,14 @@ class Runs:
             obj,
             dry_run="All",
         )
-        return made
+        return answer
 
     def patch_status(self, obj: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
         """Write the status of a resource."""
-        made: dict[str, Any] = self.api.patch_namespaced_custom_object_status(
+        answer: dict[str, Any] = self.api.patch_namespaced_custom_object_status(
             GROUP, VERSION, self.namespace, PLURALS[obj["kind"]], obj["metadata"]["name"], {"status": status}
         )
-        return made
+        return answer
 
     def delete(self, obj: dict[str, Any]) -> None:
         """Delete a resource."""

@@ -68,16 +68,16 @@ def stop_kubelet(stack: Stack) -> None:
 
 def _ready(stack: Stack) -> bool:
     conditions = stack.items("nodes")[0]["status"]["conditions"]
-    return any(own["type"] == "Ready" and own["status"] == "True" for own in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def _kubelet() -> int:
     """Return the kubelet's process id if the kubelet's kubeconfig is beside the test's, as in a local test cluster."""
-    own = Path(os.environ["KUBECONFIG"]).parent / "pki" / "kubelet.kubeconfig"
+    config = Path(os.environ["KUBECONFIG"]).parent / "pki" / "kubelet.kubeconfig"
     for folder in Path("/proc").iterdir():
         with suppress(OSError):  # no process, or one that has ended meanwhile
             words = (folder / "cmdline").read_bytes().split(b"\0")
-            if words[0].endswith(b"kubelet") and f"--kubeconfig={own}".encode() in words:
+            if words[0].endswith(b"kubelet") and f"--kubeconfig={config}".encode() in words:
                 return int(folder.name)
     pytest.skip(
         "needs the kubelet's process: only a test cluster on this machine has one that may be stopped"

@@ -71,7 +71,7 @@ class Here:
 
     def begin(self, spec: dict[str, Any]) -> "Future[Outcome]":
         """Carry out a specification on the cohort without its cluster-only fields. An equal specification runs once."""
-        spec = {name: own for name, own in spec.items() if name not in ("workers", "desiredState")}
+        spec = {name: value for name, value in spec.items() if name not in ("workers", "desiredState")}
         spec["data"] = {**spec["data"], "uri": str(self._cohort)}
         text = yaml.safe_dump(
             {
@@ -94,7 +94,7 @@ class Here:
         path.write_text(text, encoding="utf-8")
         store = self._folder / "store"
         command = [sys.executable, "-m", "scheduler", "run", str(path), f"--store={store}", "--workers=2"]
-        environment = {name: own for name, own in os.environ.items() if not name.startswith("MLHO_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLHO_")}
         done = subprocess.run(
             command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=600, check=False
         )

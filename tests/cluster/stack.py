@@ -89,7 +89,7 @@ class Stack:
 
     def items(self, kind: str, *selectors: str) -> list[dict[str, Any]]:
         """Return the objects of a kind with these labels."""
-        labels = [f"--selector={own}" for own in selectors]
+        labels = [f"--selector={selector}" for selector in selectors]
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, *labels, "-o", "json"))["items"]
         return found
 
@@ -104,7 +104,7 @@ class Stack:
     def condition(self, name: str, which: str) -> dict[str, Any]:
         """Return a condition of a run. Its status is empty if it does not exist."""
         found = self.status(name).get("conditions", ())
-        return next((dict(own) for own in found if own["type"] == which), {"status": ""})
+        return next((dict(condition) for condition in found if condition["type"] == which), {"status": ""})
 
     def wait(
         self, name: str, condition: str, *, seconds: float = 240, kind: str = "trainingrun"
@@ -113,7 +113,7 @@ class Stack:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             status = self.status(name, kind=kind)
-            held = {own["type"]: own["status"] for own in status.get("conditions", ())}
+            held = {entry["type"]: entry["status"] for entry in status.get("conditions", ())}
             if held.get(condition) == "True":
                 return status
             if held.get("Failed") == "True":
@@ -159,14 +159,16 @@ class Stack:
         """Wait until a scheduler leads, and return its pod's name."""
 
         def holder() -> str:
-            leases = (own for own in self.items("leases") if own["metadata"]["name"] == "mlho-scheduler")
-            return next((own["spec"].get("holderIdentity") or "" for own in leases), "")
+            leases = (
+                lease for lease in self.items("leases") if lease["metadata"]["name"] == "mlho-scheduler"
+            )
+            return next((lease["spec"].get("holderIdentity") or "" for lease in leases), "")
 
         return self.wait_for("a scheduler leads", holder)
 
     def events_of(self, name: str) -> set[str]:
         """Return the reasons of an object's Events."""
-        return {own["reason"] for own in self.items("events") if own["involvedObject"]["name"] == name}
+        return {event["reason"] for event in self.items("events") if event["involvedObject"]["name"] == name}
 
     def redis_keys(self) -> list[str]:
         """Return all keys in Redis."""
@@ -211,10 +213,10 @@ class Stack:
                     s3.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
 
 
-def helm(kubectl: Kubectl, verb: str, chart: Path, given: dict[str, Any]) -> str:
+def helm(kubectl: Kubectl, verb: str, chart: Path, chart_values: dict[str, Any]) -> str:
     """Run ``helm install`` or ``helm upgrade``, wait for its end, and return the output."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(given, file)
+        json.dump(chart_values, file)
         file.flush()
         command = ["helm", verb, "mlho", str(chart), f"--namespace={kubectl.namespace}"]
         done = subprocess.run(
@@ -247,10 +249,10 @@ def installed(
         start_storage(kubectl)
         with storage_here(kubectl) as s3:
             upload(s3, cohort, BUCKET, "cohort/")
-    given = values() | more
-    helm(kubectl, "install", chart, given)
+    chart_values = values() | more
+    helm(kubectl, "install", chart, chart_values)
     try:
-        yield Stack(kubectl, cohort, given)
+        yield Stack(kubectl, cohort, chart_values)
     finally:
         subprocess.run(
             ["helm", "uninstall", "mlho", f"--namespace={kubectl.namespace}"],

@@ -62,8 +62,8 @@ def two_tenants(cohort: Path) -> Iterator[Tenants]:
         with storage_here(storage) as s3:
             for name in NAMES:
                 upload(s3, cohort, BUCKET, f"{name}/cohort/")
-        made = [stack.enter_context(_tenant(name, storage, cohort)) for name in NAMES]
-        yield Tenants(storage, *made)
+        stacks = [stack.enter_context(_tenant(name, storage, cohort)) for name in NAMES]
+        yield Tenants(storage, *stacks)
 
 
 @contextmanager
@@ -88,9 +88,9 @@ def _tenant(name: str, storage: Kubectl, cohort: Path) -> Iterator[Stack]:
             store=store,
             networkPolicy=reachable,
             scheduler={"replicas": 1, "resources": {"requests": {"cpu": "50m"}}},
-        ) as made:
+        ) as release:
             kubectl("wait", "--for=condition=Ready", "pod/neighbour", "--timeout=60s")
-            yield made
+            yield release
 
 
 def _secret_of(name: str) -> str:

@@ -34,15 +34,15 @@ def checkout(folder: Path) -> Path:
     storage = examples / "trial" / "storage.yaml"
     storage.write_text(yaml.safe_dump_all(trial_objects(with_cohort=True)), encoding="utf-8")
     values = examples / "trial" / "values.yaml"
-    own = yaml.safe_load(values.read_text(encoding="utf-8"))
-    values.write_text(yaml.safe_dump(own | image_values()), encoding="utf-8")
+    document = yaml.safe_load(values.read_text(encoding="utf-8"))
+    values.write_text(yaml.safe_dump(document | image_values()), encoding="utf-8")
     return folder
 
 
 def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
     """Run a documented script without its creation of environment, images, cluster and namespace, and return the output."""
-    made = ("make env", ". .venv/", "make image", "kind ", "kubectl create namespace")
-    lines = [own for own in script.splitlines() if not own.startswith(made)]
+    prefixes = ("make env", ". .venv/", "make image", "kind ", "kubectl create namespace")
+    lines = [line for line in script.splitlines() if not line.startswith(prefixes)]
     text = re.sub(r"namespace([= ])mlho\b", rf"namespace\1{namespace}", "\n".join(lines))
     kinder = "set -euo pipefail; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -90,19 +90,19 @@ def test_the_documented_way_from_nothing_to_a_report(kubeconfig: str, tmp_path: 
         folder = checkout(tmp_path / "checkout")
         adopt_crds(kubectl.namespace)
         began = time.monotonic()
-        said = follow(documented("Begin"), kubectl.namespace, folder, own_config)
+        output = follow(documented("Begin"), kubectl.namespace, folder, own_config)
         took = time.monotonic() - began
-        copied = dry(said.replace("metadata: {name: first}", "metadata: {name: other}"))
-        print(said, f"\n{took:.0f} s")  # noqa: T201 - the transcript of docs/kubernetes.md
+        copied = dry(output.replace("metadata: {name: first}", "metadata: {name: other}"))
+        print(output, f"\n{took:.0f} s")  # noqa: T201 - the transcript of docs/kubernetes.md
 
         with storage_here(kubectl) as s3:
             tables = download(s3, BUCKET, "cohort/")
         subprocess.run(["helm", "uninstall", "mlho", f"--namespace={kubectl.namespace}"], check=True)
 
     assert took < 60 * MINUTES
-    assert "trainingrun.mlho.io/first condition met" in said
+    assert "trainingrun.mlho.io/first condition met" in output
     assert copied == "trainingrun.mlho.io/other created (server dry run)\n"
     wanted = carried_out_here(tables, tmp_path)
-    assert wanted.digest in said
+    assert wanted.digest in output
     assert files_in(folder / "first" / "bundle") == wanted.bundle()
     assert b"<html" in (folder / "first" / "report.html").read_bytes()

@@ -33,7 +33,7 @@ def promote(address: str, run: str) -> subprocess.CompletedProcess[str]:
 def ready(stack: Stack) -> str:
     """Return the reason of the condition."""
     conditions = stack.status("production", kind="mch").get("conditions", ())
-    return next((own["reason"] for own in conditions), "")
+    return next((condition["reason"] for condition in conditions), "")
 
 
 def test_kubectl_shows_the_model_in_use_and_a_refused_promotion(stack: Stack):
@@ -55,7 +55,7 @@ def test_kubectl_shows_the_model_in_use_and_a_refused_promotion(stack: Stack):
     assert "AUROC at least 0.999" in second.stderr
     status = stack.wait_for(
         "the refusal",
-        lambda: (own := stack.status("production", kind="mch")).get("refusal") and own,
+        lambda: (status := stack.status("production", kind="mch")).get("refusal") and status,
         seconds=180,
     )
     head, row = stack.kubectl("get", "mch").splitlines()

@@ -25,9 +25,9 @@ def test_helm_test_carries_out_a_tiny_run(stack: Stack):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    names = [own["metadata"]["name"] for own in stack.items("trun")]
-    (made,) = [name for name in names if name.startswith("mlho-helm-test-")]
-    status = stack.wait(made, "Succeeded")
+    names = [obj["metadata"]["name"] for obj in stack.items("trun")]
+    (run,) = [name for name in names if name.startswith("mlho-helm-test-")]
+    status = stack.wait(run, "Succeeded")
     assert status["workers"]["generation"] == 1
     assert status["outputs"]["resultDigest"] in done.stdout
 
@@ -37,9 +37,9 @@ def older(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
     """Install the older chart, with Redis on a volume, which is the default."""
     with (
         new_namespace("upgrade") as kubectl,
-        installed(kubectl, cohort, chart=OLDER_CHART, **image_values()) as made,
+        installed(kubectl, cohort, chart=OLDER_CHART, **image_values()) as release,
     ):
-        yield made
+        yield release
 
 
 def secrets_of(stack: Stack) -> list[Any]:
@@ -134,21 +134,21 @@ def scored(stack: Stack) -> dict[str, bytes]:
 
 def test_a_night_is_scored_once_however_often_its_cronjob_fires(calendar: Stack, day: str):
     """A night's run is named by the date in the schedule's time zone. If the CronJob fires again, nothing is created or written."""
-    said = trigger(calendar, "night-one")
+    output = trigger(calendar, "night-one")
     name = f"night-{day}"
     status = calendar.wait(name, "Succeeded", kind="scoringrun")
     published = scored(calendar)
 
     again = trigger(calendar, "night-two")
 
-    assert f"scoringrun/{name} created" in said
+    assert f"scoringrun/{name} created" in output
     assert f"scoringrun/{name} already exists" in again
-    assert [own["metadata"]["name"] for own in calendar.items("srun") if day in own["metadata"]["name"]] == [
+    assert [obj["metadata"]["name"] for obj in calendar.items("srun") if day in obj["metadata"]["name"]] == [
         name
     ]
     assert calendar.status(name, kind="scoringrun") == status
     assert scored(calendar) == published
-    manifest = next(json.loads(own) for key, own in published.items() if key.endswith("manifest.json"))
+    manifest = next(json.loads(text) for key, text in published.items() if key.endswith("manifest.json"))
     assert manifest["scores"]["samples"] > 0
 
 
@@ -157,7 +157,7 @@ def test_a_due_retraining_is_created_by_its_schedule(calendar: Stack, day: str):
     name = f"month-{day}"
     calendar.wait_for(
         "the calendar has made it",
-        lambda: name in [own["metadata"]["name"] for own in calendar.items("trun")],
+        lambda: name in [obj["metadata"]["name"] for obj in calendar.items("trun")],
         seconds=100,
     )
 

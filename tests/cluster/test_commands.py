@@ -54,7 +54,7 @@ def test_submit_waits_and_prints_the_lines_of_a_local_run(
     stack.wait_until_it_learns("typed")
     logs = stack.wait_for(
         "a worker has said something",
-        lambda: '"event"' in (own := stack.mlho("logs", "trainingrun/typed")).stdout and own,
+        lambda: '"event"' in (output := stack.mlho("logs", "trainingrun/typed")).stdout and output,
     )
     too_soon = stack.mlho("wait", "trainingrun/typed", "--timeout=1")
 

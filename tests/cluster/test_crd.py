@@ -611,9 +611,9 @@ def refusal(act: Any, obj: dict[str, Any]) -> str:
 
 def accepted_run(runs: Runs, obj: dict[str, Any]) -> dict[str, Any]:
     """Create a run that the scheduler has accepted."""
-    made = runs.create(obj)
+    run = runs.create(obj)
     conditions = set_condition((), ConditionType.ACCEPTED, status=True, reason="Valid", now=NOON)
-    return runs.patch_status(made, Status(conditions=conditions).plain())
+    return runs.patch_status(run, Status(conditions=conditions).plain())
 
 
 @KINDS
@@ -622,7 +622,7 @@ def test_every_rule_has_a_rejected_case(obj: dict[str, Any], create: list[Case],
     cases = [*(case.message for case in (*create, *update)), "a cancelled run cannot be resumed"]
     messages = [rule.message for rule in RULES[obj["kind"]]]
 
-    assert [own for own in messages if not any(case in own for case in cases)] == []
+    assert [message for message in messages if not any(case in message for case in cases)] == []
 
 
 @KINDS
@@ -633,9 +633,9 @@ def test_a_rule_accepts_and_refuses_when_a_run_is_made(
     assert runs.create(obj, dry_run=True)["spec"]["desiredState"] == "Running"
     for case in create:
         runs.create(changed(obj, case.accepted), dry_run=True)
-        said = refusal(lambda wrong: runs.create(wrong, dry_run=True), changed(obj, case.refused))
+        error = refusal(lambda wrong: runs.create(wrong, dry_run=True), changed(obj, case.refused))
 
-        assert case.message in said, case.message
+        assert case.message in error, case.message
 
 
 def test_the_rules_of_a_channel_accept_and_refuse(runs: Runs):
@@ -660,9 +660,9 @@ def test_fields_that_determine_the_result_are_frozen_after_acceptance(
     for case in update:
         runs.replace(changed(fresh, case.refused))
     runs.delete(fresh)
-    made = accepted_run(runs, obj)
+    run = accepted_run(runs, obj)
     for case in update:
-        assert case.message in refusal(runs.replace, changed(made, case.refused)), case.message
+        assert case.message in refusal(runs.replace, changed(run, case.refused)), case.message
 
 
 @pytest.mark.parametrize("changes", MUTABLE, ids=str)
@@ -673,10 +673,10 @@ def test_fields_that_do_not_determine_the_result_can_change(runs: Runs, changes:
 
 def test_a_cancelled_run_stays_cancelled(runs: Runs):
     """A cancelled run cannot be resumed, because its workers are gone; another resource can run it again."""
-    made = runs.create(changed(TRAINING, {"desiredState": "Cancelled"}))
+    run = runs.create(changed(TRAINING, {"desiredState": "Cancelled"}))
 
     assert "a cancelled run cannot be resumed" in refusal(
-        runs.replace, changed(made, {"desiredState": "Running"})
+        runs.replace, changed(run, {"desiredState": "Running"})
     )
 
 
@@ -714,7 +714,7 @@ def test_a_stored_object_reads_back_as_the_same_run(runs: Runs, obj: dict[str, A
 
 def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
     """``kubectl get trun`` shows phase, stage, progress, workers, headline and gates, and ``kubectl wait`` works."""
-    made = runs.create(TRAINING)
+    run = runs.create(TRAINING)
     conditions = set_condition((), ConditionType.SUCCEEDED, status=True, reason="Done", now=NOON)
     status = Status.model_validate(
         {
@@ -728,7 +728,7 @@ def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
             "conditions": conditions,
         }
     )
-    runs.patch_status(made, status.plain())
+    runs.patch_status(run, status.plain())
 
     assert kubectl("get", "trun").split()[:9] == [
         "NAME",

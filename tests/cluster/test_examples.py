@@ -18,24 +18,24 @@ TABLES = {"events": "events/", "labels": "labels.parquet", "demographics": "demo
 @pytest.mark.parametrize("name", ["run", "large-retraining-kueue", "nightly-scoring", "plain-job", "channel"])
 def test_an_example_is_accepted_under_restricted_pod_security(crds: None, kubectl: Kubectl, name: str):
     """An example is accepted under restricted Pod Security without a warning."""
-    said = kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / f"{name}.yaml"), check=False)
+    output = kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / f"{name}.yaml"), check=False)
 
-    assert "created (server dry run)" in said
-    assert "Warning" not in said
-    assert "error" not in said.lower()
+    assert "created (server dry run)" in output
+    assert "Warning" not in output
+    assert "error" not in output.lower()
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/external-redis", "overlays/external-s3"])
 def test_plain_manifests_are_accepted_under_restricted_pod_security(kubectl: Kubectl, folder: str):
     """The plain manifests are accepted under restricted Pod Security without Helm. The test replaces their namespace."""
-    made = kubectl("kustomize", str(EXAMPLES.parent / folder)).replace(
+    manifests = kubectl("kustomize", str(EXAMPLES.parent / folder)).replace(
         "namespace: mlho\n", f"namespace: {kubectl.namespace}\n"
     )
 
-    said = kubectl("apply", "--dry-run=server", "-f", "-", given=made, check=False)
+    output = kubectl("apply", "--dry-run=server", "-f", "-", given=manifests, check=False)
 
-    assert "deployment.apps/mlho-scheduler created (server dry run)" in said
-    assert [line for line in said.splitlines() if not line.endswith(" created (server dry run)")] == []
+    assert "deployment.apps/mlho-scheduler created (server dry run)" in output
+    assert [line for line in output.splitlines() if not line.endswith(" created (server dry run)")] == []
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_an_administrator_limits_buckets_and_workers(limits: None, kubectl: Kube
         return answer("run", data={"uri": f"s3://{bucket}/cohort/", "tables": TABLES})
 
     until = time.monotonic() + 30  # a new policy is in force after a moment
-    while "Forbidden" not in (said := from_bucket("secret")) and time.monotonic() < until:
+    while "Forbidden" not in (refusal := from_bucket("secret")) and time.monotonic() < until:
         time.sleep(0.5)
 
-    assert "runs in this namespace may read ehr, mlho; this one asks for secret" in said
+    assert "runs in this namespace may read ehr, mlho; this one asks for secret" in refusal
     assert "created (server dry run)" in from_bucket("ehr")
     assert "may have 16 workers; this one asks for 17" in answer("run", workers={"max": 17})
     assert "created (server dry run)" in answer("run", workers={"max": 16})
@@ -73,8 +73,8 @@ def test_an_administrator_limits_buckets_and_workers(limits: None, kubectl: Kube
     assert "this one asks for secret" in answer("nightly-scoring", bundle={"uri": "s3://secret/bundle"})
     assert "created (server dry run)" in answer("nightly-scoring")
     assert "created (server dry run)" in answer("run", workers={"min": 1})
-    own = ["mlho.io/allowed-prefixes=s3://ehr/ward/", "mlho.io/max-idle-workers=0"]
-    kubectl("annotate", "namespace", kubectl.namespace, *own)
+    annotations = ["mlho.io/allowed-prefixes=s3://ehr/ward/", "mlho.io/max-idle-workers=0"]
+    kubectl("annotate", "namespace", kubectl.namespace, *annotations)
     assert "may read what is below s3://ehr/ward/" in from_bucket("ehr")
     ward = {"uri": "s3://ehr/ward/cohort/", "tables": TABLES}
     idle = answer("run", data=ward, workers={"min": 1})

@@ -30,7 +30,7 @@ def test_a_run_survives_one_fault_after_another(stack: Stack, here: Here):
 
 
 @long_form
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda own: own.__name__)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_run_survives(stack: Stack, here: Here, fault: Fault):
     """A run with one fault during its iterations ends with the same digest."""
     name = fault.__name__.replace("_", "-")
@@ -68,8 +68,8 @@ def test_workers_that_run_out_of_memory_get_more(stack: Stack, here: Here):
 
     hog = "held = [bytes([1]) * 2**24 for _ in range(80)]"
     (worker,) = stack.workers("memory")
-    said = stack.kubectl("exec", worker, "--", "/opt/mlho/bin/python", "-c", hog, check=False)
-    assert said  # it was killed before it had all of that memory
+    output = stack.kubectl("exec", worker, "--", "/opt/mlho/bin/python", "-c", hog, check=False)
+    assert output  # it was killed before it had all of that memory
     status = stack.wait("memory", "Succeeded")
 
     assert (status["workers"]["memory"], status["workers"]["generation"]) == ("1536Mi", 2)

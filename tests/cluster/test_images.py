@@ -53,7 +53,7 @@ def found(kubeconfig: str) -> Iterator[dict[str, dict[str, Any]]]:
     """Run a program in a container of each image, and yield its findings."""
     with new_namespace("images") as kubectl:
         apply(kubectl, [_pod(target) for target in TARGETS])
-        kubectl("wait", "--for=condition=Ready", *(f"pod/{own}" for own in TARGETS), "--timeout=90s")
+        kubectl("wait", "--for=condition=Ready", *(f"pod/{target}" for target in TARGETS), "--timeout=90s")
         yield {target: _look(kubectl, target) for target in TARGETS}
 
 
@@ -76,8 +76,8 @@ def _pod(target: str) -> dict[str, Any]:
 
 
 def _look(kubectl: Kubectl, target: str) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(kubectl("exec", target, "--", "/opt/mlho/bin/python", "-c", LOOK))
-    return said
+    facts: dict[str, Any] = json.loads(kubectl("exec", target, "--", "/opt/mlho/bin/python", "-c", LOOK))
+    return facts
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -85,12 +85,12 @@ def test_a_container_may_write_to_tmp_only_and_finds_nothing_to_build_with(
     found: dict[str, dict[str, Any]], target: str
 ):
     """A container runs as user 65532 with a read-only root, may write only to /tmp, and has neither pip nor a compiler."""
-    own = found[target]
+    facts = found[target]
 
-    assert own["user"] == [65532, 65532]
-    assert own["writable"] == ["/tmp"]
-    assert own["tools"] == []
-    assert not own["pip"]
+    assert facts["user"] == [65532, 65532]
+    assert facts["writable"] == ["/tmp"]
+    assert facts["tools"] == []
+    assert not facts["pip"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -98,14 +98,14 @@ def test_an_image_has_the_packages_of_its_bill_of_materials(
     found: dict[str, dict[str, Any]], target: str, tmp_path: Path
 ):
     """An image has exactly the packages of its bill of materials, compiled and without the packages' tests, and keeps its size limit."""
-    own = found[target]
+    facts = found[target]
     subprocess.run([sys.executable, str(REPO / "k8s" / "sbom.py"), str(tmp_path)], check=True)  # make sbom
     bill = json.loads((tmp_path / f"sbom-{target}.cdx.json").read_text(encoding="utf-8"))
 
-    assert own["distributions"] == sorted(["mlho-batch", *(part["name"] for part in bill["components"])])
-    assert own["bytes"] <= MOST_BYTES[target]
-    assert own["tests"] == []
-    assert own["uncompiled"] == 0
+    assert facts["distributions"] == sorted(["mlho-batch", *(part["name"] for part in bill["components"])])
+    assert facts["bytes"] <= MOST_BYTES[target]
+    assert facts["tests"] == []
+    assert facts["uncompiled"] == 0
 
 
 def test_a_scheduler_cannot_compute_and_a_worker_has_compiled_code(found: dict[str, dict[str, Any]]):
@@ -113,16 +113,16 @@ def test_a_scheduler_cannot_compute_and_a_worker_has_compiled_code(found: dict[s
     computing = {"numpy", "pandas", "pyarrow", "polars", "scikit-learn", "xgboost-cpu", "numba"}
 
     assert computing.isdisjoint(found["scheduler"]["distributions"])
-    assert not [own for own in found["worker"]["distributions"] if own.startswith("nvidia")]
+    assert not [name for name in found["worker"]["distributions"] if name.startswith("nvidia")]
     assert found["worker"]["machine code"] > 0
 
 
 @pytest.fixture
 def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the configuration of an image from the program that built it, make's BUILDER."""
-    asked = shlex.split(os.environ.get("BUILDER", "docker"))
-    command = [*asked, "image", "inspect", image(request.param)]
-    if shutil.which(asked[0]):
+    builder = shlex.split(os.environ.get("BUILDER", "docker"))
+    command = [*builder, "image", "inspect", image(request.param)]
+    if shutil.which(builder[0]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             config: dict[str, Any] = json.loads(done.stdout)[0]["Config"]
@@ -134,7 +134,7 @@ def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_an_image_has_labels_and_starts_without_a_shell(inspected: dict[str, Any]):
     """An image has the OCI labels, a numeric user and tini as its first process, and no secret in its variables."""
     labels = {
-        name.removeprefix("org.opencontainers.image."): own for name, own in inspected["Labels"].items()
+        name.removeprefix("org.opencontainers.image."): value for name, value in inspected["Labels"].items()
     }
 
     assert labels.keys() >= {"title", "description", "licenses", "version", "revision", "created"}
@@ -142,5 +142,7 @@ def test_an_image_has_labels_and_starts_without_a_shell(inspected: dict[str, Any
     assert inspected["User"] == "65532:65532"
     assert inspected["Entrypoint"][:2] == ["/usr/bin/tini", "--"]
     assert not [
-        own for own in inspected["Env"] if any(word in own for word in ("SECRET", "PASSWORD", "TOKEN"))
+        variable
+        for variable in inspected["Env"]
+        if any(word in variable for word in ("SECRET", "PASSWORD", "TOKEN"))
     ]

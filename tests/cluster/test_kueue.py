@@ -39,8 +39,8 @@ def queue_objects(name: str) -> list[dict[str, Any]]:
 def priority_objects(name: str) -> list[dict[str, Any]]:
     """Return two priority classes."""
     return [
-        {"apiVersion": API, "kind": "WorkloadPriorityClass", "metadata": {"name": own}, "value": value}
-        for own, value in ((f"{name}-low", 10), (f"{name}-high", 1000))
+        {"apiVersion": API, "kind": "WorkloadPriorityClass", "metadata": {"name": class_name}, "value": value}
+        for class_name, value in ((f"{name}-low", 10), (f"{name}-high", 1000))
     ]
 
 
@@ -69,7 +69,7 @@ def test_the_second_run_waits_for_quota_with_a_reason(queue: Stack):
 
     waiting = queue.wait_for(
         "it waits",
-        lambda: (own := queue.condition("two", "QuotaReserved"))["status"] == "False" and own,
+        lambda: (condition := queue.condition("two", "QuotaReserved"))["status"] == "False" and condition,
     )
 
     assert "insufficient" in waiting["message"]
@@ -112,7 +112,9 @@ def test_a_run_of_higher_priority_preempts_though_many_wait_for_quota(queue: Sta
         )
     queue.wait_for(
         "all have a Workload",
-        lambda: sum("-wait-" in own["metadata"]["name"] for own in queue.items(WORKLOADS)) == N_WAITING,
+        lambda: (
+            sum("-wait-" in workload["metadata"]["name"] for workload in queue.items(WORKLOADS)) == N_WAITING
+        ),
         seconds=240,
     )
     queue.submit("urgent", workers=words["high"], validation={"iterations": 3, "folds": 3, "seed": 499})
@@ -131,4 +133,4 @@ def preempted(stack: Stack, name: str) -> bool:
         if f"-{name}-" in workload["metadata"]["name"]
         for condition in workload.get("status", {}).get("conditions", ())
     ]
-    return any(own["type"] == "Preempted" and own["status"] == "True" for own in conditions)
+    return any(condition["type"] == "Preempted" and condition["status"] == "True" for condition in conditions)

@@ -25,8 +25,8 @@ TOO_LARGE = {"max": 1, "resources": {"cpu": "500m", "memory": "9000Gi"}}
 @pytest.fixture
 def alone(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
     """Yield a separate installation, whose scheduler's metrics cover only these runs."""
-    with new_namespace("many") as kubectl, installed(kubectl, cohort) as made:
-        yield made
+    with new_namespace("many") as kubectl, installed(kubectl, cohort) as release:
+        yield release
 
 
 def leader_metrics(stack: Stack) -> dict[str, float]:
@@ -43,11 +43,11 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
         print("peak", int(kb) * 1024)
         print("cpu_seconds", ticks / os.sysconf("SC_CLK_TCK"))
 """
-    said = stack.python_in(stack.leader(), program)
+    text = stack.python_in(stack.leader(), program)
     return {
         name: float(value)
         for name, value in (
-            line.rsplit(" ", 1) for line in said.splitlines() if " " in line and line[0] != "#"
+            line.rsplit(" ", 1) for line in text.splitlines() if " " in line and line[0] != "#"
         )
     }
 
@@ -71,9 +71,10 @@ def test_two_hundred_runs_are_accepted_within_half_a_minute(alone: Stack):
 
     def n_accepted() -> int:
         items = alone.items("trun")
-        conditions = [own.get("status", {}).get("conditions", ()) for own in items]
+        conditions = [item.get("status", {}).get("conditions", ()) for item in items]
         return sum(
-            any(one["type"] == "Accepted" and one["status"] == "True" for one in own) for own in conditions
+            any(entry["type"] == "Accepted" and entry["status"] == "True" for entry in entries)
+            for entries in conditions
         )
 
     alone.wait_for("all are accepted", lambda: n_accepted() == N_RUNS + 1, seconds=8 * ACCEPTED_SECONDS)
@@ -92,9 +93,12 @@ def test_two_hundred_runs_are_accepted_within_half_a_minute(alone: Stack):
 
 def n_with(stack: Stack, condition: str, status: str, reason: str) -> int:
     """Count the runs that have a condition with this status and reason."""
-    found = [own.get("status", {}).get("conditions", ()) for own in stack.items("trun")]
+    found = [item.get("status", {}).get("conditions", ()) for item in stack.items("trun")]
     wanted = (condition, status, reason)
-    return sum(any((one["type"], one["status"], one["reason"]) == wanted for one in own) for own in found)
+    return sum(
+        any((entry["type"], entry["status"], entry["reason"]) == wanted for entry in entries)
+        for entries in found
+    )
 
 
 @pytest.mark.parametrize("n_waiting", [40, pytest.param(200, marks=long_form)])
@@ -116,7 +120,7 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
         lambda: n_with(alone, "Degraded", "True", "Unschedulable") == n_waiting,
         seconds=120 + 2 * n_waiting,  # a pod that waits for a node for less than a minute is not a problem
     )
-    asked, began = time.monotonic() - began, time.monotonic()
+    submission, began = time.monotonic() - began, time.monotonic()
 
     alone.submit("small", workers=ONE_WORKER, validation={"iterations": 3, "folds": 3, "seed": 1})
     # How long Python takes to start on that node is measured in test_start.py.
@@ -126,7 +130,7 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
     took = time.monotonic() - began
 
     print(  # noqa: T201 - for the note
-        f"{n_waiting} asked in {asked:.1f} s; the small one's worker began after {placed:.1f} s, "
+        f"{n_waiting} asked in {submission:.1f} s; the small one's worker began after {placed:.1f} s, "
         f"and it ran after {took:.1f} s"
     )
     assert placed < TURN_SECONDS

@@ -57,17 +57,17 @@ def test_a_condition_shows_the_data_quality(first: Stack):
         "doubtful": {**off, "first-of-month": {"max": 0}},
         "unsound": {**off, "first-of-month": {"max": 0, "action": "block"}},
     }
-    for number, (name, own) in enumerate(checks.items()):
+    for number, (name, rules) in enumerate(checks.items()):
         validation = {"iterations": 2, "folds": 3, "seed": 121 + number}
         compared = {"compareWith": {"uri": "run:first"}} if name == "doubtful" else {}
-        first.submit(name, quality={"checks": own}, validation=validation, workers=ONE_WORKER, **compared)
+        first.submit(name, quality={"checks": rules}, validation=validation, workers=ONE_WORKER, **compared)
 
     first.wait("sound", "Succeeded")
     doubtful = first.wait("doubtful", "Succeeded")
     first.wait("unsound", "Failed")
 
     found = {name: first.condition(name, "DataQuality") for name in checks}
-    assert {name: (own["status"], own["reason"]) for name, own in found.items()} == {
+    assert {name: (condition["status"], condition["reason"]) for name, condition in found.items()} == {
         "sound": ("True", "Passed"),
         "doubtful": ("False", "Findings"),
         "unsound": ("False", "Blocked"),
@@ -87,7 +87,7 @@ def test_a_missing_table_is_reported_with_its_remedy(stack: Stack):
 
     refused = stack.wait_for(
         "it is refused",
-        lambda: (own := stack.condition("missing", "Accepted"))["status"] == "False" and own,
+        lambda: (condition := stack.condition("missing", "Accepted"))["status"] == "False" and condition,
     )
 
     assert "events/" in refused["message"]
@@ -119,10 +119,10 @@ def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: 
 
 def left_of(stack: Stack, name: str, uid: str) -> list[str]:
     """Return what is left of a deleted run in the cluster, in Redis and among the notes."""
-    pods = [own["metadata"]["name"] for own in stack.items("pods") if f"{name}-" in own["metadata"]["name"]]
-    jobs = [own["metadata"]["name"] for own in stack.items("jobs") if f"{name}-" in own["metadata"]["name"]]
+    pods = [pod["metadata"]["name"] for pod in stack.items("pods") if f"{name}-" in pod["metadata"]["name"]]
+    jobs = [job["metadata"]["name"] for job in stack.items("jobs") if f"{name}-" in job["metadata"]["name"]]
     with storage_here(stack.kubectl) as s3:
-        notes = [own for own in listed(s3, BUCKET, "store/operator/runs/") if own.endswith(uid)]
+        notes = [key for key in listed(s3, BUCKET, "store/operator/runs/") if key.endswith(uid)]
     return [*pods, *jobs, *notes, *stack.redis_keys()]
 
 
@@ -220,10 +220,10 @@ def test_the_scheduler_has_no_right_that_it_does_not_need(stack: Stack, verb: st
     resource, _, part = what.partition("/")
     plural = f"{resource}.mlho.io" if resource == "trainingruns" else resource
     who = f"--as=system:serviceaccount:{stack.namespace}:mlho-scheduler"
-    asked = ["auth", "can-i", verb, plural, who, *([f"--subresource={part}"] if part else [])]
+    question = ["auth", "can-i", verb, plural, who, *([f"--subresource={part}"] if part else [])]
 
-    assert answer in stack.kubectl(*asked, check=False).split()
-    assert "no" in Kubectl("default")(*asked, check=False).split()
+    assert answer in stack.kubectl(*question, check=False).split()
+    assert "no" in Kubectl("default")(*question, check=False).split()
 
 
 def test_workers_hold_no_token(first: Stack):
@@ -233,5 +233,9 @@ def test_workers_hold_no_token(first: Stack):
     assert pods
     for pod in pods:
         assert pod["spec"]["automountServiceAccountToken"] is False
-        mounts = [mount["mountPath"] for own in pod["spec"]["containers"] for mount in own["volumeMounts"]]
+        mounts = [
+            mount["mountPath"]
+            for container in pod["spec"]["containers"]
+            for mount in container["volumeMounts"]
+        ]
         assert not any("serviceaccount" in path for path in mounts)

@@ -17,12 +17,12 @@ WHERE: Final = {"MLHO_S3_ENDPOINT": "http://seaweedfs:8333", "MLHO_S3_ADDRESSING
 
 def example(run: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the example's objects with the tests' run, image, storage and size."""
-    given, job = yaml.safe_load_all(EXAMPLE.read_text(encoding="utf-8"))
-    given["data"] = {"run.yaml": yaml.safe_dump(run)}
+    config_map, job = yaml.safe_load_all(EXAMPLE.read_text(encoding="utf-8"))
+    config_map["data"] = {"run.yaml": yaml.safe_dump(run)}
     container = job["spec"]["template"]["spec"]["containers"][0]
     container |= {"image": image("worker"), "resources": SMALL}
     container["env"] += [{"name": name, "value": value} for name, value in WHERE.items()]
-    return [given, job]
+    return [config_map, job]
 
 
 def test_a_run_needs_neither_custom_resources_nor_a_scheduler(kubeconfig: str, cohort: Path, here: Here):

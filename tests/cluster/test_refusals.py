@@ -44,7 +44,7 @@ def test_a_refusal_by_a_quota_is_reported_once(
         stack.submit(name, validation={**SMALL, "seed": len(name) + len(words)}, workers=workers)
         found = stack.wait_for(
             "it says so",
-            lambda: (own := stack.condition(name, "Degraded"))["status"] == "True" and own,
+            lambda: (condition := stack.condition(name, "Degraded"))["status"] == "True" and condition,
             seconds=REFUSED_SECONDS,
         )
         told = [

@@ -68,7 +68,7 @@ def test_a_scheduler_that_loses_the_lease_ends(stack: Stack):
 
     stack.wait_for("it has ended", lambda: restarts(stack, leader) > before, seconds=BACK_SECONDS)
     assert "leadership_lost" in stack.kubectl("logs", leader, "--previous")
-    replicas = {own["metadata"]["name"] for own in stack.pods("scheduler")}
+    replicas = {pod["metadata"]["name"] for pod in stack.pods("scheduler")}
     stack.wait_for("one of them leads", lambda: stack.leader() in replicas, seconds=BACK_SECONDS)
 
 
@@ -81,7 +81,7 @@ def test_a_run_with_an_unavailable_store_shows_it_and_starts_later(stack: Stack)
         stack.submit("early", validation={"iterations": 2, "folds": 3, "seed": 82}, workers=ONE_WORKER)
         refused = stack.wait_for(
             "it is refused",
-            lambda: (own := stack.condition("early", "Accepted"))["status"] == "False" and own,
+            lambda: (condition := stack.condition("early", "Accepted"))["status"] == "False" and condition,
             seconds=30,
         )
 

@@ -19,8 +19,8 @@ ROTATED_SECONDS = 180  # in production the kubelet alone may take a minute
 @pytest.fixture
 def alone(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Stack]:
     """Yield a separate installation, whose Secrets may be replaced."""
-    with new_namespace("rotation") as kubectl, installed(kubectl, cohort) as made:
-        yield made
+    with new_namespace("rotation") as kubectl, installed(kubectl, cohort) as release:
+        yield release
 
 
 def replace_secret(stack: Stack, name: str, **entries: str) -> None:
@@ -35,7 +35,7 @@ def rotate(stack: Stack) -> None:
     url = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["url"]).decode()
     users = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["users.acl"]).decode()
     old = base64.b64decode(stack.get("secret", "mlho-redis")["data"]["password"]).decode()
-    hashed = [hashlib.sha256(own.encode()).hexdigest() for own in (old, password)]
+    hashed = [hashlib.sha256(secret.encode()).hexdigest() for secret in (old, password)]
     replace_secret(
         stack,
         "mlho-redis",

@@ -36,9 +36,9 @@ def look(stack: Stack, pod: str) -> dict[str, Any]:
 
 def said_at(stack: Stack, pod: str, event: str) -> float | None:
     """Return when a pod first logged an event, in seconds since 1970."""
-    lines = (json.loads(own) for own in stack.kubectl("logs", pod).splitlines() if own.startswith("{"))
-    moments = (dt.datetime.fromisoformat(own["timestamp"]) for own in lines if own["event"] == event)
-    return next((own.timestamp() for own in moments), None)
+    lines = (json.loads(line) for line in stack.kubectl("logs", pod).splitlines() if line.startswith("{"))
+    moments = (dt.datetime.fromisoformat(line["timestamp"]) for line in lines if line["event"] == event)
+    return next((moment.timestamp() for moment in moments), None)
 
 
 def seconds_until(stack: Stack, pod: str, event: str) -> float:

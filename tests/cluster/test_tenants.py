@@ -15,15 +15,15 @@ from tests.cluster.tenants import PORT, Tenants, address, knock, secret_value, t
 @pytest.fixture(scope="module")
 def tenants(kubeconfig: str, crds: None, cohort: Path) -> Iterator[Tenants]:
     """Yield two releases, the first with a run in its iterations."""
-    with two_tenants(cohort) as made:
-        made.first.submit(
+    with two_tenants(cohort) as pair:
+        pair.first.submit(
             "long",
-            data=data_of(made.first, "first"),
+            data=data_of(pair.first, "first"),
             validation={"iterations": 200, "folds": 5, "seed": 31},
             workers=ONE_WORKER,
         )
-        made.first.wait_until_it_learns("long")
-        yield made
+        pair.first.wait_until_it_learns("long")
+        yield pair
 
 
 def data_of(stack: Stack, owner: str) -> dict[str, Any]:
@@ -119,7 +119,9 @@ def test_a_run_on_another_tenants_data_is_refused_and_its_owners_is_carried_out(
 
     refused = tenants.first.wait_for(
         "it is refused",
-        lambda: (own := tenants.first.condition("thief", "Accepted"))["status"] == "False" and own,
+        lambda: (
+            (condition := tenants.first.condition("thief", "Accepted"))["status"] == "False" and condition
+        ),
     )
 
     assert f"s3://{BUCKET}/second/cohort/" in refused["message"]
@@ -164,11 +166,11 @@ def test_a_worker_cannot_use_another_tenants_store(tenants: Tenants):
     assert "done" not in found["second"].values()
 
 
-def redis_says(asked: Stack, password: str, *command: str) -> str:
+def redis_says(stack: Stack, password: str, *command: str) -> str:
     """Return the response of a tenant's Redis to a command with this password."""
-    pod = asked.pods("redis")[0]["metadata"]["name"]
+    pod = stack.pods("redis")[0]["metadata"]["name"]
     script = f"REDISCLI_AUTH={password} redis-cli --user mlho {' '.join(command)} 2>&1\n"
-    return asked.kubectl("exec", "-i", pod, "--", "sh", given=script)
+    return stack.kubectl("exec", "-i", pod, "--", "sh", given=script)
 
 
 def test_a_password_opens_one_redis_and_only_our_keys_in_it(tenants: Tenants):
@@ -183,7 +185,7 @@ def test_a_password_opens_one_redis_and_only_our_keys_in_it(tenants: Tenants):
     assert "NOPERM" in redis_says(tenants.first, first, "GET", "somebody:else")
     assert "NOPERM" in redis_says(tenants.first, first, "FLUSHALL")
     assert "NOPERM" in redis_says(tenants.first, first, "CONFIG", "GET", "dir")
-    signing = [secret_value(own, "mlho-signing", "key") for own in (tenants.first, tenants.second)]
+    signing = [secret_value(tenant, "mlho-signing", "key") for tenant in (tenants.first, tenants.second)]
     assert len(set(signing)) == 2
 
 

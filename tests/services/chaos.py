@@ -147,7 +147,7 @@ class Chaos:
                 time.sleep(_TICK_SECONDS)
             self._wake_late()
         finally:
-            stopped = [one.process for one in self._stopped]
+            stopped = [entry.process for entry in self._stopped]
             for process in [*self._workers, *stopped, *self._woken, *filter(None, [self._scheduler])]:
                 kill_group(process)
         self._verdict.seconds = round(time.monotonic() - began, 1)
@@ -212,10 +212,10 @@ class Chaos:
         if done >= 1 and self._n_publishing and self._kill_scheduler():
             self._n_publishing -= 1
             self._happened[PUBLISHING] += 1
-        for one in [one for one in self._due if one[0] <= done]:
-            if self._strike[one[1]]():
-                self._due.remove(one)
-                self._happened[one[1]] += 1
+        for strike in [strike for strike in self._due if strike[0] <= done]:
+            if self._strike[strike[1]]():
+                self._due.remove(strike)
+                self._happened[strike[1]] += 1
                 return
 
     def _share_done(self) -> float:
@@ -270,12 +270,12 @@ class Chaos:
     def _wake_if_due(self) -> None:
         """Resume a stopped scheduler while another one leads."""
         done = self._share_done()
-        for one in self._stopped:
+        for entry in self._stopped:
             is_replaced = self._scheduler is not None and self._leads(self._scheduler)
-            if one.wakes_at <= min(done, 0.99) and is_replaced:
-                self._stopped.remove(one)
-                self._woken.append(one.process)
-                os.killpg(one.process.pid, signal.SIGCONT)
+            if entry.wakes_at <= min(done, 0.99) and is_replaced:
+                self._stopped.remove(entry)
+                self._woken.append(entry.process)
+                os.killpg(entry.process.pid, signal.SIGCONT)
                 return
 
     def _wake_late(self) -> None:
@@ -285,9 +285,9 @@ class Chaos:
         if self._redis_back_at is not None:
             self._server.start()
         before = self._all_that_stands()
-        for one in self._stopped:
-            os.killpg(one.process.pid, signal.SIGCONT)
-            self._woken.append(one.process)
+        for entry in self._stopped:
+            os.killpg(entry.process.pid, signal.SIGCONT)
+            self._woken.append(entry.process)
         self._stopped = []
         for process in self._woken:
             if process.wait(_END_SECONDS) == 0:
@@ -409,4 +409,4 @@ def _grandchildren(pid: int) -> list[int]:
         if entry.name.isdigit():
             with suppress(OSError, IndexError):
                 parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-    return sorted(own for own, parent in parents.items() if parents.get(parent) == pid)
+    return sorted(child for child, parent in parents.items() if parents.get(parent) == pid)

@@ -54,9 +54,13 @@ def on_s3(
         stack.enter_context(_fast_and_silent_proxy())
         proxy = stack.enter_context(proxy_of(weed.port))
         proxy.at_random(seed=seed)
-        own = {**weed.variables(), "AWS_EC2_METADATA_DISABLED": "true"}
-        environment = {**own, "MLHO_S3_ENDPOINT": proxy.endpoint, "MLHO_CACHE_DIR": str(folder / "cache")}
-        store = open_store(address, {**own, "MLHO_CACHE_DIR": str(folder / "judge")})
+        variables = {**weed.variables(), "AWS_EC2_METADATA_DISABLED": "true"}
+        environment = {
+            **variables,
+            "MLHO_S3_ENDPOINT": proxy.endpoint,
+            "MLHO_CACHE_DIR": str(folder / "cache"),
+        }
+        store = open_store(address, {**variables, "MLHO_CACHE_DIR": str(folder / "judge")})
         chaos = Chaos(
             subject,
             folder,

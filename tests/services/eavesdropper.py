@@ -34,8 +34,8 @@ class Eavesdropper:
     def _listen(self) -> None:
         with self._connection.makefile("rb") as lines:
             for line in lines:
-                command, key, *items = [_plain(own) for own in _ARGUMENT.findall(line)] + ["", ""]
-                texts = [own for own in items if own]
+                command, key, *items = [_plain(argument) for argument in _ARGUMENT.findall(line)] + ["", ""]
+                texts = [text for text in items if text]
                 if command.upper() == "RPUSH" and key == self._names.events:
                     self.events += texts
                 elif command.upper() == "LPUSH" and key == self._names.queue:

@@ -34,7 +34,7 @@ def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
     the end, and a task that is sent after the round within 15 s. Genuine events and messages are captured throughout and
     in an earlier execution, and replayed.
     """
-    heard, asked = _earlier_execution(home)
+    heard, earlier_messages = _earlier_execution(home)
     digest = hashlib.sha256(_BYSTANDER).hexdigest()
     home.store.put_if_absent(blob_key(digest), _BYSTANDER)
     never = task("test_noted", "never", home.starts)
@@ -58,15 +58,15 @@ def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
             tasks.append(task("test_crash_once", f"c{turn}", home.starts, seconds=2))
             futures = executor.submit_all(tasks)
             before = set(home.store.keys("commits/"))
-            heard_now = [own for own in eavesdropper.events if _is_genuine(own, home.execution.id)]
+            heard_now = [event for event in eavesdropper.events if _is_genuine(event, home.execution.id)]
             target = Target(
                 home.names,
                 never.key,
-                [one.key for one in tasks],
+                [work.key for work in tasks],
                 genuine,
                 digest,
                 heard=[*heard, *heard_now],
-                asked=[*asked, *eavesdropper.messages[:_MESSAGES_KEPT]],
+                asked=[*earlier_messages, *eavesdropper.messages[:_MESSAGES_KEPT]],
             )
             for _, act in attacks(target, min(_ITEMS_A_ROUND, n_items - start), dice):
                 with suppress(redis.ResponseError):  # an earlier item has changed the type of this key
@@ -124,7 +124,7 @@ def _earlier_execution(home: Home) -> tuple[list[str], list[str]]:
         ]
         for future in executor.submit_all(tasks):
             result(future, seconds=60)
-    assert all(_is_genuine(own, home.execution.id) for own in eavesdropper.events)
+    assert all(_is_genuine(event, home.execution.id) for event in eavesdropper.events)
     assert len(eavesdropper.events) >= 3
     home.end(State.FAILED)
     home.begin_again()

@@ -65,12 +65,12 @@ class Measured:
 
 def missed(measured: Sequence[Measured]) -> list[str]:
     """Return the rows of the figures that missed their limit."""
-    return [" | ".join(one.row()) for one in measured if not one.is_kept]
+    return [" | ".join(figure.row()) for figure in measured if not figure.is_kept]
 
 
 def table(measured: Sequence[Measured]) -> str:
     """Return a table with one line per figure."""
-    rows = [_HEADINGS, *(one.row() for one in measured)]
+    rows = [_HEADINGS, *(figure.row() for figure in measured)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "  ".join("─" * width for width in widths))

@@ -127,12 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(tempfile.mkdtemp(prefix=f"proof-{name}-"))  # kept with its logs if the proof fails
         found = PROOFS[name](folder, extent)
         shutil.rmtree(folder)
-        for one in found:
-            sys.stdout.write(json.dumps({"proof": name, **one.plain()}, ensure_ascii=False) + "\n")
+        for figure in found:
+            sys.stdout.write(json.dumps({"proof": name, **figure.plain()}, ensure_ascii=False) + "\n")
         sys.stdout.flush()
         measured += found
     sys.stdout.write(table(measured) + "\n")
-    return 0 if all(one.is_kept for one in measured) else 1
+    return 0 if all(figure.is_kept for figure in measured) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,9 +38,9 @@ class Proxy:
         """Apply a fault to the next requests with this method and this text in the path."""
         lock, left = threading.Lock(), [times]
 
-        def fate(own: str, path: str) -> str | None:
+        def fate(verb: str, path: str) -> str | None:
             with lock:
-                if own != method or where not in path or not left[0]:
+                if verb != method or where not in path or not left[0]:
                     return None
                 left[0] -= 1
                 return fault

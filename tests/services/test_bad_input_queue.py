@@ -54,8 +54,8 @@ def start(spec: Path, tmp_path: Path) -> Iterator[Callable[..., Commands]]:
         def make(address: str, broker: str, *, logs: str = "", **environment: str) -> Commands:
             folder = tmp_path / logs
             folder.mkdir(exist_ok=True)
-            own = {"MLHO_CACHE_DIR": str(folder / "cache"), **environment}
-            return stack.enter_context(ending(Commands(spec, folder, address, broker, own)))
+            variables = {"MLHO_CACHE_DIR": str(folder / "cache"), **environment}
+            return stack.enter_context(ending(Commands(spec, folder, address, broker, variables)))
 
         yield make
 
@@ -118,11 +118,11 @@ def answers(
     **environment: str,
 ) -> dict[str, tuple[int, str]]:
     """Start these programs side by side and return the exit code and the output of each; all must give up."""
-    own = {program: start(address, broker, logs=program, **environment) for program in programs}
+    by_program = {program: start(address, broker, logs=program, **environment) for program in programs}
     began = time.monotonic()
-    processes = {program: begin(commands, program, bundle=bundle) for program, commands in own.items()}
+    processes = {program: begin(commands, program, bundle=bundle) for program, commands in by_program.items()}
     codes = {program: said_within(process, began) for program, process in processes.items()}
-    return {program: (codes[program], own[program].log()) for program in programs}
+    return {program: (codes[program], by_program[program].log()) for program in programs}
 
 
 @pytest.mark.parametrize("case", STORE_CASES)
@@ -135,11 +135,11 @@ def test_an_unusable_store_is_reported(start, seaweedfs: S3Server, broker, case)
         "secret": {"AWS_SECRET_ACCESS_KEY": "nobody's secret"},
         "reader": {"AWS_ACCESS_KEY_ID": READ_ONLY_KEY},
     }.get(what, {})
-    said = answers(start, f"s3://{bucket}/{prefix}", broker.url, **{**seaweedfs.variables(), **changes})
+    results = answers(start, f"s3://{bucket}/{prefix}", broker.url, **{**seaweedfs.variables(), **changes})
 
-    codes = {program: code for program, (code, _) in said.items()}
+    codes = {program: code for program, (code, _) in results.items()}
     assert codes == {"run": command_code, "score": command_code, "worker": worker_code}
-    for _, log in said.values():
+    for _, log in results.values():
         assert words in log
         assert "nobody's secret" not in log
     assert client_of(seaweedfs).list_objects_v2(Bucket=BUCKET, Prefix=prefix)["KeyCount"] == 0
@@ -157,13 +157,15 @@ def refused(start, trained) -> "Callable[..., list[str]]":
         programs = programs or PROGRAMS
         if "worker" in programs:
             begin_execution(trained, RUN, trained.root)
-        said = answers(start, str(trained.root), url, programs=programs, bundle=run)
+        results = answers(start, str(trained.root), url, programs=programs, bundle=run)
         wanted = {"run": 2, "score": 2, "worker": EX_CONFIG}
-        assert {own: code for own, (code, _) in said.items()} == {own: wanted[own] for own in programs}, said
+        assert {program: code for program, (code, _) in results.items()} == {
+            program: wanted[program] for program in programs
+        }, results
         if "worker" in programs:
             trained.delete(f"runs/{RUN}/execution")
         assert [key for key in trained.keys("runs/") if key.endswith("/execution")] == []
-        return [log for _, log in said.values()]
+        return [log for _, log in results.values()]
 
     return refuse
 
@@ -247,14 +249,14 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(start, alone, broker, tmp_p
         commands = start(str(store.root), broker.url)
         began = time.monotonic()
         scheduler = commands.run("--broker", broker.url, "--workers", "1")
-        said = wait_until(
+        seconds = wait_until(
             lambda: "No space left on device" in commands.log(),
             seconds=SECONDS + 30,
             what="a full disk that is said",
         )
         if ends:
             assert scheduler.wait(30) == 1, commands.log()
-            said = time.monotonic() - began
+            seconds = time.monotonic() - began
         kept = set(store.keys("commits/"))
         enlarge(disk, size="50m")
         if ends:
@@ -264,7 +266,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(start, alone, broker, tmp_p
         assert "Free some space and run the same command again" in commands.log()
         assert kept <= set(store.keys("commits/"))
         assert published(store) == alone
-    assert said <= SECONDS, f"{said:.1f} s"
+    assert seconds <= SECONDS, f"{seconds:.1f} s"
 
 
 def test_a_run_waits_until_a_workers_full_disk_has_space(
@@ -366,8 +368,8 @@ def test_a_worker_reports_a_scheduler_of_a_newer_version(start, broker, tmp_path
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path / "home") as made:
-        yield made
+    with Home(tmp_path / "home") as home:
+        yield home
 
 
 def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home) -> None:

@@ -63,8 +63,8 @@ def broker(tmp_path: Path) -> Iterator[Server]:
 
 
 def variables(server: S3Server, folder: Path, *, mode: str, endpoint: str | None = None) -> dict[str, str]:
-    own = {CONDITIONAL: mode, "MLHO_CACHE_DIR": str(folder / "cache")}
-    return {**server.variables(), **own, **({"MLHO_S3_ENDPOINT": endpoint} if endpoint else {})}
+    settings = {CONDITIONAL: mode, "MLHO_CACHE_DIR": str(folder / "cache")}
+    return {**server.variables(), **settings, **({"MLHO_S3_ENDPOINT": endpoint} if endpoint else {})}
 
 
 def opened(address: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Store:

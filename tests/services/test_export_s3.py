@@ -21,7 +21,7 @@ def command(tmp_path: Path, seaweedfs: S3Server) -> Command:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {
-        own.relative_to(folder).as_posix(): own.read_bytes() for own in folder.rglob("*") if own.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
 
 
@@ -38,16 +38,16 @@ def test_an_export_is_the_same_from_a_folder_and_from_object_storage(command, se
     here = command("export", "small", "--store", "folder", "--to", "here")
     there = command("export", "small", "--store", f"s3://{BUCKET}/{prefix}", "--to", "there")
 
-    mine, theirs = files_in(tmp_path / "here"), files_in(tmp_path / "there")
-    assert mine.keys() == theirs.keys() >= {"report.html", "result.json", "bundle/bundle.json"}
-    assert {own for own in mine if mine[own] != theirs[own]} <= {"report.html", "result.json"}  # timing
+    local, remote = files_in(tmp_path / "here"), files_in(tmp_path / "there")
+    assert local.keys() == remote.keys() >= {"report.html", "result.json", "bundle/bundle.json"}
+    assert {name for name in local if local[name] != remote[name]} <= {"report.html", "result.json"}  # timing
     printed = [line for line in there.splitlines() if line.startswith(("run", "result", "bundle", "report"))]
     assert len(printed) == 4
     assert [line.replace("there/", "here/") for line in printed] == here.splitlines()[:4]
 
-    damage(seaweedfs, prefix, theirs["report.html"])
-    said = command("export", "small", "--store", f"s3://{BUCKET}/{prefix}", "--to", "after", expect=1)
-    assert "its bytes are not those that were committed" in said
+    damage(seaweedfs, prefix, remote["report.html"])
+    output = command("export", "small", "--store", f"s3://{BUCKET}/{prefix}", "--to", "after", expect=1)
+    assert "its bytes are not those that were committed" in output
     assert not (tmp_path / "after").exists()
 
 
@@ -57,8 +57,8 @@ def damage(server: S3Server, prefix: str, report: bytes) -> None:
     blob = f"{prefix}/{blob_key(hashlib.sha256(report).hexdigest())}"
     assert client.head_object(Bucket=BUCKET, Key=blob)["ContentLength"] == len(report)
     (key,) = [
-        own["Key"]
-        for own in client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/runs/")["Contents"]
-        if own["Key"].endswith("report.html")
+        obj["Key"]
+        for obj in client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/runs/")["Contents"]
+        if obj["Key"].endswith("report.html")
     ]
     client.put_object(Bucket=BUCKET, Key=key, Body=report + b" ")

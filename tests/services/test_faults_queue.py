@@ -27,8 +27,8 @@ from tests.services.trials import restart_redis
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path) as made:
-        yield made
+    with Home(tmp_path) as home:
+        yield home
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def durable_home(tmp_path: Path) -> Iterator[Home]:
     server = durable(tmp_path / "server")
     if server is None:
         pytest.skip("redis-server is not installed")
-    with Home(tmp_path, server=server) as made:
-        yield made
+    with Home(tmp_path, server=server) as home:
+        yield home
 
 
 def test_redis_killed_mid_task_and_started_again(durable_home: Home) -> None:
@@ -131,12 +131,12 @@ def test_the_next_scheduler_continues_the_same_execution(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         tasks = [task("test_sleep", f"t{i}", home.starts, seconds=0.5) for i in range(6)]
-        futures = [executor.submit(one) for one in tasks]
+        futures = [executor.submit(work) for work in tasks]
         result(futures[1])
     again, is_new = begin_execution(home.store, RUN, home.folder)
     assert (again, is_new) == (home.execution, False)
     with home.executor() as executor:
-        for future in [executor.submit(one) for one in tasks]:
+        for future in [executor.submit(work) for work in tasks]:
             result(future, seconds=5)
     assert sorted(noted_starts(home.starts)) == [f"t{i}" for i in range(6)]
 

@@ -21,8 +21,8 @@ from tests.services.trials import drain_workers, hold_the_lock, kill_own_workers
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path) as made:
-        yield made
+    with Home(tmp_path) as home:
+        yield home
 
 
 def test_tasks_run_once_and_finish(home: Home) -> None:
@@ -185,8 +185,8 @@ def test_the_output_of_a_worker_is_json(home: Home) -> None:
         worker.terminate()
         assert worker.wait(10) == 0
 
-    said = [json.loads(line)["event"] for line in home.log.read_text().splitlines()]
-    assert (said[0], said[-1]) == ("worker_started", "worker_ended")
+    events = [json.loads(line)["event"] for line in home.log.read_text().splitlines()]
+    assert (events[0], events[-1]) == ("worker_started", "worker_ended")
 
 
 def test_a_worker_that_is_not_verbose_logs_failures_only(home: Home) -> None:

@@ -28,8 +28,8 @@ GO_ON_SECONDS = 15.0
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path) as made:
-        yield made
+    with Home(tmp_path) as home:
+        yield home
 
 
 def test_hostile_items_cause_no_harm(home: Home) -> None:
@@ -47,15 +47,15 @@ def _nonces(client: Any, home: Home) -> list[str]:
 @pytest.mark.parametrize("failure_class", FailureClass)
 def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> None:
     """A replayed genuine event is dropped, because the scheduler accepts one event for each message."""
-    one = task("test_noted", "one", home.starts)
+    work = task("test_noted", "one", home.starts)
     with home.executor() as executor, home.redis() as client:
-        future = executor.submit(one)
+        future = executor.submit(work)
         (nonce,) = _nonces(client, home)
-        told = Event(execution=home.execution.id, task=one.key, nonce=nonce, event=EventKind.RELEASED)
+        told = Event(execution=home.execution.id, task=work.key, nonce=nonce, event=EventKind.RELEASED)
         client.rpush(home.names.events, told.signed(KEY))
         wait_until(lambda: len(_nonces(client, home)) == 2, seconds=10, what="that the task is sent again")
         failure = ReportedFailure.of(Failure(failure_class, "X", "m", "ab" * 32))
-        replayed = Event(execution=home.execution.id, task=one.key, nonce=nonce, event=EventKind.FAILED, attempt=3, failure=failure)  # fmt: skip
+        replayed = Event(execution=home.execution.id, task=work.key, nonce=nonce, event=EventKind.FAILED, attempt=3, failure=failure)  # fmt: skip
         client.rpush(home.names.events, *[replayed.signed(KEY)] * 20)
         wait_until(lambda: executor.counters.dropped == 20, seconds=10, what="that all are dropped")
         assert executor.counters.retried == 0
@@ -64,18 +64,18 @@ def test_replayed_event_is_dropped(home: Home, failure_class: FailureClass) -> N
 
 def test_events_of_an_earlier_execution_are_dropped(home: Home) -> None:
     """Genuine events of an earlier execution are dropped, so that the failure of a task there does not apply to its present attempt."""
-    one = task("test_crash_once", "one", home.starts, seconds=60)
+    work = task("test_crash_once", "one", home.starts, seconds=60)
     worker = home.start_worker()
     with home.executor() as executor, Eavesdropper(home.server.port, home.names) as eavesdropper:
-        executor.submit(one)
+        executor.submit(work)
         wait_until(lambda: noted_starts(home.starts) == ["one", "one"], seconds=60, what="the second start")
-    (failed,) = [own for own in eavesdropper.events if '"failed"' in own]
+    (failed,) = [event for event in eavesdropper.events if '"failed"' in event]
     assert read_event(failed, key=KEY, execution=home.execution.id).why.failure_class is FailureClass.POISON
     home.end(State.FAILED)
     home.begin_again()
     assert worker.poll() is not None
     with home.executor() as executor, home.redis() as client:
-        future = executor.submit(one)
+        future = executor.submit(work)
         client.rpush(home.names.events, *[failed] * 20)
         wait_until(lambda: executor.counters.dropped == 20, seconds=10, what="that all are dropped")
         assert executor.counters.retried == 0
@@ -101,11 +101,11 @@ def test_a_forged_flag_ends_nothing(home: Home, flag: str) -> None:
 
 def test_lease_until_the_end_of_time_is_shortened(home: Home) -> None:
     """An endless lease of a waiting task by an unknown owner is shortened, so that the task runs."""
-    one = task("test_noted", "one", home.starts)
+    work = task("test_noted", "one", home.starts)
     with home.executor() as executor, home.redis() as client:
-        client.zadd(home.names.leases, {one.key: 10**15})
-        client.hset(home.names.owners, one.key, "nobody")
-        future = executor.submit(one)
+        client.zadd(home.names.leases, {work.key: 10**15})
+        client.hset(home.names.owners, work.key, "nobody")
+        future = executor.submit(work)
         home.start_worker()
         home.wait_for_slots(1)
         attacked_at = time.monotonic()
@@ -115,11 +115,11 @@ def test_lease_until_the_end_of_time_is_shortened(home: Home) -> None:
 
 def test_counts_of_starts_in_redis_quarantine_nothing(home: Home) -> None:
     """A forged count of starts in Redis does not quarantine a task that crashes once: it is done at its second start."""
-    one = task("test_crash_once", "one", home.starts)
+    work = task("test_crash_once", "one", home.starts)
     with home.executor() as executor, home.redis() as client:
-        client.hset(home.names.attempts, one.key, 7)
-        client.hset(f"{home.names.prefix}quarantine", one.key, 7)
-        future = executor.submit(one)
+        client.hset(home.names.attempts, work.key, 7)
+        client.hset(f"{home.names.prefix}quarantine", work.key, 7)
+        future = executor.submit(work)
         home.start_worker()
         result(future, seconds=60)
     assert noted_starts(home.starts) == ["one", "one"]
@@ -128,15 +128,15 @@ def test_counts_of_starts_in_redis_quarantine_nothing(home: Home) -> None:
 
 def test_leases_that_are_ended_again_and_again_quarantine_nothing(home: Home) -> None:
     """If the lease of a task is ended again and again, no start counts, because none of them failed, and the task is not quarantined."""
-    one = task("test_sleep", "one", home.starts, seconds=4)
+    work = task("test_sleep", "one", home.starts, seconds=4)
     for _ in range(3):
         home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(3)
-        future = executor.submit(one)
+        future = executor.submit(work)
         until = time.monotonic() + 15
         while time.monotonic() < until and not future.done():
-            client.zadd(home.names.leases, {one.key: 1}, xx=True)
+            client.zadd(home.names.leases, {work.key: 1}, xx=True)
             time.sleep(0.1)
         ended_at = time.monotonic()
         result(future, seconds=30)
@@ -148,16 +148,16 @@ def test_start_that_is_under_way_is_not_counted(home: Home) -> None:
     """With two start records, one of which is renewed between two checks, the task is sent again and finishes, because a
     running start does not count.
     """
-    one = task("test_noted", "one", home.starts)
-    keys = [attempt_key(home.execution.id, one.key, f"{number:032x}") for number in (1, 2)]
+    work = task("test_noted", "one", home.starts)
+    keys = [attempt_key(home.execution.id, work.key, f"{number:032x}") for number in (1, 2)]
     for key in keys:
         home.store.put_if_absent(key, Start(attempt=2).to_bytes())
     with home.executor() as executor, home.redis() as client:
-        client.hset(home.names.attempts, one.key, 2)
-        future = executor.submit(one)
+        client.hset(home.names.attempts, work.key, 2)
+        future = executor.submit(work)
         home.start_worker()
         for number in range(200):
-            old = noted_attempts(home.store, home.execution.id, one.key)
+            old = noted_attempts(home.store, home.execution.id, work.key)
             if len(old) < 2 or future.done():
                 break
             record = old[f"{1:032x}"]

@@ -103,15 +103,15 @@ def test_a_manifest_is_listed_without_reading(root, put, proxy):
     """The manifest has keys, sizes and ETags from listings, without a request for an object."""
     for number in range(3):
         put(f"events/part-{number}.parquet", b"x" * (number + 1))
-    asked = []
-    proxy.fate = lambda method, path: asked.append((method, "list-type" in path))
+    requests = []
+    proxy.fate = lambda method, path: requests.append((method, "list-type" in path))
     found = list_inputs(root, "events")
 
     assert [(file.key, file.size) for file in found] == [
         (f"events/part-{number}.parquet", number + 1) for number in range(3)
     ]
     assert len({file.path.version for file in found}) == 3
-    assert set(asked) == {("GET", True)}
+    assert set(requests) == {("GET", True)}
 
 
 def test_equal_content_has_an_equal_version(root, put):
@@ -130,13 +130,13 @@ def test_rows_are_counted_by_ranges(root, put, proxy, tmp_path, name):
     data = write_forms(tmp_path, make_events(n_rows))[name]
     put(name, data)
     files = list_inputs(root, name)
-    asked = []
-    proxy.fate = lambda method, path: asked.append(method)
+    requests = []
+    proxy.fate = lambda method, path: requests.append(method)
 
     counted = count_rows(files)
 
     assert abs(counted.n_rows - n_rows) < n_rows / 50
-    assert len(asked) <= 3 < len(data) / (1 << 20)
+    assert len(requests) <= 3 < len(data) / (1 << 20)
 
 
 @pytest.mark.parametrize("name", ["events.parquet", "events.csv", "events.csv.gz"])
@@ -166,16 +166,16 @@ def test_only_the_wanted_columns_are_read(root, put, proxy):
     )
     put("events.parquet", data)
     (file,) = list_inputs(root, "events.parquet")
-    asked = []
-    proxy.fate = lambda method, path: asked.append(method)
+    requests = []
+    proxy.fate = lambda method, path: requests.append(method)
     read = []
-    own = file.path.bucket.get_range
-    object.__setattr__(file.path, "bucket", _Counting(own, read))
+    get_range = file.path.bucket.get_range
+    object.__setattr__(file.path, "bucket", _Counting(get_range, read))
     n_rows = sum(batch.num_rows for batch in iter_events(NATIVE, file))
 
     assert n_rows == 300_000
     assert sum(read) < 0.35 * len(data)
-    assert len(asked) < 30
+    assert len(requests) < 30
 
 
 class _Counting:

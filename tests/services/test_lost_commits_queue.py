@@ -34,8 +34,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     write_tables(tmp_path, TABLES)
-    with Home(tmp_path) as made:
-        yield made
+    with Home(tmp_path) as home:
+        yield home
 
 
 class Losing:

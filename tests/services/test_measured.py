@@ -21,8 +21,19 @@ def test_too_little_is_a_missed_limit_too() -> None:
 
 
 def test_table_and_line_of_json_say_the_same() -> None:
-    one = Measured("start", [1.0, 2.0, 4.0], 3)
-    assert table([one]).splitlines()[2].split() == ["start", "3", "1", "2", "4", "4", "≤", "3", "s", "MISSED"]
-    assert one.plain() == {
+    figure = Measured("start", [1.0, 2.0, 4.0], 3)
+    assert table([figure]).splitlines()[2].split() == [
+        "start",
+        "3",
+        "1",
+        "2",
+        "4",
+        "4",
+        "≤",
+        "3",
+        "s",
+        "MISSED",
+    ]
+    assert figure.plain() == {
         "what": "start", "n": 3, "min": 1.0, "p50": 2.0, "p99": 4.0, "max": 4.0, "limit": 3, "unit": "s", "holds": False,
     }  # fmt: skip

@@ -40,8 +40,10 @@ class Page:
                 families = list(text_string_to_metric_families(answer.read().decode()))
         except (urllib.error.URLError, ConnectionError):
             return False
-        self.names |= {f"{own.name}_total" if own.type == "counter" else own.name for own in families}
-        self.series = [(own.name, own.labels) for family in families for own in family.samples]
+        self.names |= {
+            f"{family.name}_total" if family.type == "counter" else family.name for family in families
+        }
+        self.series = [(sample.name, sample.labels) for family in families for sample in family.samples]
         self.labels |= {label for _, labels in self.series for label in labels}
         self.most = max([self.most, *(self.n_of(run) for run in self.runs)])
         return True
@@ -70,9 +72,9 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
     with (
         Server(tmp_path / "server") as server,
-        ending(Commands(tmp_path / "short.yaml", tmp_path, str(tmp_path / "store"), server.url)) as made,
+        ending(Commands(tmp_path / "short.yaml", tmp_path, str(tmp_path / "store"), server.url)) as commands,
     ):
-        yield made
+        yield commands
 
 
 def test_a_real_page_has_the_manuals_names_and_the_series_of_runs_under_way(commands: Commands) -> None:

@@ -55,13 +55,13 @@ class Started:
 
     def start(self, **variables: str) -> "subprocess.Popen[bytes]":
         program = "import sys; from scheduler.cli.parser import main; sys.exit(main())"
-        with self.said.open("wb") as said:
+        with self.said.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, *self.arguments],
                 cwd=self.folder,
                 env={**self.environment, **variables},
-                stdout=said,
-                stderr=said,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
             )
         return self.process
@@ -126,12 +126,12 @@ def test_a_run_gives_up_after_its_patience_and_can_be_continued(started, data, p
     wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
     proxy.all(DENY)
     assert started.process.wait(120) == 1
-    said = started.said.read_text()
+    log = started.said.read_text()
     proxy.all(None)
 
-    assert "the store has not served for 4 s (MLHO_STORE_PATIENCE)" in said
-    assert "access denied" in said
-    assert "Traceback" not in said
+    assert "the store has not served for 4 s (MLHO_STORE_PATIENCE)" in log
+    assert "access denied" in log
+    assert "Traceback" not in log
     n_commits = started.n_commits()
     started.start()
     assert started.digest() == run_inline(data, started.folder / "alone", CHANGES).digest

@@ -23,8 +23,8 @@ LOOK_SECONDS = 2.0
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path) as made:
-        yield made
+    with Home(tmp_path) as home:
+        yield home
 
 
 def test_a_taken_message_has_no_copy_in_redis(home: Home) -> None:

@@ -60,9 +60,9 @@ def test_cancel_by_the_store_alone_ends_all_though_no_scheduler_lives(tmp_path: 
             )
         children = [noted_pid(home.starts, name) for name in noted_starts(home.starts)]
 
-        said = cancel_run(home.store, RUN, None)
+        answer = cancel_run(home.store, RUN, None)
         cancelled_at = time.monotonic()
-        assert "cancelled. Its workers and its scheduler end within seconds." in said
+        assert "cancelled. Its workers and its scheduler end within seconds." in answer
         wait_until(
             lambda: not any(map(is_running, children)), seconds=5, what="that nothing executes any more"
         )

@@ -27,8 +27,8 @@ from tests.services.redis_servers import Server
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path) as made:
-        yield made
+    with Home(tmp_path) as home:
+        yield home
 
 
 def _envelope(
@@ -145,10 +145,10 @@ def test_replayed_message_starts_nothing(home: Home) -> None:
         done = task("test_noted", "done", home.starts)
         failed = task("test_bad_input", "failed", home.starts)
         copies = []
-        for one in (done, failed):
-            write_task(home.store, one, one.key)
+        for work in (done, failed):
+            write_task(home.store, work, work.key)
             message = signed(
-                new_message(run=RUN, execution=home.execution.id, task=one.key, expires=expires), key=KEY
+                new_message(run=RUN, execution=home.execution.id, task=work.key, expires=expires), key=KEY
             )
             copies.append(_envelope(message))
         for copy in copies * 50:
@@ -244,11 +244,11 @@ def test_redis_that_hides_its_policy_is_used_with_a_warning(
     with Server(tmp_path) as server, redis.Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "default", "-info", "-config")
         leases = Leases(server.url, Names(f"{RUN}-1"))
-        said = structlog.testing.CapturingLogger()
-        monkeypatch.setattr("scheduler.queue.leases.log", said)
+        logger = structlog.testing.CapturingLogger()
+        monkeypatch.setattr("scheduler.queue.leases.log", logger)
         leases.check()
         leases.close()
-    assert [call.args for call in said.calls] == [("queue_policy_unknown",)]
+    assert [call.args for call in logger.calls] == [("queue_policy_unknown",)]
 
 
 def test_redis_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:

@@ -74,5 +74,5 @@ def test_several_writers_replace_a_damaged_record_once(store):
     stays = read_commit(store, "bbbb")
 
     assert found.count(None) == 1
-    assert {own.seconds for own in found if own is not None} == {stays.seconds}
+    assert {record.seconds for record in found if record is not None} == {stays.seconds}
     assert stays.seconds == 1.0 + found.index(None)

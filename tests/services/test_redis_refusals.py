@@ -20,8 +20,8 @@ SECONDS: Final = 15.0
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path / "home") as made:
-        yield made
+    with Home(tmp_path / "home") as home:
+        yield home
 
 
 @pytest.mark.parametrize("how", REFUSING)
@@ -74,13 +74,13 @@ def run_through(home: Home, refusing: Refusing) -> None:
         noticed = wait_until(
             lambda: executor.counters.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
         )
-        asked = executor.submit_all([task("test_noted", f"t{number}", home.starts) for number in range(20)])
+        futures = executor.submit_all([task("test_noted", f"t{number}", home.starts) for number in range(20)])
         time.sleep(11)
         assert executor.counters.is_degraded
-        assert not any(future.done() for future in [running, *asked])
+        assert not any(future.done() for future in [running, *futures])
         refusing.passes(client)
         passed_at = time.monotonic()
-        for future in [running, *asked]:
+        for future in [running, *futures]:
             assert result(future).is_new
         assert time.monotonic() - passed_at < SECONDS
         assert not executor.counters.is_degraded

@@ -34,7 +34,7 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path / "tls.crt")
 
 
-def make_certificate(made: Path) -> Path:
+def make_certificate(path: Path) -> Path:
     """Write a self-signed certificate for the loopback address, with its key beside it, and return its path."""
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -42,11 +42,11 @@ def make_certificate(made: Path) -> Path:
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     name = ("-subj", "/CN=redis", "-addext", f"subjectAltName=IP:{LOOPBACK}")
     subprocess.run(
-        [openssl, "req", *kind, *name, "-keyout", str(made.with_suffix(".key")), "-out", str(made)],
+        [openssl, "req", *kind, *name, "-keyout", str(path.with_suffix(".key")), "-out", str(path)],
         check=True,
         capture_output=True,
     )
-    return made
+    return path
 
 
 @contextlib.contextmanager
@@ -60,10 +60,10 @@ def with_tls(server: Server, certificate: Path) -> Iterator[str]:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        for own in (source, target):
+        for side in (source, target):
             with contextlib.suppress(OSError):
-                own.shutdown(socket.SHUT_RDWR)
-            own.close()
+                side.shutdown(socket.SHUT_RDWR)
+            side.close()
 
     def serve() -> None:
         while True:

@@ -52,9 +52,9 @@ def files_of(store, name: str) -> dict[str, bytes]:
     return {key.split("/", 2)[2]: store.get(key) for key in keys}
 
 
-def digest_in(said: str) -> str:
+def digest_in(output: str) -> str:
     """Return the result's digest from the command's output."""
-    (line,) = [line for line in said.splitlines() if line.startswith("result ")]
+    (line,) = [line for line in output.splitlines() if line.startswith("result ")]
     return line.split()[1]
 
 
@@ -115,11 +115,11 @@ def test_a_store_that_cannot_be_used_is_refused_before_anything_runs(command, tm
     write_spec(tmp_path, uri="data")
     store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
 
-    said = command("run", "spec.yaml", "--store", store, expect=2, MLHO_S3_ENDPOINT=rclone.endpoint)
-    assert "overwrites existing objects" in said
-    said = command("run", "spec.yaml", "--store", "s3://nonesuch/a", expect=2)
-    assert "no such bucket" in said
-    said = command("run", "spec.yaml", "--store", store, expect=2, AWS_ACCESS_KEY_ID=READ_ONLY_KEY)
-    assert "access denied to write" in said
+    output = command("run", "spec.yaml", "--store", store, expect=2, MLHO_S3_ENDPOINT=rclone.endpoint)
+    assert "overwrites existing objects" in output
+    output = command("run", "spec.yaml", "--store", "s3://nonesuch/a", expect=2)
+    assert "no such bucket" in output
+    output = command("run", "spec.yaml", "--store", store, expect=2, AWS_ACCESS_KEY_ID=READ_ONLY_KEY)
+    assert "access denied to write" in output
     listed = client_of(seaweedfs).list_objects_v2(Bucket=BUCKET, Prefix=store.removeprefix(f"s3://{BUCKET}/"))
     assert listed["KeyCount"] == 0

@@ -53,12 +53,12 @@ _SECONDS: Final = 240
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Write the same cohort with each number of events files, and return the folders by that number."""
-    tables, made = make_tables(200, seed=5), {}
+    tables, folders = make_tables(200, seed=5), {}
     tables = replace(tables, labels=with_dates(tables.labels))
     for partitions in PARTITIONS:
-        made[partitions] = tmp_path_factory.mktemp(f"cohort-{partitions}")
-        write_tables(made[partitions], tables, partitions=partitions)
-    return made
+        folders[partitions] = tmp_path_factory.mktemp(f"cohort-{partitions}")
+        write_tables(folders[partitions], tables, partitions=partitions)
+    return folders
 
 
 def with_dates(labels: Any) -> Any:
@@ -66,11 +66,14 @@ def with_dates(labels: Any) -> Any:
     index = labels.column("index_date").cast(pa.int64()).to_pylist()
     outcomes = labels.column("label").to_pylist()
     days = {
-        "event_date": [20 + 13 * (n % 29) if own else None for n, own in enumerate(outcomes)],
+        "event_date": [20 + 13 * (n % 29) if outcome else None for n, outcome in enumerate(outcomes)],
         "end_date": [150 + 37 * (n % 11) for n in range(len(outcomes))],
     }
-    for name, own in days.items():
-        times = [None if day is None else start + day * DAY_US for start, day in zip(index, own, strict=True)]
+    for name, day_numbers in days.items():
+        times = [
+            None if day is None else start + day * DAY_US
+            for start, day in zip(index, day_numbers, strict=True)
+        ]
         labels = labels.append_column(name, pa.array(times, pa.timestamp("us")))
     return labels
 

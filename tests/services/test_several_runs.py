@@ -62,7 +62,7 @@ def test_a_short_run_does_not_wait_for_a_long_one(
     """
     store = tmp_path / "store"
     command = _start(running, [long, short], store, "--broker", "embedded", "--workers", "2")
-    said, told = command.communicate(timeout=240)
+    output, told = command.communicate(timeout=240)
     assert command.returncode == 0, told
 
     lines = _progress(told)
@@ -80,7 +80,7 @@ def test_a_short_run_does_not_wait_for_a_long_one(
     process = _start(running, [short], alone)
     process.communicate(timeout=120)
     assert _digests(alone)["short"] == _digests(store)["short"]
-    assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["long", "short"]
+    assert re.findall(r"^(\w+)$", output, re.MULTILINE) == ["long", "short"]
 
 
 def test_one_run_fails_and_the_others_continue(
@@ -90,7 +90,7 @@ def test_one_run_fails_and_the_others_continue(
     bad = _spec(cohort, "bad", {**SHORT, "selection.minPrevalence": 0.999})
     store = tmp_path / "store"
     command = _start(running, [bad, short], store, "--broker", "embedded", "--workers", "2")
-    said, told = command.communicate(timeout=120)
+    output, told = command.communicate(timeout=120)
 
     assert command.returncode == 3
     assert re.search(r"^bad \([0-9a-f]{16}\): failed: .*minPrevalence", told, re.MULTILINE)
@@ -98,7 +98,7 @@ def test_one_run_fails_and_the_others_continue(
         "bad": "failed",
         "short": "finished",
     }
-    assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["short"]
+    assert re.findall(r"^(\w+)$", output, re.MULTILINE) == ["short"]
     assert list(_digests(store)) == ["short"]
 
 
@@ -135,10 +135,10 @@ def test_the_same_specification_twice_is_one_run(
     renamed = _spec(cohort, "renamed", SHORT)
     store = tmp_path / "store"
     command = _start(running, [short, renamed, short], store, "--broker", "embedded", "--workers", "1")
-    said, told = command.communicate(timeout=120)
+    output, told = command.communicate(timeout=120)
     assert command.returncode == 0, told
     assert told.count("specifies the same run as") == 2
-    assert re.findall(r"^(\w+)$", said, re.MULTILINE) == ["short"]
+    assert re.findall(r"^(\w+)$", output, re.MULTILINE) == ["short"]
 
 
 def test_several_runs_with_separately_started_workers(

@@ -66,7 +66,7 @@ def new_store(server: S3Server, folder: Path, *, prefix: str | None = None, **se
 def uploads(server: S3Server, prefix: str) -> list[str]:
     """Return the keys of unfinished multipart uploads."""
     found = client_of(server).list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
-    return [own["Key"] for own in found.get("Uploads", ())]
+    return [upload["Key"] for upload in found.get("Uploads", ())]
 
 
 def test_the_probe_accepts_a_server_that_keeps_the_promise(store):
@@ -253,7 +253,7 @@ def test_many_keys_are_listed_over_pages(seaweedfs, tmp_path):
     names = sorted(f"a/{number}" for number in range(25))
     for name in names:
         store.put_if_absent(name, b"1")
-    found = [own.key.removeprefix(store.prefix) for own in store.bucket.listed(f"{store.prefix}a/", page=7)]
+    found = [obj.key.removeprefix(store.prefix) for obj in store.bucket.listed(f"{store.prefix}a/", page=7)]
 
     assert found == names
     assert list(store.keys("a/")) == names
@@ -351,8 +351,8 @@ def test_a_start_that_cannot_work_fails_at_once(
     """An invalid configuration of the store fails within seconds with the cause and the remedy, before anything is written."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    own = Bucket(bucket, seaweedfs.settings(region=f"us-east-{uuid4().hex}", **settings))
-    store = S3Store(own, "start/", BlobCache(tmp_path))
+    opened_bucket = Bucket(bucket, seaweedfs.settings(region=f"us-east-{uuid4().hex}", **settings))
+    store = S3Store(opened_bucket, "start/", BlobCache(tmp_path))
     began = time.monotonic()
 
     with pytest.raises((SpecError, StoreAccessDenied), match=expected):

@@ -37,9 +37,9 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
     spec = write_spec(tmp_path, CHANGES)
     with (
         Server(tmp_path / "server") as server,
-        ending(Commands(spec, tmp_path, str(tmp_path / "store"), server.url)) as made,
+        ending(Commands(spec, tmp_path, str(tmp_path / "store"), server.url)) as commands,
     ):
-        yield made
+        yield commands
 
 
 def carry_out(commands: Commands, endpoint: str) -> float:
@@ -68,12 +68,14 @@ def test_a_run_is_one_trace_of_its_steps_and_attempts(commands: Commands, collec
     assert run.fields["mlho.outcome"] == "finished"
     assert run.fields["mlho.execution"] == f"{run.fields['mlho.run']}-1"
     assert {span.parent for span in steps} == {run.id}
-    assert sorted(str(span.fields["mlho.step"]) for span in steps) == sorted({own["kind"] for own in commits})
+    assert sorted(str(span.fields["mlho.step"]) for span in steps) == sorted(
+        {commit["kind"] for commit in commits}
+    )
     by_step = {span.id: span for span in steps}
     assert {span.service for span in attempts} == {"mlho-worker"}
     assert all(by_step[span.parent].fields["mlho.step"] == span.fields["mlho.step"] for span in attempts)
     assert sorted(span.fields["mlho.task"] for span in attempts) == sorted(
-        own["task"][:12] for own in commits
+        commit["task"][:12] for commit in commits
     )
     assert {(span.fields["mlho.attempt"], span.fields["mlho.outcome"]) for span in attempts} == {
         (1, "committed")

@@ -91,4 +91,7 @@ def _received(service: str, span: Any) -> Received:
 
 
 def _plain(attributes: Any) -> dict[str, str | int]:
-    return {own.key: getattr(own.value, own.value.WhichOneof("value")) for own in attributes}
+    return {
+        attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value"))
+        for attribute in attributes
+    }

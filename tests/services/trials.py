@@ -104,8 +104,8 @@ def kill_own_workers(home: Home, turns: Iterable[int], *, empties: bool) -> list
             starts = noted_starts(home.starts)
             n_starts.append(starts.count(name) if isinstance(poison.exception(0), Quarantined) else 0)
             n_others += [
-                starts.count(other) if one.exception(0) is None else 0
-                for other, one in zip(others, neighbours, strict=True)
+                starts.count(other) if future.exception(0) is None else 0
+                for other, future in zip(others, neighbours, strict=True)
             ]
     emptied = ", Redis emptied meanwhile" if empties else ""
     return [
@@ -160,14 +160,14 @@ def drain_workers(home: Home, turns: Iterable[int], dice: random.Random) -> list
     leases: list[float] = []
     codes: list[float] = []
     counted: list[float] = []
-    one = task("test_sleep", "drained", home.starts, seconds=3_600)
+    work = task("test_sleep", "drained", home.starts, seconds=3_600)
     with home.executor() as executor, home.redis() as client:
-        executor.submit(one)
+        executor.submit(work)
         for turn in turns:
             home.keep_workers(2)
             wait_until(lambda n=turn: len(noted_starts(home.starts)) > n, seconds=30, what="next start")  # type: ignore[misc]
-            counted.append(int(str(client.hget(home.names.attempts, one.key))))
-            owner = client.hget(home.names.owners, one.key)
+            counted.append(int(str(client.hget(home.names.attempts, work.key))))
+            owner = client.hget(home.names.owners, work.key)
             worker = home.worker_of(noted_pid(home.starts, "drained"))
             time.sleep(dice.uniform(0, HEARTBEAT_SECONDS))
             told_at = time.monotonic()
@@ -177,7 +177,7 @@ def drain_workers(home: Home, turns: Iterable[int], dice: random.Random) -> list
                 now = time.monotonic()
                 if not exited_at and worker.poll() is not None:
                     exited_at = now
-                if not freed_at and client.hget(home.names.owners, one.key) != owner:
+                if not freed_at and client.hget(home.names.owners, work.key) != owner:
                     freed_at = now
                 if now - told_at > 30:
                     raise AssertionError("a worker that was told to end did not, or kept its lease")

@@ -112,7 +112,7 @@ def rules(helm: str, folder: Path) -> list[dict[str, Any]]:
     """Render the chart's rules, write them to a file for Prometheus, and return them."""
     (rule,) = [obj for obj in render(helm, VALUES, folder) if obj["kind"] == "PrometheusRule"]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
-    return [rule for group in rule["spec"]["groups"] for rule in group["rules"]]
+    return [entry for group in rule["spec"]["groups"] for entry in group["rules"]]
 
 
 def check(

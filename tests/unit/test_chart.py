@@ -309,7 +309,7 @@ def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
         pytest.skip("needs kubectl on the PATH")
     folder = K8S / "overlays" / overlay
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
-    overlay = list(yaml.safe_load_all(done.stdout))
+    manifests = list(yaml.safe_load_all(done.stdout))
     rendered = generate.render(helm, "--values", str(folder / "values.yaml"))
     wanted = generate.all_of(generate.plain_manifests(rendered))
 
@@ -319,7 +319,7 @@ def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
                 container.get("env", []).sort(key=lambda variable: variable["name"])
         return sorted(objects, key=lambda obj: (obj["kind"], obj["metadata"]["name"]))
 
-    assert comparable(overlay) == comparable(wanted)
+    assert comparable(manifests) == comparable(wanted)
 
 
 def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
