@@ -150,7 +150,7 @@ def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         (["status", "trainingrun/nobody"], "nobody"),
         (["export", "trainingrun/nobody"], "nobody"),
@@ -159,11 +159,11 @@ def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
     ],
     ids=["status", "export", "suspend", "context"],
 )
-def test_a_missing_object_is_reported_without_a_traceback(stack: Stack, arguments: list[str], said: str):
+def test_a_missing_object_is_reported_without_a_traceback(stack: Stack, arguments: list[str], words: str):
     done = stack.mlho(*arguments)
 
     assert done.returncode not in (0, 124)
-    assert said in done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 

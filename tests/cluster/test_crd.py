@@ -681,7 +681,7 @@ def test_a_cancelled_run_stays_cancelled(runs: Runs):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "words"),
     [
         ({"selection.topn": 200}, "unknown field"),
         ({"validation.folds": 1}, "greater than or equal to 2"),
@@ -693,14 +693,14 @@ def test_a_cancelled_run_stays_cancelled(runs: Runs):
     ids=["typo", "bound", "empty list", "enumeration", "no address", "open interval"],
 )
 def test_the_schema_refuses_what_the_models_refuse(
-    runs: Runs, kubectl: Kubectl, changes: dict[str, Any], said: str
+    runs: Runs, kubectl: Kubectl, changes: dict[str, Any], words: str
 ):
     """The schema rejects invalid and unknown fields, because kubectl requests strict validation."""
     import json
 
     obj = json.dumps(changed(TRAINING, changes))
 
-    assert said in kubectl("create", "--dry-run=server", "-f", "-", given=obj, check=False)
+    assert words in kubectl("create", "--dry-run=server", "-f", "-", given=obj, check=False)
 
 
 @pytest.mark.parametrize("obj", [TRAINING, SCORING], ids=["training", "scoring"])

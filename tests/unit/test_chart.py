@@ -219,7 +219,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         (["--set", "worker.replica=2"], "'/worker': additional properties 'replica' not allowed"),
         (["--set", "store.url=s3://x"], "'/store': additional properties 'url' not allowed"),
@@ -256,9 +256,9 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], said: str):
+def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], words: str):
     """The error for an invalid value names its place."""
-    assert said in refusal(helm, *arguments)
+    assert words in refusal(helm, *arguments)
 
 
 def test_an_external_redis_without_a_network_policy_is_refused(helm: str):
@@ -664,7 +664,7 @@ def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("settings", "wanted"),
     [
         ({}, {"minAvailable": 1}),
         ({"minAvailable": "50%"}, {"minAvailable": "50%"}),
@@ -677,10 +677,10 @@ def test_one_registry_takes_the_place_of_all(helm: str, redis: str, tmp_path: Pa
     ids=str,
 )
 def test_a_disruption_budget_has_the_requested_limit(
-    helm: str, given: dict[str, Any], wanted: dict[str, Any], tmp_path: Path
+    helm: str, settings: dict[str, Any], wanted: dict[str, Any], tmp_path: Path
 ):
     """The disruption budget has the requested limit as a number or a percentage, and never both limits, which Kubernetes rejects."""
-    objects = render(helm, {"podDisruptionBudget": given}, tmp_path)
+    objects = render(helm, {"podDisruptionBudget": settings}, tmp_path)
     (budget,) = (obj for obj in objects if obj["kind"] == "PodDisruptionBudget")
     kubernetes_validate.validate(budget, KUBERNETES[0], strict=True)
 

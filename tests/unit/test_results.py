@@ -39,7 +39,7 @@ def run(store):
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("selector", "found"),
     [
         pytest.param("ab22", "ab22", id="id"),
         pytest.param("aa", "aa11", id="prefix"),
@@ -47,9 +47,9 @@ def run(store):
         pytest.param("latest", "ab33", id="latest"),
     ],
 )
-def test_a_run_is_found_by_id_prefix_name_or_as_the_latest(store, asked, found):
+def test_a_run_is_found_by_id_prefix_name_or_as_the_latest(store, selector, found):
     """A run is found by its id, by a prefix of the id, by its name, or as the latest one."""
-    assert open_run(store, asked).id == found
+    assert open_run(store, selector).id == found
 
 
 def test_a_name_of_several_runs_opens_the_last_finished_one(store):
@@ -57,18 +57,18 @@ def test_a_name_of_several_runs_opens_the_last_finished_one(store):
     assert open_run(store, "diabetes").id == "ab33"
 
 
-@pytest.mark.parametrize("asked", ["ab"])
-def test_an_ambiguous_run_is_refused_with_the_ids(store, asked):
+@pytest.mark.parametrize("selector", ["ab"])
+def test_an_ambiguous_run_is_refused_with_the_ids(store, selector):
     """If an id prefix matches two runs, the error lists both."""
     with pytest.raises(ArtifactNotFound, match=r"2 finished runs are called .*ab33.*Give more of the id"):
-        open_run(store, asked)
+        open_run(store, selector)
 
 
-@pytest.mark.parametrize("asked", ["zz", "cc44", ""])
-def test_an_unknown_or_unfinished_run_is_refused_with_the_finished_ones(store, asked):
+@pytest.mark.parametrize("selector", ["zz", "cc44", ""])
+def test_an_unknown_or_unfinished_run_is_refused_with_the_finished_ones(store, selector):
     """The error for an unknown or unfinished run lists the finished runs."""
     with pytest.raises(ArtifactNotFound, match=r"There are: aa11 \(diabetes\)"):
-        open_run(store, asked)
+        open_run(store, selector)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

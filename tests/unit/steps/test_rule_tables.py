@@ -89,7 +89,7 @@ def test_an_evaluation_and_an_inspection_find_the_samples_of_the_run(data):
 
 
 @pytest.mark.parametrize(
-    ("entry", "own", "message"),
+    ("entry", "more_rules", "message"),
     [
         (
             {"codes": ["N*"], "descendants": True},
@@ -105,9 +105,9 @@ def test_an_evaluation_and_an_inspection_find_the_samples_of_the_run(data):
         ),
     ],
 )
-def test_tables_that_rules_do_not_use_are_refused(entry, own, message):
+def test_tables_that_rules_do_not_use_are_refused(entry, more_rules, message):
     """Given tables that the rules do not use are rejected, because every given table must be read."""
     changes = rules(**entry)
-    changes["cohort.rules"] = {**changes["cohort.rules"], **own}
+    changes["cohort.rules"] = {**changes["cohort.rules"], **more_rules}
     with pytest.raises(SpecError, match=message):
         make_spec(changes)

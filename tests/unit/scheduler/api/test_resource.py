@@ -128,7 +128,7 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         ({"cohort": {"index": {}}}, "spec.cohort.index: give exactly one"),
         ({"workers": {"min": 9, "max": 2}}, "workers: min must not be more than max"),
@@ -160,14 +160,14 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
         ({"desiredState": 5}, "desiredState: expected one of Running, Suspended, Cancelled"),
     ],
 )
-def test_the_models_refuse_what_the_schema_accepts(change: dict[str, Any], said: str):
+def test_the_models_refuse_what_the_schema_accepts(change: dict[str, Any], words: str):
     """The models reject what the CRD schema cannot check. The message names the object and the field; the controller copies
     it to the condition ``Accepted``.
     """
     with pytest.raises(SpecError, match="TrainingRun ehr/small") as error:
         from_resource({**TRAINING, "spec": {**TRAINING["spec"], **change}})
 
-    assert said in str(error.value)
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize(

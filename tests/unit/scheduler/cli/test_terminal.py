@@ -138,7 +138,7 @@ def test_a_narrow_terminal_leaves_out_columns_instead_of_cutting_off_all(width, 
     print_table(table, optional=("started", "name"))
 
     written = stream.getvalue()
-    assert all(own in written for own in ("9f6156e62652aebe", "finished", "readmission-30", "nightly"))
+    assert all(cell in written for cell in ("9f6156e62652aebe", "finished", "readmission-30", "nightly"))
     assert ("2026-12-01 04:49" in written) == has_all
     assert "started" in written
 

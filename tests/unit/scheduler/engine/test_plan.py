@@ -42,8 +42,8 @@ def keys_of(plan: Plan) -> dict[str, str]:
     return {name: commit.task for name, commit in commits.items()}
 
 
-def changed(one: dict[str, str], other: dict[str, str]) -> set[str]:
-    return {name for name in one if one[name] != other.get(name)}
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {name for name in before if before[name] != after.get(name)}
 
 
 # Tasks after the ledger. In a real run, the ledger's bytes and these keys do not change if each patient is in one partition.

@@ -382,26 +382,26 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
         run_inline(data, old_store, {"validation.seed": seed, **weak}).finished.run_id for seed in (7, 8)
     )
 
-    def said(*arguments):
+    def output_of(*arguments):
         done = command(*arguments, store=root)
         assert done.code == 0, done.err
         return done
 
-    first = json.loads(said("promote", older, "--channel", "production", "--why", "first", "--json").out)
+    first = json.loads(output_of("promote", older, "--channel", "production", "--why", "first", "--json").out)
     assert (first["changed"], first["number"], first["run"]) == (True, 1, older)
     assert first["tests_passed"] >= 25
-    assert "in place of bundle" in said("promote", newer, "--channel", "production", "--why", "x").out
-    assert "already shows" in said("promote", newer, "--channel", "production", "--why", "x").out
-    models = {model["run"]: model for model in json.loads(said("models", "--json").out)}
+    assert "in place of bundle" in output_of("promote", newer, "--channel", "production", "--why", "x").out
+    assert "already shows" in output_of("promote", newer, "--channel", "production", "--why", "x").out
+    models = {model["run"]: model for model in json.loads(output_of("models", "--json").out)}
     assert (models[newer]["channels"], models[older]["channels"]) == (["production"], [])
-    back = json.loads(said("rollback", "--channel", "production", "--why", "alerts", "--json").out)
+    back = json.loads(output_of("rollback", "--channel", "production", "--why", "alerts", "--json").out)
     assert (back["restores"], back["bundle"]) == (1, first["bundle"])
-    assert "production" in said("models").out
-    assert "Whole: 3 entries" in said("audit", "--channel", "production").out
-    said("audit", "--includes", back["digest"])
+    assert "production" in output_of("models").out
+    assert "Whole: 3 entries" in output_of("audit", "--channel", "production").out
+    output_of("audit", "--includes", back["digest"])
     assert command("audit", "--includes", "0" * 64, store=root).code == 1
     assert command("delete", newer, "--yes", store=root).code == 2
-    assert "Kept run" in said("prune", "--keep", "1", "--older-than", "0h", "--yes").err
+    assert "Kept run" in output_of("prune", "--keep", "1", "--older-than", "0h", "--yes").err
 
 
 def test_gates_change_the_report_only(two_runs, old_store):
