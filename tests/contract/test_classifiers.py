@@ -112,7 +112,9 @@ def test_fitting_settings_together_is_fitting_each_alone(classifier):
 
     alone = [classifier.fit(X, target(classifier.name, y), setting, seed=7) for setting in settings]
 
-    assert [one.to_files() for one in alone] == [one.to_files() for one in fitted_quickly(classifier.name)]
+    assert [fitted.to_files() for fitted in alone] == [
+        fitted.to_files() for fitted in fitted_quickly(classifier.name)
+    ]
 
 
 def test_a_row_has_the_same_bits_in_any_batch(classifier):
@@ -352,7 +354,7 @@ def test_one_class_is_refused(name, label):
 
 @pytest.mark.parametrize("name", TAKES_TIMES)
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         ({"days": np.zeros(600)}, "600 other samples"),
         ({"status": np.full(600, 3, np.uint8)}, "600 other samples"),
@@ -361,12 +363,12 @@ def test_one_class_is_refused(name, label):
         ({"days": np.ones(599), "status": np.ones(599, np.uint8)}, "600 times; got 599 times"),
     ],
 )
-def test_invalid_times_are_refused(name, change, said):
+def test_invalid_times_are_refused(name, change, words):
     """Days of 0, an unknown status, no event up to the horizon, and another number of times are refused. The error counts the values and does not show them."""
     X, y = cohort()
     times = dataclasses.replace(target(name, y), **change)
 
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=words):
         classifier_named(name).fit(X, times, {}, seed=0)
 
 
@@ -499,7 +501,7 @@ def test_a_linear_model_that_takes_missing_values_is_refused():
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
 def test_numbers_beyond_float32_are_refused(name, form):
     """Numbers beyond float32 are refused in fitting and in predicting, and the error names the column."""
-    X, y = (own.copy() for own in cohort())
+    X, y = (array.copy() for array in cohort())
     X[3, 4] = 1e39
 
     with pytest.raises(DataError, match="1 larger values in column 4"):
@@ -528,14 +530,14 @@ def test_a_matrix_without_columns_is_refused(classifier):
 
 def test_settings_are_the_cross_product_simplest_first(classifier):
     """An empty grid means the documented defaults, and the order of the given values does not matter."""
-    given = QUICK_GRIDS[classifier.name]
-    backwards = {name: values[::-1] for name, values in given.items()}
+    grid = QUICK_GRIDS[classifier.name]
+    backwards = {name: values[::-1] for name, values in grid.items()}
 
     assert classifier.settings({}) == classifier.settings()
     assert len(classifier.settings()) == math.prod(
         len(parameter.default) for parameter in classifier.parameters
     )
-    assert classifier.settings(backwards) == classifier.settings(given)
+    assert classifier.settings(backwards) == classifier.settings(grid)
     assert len(set(classifier.settings())) == len(classifier.settings())
     assert len({setting.text for setting in classifier.settings()}) == len(classifier.settings())
 

@@ -181,7 +181,7 @@ def test_versions_5_3_and_5_4_are_read(tmp_path, version):
     """Versions 5.3 and 5.4 of the CDM are accepted in any notation."""
     folder = write_cdm(tmp_path, ONE_OF_EACH, version=version)
 
-    assert not [own for own in cohort_of(spec_of(), folder).cohort.warnings if "CDM" in own]
+    assert not [warning for warning in cohort_of(spec_of(), folder).cohort.warnings if "CDM" in warning]
 
 
 def test_another_version_is_refused_and_an_unknown_one_warned_of(tmp_path):
@@ -189,7 +189,7 @@ def test_another_version_is_refused_and_an_unknown_one_warned_of(tmp_path):
     with pytest.raises(DataError, match=r"5\.3 or 5\.4.*'v6\.0'.*Convert"):
         cohort_of(spec_of(), write_cdm(tmp_path / "6", ONE_OF_EACH, version="v6.0"))
     warnings = cohort_of(spec_of(), write_cdm(tmp_path / "none", ONE_OF_EACH, version=None)).cohort.warnings
-    assert any("version of the OMOP CDM is not known" in own for own in warnings)
+    assert any("version of the OMOP CDM is not known" in warning for warning in warnings)
 
 
 def test_a_missing_table_is_refused(tmp_path):
@@ -354,11 +354,11 @@ def test_the_look_at_the_tables_warns(tmp_path):
 
     found = inspect_training(spec, write_cdm(tmp_path, rows))
 
-    said = " ".join(found.warnings)
+    text = " ".join(found.warnings)
     assert not found.errors
-    assert "1 code has values in several units" in said
-    assert "zone in condition_occurrence.parquet and none in drug_exposure.parquet" in said
-    assert 'dateFormats: ["%d.%m.%Y"]' in said
+    assert "1 code has values in several units" in text
+    assert "zone in condition_occurrence.parquet and none in drug_exposure.parquet" in text
+    assert 'dateFormats: ["%d.%m.%Y"]' in text
     assert found.facts["tables of events"].endswith(
         "not there: visit_occurrence, procedure_occurrence, device_exposure, death"
     )

@@ -106,9 +106,9 @@ def _dumped(document: Any, rng: random.Random) -> str:
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the paths of all values in a document."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, own in pairs:
+    for name, child in pairs:
         yield (*path, name)
-        yield from _places(own, (*path, name))
+        yield from _places(child, (*path, name))
 
 
 def _pick(document: Any, rng: random.Random) -> tuple[Any, Any]:
@@ -164,16 +164,16 @@ def _add(document: Any, rng: random.Random) -> None:
 
 def _wrap(document: Any, rng: random.Random) -> None:
     holder, place = _pick(document, rng)
-    own = holder[place]
-    holder[place] = rng.choice(([own], {"value": own}, [own, own], str(own)))
+    old = holder[place]
+    holder[place] = rng.choice(([old], {"value": old}, [old, old], str(old)))
 
 
 def _deepen(document: Any, rng: random.Random) -> None:
     holder, place = _pick(document, rng)
-    own: Any = 1
+    nested: Any = 1
     for _ in range(rng.choice((5, 40, 200))):
-        own = [own] if rng.random() < 0.5 else {"a": own}
-    holder[place] = own
+        nested = [nested] if rng.random() < 0.5 else {"a": nested}
+    holder[place] = nested
 
 
 def _widen(document: Any, rng: random.Random) -> None:

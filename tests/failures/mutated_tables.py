@@ -95,7 +95,7 @@ def _as_text(column: Any) -> Any:
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([None if own is None else str(own) for own in column.to_pylist()], pa.string())
+        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
 
 
 # Changes of a table's cells: the value that is put into some rows of a column, and whether the output must mention it.
@@ -176,7 +176,7 @@ def _made(values: list[Any], type_: Any) -> Any:
             return array.cast(type_)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return array
-    return pa.array([str(own) for own in values], pa.string())
+    return pa.array([str(value) for value in values], pa.string())
 
 
 def _odd_value(column: str, name: str, rng: random.Random) -> tuple[Any, bool]:
@@ -218,7 +218,7 @@ def _column(table: Any, name: str, case: Case, rng: random.Random) -> Any:
                 [*table.columns, table.column(place)], names=[*table.column_names, column]
             )
         case 2:
-            names = [own.upper() if own == column else own for own in table.column_names]
+            names = [old.upper() if old == column else old for old in table.column_names]
             return table.rename_columns(names)
         case 3:
             return table.set_column(
@@ -249,13 +249,13 @@ def _rows(table: Any, name: str, case: Case, rng: random.Random) -> Any:
     """Keep no row, keep one row, or repeat every row."""
     what = rng.randrange(3)
     case.faults.append(f"{name} rows {what}")
-    made = (table.slice(0, 0), table.slice(0, 1), pa.concat_tables([table, table]))[what]
-    change = made.num_rows - table.num_rows
+    changed = (table.slice(0, 0), table.slice(0, 1), pa.concat_tables([table, table]))[what]
+    change = changed.num_rows - table.num_rows
     if name.startswith("events"):
         case.n_events += change
     if name == "labels":
         case.n_labels += change
-    return made
+    return changed
 
 
 def _truncate(case: Case, rng: random.Random) -> None:
@@ -326,7 +326,7 @@ def _as_other_form(case: Case, rng: random.Random) -> None:
     if path.suffix == ".parquet":
         path.rename(path.with_name(rng.choice(("part-1.PARQUET", "part-1.parq", "part-1.Pq"))))
     elif path.suffix == ".csv":
-        name, made = rng.choice(
+        name, content = rng.choice(
             (
                 ("part-1.CSV", data),
                 ("part-1.csv.GZ", gzip.compress(data)),
@@ -336,7 +336,7 @@ def _as_other_form(case: Case, rng: random.Random) -> None:
             )
         )
         path.unlink()
-        path.with_name(name).write_bytes(made)
+        path.with_name(name).write_bytes(content)
 
 
 def _lake(case: Case, rng: random.Random) -> None:

@@ -44,7 +44,7 @@ CASES: Final = {
 def with_persons(tables: Any) -> Any:
     """Return the tables with the person of each patient; two patients are one person."""
     ids = tables.demographics.column("patient_id").to_pylist()
-    persons = pa.array([f"{PREFIX}person-{int(own[-5:]) // 2}" for own in ids])
+    persons = pa.array([f"{PREFIX}person-{int(patient[-5:]) // 2}" for patient in ids])
     return replace(tables, demographics=tables.demographics.append_column("person", persons))
 
 
@@ -77,14 +77,14 @@ def test_a_key_changes_only_the_files_with_ids(tmp_path: Path, monkeypatch: pyte
         homes.append(run_inline(data, MemoryStore(), {**SMALL, **changes}))
     plain, *encrypted = homes
 
-    for own in encrypted:
-        assert own.finished.run_id == plain.finished.run_id
-        assert own.digest == plain.digest
-        assert own.bundle() == plain.bundle()
-        assert keys_of(own, writing_ids=False) == keys_of(plain, writing_ids=False)
-        assert not keys_of(own, writing_ids=True) & keys_of(plain, writing_ids=True)
-        assert blobs_with_an_id(own.run.store) == []
-        assert files_with_stated_content(own.run.store) == {"cohort.arr"}
+    for home in encrypted:
+        assert home.finished.run_id == plain.finished.run_id
+        assert home.digest == plain.digest
+        assert home.bundle() == plain.bundle()
+        assert keys_of(home, writing_ids=False) == keys_of(plain, writing_ids=False)
+        assert not keys_of(home, writing_ids=True) & keys_of(plain, writing_ids=True)
+        assert blobs_with_an_id(home.run.store) == []
+        assert files_with_stated_content(home.run.store) == {"cohort.arr"}
     assert blobs_with_an_id(plain.run.store) != []
 
 

@@ -38,8 +38,8 @@ def write_share(source: Path, folder: Path) -> None:
     chosen = pa.array(sorted(everyone.tolist(), key=digest)[:N_PATIENTS])
     folder.mkdir()
     for name, table in tables.items():
-        own = table.filter(pa.compute.is_in(table["patient_num"], value_set=chosen))
-        pq.write_table(own, folder / f"{name}.parquet")
+        share = table.filter(pa.compute.is_in(table["patient_num"], value_set=chosen))
+        pq.write_table(share, folder / f"{name}.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,9 @@ def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_auroc_is_that_of_the_literature(result: dict):
     """The AUROC of both candidates is between 0.60 and 0.75: a lower one is a defect, a higher one is leakage."""
-    aurocs = {own["classifier"]: own["test"]["auroc"]["mean"] for own in result["candidates"]}
+    aurocs = {
+        candidate["classifier"]: candidate["test"]["auroc"]["mean"] for candidate in result["candidates"]
+    }
 
     assert aurocs.keys() == {"glmboost", "xgboost"}
     assert all(0.60 <= auroc <= 0.75 for auroc in aurocs.values()), aurocs
@@ -89,7 +91,7 @@ def test_only_a_conflicting_sample_is_left_out(result: dict):
 
 def test_known_predictors_of_readmission_rank_first(result: dict):
     """The discharge destination is among the first three features, and no code alone separates the outcome."""
-    ranked = sorted(result["features"], key=lambda own: own["median_rank"] or np.inf)[:3]
+    ranked = sorted(result["features"], key=lambda feature: feature["median_rank"] or np.inf)[:3]
 
-    assert "ADM:discharge_disposition_id:1" in {own["code"] for own in ranked}
+    assert "ADM:discharge_disposition_id:1" in {feature["code"] for feature in ranked}
     assert "leak" not in " ".join(result["warnings"]).lower()

@@ -40,7 +40,7 @@ def write_release(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     scored = score_inline(data, store)
-    (run,) = (own for own in stored_runs(store) if own.run_id == home.finished.run_id)
+    (run,) = (stored for stored in stored_runs(store) if stored.run_id == home.finished.run_id)
     promote(store, run, "production", Author("ann@clinic", run.started, "first model"))
     stopped = _stop(data, store)
     (data / "stopped.yaml").write_text(yaml.safe_dump(make_document(STOPPED)), encoding="utf-8")
@@ -56,9 +56,9 @@ def write_release(folder: Path) -> None:
 
 def _stop(data: Path, store: LocalStore) -> str:
     """Stop a run after eight tasks, and return its id."""
-    own = make_spec(STOPPED)
-    manifest = make_manifest(own.spec.data.tables, data, source=own.spec.data.source)
-    run = TrainingRun(own, manifest, data, store)
+    spec = make_spec(STOPPED)
+    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source)
+    run = TrainingRun(spec, manifest, data, store)
     try:
         carry_out(run, FailingExecutor(store, data, n_tasks=8), NullObserver(), n_slots=1)
     except KeyboardInterrupt:
@@ -79,9 +79,12 @@ def _resources(run_id: str) -> list[dict[str, Any]]:
     status = Status(observed_generation=1, run_id=run_id, conditions=(condition,)).plain()
     documents = [make_document(CHANGES), make_score_document()]
     return [
-        own
-        | {"metadata": own["metadata"] | {"namespace": "mlho", "uid": "1", "generation": 1}, "status": status}
-        for own in documents
+        document
+        | {
+            "metadata": document["metadata"] | {"namespace": "mlho", "uid": "1", "generation": 1},
+            "status": status,
+        }
+        for document in documents
     ]
 
 
@@ -93,7 +96,7 @@ def main() -> None:
         write_release(folder)
         shutil.rmtree(folder / "store" / "probe", ignore_errors=True)
         with tarfile.open(RELEASES / f"{__version__}.tar.gz", "w:gz", compresslevel=9) as archive:
-            for path in sorted(own for own in folder.rglob("*") if own.is_file()):
+            for path in sorted(file for file in folder.rglob("*") if file.is_file()):
                 member = archive.gettarinfo(path, str(path.relative_to(folder)))
                 member.mtime, member.uid, member.gid, member.uname, member.gname = 0, 0, 0, "", ""
                 with path.open("rb") as content:

@@ -54,7 +54,7 @@ def test_the_store_of_a_release_is_read(release, capsys):
     listed = json.loads(call_command(["list", "--json"], release.store, capsys).out)
     runs = release.facts["runs"]
 
-    assert {own["run"]: own["state"] for own in listed} == {
+    assert {run["run"]: run["state"] for run in listed} == {
         runs["finished"]: "finished",
         runs["scores"]: "finished",
         runs["stopped"]: "stopped",
@@ -70,10 +70,10 @@ def test_the_store_of_a_release_is_read(release, capsys):
 
 def test_a_stopped_run_of_a_release_ends(release, capsys, inline):
     """The same command finishes a run that the release has stopped."""
-    said = call_command(["run", release.data / "stopped.yaml"], release.store, capsys)
+    response = call_command(["run", release.data / "stopped.yaml"], release.store, capsys)
 
-    assert said.code == 0
-    assert len(said.results) == 2
+    assert response.code == 0
+    assert len(response.results) == 2
 
 
 def test_the_bundle_of_a_release_gives_the_same_scores(release, capsys, inline):
@@ -99,5 +99,5 @@ def test_custom_resources_of_a_release_are_read(release):
     """The operator reads the specification and the status after an upgrade."""
     resources = json.loads((release.folder / "resources.json").read_text())
 
-    assert [from_resource(own).kind for own in resources] == ["TrainingRun", "ScoringRun"]
-    assert {read_status(own).run_id for own in resources} == {release.facts["runs"]["finished"]}
+    assert [from_resource(resource).kind for resource in resources] == ["TrainingRun", "ScoringRun"]
+    assert {read_status(resource).run_id for resource in resources} == {release.facts["runs"]["finished"]}

@@ -29,7 +29,7 @@ def test_the_command_writes_pseudonyms_and_no_id(trained, command, tmp_path, mon
     monkeypatch.setenv(PSEUDONYM_KEY, KEY)
     file = tmp_path / "list.csv"
 
-    said = command("worklist", run, "--to", file, store=store.root)
+    response = command("worklist", run, "--to", file, store=store.root)
 
     text = file.read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -37,7 +37,7 @@ def test_the_command_writes_pseudonyms_and_no_id(trained, command, tmp_path, mon
     assert rows
     assert {row["pseudonym"] for row in rows} <= known
     assert all(2 * int(row["contradicted"]) > int(row["tested"]) >= 3 for row in rows)
-    assert "p000" not in text + said.out
+    assert "p000" not in text + response.out
     assert file.stat().st_mode & 0o077 == 0
     assert set(store.keys("")) == before
 
@@ -46,10 +46,10 @@ def test_without_a_key_no_list_is_written(trained, command, tmp_path, monkeypatc
     store, run = trained
     monkeypatch.delenv(PSEUDONYM_KEY, raising=False)
 
-    said = command("worklist", run, "--to", tmp_path / "list.csv", store=store.root)
+    response = command("worklist", run, "--to", tmp_path / "list.csv", store=store.root)
 
-    assert said.code == 2
-    assert f"{PSEUDONYM_KEY}: not set" in said.err
+    assert response.code == 2
+    assert f"{PSEUDONYM_KEY}: not set" in response.err
     assert not (tmp_path / "list.csv").exists()
 
 
@@ -61,8 +61,8 @@ def test_a_list_is_the_same_whether_the_ids_are_encrypted_or_not(trained, comman
     run_inline(data, LocalStore(tmp_path / "encrypted"), {"validation.iterations": 6})
 
     lists = []
-    for name, own in (("plain", store.root), ("encrypted", tmp_path / "encrypted")):
-        assert command("worklist", run, "--to", tmp_path / f"{name}.csv", store=own).code == 0
+    for name, place in (("plain", store.root), ("encrypted", tmp_path / "encrypted")):
+        assert command("worklist", run, "--to", tmp_path / f"{name}.csv", store=place).code == 0
         lists.append((tmp_path / f"{name}.csv").read_text())
     assert lists[0] == lists[1]
     monkeypatch.setenv(PSEUDONYM_KEY, "another key of at least 16 bytes")

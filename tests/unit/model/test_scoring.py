@@ -115,9 +115,11 @@ def test_patients_without_events_are_scored(bundle_folder):
 
 def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
     """For a bundle with ``index: none``, all events count, and a date is refused."""
-    made = parts(scoring=Scoring(index_kind="none"), predictive=False)
-    features = tuple(feature.model_copy(update={"window_days": None}) for feature in made.features)
-    write_bundle(tmp_path / "bundle", parts(scoring=made.scoring, predictive=False, features=features))
+    bundle_parts = parts(scoring=Scoring(index_kind="none"), predictive=False)
+    features = tuple(feature.model_copy(update={"window_days": None}) for feature in bundle_parts.features)
+    write_bundle(
+        tmp_path / "bundle", parts(scoring=bundle_parts.scoring, predictive=False, features=features)
+    )
     bundle = load_bundle(tmp_path / "bundle")
 
     scores = bundle.predict_events(EVENTS)
@@ -182,14 +184,14 @@ def test_scores_are_those_of_training_to_the_bit(duplicates, classifier, parts, 
     design, features, encoder, fitted, cohort = _train(spec, tmp_path, classifier)
     scoring = Scoring(index_kind="column", gap_days=3, duplicates=duplicates)
     statistics = column_statistics(design, cohort.patient_of, min_cell=11)
-    made = parts(
+    bundle_parts = parts(
         classifier=fitted,
         features=features,
         demographics=encoder,
         scoring=scoring,
         statistics=statistics,
     )
-    write_bundle(tmp_path / "bundle", made)
+    write_bundle(tmp_path / "bundle", bundle_parts)
     bundle = load_bundle(tmp_path / "bundle")
 
     scores = bundle.predict_events(tables["events"], tables["labels"], tables["persons"])
@@ -231,14 +233,14 @@ def _tree_bundle(parts, folder: Path):
     """Return tables, and a bundle of boosted trees that was trained on them."""
     tables = _write_tables(folder)
     design, features, encoder, fitted, cohort = _train(TrainingSpec.model_validate(SPEC), folder, "xgboost")
-    made = parts(
+    bundle_parts = parts(
         classifier=fitted,
         features=features,
         demographics=encoder,
         scoring=Scoring(index_kind="column", gap_days=3),
         statistics=column_statistics(design, cohort.patient_of, min_cell=11),
     )
-    write_bundle(folder / "bundle", made)
+    write_bundle(folder / "bundle", bundle_parts)
     return tables, load_bundle(folder / "bundle")
 
 
@@ -260,9 +262,9 @@ def test_a_bundle_holds_no_patient(parts, tmp_path):
     spec = TrainingSpec.model_validate(SPEC)
     design, features, encoder, fitted, cohort = _train(spec, tmp_path)
     statistics = column_statistics(design, cohort.patient_of, min_cell=11)
-    made = parts(classifier=fitted, features=features, demographics=encoder, statistics=statistics)
+    bundle_parts = parts(classifier=fitted, features=features, demographics=encoder, statistics=statistics)
 
-    write_bundle(tmp_path / "bundle", made)
+    write_bundle(tmp_path / "bundle", bundle_parts)
 
     content = b"".join(path.read_bytes() for path in (tmp_path / "bundle").rglob("*") if path.is_file())
     assert [name for name in cohort.patient_ids if name.encode() in content] == []

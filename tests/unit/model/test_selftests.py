@@ -88,8 +88,8 @@ def test_the_results_are_the_same_every_time(bundle_folder):
     """Results contain no durations and no paths, so a result that includes them has a constant digest."""
     first, second = (load_bundle(bundle_folder).run_tests(measured=False) for _ in range(2))
 
-    assert [own.plain() for own in first] == [own.plain() for own in second]
-    assert not {own.kind for own in first} & MEASURED
+    assert [result.plain() for result in first] == [result.plain() for result in second]
+    assert not {result.kind for result in first} & MEASURED
 
 
 @pytest.mark.parametrize("kind", ["glmboost", "xgboost", "ebm"])
@@ -117,8 +117,8 @@ def test_a_bundle_that_is_too_large_misses_its_budget(bundle_folder):
 def test_a_clinical_case_is_a_required_test(is_right, expected, tmp_path):
     """A model that contradicts a clinical case fails a required test that names the case."""
     sides = {"higher": CASE["higher"], "lower": CASE["lower"]}
-    own = sides if is_right else {"higher": sides["lower"], "lower": sides["higher"]}
-    stated = Tests.model_validate({"cases": [{"name": CASE["name"], **own}]})
+    patients = sides if is_right else {"higher": sides["lower"], "lower": sides["higher"]}
+    stated = Tests.model_validate({"cases": [{"name": CASE["name"], **patients}]})
     write_bundle(tmp_path / "bundle", make_parts(requirements=stated))
 
     results = load_bundle(tmp_path / "bundle").run_tests()
@@ -134,7 +134,7 @@ def test_a_case_with_a_code_that_the_model_does_not_use_names_the_code(tmp_path)
     stated = Tests.model_validate({"cases": [{"name": "x", "higher": {"codes": ["Z99"]}, "lower": {}}]})
     write_bundle(tmp_path / "bundle", make_parts(requirements=stated))
 
-    [result] = [own for own in load_bundle(tmp_path / "bundle").run_tests() if not own.passed]
+    [result] = [test for test in load_bundle(tmp_path / "bundle").run_tests() if not test.passed]
     assert "The model does not use Z99." in result.defect
 
 
@@ -153,7 +153,7 @@ def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):
     results = load_bundle(tmp_path / "bundle").run_tests()
 
     assert failed(results) == {"floor.auroc", "groups.sex: F", "alerts.youden"}
-    assert {own.level for own in results if not own.passed} == {"required"}
+    assert {test.level for test in results if not test.passed} == {"required"}
 
 
 def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
@@ -165,7 +165,7 @@ def test_a_group_without_an_interval_is_held_to_a_stated_floor_only(tmp_path):
 
     by_default, by_floor = (load_bundle(tmp_path / name).run_tests() for name in ("default", "stated"))
 
-    assert not any(own.id.startswith("groups.") for own in by_default)
+    assert not any(test.id.startswith("groups.") for test in by_default)
     assert "groups.sex: F" in failed(by_floor)
 
 
@@ -174,7 +174,7 @@ def test_an_association_against_the_model_fails_its_direction(tmp_path):
     evidence = Evidence(associations=(Association("I10|365|presence", "lower", None, 1.0),))
     write_bundle(tmp_path / "bundle", make_parts(evidence=evidence))
 
-    [result] = [own for own in load_bundle(tmp_path / "bundle").run_tests() if not own.passed]
+    [result] = [test for test in load_bundle(tmp_path / "bundle").run_tests() if not test.passed]
     assert (result.id, result.kind) == ("directions.strong-01", "direction")
     assert "I10|365|presence raises the score" in result.defect
 
@@ -219,7 +219,7 @@ def test_strong_associations_are_found_unless_another_column_may_explain_them():
         **options,
     )
 
-    assert [(own.column, own.direction) for own in found] == [("c0", "higher")]
+    assert [(association.column, association.direction) for association in found] == [("c0", "higher")]
     assert copied == ()
 
 

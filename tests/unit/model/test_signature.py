@@ -53,7 +53,10 @@ def test_a_changed_file_is_refused(keys, signature, name):
 
 @pytest.mark.parametrize(
     "files",
-    [FILES | {"extra.json": b"1"}, {name: own for name, own in FILES.items() if name != "model/model.json"}],
+    [
+        FILES | {"extra.json": b"1"},
+        {name: content for name, content in FILES.items() if name != "model/model.json"},
+    ],
     ids=["extra", "missing"],
 )
 def test_another_set_of_files_is_refused(keys, signature, files):
@@ -136,9 +139,9 @@ def test_a_certificate_of_a_trusted_root_signs(tmp_path):
     private, _, key = write_key(tmp_path, "leaf")
     roots = {}
     for name in ("root", "other"):
-        own = write_key(tmp_path, name)[2]
-        roots[name] = own
-        (tmp_path / f"{name}.crt").write_bytes(certificate(name, own, is_root=True))
+        root_key = write_key(tmp_path, name)[2]
+        roots[name] = root_key
+        (tmp_path / f"{name}.crt").write_bytes(certificate(name, root_key, is_root=True))
     chain = tmp_path / "leaf.crt"
     chain.write_bytes(certificate("leaf", key, ("root", roots["root"]), is_root=False))
     signature = sign_files(FILES, private, chain)

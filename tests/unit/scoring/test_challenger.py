@@ -14,18 +14,21 @@ from tests.builders import run_inline
 from tests.unit.scoring.conftest import CHANGES, make_score_document, score_inline
 
 
-def compared(own, other, **alerts):
+def compared(scores, other, **alerts):
     """Return the figures for lists of probabilities and of alerts."""
-    pairs = {rule: tuple(np.array(own, bool) for own in pair) for rule, pair in alerts.items()}
+    pairs = {
+        rule: tuple(np.array(alerts_of_model, bool) for alerts_of_model in pair)
+        for rule, pair in alerts.items()
+    }
     return compare_scores(
-        np.array(own, float), np.array(other, float), pairs, bundle_digest="a", compared_digest="b"
+        np.array(scores, float), np.array(other, float), pairs, bundle_digest="a", compared_digest="b"
     )
 
 
 def test_the_figures_are_those_of_the_definition():
     """Means, differences, ranks with ties, the highest tenth, and alerts by one or both models agree with their definitions."""
-    own, other = [0.1, 0.2, 0.3, 0.9], [0.1, 0.3, 0.3, 0.5]
-    found = compared(own, other, youden=([0, 1, 1, 1], [0, 0, 1, 1]))
+    scores, other = [0.1, 0.2, 0.3, 0.9], [0.1, 0.3, 0.3, 0.5]
+    found = compared(scores, other, youden=([0, 1, 1, 1], [0, 0, 1, 1]))
 
     assert (found.mean, found.compared_mean) == (0.375, 0.3)
     assert found.mean_absolute_difference == pytest.approx(0.125)
@@ -72,8 +75,8 @@ def test_a_challenger_is_scored_apart_and_the_champion_not_again(trained, challe
     store = MemoryStore()
     night = score_inline(trained.folder, store)
     before = {key: store.get(key) for key in store.keys(f"runs/{night.finished.run_id}/scores/")}
-    asked = {"bundle.uri": str(challenger), "compareWith": {"uri": "bundle"}}
-    beside = score_inline(trained.folder, store, asked)
+    changes = {"bundle.uri": str(challenger), "compareWith": {"uri": "bundle"}}
+    beside = score_inline(trained.folder, store, changes)
     alone = score_inline(trained.folder, MemoryStore(), {"bundle.uri": str(challenger)})
 
     n_parts = len(beside.manifest["parts"])
@@ -84,18 +87,18 @@ def test_a_challenger_is_scored_apart_and_the_champion_not_again(trained, challe
     assert {key: store.get(key) for key in before} == before
 
     found = json.loads(beside.file("comparison.json"))
-    own, other = beside.table(), night.table()
+    challenger_table, other = beside.table(), night.table()
     assert (found["bundle_digest"], found["compared_digest"]) == (
         beside.manifest["bundle_digest"],
         night.manifest["bundle_digest"],
     )
-    difference = np.abs(own["probability"] - other["probability"])
+    difference = np.abs(challenger_table["probability"] - other["probability"])
     assert found["largest_difference"] == difference.max() > 0
     assert found["rank_correlation"] == pytest.approx(
-        own["probability"].corr(other["probability"], method="spearman")
+        challenger_table["probability"].corr(other["probability"], method="spearman")
     )
     rule = found["alerts"][0]["rule"]
-    both = (own[f"alert: {rule}"] & other[f"alert: {rule}"]).sum()
+    both = (challenger_table[f"alert: {rule}"] & other[f"alert: {rule}"]).sum()
     assert found["alerts"][0]["both"] == both
 
 

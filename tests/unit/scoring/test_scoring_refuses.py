@@ -220,7 +220,7 @@ def test_a_bundle_lost_from_the_store_is_put_there_again(trained):
     """A damaged copy is found by its digest and removed. The next run stores it again and gives the same scores."""
     store = MemoryStore()
     first = score_inline(trained.folder, store)
-    [task] = [own for own in first.submitted if own.kind == "commit_scores"]
+    [task] = [submitted for submitted in first.submitted if submitted.kind == "commit_scores"]
     bundle = first.run.bundle.files["model/model.json"]
     key = blob_key(hashlib.sha256(bundle).hexdigest())
     store.delete(key)
@@ -259,9 +259,9 @@ def test_a_cohort_table_with_implausible_dates_is_refused(trained, beside):
 def test_a_bundle_that_misses_a_requirement_scores_no_patient(tmp_path):
     """An unmet floor of the specification prevents scoring, and more reasons than the budget allows are refused before the run."""
     stated = {"tests": {"floors": {"auroc": 0.99}, "budgets": {"reasons": 2}}}
-    own = train(tmp_path, stated, make_tables(120, seed=9))
+    trained_bundle = train(tmp_path, stated, make_tables(120, seed=9))
 
-    message = refused(own.folder, BundleError, {"explain.topReasons": 2})
+    message = refused(trained_bundle.folder, BundleError, {"explain.topReasons": 2})
     assert "floor.auroc: It predicts the outcome too badly" in message
     assert "Use a bundle that meets the requirements" in message
-    assert "at most 2; got 5" in refused(own.folder, SpecError)
+    assert "at most 2; got 5" in refused(trained_bundle.folder, SpecError)

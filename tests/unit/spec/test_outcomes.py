@@ -38,8 +38,8 @@ def test_a_document_with_outcomes_is_one_specification_of_each():
     """Each specification is named after its outcome, can be parsed again, and has a different digest."""
     first, second = expand(make_spec(OUTCOMES))
 
-    assert [own.metadata.name for own in (first, second)] == ["small-label", "small-death-30d"]
-    assert [own.spec.cohort.outcome for own in (first, second)] == ["label", "Death 30d"]
+    assert [spec.metadata.name for spec in (first, second)] == ["small-label", "small-death-30d"]
+    assert [spec.spec.cohort.outcome for spec in (first, second)] == ["label", "Death 30d"]
     assert first.digest != second.digest
     text = yaml.safe_dump(second.model_dump(mode="json", by_alias=True))
     assert parse_spec(text) == second
@@ -81,12 +81,12 @@ def test_runs_of_outcomes_share_the_encoding_and_have_the_figures_of_single_runs
 
     assert set(first.kinds()) >= ENCODING
     assert not ENCODING & set(second.kinds())
-    own, expected = (
+    result, expected = (
         json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json")) for home in (second, alone)
     )
-    assert own["lineage"]["matrix_digest"] == expected["lineage"]["matrix_digest"]
+    assert result["lineage"]["matrix_digest"] == expected["lineage"]["matrix_digest"]
     for part in ("cohort", "ledger", "features", "stability", "headline", "curves"):
-        assert own[part] == expected[part], part
+        assert result[part] == expected[part], part
 
 
 def test_an_outcome_that_is_known_for_other_samples_has_an_encoding_of_its_own(tmp_path):
@@ -108,10 +108,10 @@ def test_the_command_plans_and_runs_each_outcome(tmp_path, capsys, monkeypatch):
 
     assert main(["plan", str(spec), "--store", store]) == 0
     planned = capsys.readouterr().out
-    assert [f"Plan of small-{own}" in planned for own in ("label", "death-30d")] == [True, True]
+    assert [f"Plan of small-{outcome}" in planned for outcome in ("label", "death-30d")] == [True, True]
     assert planned.count("shared") == 2
     assert main(["run", str(spec), "--store", store, "--workers", "1", "--progress", "none"]) == 0
     assert main(["list", "--store", store, "--json"]) == 0
     runs = json.loads(capsys.readouterr().out.rpartition("\n[")[2].join(["[", ""]))
-    assert [own["name"] for own in runs] == ["small-death-30d", "small-label"]
-    assert all(own["cost"]["cpu_seconds"] > 0 for own in runs)
+    assert [run["name"] for run in runs] == ["small-death-30d", "small-label"]
+    assert all(run["cost"]["cpu_seconds"] > 0 for run in runs)

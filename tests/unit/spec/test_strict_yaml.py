@@ -140,11 +140,11 @@ def test_json_values_are_read_back(plain):
 def test_accepted_text_has_the_value_of_other_readers(text):
     """PyYAML (YAML 1.1) reads every accepted text as the same value, except dates, and numbers with an exponent but without a dot."""
     try:
-        ours = read_yaml(text)
+        found = read_yaml(text)
     except YamlError:
         return
-    theirs = yaml.load(text, Loader=_TextDates)
-    assert _numbers_as_kubectl(theirs) == ours
+    expected = yaml.load(text, Loader=_TextDates)
+    assert _numbers_as_kubectl(expected) == found
 
 
 class _TextDates(strict_yaml._LOADER):
@@ -160,9 +160,9 @@ _TextDates.yaml_implicit_resolvers = {
 def _numbers_as_kubectl(value):
     """Convert numbers with an exponent but without a dot, which PyYAML reads as text and kubectl and YAML 1.2 as numbers."""
     if isinstance(value, list):
-        return [_numbers_as_kubectl(own) for own in value]
+        return [_numbers_as_kubectl(item) for item in value]
     if isinstance(value, dict):
-        return {key: _numbers_as_kubectl(own) for key, own in value.items()}
+        return {key: _numbers_as_kubectl(item) for key, item in value.items()}
     if isinstance(value, str) and strict_yaml._REAL.fullmatch(value):
         return float(value)
     return value

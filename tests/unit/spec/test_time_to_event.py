@@ -28,12 +28,12 @@ def test_cox_is_the_default_candidate():
     """glmboost is also fitted, for the consensus, on the event up to the first horizon."""
     spec = parsed({})
 
-    assert [own.classifier for own in spec.candidates] == ["cox"]
-    assert [own.classifier for own in spec.fitted] == ["cox", "glmboost"]
+    assert [candidate.classifier for candidate in spec.candidates] == ["cox"]
+    assert [candidate.classifier for candidate in spec.fitted] == ["cox", "glmboost"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "words"),
     [
         (
             {"candidates": [{"classifier": "glmboost"}]},
@@ -77,12 +77,12 @@ def test_cox_is_the_default_candidate():
         ({"candidates": [{"classifier": "cox", "grid": {"nSteps": [5]}}]}, "unknown parameter 'nSteps'"),
     ],
 )
-def test_fields_that_it_excludes_are_refused(changes, said):
+def test_fields_that_it_excludes_are_refused(changes, words):
     """Fields that ``timeToEvent`` excludes are refused before any table is read."""
     with pytest.raises(SpecError) as caught:
         parsed(changes)
 
-    assert said in str(caught.value)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_document_with_variants_is_itself_and_one_specification_of_each():
     """The first specification has the run id of the document without variants. A field of a variant replaces that of the document."""
     base, without, short = expand(make_spec(VARIANTS))
 
-    assert [own.metadata.name for own in (base, without, short)] == [
+    assert [spec.metadata.name for spec in (base, without, short)] == [
         "small",
         "small-without-i10",
         "small-short",
@@ -51,9 +51,9 @@ def test_a_document_with_variants_is_itself_and_one_specification_of_each():
 def test_null_removes_a_field_of_the_document():
     """A document with windows can have a variant with one look-back."""
     variant = {"name": "one", "features": {"windows": None}, "cohort": {"lookBackDays": 365}}
-    _, one = expand(make_spec({"features.windows": [30, 365], "variants": [variant]}))
+    _, single = expand(make_spec({"features.windows": [30, 365], "variants": [variant]}))
 
-    assert one.spec.windows == (365,)
+    assert single.spec.windows == (365,)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_a_variant_of_windows_shares_cohort_and_encoding(document, variant, is_s
         "cohort.index": None,
         "cohort.rules": {"entry": {"codes": ["N0*"]}, "outcome": {"codes": ["E11"], "toDays": 30}},
     }
-    for own in ({}, by_rule):
+    for cohort in ({}, by_rule):
         before, after = (
-            make_spec({**own, **changes}).spec for changes in (document, {**document, **variant})
+            make_spec({**cohort, **changes}).spec for changes in (document, {**document, **variant})
         )
         kinds = ["define_cohort", "describe_codes"]
-        kinds += ["extract_rule_events", "apply_rules", "find_descendants"] if own else []
+        kinds += ["extract_rule_events", "apply_rules", "find_descendants"] if cohort else []
         for kind in kinds:
             assert STEPS[kind].narrow(before) == STEPS[kind].narrow(after)
         encode = STEPS["encode_partition"]
@@ -170,16 +170,16 @@ def test_the_command_runs_the_variants_and_finds_the_cost_of_a_change(data, tmp_
     assert main(["plan", str(spec), "--store", store]) == 0
     assert "Plan of small-short" in capsys.readouterr().out
     assert main(command) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "small-without-i10 differs by −0." in said
-    page = re.search(r"variants \S+/(runs/\w+/variants-\w+\.html)", said)
+    output = " ".join(capsys.readouterr().out.split())
+    assert "small-without-i10 differs by −0." in output
+    page = re.search(r"variants \S+/(runs/\w+/variants-\w+\.html)", output)
     assert f'href="../{page[1]}">its variants</a>' in (tmp_path / "store/site/index.html").read_text()
     shown = (tmp_path / "store" / page[1]).read_text()
     assert "Variants minus small on the same samples (95 % CI)" in shown
     assert "without-i10" in shown
     assert main([*command, "--json"]) == 0
     base, *others = json.loads(capsys.readouterr().out)
-    assert [own["name"] for own in (base, *others)] == ["small", "small-without-i10", "small-short"]
+    assert [run["name"] for run in (base, *others)] == ["small", "small-without-i10", "small-short"]
     assert "study" not in others[0]
     with open(base["study"], encoding="utf-8") as file:
         found = json.load(file)

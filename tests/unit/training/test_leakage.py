@@ -38,8 +38,10 @@ def with_demographics(problem, changed):
 
 def without_events_of(tables, patients):
     """Return the tables without any event of some patients."""
-    own = np.array([patient not in patients for patient in tables.events.column("patient_id").to_pylist()])
-    return replace(tables, events=tables.events.filter(own))
+    is_kept = np.array(
+        [patient not in patients for patient in tables.events.column("patient_id").to_pylist()]
+    )
+    return replace(tables, events=tables.events.filter(is_kept))
 
 
 @pytest.mark.parametrize("ranking", ["jmi", "mlho-r", "mrmr"])
@@ -53,7 +55,7 @@ def test_selection_does_not_see_test_patients_events(ranking, make_problem):
 
     assert other.codes == problem.codes
     assert other.matrix.n_cells < problem.matrix.n_cells
-    first, second = (select(own, own.samples_of(parts.is_train)) for own in (problem, other))
+    first, second = (select(variant, variant.samples_of(parts.is_train)) for variant in (problem, other))
     assert first.features.tolist() == second.features.tolist()
     assert first.scores.tolist() == second.scores.tolist()
     assert first.n_screened == second.n_screened
@@ -101,7 +103,7 @@ def test_a_design_is_learned_on_training_samples(make_problem):
     train = problem.samples_of(partition(problem.spec, problem.cohort, 1).is_train)
     other = with_demographics(problem, ~train)
     features = np.array([5, 0, 3], np.int64)
-    first, second = (learn_design(own, features, train) for own in (problem, other))
+    first, second = (learn_design(variant, features, train) for variant in (problem, other))
 
     assert first.features.tolist() == [0, 3, 5]
     assert first.encodings == second.encodings
@@ -118,7 +120,9 @@ def test_encodings_are_learned_on_training_samples(make_problem):
     gone = {problem.cohort.patient_ids[patient] for patient in np.flatnonzero(parts.is_test)}
     other = make_problem(VALUES, tables=without_events_of(tables, gone))
     features = np.arange(len(problem.codes) * 3, dtype=np.int64)
-    first, second = (learn_design(own, features, own.samples_of(parts.is_train)) for own in (problem, other))
+    first, second = (
+        learn_design(variant, features, variant.samples_of(parts.is_train)) for variant in (problem, other)
+    )
 
     assert first.encodings == second.encodings
 
@@ -129,22 +133,24 @@ def test_a_model_its_calibrator_and_its_thresholds_do_not_see_the_test_labels(ma
     parts = partition(problem.spec, problem.cohort, 1)
     other = with_outcomes(problem, problem.samples_of(parts.is_test))
     first, second = (
-        finish_iteration(own, 1, *select_and_run_folds(own, 1)).candidates["glmboost"]
-        for own in (problem, other)
+        finish_iteration(variant, 1, *select_and_run_folds(variant, 1)).candidates["glmboost"]
+        for variant in (problem, other)
     )
 
     assert second.probabilities.tolist() == first.probabilities.tolist()
     assert second.calibrated.tolist() == first.calibrated.tolist()
     assert second.calibrator == first.calibrator
     assert second.cv.auroc.tolist() == first.cv.auroc.tolist()
-    one, another = (own.evaluation.to_json()["figures"]["auroc"]["value"] for own in (first, second))
-    assert another == pytest.approx(1 - one)
+    first_auroc, second_auroc = (
+        candidate.evaluation.to_json()["figures"]["auroc"]["value"] for candidate in (first, second)
+    )
+    assert second_auroc == pytest.approx(1 - first_auroc)
 
 
 def test_scope_iteration_gives_every_fold_the_selection_of_all(make_problem):
     """As in R MLHO, the selection of a fold has then seen the labels of that fold; the report warns of it."""
     problem = make_problem({"selection.scope": "iteration"})
     selection, folds = select_and_run_folds(problem, 1)
-    given = run_fold(problem, 1, 0, selection=selection)
+    from_selection = run_fold(problem, 1, 0, selection=selection)
 
-    assert folds[0].by_classifier["glmboost"].tolist() == given.by_classifier["glmboost"].tolist()
+    assert folds[0].by_classifier["glmboost"].tolist() == from_selection.by_classifier["glmboost"].tolist()

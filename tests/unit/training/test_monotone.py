@@ -19,11 +19,11 @@ def data(tmp_path_factory):
 
 def built(data, place, monotone, changes):
     """Return the warnings of a run, and the tests of directions in its bundle."""
-    asked = {"features.aggregates": ["presence", "last"], "features.monotone": monotone, **changes}
-    home = run_inline(data, place / "store", asked)
+    all_changes = {"features.aggregates": ["presence", "last"], "features.monotone": monotone, **changes}
+    home = run_inline(data, place / "store", all_changes)
     write_folder(place / "bundle", home.bundle())
     bundle = load_bundle(place / "bundle")
-    tests = [own for own in bundle.run_tests(measured=False) if own.id.startswith("directions.monotone.")]
+    tests = [test for test in bundle.run_tests(measured=False) if test.id.startswith("directions.monotone.")]
     result = Result.model_validate_json(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
     return result.warnings, tests
 
@@ -32,21 +32,21 @@ def test_trees_obey_directions_that_contradict_the_data(data, tmp_path):
     """Creatinine raises the planted risk. If it is declared as decreasing, the model has no increase."""
     warnings, tests = built(data, tmp_path, {CREATININE: "decreasing", "age": "increasing"}, TREES)
 
-    assert {own.id for own in tests} == {
+    assert {test.id for test in tests} == {
         f"directions.monotone.{CREATININE}|all|last",
         "directions.monotone.age",
     }
-    assert all(own.passed and own.level == "required" for own in tests)
-    assert not any("features.monotone" in own for own in warnings)
+    assert all(test.passed and test.level == "required" for test in tests)
+    assert not any("features.monotone" in warning for warning in warnings)
 
 
 def test_a_linear_model_against_its_declaration_fails_a_required_test_that_names_the_column(data, tmp_path):
     """A linear model against its declared direction fails a required test, and a name without a numeric column gives a warning."""
     warnings, tests = built(data, tmp_path, {CREATININE: "decreasing", "sex": "increasing"}, {})
 
-    (own,) = tests
-    assert (own.passed, own.level) == (False, "required")
-    assert CREATININE in own.defect
+    (test,) = tests
+    assert (test.passed, test.level) == (False, "required")
+    assert CREATININE in test.defect
     assert any("features.monotone has no effect" in sentence and "sex" in sentence for sentence in warnings)
 
 
@@ -78,5 +78,5 @@ def test_a_declared_presence_is_judged_apart_from_the_numbers_of_a_code(data, tm
     code = INFORMATIVE[0]
     warnings, tests = built(data, tmp_path, {f"{code}|presence": "decreasing", code: "increasing"}, TREES)
 
-    assert [(own.id, own.passed) for own in tests] == [(f"directions.monotone.{code}|all|presence", True)]
-    assert any("features.monotone has no effect" in own and code in own for own in warnings)
+    assert [(test.id, test.passed) for test in tests] == [(f"directions.monotone.{code}|all|presence", True)]
+    assert any("features.monotone has no effect" in warning and code in warning for warning in warnings)

@@ -210,20 +210,20 @@ def test_conflicting_labels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("policy", "patients", "outcome", "rows", "said"),
+    ("policy", "patients", "outcome", "rows", "words"),
     [
         ("drop", ("b", "c"), [0, 1], {"conflicting labels": 3, USED: 2}, "are left out"),
         ("any", ("a", "b", "c"), [1, 0, 1], {"conflicting labels": 2, USED: 3}, "1 sample of 1 patient has"),
     ],
 )
-def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcome, rows, said):
+def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcome, rows, words):
     """Conflicting samples are dropped, or positive if any row is. Only the ledger counts the dropped rows."""
     result = cohort_of(tmp_path, CONFLICT, conflictingLabels=policy)
 
     assert result.cohort.patient_ids == patients
     assert result.cohort.outcome.tolist() == outcome
     assert dropped(result) == rows
-    assert any(said in w for w in result.cohort.warnings)
+    assert any(words in w for w in result.cohort.warnings)
 
 
 def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
@@ -346,10 +346,10 @@ def test_year_and_month_of_the_index_date_are_demographics(tmp_path):
 
     assert year.values.tolist() == [2020, 2020, 2019, 2019]
     assert [month.levels[code] for code in month.codes] == ["01", "12", "12", "12"]
-    (own,) = cohort_of(
+    (column,) = cohort_of(
         tmp_path, labels, "patient_id,index_year\na,1\nb,2\nc,3\n", features=["index_year"]
     ).cohort.demographics
-    assert own.values.tolist() == [1, 1, 2, 3]
+    assert column.values.tolist() == [1, 1, 2, 3]
 
 
 def test_the_year_of_the_index_date_needs_one(tmp_path):
@@ -609,7 +609,7 @@ def test_columns_of_the_audit_are_kept_beside_the_features(tmp_path):
 
     assert (race.levels, race.codes.tolist()) == (("Black", "unknown"), [0, 0, 1])
     assert (ward.levels, ward.codes.tolist()) == (("7", "8"), [0, 1, 0])
-    assert [own.name for own in cohort.demographics] == ["sex"]
+    assert [column.name for column in cohort.demographics] == ["sex"]
 
 
 def test_a_column_of_the_audit_that_neither_table_has_is_refused(tmp_path):

@@ -32,9 +32,10 @@ def define(folder, rows, *, as_dates=DATES):
     columns = list(zip(*rows, strict=True))
     labels = {"index_date": [INDEX] * len(rows)}
     labels |= {
-        name: [day(own) for own in columns[place]] for place, name in enumerate(("event", "end", "death"), 1)
+        name: [day(n_days) for n_days in columns[place]]
+        for place, name in enumerate(("event", "end", "death"), 1)
     }
-    arrays = {name: pa.array(own, DATES).cast(as_dates) for name, own in labels.items()}
+    arrays = {name: pa.array(dates, DATES).cast(as_dates) for name, dates in labels.items()}
     arrays["patient_id"] = pa.array(columns[0])
     write_table(folder / "labels.parquet", pa.table(arrays))
     return define_cohort(make_spec(CHANGES).spec, folder)
@@ -69,9 +70,9 @@ def test_the_first_date_ends_the_observation(tmp_path, as_dates):
     cohort.write(tmp_path / "cohort.arr")
     again = Cohort.read(tmp_path / "cohort.arr")
 
-    for own in (cohort, again):
-        found = zip(own.follow_up.days, own.follow_up.status, own.outcome, strict=True)
-        assert dict(zip(own.patient_ids, found, strict=True)) == EXPECTED
+    for version in (cohort, again):
+        found = zip(version.follow_up.days, version.follow_up.status, version.outcome, strict=True)
+        assert dict(zip(version.patient_ids, found, strict=True)) == EXPECTED
 
 
 def test_samples_that_are_not_at_risk_leave_by_a_rule(tmp_path):

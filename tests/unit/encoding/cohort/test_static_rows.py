@@ -41,12 +41,14 @@ IDS = pa.array(["1", "2", "3"])
 def write(folder: Path, rows=ROWS, shards: int = 1) -> Path:
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for number in range(shards):
-        own = rows[number::shards]
+        shard = rows[number::shards]
         table = pa.table(
             {
-                "subject_id": pa.array([None if row[0] is None else int(row[0]) for row in own], pa.int64()),
-                "time": pa.array([row[1] for row in own], pa.timestamp("us")),
-                "code": pa.array([row[2] for row in own], pa.string()),
+                "subject_id": pa.array(
+                    [None if row[0] is None else int(row[0]) for row in shard], pa.int64()
+                ),
+                "time": pa.array([row[1] for row in shard], pa.timestamp("us")),
+                "code": pa.array([row[2] for row in shard], pa.string()),
             }
         )
         pq.write_table(table, folder / "data" / f"{number}.parquet")
@@ -69,10 +71,10 @@ def make_spec(*demographics: str, index="prediction_time", categorical=(), **dat
 def read(folder: Path, spec: TrainingSpec):
     persons = read_static_rows(spec, source_of(spec.data), list_inputs(folder, "data"), IDS)
     columns = {
-        own.name: own.values.tolist()
-        if own.levels is None
-        else [None if place < 0 else own.levels[place] for place in own.values]
-        for own in persons.columns
+        column.name: column.values.tolist()
+        if column.levels is None
+        else [None if place < 0 else column.levels[place] for place in column.values]
+        for column in persons.columns
     }
     return columns, persons.conflicts, persons.birth_us
 

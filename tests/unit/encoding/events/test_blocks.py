@@ -187,11 +187,11 @@ def test_there_is_one_zero(make_spec, make_cohort, make_batch, encode):
     """Minus zero is stored as zero, because otherwise the order of equal values would change the bytes."""
     row = {"patient": "2", "code": "A", "time": us("2020-03-01")}
     spec, cohort = make_spec(aggregates=["last"]), make_cohort({"2": INDEXES["2"]})
-    one, other = (
+    first, other = (
         encode(spec, cohort, [[make_batch([row | {"value": value} for value in values])]])
         for values in ((-0.0, 0.0), (0.0, -0.0))
     )
-    assert one.bytes == other.bytes
+    assert first.bytes == other.bytes
 
 
 def test_duplicates_belong_to_the_later_partition(make_spec, make_cohort, make_batch, encode):
@@ -250,23 +250,23 @@ def test_the_cut_into_partitions_does_not_show_over_several_blocks(
                 )
             ]
 
-    one = encode(spec, cohort, list(parts_of(1, integers=True, seed=0)))
-    assert one.total.rows_used > 100_000
+    whole = encode(spec, cohort, list(parts_of(1, integers=True, seed=0)))
+    assert whole.total.rows_used > 100_000
     for n_parts, integers in ((3, False), (7, True)):
         other = encode(spec, cohort, list(parts_of(n_parts, integers=integers, seed=n_parts)))
-        assert other.bytes == one.bytes
-        assert other.total == one.total
+        assert other.bytes == whole.bytes
+        assert other.total == whole.total
         assert sum(block.n_rows for block in other.packed) == other.total.rows_used + other.total.n_dropped(
             Rule.DUPLICATE
         )
-    matrix = Matrix.open(one.blocks, cohort, n_codes=len(one.dictionary), n_windows=len(spec.windows))
-    assert matrix.n_cells == sum(block.n_cells for block in one.packed)
+    matrix = Matrix.open(whole.blocks, cohort, n_codes=len(whole.dictionary), n_windows=len(spec.windows))
+    assert matrix.n_cells == sum(block.n_cells for block in whole.packed)
 
 
 def test_cells_without_times_are_those_that_are_counted_with_times(make_spec, make_cohort, encode, large):
     """With one sample per patient and one window, rows are only counted. Numbers need the times of rows, which does not change the other arrays."""
     index, patient, time, code, value = large
-    cohort = make_cohort({own: times[:1] for own, times in index.items()})
+    cohort = make_cohort({patient_id: times[:1] for patient_id, times in index.items()})
     parts = [
         [
             pa.record_batch(
@@ -286,9 +286,9 @@ def test_cells_without_times_are_those_that_are_counted_with_times(make_spec, ma
         for aggregates in (["count"], ["count", "last"])
     )
 
-    assert [own.n_rows for own in counted.packed] == [own.n_rows for own in timed.packed]
-    for own, other in zip(counted.blocks, timed.blocks, strict=True):
-        arrays, expected = read_arrays(own), read_arrays(other)
+    assert [block.n_rows for block in counted.packed] == [block.n_rows for block in timed.packed]
+    for block, other in zip(counted.blocks, timed.blocks, strict=True):
+        arrays, expected = read_arrays(block), read_arrays(other)
         assert arrays["count"].max() > 1
         for name in ("indptr", "indices", "count"):
             assert arrays[name].tobytes() == expected[name].tobytes(), name

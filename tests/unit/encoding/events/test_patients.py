@@ -22,13 +22,11 @@ def test_integers_and_their_texts_name_the_same_patients(make_cohort, known, oth
     """An id in any form gives the position of its text among the sorted texts."""
     texts = sorted(str(number) for number in known)
     finder = PatientFinder(make_cohort({text: [0] for text in texts}))
-    asked = [*known, *others, *known]
-    expected = [texts.index(str(number)) if number in known else UNKNOWN_PATIENT for number in asked]
-    assert finder.find(pa.array(asked, pa.int64())).tolist() == expected
-    assert (
-        finder.find(pa.array([str(n) for n in asked], pa.string()).dictionary_encode()).tolist() == expected
-    )
-    assert finder.find(pa.array([str(n) for n in asked], pa.large_string())).tolist() == expected
+    ids = [*known, *others, *known]
+    expected = [texts.index(str(number)) if number in known else UNKNOWN_PATIENT for number in ids]
+    assert finder.find(pa.array(ids, pa.int64())).tolist() == expected
+    assert finder.find(pa.array([str(n) for n in ids], pa.string()).dictionary_encode()).tolist() == expected
+    assert finder.find(pa.array([str(n) for n in ids], pa.large_string())).tolist() == expected
 
 
 def test_a_number_is_its_canonical_text_only(make_cohort):

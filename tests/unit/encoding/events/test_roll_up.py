@@ -20,15 +20,15 @@ def read(folder, **columns) -> RollUp:
 
 def test_a_map_is_read_in_any_order(tmp_path):
     """Equal rows are merged, and blank rows and codes that are their own parent have no effect."""
-    own = read(
+    found = read(
         tmp_path,
         code=["B", "A", "A", "P", "", None],
         parent=["P", "P", "P", "P", "Q", "Q"],
         description=["words", None, "words", "words", None, None],
     )
 
-    assert own == RollUp({"A": "P", "B": "P"}, {"P": "words"})
-    assert [*own.parents] == ["A", "B"]
+    assert found == RollUp({"A": "P", "B": "P"}, {"P": "words"})
+    assert [*found.parents] == ["A", "B"]
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_patterns_apply_to_parents_and_rows_are_counted():
 def test_the_ledger_says_nothing_of_maps_unless_there_is_one():
     """Artifacts of runs without a map keep their bytes."""
     assert "rows_rolled_up" not in Ledger(rows_in=1, rows_used=1).to_json()
-    own = Ledger(rows_in=1, rows_used=1, rows_rolled_up=1)
-    assert Ledger.from_json((own + own).to_json()).rows_rolled_up == 2
+    ledger = Ledger(rows_in=1, rows_used=1, rows_rolled_up=1)
+    assert Ledger.from_json((ledger + ledger).to_json()).rows_rolled_up == 2

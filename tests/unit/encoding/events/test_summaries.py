@@ -58,7 +58,7 @@ def plain_numbers(spec, rows, index):
         return found | dict.fromkeys(("first", "min", "max", "mean", "slope"), math.nan)
     days = [Fraction(time // DAY) for time, _ in valued]
     x, y = sum(days) / len(days), sum(values) / len(values)
-    xx = sum((own - x) ** 2 for own in days)
+    xx = sum((day - x) ** 2 for day in days)
     xy = sum((day - x) * (value - y) for day, value in zip(days, values, strict=True))
     return found | {
         "first": float(values[0]),
@@ -167,7 +167,8 @@ def test_numbers_of_a_small_series(make_spec, make_cohort, make_batch, encode, n
     """For 5, 3 and 1 on every second day, then a record without a value, the slope is −1 per day, which is −365.25 per year."""
     series = zip(("05", "07", "09", "11"), (5.0, 3.0, 1.0, None), strict=True)
     rows = [
-        {"patient": "3", "code": "A", "time": us(f"2020-03-{day}T08:00"), "value": own} for day, own in series
+        {"patient": "3", "code": "A", "time": us(f"2020-03-{day}T08:00"), "value": number}
+        for day, number in series
     ]
     spec = make_spec(aggregates=[name])
 
@@ -178,8 +179,8 @@ def test_numbers_of_a_small_series(make_spec, make_cohort, make_batch, encode, n
 def test_a_slope_needs_two_days(make_spec, make_cohort, make_batch, encode):
     """Two values of one day have no slope, even at different hours."""
     rows = [
-        {"patient": "3", "code": "A", "time": us(f"2020-03-05T{hour}:00"), "value": own}
-        for hour, own in (("08", 1.0), ("20", 9.0))
+        {"patient": "3", "code": "A", "time": us(f"2020-03-05T{hour}:00"), "value": number}
+        for hour, number in (("08", 1.0), ("20", 9.0))
     ]
     cohort = make_cohort({"3": INDEXES["3"]})
 

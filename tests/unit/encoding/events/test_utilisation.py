@@ -36,9 +36,12 @@ def plain_counts(spec, rows):
         ]
         is_daily = spec.data.duplicates == "drop"
         counts += [
-            [len({(r["code"], r["time"] // DAY) for r in own}) if is_daily else len(own) for own in seen],
-            [len({row["code"] for row in own}) for own in seen],
-            [len({row["time"] // DAY for row in own}) for own in seen],
+            [
+                len({(r["code"], r["time"] // DAY) for r in sample_rows}) if is_daily else len(sample_rows)
+                for sample_rows in seen
+            ],
+            [len({row["code"] for row in sample_rows}) for sample_rows in seen],
+            [len({row["time"] // DAY for row in sample_rows}) for sample_rows in seen],
         ]
     return counts
 
@@ -59,8 +62,8 @@ def test_utilisation_agrees_with_plain_python(make_spec, make_cohort, make_batch
     n_windows = len(spec.windows)
     matrix = Matrix.open(encoded.blocks, cohort, n_codes=len(encoded.dictionary), n_windows=n_windows)
     columns = utilisation_columns(matrix, spec.windows)
-    assert [own.values.tolist() for own in columns] == plain_counts(spec, rows)
-    assert len({own.name for own in columns}) == 3 * n_windows
+    assert [column.values.tolist() for column in columns] == plain_counts(spec, rows)
+    assert len({column.name for column in columns}) == 3 * n_windows
 
 
 def test_blocks_without_it_have_no_such_array(make_spec, make_cohort, make_batch, encode):

@@ -32,25 +32,25 @@ def rows() -> pd.DataFrame:
 def count(frame: pd.DataFrame) -> NumberCounter:
     counter = NumberCounter((1950, 2029))
     for part in np.array_split(np.arange(len(frame)), 7):
-        own = frame.iloc[part]
-        counter.add(HASHES, *(own[name].to_numpy() for name in ("patient", "code", "time", "value")))
+        rows = frame.iloc[part]
+        counter.add(HASHES, *(rows[name].to_numpy() for name in ("patient", "code", "time", "value")))
     return counter
 
 
-def columns(own):
-    return {name: column.tolist() for name, column in vars(own).items()}
+def columns(arrays):
+    return {name: column.tolist() for name, column in vars(arrays).items()}
 
 
 def test_sums_by_month_equal_those_of_pandas(rows):
     """There are four levels to the octave from 2⁻¹⁰, of equal width within an octave."""
     found = count(rows).levels()
 
-    own = rows[rows["value"] > 0]
-    fraction, exponent = np.frexp(own["value"])
+    positive = rows[rows["value"] > 0]
+    fraction, exponent = np.frexp(positive["value"])
     level = (4 * (exponent - 1 + 10) + np.floor(8 * fraction - 4)).clip(0, 119).astype(int)
-    time = pd.to_datetime(own["time"], unit="us")
+    time = pd.to_datetime(positive["time"], unit="us")
     month = (time.dt.year % 64) * 12 + time.dt.month - 1
-    expected = level.groupby([own["code"], month.rename("month")]).agg(["size", "sum"]).reset_index()
+    expected = level.groupby([positive["code"], month.rename("month")]).agg(["size", "sum"]).reset_index()
     assert columns(found) == dict(
         zip(("code", "month", "n", "total"), expected.T.to_numpy().tolist(), strict=True)
     )
@@ -64,9 +64,9 @@ def test_the_sample_and_the_sums_do_not_depend_on_order_and_partitions(rows, mon
     parts = [count(rows[rows["time"] % 3 == place]) for place in range(3)]
     mixed = count(rows.sample(frac=1, random_state=1))
 
-    for one in (merged_series(own.series() for own in parts[::-1]), mixed.series()):
-        assert columns(one) == columns(whole.series())
-    for sums in (merged_levels(own.levels() for own in parts[::-1]), mixed.levels()):
+    for series in (merged_series(part.series() for part in parts[::-1]), mixed.series()):
+        assert columns(series) == columns(whole.series())
+    for sums in (merged_levels(part.levels() for part in parts[::-1]), mixed.levels()):
         assert columns(sums) == columns(whole.levels())
 
     sample = whole.series()

@@ -47,8 +47,8 @@ def score_by_definition(ranking, column, picked, y, *, corrected=False):
             shared = [information(column, w) - bias((n_levels - 1) * (len(set(w)) - 1)) for w in picked]
             return relevance - np.mean(shared)
         case "cmim":
-            own = [information(w, y) - bias(len(set(w)) - 1) for w in picked]
-            return min(relevance, *(j - i for j, i in zip(joint, own, strict=True)))
+            relevances = [information(w, y) - bias(len(set(w)) - 1) for w in picked]
+            return min(relevance, *(j - i for j, i in zip(joint, relevances, strict=True)))
 
 
 def agrees_with_definition(result, levels, y, ranking, *, corrected=False):
@@ -160,13 +160,13 @@ def test_threads_and_row_order_do_not_show(mode, ranking, monkeypatch):
     X, y = make_counts(5)
     shuffle = np.random.default_rng(1).permutation(len(y))
 
-    one = rank(X, y, 40, mode=mode, ranking=ranking)
+    single = rank(X, y, 40, mode=mode, ranking=ranking)
     three = rank(X, y, 40, mode=mode, ranking=ranking, n_threads=3)
     shuffled = rank(X[shuffle], y[shuffle], 40, mode=mode, ranking=ranking)
 
     for other in (three, shuffled):
-        assert other.order.tobytes() == one.order.tobytes()
-        assert other.scores.tobytes() == one.scores.tobytes()
+        assert other.order.tobytes() == single.order.tobytes()
+        assert other.scores.tobytes() == single.scores.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["presence", "levels", "counts"])

@@ -19,7 +19,11 @@ ALL_STATEMENTS = {
 
 
 def items_of(dossier):
-    return {f"{own['id']}/{item['id']}": item for own in dossier["checklists"] for item in own["items"]}
+    return {
+        f"{checklist['id']}/{item['id']}": item
+        for checklist in dossier["checklists"]
+        for item in checklist["items"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def result(tmp_path_factory):
 
 def test_the_checklists_have_all_their_items():
     """TRIPOD+AI has 27 items with 52 parts, and HTI-1 has 31 source attributes."""
-    n_items = {own.id: len({item.id for item in own.items}) for own in CHECKLISTS}
+    n_items = {checklist.id: len({item.id for item in checklist.items}) for checklist in CHECKLISTS}
 
     assert n_items == {"tripod-ai": 52, "hti-1": 31, "chai": 17}
     numbers = {item.id.rstrip("abcdefg") for item in CHECKLISTS[0].items}
@@ -56,10 +60,12 @@ def test_every_item_is_answered_open_or_says_why_it_cannot_apply(dossier):
 
 def test_each_open_field_exists_in_the_specification(dossier):
     known = {f"metadata.statements.{name}" for name in ALL_STATEMENTS}
-    asked = {own["field"] for own in dossier["open"] if own["field"].startswith("metadata.statements.")}
+    open_fields = {
+        field["field"] for field in dossier["open"] if field["field"].startswith("metadata.statements.")
+    }
 
-    assert asked == known  # no unknown statement is requested, and none is missing
-    meanings = {own["field"]: own["meaning"] for own in dossier["open"]}
+    assert open_fields == known  # no unknown statement is requested, and none is missing
+    meanings = {field["field"]: field["meaning"] for field in dossier["open"]}
     assert meanings["metadata.statements.funding"] == "Funding, and the role of the funders"
     assert all(meanings.values())
 
@@ -84,19 +90,19 @@ def test_figures_are_those_of_the_result(dossier, result):
     assert f"AUROC {auroc.mean:.2f} (95" in performance["text"]
     assert performance["evidence"] == "result.json: headline"
     prepared = items_of(dossier)["tripod-ai/7"]["answers"][0]["text"]
-    found = [own.check for own in result.quality.checks if own.n_findings]
+    found = [check.check for check in result.quality.checks if check.n_findings]
     assert f"{result.ledger.rows_in:,} event rows" in prepared
     assert f"findings: {len(found)} of {len(result.quality.checks)}" in prepared
-    assert all(own in prepared for own in found)
+    assert all(name in prepared for name in found)
 
 
 def test_a_group_that_the_report_hides_has_no_figure(dossier, result):
-    hidden = [own for own in result.bias.groups if "auroc" not in own.figures]
-    (said,) = items_of(dossier)["chai/15"]["answers"]
+    hidden = [group for group in result.bias.groups if "auroc" not in group.figures]
+    (answer,) = items_of(dossier)["chai/15"]["answers"]
 
     assert hidden
-    assert not any(f"{own.by} {own.level}:" in said["text"] for own in hidden)
-    assert f"{len(hidden)} group" in said["text"]
+    assert not any(f"{group.by} {group.level}:" in answer["text"] for group in hidden)
+    assert f"{len(hidden)} group" in answer["text"]
 
 
 class Links(HTMLParser):

@@ -18,15 +18,15 @@ def test_the_author_names_the_report_or_the_outcome_does(result: Result):
 
 def test_the_head_has_outcome_use_and_dates(result: Result):
     """The head has the author's statements, and the months and years of the data."""
-    given = About(
+    statements = About(
         name="readmission",
         description="To plan visits.",
         outcome_definition="Readmitted within 30 days.",
         follow_up="30 days",
         intended_use="Ward rounds.",
     )
-    own = said(result, about=given, made_at="2026-11-26T09:12:00+00:00")
-    facts = dict(about(own))
+    stated_result = said(result, about=statements, made_at="2026-11-26T09:12:00+00:00")
+    facts = dict(about(stated_result))
 
     assert facts["Outcome"] == "Readmitted within 30 days (column “readmit_30” of the labels is 1)"
     assert facts["Intended use"] == "Ward rounds."
@@ -34,8 +34,8 @@ def test_the_head_has_outcome_use_and_dates(result: Result):
     assert facts["Events used"] == f"{result.ledger.rows_used:,} rows, 2013 to 2014 (99 % of them)"
     assert facts["Follow-up"] == "30 days"
     assert facts["Computed on"] == "26 November 2026"
-    assert "readmission · 26 November 2026" in eyebrow(own)
-    assert "To plan visits." in render_html(own)
+    assert "readmission · 26 November 2026" in eyebrow(stated_result)
+    assert "To plan visits." in render_html(stated_result)
 
 
 def test_missing_statements_are_marked_as_not_stated(result: Result):

@@ -37,7 +37,7 @@ def test_folds_in_another_order_choose_the_same(make_problem):
     """The order in which folds finish does not change the scores."""
     problem = make_problem()
     _, folds = select_and_run_folds(problem, 1)
-    first, second = (cross_validate(problem, own)["glmboost"] for own in (folds, folds[::-1]))
+    first, second = (cross_validate(problem, ordered)["glmboost"] for ordered in (folds, folds[::-1]))
 
     assert first.scores.tolist() == second.scores.tolist()
     assert first.chosen == second.chosen
@@ -66,18 +66,18 @@ def test_a_run_of_trees_alone_has_confidence_scores_and_a_consensus(tmp_path):
     data = write_tables(tmp_path / "data", make_tables(300, seed=9))
     trees = {"classifier": "xgboost", "grid": {"nRounds": [10], "maxDepth": [1]}}
     alone, both = (
-        run_inline(data, MemoryStore(), {"candidates": own, "consensus.minConfidence": 50})
-        for own in ([trees], [trees, {"classifier": "glmboost"}])
+        run_inline(data, MemoryStore(), {"candidates": candidates, "consensus.minConfidence": 50})
+        for candidates in ([trees], [trees, {"classifier": "glmboost"}])
     )
     result, other = (
-        json.loads(own.run.store.get(f"runs/{own.run.run_id}/result.json")) for own in (alone, both)
+        json.loads(home.run.store.get(f"runs/{home.run.run_id}/result.json")) for home in (alone, both)
     )
 
-    assert [own["classifier"] for own in result["candidates"]] == ["xgboost"]
+    assert [candidate["classifier"] for candidate in result["candidates"]] == ["xgboost"]
     assert result["final_model"]["classifier"] == "xgboost"
     assert result["lineage"]["spec"]["consensus"]["classifier"] == "glmboost"
-    assert [own["confidence"] for own in result["features"]] == [
-        own["confidence"] for own in other["features"]
+    assert [feature["confidence"] for feature in result["features"]] == [
+        feature["confidence"] for feature in other["features"]
     ]
     assert result["stability"]["false_features"] == other["stability"]["false_features"]
     assert result["stability"]["n_consensus"] >= 1

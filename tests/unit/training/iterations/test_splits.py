@@ -66,11 +66,11 @@ def test_the_final_iteration_trains_on_all_patients():
 
 def test_iterations_and_seeds_draw_other_parts():
     """Other iterations and seeds draw other parts, and equal ones draw the same."""
-    cohort, asked = make_cohort(), asking(seed=1)
-    first = partition(asked, cohort, 1)
+    cohort, spec = make_cohort(), asking(seed=1)
+    first = partition(spec, cohort, 1)
 
-    assert (partition(asked, cohort, 1).is_test == first.is_test).all()
-    assert (partition(asked, cohort, 2).is_test != first.is_test).any()
+    assert (partition(spec, cohort, 1).is_test == first.is_test).all()
+    assert (partition(spec, cohort, 2).is_test != first.is_test).any()
     assert (partition(asking(seed=2), cohort, 1).is_test != first.is_test).any()
     assert (partition(asking(seed=1, iterations=99), cohort, 1).is_test == first.is_test).all()
 
@@ -99,8 +99,8 @@ def test_a_seed_is_31_bits_and_of_its_place():
 
 def test_the_order_of_samples_does_not_matter_to_patients():
     """All samples of a patient are in the same part."""
-    one, two = make_cohort(n_samples_each=1), make_cohort(n_samples_each=2)
-    asked = asking()
+    single, double = make_cohort(n_samples_each=1), make_cohort(n_samples_each=2)
+    spec = asking()
 
-    assert (partition(asked, one, 1).fold == partition(asked, two, 1).fold).all()
-    assert replace(one).n_patients == two.n_patients
+    assert (partition(spec, single, 1).fold == partition(spec, double, 1).fold).all()
+    assert replace(single).n_patients == double.n_patients

@@ -51,7 +51,7 @@ def sex(codes):
 
 
 def level(found, name):
-    return next(own for own in found.groups if own.level == name)
+    return next(group for group in found.groups if group.level == name)
 
 
 def test_figures_of_a_group_are_those_of_its_own_samples():
@@ -86,19 +86,19 @@ def test_a_sample_counts_once_with_its_first_test_set():
 def test_ages_are_put_into_bands_and_a_missing_age_into_none():
     """A bound belongs to the band above it, and a missing age belongs to no band."""
     age = np.concatenate([[10.0] * 5, [18.0] * 95, [50.0] * 140, [79.9] * 140, [np.nan] * 20])
-    (own,) = groupings(spec_of(), cohort_of(NumericColumn("age", age)))
+    (grouping,) = groupings(spec_of(), cohort_of(NumericColumn("age", age)))
 
-    assert own.levels == ("under 18", "18–39", "40–64", "65–79")
-    assert np.bincount(own.codes + 1).tolist() == [20, 5, 95, 140, 140]
+    assert grouping.levels == ("under 18", "18–39", "40–64", "65–79")
+    assert np.bincount(grouping.codes + 1).tolist() == [20, 5, 95, 140, 140]
 
 
 def test_pairs_and_references_follow_the_specification():
     """Two columns give four combinations, and the reference is the named level."""
     site = CategoricalColumn("ward", ("a", "b"), np.tile([0, 1], N // 2).astype(np.int16))
     spec = spec_of(groups=["sex"], pairs=[["sex", "ward"]], references={"sex": "m"})
-    one, pair = groupings(spec, cohort_of(sex(HALF), site))
+    single, pair = groupings(spec, cohort_of(sex(HALF), site))
 
-    assert one.levels[one.reference_level] == "m"
+    assert single.levels[single.reference_level] == "m"
     assert (pair.by, pair.levels) == ("sex × ward", ("f, a", "f, b", "m, a", "m, b"))
     assert np.bincount(pair.codes).tolist() == [100] * 4
 
@@ -139,16 +139,19 @@ def test_columns_of_the_audit_make_groups_and_small_values_count_as_other():
     """A ward with five patients counts as ``other``."""
     ward = CategoricalColumn("ward", ("a", "b", "c"), np.repeat([0, 1, 2], [195, 5, 200]).astype(np.int16))
     cohort = replace(cohort_of(sex(HALF)), audited=(ward,))
-    _, own = groupings(spec_of(columns=["ward"]), cohort)
+    _, grouping = groupings(spec_of(columns=["ward"]), cohort)
 
-    assert (own.by, own.levels) == ("ward", ("a", "c", "other"))
-    assert np.bincount(own.codes).tolist() == [195, 200, 5]
+    assert (grouping.by, grouping.levels) == ("ward", ("a", "c", "other"))
+    assert np.bincount(grouping.codes).tolist() == [195, 200, 5]
 
 
 def test_groups_that_do_not_exist_fail_before_anything_is_fitted():
     """The task that checks the splits reads the groups, but nothing of them without the section."""
-    asked = {"features.demographics": ["age", "sex"], "bias": {"groups": ["sex"], "references": {"sex": "x"}}}
-    narrowed = CheckSplits().narrow(make_spec(asked).spec)
+    changes = {
+        "features.demographics": ["age", "sex"],
+        "bias": {"groups": ["sex"], "references": {"sex": "x"}},
+    }
+    narrowed = CheckSplits().narrow(make_spec(changes).spec)
     again = TrainingSpec.model_validate(narrowed.model_dump(mode="json", by_alias=True))
 
     assert CheckSplits().narrow(make_spec().spec).bias is None

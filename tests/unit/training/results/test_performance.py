@@ -38,25 +38,27 @@ def weak(tmp_path_factory):
 
 
 def of_candidate(result, classifier):
-    return next(own for own in result["candidates"] if own["classifier"] == classifier)
+    return next(candidate for candidate in result["candidates"] if candidate["classifier"] == classifier)
 
 
 def test_the_headline_is_that_of_the_final_model_and_not_of_the_winners(weak):
     """Figures, curves and AUROCs are those of the final model, and the winners have their own section."""
     _, result = weak
-    own = [next(c for c in i["candidates"] if c["classifier"] == "glmboost") for i in result["iterations"]]
+    candidates = [
+        next(c for c in i["candidates"] if c["classifier"] == "glmboost") for i in result["iterations"]
+    ]
 
     assert {i["winner"] for i in result["iterations"]} == {"xgboost"}
     assert result["final_model"]["classifier"] == "glmboost"
     assert result["headline"] == of_candidate(result, "glmboost")["test"]
     assert result["winners"] == of_candidate(result, "xgboost")["test"]
     assert result["winners"]["auroc"]["mean"] > result["headline"]["auroc"]["mean"] + 0.05
-    aurocs = [c["evaluation"]["figures"]["auroc"]["value"] for c in own]
+    aurocs = [c["evaluation"]["figures"]["auroc"]["value"] for c in candidates]
     assert [e["value"] for e in result["headline_auroc"]] == aurocs
     assert result["headline"]["auroc"]["mean"] == pytest.approx(np.mean(aurocs))
     for line, value in zip(result["curves"]["roc"], aurocs, strict=True):
         assert np.trapezoid(line["y"], line["x"]) == pytest.approx(value, abs=1e-3)
-    for test_set, candidate in zip(result["test_sets"], own, strict=True):
+    for test_set, candidate in zip(result["test_sets"], candidates, strict=True):
         tried = candidate["evaluation"]["thresholds"]
         assert test_set["thresholds"] == {rule: report["threshold"] for rule, report in tried.items()}
 
@@ -82,7 +84,7 @@ def test_summary_status_and_notebook_say_the_same(weak):
     run = Run("x", None, Result.model_validate(result))
 
     assert f"glmboost, had an AUROC of {mean:.2f}" in sentences[1]
-    (rival,) = [own for own in sentences if own.startswith("Another procedure")]
+    (rival,) = [sentence for sentence in sentences if sentence.startswith("Another procedure")]
     assert f"{result['winners']['auroc']['mean']:.2f}" in rival
     assert status["metrics"]["auroc"] == f"{mean:.3f}"
     assert run.headline.set_index("metric").loc["auroc", "mean"] == mean
@@ -96,14 +98,14 @@ def test_with_one_candidate_there_is_no_other_procedure(tmp_path):
     result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
 
     assert result["winners"] == result["headline"]
-    assert not any("Another procedure" in own for own in result["summary"])
+    assert not any("Another procedure" in sentence for sentence in result["summary"])
 
 
 def test_iterations_and_the_final_model_have_thresholds_on_one_scale(weak):
     """Thresholds of the final model are near those of the iterations. On the raw scale of one step, near one half, they would be much higher."""
     _, result = weak
-    final = {own["rule"]: own["value"] for own in result["final_model"]["thresholds"]}
+    final = {threshold["rule"]: threshold["value"] for threshold in result["final_model"]["thresholds"]}
 
     for rule, value in final.items():
-        tried = [own["thresholds"][rule] for own in result["test_sets"]]
+        tried = [test_set["thresholds"][rule] for test_set in result["test_sets"]]
         assert value == pytest.approx(np.mean(tried), rel=0.25), rule
