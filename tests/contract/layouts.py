@@ -76,7 +76,7 @@ def _plain(patient: str, time: str, code: str, value: str) -> Callable[[Sequence
                     time: column(times) if facts else pa.array([], pa.timestamp("us")),
                     code: pa.array(codes, pa.string()),
                     value: column(values)
-                    if any(own is not None for own in values)
+                    if any(number is not None for number in values)
                     else pa.nulls(len(values), pa.float64()),
                 }
             )

@@ -171,8 +171,10 @@ def test_objects_are_listed_with_size_and_time(store):
     store.put_if_absent("a/2", b"abc")
     found = list(store.objects("a/"))
 
-    assert [(own.key, own.size) for own in found] == [("a/1", 0), ("a/2", 3)]
-    assert all(before <= own.modified <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2) for own in found)
+    assert [(listed.key, listed.size) for listed in found] == [("a/1", 0), ("a/2", 3)]
+    assert all(
+        before <= listed.modified <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2) for listed in found
+    )
 
 
 def test_an_object_is_refreshed_if_it_exists(store):

@@ -49,7 +49,7 @@ def test_a_check_with_one_figure_has_the_subject_that_overrides_know(tmp_path):
     home = run_inline(data, tmp_path / "store", {"quality": {"checks": bounds, "overrides": off}})
 
     found = result_of(home.run.store, home.finished.run_id)["quality"]["findings"]
-    subjects = {own["check"]: own["subject"] for own in found if own["check"] in WHOLE}
+    subjects = {finding["check"]: finding["subject"] for finding in found if finding["check"] in WHOLE}
     assert subjects == {check: WHOLE[check] for check in subjects}
     assert len(subjects) >= 3
     assert "first-of-month" not in subjects

@@ -177,10 +177,10 @@ def test_r_names_give_the_bundle_of_ours(expected, tmp_path):
     other = write_tables(tmp_path / "data", TABLES, layout="dbmart")
     changes = {"data.tables.concepts": None}
 
-    theirs = run_inline(other, MemoryStore(), {**changes, "data.source": "dbmart"})
+    dbmart = run_inline(other, MemoryStore(), {**changes, "data.source": "dbmart"})
 
-    ours = expected(changes)
-    assert theirs.bundle()["model/model.json"] == ours.bundle()["model/model.json"]
+    native = expected(changes)
+    assert dbmart.bundle()["model/model.json"] == native.bundle()["model/model.json"]
 
 
 @pytest.mark.parametrize("n_slots", [1, 2, 8])

@@ -40,9 +40,9 @@ def result_of(home: Home) -> dict[str, Any]:
 @pytest.mark.parametrize("source", ["meds", "i2b2"])
 def test_the_same_facts_give_the_same_result(homes, source):
     """All of ``result.json`` is equal except its prose and the parts that describe the source."""
-    theirs, ours = result_of(homes[source]), result_of(homes["dbmart"])
+    found, expected = result_of(homes[source]), result_of(homes["dbmart"])
 
-    assert {name for name in ours if theirs[name] != ours[name]} == set()
+    assert {name for name in expected if found[name] != expected[name]} == set()
 
 
 def test_the_ledgers_differ_only_by_rows_that_one_source_has(homes):

@@ -21,8 +21,8 @@ def data(reference: Path) -> Path:
 
 
 def _reference_folder() -> Path:
-    given = os.environ.get("MLHO_REFERENCE")
-    return Path(given) if given else _REPOSITORY.parent / "shared" / "reference"
+    folder = os.environ.get("MLHO_REFERENCE")
+    return Path(folder) if folder else _REPOSITORY.parent / "shared" / "reference"
 
 
 def _present(folder: Path) -> Path:

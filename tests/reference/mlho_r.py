@@ -24,10 +24,11 @@ def youden_mlho_r(y: ArrayLike, p: ArrayLike) -> float:
     distinct = np.unique(predicted)
     candidates = np.concatenate([[-math.inf], (distinct[:-1] + distinct[1:]) / 2.0, [math.inf]])
     n_positive, n_negative = int((outcome == 1).sum()), int((outcome == 0).sum())
-    alerts = [predicted > own for own in candidates]
+    alerts = [predicted > candidate for candidate in candidates]
     # J · n₁ · n₀, in integers.
     advantage = [
-        int(outcome[own].sum()) * n_negative - int((outcome[own] == 0).sum()) * n_positive for own in alerts
+        int(outcome[alert].sum()) * n_negative - int((outcome[alert] == 0).sum()) * n_positive
+        for alert in alerts
     ]
     return float(candidates[int(np.argmax(advantage))])
 
@@ -55,7 +56,7 @@ def bias_row_mlho_r(y: ArrayLike, p: ArrayLike) -> dict[str, float | None]:
     width = np.clip(np.searchsorted(np.arange(_N_BINS + 1) / _N_BINS, predicted, side="left") - 1, 0, None)
     count = np.array_split(np.argsort(predicted, kind="stable"), _N_BINS)
     by_width = np.abs(np.bincount(width, difference)) / outcome.size
-    by_count = [abs(math.fsum(difference[own])) / outcome.size for own in count]
+    by_count = [abs(math.fsum(difference[rows])) / outcome.size for rows in count]
     positive = outcome == 1
     squared = difference**2 / outcome.size
     return {
@@ -91,5 +92,5 @@ def caliber_mlho_r(y: ArrayLike, p: ArrayLike) -> list[tuple[float, float | None
     """
     edges = np.arange(_N_BINS + 1) / _N_BINS
     bins = np.searchsorted(edges, np.asarray(p, np.float64), side="left")
-    n, positive = (np.bincount(bins, own, _N_BINS + 1) for own in (None, np.asarray(y, np.float64)))
+    n, positive = (np.bincount(bins, weights, _N_BINS + 1) for weights in (None, np.asarray(y, np.float64)))
     return [(float(edges[i]), float(positive[i] / n[i]) if n[i] else None) for i in range(1, _N_BINS + 1)]

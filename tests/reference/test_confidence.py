@@ -31,10 +31,10 @@ def test_all_of_rs_confidence_scores_come_out(reference: Path, run: str) -> None
     assert table.n_negative.tolist() == expected["seen_negative"].tolist()
     assert table.adjusted_count.tolist() == expected["seen_adjust"].tolist()
     np.testing.assert_allclose(table.mean_odds_ratio.filled(), expected["mean"], rtol=1e-12)
-    for ours, theirs in [("low95", "low95"), ("high95", "up95"), ("low99", "low99"), ("high99", "up99")]:
-        limits = getattr(table, ours)
-        np.testing.assert_array_equal(np.ma.getmaskarray(limits), expected[theirs].isna())
-        np.testing.assert_allclose(limits.compressed(), expected[theirs].dropna(), rtol=1e-12)
+    for name, name_of_r in [("low95", "low95"), ("high95", "up95"), ("low99", "low99"), ("high99", "up99")]:
+        limits = getattr(table, name)
+        np.testing.assert_array_equal(np.ma.getmaskarray(limits), expected[name_of_r].isna())
+        np.testing.assert_allclose(limits.compressed(), expected[name_of_r].dropna(), rtol=1e-12)
 
 
 def test_six_features_reach_a_score_of_eighty(reference: Path) -> None:

@@ -49,12 +49,12 @@ def test_odds_ratios_and_profile_limits_are_rs(reference: Path, data: Path, run:
 
     assert (fit.n_samples, fit.converged, fit.separated, fit.dropped) == (567, True, False, ())
     assert set(rows) == set(expected.index)
-    for name, theirs in expected.iterrows():
-        ours = rows[str(name)]
-        assert ours.odds_ratio == pytest.approx(theirs["OR"], abs=1e-4)
-        assert ours.profile_low == pytest.approx(theirs["low"], rel=5e-4)
-        assert ours.profile_high == pytest.approx(theirs["high"], rel=5e-4)
-        assert ours.p_wald == pytest.approx(theirs["P"], abs=5.1e-5)
+    for name, expected_row in expected.iterrows():
+        row = rows[str(name)]
+        assert row.odds_ratio == pytest.approx(expected_row["OR"], abs=1e-4)
+        assert row.profile_low == pytest.approx(expected_row["low"], rel=5e-4)
+        assert row.profile_high == pytest.approx(expected_row["high"], rel=5e-4)
+        assert row.p_wald == pytest.approx(expected_row["P"], abs=5.1e-5)
 
 
 def test_without_demographics_the_largest_odds_ratio_is_another(reference: Path, data: Path) -> None:

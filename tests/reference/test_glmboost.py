@@ -131,7 +131,9 @@ def test_cross_validated_auroc_and_the_choice_are_those_of_r(case):
         is_held_out = np.zeros(len(case.y), dtype=bool)
         is_held_out[[int(r["row"]) - 1 for r in folds if r["fold"] == fold]] = True
         fitted = kind.fit_settings(case.X[~is_held_out], case.y[~is_held_out], settings, seed=0)
-        scores.append([auroc(case.y[is_held_out], one.predict_proba(case.X[is_held_out])) for one in fitted])
+        scores.append(
+            [auroc(case.y[is_held_out], model.predict_proba(case.X[is_held_out])) for model in fitted]
+        )
     by_setting = np.array(scores).T
     rows = {int(r["mstop"]): r for r in case.table("cv_results")}
 

@@ -100,7 +100,7 @@ def test_error_per_patient_equals_r(reference, model):
 def members_of(data: Path, patients: list[str]) -> dict[str, np.ndarray]:
     """Return the groups of R's audit: all patients, and groups by 0/1 columns of the demographics."""
     with gzip.open(data / "syntheticmass" / "dems.csv.gz", "rt", newline="") as file:
-        own = {row["patient_num"]: row for row in csv.DictReader(file)}
+        persons = {row["patient_num"]: row for row in csv.DictReader(file)}
     groups = {
         "sex1": ("sex_cd", "1"),
         "sex0": ("sex_cd", "0"),
@@ -108,7 +108,7 @@ def members_of(data: Path, patients: list[str]) -> dict[str, np.ndarray]:
         "hisp1": ("hispanic", "1"),
     }
     found = {
-        name: np.array([own[p][column] == value for p in patients])
+        name: np.array([persons[p][column] == value for p in patients])
         for name, (column, value) in groups.items()
     }
     return {"everyone": np.ones(len(patients), bool)} | found
@@ -153,6 +153,6 @@ def test_the_audit_agrees_with_r_where_it_defines_a_figure_alike(reference, data
         )
         figures = found.groups[1].figures
 
-        assert {ours: figures[ours].value for ours in names} == {
-            ours: pytest.approx(float(rows[group][theirs]), abs=1e-3) for ours, theirs in names.items()
+        assert {name: figures[name].value for name in names} == {
+            name: pytest.approx(float(rows[group][name_of_r]), abs=1e-3) for name, name_of_r in names.items()
         }

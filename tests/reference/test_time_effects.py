@@ -30,15 +30,15 @@ def test_the_gap_is_that_of_all_pairs_and_its_interval_that_of_the_bootstrap():
     truth = np.round(y + random.normal(size=400), 1)
     model = np.round(truth + random.normal(size=400), 1)
 
-    def area(score, own):
-        cases, controls = score[own][y[own] == 1], score[own][y[own] == 0]
+    def area(score, sample):
+        cases, controls = score[sample][y[sample] == 1], score[sample][y[sample] == 0]
         difference = cases[:, np.newaxis] - controls
         return (difference > 0).mean() + (difference == 0).mean() / 2
 
     everyone = np.arange(400)
     found = load().gap_of(y, truth, model)
     samples = [random.integers(0, 400, 400) for _ in range(2_000)]
-    spread = np.std([area(truth, own) - area(model, own) for own in samples])
+    spread = np.std([area(truth, sample) - area(model, sample) for sample in samples])
 
     assert found.value == pytest.approx(area(truth, everyone) - area(model, everyone))
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * spread, rel=0.1)

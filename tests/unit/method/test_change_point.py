@@ -37,8 +37,8 @@ def test_the_statistic_is_that_of_weighted_least_squares():
     assert found.period[0] == period
     assert found.statistic[0] == pytest.approx(best[period])
     assert abs(period - 25) <= 2
-    own = slice(period, period + 12)
-    assert found.after[0] == pytest.approx(counts[0, own].sum() / totals[own].sum())
+    interval = slice(period, period + 12)
+    assert found.after[0] == pytest.approx(counts[0, interval].sum() / totals[interval].sum())
 
 
 def test_a_linear_trend_and_a_constant_rate_are_no_changes():

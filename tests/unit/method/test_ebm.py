@@ -31,7 +31,7 @@ def test_our_form_predicts_like_interpret(cohort, n_interactions):
     setting = EBM().setting({"nInteractions": n_interactions, "maxRounds": 300, "nBags": 2})
     ours = EBM().fit(X, y, setting, seed=11, value_columns=IS_VALUE)
     missing = np.where(IS_VALUE | (X != 0), X, np.nan)  # the matrix of trees in interpret's form
-    theirs = ExplainableBoostingClassifier(
+    expected = ExplainableBoostingClassifier(
         feature_types=["continuous"] * 6,
         interactions=n_interactions,
         max_bins=256,
@@ -43,7 +43,7 @@ def test_our_form_predicts_like_interpret(cohort, n_interactions):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        theirs.fit(missing, y)
+        expected.fit(missing, y)
     cuts = ours.terms[3].cuts[0].astype(np.float32)
     on_cuts = np.repeat(X[:1], len(cuts), axis=0)
     on_cuts[:, 3] = cuts
@@ -52,6 +52,6 @@ def test_our_form_predicts_like_interpret(cohort, n_interactions):
     as_missing = np.vstack([np.where(IS_VALUE | (probe != 0), probe, np.nan), nothing])
     ours_of = ours.log_odds(np.vstack([probe, ours.empty_row]))
 
-    assert np.abs(ours_of - theirs.decision_function(as_missing)).max() < 1e-12
+    assert np.abs(ours_of - expected.decision_function(as_missing)).max() < 1e-12
     assert len(ours.terms) == 6 + n_interactions
-    assert ours.weight.sum() == pytest.approx(sum(theirs.term_importances()), abs=1e-12)
+    assert ours.weight.sum() == pytest.approx(sum(expected.term_importances()), abs=1e-12)

@@ -50,8 +50,8 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if at:
         yield at
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, own in items:
-        yield from places(own, (*at, name))
+    for name, child in items:
+        yield from places(child, (*at, name))
 
 
 def altered(value: Any, at: tuple[Any, ...], wrong: Any) -> Any:
@@ -84,7 +84,7 @@ def outcome_of(folder: Path, *, failing: object = "") -> str:
 
 
 def bad(outcomes: list[str]) -> list[str]:
-    return [own for own in outcomes if own not in ("used", "refused")]
+    return [outcome for outcome in outcomes if outcome not in ("used", "refused")]
 
 
 @pytest.fixture(scope="module", params=["glmboost", "elasticnet", "xgboost"])
@@ -159,7 +159,7 @@ def test_no_altered_field_of_the_model_is_a_traceback(folder):
         (("scoring", "gapDays"), True),
         (("predictive",), "yes"),
     ],
-    ids=lambda own: ".".join(map(str, own)) if isinstance(own, tuple) else str(own)[:20],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else str(value)[:20],
 )
 def test_a_field_of_a_wrong_type_or_range_is_refused(at, wrong, tmp_path):
     """Loading such a bundle raises a ``BundleError``, so no patient is scored."""

@@ -70,7 +70,10 @@ def test_an_association_is_marked_at_the_top(parts):
 
 def test_text_from_data_cannot_break_the_table(parts):
     """A description with a bar, a line break or markup stays in its cell."""
-    made = parts()
-    features = (made.features[0].model_copy(update={"words": "a|b\n<script> *x*"}), *made.features[1:])
+    bundle_parts = parts()
+    features = (
+        bundle_parts.features[0].model_copy(update={"words": "a|b\n<script> *x*"}),
+        *bundle_parts.features[1:],
+    )
 
     assert r"| a\|b \<script\> \*x\* |" in model_card(parts(features=features))

@@ -50,8 +50,8 @@ def test_trees_store_known_values_only():
     )
 
     rows = [
-        dict(zip(own.indices.tolist(), own.data.tolist(), strict=True))
-        for own in (design[[k]] for k in range(4))
+        dict(zip(row.indices.tolist(), row.data.tolist(), strict=True))
+        for row in (design[[k]] for k in range(4))
     ]
     assert design.dtype == np.float32
     assert rows == [

@@ -73,10 +73,10 @@ def test_no_field_of_prose_holds_a_number() -> None:
 
     def check(part: Any, name: str) -> None:
         if name in PROSE:
-            assert part is None or isinstance(part, str) or all(isinstance(own, str) for own in part), name
+            assert part is None or isinstance(part, str) or all(isinstance(item, str) for item in part), name
         elif isinstance(part, dict):
-            for own, value in part.items():
-                check(value, own)
+            for key, value in part.items():
+                check(value, key)
         elif isinstance(part, list):
             for value in part:
                 check(value, "")

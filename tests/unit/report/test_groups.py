@@ -10,10 +10,10 @@ def test_bands_ascend_although_the_audit_begins_with_the_reference(result):
     bands = [female.model_copy(update={"by": "age_band", "level": level}) for level in levels]
     audit = result.bias.model_copy(update={"groups": [everyone, female, *bands]})
 
-    figure = next(own for own in of_audit(audit) if own.name == "groups")
+    figure = next(candidate for candidate in of_audit(audit) if candidate.name == "groups")
 
     shown = [name for name, _ in figure.rows]
     assert shown == [
         "sex: female",
-        *(f"age_band: {own}" for own in ["[0-10)", "[10-20)", "[70-80)", "unknown"]),
+        *(f"age_band: {band}" for band in ["[0-10)", "[10-20)", "[70-80)", "unknown"]),
     ]

@@ -5,7 +5,7 @@ from mlho.report.result import Estimate, Spread
 
 
 @pytest.mark.parametrize(
-    ("made", "expected"),
+    ("written", "expected"),
     [
         pytest.param(words.count(1_204), "1,204", id="thousands"),
         pytest.param(words.number(-0.04), "−0.04", id="minus sign"),
@@ -32,9 +32,9 @@ from mlho.report.result import Estimate, Spread
         pytest.param(words.spread(Spread(mean=None)), "not available", id="absent spread"),
     ],
 )
-def test_numbers_are_written_for_people(made, expected):
+def test_numbers_are_written_for_people(written, expected):
     """Thousands, minus signs, narrow spaces and intervals are formatted as in a journal."""
-    assert made == expected
+    assert written == expected
 
 
 def test_an_absent_estimate_says_why():

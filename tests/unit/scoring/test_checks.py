@@ -38,7 +38,7 @@ def test_samples_without_usable_events_are_counted(tmp_path: Path):
     assert training.without_events == scores["training_share_without_events"]
     assert training.without_events == round(scores["samples_without_events"] / scores["samples"], 2)
     # Rules also give warnings. The few patients give a weak model, which can be used but not promoted.
-    [weak] = [own for own in scores["warnings"] if "rule" not in own and "PSI" not in own]
+    [weak] = [warning for warning in scores["warnings"] if "rule" not in warning and "PSI" not in warning]
     assert weak.startswith("The bundle fails 1 of its ")
     assert "floor.auroc" in weak
 
@@ -87,8 +87,8 @@ def test_an_alert_rate_far_from_training_is_a_warning(trained: Trained, beside: 
 
     scores = score_inline(folder, MemoryStore(), {"checks.emptySamples": "warn"}).scores
 
-    rates = {own["rule"]: own["training_rate"] for own in scores["alerts"]}
+    rates = {alert["rule"]: alert["training_rate"] for alert in scores["alerts"]}
     training = trained.bundle.document.training
     assert training is not None
     assert rates == training.alert_rates
-    assert [own for own in scores["warnings"] if own.startswith("threshold ")]
+    assert [warning for warning in scores["warnings"] if warning.startswith("threshold ")]

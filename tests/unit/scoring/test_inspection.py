@@ -54,10 +54,10 @@ def test_ids_of_no_sample_are_explained(trained, tmp_path):
     shutil.copytree(trained.folder, folder)
     for path in (folder / "events").glob("*.parquet"):
         table = pq.read_table(path)
-        ids = pa.array([own and own.upper() for own in table.column("patient_id").to_pylist()])
+        ids = pa.array([patient and patient.upper() for patient in table.column("patient_id").to_pylist()])
         pq.write_table(table.set_column(table.column_names.index("patient_id"), "patient_id", ids), path)
 
-    assert any("without regard to case" in own for own in inspected(folder).warnings)
+    assert any("without regard to case" in warning for warning in inspected(folder).warnings)
 
 
 def test_the_inspection_is_a_task_if_it_was_not_done_before(trained):
@@ -71,6 +71,6 @@ def test_the_inspection_is_a_task_if_it_was_not_done_before(trained):
         keys.append([(task.kind, task.key) for task in executor.submitted])
 
     by_task, before = keys
-    assert [own for own in by_task if own[0] != "inspect_scored"] == before
+    assert [task for task in by_task if task[0] != "inspect_scored"] == before
     kinds = [kind for kind, _ in by_task]
     assert kinds.index("inspect_scored") < kinds.index("score_partition")

@@ -21,11 +21,11 @@ def test_a_scoring_run_states_the_expected_performance_and_its_limit(trained):
 
     assert found["auroc"]["value"] == round(expected_auroc(p).value, 4)
     assert found["training_auroc"] == trained.bundle.document.metrics["auroc"]["mean"]
-    youden = next(own.value for own in trained.bundle.thresholds if own.rule == "youden")
+    youden = next(threshold.value for threshold in trained.bundle.thresholds if threshold.rule == "youden")
     assert found["ppv"]["youden"]["value"] == round(expected_ppv(p, youden).value, 4)
-    said = " ".join(sentences(scored.scores))
-    assert f"Expected AUROC without labels {found['auroc']['value']:.3f}" in said
-    assert ASSUMES in said
+    text = " ".join(sentences(scored.scores))
+    assert f"Expected AUROC without labels {found['auroc']['value']:.3f}" in text
+    assert ASSUMES in text
 
 
 @pytest.mark.parametrize(

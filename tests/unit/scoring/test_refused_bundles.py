@@ -90,7 +90,7 @@ def test_a_new_vocabulary_is_refused(trained, beside, tmp_path):
     """Events whose codes all belong to another vocabulary are refused, because none is a code of the bundle."""
     events = trained.tables.events
     place = events.schema.get_field_index("code")
-    renamed = pa.array([own and f"SNOMED:{own}" for own in events.column("code").to_pylist()])
+    renamed = pa.array([code and f"SNOMED:{code}" for code in events.column("code").to_pylist()])
     tables = type(trained.tables)(
         **(vars(trained.tables) | {"events": events.set_column(place, "code", renamed)})
     )
@@ -122,9 +122,9 @@ def test_a_date_in_the_future_is_refused_when_the_run_is_submitted(trained, tmp_
 def test_two_specifications_never_share_a_folder_of_scores(trained, promoted_store):
     """The prefix is below the run's id, which is the hash of the specification, so scores are never overwritten."""
     store, _ = promoted_store
-    one = prepare(trained.folder, store, {**CHANNEL, "output": {"prefix": "nightly"}})
+    first = prepare(trained.folder, store, {**CHANNEL, "output": {"prefix": "nightly"}})
     other = prepare(
         trained.folder, store, {**CHANNEL, "output": {"prefix": "nightly"}, "explain": {"topReasons": 0}}
     )
 
-    assert one.key("manifest.json") != other.key("manifest.json")
+    assert first.key("manifest.json") != other.key("manifest.json")

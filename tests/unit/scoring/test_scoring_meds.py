@@ -51,16 +51,16 @@ def test_scores_are_those_of_a_table_of_demographics(folder):
     persons = facts.demographics.to_pandas()
     persons.loc[len(persons)] = {"patient_id": "zz", "sex": None, "birth_date": None}
 
-    theirs = bundle.predict_events(
+    expected = bundle.predict_events(
         facts.events.to_pandas(),
         index.rename_columns(["patient_id", "index_date"]).to_pandas(),
         persons,
     )
-    ours = score_inline(folder, MemoryStore(), SCORE).table()
+    found = score_inline(folder, MemoryStore(), SCORE).table()
 
-    assert ours["patient_id"].tolist() == theirs["patient_id"].tolist()
-    assert ours["probability"].tolist() == theirs["probability"].tolist()
-    assert "zz" in set(ours["patient_id"])
+    assert found["patient_id"].tolist() == expected["patient_id"].tolist()
+    assert found["probability"].tolist() == expected["probability"].tolist()
+    assert "zz" in set(found["patient_id"])
 
 
 def test_another_source_needs_the_table(folder):

@@ -263,18 +263,15 @@ def test_a_bundle_by_name_is_that_of_the_newest_training_run_when_it_was_submitt
     store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
     by_name = {"bundle": {"uri": "run:small"}}
     first = score_inline(trained.folder, store, by_name)
-    accepted_bundle = yaml.safe_load(store.get(f"runs/{first.run.run_id}/spec.yaml"))["spec"]["bundle"]
+    pinned = yaml.safe_load(store.get(f"runs/{first.run.run_id}/spec.yaml"))["spec"]["bundle"]
     newer = run_inline(trained.folder, store, {**CHANGES, "validation.seed": 99})
     again = prepare(trained.folder, store, by_name)
     spec = parse_scoring_spec(yaml.safe_dump(make_score_document(by_name)))
 
-    assert accepted_bundle == {
-        "uri": f"run:{trained.home.finished.run_id}",
-        "digest": first.run.bundle.digest,
-    }
+    assert pinned == {"uri": f"run:{trained.home.finished.run_id}", "digest": first.run.bundle.digest}
     assert again.spec.spec.bundle.uri == f"run:{newer.finished.run_id}"
     assert again.run_id != first.run.run_id
-    assert with_run_id(spec, store, accepted=first.run.run_id).spec.bundle.model_dump() == accepted_bundle
+    assert with_run_id(spec, store, accepted=first.run.run_id).spec.bundle.model_dump() == pinned
 
 
 def test_the_same_work_elsewhere_is_found_again(trained, beside):
@@ -451,18 +448,15 @@ def test_numbers_that_are_names_are_levels_in_training_and_scoring(trained, tmp_
         ],
         "final.classifier": "xgboost",
     }
-    trained_on_wards = train(tmp_path, changes, replace(trained.tables, demographics=dems))
-    as_numbers = score_inline(trained_on_wards.folder, trained_on_wards.store).table()
-    dems.to_pandas().to_csv(
-        trained_on_wards.folder / "floats.csv", index=False
-    )  # with missing values, pandas writes 3.0
-    as_texts = score_inline(
-        trained_on_wards.folder, trained_on_wards.store, {"data.tables.demographics": "floats.csv"}
-    ).table()
-    events, labels, _ = trained_on_wards.frames()
-    from_frame = trained_on_wards.bundle.predict_events(events, labels, dems.to_pandas())
+    by_ward = train(tmp_path, changes, replace(trained.tables, demographics=dems))
+    as_numbers = score_inline(by_ward.folder, by_ward.store).table()
+    # With missing values, pandas writes 3.0.
+    dems.to_pandas().to_csv(by_ward.folder / "floats.csv", index=False)
+    as_texts = score_inline(by_ward.folder, by_ward.store, {"data.tables.demographics": "floats.csv"}).table()
+    events, labels, _ = by_ward.frames()
+    from_frame = by_ward.bundle.predict_events(events, labels, dems.to_pandas())
 
-    assert trained_on_wards.bundle.columns[-4:] == (
+    assert by_ward.bundle.columns[-4:] == (
         "age",
         *(f"ward: {level} (reference 1)" for level in ("2", "3", "unknown")),
     )

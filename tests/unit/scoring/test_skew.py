@@ -33,15 +33,15 @@ def test_a_skew_of_the_scoring_path_scores_no_patient(defect, trained, monkeypat
         cells_of = mlho.scoring.partition.cells_of_features
         monkeypatch.setattr(
             "mlho.scoring.partition.cells_of_features",
-            lambda *given: [*cells_of(*given)[:-1], cells_of(*given)[0]],
+            lambda *arguments: [*cells_of(*arguments)[:-1], cells_of(*arguments)[0]],
         )
     else:
         values_of = mlho.scoring.partition.KnownPersons.values_of
 
-        def shifted(*given):
+        def shifted(*arguments):
             return {
-                name: [own + 1 if isinstance(own, int | float) else own for own in values]
-                for name, values in values_of(*given).items()
+                name: [value + 1 if isinstance(value, int | float) else value for value in values]
+                for name, values in values_of(*arguments).items()
             }
 
         monkeypatch.setattr("mlho.scoring.persons.KnownPersons.values_of", shifted)

@@ -49,8 +49,8 @@ def test_utilisation_counts_codes_that_are_no_feature(counted):
     bundle = counted.bundle
     events, index, _ = counted.frames()
     numbers = [
-        encode_events(bundle, own, index, None).design.toarray()[:, -3:]
-        for own in (
+        encode_events(bundle, rows, index, None).design.toarray()[:, -3:]
+        for rows in (
             events,
             events.assign(code="~" + events["code"]),
         )

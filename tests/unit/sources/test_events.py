@@ -38,13 +38,13 @@ def read(source, file, **options) -> dict[str, list]:
 
 
 def events_table(**columns: pa.Array) -> pa.Table:
-    given = {
+    defaults = {
         "patient_id": pa.array([1, 2], pa.int64()),
         "time": pa.array([NOON, None], pa.timestamp("ms")),
         "code": pa.array(["A", "B"]),
         "numeric_value": pa.array([1.5, None], pa.float32()),
     }
-    return pa.table({name: values for name, values in (given | columns).items() if values is not None})
+    return pa.table({name: values for name, values in (defaults | columns).items() if values is not None})
 
 
 def test_parquet_keeps_integer_ids_and_encodes_codes(tmp_path):
@@ -264,13 +264,13 @@ def test_a_column_of_a_wrong_type_is_named(tmp_path, column, array, rule, expect
 
 def test_the_other_layout_is_recognised(tmp_path):
     """For R's names under ``source: native`` and ours under ``source: dbmart``, the error says which source to set."""
-    ours = write(tmp_path / "a.parquet", events_table())
-    theirs = write(tmp_path / "b.csv", b"patient_num,start_date,phenx\n1,2020-01-31,A\n")
+    native = write(tmp_path / "a.parquet", events_table())
+    dbmart = write(tmp_path / "b.csv", b"patient_num,start_date,phenx\n1,2020-01-31,A\n")
 
     with pytest.raises(DataError, match=r"set data.source to native"):
-        list(iter_events(DBMART, ours))
+        list(iter_events(DBMART, native))
     with pytest.raises(DataError, match=r"set data.source to dbmart"):
-        list(iter_events(NATIVE, theirs))
+        list(iter_events(NATIVE, dbmart))
 
 
 def test_a_name_that_is_nearly_right_is_shown(tmp_path):

@@ -26,7 +26,7 @@ def test_every_metric_has_a_key_and_its_kind():
 
 
 @pytest.mark.parametrize(
-    ("gate", "said"),
+    ("gate", "words"),
     [
         ({"metric": "auroc"}, "requires a bound: min, max, between, lower95 or upper95"),
         ({"metric": "auroc", "lower95": {}}, "requires min or max"),
@@ -80,9 +80,9 @@ def test_every_metric_has_a_key_and_its_kind():
         "column without a gap",
     ],
 )
-def test_an_invalid_gate_is_refused(gate, said):
+def test_an_invalid_gate_is_refused(gate, words):
     """The error for an invalid gate names the field and the expected value."""
-    with pytest.raises(SpecError, match=re.escape(said)):
+    with pytest.raises(SpecError, match=re.escape(words)):
         make_spec({"gates": [gate]})
 
 

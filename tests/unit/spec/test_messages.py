@@ -9,7 +9,7 @@ from tests.builders import make_spec
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "words"),
     [
         (
             "features.aggregates",
@@ -46,12 +46,12 @@ from tests.builders import make_spec
         ("data.tables.events", None, "spec.data.tables.events: is missing."),
     ],
 )
-def test_the_error_for_a_wrong_value_suggests_a_valid_one(path: str, value: Any, said: str):
+def test_the_error_for_a_wrong_value_suggests_a_valid_one(path: str, value: Any, words: str):
     """A wrong value gives one line for its field, with a valid value or an example."""
     with pytest.raises(SpecError) as caught:
         make_spec({path: value})
 
-    assert said in str(caught.value)
+    assert words in str(caught.value)
     assert str(caught.value).count("\n  - ") == 1
     for foreign in ("Tuple", "Input should", "pattern", "ValueError", "instance"):
         assert foreign not in str(caught.value)

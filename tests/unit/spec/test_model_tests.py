@@ -35,7 +35,7 @@ def copied(tests):
         ({"floors": {"accuracy": 0.7}}, "tests.floors.accuracy"),
         ({"budgets": {"reasons": 0}}, "tests.budgets.reasons"),
     ],
-    ids=lambda own: own[:24] if isinstance(own, str) else "",
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
 def test_an_invalid_test_is_refused(tests, words):
     """The error for an invalid test names the field."""

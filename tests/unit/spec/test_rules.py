@@ -19,8 +19,8 @@ RULES: dict[str, Any] = {
 
 
 def spec_of(rules: dict[str, Any], **changes: Any) -> RunSpec:
-    own = {"data.tables.labels": None, "cohort.index": None, "cohort.rules": rules, **changes}
-    return parse_spec(yaml.safe_dump(make_document(own)))
+    all_changes = {"data.tables.labels": None, "cohort.index": None, "cohort.rules": rules, **changes}
+    return parse_spec(yaml.safe_dump(make_document(all_changes)))
 
 
 def with_count(**count: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_rules_stand_in_place_of_labels_and_index():
         (with_count(atLeast=1, toDays=1), {}, "a criterion's window ends after the index date"),
         ({**RULES, "criteria": [{"name": "none"}]}, {}, "give exactly one of count, age and sex"),
         (
-            {**RULES, "criteria": [{"name": "a", "sex": [own]} for own in "FM"]},
+            {**RULES, "criteria": [{"name": "a", "sex": [sex]} for sex in "FM"]},
             {},
             "criteria must have distinct names",
         ),

@@ -52,8 +52,8 @@ def test_a_schema_is_one_and_describes_every_field(kind):
     bare = [
         name
         for part in parts
-        for name, own in part.get("properties", {}).items()
-        if "description" not in own and "$ref" not in json.dumps(own)
+        for name, field in part.get("properties", {}).items()
+        if "description" not in field and "$ref" not in json.dumps(field)
     ]
 
     assert set(bare) <= {"apiVersion", "kind"}

@@ -108,7 +108,9 @@ def test_the_run_id_does_not_depend_on_addresses():
     other = parse_scoring_spec(changed("explain.topReasons", 4)).spec
     identity = scoring_run_id(first, {"events": []}, "d1")
 
-    assert [scoring_run_id(own, {"events": []}, "d1") == identity for own in (elsewhere, pinned, other)] == [
+    assert [
+        scoring_run_id(spec, {"events": []}, "d1") == identity for spec in (elsewhere, pinned, other)
+    ] == [
         True,
         True,
         False,

@@ -25,7 +25,7 @@ def make_problem(tmp_path: Path) -> Callable[..., Problem]:
         home = run_inline(
             data, store, {"validation.split": "random", "validation.folds": 3, **(changes or {})}
         )
-        task = next(own for own in home.submitted if own.kind == "run_iteration")
+        task = next(submitted for submitted in home.submitted if submitted.kind == "run_iteration")
         return open_problem(Work(task, _open_inputs(task, store), data, place))
 
     return make

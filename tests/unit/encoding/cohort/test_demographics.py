@@ -139,8 +139,8 @@ def test_trees_see_numbers_as_they_are():
         name for name in encode_demographics([SEX, AGE]).names if "missing" not in name
     )
     assert again.is_value.tolist() == [name == "age" for name in again.names]
-    given = {"sex": ["F", None], "age": [0.0, None]}
-    assert str(again.transform_table(given)[:, -1].tolist()) == "[0.0, nan]"
+    table = {"sex": ["F", None], "age": [0.0, None]}
+    assert str(again.transform_table(table)[:, -1].tolist()) == "[0.0, nan]"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from mlho.errors import SpecError
 from tests.unit.encoding.cohort.test_define import cohort_of, dropped
 
 LABELS = "patient_id,index_date,label\n" + "".join(
-    f"{own},2020-06-01,{number % 2}\n" for number, own in enumerate("abcdef")
+    f"{patient},2020-06-01,{number % 2}\n" for number, patient in enumerate("abcdef")
 )
 # Born exactly 65 years before the index date, one day later, younger, older, without sex; the sixth patient has no row.
 PERSONS = """patient_id,birth_date,sex
@@ -55,7 +55,8 @@ def test_a_subgroup_is_of_sex_and_completed_years(tmp_path, subgroup, kept, by_r
 def test_an_age_of_the_table_is_rounded_down(tmp_path):
     """Without a birth date, the age column is rounded down."""
     persons = "patient_id,age,sex\n" + "".join(
-        f"{own},{age},F\n" for own, age in zip("abcdef", (17.9, 18.0, 18.9, 19.0, 40, 50), strict=True)
+        f"{patient},{age},F\n"
+        for patient, age in zip("abcdef", (17.9, 18.0, 18.9, 19.0, 40, 50), strict=True)
     )
 
     result = cohort_of(

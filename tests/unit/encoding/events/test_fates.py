@@ -29,9 +29,9 @@ def test_samples_that_lose_all_events_are_counted_by_rule(make_spec, make_cohort
     counts = []
     for cut in (0, 3, 8):
         parts = [
-            encode_partition(make_spec(), cohort, [make_batch(own)], tmp_path / "segments")
-            for own in (rows[:cut], rows[cut:])
-            if own
+            encode_partition(make_spec(), cohort, [make_batch(batch_rows)], tmp_path / "segments")
+            for batch_rows in (rows[:cut], rows[cut:])
+            if batch_rows
         ]
         fates = join_fates([(part.patients, part.fates) for part in parts], cohort.n_patients)
         counts.append(samples_lost(fates, np.diff(cohort.sample_starts())))

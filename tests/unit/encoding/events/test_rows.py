@@ -27,8 +27,8 @@ def rule_of(make_spec, make_cohort, make_batch, tmp_path):
 
     def _rule_of(row, *, indexes=(INDEX,), **spec):
         cohort = make_cohort({"7": indexes}, {"7": BIRTH})
-        given = {"patient": "7", "code": "A", "time": INDEX} | row
-        facts = encode_partition(make_spec(**spec), cohort, [make_batch([given])], tmp_path / "segments")
+        full_row = {"patient": "7", "code": "A", "time": INDEX} | row
+        facts = encode_partition(make_spec(**spec), cohort, [make_batch([full_row])], tmp_path / "segments")
         assert facts.ledger.rows_in == 1
         taken = [rule for rule, n in facts.ledger.dropped.items() if n]
         assert len(taken) + facts.ledger.rows_used == 1
@@ -187,7 +187,9 @@ def test_the_plausible_years_are_a_setting(make_spec, make_cohort, make_batch, t
 
     facts = encode_partition(spec, make_cohort({"7": (us("2170-01-01"),)}), [batch], tmp_path / "segments")
 
-    assert {own: n for own, n in facts.ledger.dropped.items() if n} == ({rule: 1} if rule else {})
+    assert {dropped_by: n for dropped_by, n in facts.ledger.dropped.items() if n} == (
+        {rule: 1} if rule else {}
+    )
 
 
 def test_used_rows_are_counted_by_year(make_spec, make_cohort, make_batch, tmp_path):

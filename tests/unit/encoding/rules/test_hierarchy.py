@@ -34,9 +34,9 @@ def test_the_ancestors_of_a_cdm_hold_all_levels_and_no_domain(tmp_path):
         "DESCENDANT_CONCEPT_ID": [201820, 201826, 443238, 5, 443238],
     }
 
-    own = found(tmp_path, columns, "condition:201820", "drug:999")
+    descendants = found(tmp_path, columns, "condition:201820", "drug:999")
 
-    assert own == {"condition:201820": ["condition:201820", "condition:201826", "condition:443238"]}
+    assert descendants == {"condition:201820": ["condition:201820", "condition:201826", "condition:443238"]}
 
 
 def test_a_map_of_parents_is_followed_through_all_levels(tmp_path):
@@ -46,9 +46,9 @@ def test_a_map_of_parents_is_followed_through_all_levels(tmp_path):
         "parent": ["ICD:E", "ICD:E11", "ICD:E11.9", "ICD:I", "ICD:E11.91"],
     }
 
-    own = found(tmp_path, columns, "ICD:E11", "ICD:I")
+    descendants = found(tmp_path, columns, "ICD:E11", "ICD:I")
 
-    assert own == {
+    assert descendants == {
         "ICD:E11": ["ICD:E", "ICD:E11", "ICD:E11.9", "ICD:E11.91"],
         "ICD:I": ["ICD:I10"],
     }

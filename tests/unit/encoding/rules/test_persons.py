@@ -31,8 +31,8 @@ def read(folder: Path, columns: dict[str, Any], **rules: Any) -> RulePersons | N
     return read_rule_persons(parse_spec(yaml.safe_dump(document)).spec, folder, IDS)
 
 
-def criterion(**own: Any) -> dict[str, Any]:
-    return {"criteria": [{"name": "it", **own}]}
+def criterion(**fields: Any) -> dict[str, Any]:
+    return {"criteria": [{"name": "it", **fields}]}
 
 
 def test_rules_that_need_no_person_read_none(tmp_path):

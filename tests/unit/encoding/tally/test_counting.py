@@ -80,7 +80,7 @@ def test_counts_equal_those_of_pandas(sites):
     assert np.array_equal(found.hours, table((YEARS, 24), year[late.index], time.dt.hour[late.index]))
     assert found.sample.duplicate_share == pytest.approx(frame.duplicated().mean(), abs=1e-12)
     assert counter.rows_by_year() == {
-        str(own): int(n) for own, n in time.dt.year.value_counts().sort_index().items()
+        str(year): int(n) for year, n in time.dt.year.value_counts().sort_index().items()
     }
 
 
@@ -93,11 +93,11 @@ def test_partitions_in_any_order_give_the_counts_of_all_rows(tmp_path):
     whole = count(frame)[0]
     merged = [merge_tallies(order, CODES) for order in (paths, paths[::-1])]
 
-    for one in merged:
+    for joined in merged:
         for name in ("midnight", "years", "months", "hours", "weekdays", "days"):
-            assert np.array_equal(getattr(one, name), getattr(whole, name)), name
-        assert np.array_equal(one.sample.hashes, whole.sample.hashes)
-        assert np.array_equal(one.sample.counts, whole.sample.counts)
+            assert np.array_equal(getattr(joined, name), getattr(whole, name)), name
+        assert np.array_equal(joined.sample.hashes, whole.sample.hashes)
+        assert np.array_equal(joined.sample.counts, whole.sample.counts)
 
 
 def test_the_sample_of_many_rows_estimates_the_share_of_duplicates():

@@ -77,7 +77,7 @@ def test_a_group_with_wrong_labels_is_contradicted_more_often_than_expected():
     outcome[second & (rng.random(20_000) < 0.1)] ^= 1
 
     found = find_contradictions(calibrated(outcome, p), "m", outcome)
-    first, noisy = (found.rate(own, np.arange(20_000)) for own in (~second, second))
+    first, noisy = (found.rate(group, np.arange(20_000)) for group in (~second, second))
 
     assert noisy.observed.low > noisy.expected + 0.03
     assert first.observed.low < first.expected + 0.01
@@ -91,7 +91,8 @@ def test_the_interval_counts_patients_and_not_samples():
 
     found = find_contradictions(calibrated(outcome, p), "m", outcome)
     alone, together = (
-        found.rate(np.ones(2000, np.bool_), own).observed for own in (np.arange(2000), np.arange(2000) // 4)
+        found.rate(np.ones(2000, np.bool_), patient_of).observed
+        for patient_of in (np.arange(2000), np.arange(2000) // 4)
     )
 
     assert alone.value == together.value

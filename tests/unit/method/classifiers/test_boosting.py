@@ -81,11 +81,11 @@ def test_units_of_a_column_change_its_coefficient_and_nothing_else():
     in_grams = X.copy()
     in_grams[:, 3] *= 1000.0
 
-    one, other = boosting.fit(X, y, 60), boosting.fit(in_grams, y, 60)
+    first, other = boosting.fit(X, y, 60), boosting.fit(in_grams, y, 60)
 
-    assert np.array_equal(one.path, other.path)
-    assert other.coefficients[3] * 1000.0 == pytest.approx(one.coefficients[3], rel=1e-12)
-    assert np.abs(one.predict_proba(X) - other.predict_proba(in_grams)).max() < 1e-12
+    assert np.array_equal(first.path, other.path)
+    assert other.coefficients[3] * 1000.0 == pytest.approx(first.coefficients[3], rel=1e-12)
+    assert np.abs(first.predict_proba(X) - other.predict_proba(in_grams)).max() < 1e-12
 
 
 def test_the_first_steps_of_a_long_fit_are_a_short_fit():

@@ -25,13 +25,13 @@ def test_it_finds_the_minimum_that_scikit_learn_finds(c, l1_ratio):
     from sklearn.linear_model import LogisticRegression
 
     X, y = cohort()
-    ours = coordinate_descent.fit(sp.csc_array(X), y, c=c, l1_ratio=l1_ratio)
+    found = coordinate_descent.fit(sp.csc_array(X), y, c=c, l1_ratio=l1_ratio)
     Z = (X - X.mean(0)) / X.std(0, ddof=1)
-    theirs = LogisticRegression(C=c, l1_ratio=l1_ratio, solver="saga", tol=1e-9, max_iter=50_000).fit(Z, y)
+    expected = LogisticRegression(C=c, l1_ratio=l1_ratio, solver="saga", tol=1e-9, max_iter=50_000).fit(Z, y)
 
-    assert ours.converged
-    assert np.abs(ours.coefficients * ours.scale - theirs.coef_[0]).max() < 1e-6
-    assert abs(ours.base - theirs.intercept_[0]) < 1e-6
+    assert found.converged
+    assert np.abs(found.coefficients * found.scale - expected.coef_[0]).max() < 1e-6
+    assert abs(found.base - expected.intercept_[0]) < 1e-6
 
 
 def test_a_strong_penalty_leaves_the_prevalence():

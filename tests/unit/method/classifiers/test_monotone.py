@@ -53,8 +53,8 @@ def test_no_direction_changes_no_bit(name, data):
     X, y = data
     kind = classifier_named(name)
     fits = [
-        own.fit(X, y, kind.setting(SETTINGS[name]), seed=3, value_columns=np.ones(3, np.bool_)).to_files()
-        for own in (kind, kind.constrained(np.zeros(3, np.int8)))
+        variant.fit(X, y, kind.setting(SETTINGS[name]), seed=3, value_columns=np.ones(3, np.bool_)).to_files()
+        for variant in (kind, kind.constrained(np.zeros(3, np.int8)))
     ]
 
     assert fits[0] == fits[1]

@@ -30,9 +30,9 @@ def test_zero_is_a_value_where_values_are_and_absent_elsewhere():
 def test_stored_zeros_of_a_sparse_matrix_are_values_only_where_values_are():
     """In a sparse matrix, an unstored cell of a value column is unknown, and so is a stored NaN."""
     rows, columns = [0, 0, 1, 2, 2], [0, 1, 0, 1, 0]
-    given = sp.coo_array(([0.0, 0.0, np.nan, 3.0, 5.0], (rows, columns)), shape=(3, 2))
+    matrix = sp.coo_array(([0.0, 0.0, np.nan, 3.0, 5.0], (rows, columns)), shape=(3, 2))
 
-    for form in (given.tocsr(), given.tocsc(), given):
+    for form in (matrix.tocsr(), matrix.tocsc(), matrix):
         assert cells(tree_matrix(form, SODIUM_AND_CODE)) == ([0, 1, 1, 3], [0, 0, 1], [0.0, 5.0, 3.0])
 
 

@@ -175,13 +175,16 @@ def test_merging_predictions_for_replicates_moves_intervals_less_than_replicates
         figures = exact.calibration[form].figures
         pairs += [(figures[name], merged.calibration[form].figures[name]) for name in figures]
     pairs += [
-        (one, merged.thresholds["own"].figures[name]) for name, one in exact.thresholds["own"].figures.items()
+        (figure, merged.thresholds["own"].figures[name])
+        for name, figure in exact.thresholds["own"].figures.items()
     ]
     assert len(pairs) == 43
-    for one, other in pairs:
-        assert one.value == other.value
-        if one.low is not None:
-            assert max(abs(one.low - other.low), abs(one.high - other.high)) < 0.03 * (one.high - one.low)
+    for exact_figure, merged_figure in pairs:
+        assert exact_figure.value == merged_figure.value
+        if exact_figure.low is not None:
+            assert max(
+                abs(exact_figure.low - merged_figure.low), abs(exact_figure.high - merged_figure.high)
+            ) < 0.03 * (exact_figure.high - exact_figure.low)
 
 
 def test_merged_predictions_keep_counts_edges_and_order():

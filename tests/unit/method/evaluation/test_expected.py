@@ -41,7 +41,8 @@ def test_the_interval_holds_the_observed_auroc_and_ppv_of_shifted_patients(shift
         inside["ppv"] += alerts.low <= share <= alerts.high
 
     assert np.mean(errors) < 0.01
-    assert all(180 <= own <= 199 for own in inside.values()), inside  # binomial of 200 and 0.95, 99.9 %
+    # Binomial of 200 and 0.95, 99.9 %.
+    assert all(180 <= n_inside <= 199 for n_inside in inside.values()), inside
 
 
 def test_concept_drift_does_not_show():

@@ -148,9 +148,9 @@ def test_unimodal_bound_below_three_quarters():
 )
 def test_a_bound_that_does_not_apply_says_why(changes, bound, reason):
     """A bound is absent with a reason if the conditions of its theorem do not hold."""
-    asked = {"threshold": 0.9, "training_fraction": 0.5, "complementary_pairs": True} | changes
+    arguments = {"threshold": 0.9, "training_fraction": 0.5, "complementary_pairs": True} | changes
 
-    found = getattr(bound_false_selections(make_halves(), **asked), bound)
+    found = getattr(bound_false_selections(make_halves(), **arguments), bound)
 
     assert (found.value, found.reason) == (None, reason)
 

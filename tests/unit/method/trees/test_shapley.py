@@ -44,7 +44,7 @@ def by_definition(tree, row, n_features):
     """Return the mean gain of each feature over all orders in which the features become known."""
     values = np.zeros(n_features)
     for feature in range(n_features):
-        others = [own for own in range(n_features) if own != feature]
+        others = [other for other in range(n_features) if other != feature]
         for size in range(n_features):
             weight = factorial(size) * factorial(n_features - size - 1) / factorial(n_features)
             for known in combinations(others, size):
@@ -93,10 +93,10 @@ def test_fitted_trees_have_the_values_of_xgboost(depth, is_by_tables):
     setting = kind.setting({"maxDepth": depth, "nRounds": 10, "minChildWeight": 0})
     fitted = kind.fit(X, y, setting, seed=1, value_columns=is_value)
 
-    ours, own = fitted.contributions(X), fitted._predicted(fitted.checked(X), pred_contribs=True)
+    ours, expected = fitted.contributions(X), fitted._predicted(fitted.checked(X), pred_contribs=True)
 
     assert (xgboost._shapley_tables(fitted.model, 12) is not None) is is_by_tables
-    assert np.abs(ours[:, :-1] - own[:, :-1]).max() < 2e-6
+    assert np.abs(ours[:, :-1] - expected[:, :-1]).max() < 2e-6
 
 
 def test_trees_beyond_the_tables_have_none():

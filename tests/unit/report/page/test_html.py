@@ -146,9 +146,8 @@ def test_every_table_has_a_caption_and_every_head_a_scope(parsed):
 
 def test_every_picture_is_an_image_with_title_and_description(parsed):
     """Each inline SVG is one image for a screen reader."""
-    whole = [
-        own for own in parsed.pictures if own[0].get("role") != "presentation"
-    ]  # a part that clips lines
+    # A part that clips lines has the role of presentation.
+    whole = [picture for picture in parsed.pictures if picture[0].get("role") != "presentation"]
     assert len(whole) > 15
     for attributes, children in whole:
         assert attributes["role"] == "img"

@@ -86,7 +86,11 @@ def test_the_script_finds_the_values_of_a_curve(result: Result):
     """The axes stored in the chart convert the points of its bold line into the numbers of the mean curve."""
     picture = figures_of(result)["roc"].wide
     x0, x1, low, high, y0, y1, bottom, top = map(float, _axes(picture))
-    line = next(own for own in ET.fromstring(picture).iter(f"{SVG}polyline") if own.get("class") == "bold")
+    line = next(
+        polyline
+        for polyline in ET.fromstring(picture).iter(f"{SVG}polyline")
+        if polyline.get("class") == "bold"
+    )
     points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
 
     found = {

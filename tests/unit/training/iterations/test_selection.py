@@ -30,11 +30,13 @@ class DenseMatrix:
     def column_block(self, columns, samples, numbers=None):
         counts, values = self._counts[samples][:, columns], self._values[samples][:, columns]
         places = [np.flatnonzero(column) for column in counts.T]
-        own = [
+        cells = [
             np.concatenate([t[p] for t, p in zip(table.T, places, strict=True)]) for table in (counts, values)
         ]
         indptr = np.concatenate([[0], np.cumsum([len(p) for p in places])])
-        return ColumnBlock(indptr, np.concatenate(places).astype(np.int32), own[0].astype(np.int32), own[1])
+        return ColumnBlock(
+            indptr, np.concatenate(places).astype(np.int32), cells[0].astype(np.int32), cells[1]
+        )
 
     column_samples = column_block
 
@@ -125,7 +127,7 @@ def test_terciles_are_learned_on_training_samples_only():
     train = np.arange(N_SAMPLES) % 3 > 0
     changed = np.where(train[:, np.newaxis], counts, counts * 7 + 1)
 
-    before, after = (select(problem_of(own, y, "count"), train) for own in (counts, changed))
+    before, after = (select(problem_of(variant, y, "count"), train) for variant in (counts, changed))
 
     assert before.features.tolist() == after.features.tolist()
     assert before.scores.tobytes() == after.scores.tobytes()

@@ -60,7 +60,7 @@ def test_mean_contributions_are_log_odds_for_every_classifier(name, setting):
     rng = np.random.default_rng(3)
     X = sp.csc_array((rng.random((4000, 5)) < 0.3).astype(np.float64))
     y = (rng.random(4000) < 1 / (1 + np.exp(1.0 - 2.0 * X.toarray()[:, 0]))).astype(np.int8)
-    (classifier,) = (own for own in CLASSIFIERS.values() if own.name == name)
+    (classifier,) = (candidate for candidate in CLASSIFIERS.values() if candidate.name == name)
     model = classifier.fit(X, y, setting, seed=1)
 
     mean = mean_contributions(model, X, np.arange(0, 4000, 3))
@@ -86,7 +86,7 @@ def test_contributions_add_up_to_the_log_odds(make_problem):
     rows = np.eye(outcome.model.n_features)[:3]
     columns = [ExplainedColumn(str(number), str(number), str) for number in range(rows.shape[1])]
     for profile in explain_rows(outcome, rows, ["a", "b", "c"], columns, synthetic=True):
-        total = profile.base + sum(own.contribution for own in profile.contributions) + profile.others
+        total = profile.base + sum(part.contribution for part in profile.contributions) + profile.others
         assert profile.probability == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-9)
 
 
@@ -102,9 +102,9 @@ def test_a_profile_shows_a_latest_value_in_its_unit(tmp_path):
 
     result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
     values = {
-        own["feature"]: own["value"]
+        contribution["feature"]: contribution["value"]
         for profile in result["final_model"]["profiles"]
-        for own in profile["contributions"]
+        for contribution in profile["contributions"]
     }
     assert 0.2 < float(values[f"{CREATININE}|all|last"].split(",")[0]) < 2.5
     assert values["E11|all|presence"] in ("yes", "no")
