@@ -71,6 +71,21 @@ class LineCounter(RawIOBase):
         return (self._line_feeds or self._carriage_returns) + (self._last not in (b"\n", b"\r", b""))
 
 
+class BorrowedLines(RawIOBase):
+    """The stream of a line counter, lent to a library: it is deleted when the library has dropped its last reference."""
+
+    def __init__(self, lines: LineCounter) -> None:
+        self._lines = lines
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def read(self, size: int = -1, /) -> bytes:
+        return self._lines.read(size)
+
+
 def refuse_swallowed_rows(file: SourceFile, source: Source) -> None:
     """Refuse a file in which a quoted field contains whole rows; texts with line breaks are valid.
 

@@ -5,11 +5,13 @@ Arrow's messages quote offending values. They are therefore not included in our 
 """
 
 import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
+from threading import Event
 from typing import Any, ClassVar, Final, Protocol
 
 import pyarrow as pa
@@ -18,7 +20,7 @@ from mlho.errors import DataError, MlhoError, StoreUnavailable
 from mlho.sources.arrow import one_array
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
-from mlho.sources.lines import LineCounter, delimiter_of, refuse_swallowed_rows, text_stream
+from mlho.sources.lines import BorrowedLines, LineCounter, delimiter_of, refuse_swallowed_rows, text_stream
 from mlho.sources.native import NATIVE
 
 # Compressed bytes held per column while a row group streams; larger reads were not faster.
@@ -28,6 +30,7 @@ _PARQUET_BUFFER_BYTES: Final = 1 << 18
 _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
+_RELEASE_SECONDS: Final = 1.0
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -194,8 +197,8 @@ class _CsvTable:
             text_stream(self.file, self.source) as stream,
         ):
             lines = LineCounter(stream)
-            with _ended(arrow_csv.open_csv(pa.PythonFile(lines, mode="r"), *options), lines) as reader:
-                for batch in reader:
+            with closing(_csv_batches(lines, options)) as batches:
+                for batch in batches:
                     n_rows += batch.num_rows
                     for start in range(0, batch.num_rows, batch_rows):
                         yield batch.slice(start, batch_rows)
@@ -204,19 +207,31 @@ class _CsvTable:
                 refuse_swallowed_rows(self.file, self.source)
 
 
-@contextmanager
-def _ended(reader: Any, lines: LineCounter) -> Iterator[Any]:
-    """Wait for the thread in which Arrow reads ahead, also if the caller wants no more rows.
+def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.RecordBatch]:
+    """Yield the batches of a CSV file, and wait at the end for the thread in which Arrow reads ahead.
 
-    A thread that still reads when the interpreter exits aborts the process.
+    The wait takes place also if the caller wants no more rows. A thread that still reads, or still drops its reference to the
+    stream, when the interpreter exits aborts the process. The wait is bounded, because the traceback of an error refers to the stream, too.
     """
+    from pyarrow import csv as arrow_csv
+
+    is_released = Event()
+    borrowed = BorrowedLines(lines)
+    weakref.finalize(borrowed, is_released.set)
+    file: Any = pa.PythonFile(borrowed, mode="r")
+    del borrowed
+    reader: Any = None
     try:
-        yield reader
+        reader = arrow_csv.open_csv(file, *options)
+        yield from reader
     finally:
         lines.end()
-        with suppress(*_READ_FAULTS):  # such as a last row that is cut
-            for _ in reader:
-                pass
+        if reader is not None:
+            with suppress(*_READ_FAULTS):  # such as a last row that is cut
+                for _ in reader:
+                    pass
+        file = reader = None
+        is_released.wait(_RELEASE_SECONDS)
 
 
 def _open_parquet(file: SourceFile) -> TableFile:

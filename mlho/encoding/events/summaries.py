@@ -143,7 +143,8 @@ def _sort_rows(start: Any, stop: Any, time: Any, value: Any) -> None:  # pragma:
         while after < stop and time[after] == time[first]:
             after += 1
         if after - first > 1:
-            value[first:after] = np.sort(value[first:after])  # NaN last
+            # NaN last. Not by np.sort: see test_compiled_functions_sort_numbers_by_argsort_only.
+            value[first:after] = value[first:after][np.argsort(value[first:after])]
         first = after
 
 
