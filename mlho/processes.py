@@ -45,6 +45,13 @@ def stopping_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C caused an error: compiled code wraps exceptions from its callbacks."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def usable_cpus() -> int:
     """Number of cores available to this process, by CPU affinity and container quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

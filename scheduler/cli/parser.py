@@ -12,7 +12,7 @@ from mlho import __version__
 from mlho.errors import MlhoError
 from mlho.log import configure
 from mlho.printable import printable_json
-from mlho.processes import usable_cpus
+from mlho.processes import is_interrupt, usable_cpus
 from mlho.settings import STORE, Settings
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import load_spec
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if _is_interrupt(error):
+        if is_interrupt(error):
             return _print_stopped()
         raise
 
@@ -109,13 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _print_stopped() -> int:
     terminal.err.print("\nStopped. Committed results are kept: run the same command to continue.")
     return INTERRUPTED
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C caused an error: compiled code wraps exceptions from its callbacks."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _escaped(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from mlho.errors import MlhoError, SpecError, plural
 from mlho.printable import printable_json
-from mlho.processes import stopping_on_sigterm, usable_cpus
+from mlho.processes import is_interrupt, stopping_on_sigterm, usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, parse_spec
@@ -145,8 +145,8 @@ def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Fin
                 else _carry_out_on_queue(run, options, track)
             )
             state = "finished"
-        except KeyboardInterrupt:
-            state = "stopped"
+        except BaseException as error:
+            state = "stopped" if is_interrupt(error) else state
             raise
         finally:
             track.end(state)

@@ -17,6 +17,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlho.errors import MlhoError
+from mlho.processes import is_interrupt
 from mlho.spec.training import canonical_json
 from mlho.store.base import Store, get_if_present
 from mlho.store.keys import run_key, uses_prefix
@@ -243,7 +244,8 @@ def state_after(error: BaseException) -> RunState:
     named = getattr(error, "run_state", None)
     if named is not None:
         return RunState(named)
-    return RunState.FAILED if isinstance(error, Exception) else RunState.STOPPED
+    is_failure = isinstance(error, MlhoError) or (isinstance(error, Exception) and not is_interrupt(error))
+    return RunState.FAILED if is_failure else RunState.STOPPED
 
 
 def _reason(error: BaseException) -> str:

@@ -48,6 +48,14 @@ def test_an_error_ends_a_run_in_one_state(error, state):
     assert state_after(error) is state
 
 
+def test_an_error_in_the_handling_of_an_interrupt_stops_a_run():
+    """A library may raise an error of its own when Ctrl-C interrupts it. The run can be continued, as after Ctrl-C itself."""
+    error = OSError()
+    error.__context__ = KeyboardInterrupt()
+
+    assert state_after(error) is RunState.STOPPED
+
+
 def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -> None:
     """Begin a run that uses these tasks, and end it with an error."""
     fresh = [list(tasks)]
