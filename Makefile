@@ -126,7 +126,7 @@ bench-queue: $(STAMP)  ## speed of the queue, its fits against joblib's, the sch
 	for benchmark in $(BENCH_QUEUE); do $(BIN)/python benchmarks/$$benchmark.py $(BENCH_QUEUE_ARGS) || missed="$$missed $$benchmark"; done; \
 	[ -z "$$missed" ] || { echo "missed:$$missed" >&2; exit 1; }
 
-bench-scale: $(STAMP)  ## slots that the queue keeps busy, from 1 to 1,024, on a quiet machine (two minutes)
+bench-scale: $(STAMP)  ## slots that the queue keeps busy, from 1 to 1,024, on a quiet machine (three minutes)
 	$(BIN)/python benchmarks/scale.py $(SCALE_ARGS)
 
 DATA_DEFECTS_ARGS ?=
