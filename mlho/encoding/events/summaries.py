@@ -143,7 +143,7 @@ def _sort_rows(start: Any, stop: Any, time: Any, value: Any) -> None:  # pragma:
         while after < stop and time[after] == time[first]:
             after += 1
         if after - first > 1:
-            # NaN last. Not by np.sort: see test_compiled_functions_sort_numbers_by_argsort_only.
+            # NaN last. Not by np.sort: tests/unit/test_compiled_functions.py gives the reason.
             value[first:after] = value[first:after][np.argsort(value[first:after])]
         first = after
 
