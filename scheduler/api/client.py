@@ -103,7 +103,7 @@ class Cluster:
         """Connect to the cluster of this pod with its service account."""
         configuration = Configuration()
         try:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client has no types here
             namespace = _NAMESPACE_FILE.read_text(encoding="ascii").strip()
         except (config.ConfigException, OSError) as error:
             raise ClusterError(
@@ -116,8 +116,8 @@ class Cluster:
         """Connect to the cluster of a kubeconfig context, by default the current one."""
         configuration = Configuration()
         try:
-            config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
-            contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # theirs
+            config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client has no types here
+            contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # the client has no types here
         except (config.ConfigException, OSError) as error:
             problem = (
                 f"has no context {context[:100]!r}" if context else "is missing or has no current context"
@@ -272,7 +272,7 @@ class Cluster:
             answer = self._api.call_api(*request[:3], body=body, _request_timeout=timeout)
             if 200 <= answer.status < 300:
                 return answer
-            data: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # theirs
+            data: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # the client has no types here
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unavailable(error) from error
         raise _refusal(answer.status, _message(data))
