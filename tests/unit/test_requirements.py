@@ -54,7 +54,7 @@ def modules_of(requirements: list[Requirement]) -> set[str]:
 
 
 def imported_by(package: str) -> set[str]:
-    """Return the third-party packages that a package of ours imports, including imports in functions."""
+    """Return the third-party packages that one of the project's packages imports, including imports in functions."""
     found = set()
     for path in (REPOSITORY / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -33,7 +33,7 @@ def raised(answer: str) -> Exception:
 
 @pytest.mark.parametrize(("answer", "words"), PASSING.items(), ids=[answer.split()[0] for answer in PASSING])
 def test_an_answer_that_may_change_is_an_outage_with_its_remedy(answer, words):
-    """A temporary error response is an outage with its remedy, whatever exception class the client uses for it."""
+    """A temporary error response is an outage with its remedy, for every exception class that the client uses for it."""
     error = outage_of(raised(answer))
 
     assert error is not None

@@ -52,7 +52,7 @@ def test_a_run_with_admitted_workers_precedes_those_without():
 
 
 def test_slots_are_not_taken_from_runs_that_have_workers():
-    """A waiting run never takes the slot of a run with workers, whatever its priority."""
+    """A waiting run never takes the slot of a run with workers, even if its priority is higher."""
     working = many(N_SLOTS, WORKING)
 
     assert assign_turns([*working, replace(NEW, priority=1000)]) == {run.uid for run in working}
