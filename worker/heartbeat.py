@@ -59,6 +59,7 @@ class HeartbeatThread(threading.Thread):
         self._on_end = on_end
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
+        self._beating = threading.Lock()
         self._stop_event = threading.Event()
         self._n_beats = 0
         self.last_answer = time.monotonic()
@@ -74,7 +75,19 @@ class HeartbeatThread(threading.Thread):
             yield
         finally:
             with self._lock:
-                del self._leases[lease.owner]
+                self._leases.pop(lease.owner, None)
+
+    @contextmanager
+    def ending(self, lease: Lease) -> Iterator[None]:
+        """Send no heartbeat while the block releases a lease, and do not renew it afterwards.
+
+        A heartbeat that reaches Redis after the release would take the lease again, because it cannot tell a
+        released lease from one that Redis has lost. No worker could then start the task until it expires.
+        """
+        with self._beating:
+            yield
+            with self._lock:
+                self._leases.pop(lease.owner, None)
 
     def run(self) -> None:
         """Send heartbeats until told to stop."""
@@ -87,11 +100,12 @@ class HeartbeatThread(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        with self._lock:
-            leases = list(self._leases.values())
         self._n_beats += 1
         try:
-            reply = self._claims.heartbeat(self._worker, self._slots, leases)
+            with self._beating:
+                with self._lock:
+                    leases = list(self._leases.values())
+                reply = self._claims.heartbeat(self._worker, self._slots, leases)
         except QueueUnavailable:
             self._check_store(must=False)  # work continues; lost leases are detected when Redis is back
             return

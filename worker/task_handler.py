@@ -226,10 +226,12 @@ class TaskHandler:
 
     def _release(self, lease: Lease, kind: EventKind, *, counts: bool = True, **fields: Any) -> None:
         event = self._event(lease.task, lease.nonce, kind, **fields)
-        self._claims.until_answered(
-            lambda: self._claims.release(lease, event, counts=counts),
-            give_up=self._heartbeats.is_closing.is_set,
-        )
+
+        def release() -> bool:
+            with self._heartbeats.ending(lease):
+                return self._claims.release(lease, event, counts=counts)
+
+        self._claims.until_answered(release, give_up=self._heartbeats.is_closing.is_set)
 
 
 def _failure_of_death(death: ChildDied) -> Failure:

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,10 +105,8 @@ def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
     home.start_worker("--soft-limit", "1", "--hard-limit", "30")
     with home.executor() as executor:
         home.wait_for_slots(1)
-        began = time.monotonic()
         with pytest.raises(Quarantined, match=r"soft time limit.*MLHO_SOFT_LIMIT"):
             result(executor.submit(task("test_sleep", "hang", home.starts, seconds=60)))
-    assert time.monotonic() - began < 3 * (1 + 2)
     assert noted_starts(home.starts).count("hang") == 3
 
 
