@@ -1,7 +1,6 @@
 """Changes over the calendar in the tables of a run: codes that begin, end, rise or fall, and effects that change, by month."""
 
 import itertools
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from mlho.errors import SpecError
 from mlho.external.scores import defined_cohort
 from mlho.method.change_point import ChangePoints, change_of_effect, change_of_rate
 from mlho.method.selection.screen import min_patients
+from mlho.scratch import scratch_folder
 from mlho.sources import source_of
 from mlho.sources.events import iter_events
 from mlho.sources.files import DataRoot
@@ -81,8 +81,8 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
     timed = spec.model_copy(update={"features": spec.features.model_copy(update={"sequences": Sequences()})})
     parents = read_roll_up(source, tables[TABLE]).parents if TABLE in tables else None
     finder = PatientFinder(cohort)
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / str(number) for number in range(len(tables["events"]))]
+    with scratch_folder("mlho-changes") as scratch:
+        paths = [scratch / str(number) for number in range(len(tables["events"]))]
         encoded = [
             encode_partition(
                 timed,

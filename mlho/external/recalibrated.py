@@ -1,9 +1,7 @@
 """A recalibrated bundle: the same model with another calibrator, fitted on recent labels, as a new version with its own tests."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +23,7 @@ from mlho.model.testing.generate import MAX_GAP
 from mlho.model.testing.records import TESTS_FILE, ModelTest, written_tests
 from mlho.report.advice import Correction
 from mlho.report.result import Curves
+from mlho.scratch import scratch_folder
 from mlho.spec.training import TrainingSpec, canonical_json
 from mlho.training.results.performance import figures_of
 
@@ -211,6 +210,6 @@ def _moved_test(
 
 def loaded(files: Mapping[str, bytes]) -> Bundle:
     """Return the bundle of these files, verified."""
-    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
-        write_folder(Path(scratch) / "bundle", files)
-        return load_bundle(Path(scratch) / "bundle")
+    with scratch_folder("mlho-bundle") as scratch:
+        write_folder(scratch / "bundle", files)
+        return load_bundle(scratch / "bundle")

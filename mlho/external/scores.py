@@ -1,9 +1,7 @@
 """Scores of the samples of a labelled cohort, by the code that scores new patients."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import known_persons
+from mlho.scratch import scratch_folder
 from mlho.sources import Source, list_inputs, source_of
 from mlho.sources.events import iter_events, require_values
 from mlho.sources.files import DataRoot, SourceFile
@@ -95,9 +94,9 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
             yield file.key, iter_events(source, file, values=values)
 
     probability, uncalibrated = (np.empty(cohort.n_samples) for _ in range(2))
-    with tempfile.TemporaryDirectory(prefix="mlho-evaluate-") as folder:
+    with scratch_folder("mlho-evaluate") as folder:
         encoded = encode_files(
-            bundle, samples, known, batches(), Path(folder), source=source.name, last_us=cohort.last_us
+            bundle, samples, known, batches(), folder, source=source.name, last_us=cohort.last_us
         )
         start = 0
         for block in encoded.blocks():

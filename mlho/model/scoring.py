@@ -1,7 +1,6 @@
 """Scoring from events: new patients are encoded as in training, with the bundle's dictionary."""
 
 import datetime as dt
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from mlho.model.frames import (
 )
 from mlho.model.parts import BundleFeature, risks_of
 from mlho.model.scorer import Scorer
+from mlho.scratch import scratch_folder
 from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
 
@@ -162,8 +162,8 @@ def encode_batch(
         index_us=samples.index_us,
         outcome=np.zeros(len(samples.patient_of), np.uint8),
     )
-    with tempfile.TemporaryDirectory(prefix="mlho-score-") as folder:
-        matrix, dictionary, ledger = _packed(spec, cohort, batch, Path(folder), bundle.document.roll_up or {})
+    with scratch_folder("mlho-score") as folder:
+        matrix, dictionary, ledger = _packed(spec, cohort, batch, folder, bundle.document.roll_up or {})
         cells = cells_of_features(bundle.document, spec, matrix, dictionary)
         extra = with_utilisation(bundle.document, spec, matrix, extra)
         design = bundle.design(cells, cohort.n_samples, extra)

@@ -4,13 +4,13 @@ A signature covers every file of a bundle. It is a file of its own, which the co
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import BundleError, MlhoError, SpecError
+from mlho.scratch import scratch_folder
 
 VERIFY_KEY: Final = "MLHO_VERIFY_KEY"
 SUFFIX: Final = ".sig"
@@ -128,8 +128,8 @@ def _is_valid(verifier: Any, folder: Path, signature: bytes) -> bool:
 @contextmanager
 def _folder_of(files: Mapping[str, bytes]) -> Iterator[Path]:
     """Write a bundle's files to a temporary folder: the library reads paths."""
-    with tempfile.TemporaryDirectory(prefix="mlho-signed-") as scratch:
-        folder = Path(scratch) / _FOLDER
+    with scratch_folder("mlho-signed") as scratch:
+        folder = scratch / _FOLDER
         for name, content in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

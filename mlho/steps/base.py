@@ -7,8 +7,6 @@ commit record that is written once, last. Doing a task twice, anywhere, changes 
 
 import datetime as dt
 import errno
-import shutil
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlho.errors import ArtifactDamaged, ArtifactNotFound, CommitLost, MlhoError, StoreUnavailable
 from mlho.pseudonyms import encrypt_ids, fingerprint, key_with
+from mlho.scratch import TEMPORARY_PREFIX, scratch_folder
 from mlho.spec.cohort import Cohort
 from mlho.spec.layout import Columns
 from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_parts, digest_of_fields
@@ -352,19 +351,16 @@ def _ids_of(task: Task) -> _Ids:
 @contextmanager
 def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
     """Create a folder for a task's files and remove it at the end. Report a full disk as ``StoreUnavailable``."""
-    folder: Path | None = None
+    kind = task.kind if scratch is not None else f"{TEMPORARY_PREFIX}{task.kind}"
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=scratch))
-        yield folder
+        with scratch_folder(kind, scratch) as folder:
+            yield folder
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StoreUnavailable(
             f"{task.kind}: {error.strerror} for its files. Free some space and run the same command again."
         ) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def step_named(kind: str) -> Step:

@@ -1,18 +1,20 @@
 """Write-once artifact storage behind one small interface."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from mlho.errors import SpecError
+from mlho.scratch import TEMPORARY_PREFIX, remove_abandoned
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
 from mlho.store.s3_settings import SCHEME, S3Settings, split_address
 
 
 def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
-    """Open the store at an address.
+    """Open the store at an address. The first call of a process also removes the scratch of processes that have ended.
 
     Parameters
     ----------
@@ -28,6 +30,29 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
         The address has a different form, a setting is invalid, or the folder cannot be created. The connection to object storage
         is tested by the first request, or beforehand by :func:`~mlho.store.probe.probe_store`.
     """
+    store = _opened(address, env)
+    _remove_scratch_once(os.getpid(), store.scratch())
+    return store
+
+
+def remove_scratch(store: Store) -> None:
+    """Remove the scratch of processes that have ended: of this store, and of this machine."""
+    _remove_scratch(store.scratch())
+
+
+@cache
+def _remove_scratch_once(_process: int, scratch: Path | None) -> None:
+    """Remove it when a process opens a store first. Its workers open it for each task."""
+    _remove_scratch(scratch)
+
+
+def _remove_scratch(scratch: Path | None) -> None:
+    remove_abandoned(Path(tempfile.gettempdir()), prefix=TEMPORARY_PREFIX)
+    if scratch is not None:
+        remove_abandoned(scratch)
+
+
+def _opened(address: str, env: Mapping[str, str] | None) -> Store:
     scheme, separator, rest = address.partition("://")
     if not separator:
         return LocalStore(Path(address).expanduser())

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
+from mlho.scratch import remove_abandoned, scratch_folder
 from mlho.store.base import file_digest
 
 _MAX_BYTES: Final = 8 << 30
 # A copy used this recently may be about to be mapped: keep it, even if the bound is exceeded meanwhile.
 _GRACE_SECONDS: Final = 120.0
-_ABANDONED_SECONDS: Final = 86_400.0  # age of a temporary file whose writer must have been killed
 _SCANS_IN_BOUND: Final = 64  # a process scans the folder after adding this fraction (1/64) of the bound
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -112,7 +112,6 @@ class BlobCache:
         if target.exists():
             return
         with self._temporary() as temporary:
-            temporary.unlink()
             try:
                 os.link(source, temporary)
             except OSError:  # on another disk
@@ -205,9 +204,7 @@ class BlobCache:
                 break
             path.unlink(missing_ok=True)
             total -= stat.st_size
-        for path, stat in _files(self.scratch()):
-            if now - stat.st_mtime > _ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
+        remove_abandoned(self.scratch())
 
     def _copies(self) -> Iterator[tuple[Path, os.stat_result]]:
         yield from _files(self.folder / "blobs")
@@ -215,18 +212,15 @@ class BlobCache:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        handle, name = tempfile.mkstemp(dir=self.scratch())
-        os.close(handle)
         try:
-            yield Path(name)
+            with scratch_folder("blob", self.scratch()) as folder:
+                yield folder / "blob"
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise StoreUnavailable(
                     f"cache {self.folder}: {error.strerror}. Free some space, or set MLHO_CACHE_DIR and MLHO_CACHE_BYTES."
                 ) from error
             raise
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:

@@ -8,16 +8,16 @@ import datetime as dt
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, override
 
 from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
+from mlho.scratch import scratch_file
 from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key
 
 _TEMPORARY: Final = ".tmp"
@@ -167,17 +167,14 @@ class LocalStore(Store):
     @contextmanager
     def _temporary(self, data: bytes = b"") -> Iterator[str]:
         """Create a new file under a unique name, and remove it at the end."""
-        name = f"{self._root}/{_TEMPORARY}/{secrets.token_hex(16)}"
-        with _reporting_full_disk(self.root):
-            handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            try:
-                with open(handle, "wb") as file:
-                    os.fchmod(handle, 0o644)  # independent of the umask: the folder decides who reads it
-                    file.write(data)
-                yield name
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(name)
+        with (
+            _reporting_full_disk(self.root),
+            scratch_file("object", f"{self._root}/{_TEMPORARY}") as (name, handle),
+        ):
+            os.fchmod(handle, 0o644)  # independent of the umask: the folder decides who reads it
+            with open(handle, "wb", closefd=False) as file:
+                file.write(data)
+            yield name
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

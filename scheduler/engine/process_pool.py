@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,7 @@ from mlho.errors import MlhoError
 from mlho.protocol.failures import kind_and_place
 from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
-from mlho.store import open_store
+from mlho.store import open_store, remove_scratch
 from scheduler.engine.forkserver import begin_server, has_begun
 
 
@@ -49,6 +50,8 @@ class LocalPool:
             self._pool.shutdown(wait=True)
         else:
             _terminate(self._pool)
+            with suppress(MlhoError):  # the error that ends the run is the one to report
+                remove_scratch(open_store(self._store_address))
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Run tasks in workers, as :meth:`submit` does."""

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Final
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
 from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
 from mlho.model.signature import SUFFIX, check_signatures, verify_key
+from mlho.scratch import scratch_folder
 from mlho.spec.scoring import (
     CHANNEL_BUNDLE,
     RUN_BUNDLE,
@@ -110,8 +110,8 @@ def read_bundle(
     SpecError
         The address has an unknown form.
     """
-    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
-        folder = _local_folder(source.uri, spec_path, store, Path(scratch) / "bundle")
+    with scratch_folder("mlho-bundle") as scratch:
+        folder = _local_folder(source.uri, spec_path, store, scratch / "bundle")
         try:
             content = read_document(folder)
             listed = read_files(folder, _listed(content, source.uri))

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Final, Self
 from mlho.errors import SpecError
 from mlho.processes import end_with_parent
 from mlho.protocol.failures import QueueError
+from mlho.scratch import scratch_folder
 from mlho.settings import BROKER, SIGNING_KEY
 
 EMBEDDED: Final = "embedded"
@@ -39,7 +39,7 @@ class EmbeddedServer:
     def __init__(self) -> None:
         self.password = secrets.token_hex(24)
         self.port = free_port()
-        self._folder = tempfile.TemporaryDirectory(prefix="mlho-queue-")
+        self._scratch = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,8 +49,9 @@ class EmbeddedServer:
 
     def __enter__(self) -> Self:
         # A file in a private folder, because arguments are public.
-        settings = Path(self._folder.name) / "valkey.conf"
-        settings.write_text(_server_settings(self.port, self.password, self._folder.name))
+        folder = self._scratch.enter_context(scratch_folder("mlho-queue"))
+        settings = folder / "valkey.conf"
+        settings.write_text(_server_settings(self.port, self.password, str(folder)))
         self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own file
             [server_binary(), str(settings)],
             stdout=subprocess.DEVNULL,
@@ -68,7 +69,7 @@ class EmbeddedServer:
         if self._process is not None:
             self._process.terminate()
             _wait_or_kill(self._process)
-        self._folder.cleanup()
+        self._scratch.close()
 
 
 class WorkerEnds:

@@ -5,7 +5,6 @@ also the thread that Ctrl-C interrupts.
 """
 
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from mlho.log import error_fields, log
 from mlho.processes import LEAVE_SIGNAL
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
+from mlho.scratch import scratch_folder
 from mlho.settings import Settings
 from scheduler.engine.loop import Finished, PreparedRun
 from scheduler.engine.outages import StoreHealth
@@ -225,8 +225,8 @@ class _Workers:
 def _started_workers(
     queue_config: QueueConfig, environment: Mapping[str, str], notify: Callable[[str], None]
 ) -> Iterator[_Workers]:
-    with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
-        log_file = Path(folder) / "workers.log"
+    with scratch_folder("mlho-workers") as folder:
+        log_file = folder / "workers.log"
         workers = _Workers(queue_config, environment, log_file, WorkerEnds(log_file, notify))
         try:
             yield workers

@@ -3,7 +3,6 @@
 import secrets
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execu
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.tracing import open_traces
+from mlho.scratch import scratch_folder
 from mlho.settings import BROKER, SIGNING_KEY, Settings, without_password
 from mlho.steps.proposals import Leader
 from mlho.store.base import Store
@@ -356,13 +356,13 @@ def _workers(
     if not queue_config.n_workers:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="mlho-workers-") as folder:
+    with scratch_folder("mlho-workers") as folder:
         arguments = worker_arguments(run, queue_config.store)
         with WorkerProcesses(
             arguments,
             worker_environment(broker, key),
             n_workers=queue_config.n_workers,
-            log=Path(folder) / "workers.log",
+            log=folder / "workers.log",
             notify=notify,
         ) as workers:
             yield workers

@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlho.errors import BundleError, MlhoError
+from mlho.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
@@ -47,8 +46,8 @@ def _run(files: Mapping[str, bytes]) -> dict[str, Any]:
             "the tests of a bundle need numpy, which is not installed here. Run this command where the extra 'worker' is installed, "
             "such as in the worker image."
         )
-    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
-        folder, results = Path(scratch) / "bundle", Path(scratch) / "results.json"
+    with scratch_folder("mlho-bundle") as scratch:
+        folder, results = scratch / "bundle", scratch / "results.json"
         for name, content in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ GROUND = frozenset(
         "printable",
         "processes",
         "pseudonyms",
+        "scratch",
         "settings",
         "spec",
         "grids",
@@ -64,7 +65,7 @@ ROOMS = {
 # Rooms that may not import the specification.
 LOW = {
     "method": {"errors", "grids"},
-    "store": {"errors", "log", "settings"},
+    "store": {"errors", "log", "scratch", "settings"},
     "synthetic": {"errors"},
     "estimators": {"errors"},
 }
@@ -77,6 +78,7 @@ GROUND_FLOOR = {
     "printable": set(),
     "log": {"errors", "printable"},
     "processes": {"errors"},
+    "scratch": set(),
     "settings": {"errors"},
     "pseudonyms": {"arrays", "errors", "settings"},
     "tables": {"errors"},

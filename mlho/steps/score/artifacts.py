@@ -1,12 +1,12 @@
 """Shared helpers of the scoring steps: the bundle, the patients to score, and writing a part."""
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mlho.scratch import scratch_folder
 from mlho.spec.scoring import ScoringIndex
 from mlho.steps.base import Work
 
@@ -37,8 +37,8 @@ def open_bundle(work: Work) -> "Bundle":
 def _opened(files: tuple[tuple[str, Path], ...], digest: str) -> "Bundle":
     from mlho.model.bundle import load_bundle
 
-    with tempfile.TemporaryDirectory(prefix="mlho-bundle-") as scratch:
-        folder = Path(scratch) / "bundle"
+    with scratch_folder("mlho-bundle") as scratch:
+        folder = scratch / "bundle"
         for name, path in files:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mlho.errors import ArtifactNotFound, DataError
+from mlho.scratch import scratch_folder
 from mlho.steps.base import Task
 from mlho.store.local import LocalStore
 from scheduler.engine.manifest import make_manifest
@@ -74,6 +76,28 @@ def test_a_pool_that_is_left_by_an_error_ends_its_workers(data, tmp_path):
     with pytest.raises(ArtifactNotFound):
         leave()
     assert multiprocessing.active_children() == []
+
+
+def test_a_pool_that_is_left_by_an_error_leaves_no_scratch(data, tmp_path):
+    """What terminated workers leave behind is removed by the same command."""
+    store = LocalStore(tmp_path / "store")
+
+    def leave() -> None:
+        with LocalPool(str(store.root), data, n_workers=1) as pool:
+            pool.submit(cohort_task(data)).result(timeout=60)
+            with scratch_folder("run_iteration", store.scratch()) as folder:
+                shutil.copytree(folder.parent, store.scratch() / _renamed(folder.parent.name))
+            raise ArtifactNotFound("x")
+
+    with pytest.raises(ArtifactNotFound):
+        leave()
+
+    assert [path.name for path in store.scratch().iterdir()] == []
+
+
+def _renamed(name: str) -> str:
+    """Return the name of scratch of this machine that no process holds."""
+    return name[:-16] + "0" * 16
 
 
 def test_a_function_is_called_in_a_worker_and_its_errors_are_raised(monkeypatch):
