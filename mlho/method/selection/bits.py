@@ -56,10 +56,6 @@ def lay_out_samples(y: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> Sam
         Labels.
     mask : ndarray of bool, shape (n_samples,), or None
         Samples to include; None for all.
-
-    Returns
-    -------
-    SampleLayout
     """
     is_in = np.ones(y.shape, dtype=np.bool_) if mask is None else mask
     positive, negative = np.flatnonzero(is_in & y), np.flatnonzero(is_in & ~y)
@@ -95,12 +91,10 @@ def pack_columns(
     indices: NDArray[np.int32],
     is_set: NDArray[np.uint8],
     position: NDArray[np.int32],
-    start: int,
-    stop: int,
     bits: NDArray[np.uint64],
 ) -> None:
-    """Set the bits of columns [start, stop) from their stored entries (CSC)."""
-    for j in range(start, stop):
+    """Set the bits of all columns from their stored entries (CSC)."""
+    for j in range(indptr.size - 1):
         for p in range(indptr[j], indptr[j + 1]):
             at = position[indices[p]]
             if at >= 0 and is_set[p] != 0:
@@ -141,11 +135,9 @@ def pack_positions(
 
 
 @njit(cache=True, nogil=True)
-def count_ones(
-    bits: NDArray[np.uint64], n_positive_words: int, start: int, stop: int, ones: NDArray[np.int64]
-) -> None:
-    """Count for rows [start, stop) the samples of class 0 and of class 1 with the feature."""
-    for i in range(start, stop):
+def count_ones(bits: NDArray[np.uint64], n_positive_words: int, ones: NDArray[np.int64]) -> None:
+    """Count for each row the samples of class 0 and of class 1 with the feature."""
+    for i in range(bits.shape[0]):
         n = np.uint64(0)
         for word in bits[i, n_positive_words:]:
             n += _count_bits(word)
@@ -206,7 +198,7 @@ def _fill_table(scale: float, table: NDArray[np.int64]) -> None:
 def entropy_table(n_samples: int) -> tuple[NDArray[np.int64], float]:
     """Return h(c) = c · ln c for c = 0 … n_samples, scaled to integers, and the scale.
 
-    Integer sums do not depend on the order of the terms: threads, row order, and the method of counting
+    Integer sums do not depend on the order of the terms: row order and the method of counting
     a table cannot affect the last bit, and equal tables have equal sums. The scale is the largest power of
     two for which four times h(n_samples) fits 63 bits; no sum over the cells of a table exceeds h(n_samples). Its resolution
     is far below the rounding error of a double.

@@ -2,14 +2,11 @@
 
 With h(c) = c · ln c, every information is a difference of sums of h over the cells of a table. For n samples
 I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and similarly I(X;W). All counts and sums are integers
-(``bits.entropy_table``), so that the result does not depend on threads or the order of rows.
+(``bits.entropy_table``), so that the result does not depend on the order of rows.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -19,45 +16,8 @@ from mlho.method.selection import bits as bitwise
 from mlho.method.selection.bits import SampleLayout
 from mlho.method.selection.levels import ColumnBlock, ColumnBlocks, frozen
 
-# A thread costs about 50 µs per call; below about this many elementary operations it is not worthwhile.
-_WORTH_A_THREAD = 400_000
-# More pieces than threads, so that a thread with light columns can take another piece.
-_PIECES_PER_THREAD = 4
 # Above this, level codes are renumbered first, because the counting sort of a column scans up to its largest code.
 _LARGEST_CODE = 1 << 16
-
-
-class ColumnThreads:
-    """Run a compiled loop over ranges of columns, on this thread or on several.
-
-    The loops write integer results for each column to separate places, so that the distribution has no effect.
-    """
-
-    def __init__(self, n_threads: int, pool: ThreadPoolExecutor | None) -> None:
-        self._n_threads = n_threads
-        self._pool = pool
-
-    def run(self, loop: Callable[[int, int], None], n_items: int, n_operations: int) -> None:
-        """Call ``loop(start, stop)`` on ranges that partition [0, n_items)."""
-        if self._pool is None or n_operations < _WORTH_A_THREAD:
-            loop(0, n_items)
-            return
-        bounds = np.linspace(0, n_items, self._n_threads * _PIECES_PER_THREAD + 1).astype(int).tolist()
-        pieces = deque(pairwise(bounds))
-
-        def work() -> None:
-            while True:
-                try:
-                    start, stop = pieces.popleft()
-                except IndexError:
-                    return
-                loop(start, stop)
-
-        # This thread processes pieces too, which saves one hand-over per call; a ranking makes hundreds of calls.
-        helpers = [self._pool.submit(work) for _ in range(self._n_threads - 1)]
-        work()
-        for helper in helpers:
-            helper.result()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,25 +54,13 @@ class BitColumns:
         of_column = table[self.ones.sum(axis=1)] + table[absent.sum(axis=1)]
         return np.stack([of_class, of_column], axis=1)
 
-    def pair_sums(
-        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: ColumnThreads
-    ) -> NDArray[np.int64]:
+    def pair_sums(self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
         sums = np.empty((columns.size, 2), dtype=np.int64)
-
-        def loop(start: int, stop: int) -> None:
-            bitwise.bit_pair_sums(
-                self.bits,
-                self.ones,
-                columns[start:stop],
-                pick,
-                self.layout.n_positive_words,
-                self.layout.n_by_class,
-                table,
-                sums[start:stop],
-            )
-
-        workers.run(loop, columns.size, columns.size * self.layout.n_words)
+        layout = self.layout
+        bitwise.bit_pair_sums(
+            self.bits, self.ones, columns, pick, layout.n_positive_words, layout.n_by_class, table, sums
+        )
         return sums
 
 
@@ -161,22 +109,18 @@ class LevelColumns:
         """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
         columns = np.arange(self.n_columns, dtype=np.int32)
         # A selected feature with one level, equal for all samples, does not change a table.
-        return self._walk(
-            columns, self.layout.base_codes(), self.layout.n_by_class, table, ColumnThreads(1, None)
-        )
+        return self._walk(columns, self.layout.base_codes(), self.layout.n_by_class, table)
 
-    def pair_sums(
-        self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64], workers: ColumnThreads
-    ) -> NDArray[np.int64]:
+    def pair_sums(self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
         row = int(self.bit_row[pick])
         has_bits = self.bit_row[columns] >= 0 if row >= 0 else np.zeros(columns.size, dtype=np.bool_)
         sums = np.empty((columns.size, 2), dtype=np.int64)
         if has_bits.any():
-            sums[has_bits] = self.binary.pair_sums(row, self.bit_row[columns[has_bits]], table, workers)
+            sums[has_bits] = self.binary.pair_sums(row, self.bit_row[columns[has_bits]], table)
         if not has_bits.all():
             codes, margins = self._codes_of(pick)
-            sums[~has_bits] = self._walk(columns[~has_bits], codes, margins, table, workers)
+            sums[~has_bits] = self._walk(columns[~has_bits], codes, margins, table)
         return sums
 
     def _codes_of(self, pick: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -196,45 +140,26 @@ class LevelColumns:
         codes: NDArray[np.int32],
         margins: NDArray[np.int64],
         table: NDArray[np.int64],
-        workers: ColumnThreads,
     ) -> NDArray[np.int64]:
         sums = np.empty((columns.size, 2), dtype=np.int64)
-
-        def loop(start: int, stop: int) -> None:
-            _level_pair_sums(
-                columns[start:stop],
-                self.positions,
-                self.group_start,
-                self.group_ptr,
-                codes,
-                margins,
-                table,
-                sums[start:stop],
-            )
-
-        mean_stored = self.positions.size // max(1, self.n_columns)
-        workers.run(loop, columns.size, columns.size * (2 * mean_stored + margins.size))
+        _level_pair_sums(
+            columns, self.positions, self.group_start, self.group_ptr, codes, margins, table, sums
+        )
         return sums
 
 
-def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout, workers: ColumnThreads) -> BitColumns:
+def bit_columns_from_block(columns: ColumnBlock, layout: SampleLayout) -> BitColumns:
     """Return columns as bits, set where the level code is not 0."""
     packed = np.zeros((columns.n_columns, layout.n_words), dtype=np.uint64)
-    _pack_block(columns, layout, workers, packed)
-    return with_ones(packed, layout, workers)
+    _pack_block(columns, layout, packed)
+    return _with_ones(packed, layout)
 
 
-def _pack_block(
-    columns: ColumnBlock, layout: SampleLayout, workers: ColumnThreads, packed: NDArray[np.uint64]
-) -> None:
+def _pack_block(columns: ColumnBlock, layout: SampleLayout, packed: NDArray[np.uint64]) -> None:
     # Bytes are used directly: any non-zero byte sets the bit.
     values = columns.values
     is_set: NDArray[np.uint8] = frozen(values if values.dtype == np.uint8 else values != 0, np.uint8)
-
-    def loop(start: int, stop: int) -> None:
-        bitwise.pack_columns(columns.indptr, columns.indices, is_set, layout.position, start, stop, packed)
-
-    workers.run(loop, columns.n_columns, 4 * columns.indices.size)
+    bitwise.pack_columns(columns.indptr, columns.indices, is_set, layout.position, packed)
 
 
 def bit_columns_from_rows(
@@ -243,70 +168,52 @@ def bit_columns_from_rows(
     is_set: NDArray[np.uint8],
     n_columns: int,
     layout: SampleLayout,
-    workers: ColumnThreads,
 ) -> BitColumns:
     """Return the columns of a row-wise matrix (CSR) as bits."""
     packed = np.zeros((n_columns, layout.n_words), dtype=np.uint64)
     bitwise.pack_rows(
         frozen(indptr, np.int64), frozen(indices, np.int32), frozen(is_set, np.uint8), layout.position, packed
     )
-    return with_ones(packed, layout, workers)
+    return _with_ones(packed, layout)
 
 
-def with_ones(packed: NDArray[np.uint64], layout: SampleLayout, workers: ColumnThreads) -> BitColumns:
+def _with_ones(packed: NDArray[np.uint64], layout: SampleLayout) -> BitColumns:
     """Return packed rows with their counts by class."""
     ones = np.zeros((packed.shape[0], 2), dtype=np.int64)
-
-    def loop(start: int, stop: int) -> None:
-        bitwise.count_ones(packed, layout.n_positive_words, start, stop, ones)
-
-    workers.run(loop, packed.shape[0], packed.size)
+    bitwise.count_ones(packed, layout.n_positive_words, ones)
     return BitColumns(layout, packed, ones)
 
 
-def level_columns_from_block(
-    columns: ColumnBlock, layout: SampleLayout, workers: ColumnThreads
-) -> LevelColumns | BitColumns:
+def level_columns_from_block(columns: ColumnBlock, layout: SampleLayout) -> LevelColumns | BitColumns:
     """Return columns grouped by level under the mask, or only as bits if no column has more than two levels."""
     values = _small_codes(columns)
     largest = int(values.max(initial=0))
     n_columns = columns.n_columns
     n_kept, n_groups = np.zeros(n_columns, dtype=np.int64), np.zeros(n_columns, dtype=np.int64)
-    _count_groups(columns.indptr, columns.indices, values, layout.position, largest, n_kept, n_groups)
+    stored = (columns.indptr, columns.indices, values, layout.position)
+    _count_groups(*stored, largest, n_kept, n_groups)
     if (n_groups <= 1).all():
-        return bit_columns_from_block(columns, layout, workers)
+        return bit_columns_from_block(columns, layout)
     first = np.concatenate([[0], np.cumsum(n_kept)]).astype(np.int64)
     group_ptr = np.concatenate([[0], np.cumsum(n_groups)]).astype(np.int64)
     positions = np.empty(first[-1], dtype=np.int32)
     group_start = np.full(group_ptr[-1] + 1, first[-1], dtype=np.int64)
-    _group_by_level(
-        columns.indptr,
-        columns.indices,
-        values,
-        layout.position,
-        largest,
-        first,
-        group_ptr,
-        positions,
-        group_start,
-    )
-    bit_row, binary = _bits_of_binary(first, n_groups <= 1, positions, layout, workers)
+    _group_by_level(*stored, largest, first, group_ptr, positions, group_start)
+    bit_row, binary = _bits_of_binary(first, n_groups <= 1, positions, layout)
     return LevelColumns(layout, positions, group_start, group_ptr, bit_row, binary)
 
 
-def pack_blocks(
-    parts: Sequence[ColumnBlocks], layout: SampleLayout, workers: ColumnThreads
-) -> LevelColumns | BitColumns:
+def pack_blocks(parts: Sequence[ColumnBlocks], layout: SampleLayout) -> LevelColumns | BitColumns:
     """Return the columns of all parts, one after another; binary ones are packed block by block."""
     if not all(part.is_binary for part in parts):
-        return level_columns_from_block(_side_by_side(parts), layout, workers)
+        return level_columns_from_block(_side_by_side(parts), layout)
     packed = np.zeros((sum(part.n_columns for part in parts), layout.n_words), dtype=np.uint64)
     n_packed = 0
     for part in parts:
         for block in part.blocks():
-            _pack_block(block, layout, workers, packed[n_packed : n_packed + block.n_columns])
+            _pack_block(block, layout, packed[n_packed : n_packed + block.n_columns])
             n_packed += block.n_columns
-    return with_ones(packed, layout, workers)
+    return _with_ones(packed, layout)
 
 
 def _side_by_side(parts: Sequence[ColumnBlocks]) -> ColumnBlock:
@@ -328,13 +235,12 @@ def _bits_of_binary(
     is_binary: NDArray[np.bool_],
     positions: NDArray[np.int32],
     layout: SampleLayout,
-    workers: ColumnThreads,
 ) -> tuple[NDArray[np.int32], BitColumns]:
     bit_row = np.full(is_binary.size, -1, dtype=np.int32)
     bit_row[is_binary] = np.arange(is_binary.sum())
     packed = np.zeros((int(is_binary.sum()), layout.n_words), dtype=np.uint64)
     bitwise.pack_positions(first[:-1][is_binary], first[1:][is_binary], positions, packed)
-    return bit_row, with_ones(packed, layout, workers)
+    return bit_row, _with_ones(packed, layout)
 
 
 def _small_codes(columns: ColumnBlock) -> NDArray[np.int32]:

@@ -1,8 +1,6 @@
 """Joint mutual information: ranking of features ("maximise relevance"), and related criteria."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -11,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import SpecError
 from mlho.method.selection.bits import entropy_table
-from mlho.method.selection.contingency import BitColumns, ColumnThreads, LevelColumns, pack_blocks
+from mlho.method.selection.contingency import BitColumns, LevelColumns, pack_blocks
 from mlho.method.selection.levels import ColumnBlock, ColumnBlocks
 from mlho.method.selection.matrix import Mode, bad_matrix, layout_of, pack_matrix, shape_of
 
@@ -50,7 +48,6 @@ def rank(
     ranking: RankingName = "jmi",
     cut_points: Sequence[int] = (1, 2, 3),
     n_patients_by_column: ArrayLike | None = None,
-    n_threads: int = 1,
 ) -> Ranking:
     """Select features one by one by their joint information about the label with those already selected.
 
@@ -78,8 +75,6 @@ def rank(
     n_patients_by_column : array-like of int, shape (n_columns,), optional
         For ``mlho-r``: distinct patients with the feature. Default: the masked samples with the feature, which is
         the same with one sample per patient.
-    n_threads : int
-        The result is independent of it.
 
     Returns
     -------
@@ -89,7 +84,7 @@ def rank(
     Raises
     ------
     SpecError
-        ``n_features``, ``mode``, ``ranking``, ``cut_points`` or ``n_threads`` is invalid.
+        ``n_features``, ``mode``, ``ranking`` or ``cut_points`` is invalid.
     DataError
         Shapes differ, a value is negative, missing or not an integer, or the masked labels are not both 0
         and 1.
@@ -106,13 +101,11 @@ def rank(
     [0, 1]
     """
     _check_choice("mode", mode, get_args(Mode))
-    _check_options(n_features, ranking, n_threads)
+    _check_options(n_features, ranking)
     X = X if hasattr(X, "tocsc") else np.asarray(X)
     layout = layout_of(y, mask, shape_of(X))
-    with _threads(n_threads) as pool:
-        workers = ColumnThreads(n_threads, pool)
-        columns = pack_matrix(X, mode, cut_points, layout, workers)
-        return _rank(columns, n_features, ranking, n_patients_by_column, workers)
+    columns = pack_matrix(X, mode, cut_points, layout)
+    return _rank(columns, n_features, ranking, n_patients_by_column)
 
 
 def rank_columns(
@@ -125,7 +118,6 @@ def rank_columns(
     n_patients_by_column: ArrayLike | None = None,
     correct_bias: bool = False,
     shadows: ColumnBlock | ColumnBlocks | None = None,
-    n_threads: int = 1,
 ) -> Ranking:
     """Rank columns of level codes; otherwise as :func:`rank`.
 
@@ -133,7 +125,7 @@ def rank_columns(
     ----------
     columns : ColumnBlock or ColumnBlocks
         Every distinct code of a column is a level; columns with two and with more levels may be mixed.
-    y, n_features, mask, ranking, n_patients_by_column, n_threads
+    y, n_features, mask, ranking, n_patients_by_column
         See :func:`rank`.
     correct_bias : bool
         Subtract from every information the first-order bias of its plug-in estimate: with L observed levels and
@@ -145,34 +137,21 @@ def rank_columns(
         reported if it would be selected at some step, which is equivalent to adding it alone. Shadows change neither the
         selection nor the scores. Not available for ``mlho-r``, which has no such steps.
 
-    Returns
-    -------
-    Ranking
-
-    Raises
-    ------
-    SpecError, DataError
-        See :func:`rank`.
-
     References
     ----------
     Miller (1955) and Panzeri & Treves (1996) for the bias.
     """
-    _check_options(n_features, ranking, n_threads)
+    _check_options(n_features, ranking)
     layout = layout_of(y, mask, (columns.n_samples, columns.n_columns))
-    with _threads(n_threads) as pool:
-        workers = ColumnThreads(n_threads, pool)
-        parts = [_in_blocks(blocks) for blocks in (columns, shadows) if blocks is not None]
-        if parts[-1].n_samples != columns.n_samples:
-            raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{parts[-1].n_samples}")
-        packed = pack_blocks(parts, layout, workers)
-        if shadows is None:
-            return _rank(
-                packed, n_features, ranking, n_patients_by_column, workers, correct_bias=correct_bias
-            )
-        _check_choice("ranking", ranking, tuple(name for name in get_args(RankingName) if name != "mlho-r"))
-        informations = _Informations(packed, workers, correct_bias=correct_bias, n_columns=columns.n_columns)
-        return _pick_beside_shadows(informations, columns.n_columns, n_features, ranking)
+    parts = [_in_blocks(blocks) for blocks in (columns, shadows) if blocks is not None]
+    if parts[-1].n_samples != columns.n_samples:
+        raise bad_matrix("shadows", f"{columns.n_samples} samples", f"{parts[-1].n_samples}")
+    packed = pack_blocks(parts, layout)
+    if shadows is None:
+        return _rank(packed, n_features, ranking, n_patients_by_column, correct_bias=correct_bias)
+    _check_choice("ranking", ranking, tuple(name for name in get_args(RankingName) if name != "mlho-r"))
+    informations = _Informations(packed, correct_bias=correct_bias, n_columns=columns.n_columns)
+    return _pick_beside_shadows(informations, columns.n_columns, n_features, ranking)
 
 
 def cut_as_mlho_r(
@@ -222,11 +201,10 @@ def _rank(
     n_features: int,
     ranking: RankingName,
     n_patients_by_column: ArrayLike | None,
-    workers: ColumnThreads,
     *,
     correct_bias: bool = False,
 ) -> Ranking:
-    informations = _Informations(columns, workers, correct_bias=correct_bias)
+    informations = _Informations(columns, correct_bias=correct_bias)
     if ranking != "mlho-r":
         return _pick(informations, min(n_features, columns.n_columns), ranking)
     everything = _pick(informations, columns.n_columns, "jmi")
@@ -321,13 +299,12 @@ class _Informations:
     def __init__(
         self,
         columns: BitColumns | LevelColumns,
-        workers: ColumnThreads,
         *,
         correct_bias: bool,
         n_columns: int | None = None,
     ) -> None:
         layout = columns.layout
-        self._columns, self._workers = columns, workers
+        self._columns = columns
         self._table, scale = entropy_table(layout.n_samples)
         self._to_nats = 1.0 / (layout.n_samples * scale)
         self._h_all = self._table[layout.n_samples]
@@ -349,7 +326,7 @@ class _Informations:
         self, pick: int, left: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return I((X,W);Y) and I(X;W) for every remaining X and W = ``pick``."""
-        sums = self._columns.pair_sums(pick, left, self._table, self._workers)
+        sums = self._columns.pair_sums(pick, left, self._table)
         joint = self._nats(sums[:, 0] - sums[:, 1] - self._h_label + self._h_all)
         shared = self._nats(sums[:, 1] - self._h_column[left] - self._h_column[pick] + self._h_all)
         if self._n_levels is not None:
@@ -367,11 +344,10 @@ class _Informations:
         return nats
 
 
-def _check_options(n_features: int, ranking: str, n_threads: int) -> None:
+def _check_options(n_features: int, ranking: str) -> None:
     _check_choice("ranking", ranking, get_args(RankingName))
-    for name, value in (("nFeatures", n_features), ("n_threads", n_threads)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise SpecError(f"selection.{name}: expected a whole number from 1 on; got {value!r}.")
+    if not isinstance(n_features, int | np.integer) or isinstance(n_features, bool) or n_features < 1:
+        raise SpecError(f"selection.nFeatures: expected a whole number from 1 on; got {n_features!r}.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -379,7 +355,3 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise SpecError(
             f"selection.{name}: expected one of {', '.join(choices)}; got {value!r}. Name one of them."
         )
-
-
-def _threads(n_threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    return ThreadPoolExecutor(n_threads - 1) if n_threads > 1 else nullcontext()

@@ -10,7 +10,6 @@ from mlho.errors import DataError
 from mlho.method.selection.bits import SampleLayout, lay_out_samples
 from mlho.method.selection.contingency import (
     BitColumns,
-    ColumnThreads,
     LevelColumns,
     bit_columns_from_block,
     bit_columns_from_rows,
@@ -25,15 +24,15 @@ _VALUES_AT_ONCE = 1 << 20
 
 
 def pack_matrix(
-    X: Any, mode: Mode, cut_points: Sequence[int], layout: SampleLayout, workers: ColumnThreads
+    X: Any, mode: Mode, cut_points: Sequence[int], layout: SampleLayout
 ) -> BitColumns | LevelColumns:
     """Return the matrix as packed columns of level codes."""
     if isinstance(X, np.ndarray):
         _check_values(X)
         block = columns_from_dense(X)
         if mode == "presence":
-            return bit_columns_from_block(block, layout, workers)
-        return _levels_of(block, mode, cut_points, layout, workers)
+            return bit_columns_from_block(block, layout)
+        return _levels_of(block, mode, cut_points, layout)
     if X.format not in ("csr", "csc"):
         X = X.tocsc()
     _check_values(X.data)
@@ -42,25 +41,25 @@ def pack_matrix(
         if X.format == "csr":
             if X.indices.size and not 0 <= X.indices.min() <= X.indices.max() < X.shape[1]:
                 raise bad_matrix("X", f"column numbers below {X.shape[1]}", "others")
-            return bit_columns_from_rows(X.indptr, X.indices, is_set, X.shape[1], layout, workers)
-        return bit_columns_from_block(ColumnBlock(X.shape[0], X.indptr, X.indices, is_set), layout, workers)
+            return bit_columns_from_rows(X.indptr, X.indices, is_set, X.shape[1], layout)
+        return bit_columns_from_block(ColumnBlock(X.shape[0], X.indptr, X.indices, is_set), layout)
     X = X.tocsc()
     if not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
         _check_values(X.data)
     block = ColumnBlock(X.shape[0], X.indptr, X.indices, X.data.astype(np.int32, copy=False))
-    return _levels_of(block, mode, cut_points, layout, workers)
+    return _levels_of(block, mode, cut_points, layout)
 
 
 def _levels_of(
-    block: ColumnBlock, mode: Mode, cut_points: Sequence[int], layout: SampleLayout, workers: ColumnThreads
+    block: ColumnBlock, mode: Mode, cut_points: Sequence[int], layout: SampleLayout
 ) -> BitColumns | LevelColumns:
     if mode == "levels":
         block = ColumnBlock(
             block.n_samples, block.indptr, block.indices, cut_levels(block.values, cut_points)
         )
-    return level_columns_from_block(block, layout, workers)
+    return level_columns_from_block(block, layout)
 
 
 def layout_of(y: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> SampleLayout:

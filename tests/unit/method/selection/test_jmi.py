@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from mlho.errors import DataError, SpecError
-from mlho.method.selection import contingency
 from mlho.method.selection.jmi import TIE, cut_as_mlho_r, rank, rank_columns
 from mlho.method.selection.levels import ColumnBlock, columns_from_dense, cut_levels
 
@@ -154,19 +153,16 @@ def make_counts(seed, *, n_samples=300, n_columns=40, largest=4):
 
 @pytest.mark.parametrize("mode", ["presence", "levels", "counts"])
 @pytest.mark.parametrize("ranking", RANKINGS)
-def test_threads_and_row_order_do_not_show(mode, ranking, monkeypatch):
-    """The ranking has the same bytes with one thread or three, and with the rows in any order."""
-    monkeypatch.setattr(contingency, "_WORTH_A_THREAD", 0)
+def test_row_order_does_not_show(mode, ranking):
+    """The ranking has the same bytes with the rows in any order."""
     X, y = make_counts(5)
     shuffle = np.random.default_rng(1).permutation(len(y))
 
-    single = rank(X, y, 40, mode=mode, ranking=ranking)
-    three = rank(X, y, 40, mode=mode, ranking=ranking, n_threads=3)
+    ordered = rank(X, y, 40, mode=mode, ranking=ranking)
     shuffled = rank(X[shuffle], y[shuffle], 40, mode=mode, ranking=ranking)
 
-    for other in (three, shuffled):
-        assert other.order.tobytes() == single.order.tobytes()
-        assert other.scores.tobytes() == single.scores.tobytes()
+    assert shuffled.order.tobytes() == ordered.order.tobytes()
+    assert shuffled.scores.tobytes() == ordered.scores.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["presence", "levels", "counts"])
@@ -333,7 +329,6 @@ GOOD = np.array([[0, 1], [1, 0], [1, 1]])
         (GOOD, [0, 1, 1], {"mask": np.array([0, 1])}, DataError, "mask"),
         (GOOD, [0, 1, 1], {"mode": "binary"}, SpecError, "selection.mode"),
         (GOOD, [0, 1, 1], {"ranking": "relief"}, SpecError, "selection.ranking"),
-        (GOOD, [0, 1, 1], {"n_threads": 0}, SpecError, "n_threads"),
         (GOOD, [0, 1, 1], {"mode": "levels", "cut_points": (2, 1)}, SpecError, "cutPoints"),
         (GOOD, [0, 1, 1], {"ranking": "mlho-r", "n_patients_by_column": [1]}, DataError, "patients"),
     ],
