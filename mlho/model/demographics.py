@@ -1,7 +1,7 @@
-"""Encoding of new patients' demographics, from a DataFrame to the columns of the model."""
+"""Encoding of new patients' demographics, from a table to the columns of the model."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,19 @@ from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.labels import read_births
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
 from mlho.errors import DataError, plural
-from mlho.model.frames import NO_DATE, Samples, arrow_column, index_bounds, patient_texts
+from mlho.model.frames import (
+    NO_DATE,
+    Frame,
+    Samples,
+    arrow_column,
+    index_bounds,
+    names_of,
+    patient_texts,
+    values_of,
+)
 from mlho.sources.native import NATIVE
 from mlho.sources.times import DAY_US
 from mlho.tables import ColumnKind, require_columns
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DEMOGRAPHICS_FRAME: Final = "demographics (DataFrame)"
 INDEX: Final = "index_date"
@@ -26,7 +32,7 @@ _NO_ROW = -1
 
 
 def demographics_block(
-    encoder: DemographicsEncoder | None, samples: Samples, frame: "pd.DataFrame | None"
+    encoder: DemographicsEncoder | None, samples: Samples, frame: Frame | None
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.int64]]:
     """Return the demographic columns of each sample, and the birth date of each patient.
 
@@ -34,7 +40,7 @@ def demographics_block(
     ----------
     encoder : DemographicsEncoder or None
         None: the model has no demographic columns.
-    frame : DataFrame or None
+    frame : DataFrame or Arrow table, or None
         ``patient_id`` and the columns named by the encoder. ``age`` is computed from ``birth_date`` if there is no column
         ``age``, and ``index_year`` and ``index_month`` from the index date likewise. One row per patient, or one per (patient, index date) with a column ``index_date``. Patients without a row
         have unknown values: medians, indicators and the level ``unknown``.
@@ -55,18 +61,21 @@ def demographics_block(
         _refuse_none(encoder)
         return None, np.full(len(samples.patient_ids), NO_DATE, np.int64)
     require_columns(
-        DEMOGRAPHICS_FRAME, [str(name) for name in frame.columns], ["patient_id"], remedy="Rename or add it."
+        DEMOGRAPHICS_FRAME,
+        [str(name) for name in names_of(frame)],
+        ["patient_id"],
+        remedy="Rename or add it.",
     )
     patients = patient_texts(frame, where=DEMOGRAPHICS_FRAME)
-    names = tuple(code.name for code in encoder.codes if code.name in frame.columns) if encoder else ()
+    names = tuple(code.name for code in encoder.codes if code.name in names_of(frame)) if encoder else ()
     born = _births(frame)
     _refuse_contradictions(frame, patients, names, born)
     births = _births_of(samples, patients, born)
     if encoder is None:
         return None, births
     row_of = _rows(frame, patients, samples)
-    table: dict[str, Sequence[Any]] = {name: _values(frame[name].tolist(), row_of) for name in names}
-    if AGE not in frame.columns and born is not None:
+    table: dict[str, Sequence[Any]] = {name: _values(values_of(frame, name), row_of) for name in names}
+    if AGE not in names_of(frame) and born is not None:
         table[AGE] = _ages(births[samples.patient_of], samples.index_us).tolist()
     for code in encoder.codes:
         if code.name in CALENDAR and code.name not in table:
@@ -87,8 +96,8 @@ def _refuse_none(encoder: DemographicsEncoder | None) -> None:
         )
 
 
-def _births(frame: "pd.DataFrame") -> NDArray[np.int64] | None:
-    name = next((name for name in BIRTH_COLUMNS if name in frame.columns), None)
+def _births(frame: Frame) -> NDArray[np.int64] | None:
+    name = next((name for name in BIRTH_COLUMNS if name in names_of(frame)), None)
     if name is None:
         return None
     array = arrow_column(frame, name, where=DEMOGRAPHICS_FRAME, kind=ColumnKind.TIME)
@@ -104,19 +113,19 @@ def _births_of(
     return np.array([known.get(patient, NO_DATE) for patient in samples.patient_ids], np.int64)
 
 
-def _keys(frame: "pd.DataFrame", patients: Sequence[str | None]) -> list[Any]:
+def _keys(frame: Frame, patients: Sequence[str | None]) -> list[Any]:
     """Return the join key of each row: the patient, or the patient and the index date if the frame has one."""
-    if INDEX not in frame.columns:
+    if INDEX not in names_of(frame):
         return list(patients)
     bounds, _ = index_bounds(frame, where=DEMOGRAPHICS_FRAME)
     return list(zip(patients, bounds.tolist(), strict=True))
 
 
-def _rows(frame: "pd.DataFrame", patients: Sequence[str | None], samples: Samples) -> list[int]:
+def _rows(frame: Frame, patients: Sequence[str | None], samples: Samples) -> list[int]:
     """Row of the frame for each sample; ``_NO_ROW`` if there is none."""
     rows: Mapping[Any, int] = {key: number for number, key in enumerate(_keys(frame, patients))}
     ids = [samples.patient_ids[number] for number in samples.patient_of]
-    if INDEX not in frame.columns:
+    if INDEX not in names_of(frame):
         return [rows.get(patient, _NO_ROW) for patient in ids]
     return [rows.get(key, _NO_ROW) for key in zip(ids, samples.index_us.tolist(), strict=True)]
 
@@ -133,14 +142,14 @@ def _ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[n
 
 
 def _refuse_contradictions(
-    frame: "pd.DataFrame",
+    frame: Frame,
     patients: Sequence[str | None],
     names: Sequence[str],
     born: NDArray[np.int64] | None,
 ) -> None:
     """Refuse rows of one patient (and index date) that differ in a column in use."""
     first: dict[Any, tuple[Any, ...]] = {}
-    columns = [frame[name].tolist() for name in names] + ([] if born is None else [born.tolist()])
+    columns = [values_of(frame, name) for name in names] + ([] if born is None else [born.tolist()])
     n_contradictions = 0
     for number, key in enumerate(_keys(frame, patients)):
         # Compare texts, so that two missing values are equal.

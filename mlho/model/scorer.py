@@ -1,6 +1,5 @@
 """The interface of a loaded bundle used by scoring and self-tests, so that the bundle can import both."""
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    import pandas as pd
 
     from mlho.encoding.cohort.demographics import DemographicsEncoder
     from mlho.method.selection.features import Cells
@@ -58,14 +56,6 @@ class Scorer(Protocol):
 
     def predict_proba(self, X: Any, *, calibrated: bool = True) -> "NDArray[np.float64]":
         """Return P(outcome) for each row."""
-
-    def predict_events(
-        self,
-        events: "pd.DataFrame",
-        index: "pd.DataFrame | dt.date | None" = None,
-        demographics: "pd.DataFrame | None" = None,
-    ) -> "pd.DataFrame":
-        """Score patients from their events."""
 
     def design(
         self, cells: "Sequence[Cells]", n_samples: int, extra: "NDArray[np.float64] | None" = None

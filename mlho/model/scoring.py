@@ -23,6 +23,7 @@ from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
 from mlho.model.document import BundleDocument
 from mlho.model.frames import (
     EVENTS_FRAME,
+    Frame,
     Samples,
     events_batch,
     patient_texts,
@@ -120,11 +121,11 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
 
 def encode_events(
     bundle: Scorer,
-    events: "pd.DataFrame",
-    index: "pd.DataFrame | dt.date | None",
-    demographics: "pd.DataFrame | None",
+    events: Frame,
+    index: Frame | dt.date | None,
+    demographics: Frame | None,
 ) -> EncodedEvents:
-    """Encode events from DataFrames for the model; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
+    """Encode events from tables for the model; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
     require_frame(events, where=EVENTS_FRAME)
     if demographics is not None:
         require_frame(demographics, where=DEMOGRAPHICS_FRAME)
@@ -175,9 +176,9 @@ def encode_batch(
 
 def _samples(
     document: BundleDocument,
-    events: "pd.DataFrame",
-    index: "pd.DataFrame | dt.date | None",
-    demographics: "pd.DataFrame | None",
+    events: Frame,
+    index: Frame | dt.date | None,
+    demographics: Frame | None,
 ) -> Samples:
     kind = document.scoring.index_kind
     if index is not None and (not isinstance(index, dt.date) or index != index):  # NaT differs from itself

@@ -19,7 +19,7 @@ from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import Bundle
 from mlho.model.frames import events_batch, samples_of
 from mlho.model.scoring import encode_events, scoring_spec
-from mlho.model.testing.subject import INDEX_DATE, Subject
+from mlho.model.testing.subject import INDEX_DATE, Subject, events_of
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import KnownPersons
 from mlho.sources.arrow import text_array
@@ -58,16 +58,16 @@ def find_skew(bundle: Bundle, folder: Path) -> Skew:
         An empty folder for temporary files.
     """
     subject = Subject(bundle)
-    events = subject.events
-    if not len(events):
+    if not subject.rows:
         return Skew(0)
+    events = events_of(subject.rows)
     date = INDEX_DATE if subject.has_index else None
-    known = subject.known(None)
+    known = subject.unknown
     if known is not None:  # both paths compute these from the index date
-        known = known.drop(columns=list(CALENDAR), errors="ignore")
+        known = known.select([name for name in known.column_names if name not in CALENDAR])
     expected = encode_events(bundle, events, date, known).design
     batch = events_batch(events, values=needs_values(scoring_spec(bundle.document)))
-    samples = samples_of(sorted(set(events["patient_id"])), date)
+    samples = samples_of([patient for patient, *_ in subject.rows], date)
     persons = None if bundle.demographics is None else _nobody(bundle.demographics)
     scored = encode_files(bundle, samples, persons, [("synthetic events", [batch])], folder)
     empty = bundle.classifier.empty_row

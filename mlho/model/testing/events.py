@@ -1,7 +1,6 @@
 """Checks on events: encoding, invariances, missing and impossible input, and clinical cases."""
 
 import datetime as dt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.demographics import NumberCode
 from mlho.errors import DataError
 from mlho.model.testing.records import ModelTest
-from mlho.model.testing.subject import INDEX_DATE, Finding, Subject
+from mlho.model.testing.subject import INDEX_DATE, Finding, Subject, events_of
 from mlho.spec.model_tests import CasePatient
 
 FOREIGN_CODE = "mlho:self-test:no such code"
@@ -18,7 +17,7 @@ _N_NAMED = 3
 
 def encoding(subject: Subject, test: ModelTest) -> Finding:
     """Compare the encoded events of synthetic patients with the stored rows."""
-    found = known_numbers(subject, subject.encoded(subject.events))
+    found = known_numbers(subject, subject.inputs)
     differ = sorted(
         {
             column
@@ -48,38 +47,34 @@ def known_numbers(subject: Subject, rows: NDArray[np.float64]) -> list[dict[str,
 def patient_ids(subject: Subject, test: ModelTest) -> Finding:
     """Score the synthetic patients under other ids."""
     names = {patient: f"renamed {900 - number}" for number, patient in enumerate(subject.scores)}
-    events = subject.events
-    found = subject.score(events.assign(patient_id=events["patient_id"].map(names)))
+    found = subject.score([(names[row[0]], *row[1:]) for row in subject.rows])
     expected = {names[patient]: score for patient, score in subject.scores.items()}
     return _equal(found, expected, "The score depends on the patient's id.")
 
 
 def event_order(subject: Subject, test: ModelTest) -> Finding:
     """Score the synthetic patients with their events in reverse order."""
-    return _equal(
-        subject.score(subject.events.iloc[::-1]),
-        subject.scores,
-        "The score depends on the order of the events.",
-    )
+    found = subject.score(subject.rows[::-1])
+    return _equal(found, subject.scores, "The score depends on the order of the events.")
 
 
 def partitions(subject: Subject, test: ModelTest) -> Finding:
     """Score the synthetic patients in two partitions."""
-    patients = sorted(subject.scores)
-    is_first = subject.events["patient_id"].isin(patients[::2])
-    found = subject.score(subject.events[is_first]) | subject.score(subject.events[~is_first])
+    first = set(sorted(subject.scores)[::2])
+    found: dict[str, float] = {}
+    for is_first in (True, False):
+        found |= subject.score([row for row in subject.rows if (row[0] in first) == is_first])
     return _equal(found, subject.scores, "The score of a patient depends on the partition.")
 
 
 def unknown_code(subject: Subject, test: ModelTest) -> Finding:
     """Add events of a code that the model does not have."""
-    import pandas as pd
-
-    foreign = subject.events.drop_duplicates("patient_id").assign(code=FOREIGN_CODE)
-    table = subject.table(pd.concat([subject.events, foreign], ignore_index=True))
-    found = dict(zip(table["patient_id"], table["probability"].tolist(), strict=True))
-    n_counted = table.attrs["unknown_code_rows"]
-    equal = _equal(found, subject.scores, "A code outside the dictionary changes the score.")
+    first = {patient: time for patient, time, _, _ in reversed(subject.rows)}
+    foreign = [(patient, time, FOREIGN_CODE, 1.0) for patient, time in first.items()]
+    encoded = subject.encoded(events_of([*subject.rows, *foreign]))
+    n_counted = encoded.unknown_code_rows
+    defect = "A code outside the dictionary changes the score."
+    equal = _equal(subject.scores_of(encoded), subject.scores, defect)
     if not equal.passed or n_counted == len(foreign):
         return equal
     return Finding(
@@ -89,38 +84,27 @@ def unknown_code(subject: Subject, test: ModelTest) -> Finding:
 
 def no_time(subject: Subject, test: ModelTest) -> Finding:
     """Add events without a time."""
-    import pandas as pd
-
-    return _ignored(subject, pd.NaT, "An event without a time changes the score.")
+    return _ignored(subject, None, "An event without a time changes the score.")
 
 
 def implausible_time(subject: Subject, test: ModelTest) -> Finding:
     """Add events outside the plausible years."""
-    import pandas as pd
-
     first, last = subject.bundle.document.scoring.plausible_years
     year = first - 1 if first > 1 else last + 1
-    day = pd.Timestamp(dt.datetime(year, 1, 1)).as_unit("us")
-    return _ignored(subject, day, "An event in an impossible year changes the score.")
+    return _ignored(subject, dt.datetime(year, 1, 1), "An event in an impossible year changes the score.")
 
 
 def after_index(subject: Subject, test: ModelTest) -> Finding:
     """Add events after the index date."""
-    import pandas as pd
+    day = max(INDEX_DATE, subject.last_day) + dt.timedelta(days=30)
+    time = dt.datetime(day.year, day.month, day.day)
+    return _ignored(subject, time, "The score uses what happened after the index date.")
 
-    day = pd.Timestamp(max(INDEX_DATE, subject.last_day) + dt.timedelta(days=30))
-    return _ignored(subject, day, "The score uses what happened after the index date.")
 
-
-def _ignored(subject: Subject, time: Any, defect: str) -> Finding:
-    import pandas as pd
-
-    added = subject.events.iloc[: len(subject.scores)].assign(time=time)
-    added = added.assign(patient_id=sorted(subject.scores)[-1], numeric_value=99.0)
-    added = added.astype({"time": "datetime64[us]"})
-    return _equal(
-        subject.score(pd.concat([subject.events, added], ignore_index=True)), subject.scores, defect
-    )
+def _ignored(subject: Subject, time: dt.datetime | None, defect: str) -> Finding:
+    patient = max(subject.scores)
+    added = [(patient, time, code, 99.0) for _, _, code, _ in subject.rows[: len(subject.scores)]]
+    return _equal(subject.score([*subject.rows, *added]), subject.scores, defect)
 
 
 def no_events(subject: Subject, test: ModelTest) -> Finding:
@@ -132,7 +116,7 @@ def no_events(subject: Subject, test: ModelTest) -> Finding:
 def missing_column(subject: Subject, test: ModelTest) -> Finding:
     """Give events without the column of the codes, which must be refused."""
     try:
-        subject.score(subject.events.drop(columns="code"))
+        subject.encoded(events_of(subject.rows).drop_columns("code"))
     except DataError:
         return Finding(True, "refused")
     return Finding(False, "scores", "Events without codes are scored.")

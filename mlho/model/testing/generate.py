@@ -160,7 +160,7 @@ def _events(bundle: Scorer) -> Iterator[ModelTest]:
         "dictionary.encoding",
         "encoding",
         "Events of synthetic patients are encoded as in training, to the last bit.",
-        known_numbers(subject, subject.encoded_rows()),
+        known_numbers(subject, subject.inputs),
     )
     for id_, kind, meaning in _EVENTS:
         if kind == "unknown-code" and bundle.document.scoring.utilisation:

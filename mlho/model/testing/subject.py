@@ -4,29 +4,27 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.demographics import NumberCode
-from mlho.model.frames import NO_DATE, batch_of, samples_of
 from mlho.model.scorer import Scorer
 from mlho.spec.model_tests import CasePatient
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mlho.model.scoring import EncodedEvents
 
-type EventRow = tuple[str, dt.datetime, str, float]
+type EventRow = tuple[str, dt.datetime | None, str, float | None]
 """Patient, time, code and value."""
 
 INDEX_DATE: Final = dt.date(2020, 1, 1)  # arbitrary; only differences matter
 _N_PATIENTS = 6
 _N_CODES = 24
 _N_CROSSED = 13  # times the drawn rows: about two hundred
+_TIME = pa.timestamp("us")
 _STEP_DAYS = 37  # between the days of synthetic events: they reach beyond short windows
 
 
@@ -101,112 +99,90 @@ class Subject:
         ]
 
     @cached_property
-    def events(self) -> "pd.DataFrame":
-        """The events of the synthetic patients as a table."""
-        return events_of(self.rows)
-
-    @cached_property
     def scores(self) -> dict[str, float]:
         """Probability of each synthetic patient."""
-        return self.score(self.events)
+        return self.score(self.rows)
 
-    def score(self, events: "pd.DataFrame") -> dict[str, float]:
-        """Return the probability of each patient of a table of events."""
-        table = self.table(events)
-        return dict(zip(table["patient_id"], table["probability"].tolist(), strict=True))
+    def score(self, rows: Sequence[EventRow]) -> dict[str, float]:
+        """Return the probability of each patient of these events, as of the index date."""
+        return self.scores_of(self.encoded(events_of(rows)))
 
-    def table(self, events: "pd.DataFrame", demographics: "pd.DataFrame | None" = None) -> "pd.DataFrame":
-        """Score a table of events as of the index date; no demographics are known by default."""
-        index = INDEX_DATE if self.has_index else None
-        return self.bundle.predict_events(events, index, self.known(demographics))
+    def scores_of(self, encoded: "EncodedEvents") -> dict[str, float]:
+        """Return the probability of each encoded patient."""
+        probabilities = self.bundle.predict_proba(encoded.design)
+        return dict(zip(encoded.samples.patient_ids, probabilities.tolist(), strict=True))
 
-    def encoded(self, events: "pd.DataFrame") -> NDArray[np.float64]:
-        """Return the dense input of the model for the patients of a table of events, shape (n_patients, n_columns)."""
+    def encoded(self, events: pa.Table) -> "EncodedEvents":
+        """Encode a table of events as of the index date; no demographics are known."""
         from mlho.model.scoring import encode_events
 
-        index = INDEX_DATE if self.has_index else None
-        return self._dense(encode_events(self.bundle, events, index, self.known(None)))
+        return encode_events(self.bundle, events, INDEX_DATE if self.has_index else None, self.unknown)
 
-    def encoded_rows(self) -> NDArray[np.float64]:
-        """Return the dense input of the model for the synthetic patients without a DataFrame: writing a bundle needs no pandas."""
-        from mlho.model.scoring import encode_batch
-
-        patients, times, codes, values = zip(*self.rows, strict=True)
-        columns = {
-            "patient_id": pa.array(patients, pa.string()),
-            "time": pa.array(times, pa.timestamp("us")),
-            "code": pa.array(codes, pa.string()),
-            "numeric_value": pa.array(values, pa.float64()),
-        }
-        samples = samples_of(patients, INDEX_DATE if self.has_index else None)
-        extra = None
-        if (encoder := self.bundle.demographics) is not None:
-            unknown = [None] * len(samples.patient_of)
-            extra = encoder.transform_table({code.name: unknown for code in encoder.codes})
-        no_births = np.full(len(samples.patient_ids), NO_DATE, np.int64)
-        return self._dense(encode_batch(self.bundle, samples, batch_of(columns), extra, no_births))
-
-    def _dense(self, encoded: "EncodedEvents") -> NDArray[np.float64]:
+    @cached_property
+    def inputs(self) -> NDArray[np.float64]:
+        """The dense input of the model for the synthetic patients, shape (n_patients, n_columns)."""
         from mlho.method.classifiers.tree_matrix import dense_rows
 
+        encoded = self.encoded(events_of(self.rows))
         return np.asarray(dense_rows(encoded.design, self.bundle.classifier.empty_row))
 
-    def known(self, demographics: "pd.DataFrame | None") -> "pd.DataFrame | None":
-        """Return a table of demographics; by default one without rows. None for a bundle that uses none."""
-        import pandas as pd
-
+    @cached_property
+    def unknown(self) -> pa.Table | None:
+        """A table of demographics without rows; None for a bundle that uses none."""
         encoder = self.bundle.demographics
-        if encoder is None or demographics is not None:
-            return demographics if encoder is not None else None
-        return pd.DataFrame({name: [] for name in ("patient_id", *(code.name for code in encoder.codes))})
+        if encoder is None:
+            return None
+        return pa.table(
+            {name: pa.nulls(0) for name in ("patient_id", *(code.name for code in encoder.codes))}
+        )
 
     def invented(self, patients: Sequence[CasePatient]) -> NDArray[np.float64]:
         """Return the probabilities of invented patients, in their order."""
-        import pandas as pd
+        from mlho.model.scoring import encode_events
 
         day = _midnight(self.last_day)
         names = [f"patient {number:03d}" for number in range(len(patients))]
         rows = [
             (name, day, code, value)
             for name, patient in zip(names, patients, strict=True)
-            for code, value in [*((code, float("nan")) for code in patient.codes), *patient.values.items()]
+            for code, value in [*((code, None) for code in patient.codes), *patient.values.items()]
         ]
-        index = pd.DataFrame({"patient_id": names})
+        index = {"patient_id": pa.array(names, pa.string())}
         if self.has_index:
-            index["index_date"] = pd.Timestamp(INDEX_DATE)
-        table = self.bundle.predict_events(
-            events_of(rows), index, self._invented_demographics(names, patients)
-        )
-        scores: NDArray[np.float64] = table["probability"].to_numpy()
-        return scores
+            index["index_date"] = pa.array([_midnight(INDEX_DATE)] * len(names), _TIME)
+        demographics = self._invented_demographics(names, patients)
+        encoded = encode_events(self.bundle, events_of(rows), pa.table(index), demographics)
+        return self.bundle.predict_proba(encoded.design)
 
     def _invented_demographics(
         self, names: Sequence[str], patients: Sequence[CasePatient]
-    ) -> "pd.DataFrame | None":
-        import pandas as pd
-
+    ) -> pa.Table | None:
         encoder = self.bundle.demographics
         if encoder is None:
             return None
-        columns: dict[str, Any] = {"patient_id": list(names)}
+        columns = {"patient_id": pa.array(names, pa.string())}
         for code in encoder.codes:
             values = [patient.demographics.get(code.name) for patient in patients]
-            is_number = isinstance(code, NumberCode)
-            columns[code.name] = (
-                pd.array([None if value is None else float(value) for value in values], dtype="Float64")
-                if is_number
-                else pd.array(values, dtype="string")
-            )
-        return pd.DataFrame(columns)
+            if isinstance(code, NumberCode):
+                numbers = [None if value is None else float(value) for value in values]
+                columns[code.name] = pa.array(numbers, pa.float64())
+            else:
+                columns[code.name] = pa.array(values, pa.string())
+        return pa.table(columns)
 
 
 def _midnight(day: dt.date) -> dt.datetime:
     return dt.datetime(day.year, day.month, day.day)
 
 
-def events_of(rows: Sequence[EventRow]) -> "pd.DataFrame":
-    """Return a table of events."""
-    import pandas as pd
-
-    frame = pd.DataFrame(rows, columns=["patient_id", "time", "code", "numeric_value"])
-    return frame.astype({"time": "datetime64[us]", "numeric_value": "float64"})
+def events_of(rows: Sequence[EventRow]) -> pa.Table:
+    """Return a table of events. Not a DataFrame: a training run tests its model, and needs pandas for nothing else."""
+    patients, times, codes, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return pa.table(
+        {
+            "patient_id": pa.array(patients, pa.string()),
+            "time": pa.array(times, _TIME),
+            "code": pa.array(codes, pa.string()),
+            "numeric_value": pa.array(values, pa.float64()),
+        }
+    )

@@ -1,6 +1,7 @@
 """The tests in a bundle detect a faulty model."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,13 @@ def broken(true, X):
 
 def failed(results):
     return {result.id for result in results if not result.passed}
+
+
+def test_the_tests_of_a_bundle_need_no_pandas(bundle_folder, monkeypatch):
+    """A worker that tests a model need not import pandas, which takes longer than the tests."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    assert not failed(run_tests(load_bundle(bundle_folder), measured=False))
 
 
 @pytest.mark.parametrize(
