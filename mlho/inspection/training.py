@@ -63,7 +63,7 @@ def inspect_training(spec: TrainingSpec, root: DataRoot, *, has_all_events: bool
     found, source, without_rules = Inspection(), source_of(spec.data), spec.without_rules
     if without_rules.data.source == MEDS.name:
         found.attempt(lambda: check_version(root))
-    tables = spec.data.tables.model_dump() | without_rules.further_tables
+    tables = spec.data.tables.model_dump() | spec.further_tables
     files = find_tables(found, root, tables, without_rules.data.source)
     of_cdm = [*files.get(cdm.CDM_FILES, ()), *files.get("events", ())] if source.name == cdm.OMOP_NAME else []
     if spec.cohort.rules is None:

@@ -277,6 +277,22 @@ class Cohort(SpecPart):
                 "cohort.timeToEvent excludes validation.temporalCheck, final.features: consensus, features.monotone and evolution"
             )
 
+    def check_uses(self, spec: Any) -> None:
+        """Refuse columns of the outcome as features, persons, parts or groups: the model would know what it predicts."""
+        if self.rules is not None:
+            return
+        dates = () if self.time_to_event is None else self.time_to_event.columns
+        of_outcome = {*(self.outcomes or (self.outcome,)), self.outcome_date, *dates} - {None}
+        uses = {
+            "features.demographics": spec.features.demographics,
+            "bias.columns": () if spec.bias is None else spec.bias.columns,
+            "validation.splitColumn": (spec.validation.split_column,),
+            "cohort.groupBy": (self.group_by,),
+        }
+        for field, names in uses.items():
+            if shared := [name for name in names if name in of_outcome]:
+                raise ValueError(f"{field} must not name a column of the outcome. Remove {shared[0]!r}")
+
     @property
     def outcome_days(self) -> int | None:
         """Days after the index date until the outcome is known, as far as the specification says."""

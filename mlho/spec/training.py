@@ -171,6 +171,7 @@ class TrainingSpec(SpecPart):
         if self.cohort.time_to_event is not None and "candidates" not in self.model_fields_set:
             object.__setattr__(self, "candidates", (Candidate(classifier=OF_TIMES[0]),))  # frozen, as below
         self.cohort.check_times(self)
+        self.cohort.check_uses(self)
         tables = self.data.tables
         self.cohort.check_tables(labels=tables.labels, demographics=tables.demographics)
         if self.recalibrate is not None:

@@ -15,7 +15,7 @@ from mlho.sources import iter_events, source_of
 from mlho.sources.base import END_BEFORE_START_RULE
 from mlho.sources.files import list_inputs
 from mlho.sources.omop.folder import EVENT_TABLES, find_tables
-from mlho.spec.training import parse_spec
+from mlho.spec.training import TrainingSpec, parse_spec
 from tests.builders import write_table
 from tests.contract.cdm import (
     DAY,
@@ -362,3 +362,25 @@ def test_the_look_at_the_tables_warns(tmp_path):
     assert found.facts["tables of events"].endswith(
         "not there: visit_occurrence, procedure_occurrence, device_exposure, death"
     )
+
+
+def test_a_table_that_rules_name_is_read(tmp_path):
+    """A table of periods in the folder of the CDM is one of the tables that the inspection found, and not one that nothing reads."""
+    periods = {
+        "person_id": 1,
+        "observation_period_start_date": "2019-01-01",
+        "observation_period_end_date": "2021-12-31",
+    }
+    rows = {"measurement": measured([8840]), "observation_period": [periods], "note": [{"note_id": 1}]}
+    rules = {
+        "entry": {"codes": ["*"]},
+        "outcome": {"codes": ["*"], "toDays": 30},
+        "observation": {"periods": "observation_period.parquet"},
+    }
+    stated = {"source": "omop", "tables": {"events": ".", "demographics": "person.parquet"}}
+    spec = TrainingSpec.model_validate({"data": stated, "cohort": {"outcome": "again", "rules": rules}})
+
+    found = inspect_training(spec, write_cdm(tmp_path, rows))
+
+    assert found.left_out == {"events": ("labels.parquet", "note.parquet")}
+    assert "periods" in [table.name for table in found.tables]

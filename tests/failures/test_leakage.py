@@ -14,6 +14,8 @@ from mlho.encoding.events.ledger import Rule
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.rows import NO_BIRTH
 from mlho.errors import DataError
+from mlho.report.checks import Finding, Leakage
+from mlho.training.checks.leakage import leakage_warnings
 from tests.builders import make_spec, make_tables, run_inline, write_tables
 
 
@@ -192,6 +194,16 @@ def test_one_person_under_two_ids_is_found(tmp_path):
 
     with pytest.raises(DataError, match=r"near-duplicates|patients share at least 90 %"):
         run_inline(write_tables(tmp_path / "data", changed), tmp_path / "store")
+
+
+def test_evidence_and_remedy_of_a_warning_are_two_sentences():
+    """The evidence on patients or labels ends with a full stop before the remedy."""
+    finding = Finding(
+        check="c", verdict="warning", subject="s", detail="two ids share codes", remedy="Merge them."
+    )
+    found = Leakage(checks=[], findings=[finding], never_enter=0)
+
+    assert leakage_warnings(found) == ["Possible leakage: two ids share codes. Merge them."]
 
 
 @pytest.mark.parametrize("seed", range(2))

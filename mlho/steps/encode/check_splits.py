@@ -22,7 +22,7 @@ class CheckSplits(Step):
             cohort = Cohort(index=stated.index, follow_up_days=stated.follow_up_days)
         # With a time to an event the default of the candidates is another one.
         candidates = TrainingSpec.model_fields["candidates"].default
-        if stated.time_to_event is not None and not spec.validation.is_drawn:
+        if stated.time_to_event is not None:
             cohort = Cohort(index=stated.index, time_to_event=stated.time_to_event)
             candidates = narrowed.candidates
         update: dict[str, Any] = {"cohort": cohort, "candidates": candidates}

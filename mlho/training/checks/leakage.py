@@ -127,7 +127,7 @@ def leakage_warnings(found: Leakage) -> list[str]:
         if finding.check not in ("outcome-dates", "near-duplicates")
     }
     sentences = [
-        f"Possible leakage: {finding.detail} {finding.remedy}"
+        f"Possible leakage: {finding.detail}. {finding.remedy}"
         for finding in warned
         if finding.subject not in codes
     ]

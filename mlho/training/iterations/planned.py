@@ -30,6 +30,8 @@ LEFT_OUT: Final = {
 FEWEST: Final = (
     5  # patients with, and without, the outcome in a test set: fewer terms give no variance of an AUROC
 )
+#: The remedy of a part in which the status at a horizon is not known.
+SHORTER_HORIZONS: Final = "Or give shorter cohort.timeToEvent.horizonDays."
 _WORDS: Final = ("train", "test")
 
 
@@ -172,13 +174,13 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
 
 
 def _refuse_few(spec: TrainingSpec, cohort: Cohort, samples: NDArray[np.bool_], part: str) -> None:
-    for outcome, when in _outcomes(spec, cohort):
+    for outcome, when in outcomes_of(spec, cohort):
         n_with, n_without = (n_distinct(cohort.unit_of[samples & (outcome == label)]) for label in (1, 0))
         if min(n_with, n_without) < FEWEST:
             _refuse(spec, samples, (n_with, n_without), when, part)
 
 
-def _outcomes(spec: TrainingSpec, cohort: Cohort) -> list[tuple[NDArray[Any], str]]:
+def outcomes_of(spec: TrainingSpec, cohort: Cohort) -> list[tuple[NDArray[Any], str]]:
     """Return the outcome of each sample; with a time to an event its status at each horizon, where unknown is neither 0 nor 1."""
     times, asked = times_of(spec, cohort), spec.cohort.time_to_event
     if times is None or asked is None:
@@ -201,6 +203,5 @@ def _refuse(
         "a part of the split is empty" if not samples.any() else "a part of the split has too few patients",
         expected=f"at least {FEWEST} patients with and {FEWEST} without the outcome{when}",
         got=f"{n_with} with and {n_without} without in the {part} (in the order of dates or names)",
-        remedy=remedies[spec.validation.split]
-        + (" Or give shorter cohort.timeToEvent.horizonDays." if when else ""),
+        remedy=remedies[spec.validation.split] + (f" {SHORTER_HORIZONS}" if when else ""),
     )

@@ -1,9 +1,9 @@
 """Training and test patients of each iteration and fold."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,14 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.errors import DataError, plural
 from mlho.method.splits import OneClassPart, Split, fold_of_patients, one_class_folds, test_patients
 from mlho.spec.training import TrainingSpec, Validation
-from mlho.training.iterations.planned import TESTED, TRAINED, planned_sets, refuse_unusable
+from mlho.training.iterations.planned import (
+    SHORTER_HORIZONS,
+    TESTED,
+    TRAINED,
+    outcomes_of,
+    planned_sets,
+    refuse_unusable,
+)
 
 FINAL: Final = "final"
 LATER: Final = "later"  # the temporal check, which trains on all samples before its date
@@ -145,19 +152,27 @@ def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
     """
     if not spec.validation.is_drawn:
         refuse_unusable(spec, cohort, planned_sets(spec, cohort))
-    found = [
-        part for iteration in _iterations(spec.validation) for part in _one_class(spec, cohort, iteration)
-    ]
-    if found:
-        first = found[0]
-        fold = "" if first.fold is None else f", fold {first.fold + 1}"
-        raise DataError(
-            "validation",
-            "a part of a split has one class only",
-            expected="samples with and without the outcome in every part",
-            got=f"{plural(len(found), 'part')} with one class, the first: iteration {first.iteration}{fold}, {first.part}, {plural(first.n_samples, 'sample')}",
-            remedy="Use fewer folds, validation.split: stratified, or a larger cohort.",
-        )
+    for place, (status, when) in enumerate(outcomes_of(spec, cohort)):
+        found = [
+            part
+            for iteration in _iterations(spec.validation)
+            for part in _one_class(partition(spec, cohort, iteration), iteration, status, has_folds=not place)
+        ]
+        if found:
+            _refuse_one_class(found, when)
+
+
+def _refuse_one_class(found: Sequence[OneClassPart], when: str) -> NoReturn:
+    first = found[0]
+    fold = "" if first.fold is None else f", fold {first.fold + 1}"
+    raise DataError(
+        "validation",
+        "a part of a split has one class only",
+        expected=f"samples with and without the outcome{when} in every part",
+        got=f"{plural(len(found), 'part')} with one class, the first: iteration {first.iteration}{fold}, {first.part}, {plural(first.n_samples, 'sample')}",
+        remedy="Use fewer folds, validation.split: stratified, or a larger cohort."
+        + (f" {SHORTER_HORIZONS}" if when else ""),
+    )
 
 
 def _iterations(asked: Validation) -> Iterator[Iteration]:
@@ -165,11 +180,18 @@ def _iterations(asked: Validation) -> Iterator[Iteration]:
     yield FINAL
 
 
-def _one_class(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> tuple[OneClassPart, ...]:
-    parts = partition(spec, cohort, iteration)
-    fold_of_samples = np.where(parts.test, -1, parts.fold[cohort.unit_of]).astype(np.int8)
+def _one_class(
+    parts: Partition, iteration: Iteration, status: NDArray[Any], *, has_folds: bool
+) -> tuple[OneClassPart, ...]:
+    """Return the parts without a sample of status 1 or without one of status 0; another status is unknown.
+
+    Without ``has_folds`` the folds are one part: at a later horizon nothing is measured in each.
+    """
+    fold_of_samples = np.where(parts.test, -1, parts.fold[parts.unit_of]).astype(np.int8)
     counted = parts.test | parts.train
-    return one_class_folds({iteration: fold_of_samples[counted]}, cohort.outcome[counted])
+    folds = {iteration: fold_of_samples[counted] if has_folds else np.minimum(fold_of_samples[counted], 0)}
+    lacking = one_class_folds(folds, status[counted] == 1)
+    return lacking or one_class_folds(folds, status[counted] == 0)
 
 
 def seed_of(seed: int, purpose: str, iteration: Iteration, fold: int | None = None) -> int:

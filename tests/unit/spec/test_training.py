@@ -637,3 +637,29 @@ def test_threads_may_use_specifications_for_the_first_time_at_once():
 
     assert ended.stdout.split() == ["8", "1"]
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"spec__features__demographics": ["age", "readmit"]}, "features.demographics"),
+        ({"spec__bias": {"columns": ["readmit"]}}, "bias.columns"),
+        ({"spec__validation": {"split": "site", "splitColumn": "readmit"}}, "validation.splitColumn"),
+        ({"spec__cohort__groupBy": "readmit"}, "cohort.groupBy"),
+        (
+            {"spec__features__demographics": ["died_on"], "spec__cohort__outcomeDate": "died_on"},
+            "features.demographics",
+        ),
+        (
+            {"spec__features__demographics": ["death"], "spec__cohort__outcome": None, "spec__cohort__outcomes": ["readmit", "death"]},
+            "features.demographics",
+        ),
+    ],
+)  # fmt: skip
+def test_a_column_of_the_outcome_has_no_other_use(changes, field):
+    """As a feature it would tell the outcome, and as a person, site or group every part would have one class."""
+    whole = document(**changes)
+    whole["spec"]["cohort"] = {name: value for name, value in whole["spec"]["cohort"].items() if value}
+
+    with pytest.raises(SpecError, match=rf"{field} must not name a column of the outcome"):
+        parse_spec(yaml.safe_dump(whole))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.cohort import Cohort, FollowUp
 from mlho.errors import DataError
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.splits import FINAL, check_splits, partition, seed_of
@@ -85,6 +85,31 @@ def test_a_part_with_one_class_is_refused_with_the_remedy():
     with pytest.raises(DataError, match=r"one class.*stratified") as refused:
         check_splits(asking(iterations=2), make_cohort(n_positive=3))
     assert "p0" not in str(refused.value)
+
+
+def followed(days_without_event, horizon_days):
+    """Return a cohort in which patients with the event have it on day 20, and the others are censored, and its specification."""
+    cohort = make_cohort(n_samples_each=1)
+    days = np.where(cohort.outcome == 1, 20.0, days_without_event)
+    times = {"timeToEvent": {"event": "event", "end": "end", "horizonDays": horizon_days}}
+    spec = asking(cohort=times, iterations=2)
+    return spec, replace(cohort, follow_up=FollowUp(days, cohort.outcome.copy()))
+
+
+@pytest.mark.parametrize("horizon_days", [[730], [365, 730]], ids=["first horizon", "later horizon"])
+def test_a_horizon_that_nobody_is_followed_to_is_refused(horizon_days):
+    """Where all patients without the event are censored before a horizon, nothing is known there, and the message names it."""
+    spec, cohort = followed(400.0, horizon_days)
+
+    with pytest.raises(DataError, match=r"without the outcome known at 730 days in every part.*horizonDays"):
+        check_splits(spec, cohort)
+
+
+def test_a_horizon_within_the_follow_up_passes():
+    """Horizons up to the end of observation are known in every part, and a few censored samples are no error."""
+    spec, cohort = followed(np.where(np.arange(200) % 4 == 0, 10.0, 400.0), [30, 400])
+
+    check_splits(spec, cohort)
 
 
 def test_a_seed_is_31_bits_and_of_its_place():
