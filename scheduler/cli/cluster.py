@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlho.errors import MlhoError, SpecError, plural
-from mlho.printable import printable, printable_json
+from mlho.printable import printable
 from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec.reading import parse_mapping, read_text
 from mlho.spec.training import API_VERSION
@@ -20,7 +20,14 @@ from scheduler.api.resource import DesiredState, dated, from_resource, with_anno
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, find_finished
-from scheduler.cli.options import ExportOptions, NamedRunOptions, OperateOptions, SubmitOptions, WaitOptions
+from scheduler.cli.options import (
+    Commands,
+    ExportOptions,
+    NamedRunOptions,
+    OperateOptions,
+    SubmitOptions,
+    WaitOptions,
+)
 from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import inspect_before_submission
 from scheduler.runs.export import export_run, output_lines, split_output
@@ -39,9 +46,9 @@ _ENDS: Final = {"Succeeded": 0, "Failed": 1, "Cancelled": 3}
 TIMED_OUT: Final = 124  # exit code of timeout(1)
 
 
-def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_cluster_commands(commands: Commands) -> None:
     """Add the commands that work on a cluster only."""
-    parser = commands.add_parser("submit", parents=[common], help="start a run in a Kubernetes cluster")
+    parser = commands.add("submit", _submit, "start a run in a Kubernetes cluster")
     parser.add_argument("spec", type=Path, help="the specification or resource (YAML)")
     parser.add_argument(
         "--by-date",
@@ -52,27 +59,23 @@ def add_cluster_commands(commands: Any, common: argparse.ArgumentParser) -> None
     parser.add_argument("--wait", action="store_true", help="wait until it has ended")
     _add_timeout(parser)
     add_place(parser)
-    parser.set_defaults(command=_submit)
     for name, command, words in (
         ("wait", _wait_command, "wait for a run in a cluster to end"),
         ("suspend", _suspend, "stop a run in a cluster for a while: it keeps no workers"),
         ("resume", _resume, "resume a suspended run"),
         ("logs", _logs, "the last lines of a run's workers"),
     ):
-        parser = commands.add_parser(name, parents=[common], help=words)
+        parser = commands.add(name, command, words)
         parser.add_argument("run", help="trainingrun/NAME or scoringrun/NAME")
         if name == "wait":
             _add_timeout(parser)
         add_place(parser)
-        parser.set_defaults(command=command)
 
 
-def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_export(commands: Commands) -> None:
     """Add the command that copies the outputs of a run from any store."""
-    parser = commands.add_parser(
-        "export",
-        parents=[common],
-        help="copy a run's report, result and bundle, or its scores, into a folder",
+    parser = commands.add(
+        "export", _export, "copy a run's report, result and bundle, or its scores, into a folder"
     )
     parser.add_argument(
         "run",
@@ -89,7 +92,6 @@ def add_export(commands: Any, common: argparse.ArgumentParser) -> None:
         help="make the folder also a model that mlflow.pyfunc.load_model loads, where mlho is installed",
     )
     add_place(parser)
-    parser.set_defaults(command=_export)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -164,11 +166,11 @@ def _submit_one(obj: dict[str, Any], options: SubmitOptions, *, is_dated: bool) 
     run = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
     try:
         cluster.create(RUN_KINDS[obj["kind"]], obj)
-        terminal.out.print(f"{run} created", markup=False)
+        terminal.print_line(f"{run} created")
     except Conflict:
         if not is_dated:
             raise
-        terminal.out.print(f"{run} already exists", markup=False)
+        terminal.print_line(f"{run} already exists")
     return _wait(cluster, namespace, run, options.timeout) if options.wait else 0
 
 
@@ -201,13 +203,13 @@ def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
             status = {}
         words = _line(status)
         if words and words != printed:
-            terminal.err.print(f"{run}  {words}", markup=False)
+            terminal.print_note(f"{run}  {words}")
             printed = words
         if status.get("phase") in _ENDS:
             _print_outputs(status.get("runId", ""), status.get("outputs") or {})
             return _ENDS[status["phase"]]
         time.sleep(_POLL_SECONDS)
-    terminal.err.print(f"{run}: has not ended after {seconds:.0f} s.", markup=False)
+    terminal.print_note(f"{run}: has not ended after {seconds:.0f} s.")
     return TIMED_OUT
 
 
@@ -217,16 +219,19 @@ def _line(status: Mapping[str, Any]) -> str:
 
 
 def _print_outputs(run: str, outputs: Mapping[str, str]) -> None:
-    for line in output_lines(run, outputs) if outputs else ():
-        terminal.out.print(line, markup=False, soft_wrap=True)
+    terminal.print_lines(output_lines(run, outputs) if outputs else ())
+
+
+def _status_of(options: NamedRunOptions) -> dict[str, Any]:
+    """Return the status of a resource; empty before the scheduler has seen it."""
+    kind, name = _named(options.run)
+    cluster, namespace = _cluster(options)
+    return cluster.get(kind, namespace, name).get("status") or {}
 
 
 def show_status(options: NamedRunOptions) -> int:
     """Print the status of a run in a cluster as JSON: the fields of ``mlho status``, then the resource's own status."""
-    kind, name = _named(options.run)
-    cluster, namespace = _cluster(options)
-    status = cluster.get(kind, namespace, name).get("status") or {}
-    print(printable_json(shown_status(status)))  # noqa: T201 - the command's output
+    terminal.print_json(shown_status(_status_of(options)))
     return 0
 
 
@@ -257,9 +262,7 @@ def run_in_cluster(options: NamedRunOptions) -> str:
         raise SpecError(
             f"--store: expected the bucket of {options.run}; got a folder of this machine. Give --store s3://bucket/prefix, the chart's store.uri."
         )
-    kind, name = _named(options.run)
-    cluster, namespace = _cluster(options)
-    run: str | None = (cluster.get(kind, namespace, name).get("status") or {}).get("runId")
+    run: str | None = _status_of(options).get("runId")
     if run is None:
         raise SpecError(
             f"{options.run}: has no run yet, as it was not accepted. See: mlho status {options.run}"
@@ -288,7 +291,7 @@ def _set_desired_state(options: NamedRunOptions, desired: DesiredState, words: s
     kind, name = _named(options.run)
     cluster, namespace = _cluster(options)
     cluster.merge(kind, namespace, name, {"spec": {"desiredState": desired.value}})
-    terminal.out.print(f"{options.run}: {words}", markup=False, soft_wrap=True)
+    terminal.print_line(f"{options.run}: {words}")
     return 0
 
 
@@ -301,7 +304,7 @@ def _logs(options: NamedRunOptions) -> int:
     uid = cluster.get(kind, namespace, name)["metadata"]["uid"]
     pods = cluster.list(Kind.POD, namespace, selector=run_selector(uid)).items
     if not pods:
-        terminal.err.print(f"{options.run}: no worker pod exists.", markup=False)
+        terminal.print_note(f"{options.run}: no worker pod exists.")
     for pod in pods:
         pod_name = pod["metadata"]["name"]
         try:
@@ -319,15 +322,13 @@ def _export(options: ExportOptions) -> int:
     done = export_run(store, run, options.to or Path(run), expected_digest=digest, mlflow=options.mlflow)
     _print_outputs(done.run, done.outputs)
     words = f"{plural(done.n_files, 'file')}, {terminal.size(done.n_bytes)}, digests verified"
-    terminal.err.print(f"{done.folder}: {words if done.is_new else 'is there already'}.", markup=False)
+    terminal.print_note(f"{done.folder}: {words if done.is_new else 'is there already'}.")
     return 0
 
 
 def _exportable(options: NamedRunOptions) -> tuple[str, str, str | None]:
     """Return store address, run id and result digest of a run in a cluster, from its status."""
-    kind, name = _named(options.run)
-    cluster, namespace = _cluster(options)
-    status = cluster.get(kind, namespace, name).get("status") or {}
+    status = _status_of(options)
     outputs, run = status.get("outputs") or {}, status.get("runId", "")
     address = outputs.get("result") or outputs.get("scores")
     if not address:
@@ -337,10 +338,10 @@ def _exportable(options: NamedRunOptions) -> tuple[str, str, str | None]:
     return split_output(address, run), run, outputs.get("resultDigest")
 
 
-def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_operate(commands: Commands) -> None:
     """Add the command ``operate``."""
-    parser = commands.add_parser(
-        "operate", parents=[common], help="carry out the runs of a Kubernetes cluster; started by the chart"
+    parser = commands.add(
+        "operate", _operate, "carry out the runs of a Kubernetes cluster; started by the chart"
     )
     parser.add_argument("--config", type=Path, required=True, help="configuration file, written by the chart")
     parser.add_argument("--port", type=int, default=8080, help="port of /healthz, /readyz and /metrics")
@@ -349,7 +350,6 @@ def add_operate(commands: Any, common: argparse.ArgumentParser) -> None:
         type=Path,
         help="kubeconfig, to run outside the cluster (default: the pod's service account)",
     )
-    parser.set_defaults(command=_operate)
 
 
 def _operate(options: OperateOptions) -> int:

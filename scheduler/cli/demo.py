@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import MlhoError
@@ -17,6 +16,7 @@ from mlho.synthetic import Truth, is_complete, read_truth
 from mlho.synthetic.concepts import write_concepts
 from mlho.synthetic.truth import CausalCode
 from mlho.synthetic.verdict import is_expected, judge
+from scheduler.cli.terminal import new_table
 
 _N_CODES: Final = 1_000
 _N_PARTITIONS: Final = 4
@@ -113,7 +113,7 @@ def check_planted(folder: Path, result: dict[str, Any]) -> Group:
     """
     truth = read_truth(folder)
     features = {feature["code"]: feature for feature in result["features"] if feature["kind"] == "feature"}
-    table = Table(title="Planted effects, and effects found", title_justify="left", show_edge=False)
+    table = new_table("Planted effects, and effects found")
     table.add_column("planted code", no_wrap=True, min_width=9)
     for name in ("odds ratio", "found", "confidence"):
         table.add_column(name, justify="right")

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
-from mlho.printable import printable_json
 from mlho.spec.training import RunSpec, TrainingSpec
-from scheduler.cli.terminal import STAGE_WORDS, duration, out, print_table, size
+from scheduler.cli.terminal import (
+    STAGE_WORDS,
+    duration,
+    new_table,
+    print_json,
+    print_lines,
+    print_table,
+    size,
+)
 from scheduler.engine.cost import STAGE_SECONDS, guess_samples, stage_seconds, stored_bytes, worker_bytes
 from scheduler.engine.plan import Manifest, plan_run
 from scheduler.engine.ready_tasks import ReadyTasks
@@ -106,10 +112,7 @@ class Estimate:
 
     def table(self) -> Group:
         """Return the estimate as a table, with a paragraph on its cost below."""
-        table = Table(title=f"Plan of {self.name}", title_justify="left", show_edge=False)
-        table.add_column("stage")
-        for name in ("tasks", "reads", "about"):
-            table.add_column(name, justify="right")
+        table = new_table(f"Plan of {self.name}", ["stage"], ["tasks", "reads", "about"])
         for stage in self.stages:
             reads = size(stage.bytes) if stage.bytes is not None else ""
             about = "shared" if stage.seconds is None else duration(stage.seconds)
@@ -149,10 +152,9 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
         facts.append({"run": part.run_id, **asdict(plan), "sample_size": sentences})
         if not as_json:
             print_table(plan.table())
-            for sentence in sentences:
-                out.print(sentence, markup=False)
+            print_lines(sentences)
     if as_json:
-        print(printable_json(facts))  # noqa: T201 - the command's output
+        print_json(facts)
 
 
 def estimate(

@@ -1,18 +1,17 @@
 """The command ``mlho init``: a specification for the tables in a folder, with what was guessed and what to check."""
 
-import argparse
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mlho.errors import DataError, MlhoError, SpecError
 from mlho.printable import shown
 from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
 from scheduler.cli import terminal
-from scheduler.cli.options import InitOptions
+from scheduler.cli.options import Commands, InitOptions
 from scheduler.cli.validate import inspect_tables
 
 if TYPE_CHECKING:
@@ -31,17 +30,14 @@ _POLICIES: Final = {
 _NAMED: Final = re.compile(r"column '([^']+)'")
 
 
-def add_init(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_init(commands: Commands) -> None:
     """Add ``mlho init``."""
-    init = commands.add_parser(
-        "init", parents=[common], help="write a specification for the tables in a folder"
-    )
+    init = commands.add("init", _init, "write a specification for the tables in a folder")
     init.add_argument(
         "folder",
         type=Path,
         help=f"where the tables are; {FILE} is written there, never over another, with {SCHEMA_FILE} for editors",
     )
-    init.set_defaults(command=_init)
 
 
 def _init(options: InitOptions) -> int:
@@ -226,12 +222,12 @@ def _run_name(folder: Path) -> str:
 
 
 def _tell(path: Path, guess: "Guess", inspection: "Inspection") -> None:
-    terminal.out.print(f"wrote {path}", markup=False)
+    terminal.print_line(f"wrote {path}")
     for title, sentences in (("guessed", guess.reasons), ("check", guess.doubts)):
         for sentence in sentences:
-            terminal.out.print(f"{title:<8} {shown(sentence)}", markup=False)
+            terminal.print_line(f"{title:<8} {shown(sentence)}")
     for sentence in inspection.warnings:
-        terminal.out.print(f"check    {sentence}", markup=False)
+        terminal.print_line(f"check    {sentence}")
     for error in inspection.errors:
-        terminal.out.print(f"error    {error}", markup=False)
-    terminal.out.print(f"next     mlho validate {path}", markup=False)
+        terminal.print_line(f"error    {error}")
+    terminal.print_line(f"next     mlho validate {path}")

@@ -1,6 +1,5 @@
 """The commands that list the runs of a store and read one of them: ``mlho list``, and what others need of it."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -9,30 +8,22 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import ArtifactNotFound, SpecError
-from mlho.printable import printable_json
 from mlho.settings import STORE
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
-from scheduler.cli.options import ListOptions, StoreOptions
+from scheduler.cli.options import Commands, ListOptions, StoreOptions
 from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, stored_runs
 
 RUN_HELP: Final = "a run's id, the beginning of one, or a name: its newest run"
 
 
-def add_list(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_list(commands: Commands) -> None:
     """Add the command ``list``."""
-    parser = commands.add_parser(
-        "list",
-        parents=[common],
-        help="the runs of a store, the newest first",
-        description=LIST_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add("list", _list, "the runs of a store, the newest first", LIST_ABOUT)
     parser.add_argument("--json", action="store_true", help="a list of objects, with times in UTC")
-    parser.set_defaults(command=_list)
 
 
 def _list(options: ListOptions) -> int:
@@ -46,17 +37,17 @@ def list_runs(store: Store, address: str, *, as_json: bool) -> None:
     headlines = store.each(lambda run: headline_of(store, run), runs)
     if as_json:
         facts = [run_facts(run, headline) for run, headline in zip(runs, headlines, strict=True)]
-        print(printable_json(facts))  # noqa: T201 - the command's output
+        terminal.print_json(facts)
         return
     if not runs:
-        terminal.out.print(f"No runs in {address}. Start one: mlho run spec.yaml", markup=False)
+        terminal.print_line(f"No runs in {address}. Start one: mlho run spec.yaml")
         return
     optional = ("CPU hours", "kind", "duration", "started")
     terminal.print_table(_table(runs, headlines), optional=optional)
 
 
 def _table(runs: list[StoredRun], headlines: list[str]) -> Table:
-    table = Table(show_edge=False)
+    table = terminal.new_table(None)
     for name in ("name", "kind", "run", "started", "duration", "CPU hours", "state"):
         table.add_column(name, no_wrap=True)
     table.add_column("headline")

@@ -1,10 +1,43 @@
-"""Options of the commands: types for the functions that read them, and numbers that :mod:`scheduler.cli.parser` accepts."""
+"""Subcommands and their options: how a command is added, types for the functions that read options, and numbers as arguments."""
 
 import argparse
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The subcommands of ``mlho``, and the parent parser with the options that all of them have."""
+
+    parsers: Any
+    common: argparse.ArgumentParser
+
+    def add(
+        self, name: str, command: Callable[[Any], int], words: str, about: str | None = None
+    ) -> argparse.ArgumentParser:
+        """Add a subcommand.
+
+        Parameters
+        ----------
+        command : callable
+            Called with the parsed options. Returns the exit code.
+        words : str
+            Help in one sentence, for the list of commands.
+        about : str, optional
+            Description of the command in its own help.
+        """
+        parser: argparse.ArgumentParser = self.parsers.add_parser(
+            name,
+            parents=[self.common],
+            help=words,
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.set_defaults(command=command)
+        return parser
 
 
 class StoreOptions(Protocol):
@@ -136,7 +169,7 @@ class PlanOptions(SpecOptions, Protocol):
 
 
 class ListOptions(StoreOptions, Protocol):
-    """Options of ``mlho list``."""
+    """Options of ``mlho list`` and ``mlho models``."""
 
     json: bool
 
@@ -196,12 +229,6 @@ class PurgeOptions(RemovalOptions, Protocol):
     """Options of ``mlho purge``."""
 
     file: str
-
-
-class ModelsOptions(StoreOptions, Protocol):
-    """Options of ``mlho models``."""
-
-    json: bool
 
 
 class ChannelOptions(OutputOptions, Protocol):

@@ -4,14 +4,13 @@ import argparse
 import os
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mlho import __version__
 from mlho.errors import MlhoError
 from mlho.log import configure
-from mlho.printable import printable_json
 from mlho.processes import is_interrupt, usable_cpus
 from mlho.settings import STORE, Settings
 from mlho.spec.scoring import ScoringRunSpec
@@ -47,6 +46,7 @@ from scheduler.cli.listing import (
     result_of,
 )
 from scheduler.cli.options import (
+    Commands,
     DemoOptions,
     PlanOptions,
     QueueOptions,
@@ -57,7 +57,9 @@ from scheduler.cli.options import (
 )
 from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.registry.test import add_test
-from scheduler.cli.results import add_reading
+from scheduler.cli.results.changes import add_changes
+from scheduler.cli.results.dossier import add_dossier
+from scheduler.cli.results.lineage import add_lineage
 from scheduler.cli.results.purge import add_purge
 from scheduler.cli.results.site import add_site, renew
 from scheduler.cli.retention import add_retention
@@ -132,42 +134,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="mlho", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"mlho {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands, common)
-    _add_score(commands, common)
-    add_evaluate(commands, common)
-    add_recalibrate(commands, common)
-    add_compare(commands, common)
-    add_worklist(commands, common)
-    add_init(commands, common)
-    add_validate(commands, common)
-    _add_plan(commands, common)
-    _add_show(commands, common)
-    add_list(commands, common)
-    add_registry(commands, common)
-    add_test(commands, common)
-    add_retention(commands, common)
-    add_purge(commands, common)
-    add_reading(commands, common)
-    add_site(commands, common)
-    _add_demo(commands, common)
-    _add_queue_commands(commands, common)
-    add_cluster_commands(commands, log_options)
-    add_export(commands, common)
-    add_operate(commands, common)
-    add_about(commands, common)
-    add_completion(commands)
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        # Commands on a cluster have no store.
+        add(Commands(parsers, log_options if add is add_cluster_commands else common))
+    add_completion(parsers)
     return parser
 
 
-def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
-    run = commands.add_parser(
-        "run",
-        parents=[common],
-        help="carry out a run",
-        description=RUN_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_run(commands: Commands) -> None:
+    run = commands.add("run", run_command, "carry out a run", RUN_ABOUT)
     run.add_argument(
         "spec",
         type=Path,
@@ -179,17 +155,10 @@ def _add_run(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_metrics(run)
     _add_progress(run)
     _add_json(run)
-    run.set_defaults(command=run_command)
 
 
-def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
-    score = commands.add_parser(
-        "score",
-        parents=[common],
-        help="score patients with a bundle",
-        description=SCORE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_score(commands: Commands) -> None:
+    score = commands.add("score", score_command, "score patients with a bundle", SCORE_ABOUT)
     score.add_argument("spec", type=Path, help="specification file of a scoring run (YAML)")
     add_nights(score)
     score.add_argument(
@@ -202,7 +171,6 @@ def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_metrics(score)
     _add_progress(score)
     _add_json(score)
-    score.set_defaults(command=score_command)
 
 
 def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) -> None:
@@ -251,13 +219,13 @@ def _add_metrics(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_queue_commands(commands: Commands) -> None:
     for name, command, words in (
         ("status", _status, "progress, workers and quarantined tasks of a run, as JSON"),
         ("cancel", _cancel, "cancel a run on a queue: no further task starts"),
         ("retry", _retry, "give a run's quarantined tasks new attempts"),
     ):
-        parser = commands.add_parser(name, parents=[common], help=words)
+        parser = commands.add(name, command, words)
         parser.add_argument(
             "run",
             nargs="?",
@@ -270,41 +238,31 @@ def _add_queue_commands(commands: Any, common: argparse.ArgumentParser) -> None:
                 help="its queue, for more details and a faster response: redis://HOST:PORT/0 (default: MLHO_BROKER)",
             )
         add_place(parser)
-        parser.set_defaults(command=command)
 
 
-def _add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
-    plan = commands.add_parser(
-        "plan", parents=[common], help="check a specification, and show tasks and cost of the run"
-    )
+def _add_plan(commands: Commands) -> None:
+    plan = commands.add("plan", _plan, "check a specification, and show tasks and cost of the run")
     plan.add_argument("spec", type=Path, help="specification file (YAML)")
     _add_workers(plan)
     plan.add_argument(
         "--json", action="store_true", help="a list of objects, one for each run, with bytes and seconds"
     )
-    plan.set_defaults(command=_plan)
 
 
-def _add_show(commands: Any, common: argparse.ArgumentParser) -> None:
-    show = commands.add_parser(
-        "show", parents=[common], help="show the runs of a store, or the result of one run"
-    )
+def _add_show(commands: Commands) -> None:
+    show = commands.add("show", _show, "show the runs of a store, or the result of one run")
     show.add_argument("run", nargs="?", help=RUN_HELP)
     show.add_argument(
         "--json", action="store_true", help="the whole result as JSON; without a run as mlho list"
     )
-    show.set_defaults(command=_show)
-    report = commands.add_parser("report", parents=[common], help="print the path of a run's report")
+    report = commands.add("report", _report, "print the path of a run's report")
     report.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     report.add_argument("--open", action="store_true", help="show it in your browser, too")
-    report.set_defaults(command=_report)
 
 
-def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
-    demo = commands.add_parser(
-        "demo",
-        parents=[common],
-        help="generate a cohort with known effects, run on it, and check which are found",
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add(
+        "demo", _demo, "generate a cohort with known effects, run on it, and check which are found"
     )
     demo.add_argument(
         "--folder", type=Path, default=Path("demo"), help="folder of the cohort (default: ./%(default)s)"
@@ -314,7 +272,7 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     _add_workers(demo)
     _add_progress(demo)
-    demo.set_defaults(command=_demo, broker=None)
+    demo.set_defaults(broker=None)
 
 
 def _status(options: QueueOptions) -> int:
@@ -327,7 +285,7 @@ def _status(options: QueueOptions) -> int:
     record = read_record(store, run)
     cost = record.cost.model_dump() if record is not None and record.cost is not None else None
     status = {**status_of(store, run, _broker(options)), "cost": cost}
-    print(printable_json(status))  # noqa: T201 - the command's output
+    terminal.print_json(status)
     return 0
 
 
@@ -337,7 +295,7 @@ def _cancel(options: QueueOptions) -> int:
     from scheduler.queue.run import cancel_run
 
     store = existing_store(options)
-    terminal.out.print(cancel_run(store, find_id(store, options.run), _broker(options)), markup=False)
+    terminal.print_line(cancel_run(store, find_id(store, options.run), _broker(options)))
     return 0
 
 
@@ -346,7 +304,7 @@ def _retry(options: QueueOptions) -> int:
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
     store = existing_store(options)
-    terminal.out.print(retry_run(store, find_id(store, run)), markup=False)
+    terminal.print_line(retry_run(store, find_id(store, run)))
     return 0
 
 
@@ -374,7 +332,7 @@ def _plan(options: PlanOptions) -> int:
     if not isinstance(run, ScoringRun):
         show_plans(run, looks, n_workers=options.workers, as_json=options.json)
     elif options.json:
-        print(printable_json([plan_facts(run, n_workers=options.workers)]))  # noqa: T201 - the command's output
+        terminal.print_json([plan_facts(run, n_workers=options.workers)])
     else:
         terminal.print_table(plan_table(run, n_workers=options.workers))
     print_left_out(run.manifest)
@@ -391,26 +349,25 @@ def _show(options: ShowOptions) -> int:
         from scheduler.cli.show_scores import read_manifest, show_scores
 
         if options.json:
-            print(printable_json(read_manifest(store, run.run_id)))  # noqa: T201 - the output
+            terminal.print_json(read_manifest(store, run.run_id))
         else:
             show_scores(store, run.run_id)
             _show_cost(run)
         return 0
     result = result_of(store, run.run_id)
     if options.json:
-        print(printable_json(result))  # noqa: T201 - the command's output
+        terminal.print_json(result)
         return 0
-    for sentence in terminal.result_sentences(result):
-        terminal.out.print(sentence, markup=False)
+    terminal.print_lines(terminal.result_sentences(result))
     if run.kind == RECALIBRATION:
         return 0
-    for table in (
-        terminal.attrition_table(result["cohort"]),
-        terminal.ledger_table(result["ledger"]),
-        terminal.features_table(result["features"], most=20),
-    ):
-        terminal.out.print()
-        terminal.print_table(table)
+    terminal.print_tables(
+        [
+            terminal.attrition_table(result["cohort"]),
+            terminal.ledger_table(result["ledger"]),
+            terminal.features_table(result["features"], most=20),
+        ]
+    )
     _show_cost(run)
     return 0
 
@@ -418,14 +375,14 @@ def _show(options: ShowOptions) -> int:
 def _show_cost(run: StoredRun) -> None:
     if run.record is not None and run.record.cost is not None:
         terminal.out.print()
-        terminal.out.print(f"Cost: {terminal.cost_words(run.record.cost)}.", markup=False)
+        terminal.print_line(f"Cost: {terminal.cost_words(run.record.cost)}.")
 
 
 def _report(options: ReportOptions) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=MODELS).run_id
     path = store.path(run_key(run, "report.html"))
-    terminal.out.print(str(path), markup=False)
+    terminal.print_line(str(path))
     if options.open and not webbrowser.open(path.absolute().as_uri()):
         terminal.err.print("No browser was found here. Open the file in one, or copy it: mlho export.")
         return 1
@@ -441,6 +398,34 @@ def _demo(options: DemoOptions) -> int:
     finished = carry_out_one(run, run.spec.metadata.name, options)
     renew(run.store, options.store)
     print_finished(run, finished, options.store)
-    terminal.out.print()
-    terminal.print_table(check_planted(options.folder, result_of(run.store, finished.run_id)))
+    terminal.print_tables([check_planted(options.folder, result_of(run.store, finished.run_id))])
     return 0
+
+
+_COMMANDS: Final[Sequence[Callable[[Commands], None]]] = (
+    _add_run,
+    _add_score,
+    add_evaluate,
+    add_recalibrate,
+    add_compare,
+    add_worklist,
+    add_init,
+    add_validate,
+    _add_plan,
+    _add_show,
+    add_list,
+    add_registry,
+    add_test,
+    add_retention,
+    add_purge,
+    add_changes,
+    add_dossier,
+    add_lineage,
+    add_site,
+    _add_demo,
+    _add_queue_commands,
+    add_cluster_commands,
+    add_export,
+    add_operate,
+    add_about,
+)

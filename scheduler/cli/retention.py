@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlho.errors import plural
-from mlho.printable import printable_json
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
-from scheduler.cli.options import DeleteOptions, PruneOptions, RemovalOptions, positive
+from scheduler.cli.options import Commands, DeleteOptions, PruneOptions, RemovalOptions, positive
 from scheduler.cli.results.site import renew
 from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
@@ -24,24 +23,13 @@ from scheduler.runs.stored import StoredRun, find_run, stored_runs
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-def add_retention(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_retention(commands: Commands) -> None:
     """Add the commands ``delete`` and ``prune``."""
-    delete = commands.add_parser(
-        "delete",
-        parents=[common],
-        help="delete runs, and the artifacts that no other run uses",
-        description=DELETE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    delete = commands.add(
+        "delete", _delete, "delete runs, and the artifacts that no other run uses", DELETE_ABOUT
     )
     delete.add_argument("run", nargs="+", help=RUN_HELP)
-    delete.set_defaults(command=_delete)
-    prune = commands.add_parser(
-        "prune",
-        parents=[common],
-        help="delete old runs, and the artifacts that no run uses",
-        description=PRUNE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    prune = commands.add("prune", _prune, "delete old runs, and the artifacts that no run uses", PRUNE_ABOUT)
     prune.add_argument(
         "--keep",
         type=positive,
@@ -54,7 +42,6 @@ def add_retention(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="AGE",
         help="delete only runs whose latest start is so long ago: 90d, 12h, 4w (default with --keep: any age)",
     )
-    prune.set_defaults(command=_prune)
     for parser in (delete, prune):
         parser.add_argument("--yes", "-y", action="store_true", help="delete without a question")
         parser.add_argument("--json", action="store_true", help="what goes, as JSON; deletes only with --yes")
@@ -85,14 +72,14 @@ def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun
     kept = kept_runs(store) if runs else {}
     for run in runs:
         if run.run_id in kept:
-            terminal.err.print(f"Kept run {run.run_id} ({run.name}): {kept[run.run_id]}.", markup=False)
+            terminal.print_note(f"Kept run {run.run_id} ({run.name}): {kept[run.run_id]}.")
     return [run for run in runs if run.run_id not in kept]
 
 
 def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
     if options.json:
         done = delete_runs(store, runs, act=options.yes)
-        print(printable_json(deletion_facts(done, is_done=options.yes)))  # noqa: T201 - the command's output
+        terminal.print_json(deletion_facts(done, is_done=options.yes))
         if options.yes:
             renew(store, options.store)
         return 0
@@ -123,26 +110,23 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
     """Print the runs of a deletion, and the numbers and sizes of files and artifacts."""
     for run in deletion.runs:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
-        terminal.out.print(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})", markup=False)
+        terminal.print_line(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})")
     sizes = f"{verb} {plural(deletion.n_files, 'file')} in folders of runs, {terminal.size(deletion.n_bytes)}"
     collected = deletion.collected
     if collected is None:
         names = ", ".join(run.run_id for run in deletion.unknown[:5])
-        terminal.out.print(f"{sizes}.", markup=False)
-        terminal.err.print(
+        terminal.print_line(f"{sizes}.")
+        terminal.print_note(
             f"Artifacts stay: {plural(len(deletion.unknown), 'run')} of an earlier version did not list what they use ({names}). Run their "
-            "specifications again, which computes nothing that is there, or delete them.",
-            markup=False,
+            "specifications again, which computes nothing that is there, or delete them."
         )
         return
-    terminal.out.print(
-        f"{sizes}, and {collected.n_objects:,} artifacts that no run uses, {terminal.size(collected.n_bytes)}.",
-        markup=False,
+    terminal.print_line(
+        f"{sizes}, and {collected.n_objects:,} artifacts that no run uses, {terminal.size(collected.n_bytes)}."
     )
     if collected.n_young:
-        terminal.out.print(
-            f"{collected.n_young:,} more ({terminal.size(collected.young_bytes)}) are younger than 24 hours. A later mlho prune removes them.",
-            markup=False,
+        terminal.print_line(
+            f"{collected.n_young:,} more ({terminal.size(collected.young_bytes)}) are younger than 24 hours. A later mlho prune removes them."
         )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from mlho.errors import MlhoError, SpecError, plural
-from mlho.printable import printable_json
 from mlho.processes import is_interrupt, stopping_on_sigterm, usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import ScoringRunSpec
@@ -68,9 +67,7 @@ def run_command(options: RunOptions) -> int:
             finished = carry_out_one(run, name, options)
         except MlhoError:
             if len(runs) > 1:
-                terminal.err.print(
-                    f"{name} ({run.run_id}): failed, and those after it were not begun:", markup=False
-                )
+                terminal.print_note(f"{name} ({run.run_id}): failed, and those after it were not begun:")
             raise
         if options.json:
             continue
@@ -288,7 +285,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> tuple[dict[str, Tra
             documents.append(prepare_with_warnings(load_checked(path, parse_spec), path, store))
             prepared = documents[-1].of_document()
         except MlhoError:
-            terminal.err.print(f"{path}: cannot be started, so none is:", markup=False)
+            terminal.print_note(f"{path}: cannot be started, so none is:")
             raise
         for run in prepared:
             name = run.run_id
@@ -319,19 +316,19 @@ def _print_ended(run: TrainingRun, ended: "Ended", store_address: str, *, is_qui
             if isinstance(error, MlhoError)
             else f"{type(error).__name__}. Report this as a defect."
         )
-        terminal.err.print(f"{name} ({run.run_id}): failed: {words}", markup=False)
+        terminal.print_note(f"{name} ({run.run_id}): failed: {words}")
         return error.exit_code if isinstance(error, MlhoError) else 1
     if is_quiet:
         return 0
     terminal.out.print(f"{name}", markup=False, style="bold")
     for sentence in result_of(run.store, run.run_id)["summary"][:2]:
-        terminal.out.print(f"  {sentence}", markup=False)
+        terminal.print_line(f"  {sentence}")
     _print_places(run, ended.finished, store_address, indent="  ")
     return 0
 
 
 def _notify(words: str) -> None:
-    terminal.err.print(words, markup=False)
+    terminal.print_note(words)
 
 
 def _ignore(_: str) -> None:
@@ -341,12 +338,10 @@ def _ignore(_: str) -> None:
 def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> None:
     """Print the results of a training run, and where they are."""
     result = result_of(run.store, finished.run_id)
-    for sentence in terminal.result_sentences(result):
-        terminal.out.print(sentence, markup=False)
-    terminal.out.print()
-    terminal.print_table(terminal.attrition_table(result["cohort"]))
-    terminal.out.print()
-    terminal.print_table(terminal.ledger_table(result["ledger"]))
+    terminal.print_lines(terminal.result_sentences(result))
+    terminal.print_tables(
+        [terminal.attrition_table(result["cohort"]), terminal.ledger_table(result["ledger"])]
+    )
     terminal.out.print()
     _print_places(run, finished, store_address)
 
@@ -363,7 +358,7 @@ def print_json(store: Store, ids: Sequence[str], store_address: str, studies: Ma
         }
         for run in ids
     ]
-    print(printable_json(facts))  # noqa: T201 - the command's output
+    terminal.print_json(facts)
 
 
 def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, indent: str = "") -> None:
@@ -377,7 +372,7 @@ def _print_places(run: TrainingRun, finished: Finished, store_address: str, *, i
         "site": f"{shown_address(store_address)}/{INDEX}",
     }
     for name, words in lines.items():
-        terminal.out.print(f"{indent}{name:<8} {words}", markup=False)
+        terminal.print_line(f"{indent}{name:<8} {words}")
 
 
 def done_words(finished: Finished) -> str:

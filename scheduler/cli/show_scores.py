@@ -1,7 +1,7 @@
 """Output of the command for a scoring run: its plan, and its scores as counts. Never a patient."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import yaml
@@ -34,13 +34,21 @@ def read_manifest(store: Store, run: str) -> dict[str, Any]:
     SpecError
         The run is not finished.
     """
-    spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
-    prefix = spec.get("output", {}).get("prefix", "scores")
+    key = _score_key(_spec_of(store, run), run, SCORES_MANIFEST)
     try:
-        manifest: dict[str, Any] = json.loads(store.get(run_key(run, f"{prefix}/{SCORES_MANIFEST}")))
+        manifest: dict[str, Any] = json.loads(store.get(key))
     except ArtifactNotFound:
         raise SpecError(f"run {run}: not finished. Run its specification again to continue it.") from None
     return manifest
+
+
+def _spec_of(store: Store, run: str) -> dict[str, Any]:
+    spec: dict[str, Any] = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
+    return spec
+
+
+def _score_key(spec: Mapping[str, Any], run: str, name: str) -> str:
+    return run_key(run, f"{spec.get('output', {}).get('prefix', 'scores')}/{name}")
 
 
 def sentences(scores: dict[str, Any]) -> Iterator[str]:
@@ -124,18 +132,10 @@ def _expected(expected: dict[str, Any] | None) -> Iterator[str]:
     yield f"Expected AUROC without labels {auroc['value']:.3f} (95 % {auroc['low']:.3f}–{auroc['high']:.3f}{before}). {expected['assumes']}"
 
 
-def tables(scores: dict[str, Any]) -> Iterator[Table]:
-    """Yield the table of alerts by threshold, and the ledger."""
-    yield alerts_table(scores)
-    yield terminal.ledger_table(scores["ledger"])
-
-
 def alerts_table(scores: dict[str, Any]) -> Table:
     """Return a table with the number of samples that each threshold of the bundle flags."""
-    table = Table(title="Alerts", title_justify="left", show_edge=False)
-    table.add_column("threshold")
-    for name in ("probability at least", "alerts", "of all", "expected PPV"):
-        table.add_column(name, justify="right")
+    figures = ["probability at least", "alerts", "of all", "expected PPV"]
+    table = terminal.new_table("Alerts", ["threshold"], figures)
     for alert in scores["alerts"]:
         if alert["value"] is None:
             table.add_row(alert["rule"], f"absent: {alert['reason']}", "", "", "")
@@ -149,10 +149,8 @@ def alerts_table(scores: dict[str, Any]) -> Table:
 
 def partitions_table(parts: list[dict[str, Any]]) -> Table:
     """Return a table with the event rows and the scores of each partition, those with the smallest share of used rows first."""
-    table = Table(title="Partitions", title_justify="left", show_edge=False)
-    table.add_column("partition", overflow="fold")
-    for name in ("event rows", "used", "scores"):
-        table.add_column(name, justify="right")
+    table = terminal.new_table("Partitions", ["partition"], ["event rows", "used", "scores"])
+    table.columns[0].overflow = "fold"
     ledgers = [(part["source"] or "no events", part["ledger"] or {}, part["rows"]) for part in parts]
     ordered = sorted(ledgers, key=lambda row: row[1].get("rows_used", 0) / max(row[1].get("rows_in", 0), 1))
     for source, ledger, n_scores in ordered[:_N_PARTITIONS]:
@@ -176,42 +174,33 @@ def _ppv(ppv: dict[str, Any] | None) -> str:
 
 def show_scores(store: Store, run: str) -> None:
     """Print the scores of a finished run, as counts."""
-    manifest = read_manifest(store, run)
-    scores, left_out = manifest["scores"], left_out_sentences(manifest.get("left_out", {}))
-    of_partitions = manifest.get("warnings", ())
-    warnings = [
-        *scores.get("warnings", ()),
-        *of_partitions,
-        *left_out,
-    ]  # scores of earlier versions have no warnings
-    compared = [*_advised(store, run), *_comparison(store, run)]
-    for sentence in [*sentences(scores), *compared, *(f"Warning: {warning}" for warning in warnings)]:
-        terminal.out.print(sentence, markup=False)
-    terminal.out.print(f"Model: {_model_of(store, run)}, bundle {scores['bundle_digest']}.", markup=False)
-    for table in (*tables(scores), partitions_table(manifest["parts"])):
-        terminal.out.print()
-        terminal.print_table(table)
+    manifest, spec = read_manifest(store, run), _spec_of(store, run)
+    scores = manifest["scores"]
+    # Scores of earlier versions have no warnings.
+    warnings = [*scores.get("warnings", ()), *manifest.get("warnings", ())]
+    warnings += left_out_sentences(manifest.get("left_out", {}))
+    terminal.print_lines(sentences(scores))
+    terminal.print_lines(_advised(store, spec, run))
+    terminal.print_lines(_comparison(store, spec, run))
+    terminal.print_lines(f"Warning: {warning}" for warning in warnings)
+    terminal.print_line(f"Model: {spec['bundle']['uri']}, bundle {scores['bundle_digest']}.")
+    terminal.print_tables(
+        [alerts_table(scores), terminal.ledger_table(scores["ledger"]), partitions_table(manifest["parts"])]
+    )
 
 
-def _advised(store: Store, run: str) -> Iterator[str]:
+def _advised(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str]:
     """Yield where the manifest of the advised run is, if the run wrote one."""
-    key = run_key(run, f"{_prefix(store, run)}/{RETRAIN_FILE}")
+    key = _score_key(spec, run, RETRAIN_FILE)
     if store.exists(key):
         yield f"The run that this advice names is in {key} of the store. Its first lines state what to renew, and the command."
 
 
-def _prefix(store: Store, run: str) -> str:
-    spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
-    return str(spec.get("output", {}).get("prefix", "scores"))
-
-
-def _comparison(store: Store, run: str) -> Iterator[str]:
+def _comparison(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str]:
     """Yield how the scores differ from those of the bundle to compare with, if the run has one."""
-    spec = yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]
     if "compareWith" not in spec:
         return
-    prefix = spec.get("output", {}).get("prefix", "scores")
-    comparison = json.loads(store.get(run_key(run, f"{prefix}/{COMPARISON_FILE}")))
+    comparison = json.loads(store.get(_score_key(spec, run, COMPARISON_FILE)))
     rank = comparison["rank_correlation"]
     words = "no rank correlation" if rank is None else f"rank correlation {rank:.3f}"
     yield (
@@ -222,11 +211,6 @@ def _comparison(store: Store, run: str) -> Iterator[str]:
         yield (
             f"Threshold {threshold['rule']}: {threshold['both']:,} alerts by both, {threshold['only_this']:,} only here, {threshold['only_other']:,} only there."
         )
-
-
-def _model_of(store: Store, run: str) -> str:
-    """Return the address of the bundle that a run has scored with; of a channel with the number of the entry."""
-    return str(yaml.safe_load(store.get(run_key(run, "spec.yaml")))["spec"]["bundle"]["uri"])
 
 
 def plan_facts(run: ScoringRun, *, n_workers: int) -> dict[str, Any]:
@@ -246,10 +230,7 @@ def plan_facts(run: ScoringRun, *, n_workers: int) -> dict[str, Any]:
 def plan_table(run: ScoringRun, *, n_workers: int) -> Group:
     """Return a table of tasks, bytes and approximate time by stage, from the specification and the manifest alone."""
     events = sum(file.size for file in run.manifest.tables["events"])
-    table = Table(title=f"Plan of {run.spec.metadata.name}", title_justify="left", show_edge=False)
-    table.add_column("stage")
-    for name in ("tasks", "reads", "about"):
-        table.add_column(name, justify="right")
+    table = terminal.new_table(f"Plan of {run.spec.metadata.name}", ["stage"], ["tasks", "reads", "about"])
     plan = run.first_plan()
     seconds = {"score": events / _EVENT_BYTES_A_SECOND / n_workers}
     for stage in ReadyTasks(plan, {}).by_stage():

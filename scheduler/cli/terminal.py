@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
-from mlho.printable import printable
+from mlho.printable import printable, printable_json
 from mlho.report.gates import gates_in_words
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.progress import Counts, Facts, LocalCounts, RateEstimator, StageProgress, Stages
@@ -55,6 +55,45 @@ _AROUND: Final = 3  # blanks and line of a column
 err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
+def print_line(text: str) -> None:
+    """Print a line on standard output, without markup."""
+    out.print(text, markup=False)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on standard output, without markup."""
+    for line in lines:
+        print_line(line)
+
+
+def print_note(text: str) -> None:
+    """Print a note or a warning on standard error, without markup."""
+    err.print(text, markup=False)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON on standard output."""
+    print(printable_json(value))  # noqa: T201 - the command's output
+
+
+def new_table(title: str | None, left: Iterable[str] = (), right: Iterable[str] = ()) -> Table:
+    """Return a table with columns of text on the left, and then of numbers on the right."""
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def text_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """Return a table of text."""
+    table = new_table(title, columns)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
 def print_table(table: RenderableType, *, optional: Sequence[str] = ()) -> None:
     """Print a table on standard output; in a pipe as wide as it needs to be.
 
@@ -72,6 +111,13 @@ def print_table(table: RenderableType, *, optional: Sequence[str] = ()) -> None:
     out.print(table)
     if left_out:
         out.print(f"Too narrow for: {', '.join(left_out)}. --json has all.", markup=False)
+
+
+def print_tables(tables: Iterable[RenderableType]) -> None:
+    """Print tables, with a blank line before each."""
+    for table in tables:
+        out.print()
+        print_table(table)
 
 
 def _least_width(table: Table) -> int:
@@ -121,11 +167,7 @@ class ProgressLines:
 
     def tracks(self, names: Mapping[str, str]) -> list[Track]:
         """Return the lines of each run (id to name), which begin with its name if there are several."""
-        return [StageLines(name if len(names) > 1 else "", run, _write_line) for run, name in names.items()]
-
-
-def _write_line(line: str) -> None:
-    err.print(line, markup=False)
+        return [StageLines(name if len(names) > 1 else "", run, print_note) for run, name in names.items()]
 
 
 class StageLines(Track):
@@ -275,9 +317,7 @@ def size(n_bytes: float) -> str:
 
 def ledger_table(ledger: dict[str, Any]) -> Table:
     """Return the ledger of a result as a table: every row used, or dropped by a named rule."""
-    table = Table(title="Event rows", title_justify="left", show_edge=False)
-    table.add_column("rule")
-    table.add_column("rows", justify="right")
+    table = new_table("Event rows", ["rule"], ["rows"])
     table.add_row("read", f"{ledger['rows_in']:,}")
     for rule in ledger["rules"]:
         if rule["rows"]:
@@ -288,9 +328,7 @@ def ledger_table(ledger: dict[str, Any]) -> Table:
 
 def attrition_table(cohort: dict[str, Any]) -> Table:
     """Return a table of the patients and samples left after each rule."""
-    table = Table(title="Cohort", title_justify="left", show_edge=False)
-    for name in ("step", "patients", "samples"):
-        table.add_column(name, justify="left" if name == "step" else "right")
+    table = new_table("Cohort", ["step"], ["patients", "samples"])
     for step in cohort["attrition"]:
         table.add_row(step["rule"], _shown(step["patients"]), _shown(step["samples"]))
     return table
@@ -303,10 +341,7 @@ def _shown(n: int | None) -> str:
 
 def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
     """Return a table of the features with the highest confidence scores, with their odds ratios."""
-    table = Table(title="Stable features", title_justify="left", show_edge=False)
-    table.add_column("feature")
-    for name in ("confidence", "seen in", "odds ratio (95 % interval)"):
-        table.add_column(name, justify="right")
+    table = new_table("Stable features", ["feature"], ["confidence", "seen in", "odds ratio (95 % interval)"])
     for feature in features[:most]:
         confidence = feature["confidence"]
         table.add_row(

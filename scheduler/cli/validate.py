@@ -1,16 +1,14 @@
 """The command ``mlho validate``, and the same checks of the tables before a run starts."""
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
 from mlho.errors import StoreUnavailable
 from mlho.model.files import DOCUMENT
-from mlho.printable import printable_json
 from mlho.spec.expansion import expand
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
@@ -19,7 +17,7 @@ from mlho.store.inputs import open_data
 from mlho.store.s3_settings import SCHEME
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
-from scheduler.cli.options import SpecOptions
+from scheduler.cli.options import Commands, SpecOptions
 from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.engine.manifest import data_root, left_out_sentences
 from scheduler.engine.plan import left_out_facts
@@ -35,18 +33,11 @@ _ACCESS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "MLHO_S3_ENDPOIN
 _DEADLINE, _DEADLINE_SECONDS = "MLHO_S3_DEADLINE", "5"  # of a look that may fail
 
 
-def add_validate(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_validate(commands: Commands) -> None:
     """Add ``mlho validate``."""
-    validate = commands.add_parser(
-        "validate",
-        parents=[common],
-        help="check a specification and its tables",
-        description=VALIDATE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    validate = commands.add("validate", _validate, "check a specification and its tables", VALIDATE_ABOUT)
     validate.add_argument("spec", type=Path, help="specification file (YAML)")
     validate.add_argument("--json", action="store_true", help="what was found, as JSON")
-    validate.set_defaults(command=_validate)
 
 
 def _validate(options: SpecOptions) -> int:
@@ -69,7 +60,7 @@ def _validate(options: SpecOptions) -> int:
         inspection.warn(left_out_sentences(left_out_facts(inspection.left_out)))
     if options.json:
         plain = [inspection.to_json() for inspection in inspections.values()]
-        print(printable_json(plain[0] if len(plain) == 1 else plain))  # noqa: T201 - the command's output
+        terminal.print_json(plain[0] if len(plain) == 1 else plain)
     else:
         for name, inspection in inspections.items():
             _show(name, inspection, verb="run" if isinstance(spec, RunSpec) else "score")
@@ -98,7 +89,7 @@ def inspect_first(
     run_specs = _each(spec)
     inspections = [call_beside(inspect_tables, run_spec, data, document, env=env) for run_spec in run_specs]
     for sentence in dict.fromkeys(words for inspection in inspections for words in inspection.warnings):
-        terminal.err.print(f"Warning: {sentence}", markup=False)
+        terminal.print_note(f"Warning: {sentence}")
     errors = list({str(error): error for inspection in inspections for error in inspection.errors}.values())
     if errors and len(run_specs) > 1:
         names = [
@@ -106,9 +97,9 @@ def inspect_first(
             for run_spec, inspection in zip(run_specs, inspections, strict=True)
             if inspection.errors
         ]
-        terminal.err.print(f"Not started, because of {', '.join(names)}:", markup=False)
+        terminal.print_note(f"Not started, because of {', '.join(names)}:")
     for error in errors[1:]:
-        terminal.err.print(f"Also: {error}", markup=False)
+        terminal.print_note(f"Also: {error}")
     if errors:
         raise errors[0]
     return inspections
@@ -128,9 +119,7 @@ def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
     try:
         inspect_first(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
     except (StoreUnavailable, ImportError) as error:
-        terminal.err.print(
-            f"The tables are not checked here, but by a task of the run: {error}", markup=False
-        )
+        terminal.print_note(f"The tables are not checked here, but by a task of the run: {error}")
 
 
 def inspect_tables(
@@ -173,14 +162,14 @@ def _show(name: str, inspection: "Inspection", *, verb: str) -> None:
     terminal.print_table(table)
     terminal.out.print()
     for title, words in inspection.facts.items():
-        terminal.out.print(f"{title}: {words}", markup=False)
+        terminal.print_line(f"{title}: {words}")
     for sentence in inspection.warnings:
-        terminal.out.print(f"Warning: {sentence}", markup=False)
+        terminal.print_line(f"Warning: {sentence}")
     for error in inspection.errors:
-        terminal.out.print(f"Error: {error}", markup=False)
+        terminal.print_line(f"Error: {error}")
     verdict = "A run would stop with this." if inspection.errors else f"A run can begin: mlho {verb}."
     counted = f"{_count(inspection.errors, 'error')}, {_count(inspection.warnings, 'warning')}"
-    terminal.out.print(f"{counted}. {verdict}", markup=False)
+    terminal.print_line(f"{counted}. {verdict}")
 
 
 def _count(sentences: Sequence[object], noun: str) -> str:

@@ -1,14 +1,9 @@
 """The command ``mlho compare``: what differs between two training runs."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from rich.table import Table
-from rich.text import Text
-
-from mlho.printable import printable_json
 from mlho.report.changes import PairedChange
 from mlho.report.comparison import Comparison, comparison_tables
 from mlho.steps.publish.pin_earlier import facts_of
@@ -16,7 +11,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
-from scheduler.cli.options import CompareOptions
+from scheduler.cli.options import Commands, CompareOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
@@ -32,20 +27,13 @@ specification, input files, rows of the ledgers, and codes. Nothing is computed 
 """
 
 
-def add_compare(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_compare(commands: Commands) -> None:
     """Add ``mlho compare``."""
-    parser = commands.add_parser(
-        "compare",
-        parents=[common],
-        help="compare two training runs",
-        description=COMPARE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add("compare", _compare, "compare two training runs", COMPARE_ABOUT)
     parser.add_argument("a", metavar="RUN_A", help=RUN_HELP)
     parser.add_argument("b", metavar="RUN_B", help=RUN_HELP)
     parser.add_argument("--json", action="store_true", help="the whole comparison as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write it as a page")
-    parser.set_defaults(command=_compare)
 
 
 def _compare(options: CompareOptions) -> int:
@@ -56,27 +44,14 @@ def _compare(options: CompareOptions) -> int:
     if options.html is not None:
         options.html.write_text(page, encoding="utf-8")
     if options.json:
-        print(printable_json(json.loads(document)))  # noqa: T201 - the command's output
+        terminal.print_json(json.loads(document))
         return 0
     comparison = Comparison.model_validate_json(document)
     for letter, run in (("A", comparison.a), ("B", comparison.b)):
-        terminal.out.print(f"{letter}  {run.name} ({run.run})", markup=False)
-    for sentence in comparison.summary:
-        terminal.out.print(sentence, markup=False)
-    for title, columns, rows in comparison_tables(comparison):
-        terminal.out.print()
-        terminal.print_table(text_table(title, columns, rows))
+        terminal.print_line(f"{letter}  {run.name} ({run.run})")
+    terminal.print_lines(comparison.summary)
+    terminal.print_tables(terminal.text_table(*table) for table in comparison_tables(comparison))
     return 0
-
-
-def text_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    """Return a table of text for the terminal."""
-    table = Table(title=title, title_justify="left", show_edge=False)
-    for name in columns:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from mlho.errors import ArtifactNotFound
-from mlho.printable import printable_json
 from mlho.spec.data import training_only
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
@@ -19,7 +18,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised_run import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
-from scheduler.cli.options import EvaluateOptions, LabelledOptions
+from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
@@ -42,15 +41,9 @@ and the seed count. --data FOLDER uses FOLDER/mlho.yaml, or else guesses the tab
 """
 
 
-def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_evaluate(commands: Commands) -> None:
     """Add ``mlho evaluate``."""
-    parser = commands.add_parser(
-        "evaluate",
-        parents=[common],
-        help="evaluate a bundle on other labelled data",
-        description=EVALUATE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add("evaluate", _evaluate, "evaluate a bundle on other labelled data", EVALUATE_ABOUT)
     add_data(parser)
     parser.add_argument("--site", metavar="COLUMN", help="also by this column of the labels or demographics")
     parser.add_argument(
@@ -68,7 +61,6 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         help="also keep report and figures in the store: the site then shows the performance over time",
     )
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
-    parser.set_defaults(command=_evaluate)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +99,7 @@ def _evaluate(options: EvaluateOptions) -> int:
         _publish(store, name, files | ({} if advised is None else dict([advised])))
         renew(store, options.store)
     if options.json:
-        print(printable_json({**evaluation, "folder": str(folder)}))  # noqa: T201 - the command's output
+        terminal.print_json({**evaluation, "folder": str(folder)})
     else:
         _show(evaluation, folder, None if advised is None else advised[0])
     return 0
@@ -128,14 +120,12 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
     if options.spec is not None or path.exists():
         spec = load_checked(path, parse_spec)
         if unused := training_only(spec.spec):
-            terminal.err.print(
-                f"Warning: {path}: {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not used, because the model is that of the bundle.",
-                markup=False,
+            terminal.print_note(
+                f"Warning: {path}: {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not used, because the model is that of the bundle."
             )
         if spec.spec.recalibrate is not None:
-            terminal.err.print(
-                f"Warning: {path}: recalibrate is not used. Bundle and correction are those of the command.",
-                markup=False,
+            terminal.print_note(
+                f"Warning: {path}: recalibrate is not used. Bundle and correction are those of the command."
             )
         return spec, path
     assert options.data is not None  # as above
@@ -143,9 +133,8 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
     tables = ", ".join(
         f"{name} {file}" for name, file in spec.spec.data.tables.model_dump(exclude_none=True).items()
     )
-    terminal.err.print(
-        f"Tables as mlho init guesses them: {tables}; outcome {spec.spec.cohort.outcome}. State them with --spec.",
-        markup=False,
+    terminal.print_note(
+        f"Tables as mlho init guesses them: {tables}; outcome {spec.spec.cohort.outcome}. State them with --spec."
     )
     return spec, path
 
@@ -199,12 +188,11 @@ def _files(
 
 
 def _show(evaluation: Mapping[str, Any], folder: Path, advised: str | None) -> None:
-    for sentence in evaluation["summary"]:
-        terminal.out.print(sentence, markup=False)
+    terminal.print_lines(evaluation["summary"])
     for sentence in evaluation["warnings"]:
-        terminal.out.print(f"Warning: {sentence}", markup=False)
+        terminal.print_line(f"Warning: {sentence}")
     terminal.out.print()
-    terminal.out.print(f"report   {folder / 'report.html'}", markup=False)
-    terminal.out.print(f"figures  {folder / 'evaluation.json'}", markup=False)
+    terminal.print_line(f"report   {folder / 'report.html'}")
+    terminal.print_line(f"figures  {folder / 'evaluation.json'}")
     if advised is not None:
-        terminal.out.print(f"advised  {folder / advised}", markup=False)
+        terminal.print_line(f"advised  {folder / advised}")

@@ -1,6 +1,5 @@
 """The command ``mlho recalibrate``: a new version of a model with another calibrator, fitted on recent labels."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,6 @@ import yaml
 
 from mlho.errors import plural
 from mlho.model.files import DOCUMENT, facts_of
-from mlho.printable import printable_json
 from mlho.spec.data import without_training
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, parse_spec
@@ -21,7 +19,7 @@ from mlho.store.inputs import open_data
 from mlho.store.keys import run_key, uses_prefix
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.evaluate import add_data, asked_spec, known_files
-from scheduler.cli.options import RecalibrateOptions
+from scheduler.cli.options import Commands, RecalibrateOptions
 from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root
@@ -43,14 +41,13 @@ The new version is written to the store as a run: promote it by its name or id. 
 """
 
 
-def add_recalibrate(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_recalibrate(commands: Commands) -> None:
     """Add ``mlho recalibrate``."""
-    parser = commands.add_parser(
+    parser = commands.add(
         "recalibrate",
-        parents=[common],
-        help="make a new version of a model with another calibrator",
-        description=RECALIBRATE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _recalibrate,
+        "make a new version of a model with another calibrator",
+        RECALIBRATE_ABOUT,
     )
     add_data(parser)
     parser.add_argument("--intercept", action="store_true", help="fit an intercept only, and keep the slope")
@@ -58,7 +55,6 @@ def add_recalibrate(commands: Any, common: argparse.ArgumentParser) -> None:
         "--name", help=f"name of the new version (default: that of the model, with {_SUFFIX})"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(command=_recalibrate)
 
 
 def _recalibrate(options: RecalibrateOptions) -> int:
@@ -77,7 +73,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     _publish(store, run, {**prepared.description, **files})
     result = json.loads(files["result.json"])
     if options.json:
-        print(printable_json({**result, "run": run, "name": spec.metadata.name}))  # noqa: T201 - the command's output
+        terminal.print_json({**result, "run": run, "name": spec.metadata.name})
     else:
         _show(result, spec.metadata.name, run)
     return 0
@@ -85,11 +81,10 @@ def _recalibrate(options: RecalibrateOptions) -> int:
 
 def _warn_of_training_labels(n_files: int) -> None:
     if n_files:
-        terminal.err.print(
+        terminal.print_note(
             f"Warning: {plural(n_files, 'file')} of labels {'is one' if n_files == 1 else 'are among those'} that the bundle was trained "
             "on. A model ranks its own training patients too well, so that the correction makes the probabilities of other patients too "
-            "extreme. Do not promote this version: recalibrate on labels of other patients.",
-            markup=False,
+            "extreme. Do not promote this version: recalibrate on labels of other patients."
         )
 
 
@@ -136,9 +131,8 @@ def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> None:
 
 
 def _show(result: Mapping[str, Any], name: str, run: str) -> None:
-    for sentence in terminal.result_sentences(result):
-        terminal.out.print(sentence, markup=False)
+    terminal.print_lines(terminal.result_sentences(result))
     terminal.out.print()
-    terminal.out.print(f"model    {name}, run {run}", markup=False)
-    terminal.out.print(f"bundle   {result['final_model']['bundle_digest']}", markup=False)
-    terminal.out.print(f'promote  mlho promote {run} --channel NAME --why "…"', markup=False)
+    terminal.print_line(f"model    {name}, run {run}")
+    terminal.print_line(f"bundle   {result['final_model']['bundle_digest']}")
+    terminal.print_line(f'promote  mlho promote {run} --channel NAME --why "…"')

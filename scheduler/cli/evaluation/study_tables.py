@@ -10,7 +10,7 @@ from mlho.spec.cohort import Evolution as Windows
 from mlho.store import open_store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.compare import run_facts_of, text_table
+from scheduler.cli.evaluation.compare import run_facts_of
 from scheduler.cli.listing import result_of
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.training_run import TrainingRun
@@ -57,13 +57,10 @@ def print_study(study: Study, place: str) -> None:
     kind = "variants" if isinstance(study, VariantComparison) else "evolution"
     terminal.out.print()
     terminal.out.print(kind.capitalize(), markup=False, style="bold")
-    for sentence in study.summary:
-        terminal.out.print(sentence, markup=False)
-    for title, columns, rows in tables:
-        terminal.out.print()
-        terminal.print_table(text_table(title, columns, rows))
+    terminal.print_lines(study.summary)
+    terminal.print_tables(terminal.text_table(*table) for table in tables)
     terminal.out.print()
-    terminal.out.print(f"{kind:<8} {place}.html", markup=False)
+    terminal.print_line(f"{kind:<8} {place}.html")
 
 
 def _groups(windows: Windows) -> list[str]:

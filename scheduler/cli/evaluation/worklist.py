@@ -1,11 +1,10 @@
 """The command ``mlho worklist``: samples whose label the model contradicts, for people who check records."""
 
-import argparse
 import csv
 import io
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mlho.errors import SpecError, plural
 from mlho.pseudonyms import PSEUDONYM_KEY, pseudonym, required_key
@@ -13,7 +12,7 @@ from mlho.steps.publish.pin_earlier import scores_of
 from mlho.store import open_store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
-from scheduler.cli.options import WorklistOptions
+from scheduler.cli.options import Commands, WorklistOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
@@ -29,14 +28,10 @@ Without the key no list is written. Nothing is computed again, and nothing is wr
 """
 
 
-def add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_worklist(commands: Commands) -> None:
     """Add ``mlho worklist``."""
-    parser = commands.add_parser(
-        "worklist",
-        parents=[common],
-        help="list samples whose label the model contradicts",
-        description=WORKLIST_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = commands.add(
+        "worklist", _worklist, "list samples whose label the model contradicts", WORKLIST_ABOUT
     )
     parser.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     parser.add_argument(
@@ -45,7 +40,6 @@ def add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--most", type=int, default=_MOST, metavar="N", help="length of the list (default: %(default)s)"
     )
-    parser.set_defaults(command=_worklist)
 
 
 def _worklist(options: WorklistOptions) -> int:
@@ -59,10 +53,9 @@ def _worklist(options: WorklistOptions) -> int:
     path = options.to or Path(f"worklist-{run.run_id}.csv")
     with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(content)
-    terminal.out.print(
+    terminal.print_line(
         f"The label of {n_listed:,} of {plural(n_tested, 'tested sample')} is contradicted in most iterations. "
-        f"{'All are' if n_listed <= options.most else f'The first {options.most:,} are'} in {path}. A contradiction is no proof of a wrong label.",
-        markup=False,
+        f"{'All are' if n_listed <= options.most else f'The first {options.most:,} are'} in {path}. A contradiction is no proof of a wrong label."
     )
     return 0
 

@@ -11,14 +11,15 @@ from typing import Any, Final
 
 from mlho.errors import ChannelDamaged, SpecError, plural
 from mlho.model.signature import sign_files
-from mlho.printable import has_control, printable_json
+from mlho.printable import has_control
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.compare import paired_change
 from scheduler.cli.listing import RUN_HELP, existing_store
 from scheduler.cli.options import (
     AuditOptions,
     ChannelOptions,
-    ModelsOptions,
+    Commands,
+    ListOptions,
     PromoteOptions,
     RollbackOptions,
 )
@@ -62,19 +63,12 @@ The removal of the newest entries leaves a whole chain: note the digest that a p
 """
 
 
-def add_registry(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_registry(commands: Commands) -> None:
     """Add the commands of the registry."""
 
     def add(name: str, words: str, about: str, command: Any) -> Any:
-        parser = commands.add_parser(
-            name,
-            parents=[common],
-            help=words,
-            description=about,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = commands.add(name, command, words, about)
         parser.add_argument("--json", action="store_true", help="the same facts as JSON")
-        parser.set_defaults(command=command)
         return parser
 
     add("models", "the models of a store, and the channels that show them", MODELS_ABOUT, _models)
@@ -118,12 +112,12 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
 
 
-def _models(options: ModelsOptions) -> int:
+def _models(options: ListOptions) -> int:
     models = stored_models(existing_store(options))
     if options.json:
-        print(printable_json([model_facts(model) for model in models]))  # noqa: T201 - the command's output
+        terminal.print_json([model_facts(model) for model in models])
     elif not models:
-        terminal.out.print(f"No models in {options.store}. Train one: mlho run spec.yaml", markup=False)
+        terminal.print_line(f"No models in {options.store}. Train one: mlho run spec.yaml")
     else:
         terminal.print_table(
             models_table(models), optional=("bundle", "made", "signed", "outcome", "self-tests", "gates")
@@ -189,10 +183,9 @@ def _words(text: str, option: str) -> str:
 def _print_change(change: Change, options: ChannelOptions) -> int:
     if options.json:
         facts = {"changed": change.is_new, **entry_facts(change.entry)}
-        print(printable_json(facts))  # noqa: T201 - the command's output
+        terminal.print_json(facts)
         return 0
-    for line in change_lines(change.entry, is_new=change.is_new):
-        terminal.out.print(line, markup=False)
+    terminal.print_lines(change_lines(change.entry, is_new=change.is_new))
     return 0
 
 
@@ -201,7 +194,7 @@ def _audit(options: AuditOptions) -> int:
     names = channel_names(store) if options.channel is None else [checked_name(options.channel)]
     channels = [inspect_channel(store, name) for name in names]
     if options.json:
-        print(printable_json([_facts(channel) for channel in channels]))  # noqa: T201 - the command's output
+        terminal.print_json([_facts(channel) for channel in channels])
     else:
         _print_channels(channels)
     if not any(channel.entries or channel.faults for channel in channels):
@@ -242,7 +235,6 @@ def _print_channels(channels: list[Channel]) -> None:
         if channel.head is None:
             continue
         terminal.print_table(entries_table(channel), optional=("bundle", "self-tests", "gates", "run"))
-        terminal.out.print(
-            f"{'Whole' if not channel.faults else 'NOT WHOLE'}: {plural(len(channel.entries), 'entry', 'entries')}, the newest with digest {channel.head.digest}",
-            markup=False,
+        terminal.print_line(
+            f"{'Whole' if not channel.faults else 'NOT WHOLE'}: {plural(len(channel.entries), 'entry', 'entries')}, the newest with digest {channel.head.digest}"
         )

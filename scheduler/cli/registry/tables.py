@@ -6,6 +6,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from scheduler.cli.terminal import new_table
 from scheduler.registry.models import StoredModel
 from scheduler.runs.channels import Channel, ChannelEntry
 
@@ -14,7 +15,7 @@ _SHORT: Final = 12  # digits of a digest in a table; --json has them all
 
 def models_table(models: Sequence[StoredModel]) -> Table:
     """Return the table of ``mlho models``."""
-    table = Table(show_edge=False)
+    table = new_table(None)
     for name in (
         "name",
         "run",
@@ -70,8 +71,7 @@ def model_facts(model: StoredModel) -> dict[str, Any]:
 
 def entries_table(channel: Channel) -> Table:
     """Return the table of ``mlho audit``, the oldest entry first."""
-    table = Table(title=f"Channel {channel.name}", title_justify="left", show_edge=False)
-    table.add_column("entry", justify="right")
+    table = new_table(f"Channel {channel.name}", right=["entry"])
     for name in ("when", "who", "what", "model", "run", "bundle", "self-tests", "gates"):
         table.add_column(name, no_wrap=True)
     table.add_column("why")

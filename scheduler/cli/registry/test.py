@@ -1,23 +1,21 @@
 """The command ``mlho test``: the tests that a bundle carries, in a fresh process, as a table, JSON or JUnit XML."""
 
-import argparse
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import BundleError, SpecError
-from mlho.printable import printable, printable_json
+from mlho.printable import printable
 from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, RUN_ID, BundleSource
 from mlho.store import open_store
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import existing_store
-from scheduler.cli.options import StoreOptions
+from scheduler.cli.options import Commands, StoreOptions
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
 from scheduler.runs.stored import MODELS, finished_run, stored_runs
@@ -48,21 +46,14 @@ class Options(StoreOptions, Protocol):
     json: bool
 
 
-def add_test(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_test(commands: Commands) -> None:
     """Add ``mlho test``."""
-    test = commands.add_parser(
-        "test",
-        parents=[common],
-        help="run the tests that a bundle carries",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    test = commands.add("test", _command, "run the tests that a bundle carries", ABOUT)
     test.add_argument(
         "bundle", help="folder, s3://bucket/prefix, or run:NAME, run:ID, channel:NAME of the store"
     )
     test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
     test.add_argument("--json", action="store_true", help="the results as JSON")
-    test.set_defaults(command=_command)
 
 
 def _command(options: Options) -> int:
@@ -78,7 +69,7 @@ def _command(options: Options) -> int:
             "passed": not failed,
             "tests": [asdict(result) for result in results],
         }
-        print(printable_json(plain))  # noqa: T201 - the command's output
+        terminal.print_json(plain)
     else:
         _show(bundle, results)
     return BundleError.exit_code if failed else 0
@@ -98,9 +89,8 @@ def _address(options: Options) -> str:
 
 
 def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
-    table = Table(title=f"Tests of bundle {bundle.digest[:12]}", title_justify="left", show_edge=False)
-    for title in ("test", "result", "level", "expected", "got"):
-        table.add_column(title)
+    columns = ["test", "result", "level", "expected", "got"]
+    table = terminal.new_table(f"Tests of bundle {bundle.digest[:12]}", columns)
     for result in results:
         outcome = Text("passed", style="green") if result.passed else Text("FAILED", style="bold red")
         table.add_row(Text(result.id), outcome, result.level, Text(result.expected), Text(result.got))
@@ -112,7 +102,7 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
         )
     failed = [result for result in results if not result.passed]
     for result in failed:
-        terminal.out.print(f"{result.id}: {result.defect}", markup=False)
+        terminal.print_line(f"{result.id}: {result.defect}")
     terminal.out.print(f"{len(results) - len(failed)} of {len(results)} tests passed. {_verdict(failed)}")
 
 

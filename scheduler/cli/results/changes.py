@@ -1,21 +1,19 @@
 """The command ``mlho changes``: in which month codes begin, end, rise or fall, and in which month effects change."""
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
-from mlho.printable import printable_json
 from mlho.spec.expansion import expand
 from mlho.spec.training import RunSpec, load_spec
 from mlho.store.inputs import open_data
 from scheduler.cli import terminal
-from scheduler.cli.options import ChangesOptions
+from scheduler.cli.options import ChangesOptions, Commands
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 
@@ -35,19 +33,12 @@ report.minCell) are left out, and months with less than a twentieth of the patie
 """
 
 
-def add_changes(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_changes(commands: Commands) -> None:
     """Add ``mlho changes``."""
-    parser = commands.add_parser(
-        "changes",
-        parents=[common],
-        help="date abrupt changes of codes and of their effects",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add("changes", _changes, "date abrupt changes of codes and of their effects", ABOUT)
     parser.add_argument("spec", type=Path, help="specification file (YAML)")
     parser.add_argument("--json", action="store_true", help="the changes as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write them as a page")
-    parser.set_defaults(command=_changes)
 
 
 def _changes(options: ChangesOptions) -> int:
@@ -58,14 +49,13 @@ def _changes(options: ChangesOptions) -> int:
         options.html.write_text(_page(spec.metadata.name, named), encoding="utf-8")
     if options.json:
         plain = {name: [asdict(change) for change in changes] for name, (changes, _) in named.items()}
-        print(printable_json(plain))  # noqa: T201 - the command's output
+        terminal.print_json(plain)
         return 0
     for name, (changes, summary) in named.items():
         terminal.print_table(_table(name, changes))
         terminal.out.print()
-        for sentence in summary:
-            terminal.out.print(sentence, markup=False)
-        terminal.out.print(f"{plural(len(changes), 'change')}.", markup=False)
+        terminal.print_lines(summary)
+        terminal.print_line(f"{plural(len(changes), 'change')}.")
     return 0
 
 
@@ -91,11 +81,9 @@ def _page(name: str, named: "Mapping[str, tuple[list[Change], list[str]]]") -> s
 
 
 def _table(name: str, changes: "list[Change]") -> Table:
-    table = Table(title=f"Changes in the tables of {name}", title_justify="left", show_edge=False)
-    for title in _COLUMNS[:3]:
-        table.add_column(title, no_wrap=True)
-    for title in _COLUMNS[3:]:
-        table.add_column(title, justify="right")
+    table = terminal.new_table(f"Changes in the tables of {name}", _COLUMNS[:3], _COLUMNS[3:])
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for row in _rows(changes):
         table.add_row(*map(Text, row))
     return table

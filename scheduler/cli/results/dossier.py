@@ -1,6 +1,5 @@
 """The command ``mlho dossier``: reporting checklists of a finished run, answered from its result and its author's statements."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
-from scheduler.cli.options import DossierOptions
+from scheduler.cli.options import Commands, DossierOptions
 from scheduler.runs.stored import TRAINING, StoredRun
 
 if TYPE_CHECKING:
@@ -32,14 +31,10 @@ monitoring, and so on) is stated by the author in metadata.statements of the spe
 NAMES: Final = ("dossier.html", "dossier.json")
 
 
-def add_dossier(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_dossier(commands: Commands) -> None:
     """Add ``mlho dossier``."""
-    dossier = commands.add_parser(
-        "dossier",
-        parents=[common],
-        help="answer reporting checklists (TRIPOD+AI, HTI-1, CHAI) from a finished run",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    dossier = commands.add(
+        "dossier", _dossier, "answer reporting checklists (TRIPOD+AI, HTI-1, CHAI) from a finished run", ABOUT
     )
     dossier.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     dossier.add_argument(
@@ -54,7 +49,6 @@ def add_dossier(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     dossier.add_argument("--complete", action="store_true", help="exit with code 1 while anything is open")
     dossier.add_argument("--json", action="store_true", help="print the dossier as JSON, and write no file")
-    dossier.set_defaults(command=_dossier)
 
 
 def _dossier(options: DossierOptions) -> int:
@@ -66,12 +60,12 @@ def _dossier(options: DossierOptions) -> int:
     result = _result(store, run)
     dossier = make_dossier(run.run_id, result, _statements(store, run, options.spec))
     if options.json:
-        print(printable_json(dossier))  # noqa: T201 - the command's output
+        terminal.print_json(dossier)
     else:
         options.to.mkdir(parents=True, exist_ok=True)
         for name, text in zip(NAMES, (render_dossier(dossier), printable_json(dossier) + "\n"), strict=True):
             (options.to / name).write_text(text, encoding="utf-8")
-            terminal.out.print(str(options.to / name), markup=False)
+            terminal.print_line(str(options.to / name))
         _tell_open(dossier)
     return 1 if options.complete and dossier["open"] else 0
 
@@ -108,7 +102,7 @@ def _statements(store: Store, run: StoredRun, path: Path | None) -> dict[str, st
 def _tell_open(dossier: dict[str, Any]) -> None:
     for checklist in dossier["checklists"]:
         states = ", ".join(f"{n} {state}" for state, n in checklist["states"].items())
-        terminal.out.print(f"{checklist['title']}: {states}", markup=False)
+        terminal.print_line(f"{checklist['title']}: {states}")
     if dossier["open"]:
         fields = ", ".join(item["field"] for item in dossier["open"])
-        terminal.out.print(f"open: {fields}", markup=False)
+        terminal.print_line(f"open: {fields}")

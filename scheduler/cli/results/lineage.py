@@ -1,6 +1,5 @@
 """The command ``mlho lineage``: the inputs and the outputs of a run, also as OpenLineage events and as RO-Crate."""
 
-import argparse
 import json
 import urllib.error
 import urllib.request
@@ -9,11 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import MlhoError, SpecError, plural
-from mlho.printable import printable_json
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
-from scheduler.cli.options import LineageOptions
+from scheduler.cli.options import Commands, LineageOptions
 from scheduler.runs.lineage import CRATE_FILE, RunLineage, crate, openlineage_events, run_lineage
 from scheduler.runs.stored import SCORING, stored_runs
 
@@ -29,14 +27,10 @@ Print the provenance of a finished run: digests of its tables, specification and
 _SECONDS: Final = 10
 
 
-def add_lineage(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_lineage(commands: Commands) -> None:
     """Add ``mlho lineage``."""
-    lineage = commands.add_parser(
-        "lineage",
-        parents=[common],
-        help="print what a run was made of; OpenLineage events, RO-Crate",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    lineage = commands.add(
+        "lineage", _lineage, "print what a run was made of; OpenLineage events, RO-Crate", ABOUT
     )
     lineage.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     form = lineage.add_mutually_exclusive_group()
@@ -52,7 +46,6 @@ def add_lineage(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="namespace of the jobs in OpenLineage (default: mlho)",
     )
-    lineage.set_defaults(command=_lineage)
 
 
 def _lineage(options: LineageOptions) -> int:
@@ -63,19 +56,18 @@ def _lineage(options: LineageOptions) -> int:
         options.openlineage.write_text(
             "".join(json.dumps(event) + "\n" for event in events), encoding="utf-8"
         )
-        terminal.out.print(str(options.openlineage), markup=False)
+        terminal.print_line(str(options.openlineage))
     elif options.post is not None:
         for event in events:
             _post(options.post, event)
-        terminal.out.print(f"sent 2 events of run {lineage.run_id}", markup=False)
+        terminal.print_line(f"sent 2 events of run {lineage.run_id}")
     elif options.crate is not None:
         path = _write_crate(lineage, options.crate)
-        terminal.out.print(str(path), markup=False)
+        terminal.print_line(str(path))
     elif options.json:
-        print(printable_json(_plain(lineage)))  # noqa: T201 - the command's output
+        terminal.print_json(_plain(lineage))
     else:
-        for line in _lines(lineage, store, options.store):
-            terminal.out.print(line, markup=False)
+        terminal.print_lines(_lines(lineage, store, options.store))
     return 0
 
 

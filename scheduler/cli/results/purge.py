@@ -1,15 +1,13 @@
 """The command ``mlho purge``: which runs hold data of given patients, and their deletion."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import SpecError, plural
-from mlho.printable import printable_json
 from scheduler.cli import terminal
 from scheduler.cli.listing import existing_store
-from scheduler.cli.options import PurgeOptions
+from scheduler.cli.options import Commands, PurgeOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.retention import deletion_facts, print_deletion
 from scheduler.runs.purge import Holding, Purge, find_patients, purge
@@ -30,19 +28,12 @@ workers (MLHO_CACHE_DIR), are outside the store: delete them too.
 """
 
 
-def add_purge(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_purge(commands: Commands) -> None:
     """Add ``mlho purge``."""
-    parser = commands.add_parser(
-        "purge",
-        parents=[common],
-        help="find and delete what a store holds of given patients",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add("purge", _purge, "find and delete what a store holds of given patients", ABOUT)
     parser.add_argument("file", metavar="FILE", help="patient ids, one a line; - for standard input")
     parser.add_argument("--yes", "-y", action="store_true", help="delete")
     parser.add_argument("--json", action="store_true", help="what is held, as JSON; deletes only with --yes")
-    parser.set_defaults(command=_purge)
 
 
 def _purge(options: PurgeOptions) -> int:
@@ -53,10 +44,9 @@ def _purge(options: PurgeOptions) -> int:
         facts = _facts(plan) | (
             {} if deletion is None else {"deletion": deletion_facts(deletion, is_done=True)}
         )
-        print(printable_json(facts))  # noqa: T201 - the command's output
+        terminal.print_json(facts)
     else:
-        for line in _lines(plan):
-            terminal.out.print(line, markup=False)
+        terminal.print_lines(_lines(plan))
         if deletion is not None:
             print_deletion(deletion, verb="Deleted")
         elif plan.deletable:

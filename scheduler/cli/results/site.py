@@ -1,14 +1,13 @@
 """The command ``mlho site``: static pages of the runs, models and channels of a store."""
 
-import argparse
-from typing import Any, Final
+from typing import Final
 
 from mlho.errors import plural
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.compare import comparison_page
 from scheduler.cli.listing import existing_store
-from scheduler.cli.options import StoreOptions
+from scheduler.cli.options import Commands, StoreOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.site.pages import INDEX, Renderer, renew_site, write_site
 
@@ -21,16 +20,9 @@ They are also written at the end of each run, and after a promotion, a rollback 
 """
 
 
-def add_site(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_site(commands: Commands) -> None:
     """Add ``mlho site``."""
-    parser = commands.add_parser(
-        "site",
-        parents=[common],
-        help="write static pages of a store's runs, models and channels",
-        description=SITE_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=_site)
+    commands.add("site", _site, "write static pages of a store's runs, models and channels", SITE_ABOUT)
 
 
 def _site(options: StoreOptions) -> int:
@@ -44,8 +36,8 @@ def _site(options: StoreOptions) -> int:
             plural(len(site.channels), "channel"),
         )
     )
-    terminal.out.print(f"site     {options.store.rstrip('/')}/{INDEX}", markup=False)
-    terminal.out.print(f"{found}; {plural(written.n_new, 'new page')}.", markup=False)
+    terminal.print_line(f"site     {options.store.rstrip('/')}/{INDEX}")
+    terminal.print_line(f"{found}; {plural(written.n_new, 'new page')}.")
     return 0
 
 
@@ -53,7 +45,7 @@ def renew(store: Store, address: str) -> None:
     """Write the site after a command has changed the store. A failure is only a warning."""
     reason = renew_site(store, render_comparison=_renderer(address))
     if reason is not None:
-        terminal.err.print(f"Warning: the site was not written: {reason.rstrip('.')}.", markup=False)
+        terminal.print_note(f"Warning: the site was not written: {reason.rstrip('.')}.")
 
 
 def _renderer(address: str) -> Renderer:

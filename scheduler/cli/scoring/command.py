@@ -58,10 +58,10 @@ def score_command(options: ScoreOptions) -> int:
         return 0
     show_scores(run.store, finished.run_id)
     terminal.out.print()
-    terminal.out.print(f"run      {finished.run_id} ({done_words(finished)})", markup=False)
+    terminal.print_line(f"run      {finished.run_id} ({done_words(finished)})")
     root = shown_address(options.store)
-    terminal.out.print(f"scores   {root}/{run.key('manifest.json')}", markup=False)
-    terminal.out.print(f"site     {root}/{INDEX}", markup=False)
+    terminal.print_line(f"scores   {root}/{run.key('manifest.json')}")
+    terminal.print_line(f"site     {root}/{INDEX}")
     return 0
 
 
@@ -84,7 +84,7 @@ def _score_nights(template: Mapping[str, Any], options: ScoreOptions) -> int:
             runs.append(_score_night(spec, before, store, options))
         except DataError as error:
             failed = failed or error.exit_code
-            terminal.err.print(f"{spec.metadata.name}  not scored: {error}", markup=False)
+            terminal.print_note(f"{spec.metadata.name}  not scored: {error}")
     renew(store, options.store)
     if options.json and runs:
         print_json(store, runs, options.store, {})
@@ -115,7 +115,7 @@ def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, o
 
 def _say(options: ScoreOptions, words: str) -> None:
     if not options.json:
-        terminal.out.print(words, markup=False)
+        terminal.print_line(words)
 
 
 def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: ScoreOptions) -> str:

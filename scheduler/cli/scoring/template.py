@@ -27,5 +27,5 @@ def load_as_of_today(path: Path) -> RunSpec | ScoringRunSpec:
     if DATE not in text or document.get("kind") != "ScoringRun":
         return parse_any_spec(text, where=where)
     today = dt.datetime.now().astimezone().date()
-    terminal.err.print(f"{where}: {DATE} is read as today, {today}.", markup=False)
+    terminal.print_note(f"{where}: {DATE} is read as today, {today}.")
     return validate_document(dated(document, today), ScoringRunSpec, where=where)
