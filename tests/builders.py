@@ -25,6 +25,7 @@ from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
+from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import Finished, carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.progress import Stages
@@ -350,6 +351,19 @@ def run_inline(
     executor = InlineExecutor(store, data)
     finished = carry_out(run, executor, NullObserver(), n_slots=n_slots)
     return Home(run, finished, tuple(executor.submitted))
+
+
+def runs_on(data: Path) -> Callable[[Mapping[str, Any]], Home]:
+    """Return a function that gives the run of a specification on a folder of tables; each run is carried out once, in memory."""
+    runs: dict[str, Home] = {}
+
+    def run(changes: Mapping[str, Any]) -> Home:
+        name = repr(changes)
+        if name not in runs:
+            runs[name] = run_inline(data, MemoryStore(), changes)
+        return runs[name]
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -13,7 +14,16 @@ from mlho.store.keys import commit_key
 from mlho.store.local import LocalStore
 from scheduler.engine.loop import carry_out
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import InlineExecutor, NullObserver, make_tables, run_inline, write_spec, write_tables
+from tests.builders import (
+    Home,
+    InlineExecutor,
+    NullObserver,
+    make_tables,
+    run_inline,
+    runs_on,
+    write_spec,
+    write_tables,
+)
 from tests.disks import enlarge, small_disk
 
 TABLES = make_tables(200, seed=6)
@@ -49,9 +59,30 @@ def blob_of(store: Path, kind: str, file: str) -> Path:
     raise AssertionError(kind)
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the tables, which all tests share; a test adds only its specification."""
+    return write_tables(tmp_path_factory.mktemp("data"), TABLES)
+
+
+@pytest.fixture(scope="module")
+def undamaged(data: Path) -> Callable[..., Home]:
+    """Return a function that gives the run of a specification in an undamaged store."""
+    return runs_on(data)
+
+
+@pytest.fixture(scope="module")
+def finished_store(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with one finished run; tests damage copies of it."""
+    store = tmp_path_factory.mktemp("finished") / "store"
+    run_inline(data, store)
+    return store
+
+
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_tables(tmp_path / "data", TABLES)
+def store(finished_store: Path, tmp_path: Path) -> Path:
+    """Return a copy of the store with one finished run."""
+    return copytree(finished_store, tmp_path / "store")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +97,8 @@ def data(tmp_path: Path) -> Path:
         ("run_iteration", "iteration.json"),
     ],
 )
-def test_a_damaged_artifact_is_computed_again(damage, kind, file, data, tmp_path):
+def test_a_damaged_artifact_is_computed_again(damage, kind, file, data, store, undamaged):
     """The reader detects the damage by the digest, the task runs again, and the result is that of an undamaged store."""
-    store = tmp_path / "store"
-    run_inline(data, store)
     blob = blob_of(store, kind, file)
     before = blob.read_bytes()
     damage(blob)
@@ -77,21 +106,19 @@ def test_a_damaged_artifact_is_computed_again(damage, kind, file, data, tmp_path
 
     assert blob.read_bytes() == before
     assert kind in healed.kinds()
-    whole = run_inline(data, tmp_path / "other", MORE)
+    whole = undamaged(MORE)
     assert (healed.digest, healed.bundle()) == (whole.digest, whole.bundle())
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink], ids=["flipped", "gone"])
-def test_a_damage_that_several_tasks_meet_at_once_is_mended_once(damage, data, tmp_path):
+def test_a_damage_that_several_tasks_meet_at_once_is_mended_once(damage, data, store, undamaged):
     """Four running iterations read the same damaged block. The first report removes it, and the later ones do not count as new damage."""
-    store = tmp_path / "store"
-    run_inline(data, store)
     damage(blob_of(store, "pack_features", "block.arr"))
     several = {"validation.iterations": 4, "consensus.minConfidence": 60}
     healed = run_inline(data, store, several, n_slots=4)
 
     assert healed.kinds().count("pack_features") == 1
-    whole = run_inline(data, tmp_path / "other", several)
+    whole = undamaged(several)
     assert (healed.digest, healed.bundle()) == (whole.digest, whole.bundle())
 
 
@@ -124,16 +151,14 @@ def alter_digest(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [truncate, empty, flip, alter_digest], ids=["truncated", "empty", "flipped", "altered"]
 )
-def test_a_damaged_commit_record_is_replaced(damage, kind, data, tmp_path):
+def test_a_damaged_commit_record_is_replaced(damage, kind, data, store, undamaged):
     """A damaged commit record counts as missing: its task runs again, and the result is that of an undamaged store."""
-    store = tmp_path / "store"
-    whole = run_inline(data, store)
     for path in sorted((store / "commits").rglob("*")):
         if path.is_file() and json.loads(path.read_text())["kind"] == kind:
             damage(path)
     again = run_inline(data, store)
 
-    assert again.digest == whole.digest
+    assert again.digest == undamaged({}).digest
     assert again.kinds() == [kind]
     assert run_inline(data, store).kinds() == []
 
@@ -167,9 +192,11 @@ class Losing(InlineExecutor):
         "write_report",
     ],
 )
-def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind, damage, data, tmp_path):
+def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(
+    kind, damage, data, undamaged, tmp_path
+):
     """The loss may be detected by a task that reads the commit, by the plan, or at publication. The run succeeds with the same result."""
-    whole = run_inline(data, tmp_path / "whole")
+    whole = undamaged({})
     store = LocalStore(tmp_path / "store")
     executor = Losing(store, data, kind, damage)
     run = TrainingRun(whole.run.spec, whole.run.manifest, data, store)
@@ -181,11 +208,11 @@ def test_a_commit_that_is_lost_while_its_run_goes_on_is_made_again_at_once(kind,
     assert kinds.count(kind) == whole.kinds().count(kind) + 1
 
 
-def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, tmp_path):
+def test_a_store_that_loses_a_commit_again_and_again_is_an_error(data, undamaged, tmp_path):
     """After ten lost commits of a task the run fails and does not repeat it forever."""
     store = LocalStore(tmp_path / "store")
     executor = Losing(store, data, "pack_features", Path.unlink, times=99)
-    run = run_inline(data, tmp_path / "whole").run
+    run = undamaged({}).run
 
     with pytest.raises(CommitLost):
         carry_out(TrainingRun(run.spec, run.manifest, data, store), executor, NullObserver(), n_slots=2)

@@ -1,8 +1,7 @@
 """Changes that must not affect a run's result. The tests compare the digest of the result and every byte of the bundle."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +16,7 @@ from scheduler.engine.loop import carry_out
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.training_run import TrainingRun
-from tests.builders import Home, NullObserver, make_spec, make_tables, run_inline, write_tables
+from tests.builders import Home, NullObserver, make_spec, make_tables, run_inline, runs_on, write_tables
 
 TABLES = make_tables(300, seed=3)
 SPECS = {
@@ -100,16 +99,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(plain: Path) -> Callable[..., Home]:
-    """Return a function that gives the run of a specification on the plain tables; each run is carried out once."""
-    runs: dict[str, Home] = {}
-
-    def run(changes: Mapping[str, Any]) -> Home:
-        name = repr(changes)
-        if name not in runs:
-            runs[name] = run_inline(plain, MemoryStore(), changes)
-        return runs[name]
-
-    return run
+    """Return a function that gives the run of a specification on the plain tables."""
+    return runs_on(plain)
 
 
 @some_specs
