@@ -40,8 +40,9 @@ help:  ## this list
 
 ## Check
 .PHONY: check code-tests coverage doctest lint service-tests test test-newest tests types
-test: lint  ## everything that must pass: check, doctests, all tests
-	@$(MAKE) --no-print-directory tests BESIDE="types doctest code-tests"
+test: $(STAMP)  ## everything that must pass: check, doctests, all tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync check $(COMPILED)
+	@$(MAKE) --no-print-directory tests
 
 check: lint types  ## ruff, formatting, Dockerfiles, mypy strict
 
@@ -52,6 +53,12 @@ lint: $(STAMP)  ## ruff and formatting; the Dockerfiles, too, where hadolint has
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
+
+# One process compiles, beside the checks, what each of the parallel test processes would compile for itself. The cache lies beside the modules.
+COMPILED := $(VENV)/.compiled
+$(COMPILED): $(STAMP) $(shell grep -rl --include='*.py' '^@njit' mlho)
+	$(BIN)/python -m tests.compile
+	@touch $@
 
 # The tests with servers have time limits and mostly wait, so that the others run beside them with a lower priority.
 # pytest exits with 5 if PYTEST_ARGS selects none of its tests. The cluster tests need a Kubernetes; see tests/README.md.
