@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.conftest import long_form, new_namespace
 from tests.cluster.stack import ONE_WORKER, Stack, installed
+from tests.limits import SLOWER
 
 N_RUNS = 200
 ACCEPTED_SECONDS = 30
@@ -84,7 +85,7 @@ def test_two_hundred_runs_are_accepted_within_half_a_minute(alone: Stack):
     after = leader_metrics(alone)
 
     print(f"accepted in {took:.1f} s; before {idle}; then {before}; after {after}")  # noqa: T201 - for the note
-    assert took < ACCEPTED_SECONDS
+    assert took < SLOWER * ACCEPTED_SECONDS
     assert (before["cpu_seconds"] - idle["cpu_seconds"]) / took < 1
     assert after[WRITES] <= 2 * (N_RUNS + 1)
     assert after[WRITES] == before[WRITES]
@@ -133,7 +134,7 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
         f"{n_waiting} asked in {submission:.1f} s; the small one's worker began after {placed:.1f} s, "
         f"and it ran after {took:.1f} s"
     )
-    assert placed < TURN_SECONDS
+    assert placed < SLOWER * TURN_SECONDS
     alone.wait("small", "Succeeded")
     assert leader_metrics(alone)["peak"] < MAX_BYTES
 

@@ -32,7 +32,7 @@ def test_a_run_in_the_cluster_has_the_result_that_it_has_on_this_machine(first: 
     with storage_here(first.kubectl) as s3:
         assert b"<html" in s3.get_object(Bucket=BUCKET, Key=key)["Body"].read(4096)
     assert {"Accepted", "Started", "WorkersCreated", "Succeeded"} <= first.events_of("first")
-    first.wait_for("the queue's keys are gone", lambda: not first.redis_keys(), seconds=30)
+    first.wait_for("the queue's keys are gone", lambda: not first.redis_keys())
 
 
 def test_the_same_run_again_needs_no_worker(first: Stack):
@@ -114,7 +114,7 @@ def test_a_table_that_a_worker_cannot_read_fails_the_run_with_its_remedy(stack: 
     assert failure["attempts"] == 1
     assert "events/part-0001.parquet" in failure["message"]
     assert "apply a new resource" in failure["remedy"]
-    stack.wait_for("no worker", lambda: not stack.workers("broken"), seconds=30)
+    stack.wait_for("no worker", lambda: not stack.workers("broken"))
 
 
 def left_of(stack: Stack, name: str, uid: str) -> list[str]:
@@ -146,7 +146,7 @@ def test_a_run_that_is_deleted_while_suspended_leaves_nothing(stack: Stack):
     stack.wait_until_it_learns("asleep")
     uid = stack.get("trun", "asleep")["metadata"]["uid"]
     assert stack.mlho("suspend", "trainingrun/asleep").returncode == 0
-    stack.wait_for("no worker", lambda: not stack.workers("asleep"), seconds=15)
+    stack.wait_for("no worker", lambda: not stack.workers("asleep"))
 
     stack.kubectl("delete", "trun", "asleep", "--wait=false")
 

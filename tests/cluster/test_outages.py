@@ -8,9 +8,9 @@ from tests.cluster.here import Here
 from tests.cluster.stack import TWO_WORKERS, Stack
 from tests.cluster.storage import ACCESS
 from tests.cluster.test_restart import gone
+from tests.limits import SLOWER
 
 SAID_SECONDS = 15
-BUSY_SECONDS = 30  # additional time on a busy machine
 
 
 def set_storage_key(stack: Stack, key: str) -> None:
@@ -34,7 +34,7 @@ def wait_until_it_says(stack: Stack, run: str, reason: str) -> float:
         found = stack.condition(run, "Degraded")
         return (found["status"], found.get("reason")) == ("True", reason)
 
-    stack.wait_for(f"{run} says {reason}", says_so, seconds=SAID_SECONDS + BUSY_SECONDS)
+    stack.wait_for(f"{run} says {reason}", says_so, seconds=SLOWER * SAID_SECONDS)
     return time.monotonic() - began
 
 

@@ -10,7 +10,7 @@ from tests.cluster.conftest import long_form
 from tests.cluster.faults import kill_leader
 from tests.cluster.stack import ONE_WORKER, Stack
 
-BACK_SECONDS: Final = 40  # limit for started schedulers, also on a busy machine
+BACK_SECONDS: Final = 80  # limit for started schedulers, also on a busy machine
 
 
 @contextmanager

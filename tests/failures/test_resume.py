@@ -24,7 +24,7 @@ from tests.builders import make_tables, run_inline, write_spec, write_tables
 
 COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli.parser import main; sys.exit(main())"]
 CHANGES = {"validation.iterations": 3}
-_LONGEST_SECONDS = 60
+_LONGEST_SECONDS = 240
 TABLES = make_tables(200, seed=5)
 
 

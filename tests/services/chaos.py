@@ -54,7 +54,7 @@ _TICK_SECONDS: Final = 0.05
 _SCHEDULER_SECONDS: Final = (
     3.0  # longest life of a scheduler that is killed: long enough to start, take over, submit and publish
 )
-_END_SECONDS: Final = 30.0  # for a resumed scheduler to detect the loss of its leadership and exit
+_END_SECONDS: Final = 60.0  # for a resumed scheduler to detect the loss of its leadership and exit
 _FLEETING: Final = ":room"  # suffix of Names.room, which expires within seconds
 _SHARE_DUPLICATED: Final = 0.05
 _N_WORKERS: Final = 2

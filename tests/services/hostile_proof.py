@@ -13,6 +13,7 @@ from mlho.protocol.events import read_event
 from mlho.protocol.messages import MessageRefused
 from mlho.store.keys import blob_key
 from scheduler.queue.executions import quarantined_tasks
+from tests.limits import GUARD_SECONDS
 from tests.services.eavesdropper import Eavesdropper
 from tests.services.hostile import Target, attacks
 from tests.services.measured import Measured
@@ -49,7 +50,7 @@ def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
         first = executor.submit(task("test_noted", "first", home.starts))
         (genuine,) = cast(list[str], client.lrange(home.names.queue, 0, -1))
         workers = [home.start_worker() for _ in range(_N_WORKERS)]
-        result(first, seconds=60)
+        result(first)
         for turn, start in enumerate(range(0, n_items, _ITEMS_A_ROUND)):
             tasks = [
                 task("test_sleep", f"t{turn}-{number}", home.starts, seconds=0.5 + number)
@@ -73,10 +74,12 @@ def attack(home: Home, n_items: int, dice: random.Random) -> list[Measured]:
                     act(client)
                 time.sleep(_PAUSE_SECONDS)
             ended_at = time.monotonic()
-            result(executor.submit(task("test_noted", f"after-{turn}", home.starts)), seconds=60)
+            result(
+                executor.submit(task("test_noted", f"after-{turn}", home.starts)), seconds=2 * GUARD_SECONDS
+            )
             waits.append(time.monotonic() - ended_at)
             for future in futures:
-                result(future, seconds=60)
+                result(future)
             n_lost_commits += len(before - set(home.store.keys("commits/")))
         n_dropped = executor.counters.dropped
     execution = read_execution(home.store, RUN)
@@ -123,7 +126,7 @@ def _earlier_execution(home: Home) -> tuple[list[str], list[str]]:
             task("test_crash_once", "earlier-crash", home.starts),
         ]
         for future in executor.submit_all(tasks):
-            result(future, seconds=60)
+            result(future)
     assert all(_is_genuine(event, home.execution.id) for event in eavesdropper.events)
     assert len(eavesdropper.events) >= 3
     home.end(State.FAILED)

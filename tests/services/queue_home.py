@@ -23,6 +23,7 @@ from scheduler.queue.dispatch import Sender
 from scheduler.queue.executions import begin_execution, end_execution
 from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leases import Leases
+from tests.limits import GUARD_SECONDS
 from tests.services.redis_servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,6 @@ class Home:
         with self.redis() as client:
             wait_until(
                 lambda: wanted <= _present(client, self.names),
-                seconds=60,
                 what=f"workers {sorted(wanted)}, of which these ended: {[w.pid for w in alive if w.poll() is not None]}; log: {self.log}",
             )
 
@@ -131,7 +131,7 @@ class Home:
         end_execution(self.store, self.execution, state)
         return self.execution
 
-    def wait_for_slots(self, slots: int, *, seconds: float = 60) -> None:
+    def wait_for_slots(self, slots: int, *, seconds: float = GUARD_SECONDS) -> None:
         leases = Leases(self.server.url, self.names)
         try:
             wait_until(lambda: leases.look().slots >= slots, seconds=seconds, what=f"{slots} slots")
@@ -144,7 +144,7 @@ def _present(client: "redis.Redis", names: Names) -> set[int]:
     return {int(name.rsplit("-", 2)[1]) for name in cast(list[str], client.zrange(names.workers, 0, -1))}
 
 
-def wait_until(claim: Callable[[], bool], *, seconds: float, what: str) -> float:
+def wait_until(claim: Callable[[], bool], *, seconds: float = GUARD_SECONDS, what: str) -> float:
     """Wait until the condition holds, and return the waiting time."""
     began = time.monotonic()
     while not claim():
@@ -154,7 +154,7 @@ def wait_until(claim: Callable[[], bool], *, seconds: float, what: str) -> float
     return time.monotonic() - began
 
 
-def result(future: "Future[Outcome]", *, seconds: float = 30) -> Outcome:
+def result(future: "Future[Outcome]", *, seconds: float = GUARD_SECONDS) -> Outcome:
     return future.result(seconds)
 
 

@@ -17,6 +17,8 @@ from mlho.errors import DataError, StoreUnavailable
 from mlho.steps import STEPS
 from mlho.steps.base import Step, Task, Work
 
+ENDLESS_SECONDS: Final = 3_600.0
+"""Duration of a task that does not end by itself within a test."""
 _EXPONENT: Final = 20_000_000  # three to this power takes about six seconds
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from scheduler.queue.embedded_server import LOOPBACK, free_port, server_binary
+from tests.limits import GUARD_SECONDS
 
 
 class Server:
@@ -32,7 +33,7 @@ class Server:
         self._process = subprocess.Popen(
             [*command, "--save", "", *self._options], stdout=subprocess.DEVNULL, start_new_session=True
         )
-        until = time.monotonic() + 10
+        until = time.monotonic() + GUARD_SECONDS
         while time.monotonic() < until:
             try:
                 with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:

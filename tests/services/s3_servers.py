@@ -17,12 +17,13 @@ from typing import Any, Final
 import pytest
 
 from mlho.store.s3_settings import S3Settings
+from tests.limits import GUARD_SECONDS
 
 ACCESS_KEY: Final = "mlho-tests"
 SECRET_KEY: Final = "only-for-loopback"
 READ_ONLY_KEY: Final = "mlho-reader"
 BUCKET: Final = "mlho-tests"
-_UP_SECONDS: Final = 20.0
+_UP_SECONDS: Final = GUARD_SECONDS
 _PROGRAMS: Final = Path(sys.executable).parent
 
 

@@ -17,6 +17,7 @@ from mlho.spec.training import canonical_json
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
 from tests.disks import enlarge, small_disk
+from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.queue_commands import Commands, ending, published, run_alone, write_small_run
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
 from tests.services.queue_steps import noted_starts, task
@@ -25,7 +26,7 @@ from tests.services.redis_servers import Server
 from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of, free_port
 
 pytestmark = pytest.mark.usefixtures("credentials")
-SECONDS: Final = 15.0
+SECONDS: Final = SLOWER * 15.0
 EX_CONFIG: Final = 78
 
 
@@ -68,7 +69,7 @@ def broker(tmp_path: Path) -> Iterator[Server]:
 
 def said_within(process: "Popen[bytes]", began: float) -> int:
     """Return the exit code of a process that has to give up in time."""
-    code = process.wait(60)
+    code = process.wait(2 * SECONDS)
     took = time.monotonic() - began
     assert took <= SECONDS, f"{took:.1f} s"
     return code
@@ -229,9 +230,9 @@ def test_a_worker_reports_within_seconds_that_it_waits_for_redis(start, broker, 
         broker.start()
     with broker_client(broker) as client:
         client.config_set("maxmemory", 0)
-    wait_until(lambda: "worker_started" in commands.log(), seconds=30, what="a worker that serves")
+    wait_until(lambda: "worker_started" in commands.log(), what="a worker that serves")
     end_execution(store, execution, State.FINISHED)
-    assert worker.wait(30) == 0
+    assert worker.wait(GUARD_SECONDS) == 0
 
 
 # Disks.
@@ -255,7 +256,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(start, alone, broker, tmp_p
             what="a full disk that is said",
         )
         if ends:
-            assert scheduler.wait(30) == 1, commands.log()
+            assert scheduler.wait(GUARD_SECONDS) == 1, commands.log()
             seconds = time.monotonic() - began
         kept = set(store.keys("commits/"))
         enlarge(disk, size="50m")
@@ -285,7 +286,7 @@ def test_a_run_waits_until_a_workers_full_disk_has_space(
         workers = start(address, broker.url, **{**seaweedfs.variables(), "MLHO_CACHE_DIR": str(disk)})
         scheduler = commands.run("--broker", broker.url)
         workers.worker(commands.run_id(store))
-        wait_until(lambda: "attempt_failed" in commands.log(), seconds=60, what="a full disk that is said")
+        wait_until(lambda: "attempt_failed" in commands.log(), what="a full disk that is said")
         assert "No space left on device" in commands.log()
         enlarge(disk, size="50m")
         assert scheduler.wait(120) == 0, commands.log()
@@ -333,7 +334,7 @@ def wait_for_commit(store: LocalStore, kind: str) -> str:
                 found.append(next(iter(commit["files"].values()))["sha256"])
         return bool(found)
 
-    wait_until(look, seconds=60, what=f"a commit of {kind}")
+    wait_until(look, what=f"a commit of {kind}")
     return found[0]
 
 
@@ -389,6 +390,6 @@ def test_a_worker_without_its_scheduler_s_key_does_nothing(home: Home) -> None:
         assert noted_starts(home.starts) == []
         kill_group(stranger)
         home.start_worker()
-        assert result(future, seconds=60).is_new
+        assert result(future).is_new
         assert executor.counters.forged == 0
     assert noted_starts(home.starts) == ["genuine"]

@@ -13,6 +13,7 @@ from scheduler.queue.executions import begin_execution
 from scheduler.queue.leadership import StoreLease
 from scheduler.queue.leases import Leases
 from scheduler.queue.run import _Ending
+from tests.limits import SLOWER
 from tests.services.chaos import FEW_SCHEDULERS, SHORT, TRAINING
 from tests.services.chaos_places import on_local, on_s3
 from tests.services.chaos_proof import kill_schedulers
@@ -22,6 +23,7 @@ from tests.services.s3_servers import BUCKET, S3Server
 
 SEED = 1
 N_TASKS = 300
+_SECONDS = 600.0  # only ends a run that does not progress
 
 
 @pytest.mark.usefixtures("credentials")
@@ -30,7 +32,7 @@ def test_small_tasks_on_object_storage_under_chaos(tmp_path: Path, seaweedfs: S3
     subject = chaos_subject(tmp_path, N_TASKS)
     address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
 
-    verdict = on_s3(subject, tmp_path, seaweedfs, address, plan=SHORT, seed=SEED, seconds=170)
+    verdict = on_s3(subject, tmp_path, seaweedfs, address, plan=SHORT, seed=SEED, seconds=_SECONDS)
 
     assert len(subject.expected) == N_TASKS
     assert verdict.is_exact, verdict
@@ -41,7 +43,7 @@ def test_training_run_under_chaos(tmp_path: Path) -> None:
     """A real training run under chaos, with a store in a folder, gives the same artifacts and the same bundle."""
     subject = training_subject(tmp_path, str(tmp_path / "store"))
 
-    verdict = on_local(subject, tmp_path, plan=TRAINING, seed=SEED, seconds=170)
+    verdict = on_local(subject, tmp_path, plan=TRAINING, seed=SEED, seconds=_SECONDS)
 
     assert len(subject.bundle) > 3
     assert verdict.is_exact, verdict
@@ -54,7 +56,7 @@ def test_schedulers_killed_and_stopped_at_random(tmp_path: Path) -> None:
     """With seven schedulers killed, two of them at the end, and one stopped and resumed, no committed task runs again, and
     no late write occurs.
     """
-    assert missed(kill_schedulers(tmp_path, SEED, plan=FEW_SCHEDULERS, n_tasks=N_TASKS)) == []
+    assert missed(kill_schedulers(tmp_path, SEED, plan=FEW_SCHEDULERS, n_tasks=N_TASKS), slower=SLOWER) == []
 
 
 def test_redis_gone_while_a_scheduler_starts_leaves_the_execution_open(tmp_path: Path) -> None:

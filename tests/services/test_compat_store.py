@@ -18,6 +18,7 @@ from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL, STRICT
 from mlho.store.s3_store import S3Store
 from tests.contract import test_store as suite
+from tests.limits import GUARD_SECONDS
 from tests.services.queue_commands import Commands, ending, published, run_alone, write_small_run
 from tests.services.queue_home import kill_group, wait_until
 from tests.services.redis_servers import Server
@@ -122,7 +123,7 @@ def test_strict_mode_refuses_the_server_and_names_the_remedy(spec, rclone, tmp_p
     """In strict mode, the server is refused with exit code 2 and the remedy before anything is written."""
     environment = variables(rclone, tmp_path, mode=STRICT)
     with ending(Commands(spec, tmp_path, f"s3://{BUCKET}/{uuid4().hex[:8]}", "", environment)) as commands:
-        assert commands.run().wait(60) == 2
+        assert commands.run().wait(GUARD_SECONDS) == 2
         assert f"set {CONDITIONAL}={COMPAT} for the command and its workers" in commands.log()
 
 
@@ -159,17 +160,17 @@ def test_killed_workers_and_a_killed_scheduler_change_no_byte(
         run = commands.run_id(store)
         scheduler = commands.run("--broker", broker.url)
         first, second = workers.worker(run), workers.worker(run)
-        wait_until(lambda: n_of(store, "commits/") >= 2, seconds=60, what="two commits")
+        wait_until(lambda: n_of(store, "commits/") >= 2, what="two commits")
         kill_group(first)
         # Eleven tasks prepare the data. The three iterations are on the queue together, so that the worker has more to do.
-        wait_until(lambda: n_of(store, "commits/") >= 12, seconds=60, what="an iteration by the other worker")
+        wait_until(lambda: n_of(store, "commits/") >= 12, what="an iteration by the other worker")
         scheduler.send_signal(signal.SIGKILL)
         scheduler.wait()
         committed = n_of(store, "commits/")
-        wait_until(lambda: n_of(store, "proposals/") >= 1, seconds=60, what="a proposal that waits")
+        wait_until(lambda: n_of(store, "proposals/") >= 1, what="a proposal that waits")
         assert n_of(store, "commits/") == committed
         assert commands.run("--broker", broker.url).wait(180) == 0, commands.log()
-        assert second.wait(30) == 0
+        assert second.wait(GUARD_SECONDS) == 0
 
     assert published(store) == alone
     assert n_of(store, "proposals/") == 0
@@ -212,5 +213,5 @@ def test_a_worker_in_another_mode_than_its_scheduler_refuses_to_start(
         workers = stack.enter_context(ending(Commands(spec, tmp_path, address, broker.url, other)))
         run = commands.run_id(store)
         commands.run("--broker", broker.url)
-        assert workers.worker(run).wait(60) == 78
+        assert workers.worker(run).wait(GUARD_SECONDS) == 78
         assert f"Set {CONDITIONAL}={scheduler} for the worker too" in commands.log()

@@ -18,9 +18,10 @@ from mlho.steps.proposals import Leader
 from scheduler.queue.executions import RunCancelled, begin_execution, cancel_execution
 from scheduler.queue.leadership import AnotherScheduler, LeadershipLost, StoreLease
 from scheduler.queue.run import cancel_run
+from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.measured import missed
 from tests.services.queue_home import ROOT, RUN, Home, result, wait_until
-from tests.services.queue_steps import noted_starts, noted_times, task
+from tests.services.queue_steps import ENDLESS_SECONDS, noted_starts, noted_times, task
 from tests.services.redis_servers import durable
 from tests.services.trials import restart_redis
 
@@ -44,7 +45,7 @@ def test_redis_killed_mid_task_and_started_again(durable_home: Home) -> None:
     """If Redis is killed and restarted, three times, no task that runs or waits is started twice, and the next one starts
     within 6 s of the restart.
     """
-    assert missed(restart_redis(durable_home, range(3), random.Random(1))) == []
+    assert missed(restart_redis(durable_home, range(3), random.Random(1)), slower=SLOWER) == []
 
 
 def test_emptied_redis_is_filled_again_within_fifteen_seconds(home: Home) -> None:
@@ -53,12 +54,12 @@ def test_emptied_redis_is_filled_again_within_fifteen_seconds(home: Home) -> Non
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
         futures = [executor.submit(task("test_sleep", f"t{i}", home.starts, seconds=1)) for i in range(4)]
-        wait_until(lambda: noted_starts(home.starts) != [], seconds=10, what="start")
+        wait_until(lambda: noted_starts(home.starts) != [], what="start")
         client.flushall()
         emptied_at = time.monotonic()
         for future in futures:
             result(future)
-    assert time.monotonic() - emptied_at < 15 + 4
+    assert time.monotonic() - emptied_at < SLOWER * 15 + 4
     assert sorted(noted_starts(home.starts)) == ["t0", "t1", "t2", "t3"]
 
 
@@ -70,14 +71,14 @@ def test_worker_outlives_a_redis_that_is_away_for_long(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         future = executor.submit(task("test_sleep", "kept", home.starts, seconds=2))
-        wait_until(lambda: noted_starts(home.starts) == ["kept"], seconds=10, what="start")
+        wait_until(lambda: noted_starts(home.starts) == ["kept"], what="start")
         home.server.kill()
         time.sleep(12)
         home.server.start()  # nothing was saved: it is empty
         back_at = time.time()
         assert result(future).commit.kind == "test_sleep"
         result(executor.submit(task("test_noted", "next", home.starts)))
-        assert noted_times(home.starts, "next")[0] - back_at < 8
+        assert noted_times(home.starts, "next")[0] - back_at < SLOWER * 8
     assert worker.poll() is None
     assert noted_starts(home.starts) == ["kept", "next"]
 
@@ -87,18 +88,21 @@ def test_cancelled_run_stops_within_five_seconds_and_leaves_no_key(home: Home) -
     worker = home.start_worker(slots=2)
     with home.executor() as executor:
         home.wait_for_slots(2)
-        futures = [executor.submit(task("test_sleep", f"t{i}", home.starts, seconds=30)) for i in range(6)]
-        wait_until(lambda: len(noted_starts(home.starts)) == 2, seconds=10, what="two starts")
+        futures = [
+            executor.submit(task("test_sleep", f"t{i}", home.starts, seconds=ENDLESS_SECONDS))
+            for i in range(6)
+        ]
+        wait_until(lambda: len(noted_starts(home.starts)) == 2, what="two starts")
         children = [int(line.split()[2]) for line in home.starts.read_text().splitlines()]
         cancelled_at = time.monotonic()
         cancel_execution(home.store, home.execution)
         with pytest.raises(RunCancelled):
             result(futures[0])
-        wait_until(lambda: not any(map(_is_running, children)), seconds=5, what="end of the children")
-        assert time.monotonic() - cancelled_at < 5
-    assert worker.wait(10) == 0
+        wait_until(lambda: not any(map(_is_running, children)), what="end of the children")
+        assert time.monotonic() - cancelled_at < SLOWER * 5
+    assert worker.wait(GUARD_SECONDS) == 0
     fresh = home.start_worker()
-    assert fresh.wait(20) == 0
+    assert fresh.wait(GUARD_SECONDS) == 0
     cancel_run(home.store, RUN, home.server.url)
     assert len(noted_starts(home.starts)) == 2
     with home.redis() as client:
@@ -110,10 +114,10 @@ def test_cancel_by_the_store_alone_reaches_workers(home: Home) -> None:
     worker = home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
-        executor.submit(task("test_sleep", "long", home.starts, seconds=60))
-        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="start")
+        executor.submit(task("test_sleep", "long", home.starts, seconds=ENDLESS_SECONDS))
+        wait_until(lambda: noted_starts(home.starts) == ["long"], what="start")
     cancel_execution(home.store, home.execution)
-    assert worker.wait(5) == 0
+    assert worker.wait(GUARD_SECONDS) == 0
 
 
 def test_workers_end_when_the_run_is_finished(home: Home) -> None:
@@ -122,7 +126,7 @@ def test_workers_end_when_the_run_is_finished(home: Home) -> None:
         home.wait_for_slots(1)
         result(executor.submit(task("test_noted", "only", home.starts)))
     home.end()
-    assert worker.wait(10) == 0
+    assert worker.wait(GUARD_SECONDS) == 0
 
 
 def test_the_next_scheduler_continues_the_same_execution(home: Home) -> None:
@@ -137,7 +141,7 @@ def test_the_next_scheduler_continues_the_same_execution(home: Home) -> None:
     assert (again, is_new) == (home.execution, False)
     with home.executor() as executor:
         for future in [executor.submit(work) for work in tasks]:
-            result(future, seconds=5)
+            result(future)
     assert sorted(noted_starts(home.starts)) == [f"t{i}" for i in range(6)]
 
 
@@ -196,12 +200,12 @@ def test_stopped_scheduler_finds_that_it_lost_leadership_and_writes_nothing(home
     os.kill(old.pid, signal.SIGSTOP)
     stopped_at = time.monotonic()
     with StoreLease(home.store, RUN, lease_seconds=LEASE_SECONDS) as new:
-        assert time.monotonic() - stopped_at < 4 * LEASE_SECONDS
+        assert time.monotonic() - stopped_at < SLOWER * 4 * LEASE_SECONDS
         os.kill(old.pid, signal.SIGCONT)
         old.stdin.write("late\n")
         old.stdin.flush()
         assert old.stdout.readline() == "LeadershipLost\n"
-        assert old.wait(5) == 3
+        assert old.wait(GUARD_SECONDS) == 3
         new.check()
     assert not home.store.exists(f"runs/{RUN}/written/late")
 
@@ -213,9 +217,9 @@ def test_killed_scheduler_on_this_host_need_not_be_waited_for(home: Home) -> Non
     old.kill()
     old.wait()
     began = time.monotonic()
-    with StoreLease(home.store, RUN) as new:
+    with StoreLease(home.store, RUN, lease_seconds=GUARD_SECONDS) as new:
         new.check()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < GUARD_SECONDS
 
 
 class _Lead(Leader):

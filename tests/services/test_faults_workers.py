@@ -12,9 +12,10 @@ import pytest
 from mlho.errors import MlhoError
 from mlho.protocol.failures import Quarantined
 from scheduler.queue.errors import RemoteFailure, RemoteInputFailure
+from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.measured import missed
 from tests.services.queue_home import Home, result, wait_until
-from tests.services.queue_steps import noted_starts, noted_times, task
+from tests.services.queue_steps import ENDLESS_SECONDS, noted_starts, noted_times, task
 from tests.services.trials import drain_workers, hold_the_lock, kill_own_workers, kill_workers
 
 
@@ -44,7 +45,7 @@ def test_crashed_child_is_replaced_within_two_seconds(home: Home) -> None:
         result(executor.submit(task("test_crash_once", "once", home.starts)))
         assert executor.counters.retried == 1
     first, second = noted_times(home.starts, "once")
-    assert second - first < 2
+    assert second - first < SLOWER * 2
 
 
 def test_poison_is_quarantined_after_three_starts_and_neighbours_go_on(home: Home) -> None:
@@ -73,7 +74,7 @@ def test_task_that_kills_its_whole_worker_starts_three_times(home: Home, empties
 
 def test_killed_worker_s_task_runs_elsewhere_within_eight_seconds(home: Home) -> None:
     """If main process and children of two busy workers are killed, other workers start their tasks within 8 s."""
-    assert missed(kill_workers(home, range(1), random.Random(1), side_by_side=2)) == []
+    assert missed(kill_workers(home, range(1), random.Random(1), side_by_side=2), slower=SLOWER) == []
 
 
 def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
@@ -81,12 +82,12 @@ def test_children_of_a_killed_worker_end_with_it(home: Home) -> None:
     worker = home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
-        executor.submit(task("test_sleep", "long", home.starts, seconds=60))
-        wait_until(lambda: noted_starts(home.starts) == ["long"], seconds=10, what="start")
+        executor.submit(task("test_sleep", "long", home.starts, seconds=ENDLESS_SECONDS))
+        wait_until(lambda: noted_starts(home.starts) == ["long"], what="start")
         child = int(home.starts.read_text().split()[2])
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
-        wait_until(lambda: not _is_running(child), seconds=3, what="end of the child")
+        wait_until(lambda: not _is_running(child), what="end of the child")
 
 
 def test_native_code_that_holds_the_lock_loses_no_lease(home: Home) -> None:
@@ -98,7 +99,7 @@ def test_sigterm_frees_the_lease_uncounted(home: Home) -> None:
     """A busy worker exits with code 0 within its grace period after SIGTERM, and its lease is released without counting the
     attempt, three times.
     """
-    assert missed(drain_workers(home, range(3), random.Random(1))) == []
+    assert missed(drain_workers(home, range(3), random.Random(1)), slower=SLOWER) == []
 
 
 def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
@@ -106,7 +107,8 @@ def test_task_that_hangs_is_stopped_softly(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         with pytest.raises(Quarantined, match=r"soft time limit.*MLHO_SOFT_LIMIT"):
-            result(executor.submit(task("test_sleep", "hang", home.starts, seconds=60)))
+            result(executor.submit(task("test_sleep", "hang", home.starts, seconds=ENDLESS_SECONDS)))
+        assert executor.counters.retried == 2  # more, if a lease had to expire
     assert noted_starts(home.starts).count("hang") == 3
 
 
@@ -118,7 +120,7 @@ def test_task_that_hangs_in_native_code_is_killed(home: Home) -> None:
             Quarantined,
             match=r"hard time limit.*MLHO_HARD_LIMIT",
         ):
-            result(executor.submit(task("test_hold_lock", "hang", home.starts, seconds=60)))
+            result(executor.submit(task("test_hold_lock", "hang", home.starts, seconds=ENDLESS_SECONDS)))
     assert noted_starts(home.starts).count("hang") == 3
 
 
@@ -128,7 +130,7 @@ def test_memory_is_guarded_before_the_kernel_acts(home: Home) -> None:
     with home.executor() as executor:
         home.wait_for_slots(1)
         with pytest.raises(Quarantined, match="close to the memory limit"):
-            result(executor.submit(task("test_eat", "eater", home.starts)), seconds=60)
+            result(executor.submit(task("test_eat", "eater", home.starts)))
         assert executor.counters.memory_exceeded == 600 << 20  # a cluster's next workers are larger
         result(executor.submit(task("test_noted", "after", home.starts)))
     assert worker.poll() is None
@@ -149,7 +151,7 @@ def test_store_that_does_not_serve_costs_no_attempt(home: Home) -> None:
     home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
-        result(executor.submit(task("test_no_store", "patient", home.starts, times=5)), seconds=60)
+        result(executor.submit(task("test_no_store", "patient", home.starts, times=5)))
     assert noted_starts(home.starts).count("patient") == 6
 
 
@@ -159,7 +161,7 @@ def test_the_log_of_a_failed_attempt_identifies_it(home: Home) -> None:
     failing = task("test_bad_input", "bad", home.starts, iteration=3, fold=1)
     with home.executor() as executor, pytest.raises(RemoteInputFailure):
         result(executor.submit(failing))
-    wait_until(lambda: "task_failed" in home.log.read_text(), seconds=10, what="the line")
+    wait_until(lambda: "task_failed" in home.log.read_text(), what="the line")
 
     lines = [json.loads(line) for line in home.log.read_text().splitlines() if line.startswith("{")]
     (line,) = [line for line in lines if line["event"] == "task_failed"]
@@ -180,7 +182,7 @@ def test_the_output_of_a_worker_is_json(home: Home) -> None:
     with home.executor():
         home.wait_for_slots(1)
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait(GUARD_SECONDS) == 0
 
     events = [json.loads(line)["event"] for line in home.log.read_text().splitlines()]
     assert (events[0], events[-1]) == ("worker_started", "worker_ended")
@@ -191,7 +193,7 @@ def test_a_worker_that_is_not_verbose_logs_failures_only(home: Home) -> None:
     home.start_worker(verbose=False)
     with home.executor() as executor, pytest.raises(RemoteInputFailure):
         result(executor.submit(task("test_bad_input", "bad", home.starts)))
-    wait_until(lambda: "task_failed" in home.log.read_text(), seconds=10, what="the line")
+    wait_until(lambda: "task_failed" in home.log.read_text(), what="the line")
 
     assert [json.loads(line)["event"] for line in home.log.read_text().splitlines()] == ["task_failed"]
 

@@ -21,6 +21,7 @@ from mlho.store.inputs import S3Root
 from mlho.store.s3 import Bucket
 from scheduler.engine.manifest import make_manifest
 from tests.builders import make_spec, make_tables, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.services.s3_proxy import CUT, REFUSE, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
@@ -36,7 +37,7 @@ def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def root(proxy: Proxy, seaweedfs: S3Server) -> S3Root:
-    settings = seaweedfs.settings(endpoint=proxy.endpoint, deadline_seconds=15.0)
+    settings = seaweedfs.settings(endpoint=proxy.endpoint, deadline_seconds=GUARD_SECONDS)
     return S3Root(Bucket(BUCKET, settings), f"{uuid4().hex[:8]}/")
 
 

@@ -15,6 +15,12 @@ def test_one_of_a_hundred_may_pass_a_limit_of_the_99th_percentile() -> None:
     assert not Measured("start", [*values[1:], 9.0], 8, share=0.99).is_kept
 
 
+def test_a_slower_machine_has_a_longer_limit_and_no_other_count() -> None:
+    figures = [Measured("start", [20.0], 8), Measured("starts", [2.0], 1, unit="starts")]
+    assert missed(figures, slower=4) == ["starts | 1 | 2 | 2 | 2 | 2 | ≤ 1 starts | MISSED"]
+    assert len(missed(figures)) == 2
+
+
 def test_too_little_is_a_missed_limit_too() -> None:
     assert not Measured("starts", [3, 2], 3, 3).is_kept
     assert Measured("starts", [3, 3], 3, 3).is_kept

@@ -91,7 +91,7 @@ def test_a_real_page_has_the_manuals_names_and_the_series_of_runs_under_way(comm
         worker_page.read()
         return scheduler_page.read() and len(scheduler_page.runs) == 2
 
-    wait_until(saw_both, seconds=60, what="the series of both runs")
+    wait_until(saw_both, what="the series of both runs")
     assert short in scheduler_page.runs
 
     def saw_the_short_one_end() -> bool:

@@ -11,13 +11,14 @@ from uuid import uuid4
 import pytest
 
 from tests.builders import make_tables, run_inline, write_spec, write_tables
+from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.queue_home import kill_group, wait_until
 from tests.services.s3_proxy import DENY, HANG, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
 pytestmark = pytest.mark.usefixtures("credentials")
 CHANGES = {"validation.iterations": 8}
-SHOWN_SECONDS = 15
+SHOWN_SECONDS = SLOWER * 15
 WAYS = {"local": (), "queue": ("--broker", "embedded")}
 
 
@@ -109,7 +110,7 @@ def test_a_run_shows_an_outage_of_its_store_and_continues_afterwards(started, da
     took = started.wait_for_words(words, seconds=SHOWN_SECONDS)
     n_commits = started.n_commits()
     proxy.all(None)
-    started.wait_for_words("The store is available again", seconds=60)
+    started.wait_for_words("The store is available again", seconds=GUARD_SECONDS)
     digest = started.digest()
 
     assert took < SHOWN_SECONDS
@@ -146,4 +147,4 @@ def test_a_run_that_waits_is_stopped_by_ctrl_c(started, proxy):
     started.wait_for_words("Store refuses access", seconds=SHOWN_SECONDS)
     os.killpg(started.process.pid, signal.SIGINT)
 
-    assert started.process.wait(30) == 130
+    assert started.process.wait(GUARD_SECONDS) == 130

@@ -15,6 +15,7 @@ import redis
 from mlho.store.local import LocalStore
 from scheduler.queue.embedded_server import free_port
 from tests.builders import Tables, write_spec, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.planted_names import PLANTED, planted, planted_tables
 from tests.services.queue_commands import Commands, ending
 from tests.services.redis_servers import Server
@@ -55,7 +56,7 @@ class Ear:
         self._ends.set()
         self._client.set("end", "of listening")  # wakes the listener
         for thread in self._threads:
-            thread.join(10)
+            thread.join(GUARD_SECONDS)
         self._client.close()
 
     def _listen(self) -> None:
@@ -113,7 +114,7 @@ def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tu
         run = commands.run_id(LocalStore(Path(commands.address)))
         worker = commands.worker(run, "--metrics-port", str(ports[1]))
         code = scheduler.wait(120)
-        worker.wait(30)
+        worker.wait(GUARD_SECONDS)
     return code, ear
 
 
@@ -193,7 +194,7 @@ def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str
     """
     tables = planted_tables()
     _write(home, Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}))
-    looked = home.run("--broker", home.broker).wait(60)
+    looked = home.run("--broker", home.broker).wait(GUARD_SECONDS)
     ended, ear = _run(home, [WITHOUT_LOOK])
     shown = _shown(home, ear)
 

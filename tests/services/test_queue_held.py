@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import redis
 
 from mlho.steps.records import Outcome
 from scheduler.queue.executor import QueueExecutor
+from tests.limits import SLOWER
 from tests.services.queue_home import Home, result, wait_until
-from tests.services.queue_steps import noted_pid, noted_starts, task
+from tests.services.queue_steps import ENDLESS_SECONDS, noted_pid, noted_starts, task
 
-LONG_SECONDS = 30
 LOOK_SECONDS = 2.0
 
 
@@ -33,7 +34,7 @@ def test_a_taken_message_has_no_copy_in_redis(home: Home) -> None:
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
         future = executor.submit(task("test_sleep", "slow", home.starts, seconds=1))
-        wait_until(lambda: noted_starts(home.starts) == ["slow"], seconds=10, what="a start")
+        wait_until(lambda: noted_starts(home.starts) == ["slow"], what="a start")
         keys = [key.removeprefix(home.names.prefix) for key in cast(list[str], client.keys("*"))]
         result(future)
     assert "leases" in keys
@@ -56,7 +57,7 @@ def test_busy_worker_that_is_cut_off_takes_nothing_more_and_does_not_spin(home: 
             assert _cpu_seconds(worker.pid) - before < 0.1 * LOOK_SECONDS
             assert client.llen(home.names.queue) == 1
         home.start_worker()
-        result(following, seconds=20)
+        result(following)
         assert not busy.done()
         assert executor.counters.lost == 0
     assert noted_pid(home.starts, "next") != noted_pid(home.starts, "busy")
@@ -70,10 +71,9 @@ def test_cut_off_worker_goes_on_with_the_queue_once_it_is_free(home: Home) -> No
             client.client_kill_filter(_type="normal", skipme=True)
         following = [executor.submit(task("test_noted", f"t{i}", home.starts)) for i in range(20)]
         result(busy)
-        began = time.monotonic()
         for future in following:
             result(future)
-        assert time.monotonic() - began < 5
+        assert (executor.counters.lost, executor.counters.retried) == (0, 0)
     assert sorted(noted_starts(home.starts)) == sorted(["busy", *(f"t{i}" for i in range(20))])
 
 
@@ -83,22 +83,28 @@ def test_a_message_of_a_worker_that_dies_before_its_claim_is_sent_again(home: Ho
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
         result(executor.submit(task("test_noted", "first", home.starts)))
-        time.sleep(0.2)  # it asks for the next message
+        wait_until(lambda: _asks_for_a_message(client), what="that it asks for the next message")
         worker.send_signal(signal.SIGSTOP)
         future = executor.submit(task("test_noted", "taken", home.starts))
-        wait_until(lambda: client.llen(home.names.queue) == 0, seconds=5, what="the message is taken")
+        wait_until(lambda: client.llen(home.names.queue) == 0, what="the message is taken")
         worker.kill()
         home.start_worker()
-        result(future, seconds=15)
+        result(future, seconds=SLOWER * 15)
         assert executor.counters.lost == 1
     assert noted_starts(home.starts) == ["first", "taken"]
 
 
-def _one_runs(home: Home, executor: QueueExecutor, *, seconds: float = LONG_SECONDS) -> "Future[Outcome]":
+def _one_runs(home: Home, executor: QueueExecutor, *, seconds: float = ENDLESS_SECONDS) -> "Future[Outcome]":
     home.wait_for_slots(1)
     busy = executor.submit(task("test_sleep", "busy", home.starts, seconds=seconds))
-    wait_until(lambda: noted_starts(home.starts) == ["busy"], seconds=10, what="a start")
+    wait_until(lambda: noted_starts(home.starts) == ["busy"], what="a start")
     return busy
+
+
+def _asks_for_a_message(client: "redis.Redis") -> bool:
+    """Return whether a worker is waiting for a message. The scheduler waits with another command, for events."""
+    connections = cast(list[dict[str, str]], client.client_list())
+    return any(connection["cmd"] == "brpop" and "b" in connection["flags"] for connection in connections)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -19,6 +19,7 @@ from mlho.protocol.messages import SIGNATURE, TASK_NAME, new_message, signed
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
 from scheduler.queue.leases import Leases
+from tests.limits import GUARD_SECONDS
 from tests.services.hostile import hostile_copies
 from tests.services.queue_home import KEY, RUN, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, task
@@ -111,7 +112,7 @@ def test_a_thousand_forgeries_start_nothing_and_are_counted(home: Home) -> None:
             client.lpush(home.names.queue, makers[kind]())
         genuine = executor.submit(task("test_noted", "genuine", home.starts))
         wait_while_it_shrinks(lambda: cast(int, client.llen(home.names.queue)))
-        assert result(genuine, seconds=60).is_new
+        assert result(genuine).is_new
         counters = {name: int(count) for name, count in client.hgetall(home.names.counters).items()}
     assert noted_starts(home.starts) == ["genuine"]
     sent = {kind: kinds[:1000].count(kind) for kind in makers}
@@ -153,7 +154,7 @@ def test_replayed_message_starts_nothing(home: Home) -> None:
             copies.append(_envelope(message))
         for copy in copies * 50:
             client.lpush(home.names.queue, copy)
-        result(executor.submit(task("test_noted", "last", home.starts)), seconds=60)
+        result(executor.submit(task("test_noted", "last", home.starts)))
         counters = {name: int(count) for name, count in client.hgetall(home.names.counters).items()}
     assert sorted(noted_starts(home.starts)) == ["done", "failed", "last"]
     assert counters["refused:replayed"] == 49
@@ -169,7 +170,7 @@ def test_copied_message_with_any_header_neither_ends_nor_stops_a_worker(home: Ho
         for copy in copies:
             client.lpush(home.names.queue, copy)
         worker = home.start_worker()
-        assert result(copied, seconds=60).is_new
+        assert result(copied).is_new
         wait_while_it_shrinks(lambda: cast(int, client.llen(home.names.queue)))
         assert result(executor.submit(task("test_noted", "next", home.starts))).is_new
         assert worker.poll() is None
@@ -184,7 +185,7 @@ def test_events_that_no_worker_can_have_sent_change_nothing(home: Home) -> None:
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
         running, waiting = executor.submit_all([slow, task("test_noted", "next", home.starts)])
-        wait_until(lambda: noted_starts(home.starts) == ["slow"], seconds=20, what="start")
+        wait_until(lambda: noted_starts(home.starts) == ["slow"], what="start")
         for event in (
             {"event": "failed", "task": slow.key},
             {"event": "failed", "task": slow.key, "attempt": "many", "failure": []},
@@ -222,7 +223,7 @@ def test_a_wrong_password_is_reported_at_once(tmp_path: Path) -> None:
             leases.check()
         leases.close()
         worker = home.start_worker(broker=wrong)
-        assert worker.wait(30) == 78
+        assert worker.wait(GUARD_SECONDS) == 78
         assert "refuses this password" in home.log.read_text()
         assert "wrong@" not in home.log.read_text()
 

@@ -16,6 +16,7 @@ from mlho.settings import BROKER, SIGNING_KEY
 from mlho.store.local import LocalStore
 from scheduler.engine.plan import STAGES
 from scheduler.queue.run import status_of
+from tests.limits import GUARD_SECONDS
 from tests.services.processes import descendants, is_running
 from tests.services.queue_commands import Commands, ending, run_alone, write_small_run
 from tests.services.queue_home import KEY, ROOT, kill_group, wait_until
@@ -54,23 +55,23 @@ def test_ctrl_c_stops_the_servers_and_workers_of_the_command(spec: Path, tmp_pat
     """After SIGINT the command exits with code 130 and leaves neither server nor worker. The same command then finishes the run."""
     store = tmp_path / "store"
     process = _command(spec, store, "--workers", "2", "--broker", "embedded")
-    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 2, seconds=60, what="a few commits")
+    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 2, what="a few commits")
     family = descendants(process.pid)
     assert len(family) >= 3  # the server and two workers
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
-    wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
+    assert process.wait(GUARD_SECONDS) == 130
+    wait_until(lambda: not any(map(is_running, family)), what="end of all that was started")
     assert _command(spec, store, "--workers", "2").wait(120) == 0
 
 
 def test_command_that_is_killed_leaves_nothing_behind(spec: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     process = _command(spec, store, "--workers", "2", "--broker", "embedded")
-    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 1, seconds=60, what="a few commits")
+    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 1, what="a few commits")
     family = descendants(process.pid)
     process.kill()
     process.wait()
-    wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
+    wait_until(lambda: not any(map(is_running, family)), what="end of all that was started")
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -87,9 +88,7 @@ def test_repeatedly_killed_schedulers_change_no_byte(
             scheduler = _command(spec, store, "--broker", server.url, **secrets)
             running.append(scheduler)
             if not turn:
-                wait_until(
-                    lambda: list(store.glob("runs/*/execution")) != [], seconds=30, what="an execution"
-                )
+                wait_until(lambda: list(store.glob("runs/*/execution")) != [], what="an execution")
                 running += [_worker(store, tmp_path, **secrets) for _ in range(2)]
             try:
                 code = scheduler.wait(rng.uniform(0.8, 2.2) if turn < 11 else 120)
@@ -103,7 +102,7 @@ def test_repeatedly_killed_schedulers_change_no_byte(
             assert code == 0
             break
         for worker in running[1:3]:
-            assert worker.wait(20) == 0
+            assert worker.wait(GUARD_SECONDS) == 0
     assert _published(store) == alone
 
 
@@ -118,10 +117,9 @@ def test_status_shows_the_progress_of_a_run(spec: Path, tmp_path: Path, running:
         seen = [status_of(store, run, server.url)]
         wait_until(
             lambda: seen.append(status_of(store, run, server.url)) or "stage" in seen[-1],
-            seconds=60,
             what="a word of the scheduler",
         )
-        assert running[0].wait(60) == 0
+        assert running[0].wait(GUARD_SECONDS) == 0
     status, tasks = seen[-1], seen[-1]["tasks"]
     assert status["stage"] in STAGES
     assert tasks["done"] < tasks["total"]
@@ -149,14 +147,14 @@ def test_a_run_with_quarantined_tasks_continues_after_retry(
             "failed 3 times and is quarantined. Last: the task exceeded its soft time limit" in commands.log()
         )
         assert len(status_of(store, run, None)["quarantined"]) == 3
-        assert commands.run("--broker", server.url).wait(60) == 1
+        assert commands.run("--broker", server.url).wait(GUARD_SECONDS) == 1
         assert "quarantined by an earlier try, after 3 starts. Last: the task exceeded" in commands.log()
 
-        assert commands.command("retry", run, "--store", str(tmp_path / "store")).wait(30) == 0
+        assert commands.command("retry", run, "--store", str(tmp_path / "store")).wait(GUARD_SECONDS) == 0
         last = commands.run("--broker", server.url)
-        wait_until(lambda: status_of(store, run, None)["state"] == "open", seconds=30, what="another try")
+        wait_until(lambda: status_of(store, run, None)["state"] == "open", what="another try")
         commands.worker(run)
-        assert last.wait(60) == 0
+        assert last.wait(GUARD_SECONDS) == 0
     assert _published(tmp_path / "store") == alone
 
 

@@ -20,6 +20,7 @@ from mlho.store.local import LocalStore
 from scheduler.queue.dispatch import Sender
 from scheduler.queue.embedded_server import LOOPBACK
 from scheduler.queue.leases import Leases
+from tests.limits import GUARD_SECONDS
 from tests.services.queue_commands import Commands, ending, write_small_run
 from tests.services.queue_home import wait_until
 from tests.services.redis_servers import Server
@@ -126,7 +127,7 @@ def test_run_over_tls_is_carried_out_by_a_worker(tmp_path: Path, certificate: Pa
         scheduler, worker = commands.run("--broker", address), commands.worker(run)
 
         assert scheduler.wait(180) == 0, commands.log()
-        assert worker.wait(60) == 0, commands.log()
+        assert worker.wait(GUARD_SECONDS) == 0, commands.log()
     assert list((tmp_path / "store").glob("runs/*/result.json"))
 
 
@@ -142,15 +143,11 @@ def test_worker_and_scheduler_that_trust_another_certificate_say_why(tmp_path: P
         ending(Commands(spec, tmp_path, str(store), address, {REDIS_CA: str(certificate)})) as trusting,
         ending(Commands(spec, tmp_path / "logs", str(store), address, another)) as doubting,
     ):
-        assert doubting.run("--broker", address).wait(60) == 2
+        assert doubting.run("--broker", address).wait(GUARD_SECONDS) == 2
         assert _DISTRUST in doubting.log()
         assert "MLHO_REDIS_CA" in doubting.log()
         trusting.run("--broker", address)
-        wait_until(
-            lambda: list(store.glob("runs/*/execution")) != [], seconds=60, what="that an execution begins"
-        )
+        wait_until(lambda: list(store.glob("runs/*/execution")) != [], what="that an execution begins")
         worker = doubting.worker(trusting.run_id(LocalStore(store)))
-        wait_until(
-            lambda: doubting.log().count(_DISTRUST) == 2, seconds=60, what="that the worker tells the cause"
-        )
+        wait_until(lambda: doubting.log().count(_DISTRUST) == 2, what="that the worker tells the cause")
         assert worker.poll() is None  # the certificate may be replaced

@@ -15,6 +15,7 @@ from mlho.store.base import file_digest
 from mlho.store.keys import blob_key
 from mlho.store.probe import probe_store
 from mlho.store.s3_store import S3Store
+from tests.limits import GUARD_SECONDS
 from tests.services.s3_proxy import CUT, LOSE, REFUSE, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 from tests.services.test_store_s3 import new_store, uploads
@@ -32,7 +33,11 @@ def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
 @pytest.fixture
 def store(proxy: Proxy, seaweedfs: S3Server, tmp_path: Path) -> S3Store:
     return new_store(
-        seaweedfs, tmp_path, endpoint=proxy.endpoint, multipart_bytes=_PART_BYTES, deadline_seconds=20.0
+        seaweedfs,
+        tmp_path,
+        endpoint=proxy.endpoint,
+        multipart_bytes=_PART_BYTES,
+        deadline_seconds=GUARD_SECONDS,
     )
 
 

@@ -19,6 +19,7 @@ from mlho.pseudonyms import PSEUDONYM_KEY
 from mlho.store import open_store
 from mlho.store.local import LocalStore
 from tests.builders import DAY_US, make_tables, write_spec, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.redis_servers import Server
 from tests.services.s3_servers import BUCKET, S3Server
@@ -134,7 +135,7 @@ def test_queue_gives_the_bytes_of_the_embedded_pool(
                 for number in range(n_workers)
             ]
             assert scheduler.wait(_SECONDS) == 0, commands.log()
-            assert [worker.wait(20) for worker in workers] == [0] * n_workers
+            assert [worker.wait(GUARD_SECONDS) for worker in workers] == [0] * n_workers
 
     assert len(expected) > 5
     assert published(store) == expected

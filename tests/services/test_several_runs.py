@@ -19,6 +19,7 @@ from mlho.processes import LEAVE_SIGNAL
 from mlho.report.digest import result_digest
 from mlho.settings import BROKER, SIGNING_KEY
 from tests.builders import make_tables, write_spec, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.services.processes import descendants, is_running
 from tests.services.queue_home import KEY, ROOT, Home, kill_group, wait_until
 from tests.services.queue_steps import noted_starts, task
@@ -110,14 +111,14 @@ def test_ctrl_c_stops_all_runs_and_the_same_command_continues_them(
     other = _spec(cohort, "other", {**LONG, "validation.iterations": 6, "validation.seed": 12})
     specs = [other, short]
     command = _start(running, specs, store, "--broker", "embedded", "--workers", "2")
-    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 12, seconds=60, what="a dozen commits")
+    wait_until(lambda: len(list(store.glob("commits/*/*"))) > 12, what="a dozen commits")
     family = descendants(command.pid)
     command.send_signal(signal.SIGINT)
-    _, told = command.communicate(timeout=30)
+    _, told = command.communicate(timeout=GUARD_SECONDS)
     assert command.returncode == 130
     assert "run the same command to continue" in told
     assert all(line["state"] in ("stopped", "finished") for line in _last(told).values())
-    wait_until(lambda: not any(map(is_running, family)), seconds=10, what="end of all that was started")
+    wait_until(lambda: not any(map(is_running, family)), what="end of all that was started")
 
     before = {path: path.stat().st_ino for path in store.glob("commits/*/*")}
     again = _start(running, specs, store, "--broker", "embedded", "--workers", "2")
@@ -160,7 +161,7 @@ def test_several_runs_with_separately_started_workers(
         ]
         _, told = command.communicate(timeout=120)
         assert command.returncode == 0, told
-        assert [worker.wait(30) for worker in workers] == [0, 0]
+        assert [worker.wait(GUARD_SECONDS) for worker in workers] == [0, 0]
         assert _keys(server) == []
     assert sorted(_digests(store)) == ["other", "short"]
 
@@ -171,19 +172,19 @@ def test_a_worker_that_is_asked_to_leave_finishes_its_task_and_takes_no_other(tm
         worker = home.start_worker()
         first = executor.submit(task("test_sleep", "first", home.starts, seconds=4))
         second = executor.submit(task("test_noted", "second", home.starts))
-        wait_until(lambda: noted_starts(home.starts) == ["first"], seconds=60, what="start of the first task")
+        wait_until(lambda: noted_starts(home.starts) == ["first"], what="start of the first task")
         worker.send_signal(LEAVE_SIGNAL)
-        assert worker.wait(30) == 0
-        assert first.result(5).is_new
+        assert worker.wait(GUARD_SECONDS) == 0
+        assert first.result(GUARD_SECONDS).is_new
         assert noted_starts(home.starts) == ["first"]
         home.start_worker()
-        second.result(60)
+        second.result(GUARD_SECONDS)
     assert noted_starts(home.starts) == ["first", "second"]
 
 
 def test_several_runs_need_a_queue(short: Path, long: Path, tmp_path: Path, running: list[Any]) -> None:
     command = _start(running, [short, long], tmp_path / "store")
-    _, told = command.communicate(timeout=60)
+    _, told = command.communicate(timeout=GUARD_SECONDS)
     assert command.returncode == 2
     assert "--broker embedded" in told
 

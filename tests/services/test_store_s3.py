@@ -24,6 +24,7 @@ from mlho.store.s3 import Bucket, _client
 from mlho.store.s3_store import S3Store
 from scheduler.runs.garbage import collect
 from tests.contract import test_store as suite
+from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.s3_servers import (
     BUCKET,
     READ_ONLY_KEY,
@@ -152,7 +153,7 @@ def test_of_eight_processes_exactly_one_wins_each_key(seaweedfs, tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(GUARD_SECONDS)
 
     assert [process.exitcode for process in processes] == [0] * 8
     assert list(wins) == [1] * 10
@@ -165,7 +166,7 @@ def test_a_client_is_created_again_after_a_fork(seaweedfs, tmp_path):
     context = multiprocessing.get_context("fork")
     child = context.Process(target=store.put_if_absent, args=("from/child", b"child"))
     child.start()
-    child.join(30)
+    child.join(GUARD_SECONDS)
 
     assert child.exitcode == 0
     assert [store.get(key) for key in store.keys("from/")] == [b"child", b"parent"]
@@ -202,7 +203,7 @@ def test_a_write_waits_for_a_server_that_restarts(tmp_path):
     server.start()
     try:
         client_of(server).create_bucket(Bucket=BUCKET)
-        store = new_store(server, tmp_path, max_attempts=2, deadline_seconds=30.0)
+        store = new_store(server, tmp_path, max_attempts=2, deadline_seconds=GUARD_SECONDS)
         server.kill()
         back = threading.Timer(1.0, server.start)
         back.start()
@@ -357,7 +358,7 @@ def test_a_start_that_cannot_work_fails_at_once(
 
     with pytest.raises((SpecError, StoreAccessDenied), match=expected):
         probe_store(store)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SLOWER * 5
 
 
 def test_missing_credentials_are_reported(seaweedfs, tmp_path, monkeypatch):
@@ -382,7 +383,7 @@ def test_a_wrong_endpoint_is_reported_within_seconds(moto, tmp_path, endpoint):
     with pytest.raises(StoreUnavailable, match=r"did not list in time .*MLHO_S3_ENDPOINT") as caught:
         probe_store(store)
     assert caught.value.retryable
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < SLOWER * 15
 
 
 def test_a_silent_server_does_not_block_a_worker_forever(tmp_path):
@@ -395,7 +396,7 @@ def test_a_silent_server_does_not_block_a_worker_forever(tmp_path):
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="ReadTimeoutError"):
             store.get("a")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < SLOWER * 10
     finally:
         os.killpg(server.process.pid, signal.SIGCONT)
         server.stop()

@@ -11,6 +11,7 @@ import pytest
 from mlho.store.local import LocalStore
 from scheduler.queue.embedded_server import free_port
 from tests.builders import make_tables, write_spec, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.queue_home import Home, result
 from tests.services.queue_steps import noted_starts, task
@@ -50,7 +51,7 @@ def carry_out(commands: Commands, endpoint: str) -> float:
     workers = [commands.worker(commands.run_id(LocalStore(Path(commands.address)))) for _ in range(2)]
     assert scheduler.wait(120) == 0, commands.log()
     took = time.monotonic() - began
-    assert [worker.wait(30) for worker in workers] == [0, 0]
+    assert [worker.wait(GUARD_SECONDS) for worker in workers] == [0, 0]
     return took
 
 
@@ -97,12 +98,12 @@ def test_an_attempt_that_fails_is_a_span_of_its_own(
     with Home(tmp_path) as home:
         worker = home.start_worker()
         with home.executor() as executor:
-            result(executor.submit(task("test_crash_once", "Zebulon", home.starts)), seconds=60)
+            result(executor.submit(task("test_crash_once", "Zebulon", home.starts)))
             bad = executor.submit(task("test_bad_input", "bad", home.starts))
-            assert "no column" in str(bad.exception(60))
+            assert "no column" in str(bad.exception(GUARD_SECONDS))
         assert noted_starts(home.starts) == ["Zebulon", "Zebulon", "bad"]
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(GUARD_SECONDS) == 0
 
     told = [
         (span.fields["mlho.step"], span.fields["mlho.attempt"], span.fields["mlho.outcome"], span.is_failure)

@@ -17,9 +17,10 @@ from mlho.protocol.failures import Quarantined
 from mlho.protocol.scripts import HEARTBEAT_SECONDS
 from mlho.steps.records import Outcome
 from scheduler.queue.executor import QueueExecutor
+from tests.limits import GUARD_SECONDS
 from tests.services.measured import Measured
 from tests.services.queue_home import Home, result, wait_until
-from tests.services.queue_steps import noted_pid, noted_starts, noted_times, task
+from tests.services.queue_steps import ENDLESS_SECONDS, noted_pid, noted_starts, noted_times, task
 
 RECOVERY_SECONDS: Final = 8.0
 """From the death of a worker to the start of its task elsewhere."""
@@ -40,7 +41,10 @@ def kill_workers(
         for turn in rounds:
             home.keep_workers(2 * side_by_side)
             names = [f"victim-{turn}-{number}" for number in range(side_by_side)]
-            futures = [_submit(executor, home, "test_sleep_at_first", name, seconds=60) for name in names]
+            futures = [
+                _submit(executor, home, "test_sleep_at_first", name, seconds=ENDLESS_SECONDS)
+                for name in names
+            ]
             _wait_for_starts(home, names)
             killed_at = _kill_workers_of(home, names, dice)
             for future in futures:
@@ -160,12 +164,12 @@ def drain_workers(home: Home, turns: Iterable[int], dice: random.Random) -> list
     leases: list[float] = []
     codes: list[float] = []
     counted: list[float] = []
-    work = task("test_sleep", "drained", home.starts, seconds=3_600)
+    work = task("test_sleep", "drained", home.starts, seconds=ENDLESS_SECONDS)
     with home.executor() as executor, home.redis() as client:
         executor.submit(work)
         for turn in turns:
             home.keep_workers(2)
-            wait_until(lambda n=turn: len(noted_starts(home.starts)) > n, seconds=30, what="next start")  # type: ignore[misc]
+            wait_until(lambda n=turn: len(noted_starts(home.starts)) > n, what="next start")  # type: ignore[misc]
             counted.append(int(str(client.hget(home.names.attempts, work.key))))
             owner = client.hget(home.names.owners, work.key)
             worker = home.worker_of(noted_pid(home.starts, "drained"))
@@ -179,7 +183,7 @@ def drain_workers(home: Home, turns: Iterable[int], dice: random.Random) -> list
                     exited_at = now
                 if not freed_at and client.hget(home.names.owners, work.key) != owner:
                     freed_at = now
-                if now - told_at > 30:
+                if now - told_at > GUARD_SECONDS:
                     raise AssertionError("a worker that was told to end did not, or kept its lease")
                 time.sleep(0.005)
             exits.append(exited_at - told_at)
@@ -198,7 +202,7 @@ def _submit(executor: QueueExecutor, home: Home, kind: str, name: str, **params:
 
 
 def _wait_for_starts(home: Home, names: Iterable[str]) -> None:
-    wait_until(lambda: set(names) <= set(noted_starts(home.starts)), seconds=30, what=f"starts of {[*names]}")
+    wait_until(lambda: set(names) <= set(noted_starts(home.starts)), what=f"starts of {[*names]}")
 
 
 def _kill_workers_of(home: Home, names: list[str], dice: random.Random) -> dict[str, float]:
@@ -216,10 +220,12 @@ def _go_on_until_done(
     home: Home, futures: "list[Future[Outcome]]", poison: str, emptied: "redis.Redis | None"
 ) -> None:
     """Replace a worker that dies until all tasks have ended. Optionally delete Redis' data once, after the second start of the lethal task."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 4 * GUARD_SECONDS
     while not all(future.done() for future in futures):
         if time.monotonic() > until:
-            raise AssertionError(f"not within 120 s: an end of {poison} and its neighbours")
+            raise AssertionError(
+                f"not within {4 * GUARD_SECONDS:.0f} s: an end of {poison} and its neighbours"
+            )
         if not any(worker.poll() is None for worker in home.workers):
             home.start_worker()
         if emptied is not None and noted_starts(home.starts).count(poison) == 2:

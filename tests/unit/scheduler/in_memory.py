@@ -10,6 +10,7 @@ from scheduler.api.client import Kind, Listed
 from scheduler.api.config import ClusterConfig
 from scheduler.controller.controller import Operator
 from scheduler.controller.run_thread import Backend
+from tests.limits import GUARD_SECONDS
 
 RUN: Final = "0123456789abcdef"
 
@@ -100,7 +101,7 @@ def leading(cluster: OneCluster, backend: Backend) -> Iterator[None]:
 
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Wait until the condition holds, for at most a minute, because a busy machine is slow."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + GUARD_SECONDS
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -101,21 +101,21 @@ def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
     ],
 )
 def test_refused_input_is_named(text, words):
-    """Refused input gives a specific error within seconds, at any depth and size."""
-    began = time.monotonic()
+    """Refused input gives a specific error within seconds of CPU time, at any depth and size."""
+    began = time.process_time()
     with pytest.raises(YamlError, match=words):
         read_yaml(text)
 
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_as_many_keys_as_fit_are_read_at_once():
-    """24,000 keys are read within seconds, because the time is proportional to the size."""
+    """24,000 keys are read within seconds of CPU time, because the time is proportional to the size."""
     text = "\n".join(f"k{number}: 1" for number in range(24_000))
-    began = time.monotonic()
+    began = time.process_time()
 
     assert len(read_yaml(text)) == 24_000
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 _TEXTS = st.text(max_size=12).filter(lambda text: not has_control(text))

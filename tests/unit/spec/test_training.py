@@ -599,14 +599,14 @@ def test_every_default_grid_is_within_its_own_rules():
 
 
 def test_thousands_of_problems_are_reported_within_seconds():
-    """For 10,000 unknown fields, the message has the first problems and the number of the others, within seconds."""
+    """For 10,000 unknown fields, the message has the first problems and the number of the others, within seconds of CPU time."""
     extra = {f"field{number}": number for number in range(10_000)}
-    began = time.monotonic()
+    began = time.process_time()
 
     with pytest.raises(SpecError, match=r"and 9,950 more") as caught:
         parsed(spec__selection=extra)
 
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert len(str(caught.value)) < 20_000
 
 

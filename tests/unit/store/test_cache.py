@@ -11,6 +11,7 @@ import pytest
 
 from mlho.errors import ArtifactDamaged, SpecError
 from mlho.store.cache import BlobCache
+from tests.limits import GUARD_SECONDS
 
 
 def digest_of(data: bytes) -> str:
@@ -153,7 +154,7 @@ def test_many_processes_fetch_each_blob_once(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(GUARD_SECONDS)
 
     assert [process.exitcode for process in processes] == [0] * 6
     assert sorted(log.read_text().split()) == sorted(digest_of(blob) for blob in data)

@@ -12,6 +12,7 @@ from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import Names
 from mlho.store.local import LocalStore
 from scheduler.queue.leases import Leases
+from tests.limits import GUARD_SECONDS
 from tests.services.redis_servers import Server
 from worker.child_processes import Children
 from worker.claims import Claims, HeartbeatReply, Lease
@@ -33,7 +34,7 @@ class SlowClaims(Claims):
 
     def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> HeartbeatReply:
         self.has_begun.set()
-        assert self.is_let_through.wait(30)
+        assert self.is_let_through.wait(GUARD_SECONDS)
         return super().heartbeat(worker, slots, leases)
 
 
@@ -61,13 +62,13 @@ def test_a_lease_released_during_a_heartbeat_can_be_claimed_at_once(server: Serv
     with heartbeats.holding(lease):
         beat = threading.Thread(target=heartbeats.beat)
         beat.start()
-        assert claims.has_begun.wait(30)
+        assert claims.has_begun.wait(GUARD_SECONDS)
         release = threading.Thread(target=_release, args=(heartbeats, claims, lease))
         release.start()
         release.join(0.2)  # if it does not wait for the heartbeat, it is over now
         claims.is_let_through.set()
-        beat.join(30)
-        release.join(30)
+        beat.join(GUARD_SECONDS)
+        release.join(GUARD_SECONDS)
         heartbeats.beat()
     assert claims.claim(_message(2), "w:2").verdict == "claimed"
     leases.close()

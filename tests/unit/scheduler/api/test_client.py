@@ -11,6 +11,7 @@ from kubernetes.client import Configuration
 
 from scheduler.api import client as door
 from scheduler.api.client import Cluster, ClusterUnavailable, Conflict, Kind
+from tests.limits import GUARD_SECONDS
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def silent() -> Iterator[Cluster]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
-            ended.wait(20)
+            ended.wait(GUARD_SECONDS)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

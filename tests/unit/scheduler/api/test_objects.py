@@ -18,6 +18,7 @@ from scheduler.api.objects import (
     worker_job,
 )
 from scheduler.api.resource import WorkersSpec
+from tests.limits import GUARD_SECONDS
 
 UID = "5f9bdc05-b6b2-4289-8746-c1b51198d1a5"
 TEMPLATE = WorkerTemplate(
@@ -231,7 +232,7 @@ def test_the_startup_probe_waits_for_the_sign_of_life_and_does_not_fail_before(t
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         sign.touch()
-        assert process.wait(10) == 0
+        assert process.wait(GUARD_SECONDS) == 0
     assert probe["timeoutSeconds"] * probe["failureThreshold"] == 600
 
 

@@ -12,6 +12,7 @@ from mlho.store.base import Store
 from scheduler.api.client import Kind, Listed, NotFound
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.run_thread import Backend
+from tests.limits import GUARD_SECONDS
 from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
 
 OWNER: Final = "ehr.mlho-scheduler"
@@ -65,7 +66,7 @@ def test_a_cancellation_without_redis_is_finished_later(tmp_path: Path):
     flagged = threading.Event()
 
     cleaner.cancel("a", RUN, flagged=flagged.set)
-    assert flagged.wait(10)
+    assert flagged.wait(GUARD_SECONDS)
     cleaner.stop()
 
     assert store.exists(cancel_key(open_one))
@@ -106,7 +107,7 @@ def test_a_run_is_not_cancelled_while_its_definition_is_replaced(tmp_path: Path)
     cluster = ReplacedDefinition(resource("asleep", is_accepted=True))
 
     with leading(cluster, backend):
-        assert cluster.asked.wait(10)
+        assert cluster.asked.wait(GUARD_SECONDS)
         time.sleep(1)
         assert not backend.store().exists(cancel_key(left))
         cluster.is_upgraded.set()

@@ -26,6 +26,7 @@ from scheduler.controller.run_thread import Backend
 from scheduler.engine.progress import StageProgress
 from scheduler.replica.health import Health, serve_health
 from scheduler.replica.leader_election import GIVE_UP_SECONDS, LEASE_SECONDS, LeaderElector
+from tests.limits import GUARD_SECONDS
 from tests.unit.scheduler.in_memory import RUN, OneCluster, leading, resource, wait_until
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
@@ -195,7 +196,7 @@ class SilentBackend(Backend):
 
     def prepare(self, spec: Any) -> Any:
         """Wait for the release, then report an invalid specification."""
-        self.answers.wait(10)
+        self.answers.wait(GUARD_SECONDS)
         raise SpecError("data.uri: of another kind. Give a folder.")
 
 
@@ -296,7 +297,7 @@ def test_a_run_that_ends_while_the_scheduler_stops_has_ended_in_its_status(
     monkeypatch.setattr(controller, "RunThread", LastTaskThread)
 
     with leading(cluster, backend):
-        assert LastTaskThread.started.wait(10)
+        assert LastTaskThread.started.wait(GUARD_SECONDS)
 
     assert cluster.statuses[-1]["phase"] == "Succeeded"
     assert cluster.statuses[-1]["execution"] == f"{RUN}-1"

@@ -23,6 +23,7 @@ from scheduler.queue.executor_state import QueueCounters
 from scheduler.queue.leadership import AnotherScheduler
 from scheduler.runs.record import RunCost
 from tests.builders import make_tables, write_spec, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.unit.scheduler.runs.planted import plant_run, promoted
 from tests.unit.scoring.conftest import make_score_document
 
@@ -45,7 +46,7 @@ def test_the_retry_of_a_takeover_has_a_constant_pause(tmp_path: Path, monkeypatc
 
     thread.start()
 
-    assert thread.join(20)
+    assert thread.join(GUARD_SECONDS)
     assert thread.snapshot().end is ConditionType.CANCELLED
 
 
@@ -69,7 +70,7 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
 
     thread.start()
 
-    assert thread.join(20)
+    assert thread.join(GUARD_SECONDS)
     assert shown[0] is None
     reason, message = shown[-1] or ("", "")
     assert reason == "StoreAccessDenied"
@@ -101,7 +102,7 @@ def test_a_leader_that_took_over_does_not_count_new_tasks(
 
     thread.start()
 
-    assert thread.join(20)
+    assert thread.join(GUARD_SECONDS)
     assert (thread.snapshot().end, thread.snapshot().end_message) == (ConditionType.SUCCEEDED, message)
     assert thread.snapshot().cost == Cost(cpu_hours="0.42", read_bytes=10, stored_bytes=20)
 

@@ -15,6 +15,7 @@ from scheduler.engine.progress import StageProgress
 from scheduler.queue.embedded_server import free_port
 from scheduler.queue.executor_state import QueueCounters
 from scheduler.queue.metrics import MetricsPage
+from tests.limits import GUARD_SECONDS
 
 MANUAL = Path(__file__).parents[4] / "docs/operations.md"
 ONE, OTHER = "a" * 16, "b" * 16
@@ -78,7 +79,7 @@ def test_figures_are_read_when_prometheus_asks(page):
     counters.sent = 12
     port = free_port()
     page.serve(port, "127.0.0.1")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=GUARD_SECONDS) as answer:
         samples = samples_of(answer.read().decode())
     assert [
         sample.value

@@ -10,6 +10,7 @@ from scheduler.api.objects import worker_job
 from scheduler.controller.observation import ObservedRun, job_facts
 from scheduler.controller.reconcile import decide
 from scheduler.replica.rotation import checksum_of, end_on_rotation
+from tests.limits import GUARD_SECONDS
 from tests.unit.scheduler.api.test_objects import TEMPLATE, WORKERS
 from tests.unit.scheduler.controller.test_reconcile import OBSERVED, job
 
@@ -53,8 +54,8 @@ def test_a_scheduler_ends_once_its_secrets_are_replaced(tmp_path: Path):
 
     assert not stop.wait(0.2)
     mounted(tmp_path, "2", key="n" * 48)
-    assert stop.wait(5)
-    thread.join(5)
+    assert stop.wait(GUARD_SECONDS)
+    thread.join(GUARD_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from scheduler.runs.channels import (
     live_entry,
     read_channel,
 )
+from tests.limits import GUARD_SECONDS
 from tests.unit.scheduler.runs.planted import NOW
 
 
@@ -187,7 +188,7 @@ def test_one_of_several_concurrent_writers_succeeds(local_store):
     ]
     for writer in writers:
         writer.start()
-    found = [outcomes.get(timeout=30) for _ in writers]
+    found = [outcomes.get(timeout=GUARD_SECONDS) for _ in writers]
     for writer in writers:
         writer.join()
 

@@ -27,6 +27,7 @@ from scheduler.runs.deletion import delete_runs
 from scheduler.runs.refusals import last_refusal
 from scheduler.runs.stored import find_run, stored_runs
 from tests.builders import run_inline
+from tests.limits import GUARD_SECONDS
 from tests.unit.model.signing_keys import write_key
 from tests.unit.scheduler.runs.planted import GATES, author, failed, passed, plant_run, promoted
 from tests.unit.scoring.conftest import make_score_document
@@ -308,7 +309,7 @@ def test_two_promotions_at_once(local_store):
     ]
     for thread in both:
         thread.start()
-    found = [outcomes.get(timeout=30) for _ in both]
+    found = [outcomes.get(timeout=GUARD_SECONDS) for _ in both]
     for thread in both:
         thread.join()
 
