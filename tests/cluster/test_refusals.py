@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.stack import ONE_WORKER, Stack
 from tests.cluster.storage import apply
+from tests.limits import SLOWER
 
 REFUSED_SECONDS = 30
 SMALL = {"iterations": 2, "folds": 3}
@@ -45,7 +46,7 @@ def test_a_refusal_by_a_quota_is_reported_once(
         found = stack.wait_for(
             "it says so",
             lambda: (condition := stack.condition(name, "Degraded"))["status"] == "True" and condition,
-            seconds=REFUSED_SECONDS,
+            seconds=SLOWER * REFUSED_SECONDS,
         )
         told = [
             event

@@ -9,6 +9,7 @@ from typing import Final
 from tests.cluster.conftest import long_form
 from tests.cluster.faults import kill_leader
 from tests.cluster.stack import ONE_WORKER, Stack
+from tests.limits import SLOWER
 
 BACK_SECONDS: Final = 80  # limit for started schedulers, also on a busy machine
 
@@ -82,7 +83,7 @@ def test_a_run_with_an_unavailable_store_shows_it_and_starts_later(stack: Stack)
         refused = stack.wait_for(
             "it is refused",
             lambda: (condition := stack.condition("early", "Accepted"))["status"] == "False" and condition,
-            seconds=30,
+            seconds=SLOWER * 30,
         )
 
     assert refused["reason"] == "StoreUnavailable"
