@@ -51,6 +51,19 @@ class Proxy:
         """Apply a fault, or none, to every request from now on."""
         self.fate = lambda method, path: fault
 
+    def all_after(self, n: int, method: str, fault: str, *, where: str) -> None:
+        """Apply a fault to every request after this many requests with this method and this text in the path."""
+        lock, left = threading.Lock(), [n]
+
+        def fate(verb: str, path: str) -> str | None:
+            with lock:
+                if not left[0]:
+                    return fault
+                left[0] -= verb == method and where in path
+                return None
+
+        self.fate = fate
+
     def at_random(self, *, seed: int, refuse: float = 0.05, lose: float = 0.02) -> None:
         """Reject a share of all requests with 503, and lose a share of the responses to PUT."""
         lock, dice = threading.Lock(), random.Random(seed)

@@ -17,7 +17,8 @@ from tests.services.s3_proxy import DENY, HANG, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
 pytestmark = pytest.mark.usefixtures("credentials")
-CHANGES = {"validation.iterations": 8}
+CHANGES = {"validation.iterations": 2}
+N_COMMITS = 4  # before the outage, of more than a dozen
 SHOWN_SECONDS = SLOWER * 15
 WAYS = {"local": (), "queue": ("--broker", "embedded")}
 
@@ -28,15 +29,15 @@ def proxy(seaweedfs: S3Server) -> Iterator[Proxy]:
         yield proxy
 
 
-class Started:
+class Command:
     """The command in a separate process, with a store behind the proxy."""
 
-    def __init__(self, folder: Path, server: S3Server, proxy: Proxy, *more: str, **variables: str) -> None:
+    def __init__(self, spec: Path, folder: Path, server: S3Server, proxy: Proxy, *more: str) -> None:
         self.prefix = f"{folder.name}-{uuid4().hex[:6]}"
         self.server, self.proxy, self.folder = server, proxy, folder
         self.arguments = [
             "run",
-            str(folder / "spec.yaml"),
+            str(spec),
             "--store",
             f"s3://{BUCKET}/{self.prefix}",
             "--workers",
@@ -50,11 +51,11 @@ class Started:
             "MLHO_S3_ENDPOINT": proxy.endpoint,
             "MLHO_CACHE_DIR": str(folder / "cache"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            **variables,
         }
-        self.process = self.start()
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **variables: str) -> "subprocess.Popen[bytes]":
+    def start(self, **variables: str) -> None:
+        """Start the command with these additional variables."""
         program = "import sys; from scheduler.cli.parser import main; sys.exit(main())"
         with self.said.open("wb") as log:
             self.process = subprocess.Popen(
@@ -65,7 +66,10 @@ class Started:
                 stderr=log,
                 start_new_session=True,
             )
-        return self.process
+
+    def fail_after_some_commits(self, fault: str) -> None:
+        """Apply a fault to every request after the first commits."""
+        self.proxy.all_after(N_COMMITS, "PUT", fault, where=f"{self.prefix}/commits/")
 
     def n_commits(self) -> int:
         listed = client_of(self.server).list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/commits/")
@@ -76,75 +80,86 @@ class Started:
             lambda: words in self.said.read_text(), seconds=seconds, what=f"{words!r} in {self.said}"
         )
 
+    def ended(self, *, seconds: float = 240) -> int:
+        """Wait for the command's end, and return its exit code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
     def digest(self) -> str:
-        assert self.process.wait(240) == 0, self.said.read_text()
+        """Wait for the command's success, and return the digest that it prints."""
+        assert self.ended() == 0, self.said.read_text()
         (line,) = [line for line in self.said.read_text().splitlines() if line.startswith("result ")]
         return line.split()[1]
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    write_spec(tmp_path, CHANGES, uri="data")
-    return write_tables(tmp_path / "data", make_tables())
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a specification beside its tables."""
+    folder = write_tables(tmp_path_factory.mktemp("cohort"), make_tables())
+    return write_spec(folder, CHANGES, uri=str(folder))
 
 
-@pytest.fixture
-def started(tmp_path, seaweedfs, proxy, data, request) -> Iterator[Started]:
-    started = Started(tmp_path, seaweedfs, proxy, *WAYS[request.param])
-    yield started
+@pytest.fixture(scope="module")
+def digest(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the digest of the run without an outage."""
+    return run_inline(spec.parent, tmp_path_factory.mktemp("alone"), CHANGES).digest
+
+
+@pytest.fixture(params=WAYS)
+def command(
+    request: pytest.FixtureRequest, spec: Path, tmp_path: Path, seaweedfs: S3Server, proxy: Proxy
+) -> Iterator[Command]:
+    """Return the command, which is not yet started."""
+    command = Command(spec, tmp_path, seaweedfs, proxy, *WAYS[request.param])
+    yield command
     proxy.all(None)
-    kill_group(started.process)
+    if command.process is not None:
+        kill_group(command.process)
 
 
-@pytest.mark.parametrize("started", WAYS, indirect=True)
 @pytest.mark.parametrize(
     ("fault", "words"),
     [(DENY, "Store refuses access since"), (HANG, "Store unavailable since")],
     ids=["denied", "silent"],
 )
-def test_a_run_shows_an_outage_of_its_store_and_continues_afterwards(started, data, proxy, fault, words):
+def test_a_run_shows_an_outage_of_its_store_and_continues_afterwards(command, digest, proxy, fault, words):
     """The cause of an outage is shown within 15 s and its end is reported. The result is that of a run without an outage."""
-    wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
-    proxy.all(fault)
+    command.fail_after_some_commits(fault)
+    command.start()
+    wait_until(lambda: command.n_commits() == N_COMMITS, seconds=120, what="the commits before the outage")
 
-    took = started.wait_for_words(words, seconds=SHOWN_SECONDS)
-    n_commits = started.n_commits()
+    command.wait_for_words(words, seconds=SHOWN_SECONDS)
+    assert command.n_commits() == N_COMMITS
     proxy.all(None)
-    started.wait_for_words("The store is available again", seconds=GUARD_SECONDS)
-    digest = started.digest()
+    command.wait_for_words("The store is available again", seconds=GUARD_SECONDS)
 
-    assert took < SHOWN_SECONDS
-    assert n_commits < 14
-    assert started.said.read_text().count("since") == 1
-    assert digest == run_inline(data, started.folder / "alone", CHANGES).digest
+    assert command.digest() == digest
+    assert command.said.read_text().count("since") == 1
 
 
-@pytest.mark.parametrize("started", WAYS, indirect=True)
-def test_a_run_gives_up_after_its_patience_and_can_be_continued(started, data, proxy):
+def test_a_run_gives_up_after_its_patience_and_can_be_continued(command, digest, proxy):
     """After its patience a run exits with code 1 and the cause. The same command then continues it to the same result."""
-    kill_group(started.process)
-    started.start(MLHO_STORE_PATIENCE="4", MLHO_S3_DEADLINE="2")
-    wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
-    proxy.all(DENY)
-    assert started.process.wait(120) == 1
-    log = started.said.read_text()
+    command.fail_after_some_commits(DENY)
+    command.start(MLHO_STORE_PATIENCE="4", MLHO_S3_DEADLINE="2")
+    assert command.ended() == 1
+    log = command.said.read_text()
     proxy.all(None)
 
     assert "the store has not served for 4 s (MLHO_STORE_PATIENCE)" in log
     assert "access denied" in log
     assert "Traceback" not in log
-    n_commits = started.n_commits()
-    started.start()
-    assert started.digest() == run_inline(data, started.folder / "alone", CHANGES).digest
-    assert f" {started.n_commits() - n_commits} of them new" in started.said.read_text()
+    assert command.n_commits() == N_COMMITS
+    command.start()
+    assert command.digest() == digest
+    assert f" {command.n_commits() - N_COMMITS} of them new" in command.said.read_text()
 
 
-@pytest.mark.parametrize("started", ["local"], indirect=True)
-def test_a_run_that_waits_is_stopped_by_ctrl_c(started, proxy):
+@pytest.mark.parametrize("command", ["local"], indirect=True)
+def test_a_run_that_waits_is_stopped_by_ctrl_c(command):
     """Ctrl-C ends a run that waits for the store within seconds, with exit code 130."""
-    wait_until(lambda: started.n_commits() > 3, seconds=120, what="some commits")
-    proxy.all(DENY)
-    started.wait_for_words("Store refuses access", seconds=SHOWN_SECONDS)
-    os.killpg(started.process.pid, signal.SIGINT)
+    command.fail_after_some_commits(DENY)
+    command.start()
+    command.wait_for_words("Store refuses access", seconds=120 + SHOWN_SECONDS)
+    os.killpg(command.process.pid, signal.SIGINT)
 
-    assert started.process.wait(GUARD_SECONDS) == 130
+    assert command.ended(seconds=GUARD_SECONDS) == 130
