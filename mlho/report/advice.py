@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from mlho.report.monitoring import Advice
 from mlho.report.parts import Estimate
-from mlho.report.words import estimate, plural
+from mlho.report.words import capitalized, estimate, plural
 
 #: Smallest loss of AUROC, and smallest gap to the AUROC that the probabilities imply, that justify another fit.
 MIN_LOSS: Final = 0.02
@@ -19,7 +19,7 @@ Correction = Literal["intercept", "line"]
 
 @dataclass(frozen=True)
 class Findings:
-    """Known facts about a model in use; unknown ones are None.
+    """Findings about a model in use; None where there is no figure.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Findings:
     expected : Estimate or None
         AUROC that the probabilities of these samples imply.
     score_psi : float or None
-        Of the scores against training.
+        Population stability index of the scores, against training.
     vanished : int
         Features expected in these samples and seen in none.
     missing : int
@@ -79,7 +79,7 @@ def advise(found: Findings) -> Advice:
         )
     if found.observed is None:
         return _without_labels(found)
-    return _retrain(found) or _recalibrate(found) or _hold(found)
+    return _retrain(found, found.observed) or _recalibrate(found) or _hold(found, found.observed)
 
 
 def _shortfall(found: Findings) -> str:
@@ -108,19 +108,14 @@ def _without_labels(found: Findings) -> Advice:
         and trained - expected.value >= MIN_LOSS
     ):
         doubts.append(f"the expected AUROC is {estimate(expected, 3)}, in training {trained:.3f}")
-    if not doubts:
-        reason = "Nothing seen without labels speaks against the model."
-    else:
-        text = " and ".join(doubts)
-        reason = (
-            f"{text[0].upper()}{text[1:]}. Evaluate the model as soon as there are labels (mlho evaluate)."
-        )
+    reason = "Nothing seen without labels speaks against the model."
+    if doubts:
+        reason = f"{capitalized(' and '.join(doubts))}. Evaluate the model as soon as there are labels (mlho evaluate)."
     return Advice(action="hold", reason=reason, gain="The gain of another model is unknown without labels.")
 
 
-def _retrain(found: Findings) -> Advice | None:
-    observed, expected, trained = found.observed, found.expected, found.trained
-    assert observed is not None
+def _retrain(found: Findings, observed: Estimate) -> Advice | None:
+    expected, trained = found.expected, found.trained
     if observed.value is None or observed.high is None or trained is None:
         return None
     lost = trained - observed.value
@@ -148,14 +143,13 @@ def _recalibrate(found: Findings) -> Advice | None:
     if gain is None or gain <= 0:
         return None
     reasons = []
-    if is_shifted:
-        reasons.append(f"calibration in the large is {_shown(found.shift)}, where 0 is ideal")
-    if is_tilted:
-        reasons.append(f"the calibration slope is {_shown(found.slope)}, where 1 is ideal")
-    words = " and ".join(reasons)
+    if is_shifted and found.shift is not None:
+        reasons.append(f"calibration in the large is {estimate(found.shift)}, where 0 is ideal")
+    if is_tilted and found.slope is not None:
+        reasons.append(f"the calibration slope is {estimate(found.slope)}, where 1 is ideal")
     return Advice(
         action="recalibrate",
-        reason=f"{words[0].upper()}{words[1:]}; the AUROC does not justify another fit.",
+        reason=f"{capitalized(' and '.join(reasons))}; the AUROC does not justify another fit.",
         gain=f"Expected gain: {gain:.4f} of log loss, on patients outside the fit of the correction.",
         correction=correction,
     )
@@ -167,14 +161,8 @@ def _is_off(figure: Estimate | None, ideal: float, least: float) -> bool:
     return abs(figure.value - ideal) >= least and not figure.low <= ideal <= figure.high
 
 
-def _shown(figure: Estimate | None) -> str:
-    assert figure is not None
-    return estimate(figure)
-
-
-def _hold(found: Findings) -> Advice:
-    observed, trained, expected = found.observed, found.trained, found.expected
-    assert observed is not None
+def _hold(found: Findings, observed: Estimate) -> Advice:
+    trained, expected = found.trained, found.expected
     if observed.value is None or trained is None:
         reason = "There is no AUROC of these data or of training to compare."
     elif observed.high is not None and observed.high < trained and trained - observed.value >= MIN_LOSS:

@@ -110,7 +110,7 @@ def _input_tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, st
         (
             "Specification",
             ("Field", first, second),
-            [(field.field, _plain(field.a), _plain(field.b)) for field in changes.spec],
+            [(field.field, plain(field.a), plain(field.b)) for field in changes.spec],
         ),
         (
             "Event rows, with the share of the rows that were read",
@@ -123,12 +123,12 @@ def _input_tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, st
         (
             "Label rows",
             ("Rule", first, second),
-            [(row.rule, _n(row.a), _n(row.b)) for row in changes.label_rows],
+            [(row.rule, words.counted(row.a), words.counted(row.b)) for row in changes.label_rows],
         ),
         (
             f"Codes of features; {words.count(changes.codes_not_named)} more differ and are not named",
             ("Code", f"Rows: {first}", f"Rows: {second}"),
-            [(row.code, _n(row.a), _n(row.b)) for row in changes.codes],
+            [(row.code, words.counted(row.a), words.counted(row.b)) for row in changes.codes],
         ),
     ]
 
@@ -165,20 +165,15 @@ def difference(estimate: Estimate) -> str:
     """Format a difference with its interval: ``-0.012 (-0.020 to -0.004)``."""
     if estimate.value is None:
         return words.estimate(estimate)
-    ends = (
-        ""
-        if estimate.low is None or estimate.high is None
-        else f" ({words.number(estimate.low, 3)} to {words.number(estimate.high, 3)})"
-    )
-    return f"{words.number(estimate.value, 3)}{ends}"
+    value = words.number(estimate.value, 3)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ({words.number(estimate.low, 3)} to {words.number(estimate.high, 3)})"
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Format a value of a specification; a dash where a run does not have the field."""
     return words.DASH if value is None else words.cut(str(value))
-
-
-def _n(n: int | None) -> str:
-    return words.HIDDEN if n is None else words.count(n)
 
 
 def _share(n: int | None, total: int) -> str:

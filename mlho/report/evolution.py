@@ -220,7 +220,6 @@ def _figure(evolution: Evolution, group: str, number: int) -> Figure | None:
     )
     name, title = f"evolution_{number}", f"Odds ratios after the index date, {group}"
     axis = "Odds ratio (logarithmic)"
-    wide, narrow = both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width))
     _, columns, numbers = evolution_tables(evolution.model_copy(update={"groups": [group]}))[1]
     return Figure(
         name,
@@ -228,8 +227,7 @@ def _figure(evolution: Evolution, group: str, number: int) -> Figure | None:
         "Each feature has a row for each window. Right of 1: patients in whom the code is new in the window have higher odds of the outcome. A row "
         "without a mark: the feature is not stable in that window. Numbers on the right are confidence scores. "
         f"At most {MOST_DRAWN} features with the largest effects are drawn.",
-        wide,
-        narrow,
+        *both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width)),
         columns,
         tuple(numbers),
     )

@@ -213,8 +213,8 @@ def trained_facts(result: Mapping[str, Any], started: dt.datetime) -> TrainedFac
         classifier=final["classifier"],
         n_patients=cohort["n_patients"],
         n_samples=cohort["n_samples"],
-        auroc=_figure(headline.get("auroc")),
-        calibration_slope=_figure(headline.get("calibration_slope")),
+        auroc=_figure(headline.get("auroc"), "mean"),
+        calibration_slope=_figure(headline.get("calibration_slope"), "mean"),
         n_tests=len(final["tests"]),
         n_passed=sum(test["passed"] for test in final["tests"]),
         gates=gates_in_words(result),
@@ -222,10 +222,11 @@ def trained_facts(result: Mapping[str, Any], started: dt.datetime) -> TrainedFac
     )
 
 
-def _figure(spread: Mapping[str, Any] | None) -> Figure:
-    if spread is None:
+def _figure(figure: Mapping[str, Any] | None, value: str = "value") -> Figure:
+    """Return an estimate as it is in a document; of a spread the field of the value is ``mean``."""
+    if figure is None:
         return Figure(value=None)
-    return Figure(value=spread["mean"], low=spread["low"], high=spread["high"])
+    return Figure(value=figure[value], low=figure["low"], high=figure["high"])
 
 
 def scored_facts(
@@ -251,7 +252,6 @@ def scored_facts(
     n_compared = drift.get("n_compared", 0)
     codes = drift.get("codes") or {}
     expected = scores.get("expected") or {}
-    auroc = expected.get("auroc") or {"value": None, "low": None, "high": None}
     return ScoredFacts(
         outcome=scores["outcome"],
         bundle=scores["bundle_digest"],
@@ -267,7 +267,7 @@ def scored_facts(
         n_new_codes=codes["n_new"] if codes.get("n_compared") else None,
         n_vanished_codes=codes["n_vanished"] if codes.get("n_compared") else None,
         mean=scores["distribution"]["mean"],
-        expected_auroc=Figure(value=auroc["value"], low=auroc["low"], high=auroc["high"]),
+        expected_auroc=_figure(expected.get("auroc") or None),
         training_auroc=expected.get("training_auroc"),
         alerts=tuple(
             AlertRate(
@@ -301,7 +301,7 @@ def evaluated_facts(evaluation: Mapping[str, Any], has_file: Callable[[str], boo
         outcome=evaluation["outcome"],
         by=evaluation["surveillance"]["period"],
         n_samples=evaluation["n_samples"],
-        auroc=_estimated(evaluation["figures"].get("auroc")),
+        auroc=_figure(evaluation["figures"].get("auroc")),
         training_auroc=evaluation["expected"]["training_auroc"],
         advice=advice,
         advised=manifest if has_file(manifest) else None,
@@ -315,8 +315,8 @@ def _period_facts(period: Mapping[str, Any], day: dt.date) -> PeriodFacts:
         day=day,
         n_samples=n,
         outcome_rate=None if n is None or positive is None else _share(positive, n),
-        auroc=_estimated(period["figures"].get("auroc")),
-        observed_expected=_estimated(period["figures"].get("observed_expected")),
+        auroc=_figure(period["figures"].get("auroc")),
+        observed_expected=_figure(period["figures"].get("observed_expected")),
     )
 
 
@@ -332,9 +332,3 @@ def _first_day(period: str) -> dt.date | None:
         return dt.date.fromisoformat(f"{period}-01" if len(period) == len("2026-07") else period)
     except ValueError:
         return None
-
-
-def _estimated(estimate: Mapping[str, Any] | None) -> Figure:
-    if estimate is None:
-        return Figure(value=None)
-    return Figure(value=estimate["value"], low=estimate["low"], high=estimate["high"])

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mlho.report import words
 from mlho.report.changes import ComparedRun, FieldChange, PairedChange
-from mlho.report.comparison import Table, difference
+from mlho.report.comparison import Table, difference, plain
 from mlho.report.parts import ALIASED, Part, Spread
 
 VARIANTS_SCHEMA: Final = "mlho.io/variants/v1"
@@ -82,5 +82,4 @@ def _paired(variant: VariantResult) -> tuple[str, ...]:
 
 
 def _change(field: FieldChange) -> str:
-    before, after = (words.DASH if value is None else words.cut(str(value)) for value in (field.a, field.b))
-    return f"{field.field}: {before} → {after}"
+    return f"{field.field}: {plain(field.a)} → {plain(field.b)}"

@@ -88,23 +88,11 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
 
 # Range of each metric: a symmetric interval may exceed it.
 POSSIBLE: Final[dict[str, tuple[float, float]]] = {
-    **dict.fromkeys(
-        (
-            "auroc",
-            "average_precision",
-            "pr_integral",
-            "pr_davis_goadrich",
-            "brier",
-            "sensitivity",
-            "specificity",
-            "observed",
-            "predicted",
-        ),
-        (0.0, 1.0),
-    ),
-    **dict.fromkeys(("ppv", "npv", "accuracy", "mean_absolute_error"), (0.0, 1.0)),
-    "scaled_brier": (float("-inf"), 1.0),
+    **dict.fromkeys(("auroc", "average_precision", "pr_integral", "pr_davis_goadrich", "brier"), (0.0, 1.0)),
+    **dict.fromkeys(("sensitivity", "specificity", "ppv", "npv", "accuracy"), (0.0, 1.0)),
+    **dict.fromkeys(("observed", "predicted", "mean_absolute_error"), (0.0, 1.0)),
     **dict.fromkeys(("calibration_ici", "calibration_ece_equal_count", "calibration_brier"), (0.0, 1.0)),
+    "scaled_brier": (float("-inf"), 1.0),
     "log_loss": (0.0, float("inf")),
     "alerts_per_100": (0.0, 100.0),
     "number_needed_to_evaluate": (1.0, float("inf")),
@@ -117,6 +105,11 @@ STABILITY_GAINS: Final = ((0.25, "clearly more"), (0.1, "somewhat more"), (-1.0,
 def count(n: float) -> str:
     """Format an integer with thousands separators: ``1,204``."""
     return f"{n:,.0f}".replace("-", MINUS)
+
+
+def counted(n: int | None) -> str:
+    """Format a count; a text for a small cell."""
+    return HIDDEN if n is None else count(n)
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -157,11 +150,15 @@ def between(low: str, high: str) -> str:
     return f"{low} to {high}" if MINUS in low + high or " " in low + high else f"{low}{DASH}{high}"
 
 
+def ends(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return ``0.67–0.69``; empty without an interval."""
+    return "" if low is None or high is None else between(number(low, digits), number(high, digits))
+
+
 def interval(value: float, low: float | None, high: float | None, digits: int = 2) -> str:
     """Return ``0.68 (95 % CI 0.67–0.69)``, or the value alone without an interval."""
-    if low is None or high is None:
-        return number(value, digits)
-    return f"{number(value, digits)} (95{THIN}% CI {between(number(low, digits), number(high, digits))})"
+    between_ends = ends(low, high, digits)
+    return number(value, digits) + (f" (95{THIN}% CI {between_ends})" if between_ends else "")
 
 
 def estimate(figure: Estimate, digits: int = 2) -> str:
@@ -181,25 +178,24 @@ def brief(figure: Estimate | Spread, digits: int = 3) -> str:
     value = figure.value if isinstance(figure, Estimate) else figure.mean
     if value is None:
         return ABSENT
-    if figure.low is None or figure.high is None:
-        return number(value, digits)
-    return f"{number(value, digits)} ({between(number(figure.low, digits), number(figure.high, digits))})"
+    between_ends = ends(figure.low, figure.high, digits)
+    return number(value, digits) + (f" ({between_ends})" if between_ends else "")
 
 
 def odds(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """Return ``1.84 (1.22–2.77)``; a dash without a value."""
     if value is None:
         return DASH
-    ends = odds_ends(low, high)
-    return f"{ratio(value)} ({ends})" if ends else ratio(value)
+    between_ends = odds_ends(low, high)
+    return f"{ratio(value)} ({between_ends})" if between_ends else ratio(value)
 
 
 def odds_ends(low: float | None, high: float | None) -> str:
     """Return ``1.22–2.77``; empty without an interval, or if both ends are beyond the printed range."""
     if low is None or high is None:
         return ""
-    ends = ratio(low), ratio(high)
-    return "" if ends[0] == ends[1] and " " in ends[0] else between(*ends)
+    first, last = ratio(low), ratio(high)
+    return "" if first == last and " " in first else between(first, last)
 
 
 def cell(n: int | None, min_cell: int) -> str:
@@ -211,21 +207,13 @@ def characteristic(figures: Cell | None) -> str:
     """Format a cell of the table of characteristics: ``495 (51.3 %)`` or ``54.0 (38.2–70.1)``."""
     if figures is None:
         return HIDDEN
-    if (
-        figures.median is not None
-        and figures.lower_quartile is not None
-        and figures.upper_quartile is not None
-    ):
-        digits = 1 if abs(figures.median) < 100 else 0
-        low, middle, high = (
-            number(v, digits) for v in (figures.lower_quartile, figures.median, figures.upper_quartile)
-        )
-        return f"{middle} ({between(low, high)})"
-    return (
-        HIDDEN
-        if figures.n is None or figures.share is None
-        else f"{count(figures.n)} ({percent(figures.share)})"
-    )
+    digits = 1 if abs(figures.median or 0.0) < 100 else 0
+    quartiles = ends(figures.lower_quartile, figures.upper_quartile, digits)
+    if figures.median is not None and quartiles:
+        return f"{number(figures.median, digits)} ({quartiles})"
+    if figures.n is None or figures.share is None:
+        return HIDDEN
+    return f"{count(figures.n)} ({percent(figures.share)})"
 
 
 def metric_name(key: str) -> str:
@@ -273,6 +261,11 @@ def stability_gain(value: float, permuted: float) -> str:
     """Describe how much more stable a selection is than with permuted labels."""
     gain = value - permuted
     return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
+
+
+def capitalized(text: str) -> str:
+    """Return a text with an upper-case first letter; the other letters stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:

@@ -1,5 +1,7 @@
 """Answers that follow from the result of a run."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from mlho.report import words
@@ -25,66 +27,74 @@ outcome_definition = _described("outcome_definition", "outcomeDefinition", "coho
 follow_up = _described("follow_up", "followUp", "cohort")
 
 
-def summary(facts: Facts) -> Answer | Gap:
+def _from(evidence: str, section: str = "") -> Callable[[Callable[[Facts], str | Gap]], Source]:
+    """Make a source of a function that returns a text; see :class:`~mlho.report.dossier.items.Answer` for the arguments."""
+
+    def decorate(text_of: Callable[[Facts], str | Gap]) -> Source:
+        @wraps(text_of)
+        def source(facts: Facts) -> Answer | Gap:
+            text = text_of(facts)
+            return text if isinstance(text, Gap) else Answer(text, evidence, section)
+
+        return source
+
+    return decorate
+
+
+@_from("result.json: summary")
+def summary(facts: Facts) -> str:
     """Return the summary of the report."""
-    return Answer(" ".join(facts.result.summary), "result.json: summary")
+    return " ".join(facts.result.summary)
 
 
-def population(facts: Facts) -> Answer | Gap:
+@_from("result.json: cohort", "cohort")
+def population(facts: Facts) -> str:
     """Return the size of the cohort and the number of patients with the outcome."""
     cohort = facts.result.cohort
-    return Answer(
+    return (
         f"{words.plural(cohort.n_samples, 'sample')} of {words.plural(cohort.n_patients, 'patient')}; "
-        f"{words.plural(cohort.n_positive_patients, 'patient')} with the outcome.",
-        "result.json: cohort",
-        "cohort",
+        f"{words.plural(cohort.n_positive_patients, 'patient')} with the outcome."
     )
 
 
-def dates(facts: Facts) -> Answer | Gap:
+@_from("result.json: cohort.index_dates", "cohort")
+def dates(facts: Facts) -> str:
     """Return the period of the index dates."""
-    found = facts.result.cohort.index_dates
     if not facts.result.predictive:
-        text = "There is no index date: all records of a patient count."
-    elif found is None:
-        text = "The index dates are not shown: too few patients."
-    else:
-        text = f"Index dates from {found.first} to {found.last} (year and month)."
-    return Answer(text, "result.json: cohort.index_dates", "cohort")
+        return "There is no index date: all records of a patient count."
+    if (period := facts.result.cohort.index_dates) is None:
+        return "The index dates are not shown: too few patients."
+    return f"Index dates from {period.first} to {period.last} (year and month)."
 
 
-def attrition(facts: Facts) -> Answer | Gap:
+@_from("result.json: cohort.attrition", "cohort")
+def attrition(facts: Facts) -> str:
     """Return the number of samples after each rule of the cohort."""
     steps = facts.result.cohort.attrition
     text = "; ".join(
-        f"{words.rule_words(step.rule)}: {words.HIDDEN if step.samples is None else words.count(step.samples)} samples"
-        for step in steps
+        f"{words.rule_words(step.rule)}: {words.counted(step.samples)} samples" for step in steps
     )
-    return Answer(f"Samples that remain after each step: {text}.", "result.json: cohort.attrition", "cohort")
+    return f"Samples that remain after each step: {text}."
 
 
-def characteristics(facts: Facts) -> Answer | Gap:
+@_from("result.json: cohort.characteristics", "cohort")
+def characteristics(facts: Facts) -> str | Gap:
     """Return which characteristics the report compares between patients with and without the outcome."""
     names = list(dict.fromkeys(characteristic.name for characteristic in facts.result.cohort.characteristics))
     if not names:
         return Gap("features.demographics")
-    return Answer(
-        f"{', '.join(names[:_N_LISTED])}: with and without the outcome, with standardised differences and missing values.",
-        "result.json: cohort.characteristics",
-        "cohort",
-    )
+    return f"{', '.join(names[:_N_LISTED])}: with and without the outcome, with standardised differences and missing values."
 
 
-def preparation(facts: Facts) -> Answer | Gap:
+@_from("result.json: ledger", "ledger")
+def preparation(facts: Facts) -> str:
     """Return the account of the event rows, and the checks of quality that found something."""
     ledger = facts.result.ledger
     dropped = sorted((rule for rule in ledger.rules if rule.rows), key=lambda rule: -rule.rows)
     rules = "; ".join(f"{rule.rule}: {words.count(rule.rows)}" for rule in dropped[:_N_LISTED])
-    return Answer(
+    return (
         f"{words.plural(ledger.rows_in, 'event row')}, of which {words.count(ledger.rows_used)} are used. Dropped rows by rule: "
-        f"{rules or 'none'}. Every row is accounted for.{_checked(facts)}",
-        "result.json: ledger",
-        "ledger",
+        f"{rules or 'none'}. Every row is accounted for.{_checked(facts)}"
     )
 
 
@@ -97,17 +107,17 @@ def _checked(facts: Facts) -> str:
     return f" Checks of data quality with findings: {len(found)} of {len(quality.checks)}{named}."
 
 
-def missing_values(facts: Facts) -> Answer | Gap:
+@_from("docs/method.md", "cohort")
+def missing_values(facts: Facts) -> str:
     """Return how missing values are handled."""
-    return Answer(
+    return (
         "A code that is not recorded counts as absent. A missing category is the level “unknown”; a missing number is replaced by the "
-        "median of the training patients, with an indicator.",
-        "docs/method.md",
-        "cohort",
+        "median of the training patients, with an indicator."
     )
 
 
-def predictors(facts: Facts) -> Answer | Gap:
+@_from("result.json: lineage.spec.features, lineage.spec.selection", "features")
+def predictors(facts: Facts) -> str:
     """Return the predictors and their choice."""
     result, spec = facts.result, facts.result.lineage.spec
     features, cohort = spec["features"], spec["cohort"]
@@ -115,39 +125,35 @@ def predictors(facts: Facts) -> Answer | Gap:
     spans = " and ".join("all history" if days is None else f"{days} days" for days in windows)
     demographics = ", ".join(features["demographics"]) or "none"
     until = "the index date" if result.predictive else "the end of the records"
-    return Answer(
+    return (
         f"Recorded codes as {', '.join(features['aggregates'])} over {spans} up to {until}; demographics: {demographics}. Codes present in "
         f"at least {words.percent(spec['selection']['minPrevalence'])} of the training patients are ranked "
-        f"({spec['selection']['ranking']}), and the first {spec['selection']['nFeatures']} are used.",
-        "result.json: lineage.spec.features, lineage.spec.selection",
-        "features",
+        f"({spec['selection']['ranking']}), and the first {spec['selection']['nFeatures']} are used."
     )
 
 
-def sample_size(facts: Facts) -> Answer | Gap:
-    """Return the number of patients with the outcome for each predictor of the final model."""
+@_from("result.json: cohort, final_model", "cohort")
+def sample_size(facts: Facts) -> str:
+    """Return the number of samples of the rarer outcome for each column of the final model."""
     cohort, model = facts.result.cohort, facts.result.final_model
     n_columns = max(1, model.n_features + model.n_demographics)
     per_column = min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) / n_columns
-    return Answer(
+    return (
         f"All {words.count(cohort.n_samples)} eligible samples are used; {words.number(per_column, 1)} events for each column of the final "
-        "model. mlho plan gives the size that the criteria of Riley et al. require.",
-        "result.json: cohort, final_model",
-        "cohort",
+        "model. mlho plan gives the size that the criteria of Riley et al. require."
     )
 
 
-def methods(facts: Facts) -> Answer | Gap:
+@_from("result.json: lineage.spec", "lineage")
+def methods(facts: Facts) -> str:
     """Return models, tuning and internal validation."""
     spec = facts.result.lineage.spec
     validation = spec["validation"]
     names = ", ".join(candidate["classifier"] for candidate in spec["candidates"])
-    return Answer(
+    return (
         f"Candidates: {names}. {words.plural(validation['iterations'], 'iteration')} of a train/test split "
         f"({_split_words(validation)}) with {validation['folds']}-fold cross-validation inside; features are selected and settings chosen on "
-        f"training patients only (scope: {spec['selection']['scope']}). Scores are calibrated on out-of-fold predictions.",
-        "result.json: lineage.spec",
-        "lineage",
+        f"training patients only (scope: {spec['selection']['scope']}). Scores are calibrated on out-of-fold predictions."
     )
 
 
@@ -156,28 +162,24 @@ def _split_words(validation: dict[str, Any]) -> str:
     return split if isinstance(split, str) else next(iter(split))
 
 
-def imbalance(facts: Facts) -> Answer | Gap:
+@_from("docs/method.md")
+def imbalance(facts: Facts) -> str:
     """Return how unequal class sizes are handled."""
-    return Answer(
-        "No resampling and no weights: probabilities keep the observed frequency of the outcome.",
-        "docs/method.md",
-    )
+    return "No resampling and no weights: probabilities keep the observed frequency of the outcome."
 
 
-def evaluated_groups(facts: Facts) -> Answer | Gap:
+@_from("result.json: bias", "performance")
+def evaluated_groups(facts: Facts) -> str | Gap:
     """Return which groups are evaluated on their own."""
     bias = facts.result.bias
     names = [] if bias is None else bias.columns
     if not names:
         return Gap("features.demographics")
-    return Answer(
-        f"Performance is computed by {', '.join(names)}, with intervals; small groups are hidden.",
-        "result.json: bias",
-        "performance",
-    )
+    return f"Performance is computed by {', '.join(names)}, with intervals; small groups are hidden."
 
 
-def group_performance(facts: Facts) -> Answer | Gap:
+@_from("result.json: bias", "performance")
+def group_performance(facts: Facts) -> str | Gap:
     """Return the AUROC of each group that is shown."""
     groups = [] if facts.result.bias is None else facts.result.bias.groups[1:]
     if not groups:
@@ -189,93 +191,78 @@ def group_performance(facts: Facts) -> Answer | Gap:
     ]
     n_hidden = sum("auroc" not in group.figures for group in groups)
     hidden = f" {words.plural(n_hidden, 'group')} hidden: too few patients." if n_hidden else ""
-    return Answer(
-        f"AUROC by group: {'; '.join(parts) or 'none can be shown'}.{hidden}",
-        "result.json: bias",
-        "performance",
-    )
+    return f"AUROC by group: {'; '.join(parts) or 'none can be shown'}.{hidden}"
 
 
-def output(facts: Facts) -> Answer | Gap:
+@_from("result.json: final_model.thresholds", "model")
+def output(facts: Facts) -> str:
     """Return what the model gives."""
     thresholds = facts.result.final_model.thresholds
     text = "; ".join(
         f"{threshold.rule}: {words.ABSENT if threshold.value is None else words.number(threshold.value, 3)}"
         for threshold in thresholds
     )
-    return Answer(
-        f"A calibrated probability of the outcome for each sample. Thresholds: {text}.",
-        "result.json: final_model.thresholds",
-        "model",
-    )
+    return f"A calibrated probability of the outcome for each sample. Thresholds: {text}."
 
 
-def performance(facts: Facts) -> Answer | Gap:
+@_from("result.json: headline", "performance")
+def performance(facts: Facts) -> str:
     """Return discrimination, overall error and calibration with intervals."""
     headline = facts.result.headline
     shown = ("auroc", "average_precision", "brier", "calibration_slope", "calibration_in_the_large")
     text = "; ".join(
         f"{words.metric_name(name)} {words.spread(headline[name])}" for name in shown if name in headline
     )
-    return Answer(
-        f"On held-out patients: {text}. {facts.result.procedure}", "result.json: headline", "performance"
-    )
+    return f"On held-out patients: {text}. {facts.result.procedure}"
 
 
-def specification(facts: Facts) -> Answer | Gap:
+@_from("result.json: final_model; bundle/", "model")
+def specification(facts: Facts) -> str:
     """Return how the model can be obtained and checked."""
     model = facts.result.final_model
-    return Answer(
+    return (
         f"{model.classifier} with {words.plural(model.n_features, 'feature')} and {words.plural(model.n_demographics, 'column')} of demographics; "
-        f"coefficients or trees, dictionary, calibrator and tests are in the bundle with digest {model.bundle_digest}.",
-        "result.json: final_model; bundle/",
-        "model",
+        f"coefficients or trees, dictionary, calibrator and tests are in the bundle with digest {model.bundle_digest}."
     )
 
 
-def code(facts: Facts) -> Answer | Gap:
+@_from("result.json: lineage", "lineage")
+def code(facts: Facts) -> str:
     """Return software versions and what makes the result reproducible."""
     lineage = facts.result.lineage
     versions = ", ".join(f"{name} {version}" for name, version in sorted(lineage.versions.items()))
-    return Answer(
+    return (
         f"{versions}. Specification {lineage.spec_digest[:16]}…, matrix {lineage.matrix_digest[:16]}…, seed {lineage.seed}: equal inputs give "
-        "equal bytes.",
-        "result.json: lineage",
-        "lineage",
+        "equal bytes."
     )
 
 
-def stability(facts: Facts) -> Answer | Gap:
+@_from("result.json: stability", "stability")
+def stability(facts: Facts) -> str:
     """Return how stable the selected features are."""
-    found = facts.result.stability
-    return Answer(
-        f"Stability of the selection (Nogueira) {words.estimate(found.nogueira)}; {words.plural(found.n_consensus, 'feature')} in the consensus.",
-        "result.json: stability",
-        "stability",
-    )
+    stable = facts.result.stability
+    return f"Stability of the selection (Nogueira) {words.estimate(stable.nogueira)}; {words.plural(stable.n_consensus, 'feature')} in the consensus."
 
 
-def warnings(facts: Facts) -> Answer | Gap:
+@_from("result.json: warnings", "limits")
+def warnings(facts: Facts) -> str:
     """Return the warnings of the run."""
     text = " ".join(facts.result.warnings) or "The run has no warnings."
     if not facts.result.predictive:
-        text = f"{words.NOT_PREDICTIVE[:1].upper()}{words.NOT_PREDICTIVE[1:]}. {text}"
-    return Answer(text, "result.json: warnings", "limits")
+        text = f"{words.capitalized(words.NOT_PREDICTIVE)}. {text}"
+    return text
 
 
-def sensitive_inputs(facts: Facts) -> Answer | Gap:
+@_from("result.json: lineage.spec.features.demographics", "features")
+def sensitive_inputs(facts: Facts) -> str:
     """Return which demographics are inputs of the model."""
     names = facts.result.lineage.spec["features"]["demographics"]
-    text = f"Demographics that are inputs: {', '.join(names)}." if names else "No demographics are inputs."
-    return Answer(text, "result.json: lineage.spec.features.demographics", "features")
+    return f"Demographics that are inputs: {', '.join(names)}." if names else "No demographics are inputs."
 
 
-def model_tests(facts: Facts) -> Answer | Gap:
+@_from("result.json: final_model.tests", "model")
+def model_tests(facts: Facts) -> str:
     """Return the outcome of the model's own tests."""
     tests = facts.result.final_model.tests
     n_passed = sum(test.passed for test in tests)
-    return Answer(
-        f"{n_passed} of {words.plural(len(tests), 'test')} of the model passed.",
-        "result.json: final_model.tests",
-        "model",
-    )
+    return f"{n_passed} of {words.plural(len(tests), 'test')} of the model passed."

@@ -1,8 +1,8 @@
 """A chart with its numbers and a reading guide, shown in report and notebook."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from markupsafe import Markup
 
@@ -52,6 +52,10 @@ class Figure:
         return self.svg
 
 
-def both(draw: Callable[[float], Markup]) -> tuple[Markup, Markup]:
+class _Drawing(Protocol):
+    def __call__(self, *, width: float) -> Markup: ...
+
+
+def both(draw: _Drawing) -> tuple[Markup, Markup]:
     """Draw a chart for a wide page and for a phone."""
-    return draw(charts.WIDE), draw(charts.NARROW)
+    return draw(width=charts.WIDE), draw(width=charts.NARROW)

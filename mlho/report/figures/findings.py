@@ -33,10 +33,8 @@ def chart_labels(features: Sequence[FeatureResult]) -> dict[str, str]:
 
     Window and aggregate are left out if all features have the same, and the code if no other feature has the description.
     """
-    if (
-        len({(feature.window_days, feature.aggregate) for feature in features if feature.kind == "feature"})
-        > 1
-    ):
+    kinds = {(feature.window_days, feature.aggregate) for feature in features if feature.kind == "feature"}
+    if len(kinds) > 1:
         return {feature.id: feature.words for feature in features}
     n_described = Counter(feature.description for feature in features)
     return {
@@ -101,7 +99,6 @@ def _forest(
     rows = _forest_group("Higher odds of the outcome", "up", up, labels)
     rows += _forest_group("Lower odds of the outcome", "down", down, labels)
     bounds = _forest_bounds(shown)
-    wide, narrow = both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width))
     more = " Sorted by size of effect."
     if len(known) > len(shown):
         more += f" The {len(shown)} features with the highest confidence scores, of {len(known)}, are drawn."
@@ -109,8 +106,7 @@ def _forest(
         name,
         title,
         reading + more,
-        wide,
-        narrow,
+        *both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width)),
         ("Feature", "Odds ratio (95 % CI)", "Confidence score"),
         tuple(
             (
@@ -155,20 +151,12 @@ def frequency(result: Result) -> Figure | None:
     if not known:
         return None
     n = len(result.iterations)
-    picked = [round(feature.selection_frequency * n) for feature in known]
+    times_of = {feature.id: round(feature.selection_frequency * n) for feature in known}
+    n_selected = Counter(times_of.values())
+    n_stable = Counter(times_of[feature.id] for feature in known if feature.in_consensus)
     rows = [
-        (
-            f"{n_times} of {n}",
-            words.count(picked.count(n_times)),
-            words.count(
-                sum(
-                    feature.in_consensus
-                    for feature, times in zip(known, picked, strict=True)
-                    if times == n_times
-                )
-            ),
-        )
-        for n_times in sorted(set(picked), reverse=True)
+        (f"{times} of {n}", words.count(n_features), words.count(n_stable[times]))
+        for times, n_features in sorted(n_selected.items(), reverse=True)
     ]
     return Figure(
         "frequency",
@@ -192,15 +180,13 @@ def importance(result: Result) -> Figure | None:
     shown = sorted(known, key=lambda item: (-item[1], item[0].id))[:N_IMPORTANCE]
     labels = chart_labels(result.features)
     rows = [Row(labels[feature.id], words.number(value, 3), (value,)) for feature, value in shown]
-    wide, narrow = both(lambda width: charts.importance(rows, width=width))
     return Figure(
         "importance",
         "What the final model uses most",
         "How far each feature moves the log-odds on average, up or down (trees: TreeSHAP), over at most 10,000 training samples. "
         "It does not show a cause. "
         f"The first {len(shown)} of {len(known)}.",
-        wide,
-        narrow,
+        *both(lambda width: charts.importance(rows, width=width)),
         ("Feature", "Mean |contribution|"),
         tuple((feature.words, words.number(value, 4)) for feature, value in shown),
     )
@@ -214,7 +200,6 @@ def profile(
     rows, total = _waterfall_rows(profile, features, line)
     ticks = [(line.log_odds_of(p), words.percent(p, digits)) for p, digits in _PROBABILITIES]
     axis = "Probability of the outcome" + (" after calibration" if line.is_known else "")
-    wide, narrow = both(lambda width: charts.waterfall(number, profile.title, rows, ticks, axis, width=width))
     parts = [
         (contribution.words, contribution.value, words.number(contribution.contribution, 3))
         for contribution in profile.contributions
@@ -226,8 +211,7 @@ def profile(
         f"{kind}. From the base, each bar adds the contribution of one feature. Together they give a probability of "
         f"{words.percent(profile.calibrated_probability)} after calibration ({words.percent(profile.probability)} before it). "
         "The numbers beside the coloured bars are contributions to the log-odds.",
-        wide,
-        narrow,
+        *both(lambda width: charts.waterfall(number, profile.title, rows, ticks, axis, width=width)),
         ("Feature", "Value", "Contribution"),
         (
             ("Base", words.DASH, words.number(profile.base, 3)),

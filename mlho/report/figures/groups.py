@@ -1,9 +1,8 @@
 """Figures for fairness and use: performance in groups and periods, and a hundred patients at each threshold."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
-
-from markupsafe import Markup
 
 from mlho.report import words
 from mlho.report.bias.audit import BiasAudit, PeriodBias
@@ -47,7 +46,7 @@ def _by_group(
 ) -> Figure | None:
     """Plot a figure of each group with its interval; the dashed line is its ideal, or the figure of all patients."""
     overall = bias.groups[0].figures.get(metric)
-    columns = list(dict.fromkeys(group.by for group in bias.groups[1:]))
+    columns = bias.columns
     # Bands of age ascend; in the audit the reference is first.
     ordered = sorted(
         bias.groups[1:],
@@ -70,13 +69,18 @@ def _by_group(
             if group.by == by
         ]
 
-    def draw(width: float) -> Markup:
-        description = f"{title}: {len(known)} groups with 95 % intervals; the dashed line is {words.number(reference, 3)}."
-        return charts.intervals(name, title, description, rows, title, reference=reference, width=width)
-
-    wide, narrow = both(draw)
+    description = (
+        f"{title}: {len(known)} groups with 95 % intervals; the dashed line is {words.number(reference, 3)}."
+    )
     table = tuple((f"{group.by}: {group.level}", words.brief(estimate)) for group, estimate in known)
-    return Figure(name, title, reading, wide, narrow, ("Group", "Value (95 % CI)"), table)
+    return Figure(
+        name,
+        title,
+        reading,
+        *both(partial(charts.intervals, name, title, description, rows, title, reference=reference)),
+        ("Group", "Value (95 % CI)"),
+        table,
+    )
 
 
 def _with_ends(estimate: Estimate) -> tuple[float, float, float]:
@@ -103,27 +107,24 @@ def _by_period(
     reference = overall.value if ideal is None else ideal
     title = f"{words_of} by {bias.unit}"
 
-    def draw(width: float) -> Markup:
-        description = f"{title}, in {words.plural(len(panels), 'panel')} with 95 % intervals."
-        return small_multiples(name, title, description, panels, periods, reference=reference, width=width)
-
-    wide, narrow = both(draw)
+    description = f"{title}, in {words.plural(len(panels), 'panel')} with 95 % intervals."
     table = tuple(
-        (
-            panel.label,
-            periods[at],
-            f"{words.number(value, 3)} ({words.between(words.number(low, 3), words.number(high, 3))})",
-        )
+        (panel.label, periods[at], f"{words.number(value, 3)} ({words.ends(low, high, 3)})")
         for panel in panels
         for at, value, low, high in panel.points
     )
     line = "of all patients" if ideal is None else "the ideal"
     reading = (
         f"Points are values with their 95 % intervals; all panels have the same scales. The dashed line is {line}. "
-        + (f"A {bias.unit} with too few patients has no point.")
+        f"A {bias.unit} with too few patients has no point."
     )
     return Figure(
-        name, title, reading, wide, narrow, ("Group", bias.unit or "Period", "Value (95 % CI)"), table
+        name,
+        title,
+        reading,
+        *both(partial(small_multiples, name, title, description, panels, periods, reference=reference)),
+        ("Group", bias.unit or "Period", "Value (95 % CI)"),
+        table,
     )
 
 
@@ -147,8 +148,7 @@ def pictograms(result: Result) -> list[Figure]:
 
 
 def _pictogram(number: int, rule: str, counts: Mapping[str, int]) -> Figure:
-    title = words.rule_words(rule)
-    title = title[:1].upper() + title[1:]
+    title = words.capitalized(words.rule_words(rule))
     n_flagged, n_cases = counts["hit"] + counts["false"], counts["hit"] + counts["missed"]
     reading = (
         f"Of 100 patients, {n_cases} {_have(n_cases)} the outcome. The model flags {n_flagged}, of whom {counts['hit']} "

@@ -1,8 +1,7 @@
 """The lineage of a result: from tables, specification and software by the matrix to bundle, result and scores."""
 
+from functools import partial
 from typing import Final
-
-from markupsafe import Markup
 
 from mlho.report import words
 from mlho.report.figures.figure import Figure, both
@@ -34,16 +33,12 @@ def lineage(result: Result) -> Figure:
         Box(heading, first if " " in first else first[:_SHOWN], second) for heading, first, second in rows
     ]
 
-    def draw(width: float) -> Markup:
-        return flow("lineage", "Lineage", [boxes[:3], boxes[3:4], boxes[4:5], boxes[5:]], width=width)
-
-    wide, narrow = both(draw)
+    levels = [boxes[:3], boxes[3:4], boxes[4:5], boxes[5:]]
     return Figure(
         "lineage",
         "Lineage",
         "Each row was made of the row above. Equal digests mean equal content. Scores name the digest of the bundle with which they were made.",
-        wide,
-        narrow,
+        *both(partial(flow, "lineage", "Lineage", levels)),
         ("What", "Digest or version", "Detail"),
         rows,
     )

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
-
-from markupsafe import Markup
 
 from mlho.report import words
 from mlho.report.figures.evaluations import figure_value
@@ -73,7 +72,7 @@ def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
         if round(100 * x) % 5 == 0:
             ends = words.DASH
             if mean.low is not None and mean.high is not None and mean.low[i] < mean.high[i]:
-                ends = words.between(words.number(mean.low[i], 3), words.number(mean.high[i], 3))
+                ends = words.ends(mean.low[i], mean.high[i], 3)
             rows.append((words.number(x), words.number(mean.mean[i], 3), ends))
     return tuple(rows)
 
@@ -115,7 +114,7 @@ def calibration_of(
             (
                 words.number(b["mean"], 3),
                 words.number(b["observed"], 3),
-                words.between(words.number(b["low"], 3), words.number(b["high"], 3)),
+                words.ends(b["low"], b["high"], 3),
                 words.count(b["n"]),
             )
             for b in bins
@@ -201,15 +200,12 @@ def decision_of(curve_data: Curves, smallest: int) -> Figure | None:
     if not curve.get("threshold"):
         return None
     model = curve["model"]
-    low, high = (
-        model.get("low") or [None] * len(model["mean"]),
-        model.get("high") or [None] * len(model["mean"]),
-    )
+    low, high = (model.get(end) or [None] * len(model["mean"]) for end in ("low", "high"))
     rows = [
         (
             words.percent(t, 0),
             words.number(mean, 4),
-            words.DASH if a is None or b is None else words.between(words.number(a, 4), words.number(b, 4)),
+            words.ends(a, b, 4) or words.DASH,
             words.number(everybody, 4),
         )
         for i, (t, mean, a, b, everybody) in enumerate(
@@ -241,25 +237,21 @@ def auroc_by_test_set(result: Result) -> Figure | None:
         return None
     rows = _auroc_rows(known, result.headline.get("auroc"))
     lowest = min(row.values[1] for row in rows)
-
-    def draw(width: float) -> Markup:
-        return charts.intervals(
-            "auroc",
-            "AUROC on each test set",
-            f"AUROC with 95 % interval on each of {len(known)} test sets, and the headline.",
-            rows,
-            "AUROC on the test set",
-            reference=0.5 if lowest < 0.6 else None,
-            width=width,
-        )
-
-    wide, narrow = both(draw)
+    name, title = "auroc", "AUROC on each test set"
+    draw = partial(
+        charts.intervals,
+        name,
+        title,
+        f"AUROC with 95 % interval on each of {len(known)} test sets, and the headline.",
+        rows,
+        "AUROC on the test set",
+        reference=0.5 if lowest < 0.6 else None,
+    )
     return Figure(
-        "auroc",
-        "AUROC on each test set",
+        name,
+        title,
         f"Each square is one test set with its own 95 % interval{_method(result)}; the diamond is the headline.",
-        wide,
-        narrow,
+        *both(draw),
         ("Test set", "AUROC (95 % CI)", "Interval"),
         tuple(
             (test_set.name, words.estimate(estimate, 3), estimate.method or words.DASH)
@@ -301,24 +293,20 @@ def candidates(result: Result) -> Figure | None:
     if not rows:
         return None
 
-    def draw(width: float) -> Markup:
-        return charts.intervals(
-            "candidates",
-            "Candidates compared",
-            "Mean test AUROC of each candidate with its interval, and its single iterations as rings.",
-            rows,
-            "AUROC on the test set",
-            reference=None,
-            width=width,
-        )
-
-    wide, narrow = both(draw)
+    draw = partial(
+        charts.intervals,
+        "candidates",
+        "Candidates compared",
+        "Mean test AUROC of each candidate with its interval, and its single iterations as rings.",
+        rows,
+        "AUROC on the test set",
+        reference=None,
+    )
     return Figure(
         "candidates",
         "Test AUROC of the candidates",
         "Filled: the mean over iterations with its 95 % interval (diamond: the final model's classifier); rings: single iterations.",
-        wide,
-        narrow,
+        *both(draw),
         ("Candidate", "Test AUROC", "Lowest", "Highest", "Wins"),
         tuple(_candidate_numbers(candidate) for candidate in result.candidates),
     )

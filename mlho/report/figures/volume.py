@@ -1,6 +1,6 @@
 """Small multiples of the events over time, from the checks of data quality."""
 
-from markupsafe import Markup
+from functools import partial
 
 from mlho.report import words
 from mlho.report.figures.figure import Figure, both
@@ -13,21 +13,15 @@ def volume(result: Result) -> Figure | None:
     if result.quality is None or not result.quality.series:
         return None
     panels = [(series.name, series.at, series.rows) for series in result.quality.series]
-
-    def draw(width: float) -> Markup:
-        return multiples("volume", "Events over time", panels, width=width)
-
-    wide, narrow = both(draw)
     return Figure(
         "volume",
         "Events over time",
         "Used rows by month, in all and by site, and by year for codes that begin or end within the period. The number is the highest count; "
         "each panel has its own scale from zero. A gap in a line is a count below the bound for small cells.",
-        wide,
-        narrow,
+        *both(partial(multiples, "volume", "Events over time", panels)),
         ("What", "Time", "Rows"),
         tuple(
-            (name, at, words.HIDDEN if n is None else words.count(n))
+            (name, at, words.counted(n))
             for name, times, rows in panels
             for at, n in zip(times, rows, strict=True)
         ),

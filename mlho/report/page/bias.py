@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.bias.audit import BiasAudit, GroupBias, GroupComparison, GroupTrend
+from mlho.report.bias.audit import BiasAudit, GroupBias, GroupComparison, GroupTrend, PatientErrors
 from mlho.report.page import cells
 from mlho.report.parts import Estimate
 from mlho.report.words import DASH
@@ -35,7 +35,7 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "compared_words": _found_words(len(compared), len(bias.comparisons), "difference"),
         "errors": [
             (
-                f"{comparison.by}: {comparison.level}",
+                _name(comparison),
                 comparison.reference,
                 _OUTCOMES[comparison.outcome],
                 _cell(comparison.delta),
@@ -45,7 +45,13 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         ],
         "errors_words": _found_words(len(errors), len(bias.errors), "comparison"),
         "gaps": [
-            (gap.by, *_gap_words(gap.metric), _cell(gap.value), _number(gap.by_chance)) for gap in bias.gaps
+            (
+                gap.by,
+                *_gap_words(gap.metric),
+                _cell(gap.value),
+                DASH if gap.by_chance is None else words.number(gap.by_chance, 3),
+            )
+            for gap in bias.gaps
         ],
         "trends": _trends(trends),
         "trends_words": _found_words(len(trends), len(bias.trends), "trend"),
@@ -53,7 +59,8 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "periods": [
             (
                 period.period,
-                *(_count(n) for n in (period.n_samples, period.n_positive)),
+                words.counted(period.n_samples),
+                words.counted(period.n_positive),
                 *(_cell(period.figures.get(name)) for name in ("auroc", "observed_expected", "brier")),
             )
             for period in bias.groups[0].periods
@@ -63,7 +70,12 @@ def content(bias: BiasAudit) -> dict[str, Any]:
 
 def _contradicted(groups: Sequence[GroupBias]) -> Rows:
     return [
-        (_name(group), _count(labels.n_samples), _cell(labels.observed), words.number(labels.expected, 3))
+        (
+            _name(group),
+            words.counted(labels.n_samples),
+            _cell(labels.observed),
+            words.number(labels.expected, 3),
+        )
         for group in groups
         if (labels := group.contradicted) is not None
     ]
@@ -72,7 +84,7 @@ def _contradicted(groups: Sequence[GroupBias]) -> Rows:
 def _compared(comparisons: Sequence[GroupComparison]) -> Rows:
     return [
         (
-            f"{comparison.by}: {comparison.level}",
+            _name(comparison),
             comparison.reference,
             metric_words(comparison.metric),
             _cell(comparison.difference),
@@ -96,10 +108,6 @@ def _trends(trends: Sequence[GroupTrend]) -> Rows:
     ]
 
 
-def _count(n: int | None) -> str:
-    return words.HIDDEN if n is None else words.count(n)
-
-
 def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
     names = (
         "auroc",
@@ -111,7 +119,8 @@ def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
     return [
         (
             cells.with_note(_name(group), group.reason or ""),
-            *(_count(n) for n in (group.n_samples, group.n_positive)),
+            words.counted(group.n_samples),
+            words.counted(group.n_positive),
             *(_cell(group.figures.get(name), 1 if name.endswith("100") else 3) for name in names),
         )
         for group in groups
@@ -141,7 +150,7 @@ def _calibration(groups: Sequence[GroupBias]) -> Rows:
     return rows
 
 
-def _name(group: GroupBias | GroupTrend) -> str:
+def _name(group: GroupBias | GroupComparison | GroupTrend | PatientErrors) -> str:
     return group.level if group.by == "all" else f"{group.by}: {group.level}"
 
 
@@ -192,15 +201,8 @@ def _found_words(n_found: int, n: int, noun: str) -> str:
 def _cell(estimate: Estimate | None, digits: int = 3) -> str:
     if estimate is None or estimate.value is None:
         return DASH
-    if estimate.low is None or estimate.high is None:
-        return words.number(estimate.value, digits)
-    ends = words.between(words.number(estimate.low, digits), words.number(estimate.high, digits))
-    return cells.with_note(words.number(estimate.value, digits), ends)
+    return cells.with_ends(estimate.value, estimate.low, estimate.high, digits)
 
 
 def _p(adjusted: float | None) -> str:
     return DASH if adjusted is None else words.p_value(adjusted)
-
-
-def _number(value: float | None) -> str:
-    return DASH if value is None else words.number(value, 3)

@@ -17,10 +17,12 @@ def spread_cell(spread: Spread | None, digits: int = 3) -> str:
     """Format a metric's mean over iterations with its interval below; a text if it is absent."""
     if spread is None or spread.mean is None:
         return words.ABSENT
-    mean, ends = spread.mean, ""
-    if spread.low is not None and spread.high is not None:
-        ends = words.between(words.number(spread.low, digits), words.number(spread.high, digits))
-    return with_note(words.number(mean, digits), ends)
+    return with_ends(spread.mean, spread.low, spread.high, digits)
+
+
+def with_ends(value: float, low: float | None, high: float | None, digits: int = 3) -> Markup:
+    """Format a figure with its interval below, if it has one."""
+    return with_note(words.number(value, digits), words.ends(low, high, digits))
 
 
 def odds_cell(value: float | None, low: float | None, high: float | None) -> str:

@@ -34,7 +34,7 @@ def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
         "min_cell": min_cell_of(evaluation),
         "facts": facts(evaluation),
         "attrition": [
-            (step.rule, *map(_shown, (step.patients, step.samples))) for step in evaluation.attrition
+            (step.rule, *map(words.counted, (step.patients, step.samples))) for step in evaluation.attrition
         ],
         "ledger": [
             ("used", words.count(evaluation.ledger.rows_used)),
@@ -140,7 +140,3 @@ def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any
 
 def _estimate(figure: Estimate | None) -> str:
     return words.ABSENT if figure is None else words.brief(figure)
-
-
-def _shown(n: int | None) -> str:
-    return words.HIDDEN if n is None else words.count(n)

@@ -71,7 +71,7 @@ def label_ledger(cohort: CohortSummary) -> Rows:
     ordered = sorted(
         cohort.label_ledger.items(), key=lambda item: (-(0.5 if item[1] is None else item[1]), item[0])
     )
-    return [(name, words.HIDDEN if n is None else words.count(n)) for name, n in ordered]
+    return [(name, words.counted(n)) for name, n in ordered]
 
 
 def ledger(summary: LedgerSummary) -> dict[str, Any]:

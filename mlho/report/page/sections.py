@@ -79,14 +79,9 @@ def _spread_tile(result: Result, metric: str, label: str) -> dict[str, str]:
     figure = result.headline.get(metric)
     if figure is None or figure.mean is None:
         return {"label": label, "value": words.ABSENT, "more": "no test set has a value"}
-    more = _ends(figure.low, figure.high) or f"no interval: {words.plural(figure.n, 'test set')}"
+    ends = words.ends(figure.low, figure.high)
+    more = f"95{words.THIN}% CI {ends}" if ends else f"no interval: {words.plural(figure.n, 'test set')}"
     return {"label": label, "value": words.number(figure.mean), "more": more}
-
-
-def _ends(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return f"95{words.THIN}% CI {words.between(words.number(low), words.number(high))}"
 
 
 def headline(result: Result) -> Rows:
@@ -138,9 +133,7 @@ def _range_cell(values: list[float]) -> str:
     """Format the mean of single values, with minimum and maximum below."""
     if not values:
         return words.ABSENT
-    ends = (
-        words.between(words.number(min(values), 3), words.number(max(values), 3)) if len(values) > 1 else ""
-    )
+    ends = words.ends(min(values), max(values), 3) if len(values) > 1 else ""
     return cells.with_note(words.number(math.fsum(values) / len(values), 3), ends)
 
 
@@ -337,9 +330,10 @@ def split_rows(result: Result) -> dict[str, Any] | None:
         (
             test_set.name,
             *map(
-                _shown, (test_set.n_test_samples, test_set.n_test_positive_samples, test_set.n_train_samples)
+                words.counted,
+                (test_set.n_test_samples, test_set.n_test_positive_samples, test_set.n_train_samples),
             ),
-            *(_shown(part.samples) for part in test_set.left_out),
+            *(words.counted(part.samples) for part in test_set.left_out),
         )
         for test_set in split.test_sets
     ]
@@ -385,17 +379,13 @@ def later_words(later: LaterEvaluation) -> str:
         return f"There is no evaluation on later patients: {later.reason}."
     account = later.account
     left_out = "; ".join(
-        f"{part.rule}: {_shown(part.samples)}" for part in account.left_out if part.samples != 0
+        f"{part.rule}: {words.counted(part.samples)}" for part in account.left_out if part.samples != 0
     )
     return (
-        f"Index dates from {later.test_from} on: {_shown(account.n_test_samples)} samples, {_shown(account.n_test_positive_samples)} with the "
-        f"outcome. The final model's setting was fitted once on {_shown(account.n_train_samples)} earlier samples. Left out of both: "
+        f"Index dates from {later.test_from} on: {words.counted(account.n_test_samples)} samples, {words.counted(account.n_test_positive_samples)} with the "
+        f"outcome. The final model's setting was fitted once on {words.counted(account.n_train_samples)} earlier samples. Left out of both: "
         f"{left_out or 'none'}."
     )
-
-
-def _shown(n: int | None) -> str:
-    return words.HIDDEN if n is None else words.count(n)
 
 
 def lineage_facts(result: Result) -> Rows:

@@ -368,10 +368,7 @@ def _time(at: dt.datetime) -> str:
 def _figure_cell(figure: Figure) -> str:
     if figure.value is None:
         return words.ABSENT
-    ends = ""
-    if figure.low is not None and figure.high is not None:
-        ends = words.between(words.number(figure.low, 3), words.number(figure.high, 3))
-    return cells.with_note(words.number(figure.value, 3), ends)
+    return cells.with_ends(figure.value, figure.low, figure.high)
 
 
 def _samples(n: int) -> str:

@@ -20,7 +20,7 @@ def times(result: Result) -> dict[str, Any] | None:
             (
                 words.plural(horizon.days, "day"),
                 *(cells.spread_cell(horizon.figures[name], 3) for name in _FIGURES),
-                _shown(unknown),
+                words.counted(unknown),
             )
             for horizon, unknown in zip(performance.horizons, performance.n_unknown, strict=True)
         ],
@@ -61,15 +61,13 @@ def _hazard(feature: FeatureResult) -> tuple[str, ...]:
 def _account(performance: TimeToEventPerformance) -> str:
     first = words.plural(performance.horizons[0].days, "day")
     competing = (
-        "" if performance.n_competing == 0 else f", {_shown(performance.n_competing)} a competing event"
+        ""
+        if performance.n_competing == 0
+        else f", {words.counted(performance.n_competing)} a competing event"
     )
     return (
-        f"{_shown(performance.n_events)} samples had the event{competing}, and {_shown(performance.n_censored)} were censored, after a median of "
+        f"{words.counted(performance.n_events)} samples had the event{competing}, and {words.counted(performance.n_censored)} were censored, after a median of "
         f"{words.number(performance.median_days, 0)} days. Screen, ranking and consensus count an event within {first} as the outcome, and samples "
         "that were censored before as without it. All other figures are corrected for censoring by inverse probability weights, which "
         "assume that it does not depend on the risk."
     )
-
-
-def _shown(n: int | None) -> str:
-    return words.HIDDEN if n is None else words.count(n)

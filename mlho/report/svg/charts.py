@@ -11,11 +11,13 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from mlho.report.svg.canvas import (
+    WIDE_ENOUGH,
     Scale,
     element,
     fitted_text,
     line,
     marker,
+    name_at,
     rect,
     svg,
     text,
@@ -61,7 +63,7 @@ class _Layout:
 
 
 def _layout(width: float, note_room: float, rows: Sequence[Row]) -> _Layout:
-    if width >= 600:
+    if width >= WIDE_ENOUGH:
         longest = max((text_width(row.label) for row in rows if not row.is_heading), default=0.0)
         lane = min(width * 0.42, longest + 24)
         return _Layout(width, lane, width - note_room - 14, 24.0, 0.0, is_wide=True)
@@ -104,8 +106,7 @@ def _rows_chart(
     for row, height in zip(rows, heights, strict=True):
         parts.append(_heading(row, y) if row.is_heading else _row(row, scale, y + height / 2, layout, draw))
         y += height
-    suffix = "" if layout.is_wide else "-narrow"
-    return svg(name + suffix, title, description, width, bottom + 42, "".join(parts))
+    return svg(name_at(name, width), title, description, width, bottom + 42, "".join(parts))
 
 
 def _axis(scale: Scale, bottom: float, title: str, ticks: Sequence[tuple[float, str]]) -> str:

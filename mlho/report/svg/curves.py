@@ -179,15 +179,8 @@ def calibration(
     top : float
         Upper end of both axes.
     """
-    frame = Frame.make(
-        (0, top),
-        (0, top),
-        "Predicted probability",
-        "Observed share",
-        height=430.0,
-        bottom=136.0,
-        is_open=True,
-    )
+    both, titles = (0, top), ("Predicted probability", "Observed share")
+    frame = Frame.make(both, both, *titles, height=430.0, bottom=136.0, is_open=True)
     marks = [frame.path([0, top], [0, top], "reference")]
     marks += [frame.path(*thinned(curve["x"], curve["y"], 60), "thin") for curve in lines]
     if mean is not None:
@@ -291,14 +284,8 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
     shares : sequence of float in [0, 1], descending
     """
     n = len(shares)
-    frame = Frame.make(
-        (0, n),
-        (0, 1),
-        "Features, the most often selected first",
-        "Share of iterations",
-        width=640.0,
-        bottom=66.0,
-    )
+    title = "Features, the most often selected first"
+    frame = Frame.make((0, n), (0, 1), title, "Share of iterations", width=640.0, bottom=66.0)
     steps = [(x, share) for i, share in enumerate(shares) for x in (i, i + 1)]
     corners = [
         p
@@ -313,11 +300,5 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
         if chosen
     ]
     parts.append(_row_legend([("bold", "selected"), ("accent", "in the consensus")], frame))
-    return svg(
-        "frequency",
-        "Selection frequency",
-        f"Share of iterations that selected each of {n} features, in falling order; dots are features of the consensus.",
-        frame.width,
-        frame.height,
-        "".join(parts),
-    )
+    reading = f"Share of iterations that selected each of {n} features, in falling order; dots are features of the consensus."
+    return svg("frequency", "Selection frequency", reading, frame.width, frame.height, "".join(parts))

@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from mlho.report.svg.canvas import fitted_text, line, polygon, rect, svg
+from mlho.report.svg.canvas import fitted_text, line, name_at, polygon, rect, svg
 
 _HEIGHT: Final = 62.0
 _BETWEEN: Final = 12.0
@@ -44,8 +44,7 @@ def flow(name: str, title: str, rows: Sequence[Sequence[Box]], *, width: float) 
                 )
     description = "; then ".join(" and ".join(f"{box.heading} ({box.first})" for box in row) for row in rows)
     height = len(rows) * (_HEIGHT + _DOWN) - _DOWN + 2 * _EDGE
-    suffix = "" if width >= 600 else "-narrow"
-    return svg(name + suffix, title, f"{description}.", width, height, "".join(parts))
+    return svg(name_at(name, width), title, f"{description}.", width, height, "".join(parts))
 
 
 def _places(n: int, width: float) -> list[tuple[float, float]]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from mlho.report.svg.canvas import Scale, fitted_text, line, polyline, svg, text
+from mlho.report.svg.canvas import Scale, fitted_text, line, name_at, polyline, svg, text
 
 _PANEL: Final = 62.0
 _TOP: Final = 20.0
@@ -33,8 +33,7 @@ def multiples(name: str, title: str, panels: Sequence[Panel], *, width: float) -
         parts.append(_panel(words, labels, counts, left, top, room))
     n_rows = -(-len(panels) // n_columns)
     summary = f"Rows over time in {len(panels)} panels; each has its own scale from zero."
-    suffix = "" if width >= 600 else "-narrow"
-    return svg(name + suffix, title, summary, width, n_rows * (_PANEL + _TOP + _GAP), "".join(parts))
+    return svg(name_at(name, width), title, summary, width, n_rows * (_PANEL + _TOP + _GAP), "".join(parts))
 
 
 def _panel(

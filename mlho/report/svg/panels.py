@@ -6,7 +6,17 @@ from typing import Final
 
 from markupsafe import Markup
 
-from mlho.report.svg.canvas import Scale, fitted_text, line, marker, svg, text, tick_label
+from mlho.report.svg.canvas import (
+    WIDE_ENOUGH,
+    Scale,
+    fitted_text,
+    line,
+    marker,
+    name_at,
+    svg,
+    text,
+    tick_label,
+)
 from mlho.report.svg.charts import WIDE
 
 PANEL_HEIGHT: Final = 132.0
@@ -41,7 +51,7 @@ def small_multiples(
     reference : float or None
         Value of the dashed line.
     """
-    across = min(len(panels), 3 if width >= 600 else 1)
+    across = min(len(panels), 3 if width >= WIDE_ENOUGH else 1)
     reached = [value for panel in panels for point in panel.points for value in point[1:]]
     reached += [] if reference is None else [reference]
     margin = 0.06 * (max(reached) - min(reached) or 1.0)
@@ -54,8 +64,7 @@ def small_multiples(
         for place, panel in enumerate(panels)
     ]
     height = PANEL_HEIGHT * -(-len(panels) // across)
-    suffix = "" if width >= 600 else "-narrow"
-    return svg(name + suffix, title, description, width, height, "".join(parts))
+    return svg(name_at(name, width), title, description, width, height, "".join(parts))
 
 
 def _panel(
