@@ -4,6 +4,7 @@ Every message gives the location, the expectation, the finding and the remedy, a
 keys and column names. ``retryable`` alone decides whether the executor retries a task.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -130,3 +131,20 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     ('1 patient', '1,204 patients', '2 entries')
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def listed(items: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Join the first items, and state how many more there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], 2), listed(["a", "b", "c"], 2, "; "), listed(["a", "b"], 2)
+    ('a, b and 1 more', 'a; b; and 1 more', 'a, b')
+    """
+    more = f"{separator.replace(',', '')}and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
+
+
+def capitalized(sentence: str) -> str:
+    """Return a sentence with its first letter in upper case, the rest unchanged."""
+    return sentence[:1].upper() + sentence[1:]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from mlho.errors import capitalized as capitalized
 from mlho.errors import plural as plural
 from mlho.report.result import (
     Cell,
@@ -261,11 +262,6 @@ def stability_gain(value: float, permuted: float) -> str:
     """Describe how much more stable a selection is than with permuted labels."""
     gain = value - permuted
     return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
-
-
-def capitalized(text: str) -> str:
-    """Return a text with an upper-case first letter; the other letters stay as they are."""
-    return text[:1].upper() + text[1:]
 
 
 def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:

@@ -17,8 +17,3 @@ def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
 def is_one(n: int, min_cell: int = 0) -> bool:
     """Tell whether :func:`shown_count` shows 1, so that the verb is singular."""
     return n == 1 and min_cell <= 1
-
-
-def capitalized(sentence: str) -> str:
-    """Return a sentence with its first letter in upper case, the rest unchanged."""
-    return sentence[:1].upper() + sentence[1:]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
+from mlho.encoding.cohort.counts import is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
 from mlho.encoding.cohort.kept import refuse_differing
@@ -19,7 +19,7 @@ from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.subgroup import subgroup
 from mlho.encoding.cohort.windows import year_bounds
-from mlho.errors import DataError, plural
+from mlho.errors import DataError, capitalized, plural
 from mlho.sources import list_inputs, source_of
 from mlho.sources.arrow import int64_array
 from mlho.sources.files import DataRoot, SourceFile

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.calendar import calendar_column
 from mlho.encoding.cohort.cohort import CategoricalColumn, NumericColumn
-from mlho.encoding.cohort.counts import capitalized, is_one, shown_count
+from mlho.encoding.cohort.counts import is_one, shown_count
 from mlho.encoding.cohort.labels import MISSING
 from mlho.encoding.cohort.levels import OTHER, UNKNOWN, merge_rare_levels, renumbered
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn
-from mlho.errors import DataError, plural
+from mlho.errors import DataError, capitalized, plural
 from mlho.sources.arrow import as_numpy, is_given
 from mlho.sources.times import DAY_US
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from mlho.errors import listed
 from mlho.report import words
 from mlho.report.bias.audit import BiasAudit, GroupBias
 from mlho.report.changes import ChangesSince
@@ -93,12 +94,10 @@ def _checked(checks: Sequence[Check]) -> str:
     summary += f"; {len(absent)} could not be made." if absent else "."
     if not found:
         return f"{summary} No findings."
-    named = "; ".join(
-        f"{check.title}{' (allowed with a reason)' if check.verdict == 'allowed' else ''}"
-        for check in found[:_NAMED]
-    )
-    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{summary} Findings: {named}{more}."
+    titles = [
+        f"{check.title}{' (allowed with a reason)' if check.verdict == 'allowed' else ''}" for check in found
+    ]
+    return f"{summary} Findings: {listed(titles, _NAMED, '; ')}."
 
 
 def _calibrated(result: Result) -> str:
@@ -115,8 +114,7 @@ def _failed(result: Result) -> str:
     sentences = [_worst(audit, shown), _different(audit)]
     small = [_name(group) for group in audit.groups[1:] if not group.figures]
     if small:
-        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
-        sentences.append(f"Too few patients to tell: {', '.join(small[:_NAMED])}{more}.")
+        sentences.append(f"Too few patients to tell: {listed(small, _NAMED)}.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 

@@ -118,19 +118,24 @@ def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
 
 def _model_row(model: SiteModel, site: Site, page: str) -> tuple[str, ...]:
     newest = model.versions[-1].trained if model.versions else None
-    night = model.nights[-1] if model.nights else None
     shown = [channel.name for channel in site.channels if channel.model == model.name]
+    outcome, auroc = (
+        (words.DASH, words.DASH) if newest is None else (newest.outcome, _figure_cell(newest.auroc))
+    )
+    channels, n_nights = ", ".join(shown) or words.DASH, words.count(len(model.nights))
+    return _link(page, model.name), outcome, channels, auroc, n_nights, *_last_night(model)
+
+
+def _last_night(model: SiteModel) -> tuple[str, ...]:
+    if not model.nights:
+        return (words.DASH,) * 5
+    facts = model.nights[-1].facts
     return (
-        _link(page, model.name),
-        newest.outcome if newest is not None else words.DASH,
-        ", ".join(shown) or words.DASH,
-        _figure_cell(newest.auroc) if newest is not None else words.DASH,
-        words.count(len(model.nights)),
-        night.facts.date.isoformat() if night is not None else words.DASH,
-        _samples(night.facts.samples) if night is not None else words.DASH,
-        _number(night.facts.score_psi) if night is not None else words.DASH,
-        _figure_cell(night.facts.expected_auroc) if night is not None else words.DASH,
-        words.count(len(night.facts.warnings)) if night is not None else words.DASH,
+        facts.date.isoformat(),
+        _samples(facts.samples),
+        _number(facts.score_psi),
+        _figure_cell(facts.expected_auroc),
+        words.count(len(facts.warnings)),
     )
 
 
