@@ -5,6 +5,7 @@ their scores), ``tests/tests.json`` (:mod:`mlho.model.testing`), ``model_card.md
 """
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -305,13 +306,15 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
     files = {MODEL_FOLDER + name: content for name, content in parts.classifier.to_files().items()}
     files[GOLDEN] = canonical_json(_golden(parts).to_json())
     files[CARD] = model_card(parts).encode()
-    files[TESTS_FILE] = written_tests(
-        _tests(parts, {name: facts_of(content) for name, content in files.items()})
-    )
-    document = document_bytes(parts, {name: facts_of(content) for name, content in files.items()})
+    files[TESTS_FILE] = written_tests(_tests(parts, _facts(files)))
+    document = document_bytes(parts, _facts(files))
     parse_document(document, where=DOCUMENT)  # write only documents that can be read
     write_folder(folder, {**files, DOCUMENT: document, DIGEST: digest_line(document)})
     return facts_of(document).sha256
+
+
+def _facts(files: Mapping[str, bytes]) -> dict[str, FileFacts]:
+    return {name: facts_of(content) for name, content in files.items()}
 
 
 def _tests(parts: BundleParts, files: dict[str, FileFacts]) -> tuple[ModelTest, ...]:
@@ -342,10 +345,7 @@ def _check(parts: BundleParts) -> None:
         f"there are statistics of {len(parts.statistics)} columns": len(parts.statistics) != n_columns,
         "a column has no name of its own": len(set(parts.columns)) != n_columns,
         "the classifier has other columns of values": not has_value_columns(
-            parts.classifier,
-            [feature.encoding for feature in parts.features],
-            parts.demographics,
-            len(parts.scoring.utilisation),
+            parts.classifier, parts.features, parts.scoring, parts.demographics
         ),
         "lineage has no whole number 'seed'": not isinstance(seed, int) or isinstance(seed, bool) or seed < 0,
         "lineage or metrics are not plain JSON without NaN": not _is_plain([parts.lineage, parts.metrics]),
@@ -403,11 +403,7 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
             )
     tests = parse_tests(files[TESTS_FILE]) if TESTS_FILE in files else None
     classifier, demographics = classifier_of(document, files), demographics_of(document)
-    encodings, n_utilisation = (
-        [feature.encoding for feature in document.features],
-        len(document.scoring.utilisation),
-    )
-    if not has_value_columns(classifier, encodings, demographics, n_utilisation):
+    if not has_value_columns(classifier, document.features, document.scoring, demographics):
         raise BundleError(
             f"{folder}: parts do not fit. Expected a model whose columns of values are the features of values, the"
             " demographics that are numbers and utilisation; got others. Build the bundle again."

@@ -64,18 +64,16 @@ def model_card(parts: BundleParts) -> str:
     part of the bundle's digest: to complete it, add the notes and write the bundle again.
     """
     title = f"# Model card: {_plain(parts.outcome)}, {parts.classifier.name}"
-    aloud = (
-        ""
-        if parts.predictive
-        else f"\n\n**Not predictive: association only.** It was fitted {_why_not(parts)}."
-    )
     blocks = [f"## {name}\n\n{_section(name, parts)}" for name in SECTIONS]
-    return "\n\n".join([title + aloud, *blocks]) + "\n"
+    return "\n\n".join([title, *_not_predictive(parts), *blocks]) + "\n"
 
 
-def _why_not(parts: BundleParts) -> str:
+def _not_predictive(parts: BundleParts) -> list[str]:
+    if parts.predictive:
+        return []
     after = parts.scoring.after
-    return "without an index date" if after is None else f"on features of {after.words}"
+    why = "without an index date" if after is None else f"on features of {after.words}"
+    return [f"**Not predictive: association only.** It was fitted {why}."]
 
 
 def _section(name: str, parts: BundleParts) -> str:
@@ -134,11 +132,9 @@ def _features(parts: BundleParts) -> str:
     )
     for place in order[:N_SHOWN]:
         feature = parts.features[place]
-        odds = (
-            "–"
-            if feature.coefficient is None or deviations is None
-            else odds_in_words(feature.coefficient, deviations[place])
-        )
+        odds = "–"
+        if feature.coefficient is not None and deviations is not None:
+            odds = odds_in_words(feature.coefficient, deviations[place])
         lines.append(f"| {_plain(feature.words)} | {feature.importance:.4g} | {odds} |")
     if len(parts.features) > N_SHOWN:
         lines += [

@@ -10,10 +10,10 @@ from mlho.method.classifiers import fitted_from_files
 from mlho.method.classifiers.base import FittedClassifier
 from mlho.model.document import BundleDocument
 from mlho.model.files import DOCUMENT
+from mlho.model.parts import BundleFeature, Scoring
 
 if TYPE_CHECKING:
     from mlho.encoding.cohort.demographics import DemographicsEncoder
-    from mlho.method.selection.features import Encoding
 
 MODEL_FOLDER: Final = "model/"
 
@@ -79,9 +79,9 @@ def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
 
 def has_value_columns(
     classifier: FittedClassifier,
-    encodings: "Sequence[Encoding]",
+    features: Sequence[BundleFeature],
+    scoring: Scoring,
     demographics: "DemographicsEncoder | None",
-    n_utilisation: int,
 ) -> bool:
     """Tell whether the value columns of a classifier match its features, demographics and utilisation."""
     from mlho.model.design import value_columns
@@ -89,5 +89,5 @@ def has_value_columns(
     is_value = classifier.value_columns
     if is_value is None:  # no number may be missing
         return demographics is None or not demographics.is_value.any()
-    expected = np.append(value_columns(encodings, demographics), np.ones(n_utilisation, np.bool_))
-    return np.array_equal(is_value, expected)
+    of_features = value_columns([feature.encoding for feature in features], demographics)
+    return np.array_equal(is_value, np.append(of_features, np.ones(len(scoring.utilisation), np.bool_)))

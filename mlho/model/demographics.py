@@ -76,7 +76,7 @@ def demographics_block(
     row_of = _rows(frame, patients, samples)
     table: dict[str, Sequence[Any]] = {name: _values(values_of(frame, name), row_of) for name in names}
     if AGE not in names_of(frame) and born is not None:
-        table[AGE] = _ages(births[samples.patient_of], samples.index_us).tolist()
+        table[AGE] = ages(births[samples.patient_of], samples.index_us).tolist()
     for code in encoder.codes:
         if code.name in CALENDAR and code.name not in table:
             table[code.name] = calendar_values(code.name, samples.index_us)
@@ -134,8 +134,8 @@ def _values(column: Sequence[Any], row_of: Sequence[int]) -> list[Any]:
     return [None if row == _NO_ROW else column[row] for row in row_of]
 
 
-def _ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return ages as in training: whole days / 365.25; NaN if unknown or negative."""
+def ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ages in years as in training: whole days / 365.25; NaN if unknown or negative."""
     days = index_us // DAY_US - birth_us // DAY_US
     is_known = (birth_us != NO_DATE) & (days >= 0)
     return np.where(is_known, days / DAYS_PER_YEAR, np.nan)

@@ -87,21 +87,19 @@ class BundleDocument(BundlePart):
             raise ValueError("columns: each name once")
         if self.columns[: len(self.features)] != tuple(feature.id for feature in self.features):
             raise ValueError("columns: must begin with the ids of the features, in their order")
-        of_persons = self.columns[len(self.features) : len(self.columns) - len(self.scoring.utilisation)]
-        if self.columns[len(self.columns) - len(self.scoring.utilisation) :] != self.scoring.utilisation:
+        end = len(self.columns) - len(self.scoring.utilisation)
+        if self.columns[end:] != self.scoring.utilisation:
             raise ValueError("columns: must end with those of utilisation")
-        if self.demographics is None and of_persons:
+        if self.demographics is None and self.columns[len(self.features) : end]:
             raise ValueError("columns: more than the features, and no demographics")
         return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "BundleDocument":
-        if not (isfinite(self.calibrator.intercept) and 0 < self.calibrator.slope < inf):
+        if not _is_rising(self.calibrator):
             raise ValueError("calibrator: a finite intercept and a positive slope")
-        if (
-            any(feature.then is not None for feature in self.features)
-            and self.scoring.co_occurrence_days is None
-        ):
+        has_sequences = any(feature.then is not None for feature in self.features)
+        if has_sequences and self.scoring.co_occurrence_days is None:
             raise ValueError("scoring: sequences require coOccurrenceDays")
         timed = [feature for feature in self.features if feature.aggregate in DURATIONS]
         is_of_first = bool(self.scoring.sequence_order or self.scoring.sequence_bands)
@@ -110,17 +108,13 @@ class BundleDocument(BundlePart):
         n_bands = 1 + len(self.scoring.sequence_bands) if self.scoring.sequence_bands else 0
         if any(feature.band is not None and feature.band > n_bands for feature in self.features):
             raise ValueError("scoring: a feature has a band that sequenceBands does not have")
-        if any(
-            threshold.value is not None and not 0 <= threshold.value <= 1 for threshold in self.thresholds
-        ):
+        values = [threshold.value for threshold in self.thresholds]
+        if not all(value is None or 0 <= value <= 1 for value in values):
             raise ValueError("thresholds: values from 0 to 1, or null with a reason")
         days = [horizon.days for horizon in self.horizons or ()]
         if days != sorted(set(days)):
             raise ValueError("horizons: days that ascend")
-        if any(
-            not (isfinite(horizon.calibrator.intercept) and 0 < horizon.calibrator.slope < inf)
-            for horizon in self.horizons or ()
-        ):
+        if not all(_is_rising(horizon.calibrator) for horizon in self.horizons or ()):
             raise ValueError("horizons: a finite intercept and a positive slope")
         if self.horizons and self.horizons[0].calibrator != self.calibrator:
             raise ValueError("horizons: the first must have the calibrator of the probability")
@@ -138,9 +132,8 @@ class BundleDocument(BundlePart):
             raise ValueError("scoring: windows and gapDays require an index date, but the index is none")
         if days and min(days) <= self.scoring.gap_days:
             raise ValueError("scoring: gapDays must be less than every window")
-        if self.scoring.index_kind == "none" and any(
-            feature.aggregate == RECENCY for feature in self.features
-        ):
+        has_recency = any(feature.aggregate == RECENCY for feature in self.features)
+        if self.scoring.index_kind == "none" and has_recency:
             raise ValueError("features: recency requires an index date, but the index is none")
         return self
 
@@ -154,6 +147,10 @@ class BundleDocument(BundlePart):
     def file_facts(self) -> dict[str, FileFacts]:
         """Digest and size of each file."""
         return {name: FileFacts(entry.sha256, entry.bytes) for name, entry in self.files.items()}
+
+
+def _is_rising(calibrator: PlattCalibrator) -> bool:
+    return isfinite(calibrator.intercept) and 0 < calibrator.slope < inf
 
 
 def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
@@ -178,32 +175,28 @@ def document_of(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDoc
         The parts are inconsistent.
     """
     try:
-        return _document(parts, files)
+        return BundleDocument(
+            outcome=parts.outcome,
+            predictive=parts.predictive,
+            classifier=parts.classifier.name,
+            columns=parts.columns,
+            features=parts.features,
+            demographics=None if parts.demographics is None else parts.demographics.to_json(),
+            calibrator=parts.calibrator,
+            thresholds=parts.thresholds,
+            scoring=parts.scoring,
+            signature=_signature(parts),
+            metrics=dict(parts.metrics),
+            performance=parts.performance,
+            training=parts.training,
+            roll_up=dict(parts.roll_up) or None,
+            horizons=parts.horizons or None,
+            notes=dict(parts.notes),
+            lineage=dict(parts.lineage),
+            files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},
+        )
     except ValidationError as error:
         raise BundleError(_problems("bundle", error)) from error
-
-
-def _document(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocument:
-    return BundleDocument(
-        outcome=parts.outcome,
-        predictive=parts.predictive,
-        classifier=parts.classifier.name,
-        columns=parts.columns,
-        features=parts.features,
-        demographics=None if parts.demographics is None else parts.demographics.to_json(),
-        calibrator=parts.calibrator,
-        thresholds=parts.thresholds,
-        scoring=parts.scoring,
-        signature=_signature(parts),
-        metrics=dict(parts.metrics),
-        performance=parts.performance,
-        training=parts.training,
-        roll_up=dict(parts.roll_up) or None,
-        horizons=parts.horizons or None,
-        notes=dict(parts.notes),
-        lineage=dict(parts.lineage),
-        files={name: FileEntry(sha256=fact.sha256, bytes=fact.n_bytes) for name, fact in files.items()},
-    )
 
 
 def _signature(parts: BundleParts) -> Signature:

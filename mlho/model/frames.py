@@ -190,11 +190,11 @@ def samples_of_frame(index: Frame, *, has_dates: bool) -> Samples:
     wanted = ["patient_id", *(["index_date"] if has_dates else [])]
     require_columns(INDEX_FRAME, [str(name) for name in names_of(index)], wanted, remedy="Rename or add it.")
     patients = patient_texts(index, where=INDEX_FRAME)
-    _refuse_missing("patient_id", sum(not text for text in patients))
+    refuse_missing(INDEX_FRAME, "patient_id", sum(not text for text in patients))
     if not has_dates:
         return samples_of([str(text) for text in patients], None)
     bounds, dates = index_bounds(index, where=INDEX_FRAME)
-    _refuse_missing("index_date", int(np.count_nonzero(dates == NO_DATE)))
+    refuse_missing(INDEX_FRAME, "index_date", int(np.count_nonzero(dates == NO_DATE)))
     return _sorted_samples([str(text) for text in patients], dates, bounds)
 
 
@@ -265,12 +265,13 @@ def _sorted_samples(patients: Sequence[str], dates: NDArray[np.int64], index: ND
     )
 
 
-def _refuse_missing(name: str, n_missing: int) -> None:
+def refuse_missing(where: str, name: str, n_missing: int) -> None:
+    """Refuse rows of a table without a value that every sample needs."""
     if n_missing:
         raise DataError(
-            INDEX_FRAME,
+            where,
             f"rows without {name}",
-            expected=f"a readable {name} in every row",
+            expected=f"a readable {name} in every row: no patient is omitted silently",
             got=f"{plural(n_missing, 'row')} without",
             remedy="Remove these rows or complete them.",
         )

@@ -262,8 +262,6 @@ class BundleParts:
         Fitted on out-of-fold probabilities.
     thresholds : tuple of Threshold
         On the calibrated probability: alert if and only if it is at least ``value``. Values must be finite.
-    outcome : str
-        Name of the outcome.
     predictive : bool
         False for ``index: none`` and ``features.after``: association only.
     scoring : Scoring
@@ -278,10 +276,6 @@ class BundleParts:
     metrics : mapping
         Test metrics of models fitted like this one: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON); metrics
         at a threshold are named ``rule/figure``.
-    performance : BundlePerformance, optional
-        How the metrics were measured.
-    training : TrainingSamples, optional
-        What the training samples were like.
     roll_up : mapping of code to parent
         Codes of the events that count as a code of the features.
     notes : mapping

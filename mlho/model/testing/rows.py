@@ -62,8 +62,9 @@ def golden_columns(subject: Subject, test: ModelTest) -> Finding:
 def model_files(subject: Subject, test: ModelTest) -> Finding:
     """Compare the digests of the model's files with those at the build."""
     files = subject.bundle.document.files
-    found = {name: files[name].sha256 for name in files if name.startswith("model/")}
-    differ = sorted(name for name in {*found, *test.expected} if found.get(name) != test.expected.get(name))
+    differ = differing(
+        {name: files[name].sha256 for name in files if name.startswith("model/")}, test.expected
+    )
     return Finding(
         not differ,
         f"{len(differ)} files differ",
@@ -116,8 +117,7 @@ def dictionary_lines(document: BundleDocument) -> list[str]:
 
 def scoring_rules(subject: Subject, test: ModelTest) -> Finding:
     """Compare the rules of the cohort on which a score depends with those at the build."""
-    found = scoring_record(subject.bundle.document)
-    differ = sorted(name for name in {*found, *test.expected} if found.get(name) != test.expected.get(name))
+    differ = differing(scoring_record(subject.bundle.document), test.expected)
     return Finding(
         not differ,
         f"{len(differ)} rules differ",
@@ -129,6 +129,11 @@ def scoring_record(document: BundleDocument) -> dict[str, Any]:
     """Return the rules of the cohort on which a score depends, and the digest of the map of codes to parents."""
     rules: dict[str, Any] = document.scoring.model_dump(mode="json", by_alias=True)
     return rules | ({"rollUp": digest_of(document.roll_up)} if document.roll_up else {})
+
+
+def differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Return the names whose values differ, sorted. A value of None is the same as none."""
+    return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
 
 
 def single_rows(subject: Subject, test: ModelTest) -> Finding:
