@@ -14,7 +14,7 @@ from mlho.errors import DataError, plural
 from mlho.report.monitoring import Advice, ExpectedPerformance
 from mlho.report.result import LedgerRule, LedgerSummary, Part
 from mlho.scoring.drift import MIN_CELL as MIN_CELL
-from mlho.scoring.drift import Drift
+from mlho.scoring.drift import Drift, deciles_of
 from mlho.scoring.parts import hashes_of, read_part
 from mlho.sources.arrow import as_numpy
 
@@ -97,7 +97,7 @@ class Scores(Part):
 
 
 class DeliveredFile(Part):
-    """A part in a different form, as the manifest names it."""
+    """A file beside the manifest: a part in one of the forms of ``output.formats``."""
 
     name: str
     """File name beside the manifest."""
@@ -106,14 +106,9 @@ class DeliveredFile(Part):
     """Bytes."""
 
 
-class PartEntry(Part):
+class PartEntry(DeliveredFile):
     """One part, as the manifest names it."""
 
-    name: str
-    """File name beside the manifest."""
-    sha256: str
-    size: int
-    """Bytes."""
     rows: int
     source: str | None
     """The partition that it scores, relative to the data's URI; ``null`` for patients without any event."""
@@ -186,9 +181,7 @@ def describe(probability: NDArray[np.float64]) -> Distribution:
     n = len(probability)
     if n < MIN_CELL:
         return Distribution(mean=None, deciles=None, reason=f"fewer than {MIN_CELL} samples")
-    ordered = np.sort(probability)
-    deciles = [float(ordered[-(-tenth * n // 10) - 1]) for tenth in range(1, 10)]
-    return Distribution(mean=math.fsum(ordered.tolist()) / n, deciles=deciles)
+    return Distribution(mean=math.fsum(np.sort(probability).tolist()) / n, deciles=deciles_of(probability))
 
 
 def refuse_shared_patients(

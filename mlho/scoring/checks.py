@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mlho.errors import DataError, plural
+from mlho.errors import DataError, listed, plural
 from mlho.report.result import LedgerSummary
 from mlho.scoring.account import MIN_CELL, AlertSummary
 
@@ -133,10 +133,9 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
     ]
     if not few:
         return []
-    more = f" and {len(few) - _N_NAMED} more" if len(few) > _N_NAMED else ""
     return [
         f"In {len(few)} of {plural(len(ledgers), 'partition')} less than half as many of the event rows are used as in all "
-        f"({100 * whole:.0f} %): {', '.join(few[:_N_NAMED])}{more}. Check dates, patient ids and codes there."
+        f"({100 * whole:.0f} %): {listed(few, _N_NAMED)}. Check dates, patient ids and codes there."
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.events.code_patterns import code_filter
+from mlho.errors import listed
 from mlho.model.parts import TrainingSamples
 from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.spec.features import Features
@@ -28,7 +29,8 @@ def split_codes(
 
     Examples
     --------
-    >>> from mlho.model.parts import Vocabulary
+    >>> from mlho.errors import listed
+    from mlho.model.parts import Vocabulary
     >>> codes = Vocabulary(floor=0.01, shares={"A": 0.2, "B": 0.1}, exclude=("X*",))
     >>> training = TrainingSamples(without_events=0.0, alert_rates={}, codes=codes)
     >>> listed, others = split_codes(training, {"B": 7, "C": 3, "X1": 9})
@@ -125,5 +127,4 @@ def code_warnings(found: CodeDrift) -> list[str]:
 
 def _warning(named: list[str], said: str, remedy: str) -> Iterator[str]:
     if named:
-        more = f" and {len(named) - _N_NAMED} more" if len(named) > _N_NAMED else ""
-        yield f"{said}: {', '.join(named[:_N_NAMED])}{more}. {remedy}"
+        yield f"{said}: {listed(named, _N_NAMED)}. {remedy}"

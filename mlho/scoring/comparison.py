@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mlho.report.result import Part
-from mlho.scoring.drift import score_psi
+from mlho.scoring.drift import deciles_of, score_psi
 
 COMPARISON_SCHEMA = "mlho.io/scores-comparison/v1"
 _TOP_SHARE = 0.1
@@ -68,10 +68,6 @@ def compare_scores(
     """
     n = len(scores)
     difference = np.abs(scores - compared)
-    deciles = None
-    if n:
-        ordered = np.sort(compared)
-        deciles = [float(ordered[-(-tenth * n // 10) - 1]) for tenth in range(1, 10)]
     return ScoresComparison(
         bundle_digest=bundle_digest,
         compared_digest=compared_digest,
@@ -81,7 +77,7 @@ def compare_scores(
         mean_absolute_difference=_mean(difference),
         largest_difference=float(difference.max()) if n else None,
         rank_correlation=_rank_correlation(scores, compared),
-        psi=score_psi(scores, deciles)[0],
+        psi=score_psi(scores, deciles_of(compared) if n else None)[0],
         top_tenth_shared=_shared_top(scores, compared),
         alerts=[
             AlertChange(

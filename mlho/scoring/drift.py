@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from mlho.errors import listed
 from mlho.model.parts import BundleFeature, TrainingSamples
 from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
@@ -104,6 +105,12 @@ def psi(then: Sequence[float], now: Sequence[float], n: int) -> float:
     least = 0.5 / max(n, 1)
     pairs = [(max(a, least), max(b, least)) for a, b in zip(then, now, strict=True)]
     return math.fsum((b - a) * math.log(b / a) for a, b in pairs)
+
+
+def deciles_of(values: NDArray[np.float64]) -> list[float]:
+    """Return the nine deciles of at least one value: the smallest that 10 %, 20 %, … of the values do not exceed."""
+    ordered, n = np.sort(values), len(values)
+    return [float(ordered[-(-tenth * n // 10) - 1]) for tenth in range(1, 10)]
 
 
 def score_psi(
@@ -267,10 +274,9 @@ def drift_warnings(drift: Drift) -> list[str]:
             f"{drift.n_shifted} of {drift.n_compared} features are shifted."
         )
     if drift.vanished:
-        named = ", ".join(drift.vanished[:_N_NAMED])
-        more = f" and {len(drift.vanished) - _N_NAMED} more" if len(drift.vanished) > _N_NAMED else ""
+        named = listed(drift.vanished, _N_NAMED)
         said.append(
-            f"No sample has these features, which training had often: {named}{more}. Check the codes of the events."
+            f"No sample has these features, which training had often: {named}. Check the codes of the events."
         )
     said += _missing_warnings(drift.missing)
     return said if drift.codes is None else [*said, *code_warnings(drift.codes)]
@@ -285,7 +291,6 @@ def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
     ]
     if not named:
         return []
-    more = f" and {len(named) - _N_NAMED} more" if len(named) > _N_NAMED else ""
     return [
-        f"Many more values are missing than in training: {', '.join(named[:_N_NAMED])}{more}. Check the columns of demographics and events."
+        f"Many more values are missing than in training: {listed(named, _N_NAMED)}. Check the columns of demographics and events."
     ]

@@ -60,6 +60,17 @@ class Reasons:
     contribution: NDArray[np.float64]
 
 
+class _Sums:
+    """Counts over the blocks that have been scored."""
+
+    def reset(self, bundle: Bundle, dictionary: Dictionary) -> None:
+        encoder = bundle.demographics
+        self.duplicates = self.without_events = 0
+        self.present = np.zeros(len(bundle.document.features), np.int64)
+        self.missing = np.zeros(0 if encoder is None else len(encoder.codes), np.int64)
+        self.with_code = np.zeros(len(dictionary), np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredPartition:
     """A partition after the rules were applied, whose samples can be scored block by block.
@@ -85,11 +96,7 @@ class ScoredPartition:
     _persons: KnownPersons | None
     _dictionary: Dictionary
     _segments: tuple[tuple[Path, NDArray[np.int32]], ...]
-    _duplicates: list[int]
-    _without_events: list[int]
-    _present: list[NDArray[np.int64]]
-    _missing: list[NDArray[np.int64]]
-    _with_code: list[NDArray[np.int64]]
+    _sums: "_Sums"
 
     def blocks(self, *, top_reasons: int = 0, reasons_from: float = 0.0) -> Iterator[ScoredBlock]:
         """Score the samples in order, one block of patients at a time.
@@ -101,17 +108,13 @@ class ScoredPartition:
         reasons_from : float
             Report them only for samples with at least this probability.
         """
-        self._duplicates.clear()
-        self._without_events.clear()
-        self._present.clear()
-        self._missing.clear()
-        self._with_code.clear()
+        self._sums.reset(self.bundle, self._dictionary)
         for block in range(self._cohort.n_blocks):
             samples = _block_samples(self.samples, self._cohort, block)
             if not len(samples.patient_of):  # a partition without patients to score
                 continue
             design = self._design(block, samples)
-            self._present.append(samples_per_column(design)[: len(self.bundle.document.features)])
+            self._sums.present += samples_per_column(design)[: len(self.bundle.document.features)]
             uncalibrated = self.bundle.predict_proba(design, calibrated=False)
             probability = np.asarray(self.bundle.calibrator.apply(uncalibrated))
             reasons = (
@@ -128,49 +131,47 @@ class ScoredPartition:
 
     def account(self) -> Ledger:
         """Return the checked ledger including same-day duplicates, after all blocks have been scored."""
-        return self.ledger.with_duplicates(sum(self._duplicates)).check("partition")
+        return self.ledger.with_duplicates(self._sums.duplicates).check("partition")
 
     @property
     def n_without_events(self) -> int:
         """Number of samples without any used event in the bundle's windows, after all blocks have been scored."""
-        return sum(self._without_events)
+        return self._sums.without_events
 
     @property
     def present(self) -> NDArray[np.int64]:
         """Number of samples with each feature of the bundle, after all blocks have been scored; int64, shape (n_features,)."""
-        return sum(self._present, np.zeros(len(self.bundle.document.features), np.int64))
+        return self._sums.present
 
     @property
     def missing(self) -> NDArray[np.int64]:
         """Number of samples without a value of each demographic of the bundle, after all blocks have been scored; int64."""
-        encoder = self.bundle.demographics
-        return sum(self._missing, np.zeros(0 if encoder is None else len(encoder.codes), np.int64))
+        return self._sums.missing
 
     @property
     def samples_by_code(self) -> dict[str, int]:
         """Number of samples with each code in the longest window, after all blocks have been scored."""
-        counts = sum(self._with_code, np.zeros(len(self._dictionary), np.int64)).tolist()
-        return {code: n for code, n in zip(self._dictionary.codes, counts, strict=True) if n}
+        counts = zip(self._dictionary.codes, self._sums.with_code.tolist(), strict=True)
+        return {code: n for code, n in counts if n}
 
     def _design(self, block: int, samples: Samples) -> Any:
         path = self._segments[0][0].with_name(f"block-{block}")
         packed = pack_block(self._spec, self._cohort, block, self._segments, self._dictionary, path)
-        self._duplicates.append(sum(packed.duplicates))
+        self._sums.duplicates += sum(packed.duplicates)
         cohort = cohort_to_score(samples, None)
         n_windows = len(self._spec.windows)
         matrix = open_matrix(self._spec, [path], cohort, n_codes=len(self._dictionary))
         path.unlink()  # the mapping keeps the data until it is released
         # The last of a code's columns is that of the longest window.
-        with_code = matrix.samples_per_column()[n_windows - 1 :: n_windows]
-        self._with_code[:] = [with_code + sum(self._with_code, np.zeros_like(with_code))]
-        self._without_events.append(int((~matrix.has_events(range(n_windows))).sum()))
+        self._sums.with_code += matrix.samples_per_column()[n_windows - 1 :: n_windows]
+        self._sums.without_events += int((~matrix.has_events(range(n_windows))).sum())
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)
         extra = None
         if encoder is not None:
             assert self._persons is not None  # planning requires a table
             values = self._persons.values_of(encoder, samples)
-            self._missing.append(count_missing(encoder, values))
+            self._sums.missing += count_missing(encoder, values)
             extra = encoder.transform_table(values)
         extra = with_utilisation(document, self._spec, matrix, extra)
         return self.bundle.design(cells, cohort.n_samples, extra)
@@ -215,6 +216,8 @@ def encode_files(
             encode_partition(spec, cohort, batches, paths[-1], where=where, parents=parents, is_tallied=False)
         )
     dictionary, code_ids = merge_dictionary(partitions)
+    sums = _Sums()
+    sums.reset(bundle, dictionary)
     known = bundle.document.codes
     rows_by_code = dict(zip(dictionary.codes, dictionary.rows_by_code.tolist(), strict=True))
     return ScoredPartition(
@@ -228,11 +231,7 @@ def encode_files(
         _persons=sampled_persons,
         _dictionary=dictionary,
         _segments=tuple(zip(paths, code_ids, strict=True)),
-        _duplicates=[],
-        _without_events=[],
-        _present=[],
-        _missing=[],
-        _with_code=[],
+        _sums=sums,
     )
 
 

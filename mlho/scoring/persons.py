@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
-from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
+from mlho.model.demographics import ages
 from mlho.model.frames import Samples
-from mlho.scoring.roster import mapped_texts, text_array
+from mlho.scoring.roster import mapped_texts
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.arrow import as_numpy, int64_array, is_given, text_array
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import open_table
-from mlho.sources.times import DAY_US
 from mlho.spec.scoring import ScoringIndex
 from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, require_columns
@@ -175,12 +174,6 @@ def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> N
     is_there = rows != _NO_ROW
     taken[is_there] = values[rows[is_there]]
     return taken
-
-
-def ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Ages in years as in training: whole days / 365.25; NaN if unknown or negative."""
-    days = index_us // DAY_US - birth_us // DAY_US
-    return np.where((birth_us != NO_DATE) & (days >= 0), days / DAYS_PER_YEAR, np.nan)
 
 
 def read_known_persons(

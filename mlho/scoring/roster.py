@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
-from mlho.errors import DataError, plural
-from mlho.model.frames import NO_DATE, Samples, refuse_implausible
+from mlho.errors import DataError
+from mlho.model.frames import NO_DATE, Samples, refuse_implausible, refuse_missing
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, int64_array, is_given
+from mlho.sources.arrow import as_numpy, int64_array, is_given, text_array
 from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
@@ -101,12 +101,6 @@ class Roster:
         return cls(ids, arrays["starts"], arrays["index_us"], arrays["given_us"])
 
 
-def text_array(texts: Sequence[str]) -> Any:
-    """Convert texts to an Arrow large_string array without nulls."""
-    packed = pack_texts(texts)
-    return mapped_texts(packed["bytes"], packed["offsets"])
-
-
 def mapped_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
     """Wrap packed texts as an Arrow large_string array, without copying."""
     buffers = [pa.py_buffer(np.ascontiguousarray(array)) for array in (offsets, data)]
@@ -177,28 +171,17 @@ def _read_file(index: ScoringIndex, source: Source, file: SourceFile) -> _Part:
         source.check_type(file.key, index.column, table.type_of(index.column), ColumnKind.TIME)
     columns = read_columns(table, list(dict.fromkeys([patient, *([index.column] if index.column else [])])))
     texts = read_patients(columns[patient], where=file.key, name=patient)
-    _refuse_missing(file.key, patient, int(texts.null_count))
+    refuse_missing(file.key, patient, int(texts.null_count))
     if index.column is None:
         bound, date_us = common_index(index)
         return texts, np.full(len(texts), bound, np.int64), np.full(len(texts), date_us, np.int64)
     bounds, has_date = read_index(columns[index.column], source, where=file.key, name=index.column)
-    _refuse_missing(file.key, index.column, int((~has_date).sum()))
+    refuse_missing(file.key, index.column, int((~has_date).sum()))
     return (
         texts,
         bounds,
         as_numpy(read_times(columns[index.column], source.format).microseconds).astype(np.int64),
     )
-
-
-def _refuse_missing(where: str, name: str, n_missing: int) -> None:
-    if n_missing:
-        raise DataError(
-            where,
-            f"rows without {name}",
-            expected=f"a readable {name} in every row: no patient is omitted silently",
-            got=f"{plural(n_missing, 'row')} without",
-            remedy="Remove these rows or complete them.",
-        )
 
 
 def common_index(index: ScoringIndex) -> tuple[int, int]:
