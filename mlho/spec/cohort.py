@@ -11,7 +11,7 @@ from pydantic import (
 )
 
 from mlho.spec.rules import BY_RULES, Age, Rules
-from mlho.spec.types import OMITTED, ColumnName, Day, ShortName, SpecPart, Yes
+from mlho.spec.types import OMITTED, ColumnName, Day, ShortName, SpecPart, Yes, refuse_repeats
 
 
 class Index(SpecPart):
@@ -68,9 +68,7 @@ class TimeToEvent(SpecPart):
     def _horizons_ascend(self) -> Self:
         if list(self.horizon_days) != sorted(set(self.horizon_days)):
             raise ValueError("horizonDays must be ascending, without duplicates, such as [365, 730]")
-        names = self.columns
-        if len(set(names)) != len(names):
-            raise ValueError("event, end and competing must be different columns")
+        refuse_repeats(self.columns, "event, end and competing must be different columns")
         return self
 
     @property
@@ -146,9 +144,7 @@ class Evolution(SpecPart):
             raise ValueError("each of windows must begin before it ends")
         if list(self.windows) != sorted(set(self.windows)):
             raise ValueError("windows must be ascending, without duplicates")
-        names = [group.name for group in self.groups]
-        if len(set(names)) != len(names):
-            raise ValueError("groups must not repeat a name")
+        refuse_repeats([group.name for group in self.groups], "groups must not repeat a name")
         return self
 
 
@@ -309,8 +305,7 @@ class Cohort(SpecPart):
             return self
         if "outcome" in self.model_fields_set:
             raise ValueError("outcome and outcomes exclude each other. Remove one of them")
-        if len(set(self.outcomes)) != len(self.outcomes):
-            raise ValueError("outcomes must not contain duplicates")
+        refuse_repeats(self.outcomes, "outcomes must not contain duplicates")
         return self
 
     @model_validator(mode="after")

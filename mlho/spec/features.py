@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from mlho.spec.types import OMITTED, ColumnName, ShortName, SpecPart, TablePattern, Yes
+from mlho.spec.types import OMITTED, ColumnName, ShortName, SpecPart, TablePattern, Yes, refuse_repeats
 
 # At most 1,000 patterns of 256 characters; a longer list is a concept set, which belongs in the table.
 CodePatterns = Annotated[
@@ -81,8 +81,7 @@ class Sequences(SpecPart):
             raise ValueError(
                 "sequences: durations requires order: any; first events are one duration apart. Remove durations, or use bands"
             )
-        if len(set(self.durations or ())) != len(self.durations or ()):
-            raise ValueError("sequences: durations must not contain duplicates")
+        refuse_repeats(self.durations or (), "sequences: durations must not contain duplicates")
         return self
 
     @model_validator(mode="after")
@@ -231,9 +230,7 @@ class Features(SpecPart):
     @model_validator(mode="after")
     def _lists_are_sets(self) -> Self:
         for name in ("aggregates", "windows", "demographics", "categorical"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{to_camel(name)} must not contain duplicates")
+            refuse_repeats(getattr(self, name), f"{name} must not contain duplicates")
         if unknown := [name for name in self.categorical if name not in self.demographics]:
             raise ValueError(f"categorical names what demographics does not: {', '.join(unknown)}")
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
@@ -294,14 +291,7 @@ class Variant(SpecPart):
 
 #: Fields that a variant may change beside those of ``features``: neither tables nor outcome nor index date.
 _VARIED: Final[Mapping[str, set[str]]] = {
-    "cohort": {
-        "lookBackDays",
-        "gapDays",
-        "followUpDays",
-        "conflictingLabels",
-        "unknownPatients",
-        "rules",
-    },
+    "cohort": {"lookBackDays", "gapDays", "followUpDays", "conflictingLabels", "unknownPatients", "rules"},
     "data": {"duplicates", "plausibleYears", "afterDeathDays"},
 }
 

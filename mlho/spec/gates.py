@@ -1,9 +1,10 @@
 """The section ``gates`` of a specification: bounds that a model must reach before it may be promoted to a channel."""
 
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_snake
 
 from mlho.spec.types import OMITTED, ColumnName, SpecPart
 
@@ -30,27 +31,9 @@ Metric = Literal[
     "demographicParity",
 ]
 #: Name of each metric in ``headline`` and ``groups`` of a result.
-METRIC_KEYS: Final[dict[str, str]] = {
-    "auroc": "auroc",
-    "averagePrecision": "average_precision",
-    "brier": "brier",
-    "scaledBrier": "scaled_brier",
-    "logLoss": "log_loss",
-    "calibrationSlope": "calibration_slope",
-    "calibrationIntercept": "calibration_intercept",
-    "calibrationIci": "calibration_ici",
-    "observedExpected": "observed_expected",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "ppv",
-    "npv": "npv",
-    "alertsPer100": "alerts_per_100",
-    "numberNeededToEvaluate": "number_needed_to_evaluate",
+METRIC_KEYS: Final[dict[str, str]] = {name: to_snake(name) for name in get_args(Metric)} | {
     "calibrationInTheLarge": "in_the_large",
     "expectedCalibrationError": "ece_equal_count",
-    "equalOpportunity": "equal_opportunity",
-    "equalisedOdds": "equalised_odds",
-    "demographicParity": "demographic_parity",
 }
 #: Gaps between the groups of a column.
 GAPS: Final = ("equalOpportunity", "equalisedOdds", "demographicParity")

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from mlho.spec.types import OMITTED, ColumnName, SpecPart
+from mlho.spec.types import OMITTED, ColumnName, SpecPart, refuse_repeats
 
 #: Among ``dateFormats``: the form that is read without any.
 ISO: Final = "iso"
@@ -79,8 +79,7 @@ def _as_a_date_format(text: str) -> str:
 
 def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse two formats that read one text as different days."""
-    if len(set(formats)) != len(formats):
-        raise ValueError("a format stands twice")
+    refuse_repeats(formats, "a format stands twice")
     written = {date_format: "%Y-%m-%d" if date_format == ISO else date_format for date_format in formats}
     for first, second in itertools.permutations(formats, 2):
         text = _PROBE.strftime(written[first])
@@ -184,10 +183,7 @@ DemographicColumns = Annotated[dict[ColumnName, ColumnName], Field(max_length=64
 
 
 class Columns(SpecPart):
-    """Column names of your files by table and column of mlho-batch: ``events: {patient_id: MRN, time: EVENT_DT}``. Columns without an entry have the names of ``data.source``.
-
-    A column that is not named has the name of ``data.source``.
-    """
+    """Column names of your files by table and column of mlho-batch: ``events: {patient_id: MRN, time: EVENT_DT}``. Columns without an entry have the names of ``data.source``."""
 
     events: Annotated[EventColumns | None, OMITTED] = None
     """``patient_id``, ``time``, ``code``, ``numeric_value``, ``description``."""

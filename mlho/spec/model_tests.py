@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from mlho.spec.types import OMITTED, ColumnName, SpecPart
+from mlho.spec.types import OMITTED, ColumnName, SpecPart, refuse_repeats
 
 Code = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=120)]
@@ -109,9 +109,7 @@ class Tests(SpecPart):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [case.name for case in self.cases]
-        if len(set(names)) != len(names):
-            raise ValueError("cases must not repeat a name")
+        refuse_repeats([case.name for case in self.cases], "cases must not repeat a name")
         return self
 
     def check_demographics(self, known: Collection[str]) -> None:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 
 from mlho.errors import SpecError, plural
 from mlho.printable import has_control, shown
-from mlho.spec.messages import R_NAMES as R_NAMES
 from mlho.spec.messages import n_left_out, problems_of
 from mlho.spec.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, YamlError, read_yaml
 

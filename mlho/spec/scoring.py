@@ -21,6 +21,7 @@ from mlho.spec.types import (
     SpecPart,
     TablePattern,
     Yes,
+    refuse_repeats,
 )
 
 #: How a bundle of a run in the same store is named: ``run:<run id>``, or ``run:<name>`` for the newest run of that name.
@@ -133,8 +134,7 @@ class Output(SpecPart):
             raise ValueError(
                 "patientSystem is written into FHIR resources only: add fhir to formats, or leave it out"
             )
-        if self.formats is not None and len(set(self.formats)) < len(self.formats):
-            raise ValueError("formats has a form twice: name each once")
+        refuse_repeats(self.formats or (), "formats has a form twice: name each once")
         return self
 
 

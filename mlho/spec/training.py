@@ -26,11 +26,10 @@ from mlho.spec.features import Features, Selection, Variant
 from mlho.spec.gates import Gates
 from mlho.spec.model_tests import Tests
 from mlho.spec.reading import API_VERSION as API_VERSION
-from mlho.spec.reading import R_NAMES as R_NAMES
 from mlho.spec.reading import parse_document, read_text
 from mlho.spec.rules import BY_RULES
 from mlho.spec.statements import Statements
-from mlho.spec.types import OMITTED, Number, ShortName, SpecPart
+from mlho.spec.types import OMITTED, Number, ShortName, SpecPart, refuse_repeats, refuse_several
 from mlho.spec.validation import Bias
 from mlho.spec.validation import Validation as Validation
 
@@ -150,13 +149,9 @@ class TrainingSpec(SpecPart):
             "compareWith": self.compare_with,
             "recalibrate": self.recalibrate,
         }
-        if len(given_fields := [name for name, value in kinds.items() if value is not None]) > 1:
-            raise ValueError(
-                f"{given_fields[0]} and {given_fields[1]} exclude each other. Remove one of them"
-            )
+        refuse_several(kinds)
         names = [variant.name for variant in self.variants or ()]
-        if len(set(names)) != len(names):
-            raise ValueError("variants must not repeat a name")
+        refuse_repeats(names, "variants must not repeat a name")
         return self
 
     @model_validator(mode="after")
@@ -197,8 +192,7 @@ class TrainingSpec(SpecPart):
 
     def _check_candidates(self) -> None:
         names = [candidate.classifier for candidate in self.candidates]
-        if len(set(names)) != len(names):
-            raise ValueError("candidates must not repeat a classifier; extend its grid instead")
+        refuse_repeats(names, "candidates must not repeat a classifier; extend its grid instead")
         if self.final.classifier not in ("best", *names):
             raise ValueError(
                 f"final.classifier must be best or one of the candidates. Got {self.final.classifier}"

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -43,6 +44,26 @@ PLAUSIBLE_YEARS: Final = (1900, 2299)
 Year = Annotated[int, Field(ge=1, le=9999)]
 Day = Annotated[dt.date, BeforeValidator(_as_a_day)]
 Yes = Annotated[Literal[True], BeforeValidator(_only_true)]
+
+
+def refuse_repeats(values: Sequence[object], problem: str) -> None:
+    """Raise the error if a value stands twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(problem)
+
+
+def refuse_several(fields: Mapping[str, object]) -> None:
+    """Raise an error if more than one of these fields is given: they exclude each other."""
+    if len(present := [name for name, value in fields.items() if value is not None]) > 1:
+        raise ValueError(f"{present[0]} and {present[1]} exclude each other. Remove one of them")
+
+
+def refuse_bounds(at_least: float | None, at_most: float | None) -> None:
+    """Raise an error unless one of two bounds is given, and both are in order."""
+    if at_least is None and at_most is None:
+        raise ValueError("give atLeast, atMost or both")
+    if at_least is not None and at_most is not None and at_least > at_most:
+        raise ValueError("atLeast must not be more than atMost")
 
 
 class SpecPart(BaseModel):

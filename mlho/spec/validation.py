@@ -56,6 +56,11 @@ class Validation(SpecPart):
         return self.split in DRAWN
 
     @property
+    def drawn_as(self) -> Literal["random", "stratified"]:
+        """How units are drawn; folds inside a split by date, site or given part are stratified."""
+        return "random" if self.split == "random" else "stratified"
+
+    @property
     def by_date(self) -> bool:
         """Whether the test sets follow from the index dates."""
         return self.split in ("temporal", "rolling")

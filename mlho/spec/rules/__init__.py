@@ -9,14 +9,13 @@ from mlho.spec.rules.parts import Condition as Condition
 from mlho.spec.rules.parts import Count as Count
 from mlho.spec.rules.parts import Criterion, Entry, Observation, Outcome
 from mlho.spec.rules.parts import EventSet as EventSet
-from mlho.spec.types import OMITTED, SpecPart, TablePattern
+from mlho.spec.types import OMITTED, SpecPart, TablePattern, refuse_repeats
 
 #: Stands for the column of index dates and for the table of labels where rules make them.
 BY_RULES: Final = "cohort.rules"
 MAX_CRITERIA: Final = 32
-MAX_COUNTS: Final = (
-    61  # sets of events are bits of 64, beside those of the entry, the outcome and the competing event
-)
+#: Sets of events are bits of 64, beside those of the entry, the outcome and the competing event.
+MAX_COUNTS: Final = 61
 
 
 class Rules(SpecPart):
@@ -45,8 +44,7 @@ class Rules(SpecPart):
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
         names = [criterion.name for criterion in self.criteria]
-        if len(set(names)) != len(names):
-            raise ValueError("criteria must have distinct names")
+        refuse_repeats(names, "criteria must have distinct names")
         if taken := sorted(RULE_NAMES & set(names)):
             raise ValueError(
                 f"a criterion cannot be named {taken[0]!r}: a step of the attrition has the name"

@@ -4,7 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mlho.spec.types import OMITTED, ColumnName, Day, SpecPart, TablePattern, Yes
+from mlho.spec.types import (
+    OMITTED,
+    ColumnName,
+    Day,
+    SpecPart,
+    TablePattern,
+    Yes,
+    refuse_bounds,
+    refuse_several,
+)
 
 _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Patterns = Annotated[tuple[_Pattern, ...], Field(min_length=1, max_length=1000)]
@@ -80,10 +89,7 @@ class Count(EventSet):
     def _window_and_bounds(self) -> Self:
         if self.from_days is not None and self.from_days >= self.to_days:
             raise ValueError("fromDays must be less than toDays")
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("give atLeast, atMost or both")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("atLeast must not be more than atMost")
+        refuse_bounds(self.at_least, self.at_most)
         return self
 
 
@@ -97,10 +103,7 @@ class Age(SpecPart):
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("give atLeast, atMost or both")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("atLeast must not be more than atMost")
+        refuse_bounds(self.at_least, self.at_most)
         return self
 
 
@@ -175,11 +178,8 @@ class Observation(SpecPart):
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
-        if self.end_column is not None and self.end_date is not None:
-            raise ValueError("endColumn and endDate exclude each other. Remove one of them")
-        others = {"startColumn": self.start_column, "endColumn": self.end_column, "endDate": self.end_date}
-        if self.periods is not None and (
-            given_fields := [name for name, value in others.items() if value is not None]
-        ):
-            raise ValueError(f"periods and {given_fields[0]} exclude each other. Remove one of them")
+        ends = {"endColumn": self.end_column, "endDate": self.end_date}
+        refuse_several(ends)
+        if self.periods is not None:
+            refuse_several({"periods": self.periods, "startColumn": self.start_column, **ends})
         return self

@@ -12,8 +12,8 @@ import yaml
 
 from mlho.errors import SpecError
 from mlho.grids import GRIDS, settings_from
+from mlho.spec.messages import R_NAMES
 from mlho.spec.training import (
-    R_NAMES,
     RunSpec,
     TrainingSpec,
     canonical_json,
