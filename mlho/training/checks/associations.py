@@ -64,12 +64,11 @@ class Associations:
 
 def associate(problem: Problem) -> Associations:
     """Return the figures of every code."""
-    y, n_codes, n_windows = frozen(problem.y), len(problem.codes), problem.n_windows
+    y, columns = frozen(problem.y), problem.longest_columns
     n1 = int(problem.y.sum())
     n0 = problem.cohort.n_samples - n1
-    columns = np.arange(n_codes, dtype=np.int64) * n_windows + n_windows - 1
     n_patients = problem.matrix.patients_per_column()[columns]
-    found = np.zeros((5, n_codes))
+    found = np.zeros((5, len(columns)))
     for chunk in _chunks(n_patients):
         block = problem.matrix.column_block(columns[chunk])
         number = np.empty(0, np.float64) if block.number is None else block.number

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import NumericColumn
 from mlho.encoding.events.ledger import Rule
 from mlho.encoding.tally.tally import LOWEST_OCTAVE, NEGATIVE, ZERO
-from mlho.training.checks.evidence import Evidence, Measure
+from mlho.spec.checks import CheckName
+from mlho.training.checks.evidence import NO_NUMBERS, Evidence, Measure, not_measured
 
 _UNUSABLE: Final = (Rule.NO_PATIENT, Rule.NO_CODE, Rule.UNUSABLE_CODE, Rule.UNREADABLE_TIME, Rule.NO_TIME)
 _PLACEHOLDER: Final = re.compile(
@@ -37,23 +38,16 @@ def _ledger(evidence: Evidence) -> Iterator[Measure]:
     for rule in _UNUSABLE:
         if rule is Rule.NO_TIME and evidence.problem.spec.data.source == "meds":
             continue  # the static rows of MEDS have no time
-        share = evidence.ledger.n_dropped(rule) / rows
-        yield Measure(
-            "unusable-rows", rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy
-        )
-    share = evidence.ledger.n_dropped(Rule.UNKNOWN_PATIENT) / rows
-    yield Measure(
-        "unknown-patients",
-        "events",
-        share,
-        f"{100 * share:.1f} % of the event rows",
-        Rule.UNKNOWN_PATIENT.remedy,
-    )
+        yield _of_rule("unusable-rows", rule, evidence.ledger.n_dropped(rule) / rows)
+    rule = Rule.UNKNOWN_PATIENT
+    share = evidence.ledger.n_dropped(rule) / rows
+    yield Measure("unknown-patients", "events", share, f"{100 * share:.1f} % of the event rows", rule.remedy)
     for rule in (Rule.IMPLAUSIBLE_DATE, Rule.AFTER_DEATH):
-        share = evidence.ledger.n_dropped(rule) / rows
-        yield Measure(
-            "implausible-dates", rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy
-        )
+        yield _of_rule("implausible-dates", rule, evidence.ledger.n_dropped(rule) / rows)
+
+
+def _of_rule(check: CheckName, rule: Rule, share: float) -> Measure:
+    return Measure(check, rule.words, share, f"{100 * share:.2f} % of the event rows", rule.remedy)
 
 
 def _codes(evidence: Evidence) -> Iterator[Measure]:
@@ -69,14 +63,8 @@ def _codes(evidence: Evidence) -> Iterator[Measure]:
             for place, code in enumerate(evidence.problem.codes)
             if matches(code) is not None
         )
-        yield Measure(
-            "code-form",
-            name,
-            n / total,
-            f"{100 * n / total:.2f} % of the used rows have {words}",
-            "Write codes as text.",
-            words,
-        )
+        text = f"{100 * n / total:.2f} % of the used rows have {words}"
+        yield Measure("code-form", name, n / total, text, "Write codes as text.", words)
     most: dict[str, int] = {}
     for place, code in enumerate(evidence.problem.codes):
         key = "".join(code.lower().split())
@@ -85,19 +73,15 @@ def _codes(evidence: Evidence) -> Iterator[Measure]:
             most[key] = place
     most_used = set(most.values())
     n = sum(int(rows) for place, rows in enumerate(evidence.rows.tolist()) if place not in most_used)
-    yield Measure(
-        "code-variants",
-        "codes",
-        n / total,
-        f"{100 * n / total:.2f} % of the used rows",
-        "Write each code in one form, or map the variants by features.rollUp.",
-    )
+    text = f"{100 * n / total:.2f} % of the used rows"
+    remedy = "Write each code in one form, or map the variants by features.rollUp."
+    yield Measure("code-variants", "codes", n / total, text, remedy)
 
 
 def _units(evidence: Evidence) -> Iterator[Measure]:
     units = evidence.plain_ledger.get("units")
     if units is None:
-        yield Measure("units", "events", None, "no units are read")
+        yield from not_measured("no units are read", "units")
     else:
         share = units["others"] / max(units["rows"], 1)
         words = f"{100 * share:.1f} % of the rows of codes with several units, such as {', '.join(units['first'])}"
@@ -107,8 +91,7 @@ def _units(evidence: Evidence) -> Iterator[Measure]:
 def _ranges(evidence: Evidence) -> Iterator[Measure]:
     asked = evidence.problem.spec.quality.codes if evidence.problem.spec.quality else {}
     if not asked or not evidence.has_values:
-        reason = "no aggregate uses numbers" if asked else "quality.codes gives no range"
-        yield Measure("value-range", "events", None, reason)
+        yield from not_measured(NO_NUMBERS if asked else "quality.codes gives no range", "value-range")
         return
     lower = np.array([2 ** (LOWEST_OCTAVE + place / 4) for place in range(NEGATIVE)])
     lower[0] = 0
@@ -125,40 +108,27 @@ def _ranges(evidence: Evidence) -> Iterator[Measure]:
         outside += int(counts[NEGATIVE]) if low >= 0 else 0
         share = outside / max(int(counts.sum()), 1)
         text = f"{100 * share:.1f} % of its numbers are outside {low:g} to {high:g}"
-        yield Measure(
-            "value-range", code, share, text, "Check the unit of these numbers.", evidence.words(ids[code])
-        )
+        yield evidence.of_code("value-range", ids[code], share, text, "Check the unit of these numbers.")
 
 
 def _values_missing(evidence: Evidence) -> Iterator[Measure]:
     if not evidence.has_values:
-        yield Measure("values-missing", "events", None, "no aggregate uses numbers")
+        yield from not_measured(NO_NUMBERS, "values-missing")
         return
     known = evidence.tally.values.sum(axis=1)
     for code in np.flatnonzero((evidence.rows >= _MIN_VALUES) & (2 * known >= evidence.rows)).tolist():
         share = 1 - float(known[code]) / float(evidence.rows[code])
         text = f"{100 * share:.1f} % of its rows have no number"
-        yield Measure(
-            "values-missing",
-            evidence.problem.codes[code],
-            share,
-            text,
-            "Check how numbers are exported.",
-            evidence.words(code),
-        )
+        yield evidence.of_code("values-missing", code, share, text, "Check how numbers are exported.")
 
 
 def _by_outcome(evidence: Evidence) -> Iterator[Measure]:
     """Yield the difference of missing data by outcome; only differences beyond chance are measured."""
     problem, cohort = evidence.problem, evidence.problem.cohort
     has_row = problem.matrix.has_events(range(problem.n_windows))
-    yield Measure(
-        "empty-samples",
-        "samples",
-        1 - float(has_row.mean()),
-        f"{100 * (1 - has_row.mean()):.1f} % of the samples",
-        "Check that patient ids are written alike in events and labels, and the look-back.",
-    )
+    text = f"{100 * (1 - has_row.mean()):.1f} % of the samples"
+    remedy = "Check that patient ids are written alike in events and labels, and the look-back."
+    yield Measure("empty-samples", "samples", 1 - float(has_row.mean()), text, remedy)
     missing: dict[str, NDArray[Any]] = {"records": ~has_row}
     for column in cohort.demographics:
         if isinstance(column, NumericColumn):
@@ -168,17 +138,12 @@ def _by_outcome(evidence: Evidence) -> Iterator[Measure]:
     for name, is_missing in missing.items():
         figure = _difference(is_missing, problem.y == 1)
         text = f"missing in {100 * figure:.1f} percentage points more of the samples with or without the outcome than of the others"
-        yield Measure(
-            "missing-by-outcome", name, figure, text, "Check whether it is recorded because of the outcome."
-        )
+        remedy = "Check whether it is recorded because of the outcome."
+        yield Measure("missing-by-outcome", name, figure, text, remedy)
 
 
 def _difference(is_missing: NDArray[Any], positive: NDArray[np.bool_]) -> float:
     n1, n0 = int(positive.sum()), int((~positive).sum())
-    a, b, p = (
-        float(is_missing[positive].mean()),
-        float(is_missing[~positive].mean()),
-        float(is_missing.mean()),
-    )
+    a, b, p = (float(part.mean()) for part in (is_missing[positive], is_missing[~positive], is_missing))
     error = math.sqrt(p * (1 - p) * (1 / n1 + 1 / n0))
     return abs(a - b) if error > 0 and abs(a - b) / error >= _MIN_Z else 0.0

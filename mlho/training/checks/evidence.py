@@ -1,9 +1,9 @@
 """The evidence that the checks of data quality read, and a figure that one of them measures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.tally.tally import VALUE_BINS, YEARS, Tally
 from mlho.spec.checks import CheckName
 from mlho.training.iterations.problem import Problem
+
+NO_NUMBERS: Final = "no aggregate uses numbers"
+NO_SITE: Final = "no site is known (validation.splitColumn)"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Measure:
     detail: str
     remedy: str = ""
     words: str = ""
+
+
+def not_measured(reason: str, *checks: CheckName) -> Iterator[Measure]:
+    """Yield what stands for the figures of checks that cannot be made."""
+    for check in checks:
+        yield Measure(check, "events", None, reason)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,14 @@ class Evidence:
     def has_values(self) -> bool:
         """Whether numbers were counted."""
         return bool(self.tally.values.shape[1] == VALUE_BINS)
+
+    def of_code(self, check: CheckName, code: int, figure: float, detail: str, remedy: str) -> Measure:
+        """Return the figure of one code."""
+        return Measure(check, self.problem.codes[code], figure, detail, remedy, self.words(code))
+
+    def named(self, codes: NDArray[np.int64]) -> str:
+        """Return the three codes with the most rows in words."""
+        return ", ".join(map(self.words, codes[np.argsort(-self.rows[codes], kind="stable")][:3].tolist()))
 
     def words(self, code: int) -> str:
         """Return a code with its description."""

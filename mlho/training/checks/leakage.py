@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.events.matrix import Matrix
-from mlho.errors import DataError, plural
+from mlho.errors import DataError, listed, plural
 from mlho.report.checks import Check, Finding, Leakage, Verdict, worst
 from mlho.spec.checks import Leakage as Bounds
 from mlho.training.checks.associations import Associations, associate
@@ -23,9 +23,8 @@ from mlho.training.iterations.problem import Problem
 SUSPICIOUS_AUROC: Final = 0.85  # of one code: a warning; genuine single predictors stay far below
 SUSPICIOUS_CORRELATION: Final = 0.7
 BLOCKED_CORRELATION: Final = 0.85
-MIN_DIFFERENCE: Final = (
-    0.5  # between P(code | outcome) and P(code | no outcome), so that a code of everyone is no finding
-)
+#: Between P(code | outcome) and P(code | no outcome), so that a code of everyone is no finding.
+MIN_DIFFERENCE: Final = 0.5
 MAX_CHANCE: Final = 1e-3  # expected number of codes without effect that reach a finding by chance
 NAMED_LIFT: Final = 3.0  # P(outcome | code) ÷ P(outcome) at which a code named like the outcome is a finding
 TWIN_SHARE: Final = 0.01
@@ -102,17 +101,15 @@ def refuse_leakage(found: Leakage) -> None:
     blocked = [finding for finding in found.findings if finding.verdict == "blocked"]
     if not blocked:
         return
-    by_subject: dict[str, list[Finding]] = {}
+    by_subject: dict[str, Finding] = {}
     for finding in blocked:
-        by_subject.setdefault(finding.subject, []).append(finding)
-    first = [f"{parts[0].words}: {parts[0].detail}" for parts in by_subject.values()][:_NAMED]
-    more = f"; and {len(by_subject) - _NAMED} more" if len(by_subject) > _NAMED else ""
+        by_subject.setdefault(finding.subject, finding)
     key = next(iter(by_subject))
     raise DataError(
         "leakage",
         "the data tell the outcome, so that a model would not predict it",
         expected="no code or label that is recorded because of the outcome",
-        got="; ".join(first) + more,
+        got=_named(by_subject),
         remedy=f"{_remedy(blocked)} To train nevertheless, write the reason: leakage: {{allow: {{{json.dumps(key, ensure_ascii=False)}: "
         '"why this is known before the outcome"}}, or leakage: {action: warn} to report it only.',
     )
@@ -132,15 +129,18 @@ def leakage_warnings(found: Leakage) -> list[str]:
         if finding.subject not in codes
     ]
     if codes:
-        named = "; ".join(f"{finding.words}: {finding.detail}" for finding in [*codes.values()][:_NAMED])
-        more = f"; and {len(codes) - _NAMED} more" if len(codes) > _NAMED else ""
-        sentences.append(f"Possible leakage: {named}{more}. {_remedy([*codes.values()])}")
+        sentences.append(f"Possible leakage: {_named(codes)}. {_remedy([*codes.values()])}")
     allowed = {finding.subject: finding for finding in found.findings if finding.verdict == "allowed"}
     sentences += [
         f"Allowed in spite of possible leakage: {finding.words}: {finding.detail}. Reason given: {finding.reason}"
         for finding in allowed.values()
     ]
     return [*sentences, *found.notes]
+
+
+def _named(by_subject: Mapping[str, Finding]) -> str:
+    found = [f"{finding.words}: {finding.detail}" for finding in by_subject.values()]
+    return listed(found, _NAMED, "; ")
 
 
 def _check(name: str, title: str, findings: Sequence[Finding], note: str) -> Check:
@@ -172,25 +172,20 @@ def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
 def _by_association(associations: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
     """Yield the codes that tell the outcome; a figure that chance alone could reach among so many codes is none."""
     n1, n0 = associations.n_with_outcome, associations.n_without_outcome
-    enough = (
-        (associations.n_patients >= bounds.min_patients)
-        & (associations.n_positive > 0)
-        & (n1 >= bounds.min_patients)
-    )
+    enough = (associations.n_patients >= bounds.min_patients) & (associations.n_positive > 0)
+    enough &= n1 >= bounds.min_patients
     base = n1 / (n1 + n0)
     # With several samples of a patient only the patients count as independent.
     share = associations.n_patients / np.maximum(associations.n_samples, 1)
     apart = associations.of_positive - associations.of_negative
     is_full = (associations.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
     correlation = associations.correlation
-    striking = (
-        (associations.precision >= bounds.max_share) | is_full | (correlation >= SUSPICIOUS_CORRELATION)
-    )
-    by_chance = _by_chance(
-        associations.n_patients, np.ceil(associations.n_positive * share), base, enough & striking
-    )
+    is_precise, is_alike = associations.precision >= bounds.max_share, correlation >= SUSPICIOUS_CORRELATION
+    with_outcome = np.ceil(associations.n_positive * share)
+    is_striking = enough & (is_precise | is_full | is_alike)
+    by_chance = _by_chance(associations.n_patients, with_outcome, base, is_striking)
     is_real = enough & (by_chance * n_codes <= MAX_CHANCE)
-    for code in np.flatnonzero(is_real & (associations.precision >= bounds.max_share)).tolist():
+    for code in np.flatnonzero(is_real & is_precise).tolist():
         text = f"at least {100 * bounds.max_share:g} % of the samples with it have the outcome"
         yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})
     for code in np.flatnonzero(is_real & is_full).tolist():
@@ -199,7 +194,7 @@ def _by_association(associations: Associations, bounds: Bounds, n_codes: int) ->
             f"{100 * MIN_DIFFERENCE:g} percentage points fewer of the others"
         )
         yield _Suspect("code-given-outcome", code, True, text, {"bound": bounds.max_share})
-    for code in np.flatnonzero(is_real & (correlation >= SUSPICIOUS_CORRELATION)).tolist():
+    for code in np.flatnonzero(is_real & is_alike).tolist():
         text = f"its presence and the outcome have a correlation of {correlation[code]:.2f}"
         is_blocking = bool(correlation[code] >= BLOCKED_CORRELATION)
         yield _Suspect("co-occurrence", code, is_blocking, text, {"correlation": correlation[code]})
@@ -334,9 +329,8 @@ def _remedy(findings: Sequence[Finding]) -> str:
 
 
 def _unused_reasons(bounds: Bounds, findings: Sequence[Finding]) -> list[str]:
-    unused = sorted(
-        set(bounds.allow) - {finding.subject for finding in findings if finding.verdict == "allowed"}
-    )
+    allowed = {finding.subject for finding in findings if finding.verdict == "allowed"}
+    unused = sorted(set(bounds.allow) - allowed)
     return [f"leakage.allow names {name!r}, which is no blocking finding: remove it." for name in unused]
 
 

@@ -12,17 +12,13 @@ from mlho.training.iterations.problem import Problem
 def ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
     """Return the warnings on rules that drop many rows, and on patterns and maps that change none."""
     is_filtered = spec.features.include is not None or spec.features.exclude is not None
-    unused = ["features.include and features.exclude drop no row: check their patterns."]
+    # Rules of a cohort drop patients on purpose, and read the ids from the events themselves.
+    warnings = [*ledger.warnings(intended=() if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,))]
     if spec.features.roll_up is not None and not ledger.rows_rolled_up:
-        unused_map = ["features.rollUp changes no row: check that its codes are written as in the events."]
-    else:
-        unused_map = []
-    return [
-        # Rules of a cohort drop patients on purpose, and read the ids from the events themselves.
-        *ledger.warnings(intended=() if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)),
-        *unused_map,
-        *(unused if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE) else []),
-    ]
+        warnings.append("features.rollUp changes no row: check that its codes are written as in the events.")
+    if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE):
+        warnings.append("features.include and features.exclude drop no row: check their patterns.")
+    return warnings
 
 
 def lost_warnings(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.tally.numbers import MONTHS
 from mlho.encoding.tally.tally import NEGATIVE, YEARS, code_hash
-from mlho.training.checks.evidence import Evidence, Measure
+from mlho.training.checks.evidence import NO_NUMBERS, Evidence, Measure, not_measured
 
 _MIN_MONTH: Final = 20  # numbers of a month
 _NEIGHBOURS: Final = 6  # months before
@@ -17,21 +17,19 @@ _MIN_Z: Final = 5.0  # standard errors of a jump
 _LEVELS_TO_OCTAVE: Final = 4.0
 _MIN_PAIRS: Final = 100  # of consecutive numbers of one patient
 _MIN_SERIES: Final = 30
-_CONSTANT: Final = (
-    0.9  # share of the series without change from which a code does not change in a patient, such as height
-)
+#: Share of the series without change from which a code does not change in a patient, such as height.
+_CONSTANT: Final = 0.9
 
 
 def measure(evidence: Evidence) -> Iterator[Measure]:
     """Yield the figures of the numbers over time."""
     if not evidence.has_values:
-        for name in ("value-jumps", "copy-forward"):
-            yield Measure(name, "events", None, "no aggregate uses numbers")
+        yield from not_measured(NO_NUMBERS, "value-jumps", "copy-forward")
         return
     if evidence.years:
         yield from _jumps(evidence)
     else:
-        yield Measure("value-jumps", "events", None, f"the events span more than {YEARS} years")
+        yield from not_measured(f"the events span more than {YEARS} years", "value-jumps")
     yield from _copies(evidence)
 
 
@@ -53,14 +51,8 @@ def _jumps(evidence: Evidence) -> Iterator[Measure]:
             f"the numbers of {first + at // 12:04d}-{at % 12 + 1:02d} are typically {2 ** (change / _LEVELS_TO_OCTAVE):.2g} times those of the "
             f"months {'before' if place >= _FEWEST_NEIGHBOURS else 'after'}"
         )
-        yield Measure(
-            "value-jumps",
-            evidence.problem.codes[code],
-            octaves,
-            text,
-            "Check the unit of these numbers, and whether the method of measurement has changed.",
-            evidence.words(code),
-        )
+        remedy = "Check the unit of these numbers, and whether the method of measurement has changed."
+        yield evidence.of_code("value-jumps", code, octaves, text, remedy)
 
 
 def jump(mean: NDArray[np.float64], n: NDArray[np.int64], spread: float) -> tuple[int, float] | None:
@@ -102,10 +94,8 @@ def _spread(counts: NDArray[np.int64]) -> float:
 
 
 def _copies(evidence: Evidence) -> Iterator[Measure]:
-    sample, places = (
-        evidence.tally.series,
-        {code_hash(name): place for place, name in enumerate(evidence.problem.codes)},
-    )
+    sample = evidence.tally.series
+    places = {code_hash(name): place for place, name in enumerate(evidence.problem.codes)}
     for found in np.unique(sample.code).tolist():
         if (code := places.get(found)) is None:
             continue
@@ -114,14 +104,8 @@ def _copies(evidence: Evidence) -> Iterator[Measure]:
         if share is None:
             continue
         text = f"{100 * share:.0f} % of its numbers equal the previous one of the patient, after subtraction of chance"
-        yield Measure(
-            "copy-forward",
-            evidence.problem.codes[code],
-            share,
-            text,
-            "Check whether missing numbers were filled with earlier ones before the export.",
-            evidence.words(code),
-        )
+        remedy = "Check whether missing numbers were filled with earlier ones before the export."
+        yield evidence.of_code("copy-forward", code, share, text, remedy)
 
 
 def copied_share(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlho.encoding.tally.tally import YEARS
 from mlho.report.checks import Series
 from mlho.spec.checks import CheckName
-from mlho.training.checks.evidence import Evidence, Measure
+from mlho.training.checks.evidence import NO_SITE, Evidence, Measure, not_measured
 
 _MIN_MONTH: Final = 50  # usual rows of a month, below which its rows say nothing
 _USUAL: Final = 1 / 3
@@ -27,13 +27,13 @@ def measure(evidence: Evidence) -> Iterator[Measure]:
     yield from _dips(evidence, "months", "all events", months.sum(axis=1))
     parts = evidence.problem.cohort.parts
     if parts is None or months.shape[1] < 2:
-        yield Measure("site-months", "events", None, "no site is known (validation.splitColumn)")
+        yield from not_measured(NO_SITE, "site-months")
     else:
         for place, site in enumerate(parts.levels):
             yield from _dips(evidence, "site-months", f"site {site}", months[:, place])
     if len(evidence.years) < 2:
-        for name in ("code-churn", "hours", "weekdays"):
-            yield Measure(name, "events", None, f"the events span less than two years, or more than {YEARS}")
+        reason = f"the events span less than two years, or more than {YEARS}"
+        yield from not_measured(reason, "code-churn", "hours", "weekdays")
         return
     yield from _churn(evidence)
     yield from _hours(evidence)
@@ -44,9 +44,8 @@ def _dips(evidence: Evidence, check: CheckName, subject: str, rows: NDArray[np.i
     """Yield the number of months with less than a third of the median of their neighbours."""
     low = [_month(evidence, place) for place in dips(rows)]
     text = f"{len(low)} months have less than a third of the usual rows, such as {', '.join(low[:3])}"
-    yield Measure(
-        check, subject, float(len(low)), text, "Check whether the export of these months is complete."
-    )
+    remedy = "Check whether the export of these months is complete."
+    yield Measure(check, subject, float(len(low)), text, remedy)
 
 
 def dips(rows: NDArray[np.int64]) -> list[int]:
@@ -81,14 +80,12 @@ def churned(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """
     expected = counts.sum(axis=0) / max(int(counts.sum()), 1)
     usual = counts.sum(axis=1)[:, None] * expected
-    half = counts.shape[1] // 2
-    few = [
-        counts[:, part].sum(axis=1) < _FEW * usual[:, part].sum(axis=1)
-        for part in (slice(0, half), slice(half, None))
-    ]
-    # Half of the years without the code cannot be chance if it would have had 30 rows there.
-    enough = [usual[:, part].sum(axis=1) >= 30 for part in (slice(0, half), slice(half, None))]
-    return np.asarray((few[0] & enough[0]) | (few[1] & enough[1]))
+    half, is_churned = counts.shape[1] // 2, np.zeros(len(counts), np.bool_)
+    for part in (slice(0, half), slice(half, None)):
+        rows, usual_rows = counts[:, part].sum(axis=1), usual[:, part].sum(axis=1)
+        # Half of the years without the code cannot be chance if it would have had 30 rows there.
+        is_churned |= (rows < _FEW * usual_rows) & (usual_rows >= 30)
+    return is_churned
 
 
 def _churn(evidence: Evidence) -> Iterator[Measure]:
@@ -96,17 +93,12 @@ def _churn(evidence: Evidence) -> Iterator[Measure]:
     total = max(int(evidence.rows.sum()), 1)
     share = float(evidence.rows[is_churned].sum() / total)
     codes = np.flatnonzero(is_churned)
-    named = ", ".join(
-        evidence.words(code) for code in codes[np.argsort(-evidence.rows[codes], kind="stable")][:3].tolist()
+    text = (
+        f"{100 * share:.1f} % of the used rows have one of {len(codes)} codes that begin or end in the period, "
+        f"such as {evidence.named(codes)}"
     )
-    text = f"{100 * share:.1f} % of the used rows have one of {len(codes)} codes that begin or end in the period, such as {named}"
-    yield Measure(
-        "code-churn",
-        "events",
-        share,
-        text,
-        "Map old and new codes to one (features.rollUp), or shorten the period.",
-    )
+    remedy = "Map old and new codes to one (features.rollUp), or shorten the period."
+    yield Measure("code-churn", "events", share, text, remedy)
 
 
 def _hours(evidence: Evidence) -> Iterator[Measure]:
@@ -115,7 +107,7 @@ def _hours(evidence: Evidence) -> Iterator[Measure]:
     angles = np.exp(2j * np.pi * (np.arange(24) + 0.5) / 24)
     mean = complex((hours.sum(axis=0) * angles).sum() / max(int(hours.sum()), 1))
     if int(hours.sum()) < _MIN_ROWS or abs(mean) < 0.1:
-        yield Measure("hours", "events", None, "the rows have no time of day, or none that prevails")
+        yield from not_measured("the rows have no time of day, or none that prevails", "hours")
         return
     for year, counts in zip(evidence.years, hours, strict=True):
         rest = hours.sum(axis=0) - counts
@@ -124,13 +116,8 @@ def _hours(evidence: Evidence) -> Iterator[Measure]:
         of_year, of_rest = complex((counts * angles).sum()), complex((rest * angles).sum())
         turn = math.remainder(float(np.angle(of_year) - np.angle(of_rest)), 2 * math.pi)
         shift = abs(turn) * 24 / (2 * math.pi)
-        yield Measure(
-            "hours",
-            str(year),
-            shift,
-            f"the mean hour is {shift:.1f} hours from that of the other years",
-            "Check the time zone.",
-        )
+        text = f"the mean hour is {shift:.1f} hours from that of the other years"
+        yield Measure("hours", str(year), shift, text, "Check the time zone.")
 
 
 def _weekdays(evidence: Evidence) -> Iterator[Measure]:

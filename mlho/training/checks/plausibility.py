@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.tally.tally import NEGATIVE
-from mlho.training.checks.evidence import Evidence, Measure
+from mlho.training.checks.evidence import NO_NUMBERS, NO_SITE, Evidence, Measure, not_measured
 
 _MIN_VALUES: Final = 100
 _ONLY_DATES: Final = 0.95  # share of rows at midnight from which the data have no time of day
@@ -19,18 +19,12 @@ _MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have cod
 def measure(evidence: Evidence) -> Iterator[Measure]:
     """Yield the figures of plausibility."""
     share = evidence.tally.sample.duplicate_share
-    yield Measure(
-        "duplicates",
-        "events",
-        share,
-        f"{100 * share:.1f} % of the used rows",
-        "Check whether the events were exported twice.",
-    )
+    text = f"{100 * share:.1f} % of the used rows"
+    yield Measure("duplicates", "events", share, text, "Check whether the events were exported twice.")
     if evidence.has_values:
         yield from _numbers(evidence)
     else:
-        for name in ("placeholder-values", "negative-values", "two-scales"):
-            yield Measure(name, "events", None, "no aggregate uses numbers")
+        yield from not_measured(NO_NUMBERS, "placeholder-values", "negative-values", "two-scales")
     yield from _sites(evidence)
     yield from _clock(evidence)
 
@@ -38,29 +32,18 @@ def measure(evidence: Evidence) -> Iterator[Measure]:
 def _numbers(evidence: Evidence) -> Iterator[Measure]:
     values, n = evidence.tally.values, evidence.tally.values.sum(axis=1)
     for code in np.flatnonzero(n >= _MIN_VALUES).tolist():
-        name, words = evidence.problem.codes[code], evidence.words(code)
         share = float(evidence.tally.placeholders[code] / n[code])
-        yield Measure(
-            "placeholder-values",
-            name,
-            share,
-            f"{100 * share:.1f} % of its numbers",
-            "Export missing numbers as empty fields.",
-            words,
-        )
+        text, remedy = f"{100 * share:.1f} % of its numbers", "Export missing numbers as empty fields."
+        yield evidence.of_code("placeholder-values", code, share, text, remedy)
         negative = values[code, NEGATIVE] / n[code]
         share = float(min(negative, 1 - negative))
-        yield Measure(
-            "negative-values",
-            name,
-            share,
-            f"{100 * share:.1f} % of its numbers",
-            "Check signs and placeholders.",
-            words,
-        )
+        text, remedy = f"{100 * share:.1f} % of its numbers", "Check signs and placeholders."
+        yield evidence.of_code("negative-values", code, share, text, remedy)
         share = two_scales(values[code, :NEGATIVE])
         text = f"{100 * share:.1f} % of its numbers are on another scale than the others, apart by a gap"
-        yield Measure("two-scales", name, share, text, "Convert the numbers of the code to one unit.", words)
+        yield evidence.of_code(
+            "two-scales", code, share, text, "Convert the numbers of the code to one unit."
+        )
 
 
 def two_scales(counts: NDArray[np.int64]) -> float:
@@ -86,49 +69,30 @@ def two_scales(counts: NDArray[np.int64]) -> float:
 def _sites(evidence: Evidence) -> Iterator[Measure]:
     sites = evidence.tally.sites
     if sites.shape[1] < 2:
-        yield Measure("one-site", "events", None, "no site is known (validation.splitColumn)")
+        yield from not_measured(NO_SITE, "one-site")
         return
     total = max(int(sites.sum()), 1)
-    of_site = sites.sum(axis=0) / total
-    rows = sites.sum(axis=1)
-    only = (
-        (sites.max(axis=1) == rows)
-        & (rows >= _MIN_VALUES)
-        & (of_site[sites.argmax(axis=1)] < _MOST_OF_ONE_SITE)
-    )
+    of_site, rows = sites.sum(axis=0) / total, sites.sum(axis=1)
+    is_of_one = (sites.max(axis=1) == rows) & (rows >= _MIN_VALUES)
+    only = is_of_one & (of_site[sites.argmax(axis=1)] < _MOST_OF_ONE_SITE)
     share = float(rows[only].sum() / total)
     named = ", ".join(
         evidence.words(code)
         for code in np.flatnonzero(only)[np.argsort(-rows[only], kind="stable")][:3].tolist()
     )
     text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes of one site, such as {named}"
-    yield Measure(
-        "one-site",
-        "events",
-        share,
-        text,
-        "Map local codes to common ones (features.rollUp), or leave them out.",
-    )
+    remedy = "Map local codes to common ones (features.rollUp), or leave them out."
+    yield Measure("one-site", "events", share, text, remedy)
 
 
 def _clock(evidence: Evidence) -> Iterator[Measure]:
     total = max(int(evidence.rows.sum()), 1)
     share = int(evidence.tally.midnight.sum()) / total
     if share >= _ONLY_DATES:
-        yield Measure("midnight", "events", None, "the times have no time of day")
+        yield from not_measured("the times have no time of day", "midnight")
     else:
-        yield Measure(
-            "midnight",
-            "events",
-            share,
-            f"{100 * share:.1f} % of the used rows",
-            "Check whether a default time was written.",
-        )
+        text = f"{100 * share:.1f} % of the used rows"
+        yield Measure("midnight", "events", share, text, "Check whether a default time was written.")
     first = int(evidence.tally.days[0]) / total
-    yield Measure(
-        "first-of-month",
-        "events",
-        first,
-        f"{100 * first:.1f} % of the used rows",
-        "Check whether dates were cut to the month.",
-    )
+    text = f"{100 * first:.1f} % of the used rows"
+    yield Measure("first-of-month", "events", first, text, "Check whether dates were cut to the month.")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, get_args
 
 from mlho.encoding.events.code_patterns import matches
-from mlho.errors import DataError
+from mlho.errors import DataError, listed
 from mlho.report.checks import Check, Finding, Quality, worst
 from mlho.spec.checks import Action, Bound, CheckName
 from mlho.spec.checks import Quality as Asked
@@ -133,13 +133,12 @@ def refuse_quality(found: Quality) -> None:
     blocked = [finding for finding in found.findings if finding.verdict == "blocked"]
     if not blocked:
         return
-    named = "; ".join(f"{finding.check}: {finding.words}: {finding.detail}" for finding in blocked[:_NAMED])
-    more = f"; and {len(blocked) - _NAMED} more" if len(blocked) > _NAMED else ""
+    named = [f"{finding.check}: {finding.words}: {finding.detail}" for finding in blocked]
     raise DataError(
         "quality",
         "the data do not meet the bounds of quality.checks",
         expected="figures within the bounds",
-        got=named + more,
+        got=listed(named, _NAMED, "; "),
         remedy=f"{blocked[0].remedy} Or raise the bound, or set its action to warn.",
     )
 

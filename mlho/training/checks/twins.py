@@ -15,9 +15,8 @@ MIN_CODES: Final = 12  # codes that a sample must have: short records agree by c
 #: hospital stays reach 50 bits by chance, because codes go together.
 MIN_BITS: Final = 60.0
 MIN_OVERLAP: Final = 0.9  # Jaccard index of the cells (code and number of records) of two samples
-_BANDS: Final = (
-    8  # pairs of overlap 0.9 agree in at least one band of 3 hashes with probability 1 - (1 - 0.9³)⁸ > 0.9999
-)
+#: Pairs of overlap 0.9 agree in at least one band of 3 hashes with probability 1 - (1 - 0.9³)⁸ > 0.9999.
+_BANDS: Final = 8
 _ROWS: Final = 3
 _MOST_IN_BUCKET: Final = 50  # samples compared with their next ones in a bucket
 _CHUNK: Final = 512
@@ -49,10 +48,8 @@ def count_twins(problem: Problem) -> tuple[int, int]:
 
 def _rows_of(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Return the cells of each sample as sorted hashes of code and count, in compressed rows."""
-    n_codes, n_windows = len(problem.codes), problem.n_windows
-    columns = np.arange(n_codes, dtype=np.int64) * n_windows + n_windows - 1
-    sizes = np.zeros(problem.cohort.n_samples, np.int64)
-    chunks = [columns[start : start + _CHUNK] for start in range(0, n_codes, _CHUNK)]
+    columns, sizes = problem.longest_columns, np.zeros(problem.cohort.n_samples, np.int64)
+    chunks = [columns[start : start + _CHUNK] for start in range(0, len(columns), _CHUNK)]
     for chunk in chunks:
         sizes += np.bincount(problem.matrix.column_samples(chunk).indices, minlength=len(sizes))
     indptr = np.concatenate([[0], np.cumsum(sizes)])

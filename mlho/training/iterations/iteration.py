@@ -22,7 +22,7 @@ from mlho.training.iterations.folds import CrossValidation, FoldScores, by_desig
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import Selection, select
 from mlho.training.iterations.shadows import ShadowRecord, see_shadows
-from mlho.training.iterations.splits import FINAL, Iteration, seed_of
+from mlho.training.iterations.splits import FINAL, LATER, Iteration, seed_of
 from mlho.training.iterations.times import TimesRecord, judge_times
 
 
@@ -177,7 +177,7 @@ def judge(
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
     """Select on all training patients of an iteration and run every fold: all of an iteration except its end."""
     parts = problem.partition(iteration)
-    selection = select(problem, parts.train, beside_chance=iteration != FINAL)
+    selection = select(problem, parts.train, beside_chance=iteration not in (FINAL, LATER))
     shared = selection if problem.spec.selection.scope == "iteration" else None
     folds = range(problem.spec.validation.folds)
     return selection, [run_fold(problem, iteration, fold, selection=shared) for fold in folds]

@@ -27,9 +27,8 @@ LEFT_OUT: Final = {
     TEST_PATIENT: "sample of a test patient outside the test set",
     CROSSING: "outcome window reaches the test period",
 }
-FEWEST: Final = (
-    5  # patients with, and without, the outcome in a test set: fewer terms give no variance of an AUROC
-)
+#: Patients with, and without, the outcome in a test set: fewer terms give no variance of an AUROC.
+FEWEST: Final = 5
 #: The remedy of a part in which the status at a horizon is not known.
 SHORTER_HORIZONS: Final = "Or give shorter cohort.timeToEvent.horizonDays."
 _WORDS: Final = ("train", "test")

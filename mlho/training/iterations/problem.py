@@ -222,6 +222,11 @@ class Problem:
         """Number of columns of codes; higher columns are pairs."""
         return len(self.codes) * self.n_windows
 
+    @cached_property
+    def longest_columns(self) -> NDArray[np.int64]:
+        """Column of each code in the longest window, shape (n_codes,)."""
+        return np.arange(len(self.codes), dtype=np.int64) * self.n_windows + self.n_windows - 1
+
     def presence_of(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the feature of each column's presence."""
         return columns * len(self.aggregates) + self.aggregates.index("presence")
@@ -288,12 +293,12 @@ class Problem:
 
     def partition(self, iteration: Iteration) -> Partition:
         """Return the training and test units of an iteration. The last few results are kept, because each hashes every unit."""
-        kept = self._partitions
-        found = kept.pop(iteration, None)
-        kept[iteration] = partition(self.spec, self.cohort, iteration) if found is None else found
-        if len(kept) > _KEPT_PARTITIONS:
-            del kept[next(iter(kept))]
-        return kept[iteration]
+        last = self._partitions
+        found = last.pop(iteration, None)
+        last[iteration] = partition(self.spec, self.cohort, iteration) if found is None else found
+        if len(last) > _KEPT_PARTITIONS:
+            del last[next(iter(last))]
+        return last[iteration]
 
     @cached_property
     def rings(self) -> dict[str, NDArray[np.int64]]:

@@ -107,7 +107,8 @@ def _candidates(
     matrix, asked = problem.matrix, problem.spec.features.sequences
     assert isinstance(matrix, SequenceMatrix)
     assert asked is not None
-    codes = _screened_codes(problem, screened)
+    # The codes whose presence in the longest window passed the screen.
+    codes = np.flatnonzero(np.isin(problem.presence_of(problem.longest_columns), screened))
     names = [problem.codes[code] for code in codes.tolist()]
     patients = problem.cohort.patient_of[samples]
     selection, n_patients = problem.spec.selection, n_distinct(patients)
@@ -153,10 +154,3 @@ def _best_of(
     order = np.lexsort((keys, -information))
     _, places = np.unique(keys[order], return_index=True)
     return np.divmod(keys[order][np.sort(places)[:n_pairs]], n_codes)
-
-
-def _screened_codes(problem: Problem, screened: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the codes whose presence in the longest window passed the screen."""
-    n_windows = problem.n_windows
-    longest = np.arange(len(problem.codes), dtype=np.int64) * n_windows + n_windows - 1
-    return np.flatnonzero(np.isin(problem.presence_of(longest), screened))

@@ -1,7 +1,7 @@
 """Training and test patients of each iteration and fold."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.errors import DataError, plural
-from mlho.method.splits import OneClassPart, Split, fold_of_patients, one_class_folds, test_patients
+from mlho.method.splits import OneClassPart, fold_of_patients, one_class_folds, test_patients
 from mlho.spec.training import TrainingSpec, Validation
 from mlho.training.iterations.planned import (
     SHORTER_HORIZONS,
@@ -89,7 +89,7 @@ def partition(spec: TrainingSpec, cohort: Cohort, iteration: Iteration) -> Parti
             seed=asked.seed,
             iteration=iteration,
             test_fraction=asked.test_fraction,
-            split=_drawn_as(asked),
+            split=asked.drawn_as,
         )
     fold = _folds(asked, ids, positive, ~is_test, iteration)
     return Partition(is_test, fold, cohort.unit_of)
@@ -132,14 +132,9 @@ def _folds(
         seed=asked.seed,
         iteration=iteration,
         n_folds=asked.folds,
-        split=_drawn_as(asked),
+        split=asked.drawn_as,
     )
     return fold
-
-
-def _drawn_as(asked: Validation) -> Split:
-    """Return how units are drawn: folds inside a planned split are stratified."""
-    return "random" if asked.split == "random" else "stratified"
 
 
 def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
@@ -152,10 +147,11 @@ def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
     """
     if not spec.validation.is_drawn:
         refuse_unusable(spec, cohort, planned_sets(spec, cohort))
+    iterations: list[Iteration] = [*range(1, spec.validation.iterations + 1), FINAL]
     for place, (status, when) in enumerate(outcomes_of(spec, cohort)):
         found = [
             part
-            for iteration in _iterations(spec.validation)
+            for iteration in iterations
             for part in _one_class(partition(spec, cohort, iteration), iteration, status, has_folds=not place)
         ]
         if found:
@@ -173,11 +169,6 @@ def _refuse_one_class(found: Sequence[OneClassPart], when: str) -> NoReturn:
         remedy="Use fewer folds, validation.split: stratified, or a larger cohort."
         + (f" {SHORTER_HORIZONS}" if when else ""),
     )
-
-
-def _iterations(asked: Validation) -> Iterator[Iteration]:
-    yield from range(1, asked.iterations + 1)
-    yield FINAL
 
 
 def _one_class(

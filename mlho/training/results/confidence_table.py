@@ -69,17 +69,14 @@ class Returns:
         }
         n_seen = int(table.n_seen[position])
         reasons = {0: "never with a coefficient", 1: "seen once: no interval"}
+        if numbers["low95"] is None:
+            reasons.setdefault(n_seen, "all odds ratios are equal, or beyond a float: no interval")
         return Confidence(
             score=int(table.score[position]),
             n_seen=n_seen,
             n_positive=int(table.n_positive[position]),
             n_negative=int(table.n_negative[position]),
-            reason=reasons.get(n_seen)
-            or (
-                "all odds ratios are equal, or beyond a float: no interval"
-                if numbers["low95"] is None
-                else None
-            ),
+            reason=reasons.get(n_seen),
             **numbers,
         )
 

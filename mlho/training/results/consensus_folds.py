@@ -132,7 +132,7 @@ def _left_out(problem: Problem, patients: NDArray[np.bool_], held: Held, subsamp
         seed=asked.seed,
         iteration=f"{_place(held)}, {subsample}",
         test_fraction=asked.test_fraction,
-        split="random" if asked.split == "random" else "stratified",
+        split=asked.drawn_as,
     )
     return left_out
 

@@ -136,7 +136,7 @@ def _curves(
                 problem.cohort,
                 evaluation,
                 held_out.calibrated,
-                _mask(problem, held_out.samples),
+                held_out.samples,
                 min_cell=problem.spec.report.min_cell,
             )
             for held_out, evaluation in zip(held, single, strict=True)
@@ -222,12 +222,6 @@ def _in_order(
     return found
 
 
-def _mask(problem: Problem, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
-    mask = np.zeros(problem.cohort.n_samples, np.bool_)
-    mask[samples] = True
-    return mask
-
-
 def _headline(
     problem: Problem, held: Sequence[HeldOut], pooled: Evaluation, single: Sequence[Evaluation]
 ) -> dict[str, Spread]:
@@ -244,11 +238,11 @@ def _at_thresholds(problem: Problem, held: Sequence[HeldOut]) -> dict[str, dict[
     """Rates at the alerts of each sample's own outer fold, by rule; a rule is omitted if a fold has no threshold for it."""
     found: dict[str, dict[str, Any]] = {}
     for rule in held[0].thresholds:
-        alerts = []
-        for held_out in held:
-            threshold = held_out.thresholds[rule]
-            if threshold is not None:
-                alerts.append((held_out.calibrated >= threshold).astype(np.float64))
+        alerts = [
+            (held_out.calibrated >= threshold).astype(np.float64)
+            for held_out in held
+            if (threshold := held_out.thresholds[rule]) is not None
+        ]
         if len(alerts) < len(held):
             continue
         figures = bootstrap_by_patient(

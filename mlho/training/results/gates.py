@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mlho.report.bias.audit import BiasAudit
+from mlho.report.comparison import difference
 from mlho.report.parts import Estimate
 from mlho.report.result import BundleTest, GateResult, Spread
-from mlho.report.words import metric_name, number, plural
+from mlho.report.words import metric_name, plural
 from mlho.spec.gates import METRIC_KEYS, Gate
 
-_DIGITS: Final = 3
 _PARTS: Final = {
     "mean": "",
     "low": ", lower end of the 95 % interval",
@@ -75,18 +75,14 @@ def _of_tests(tests: Sequence[BundleTest]) -> GateResult:
 
 
 def _judge(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) -> GateResult:
+    plain, words = gate.model_dump(mode="json", by_alias=True), _words(gate)
     if gate.champion is not None:
-        return GateResult(
-            gate=gate.model_dump(mode="json", by_alias=True),
-            words=_words(gate),
-            passed=None,
-            detail="judged at the promotion",
-        )
+        return GateResult(gate=plain, words=words, passed=None, detail="judged at the promotion")
     figure, reason = _figure(gate, headline, bias)
     failures = list(_failures(gate, figure, reason))
     return GateResult(
-        gate=gate.model_dump(mode="json", by_alias=True),
-        words=_words(gate),
+        gate=plain,
+        words=words,
         passed=not failures,
         value=figure.mean,
         low=figure.low,
@@ -131,11 +127,9 @@ def _contrasts(versus: str, bias: BiasAudit, by: str, level: str) -> dict[str, E
 
 
 def _as_spread(estimate: Estimate | None) -> Spread:
-    return (
-        Spread(mean=None)
-        if estimate is None
-        else Spread(mean=estimate.value, low=estimate.low, high=estimate.high)
-    )
+    if estimate is None:
+        return Spread(mean=None)
+    return Spread(mean=estimate.value, low=estimate.low, high=estimate.high)
 
 
 def _named[Figure: (Spread, Estimate)](gate: Gate, figures: Mapping[str, Figure]) -> Figure | None:
@@ -170,12 +164,7 @@ def _failures(gate: Gate, figure: Spread, reason: str) -> Iterator[str]:
 def _found(figure: Spread) -> str:
     if figure.mean is None:
         return ""
-    ends = (
-        f" ({number(figure.low, _DIGITS)} to {number(figure.high, _DIGITS)})"
-        if figure.low is not None and figure.high is not None
-        else ""
-    )
-    return f"{number(figure.mean, _DIGITS)}{ends}"
+    return difference(Estimate(value=figure.mean, low=figure.low, high=figure.high))
 
 
 def _words(gate: Gate) -> str:

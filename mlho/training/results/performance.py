@@ -7,9 +7,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
 from mlho.method.evaluation.metrics import error_distribution
-from mlho.method.evaluation.suppression import shown_counts
 from mlho.method.stability.spread import mean_with_spread
 from mlho.report.parts import Part
 from mlho.report.result import (
@@ -28,7 +26,7 @@ from mlho.spec.types import OMITTED
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.times import GroupRecord, HorizonRecord, TimesRecord
 from mlho.training.results.records import IterationRecord
-from mlho.training.results.split_account import has_one_test_set
+from mlho.training.results.split_account import has_one_test_set, shown_samples
 
 DISCRIMINATION: Final = ("auroc", "average_precision", "pr_integral", "brier", "scaled_brier", "log_loss")
 CALIBRATION: Final = ("in_the_large", "intercept", "slope", "ici", "ece_equal_count", "brier")
@@ -249,9 +247,9 @@ def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventP
     if times is None or asked is None:
         return None
     fraction = problem.spec.validation.drawn_fraction
-    censored, events, competing = _shown([times.status == status for status in (0, 1, 2)], problem)
+    censored, events, competing = shown_samples(problem, [times.status == status for status in (0, 1, 2)])
     unknown = [
-        _shown([times.status_at(days) == -1, times.status_at(days) != -1], problem)[0]
+        shown_samples(problem, [times.status_at(days) == -1, times.status_at(days) != -1])[0]
         for days in asked.horizon_days
     ]
     return TimeToEventPerformance(
@@ -266,14 +264,6 @@ def times_over(problem: Problem, records: Sequence[TimesRecord]) -> TimeToEventP
             _horizon_over([record.horizons[place] for record in records], fraction)
             for place in range(len(asked.horizon_days))
         ],
-    )
-
-
-def _shown(cells: Sequence[NDArray[np.bool_]], problem: Problem) -> list[int | None]:
-    """Return the numbers of samples in cells that add up to all; small cells and complementary ones are ``None``."""
-    patients = [n_distinct(problem.cohort.unit_of[cell]) for cell in cells]
-    return shown_counts(
-        [int(cell.sum()) for cell in cells], problem.spec.report.min_cell, n_patients=patients
     )
 
 

@@ -53,14 +53,14 @@ def _name(problem: Problem, planned: PlannedSet, place: str) -> str:
 
 
 def _account(problem: Problem, planned: PlannedSet, place: str) -> SplitSet:
-    outcome, min_cell = problem.cohort.outcome, problem.spec.report.min_cell
+    outcome = problem.cohort.outcome
     cells = [
         (planned.role == TESTED) & (outcome == 1),
         (planned.role == TESTED) & (outcome == 0),
         planned.role == TRAINED,
         *(planned.role == rule for rule in LEFT_OUT),
     ]
-    positive, negative, trained, *left_out = _shown(problem, cells, min_cell)
+    positive, negative, trained, *left_out = shown_samples(problem, cells)
     return SplitSet(
         name=_name(problem, planned, place),
         n_test_samples=None if positive is None or negative is None else positive + negative,
@@ -72,9 +72,10 @@ def _account(problem: Problem, planned: PlannedSet, place: str) -> SplitSet:
     )
 
 
-def _shown(problem: Problem, cells: Sequence[NDArray[np.bool_]], min_cell: int) -> list[int | None]:
-    patients = [_n_units(problem, cell) for cell in cells]
-    return shown_counts([int(cell.sum()) for cell in cells], min_cell, n_patients=patients)
+def shown_samples(problem: Problem, cells: Sequence[NDArray[np.bool_]]) -> list[int | None]:
+    """Return the numbers of samples in cells that add up to all; small cells and complementary ones are ``None``."""
+    patients, counts = [_n_units(problem, cell) for cell in cells], [int(cell.sum()) for cell in cells]
+    return shown_counts(counts, problem.spec.report.min_cell, n_patients=patients)
 
 
 def _n_units(problem: Problem, samples: NDArray[np.bool_]) -> int:

@@ -13,6 +13,7 @@ from mlho.method.survival.times import EVENT
 from mlho.report.parts import Part
 from mlho.report.result import (
     CandidateSummary,
+    Confidence,
     Estimate,
     FalseFeatures,
     FeatureResult,
@@ -20,13 +21,13 @@ from mlho.report.result import (
     OddsRatio,
     Stability,
 )
+from mlho.report.words import ratio
 from mlho.training.iterations.design import learn_design
 from mlho.training.iterations.iteration import best_of
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.sequences import pair_patients
 from mlho.training.iterations.shadows import expect_false, warn_of_share
 from mlho.training.results.confidence_table import Key, Returns, count_returns, sets_as_table
-from mlho.training.results.contradictions import contradiction
 from mlho.training.results.performance import metrics_over, spread_over
 from mlho.training.results.records import IterationRecord
 
@@ -124,13 +125,9 @@ def _stability(
 
 
 def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
-    stability = nogueira_stability(chosen)
+    found = nogueira_stability(chosen)
     return Estimate(
-        value=stability.value,
-        low=stability.low,
-        high=stability.high,
-        method="asymptotic",
-        reason=stability.reason,
+        value=found.value, low=found.low, high=found.high, method="asymptotic", reason=found.reason
     )
 
 
@@ -257,6 +254,20 @@ def _feature_results(
             )
         )
     return [*sorted(features, key=_surest_first), *demographics]
+
+
+def contradiction(confidence: Confidence | None, odds_ratio: OddsRatio | None) -> str | None:
+    """Explain that the odds ratios of the iterations and of the consensus model lie on different sides of 1; else None."""
+    if confidence is None or odds_ratio is None:
+        return None
+    mean, consensus = confidence.mean_odds_ratio, odds_ratio.per_unit
+    if mean is None or consensus is None or (mean - 1) * (consensus - 1) >= 0:
+        return None
+    return (
+        f"The odds ratio over the iterations ({ratio(mean)}) and that of the consensus model ({ratio(consensus)}) lie on different sides of 1. "
+        "The iterations shrink coefficients towards 1 and share an effect among features that occur together (collinearity); the consensus "
+        "model does not shrink, and adjusts for other features. Read no direction from either."
+    )
 
 
 def _patients_of(problem: Problem, features: Sequence[int]) -> dict[int, int]:

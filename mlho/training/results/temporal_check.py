@@ -14,11 +14,10 @@ from mlho.method.classifiers import classifier_named
 from mlho.report.result import LaterEvaluation
 from mlho.spec.training import Candidate
 from mlho.training.iterations.design import learn_design
-from mlho.training.iterations.folds import cross_validate, run_fold
-from mlho.training.iterations.iteration import CandidateOutcome, fit_chosen, judge
+from mlho.training.iterations.folds import cross_validate
+from mlho.training.iterations.iteration import CandidateOutcome, fit_chosen, judge, select_and_run_folds
 from mlho.training.iterations.planned import DAY_US, cut_of, planned_sets, refuse_unusable
 from mlho.training.iterations.problem import Problem
-from mlho.training.iterations.selection import select
 from mlho.training.iterations.splits import LATER
 from mlho.training.results.performance import estimate_of, figures_of
 from mlho.training.results.split_account import account_of_split
@@ -84,10 +83,7 @@ def _planned(problem: Problem, classifier: str, setting: Mapping[str, float]) ->
 
 def _fit(problem: Problem, classifier: str) -> CandidateOutcome:
     parts = problem.partition(LATER)
-    selection = select(problem, parts.train)
-    shared = selection if problem.spec.selection.scope == "iteration" else None
-    n_folds = problem.spec.validation.folds
-    folds = [run_fold(problem, LATER, fold, selection=shared) for fold in range(n_folds)]
+    selection, folds = select_and_run_folds(problem, LATER)
     cv = cross_validate(problem, folds)[classifier]
     design = learn_design(problem, selection.features, parts.train).with_absent(
         classifier_named(classifier).absent

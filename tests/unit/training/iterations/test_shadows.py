@@ -18,7 +18,7 @@ from mlho.training.iterations.shadows import (
     warn_of_share,
 )
 from mlho.training.results.confidence_table import sets_as_table
-from mlho.training.results.contradictions import contradiction
+from mlho.training.results.summary import contradiction
 
 
 @pytest.fixture
