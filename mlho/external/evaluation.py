@@ -88,7 +88,7 @@ def evaluate_scored(
     cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
     _refuse_few(cohort, spec)
     evaluation = evaluate_scores(scored, spec, bundle.thresholds, scored.probability)
-    everyone = np.ones(cohort.n_samples, np.bool_)
+    everyone = np.arange(cohort.n_samples)
     curves = record_curves(cohort, evaluation, scored.probability, everyone, min_cell=min_cell)
     figures = {name: estimate_of(figure) for name, figure in figures_of(evaluation.to_json()).items()}
     trained = {name: Spread.model_validate(metric) for name, metric in bundle.document.metrics.items()}

@@ -9,6 +9,7 @@ from pydantic import Field
 from mlho.report import words
 from mlho.report.comparison import Table
 from mlho.report.figures.figure import Figure, both
+from mlho.report.figures.findings import forest_bounds
 from mlho.report.odds import shown_odds
 from mlho.report.parts import ALIASED, Estimate, Part, Spread
 from mlho.report.result import FeatureResult, Result
@@ -213,11 +214,7 @@ def _figure(evolution: Evolution, group: str, number: int) -> Figure | None:
     if not shown:
         return None
     rows = [row for feature in shown for row in _rows(feature, group)]
-    reached = [value for row in rows for value in row.values]
-    bounds = (
-        max(_LIMITS[0], min([0.5, *reached]) / 1.08),
-        min(_LIMITS[1], max([2.0, *reached]) * 1.08),
-    )
+    bounds = forest_bounds([value for row in rows for value in row.values], _LIMITS)
     name, title = f"evolution_{number}", f"Odds ratios after the index date, {group}"
     axis = "Odds ratio (logarithmic)"
     _, columns, numbers = evolution_tables(evolution.model_copy(update={"groups": [group]}))[1]

@@ -14,10 +14,6 @@ def figures_of(result: Result) -> dict[str, Figure]:
     ``frequency``, ``errors``, ``importance``, ``volume``, ``lineage``, ``groups``, ``group_calibration``, ``periods``, ``period_calibration``, ``hundred_1``, … (one a threshold) and ``profile_1``, ``profile_2``, …
     """
     makers: Sequence[Callable[[Result], Figure | None]] = (
-        performance.roc,
-        performance.precision_recall,
-        performance.calibration,
-        performance.decision,
         performance.auroc_by_test_set,
         performance.candidates,
         findings.consensus_forest,
@@ -28,7 +24,8 @@ def figures_of(result: Result) -> dict[str, Figure]:
         volume.volume,
         lineage.lineage,
     )
-    figures = [figure for make in makers if (figure := make(result)) is not None]
+    figures = performance.of_test_sets(result)
+    figures += [figure for make in makers if (figure := make(result)) is not None]
     figures += groups.of_audit(result.bias)
     figures += groups.pictograms(result)
     figures += [

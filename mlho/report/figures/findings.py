@@ -98,7 +98,8 @@ def _forest(
     labels = chart_labels(result.features)
     rows = _forest_group("Higher odds of the outcome", "up", up, labels)
     rows += _forest_group("Lower odds of the outcome", "down", down, labels)
-    bounds = _forest_bounds(shown)
+    reached = [v for _, value, low, high, _ in shown for v in (value, low, high) if v is not None]
+    bounds = forest_bounds(reached, FOREST_LIMITS)
     more = " Sorted by size of effect."
     if len(known) > len(shown):
         more += f" The {len(shown)} features with the highest confidence scores, of {len(known)}, are drawn."
@@ -136,10 +137,10 @@ def _with_unit(label: str, unit: str) -> str:
     return f"{label} ({unit})" if unit else label
 
 
-def _forest_bounds(shown: Sequence[Odds]) -> tuple[float, float]:
-    reached = [v for _, value, low, high, _ in shown for v in (value, low, high) if v is not None]
+def forest_bounds(reached: Sequence[float], limits: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends of an axis of odds ratios: around the values, at least from 0.5 to 2, and within the limits."""
     low, high = min([0.5, *reached]), max([2.0, *reached])
-    return max(FOREST_LIMITS[0], low / 1.08), min(FOREST_LIMITS[1], high * 1.08)
+    return max(limits[0], low / 1.08), min(limits[1], high * 1.08)
 
 
 def frequency(result: Result) -> Figure | None:

@@ -17,13 +17,45 @@ _STEP_OF_ZOOM: Final = 0.05
 _ZOOMED: Final = " The chart shows the range of 99 % of the predictions."
 
 
-def roc(result: Result) -> Figure | None:
-    """Plot the ROC curves of the test sets and their mean."""
-    return roc_of(result.curves, _overlap(result))
+def of_test_sets(result: Result) -> list[Figure]:
+    """Plot the curves of the test sets."""
+    cohort, typical = result.cohort, _typical_test_set(result)
+    return of_curves(
+        result.curves,
+        prevalence=cohort.n_positive_samples / cohort.n_samples if cohort.n_samples else 0.0,
+        smallest=result.lineage.spec.get("report", {}).get("minCell", 0),
+        typical=typical,
+        which=f"one test set, the one with the median AUROC ({_test_set_name(result, typical)})",
+        overlap=_overlap(result),
+    )
 
 
-def roc_of(curve_data: Curves, overlap: float = 0.0) -> Figure | None:
-    """Plot ROC curves and their mean; ``overlap`` as in :func:`mlho.report.svg.curves.mean_curve`."""
+def of_curves(
+    curve_data: Curves, *, prevalence: float, smallest: int, typical: int, which: str, overlap: float = 0.0
+) -> list[Figure]:
+    """Plot ROC, precision–recall, calibration and decision curves with their means, as far as there are data.
+
+    Parameters
+    ----------
+    smallest : int
+        Samples that a bin of the calibration must have.
+    typical : int
+        Place of the test set whose bins are drawn.
+    which : str
+        That test set, in words.
+    overlap : float
+        As in :func:`mlho.report.svg.curves.mean_curve`.
+    """
+    drawn = (
+        _roc(curve_data, overlap),
+        _precision_recall(curve_data, prevalence, overlap),
+        _calibration(curve_data, smallest, typical=typical, which=which, overlap=overlap),
+        _decision(curve_data, smallest),
+    )
+    return [figure for figure in drawn if figure is not None]
+
+
+def _roc(curve_data: Curves, overlap: float) -> Figure | None:
     lines = [line for line in curve_data.roc if len(line["x"]) > 1]
     if not lines:
         return None
@@ -39,13 +71,7 @@ def roc_of(curve_data: Curves, overlap: float = 0.0) -> Figure | None:
     )
 
 
-def precision_recall(result: Result) -> Figure | None:
-    """Plot the precision–recall curves of the test sets and their mean."""
-    return precision_recall_of(result.curves, _prevalence(result), _overlap(result))
-
-
-def precision_recall_of(curve_data: Curves, prevalence: float, overlap: float = 0.0) -> Figure | None:
-    """Plot precision–recall curves and their mean; ``overlap`` as in :func:`mlho.report.svg.curves.mean_curve`."""
+def _precision_recall(curve_data: Curves, prevalence: float, overlap: float) -> Figure | None:
     lines = [line for line in curve_data.precision_recall if len(line["x"]) > 1]
     if not lines:
         return None
@@ -61,10 +87,6 @@ def precision_recall_of(curve_data: Curves, prevalence: float, overlap: float = 
     )
 
 
-def _prevalence(result: Result) -> float:
-    return result.cohort.n_positive_samples / result.cohort.n_samples if result.cohort.n_samples else 0.0
-
-
 def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
     """Return the mean curve in steps of 0.05."""
     rows = []
@@ -77,18 +99,10 @@ def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def calibration(result: Result) -> Figure | None:
-    """Plot smoothed calibration curves, the bins of one typical test set, and the distribution of probabilities."""
-    smallest = result.lineage.spec.get("report", {}).get("minCell", 0)
-    typical = _typical_test_set(result)
-    which = f"one test set, the one with the median AUROC ({_test_set_name(result, typical)})"
-    return calibration_of(result.curves, smallest, typical=typical, which=which, overlap=_overlap(result))
-
-
-def calibration_of(
-    curve_data: Curves, smallest: int, *, typical: int, which: str, overlap: float = 0.0
+def _calibration(
+    curve_data: Curves, smallest: int, *, typical: int, which: str, overlap: float
 ) -> Figure | None:
-    """Plot the calibration of test sets with the bins of one of them, which ``which`` describes."""
+    """Plot smoothed curves, the bins of one test set, and the distribution of probabilities."""
     items = [_calibration_item(item, smallest) for item in curve_data.calibration]
     lines = [item for item in items if len(item["x"]) > 1]
     bins = items[typical]["bins"] if typical < len(items) else []
@@ -189,13 +203,8 @@ def _histogram(items: Sequence[dict[str, Any]]) -> curves.Histogram | None:
     return histograms[0]["edges"], [None if n is None else n / total for n in sums]
 
 
-def decision(result: Result) -> Figure | None:
-    """Plot the decision curves of the model, of treating all and of treating none."""
-    return decision_of(result.curves, result.lineage.spec.get("report", {}).get("minCell", 0))
-
-
-def decision_of(curve_data: Curves, smallest: int) -> Figure | None:
-    """Plot decision curves, with a range where there are several test sets."""
+def _decision(curve_data: Curves, smallest: int) -> Figure | None:
+    """Plot the net benefit of the model, of treating all and of treating none, with a range where there are several test sets."""
     curve = curve_data.decision
     if not curve.get("threshold"):
         return None

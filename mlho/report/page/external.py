@@ -115,16 +115,13 @@ def thresholds(evaluation: ExternalEvaluation) -> dict[str, Any] | None:
 
 def charts(evaluation: ExternalEvaluation) -> list[Figure]:
     """Return the curves."""
-    min_cell = min_cell_of(evaluation)
-    drawn = (
-        performance.roc_of(evaluation.curves),
-        performance.precision_recall_of(
-            evaluation.curves, evaluation.n_positive_samples / evaluation.n_samples
-        ),
-        performance.calibration_of(evaluation.curves, min_cell, typical=0, which="these data"),
-        performance.decision_of(evaluation.curves, min_cell),
+    return performance.of_curves(
+        evaluation.curves,
+        prevalence=evaluation.n_positive_samples / evaluation.n_samples,
+        smallest=min_cell_of(evaluation),
+        typical=0,
+        which="these data",
     )
-    return [figure for figure in drawn if figure is not None]
 
 
 def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any] | None:

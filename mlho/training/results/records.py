@@ -116,7 +116,7 @@ def record_curves(
     cohort: Cohort,
     evaluation: Evaluation,
     calibrated: NDArray[np.float64],
-    samples: NDArray[np.bool_] | NDArray[np.int64],
+    samples: NDArray[np.int64],
     *,
     min_cell: int,
 ) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def record_curves(
     Parameters
     ----------
     calibrated : float64, shape (n_test_samples,)
-    samples : bool, shape (n_samples,), or int64, shape (n_test_samples,)
-        Evaluated samples: a mask, or positions.
+    samples : int64, shape (n_test_samples,)
+        Evaluated samples.
     """
     plain = evaluation.to_json()
     return {
@@ -180,7 +180,7 @@ def _record_coefficients(outcome: IterationOutcome) -> CoefficientRecord:
 def _histogram(
     cohort: Cohort,
     calibrated: NDArray[np.float64],
-    samples: NDArray[np.bool_] | NDArray[np.int64],
+    samples: NDArray[np.int64],
     min_cell: int,
 ) -> dict[str, Any]:
     """Histogram of the calibrated probabilities of test samples; small bins and complementary ones are ``None``."""
@@ -201,7 +201,7 @@ def _bins(
     cohort: Cohort,
     evaluation: Evaluation,
     calibrated: NDArray[np.float64],
-    samples: NDArray[np.bool_] | NDArray[np.int64],
+    samples: NDArray[np.int64],
     min_cell: int,
 ) -> list[dict[str, Any]]:
     """Reliability bins of the calibrated probabilities; bins with few patients are merged with their neighbours."""
