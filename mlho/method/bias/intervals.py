@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 
 from mlho.method.evaluation.bootstrap import MAX_ABSENT_SHARE, percentile_estimate
-from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.metrics import Z_95, Estimate
 from mlho.method.evaluation.tally import FloatArray
 
 # Figures that are shares of samples or of pairs: percentile intervals of shares near 0 or 1 are too short.
 RATES: Final = ("auroc", "sensitivity", "specificity", "ppv", "npv", "accuracy", "alerts_per_100")
-_Z: Final = NormalDist().inv_cdf(0.975)
 
 
 def group_estimate(name: str, value: float, drawn: FloatArray, *, n_patients: int) -> Estimate:
@@ -59,9 +57,9 @@ def wilson(rate: float, variance: float, n_patients: int) -> tuple[float, float,
     """
     spread = rate * (1.0 - rate)
     size = spread / variance if variance > 0.0 and spread > 0.0 else float(n_patients)
-    z2 = _Z * _Z / size
+    z2 = Z_95 * Z_95 / size
     middle = (rate + z2 / 2.0) / (1.0 + z2)
-    half = _Z * math.sqrt(spread / size + z2 / (4.0 * size)) / (1.0 + z2)
+    half = Z_95 * math.sqrt(spread / size + z2 / (4.0 * size)) / (1.0 + z2)
     return max(0.0, middle - half), min(1.0, middle + half), math.sqrt(spread / size)
 
 

@@ -13,7 +13,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -63,10 +63,8 @@ class FittedClassifier(ABC):
     def n_features(self) -> int:
         """Number of columns in training."""
 
-    @property
-    def value_columns(self) -> NDArray[np.bool_] | None:
-        """Value columns, shape (n_features,), in which absent means missing; None if absent means zero."""
-        return None
+    #: Value columns, shape (n_features,), in which absent means missing; None if absent means zero.
+    value_columns: NDArray[np.bool_] | None = None
 
     @property
     def absent(self) -> Absent:
@@ -87,9 +85,9 @@ class FittedClassifier(ABC):
     def _contributions(self, matrix: Matrix) -> Floats:
         """Return the contributions of a checked matrix, shape (n_samples, n_features + 1)."""
 
-    @abstractmethod
     def coefficients(self) -> Coefficients | None:
-        """Return the coefficients of a linear model; None for trees and explainable boosting."""
+        """Return the coefficients of a linear model; None for trees and explainable boosting, which have none."""
+        return None
 
     @abstractmethod
     def to_files(self) -> dict[str, bytes]:
@@ -162,6 +160,25 @@ class FittedClassifier(ABC):
 
     def _feature_contributions(self, matrix: Matrix) -> Floats:
         return self._contributions(matrix)[:, :-1]
+
+
+class TrainingData(NamedTuple):
+    """The checked input of a fit.
+
+    Attributes
+    ----------
+    matrix : Matrix
+        In the format of the classifier.
+    labels : int8 of 0 and 1, shape (n_samples,), or EventTimes
+        Times for a :class:`TimeClassifier`.
+    seed : int
+    value_columns : bool, shape (n_features,)
+    """
+
+    matrix: Matrix
+    labels: Any
+    seed: int
+    value_columns: NDArray[np.bool_]
 
 
 class Classifier(ABC):
@@ -269,7 +286,7 @@ class Classifier(ABC):
             setting if isinstance(setting, Setting) else self.setting(setting) for setting in settings
         ]
         is_value = _value_columns(value_columns, matrix.shape[1])
-        return self._fit_settings(matrix, labels, complete, seed, is_value)
+        return self._fit_settings(TrainingData(matrix, labels, seed, is_value), complete)
 
     def _target(self, y: Any, n_samples: int) -> Labels | EventTimes:
         return checked_labels(y, n_samples)
@@ -305,15 +322,8 @@ class Classifier(ABC):
         raise SpecError(f"{self._where}: it has no coefficients that say which columns it uses.")
 
     @abstractmethod
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: Any,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
-        """Fit the settings on checked input: labels, or times to the event."""
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
+        """Fit the settings on checked input."""
 
 
 class TimeClassifier(Classifier):

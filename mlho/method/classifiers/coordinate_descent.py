@@ -1,4 +1,4 @@
-"""Logistic regression with an elastic-net penalty, by Newton steps and coordinate descent.
+"""Minimisation with an elastic-net penalty, by Newton steps and coordinate descent.
 
 Each outer step replaces the loss by its quadratic approximation at the current fit. The inner loop cycles through the
 coefficients and solves for each with the others fixed. Columns are standardised implicitly: centring by weighted
@@ -7,20 +7,17 @@ all sums have a fixed order.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from mlho.errors import SpecError
 from mlho.method.classifiers.design_matrix import (
     Columns,
     Floats,
     checked_labels,
     checked_matrix,
     columns_of,
-    per_unit,
 )
 
 #: Converged if no standardised coefficient moves by more than this in a Newton step; the remaining error is of its square.
@@ -50,82 +47,6 @@ class Quadratic(NamedTuple):
     pull: Floats
     total_weight: float
     shift: float
-
-
-@dataclass(frozen=True, eq=False)
-class ElasticNetResult:
-    """A penalised logistic model, in the units of X.
-
-    Attributes
-    ----------
-    coefficients : float64, shape (n_features,)
-        Log odds ratio per unit of X; 0 for a constant column or one removed by the penalty.
-    mean, scale : float64, shape (n_features,)
-        Training mean and standard deviation (ddof 1).
-    base : float
-        Log-odds at the training mean.
-    converged : bool
-        False if the maximum number of steps was reached before convergence: use a stronger penalty.
-    n_iterations : int
-        Number of Newton steps.
-    """
-
-    coefficients: Floats
-    mean: Floats
-    scale: Floats
-    base: float
-    converged: bool
-    n_iterations: int
-
-
-def fit(X: Any, y: Any, *, c: float = 1.0, l1_ratio: float = 0.5) -> ElasticNetResult:
-    """Fit a penalised logistic regression on standardised columns.
-
-    Minimises ``Σ log(1 + exp(−s·f)) + (1/c) · (l1_ratio · ‖β‖₁ + (1 − l1_ratio)/2 · ‖β‖²)``, s = ±1, over β
-    per training standard deviation and an intercept that is not penalised: scikit-learn's
-    ``LogisticRegression(C=c, l1_ratio=l1_ratio)`` on scaled columns.
-
-    Parameters
-    ----------
-    X : dense or SciPy sparse, shape (n_samples, n_features)
-        Unscaled: columns are scaled internally. A constant column has coefficient 0.
-    y : array-like of 0 and 1, shape (n_samples,)
-        Both classes must be present.
-    c : float above 0
-        Inverse strength of the penalty.
-    l1_ratio : float in [0, 1]
-        0 is ridge, 1 the lasso.
-
-    Raises
-    ------
-    SpecError
-        c or l1_ratio out of range.
-    DataError
-        Cells that are not finite numbers, labels that are not 0 and 1, or a single class.
-
-    References
-    ----------
-    Friedman, J., Hastie, T. and Tibshirani, R. (2010). Regularization paths for generalized linear models via
-    coordinate descent. Journal of Statistical Software 33(1).
-    """
-    if not (c > 0.0 and math.isfinite(c)):
-        raise SpecError(f"c: expected a finite number above 0; got {c}.")
-    if not 0.0 <= l1_ratio <= 1.0:
-        raise SpecError(f"l1_ratio: expected a number from 0 to 1; got {l1_ratio}.")
-    matrix = checked_matrix(X, where="training matrix")
-    labels = checked_labels(y, matrix.shape[0])
-    columns, spread = columns_of(matrix)
-    beta, base, converged, n_iterations = _newton(
-        columns, labels.astype(np.float64), penalty_of(c, l1_ratio, labels.size)
-    )
-    return ElasticNetResult(
-        coefficients=per_unit(beta, spread.sd),
-        mean=spread.mean,
-        scale=spread.sd,
-        base=float(base),
-        converged=bool(converged),
-        n_iterations=int(n_iterations),
-    )
 
 
 def first_steps(
@@ -185,7 +106,8 @@ def _slopes(columns: Columns, residual: Any, p: Any, penalty: Penalty) -> Any:  
 
 
 @njit(cache=True, nogil=True)
-def _newton(columns: Columns, y: Any, penalty: Penalty) -> Any:  # pragma: no cover - compiled
+def fit_logistic(columns: Columns, y: Any, penalty: Penalty) -> Any:  # pragma: no cover - compiled
+    """Return the coefficients per standard deviation, the log-odds at the mean, whether they converged, and the Newton steps."""
     beta = np.zeros(columns.sd.size)
     prevalence = y.mean()
     base = math.log(prevalence / (1.0 - prevalence))

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
+from mlho.method.classifiers.base import FittedClassifier, TimeClassifier, TrainingData
 from mlho.method.classifiers.coordinate_descent import (
     Penalty,
     Quadratic,
@@ -86,15 +86,10 @@ class Cox(TimeClassifier):
     parameters = GRIDS["cox"]
     fitted = FittedCox
 
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: EventTimes,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
-        return [fit(matrix, labels, c=setting["c"], l1_ratio=setting["l1Ratio"]) for setting in settings]
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
+        return [
+            fit(data.matrix, data.labels, c=setting["c"], l1_ratio=setting["l1Ratio"]) for setting in settings
+        ]
 
 
 def fit(matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 0.5) -> FittedCox:

@@ -118,7 +118,7 @@ def dense_floats(X: Any, where: str) -> Floats:
     return dense
 
 
-def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[np.int8]:
+def checked_labels(y: Any, n_samples: int) -> NDArray[np.int8]:
     """Return y as int8 of 0 and 1, shape (n_samples,), with both classes present.
 
     Raises
@@ -126,6 +126,7 @@ def checked_labels(y: Any, n_samples: int, *, where: str = "labels") -> NDArray[
     DataError
         A different length or dimension, a value other than 0 and 1, or a single class.
     """
+    where = "labels"
     labels = np.asarray(y)
     if labels.shape != (n_samples,):
         raise DataError(

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
+from mlho.method.classifiers.base import FittedClassifier, TimeClassifier, TrainingData
 from mlho.method.classifiers.coordinate_descent import (
     Penalty,
     Quadratic,
@@ -106,18 +106,11 @@ class DiscreteTime(TimeClassifier):
     parameters = GRIDS["discreteTime"]
     fitted = FittedDiscreteTime
 
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: EventTimes,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
         return [
             fit(
-                matrix,
-                labels,
+                data.matrix,
+                data.labels,
                 c=setting["c"],
                 l1_ratio=setting["l1Ratio"],
                 n_intervals=int(setting["nIntervals"]),

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method.classifiers.base import Classifier, Coefficients, FittedClassifier, Labels
+from mlho.method.classifiers.base import Classifier, FittedClassifier, TrainingData
 from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields, model_json
 from mlho.method.classifiers.tree_matrix import dense_rows
@@ -68,7 +68,7 @@ class FittedEBM(FittedClassifier):
         Log-odds to which the scores of the terms are added.
     weight : float64, shape (n_features,)
         Mean absolute score on the training rows; the score of a pair is split equally between its two features.
-    is_value : bool, shape (n_features,), or None
+    value_columns : bool, shape (n_features,), or None
         Value columns; None in an older model in which absent means zero.
     """
 
@@ -77,17 +77,12 @@ class FittedEBM(FittedClassifier):
     terms: tuple[Term, ...]
     intercept: float
     weight: Floats
-    is_value: NDArray[np.bool_] | None = None
+    value_columns: NDArray[np.bool_] | None = None
 
     @property
     def n_features(self) -> int:
         """Number of columns in training."""
         return self.weight.size
-
-    @property
-    def value_columns(self) -> NDArray[np.bool_] | None:
-        """Value columns; None if absent means zero."""
-        return self.is_value
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         total = np.zeros(matrix.shape[0])
@@ -98,7 +93,7 @@ class FittedEBM(FittedClassifier):
     def _scored_terms(self, matrix: Matrix) -> Iterator[tuple[Term, Floats]]:
         """Yield each term with its score of each row."""
         columns = matrix.tocsc() if sp.issparse(matrix) else matrix
-        absent = 0.0 if self.is_value is None else np.nan
+        absent = 0.0 if self.value_columns is None else np.nan
         for term in self.terms:
             yield term, term.of([_column(columns, feature, absent) for feature in term.features])
 
@@ -111,10 +106,6 @@ class FittedEBM(FittedClassifier):
                 parts[:, feature] += share
         parts[:, -1] = self.intercept
         return parts
-
-    def coefficients(self) -> Coefficients | None:
-        """Return None: step functions have no coefficients."""
-        return None
 
     def to_files(self) -> dict[str, bytes]:
         """Return ``model.json``."""
@@ -131,7 +122,7 @@ class FittedEBM(FittedClassifier):
             "intercept": self.intercept,
             "weight": self.weight,
             "terms": terms,
-            **absent_fields(self.is_value),
+            **absent_fields(self.value_columns),
         }
         return {MODEL_JSON: model_json(self.name, fields)}
 
@@ -142,10 +133,10 @@ class FittedEBM(FittedClassifier):
         n_features = fields.integer("nFeatures", low=1)
         intercept = fields.number("intercept")
         weight = fields.floats("weight", size=n_features, low=0.0)
-        is_value = fields.value_columns(n_features)
-        terms = tuple(_terms_from(fields, n_features, has_missing=is_value is not None))
+        value_columns = fields.value_columns(n_features)
+        terms = tuple(_terms_from(fields, n_features, has_missing=value_columns is not None))
         fields.finish()
-        return cls(terms=terms, intercept=intercept, weight=weight, is_value=is_value)
+        return cls(terms=terms, intercept=intercept, weight=weight, value_columns=value_columns)
 
 
 def _terms_from(fields: ModelFields, n_features: int, *, has_missing: bool) -> Iterator[Term]:
@@ -179,16 +170,9 @@ class EBM(Classifier):
     fitted = FittedEBM
     absent = "missing"
 
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: Labels,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
-        dense = dense_rows(matrix, np.full(matrix.shape[1], np.nan))
-        return [_fitted(dense, labels, setting, seed, value_columns, self.directions) for setting in settings]
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
+        dense = dense_rows(data.matrix, np.full(data.matrix.shape[1], np.nan))
+        return [_fitted(dense, data, setting, self.directions) for setting in settings]
 
 
 def _pairs_of(directions: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -197,14 +181,7 @@ def _pairs_of(directions: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if directions[a] or directions[b]]
 
 
-def _fitted(
-    dense: Floats,
-    labels: Labels,
-    setting: Setting,
-    seed: int,
-    is_value: NDArray[np.bool_],
-    directions: tuple[int, ...],
-) -> FittedEBM:
+def _fitted(dense: Floats, data: TrainingData, setting: Setting, directions: tuple[int, ...]) -> FittedEBM:
     """Fit one setting on dense rows, with NaN for missing values."""
     from interpret.glassbox import ExplainableBoostingClassifier
 
@@ -220,7 +197,7 @@ def _fitted(
         exclude=_pairs_of(directions),
         # One process: runs are parallelised by tasks.
         n_jobs=1,
-        random_state=seed,
+        random_state=data.seed,
     )
     with warnings.catch_warnings():
         # This warning concerns interpret's own charts, which omit the bin of missing values and are not used here.
@@ -228,9 +205,11 @@ def _fitted(
         # Raised for a column that is missing in all training rows: it gets no cut and no effect.
         warnings.filterwarnings("ignore", message="All-NaN slice encountered", category=RuntimeWarning)
         # An absent code with a direction is fitted as the number zero, which has a place in the order.
-        counted = [place for place, direction in enumerate(directions) if direction and not is_value[place]]
+        counted = [
+            place for place, direction in enumerate(directions) if direction and not data.value_columns[place]
+        ]
         dense[:, counted] = np.nan_to_num(dense[:, counted])
-        model.fit(dense, labels)
+        model.fit(dense, data.labels)
         for place, direction in enumerate(directions):
             if direction:  # after the fit, as interpret recommends: during it, other columns would compensate
                 model.monotonize(place, increasing=direction > 0)
@@ -241,7 +220,7 @@ def _fitted(
         terms=terms,
         intercept=float(model.intercept_[0]),
         weight=_weights(model, terms, dense.shape[1]),
-        is_value=is_value,
+        value_columns=data.value_columns,
     )
 
 

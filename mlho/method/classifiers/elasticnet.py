@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method.classifiers import coordinate_descent
-from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels
-from mlho.method.classifiers.design_matrix import Floats, Matrix
+from mlho.method.classifiers.base import Classifier, FittedClassifier, TrainingData
+from mlho.method.classifiers.coordinate_descent import first_steps, fit_logistic, penalty_of
+from mlho.method.classifiers.design_matrix import Floats, checked_labels, checked_matrix, columns_of, per_unit
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
 
@@ -55,29 +54,49 @@ class ElasticNet(Classifier):
     ) -> Floats:
         """Return the first Newton step of each new column; see the base class."""
         probabilities = model.predict_proba(X)
-        return coordinate_descent.first_steps(
-            y, probabilities, newcomers, c=setting["c"], l1_ratio=setting["l1Ratio"]
-        )
+        return first_steps(y, probabilities, newcomers, c=setting["c"], l1_ratio=setting["l1Ratio"])
 
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: Labels,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
         # Cold starts: warm starts are faster, but their last bits depend on the grid. Nothing is random.
-        return [_fitted(matrix, labels, setting) for setting in settings]
+        return [
+            fit(data.matrix, data.labels, c=setting["c"], l1_ratio=setting["l1Ratio"]) for setting in settings
+        ]
 
 
-def _fitted(matrix: Matrix, labels: Labels, setting: Setting) -> FittedElasticNet:
-    result = coordinate_descent.fit(matrix, labels, c=setting["c"], l1_ratio=setting["l1Ratio"])
+def fit(X: Any, y: Any, *, c: float = 1.0, l1_ratio: float = 0.5) -> FittedElasticNet:
+    """Fit a penalised logistic regression on standardised columns.
+
+    Minimises ``Σ log(1 + exp(−s·f)) + (1/c) · (l1_ratio · ‖β‖₁ + (1 − l1_ratio)/2 · ‖β‖²)``, s = ±1, over β
+    per training standard deviation and an intercept that is not penalised: scikit-learn's
+    ``LogisticRegression(C=c, l1_ratio=l1_ratio)`` on scaled columns.
+
+    Parameters
+    ----------
+    X : dense or SciPy sparse, shape (n_samples, n_features)
+        Unscaled: columns are scaled internally. A constant column has coefficient 0.
+    y : array-like of 0 and 1, shape (n_samples,)
+        Both classes must be present.
+    c : float above 0
+        Inverse strength of the penalty.
+    l1_ratio : float in [0, 1]
+        0 is ridge, 1 the lasso.
+
+    References
+    ----------
+    Friedman, J., Hastie, T. and Tibshirani, R. (2010). Regularization paths for generalized linear models via
+    coordinate descent. Journal of Statistical Software 33(1).
+    """
+    matrix = checked_matrix(X, where="training matrix")
+    labels = checked_labels(y, matrix.shape[0])
+    columns, spread = columns_of(matrix)
+    beta, base, converged, n_iterations = fit_logistic(
+        columns, labels.astype(np.float64), penalty_of(c, l1_ratio, labels.size)
+    )
     return FittedElasticNet(
-        values=result.coefficients,
-        mean=result.mean,
-        scale=result.scale,
-        base=result.base,
-        converged=result.converged,
-        n_iterations=result.n_iterations,
+        values=per_unit(beta, spread.sd),
+        mean=spread.mean,
+        scale=spread.sd,
+        base=float(base),
+        converged=bool(converged),
+        n_iterations=int(n_iterations),
     )

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers import boosting
-from mlho.method.classifiers.base import Classifier, FittedClassifier, Labels, prefix_groups, prefix_key
-from mlho.method.classifiers.design_matrix import Floats, Matrix
+from mlho.method.classifiers.base import Classifier, FittedClassifier, TrainingData, prefix_groups, prefix_key
+from mlho.method.classifiers.design_matrix import Floats
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.linear import FittedLinear
 
@@ -74,17 +74,10 @@ class GLMBoost(Classifier):
         assert isinstance(model, FittedGLMBoost)
         return boosting.first_steps(X, y, model.path, newcomers, learning_rate=model.learning_rate)
 
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: Labels,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
         # Nothing is random and one thread suffices: the result does not depend on seed or threads.
         longest = {
-            key: boosting.fit(matrix, labels, n_steps, learning_rate=dict(key)["learningRate"])
+            key: boosting.fit(data.matrix, data.labels, n_steps, learning_rate=dict(key)["learningRate"])
             for key, n_steps in prefix_groups(settings, "nSteps").items()
         }
         return [

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlho.grids import GRIDS, Setting
-from mlho.method.classifiers.base import FittedClassifier, TimeClassifier
+from mlho.method.classifiers.base import FittedClassifier, TimeClassifier, TrainingData
 from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import ModelFields
 from mlho.method.classifiers.xgboost import FittedXGBoost, boosted, training_parameters
@@ -71,25 +70,18 @@ class XGBoostAFT(TimeClassifier):
     fitted = FittedXGBoostAFT
     absent = "missing"
 
-    def _fit_settings(
-        self,
-        matrix: Matrix,
-        labels: EventTimes,
-        settings: Sequence[Setting],
-        seed: int,
-        value_columns: NDArray[np.bool_],
-    ) -> list[FittedClassifier]:
-        start = math.exp(math.fsum(np.log(labels.days).tolist()) / len(labels))
+    def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:
+        times: EventTimes = data.labels
+        start = math.exp(math.fsum(np.log(times.days).tolist()) / len(times))
         fits = boosted(
-            matrix,
+            data,
             settings,
-            value_columns,
-            lambda setting: _parameters(setting, seed, start),
-            label_lower_bound=labels.days,
-            label_upper_bound=np.where(labels.status == EVENT, labels.days, np.inf),
+            lambda setting: _parameters(setting, data.seed, start),
+            label_lower_bound=times.days,
+            label_upper_bound=np.where(times.status == EVENT, times.days, np.inf),
         )
         return [
-            FittedXGBoostAFT(**fit, horizon=float(labels.horizon), scale=float(setting["scale"]))
+            FittedXGBoostAFT(**fit, horizon=float(times.horizon), scale=float(setting["scale"]))
             for fit, setting in zip(fits, settings, strict=True)
         ]
 

@@ -17,24 +17,6 @@ _ALIAS_TOLERANCE = 1e-10
 _SINGULAR_TOLERANCE = 1e-14
 
 
-def factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
-    """Compute the lower Cholesky factor; on failure return a partial factor and false."""
-    lower, is_definite = _factor(matrix)
-    return lower, bool(is_definite)
-
-
-def invert_factored(lower: FloatArray) -> FloatArray:
-    """Compute the exactly symmetric inverse of the matrix with this lower factor."""
-    inverse: FloatArray = _invert(lower)
-    return inverse
-
-
-def find_dependent(gram: FloatArray) -> BoolArray:
-    """Mark the columns of a Gram matrix that are linear combinations of earlier ones, up to rounding."""
-    dependent: BoolArray = _dependent(gram, _ALIAS_TOLERANCE)
-    return dependent
-
-
 def invert(matrix: FloatArray) -> FloatArray | None:
     """Compute the inverse of a positive definite matrix; ``None`` if it is numerically singular."""
     lower, is_definite = factor(matrix)
@@ -47,13 +29,9 @@ def solve(matrix: FloatArray, right: FloatArray) -> FloatArray | None:
     return _solve(lower, right) if is_definite else None
 
 
+@njit(cache=True, nogil=True)
 def dot(a: FloatArray, b: FloatArray) -> float:
     """Sum the products in order, so that the result does not depend on a BLAS kernel."""
-    return float(_dot(a, b))
-
-
-@njit(cache=True, nogil=True)
-def _dot(a: FloatArray, b: FloatArray) -> float:
     total = 0.0
     for i in range(a.shape[0]):
         total += a[i] * b[i]
@@ -61,8 +39,8 @@ def _dot(a: FloatArray, b: FloatArray) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
-    """Lower factor of the lower triangle; false if a pivot is rounding error."""
+def factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
+    """Compute the lower factor of the lower triangle; a partial factor and false if a pivot is rounding error."""
     n = matrix.shape[0]
     lower = np.zeros((n, n))
     for i in range(n):
@@ -95,7 +73,8 @@ def _solve(lower: FloatArray, right: FloatArray) -> FloatArray:
 
 
 @njit(cache=True, nogil=True)
-def _invert(lower: FloatArray) -> FloatArray:
+def invert_factored(lower: FloatArray) -> FloatArray:
+    """Compute the exactly symmetric inverse of the matrix with this lower factor."""
     n = lower.shape[0]
     inverse = np.zeros((n, n))
     for j in range(n):
@@ -110,8 +89,11 @@ def _invert(lower: FloatArray) -> FloatArray:
 
 
 @njit(cache=True, nogil=True)
-def _dependent(gram: FloatArray, tolerance: float) -> BoolArray:
-    """Cholesky factorization in column order that skips columns without a significant pivot."""
+def find_dependent(gram: FloatArray) -> BoolArray:
+    """Mark the columns of a Gram matrix that are linear combinations of earlier ones, up to rounding.
+
+    A Cholesky factorization in column order that skips columns without a significant pivot.
+    """
     n = gram.shape[0]
     lower = np.zeros((n, n))
     dependent = np.zeros(n, dtype=np.bool_)
@@ -125,7 +107,7 @@ def _dependent(gram: FloatArray, tolerance: float) -> BoolArray:
                 total -= lower[i, k] * lower[j, k]
             lower[i, j] = total / lower[j, j]
             left -= lower[i, j] * lower[i, j]
-        if left > tolerance * gram[i, i]:
+        if left > _ALIAS_TOLERANCE * gram[i, i]:
             lower[i, i] = math.sqrt(left)
         else:
             dependent[i] = True

@@ -6,14 +6,14 @@ independent.
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from mlho.method.consensus.cholesky import FloatArray, find_dependent, invert, solve
+from mlho.method.consensus.cholesky import FloatArray, dot, find_dependent, invert, solve
+from mlho.method.consensus.likelihood import Z_95
 
 NO_EVENT_OUTSIDE: Final = "all events are at its lowest or at its highest value: no hazard ratio"
 _ALIASED: Final = "constant, or a combination of earlier columns"
@@ -23,7 +23,6 @@ _NOT_CONVERGED: Final = (
 # Bounds of the squared Newton decrement and of a coefficient per standard deviation, beyond which there is no maximum.
 _DECREMENT, _LARGEST = 1e-12, 30.0
 _MAX_STEPS = 50
-_Z_95 = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class HazardRatio:
         """Return the hazard ratio of so many units, or with side −1 or 1 a limit of its 95 % Wald interval."""
         if self.log_ratio is None or self.standard_error is None:
             return None
-        log_ratio = (self.log_ratio + side * _Z_95 * self.standard_error) * units
+        log_ratio = (self.log_ratio + side * Z_95 * self.standard_error) * units
         return math.exp(min(max(log_ratio, -690.0), 690.0))
 
 
@@ -129,7 +128,7 @@ def _maximise(X: FloatArray, days: FloatArray, is_event: npt.NDArray[np.bool_]) 
         step = solve(information, slope)
         if step is None:
             return None
-        if _dot(slope, step) <= _DECREMENT:
+        if dot(slope, step) <= _DECREMENT:
             covariance = invert(information)
             return None if covariance is None else (beta, covariance)
         share = 1.0
@@ -154,14 +153,6 @@ def _gram(X: Any) -> Any:  # pragma: no cover - compiled
             for b in range(a + 1):
                 gram[a, b] += X[i, a] * X[i, b]
     return gram
-
-
-@njit(cache=True, nogil=True)
-def _dot(a: Any, b: Any) -> float:  # pragma: no cover - compiled
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
 
 
 @njit(cache=True, nogil=True)

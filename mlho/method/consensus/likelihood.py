@@ -8,6 +8,7 @@ order, in our own loops without BLAS, so that the result does not depend on the 
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,15 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+# Bounds of the squared Newton decrement and of the change of a linear predictor.
+DECREMENT, MOVE = 1e-12, 1e-6
+MAX_ITERATIONS = 200
 # If every step lowers the likelihood only by rounding error, thirty halvings (1e-9 of a step) show it.
 MAX_HALVINGS = 30
 # No step changes any log odds by more: beyond, the logistic curve is flat and gives no direction.
 MAX_SHIFT = 20.0
+# Of the limits of all intervals.
+Z_95 = NormalDist().inv_cdf(0.975)
 # Enough to approximate the curvature for a few dozen coefficients; older pairs are obsolete.
 MAX_PAIRS = 12
 
@@ -155,20 +161,18 @@ def evaluate(groups: Groups, beta: FloatArray, *, penalised: bool) -> Point:
     return Point(beta, log_likelihood, objective, gradient, information, curvature)
 
 
-def maximise(
-    groups: Groups, start: Point, *, penalised: bool, max_iterations: int, decrement: float, move: float
-) -> Maximum:
+def maximise(groups: Groups, start: Point, *, penalised: bool) -> Maximum:
     """Maximise from ``start`` by Newton steps (Fisher scoring if penalised) with step halving.
 
-    Converged if the squared Newton decrement is below ``decrement`` (twice the log-likelihood left to gain)
-    *and* no group's linear predictor moves by ``move``. A separated likelihood never meets the second condition:
+    Converged if the squared Newton decrement is below ``DECREMENT`` (twice the log-likelihood left to gain)
+    *and* no group's linear predictor moves by ``MOVE``. A separated likelihood never meets the second condition:
     each step moves the separated groups by about one, with ever smaller gains. Such a step is
     itself a proof of separation: see :func:`_is_separating`.
     """
     point = start
     pairs: list[Pair] = []
     everything = np.arange(groups.n_columns)
-    for iteration in range(1, max_iterations + 1):
+    for iteration in range(1, MAX_ITERATIONS + 1):
         step = ascent_direction(point, everything, pairs)
         if step is None:
             return Maximum(point, converged=False, separated=False, n_iterations=iteration)
@@ -184,9 +188,9 @@ def maximise(
         if penalised:
             remember(pairs, point, following)
         point = following
-        if gain < decrement and largest < move:
+        if gain < DECREMENT and largest < MOVE:
             return Maximum(point, converged=True, separated=False, n_iterations=iteration)
-    return Maximum(point, converged=False, separated=False, n_iterations=max_iterations)
+    return Maximum(point, converged=False, separated=False, n_iterations=MAX_ITERATIONS)
 
 
 def ascent_direction(point: Point, free: npt.NDArray[np.intp], pairs: list[Pair]) -> FloatArray | None:

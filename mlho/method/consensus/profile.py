@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mlho.method.consensus import likelihood
 from mlho.method.consensus.cholesky import dot, solve
-from mlho.method.consensus.likelihood import FloatArray, Groups, Pair, Point
+from mlho.method.consensus.likelihood import Z_95, FloatArray, Groups, Pair, Point
 
 # Bounds of the squared Newton decrement. The quadratic model adds the remaining gain, with an error of about its
 # power 3/2. The curvature of Fisher scoring differs slightly from that model, so that the penalised likelihood uses
@@ -27,10 +27,6 @@ class Interval:
     name: str
     low: float | None
     high: float | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain numbers."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,11 @@ class Ridge:
 
 
 def profile_interval(
-    groups: Groups, top: Point, column: int, *, name: str, error: float, critical: float, penalised: bool
+    groups: Groups, top: Point, column: int, *, name: str, error: float, penalised: bool
 ) -> ProfileInterval:
     """Find both limits and test the coefficient against zero; the parameters are those of :func:`profile_limit`."""
     low, high = (
-        profile_limit(groups, top, column, error=error, critical=critical, upward=upward, penalised=penalised)
+        profile_limit(groups, top, column, error=error, upward=upward, penalised=penalised)
         for upward in (False, True)
     )
     statistic = likelihood_ratio(groups, top, column, penalised=penalised)
@@ -68,9 +64,9 @@ def profile_interval(
 
 
 def profile_limit(
-    groups: Groups, top: Point, column: int, *, error: float, critical: float, upward: bool, penalised: bool
+    groups: Groups, top: Point, column: int, *, error: float, upward: bool, penalised: bool
 ) -> float | None:
-    """Find the coefficient at which the signed root of twice the drop of the profile reaches ``critical``.
+    """Find the coefficient at which the signed root of twice the drop of the profile reaches 1.96.
 
     Parameters
     ----------
@@ -81,8 +77,6 @@ def profile_limit(
         0 is the intercept.
     error : float
         Standard error of the coefficient; the search starts at Wald's limit.
-    critical : float
-        Normal quantile, 1.96 for 95 %.
     upward, penalised : bool
 
     Returns
@@ -92,7 +86,7 @@ def profile_limit(
         floats.
     """
     middle = float(top.beta[column])
-    value = middle + (1 if upward else -1) * min(critical * error, _first_reach(groups, top, column))
+    value = middle + (1 if upward else -1) * min(Z_95 * error, _first_reach(groups, top, column))
     inside, outside = middle, None
     point = top
     for _ in range(_MAX_ROOT_STEPS):
@@ -105,10 +99,10 @@ def profile_limit(
             root = math.sqrt(max(0.0, 2 * (top.objective - ridge.height)))
             descends = ridge.slope < 0 if upward else ridge.slope > 0
             if root > 0 and descends:
-                guess = value + (root - critical) * root / ridge.slope
-                if abs(root - critical) < _ROOT_TOLERANCE * critical:
+                guess = value + (root - Z_95) * root / ridge.slope
+                if abs(root - Z_95) < _ROOT_TOLERANCE * Z_95:
                     return guess
-            inside, outside = (value, outside) if root < critical else (inside, value)
+            inside, outside = (value, outside) if root < Z_95 else (inside, value)
         value = _next_value(guess, middle, inside, outside)
     return None
 

@@ -7,7 +7,6 @@ features and too optimistic ("post-selection"); the report says so. Samples are 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -16,15 +15,10 @@ import numpy.typing as npt
 from mlho.errors import DataError, SpecError, plural
 from mlho.method.consensus import likelihood
 from mlho.method.consensus.cholesky import invert
-from mlho.method.consensus.likelihood import FloatArray, Groups, IntArray, Maximum
+from mlho.method.consensus.likelihood import Z_95, FloatArray, Groups, IntArray, Maximum
 from mlho.method.consensus.profile import Interval, ProfileInterval, profile_interval
 
 Penalty = Literal["none", "firth"]
-
-# Bounds of the squared Newton decrement (about twice the possible gain in log-likelihood) and of the change of a linear
-# predictor.
-_DECREMENT, _MOVE = 1e-12, 1e-6
-_MAX_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -82,19 +76,6 @@ class LogisticFit:
         """Standard errors of ``coef``, shape (n_kept,)."""
         return np.sqrt(np.diag(self.covariance)[1:])
 
-    def to_json(self) -> dict[str, object]:
-        """Return plain numbers, lists and text, without the covariance."""
-        plain = {name: value for name, value in vars(self).items() if name != "covariance"}
-        plain["dropped"] = [dict(vars(column)) for column in self.dropped]
-        return {
-            name: value.tolist()
-            if isinstance(value, np.ndarray)
-            else list(value)
-            if isinstance(value, tuple)
-            else value
-            for name, value in plain.items()
-        }
-
 
 @dataclass(frozen=True)
 class OddsRatio:
@@ -115,10 +96,6 @@ class OddsRatio:
     z: float | None
     p_wald: float | None
     p_lr: float | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain numbers."""
-        return dict(vars(self))
 
 
 def fit_logistic(
@@ -202,13 +179,8 @@ def fit_logistic(
     )
 
 
-def wald_intervals(fit: LogisticFit, *, level: float = 0.95) -> tuple[Interval, ...]:
-    """Return coef ± z · standard error for each kept column.
-
-    Parameters
-    ----------
-    fit : LogisticFit
-    level : float in (0, 1)
+def wald_intervals(fit: LogisticFit) -> tuple[Interval, ...]:
+    """Return coef ± 1.96 · standard error for each kept column.
 
     Returns
     -------
@@ -216,24 +188,16 @@ def wald_intervals(fit: LogisticFit, *, level: float = 0.95) -> tuple[Interval, 
         On the log odds ratio per unit, in the order of ``fit.names``; without limits if the fit has not
         converged.
     """
-    z = _normal_quantile(level)
     if not fit.converged:
         return tuple(Interval(name, None, None) for name in fit.names)
     return tuple(
-        Interval(name, coef - z * error, coef + z * error)
+        Interval(name, coef - Z_95 * error, coef + Z_95 * error)
         for name, coef, error in zip(fit.names, fit.coef.tolist(), fit.standard_errors.tolist(), strict=True)
     )
 
 
-def profile_intervals(
-    fit: LogisticFit,
-    X: npt.ArrayLike,
-    y: npt.ArrayLike,
-    *,
-    which: Sequence[str] | None = None,
-    level: float = 0.95,
-) -> tuple[ProfileInterval, ...]:
-    """Return the limits at which twice the drop of the profile log-likelihood equals the chi-square quantile.
+def profile_intervals(fit: LogisticFit, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[ProfileInterval, ...]:
+    """Return the 95 % limits: twice the drop of the profile log-likelihood equals the chi-square quantile.
 
     Parameters
     ----------
@@ -242,14 +206,11 @@ def profile_intervals(
         recommend.
     X, y : arrays
         Data of the fit.
-    which : sequence of str, optional
-        Names of kept columns; default: all of them.
-    level : float in (0, 1)
 
     Returns
     -------
     tuple of ProfileInterval
-        On the log odds ratio per unit, and the likelihood-ratio test of no effect (one degree of freedom; its
+        Of each kept column, on the log odds ratio per unit, and the likelihood-ratio test of no effect (one degree of freedom; its
         p value in [0, 1]). Limits are exact to about 1e-8 of a standard error; R interpolates a spline
         through the profile. A limit is ``None`` if the fit has not converged or the profile never falls
         that far.
@@ -268,36 +229,21 @@ def profile_intervals(
             got=f"{matrix.shape[0]}",
             remedy="Give the matrix and labels that were fitted.",
         )
-    wanted = fit.names if which is None else tuple(which)
-    unknown = sorted(set(wanted) - set(fit.names))
-    if unknown:
-        raise SpecError(f"profile intervals: no coefficient is named {', '.join(unknown)}.")
     if not fit.converged:
-        return tuple(ProfileInterval(name, None, None, None, None) for name in wanted)
+        return tuple(ProfileInterval(name, None, None, None, None) for name in fit.names)
     groups = likelihood.group_rows(matrix[:, fit.kept], labels)
     beta = np.concatenate([[fit.intercept], fit.coef])
     top = likelihood.evaluate(groups, beta, penalised=fit.penalty == "firth")
-    critical = _normal_quantile(level)
     return tuple(
-        profile_interval(
-            groups,
-            top,
-            1 + fit.names.index(name),
-            name=name,
-            error=float(fit.standard_errors[fit.names.index(name)]),
-            critical=critical,
-            penalised=fit.penalty == "firth",
+        profile_interval(groups, top, column, name=name, error=error, penalised=fit.penalty == "firth")
+        for column, (name, error) in enumerate(
+            zip(fit.names, fit.standard_errors.tolist(), strict=True), start=1
         )
-        for name in wanted
     )
 
 
 def odds_ratios(
-    fit: LogisticFit,
-    sd: npt.ArrayLike,
-    *,
-    profile: Sequence[ProfileInterval] = (),
-    level: float = 0.95,
+    fit: LogisticFit, sd: npt.ArrayLike, *, profile: Sequence[ProfileInterval] = ()
 ) -> tuple[OddsRatio, ...]:
     """Tabulate odds ratios per unit and per standard deviation with their intervals and p values.
 
@@ -307,9 +253,7 @@ def odds_ratios(
     sd : array, shape (n_features,)
         Standard deviation (ddof 1) of every column of ``X``, including dropped ones.
     profile : sequence of ProfileInterval
-        From :func:`profile_intervals` at the same ``level``; profile limits of other columns are ``None``.
-    level : float in (0, 1)
-        Level of the Wald intervals.
+        From :func:`profile_intervals`; profile limits of other columns are ``None``.
 
     Returns
     -------
@@ -331,7 +275,7 @@ def odds_ratios(
     return tuple(
         _odds_ratio(wald, by_name.get(wald.name, nothing), coef, error, width)
         for wald, coef, error, width in zip(
-            wald_intervals(fit, level=level),
+            wald_intervals(fit),
             fit.coef.tolist(),
             fit.standard_errors.tolist(),
             scale[fit.kept].tolist(),
@@ -371,9 +315,6 @@ def _climb(groups: Groups, start: FloatArray, penalty: Penalty) -> Maximum:
         groups,
         likelihood.evaluate(groups, start, penalised=penalised),
         penalised=penalised,
-        max_iterations=_MAX_ITERATIONS,
-        decrement=_DECREMENT,
-        move=_MOVE,
     )
 
 
@@ -395,12 +336,6 @@ def _in_words(penalty: Penalty, separated: bool) -> str:
     if penalty == "none":
         return "maximum likelihood"
     return "Firth's penalised likelihood" + (", because the labels are separated" if separated else "")
-
-
-def _normal_quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise SpecError(f"level: expected a number in (0, 1); got {level}.")
-    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _exp(value: float) -> float:

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mlho.errors import DataError
-from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.metrics import Z_95, Estimate
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, class_reason, tally
 
 MAX_CURVE_POINTS = 200
@@ -55,9 +54,7 @@ def auroc_of(t: Tally) -> float:
     return float(wins_twice.sum()) / (2.0 * t.n_positive_total * t.n_negative_total)
 
 
-def auroc_estimate(
-    y: ArrayLike, p: ArrayLike, *, groups: ArrayLike | None = None, level: float = 0.95
-) -> Estimate:
+def auroc_estimate(y: ArrayLike, p: ArrayLike, *, groups: ArrayLike | None = None) -> Estimate:
     """Return the AUROC with its standard error and interval.
 
     Parameters
@@ -66,12 +63,11 @@ def auroc_estimate(
     p : array of float, shape (n_samples,)
     groups : array of int, shape (n_samples,), or None
         Patient of each sample. When a patient has several, the clustered variance is used.
-    level : float in (0, 1)
 
     Returns
     -------
     Estimate
-        The interval is value ± z · standard error (Wald), clipped to [0, 1]. It is absent, with the reason, if a class
+        The interval is value ± 1.96 · standard error (Wald), clipped to [0, 1]. It is absent, with the reason, if a class
         has fewer than two patients or the classes are perfectly separated (the estimated variance is then zero,
         which would understate the uncertainty).
 
@@ -94,17 +90,16 @@ def auroc_estimate(
         variance = _clustered_variance(t, positive.astype(np.float64), patient, n_patients, value)
     else:
         variance = _delong_variance(t, value)
-    return _wald(value, variance, level, method)
+    return _wald(value, variance, method)
 
 
-def _wald(value: float, variance: float | None, level: float, method: str) -> Estimate:
+def _wald(value: float, variance: float | None, method: str) -> Estimate:
     if variance is None:
         return Estimate(value, None, None, None, method, "no interval: a class has fewer than two patients")
     if variance <= 0.0:
         return Estimate(value, None, None, None, method, "no interval: the estimated variance is zero")
     standard_error = math.sqrt(variance)
-    z = NormalDist().inv_cdf(0.5 + level / 2.0)
-    low, high = max(0.0, value - z * standard_error), min(1.0, value + z * standard_error)
+    low, high = max(0.0, value - Z_95 * standard_error), min(1.0, value + Z_95 * standard_error)
     return Estimate(value, low, high, standard_error, method)
 
 

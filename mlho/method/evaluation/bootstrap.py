@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.metrics import ENDS, Estimate
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
 
 Statistics = Callable[[Tally], Mapping[str, float | FloatArray | None]]
@@ -23,7 +23,6 @@ def bootstrap_by_patient(
     *,
     n_replicates: int = 200,
     seed: int | Sequence[int],
-    level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Return figures with percentile intervals over bootstrap samples of patients.
 
@@ -39,7 +38,6 @@ def bootstrap_by_patient(
     n_replicates : int
     seed : int ≥ 0, or several
         Patients are numbered in the order of their codes, so that the order of rows has no effect.
-    level : float in (0, 1)
 
     Returns
     -------
@@ -65,7 +63,7 @@ def bootstrap_by_patient(
         [(t, statistics)], np.asarray(y) == 1, patient, n_replicates=n_replicates, seed=seed
     )
     point = {name: value for name, value in statistics(t).items() if not isinstance(value, np.ndarray)}
-    return {name: percentile_estimate(value, drawn.get(name), level=level) for name, value in point.items()}
+    return {name: percentile_estimate(value, drawn.get(name)) for name, value in point.items()}
 
 
 def replicates(
@@ -110,7 +108,7 @@ def replicates(
 
 
 def percentile_estimate(
-    value: float | None, drawn: FloatArray | None, *, level: float = 0.95, reason: str | None = None
+    value: float | None, drawn: FloatArray | None, *, reason: str | None = None
 ) -> Estimate:
     """Return a figure with the percentile interval of its replicates.
 
@@ -120,7 +118,6 @@ def percentile_estimate(
         The figure of the data themselves.
     drawn : float64 array, shape (n_replicates,), or None
         NaN for a replicate without a value; None if nothing could be drawn.
-    level : float in (0, 1)
     reason : str or None
         Reason if ``value`` is None.
     """
@@ -136,15 +133,13 @@ def percentile_estimate(
         return Estimate(value, None, None, None, method, why)
     if n_absent:
         method += f" ({n_absent} without a value)"
-    low, high = np.quantile(present, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    low, high = np.quantile(present, ENDS)
     if low == high:
         return Estimate(value, None, None, None, method, "no interval: the replicates are equal")
     return Estimate(value, float(low), float(high), float(present.std(ddof=1)), method)
 
 
-def percentile_band(
-    drawn: FloatArray | None, *, level: float = 0.95
-) -> tuple[list[float | None], list[float | None]]:
+def percentile_band(drawn: FloatArray | None) -> tuple[list[float | None], list[float | None]]:
     """Return pointwise (low, high) of a curve's replicates; None at points where over 10 % have no value.
 
     Parameters
@@ -155,11 +150,10 @@ def percentile_band(
         return [], []
     share_absent = np.isnan(drawn).mean(axis=0)
     usable, whole = share_absent <= MAX_ABSENT_SHARE, share_absent == 0
-    at = [0.5 - level / 2.0, 0.5 + level / 2.0]
     ends = np.full((2, drawn.shape[1]), np.nan)
     # Equal to the last bit. ``nanquantile`` goes from point to point, which took a twentieth of a small iteration.
     for quantile, points in ((np.quantile, whole), (np.nanquantile, usable & ~whole)):
         if points.any():
-            ends[:, points] = quantile(drawn[:, points], at, axis=0)
+            ends[:, points] = quantile(drawn[:, points], ENDS, axis=0)
     low, high = ([float(v) if ok else None for v, ok in zip(end, usable, strict=True)] for end in ends)
     return low, high

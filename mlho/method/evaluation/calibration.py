@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import DataError
-from mlho.method.evaluation.metrics import PROBABILITY_CLIP, Estimate
+from mlho.method.evaluation.metrics import PROBABILITY_CLIP, Z_95, Estimate
 from mlho.method.evaluation.tally import FloatArray, Tally, class_reason, tally
 
 MAX_NEWTON_STEPS = 50
@@ -203,7 +202,7 @@ class CalibrationLine:
     slope: Estimate
 
 
-def calibration_intercept_slope(y: ArrayLike, p: ArrayLike, *, level: float = 0.95) -> CalibrationLine:
+def calibration_intercept_slope(y: ArrayLike, p: ArrayLike) -> CalibrationLine:
     """Return calibration intercept and slope with Wald intervals (samples treated as independent).
 
     Parameters
@@ -211,7 +210,6 @@ def calibration_intercept_slope(y: ArrayLike, p: ArrayLike, *, level: float = 0.
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
         Clipped to [1e-15, 1 − 1e-15] before the logit.
-    level : float in (0, 1)
 
     Returns
     -------
@@ -227,16 +225,16 @@ def calibration_intercept_slope(y: ArrayLike, p: ArrayLike, *, level: float = 0.
     line = fit_line_of(t, x)
     large = fit_line_of(t, x, fixed_slope=True)
     return CalibrationLine(
-        in_the_large=_wald(large.intercept, large.intercept_se, large.reason, level),
-        intercept=_wald(line.intercept, line.intercept_se, line.reason, level),
-        slope=_wald(line.slope, line.slope_se, line.reason, level),
+        in_the_large=_wald(large.intercept, large.intercept_se, large.reason),
+        intercept=_wald(line.intercept, line.intercept_se, line.reason),
+        slope=_wald(line.slope, line.slope_se, line.reason),
     )
 
 
-def _wald(value: float, standard_error: float, reason: str | None, level: float) -> Estimate:
+def _wald(value: float, standard_error: float, reason: str | None) -> Estimate:
     if reason is not None:
         return Estimate.absent(reason, "Wald")
-    half = NormalDist().inv_cdf(0.5 + level / 2.0) * standard_error
+    half = Z_95 * standard_error
     return Estimate(value, value - half, value + half, standard_error, "Wald")
 
 

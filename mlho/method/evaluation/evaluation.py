@@ -173,7 +173,6 @@ def evaluate(
     seed: int | Sequence[int],
     n_replicates: int = 200,
     calibrated: ArrayLike | None = None,
-    level: float = 0.95,
 ) -> Evaluation:
     """Evaluate one set of predictions.
 
@@ -193,7 +192,6 @@ def evaluate(
         0 omits the intervals (that of the AUROC needs no bootstrap).
     calibrated : array of float in [0, 1], shape (n_samples,), or None
         Calibrated predictions.
-    level : float in (0, 1)
 
     Raises
     ------
@@ -211,7 +209,7 @@ def evaluate(
     replicated = [version.replicated(edges) for version in versions.values()]
     drawn = replicates(replicated, np.asarray(y) == 1, patient, n_replicates=n_replicates, seed=seed)
     summaries = {
-        name: version.summary(figures, level)
+        name: version.summary(figures)
         for (name, version), figures in zip(versions.items(), drawn, strict=True)
     }
     raw, final = summaries["raw"], summaries[decision_on]
@@ -220,7 +218,7 @@ def evaluate(
         n_positive=int(t.n_positive_total),
         n_patients=int(patient.max()) + 1,
         figures={
-            "auroc": auroc_estimate(y, p, groups=groups, level=level),
+            "auroc": auroc_estimate(y, p, groups=groups),
             **{name: raw.estimate(name, reason) for name, reason in _reasons(t).items()},
             "pr_davis_goadrich": _davis_goadrich_estimate(t),
         },
@@ -247,16 +245,15 @@ def evaluate(
 class _Summary:
     point: Mapping[str, Figure]
     drawn: dict[str, FloatArray]
-    level: float
     line: CalibrationFigures
 
     def estimate(self, name: str, reason: str | None) -> Estimate:
         value = self.point[name]
         assert not isinstance(value, np.ndarray)
-        return percentile_estimate(value, self.drawn.get(name), level=self.level, reason=reason)
+        return percentile_estimate(value, self.drawn.get(name), reason=reason)
 
     def band(self, name: str, at: FloatArray) -> Band:
-        low, high = percentile_band(self.drawn.get(name), level=self.level)
+        low, high = percentile_band(self.drawn.get(name))
         return Band(at=tuple(float(v) for v in at) if low else (), low=tuple(low), high=tuple(high))
 
 
@@ -273,9 +270,9 @@ class _Version:
         line = self._line if cells is self._t else self._line.on(cells)
         return cells, lambda replicate: {**self._figures_of(replicate), **line(replicate)}
 
-    def summary(self, drawn: dict[str, FloatArray], level: float) -> _Summary:
+    def summary(self, drawn: dict[str, FloatArray]) -> _Summary:
         """Return the figures of the data with those of the replicates."""
-        return _Summary({**self._figures_of(self._t), **self._line(self._t)}, drawn, level, self._line)
+        return _Summary({**self._figures_of(self._t), **self._line(self._t)}, drawn, self._line)
 
 
 def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict[str, _Version]:

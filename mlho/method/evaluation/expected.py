@@ -11,13 +11,12 @@ performance estimation.
 """
 
 import math
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.metrics import Z_95, Estimate
 from mlho.method.evaluation.tally import FloatArray
 
 METHOD: Final = "expected from the probabilities, taken as calibrated; interval of the observed figure"
@@ -25,19 +24,18 @@ METHOD: Final = "expected from the probabilities, taken as calibrated; interval 
 FEWEST: Final = 5.0
 
 
-def expected_auroc(p: ArrayLike, *, level: float = 0.95) -> Estimate:
+def expected_auroc(p: ArrayLike) -> Estimate:
     """Return the AUROC that these samples would show on average if their probabilities are calibrated.
 
     Parameters
     ----------
     p : array of float in [0, 1], shape (n_samples,)
         Calibrated probabilities.
-    level : float in (0, 1)
 
     Returns
     -------
     Estimate
-        The interval covers, with probability ``level``, the AUROC that labels of these samples would show; samples count as
+        The interval covers, with probability 0.95, the AUROC that labels of these samples would show; samples count as
         independent. Absent, with the reason, if fewer than five samples with or without the outcome are expected.
 
     Notes
@@ -67,10 +65,10 @@ def expected_auroc(p: ArrayLike, *, level: float = 0.95) -> Estimate:
     as_negative = 1.0 - positive_below / n_positive - value
     influence = as_positive / n_positive - as_negative / n_negative
     variance = math.fsum((self_pairs * influence**2).tolist())
-    return _normal(value, math.sqrt(variance), level)
+    return _normal(value, math.sqrt(variance))
 
 
-def expected_ppv(p: ArrayLike, threshold: float, *, level: float = 0.95) -> Estimate:
+def expected_ppv(p: ArrayLike, threshold: float) -> Estimate:
     """Return the share of alerts expected to have the outcome if the probabilities are calibrated.
 
     Parameters
@@ -78,7 +76,6 @@ def expected_ppv(p: ArrayLike, threshold: float, *, level: float = 0.95) -> Esti
     p : array of float in [0, 1], shape (n_samples,)
     threshold : float
         Alert if and only if p is at least this.
-    level : float in (0, 1)
 
     Returns
     -------
@@ -101,7 +98,7 @@ def expected_ppv(p: ArrayLike, threshold: float, *, level: float = 0.95) -> Esti
         why = f"no interval: fewer than {FEWEST:.0f} alerts with or without the outcome are expected"
         return Estimate(value, None, None, None, METHOD, why)
     variance = math.fsum((alerts * (1.0 - alerts)).tolist()) / alerts.size**2
-    return _normal(value, math.sqrt(variance), level)
+    return _normal(value, math.sqrt(variance))
 
 
 def _below(ordered: FloatArray, weight: FloatArray) -> FloatArray:
@@ -112,6 +109,6 @@ def _below(ordered: FloatArray, weight: FloatArray) -> FloatArray:
     return below
 
 
-def _normal(value: float, standard_error: float, level: float) -> Estimate:
-    half = NormalDist().inv_cdf(0.5 + level / 2.0) * standard_error
+def _normal(value: float, standard_error: float) -> Estimate:
+    half = Z_95 * standard_error
     return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), standard_error, METHOD)

@@ -1,6 +1,7 @@
 """Estimates with a reason if absent; and measures of overall accuracy: Brier score, log loss, error per patient."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,10 @@ from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_gr
 
 # A wrong probability of exactly 0 or 1 would have an infinite log loss; with clipping it is 34.5.
 PROBABILITY_CLIP = 1e-15
+
+# Ends of a central interval of 95 %, the level of all intervals, and its normal quantile. In floats, 0.5 - 0.475 is not 0.025.
+ENDS = (0.5 - 0.95 / 2.0, 0.5 + 0.95 / 2.0)
+Z_95 = NormalDist().inv_cdf(ENDS[1])
 
 # Cells with fewer patients are hidden: the limit of the US Centers for Medicare & Medicaid Services.
 MIN_CELL = 11
@@ -28,7 +33,7 @@ class Estimate:
     value : float or None
         None if the figure does not exist for these data; never NaN.
     low, high : float or None
-        Ends of the interval; None if the figure or its interval does not exist.
+        Ends of the 95 % interval; None if the figure or its interval does not exist.
     standard_error : float or None
     method : str
         Description of the interval method.
@@ -50,14 +55,7 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "standard_error": self.standard_error,
-            "method": self.method,
-            "reason": self.reason,
-        }
+        return dict(vars(self))
 
 
 def brier_of(t: Tally) -> float:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mlho.errors import SpecError
-from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
+from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
 
 # Plausible treatment thresholds, 1 % to 50 %; few interventions require a higher risk.
 DEFAULT_THRESHOLDS = tuple(i / 100 for i in range(1, 51))
@@ -36,17 +35,14 @@ class DecisionCurve:
     n: int
 
 
-def decision_curve(
-    y: ArrayLike, p: ArrayLike, *, thresholds: ArrayLike = DEFAULT_THRESHOLDS
-) -> DecisionCurve:
+def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
     """Return the decision curve of a model whose predictions are calibrated risks.
 
     Parameters
     ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
+    t : Tally
         Thresholds are risks: pass calibrated probabilities.
-    thresholds : array of float in (0, 1)
+    thresholds : float64 array in (0, 1)
 
     References
     ----------
@@ -54,14 +50,11 @@ def decision_curve(
 
     Examples
     --------
-    >>> decision_curve([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9], thresholds=[0.2]).model.tolist()
+    >>> from mlho.method.evaluation.tally import tally
+    >>> t = tally([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.9])
+    >>> decision_curve_of(t, thresholds=np.array([0.2])).model.tolist()
     [0.4375]
     """
-    return decision_curve_of(tally(y, p), thresholds=np.asarray(thresholds, dtype=np.float64))
-
-
-def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
-    """Return the decision curve of tallied predictions."""
     if not np.all((thresholds > 0.0) & (thresholds < 1.0)):
         raise SpecError("decision curve: a threshold is a risk above 0 and below 1.")
     alerted_cells = t.p.size - np.searchsorted(t.p, thresholds, side="left")

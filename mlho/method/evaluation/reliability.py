@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from mlho.errors import SpecError
+from mlho.method.evaluation.metrics import Z_95
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
 
 Binning = Literal["equal-count", "equal-width"]
@@ -25,7 +25,7 @@ class ReliabilityBin:
     n, n_positive : int
     mean_predicted, observed : float in [0, 1]
     low, high : float
-        Wilson interval of ``observed``, with samples treated as independent.
+        95 % Wilson interval of ``observed``, with samples treated as independent.
     """
 
     n: int
@@ -37,7 +37,7 @@ class ReliabilityBin:
 
 
 def reliability_bins(
-    y: ArrayLike, p: ArrayLike, *, n_bins: int = 10, how: Binning = "equal-count", level: float = 0.95
+    y: ArrayLike, p: ArrayLike, *, n_bins: int = 10, how: Binning = "equal-count"
 ) -> tuple[ReliabilityBin, ...]:
     """Return the bins of a reliability diagram in ascending order, without empty ones.
 
@@ -49,7 +49,6 @@ def reliability_bins(
     how : "equal-count" or "equal-width"
         Equal width: [i/n, (i+1)/n), the last one closed. Equal count: sample r of n in ascending order goes to bin
         ⌊r · n_bins / n⌋; equal predictions are kept together in the bin of the first of them.
-    level : float in (0, 1)
 
     References
     ----------
@@ -57,12 +56,9 @@ def reliability_bins(
     """
     t = tally(y, p)
     bins = bins_of(t, n_bins, how)
-    z = NormalDist().inv_cdf(0.5 + level / 2.0)
     n, positive, predicted = _binned(t, bins, n_bins)
     return tuple(
-        ReliabilityBin(
-            int(n[i]), int(positive[i]), float(predicted[i] / n[i]), *_wilson(positive[i], n[i], z)
-        )
+        ReliabilityBin(int(n[i]), int(positive[i]), float(predicted[i] / n[i]), *_wilson(positive[i], n[i]))
         for i in np.flatnonzero(n)
     )
 
@@ -76,7 +72,6 @@ def pooled_bins(
     min_cell: int,
     *,
     patients_of: PatientsOf | None = None,
-    level: float = 0.95,
 ) -> tuple[ReliabilityBin, ...]:
     """Merge neighbouring bins until none contains a small cell.
 
@@ -92,8 +87,6 @@ def pooled_bins(
         0 or 1 merges nothing.
     patients_of : callable, optional
         Numbers of patients in a range of bins; by default each sample is a patient.
-    level : float in (0, 1)
-        Level of the intervals.
     """
     count = patients_of or (lambda start, stop: _samples(bins[start:stop]))
     ranges: list[tuple[int, int]] = []
@@ -106,8 +99,7 @@ def pooled_bins(
         start = ranges.pop()[0]
     if start < len(bins) and not _is_small(count(start, len(bins)), min_cell):
         ranges.append((start, len(bins)))
-    z = NormalDist().inv_cdf(0.5 + level / 2.0)
-    return tuple(_joined(bins[start:stop], z) for start, stop in ranges)
+    return tuple(_joined(bins[start:stop]) for start, stop in ranges)
 
 
 def _samples(group: Sequence[ReliabilityBin]) -> tuple[int, int]:
@@ -119,15 +111,16 @@ def _is_small(parts: tuple[int, int], min_cell: int) -> bool:
     return sum(parts) < min_cell or any(0 < part < min_cell for part in parts)
 
 
-def _joined(group: Sequence[ReliabilityBin], z: float) -> ReliabilityBin:
+def _joined(group: Sequence[ReliabilityBin]) -> ReliabilityBin:
     if len(group) == 1:
         return group[0]
     n, positive = sum(member.n for member in group), sum(member.n_positive for member in group)
     predicted = math.fsum(member.n * member.mean_predicted for member in group) / n
-    return ReliabilityBin(n, positive, predicted, *_wilson(positive, n, z))
+    return ReliabilityBin(n, positive, predicted, *_wilson(positive, n))
 
 
-def _wilson(n_positive: float, n: float, z: float) -> tuple[float, float, float]:
+def _wilson(n_positive: float, n: float) -> tuple[float, float, float]:
+    z = Z_95
     rate = n_positive / n
     centre = (rate + z * z / (2.0 * n)) / (1.0 + z * z / n)
     half = z / (1.0 + z * z / n) * math.sqrt(rate * (1.0 - rate) / n + z * z / (4.0 * n * n))

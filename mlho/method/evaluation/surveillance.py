@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Loss to find within days. A smaller one is found later, and one below half of it only by chance.
+#: Smallest loss that matters, to find within days. A smaller one is found later, and one below half of it only by chance.
 LOSS: Final = 0.05
-#: With 6,000 samples a night, 10 % of them with the outcome, a loss is still found within three nights
+#: Bound on the rate of alarms without a loss. With 6,000 samples a night, 10 % of them with the outcome, a loss is still found within three nights
 #: (benchmarks/simulated_year.py: 100 of 100).
 FALSE_ALARMS_A_YEAR: Final = 0.1
 
@@ -55,10 +55,8 @@ def watch_auroc(
     *,
     reference: float,
     periods_a_year: float,
-    loss: float = LOSS,
-    false_alarms_a_year: float = FALSE_ALARMS_A_YEAR,
 ) -> Watch:
-    """Accumulate the evidence that the AUROC is lower than the reference by the given loss.
+    """Accumulate the evidence that the AUROC is lower than the reference by ``LOSS``.
 
     Parameters
     ----------
@@ -68,16 +66,12 @@ def watch_auroc(
         AUROC without a loss.
     periods_a_year : float
         365 for nights, 12 for months.
-    loss : float
-        Smallest loss that matters. A lasting loss of less than half of it adds no evidence on average.
-    false_alarms_a_year : float
-        Bound on the rate of alarms without a loss.
 
     Notes
     -----
-    A period with value a and standard error s adds (loss / s²) · (reference − a − loss / 2), the log-likelihood ratio of two normal
+    A period with value a and standard error s adds (LOSS / s²) · (reference − a − LOSS / 2), the log-likelihood ratio of two normal
     distributions; the sum restarts at 0. The mean time between false alarms of such a CUSUM is at least e^limit periods, for
-    independent periods, so that the limit is ln(periods_a_year / false_alarms_a_year). The evidence is capped, so that it falls soon
+    independent periods, so that the limit is ln(periods_a_year / FALSE_ALARMS_A_YEAR). The evidence is capped, so that it falls soon
     after the loss has ended.
 
     References
@@ -90,10 +84,10 @@ def watch_auroc(
     >>> round(found.limit, 2), found.alarms
     (8.2, (2,))
     """
-    limit = math.log(periods_a_year / false_alarms_a_year)
+    limit = math.log(periods_a_year / FALSE_ALARMS_A_YEAR)
     evidence, total = [], 0.0
     for value, error in zip(values, standard_errors, strict=True):
-        total += loss / error**2 * (reference - value - loss / 2.0)
+        total += LOSS / error**2 * (reference - value - LOSS / 2.0)
         total = min(max(total, 0.0), 2.0 * limit)
         evidence.append(total)
     return Watch(tuple(evidence), limit)

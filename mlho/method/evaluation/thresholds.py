@@ -5,7 +5,7 @@ An alert is raised if and only if p ≥ threshold.
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,6 @@ class ThresholdPerformance:
     alerts_per_100: float
     number_needed_to_evaluate: float | None
     reasons: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
 
 
 def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerformance:

@@ -49,27 +49,14 @@ class ConfidenceTable:
     low99: MaskedFloats
     high99: MaskedFloats
 
-    def to_json(self) -> dict[str, object]:
-        """Return plain lists and numbers; masked entries become ``None``."""
-        arrays = {name: value for name, value in vars(self).items() if name != "n_iterations_planned"}
-        return {
-            "n_iterations_planned": self.n_iterations_planned,
-            **{name: value.tolist() for name, value in arrays.items()},
-        }
 
-
-def confidence_scores(
-    log_odds_ratios: FloatArray, seen: npt.NDArray[np.bool_] | None = None, *, n_iterations_planned: int
-) -> ConfidenceTable:
+def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int) -> ConfidenceTable:
     """Score each feature by the number of iterations in which its coefficient had a consistent sign.
 
     Parameters
     ----------
     log_odds_ratios : float64, shape (n_iterations, n_features)
         One row per finished iteration. NaN and zero mean not seen.
-    seen : bool, same shape, optional
-        Whether the iteration included the feature; by default every entry that is not NaN. A coefficient of
-        exactly zero counts as not seen even if this is true.
     n_iterations_planned : int
         At least the number of rows. Failed iterations count against every feature.
 
@@ -81,7 +68,7 @@ def confidence_scores(
     Raises
     ------
     DataError
-        Shapes are inconsistent, a log odds ratio is infinite, or fewer iterations are planned than given.
+        The table is not two-dimensional, a log odds ratio is infinite, or fewer iterations are planned than given.
 
     Notes
     -----
@@ -99,7 +86,7 @@ def confidence_scores(
     >>> table.score.tolist()
     [100, -50]
     """
-    values, is_seen = _checked(log_odds_ratios, seen, n_iterations_planned)
+    values, is_seen = _checked(log_odds_ratios, n_iterations_planned)
     n_features = values.shape[1]
     mean = np.zeros(n_features)
     standard_error = np.zeros(n_features)
@@ -133,16 +120,16 @@ def confidence_scores(
 
 
 def _checked(
-    log_odds_ratios: FloatArray, seen: npt.NDArray[np.bool_] | None, n_iterations_planned: int
+    log_odds_ratios: FloatArray, n_iterations_planned: int
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     values = np.asarray(log_odds_ratios, dtype=np.float64)
     where = "confidence scores"
-    if values.ndim != 2 or (seen is not None and np.shape(seen) != values.shape):
+    if values.ndim != 2:
         raise DataError(
             where,
-            "shapes must fit",
-            expected="log odds ratios of shape (n_iterations, n_features), and seen alike",
-            got=f"{values.shape} and {None if seen is None else np.shape(seen)}",
+            "the log odds ratios must be a table",
+            expected="shape (n_iterations, n_features)",
+            got=f"shape {values.shape}",
             remedy="Give one row per iteration and one column per feature.",
         )
     if not (n_iterations_planned >= 1 and values.shape[0] <= n_iterations_planned):
@@ -154,8 +141,6 @@ def _checked(
             remedy="Give the number of iterations of the specification.",
         )
     is_seen = ~np.isnan(values) & (values != 0)
-    if seen is not None:
-        is_seen &= np.asarray(seen, dtype=bool)
     if np.any(np.isinf(values[is_seen])):
         raise DataError(
             where,

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from mlho.errors import SpecError
 from mlho.method.stability.student_t import t_quantile
+
+# Ends of a central interval of 95 %. In floats, 0.5 - 0.475 is not 0.025.
+_ENDS = (0.5 - 0.95 / 2.0, 0.5 + 0.95 / 2.0)
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class Spread:
     mean, sd : float or None
         ``sd`` with n − 1; None with fewer than two values.
     low, high : float or None
-        Corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two
+        95 % corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two
         values, or if all are equal.
     percentile_low, percentile_high : float or None
-        2.5 and 97.5 % quantiles of the values themselves (for a level of 0.95): the range of single splits, not the
+        2.5 and 97.5 % quantiles of the values themselves: the range of single splits, not the
         precision of the mean.
     minimum, maximum : float or None
     n, n_absent : int
@@ -44,14 +46,8 @@ class Spread:
     n_absent: int
     reason: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
 
-
-def mean_with_spread(
-    values: Sequence[float | None], *, test_fraction: float | None = None, level: float = 0.95
-) -> Spread:
+def mean_with_spread(values: Sequence[float | None], *, test_fraction: float | None = None) -> Spread:
     """Return the mean of a metric over iterations, which share patients and are therefore not independent.
 
     Parameters
@@ -60,7 +56,6 @@ def mean_with_spread(
         One per iteration.
     test_fraction : float in (0, 1), or None
         Share of patients in each test set; needed for ``low`` and ``high``.
-    level : float in (0, 1)
 
     Notes
     -----
@@ -79,7 +74,7 @@ def mean_with_spread(
     if not present:
         return Spread(None, None, None, None, None, None, None, None, 0, n_absent, "no iteration has a value")
     mean = math.fsum(present) / n
-    ends = np.quantile(present, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    ends = np.quantile(present, _ENDS)
     sd = low = high = None
     reason = "one iteration has a value: no interval" if n == 1 else None
     if n > 1:
@@ -91,7 +86,7 @@ def mean_with_spread(
             reason = "no interval: the test fraction was not given"
         else:
             ratio = test_fraction / (1.0 - test_fraction)
-            half = t_quantile(0.5 + level / 2.0, n - 1) * sd * math.sqrt(1.0 / n + ratio)
+            half = t_quantile(_ENDS[1], n - 1) * sd * math.sqrt(1.0 / n + ratio)
             low, high = mean - half, mean + half
     return Spread(
         mean=mean,

@@ -108,12 +108,11 @@ def _stability(
     chosen = np.zeros((len(records), n_eligible), np.bool_)
     chosen[:, : returns.n_features] = returns.selected
     validation = problem.spec.validation
-    bounds = bound_false_selections(
+    bound = bound_false_selections(
         chosen,
         threshold=max((false_features.min_confidence - 0.5) / 100, 0.505),
         training_fraction=1 - validation.test_fraction,
     )
-    bound = bounds.meinshausen_buhlmann
     return Stability(
         nogueira=_nogueira(chosen),
         permuted=_nogueira(sets_as_table([record.of_permuted for record in records], n_eligible)),

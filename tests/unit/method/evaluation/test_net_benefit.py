@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from mlho.errors import SpecError
-from mlho.method.evaluation.net_benefit import decision_curve
+from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, decision_curve_of
+from mlho.method.evaluation.tally import tally
+
+
+def decision_curve(y, p, *, thresholds=DEFAULT_THRESHOLDS):
+    return decision_curve_of(tally(y, p), thresholds=np.array(thresholds))
 
 
 def test_net_benefit_of_a_worked_example():

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from mlho.errors import SpecError
-from mlho.method.classifiers import coordinate_descent
+from mlho.method.classifiers import elasticnet
 
 
 def cohort(seed=0, n=300, m=15):
@@ -25,12 +24,12 @@ def test_it_finds_the_minimum_that_scikit_learn_finds(c, l1_ratio):
     from sklearn.linear_model import LogisticRegression
 
     X, y = cohort()
-    found = coordinate_descent.fit(sp.csc_array(X), y, c=c, l1_ratio=l1_ratio)
+    found = elasticnet.fit(sp.csc_array(X), y, c=c, l1_ratio=l1_ratio)
     Z = (X - X.mean(0)) / X.std(0, ddof=1)
     expected = LogisticRegression(C=c, l1_ratio=l1_ratio, solver="saga", tol=1e-9, max_iter=50_000).fit(Z, y)
 
     assert found.converged
-    assert np.abs(found.coefficients * found.scale - expected.coef_[0]).max() < 1e-6
+    assert np.abs(found.values * found.scale - expected.coef_[0]).max() < 1e-6
     assert abs(found.base - expected.intercept_[0]) < 1e-6
 
 
@@ -38,9 +37,9 @@ def test_a_strong_penalty_leaves_the_prevalence():
     """With a very strong penalty all coefficients are 0, and every row has the training prevalence."""
     X, y = cohort()
 
-    model = coordinate_descent.fit(X, y, c=1e-6, l1_ratio=1.0)
+    model = elasticnet.fit(X, y, c=1e-6, l1_ratio=1.0)
 
-    assert (model.coefficients == 0.0).all()
+    assert (model.values == 0.0).all()
     assert model.base == pytest.approx(np.log(y.mean() / (1 - y.mean())), abs=1e-12)
 
 
@@ -49,8 +48,8 @@ def test_sparse_and_dense_columns_give_the_same_bits():
     X, y = cohort()
 
     assert np.array_equal(
-        coordinate_descent.fit(X, y, c=0.5).coefficients,
-        coordinate_descent.fit(sp.csr_array(X), y, c=0.5).coefficients,
+        elasticnet.fit(X, y, c=0.5).values,
+        elasticnet.fit(sp.csr_array(X), y, c=0.5).values,
     )
 
 
@@ -58,14 +57,7 @@ def test_a_separable_outcome_with_a_weak_penalty_converges():
     """For a column that equals the label, the penalty keeps the coefficient finite."""
     x = np.repeat([0.0, 1.0], 50)
 
-    model = coordinate_descent.fit(x[:, None], x.astype(int), c=1e4, l1_ratio=0.5)
+    model = elasticnet.fit(x[:, None], x.astype(int), c=1e4, l1_ratio=0.5)
 
     assert model.converged
-    assert np.isfinite(model.coefficients).all()
-
-
-@pytest.mark.parametrize(("c", "l1_ratio"), [(0.0, 0.5), (float("inf"), 0.5), (1.0, -0.1), (1.0, 1.1)])
-def test_penalties_out_of_range_are_refused(c, l1_ratio):
-    """c must be above 0, and l1_ratio from 0 to 1."""
-    with pytest.raises(SpecError):
-        coordinate_descent.fit(*cohort(), c=c, l1_ratio=l1_ratio)
+    assert np.isfinite(model.values).all()
