@@ -38,6 +38,20 @@ def n_distinct(values: NDArray[np.integer[Any]]) -> int:
     return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + (ordered.size > 0)
 
 
+def is_new(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which rows differ from the row before in any column; the first row does.
+
+    Examples
+    --------
+    >>> is_new(np.array([1, 1, 2]), np.array([5, 6, 6])).tolist()
+    [True, True, True]
+    """
+    differs = np.ones(len(columns[0]), np.bool_)
+    if len(differs):
+        differs[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return differs
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays to one file. Equal arrays in equal order give equal bytes."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.arrays import is_new
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.dictionary import merge_dictionary
 from mlho.encoding.events.partition import encode_partition
@@ -157,9 +158,7 @@ class _Counts:
 
 
 def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]) -> _Counts:
-    last = np.append(
-        np.flatnonzero(np.diff(cohort.patient_of)), cohort.n_samples - 1
-    )  # sample of each patient
+    last = _last_samples(cohort)
     index, outcome = _months(cohort.index_us[last]), cohort.outcome[last]
     opened = [(Segments.open(path), ids) for path, ids in partitions]
     extremes = [_extremes(segments, cohort.n_blocks) for segments, _ in opened]
@@ -176,8 +175,8 @@ def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArra
         code, patient, month = _distinct(keys, stop - first, n_months)
         by_month += np.bincount(code * n_months + month, minlength=by_month.size).astype(np.int32)
         seen = np.sort(patient * n_months + month)
-        active += np.bincount(seen[_is_new(seen)] % n_months, minlength=n_months)
-        is_first = _is_new(code * (stop - first) + patient)
+        active += np.bincount(seen[is_new(seen)] % n_months, minlength=n_months)
+        is_first = is_new(code * (stop - first) + patient)
         code, patient = code[is_first], patient[is_first] + first
         patients += np.bincount(code, minlength=n_codes)
         place = code * n_months + index[patient] - origin
@@ -187,6 +186,11 @@ def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArra
     return _Counts(
         origin, patients, active, by_month.reshape(shape), exposed.reshape(shape), cases.reshape(shape)
     )
+
+
+def _last_samples(cohort: Cohort) -> NDArray[np.int64]:
+    """Return the last sample of each patient."""
+    return cohort.sample_starts()[1:] - 1
 
 
 def _extremes(segments: Segments, n_blocks: int) -> tuple[int, int]:
@@ -219,7 +223,7 @@ def _distinct(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return code, patient and month of the distinct keys, ascending."""
     joined = np.sort(np.concatenate(keys))
-    of_patient, month = np.divmod(joined[_is_new(joined)], n_months)
+    of_patient, month = np.divmod(joined[is_new(joined)], n_months)
     code, patient = np.divmod(of_patient, n_patients)
     return code, patient, month
 
@@ -240,7 +244,7 @@ def _of_effects(
     cohort: Cohort, counts: _Counts, kept: NDArray[np.int64], codes: Sequence[str]
 ) -> Iterator[Change]:
     """Compare patients with the same month of the index date: with and without the code."""
-    last = np.append(np.flatnonzero(np.diff(cohort.patient_of)), cohort.n_samples - 1)
+    last = _last_samples(cohort)
     month = _months(cohort.index_us[last]) - counts.origin
     n = np.bincount(month, minlength=len(counts.active)).astype(np.float64)
     n_cases = np.bincount(month, weights=cohort.outcome[last], minlength=len(n))
@@ -288,10 +292,3 @@ def _months(time_us: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _text(month: np.int64) -> str:
     return str(np.datetime64(int(month), "M"))
-
-
-def _is_new(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which numbers differ from the one before."""
-    is_new = np.ones(len(ordered), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
-    return is_new

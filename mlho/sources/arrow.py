@@ -46,6 +46,12 @@ def is_given(array: Any) -> NDArray[np.bool_]:
     return is_known
 
 
+def positions_in(values: Any, known: Any) -> NDArray[np.int64]:
+    """Return the position of each value among known ones, −1 if it is not among them; shape (len(values),)."""
+    positions = pc.index_in(values, value_set=known)
+    return np.where(is_given(positions), as_numpy(positions).astype(np.int64), -1)
+
+
 def truths(array: Any) -> NDArray[np.bool_]:
     """Convert a boolean Arrow array, with null as false."""
     return as_numpy(array) & is_given(array)

@@ -14,8 +14,8 @@ _DAYS_A_YEAR: Final = 365.25
 
 
 @dataclass(frozen=True)
-class People:
-    """A batch of patients. Times are days since the first day of the world's calendar.
+class _Person:
+    """Who the patients are: the part of :class:`People` that the rest depends on.
 
     Attributes
     ----------
@@ -24,6 +24,29 @@ class People:
         Numbers of the group and of the site.
     birth, start, end, index : int64, shape (n,)
         Birth; first and last day under observation; index date, between half and four fifths of that time.
+    age : float64, shape (n,)
+        In years at the index date.
+    """
+
+    is_male: Booleans
+    race: Integers
+    site: Integers
+    birth: Integers
+    start: Integers
+    end: Integers
+    index: Integers
+    age: Floats
+
+    def __len__(self) -> int:
+        return len(self.is_male)
+
+
+@dataclass(frozen=True)
+class People(_Person):
+    """A batch of patients. Times are days since the first day of the world's calendar.
+
+    Attributes
+    ----------
     conditions : bool, shape (n, n_conditions)
     activity : float64, shape (n,)
         Relative number of rows; heavy-tailed, and larger with more conditions: the confounding of real records.
@@ -37,13 +60,6 @@ class People:
         Of the outcome, without the intercept.
     """
 
-    is_male: Booleans
-    race: Integers
-    site: Integers
-    birth: Integers
-    start: Integers
-    end: Integers
-    index: Integers
     conditions: Booleans
     activity: Floats
     has_causal: Booleans
@@ -52,23 +68,6 @@ class People:
     has_sequence: Booleans
     sequence_day: Integers
     log_odds: Floats
-
-    def __len__(self) -> int:
-        return len(self.is_male)
-
-
-@dataclass(frozen=True)
-class _Person:
-    """Who the patients are: the part of :class:`People` that the rest depends on; ``age`` is at the index date."""
-
-    is_male: Booleans
-    race: Integers
-    site: Integers
-    birth: Integers
-    start: Integers
-    end: Integers
-    index: Integers
-    age: Floats
 
 
 def sigmoid(x: Floats) -> Floats:
@@ -94,10 +93,7 @@ def draw_people(world: World, random: np.random.Generator, n: int) -> People:
     has_sequence = random.random((n, *world.sequence_prevalence.shape)) < world.sequence_prevalence
     sequence_day = _days_before_index(random, person, has_sequence.shape)
     return People(
-        **{
-            name: getattr(person, name)
-            for name in ("is_male", "race", "site", "birth", "start", "end", "index")
-        },
+        **vars(person),
         conditions=conditions,
         activity=activity,
         has_causal=has_causal,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlho.arrays import is_new
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
@@ -296,12 +297,11 @@ def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[
     rows = rows[np.lexsort((labels.index_us[rows], labels.patient[rows]))]
     if not len(rows):
         return labels.outcome
-    starts = np.flatnonzero(_is_new_sample(labels, rows))
+    is_first = is_new(labels.patient[rows], labels.index_us[rows])
+    starts = np.flatnonzero(is_first)
     lowest = np.minimum.reduceat(labels.outcome[rows], starts)
     highest = np.maximum.reduceat(labels.outcome[rows], starts)
-    sample = np.zeros(len(rows), np.int64)
-    sample[starts[1:]] = 1
-    sample = np.cumsum(sample)
+    sample = np.cumsum(is_first) - 1
     refuse_differing(labels.kept, rows, rows[starts][sample], labels_place(spec))
     if labels.follow_up is not None:
         refuse_other_times(labels.follow_up, rows, rows[starts][sample], labels_place(spec))
@@ -319,12 +319,6 @@ def _one_row_a_sample(selection: _Selection, spec: TrainingSpec, warnings: list[
     outcome = labels.outcome.copy()
     outcome[rows] = highest[sample]
     return outcome
-
-
-def _is_new_sample(labels: LabelRows, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    patient, index_us = labels.patient[rows], labels.index_us[rows]
-    changes = (patient[1:] != patient[:-1]) | (index_us[1:] != index_us[:-1])
-    return np.concatenate([np.ones(1, np.bool_), changes])
 
 
 def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnings: list[str]) -> None:

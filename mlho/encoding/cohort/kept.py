@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
+from mlho.arrays import is_new, n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Groups
 from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.errors import DataError, plural
@@ -166,7 +166,7 @@ def _with_unknown(
 
 def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]], where: str) -> Groups:
     """Return the persons behind the patients. Refuse a patient id of two persons."""
-    starts = np.flatnonzero(np.r_[True, patient_of[1:] != patient_of[:-1]])
+    starts = np.flatnonzero(is_new(patient_of))
     of_patient = column.codes[starts]
     n_bad = n_distinct(patient_of[column.codes != of_patient[patient_of]])
     if n_bad:

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
+from mlho.arrays import is_new, n_distinct
 from mlho.encoding.cohort.calendar import calendar_names
-from mlho.encoding.cohort.kept import TextColumn, encoded, number_text
+from mlho.encoding.cohort.kept import TextColumn, encoded, number_text, read_texts
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
 from mlho.errors import DataError, SpecError, plural
 from mlho.printable import has_control
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where
+from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.events import refuse_huge
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.forms import cast_or_null
@@ -237,12 +237,7 @@ def _piece(array: Any, file: SourceFile, name: str) -> _Piece:
 def _category(array: Any, file: SourceFile, name: str) -> _Piece:
     """One file's part of a column declared categorical: numbers as their shortest text, text unchanged."""
     _, piece, key = _piece(array, file, name)
-    if not pa.types.is_floating(piece.type):
-        return "category", piece, key
-    numbers = np.where(is_given(piece), as_numpy(piece), np.nan)
-    distinct, place = np.unique(numbers, return_inverse=True)
-    texts = pa.array([number_text(number) for number in distinct.tolist()], pa.string())
-    return "category", texts.take(int64_array(place)), key
+    return "category", read_texts(piece), key
 
 
 def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
@@ -327,7 +322,7 @@ def _one_row_each(
     columns: Sequence[RawColumn],
 ) -> NDArray[np.bool_]:
     """Mark the first row of each key, given rows sorted by key. Refuse differing rows of one key."""
-    is_first = _changes(patient) if index_us is None else _changes(patient) | _changes(index_us)
+    is_first = is_new(patient) if index_us is None else is_new(patient, index_us)
     first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
     differs = np.zeros(len(patient), np.bool_)
     guilty = []
@@ -352,7 +347,7 @@ def _one_row_each(
 def _one_birth_each(
     where: str, patient: NDArray[np.int64], births: NDArray[np.int64], name: str | None
 ) -> NDArray[np.int64]:
-    is_first = _changes(patient)
+    is_first = is_new(patient)
     first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
     differs = births != births[first]
     if differs.any():
@@ -364,7 +359,3 @@ def _one_birth_each(
             remedy="Keep one.",
         )
     return births[is_first]
-
-
-def _changes(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.concatenate([np.ones(1, np.bool_), values[1:] != values[:-1]])

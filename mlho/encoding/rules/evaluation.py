@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
+from mlho.arrays import is_new, n_distinct
 from mlho.encoding.cohort.calendar import completed_years
 from mlho.encoding.cohort.cohort import NO_BOUND, FollowUp
 from mlho.encoding.cohort.labels import outcome_of
@@ -184,21 +184,15 @@ def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -
 def _entries(rules: Rules, histories: Histories) -> _Selection:
     """Return the entries by ``which`` and washout."""
     entries = histories.timeline(ENTRY)
-    is_new = np.ones(len(entries.patient), np.bool_)
-    is_new[1:] = (entries.patient[1:] != entries.patient[:-1]) | (entries.time_us[1:] != entries.time_us[:-1])
-    patient, time_us = entries.patient[is_new], entries.time_us[is_new]
+    is_distinct = is_new(entries.patient, entries.time_us)
+    patient, time_us = entries.patient[is_distinct], entries.time_us[is_distinct]
     n_all = len(histories.patient_ids)
     n_without = n_all - n_distinct(patient)
     first = {"rule": POSSIBLE, "patients": n_all, "samples": len(patient) + n_without}
     selection = _Selection(patient, time_us, [first], {ENTRY_EVENT: n_without})
     selection.note(ENTRY_EVENT)
     if rules.entry.which != "any":
-        is_edge = np.ones(len(patient), np.bool_)
-        changes = patient[1:] != patient[:-1]
-        if rules.entry.which == "first":
-            is_edge[1:] = changes
-        else:
-            is_edge[:-1] = changes
+        is_edge = is_new(patient) if rules.entry.which == "first" else is_new(patient[::-1])[::-1]
         selection.keep(WHICH[rules.entry.which], is_edge)
     elif rules.entry.washout_days:
         selection.keep(WASHOUT, np.asarray(_apart(patient, time_us, rules.entry.washout_days * DAY_US)))

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlho.arrays import is_new
 from mlho.encoding.cohort.labels import encode_patients
 from mlho.encoding.cohort.windows import DAY_US
 from mlho.encoding.rules.event_sets import in_set
@@ -69,8 +70,7 @@ class Timeline:
 
     def _first_of_each_day(self) -> "Timeline":
         day = self.time_us // DAY_US
-        is_first = np.ones(len(day), np.bool_)
-        is_first[1:] = (self.patient[1:] != self.patient[:-1]) | (day[1:] != day[:-1])
+        is_first = is_new(self.patient, day)
         return Timeline(self.patient[is_first], self.time_us[is_first])
 
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.labels import MISSING, read_index, read_patients
 from mlho.encoding.cohort.persons import NO_DATE
 from mlho.encoding.rules.history import Timeline
 from mlho.errors import DataError, plural
-from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.arrow import is_given, positions_in
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
 from mlho.sources.native import NATIVE
@@ -70,13 +69,7 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
         A file is unreadable or lacks a column; a period lacks a patient or a date, or ends before it begins.
     """
     parts = [_read_file(source, file) for file in files]
-    all_positions = [pc.index_in(ids, value_set=patient_ids) for ids, _, _ in parts]
-    patient = np.concatenate(
-        [
-            np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING)
-            for positions in all_positions
-        ]
-    )
+    patient = np.concatenate([positions_in(ids, patient_ids) for ids, _, _ in parts])
     start, end = (np.concatenate([part[column] for part in parts]) for column in (1, 2))
     _refuse(files[0].key, "a period ends before it begins", int((end < start).sum()))
     rows = np.flatnonzero(patient != MISSING)

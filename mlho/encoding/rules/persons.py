@@ -5,14 +5,13 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_index, read_patients
 from mlho.encoding.cohort.persons import AGE, NO_DATE, RawColumn, birth_column, read_persons
 from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs, source_of
-from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.arrow import positions_in
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import open_table, read_columns
 from mlho.sources.times import DAY_US
@@ -69,7 +68,7 @@ def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> R
     )
     persons = read_persons(plain, source, root)
     assert persons is not None
-    place = _places(persons.patient_ids, patient_ids)
+    place = positions_in(patient_ids, persons.patient_ids)
     columns = {column.name: column for column in persons.columns}
     n = len(patient_ids)
     births = np.where(place == MISSING, NO_DATE, persons.birth_us[place])
@@ -114,11 +113,6 @@ def _wanted(rules: Rules, source: Source, files: list[SourceFile]) -> tuple[str,
     return tuple(wanted)
 
 
-def _places(known: Any, wanted: Any) -> NDArray[np.int64]:
-    positions = pc.index_in(wanted, value_set=known)
-    return np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING)
-
-
 def _dates_of(
     source: Source, files: list[SourceFile], patient_ids: Any, name: str | None, *, is_end: bool
 ) -> NDArray[np.int64] | None:
@@ -141,7 +135,7 @@ def _dates_of(
             got=f"{plural(n_differing, 'patient')} with several dates",
             remedy="Keep one row for each patient.",
         )
-    place = _places(known, patient_ids)
+    place = positions_in(patient_ids, known)
     return np.where(place == MISSING, NO_DATE, highest[place])
 
 

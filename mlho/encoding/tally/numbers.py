@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mlho.arrays import is_new
 from mlho.encoding.cohort.windows import DAY_US, year_bounds
 from mlho.encoding.tally.sketch import mix
 
@@ -114,11 +115,9 @@ def _kept(
     """Return the rows of the sample, sorted by series, time and number."""
     bits = value.view(np.uint64)
     order = np.lexsort((bits, time, series))
-    s, t, v = series[order], time[order], bits[order]
-    is_new = np.ones(len(order), np.bool_)
-    is_new[1:] = (s[1:] != s[:-1]) | (t[1:] != t[:-1]) | (v[1:] != v[:-1])
-    order, s = order[is_new], s[is_new]
-    starts = np.flatnonzero(np.r_[True, s[1:] != s[:-1]]) if len(s) else np.empty(0, np.int64)
+    order = order[is_new(series[order], time[order], bits[order])]
+    s = series[order]
+    starts = np.flatnonzero(is_new(s))
     sizes = np.diff(np.r_[starts, len(s)])
     is_early = np.arange(len(s)) - np.repeat(starts, sizes) < MOST_OF_SERIES
     n_whole = int(np.searchsorted(np.cumsum(np.minimum(sizes, MOST_OF_SERIES)), SAMPLED_ROWS, side="right"))

@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mlho.arrays import is_new
+
 SAMPLED: Final = 1 << 14
 """Distinct rows of a sample. The standard error of a share of duplicates is at most 0.4 percentage points."""
 
@@ -44,9 +46,7 @@ def merge_samples(samples: Iterable[RowSample]) -> RowSample:
     counts = np.concatenate([np.empty(0, np.int64), *(sample.counts for sample in parts)])
     order = np.argsort(hashes)
     ascending = hashes[order]
-    is_first = np.ones(len(ascending), bool)
-    is_first[1:] = ascending[1:] != ascending[:-1]
-    first = np.flatnonzero(is_first)
+    first = np.flatnonzero(is_new(ascending))
     if not len(first):
         return RowSample(hashes, counts)
     total = np.add.reduceat(counts[order], first)

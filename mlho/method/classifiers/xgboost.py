@@ -95,12 +95,7 @@ class FittedXGBoost(FittedClassifier):
         else:
             shap = np.empty((matrix.shape[0], self.n_features + 1))
             shap[:, :-1] = tables.values(matrix)
-        margin = self._log_odds(matrix)
-        by_feature = np.zeros(len(margin))
-        for j in range(self.n_features):
-            by_feature += shap[:, j]
-        shap[:, -1] = margin - by_feature
-        return shap
+        return with_intercept(shap, self._log_odds(matrix))
 
     def _feature_contributions(self, matrix: Matrix) -> Floats:
         """Return the values of the tables; the intercept would need the margin of each row."""
@@ -163,6 +158,15 @@ class FittedXGBoost(FittedClassifier):
         if (booster.num_features(), booster.num_boosted_rounds()) != (n_features, n_rounds):
             fields.refuse(f"{MODEL_UBJ} has a different number of features or trees than declared")
         return fitted
+
+
+def with_intercept(parts: Floats, log_odds: Floats) -> Floats:
+    """Set the last column to what the others, added from left to right, lack of the log-odds."""
+    by_feature = np.zeros(len(log_odds))
+    for column in parts.T[:-1]:
+        by_feature += column
+    parts[:, -1] = log_odds - by_feature
+    return parts
 
 
 class XGBoost(Classifier):

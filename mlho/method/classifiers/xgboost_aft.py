@@ -15,7 +15,7 @@ from mlho.grids import GRIDS, Setting
 from mlho.method.classifiers.base import FittedClassifier, TimeClassifier, TrainingData
 from mlho.method.classifiers.design_matrix import Floats, Matrix
 from mlho.method.classifiers.files import ModelFields
-from mlho.method.classifiers.xgboost import FittedXGBoost, boosted, training_parameters
+from mlho.method.classifiers.xgboost import FittedXGBoost, boosted, training_parameters, with_intercept
 from mlho.method.survival.times import EVENT, EventTimes
 
 
@@ -41,12 +41,9 @@ class FittedXGBoostAFT(FittedXGBoost):
 
     def _contributions(self, matrix: Matrix) -> Floats:
         """Return TreeSHAP values on the scale of the log-odds; the intercept includes the difference of rounding."""
-        parts = self._predicted(matrix, pred_contribs=True) / -self.scale
-        by_feature = np.zeros(parts.shape[0])
-        for j in range(self.n_features):
-            by_feature += parts[:, j]
-        parts[:, -1] = self._log_odds(matrix) - by_feature
-        return parts
+        return with_intercept(
+            self._predicted(matrix, pred_contribs=True) / -self.scale, self._log_odds(matrix)
+        )
 
     def _feature_contributions(self, matrix: Matrix) -> Floats:
         return self._contributions(matrix)[:, :-1]  # the tables are on the scale of the log of the time

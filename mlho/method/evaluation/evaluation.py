@@ -13,7 +13,6 @@ from mlho.method.evaluation.figures import (
     BAND_AT,
     CALIBRATION_FIGURES,
     N_BINS,
-    THRESHOLD_FIGURES,
     CalibrationFigures,
     Figure,
     accuracy_figures,
@@ -26,7 +25,7 @@ from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve
 from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
 from mlho.method.evaluation.reliability import ReliabilityBin, bin_edges, reliability_bins
 from mlho.method.evaluation.tally import FloatArray, Tally, checked_groups, class_reason, tally
-from mlho.method.evaluation.thresholds import ThresholdPerformance, at_threshold
+from mlho.method.evaluation.thresholds import THRESHOLD_FIGURES, ThresholdPerformance, at_threshold
 
 # Replicates merge neighbouring predictions into this number of cells, a multiple of the bins and of the smoothing cells. With 50,000
 # samples this is five times faster, and moves the ends of the intervals by less than a third of the error of 200 replicates.

@@ -14,7 +14,7 @@ from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, decision_curv
 from mlho.method.evaluation.precision_recall import average_precision_of, pr_curve_of, pr_integral_of
 from mlho.method.evaluation.reliability import bins_of, calibration_error_of
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
-from mlho.method.evaluation.thresholds import confusion_of
+from mlho.method.evaluation.thresholds import threshold_figures
 
 N_BINS = 10
 # Positions at which the bands of the ROC and the PR curve are computed.
@@ -34,16 +34,6 @@ CALIBRATION_FIGURES = (
     "brier",
     "scaled_brier",
     "log_loss",
-)
-
-THRESHOLD_FIGURES = (
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "accuracy",
-    "alerts_per_100",
-    "number_needed_to_evaluate",
 )
 
 Figure = float | FloatArray | None
@@ -74,20 +64,6 @@ def operating_figures(t: Tally, thresholds: Mapping[str, float]) -> dict[str, Fi
         f"{name}/{figure}": value
         for name, threshold in thresholds.items()
         for figure, value in threshold_figures(t, threshold).items()
-    }
-
-
-def threshold_figures(t: Tally, threshold: float) -> dict[str, float | None]:
-    """Return ``THRESHOLD_FIGURES`` with an alert for p ≥ threshold; None for figures that do not exist."""
-    tp, fp, fn, tn = confusion_of(t, threshold)
-    return {
-        "sensitivity": tp / (tp + fn) if tp + fn else None,
-        "specificity": tn / (tn + fp) if tn + fp else None,
-        "ppv": tp / (tp + fp) if tp + fp else None,
-        "npv": tn / (tn + fn) if tn + fn else None,
-        "accuracy": (tp + tn) / (tp + fp + fn + tn),
-        "alerts_per_100": 100.0 * (tp + fp) / (tp + fp + fn + tn),
-        "number_needed_to_evaluate": (tp + fp) / tp if tp else None,
     }
 
 

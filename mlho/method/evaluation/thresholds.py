@@ -17,6 +17,23 @@ from mlho.method.evaluation.tally import Tally, class_reason, tally
 # Tolerance for rounding in a rate times a number of samples (0.29 · 100 = 28.999…).
 ROUNDING = 1e-9
 
+THRESHOLD_FIGURES = (
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "accuracy",
+    "alerts_per_100",
+    "number_needed_to_evaluate",
+)
+_WHY_ABSENT = {
+    "sensitivity": "no sample is positive",
+    "specificity": "no sample is negative",
+    "ppv": "no sample is alerted",
+    "npv": "every sample is alerted",
+    "number_needed_to_evaluate": "no alert is a true positive",
+}
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -169,31 +186,30 @@ def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerfo
     """
     t = tally(y, p)
     tp, fp, fn, tn = confusion_of(t, threshold)
-    reasons: dict[str, str] = {}
-
-    def ratio(name: str, part: float, whole: float, why_absent: str) -> float | None:
-        if whole:
-            return part / whole
-        reasons[name] = why_absent
-        return None
-
+    figures: dict[str, Any] = threshold_figures(t, threshold)
     return ThresholdPerformance(
         threshold=float(threshold),
         n_true_positive=int(tp),
         n_false_positive=int(fp),
         n_false_negative=int(fn),
         n_true_negative=int(tn),
-        sensitivity=ratio("sensitivity", tp, tp + fn, "no sample is positive"),
-        specificity=ratio("specificity", tn, tn + fp, "no sample is negative"),
-        ppv=ratio("ppv", tp, tp + fp, "no sample is alerted"),
-        npv=ratio("npv", tn, tn + fn, "every sample is alerted"),
-        accuracy=(tp + tn) / t.n_total,
-        alerts_per_100=100.0 * (tp + fp) / t.n_total,
-        number_needed_to_evaluate=ratio(
-            "number_needed_to_evaluate", tp + fp, tp, "no alert is a true positive"
-        ),
-        reasons=reasons,
+        **figures,
+        reasons={name: _WHY_ABSENT[name] for name, value in figures.items() if value is None},
     )
+
+
+def threshold_figures(t: Tally, threshold: float) -> dict[str, float | None]:
+    """Return ``THRESHOLD_FIGURES`` with an alert for p ≥ threshold; None for figures that do not exist."""
+    tp, fp, fn, tn = confusion_of(t, threshold)
+    return {
+        "sensitivity": tp / (tp + fn) if tp + fn else None,
+        "specificity": tn / (tn + fp) if tn + fp else None,
+        "ppv": tp / (tp + fp) if tp + fp else None,
+        "npv": tn / (tn + fn) if tn + fn else None,
+        "accuracy": (tp + tn) / (tp + fp + fn + tn),
+        "alerts_per_100": 100.0 * (tp + fp) / (tp + fp + fn + tn),
+        "number_needed_to_evaluate": (tp + fp) / tp if tp else None,
+    }
 
 
 def confusion_of(t: Tally, threshold: float) -> tuple[float, float, float, float]:

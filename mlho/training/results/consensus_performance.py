@@ -12,8 +12,7 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.evaluation.bootstrap import bootstrap_by_patient
 from mlho.method.evaluation.calibration import fit_calibrator
 from mlho.method.evaluation.evaluation import Evaluation, evaluate
-from mlho.method.evaluation.figures import threshold_figures
-from mlho.method.evaluation.thresholds import values_by_rule
+from mlho.method.evaluation.thresholds import threshold_figures, values_by_rule
 from mlho.report.result import Curves, Estimate, Spread, TestSet
 from mlho.report.words import possible
 from mlho.training.iterations.folds import CrossValidation
