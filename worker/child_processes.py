@@ -88,7 +88,11 @@ class _Slot:
             raise self._collect_dead() from None
         finally:
             with self._lock:
-                self._owner = ""
+                self._owner, was_killed = "", self._ending is not None
+            if (
+                was_killed
+            ):  # after its answer: it looks alive for a moment, and the next task would die with it
+                self.close()
 
     def ensure(self) -> tuple[BaseProcess, Connection]:
         """Return the child, starting it if necessary."""

@@ -165,10 +165,15 @@ class Outbox:
         """Send a message for each task."""
         if not tasks:
             return
-        self._sender.send([self._message(pending) for pending in tasks], leader=self._leader)
-        now = time.monotonic()
-        for pending in tasks:
-            pending.sent_at = now
+        messages = [self._message(pending) for pending in tasks]
+        for pending in tasks:  # before sending: the watcher may handle the answer before this thread goes on
+            pending.sent_at = time.monotonic()
+        try:
+            self._sender.send(messages, leader=self._leader)
+        except BaseException:
+            for pending in tasks:
+                pending.sent_at = None
+            raise
         self._counters.sent += len(tasks)
 
     def send_again(self, pending: Pending) -> None:

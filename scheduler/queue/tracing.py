@@ -45,11 +45,10 @@ class RunTrace:
         """Return the executor, wrapped for tracing if traces are on."""
         return _Followed(executor, self) if self._traces.is_on else executor
 
-    def task_began(self, kind: str) -> None:
-        """Record that a task is handed out."""
-        now = time.time_ns()
+    def task_began(self, kind: str, began: int) -> None:
+        """Record that a task was handed out at this time, in nanoseconds since 1970."""
         with self._lock:
-            self._steps.setdefault(kind, _Step(now, now)).n_tasks += 1
+            self._steps.setdefault(kind, _Step(began, began)).n_tasks += 1
 
     def task_ended(self, kind: str) -> None:
         """Record that a task has ended, with any outcome."""
@@ -90,10 +89,10 @@ class _Followed:
         self._trace = trace
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Start tasks."""
-        for task in tasks:
-            self._trace.task_began(task.kind)
+        """Start tasks. Those that an outage of the store keeps from starting are submitted again, and do not count."""
+        began = time.time_ns()
         futures = self._executor.submit_all(tasks)
         for task, future in zip(tasks, futures, strict=True):
+            self._trace.task_began(task.kind, began)
             future.add_done_callback(lambda _, kind=task.kind: self._trace.task_ended(kind))  # type: ignore[misc]
         return futures
