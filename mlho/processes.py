@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mlho.errors import SpecError
+from mlho.log import error_fields, log
 
 _PR_SET_PDEATHSIG: Final = 1
 _KIB: Final = 1024
@@ -30,6 +31,34 @@ def end_with_parent() -> Callable[[], None]:
         library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     return ask
+
+
+class RepeatingThread(threading.Thread):
+    """A daemon thread that acts at an interval until it is stopped. An action that fails is logged and repeated.
+
+    Parameters
+    ----------
+    seconds : float
+        Pause before each action.
+    """
+
+    def __init__(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._seconds = seconds
+        self._act = act
+        self._stop_event = threading.Event()
+
+    def run(self) -> None:
+        """Act until told to stop."""
+        while not self._stop_event.wait(self._seconds):
+            try:
+                self._act()
+            except Exception as error:  # a worker without this thread would look alive
+                log.exception("thread_failed", step=self.name, **error_fields(error))
+
+    def stop(self) -> None:
+        """Stop before the next action."""
+        self._stop_event.set()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from mlho.errors import MlhoError
+from mlho.processes import RepeatingThread
 from mlho.protocol.documents import Execution, Start, attempt_key, noted_attempts, quarantine_key
 from mlho.store.base import Store
 from worker.claims import Lease
@@ -19,16 +20,15 @@ from worker.claims import Lease
 RENEW_SECONDS: Final = 2.0
 
 
-class Starts(threading.Thread):
+class Starts(RepeatingThread):
     """The records of one worker's repeated attempts. The thread renews them."""
 
     def __init__(self, store: Store, execution: Execution) -> None:
-        super().__init__(name="starts", daemon=True)
+        super().__init__("starts", RENEW_SECONDS, self.renew)
         self._store = store
         self._execution = execution
         self._records: dict[str, Start] = {}
         self._lock = threading.Lock()
-        self._stop_event = threading.Event()
 
     def number_of(self, task: str, hint: int) -> int:
         """Return the number of a task's next attempt.
@@ -71,15 +71,6 @@ class Starts(threading.Thread):
                 self._replace(key, record, record.model_copy(update={"is_over": True}))
             else:
                 self._store.delete(key)
-
-    def run(self) -> None:
-        """Renew until told to stop."""
-        while not self._stop_event.wait(RENEW_SECONDS):
-            self.renew()
-
-    def stop(self) -> None:
-        """Stop renewing."""
-        self._stop_event.set()
 
     def renew(self) -> None:
         """Renew all records once."""

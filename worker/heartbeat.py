@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mlho.errors import MlhoError
+from mlho.processes import RepeatingThread
 from mlho.protocol.documents import Execution, is_over
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import HEARTBEAT_SECONDS, HeartbeatState
@@ -21,7 +22,7 @@ from worker.claims import Claims, Lease
 _STORE_EVERY_BEATS: Final = 2  # only every second heartbeat reads the durable flag: a request to the store
 
 
-class HeartbeatThread(threading.Thread):
+class HeartbeatThread(RepeatingThread):
     """Renews the leases of a worker.
 
     Parameters
@@ -49,7 +50,7 @@ class HeartbeatThread(threading.Thread):
         slots: int,
         on_end: Callable[[], None],
     ) -> None:
-        super().__init__(name="heartbeat", daemon=True)
+        super().__init__("heartbeat", HEARTBEAT_SECONDS, self.beat)
         self._claims = claims
         self._children = children
         self._store = store
@@ -60,7 +61,6 @@ class HeartbeatThread(threading.Thread):
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._beating = threading.Lock()
-        self._stop_event = threading.Event()
         self._n_beats = 0
         self.last_answer = time.monotonic()
         self.is_closing = threading.Event()
@@ -88,15 +88,6 @@ class HeartbeatThread(threading.Thread):
             yield
             with self._lock:
                 self._leases.pop(lease.owner, None)
-
-    def run(self) -> None:
-        """Send heartbeats until told to stop."""
-        while not self._stop_event.wait(HEARTBEAT_SECONDS):
-            self.beat()
-
-    def stop(self) -> None:
-        """Stop the heartbeats."""
-        self._stop_event.set()
 
     def beat(self) -> None:
         """Send one heartbeat."""

@@ -7,11 +7,10 @@ the reason.
 """
 
 import os
-import threading
 from dataclasses import dataclass
 from typing import Final
 
-from mlho.processes import own_memory
+from mlho.processes import RepeatingThread, own_memory
 from worker.child_processes import Children, Ending
 
 _EVERY_SECONDS: Final = 0.5
@@ -30,25 +29,15 @@ class Limits:
     """Memory of all children and the worker together."""
 
 
-class Guard(threading.Thread):
+class Guard(RepeatingThread):
     """Checks time and memory of the children, and kills those that exceed a limit."""
 
     def __init__(self, children: Children, limits: Limits) -> None:
-        super().__init__(name="guard", daemon=True)
+        super().__init__("guard", _EVERY_SECONDS, self.look)
         self._children = children
         self._limits = limits
         self._ceiling = _CEILING * limits.memory_bytes
         self._warned: set[str] = set()
-        self._stop_event = threading.Event()
-
-    def run(self) -> None:
-        """Check until told to stop."""
-        while not self._stop_event.wait(_EVERY_SECONDS):
-            self.look()
-
-    def stop(self) -> None:
-        """Stop the checks."""
-        self._stop_event.set()
 
     def look(self) -> None:
         """Check once."""

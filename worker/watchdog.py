@@ -5,20 +5,20 @@ Therefore the file is kept fresh while the heartbeat knows that Redis does not a
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from mlho.log import log
+from mlho.processes import RepeatingThread
 
 STUCK_SECONDS: Final = 60.0
 _EVERY_SECONDS: Final = 5.0
 _EX_STUCK: Final = 1
 
 
-class Watchdog(threading.Thread):
+class Watchdog(RepeatingThread):
     """Watches the main loop.
 
     Parameters
@@ -30,27 +30,20 @@ class Watchdog(threading.Thread):
     """
 
     def __init__(self, last_answer: Callable[[], float], liveness: Path | None) -> None:
-        super().__init__(name="watchdog", daemon=True)
+        super().__init__("watchdog", _EVERY_SECONDS, self._check)
         self._last_answer = last_answer
         self._liveness = liveness
         self._last_tick = time.monotonic()
-        self._stop_event = threading.Event()
 
     def tick(self) -> None:
         """Record a sign of life. The main loop calls this each second."""
         self._last_tick = time.monotonic()
 
-    def run(self) -> None:
-        """Watch until told to stop."""
-        while not self._stop_event.wait(_EVERY_SECONDS):
-            if self.is_stuck():
-                log.error("worker_stuck", seconds=round(time.monotonic() - self._last_tick, 1))
-                os._exit(_EX_STUCK)  # leases expire and the tasks run elsewhere
-            self._touch()
-
-    def stop(self) -> None:
-        """Stop watching."""
-        self._stop_event.set()
+    def _check(self) -> None:
+        if self.is_stuck():
+            log.error("worker_stuck", seconds=round(time.monotonic() - self._last_tick, 1))
+            os._exit(_EX_STUCK)  # leases expire and the tasks run elsewhere
+        self._touch()
 
     def is_stuck(self) -> bool:
         """Return whether Redis answers but the main loop has not run for a long time."""

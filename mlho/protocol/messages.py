@@ -80,9 +80,7 @@ def signed(message: TaskMessage, *, key: bytes) -> dict[str, Any]:
     return {**fields, SIGNATURE: _signature(fields, key)}
 
 
-def read_message(
-    arguments: Mapping[str, Any], *, key: bytes, execution: str, name: str = TASK_NAME
-) -> TaskMessage:
+def read_message(arguments: Mapping[str, Any], *, key: bytes, execution: str) -> TaskMessage:
     """Verify the signature of a delivery's arguments and return their message.
 
     Parameters
@@ -93,16 +91,12 @@ def read_message(
         The execution's signing key.
     execution : str
         The execution that this worker serves.
-    name : str
-        The task name that the delivery carries.
 
     Raises
     ------
     MessageRefused
         They are too large, malformed, not signed with this key, or for another execution.
     """
-    if name != TASK_NAME:
-        raise MessageRefused(Refusal.UNKNOWN)
     fields = dict(arguments)
     claimed = fields.pop(SIGNATURE, None)
     try:

@@ -10,23 +10,20 @@ KEEP_SECONDS: Final = 30
 """TTL of an execution's keys after the last sign of life of its scheduler and workers, which may all be gone
 and unable to delete them.
 """
-TYPES: Final[Mapping[str, str]] = {
-    "epoch": "string",
-    "cancelled": "string",
-    "done": "string",
-    "committed": "set",
-    "attempts": "hash",
-    "leases": "zset",
-    "owners": "hash",
-    "nonces": "zset",
-    "events": "list",
-    "workers": "zset",
-    "counters": "hash",
-    "progress": "string",
-    "queue": "list",
-}
-"""The required type of each key. Any client of Redis can replace a key by one of a different type."""
-LASTING: Final = tuple(TYPES)
+
+
+class _Key:
+    """A key of an execution, with the type that it must have. Any client of Redis can replace it by one of another type."""
+
+    def __init__(self, type_: str, name: str = "") -> None:
+        self.type = type_
+        self._name = name
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = self._name or name
+
+    def __get__(self, names: "Names", _owner: type) -> str:
+        return names.prefix + self._name
 
 
 @dataclass(frozen=True)
@@ -46,83 +43,43 @@ class Names:
         """Return the prefix of every key of this execution, including those that Celery creates."""
         return f"{PREFIX}:{self.execution}:"
 
-    def _key(self, name: str) -> str:
-        return self.prefix + name
-
-    @property
-    def epoch(self) -> str:
-        """String: the epoch under which the scheduler declared this execution.
-
-        A missing key means that Redis was emptied.
-        """
-        return self._key("epoch")
-
-    @property
-    def cancelled(self) -> str:
-        """String: present if the execution is cancelled."""
-        return self._key("cancelled")
-
-    @property
-    def done(self) -> str:
-        """String: present if no tasks are left; workers then exit."""
-        return self._key("done")
-
-    @property
-    def committed(self) -> str:
-        """Set of task keys: a hint that saves work; the store is the source of truth."""
-        return self._key("committed")
-
-    @property
-    def attempts(self) -> str:
-        """Hash: task key to counted attempts; a hint, because the records in the store decide."""
-        return self._key("attempts")
-
-    @property
-    def leases(self) -> str:
-        """Sorted set: task key by the millisecond at which its lease expires."""
-        return self._key("leases")
-
-    @property
-    def owners(self) -> str:
-        """Hash: task key to the holder of its lease."""
-        return self._key("owners")
-
-    @property
-    def nonces(self) -> str:
-        """Sorted set: used nonces by the millisecond at which their message expires."""
-        return self._key("nonces")
-
-    @property
-    def events(self) -> str:
-        """List: events from workers, which wake the scheduler."""
-        return self._key("events")
-
-    @property
-    def workers(self) -> str:
-        """Sorted set: ``worker/slots`` by the millisecond until which the worker counts as alive."""
-        return self._key("workers")
-
-    @property
-    def counters(self) -> str:
-        """Hash: rejections by reason, and other counters."""
-        return self._key("counters")
-
-    @property
-    def progress(self) -> str:
-        """String: progress of the run as last published by the scheduler."""
-        return self._key("progress")
-
-    @property
-    def room(self) -> str:
-        """String: written at intervals, because a full Redis still answers but rejects writes."""
-        return self._key("room")
-
-    @property
-    def queue(self) -> str:
-        """List: Celery's queue."""
-        return self._key(QUEUE)
-
     @property
     def lasting(self) -> tuple[str, ...]:
         """Return all keys that are kept as long as a scheduler or worker is alive."""
         return tuple(getattr(self, name) for name in LASTING)
+
+    epoch = _Key("string")
+    """The epoch under which the scheduler declared this execution. A missing key means that Redis was emptied."""
+    cancelled = _Key("string")
+    """Present if the execution is cancelled."""
+    done = _Key("string")
+    """Present if no tasks are left; workers then exit."""
+    committed = _Key("set")
+    """Task keys: a hint that saves work; the store is the source of truth."""
+    attempts = _Key("hash")
+    """Task key to counted attempts; a hint, because the records in the store decide."""
+    leases = _Key("zset")
+    """Task key by the millisecond at which its lease expires."""
+    owners = _Key("hash")
+    """Task key to the holder of its lease."""
+    nonces = _Key("zset")
+    """Used nonces by the millisecond at which their message expires."""
+    events = _Key("list")
+    """Events from workers, which wake the scheduler."""
+    workers = _Key("zset")
+    """``worker/slots`` by the millisecond until which the worker counts as alive."""
+    counters = _Key("hash")
+    """Rejections by reason, and other counters."""
+    progress = _Key("string")
+    """Progress of the run as last published by the scheduler."""
+    queue = _Key("list", QUEUE)
+    """Celery's queue."""
+    room = _Key("string")
+    """Written at intervals, because a full Redis still answers but rejects writes. It has a TTL of its own."""
+
+
+TYPES: Final[Mapping[str, str]] = {
+    name: key.type for name, key in vars(Names).items() if isinstance(key, _Key) and name != "room"
+}
+"""The required type of each key that lasts."""
+LASTING: Final = tuple(TYPES)

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -447,8 +448,5 @@ def cancel(backend: Backend, run_id: str, *, flagged: Callable[[], None]) -> Non
     flagged()
     if execution is None or execution.state is State.FINISHED:
         return
-    leases = Leases(backend.broker, Names(execution.id))
-    try:
+    with closing(Leases(backend.broker, Names(execution.id))) as leases:
         leases.remove_keys()
-    finally:
-        leases.close()

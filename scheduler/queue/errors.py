@@ -43,21 +43,16 @@ def outage_met(failure: Failure) -> StoreOutage | None:
 
 def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
     """Return the error of a task that has used up its attempts."""
-    return _quarantined(
-        run, f"{_named(kind, key)}: failed {attempts} times and is quarantined", failure, attempts
-    )
+    return _quarantined(run, kind, key, f"failed {attempts} times and is quarantined", failure, attempts)
 
 
 def still_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
     """Return the error of a task that had used up its attempts before."""
-    words = f"{_named(kind, key)}: quarantined by an earlier try, after {attempts} starts"
-    return _quarantined(run, words, failure, attempts)
+    words = f"quarantined by an earlier try, after {attempts} starts"
+    return _quarantined(run, kind, key, words, failure, attempts)
 
 
-def _named(kind: str, key: str) -> str:
-    return f"{kind} (task {key[:12]}…)"
-
-
-def _quarantined(run: str, words: str, failure: Failure, attempts: int) -> Quarantined:
+def _quarantined(run: str, kind: str, key: str, words: str, failure: Failure, attempts: int) -> Quarantined:
     remedy = f"Correct the cause, run mlho retry {run}, and run again."
-    return Quarantined(f"{words}. Last: {failure.message} {remedy}", attempts=attempts)
+    message = f"{kind} (task {key[:12]}…): {words}. Last: {failure.message} {remedy}"
+    return Quarantined(message, attempts=attempts)

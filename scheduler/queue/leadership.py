@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final, Self, override
 
 from mlho.errors import MlhoError, StoreOutage, StoreUnavailable
 from mlho.log import log
+from mlho.processes import RepeatingThread
 from mlho.protocol.documents import Committer, committer_of, leader_key
 from mlho.protocol.names import PREFIX
 from mlho.protocol.redis_client import QueueUnavailable, answering, connect
@@ -115,8 +116,7 @@ class StoreLease(_Lease):
         self._renewed_at = 0.0
         self._is_lost = False
         self._lock = threading.Lock()
-        self._stop_event = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="leader", daemon=True)
+        self._thread = RepeatingThread("leader", _RENEW_SHARE * lease_seconds, self._renew_in_background)
 
     def __enter__(self) -> Self:
         self._acquire()
@@ -124,7 +124,7 @@ class StoreLease(_Lease):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._stop_event.set()
+        self._thread.stop()
         self._thread.join()
         # An outage of the store must not hide why the run ended. The lease expires in that case.
         with self._lock, suppress(StoreUnavailable):
@@ -179,17 +179,16 @@ class StoreLease(_Lease):
             return False
         return bool(_start_of(holder["pid"]) != holder["started"] or holder["pid"] == os.getpid())
 
-    def _renew_for_ever(self) -> None:
-        while not self._stop_event.wait(_RENEW_SHARE * self._lease_seconds):
-            try:
-                self._renew()
-                self._health.served(_LEADER)
-            except LeadershipLost:
-                return
-            except StoreOutage as error:
-                self._health.failed(_LEADER, error)
-            except (StoreUnavailable, OSError) as error:
-                log.warning("leadership_not_renewed", error_kind=type(error).__name__)
+    def _renew_in_background(self) -> None:
+        try:
+            self._renew()
+            self._health.served(_LEADER)
+        except LeadershipLost:
+            self._thread.stop()
+        except StoreOutage as error:
+            self._health.failed(_LEADER, error)
+        except (StoreUnavailable, OSError) as error:
+            log.warning("leadership_not_renewed", error_kind=type(error).__name__)
 
     def _renew(self) -> None:
         with self._lock:
@@ -231,8 +230,7 @@ class RedisLease(_Lease):
         self._token = secrets.token_hex(16)
         self._redis = connect(broker)
         self._hold = self._redis.register_script(_HOLD)
-        self._stop_event = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="redis-lease", daemon=True)
+        self._thread = RepeatingThread("redis-lease", _RENEW_SHARE * lease_seconds, self._renew_in_background)
 
     def __enter__(self) -> Self:
         until = time.monotonic() + self._lease_seconds + 2 * _REDIS_POLL_SECONDS
@@ -250,7 +248,7 @@ class RedisLease(_Lease):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._stop_event.set()
+        self._thread.stop()
         self._thread.join()
         with suppress(QueueUnavailable), answering():  # the key then expires
             self._redis.eval(_LET_GO, 1, self._key, self._token)
@@ -275,13 +273,12 @@ class RedisLease(_Lease):
         with answering():
             return bool(self._hold(keys=[self._key], args=arguments))
 
-    def _renew_for_ever(self) -> None:
-        while not self._stop_event.wait(_RENEW_SHARE * self._lease_seconds):
-            try:
-                if not self._is_ours():
-                    return
-            except QueueUnavailable as error:
-                log.info("leadership_not_renewed", error_kind=type(error).__name__)
+    def _renew_in_background(self) -> None:
+        try:
+            if not self._is_ours():
+                self._thread.stop()
+        except QueueUnavailable as error:
+            log.info("leadership_not_renewed", error_kind=type(error).__name__)
 
 
 class Leadership(_Lease):

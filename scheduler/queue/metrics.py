@@ -1,7 +1,7 @@
 """Prometheus metrics of a scheduler about the runs that it carries out. A few series per run, never patient data."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -92,26 +92,15 @@ class MetricsPage(Collector):
         with self._lock:
             runs = dict(self._runs)
         yield _tasks(runs)
-        yield _gauge("running", "Tasks under way", {run: metrics.running for run, metrics in runs.items()})
-        counters = {run: metrics.counters for run, metrics in runs.items()}
-        yield _gauge(
-            "slots",
-            "Slots of all workers",
-            {run: run_counters.slots for run, run_counters in counters.items()},
-        )
-        degraded = {
-            run: int(run_counters.is_degraded or run_counters.is_tampered)
-            for run, run_counters in counters.items()
-        }
-        yield _gauge(
-            "degraded", "1 while Redis is unavailable, rejects writes, or contains foreign items", degraded
-        )
-        away = {run: int(run_counters.health.outage is not None) for run, run_counters in counters.items()}
-        yield _gauge("store_unavailable", "1 while object storage does not serve", away)
+        for name, words, value in _GAUGES:
+            gauge = GaugeMetricFamily(f"mlho_run_{name}", words, labels=["run"])
+            for run, metrics in runs.items():
+                gauge.add_metric([run], value(metrics))
+            yield gauge
         for name, words in _COUNTERS.items():
             counter = CounterMetricFamily(f"mlho_run_{name}", words, labels=["run"])
-            for run, run_counters in counters.items():
-                counter.add_metric([run], getattr(run_counters, name))
+            for run, metrics in runs.items():
+                counter.add_metric([run], getattr(metrics.counters, name))
             yield counter
 
 
@@ -125,8 +114,17 @@ def _tasks(runs: dict[str, RunMetrics]) -> GaugeMetricFamily:
     return family
 
 
-def _gauge(name: str, words: str, values: dict[str, int]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"mlho_run_{name}", words, labels=["run"])
-    for run, value in values.items():
-        family.add_metric([run], value)
-    return family
+_GAUGES: Final[Sequence[tuple[str, str, Callable[[RunMetrics], int]]]] = (
+    ("running", "Tasks under way", lambda metrics: metrics.running),
+    ("slots", "Slots of all workers", lambda metrics: metrics.counters.slots),
+    (
+        "degraded",
+        "1 while Redis is unavailable, rejects writes, or contains foreign items",
+        lambda metrics: metrics.counters.is_degraded or metrics.counters.is_tampered,
+    ),
+    (
+        "store_unavailable",
+        "1 while object storage does not serve",
+        lambda metrics: metrics.counters.health.outage is not None,
+    ),
+)

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
@@ -104,23 +104,20 @@ def carry_out_on_queue(
         leader = stack.enter_context(Leadership(run.store, name, broker, health=health))
         execution, is_new = begin_execution(run.store, name, run.data, leader=leader)
         names = Names(execution.id)
-        leases = Leases(broker, names, key=key)
-        stack.callback(leases.close)
-        sender = Sender(broker, names, key=key)
-        stack.callback(sender.close)
+        leases = stack.enter_context(closing(Leases(broker, names, key=key)))
+        sender = stack.enter_context(closing(Sender(broker, names, key=key)))
         workers = stack.enter_context(_workers(queue_config, name, broker, key, notify))
         if not queue_config.n_workers:
             notify(worker_command(name, queue_config.store, broker))
         executor = QueueExecutor(
             run.store, execution, leases, sender, leader=leader, is_new=is_new, health=health
         )
-        ending = _Ending(run.store, execution, leases, leader, cleans_up=queue_config.broker != EMBEDDED)
+        ending = _ending(run.store, execution, leases, leader, cleans_up=queue_config.broker != EMBEDDED)
         upkeep: list[Observer] = [
             _Upkeep(workers, executor.counters, notify),
             _ProgressPublisher(leases, leader),
         ]
-        traces = open_traces("mlho-scheduler", execution.id)
-        stack.callback(traces.close)
+        traces = stack.enter_context(closing(open_traces("mlho-scheduler", execution.id)))
         for observer in observers:
             observer.started(execution, executor)
         with ending, executor, RunTrace(traces, _state_after) as trace:
@@ -202,40 +199,32 @@ class _ProgressPublisher:
 
 def _check_queue(broker: str) -> None:
     """Check that the queue can be used, before leadership of the run is acquired."""
-    leases = Leases(broker, Names("-"))
-    try:
+    with closing(Leases(broker, Names("-"))) as leases:
         leases.check()
+
+
+@contextmanager
+def _ending(
+    store: Store, execution: Execution, leases: Leases, leader: Leader, *, cleans_up: bool
+) -> Iterator[None]:
+    """Close the execution with the state that matches how the block ended, unless the run only stopped."""
+    ended_by: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        ended_by = error
+        raise
     finally:
-        leases.close()
-
-
-class _Ending:
-    """Closes the execution with the state that matches how the run ended."""
-
-    def __init__(
-        self, store: Store, execution: Execution, leases: Leases, leader: Leader, *, cleans_up: bool
-    ) -> None:
-        self._store = store
-        self._execution = execution
-        self._leases = leases
-        self._leader = leader
-        self._cleans_up = cleans_up
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        state = _state_after(error)
-        if state is None:
-            return
-        self._leader.wait(seconds=_REDIS_SECONDS)
-        end_execution(self._store, self._execution, state)
-        try:
-            (self._leases.cancel if state is State.CANCELLED else self._leases.finish)()
-            if self._cleans_up:
-                clean_up(self._leases)
-        except QueueUnavailable:
-            log.warning("queue_not_cleaned")
+        state = _state_after(ended_by)
+        if state is not None:
+            leader.wait(seconds=_REDIS_SECONDS)
+            end_execution(store, execution, state)
+            try:
+                (leases.cancel if state is State.CANCELLED else leases.finish)()
+                if cleans_up:
+                    clean_up(leases)
+            except QueueUnavailable:
+                log.warning("queue_not_cleaned")
 
 
 def _state_after(error: BaseException | None) -> State | None:
@@ -289,12 +278,9 @@ def cancel_run(store: Store, run: str, broker: str | None) -> str:
     cancel_execution(store, execution)
     if broker is None:
         return f"run {run}: cancelled. Its workers and its scheduler end within seconds."
-    leases = Leases(broker, Names(execution.id))
-    try:
+    with closing(Leases(broker, Names(execution.id))) as leases:
         leases.cancel()
         clean_up(leases)
-    finally:
-        leases.close()
     return f"run {run}: cancelled; its workers have exited and its queue is deleted."
 
 
@@ -316,8 +302,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
         "quarantined": quarantined_tasks(store, run),
     }
     if broker is not None and execution is not None and execution.state is State.OPEN:
-        leases = Leases(broker, Names(execution.id))
-        try:
+        with closing(Leases(broker, Names(execution.id))) as leases:
             queue_state = leases.look()
             status |= _progress(leases.progress())
             status |= {
@@ -326,8 +311,6 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
                 "queued": len(leases.queued()),
                 "counters": leases.counters(),
             }
-        finally:
-            leases.close()
     return status
 
 

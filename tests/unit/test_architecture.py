@@ -77,7 +77,7 @@ GROUND_FLOOR = {
     "arrays": {"errors"},
     "printable": set(),
     "log": {"errors", "printable"},
-    "processes": {"errors"},
+    "processes": {"errors", "log"},
     "scratch": set(),
     "settings": {"errors"},
     "pseudonyms": {"arrays", "errors", "settings"},

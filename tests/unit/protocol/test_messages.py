@@ -75,10 +75,6 @@ def test_message_of_another_execution_is_refused() -> None:
     assert _refusal(_arguments(), execution=f"{RUN}-4") is Refusal.FOREIGN
 
 
-def test_other_task_name_is_refused() -> None:
-    assert _refusal(_arguments(), name="celery.chord_unlock") is Refusal.UNKNOWN
-
-
 def test_extra_field_is_refused_even_if_it_is_signed() -> None:
     """A message with an additional field is refused even if its signature is valid."""
     from mlho.protocol import messages
