@@ -77,8 +77,10 @@ class Cleaner:
         for key in store.keys(self._folder):
             try:
                 records[key.rsplit("/", 1)[1]] = str(json.loads(store.get(key))["run"])
-            except (ArtifactNotFound, ValueError):
+            except ArtifactNotFound:
                 continue
+            except (KeyError, TypeError, ValueError):
+                log.warning("note_not_read", task=key.rsplit("/", 1)[1])
         return records
 
     def _begin(self, failure: str, act: Callable[[], None]) -> None:
@@ -89,6 +91,8 @@ class Cleaner:
                     return
                 except (MlhoError, OSError) as error:
                     log.warning(failure, **error_fields(error))
-                    self._stop.wait(_PAUSE_SECONDS)
+                except Exception as error:  # nobody reads the result of this thread
+                    log.exception(failure, **error_fields(error))
+                self._stop.wait(_PAUSE_SECONDS)
 
         self._pool.submit(until_done)

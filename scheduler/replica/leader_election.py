@@ -60,11 +60,17 @@ class LeaderElector:
         self._now = now
         self._seen: Mapping[str, Any] | None = None
         self._seen_at = 0.0
+        self._lock = threading.Lock()
+        self._is_released = False
         self.renewed_at: float | None = None
         """Time of the last acquisition or renewal by the monotonic clock; ``None`` while it does not lead."""
 
     def try_once(self) -> bool:
         """Acquire or renew the Lease. Return whether this replica holds it."""
+        with self._lock:
+            return not self._is_released and self._acquire_or_renew()
+
+    def _acquire_or_renew(self) -> bool:
         asked_at = self._clock()
         lease = self._client.read()
         spec = (lease or {}).get("spec") or {}
@@ -88,12 +94,17 @@ class LeaderElector:
         return self.renewed_at is not None and self._clock() - self.renewed_at < GIVE_UP_SECONDS
 
     def release(self) -> None:
-        """Release the Lease, so that another replica can acquire it at once."""
-        lease = self._client.read()
-        spec = (lease or {}).get("spec") or {}
-        if lease is not None and spec.get("holderIdentity") == self._identity:
-            self._client.write({**spec, "holderIdentity": ""}, lease)
-        self.renewed_at = None
+        """Release the Lease for good, so that another replica can acquire it at once.
+
+        A renewal under way in another thread would otherwise find the released Lease free, and take it again.
+        """
+        with self._lock:
+            self._is_released = True
+            lease = self._client.read()
+            spec = (lease or {}).get("spec") or {}
+            if lease is not None and spec.get("holderIdentity") == self._identity:
+                self._client.write({**spec, "holderIdentity": ""}, lease)
+            self.renewed_at = None
 
     def wait_to_lead(self, stop: threading.Event) -> bool:
         """Wait until this replica holds the Lease and return true, or return false when ``stop`` is set."""

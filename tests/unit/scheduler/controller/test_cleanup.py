@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from mlho.protocol.documents import Execution, State, cancel_key, execution_key
 from mlho.settings import Settings
 from mlho.store.base import Store
@@ -53,6 +55,21 @@ def test_a_note_is_written_read_and_forgotten(tmp_path: Path):
     wait_until(lambda: bool(found))
     cleaner.forget("a")
     wait_until(lambda: notes(backend.store()) == ["b"])
+
+    assert found == [{"a": RUN}]
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"{"])
+def test_a_note_of_another_form_does_not_hide_the_others(tmp_path: Path, content: bytes):
+    """A note that this version cannot read is left out, and the runs of deleted resources are still cancelled."""
+    backend = backend_in(tmp_path)
+    backend.store().put_if_absent(f"operator/runs/{OWNER}/odd", content)
+    cleaner = Cleaner(backend, OWNER)
+    cleaner.note("a", RUN)
+    found: list[Any] = []
+
+    cleaner.find(found.append)
+    wait_until(lambda: bool(found))
 
     assert found == [{"a": RUN}]
 

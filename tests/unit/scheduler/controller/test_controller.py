@@ -120,6 +120,19 @@ def test_a_lease_that_was_released_is_free_at_once():
     assert second.try_once()
 
 
+def test_a_renewal_does_not_take_back_a_released_lease():
+    """A renewal that waits for the API server during the release does not acquire the free Lease: this process is about to exit."""
+    door, clock = OneLease(), Clock()
+    leader = elector(door, "a", clock)
+    leader.try_once()
+
+    leader.release()
+
+    assert not leader.try_once()
+    assert door.found is not None
+    assert door.found["spec"]["holderIdentity"] == ""
+
+
 def thing(uid: str, version: int, namespace: str = "ehr") -> dict[str, Any]:
     """Return an object as a watch delivers it."""
     return {"metadata": {"uid": uid, "resourceVersion": str(version), "namespace": namespace}}
