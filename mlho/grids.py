@@ -175,6 +175,21 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     return by_lower[close[0]] if close else names[0]
 
 
+_PENALTY: Final = (
+    Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=1e-9, high=1e9),
+    Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
+)
+_TREE: Final = (
+    Parameter("maxDepth", "int", (2, 4), low=1, high=16),
+    Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
+)
+_TREES: Final = (
+    Parameter("minChildWeight", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
+    Parameter("subsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
+    Parameter("colsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
+    Parameter("lambda", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
+    Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
+)
 #: Grid of each classifier, with parameters in the order of its settings: the first one varies slowest. The upper limits
 #: keep penalties from overflowing in the fitting libraries.
 GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
@@ -183,37 +198,17 @@ GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
         # R MLHO's grid of mstop.
         Parameter("nSteps", "int", (50, 100, 150), low=1, high=100_000),
     ),
-    "elasticnet": (
-        Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=1e-9, high=1e9),
-        Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
-    ),
-    "xgboost": (
-        Parameter("maxDepth", "int", (2, 4), low=1, high=16),
-        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("minChildWeight", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
-        Parameter("subsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("colsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("lambda", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
-        Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
-    ),
-    "cox": (
-        Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=1e-9, high=1e9),
-        Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
-    ),
+    "elasticnet": _PENALTY,
+    "xgboost": (*_TREE, *_TREES),
+    "cox": _PENALTY,
     "xgboostAft": (
-        Parameter("maxDepth", "int", (2, 4), low=1, high=16),
-        Parameter("learningRate", "float", (0.1,), low=0.0, high=1.0, low_is_excluded=True),
+        *_TREE,
         # Scale of the logistic distribution of the log of the time.
         Parameter("scale", "float", (1.0,), low=0.01, high=100.0, simpler="high"),
-        Parameter("minChildWeight", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
-        Parameter("subsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("colsample", "float", (1.0,), low=0.0, high=1.0, low_is_excluded=True),
-        Parameter("lambda", "float", (1.0,), low=0.0, high=1e9, simpler="high"),
-        Parameter("nRounds", "int", (100, 200), low=1, high=100_000),
+        *_TREES,
     ),
     "discreteTime": (
-        Parameter("c", "float", (0.001, 0.01, 0.1, 1.0), low=1e-9, high=1e9),
-        Parameter("l1Ratio", "float", (0.5,), low=0.0, high=1.0, simpler="high"),
+        *_PENALTY,
         # Up to the horizon, and as many after it.
         Parameter("nIntervals", "int", (10,), low=1, high=100),
     ),

@@ -21,6 +21,17 @@ _END: Final = b'"}'
 _MAX_WRITES: Final = 8
 
 
+def sealed(stem: bytes) -> bytes:
+    """Return a JSON object, given without its last brace, with the digest of these bytes as its last field."""
+    return stem + _SEAL + hashlib.sha256(stem).hexdigest().encode() + _END
+
+
+def unsealed(data: bytes) -> bytes | None:
+    """Return the JSON object of :func:`sealed` without its digest; ``None`` if the bytes are damaged or not sealed."""
+    stem = data.rpartition(_SEAL)[0]
+    return stem + b"}" if stem and sealed(stem) == data else None
+
+
 class EncryptedIds(BaseModel):
     """What is known of a file whose ids are encrypted."""
 
@@ -71,8 +82,7 @@ class Commit(BaseModel):
 
     def to_bytes(self) -> bytes:
         """Return JSON that ends with the digest of the preceding bytes."""
-        stem = self.model_dump_json().encode()[:-1]
-        return stem + _SEAL + hashlib.sha256(stem).hexdigest().encode() + _END
+        return sealed(self.model_dump_json().encode()[:-1])
 
 
 def parse_record(data: bytes, task_key: str) -> Commit | None:
@@ -85,12 +95,11 @@ def parse_record(data: bytes, task_key: str) -> Commit | None:
     MlhoError
         They are undamaged, and this version cannot read them.
     """
-    stem, seal, rest = data.rpartition(_SEAL)
-    is_sealed = bool(seal) and rest == hashlib.sha256(stem).hexdigest().encode() + _END
+    content = unsealed(data)
     try:
-        commit = Commit.model_validate_json(stem + b"}" if is_sealed else data)
+        commit = Commit.model_validate_json(content or data)
     except ValidationError:
-        if is_sealed:
+        if content is not None:
             raise MlhoError(
                 f"commit {task_key[:12]}…: written by a different version of this program. Use that version, or another store."
             ) from None

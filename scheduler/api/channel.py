@@ -6,10 +6,10 @@ It only shows. Promotion and rollback stay commands, because they run the tests 
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from mlho.spec.types import SpecPart
-from scheduler.api.status import Condition, Count, Instant, Message, ShortText
+from scheduler.api.status import Conditions, Count, Instant, Message, ShortText
 
 CHANNEL_PATTERN: Final = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
@@ -72,13 +72,7 @@ class ChannelStatus(SpecPart):
     """Tests of the bundle that passed just before."""
     refusal: Refusal | None = None
     """The latest promotion that was refused since the model is in use."""
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Conditions of the channel: Ready."""
 
     def plain(self) -> dict[str, Any]:

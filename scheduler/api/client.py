@@ -78,6 +78,12 @@ class Kind(Enum):
         return "/".join(filter(None, (f"{group}{place}/{plural}", quote(name), part)))
 
 
+def status_body(obj: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body with which the status of an object is applied."""
+    metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata, "status": status}
+
+
 RUN_KINDS: Final[Mapping[str, Kind]] = {"TrainingRun": Kind.TRAINING_RUN, "ScoringRun": Kind.SCORING_RUN}
 
 

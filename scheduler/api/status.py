@@ -80,6 +80,15 @@ class Condition(SpecPart):
     """Human-readable explanation, with a remedy if action is required."""
 
 
+Conditions = Annotated[
+    tuple[Condition, ...],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+
+
 class TaskCounts(SpecPart):
     """Number of tasks by state."""
 
@@ -197,13 +206,7 @@ class Status(SpecPart):
     """Time from ``startedAt`` to ``finishedAt``, for example ``3m12s``."""
     failures: Annotated[tuple[FailedTask, ...], Field(max_length=MAX_FAILURES)] = ()
     """Failed tasks that ended the run, at most ten."""
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Conditions of the run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed, Cancelled."""
 
     def plain(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mlho.spec.scoring import CHANNEL_BUNDLE
 from mlho.store.base import Store
 from mlho.store.keys import channel_prefix
 from scheduler.api.channel import ChannelStatus, ModelChannelSpec
-from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
+from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound, status_body
 from scheduler.api.config import ClusterConfig
 from scheduler.api.tenancy import may_read, prefixes_of
 from scheduler.channels.status import (
@@ -120,46 +120,28 @@ class ChannelReporter:
         status = self._status(obj, before).plain()
         if status == before:
             return
-        metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
         try:
-            self._cluster.apply(
-                Kind.MODEL_CHANNEL,
-                {
-                    "apiVersion": obj["apiVersion"],
-                    "kind": obj["kind"],
-                    "metadata": metadata,
-                    "status": status,
-                },
-                part="status",
-            )
+            self._cluster.apply(Kind.MODEL_CHANNEL, status_body(obj, status), part="status")
         except (Conflict, NotFound):
             return  # deleted or replaced meanwhile: the next pass sees it
 
     def _status(self, obj: dict[str, Any], before: dict[str, Any]) -> ChannelStatus:
         """Return the status of a resource, given the one that it has."""
-        generation, now = obj["metadata"].get("generation", 0), self._now()
+        is_temporary = False
         try:
             status, reason, message = self._read(_channel_of(obj), obj["metadata"]["namespace"])
         except MlhoError as error:
-            reason = reason_of(error)
+            reason, message = reason_of(error), str(error)
             is_temporary = reason in STORE_REASONS
-            return with_condition(
-                status_before(before) if is_temporary else ChannelStatus(),
-                before,
-                is_ready=None if is_temporary else False,
-                reason=reason,
-                message=str(error),
-                generation=generation,
-                now=now,
-            )
+            status = status_before(before) if is_temporary else ChannelStatus()
         return with_condition(
             status,
             before,
-            is_ready=reason == LIVE,
+            is_ready=None if is_temporary else reason == LIVE,
             reason=reason,
             message=message,
-            generation=generation,
-            now=now,
+            generation=obj["metadata"].get("generation", 0),
+            now=self._now(),
         )
 
     def _read(self, name: str, namespace: str) -> tuple[ChannelStatus, str, str]:

@@ -146,16 +146,8 @@ def ended(observed: ObservedRun, progress: RunProgress) -> Status:
     quality = (False, "Blocked", progress.end_message) if blocked else progress.quality
     if quality is not None:
         status = _set(observed, status, ConditionType.DATA_QUALITY, *quality)
-    update = {
-        "outputs": progress.outputs or status.outputs,
-        "metrics": dict(progress.metrics) if progress.metrics else status.metrics,
-        "headline": progress.headline or status.headline,
-        "warnings": progress.warnings or status.warnings,
-        "gates": progress.gates or status.gates,
-        "model": progress.model or status.model,
-        "cost": progress.cost or status.cost,
-        "failures": progress.failures or status.failures,
-    }
+    results = ("outputs", "metrics", "headline", "warnings", "gates", "model", "cost", "failures")
+    update = {name: getattr(progress, name) or getattr(status, name) for name in results}
     return _closed(observed, status.model_copy(update=update))
 
 
@@ -203,20 +195,15 @@ def under_way(
 ) -> Status:
     """Return the status of a run that is running, waiting or suspended."""
     status, progress = _accepted(observed), observed.progress
-    ready = sum(pod.is_ready for pod in observed.pods)
     status = _with_quota(observed, status)
     if progress is not None:
         status = _with_progress(status, progress)
-    is_working = _is_working(observed, ready)
+    is_working = _is_working(observed)
     if is_working and status.started_at is None:
         status = status.model_copy(update={"started_at": timestamp(observed.now)})
     status = status.model_copy(update={"workers": _worker_counts(observed, status, target, new_generation)})
-    if is_working:
-        status = _set(observed, status, ConditionType.WORKERS_READY, True, "Ready")
-    else:
-        status = _set(
-            observed, status, ConditionType.WORKERS_READY, False, *_no_worker_reason(observed, target)
-        )
+    why = ("Ready", "") if is_working else _no_worker_reason(observed, target)
+    status = _set(observed, status, ConditionType.WORKERS_READY, is_working, *why)
     status = _set(observed, status, ConditionType.PROGRESSING, *_progressing(observed, is_working))
     trouble = _trouble(observed, status)
     if trouble is not None:
@@ -227,17 +214,15 @@ def under_way(
 
 
 def _with_quota(observed: ObservedRun, status: Status) -> Status:
-    if observed.resource.workers.kueue_queue is None or not observed.jobs:
+    latest = observed.latest_job
+    if observed.resource.workers.kueue_queue is None or latest is None:
         return status
     if observed.quota is not None:
         quota = observed.quota
+    elif latest.is_suspended:
+        quota = Quota(False, "WaitingForQuota", "The workers' Kubernetes Job is suspended.")
     else:
-        latest = max(observed.jobs, key=lambda job: job.generation)
-        quota = (
-            Quota(False, "WaitingForQuota", "The workers' Kubernetes Job is suspended.")
-            if latest.is_suspended
-            else Quota(True, "QuotaReserved")
-        )
+        quota = Quota(True, "QuotaReserved")
     return _set(
         observed, status, ConditionType.QUOTA_RESERVED, quota.is_reserved, quota.reason, quota.message
     )
@@ -267,14 +252,14 @@ def _worker_counts(
     observed: ObservedRun, status: Status, target: int, new_generation: WorkerGeneration | None
 ) -> WorkerCounts:
     old = status.workers or WorkerCounts()
-    latest = max(observed.jobs, key=lambda job: job.generation, default=None)
+    latest = observed.latest_job
     if new_generation is not None:
         generation, memory = new_generation.generation, new_generation.memory
     elif latest is not None and latest.generation >= old.generation:
         generation, memory = latest.generation, latest.memory
     else:
         generation, memory = old.generation, old.memory or ""
-    ready = 0 if target == 0 else sum(pod.is_ready for pod in observed.pods)
+    ready = 0 if target == 0 else observed.n_ready
     return WorkerCounts(desired=target, ready=ready, generation=generation, memory=memory or None)
 
 
@@ -290,14 +275,14 @@ def _no_worker_reason(observed: ObservedRun, target: int) -> tuple[str, str]:
     return "Starting", ""
 
 
-def _is_working(observed: ObservedRun, ready: int) -> bool:
+def _is_working(observed: ObservedRun) -> bool:
     """Return whether the run has workers. Workers are seen in the queue often long before their pods are ready.
 
     The queue alone is not trusted: it lists workers for some seconds after their end, and during an outage of
     Redis.
     """
     is_in_queue = observed.progress is not None and observed.progress.slots > 0
-    return bool(ready) or (is_in_queue and any(job.active for job in observed.jobs))
+    return bool(observed.n_ready) or (is_in_queue and any(job.active for job in observed.jobs))
 
 
 def _progressing(observed: ObservedRun, is_working: bool) -> tuple[bool, str, str]:
@@ -338,7 +323,7 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
             return "WorkerCannotStart", pod.image_problem
         if pod.unschedulable and _is_persistent(pod, observed.now):
             return "Unschedulable", pod.unschedulable
-    last = max(observed.jobs, key=lambda job: job.generation, default=None)
+    last = observed.latest_job
     if last is not None and last.failure:
         return "WorkersFailed", f"Kubernetes Job {last.name}: {last.failure}"
     if status.tasks is not None and status.tasks.quarantined:
@@ -385,9 +370,8 @@ def _phase(observed: ObservedRun, status: Status) -> tuple[Phase, ConditionType]
         return Phase.SUSPENDED, ConditionType.PROGRESSING
     if is_true(status.conditions, ConditionType.PROGRESSING):
         return Phase.RUNNING, ConditionType.PROGRESSING
-    for kind in (ConditionType.DEGRADED,):
-        if is_true(status.conditions, kind):
-            return Phase.WAITING, kind
+    if is_true(status.conditions, ConditionType.DEGRADED):
+        return Phase.WAITING, ConditionType.DEGRADED
     quota = get_condition(status.conditions, ConditionType.QUOTA_RESERVED)
     if quota is not None and quota.status == "False":
         return Phase.WAITING, ConditionType.QUOTA_RESERVED

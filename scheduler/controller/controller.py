@@ -23,6 +23,7 @@ from scheduler.api.client import (
     Conflict,
     Kind,
     NotFound,
+    status_body,
 )
 from scheduler.api.config import ClusterConfig
 from scheduler.api.objects import WorkerGeneration
@@ -374,13 +375,7 @@ class Operator:
         if wait > 0:
             self._queue.mark(uid, seconds=wait)
             return
-        metadata = {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}
-        body = {
-            "apiVersion": obj["apiVersion"],
-            "kind": obj["kind"],
-            "metadata": metadata,
-            "status": status.plain(),
-        }
+        body = status_body(obj, status.plain())
         self._runs.put(self._cluster.apply(RUN_KINDS[obj["kind"]], body, part="status"))
         if status_of(obj).phase is not None:  # the first status contains only initial values
             tracked.written_at = time.monotonic()

@@ -22,6 +22,8 @@ class Metric(NamedTuple):
 
     words: str
     label: str | None = None
+    field: str | None = None
+    """Field of ``status.metrics`` of a scoring run, of which it has the value."""
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -37,31 +39,33 @@ METRICS: Final[Mapping[str, Metric]] = {
         "Time of the schedule's last successful run", label="schedule"
     ),
     "mlho_scheduler_schedule_samples": Metric(
-        "Samples that the schedule's last successful run scored", label="schedule"
+        "Samples that the schedule's last successful run scored", "schedule", "samples"
     ),
     "mlho_scheduler_schedule_samples_without_events": Metric(
-        "Those of them without a usable event", label="schedule"
+        "Those of them without a usable event", "schedule", "samplesWithoutEvents"
     ),
     "mlho_scheduler_schedule_score_psi": Metric(
-        "Population stability index of their scores against training", label="schedule"
+        "Population stability index of their scores against training", "schedule", "scorePsi"
     ),
     "mlho_scheduler_schedule_shifted_features": Metric(
-        "Features that are shifted against training", label="schedule"
+        "Features that are shifted against training", "schedule", "shiftedFeatures"
     ),
     "mlho_scheduler_schedule_columns_missing_more": Metric(
-        "Demographics and values of events that miss more than in training", label="schedule"
+        "Demographics and values of events that miss more than in training", "schedule", "columnsMissingMore"
     ),
     "mlho_scheduler_schedule_new_codes": Metric(
-        "Codes of their events that training did not have", label="schedule"
+        "Codes of their events that training did not have", "schedule", "newCodes"
     ),
     "mlho_scheduler_schedule_vanished_codes": Metric(
-        "Codes of training that none of them has", label="schedule"
+        "Codes of training that none of them has", "schedule", "vanishedCodes"
     ),
     "mlho_scheduler_schedule_advises_retraining": Metric(
-        "1 if the advice of the schedule's last successful run is to train again", label="schedule"
+        "1 if the advice of the schedule's last successful run is to train again",
+        "schedule",
+        "advisesRetraining",
     ),
     "mlho_scheduler_schedule_expected_auroc": Metric(
-        "AUROC that their probabilities imply without labels", label="schedule"
+        "AUROC that their probabilities imply without labels", "schedule", "expectedAuroc"
     ),
     "mlho_scheduler_schedule_warnings": Metric(
         "Warnings of the schedule's last successful run", label="schedule"
@@ -135,30 +139,17 @@ def _result_figures(
         schedule = (metadata.get("labels") or {}).get(SCHEDULE_LABEL)
         if schedule and status.get("phase") == Phase.SUCCEEDED:
             latest[schedule] = status
-    counts = {
-        "samples": "samples",
-        "samples_without_events": "samplesWithoutEvents",
-        "score_psi": "scorePsi",
-        "shifted_features": "shiftedFeatures",
-        "columns_missing_more": "columnsMissingMore",
-        "new_codes": "newCodes",
-        "vanished_codes": "vanishedCodes",
-        "advises_retraining": "advisesRetraining",
-        "expected_auroc": "expectedAuroc",
+    figures: dict[str, float | Mapping[str, float]] = {
+        name: {
+            schedule: float(status["metrics"][metric.field])
+            for schedule, status in sorted(latest.items())
+            if metric.field in (status.get("metrics") or {})
+        }
+        for name, metric in METRICS.items()
+        if metric.field is not None
     }
-    return {
-        **{
-            f"mlho_scheduler_schedule_{name}": {
-                schedule: float(status["metrics"][field])
-                for schedule, status in sorted(latest.items())
-                if field in (status.get("metrics") or {})
-            }
-            for name, field in counts.items()
-        },
-        "mlho_scheduler_schedule_warnings": {
-            schedule: len(status.get("warnings", ())) for schedule, status in sorted(latest.items())
-        },
-    }
+    n_warnings = {schedule: len(status.get("warnings", ())) for schedule, status in sorted(latest.items())}
+    return figures | {"mlho_scheduler_schedule_warnings": n_warnings}
 
 
 def _trouble(status: Mapping[str, Any]) -> str:
@@ -195,7 +186,7 @@ class _Snapshot(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         for name, value in self._figures.items():
-            words, label = METRICS[name]
+            words, label, _ = METRICS[name]
             make = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             family = make(name, words, labels=[label] if label else [])
             for label_value, number in value.items() if isinstance(value, Mapping) else [(None, value)]:

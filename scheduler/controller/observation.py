@@ -53,9 +53,14 @@ class JobFacts:
     secrets: str = ""
 
     @property
+    def is_alive(self) -> bool:
+        """Return whether the Job is neither over nor being deleted."""
+        return not (self.is_over or self.is_being_deleted)
+
+    @property
     def capacity(self) -> int:
         """Return the number of current and expected pods. After the first pod has succeeded, Kubernetes creates no replacements."""
-        if self.is_over or self.is_being_deleted:
+        if not self.is_alive:
             return 0
         return self.active if self.succeeded and not self.is_suspended else self.parallelism
 
@@ -198,6 +203,16 @@ class ObservedRun:
     """Workers may be requested now: the backoff after a rejection has elapsed."""
     secrets: str = ""
     """Checksum of the current Secrets; empty if rotation is not detected."""
+
+    @property
+    def latest_job(self) -> JobFacts | None:
+        """Return the latest generation of workers."""
+        return max(self.jobs, key=lambda job: job.generation, default=None)
+
+    @property
+    def n_ready(self) -> int:
+        """Return the number of ready pods."""
+        return sum(pod.is_ready for pod in self.pods)
 
     def has_old_secrets(self, job: JobFacts) -> bool:
         """Return whether a Job has pods with rotated Secrets. New pods of a Job get the current ones."""

@@ -100,7 +100,7 @@ def demand(resource: RunRequest, progress: RunProgress | None) -> int | None:
 
 def _running(observed: ObservedRun) -> Decision:
     target = demand(observed.resource, observed.progress)
-    alive = [job for job in observed.jobs if not job.is_over and not job.is_being_deleted]
+    alive = [job for job in observed.jobs if job.is_alive]
     capacity = sum(job.capacity for job in alive)
     small = _too_small(observed, alive)
     if small:
@@ -155,7 +155,7 @@ def _generation(observed: ObservedRun, n_pods: int) -> WorkerGeneration | None:
     if _pause_left(observed) > 0 or observed.progress is None:
         return None
     resource = observed.resource
-    last = max((job.generation for job in observed.jobs), default=0)
+    last = observed.latest_job.generation if observed.latest_job else 0
     tracked = observed.status.workers.generation if observed.status.workers else 0
     return WorkerGeneration(
         kind=resource.kind,
@@ -219,7 +219,7 @@ def _leftovers(observed: ObservedRun) -> tuple[str, ...]:
 
 
 def _alive(observed: ObservedRun) -> tuple[str, ...]:
-    return tuple(job.name for job in observed.jobs if not job.is_over and not job.is_being_deleted)
+    return tuple(job.name for job in observed.jobs if job.is_alive)
 
 
 def _finish(observed: ObservedRun, decision: Decision) -> Decision:

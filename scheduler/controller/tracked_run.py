@@ -108,7 +108,7 @@ class TrackedRun:
         self, jobs: tuple[JobFacts, ...], pods: tuple[PodFacts, ...], progress: RunProgress | None
     ) -> None:
         """Record whether the run has workers: scheduled pods, or workers in the queue while a Kubernetes Job has pods."""
-        alive = [job for job in jobs if not job.is_over and not job.is_being_deleted]
+        alive = [job for job in jobs if job.is_alive]
         is_in_queue = progress is not None and progress.slots > 0 and any(job.active for job in alive)
         self.has_workers = is_in_queue or any(pod.is_placed for pod in pods)
         if self.has_workers or (alive and not self.has_jobs):

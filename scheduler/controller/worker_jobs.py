@@ -115,7 +115,7 @@ class WorkerJobs:
 
 def _lacks_pods(job: JobFacts, now: dt.datetime) -> bool:
     """Return whether a Job has had fewer pods than requested for longer than their creation takes."""
-    if job.is_over or job.is_being_deleted or job.is_suspended or job.succeeded:
+    if not job.is_alive or job.is_suspended or job.succeeded:
         return False
     age = (now - job.began_at).total_seconds() if job.began_at is not None else 0.0
     return job.active < job.parallelism and age >= _POD_SECONDS

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mlho.errors import ChannelDamaged, MlhoError, SpecError
 from mlho.spec.training import canonical_json
+from mlho.steps.records import sealed, unsealed
 from mlho.store.base import Store, get_if_present
 from mlho.store.keys import CHANNELS, channel_key, channel_prefix
 
@@ -26,8 +27,6 @@ KEPT_ENTRIES: Final = 10
 """Newest entries of a channel whose runs retention keeps, so that a rollback still finds report and lineage."""
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NUMBER: Final = re.compile(r"[0-9]{6}")
-_SEAL: Final = b',"sha256":"'
-_END: Final = b'"}'
 _MAX_NUMBER: Final = 999_999
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -92,8 +91,7 @@ class ChannelEntry(BaseModel):
     def to_bytes(self) -> bytes:
         """Return canonical JSON that ends with the digest of the preceding bytes."""
         plain = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        stem = canonical_json({**plain, "schema": self.schema_})[:-1]
-        return stem + _SEAL + hashlib.sha256(stem).hexdigest().encode() + _END
+        return sealed(canonical_json({**plain, "schema": self.schema_})[:-1])
 
     @property
     def digest(self) -> str:
@@ -208,11 +206,11 @@ def _parsed(data: bytes, where: str) -> ChannelEntry | None:
     MlhoError
         The bytes are whole, and a different version of this program wrote them.
     """
-    stem, _, rest = data.rpartition(_SEAL)
-    if rest != hashlib.sha256(stem).hexdigest().encode() + _END:
+    content = unsealed(data)
+    if content is None:
         return None
     try:
-        entry = ChannelEntry.model_validate_json(stem + b"}")
+        entry = ChannelEntry.model_validate_json(content)
     except ValidationError:
         raise MlhoError(
             f"{where}: written by a different version of this program. Use that version, or a newer one."
