@@ -217,6 +217,10 @@ class Step(ABC):
     """Whether dependent tasks are keyed by these files before the encryption. Only for whole cohorts: with few ids such a digest confirms a guess of them."""
     reads_windows: ClassVar[bool] = True
     """Whether ``cohort.lookBackDays`` and ``cohort.gapDays`` affect its output."""
+    reads_min_cell: ClassVar[bool] = False
+    """Whether it reads ``report.minCell``, the bound for small groups, and no other field of the report."""
+    reads_bias_columns: ClassVar[bool] = False
+    """Whether it reads ``bias.columns``, and no other field of the audit."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset every section of the specification that this step does not read; ``None`` if it reads none.
@@ -237,7 +241,13 @@ class Step(ABC):
             kept["cohort"] = spec.cohort.model_copy(update=cohort)
         if "validation" in kept and not self.reads_temporal_check:
             kept["validation"] = spec.validation.model_copy(update={"temporal_check": None})
-        return TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec)})
+        narrowed = TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec)})
+        update: dict[str, Any] = {}
+        if self.reads_min_cell:
+            update["report"] = type(spec.report)(min_cell=spec.report.min_cell)
+        if self.reads_bias_columns and spec.bias and spec.bias.columns:
+            update["bias"] = type(spec.bias)(columns=spec.bias.columns)
+        return narrowed.model_copy(update=update)
 
     def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:
         """Return the tables that the step reads directly for a specification."""

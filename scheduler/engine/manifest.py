@@ -88,6 +88,14 @@ def make_manifest(
     return _pin(files_by_table)
 
 
+def training_manifest(spec: RunSpec, data: Path | str) -> Manifest:
+    """Pin the inputs of a run that trains or recalibrates; see :func:`make_manifest`."""
+    section = spec.spec
+    return make_manifest(
+        section.data.tables, data, source=section.data.source, further=section.further_tables
+    )
+
+
 def with_further(
     manifest: Manifest, data: Path | str, *, before: Mapping[str, str], further: Mapping[str, str]
 ) -> Manifest:

@@ -8,7 +8,7 @@ from mlho.errors import SpecError
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
 from mlho.store.base import Store
-from scheduler.engine.manifest import data_root, make_manifest
+from scheduler.engine.manifest import data_root, training_manifest
 from scheduler.engine.scoring_run import ScoringRun, bundle_now, prepare_scoring, read_bundle
 from scheduler.engine.training_run import RecalibrationRun, TrainingRun, compared, prepare_recalibration
 
@@ -55,11 +55,7 @@ def prepare(
     data = data_root(spec, spec_path)
     if inspect is not None:
         inspect(spec, data, None)
-    section = spec.spec
-    manifest = make_manifest(
-        section.data.tables, data, source=section.data.source, further=section.further_tables
-    )
-    return compared(TrainingRun(spec, manifest, data, store, inspects=inspect is None))
+    return compared(TrainingRun(spec, training_manifest(spec, data), data, store, inspects=inspect is None))
 
 
 def prepare_in_cluster(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -34,6 +34,11 @@ def spec_yaml(spec: RunSpec | ScoringRunSpec) -> bytes:
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 
+def with_fields[Spec: (RunSpec, ScoringRunSpec)](spec: Spec, **fields: Any) -> Spec:
+    """Return a specification with other values of fields of its section ``spec``. They are not validated."""
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update=fields)})
+
+
 def renamed(spec: RunSpec, suffix: str) -> RunSpec:
     """Return a specification with a suffix to its name, which is cut to the length of a name."""
     name = f"{spec.metadata.name[: _MAX_NAME - len(suffix)].rstrip('-.').removesuffix(suffix)}{suffix}"
@@ -47,8 +52,8 @@ def retraining_yaml(trained: RunSpec, file: str) -> bytes:
     """
     retraining, section = renamed(trained, "-retrained"), trained.spec
     if section.compare_with is not None:
-        update = {"compare_with": EarlierRun(uri=RUN_BUNDLE + trained.metadata.name)}
-        retraining = retraining.model_copy(update={"spec": section.model_copy(update=update)})
+        earlier = EarlierRun(uri=RUN_BUNDLE + trained.metadata.name)
+        retraining = with_fields(retraining, compare_with=earlier)
     uri = section.data.uri
     place = f"data.uri: {uri}"
     if "://" not in uri and not Path(uri).expanduser().is_absolute():

@@ -39,9 +39,14 @@ from scheduler.engine.plan import (
     inspected_files,
     plan_scoring,
 )
-from scheduler.engine.publication import publish_blob, put_blobs, retraining_yaml, write_description
+from scheduler.engine.publication import (
+    publish_blob,
+    put_blobs,
+    retraining_yaml,
+    with_fields,
+    write_description,
+)
 from scheduler.engine.scoring_checks import check_compared, check_counts, check_document, check_files
-from scheduler.runs.channels import ChannelEntry
 from scheduler.runs.origin import entry_at as entry_at
 from scheduler.runs.origin import training_spec
 from scheduler.runs.stored import MODELS, finished_run, stored_runs
@@ -334,7 +339,7 @@ def prepare_scoring(
         for field, source in _bundles(spec).items()
     }
     return ScoringRun(
-        _with_bundles(spec, pinned),
+        with_fields(spec, **pinned),
         bundle,
         manifest,
         data,
@@ -366,8 +371,8 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
         # A run that a failover ended before its description resolves the name as at the start.
         with suppress(ArtifactNotFound):
             before = _bundles(parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode()))
-            return _with_bundles(spec, {field: before[field] for field in named})
-    return _with_bundles(spec, {field: bundle_now(source, store) for field, source in named.items()})
+            return with_fields(spec, **{field: before[field] for field in named})
+    return with_fields(spec, **{field: bundle_now(source, store) for field, source in named.items()})
 
 
 def _bundles(spec: ScoringRunSpec) -> dict[str, BundleSource]:
@@ -393,15 +398,8 @@ def bundle_now(source: BundleSource, store: Store) -> BundleSource:
     if not _is_resolved_later(source):
         return source
     if source.uri.startswith(CHANNEL_BUNDLE):
-        return _pinned(source, entry_at(source.uri, store))
+        entry = entry_at(source.uri, store)
+        # A digest that was asked for stays, and is compared.
+        return source.model_copy(update={"uri": entry.address, "digest": source.digest or entry.bundle})
     run = finished_run(stored_runs(store), source.uri.removeprefix(RUN_BUNDLE), kind=MODELS)
     return source.model_copy(update={"uri": RUN_BUNDLE + run.run_id})
-
-
-def _pinned(source: BundleSource, entry: ChannelEntry) -> BundleSource:
-    """Return a source that names exactly this entry and its bundle. A digest that was asked for stays, and is compared."""
-    return source.model_copy(update={"uri": entry.address, "digest": source.digest or entry.bundle})
-
-
-def _with_bundles(spec: ScoringRunSpec, bundles: Mapping[str, BundleSource]) -> ScoringRunSpec:
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update=dict(bundles))})

@@ -27,7 +27,7 @@ from mlho.steps.records import Commit, write_commit
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.cost import guess_rows, guess_samples, worker_bytes
-from scheduler.engine.manifest import data_root, make_manifest, with_further
+from scheduler.engine.manifest import data_root, training_manifest, with_further
 from scheduler.engine.plan import (
     BUNDLE_TASK,
     COHORT_TASK,
@@ -39,7 +39,7 @@ from scheduler.engine.plan import (
     plan_inspection,
     plan_run,
 )
-from scheduler.engine.publication import publish_blob, spec_yaml, write_description
+from scheduler.engine.publication import publish_blob, spec_yaml, with_fields, write_description
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now
 from scheduler.runs.earlier import PinnedRun, address_now, compared_before, pin_params, pinned_run
 from scheduler.runs.origin import training_spec
@@ -175,7 +175,7 @@ def compared(run: TrainingRun) -> TrainingRun:
 
 def with_compared(spec: RunSpec, earlier: EarlierRun | None) -> RunSpec:
     """Return the specification with this earlier run."""
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"compare_with": earlier})})
+    return with_fields(spec, compare_with=earlier)
 
 
 def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
@@ -319,25 +319,22 @@ def prepare_recalibration(
     """
     gated_spec = gated(without_recalibrate(spec), training_spec(source, store))
     data = data_root(gated_spec, spec_path)
-    section = gated_spec.spec
-    manifest = make_manifest(
-        section.data.tables, data, source=section.data.source, further=section.further_tables
+    return RecalibrationRun(
+        gated_spec, source, bundle, correction, training_manifest(gated_spec, data), data, store
     )
-    return RecalibrationRun(gated_spec, source, bundle, correction, manifest, data, store)
 
 
 def without_recalibrate(spec: RunSpec) -> RunSpec:
     """Return the specification of the data alone."""
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": None})})
+    return with_fields(spec, recalibrate=None)
 
 
 def gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
     """Return the specification with the gates of the training run if it has none itself."""
     if spec.spec.gates is not None or trained is None or trained.spec.gates is None:
         return spec
-    with_gates = spec.model_copy(update={"spec": spec.spec.model_copy(update={"gates": trained.spec.gates})})
     try:
-        return parse_spec(spec_yaml(with_gates).decode())
+        return parse_spec(spec_yaml(with_fields(spec, gates=trained.spec.gates)).decode())
     except SpecError as error:
         raise SpecError(
             f"gates: those of the training run do not fit the specification of these data: {error} Correct it, or state gates in it."
@@ -363,4 +360,4 @@ def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = Non
         except ArtifactNotFound:
             pass  # a failover came before its description: resolve the address as at the start
     pinned = recalibrate.model_copy(update={"bundle": source or bundle_now(recalibrate.bundle, store)})
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"recalibrate": pinned})})
+    return with_fields(spec, recalibrate=pinned)

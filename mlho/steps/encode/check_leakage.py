@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import open_problem
 
@@ -12,12 +11,7 @@ class CheckLeakage(Step):
 
     kind: ClassVar[str] = "check_leakage"
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "leakage")
-
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep only the bound for small groups (``min_cell``) of the report."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
-        return narrowed.model_copy(update={"report": type(spec.report)(min_cell=spec.report.min_cell)})
+    reads_min_cell: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``leakage.json``; raise an error if a finding blocks the run."""

@@ -14,14 +14,14 @@ class CheckQuality(Step):
     kind: ClassVar[str] = "check_quality"
     version: ClassVar[int] = 4
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
+    reads_min_cell: ClassVar[bool] = True
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep the bound for small groups (``min_cell``), and the plausible years, from which months count."""
+        """Keep the plausible years, from which months count."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         data = narrowed.data.model_copy(update={"plausible_years": spec.data.plausible_years})
-        report = type(spec.report)(min_cell=spec.report.min_cell)
-        return narrowed.model_copy(update={"data": data, "report": report})
+        return narrowed.model_copy(update={"data": data})
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``quality.json``; raise an error if a finding blocks the run."""

@@ -16,26 +16,24 @@ class DefineCohort(Step):
     states_content: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_windows: ClassVar[bool] = False
+    reads_min_cell: ClassVar[bool] = True  # the bound for rare levels
+    reads_bias_columns: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep only the demographics of the features, the bound for rare levels (``min_cell``) and the columns of splits and audit."""
+        """Keep only the demographics of the features, and the column of splits."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
         features = type(spec.features)(
             demographics=spec.features.demographics, categorical=spec.features.categorical
         )
-        report = type(spec.report)(min_cell=spec.report.min_cell)
         stated = spec.validation
         validation = (
             type(stated)(split=stated.split, split_column=stated.split_column)
             if stated.split_column
             else type(stated)()
         )
-        bias = type(spec.bias)(columns=spec.bias.columns) if spec.bias and spec.bias.columns else None
-        return narrowed.model_copy(
-            update={"features": features, "report": report, "validation": validation, "bias": bias}
-        )
+        return narrowed.model_copy(update={"features": features, "validation": validation})
 
     @override
     def tables_of(self, spec: TrainingSpec) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import checked_root
 
@@ -13,16 +12,9 @@ class InspectTables(Step):
     kind: ClassVar[str] = "inspect_tables"
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_rules: ClassVar[bool] = True
+    reads_min_cell: ClassVar[bool] = True
+    reads_bias_columns: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics", "concepts", "events")
-
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep only the bound for small groups (``min_cell``) of the report, and the columns of the audit."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
-        bias = type(spec.bias)(columns=spec.bias.columns) if spec.bias and spec.bias.columns else None
-        return narrowed.model_copy(
-            update={"report": type(spec.report)(min_cell=spec.report.min_cell), "bias": bias}
-        )
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``inspection.json``; raise the first error that is found."""

@@ -24,6 +24,7 @@ class LearningStep(Step):
     """A step of one iteration. Its task key does not depend on the number of iterations."""
 
     sections: ClassVar[tuple[str, ...]] = LEARNING_SECTIONS
+    reads_min_cell: ClassVar[bool] = True
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset the number of iterations and the consensus threshold, so that adding iterations keeps the results."""
@@ -31,10 +32,7 @@ class LearningStep(Step):
         assert narrowed is not None
         validation = narrowed.validation.model_copy(update={"iterations": 1})
         consensus = type(spec.consensus)(classifier=spec.consensus.classifier)
-        report = type(spec.report)(min_cell=spec.report.min_cell)
-        return narrowed.model_copy(
-            update={"validation": validation, "consensus": consensus, "report": report}
-        )
+        return narrowed.model_copy(update={"validation": validation, "consensus": consensus})
 
 
 def write_selection(path: Path, selection: "Selection") -> None:

@@ -8,7 +8,7 @@ from mlho.errors import SpecError
 from mlho.spec.data import BundleSource, Recalibrate, without_training
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.store.base import Store
-from scheduler.engine.publication import cluster_command, renamed, spec_yaml
+from scheduler.engine.publication import cluster_command, renamed, spec_yaml, with_fields
 from scheduler.runs.origin import training_spec
 
 RETRAIN, RECALIBRATE = "retrain.yaml", "recalibrate.yaml"
@@ -39,9 +39,7 @@ def advised_manifest(
         Resolved address of their tables.
     """
     data_section = data_spec.spec.data.model_copy(update={"uri": str(data)})
-    later = data_spec.model_copy(
-        update={"spec": data_spec.spec.model_copy(update={"data": data_section, "recalibrate": None})}
-    )
+    later = with_fields(data_spec, data=data_section, recalibrate=None)
     if advice["action"] == "recalibrate":
         intercept = " --intercept" if advice["correction"] == "intercept" else ""
         how = Recalibrate(bundle=BundleSource(uri=bundle), correction=advice["correction"] or "line")
@@ -73,6 +71,6 @@ def _retrained(trained: RunSpec, later: RunSpec) -> RunSpec:
         update={"duplicates": before.data.duplicates, "plausible_years": before.data.plausible_years}
     )
     kept = {name: getattr(before.cohort, name) for name in ("gap_days", "look_back_days", "follow_up_days")}
-    spec = before.model_copy(update={"data": data, "cohort": now.cohort.model_copy(update=kept)})
-    retrained = renamed(trained, "-retrained").model_copy(update={"spec": spec})
+    cohort = now.cohort.model_copy(update=kept)
+    retrained = with_fields(renamed(trained, "-retrained"), data=data, cohort=cohort)
     return parse_spec(spec_yaml(retrained).decode())

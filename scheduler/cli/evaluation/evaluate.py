@@ -23,6 +23,7 @@ from scheduler.cli.results.site import renew
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
+from scheduler.engine.publication import with_fields
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
 from scheduler.runs.origin import run_of
 from scheduler.site.facts import EVALUATION_FILE
@@ -147,7 +148,7 @@ def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
     plain = {"seed": original.seed, "bootstrap_replicates": original.bootstrap_replicates}
     by_site = {"split": "site", "split_column": column} if column else {}
     validation = type(original)(**plain, **by_site)
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"validation": validation})})
+    return with_fields(spec, validation=validation)
 
 
 def known_files(
