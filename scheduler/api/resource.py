@@ -154,8 +154,8 @@ class ClusterParts(SpecPart):
 
 
 @dataclass(frozen=True)
-class Resource:
-    """A parsed custom resource.
+class RunRequest:
+    """The desired state of a custom resource, also of one with an invalid specification.
 
     Attributes
     ----------
@@ -163,12 +163,10 @@ class Resource:
         Identity of the object.
     generation : int
         Generation of its ``spec``, as in ``status.observedGeneration``.
-    spec : RunSpec or ScoringRunSpec
-        The document as a specification file would contain it.
+    desired : DesiredState
+        A resource that is being deleted is to be cancelled.
     ttl : int or None
         Seconds from the end of the run to the deletion of the resource.
-    is_deleted : bool
-        The resource is being deleted, and exists only until its finalizers are removed.
     """
 
     kind: str
@@ -176,11 +174,16 @@ class Resource:
     name: str
     uid: str
     generation: int
-    spec: RunSpec | ScoringRunSpec
     workers: WorkersSpec
     desired: DesiredState
     ttl: int | None = None
-    is_deleted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource(RunRequest):
+    """A parsed custom resource, with the document that a specification file would contain."""
+
+    spec: RunSpec | ScoringRunSpec
 
 
 def from_resource(obj: Mapping[str, Any]) -> Resource:
@@ -215,9 +218,8 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
         generation=metadata.get("generation", 0),
         spec=validate_document(document, model, where=where),
         workers=parts.workers,
-        desired=parts.desired_state,
+        desired=DesiredState.CANCELLED if metadata.get("deletionTimestamp") else parts.desired_state,
         ttl=parts.ttl_seconds_after_finished,
-        is_deleted=metadata.get("deletionTimestamp") is not None,
     )
 
 

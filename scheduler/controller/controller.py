@@ -27,7 +27,7 @@ from scheduler.api.client import (
 )
 from scheduler.api.config import ClusterConfig
 from scheduler.api.objects import WorkerGeneration
-from scheduler.api.resource import DesiredState, from_resource
+from scheduler.api.resource import DesiredState, RunRequest, from_resource
 from scheduler.api.status import Status
 from scheduler.controller.checks import RunChecks
 from scheduler.controller.cleanup import Cleaner
@@ -40,7 +40,6 @@ from scheduler.controller.observation import (
     Check,
     ObservedRun,
     Quota,
-    RunRequest,
     job_facts,
     pod_facts,
     quota_of,
@@ -308,7 +307,7 @@ class Operator:
             tracked.request = request_of_invalid(obj)
             tracked.reject(Check(reason="InvalidSpec", message=str(error)))
         else:
-            tracked.request = RunRequest.of(resource)
+            tracked.request = resource
             tracked.set_spec(resource.spec)
         tracked.generation, tracked.created = (
             metadata.get("generation", 0),

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from scheduler.api.objects import (
     EXECUTION_ANNOTATION,
@@ -11,7 +11,7 @@ from scheduler.api.objects import (
     MEMORY_ANNOTATION,
     SECRETS_ANNOTATION,
 )
-from scheduler.api.resource import DesiredState, Resource, WorkersSpec, as_number
+from scheduler.api.resource import RunRequest, as_number
 from scheduler.api.status import ConditionType, Cost, FailedTask, Outputs, Status
 from scheduler.engine.progress import Stages
 
@@ -153,34 +153,6 @@ class RunProgress:
     idle_seconds: float = 0.0
     memory_exceeded: int = 0
     memory_needed: int = 0
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """Desired state of a resource, also if its specification is invalid."""
-
-    kind: str
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    workers: WorkersSpec
-    desired: DesiredState
-    ttl: int | None = None
-
-    @classmethod
-    def of(cls, resource: Resource) -> Self:
-        """Return the desired state of a resource. A resource that is being deleted is to be cancelled."""
-        return cls(
-            kind=resource.kind,
-            namespace=resource.namespace,
-            name=resource.name,
-            uid=resource.uid,
-            generation=resource.generation,
-            workers=resource.workers,
-            desired=DesiredState.CANCELLED if resource.is_deleted else resource.desired,
-            ttl=resource.ttl,
-        )
 
 
 @dataclass(frozen=True)

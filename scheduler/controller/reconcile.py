@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from scheduler.api.objects import WorkerGeneration, first_memory, next_memory, slots
-from scheduler.api.resource import DesiredState, as_number
+from scheduler.api.resource import DesiredState, RunRequest, as_number
 from scheduler.api.status import ConditionType, Status, is_true
 from scheduler.controller.conditions import (
     RunEvent,
@@ -23,7 +23,7 @@ from scheduler.controller.conditions import (
     with_all_conditions,
     with_phase,
 )
-from scheduler.controller.observation import JobFacts, ObservedRun, RunProgress, RunRequest, parsed
+from scheduler.controller.observation import JobFacts, ObservedRun, RunProgress, parsed
 
 _SHORT_LIFE_SECONDS: Final = (
     30.0  # workers that exit earlier have failed at startup: the next start with backoff

@@ -14,10 +14,10 @@ from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
 from scheduler.api.client import RUN_KINDS, Kind
 from scheduler.api.objects import RUN_LABEL
-from scheduler.api.resource import DesiredState, WorkersSpec
+from scheduler.api.resource import DesiredState, RunRequest, WorkersSpec
 from scheduler.api.status import ConditionType, Phase, Status, is_true, read_status
 from scheduler.controller.informer import Cache, Object
-from scheduler.controller.observation import Check, JobFacts, PodFacts, RunProgress, RunRequest
+from scheduler.controller.observation import Check, JobFacts, PodFacts, RunProgress
 from scheduler.controller.run_thread import RunThread
 from scheduler.controller.turns import UNKNOWN_PRIORITY, Contender
 from scheduler.engine.loop import PreparedRun

@@ -125,83 +125,157 @@ def carry_out(
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
         Recording(run.store, run.run_id) as recording,
     ):
-        return _carry_out(run, executor, FanOut([observer]), slots, leader, health, recording)
+        state = LoopState({}, Commits(run.store, leader), health)
+        return _Loop(run, state, executor, FanOut([observer]), slots).carry_out(recording, leader)
 
 
-def _carry_out(
-    run: PreparedRun,
-    executor: Executor,
-    observer: FanOut,
-    slots: Callable[[], int],
-    leader: Leader,
-    health: StoreHealth,
-    recording: Recording,
-) -> Finished:
-    def served[T](do: Callable[[], T]) -> T:
-        return health.until_served(do, meanwhile=observer.repeat)
+@dataclass
+class _Loop:
+    """One run while it is carried out."""
 
-    started = time.monotonic()
-    served(run.describe)
-    state = LoopState(served(run.first_plan), Commits(run.store, leader), health)
-    served(lambda: recording.begin(state.commits.drain))
-    log.info("run_started", n_bytes=run.manifest.n_bytes, workers=slots())
-    _run_until_complete(run, state, executor, observer, slots)
-    state.plan = _with_repair(lambda: run.whole_plan(state.commits), run, state, executor, observer, slots)
-    _run_until_complete(run, state, executor, observer, slots)
-    served(lambda: state.commits.log.compare_late(commit.task for commit in state.commits.known.values()))
+    run: PreparedRun
+    state: LoopState
+    executor: Executor
+    observer: FanOut
+    slots: Callable[[], int]
 
-    def publish() -> Commit:
-        leader.wait()
-        recording.list_tasks()
-        return run.publish(state.commits)
+    def carry_out(self, recording: Recording, leader: Leader) -> Finished:
+        """Carry out the run."""
+        run, state = self.run, self.state
+        started = time.monotonic()
+        self._served(run.describe)
+        state.plan = self._served(run.first_plan)
+        self._served(lambda: recording.begin(state.commits.drain))
+        log.info("run_started", n_bytes=run.manifest.n_bytes, workers=self.slots())
+        self._run_until_complete()
+        state.plan = self._with_repair(lambda: run.whole_plan(state.commits))
+        self._run_until_complete()
+        self._served(
+            lambda: state.commits.log.compare_late(commit.task for commit in state.commits.known.values())
+        )
 
-    report = _with_repair(publish, run, state, executor, observer, slots)
-    cost = state.commits.cost(read_bytes=run.manifest.n_bytes)
-    served(lambda: recording.finish(n_new=state.n_new, cost=cost))
-    seconds = round(time.monotonic() - started, 3)
-    log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
-    return Finished(run.run_id, len(state.plan), state.n_new, seconds, report, cost)
+        def publish() -> Commit:
+            leader.wait()
+            recording.list_tasks()
+            return run.publish(state.commits)
 
+        report = self._with_repair(publish)
+        cost = state.commits.cost(read_bytes=run.manifest.n_bytes)
+        self._served(lambda: recording.finish(n_new=state.n_new, cost=cost))
+        seconds = round(time.monotonic() - started, 3)
+        log.info("run_finished", n_tasks=len(state.plan), n_new=state.n_new, seconds=seconds)
+        return Finished(run.run_id, len(state.plan), state.n_new, seconds, report, cost)
 
-def _with_repair[T](
-    do: Callable[[], T],
-    run: PreparedRun,
-    state: LoopState,
-    executor: Executor,
-    observer: FanOut,
-    slots: Callable[[], int],
-) -> T:
-    """Return the result of a call that reads commits and blobs. Rebuild damaged or lost artifacts and retry."""
-    for _ in range(MAX_ATTEMPTS - 1):
+    def _served[T](self, do: Callable[[], T]) -> T:
+        """Return the result of a call, once the store serves it."""
+        return self.state.health.until_served(do, meanwhile=self.observer.repeat)
+
+    def _with_repair[T](self, do: Callable[[], T]) -> T:
+        """Return the result of a call that reads commits and blobs. Rebuild damaged or lost artifacts and retry."""
+        for _ in range(MAX_ATTEMPTS - 1):
+            try:
+                return self._served(do)
+            except ArtifactDamaged as error:
+                _forget_damaged(self.run.store, self.state, error)
+            except CommitLost as error:
+                _forget_lost(self.state, error)
+            self._run_until_complete()
+        return self._served(do)
+
+    def _run_until_complete(self) -> None:
+        """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
+        state = self.state
+        ready = state.recompute_ready()
+        while len(state.commits) < len(state.plan):
+            state.health.check()
+            due = state.again_at
+            is_due = time.monotonic() >= due
+            if is_due:
+                ready = self._dispatch_if_served(ready)
+            self.observer.update(ready.by_stage(), len(state.running))
+            # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
+            was_served = is_due and state.again_at == due
+            if (
+                was_served
+                and not state.running
+                and not state.resting
+                and len(state.commits) < len(state.plan)
+            ):
+                raise _blocked_error(state)
+            for future in _completed(state):
+                ready = self._record_outcome(ready, future)
+        self.observer.update(ready.by_stage(), 0)
+
+    def _dispatch_if_served(self, ready: ReadyTasks) -> ReadyTasks:
+        """Start ready tasks, or wait for the store. Return the updated ready tasks."""
+        state = self.state
         try:
-            return state.health.until_served(do, meanwhile=observer.repeat)
-        except ArtifactDamaged as error:
-            _forget_damaged(run, state, error)
+            for name in state.rested():
+                ready.put_back(name)
+            self._dispatch_ready(ready)
+        except StoreOutage as error:
+            state.again_at = time.monotonic() + state.health.failed(_DISPATCH, error)
+            return state.recompute_ready()
+        state.health.served(_DISPATCH)
+        return ready
+
+    def _dispatch_ready(self, ready: ReadyTasks) -> None:
+        """Start ready tasks up to the number of slots.
+
+        Tasks that are already committed are counted as done without a start.
+        """
+        store, state, n_slots = self.run.store, self.state, self.slots()
+        while due := ready.next_ready(n_slots - len(state.running)):
+            tasks = [planned.bind(state.commits.known) for planned in due]
+            commits = store.each(lambda task: read_commit(store, task.key), tasks)
+            missing = []
+            for planned, task, commit in zip(due, tasks, commits, strict=True):
+                if commit is None:
+                    missing.append((planned, task))
+                else:
+                    state.commits[planned.name] = commit
+                    ready.take_in(planned.name)
+            futures = self.executor.submit_all([task for _, task in missing])
+            state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
+
+    def _record_outcome(self, ready: ReadyTasks, future: "Future[Outcome]") -> ReadyTasks:
+        """Record the outcome of a task. Return the updated ready tasks."""
+        state = self.state
+        planned = state.running.pop(future)
+        if not isinstance(future.exception(), StoreOutage):
+            state.health.served(planned.name)
+            state.again_at = 0.0
+        try:
+            outcome = _settled(state, future.result())
+        except BrokenProcessPool as error:
+            raise worker_lost() from error
+        except Quarantined as error:
+            log.error("task_quarantined", **_log_fields(planned), **error_fields(error))
+            state.quarantined[planned.name] = error
+        except StoreOutage as error:
+            state.rest(planned, error)
         except CommitLost as error:
-            _forget_lost(state, error)
-        _run_until_complete(run, state, executor, observer, slots)
-    return state.health.until_served(do, meanwhile=observer.repeat)
-
-
-def _run_until_complete(
-    run: PreparedRun, state: LoopState, executor: Executor, observer: Observer, slots: Callable[[], int]
-) -> None:
-    """Hand out ready tasks and collect their commits until the plan is complete or only quarantined tasks block it."""
-    ready = state.recompute_ready()
-    while len(state.commits) < len(state.plan):
-        state.health.check()
-        due = state.again_at
-        is_due = time.monotonic() >= due
-        if is_due:
-            ready = _dispatch_if_served(run, state, ready, executor, slots())
-        observer.update(ready.by_stage(), len(state.running))
-        # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
-        was_served = is_due and state.again_at == due
-        if was_served and not state.running and not state.resting and len(state.commits) < len(state.plan):
-            raise _blocked_error(state)
-        for future in _completed(state):
-            ready = _record_outcome(run, state, ready, future)
-    observer.update(ready.by_stage(), 0)
+            is_lost = state.health.until_served(partial(_forget_lost, state, error))
+            if not is_lost and state.has_needs_of(planned):
+                _count_attempt(state, planned, error)
+            return state.recompute_ready()
+        except ArtifactDamaged as error:
+            _count_attempt(state, planned, error)
+            state.health.until_served(partial(_forget_damaged, self.run.store, state, error))
+            return state.recompute_ready()
+        except MlhoError as error:
+            log.error("task_failed", **_log_fields(planned), **error_fields(error))
+            if state.has_needs_of(planned):
+                _count_attempt(state, planned, error)
+            return state.recompute_ready()
+        else:
+            state.commits[planned.name] = outcome.commit
+            ready.take_in(planned.name)
+            state.n_new += outcome.is_new
+            log.info(
+                "task_finished", **_log_fields(planned), stage=planned.stage, seconds=outcome.commit.seconds
+            )
+        return ready
 
 
 def _completed(state: LoopState) -> "Collection[Future[Outcome]]":
@@ -209,81 +283,6 @@ def _completed(state: LoopState) -> "Collection[Future[Outcome]]":
     if not state.running and state.is_waiting:
         time.sleep(_POLL_SECONDS)
     return wait(state.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done
-
-
-def _dispatch_if_served(
-    run: PreparedRun, state: LoopState, ready: ReadyTasks, executor: Executor, n_slots: int
-) -> ReadyTasks:
-    """Start ready tasks, or wait for the store. Return the updated ready tasks."""
-    try:
-        for name in state.rested():
-            ready.put_back(name)
-        _dispatch_ready(run, state, ready, executor, n_slots)
-    except StoreOutage as error:
-        state.again_at = time.monotonic() + state.health.failed(_DISPATCH, error)
-        return state.recompute_ready()
-    state.health.served(_DISPATCH)
-    return ready
-
-
-def _dispatch_ready(
-    run: PreparedRun, state: LoopState, ready: ReadyTasks, executor: Executor, n_slots: int
-) -> None:
-    """Start ready tasks up to the number of slots.
-
-    Tasks that are already committed are counted as done without a start.
-    """
-    while due := ready.next_ready(n_slots - len(state.running)):
-        tasks = [planned.bind(state.commits.known) for planned in due]
-        commits = run.store.each(lambda task: read_commit(run.store, task.key), tasks)
-        missing = []
-        for planned, task, commit in zip(due, tasks, commits, strict=True):
-            if commit is None:
-                missing.append((planned, task))
-            else:
-                state.commits[planned.name] = commit
-                ready.take_in(planned.name)
-        futures = executor.submit_all([task for _, task in missing])
-        state.running.update(zip(futures, (planned for planned, _ in missing), strict=True))
-
-
-def _record_outcome(
-    run: PreparedRun, state: LoopState, ready: ReadyTasks, future: "Future[Outcome]"
-) -> ReadyTasks:
-    """Record the outcome of a task. Return the updated ready tasks."""
-    planned = state.running.pop(future)
-    if not isinstance(future.exception(), StoreOutage):
-        state.health.served(planned.name)
-        state.again_at = 0.0
-    try:
-        outcome = _settled(state, future.result())
-    except BrokenProcessPool as error:
-        raise worker_lost() from error
-    except Quarantined as error:
-        log.error("task_quarantined", **_log_fields(planned), **error_fields(error))
-        state.quarantined[planned.name] = error
-    except StoreOutage as error:
-        state.rest(planned, error)
-    except CommitLost as error:
-        is_lost = state.health.until_served(partial(_forget_lost, state, error))
-        if not is_lost and state.has_needs_of(planned):
-            _count_attempt(state, planned, error)
-        return state.recompute_ready()
-    except ArtifactDamaged as error:
-        _count_attempt(state, planned, error)
-        state.health.until_served(partial(_forget_damaged, run, state, error))
-        return state.recompute_ready()
-    except MlhoError as error:
-        log.error("task_failed", **_log_fields(planned), **error_fields(error))
-        if state.has_needs_of(planned):
-            _count_attempt(state, planned, error)
-        return state.recompute_ready()
-    else:
-        state.commits[planned.name] = outcome.commit
-        ready.take_in(planned.name)
-        state.n_new += outcome.is_new
-        log.info("task_finished", **_log_fields(planned), stage=planned.stage, seconds=outcome.commit.seconds)
-    return ready
 
 
 def _log_fields(planned: PlannedTask) -> dict[str, str | int]:
@@ -322,14 +321,14 @@ def _count_attempt(state: LoopState, planned: PlannedTask, error: MlhoError) -> 
         raise error
 
 
-def _forget_damaged(run: PreparedRun, state: LoopState, error: ArtifactDamaged) -> None:
+def _forget_damaged(store: Store, state: LoopState, error: ArtifactDamaged) -> None:
     """Remove a blob and the commits that name it, so that their tasks run again.
 
     Verify here first that it is damaged.
     """
     if not error.sha256:
         raise error
-    if _is_whole(run.store, error.sha256):  # rebuilt in the meantime, or the damage was outside the store
+    if _is_whole(store, error.sha256):  # rebuilt in the meantime, or the damage was outside the store
         return
     damaged = state.commits.naming(error.sha256)
     if error.sha256 in state.forgotten and not damaged:  # several tasks reported it, and it is being rebuilt
@@ -338,7 +337,7 @@ def _forget_damaged(run: PreparedRun, state: LoopState, error: ArtifactDamaged) 
     for name in damaged:
         state.commits.log.remove(state.commits.known[name].task)
         del state.commits[name]
-    run.store.delete(blob_key(error.sha256))
+    store.delete(blob_key(error.sha256))
     if not damaged:
         raise error
 

@@ -75,7 +75,6 @@ def test_a_resource_is_a_specification_with_workers_and_desired_state():
     assert read.ttl == 3600
     assert (read.workers.max, read.workers.resources.cpu, read.workers.resources.memory) == (8, "2", "4Gi")
     assert str(read.spec.spec.cohort.index.date) == "2026-01-01"
-    assert not read.is_deleted
 
 
 def test_metadata_of_the_report_is_kept_in_annotations():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scheduler.api.cel_rules import RULES
-from scheduler.api.resource import DesiredState, WorkersSpec
+from scheduler.api.resource import DesiredState, RunRequest, WorkersSpec
 from scheduler.api.status import ConditionType, FailedTask, Phase, Status, get_condition, is_true
 from scheduler.controller.conditions import EventReason
 from scheduler.controller.observation import (
@@ -17,7 +17,6 @@ from scheduler.controller.observation import (
     PodFacts,
     Quota,
     RunProgress,
-    RunRequest,
     job_facts,
     pod_facts,
     quota_of,
