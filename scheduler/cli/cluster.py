@@ -22,11 +22,8 @@ from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, find_finished
 from scheduler.cli.options import (
     Commands,
-    ExportOptions,
     NamedRunOptions,
-    OperateOptions,
     SubmitOptions,
-    WaitOptions,
 )
 from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import inspect_before_submission
@@ -185,7 +182,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, **obj}
 
 
-def _wait_command(options: WaitOptions) -> int:
+def _wait_command(options: argparse.Namespace) -> int:
     cluster, namespace = _cluster(options)
     return _wait(cluster, namespace, options.run, options.timeout)
 
@@ -315,7 +312,7 @@ def _logs(options: NamedRunOptions) -> int:
     return 0
 
 
-def _export(options: ExportOptions) -> int:
+def _export(options: argparse.Namespace) -> int:
     address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
     store = open_store(address)
     run = run or find_finished(store, options.run).run_id
@@ -352,7 +349,7 @@ def add_operate(commands: Commands) -> None:
     )
 
 
-def _operate(options: OperateOptions) -> int:
+def _operate(options: argparse.Namespace) -> int:
     from scheduler.replica.program import operate  # imports the kubernetes client, which is slow
 
     return operate(options.config, port=options.port, kubeconfig=options.kubeconfig)

@@ -1,5 +1,6 @@
 """The command ``mlho init``: a specification for the tables in a folder, with what was guessed and what to check."""
 
+import argparse
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from mlho.printable import shown
 from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
 from scheduler.cli import terminal
-from scheduler.cli.options import Commands, InitOptions
+from scheduler.cli.options import Commands
 from scheduler.cli.validate import inspect_tables
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_init(commands: Commands) -> None:
     )
 
 
-def _init(options: InitOptions) -> int:
+def _init(options: argparse.Namespace) -> int:
     folder = options.folder.expanduser()
     path = folder / FILE
     if path.exists():

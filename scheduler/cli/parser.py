@@ -47,11 +47,7 @@ from scheduler.cli.listing import (
 )
 from scheduler.cli.options import (
     Commands,
-    DemoOptions,
-    PlanOptions,
     QueueOptions,
-    ReportOptions,
-    ShowOptions,
     not_negative,
     positive,
 )
@@ -318,7 +314,7 @@ def _broker(options: QueueOptions) -> str | None:
     return None if broker == EMBEDDED else broker
 
 
-def _plan(options: PlanOptions) -> int:
+def _plan(options: argparse.Namespace) -> int:
     from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import show_plans
     from scheduler.cli.show_scores import plan_facts, plan_table
@@ -339,7 +335,7 @@ def _plan(options: PlanOptions) -> int:
     return 0
 
 
-def _show(options: ShowOptions) -> int:
+def _show(options: argparse.Namespace) -> int:
     store = existing_store(options)
     if options.run is None:
         list_runs(store, options.store, as_json=options.json)
@@ -378,7 +374,7 @@ def _show_cost(run: StoredRun) -> None:
         terminal.print_line(f"Cost: {terminal.cost_words(run.record.cost)}.")
 
 
-def _report(options: ReportOptions) -> int:
+def _report(options: argparse.Namespace) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=MODELS).run_id
     path = store.path(run_key(run, "report.html"))
@@ -389,7 +385,7 @@ def _report(options: ReportOptions) -> int:
     return 0
 
 
-def _demo(options: DemoOptions) -> int:
+def _demo(options: argparse.Namespace) -> int:
     from scheduler.cli.demo import check_planted, make_demo
 
     terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")
