@@ -127,15 +127,26 @@ def test_strict_mode_refuses_the_server_and_names_the_remedy(spec, rclone, tmp_p
         assert f"set {CONDITIONAL}={COMPAT} for the command and its workers" in commands.log()
 
 
-def test_a_run_without_a_queue_gives_the_same_bytes(spec, alone, rclone, tmp_path, monkeypatch):
-    """Without a queue, the command commits the proposals of its processes, gives the same bytes, and logs compat mode once."""
-    address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
-    environment = variables(rclone, tmp_path, mode=COMPAT)
-    with ending(Commands(spec, tmp_path, address, "", environment)) as commands:
-        assert commands.run("--workers", "2").wait(120) == 0, commands.log()
-        assert commands.log().count("compat_mode") == 1
-    store = opened(address, environment, monkeypatch)
+def trained(commands: Commands) -> Commands:
+    """Carry out the run without a queue."""
+    with ending(commands):
+        assert commands.run("--workers", "2").wait(4 * GUARD_SECONDS) == 0, commands.log()
+    return commands
 
+
+@pytest.fixture(scope="module")
+def in_compat(spec: Path, rclone: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """Return the commands of a run that was carried out without a queue in compat mode."""
+    folder = tmp_path_factory.mktemp("compat")
+    environment = variables(rclone, folder, mode=COMPAT)
+    return trained(Commands(spec, folder, f"s3://{BUCKET}/{uuid4().hex[:8]}", "", environment))
+
+
+def test_a_run_without_a_queue_gives_the_same_bytes(in_compat, alone, monkeypatch):
+    """Without a queue, the command commits the proposals of its processes, gives the same bytes, and logs compat mode once."""
+    store = opened(in_compat.address, in_compat.environment, monkeypatch)
+
+    assert in_compat.log().count("compat_mode") == 1
     assert published(store) == alone
     assert n_of(store, "proposals/") == 0
 
@@ -178,17 +189,17 @@ def test_killed_workers_and_a_killed_scheduler_change_no_byte(
     assert "proposals" in kinds(by_workers, prefix)
 
 
-def test_scores_are_the_same_bytes(spec, rclone, tmp_path, monkeypatch):
+def test_scores_are_the_same_bytes(spec, in_compat, rclone, tmp_path, monkeypatch):
     """Scores have the same bytes for a store in a folder and for a bucket in compat mode with workers on a queue."""
     published_scores = []
-    for address, mode in ((str(tmp_path / "store"), STRICT), (f"s3://{BUCKET}/{uuid4().hex[:8]}", COMPAT)):
-        environment = variables(rclone, tmp_path, mode=mode)
-        store = opened(address, environment, monkeypatch)
-        with ending(Commands(spec, tmp_path, address, "", environment)) as commands:
-            assert commands.run("--workers", "2").wait(120) == 0, commands.log()
-            path = write_score_spec(spec.parent, commands.run_id(store))
-            options = ["--store", address, "--broker", "embedded", "--workers", "2"]
-            assert commands.command("score", str(path), *options).wait(120) == 0, commands.log()
+    strict = variables(rclone, tmp_path, mode=STRICT)
+    in_folder = trained(Commands(spec, tmp_path, str(tmp_path / "store"), "", strict))
+    for run in (in_folder, in_compat):
+        store = opened(run.address, run.environment, monkeypatch)
+        path = write_score_spec(spec.parent, run.run_id(store))
+        options = ["--store", run.address, "--broker", "embedded", "--workers", "2"]
+        with ending(run) as commands:
+            assert commands.command("score", str(path), *options).wait(4 * GUARD_SECONDS) == 0, commands.log()
         scores = [key for key in store.keys("runs/") if "/scores/" in key]
         published_scores.append({key: store.get(key) for key in scores})
         assert n_of(store, "proposals/") == 0

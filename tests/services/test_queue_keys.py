@@ -132,7 +132,7 @@ def _commands(folder: Path, server: Server) -> Commands:
     cohort.mkdir()
     write_tables(cohort, make_tables(300, seed=3), partitions=3)
     changes: dict[str, Any] = {
-        "validation.iterations": 30,
+        "validation.iterations": 8,
         "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20]}}],
     }
     spec = write_spec(cohort, changes, uri=str(cohort))

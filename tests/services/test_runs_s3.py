@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,6 +47,26 @@ def command(tmp_path: Path, seaweedfs: S3Server) -> Command:
     return Command(tmp_path, seaweedfs)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A run on object storage."""
+
+    folder: Path
+    """The folder of the specification and its tables."""
+    store: str
+    output: str
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, seaweedfs: S3Server) -> Trained:
+    """Carry out a run on tables in a folder with its store in a bucket."""
+    folder, store = tmp_path_factory.mktemp("trained"), f"s3://{BUCKET}/{uuid4().hex[:8]}"
+    write_tables(folder / "data", make_tables(), partitions=3)
+    write_spec(folder, uri="data")
+    output = Command(folder, seaweedfs)("run", "spec.yaml", "--store", store, "--workers", "2")
+    return Trained(folder, store, output)
+
+
 def files_of(store, name: str) -> dict[str, bytes]:
     """Return files of a store's only run by name."""
     keys = [key for key in store.keys("runs/") if f"/{name}" in key]
@@ -66,42 +87,30 @@ def upload(server: S3Server, folder: Path, prefix: str) -> None:
             )
 
 
-def test_a_run_on_object_storage_gives_the_same_bytes(command, seaweedfs, tmp_path, monkeypatch):
+def test_a_run_on_object_storage_gives_the_same_bytes(trained, seaweedfs, tmp_path, monkeypatch):
     """Three arrangements give one result and one bundle: all in folders, the store in a bucket, and both tables and store in a bucket."""
     name = uuid4().hex[:8]
-    data = write_tables(tmp_path / "data", make_tables(), partitions=3)
-    upload(seaweedfs, data, f"{name}/data")
-    write_spec(tmp_path, uri="data")
-    (tmp_path / "remote").mkdir()
-    write_spec(tmp_path / "remote", uri=f"s3://{BUCKET}/{name}/data/")
-    first = command("run", "spec.yaml", "--store", "folder", "--workers", "2")
-    second = command("run", "spec.yaml", "--store", f"s3://{BUCKET}/{name}/one", "--workers", "2")
-    third = command("run", "remote/spec.yaml", "--store", f"s3://{BUCKET}/{name}/two", "--workers", "2")
+    upload(seaweedfs, trained.folder / "data", f"{name}/data")
+    write_spec(tmp_path, uri=f"s3://{BUCKET}/{name}/data/")
+    here, two = str(tmp_path / "folder"), f"s3://{BUCKET}/{name}/two"
+    command = Command(trained.folder, seaweedfs)
+    first = command("run", "spec.yaml", "--store", here, "--workers", "2")
+    third = command("run", str(tmp_path / "spec.yaml"), "--store", two, "--workers", "2")
     for variable, value in command.environment.items():
         monkeypatch.setenv(variable, value)
-    folder, one, two = (
-        open_store(address)
-        for address in (
-            str(tmp_path / "folder"),
-            f"s3://{BUCKET}/{name}/one",
-            f"s3://{BUCKET}/{name}/two",
-        )
-    )
+    bundles = [files_of(open_store(address), "bundle/") for address in (here, trained.store, two)]
 
-    assert digest_in(second) == digest_in(third) == digest_in(first)
-    assert files_of(folder, "bundle/") == files_of(one, "bundle/") == files_of(two, "bundle/")
-    assert f"s3://{BUCKET}/{name}/one/runs/" in second
+    assert digest_in(trained.output) == digest_in(third) == digest_in(first)
+    assert bundles[0] == bundles[1] == bundles[2]
+    assert f"{trained.store}/runs/" in trained.output
 
 
-def test_a_run_on_object_storage_can_be_shown_and_resumed(command, tmp_path, seaweedfs):
+def test_a_run_on_object_storage_can_be_shown_and_resumed(trained, seaweedfs):
     """``show`` and ``report`` read from the bucket, and running the same command again finds all tasks done."""
-    store = f"s3://{BUCKET}/{uuid4().hex[:8]}"
-    write_tables(tmp_path / "data", make_tables())
-    write_spec(tmp_path, uri="data")
-    command("run", "spec.yaml", "--store", store, "--workers", "2")
-    again = command("run", "spec.yaml", "--store", store, "--workers", "2")
-    listed = command("show", "--store", store)
-    report = Path(command("report", "small", "--store", store).strip())
+    command = Command(trained.folder, seaweedfs)
+    again = command("run", "spec.yaml", "--store", trained.store, "--workers", "2")
+    listed = command("show", "--store", trained.store)
+    report = Path(command("report", "small", "--store", trained.store).strip())
 
     assert " 0 of them new" in again
     assert "finished" in listed
