@@ -64,10 +64,8 @@ class Bundle:
     ----------
     document : BundleDocument
         ``bundle.json``.
-    classifier : FittedClassifier
     demographics : DemographicsEncoder or None
         Encoder of the columns that follow the features.
-    golden : GoldenRows
     card : str
         The model card, in Markdown.
     digest : str
@@ -290,7 +288,6 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
     ----------
     folder : Path
         A new folder, or one that contains this very bundle and is left unchanged. Writing is atomic.
-    parts : BundleParts
 
     Returns
     -------
@@ -371,8 +368,6 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
 
     Parameters
     ----------
-    path : str or Path
-        Folder of the bundle.
     digest : str, optional
         Expected digest, if the caller knows which bundle to use.
 

@@ -96,8 +96,6 @@ def associations_of(
         Columns of measured numbers: they go from a low to a high number, the others from absent to a high number.
     is_value : bool, shape (n_columns,), or None
         Columns in which an absent cell is missing; None: in no column.
-    n_patients : int
-        Patients behind the design.
     min_cell : int
         Minimum number of patients behind a published statistic.
     """

@@ -46,8 +46,6 @@ def column_statistics(
 
     Parameters
     ----------
-    design : scipy sparse, shape (n_samples, n_columns)
-        Input matrix of a classifier.
     patient_of : int, shape (n_samples,)
         Patient of each sample, non-decreasing.
     min_cell : int

@@ -264,8 +264,6 @@ class BundleParts:
         On the calibrated probability: alert if and only if it is at least ``value``. Values must be finite.
     predictive : bool
         False for ``index: none`` and ``features.after``: association only.
-    scoring : Scoring
-        Settings of the cohort on which a score depends.
     statistics : tuple of ColumnStatistics, one per column
         From :func:`mlho.model.golden.column_statistics`. Golden rows are drawn from them; they are not stored.
     lineage : mapping

@@ -52,8 +52,6 @@ class EncodedEvents:
         Rows of the design.
     design : scipy sparse, shape (n_samples, n_columns)
         Input of the classifier.
-    ledger : Ledger
-        The account of every event row.
     unknown_codes, unknown_code_rows : int
         Number of codes of usable rows that are not in the bundle, and number of rows with them.
     """

@@ -16,8 +16,6 @@ def value_in_words(encoding: Encoding, number: float) -> str:
 
     Parameters
     ----------
-    encoding : Encoding
-        Encoding that produced the number.
     number : float
         NaN if the value is missing.
 

@@ -27,13 +27,6 @@ def auroc_caution(auroc: Spread, cohort: CohortSummary) -> str | None:
     """Return a caution for readers of an AUROC; None if it needs none.
 
     An AUROC is not called good or bad: that depends on the use of the model.
-
-    Parameters
-    ----------
-    auroc : Spread
-        Must have a mean.
-    cohort : CohortSummary
-        Cohort of the tested samples.
     """
     if not has_samples(cohort, MIN_SAMPLES):
         return f"With fewer than {MIN_SAMPLES} samples with or without the outcome this figure is too uncertain to rely on"

@@ -197,8 +197,6 @@ def refuse_shared_patients(
         Name of each part's partition in errors.
     hashes : sequence of uint64 arrays
         Hashes of each part's patients, from :func:`mlho.scoring.parts.hashes_of`.
-    key : bytes
-        Key of the hashes.
 
     Raises
     ------

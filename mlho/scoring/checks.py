@@ -29,8 +29,6 @@ def check_empty_samples(
         Samples without any used event in the bundle's windows, and all samples.
     training_share : float or None
         Share of such samples in training; None: unknown, and nothing is checked.
-    ledger : LedgerSummary
-        Account of the event rows.
     allows : bool
         Whether the specification allows it (``checks.emptySamples: warn``).
 

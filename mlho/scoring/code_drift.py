@@ -59,8 +59,6 @@ def find_code_drift(
         Samples with each code of its vocabulary.
     others : mapping of code to int
         Samples with each other code.
-    n : int
-        Samples.
     """
     if training is None or training.codes is None:
         return CodeDrift(reason="the bundle does not have the codes of training")

@@ -34,8 +34,6 @@ def write_fhir(
 
     Parameters
     ----------
-    outcome : str
-        Outcome that the bundle predicts.
     patient_system : str or None
         Namespace of the patients' identifiers.
     """

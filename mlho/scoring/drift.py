@@ -149,8 +149,6 @@ def find_drift(
         Shares in training; None where they are not known.
     present : int64, shape (n_features,)
         Samples with each feature.
-    n : int
-        Samples.
     """
     known = [] if prevalence is None else [(place, p) for place, p in enumerate(prevalence) if p is not None]
     found: list[tuple[float, FeatureShift]] = []
@@ -177,23 +175,20 @@ def _shift(feature: BundleFeature, p: float, count: int, n: int) -> tuple[float,
     index = psi([p, 1 - p], [share, 1 - share], n)
     if index < SMALL or not _is_beyond_chance(share, p, n):
         return None
-    is_hidden = _is_small(count, n)
-    shown = FeatureShift(
-        feature=feature.id,
-        words=feature.words,
-        training=p,
-        now=None if is_hidden else round(share, 4),
-        psi=None if is_hidden else round(index, 4),
-    )
-    return (0.0 if is_hidden else index), shown
+    now, shown_index = _shown(count, n, index)
+    shown = FeatureShift(feature=feature.id, words=feature.words, training=p, now=now, psi=shown_index)
+    return (0.0 if now is None else index), shown
 
 
 def _is_beyond_chance(share: float, p: float, n: int) -> bool:
     return abs(share - p) > _Z * math.sqrt(max(p * (1 - p), 0.25 / max(n, 1)) / max(n, 1))
 
 
-def _is_small(count: int, n: int) -> bool:
-    return 0 < count < MIN_CELL or 0 < n - count < MIN_CELL
+def _shown(count: int, n: int, index: float) -> tuple[float | None, float | None]:
+    """Return the share and the PSI for a result; None where the share is of few samples, with or without."""
+    if 0 < count < MIN_CELL or 0 < n - count < MIN_CELL:
+        return None, None
+    return round(count / n if n else 0.0, 4), round(index, 4)
 
 
 def find_missing(
@@ -211,8 +206,6 @@ def find_missing(
         Samples with each feature.
     demographics : mapping of name to int
         Samples without a value of each demographic.
-    n : int
-        Samples.
 
     Returns
     -------
@@ -234,17 +227,18 @@ def find_missing(
     for column, words, p, count in known:
         if p is None:
             continue
-        share, is_hidden = count / n, _is_small(count, n)
+        share = count / n
         index = psi([p, 1 - p], [share, 1 - share], n)
+        now, shown_index = _shown(count, n, index)
         shown = MissingShift(
             column=column,
             words=words,
             training=round(p, 4),
-            now=None if is_hidden else round(share, 4),
-            psi=None if is_hidden else round(index, 4),
+            now=now,
+            psi=shown_index,
             is_shifted=share > p and index >= SMALL and _is_beyond_chance(share, p, n),
         )
-        found.append((-1.0 if is_hidden else -index, column, shown))
+        found.append((-1.0 if now is None else -index, column, shown))
     return [shown for *_, shown in sorted(found, key=lambda row: row[:2])]
 
 

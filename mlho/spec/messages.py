@@ -94,15 +94,7 @@ _NOTHING: Final = object()
 
 
 def problems_of(error: ValidationError, root: type[BaseModel], plain: Any) -> list[str]:
-    """Return a sentence for each field that a model refuses.
-
-    Parameters
-    ----------
-    root : type of BaseModel
-        The model of the document.
-    plain : dict, list or scalar
-        The document.
-    """
+    """Return a sentence for each field that a model refuses."""
     details = error.errors(include_input=False, include_url=False)[:_MOST_READ]
     # What holds a wrong part is wrong too; only the part itself is worth reading.
     inner = [

@@ -56,8 +56,6 @@ def parse_document[Document: BaseModel](text: str, model: type[Document], *, whe
 
     Parameters
     ----------
-    text : str
-        The document.
     model : type
         Expected type: a model with ``apiVersion``, ``kind``, ``metadata`` and ``spec``.
     where : str

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.demographics import NumberCode
 from mlho.errors import DataError
 from mlho.model.testing.records import ModelTest
-from mlho.model.testing.subject import INDEX_DATE, Finding, Subject, events_of
+from mlho.model.testing.subject import INDEX_DATE, Finding, Subject, events_of, valid_score
 from mlho.spec.model_tests import CasePatient
 
 FOREIGN_CODE = "mlho:self-test:no such code"
@@ -110,7 +110,7 @@ def _ignored(subject: Subject, time: dt.datetime | None, defect: str) -> Finding
 def no_events(subject: Subject, test: ModelTest) -> Finding:
     """Score a patient without any event and without any demographic."""
     score = float(subject.invented([CasePatient()])[0])
-    return Finding(0 < score < 1, f"{score:.6g}", "A patient without any event gets no valid score.")
+    return valid_score(score, "A patient without any event gets no valid score.")
 
 
 def missing_column(subject: Subject, test: ModelTest) -> Finding:
@@ -137,9 +137,7 @@ def unseen_levels(subject: Subject, test: ModelTest) -> Finding:
         code.name: "mlho:no such level" for code in encoder.codes if not isinstance(code, NumberCode)
     }
     score = float(subject.invented([CasePatient(demographics=demographics)])[0])
-    return Finding(
-        0 < score < 1, f"{score:.6g}", "A category that training did not have gets no valid score."
-    )
+    return valid_score(score, "A category that training did not have gets no valid score.")
 
 
 def case(subject: Subject, test: ModelTest) -> Finding:

@@ -10,7 +10,7 @@ from mlho.errors import DataError
 from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.document import BundleDocument
 from mlho.model.testing.records import ModelTest
-from mlho.model.testing.subject import Finding, Subject
+from mlho.model.testing.subject import Finding, Subject, valid_score
 from mlho.spec.training import digest_of
 
 _N_SINGLE_ROWS = 64  # rows scored one by one; xgboost takes about a millisecond per row
@@ -21,12 +21,11 @@ _BATCH = 256  # columns at a time: bounded memory for any number of columns
 def golden_scores(subject: Subject, test: ModelTest) -> Finding:
     """Compare the classifier's scores of the synthetic rows with the stored ones, bit by bit."""
     golden = subject.bundle.golden
-    scores = subject.bundle.predict_proba(golden.X, calibrated=False)
-    n_equal = int(np.count_nonzero(scores == golden.probability))
-    return Finding(
-        n_equal == len(scores),
-        f"{n_equal} of {len(scores)} rows have their stored scores",
+    return _same(
+        subject.bundle.predict_proba(golden.X, calibrated=False),
+        golden.probability,
         "The classifier is not the one that was built: a coefficient, a tree or the order of the columns differs.",
+        "rows have their stored scores",
     )
 
 
@@ -34,12 +33,8 @@ def golden_calibration(subject: Subject, test: ModelTest) -> Finding:
     """Compare the calibrated scores of the stored scores with the stored ones, bit by bit."""
     golden = subject.bundle.golden
     calibrated = np.asarray(subject.bundle.calibrator.apply(golden.probability))
-    n_equal = int(np.count_nonzero(calibrated == golden.calibrated))
-    return Finding(
-        n_equal == len(calibrated),
-        f"{n_equal} of {len(calibrated)} scores are calibrated as stored",
-        "The calibrator is not the one of this model.",
-    )
+    defect = "The calibrator is not the one of this model."
+    return _same(calibrated, golden.calibrated, defect, "scores are calibrated as stored")
 
 
 def golden_columns(subject: Subject, test: ModelTest) -> Finding:
@@ -167,9 +162,14 @@ def sparse_rows(subject: Subject, test: ModelTest) -> Finding:
     )
 
 
-def _same(found: NDArray[np.float64], expected: NDArray[np.float64], defect: str) -> Finding:
+def _same(
+    found: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    defect: str,
+    words: str = "scores are equal",
+) -> Finding:
     n_equal = int(np.count_nonzero(found == expected))
-    return Finding(n_equal == len(expected), f"{n_equal} of {len(expected)} scores are equal", defect)
+    return Finding(n_equal == len(expected), f"{n_equal} of {len(expected)} {words}", defect)
 
 
 def score_range(subject: Subject, test: ModelTest) -> Finding:
@@ -186,7 +186,7 @@ def score_range(subject: Subject, test: ModelTest) -> Finding:
 def empty_row(subject: Subject, test: ModelTest) -> Finding:
     """Check the score of a sample without any feature."""
     score = float(subject.bundle.predict_proba(subject.bundle.classifier.empty_row[np.newaxis])[0])
-    return Finding(0 < score < 1, f"{score:.6g}", "A sample without any feature gets no valid score.")
+    return valid_score(score, "A sample without any feature gets no valid score.")
 
 
 def spread(subject: Subject, test: ModelTest) -> Finding:

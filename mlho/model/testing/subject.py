@@ -45,6 +45,11 @@ class Finding:
     defect: str = ""
 
 
+def valid_score(score: float, defect: str) -> Finding:
+    """Tell whether a score is strictly between 0 and 1."""
+    return Finding(0 < score < 1, f"{score:.6g}", defect)
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A bundle under test."""

@@ -42,8 +42,6 @@ class CrossValidation:
         Simplest first.
     auroc : float64, shape (n_settings, n_folds)
         Out-of-fold AUROC.
-    chosen : int
-        Index of the chosen setting.
     samples : int64, shape (n_train,)
         Training samples, ascending.
     scores : float64, shape (n_train,)

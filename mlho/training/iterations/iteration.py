@@ -36,10 +36,8 @@ class CandidateOutcome:
         Fitted on the out-of-fold probabilities.
     model : FittedClassifier
         The chosen setting, fitted on all training samples.
-    probabilities : float64, shape (n_test_samples,)
-        Uncalibrated, as returned by the classifier.
-    calibrated : float64, shape (n_test_samples,)
-        Calibrated.
+    probabilities, calibrated : float64, shape (n_test_samples,)
+        As returned by the classifier, and calibrated.
     evaluation : Evaluation
         On the test samples, raw and calibrated. With a time to an event, of the copies of :meth:`Problem.counted`.
     times : TimesRecord or None

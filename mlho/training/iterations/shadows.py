@@ -49,10 +49,6 @@ def see_shadows(
     train : bool, shape (n_samples,)
     X : CSC, shape (n_train, n_columns)
         Training matrix of the model; it contains no shadows.
-    model : FittedClassifier
-        Fitted consensus classifier.
-    setting : mapping
-        Setting of the fit.
     """
     features = selection.shadows
     if not features.size:

@@ -238,8 +238,6 @@ class Choice:
 
     Attributes
     ----------
-    chosen : int
-        Index of the setting.
     auroc : float64, shape (n_settings, n_folds)
         For each setting of the classifier.
     """

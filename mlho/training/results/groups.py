@@ -234,9 +234,8 @@ def _pair(first: Grouping, second: Grouping) -> Grouping:
     both = np.where(
         (first.codes < 0) | (second.codes < 0), -1, first.codes.astype(np.int64) * n + second.codes
     )
-    used = np.unique(both[both >= 0])
-    names = tuple(f"{first.levels[code // n]}, {second.levels[code % n]}" for code in used.tolist())
-    codes = np.where(both < 0, -1, np.searchsorted(used, both))
+    used, codes = _in_use(both)
+    names = tuple(f"{first.levels[code // n]}, {second.levels[code % n]}" for code in used)
     return Grouping(f"{first.by}{PAIR}{second.by}", names, codes, is_crossed=True)
 
 
@@ -251,9 +250,14 @@ def _columns(cohort: Cohort) -> Iterator[Grouping]:
 def _age_bands(column: NumericColumn) -> Grouping:
     ends = np.array([end for _, end in AGE_BANDS])
     band = np.where(np.isnan(column.values), -1, np.searchsorted(ends, column.values, side="right"))
-    used = np.unique(band[band >= 0])
-    codes = np.where(band < 0, -1, np.searchsorted(used, band))
-    return Grouping(column.name, tuple(AGE_BANDS[place][0] for place in used.tolist()), codes)
+    used, codes = _in_use(band)
+    return Grouping(column.name, tuple(AGE_BANDS[place][0] for place in used), codes)
+
+
+def _in_use(codes: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the codes that any sample has, and the place of each sample's code among them; -1 stays."""
+    used = np.unique(codes[codes >= 0])
+    return used.tolist(), np.where(codes < 0, -1, np.searchsorted(used, codes))
 
 
 def periods_of(

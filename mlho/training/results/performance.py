@@ -68,8 +68,6 @@ def judge_by_iterations(
     ----------
     records : sequence of IterationRecord
         In iteration order.
-    classifier : str
-        Classifier of the final model.
     mean_probabilities : float64, shape (n_samples,)
         Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """

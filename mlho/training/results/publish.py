@@ -69,8 +69,6 @@ def pack_bundle(
     ----------
     performance : PerformanceRecord
         Performance of models fitted like it.
-    folder : Path
-        Output folder of the bundle.
     """
     samples = drawn_samples(problem.cohort, seed=problem.spec.validation.seed)
     importance = mean_contributions(final.model, final.X, samples)

@@ -35,8 +35,6 @@ def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> Later
     ----------
     problem : Problem
         With a random or stratified split and index dates.
-    setting : mapping
-        Of the final model.
 
     Returns
     -------
