@@ -127,7 +127,7 @@ def scoring_record(document: BundleDocument) -> dict[str, Any]:
 
 
 def differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Return the names whose values differ, sorted. A value of None is the same as none."""
+    """Return the names whose values differ, sorted; a name without a value has None."""
     return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
 
 

@@ -30,7 +30,7 @@ class Measure:
 
 
 def not_measured(reason: str, *checks: CheckName) -> Iterator[Measure]:
-    """Yield what stands for the figures of checks that cannot be made."""
+    """Yield the reason in place of the figures of checks that cannot be made."""
     for check in checks:
         yield Measure(check, "events", None, reason)
 
