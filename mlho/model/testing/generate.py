@@ -17,12 +17,10 @@ from mlho.spec.model_tests import Tests
 
 MAX_AUROC: Final = 0.95  # above it, leakage is more likely than a good model
 HIGH_FLOOR: Final = 0.9  # of the AUROC; who states one expects a model that is better than most
-MAX_LOST_AUROC: Final = (
-    0.02  # of the model on its own training samples, against models that had not seen them
-)
-MAX_GAP: Final = (
-    0.01  # between the mean calibrated probability and the share with the outcome: a fit leaves none
-)
+#: Of the model on its own training samples, against models that had not seen them.
+MAX_LOST_AUROC: Final = 0.02
+#: Between the mean calibrated probability and the share with the outcome: a fit leaves none.
+MAX_GAP: Final = 0.01
 SLOPE: Final = (0.9, 1.1)  # of the outcome on calibrated out-of-fold scores: a fit leaves 1
 WIDE_SLOPE: Final = (0.5, 2.0)
 MAX_GROUP_LOSS: Final = 0.1
@@ -61,6 +59,14 @@ _EVENTS: Final = (
     ("impossible.no-time", "no-time", "An event without a time is ignored."),
     ("impossible.year", "implausible-time", "An event in an impossible year is ignored."),
     ("impossible.no-code", "missing-column", "Events without a column of codes are refused."),
+)
+_BUDGETS: Final = (
+    ("reasons.number", "reasons", "An alert has at most this many reasons, each in words of its own."),
+    ("reasons.length", "reason-lengths", "A reason in words has at most this many characters."),
+    ("size.card", "card-size", "The model card has at most this many bytes."),
+    ("size.bundle", "bundle-size", "The bundle has at most this many bytes."),
+    ("cost.seconds", "seconds", "Scores and reasons of 1,000 rows take at most this many seconds."),
+    ("cost.memory", "memory", "They need at most this many MB of additional memory."),
 )
 
 
@@ -106,20 +112,9 @@ def _test(
 def _rows(bundle: Scorer) -> Iterator[ModelTest]:
     for id_, kind, meaning in _ROWS:
         yield _test(id_, kind, meaning)
-    yield _test(
-        "scores.spread",
-        "spread",
-        "The scores of synthetic rows differ.",
-        MIN_SPREAD,
-        "expected",
-    )
-    yield _test(
-        "reasons.sum",
-        "contributions",
-        "The contributions of a row add up to its log-odds.",
-        0.0,
-        tolerance=1e-6,
-    )
+    yield _test("scores.spread", "spread", "The scores of synthetic rows differ.", MIN_SPREAD, "expected")
+    meaning = "The contributions of a row add up to its log-odds."
+    yield _test("reasons.sum", "contributions", meaning, 0.0, tolerance=1e-6)
     is_value = bundle.classifier.value_columns
     for fault, (words, _) in FAULTS.items():
         if fault == "nan" and is_value is not None and is_value.all():
@@ -127,16 +122,10 @@ def _rows(bundle: Scorer) -> Iterator[ModelTest]:
         meaning, inputs = f"A row with {words} is refused.", {"fault": fault}
         yield _test(f"impossible.{fault}", "refused-rows", meaning, "refused", inputs=inputs)
     if bundle.classifier.coefficients() is not None:
-        yield _test(
-            "directions.coefficients",
-            "coefficient-directions",
-            "More of a column moves the score as its coefficient says.",
-        )
-        yield _test(
-            "dictionary.coefficients",
-            "dictionary-coefficients",
-            "The dictionary states the coefficients of the model.",
-        )
+        meaning = "More of a column moves the score as its coefficient says."
+        yield _test("directions.coefficients", "coefficient-directions", meaning)
+        meaning = "The dictionary states the coefficients of the model."
+        yield _test("dictionary.coefficients", "dictionary-coefficients", meaning)
 
 
 def _stored(bundle: Scorer) -> Iterator[ModelTest]:
@@ -156,12 +145,9 @@ def _events(bundle: Scorer) -> Iterator[ModelTest]:
     subject = Subject(bundle)
     if not subject.rows:
         return
-    yield _test(
-        "dictionary.encoding",
-        "encoding",
-        "Events of synthetic patients are encoded as in training, to the last bit.",
-        known_numbers(subject, subject.inputs),
-    )
+    numbers = known_numbers(subject, subject.inputs)
+    meaning = "Events of synthetic patients are encoded as in training, to the last bit."
+    yield _test("dictionary.encoding", "encoding", meaning, numbers)
     for id_, kind, meaning in _EVENTS:
         if kind == "unknown-code" and bundle.document.scoring.utilisation:
             continue  # utilisation counts the rows of all codes
@@ -173,11 +159,8 @@ def _events(bundle: Scorer) -> Iterator[ModelTest]:
 def _demographics(bundle: Scorer) -> Iterator[ModelTest]:
     encoder = bundle.demographics
     if encoder is not None and any(isinstance(code, CategoryCode) for code in encoder.codes):
-        yield _test(
-            "missing.levels",
-            "unseen-levels",
-            "A category that training did not have gets a score between 0 and 1.",
-        )
+        meaning = "A category that training did not have gets a score between 0 and 1."
+        yield _test("missing.levels", "unseen-levels", meaning)
 
 
 def _directions(evidence: Evidence) -> Iterator[ModelTest]:
@@ -216,22 +199,18 @@ def _short(text: str, length: int = 160) -> str:
 
 def _figures(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator[ModelTest]:
     metrics, floors = bundle.document.metrics, requirements.floors
-    auroc = (
-        ("auroc", "mean", {"min": floors.auroc})
-        if floors.auroc is not None
-        else ("auroc", "low", {"min": 0.5})
-    )
-    bounds = [
-        ("floor.auroc", auroc, floors.auroc, "It predicts the outcome too badly, or its labels are wrong.")
-    ]
+    auroc = ("auroc", "low", {"min": 0.5})
+    if floors.auroc is not None:
+        auroc = ("auroc", "mean", {"min": floors.auroc})
+    bad = "It predicts the outcome too badly, or its labels are wrong."
+    bounds = [("floor.auroc", auroc, floors.auroc, bad)]
     if floors.auroc is None or floors.auroc < HIGH_FLOOR:
         leak = "It is better than clinical predictions are: a feature may contain the outcome."
         bounds.append(("ceiling.auroc", ("auroc", "mean", {"max": MAX_AUROC}), None, leak))
     if floors.average_precision is not None:
         asked = ("average_precision", "mean", {"min": floors.average_precision})
-        bounds.append(
-            ("floor.average-precision", asked, floors.average_precision, "Too few of its alerts are right.")
-        )
+        bad = "Too few of its alerts are right."
+        bounds.append(("floor.average-precision", asked, floors.average_precision, bad))
     for id_, (name, statistic, expected), floor, defect in bounds:
         if floor is None and name not in metrics:
             continue  # a bundle that was never judged
@@ -255,14 +234,8 @@ def _slope(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
     defect = "Its probabilities are too extreme or too timid."
     if asked is not None:
         inputs = {"metric": "calibration_slope", "statistic": "mean", "defect": defect}
-        yield _test(
-            "floor.calibration",
-            "metric",
-            meaning,
-            {"min": asked[0], "max": asked[1]},
-            "required",
-            inputs=inputs,
-        )
+        bounds = {"min": asked[0], "max": asked[1]}
+        yield _test("floor.calibration", "metric", meaning, bounds, "required", inputs=inputs)
         return
     for end, expected in (("high", {"min": WIDE_SLOPE[0]}), ("low", {"max": WIDE_SLOPE[1]})):
         inputs = {"metric": "calibration_slope", "statistic": end, "defect": defect}
@@ -310,19 +283,10 @@ def _groups(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator
         value = figure.high if asked is None else figure.mean
         if value is None:
             continue  # without an interval, chance alone lets a small group miss the default floor
-        inputs = {
-            "figure": "AUROC",
-            "value": value,
-            "defect": f"It ranks patients badly in the group {group}.",
-        }
-        yield _test(
-            f"groups.{group}",
-            "recorded",
-            f"The AUROC in the group {group} is not far below that of all.",
-            {"min": least},
-            _level(asked),
-            inputs=inputs,
-        )
+        bad = f"It ranks patients badly in the group {group}."
+        inputs = {"figure": "AUROC", "value": value, "defect": bad}
+        meaning = f"The AUROC in the group {group} is not far below that of all."
+        yield _test(f"groups.{group}", "recorded", meaning, {"min": least}, _level(asked), inputs=inputs)
 
 
 def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
@@ -331,34 +295,20 @@ def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
     for rule in sorted(() if training is None else training.alert_rates):
         nominal = rule.removeprefix(_FIXED_RATE)
         usual = min(200 * float(nominal), MAX_ALERTS) if nominal != rule else MAX_ALERTS
-        most = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
+        highest = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
         alert_level = _level(budgets.alerts_per_100)
         meaning = f"The threshold {rule} alerts for some of 100 samples, and not for too many."
-        yield _test(f"alerts.{rule}", "alerts", meaning, {"max": most}, alert_level, inputs={"rule": rule})
-    for id_, kind, meaning, expected in (
-        (
-            "reasons.number",
-            "reasons",
-            "An alert has at most this many reasons, each in words of its own.",
-            budgets.reasons,
-        ),
-        (
-            "reasons.length",
-            "reason-lengths",
-            "A reason in words has at most this many characters.",
-            budgets.reason_length,
-        ),
-        ("size.card", "card-size", "The model card has at most this many bytes.", MAX_CARD_BYTES),
-        ("size.bundle", "bundle-size", "The bundle has at most this many bytes.", budgets.bundle_mb * _MB),
-        (
-            "cost.seconds",
-            "seconds",
-            "Scores and reasons of 1,000 rows take at most this many seconds.",
-            budgets.seconds_per_1000,
-        ),
-        ("cost.memory", "memory", "They need at most this many MB of additional memory.", budgets.memory_mb),
-    ):
-        yield _test(id_, kind, meaning, expected, level)
+        yield _test(f"alerts.{rule}", "alerts", meaning, {"max": highest}, alert_level, inputs={"rule": rule})
+    most = {
+        "reasons": budgets.reasons,
+        "reason-lengths": budgets.reason_length,
+        "card-size": MAX_CARD_BYTES,
+        "bundle-size": budgets.bundle_mb * _MB,
+        "seconds": budgets.seconds_per_1000,
+        "memory": budgets.memory_mb,
+    }
+    for id_, kind, meaning in _BUDGETS:
+        yield _test(id_, kind, meaning, most[kind], level)
 
 
 def _cases(requirements: Tests) -> Iterator[ModelTest]:
