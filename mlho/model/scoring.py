@@ -14,8 +14,9 @@ from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
-from mlho.encoding.events.sequences import AnyMatrix, SequenceMatrix, open_matrix
+from mlho.encoding.events.sequences import SequenceMatrix, open_matrix
 from mlho.encoding.events.utilisation import utilisation_columns
 from mlho.errors import DataError
 from mlho.method.selection.features import DURATIONS, Cells
@@ -201,7 +202,7 @@ def _samples(
 
 def _packed(
     spec: TrainingSpec, cohort: Cohort, batch: Any, folder: Path, parents: Mapping[str, str]
-) -> tuple[AnyMatrix, Dictionary, Ledger]:
+) -> tuple[Matrix, Dictionary, Ledger]:
     """Encode, merge and pack as in training, with the events as the only partition."""
     segments = folder / "segments"
     partition = encode_partition(
@@ -218,7 +219,7 @@ def _packed(
 
 
 def with_utilisation(
-    document: BundleDocument, spec: TrainingSpec, matrix: AnyMatrix, extra: NDArray[np.float64] | None
+    document: BundleDocument, spec: TrainingSpec, matrix: Matrix, extra: NDArray[np.float64] | None
 ) -> NDArray[np.float64] | None:
     """Return the dense columns of the design: those of the demographics, then those of utilisation, if there are any."""
     if not document.scoring.utilisation:
@@ -229,7 +230,7 @@ def with_utilisation(
 
 
 def cells_of_features(
-    document: BundleDocument, spec: TrainingSpec, matrix: AnyMatrix, dictionary: Dictionary
+    document: BundleDocument, spec: TrainingSpec, matrix: Matrix, dictionary: Dictionary
 ) -> list[Cells]:
     """Return the cells of each feature; empty if no usable event has its code."""
     ids = dictionary.ids_of([feature.code for feature in document.features])
@@ -253,7 +254,7 @@ def cells_of_features(
     return cells
 
 
-def _pair_column(matrix: AnyMatrix, feature: BundleFeature, first: np.int32, then: np.int32) -> int:
+def _pair_column(matrix: Matrix, feature: BundleFeature, first: np.int32, then: np.int32) -> int:
     assert isinstance(matrix, SequenceMatrix), "the specification of the bundle has sequences"
     part = feature.band or 0
     if feature.aggregate in DURATIONS:

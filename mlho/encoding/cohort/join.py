@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
@@ -15,7 +14,7 @@ from mlho.encoding.cohort.labels import MISSING
 from mlho.encoding.cohort.levels import OTHER, UNKNOWN, merge_rare_levels, renumbered
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn
 from mlho.errors import DataError, capitalized, plural
-from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.arrow import positions_in
 from mlho.sources.times import DAY_US
 
 DAYS_PER_YEAR: Final = 365.25
@@ -93,8 +92,7 @@ def _age_warnings(
 
 def person_of_patients(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
     """Position of each patient id in the demographics; ``MISSING`` if absent."""
-    positions = pc.index_in(patient_ids, value_set=persons.patient_ids)
-    return np.where(is_given(positions), as_numpy(positions).astype(np.int64), MISSING)
+    return positions_in(patient_ids, persons.patient_ids)
 
 
 def rows_of_persons(

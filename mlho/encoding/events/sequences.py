@@ -4,7 +4,7 @@ A block holds the spans of the codes: the first and the last day in the longest 
 durations are asked for. Columns of pairs are computed from them when they are read, in the same way in training and in scoring.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,11 @@ from mlho.spec.training import TrainingSpec
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceMatrix:
+class SequenceMatrix(Matrix):
     """A matrix in which column ``n_columns + n_codes · (n_codes · part + first) + then`` is of the pair first → then.
 
     Part 0 is the pair with any number of days between the events. Part k is the pair in the k-th band, or its k-th duration: a
-    matrix has bands or durations, or none of them.
+    matrix has bands or durations, or none of them. Counts by column are of the columns of codes only.
 
     Attributes
     ----------
@@ -45,51 +45,12 @@ class SequenceMatrix:
         Empty without durations.
     """
 
-    of_codes: Matrix
     n_codes: int
     co_occurrence_days: int
-    blocks: tuple[tuple[int, CodeSpans], ...]
+    spans_of_blocks: tuple[tuple[int, CodeSpans], ...]
     bands: tuple[int, ...] = ()
     durations: tuple[str, ...] = ()
     days: tuple[DayLists, ...] = ()
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples."""
-        return self.of_codes.n_samples
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns of codes; those of pairs follow."""
-        return self.of_codes.n_columns
-
-    @property
-    def numbers(self) -> frozenset[str]:
-        """Names of the numbers of the columns of codes."""
-        return self.of_codes.numbers
-
-    def patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Count the patients of each column of a code; see :class:`mlho.encoding.events.matrix.Matrix`."""
-        return self.of_codes.patients_per_column(sample_mask)
-
-    def samples_per_column(self) -> NDArray[np.int64]:
-        """Count the samples of each column of a code."""
-        return self.of_codes.samples_per_column()
-
-    def value_patients_per_column(
-        self, sample_mask: NDArray[np.bool_] | None, number: str
-    ) -> NDArray[np.int64]:
-        """Count the patients with a number in each column of a code."""
-        return self.of_codes.value_patients_per_column(sample_mask, number)
-
-    @property
-    def utilisation(self) -> NDArray[np.int32]:
-        """Counts of utilisation; see :class:`mlho.encoding.events.matrix.Matrix`."""
-        return self.of_codes.utilisation
-
-    def has_events(self, windows: Collection[int]) -> NDArray[np.bool_]:
-        """Return which samples have an event in one of these windows."""
-        return self.of_codes.has_events(windows)
 
     def column_block(
         self,
@@ -106,7 +67,7 @@ class SequenceMatrix:
             if numbers is None
             else [name for name, pair in zip(numbers, is_pair, strict=True) if not pair]
         )
-        codes = self.of_codes.column_block(wanted[~is_pair], sample_mask, numbers=code_numbers)
+        codes = super().column_block(wanted[~is_pair], sample_mask, numbers=code_numbers)
         return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=True)
 
     def column_samples(
@@ -115,13 +76,13 @@ class SequenceMatrix:
         """Return the cells without counts and numbers."""
         wanted = np.asarray(columns, np.int64)
         is_pair = wanted >= self.n_columns
-        codes = self.of_codes.column_samples(wanted[~is_pair], sample_mask)
+        codes = super().column_samples(wanted[~is_pair], sample_mask)
         return self._with_pairs(wanted, is_pair, codes, sample_mask, has_counts=False)
 
     def spans(self, codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]) -> CodeSpans:
         """Return the spans of some codes on the masked samples, which are renumbered 0, 1, … in their order."""
-        joined = join_spans(self.blocks, codes, sample_mask)
-        for _, spans in self.blocks:
+        joined = join_spans(self.spans_of_blocks, codes, sample_mask)
+        for _, spans in self.spans_of_blocks:
             release_pages(spans.first)
         return joined
 
@@ -185,7 +146,7 @@ class SequenceMatrix:
         low = np.array([self.co_occurrence_days, self.co_occurrence_days, *self.bands], np.int64)[band]
         high = np.array([_NO_BOUND, *self.bands, _NO_BOUND], np.int64)[band]
         columns, samples, numbers = [], [], []
-        for block, (start, spans) in enumerate(self.blocks):
+        for block, (start, spans) in enumerate(self.spans_of_blocks):
             indptr, cells = pair_samples(spans, first, then, more_than=low, at_most=high)
             columns.append(np.repeat(np.arange(len(part)), np.diff(indptr)))
             samples.append(cells + np.int32(start))
@@ -201,7 +162,7 @@ class SequenceMatrix:
             kept = sample_mask[sample]
             column, number = column[kept], number[kept]
             sample = (np.cumsum(sample_mask) - 1)[sample[kept]].astype(np.int32)
-        if len(self.blocks) > 1:
+        if len(self.spans_of_blocks) > 1:
             order = np.argsort(column, kind="stable")
             column, sample, number = column[order], sample[order], number[order]
         return np.searchsorted(column, np.arange(len(part) + 1)).astype(np.int64), sample, number
@@ -226,12 +187,9 @@ class SequenceMatrix:
 
 
 _NO_BOUND = np.iinfo(np.int64).max
-AnyMatrix = Matrix | SequenceMatrix
 
 
-def open_matrix(
-    spec: TrainingSpec, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int
-) -> AnyMatrix:
+def open_matrix(spec: TrainingSpec, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int) -> Matrix:
     """Memory-map packed blocks: with columns of pairs if the specification has sequences.
 
     Raises
@@ -251,7 +209,15 @@ def open_matrix(
         else ()
     )
     margin, bands = sequences.co_occurrence_days, sequences.bands or ()
-    return SequenceMatrix(matrix, n_codes, margin, blocks, bands, durations, days)
+    return SequenceMatrix(
+        **vars(matrix),
+        n_codes=n_codes,
+        co_occurrence_days=margin,
+        spans_of_blocks=blocks,
+        bands=bands,
+        durations=durations,
+        days=days,
+    )
 
 
 def day_arrays(

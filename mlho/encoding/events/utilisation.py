@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NumericColumn
 from mlho.encoding.cohort.windows import DAY_US, SampleWindows
+from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.patients import frozen
 from mlho.encoding.events.rows import UsedRows
-from mlho.encoding.events.sequences import AnyMatrix
 from mlho.spec.features import utilisation_names
 
 N_KINDS: Final = 3  # events, codes, days
@@ -54,7 +54,7 @@ def count_utilisation(
     return counts.reshape(-1, n_samples)
 
 
-def utilisation_columns(matrix: AnyMatrix, windows: Sequence[int | None]) -> tuple[NumericColumn, ...]:
+def utilisation_columns(matrix: Matrix, windows: Sequence[int | None]) -> tuple[NumericColumn, ...]:
     """Return the columns of all samples, three for each window."""
     counts = matrix.utilisation.astype(np.float64)
     return tuple(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.counts import shown_count
-from mlho.encoding.events.matrix import Matrix
 from mlho.errors import DataError, listed, plural
 from mlho.report.checks import Check, Finding, Leakage, Verdict, worst
 from mlho.spec.checks import Leakage as Bounds
@@ -258,8 +257,7 @@ def _early_outcomes(problem: Problem, bounds: Bounds) -> Iterator[Finding]:
 
 
 def _twins(problem: Problem, bounds: Bounds) -> tuple[list[Finding], str]:
-    matrix = problem.matrix if isinstance(problem.matrix, Matrix) else problem.matrix.of_codes
-    if matrix.n_cells > MAX_CELLS:
+    if problem.matrix.n_cells > MAX_CELLS:
         return [], f"Not checked: the matrix has more than {MAX_CELLS:,} cells."
     n, n_units = count_twins(problem)
     looked = f"Compared: {plural(n_units, 'patient')} with at least {MIN_CODES} codes."

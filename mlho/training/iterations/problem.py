@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.concepts import Concepts
-from mlho.encoding.events.sequences import AnyMatrix
+from mlho.encoding.events.matrix import Matrix
 from mlho.errors import plural
 from mlho.method.classifiers import classifier_named
 from mlho.method.selection.features import AGGREGATES, DURATIONS, Range
@@ -171,7 +171,7 @@ class Problem:
 
     spec: TrainingSpec
     cohort: Cohort
-    matrix: AnyMatrix
+    matrix: Matrix
     codes: Sequence[str]
     concepts: Concepts
 

@@ -278,7 +278,7 @@ def test_blocks_without_days_are_refused(problem, folder, tmp_path, changes, nam
     assert isinstance(problem.matrix, SequenceMatrix)
     cohort = problem.cohort
     path = tmp_path / "block"
-    n_cells = problem.matrix.of_codes.n_columns + 1
+    n_cells = problem.matrix.n_columns + 1
     write_arrays(
         path,
         {
