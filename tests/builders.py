@@ -337,18 +337,23 @@ class Home:
         return [task.kind for task in self.submitted]
 
 
-def run_inline(
-    data: Path, store: Store | Path, changes: Mapping[str, Any] | None = None, *, n_slots: int = 3
-) -> Home:
-    """Carry out a run on a folder of tables, in this process."""
+def make_run(data: Path, store: Store | Path, changes: Mapping[str, Any] | None = None) -> TrainingRun:
+    """Return a run on a folder of tables that has not started."""
     store = LocalStore(store) if isinstance(store, Path) else store
     spec = make_spec(changes)
     run_spec = spec.spec
     manifest = make_manifest(
         run_spec.data.tables, data, source=run_spec.data.source, further=run_spec.further_tables
     )
-    run = compared(TrainingRun(spec, manifest, data, store))
-    executor = InlineExecutor(store, data)
+    return compared(TrainingRun(spec, manifest, data, store))
+
+
+def run_inline(
+    data: Path, store: Store | Path, changes: Mapping[str, Any] | None = None, *, n_slots: int = 3
+) -> Home:
+    """Carry out a run on a folder of tables, in this process."""
+    run = make_run(data, store, changes)
+    executor = InlineExecutor(run.store, data)
     finished = carry_out(run, executor, NullObserver(), n_slots=n_slots)
     return Home(run, finished, tuple(executor.submitted))
 
