@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ import yaml
 import scheduler.cli.parser
 from mlho import __version__
 from mlho.errors import MlhoError
-from tests.builders import make_tables, write_spec, write_tables
+from tests.builders import make_tables, run_inline, write_spec, write_tables
 
 COMMANDS = ("run", "plan", "list", "delete", "prune", "show", "report", "demo", "version")
 
@@ -20,6 +21,23 @@ COMMANDS = ("run", "plan", "list", "delete", "prune", "show", "report", "demo", 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     return write_spec(write_tables(tmp_path / "data", make_tables(200, seed=2)))
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with tables, their specification, and a store in which its run has finished."""
+    folder = tmp_path_factory.mktemp("finished")
+    data = write_tables(folder / "data", make_tables(200, seed=2))
+    write_spec(data)
+    run_inline(data, folder / "store")
+    return folder
+
+
+@pytest.fixture
+def finished(finished_run: Path, tmp_path: Path) -> Path:
+    """Return the specification of a run that has finished in the store of this test. Running it again computes nothing."""
+    copytree(finished_run, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "data" / "spec.yaml"
 
 
 def run_of(output) -> str:
@@ -139,10 +157,10 @@ def test_a_json_log_is_json_in_every_line(command, spec):
     assert events[-1]["n_new"] == 17
 
 
-def test_show_lists_the_runs(command, spec):
+def test_show_lists_the_runs(command, finished):
     """`mlho show` lists name, state and outcome of each run."""
-    command("run", spec)
-    other = write_spec(spec.parent, {"validation.seed": 8}, name="other")
+    command("run", finished)
+    other = write_spec(finished.parent, {"validation.seed": 8}, name="other")
     command("run", other)
     output = command("show")
 
@@ -170,9 +188,9 @@ def test_an_unfinished_run_is_listed_as_such(command, inline, spec):
         assert "to continue it" in output.err
 
 
-def test_show_json_is_the_result(command, spec):
+def test_show_json_is_the_result(command, finished):
     """`mlho show --json` with the run's id, a prefix of the id or its name prints the content of result.json."""
-    run = command("run", spec)
+    run = command("run", finished)
     result = json.loads(run.results[0].read_text())
     run_id = run.results[0].parent.name
 
@@ -180,19 +198,19 @@ def test_show_json_is_the_result(command, spec):
         assert json.loads(command("show", wanted, "--json").out) == result
 
 
-def test_show_summarizes_a_run(command, spec):
+def test_show_summarizes_a_run(command, finished):
     """`mlho show` prints summary, cohort, ledger and the features with the highest confidence, as in the report."""
-    command("run", spec)
+    command("run", finished)
     output = command("show", "small")
 
     assert "Stable features" in output.out
     assert "Type 2 diabetes" in output.out
 
 
-def test_prune_lists_runs_and_deletes_them_with_yes(command, spec):
+def test_prune_lists_runs_and_deletes_them_with_yes(command, finished):
     """`mlho prune` keeps the newest run of a name and runs younger than a day. It lists the others, and deletes them only with `--yes`."""
-    older = run_of(command("run", spec))
-    newer = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
+    older = run_of(command("run", finished))
+    newer = run_of(command("run", write_spec(finished.parent, {"validation.seed": 8})))
     planned = command("prune", "--keep", 1)
 
     assert f"Would delete run {older} (small, finished, " in planned.out
@@ -203,9 +221,9 @@ def test_prune_lists_runs_and_deletes_them_with_yes(command, spec):
     assert json.loads(command("prune", "--json").out)["runs"] == []
 
 
-def test_a_deletion_is_confirmed_on_a_terminal(command, spec, monkeypatch):
+def test_a_deletion_is_confirmed_on_a_terminal(command, finished, monkeypatch):
     """A deletion on a terminal asks for confirmation, and any answer other than yes keeps the run."""
-    run = run_of(command("run", spec))
+    run = run_of(command("run", finished))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for answer, n_left in (("", 1), ("no", 1), ("y", 0)):
         monkeypatch.setattr("builtins.input", lambda answer=answer: answer)
@@ -233,16 +251,16 @@ def test_a_missing_store_is_not_created(command_name, command):
     assert not output.store.exists()
 
 
-def test_retry_without_quarantined_tasks_says_so(command, spec):
+def test_retry_without_quarantined_tasks_says_so(command, finished):
     """Retrying a run without quarantined tasks says that there are none, and runs nothing."""
-    command("run", spec)
+    command("run", finished)
 
     assert "no task is quarantined" in command("retry").out
 
 
-def test_status_does_not_contact_an_embedded_queue(command, spec, monkeypatch):
+def test_status_does_not_contact_an_embedded_queue(command, finished, monkeypatch):
     """`mlho status` does not contact an embedded queue, because that belongs to the process that started it."""
-    command("run", spec)
+    command("run", finished)
     monkeypatch.setenv("MLHO_BROKER", "embedded")
 
     status = json.loads(command("status").out)
@@ -251,29 +269,29 @@ def test_status_does_not_contact_an_embedded_queue(command, spec, monkeypatch):
 
 
 @pytest.mark.parametrize("command_name", ["show", "report"])
-def test_a_missing_run_is_refused(command_name, command, spec):
+def test_a_missing_run_is_refused(command_name, command, finished):
     """The error for a missing run lists the existing runs."""
-    command("run", spec)
+    command("run", finished)
     output = command(command_name, "nothing")
 
     assert output.code == 2
     assert re.search(r"no run matches nothing\. The store has: [0-9a-f]{16} \(small\)", output.err)
 
 
-def test_an_ambiguous_run_is_refused(command, spec):
+def test_an_ambiguous_run_is_refused(command, finished):
     """Without a name, two runs are ambiguous, and the command asks for one."""
-    command("run", spec)
-    command("run", write_spec(spec.parent, {"validation.seed": 8}))
+    command("run", finished)
+    command("run", write_spec(finished.parent, {"validation.seed": 8}))
     output = command("report")
 
     assert output.code == 2
     assert "2 runs match without a name" in output.err
 
 
-def test_a_name_is_the_newest_run_of_that_name(command, spec, tmp_path):
+def test_a_name_is_the_newest_run_of_that_name(command, finished, tmp_path):
     """In every command, a name refers to its newest run. The older run is found by its id; starting it again makes it the newest."""
-    first = run_of(command("run", spec))
-    second = run_of(command("run", write_spec(spec.parent, {"validation.seed": 8})))
+    first = run_of(command("run", finished))
+    second = run_of(command("run", write_spec(finished.parent, {"validation.seed": 8})))
 
     assert json.loads(command("status", "small").out)["run"] == second
     assert second in command("report", "small").out
@@ -283,22 +301,22 @@ def test_a_name_is_the_newest_run_of_that_name(command, spec, tmp_path):
         command("show", second, "--json").out
     )
 
-    command("run", write_spec(spec.parent))
+    command("run", write_spec(finished.parent))
     assert first in command("report", "small").out
 
 
-def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(command, inline, spec):
+def test_a_name_whose_newest_run_failed_is_refused_with_the_last_good_one(command, inline, finished):
     """If the newest run of a name failed, the command is refused and names the last finished run, so that an older result is
     never shown by mistake.
     """
-    first = run_of(command("run", spec))
+    first = run_of(command("run", finished))
 
     def fail(task):
         if task.kind == "summarize_run":
             raise MlhoError("no luck. Try again.")
 
     inline.before = fail
-    assert command("run", write_spec(spec.parent, {"validation.seed": 8})).code == 1
+    assert command("run", write_spec(finished.parent, {"validation.seed": 8})).code == 1
     output = command("report", "small")
 
     assert output.code == 2
@@ -320,15 +338,15 @@ def test_commands_with_tables_print_json_on_request(command, spec):
     assert {"mlho-batch", "python"} <= set(versions)
 
 
-def test_list_shows_state_duration_headline_and_reason(command, inline, spec):
+def test_list_shows_state_duration_headline_and_reason(command, inline, finished):
     """`mlho list` shows state, duration, headline and reason, the newest run first. As JSON, it has the same facts with times in UTC."""
-    first = run_of(command("run", spec))
+    first = run_of(command("run", finished))
 
     def fail(task):
         raise MlhoError("no luck. Try again.")
 
     inline.before = fail
-    command("run", write_spec(spec.parent, {"validation.seed": 8}, name="other"))
+    command("run", write_spec(finished.parent, {"validation.seed": 8}, name="other"))
     listed, facts = command("list").out, json.loads(command("list", "--json").out)
 
     assert re.search(
@@ -355,9 +373,9 @@ def test_a_finished_run_that_is_started_again_keeps_its_duration(command, spec):
     assert second["seconds"] == first["seconds"]
 
 
-def test_report_prints_the_path_alone(command, spec):
+def test_report_prints_the_path_alone(command, finished):
     """`mlho report` prints only the path, for use in scripts."""
-    run = command("run", spec)
+    run = command("run", finished)
     output = command("report")
 
     assert output.out == f"{run.results[0].parent / 'report.html'}\n"
@@ -398,9 +416,9 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
     assert "run the same command to continue" in capsys.readouterr().err
 
 
-def test_report_opens_the_browser_if_asked(command, spec, monkeypatch):
+def test_report_opens_the_browser_if_asked(command, finished, monkeypatch):
     """`mlho report --open` opens the browser and prints the path. Without a browser, it says what to do."""
-    run = command("run", spec)
+    run = command("run", finished)
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or len(opened) == 1)
     path = run.results[0].parent / "report.html"
