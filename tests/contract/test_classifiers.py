@@ -214,43 +214,59 @@ def test_a_round_trip_through_files_is_exact(classifier):
         assert np.array_equal(again.contributions(X), fitted.contributions(X))
 
 
+# Each classifier is read in a child of one process, which has imported only what all of them share.
 _PREDICT_ELSEWHERE = """
-import pathlib, sys
+import os, pathlib, sys
 import numpy as np
 from mlho.method.classifiers import fitted_from_files
-name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-files = {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
-X = np.load(folder / "X.npy")
-fitted = fitted_from_files(name, files)
-rows = [fitted.predict_proba(row[None]) for row in X]
-np.save(folder / "rows.npy", np.concatenate(rows))
-np.save(folder / "together.npy", fitted.predict_proba(X))
-print(" ".join(m for m in ("interpret", "sklearn", "xgboost", "pandas") if m in sys.modules))
+def predict(folder):
+    files = {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
+    X = np.load(folder / "X.npy")
+    fitted = fitted_from_files(folder.name, files)
+    rows = [fitted.predict_proba(row[None]) for row in X]
+    np.save(folder / "rows.npy", np.concatenate(rows))
+    np.save(folder / "together.npy", fitted.predict_proba(X))
+    libraries = ("interpret", "sklearn", "xgboost", "pandas")
+    (folder / "imported.txt").write_text(" ".join(name for name in libraries if name in sys.modules))
+for folder in map(pathlib.Path, sys.argv[1:]):
+    if (child := os.fork()) == 0:
+        predict(folder)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
 
 
-def test_a_new_process_predicts_the_bits_of_training(classifier, tmp_path: Path):
+@pytest.fixture(scope="module")
+def predicted_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a folder for each classifier: its files, and the predictions of a new process."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    X, _ = cohort(seed=5)
+    for classifier in CLASSIFIERS:
+        folder = place / classifier
+        (folder / "model").mkdir(parents=True)
+        for name, content in fitted_quickly(classifier)[-1].to_files().items():
+            (folder / "model" / name).write_bytes(content)
+        np.save(folder / "X.npy", X)
+    subprocess.run(
+        [sys.executable, "-c", _PREDICT_ELSEWHERE, *(str(place / name) for name in CLASSIFIERS)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    return place
+
+
+def test_a_new_process_predicts_the_bits_of_training(classifier, predicted_elsewhere: Path):
     """A new process needs only the files, and does not import libraries that the model does not need."""
     X, _ = cohort(seed=5)
     fitted = fitted_quickly(classifier.name)[-1]
-    (tmp_path / "model").mkdir()
-    for name, content in fitted.to_files().items():
-        (tmp_path / "model" / name).write_bytes(content)
-    np.save(tmp_path / "X.npy", X)
+    folder = predicted_elsewhere / classifier.name
+    imported = (folder / "imported.txt").read_text()
 
-    done = subprocess.run(
-        [sys.executable, "-c", _PREDICT_ELSEWHERE, classifier.name, str(tmp_path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-
-    assert np.array_equal(np.load(tmp_path / "rows.npy"), fitted.predict_proba(X))
-    assert np.array_equal(np.load(tmp_path / "together.npy"), fitted.predict_proba(X))
-    assert "interpret" not in done.stdout
+    assert np.array_equal(np.load(folder / "rows.npy"), fitted.predict_proba(X))
+    assert np.array_equal(np.load(folder / "together.npy"), fitted.predict_proba(X))
+    assert "interpret" not in imported
     if not classifier.name.startswith("xgboost"):
-        assert done.stdout.strip() == ""
+        assert imported == ""
 
 
 def test_files_are_of_safe_formats(classifier):
