@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlho.store import open_store
 from mlho.store.memory import MemoryStore
 from scheduler.runs.record import RunState
 from scheduler.runs.stored import stored_runs
-from tests.builders import make_tables, run_inline, write_spec, write_tables
+from tests.builders import Said, make_tables, run_inline, write_spec, write_tables
 
 COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli.parser import main; sys.exit(main())"]
 CHANGES = {"validation.iterations": 3}
@@ -139,13 +140,34 @@ def snapshot(store: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def assert_ends_as_if_never_stopped(spec: Path, store: Path, expected: Any) -> None:
-    """Run again to the end: only the missing tasks run, and every byte is as expected."""
-    before = n_commits(store)
+def run_again(spec: Path, store: Path) -> list[dict[str, Any]]:
+    """Run the same command again as a user does, and return its log."""
     again = Command(spec, store)
 
     assert again.end() == 0, again.words()
-    last = again.events()[-1]
+    return again.events()
+
+
+@pytest.fixture
+def run_again_here(command: Callable[..., Said]) -> Callable[[Path, Path], list[dict[str, Any]]]:
+    """Return ``run_again`` without new processes, for tests in which no process of the first command is left."""
+
+    def run(spec: Path, store: Path) -> list[dict[str, Any]]:
+        response = command("run", spec, "--log", "json", store=store)
+
+        assert response.code == 0, response.error
+        return [json.loads(line) for line in response.err.splitlines()]
+
+    return run
+
+
+def assert_ends_as_if_never_stopped(
+    spec: Path, store: Path, expected: Any, again: Callable[[Path, Path], list[dict[str, Any]]] = run_again
+) -> None:
+    """Run again to the end: only the missing tasks run, and every byte is as expected."""
+    before = n_commits(store)
+    last = again(spec, store)[-1]
+
     assert (last["event"], last["n_tasks"]) == ("run_finished", expected.finished.n_tasks)
     assert last["n_new"] == expected.finished.n_tasks - before
     assert digest_of_run(store) == expected.digest
@@ -153,8 +175,8 @@ def assert_ends_as_if_never_stopped(spec: Path, store: Path, expected: Any) -> N
 
 
 @pytest.mark.parametrize("task", ["", "dictionary", "iteration/", "model"], ids=lambda t: t or "start")
-def test_a_killed_run_goes_on_where_it_was(task, spec, tmp_path, expected):
-    """After SIGKILL of the whole group at any point, no partial result is published, and the same command finishes the run."""
+def test_a_killed_run_goes_on_where_it_was(task, spec, tmp_path, expected, run_again_here):
+    """After SIGKILL of the whole group at any point, no partial result is published, every blob matches its digest, and the same command finishes the run."""
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished" if task else "run_started", task)
@@ -163,7 +185,10 @@ def test_a_killed_run_goes_on_where_it_was(task, spec, tmp_path, expected):
     assert run.end() == -signal.SIGKILL
     assert list(store.glob("runs/*/result.json")) == []
     assert n_commits(store) >= (1 if task else 0)
-    assert_ends_as_if_never_stopped(spec, store, expected)
+    for blob in (store / "blobs").rglob("*"):
+        if blob.is_file():
+            assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    assert_ends_as_if_never_stopped(spec, store, expected, run_again_here)
 
 
 def test_the_command_killed_alone_leaves_no_worker(spec, tmp_path, expected):
@@ -178,7 +203,7 @@ def test_the_command_killed_alone_leaves_no_worker(spec, tmp_path, expected):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_stopped_command_says_how_to_go_on(number, spec, tmp_path, expected):
+def test_a_stopped_command_says_how_to_go_on(number, spec, tmp_path, expected, run_again_here):
     """After a signal of a terminal or a supervisor the exit code is 130, a message says how to continue, no traceback appears, and no worker is left. The same command resumes the run."""
     store = tmp_path / "store"
     run = Command(spec, store)
@@ -193,7 +218,7 @@ def test_a_stopped_command_says_how_to_go_on(number, spec, tmp_path, expected):
     assert run.members() == []
     assert [run.state for run in stored_runs(open_store(str(store)))] == [RunState.STOPPED]
     assert list(store.glob("runs/*/result.json")) == []
-    assert_ends_as_if_never_stopped(spec, store, expected)
+    assert_ends_as_if_never_stopped(spec, store, expected, run_again_here)
 
 
 def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(spec, tmp_path, expected):
@@ -232,16 +257,3 @@ def test_a_finished_run_does_nothing_again(spec, tmp_path, expected):
     assert again.end() == 0
     assert again.events()[-1]["n_new"] == 0
     assert snapshot(store) == before
-
-
-def test_leftovers_of_a_killed_run_are_found_in_progress_only(spec, tmp_path):
-    """A kill leaves partial files only in the folder for work in progress: every blob matches its digest."""
-    store = tmp_path / "store"
-    run = Command(spec, store)
-    run.until("task_finished", "dictionary")
-    run.send(signal.SIGKILL)
-    run.end()
-
-    for blob in (store / "blobs").rglob("*"):
-        if blob.is_file():
-            assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
