@@ -167,26 +167,36 @@ def bit_pair_sums(
     table: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W), for X in ``rows`` and W in row ``pick``.
+    """Write Σ h over the tables of (X, W, Y) and of (X, W), for X in ``rows`` and W in row ``pick``."""
+    for i in range(rows.size):
+        sums[i, 0], sums[i, 1] = bit_pair(bits, ones, rows[i], pick, n_positive_words, n_by_class, table)
+
+
+@njit(cache=True, nogil=True)
+def bit_pair(
+    bits: NDArray[np.uint64],
+    ones: NDArray[np.int64],
+    row: int,
+    pick: int,
+    n_positive_words: int,
+    n_by_class: NDArray[np.int64],
+    table: NDArray[np.int64],
+) -> tuple[np.int64, np.int64]:
+    """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in row ``row`` and W in row ``pick``.
 
     Let t samples of a class have both features, x and w have each one, and n be all. The four cells of that class are t,
     x − t, w − t and n − x − w + t, so that one bit count determines them.
     """
-    positive, negative = bits[pick, :n_positive_words], bits[pick, n_positive_words:]
     n0, n1 = n_by_class[0], n_by_class[1]
     w0, w1 = ones[pick, 0], ones[pick, 1]
-    for i in range(rows.size):
-        row = rows[i]
-        x0, x1 = ones[row, 0], ones[row, 1]
-        t1 = _count_shared(bits[row, :n_positive_words], positive)
-        t0 = _count_shared(bits[row, n_positive_words:], negative)
-        a0, a1 = x0 - t0, x1 - t1
-        b0, b1 = w0 - t0, w1 - t1
-        c0, c1 = n0 - x0 - b0, n1 - x1 - b1
-        sums[i, 0] = (
-            table[t0] + table[t1] + table[a0] + table[a1] + table[b0] + table[b1] + table[c0] + table[c1]
-        )
-        sums[i, 1] = table[t0 + t1] + table[a0 + a1] + table[b0 + b1] + table[c0 + c1]
+    x0, x1 = ones[row, 0], ones[row, 1]
+    t1 = _count_shared(bits[row, :n_positive_words], bits[pick, :n_positive_words])
+    t0 = _count_shared(bits[row, n_positive_words:], bits[pick, n_positive_words:])
+    a0, a1 = x0 - t0, x1 - t1
+    b0, b1 = w0 - t0, w1 - t1
+    c0, c1 = n0 - x0 - b0, n1 - x1 - b1
+    of_three = table[t0] + table[t1] + table[a0] + table[a1] + table[b0] + table[b1] + table[c0] + table[c1]
+    return of_three, table[t0 + t1] + table[a0 + a1] + table[b0 + b1] + table[c0 + c1]
 
 
 @njit(cache=True, nogil=True)

@@ -109,41 +109,29 @@ class LevelColumns:
         """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
         columns = np.arange(self.n_columns, dtype=np.int32)
         # A selected feature with one level, equal for all samples, does not change a table.
-        return self._walk(columns, self.layout.base_codes(), self.layout.n_by_class, table)
+        sums = np.empty((columns.size, 2), dtype=np.int64)
+        stored = (self.positions, self.group_start, self.group_ptr)
+        _level_pair_sums(columns, *stored, self.layout.base_codes(), self.layout.n_by_class, table, sums)
+        return sums
 
     def pair_sums(self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
-        row = int(self.bit_row[pick])
-        has_bits = self.bit_row[columns] >= 0 if row >= 0 else np.zeros(columns.size, dtype=np.bool_)
         sums = np.empty((columns.size, 2), dtype=np.int64)
-        if has_bits.any():
-            sums[has_bits] = self.binary.pair_sums(row, self.bit_row[columns[has_bits]], table)
-        if not has_bits.all():
-            codes, margins = self._codes_of(pick)
-            sums[~has_bits] = self._walk(columns[~has_bits], codes, margins, table)
-        return sums
-
-    def _codes_of(self, pick: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return code 2 · level + class at every position, and the number of samples with each code."""
-        first, last = self.group_ptr[pick], self.group_ptr[pick + 1]
-        starts = self.group_start[first : last + 1]
-        members = self.positions[starts[0] : starts[-1]]
-        codes = self.layout.base_codes()
-        codes[members] += 2 * np.repeat(np.arange(1, starts.size, dtype=np.int32), np.diff(starts))
-        margins = np.bincount(codes[members], minlength=2 * starts.size)
-        margins[:2] = self.layout.n_by_class - margins.reshape(-1, 2).sum(axis=0)
-        return codes, margins
-
-    def _walk(
-        self,
-        columns: NDArray[np.int32],
-        codes: NDArray[np.int32],
-        margins: NDArray[np.int64],
-        table: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
-        sums = np.empty((columns.size, 2), dtype=np.int64)
-        _level_pair_sums(
-            columns, self.positions, self.group_start, self.group_ptr, codes, margins, table, sums
+        layout, binary = self.layout, self.binary
+        _pair_sums(
+            pick,
+            columns,
+            self.positions,
+            self.group_start,
+            self.group_ptr,
+            self.bit_row,
+            binary.bits,
+            binary.ones,
+            layout.n_positive_words,
+            layout.n_by_class,
+            layout.base_codes(),
+            table,
+            sums,
         )
         return sums
 
@@ -313,6 +301,50 @@ def _group_by_level(
 
 
 @njit(cache=True, nogil=True)
+def _pair_sums(
+    pick: int,
+    columns: NDArray[np.int32],
+    positions: NDArray[np.int32],
+    group_start: NDArray[np.int64],
+    group_ptr: NDArray[np.int64],
+    bit_row: NDArray[np.int32],
+    bits: NDArray[np.uint64],
+    ones: NDArray[np.int64],
+    n_positive_words: int,
+    n_by_class: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    table: NDArray[np.int64],
+    sums: NDArray[np.int64],
+) -> None:
+    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns`` and W = ``pick``, from bits where both have them.
+
+    ``codes`` holds the class at every position and becomes 2 · level of W + class.
+    """
+    first_group, last_group = group_ptr[pick], group_ptr[pick + 1]
+    margins = np.zeros(2 * (last_group - first_group + 1), np.int64)
+    margins[0], margins[1] = n_by_class[0], n_by_class[1]
+    for group in range(first_group, last_group):
+        level = 2 * (group - first_group + 1)
+        for p in range(group_start[group], group_start[group + 1]):
+            at = positions[p]
+            margins[codes[at]] -= 1
+            codes[at] += level
+            margins[codes[at]] += 1
+    cells, rest = np.zeros(margins.size, np.int64), np.empty(margins.size, np.int64)
+    row = bit_row[pick]
+    for i in range(columns.size):
+        column = columns[i]
+        if row >= 0 and bit_row[column] >= 0:
+            sums[i, 0], sums[i, 1] = bitwise.bit_pair(
+                bits, ones, bit_row[column], row, n_positive_words, n_by_class, table
+            )
+        else:
+            sums[i, 0], sums[i, 1] = _level_pair(
+                column, positions, group_start, group_ptr, codes, margins, table, cells, rest
+            )
+
+
+@njit(cache=True, nogil=True)
 def _level_pair_sums(
     columns: NDArray[np.int32],
     positions: NDArray[np.int32],
@@ -323,35 +355,53 @@ def _level_pair_sums(
     table: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns``.
+    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns``, given the codes of W."""
+    cells, rest = np.zeros(margins.size, np.int64), np.empty(margins.size, np.int64)
+    for i in range(columns.size):
+        sums[i, 0], sums[i, 1] = _level_pair(
+            columns[i], positions, group_start, group_ptr, codes, margins, table, cells, rest
+        )
+
+
+@njit(cache=True, nogil=True)
+def _level_pair(
+    column: int,
+    positions: NDArray[np.int32],
+    group_start: NDArray[np.int64],
+    group_ptr: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    margins: NDArray[np.int64],
+    table: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    rest: NDArray[np.int64],
+) -> tuple[np.int64, np.int64]:
+    """Return Σ h over the tables of (X, W, Y) and of (X, W).
 
     For each level of X, the codes (2 · level of W + class) of its samples are counted, and the counts subtracted
-    from the margins of W. The remaining margins are level 0 of X, whose samples are never visited.
+    from the margins of W. The remaining margins are level 0 of X, whose samples are never visited. ``cells`` holds
+    zeros before and after; ``rest`` is scratch.
     """
     n_codes = margins.size
-    cells = np.zeros(n_codes, np.int64)
-    for i in range(columns.size):
-        rest = margins.copy()
-        of_three, of_two = np.int64(0), np.int64(0)
-        for group in range(group_ptr[columns[i]], group_ptr[columns[i] + 1]):
-            first, last = group_start[group], group_start[group + 1]
-            for p in range(first, last):
-                cells[codes[positions[p]]] += 1
-            # Read the counts by sample if there are fewer samples than levels, else by level.
-            n_reads = min(last - first, n_codes // 2)
-            by_sample = n_reads == last - first
-            for k in range(n_reads):
-                c = (codes[positions[first + k]] >> 1) << 1 if by_sample else 2 * k
-                n0, n1 = cells[c], cells[c + 1]
-                if n0 + n1 > 0:
-                    of_three += table[n0] + table[n1]
-                    of_two += table[n0 + n1]
-                    rest[c] -= n0
-                    rest[c + 1] -= n1
-                    cells[c] = 0
-                    cells[c + 1] = 0
-        for c in range(0, n_codes, 2):
-            of_three += table[rest[c]] + table[rest[c + 1]]
-            of_two += table[rest[c] + rest[c + 1]]
-        sums[i, 0] = of_three
-        sums[i, 1] = of_two
+    rest[:] = margins
+    of_three, of_two = np.int64(0), np.int64(0)
+    for group in range(group_ptr[column], group_ptr[column + 1]):
+        first, last = group_start[group], group_start[group + 1]
+        for p in range(first, last):
+            cells[codes[positions[p]]] += 1
+        # Read the counts by sample if there are fewer samples than levels, else by level.
+        n_reads = min(last - first, n_codes // 2)
+        by_sample = n_reads == last - first
+        for k in range(n_reads):
+            c = (codes[positions[first + k]] >> 1) << 1 if by_sample else 2 * k
+            n0, n1 = cells[c], cells[c + 1]
+            if n0 + n1 > 0:
+                of_three += table[n0] + table[n1]
+                of_two += table[n0 + n1]
+                rest[c] -= n0
+                rest[c + 1] -= n1
+                cells[c] = 0
+                cells[c + 1] = 0
+    for c in range(0, n_codes, 2):
+        of_three += table[rest[c]] + table[rest[c + 1]]
+        of_two += table[rest[c] + rest[c + 1]]
+    return of_three, of_two
