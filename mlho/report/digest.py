@@ -50,6 +50,6 @@ def _compared(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _without_prose(part: Any) -> Any:
-    if isinstance(part, Mapping):
+    if isinstance(part, dict):
         return dict(_compared(part))
     return [_without_prose(item) for item in part] if isinstance(part, list) else part

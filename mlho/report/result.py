@@ -5,7 +5,8 @@ partitions, workers and faults. ``result_digest`` is the SHA-256 of that part wi
 A value that does not exist is ``null``, with a reason beside it; there is no NaN.
 """
 
-from typing import Annotated, Any, Final, Literal
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, Self, override
 
 from pydantic import Field
 
@@ -405,7 +406,13 @@ class Result(Part):
 
     model_config = ALIASED
 
-    @property
+    @cached_property
     def result_digest(self) -> str:
         """SHA-256 of the numbers, identifiers and decisions; see :mod:`mlho.report.digest`."""
         return result_digest(self.model_dump(mode="json"))
+
+    @override
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.__dict__.pop("result_digest", None)  # a copy is made to change it
+        return copied
