@@ -25,14 +25,14 @@ from scheduler.cli.evaluation.study_tables import print_study, publish_study
 from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions
-from scheduler.cli.results.site import renew
+from scheduler.cli.results.site import SitePreparation, renew
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest, left_out_facts
 from scheduler.engine.process_pool import LocalPool
-from scheduler.engine.progress import LocalCounts
+from scheduler.engine.progress import FanOut, LocalCounts
 from scheduler.engine.training_run import TrainingRun
 from scheduler.runs.stored import headline_of, stored_runs
 from scheduler.site.pages import INDEX
@@ -165,7 +165,8 @@ def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Trac
     counts = LocalCounts(slots=n_workers, health=health)
     track.follow(counts)
     with LocalPool(options.store, run.data, n_workers=n_workers) as pool:
-        return carry_out(run, _Counting(pool, counts), track, n_slots=n_workers, health=health)
+        observer = FanOut([track, SitePreparation()])
+        return carry_out(run, _Counting(pool, counts), observer, n_slots=n_workers, health=health)
 
 
 class _Counting:

@@ -9,6 +9,7 @@ next run's end completes it.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
@@ -76,6 +77,16 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
             _remove_stale(store, present, kept)
             return Written(site, n_new)
     raise MlhoError(f"{INDEX}: other processes replace it at the same time. Run mlho site again.")
+
+
+def prepare_pages() -> None:
+    """Import and compile what renders the site. If that fails, writing the site shows the reason."""
+    if find_spec("jinja2") is None:
+        return
+    with suppress(Exception):
+        from mlho.report.page.html import prepare_site
+
+        prepare_site()
 
 
 def renew_site(store: Store, *, render_comparison: Renderer | None = None) -> str | None:

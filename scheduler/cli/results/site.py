@@ -1,5 +1,6 @@
 """The command ``mlho site``: static pages of the runs, models and channels of a store."""
 
+import threading
 from typing import Final
 
 from mlho.errors import plural
@@ -9,8 +10,10 @@ from scheduler.cli.evaluation.compare import comparison_page
 from scheduler.cli.listing import existing_store
 from scheduler.cli.options import Commands, StoreOptions
 from scheduler.engine.process_pool import call_beside
-from scheduler.site.pages import INDEX, Renderer, renew_site, write_site
+from scheduler.engine.progress import Stages, current_stage
+from scheduler.site.pages import INDEX, Renderer, prepare_pages, renew_site, write_site
 
+_LAST_STAGES: Final = ("model", "report")
 SITE_ABOUT: Final = """\
 Write static pages of a store into the store: site/index.html with channels, models and runs, and a page of each model.
 
@@ -39,6 +42,22 @@ def _site(options: StoreOptions) -> int:
     terminal.print_line(f"site     {options.store.rstrip('/')}/{INDEX}")
     terminal.print_line(f"{found}; {plural(written.n_new, 'new page')}.")
     return 0
+
+
+class SitePreparation:
+    """An observer that prepares the pages of the site in the background while the last tasks of a run are carried out.
+
+    The command only waits then, and those tasks follow one another, so that a core is idle.
+    """
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def update(self, stages: Stages, running: int) -> None:
+        """Begin with the final model."""
+        if not self._has_begun and current_stage(stages) in _LAST_STAGES:
+            self._has_begun = True
+            threading.Thread(target=prepare_pages, daemon=True).start()
 
 
 def renew(store: Store, address: str) -> None:
