@@ -31,6 +31,7 @@ _VERSIONS_OF: Final = (
     "xgboost-cpu",
     "interpret-core",
 )
+_VERSION: Final = "Version: "
 _WHERE: Final = ("tables", "uri", "partitionedBy")  # fields of ``data`` for the location and the partitioning
 
 
@@ -161,10 +162,17 @@ def versions() -> dict[str, str]:
     by_package = {}
     for name in _VERSIONS_OF:
         try:
-            by_package[name] = metadata.version(name)
+            by_package[name] = _version_of(metadata.distribution(name))
         except metadata.PackageNotFoundError:
             continue
     return by_package
+
+
+def _version_of(package: metadata.Distribution) -> str:
+    """Return the version of a package. ``Distribution.version`` reads its description as a mail, with the modules for mails."""
+    lines = (package.read_text("METADATA") or "").splitlines()
+    stated = (line.removeprefix(_VERSION) for line in lines if line.startswith(_VERSION))
+    return next(stated, None) or package.version
 
 
 def _timing(work: Work) -> dict[str, Any]:
