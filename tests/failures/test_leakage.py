@@ -198,9 +198,8 @@ def test_one_person_under_two_ids_is_found(tmp_path):
 
 def test_evidence_and_remedy_of_a_warning_are_two_sentences():
     """The evidence on patients or labels ends with a full stop before the remedy."""
-    finding = Finding(
-        check="c", verdict="warning", subject="s", detail="two ids share codes", remedy="Merge them."
-    )
+    check, evidence = "near-duplicates", "two ids share codes"
+    finding = Finding(check=check, verdict="warning", subject=check, detail=evidence, remedy="Merge them.")
     found = Leakage(checks=[], findings=[finding], never_enter=0)
 
     assert leakage_warnings(found) == ["Possible leakage: two ids share codes. Merge them."]
