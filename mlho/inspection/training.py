@@ -1,7 +1,7 @@
 """Inspection of the tables of a training run: the headers, the small tables whole, and a sample of the events."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -36,6 +36,8 @@ from mlho.tables import EVENTS
 
 #: Bytes up to which a table other than the events is read whole; of a larger one only the header is.
 MOST_BYTES: Final = 256 << 20
+# Patient ids of a person, on average, from which on a column of persons looks like one of groups.
+_MOST_IDS: Final = 5
 
 
 def inspect_training(spec: TrainingSpec, root: DataRoot, *, has_all_events: bool = True) -> Inspection:
@@ -192,8 +194,20 @@ def _define(
     found.size = (result.cohort.n_patients, int(result.cohort.positive_patients().sum()))
     found.n_samples = result.cohort.n_samples
     found.samples = _digest_of_samples(result.cohort)
-    found.warn(result.cohort.warnings)
+    found.warn([*result.cohort.warnings, *_judge_groups(result.cohort, spec)])
     return result.cohort
+
+
+def _judge_groups(cohort: Cohort, spec: TrainingSpec) -> Iterator[str]:
+    """Warn of a column of persons that looks like one of sites or wards."""
+    n_persons = len(cohort.unit_ids)
+    if cohort.groups is not None and n_persons * _MOST_IDS <= cohort.n_patients:
+        shown_persons = shown_count(n_persons, "person", spec.report.min_cell)
+        yield (
+            f"cohort.groupBy: column {spec.cohort.group_by!r} names {shown_persons} behind "
+            f"{shown_count(cohort.n_patients, 'patient id', spec.report.min_cell)}. Splits, intervals and small cells go by person: "
+            "check that it names the person, not a site or ward."
+        )
 
 
 def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile]) -> None:
@@ -250,7 +264,8 @@ def _facts_of(result: CohortResult, spec: TrainingSpec) -> dict[str, str]:
     return {
         **({"label rows": "; ".join(dropped)} if dropped else {}),
         "cohort": f"{shown_count(cohort.n_patients, 'patient', min_cell)}, "
-        f"{shown_count(cohort.n_samples, 'sample', min_cell)}",
+        + (f"{shown_count(len(cohort.unit_ids), 'person', min_cell)}, " if cohort.groups is not None else "")
+        + f"{shown_count(cohort.n_samples, 'sample', min_cell)}",
         f"outcome {spec.cohort.outcome}": f"{shown_count(n_positive, 'patient', min_cell)} with it",
     }
 

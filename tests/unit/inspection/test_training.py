@@ -225,3 +225,19 @@ def test_texts_that_are_no_dates_have_no_form():
     """A format that fits only some texts would hide the others."""
     assert guess_formats(pa.array([SECRET, "2020-01-31"])) is None
     assert np.all(guess_formats(pa.array(["", None], pa.string())) == ((), False))
+
+
+@pytest.mark.parametrize(("n_persons", "warns"), [(2, True), (150, False)], ids=["a site", "persons"])
+def test_a_column_of_persons_that_is_one_of_sites_is_a_warning(folder, n_persons, warns):
+    """Persons are counted beside patients, and many patient ids for each person are a warning, because splits go by person."""
+    labels = pq.read_table(folder / "labels.parquet")
+    ids = labels["patient_id"].to_pylist()
+    place = {patient: number for number, patient in enumerate(sorted(set(ids)))}
+    persons = pa.array([f"x{place[patient] % n_persons}" for patient in ids])
+    pq.write_table(labels.append_column("person", persons), folder / "labels.parquet")
+
+    found = inspected(folder, {"cohort.groupBy": "person", "cohort.index": {"column": "index_date"}})
+
+    assert found.errors == []
+    assert ("150 persons" in found.facts["cohort"]) != warns
+    assert any("names fewer than 11 persons behind" in text for text in found.warnings) == warns
