@@ -210,7 +210,7 @@ def _of_training(n_known_files: int) -> list[str]:
 
 
 def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[str]:
-    found = [*scored.cohort.warnings, *scored.ledger.warnings()]
+    found = [*scored.cohort.warnings, *scored.warnings, *scored.ledger.warnings()]
     if spec.cohort.outcome != bundle.document.outcome:
         found.append(
             f"The outcome is the column {spec.cohort.outcome!r}; the bundle was trained for {bundle.document.outcome!r}. Check that both mean "

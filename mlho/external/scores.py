@@ -20,7 +20,7 @@ from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import encode_files
-from mlho.scoring.persons import known_persons
+from mlho.scoring.persons import known_persons, unseen_warnings
 from mlho.scratch import scratch_folder
 from mlho.sources import Source, list_inputs, source_of
 from mlho.sources.events import iter_events, require_values
@@ -49,6 +49,8 @@ class ScoredCohort:
         Samples with each code in the longest window.
     n_without_events : int
         Samples without any usable event in the bundle's windows.
+    warnings : tuple of str
+        Demographics that the bundle does not know as they are written.
     """
 
     cohort: Cohort
@@ -60,6 +62,7 @@ class ScoredCohort:
     unknown_codes: int
     samples_by_code: dict[str, int]
     n_without_events: int
+    warnings: tuple[str, ...] = ()
 
 
 def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCohort:
@@ -113,6 +116,7 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
             unknown_codes=len(encoded.unknown_rows),
             samples_by_code=encoded.samples_by_code,
             n_without_events=encoded.n_without_events,
+            warnings=tuple(unseen_warnings(bundle.demographics, known)),
         )
 
 

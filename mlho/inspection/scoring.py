@@ -12,7 +12,7 @@ from mlho.model.document import parse_document
 from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import cohort_to_score
-from mlho.scoring.persons import KnownPersons, read_known_persons
+from mlho.scoring.persons import KnownPersons, read_known_persons, unseen_warnings
 from mlho.scoring.roster import everybody, read_roster
 from mlho.sources import source_of
 from mlho.sources.files import DataRoot
@@ -46,6 +46,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     if "demographics" in files and "demographics" not in too_large:
         encoder, table = demographics_of(bundle), str(tables.demographics)
         persons = found.attempt(lambda: read_known_persons(encoder, spec.index, source, root, table))
+        found.warn(unseen_warnings(encoder, persons))
     if "cohort" in files and "cohort" not in too_large:
         pattern, years = str(tables.cohort), bundle.scoring.plausible_years
         roster = found.attempt(lambda: read_roster(spec.index, source, root, pattern, years=years))
@@ -57,6 +58,8 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     rules = scoring_spec(bundle)
     events = files.get("events", [])
     batches = found.attempt(lambda: list(sample_events(source, events, values=needs_values(rules))))
+    if batches is not None and events and not any(batch.num_rows for batch in batches):
+        found.warn(["events: no row in the files that were looked at. Check that the export is complete."])
     if batches and tables.cohort is None:
         samples = everybody(sorted(ids_in(batches)), spec.index)
     if batches and samples is not None:

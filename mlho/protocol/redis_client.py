@@ -98,6 +98,10 @@ def answering() -> Iterator[None]:
             "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
         ) from error
     except redis.ResponseError as error:
+        if "DB index is out of range" in str(error):
+            raise QueueError(
+                "broker: the server has no database of this number. End the address with a lower one, such as /0."
+            ) from error
         words = outage_of(error) or "refuses a command, as a key is not what it must be."
         raise QueueUnavailable(f"broker: {words} An active run then continues.") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file

@@ -80,11 +80,26 @@ class CategoryCode:
             next((position[level] for level in levels if level in position), 0)
             for levels in (OF_UNSEEN, OF_MISSING)
         )
-        texts = [_level_of(value) for value in values]
-        if self.of_numbers:
-            by_number = _by_number(self.levels)
-            texts = [text if text in position else by_number.get(_number_of(text), text) for text in texts]
+        texts = self._as_levels(values)
         return np.array([position.get(text, missing if text is None else unseen) for text in texts], np.int64)
+
+    def unseen(self, values: Sequence[object]) -> NDArray[np.bool_]:
+        """Tell which values are given and are no level.
+
+        Examples
+        --------
+        >>> CategoryCode("sex", ("F", "M")).unseen(["F", "m", None]).tolist()
+        [False, True, False]
+        """
+        levels = {None, *self.levels}
+        return np.array([text not in levels for text in self._as_levels(values)], np.bool_)
+
+    def _as_levels(self, values: Sequence[object]) -> list[str | None]:
+        texts = [_level_of(value) for value in values]
+        if not self.of_numbers:
+            return texts
+        by_number = _by_number(self.levels)
+        return [text if text in self.levels else by_number.get(_number_of(text), text) for text in texts]
 
 
 @dataclass(frozen=True)

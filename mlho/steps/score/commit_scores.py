@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlho.errors import DataError, MlhoError, plural
 from mlho.steps.base import Artifact, Step, Work
-from mlho.steps.score.artifacts import CODES_FILE, PATIENTS_FILE, PRESENT_FILE, UNKNOWN_FILE, open_bundle
+from mlho.steps.score.artifacts import (
+    CODES_FILE,
+    PATIENTS_FILE,
+    PRESENT_FILE,
+    UNKNOWN_FILE,
+    open_bundle,
+    open_persons,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +34,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -111,6 +118,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     from mlho.scoring.drift import drift_warnings
     from mlho.scoring.label_free import expected_performance
     from mlho.scoring.parts import PART_FILE
+    from mlho.scoring.persons import unseen_warnings
 
     every, training = (*parts, *absent), bundle.document.training
     n_samples = sum(part.facts["n_rows"] for part in every)
@@ -132,6 +140,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         training_share_without_events=None if training is None else training.without_events,
         warnings=[
             *unusual,
+            *unseen_warnings(bundle.demographics, open_persons(work)),
             *alert_warnings(alerts, n_samples),
             *drift_warnings(drift),
             *total.warnings(),

@@ -4,7 +4,8 @@ import pytest
 import redis
 from redis._parsers import BaseParser
 
-from mlho.protocol.redis_client import outage_of
+from mlho.protocol.failures import QueueError
+from mlho.protocol.redis_client import answering, outage_of
 
 PASSING = {
     "OOM command not allowed when used memory > 'maxmemory'.": "its memory is full",
@@ -50,3 +51,9 @@ def test_a_temporary_error_in_a_script_is_an_outage(answer):
 def test_a_permanent_error_is_no_outage(answer):
     """A defect or a wrong setting is not an outage, so that it is reported at once instead of retried."""
     assert outage_of(raised(answer)) is None
+
+
+def test_a_database_that_the_server_does_not_have_is_named():
+    """A number at the end of the address that is too high is a wrong setting, and the message says what to change."""
+    with pytest.raises(QueueError, match="no database of this number"), answering():
+        raise raised("ERR DB index is out of range")

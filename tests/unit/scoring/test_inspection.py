@@ -15,7 +15,7 @@ from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
 from scheduler.engine.scoring_run import prepare_scoring
 from tests.builders import InlineExecutor, NullObserver
-from tests.unit.scoring.conftest import AS_OF, make_score_document
+from tests.unit.scoring.conftest import AS_OF, make_score_document, score_inline
 
 
 def inspected(folder: Path, changes: dict[str, Any] | None = None) -> Inspection:
@@ -74,3 +74,36 @@ def test_the_inspection_is_a_task_if_it_was_not_done_before(trained):
     assert [task for task in by_task if task[0] != "inspect_scored"] == before
     kinds = [kind for kind, _ in by_task]
     assert kinds.index("inspect_scored") < kinds.index("score_partition")
+
+
+def test_levels_that_the_bundle_does_not_have_are_a_warning(trained, tmp_path):
+    """Levels in another case would count as another level without a word; the inspection and the scores say which one."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    path = folder / "demographics.parquet"
+    table = pq.read_table(path)
+    other = pa.array([sex and sex.swapcase() for sex in table.column("sex").to_pylist()])
+    pq.write_table(table.set_column(table.column_names.index("sex"), "sex", other), path)
+
+    (warning,) = inspected(folder).warnings
+
+    assert warning.startswith(
+        "Demographic 'sex': 100 % of the rows have a level that the bundle does not have."
+    )
+    assert warning.endswith(
+        "They count as 'unknown'. Write the levels as in training: female, male, unknown."
+    )
+    assert warning in score_inline(folder, MemoryStore()).scores["warnings"]
+    assert inspected(trained.folder).warnings == []
+
+
+def test_events_without_a_row_are_a_warning(trained, tmp_path):
+    """Files of events with a header only are named before the run, which would fail without a usable event."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    for path in (folder / "events").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+
+    assert inspected(folder).warnings == [
+        "events: no row in the files that were looked at. Check that the export is complete."
+    ]
