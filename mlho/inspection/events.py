@@ -64,6 +64,12 @@ def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) 
         yield from _first(iter_events(source, file, batch_rows=n_rows, values=values), n_rows)
 
 
+def is_whole(files: Sequence[SourceFile], batches: Sequence[Any]) -> bool:
+    """Tell whether a sample surely has all rows: no file is left out, and none can be longer than its part."""
+    n_rows = sum(batch.num_rows for batch in batches)
+    return len(files) <= MOST_FILES and n_rows < SAMPLE_ROWS // max(1, len(files))
+
+
 def _first(batches: Iterator[Any], n_rows: int) -> Iterator[Any]:
     """Yield the first rows. A block of a CSV or a row group may have fewer."""
     n_left = n_rows

@@ -19,8 +19,9 @@ from mlho.encoding.events.concepts import read_concepts
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import DataError
-from mlho.inspection.events import judge_all_rows, judge_rows, sample_events, spread
+from mlho.inspection.events import is_whole, judge_all_rows, judge_rows, sample_events, spread
 from mlho.inspection.findings import Inspection, TableFacts
+from mlho.inspection.patterns import judge_patterns
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.inspection.rules import can_apply_rules
 from mlho.inspection.zones import judge_zones
@@ -279,6 +280,8 @@ def _look_at_events(
     parents: Mapping[str, str],
 ) -> None:
     batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
+    if batches is not None:
+        found.warn(judge_patterns(spec, batches, parents, is_whole=is_whole(files, batches)))
     if cohort is not None and batches is not None:
         ledger = judge_rows(found, spec, source, files, cohort, batches, parents=parents)
         judge_all_rows(found, source, files, ledger)

@@ -241,3 +241,34 @@ def test_a_column_of_persons_that_is_one_of_sites_is_a_warning(folder, n_persons
     assert found.errors == []
     assert ("150 persons" in found.facts["cohort"]) != warns
     assert any("names fewer than 11 persons behind" in text for text in found.warnings) == warns
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features.exclude": ["i10", "N0*"]}, "no code matches 'i10' of features.exclude."),
+        ({"features.include": ["*", "X9?"]}, "no code matches 'X9?' of features.include."),
+        (
+            {"features.sequences": {"startCodes": ["ICD:*"]}},
+            "no code matches 'ICD:*' of features.sequences.startCodes.",
+        ),
+        ({"features.exclude": ["N0*"], "features.sequences": {"endCodes": ["I1?"]}}, ""),
+    ],
+    ids=["case", "code", "prefix", "all match"],
+)
+def test_a_pattern_that_matches_no_code_is_a_warning(changes, words, folder):
+    """A misspelt pattern leaves a code in, or a feature out, without any other sign."""
+    found = [text for text in inspected(folder, changes).warnings if "no code matches" in text]
+
+    assert len(found) == bool(words)
+    assert words in " ".join(found)
+
+
+def test_of_a_partial_sample_only_fields_without_a_match_are_warned_of(folder, monkeypatch):
+    """A rare code may lie beyond the sample, so that one pattern without a match is no warning."""
+    monkeypatch.setattr("mlho.inspection.events.SAMPLE_ROWS", 100)
+
+    some, none = (inspected(folder, {"features.exclude": patterns}) for patterns in (["i10", "?1?"], ["i10"]))
+
+    assert not any("no code matches" in text for text in some.warnings)
+    assert any("no code matches" in text for text in none.warnings)

@@ -1,0 +1,60 @@
+"""Patterns of codes in a specification that match no code of the sampled events."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mlho.encoding.events.code_patterns import matches
+from mlho.spec.training import TrainingSpec
+
+_NAMED: Final = 3  # patterns in a warning
+
+
+def judge_patterns(
+    spec: TrainingSpec, batches: Sequence[Any], parents: Mapping[str, str], *, is_whole: bool
+) -> list[str]:
+    """Warn of patterns that match no code, such as one in another case: nothing else tells that they have no effect.
+
+    Parameters
+    ----------
+    batches : sequence of record batches
+        A sample of the events.
+    parents : mapping of code to parent
+        Of ``features.rollUp``.
+    is_whole : bool
+        The sample has all rows. Otherwise a field is named only if none of its patterns matches, because a rare code may be elsewhere.
+    """
+    codes = _codes_in(batches)
+    known = sorted(codes | {parents[code] for code in codes & parents.keys()})
+    warnings = []
+    for field, patterns in _stated(spec).items():
+        unmatched = [pattern for pattern in patterns if not matches([pattern], known).any()]
+        if known and unmatched and (is_whole or len(unmatched) == len(patterns)):
+            more = f" and {len(unmatched) - _NAMED:,} more" if len(unmatched) > _NAMED else ""
+            named = ", ".join(map(repr, unmatched[:_NAMED])) + more
+            warnings.append(
+                f"In a sample, no code matches {named} of {field}. A pattern is matched against the whole code, in its case; * is any text."
+            )
+    return warnings
+
+
+def _stated(spec: TrainingSpec) -> dict[str, tuple[str, ...]]:
+    features, sequences = spec.features, spec.features.sequences
+    stated = {
+        "features.include": features.include,
+        "features.exclude": features.exclude,
+        "features.sequences.startCodes": None if sequences is None else sequences.start_codes,
+        "features.sequences.endCodes": None if sequences is None else sequences.end_codes,
+        "quality.codes": None if spec.quality is None else tuple(spec.quality.codes),
+    }
+    return {field: patterns for field, patterns in stated.items() if patterns}
+
+
+def _codes_in(batches: Sequence[Any]) -> set[str]:
+    found: set[str] = set()
+    for batch in batches:
+        codes = batch.column("code").unique()
+        codes = codes.dictionary_decode() if pa.types.is_dictionary(codes.type) else codes
+        found.update(codes.drop_null().cast(pa.string()).to_pylist())
+    return found
