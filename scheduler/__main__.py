@@ -1,11 +1,12 @@
 """``python -m scheduler``, which is also the ``mlho`` command: a cheap start, then the command."""
 
 import gc
+import os
 import sys
 
-from scheduler.engine.forkserver import begin_server
+from scheduler.engine.forkserver import IN_PARTS, WHOLE, begin_server
 
-_PRELOAD = {"run": "mlho.steps.preload.in_parts", "score": "mlho.steps.preload.whole"}
+_PRELOAD = {"run": IN_PARTS, "score": WHOLE}
 
 
 def main() -> int:
@@ -14,6 +15,8 @@ def main() -> int:
     Worker processes import the module that started the program, so this module imports nothing of the command
     before it is called. The fork server does its imports while the command still does its own.
     """
+    # pydantic would look for plugins in the metadata of all installed packages.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     preload = _PRELOAD.get("".join(sys.argv[1:2]))
     if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
         begin_server(preload)

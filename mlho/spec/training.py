@@ -93,7 +93,7 @@ class Report(SpecPart):
     """Explain the model on real patients (without id and dates) instead of synthetic profiles."""
 
 
-class TrainingSpec(SpecPart):
+class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of documents, tasks and bundles
     """A training run: from events to a tested model and a report."""
 
     data: Data

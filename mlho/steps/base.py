@@ -221,6 +221,8 @@ class Step(ABC):
     """Whether it reads ``report.minCell``, the bound for small groups, and no other field of the report."""
     reads_bias_columns: ClassVar[bool] = False
     """Whether it reads ``bias.columns``, and no other field of the audit."""
+    encodes: ClassVar[bool] = False
+    """Whether it comes before all learning, and needs only the modules of :mod:`mlho.steps.preload.tables`."""
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
         """Reset every section of the specification that this step does not read; ``None`` if it reads none.

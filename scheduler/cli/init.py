@@ -11,9 +11,9 @@ from mlho.errors import DataError, MlhoError, SpecError
 from mlho.printable import shown
 from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
+from mlho.steps.inspection import inspect_tables
 from scheduler.cli import terminal
 from scheduler.cli.options import Commands
-from scheduler.cli.validate import inspect_tables
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection

@@ -13,8 +13,8 @@ from mlho.model.files import DOCUMENT
 from mlho.spec.expansion import expand
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
+from mlho.steps.inspection import inspect_tables
 from mlho.store import open_store
-from mlho.store.inputs import open_data
 from mlho.store.s3_settings import SCHEME
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
@@ -121,35 +121,6 @@ def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
         inspect_first(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
     except (StoreUnavailable, ImportError) as error:
         terminal.print_note(f"The tables are not checked here, but by a task of the run: {error}")
-
-
-def inspect_tables(
-    spec: RunSpec | ScoringRunSpec,
-    data: Path | str,
-    document: bytes | None = None,
-    *,
-    env: Mapping[str, str] | None = None,
-) -> "Inspection":
-    """Return the findings of an inspection of the tables.
-
-    Parameters
-    ----------
-    data : Path or str
-        As returned by :func:`scheduler.engine.manifest.data_root`.
-    document : bytes, optional
-        ``bundle.json`` of the bundle that scores.
-    env : mapping, optional
-        Settings of object storage; default: the environment.
-    """
-    root = open_data(data, env)
-    if isinstance(spec, RunSpec):
-        from mlho.inspection.training import inspect_training
-
-        return inspect_training(spec.spec, root)
-    from mlho.inspection.scoring import inspect_scoring
-
-    assert document is not None, "a scoring run has a bundle"
-    return inspect_scoring(spec.spec, root, document)
 
 
 def _show(name: str, inspection: "Inspection", *, verb: str) -> None:

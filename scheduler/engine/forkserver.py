@@ -1,15 +1,21 @@
 """The fork server for worker processes. It can start its imports before the command has finished its own."""
 
 import os
+import signal
+from contextlib import suppress
 from multiprocessing import forkserver
 from typing import Final
+
+from mlho.fork_server import REST_SIGNAL
 
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
+IN_PARTS: Final = "mlho.steps.preload.in_parts"
+WHOLE: Final = "mlho.steps.preload.whole"
 
-
-_begun: list[bool] = []
+_begun: list[str] = []
+_asked: list[bool] = []
 
 
 def has_begun() -> bool:
@@ -17,9 +23,29 @@ def has_begun() -> bool:
     return bool(_begun)
 
 
-def begin_server(preload: str = "mlho.steps.preload.whole") -> None:
+def is_in_parts() -> bool:
+    """Return whether the server imports its modules in parts."""
+    return _begun == [IN_PARTS]
+
+
+def begin_server(preload: str = WHOLE) -> None:
     """Start the server if it is not running. It imports the modules of the steps in the background, by a module that imports them."""
-    _begun[:] = [True]
-    os.environ.update(ONE_THREAD)
-    forkserver.set_forkserver_preload([preload])
-    forkserver.ensure_running()
+    if not _begun:
+        _begun.append(preload)
+        os.environ.update(ONE_THREAD)
+        forkserver.set_forkserver_preload([preload])
+    signals = [REST_SIGNAL] if is_in_parts() else []
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until the server has its handler
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def ask_for_rest() -> None:
+    """Have a server that imports in parts import the rest before it forks again."""
+    if is_in_parts() and not _asked:
+        _asked.append(True)
+        server = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - not part of its types
+        with suppress(ProcessLookupError):  # the next fork reports it
+            os.kill(server, REST_SIGNAL)

@@ -15,14 +15,18 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from mlho.errors import MlhoError
+from mlho.processes import usable_cpus
 from mlho.protocol.failures import kind_and_place
+from mlho.steps import STEPS
 from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
 from mlho.store import open_store, remove_scratch
-from scheduler.engine.forkserver import begin_server, has_begun
+from scheduler.engine.forkserver import ask_for_rest, begin_server, has_begun, is_in_parts
+
+_ENCODING: Final = frozenset(kind for kind, step in STEPS.items() if step.encodes)
 
 
 class WorkerLost(MlhoError):  # noqa: N818 - says what happened
@@ -32,39 +36,73 @@ class WorkerLost(MlhoError):  # noqa: N818 - says what happened
 
 
 class LocalPool:
-    """Runs tasks in worker processes, which start with the first task."""
+    """Runs tasks in worker processes, which start with the first task.
+
+    If the fork server imports in parts, the tasks that encode have workers of their own. These do not wait for the modules that learn,
+    and their memory is free when learning begins.
+    """
 
     def __init__(self, store_address: str, data: Path | str, *, n_workers: int) -> None:
         self._store_address = store_address
         self._data = data
         self._n_workers = n_workers
+        self._encoders: ProcessPoolExecutor | None = None
+        self._all_encoders_started = False
+        self._end_of_encoders: threading.Thread | None = None
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._pool is None:
-            return
-        if error is None:
-            self._pool.shutdown(wait=True)
-        else:
-            _terminate(self._pool)
+        pools = [pool for pool in (self._encoders, self._pool) if pool is not None]
+        for pool in pools:
+            if error is None:
+                pool.shutdown(wait=True)
+            else:
+                _terminate(pool)
+        if self._end_of_encoders is not None:
+            self._end_of_encoders.join()
+        if error is not None and pools:
             with suppress(MlhoError):  # the error that ends the run is the one to report
                 remove_scratch(open_store(self._store_address))
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Run tasks in workers, as :meth:`submit` does."""
-        return [self.submit(task) for task in tasks]
+        futures = [self.submit(task) for task in tasks]
+        if self._all_encoders_started:  # before, the server would have to fork them after its imports
+            ask_for_rest()
+        self._all_encoders_started |= len(tasks) > 1
+        return futures
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Run a task in a worker. Its future raises the exception of the step."""
-        if self._pool is None:
-            self._pool = _start_pool(self._n_workers)
         try:
-            return self._pool.submit(_execute, task, self._store_address, self._data)
+            return self._pool_for(task).submit(_execute, task, self._store_address, self._data)
         except BrokenProcessPool as error:
             raise worker_lost() from error
+
+    def _pool_for(self, task: Task) -> ProcessPoolExecutor:
+        """Return the workers that encode until the first other task, and from then on the others."""
+        if self._pool is None and is_in_parts() and task.kind in _ENCODING:
+            self._encoders = self._encoders or _take_spare(self._n_workers) or _start_pool(self._n_workers)
+            return self._encoders
+        if self._pool is None:
+            self._end_encoders()
+            ask_for_rest()
+            self._pool = _start_pool(self._n_workers)
+        return self._pool
+
+    def _end_encoders(self) -> None:
+        """Let the workers that encode end with their last task."""
+        pool, self._encoders = self._encoders or _take_spare(self._n_workers), None
+        if pool is not None:
+            self._end_of_encoders = threading.Thread(target=pool.shutdown)
+            self._end_of_encoders.start()
+
+
+_spare: list[tuple[int, ProcessPoolExecutor]] = []
+"""The pool of :func:`call_beside` and its size, until a run takes it for its first tasks."""
 
 
 def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
@@ -74,13 +112,28 @@ def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options:
     """
     if not has_begun():
         return function(*arguments, **options)
-    pool = _start_pool(1)
+    n_workers = usable_cpus()
+    pool = _take_spare(n_workers) or _start_pool(n_workers)
     try:
-        return pool.submit(function, *arguments, **options).result()
+        answer = pool.submit(function, *arguments, **options).result()
     except BrokenProcessPool as error:
         raise worker_lost() from error
-    finally:
+    except BaseException:
         pool.shutdown(wait=False)  # the process ends by itself
+        raise
+    _spare.append((n_workers, pool))
+    return answer
+
+
+def _take_spare(n_workers: int) -> ProcessPoolExecutor | None:
+    """Return the spare pool if it has this size; end one of another size."""
+    if not _spare:
+        return None
+    size, pool = _spare.pop()
+    if size == n_workers:
+        return pool
+    pool.shutdown(wait=False)
+    return None
 
 
 def worker_lost() -> WorkerLost:

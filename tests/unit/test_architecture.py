@@ -20,6 +20,7 @@ GROUND = frozenset(
     {
         "errors",
         "arrays",
+        "fork_server",
         "log",
         "printable",
         "processes",
@@ -74,6 +75,7 @@ LOW = {
 BRIDGES = {"mlho.store.inputs": {"sources"}}
 GROUND_FLOOR = {
     "errors": set(),
+    "fork_server": set(),
     "arrays": {"errors"},
     "printable": set(),
     "log": {"errors", "printable"},
@@ -83,7 +85,7 @@ GROUND_FLOOR = {
     "pseudonyms": {"arrays", "errors", "settings"},
     "tables": {"errors"},
     "grids": {"errors"},
-    "spec": {"errors", "grids", "printable"},
+    "spec": {"errors", "fork_server", "grids", "printable"},
 }
 # Rooms inside a room, and the siblings that each may import. A loose module counts as a room of its own.
 INNER = {
@@ -199,11 +201,12 @@ INNER = {
         "commit_log": {"records", "proposals"},
         "base": {"records", "commit_log"},
         "inputs": {"base"},
+        "inspection": set(),
         "encode": {"base", "inputs"},
         "learn": {"base", "inputs"},
         "publish": {"base", "inputs", "learn"},
         "score": {"base", "inputs"},
-        "preload": {"base"},
+        "preload": {"base", "inspection"},
         "patient_files": set(),
     },
 }

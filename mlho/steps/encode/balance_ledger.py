@@ -12,6 +12,7 @@ class BalanceLedger(Step):
 
     kind: ClassVar[str] = "balance_ledger"
     version: ClassVar[int] = 2
+    encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
     reads_outcome: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("events",)

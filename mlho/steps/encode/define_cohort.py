@@ -12,6 +12,7 @@ class DefineCohort(Step):
 
     kind: ClassVar[str] = "define_cohort"
     version: ClassVar[int] = 4
+    encodes: ClassVar[bool] = True
     writes_ids: ClassVar[tuple[str, ...]] = ("cohort.arr",)
     states_content: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")

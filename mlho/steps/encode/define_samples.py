@@ -10,6 +10,7 @@ class DefineSamples(Step):
     """Patients, samples and index dates. Equal samples give equal bytes for every outcome and set of demographics."""
 
     kind: ClassVar[str] = "define_samples"
+    encodes: ClassVar[bool] = True
     writes_ids: ClassVar[tuple[str, ...]] = ("cohort.arr",)
     states_content: ClassVar[bool] = True
 

@@ -10,6 +10,7 @@ class DescribeCodes(Step):
     """Read the concepts table, or else the descriptions beside the events of a ``dbmart``."""
 
     kind: ClassVar[str] = "describe_codes"
+    encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
     reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False

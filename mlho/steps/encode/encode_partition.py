@@ -12,6 +12,7 @@ class EncodePartition(Step):
 
     kind: ClassVar[str] = "encode_partition"
     version: ClassVar[int] = 5
+    encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_outcome: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("events",)

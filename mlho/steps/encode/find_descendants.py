@@ -12,6 +12,7 @@ class FindDescendants(Step):
     """Codes below those of sets with ``descendants``, once for all partitions: the table may have a hundred million rows."""
 
     kind: ClassVar[str] = "find_descendants"
+    encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
     reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False

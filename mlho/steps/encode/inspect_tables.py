@@ -10,6 +10,7 @@ class InspectTables(Step):
     """The look of ``mlho validate``: the small tables, and a sample of the events."""
 
     kind: ClassVar[str] = "inspect_tables"
+    encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_rules: ClassVar[bool] = True
     reads_min_cell: ClassVar[bool] = True

@@ -9,6 +9,7 @@ class MergeDictionary(Step):
     """The dictionary of the run; independent of how the rows are partitioned."""
 
     kind: ClassVar[str] = "merge_dictionary"
+    encodes: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``dictionary.arr``."""

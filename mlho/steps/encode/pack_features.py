@@ -12,6 +12,7 @@ class PackFeatures(Step):
     """Counts and latest values of every column for one block of patients; the bytes depend only on the data."""
 
     kind: ClassVar[str] = "pack_features"
+    encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_outcome: ClassVar[bool] = False
 

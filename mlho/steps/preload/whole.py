@@ -1,6 +1,7 @@
 """Preloading for the fork server of worker processes: both parts, what reads tables and what learns and scores."""
 
-from mlho.steps.preload.tables import imports_of_server
+import mlho.steps.preload.tables
+from mlho.steps.preload.server import imports_of_server
 
 with imports_of_server():
     import mlho.model.testing.runner

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,48 @@ def test_a_function_is_called_in_a_worker_and_its_errors_are_raised(monkeypatch)
     assert call_beside(os.getpid) != os.getpid()
     with pytest.raises(DataError, match="no such file"):
         call_beside(make_manifest, make_spec().spec.data.tables, Path("nowhere"))
+
+
+_TWO_POOLS = """
+import multiprocessing, os, sys
+from pathlib import Path
+from scheduler.engine.forkserver import IN_PARTS, begin_server
+if __name__ == "__main__":
+    begin_server(IN_PARTS)
+    from mlho.store.local import LocalStore
+    from scheduler.engine.plan import plan_inspection
+    from scheduler.engine.manifest import make_manifest
+    from scheduler.engine import process_pool
+    from tests.builders import make_spec
+    from tests.unit.scheduler.engine.test_process_pool import cohort_task
+    data, store = Path(sys.argv[1]), sys.argv[2]
+    spec = make_spec().spec
+    other = plan_inspection(spec, make_manifest(spec.data.tables, data))["tables"].bind({})
+    process_pool._ENCODING -= {"inspect_tables"}
+    looked = process_pool.call_beside(os.getpid)
+    workers = lambda: {child.pid for child in multiprocessing.active_children()}
+    with process_pool.LocalPool(store, data, n_workers=process_pool.usable_cpus()) as pool:
+        pool.submit(cohort_task(data)).result(60)
+        print(workers() == {looked})
+        pool.submit(other).result(60)
+        pool._end_of_encoders.join(60)
+        print(looked in workers(), len(workers()))
+        assert pool.submit(cohort_task(data)).result(60).is_new is False
+    print(workers())
+"""
+
+
+def test_tasks_that_encode_have_workers_of_their_own_until_learning_begins(data, tmp_path):
+    """The first of them is the process that has looked at the tables. They end with the first task that does not encode."""
+    program = tmp_path / "program.py"
+    program.write_text(_TWO_POOLS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(program), str(data), str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[4],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[4])},
+    )
+
+    assert done.stdout.splitlines() == ["True", "False 1", "set()"], done.stderr
