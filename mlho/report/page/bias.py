@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlho.report import words
-from mlho.report.bias.audit import BiasAudit, GroupBias, GroupComparison, GroupTrend, PatientErrors
+from mlho.report.bias.audit import AlertGap, BiasAudit, GroupBias, GroupComparison, GroupTrend, PatientErrors
 from mlho.report.page import cells
 from mlho.report.parts import Estimate
 from mlho.report.words import DASH
@@ -44,15 +44,7 @@ def content(bias: BiasAudit) -> dict[str, Any]:
             for comparison in errors
         ],
         "errors_words": _found_words(len(errors), len(bias.errors), "comparison"),
-        "gaps": [
-            (
-                gap.by,
-                *_gap_words(gap.metric),
-                _cell(gap.value),
-                DASH if gap.by_chance is None else words.number(gap.by_chance, 3),
-            )
-            for gap in bias.gaps
-        ],
+        "gaps": [_gap(gap) for gap in bias.gaps],
         "trends": _trends(trends),
         "trends_words": _found_words(len(trends), len(bias.trends), "trend"),
         "unit": bias.unit,
@@ -173,9 +165,10 @@ def metric_words(metric: str) -> str:
     return f"{text}, {words.rule_words(rule)}" if rule else text
 
 
-def _gap_words(metric: str) -> tuple[str, str]:
-    rule, _, name = metric.rpartition("/")
-    return _GAPS[name], words.rule_words(rule)
+def _gap(gap: AlertGap) -> tuple[str, ...]:
+    rule, _, name = gap.metric.rpartition("/")
+    by_chance = DASH if gap.by_chance is None else words.number(gap.by_chance, 3)
+    return gap.by, _GAPS[name], words.rule_words(rule), _cell(gap.value), by_chance
 
 
 def _is_found(adjusted: float | None) -> bool:
