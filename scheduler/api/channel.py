@@ -1,6 +1,6 @@
 """The custom resource ``ModelChannel``: which model of the store a channel has in use, for ``kubectl get mch``.
 
-It only shows. Promotion and rollback stay commands, because they run the tests of a model, may sign it, and need a reason and an author.
+It only shows the model. Promotion and rollback are commands, because they run the tests of a model, may sign it, and need a reason and an author.
 """
 
 from enum import StrEnum

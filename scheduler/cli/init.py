@@ -94,7 +94,7 @@ def _not_found(folder: Path, guess: "Guess") -> MlhoError:
 
 
 def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspection"]:
-    """Return a specification and what is found with it, after leaving out demographics that a run would refuse."""
+    """Return a specification and its inspection, after leaving out demographics that a run would refuse."""
     policies: dict[str, str] = {}
     for _ in range(_MOST_TRIES):
         text = _document(guess, form, name=_run_name(folder), policies=policies)

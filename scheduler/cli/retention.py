@@ -1,4 +1,4 @@
-"""The commands ``mlho delete`` and ``mlho prune``: what would go, and after a confirmation the deletion."""
+"""The commands ``mlho delete`` and ``mlho prune``: list what would be deleted, ask for a confirmation, and delete it."""
 
 import argparse
 import datetime as dt

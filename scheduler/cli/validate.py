@@ -38,7 +38,7 @@ def add_validate(commands: Commands) -> None:
     """Add ``mlho validate``."""
     validate = commands.add("validate", _validate, "check a specification and its tables", VALIDATE_ABOUT)
     validate.add_argument("spec", type=Path, help="specification file (YAML)")
-    validate.add_argument("--json", action="store_true", help="what was found, as JSON")
+    validate.add_argument("--json", action="store_true", help="the findings as JSON")
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -80,7 +80,7 @@ def inspect_first(
     *,
     env: Mapping[str, str] | None = None,
 ) -> "list[Inspection]":
-    """Look at the tables before a run, print warnings, and return what was found, for each outcome.
+    """Look at the tables before a run, print warnings, and return the findings for each outcome.
 
     Raises
     ------

@@ -91,7 +91,7 @@ class Cleaner:
                     return
                 except (MlhoError, OSError) as error:
                     log.warning(failure, **error_fields(error))
-                except Exception as error:  # nobody reads the result of this thread
+                except Exception as error:  # the pool would drop it
                     log.exception(failure, **error_fields(error))
                 self._stop.wait(_PAUSE_SECONDS)
 

@@ -183,7 +183,7 @@ class RunThread:
         self._executor: QueueExecutor | None = None
         self._began_it = False
         needed = prepared.worker_bytes if isinstance(prepared, TrainingRun) else 0
-        self._picture = RunProgress(memory_needed=needed)
+        self._progress = RunProgress(memory_needed=needed)
         self._health = StoreHealth(patience=backend.settings.store_patience)
         self._idle_since = time.monotonic()
         self._thread = threading.Thread(
@@ -216,11 +216,11 @@ class RunThread:
     @property
     def has_ended(self) -> bool:
         """Return whether the run has ended, successfully or not. A stopped run has not ended."""
-        return self._picture.end is not None
+        return self._progress.end is not None
 
     def snapshot(self) -> RunProgress:
         """Return the current progress."""
-        progress = self._picture
+        progress = self._progress
         executor = self._executor
         if progress.end is not None:
             return progress
@@ -263,7 +263,7 @@ class RunThread:
                     return
                 if isinstance(error, AnotherScheduler):
                     n_tries = 0  # usually the previous leader, whose lease expires within seconds
-                self._show(replace(self._picture, trouble=(reason_of(error), cut(str(error), 512))))
+                self._show(replace(self._progress, trouble=(reason_of(error), cut(str(error), 512))))
             except MlhoError as error:
                 self._fail(error)
                 return
@@ -298,10 +298,10 @@ class RunThread:
             health=self._health,
         )
         outcome = outcome_of(self._backend, self._run, finished.report.facts)
-        stages = tuple(replace(stage, done=stage.total) for stage in self._picture.stages)
+        stages = tuple(replace(stage, done=stage.total) for stage in self._progress.stages)
         self._show(
             replace(
-                self._picture,
+                self._progress,
                 stages=stages,
                 running=0,
                 trouble=None,
@@ -315,31 +315,31 @@ class RunThread:
         renew_site(self._backend.store())
 
     def started(self, execution: Execution, executor: QueueExecutor) -> None:
-        """Keep the executor, whose counters are read for each picture."""
+        """Keep the executor, whose counters each snapshot reads."""
         self._executor = executor
         self._began_it = executor.is_new
         self._health.served(_RUN_THREAD)
         self._idle_since = time.monotonic()
-        self._show(replace(self._picture, execution=execution.id, trouble=None))
+        self._show(replace(self._progress, execution=execution.id, trouble=None))
 
     def update(self, stages: Stages, running: int) -> None:
         """Receive the progress as an observer. Raise ``Stopped`` if the run is to be stopped."""
         if self._stop.is_set():
             raise Stopped
-        if self._picture.running and not running:
+        if self._progress.running and not running:
             self._idle_since = time.monotonic()
-        snapshot = replace(self._picture, stages=stages, running=running)
-        if snapshot != self._picture:
+        snapshot = replace(self._progress, stages=stages, running=running)
+        if snapshot != self._progress:
             self._show(snapshot)
 
     def _fail(self, error: MlhoError) -> None:
         log.error("run_failed", run_id=self.run_id, **error_fields(error))
         retry = f"mlho retry {self.run_id} --store {self._backend.store_address}"
-        self._picture = replace(self._picture, failures=failures_shown(error, retry=retry))
+        self._progress = replace(self._progress, failures=failures_shown(error, retry=retry))
         self._end(ConditionType.FAILED, reason_of(error), str(error))
 
     def _end(self, end: ConditionType, reason: str, message: str) -> None:
-        snapshot = self._picture
+        snapshot = self._progress
         self._show(
             replace(
                 snapshot, running=0, trouble=None, end=end, end_reason=reason, end_message=cut(message, 512)
@@ -347,7 +347,7 @@ class RunThread:
         )
 
     def _show(self, snapshot: RunProgress) -> None:
-        self._picture = snapshot
+        self._progress = snapshot
         self._on_change()
 
 

@@ -26,7 +26,7 @@ class GateFailed(MlhoError):  # noqa: N818 - reads as the state
 def checked_gates(
     store: Store, run: StoredRun, *, force: bool, compare: Comparer | None
 ) -> tuple[GateRecord, ...]:
-    """Return the gates of a run with what was found.
+    """Return the gates of a run with their results.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def promote(
     run : StoredRun
         A finished training run.
     force : bool
-        Promote the model although a gate failed. The entry says so. It does not override digests, signatures and self-tests.
+        Promote the model although a gate failed, which the entry records. This does not override digests, signatures and self-tests.
     signer : callable, optional
         Returns the signature of a bundle, given its files. It is kept in the store.
     compare : callable, optional

@@ -1,4 +1,4 @@
-"""Deletion of runs, and what goes with them."""
+"""Deletion of runs, with the artifacts that no other run uses."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence

@@ -29,7 +29,7 @@ _ITERATIONS: Final = ("run_iteration", "finish_iteration")
 
 @dataclass(frozen=True)
 class PinnedRun:
-    """An earlier run with which another is compared, as it was found.
+    """An earlier run with which another is compared, pinned by its result.
 
     Attributes
     ----------

@@ -33,12 +33,12 @@ Renderer = Callable[[tuple[str, str], tuple[str, str]], str]
 
 @dataclass(frozen=True)
 class Written:
-    """Findings and writes of a writer.
+    """The site that a writer has made.
 
     Attributes
     ----------
     n_new : int
-        Pages that it wrote, without the first one.
+        Number of pages that it wrote, without the first one.
     """
 
     site: Site

@@ -72,7 +72,7 @@ def add_registry(commands: Commands) -> None:
     promotion = add("promote", "make a run's model the one that a channel shows", PROMOTE_ABOUT, _promote)
     promotion.add_argument("run", help=RUN_HELP)
     promotion.add_argument(
-        "--force", action="store_true", help="promote it although a gate failed; the log says so"
+        "--force", action="store_true", help="promote it although a gate failed; the log records it"
     )
     _add_signing(promotion)
     rollback = add("rollback", "let a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)

@@ -14,7 +14,7 @@ DATE: Final = "{date}"
 
 
 def load_as_of_today(path: Path) -> RunSpec | ScoringRunSpec:
-    """Read a specification of either kind. Of a template, return the night of today, and say so.
+    """Read a specification of either kind. Of a template, return the night of today, and print a note.
 
     Raises
     ------
