@@ -65,7 +65,15 @@ class LeadershipLost(MlhoError):  # noqa: N818 - says what happened
 
 
 class _Lease(Leader):
-    """A lease that may be kept in Redis."""
+    """A lease of a run, which :meth:`check` renews if necessary.
+
+    Raises
+    ------
+    LeadershipLost
+        From :meth:`check`: another scheduler is the leader.
+    StoreUnavailable, QueueUnavailable
+        From :meth:`check`: the leader cannot be determined now.
+    """
 
     @override
     def wait(self, *, seconds: float = math.inf) -> None:
@@ -133,15 +141,6 @@ class StoreLease(_Lease):
 
     @override
     def check(self) -> None:
-        """Return if this scheduler is still the leader.
-
-        Raises
-        ------
-        LeadershipLost
-            Another scheduler is the leader.
-        StoreUnavailable
-            The leader cannot be determined now.
-        """
         oldest = _TRUST_SHARE * self._lease_seconds
         while self._is_lost or self._clock() - self._renewed_at > oldest:
             self._renew()
@@ -219,8 +218,6 @@ class RedisLease(_Lease):
     ------
     AnotherScheduler
         On entering, when another scheduler keeps renewing it.
-    QueueUnavailable
-        Redis does not answer.
     """
 
     def __init__(self, broker: str, run: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -256,15 +253,6 @@ class RedisLease(_Lease):
 
     @override
     def check(self) -> None:
-        """Return if this scheduler holds the lease, and renew it.
-
-        Raises
-        ------
-        LeadershipLost
-            Another scheduler is the leader.
-        QueueUnavailable
-            The leader cannot be determined now.
-        """
         if not self._is_ours():
             raise _lost(self._run)
 
@@ -308,15 +296,6 @@ class Leadership(_Lease):
 
     @override
     def check(self) -> None:
-        """Return if this scheduler holds all leases.
-
-        Raises
-        ------
-        LeadershipLost
-            Another scheduler is the leader.
-        StoreUnavailable, QueueUnavailable
-            The leader cannot be determined now.
-        """
         for lease in self._leases:
             lease.check()
 
