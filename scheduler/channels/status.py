@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scheduler.api.channel import ChannelCondition, ChannelStatus, Refusal
-from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, Condition, cut, set_condition, timestamp
+from scheduler.api.status import MAX_MESSAGE, MAX_SHORT, cut, set_condition, timestamp
 from scheduler.runs.channels import ChannelEntry, GateRecord
 from scheduler.runs.refusals import RefusedPromotion
 
@@ -65,7 +65,7 @@ def with_condition(
         Generation of the spec.
     """
     conditions = set_condition(
-        _conditions(before),
+        status_before(before).conditions,
         ChannelCondition.READY,
         status=is_ready,
         reason=reason,
@@ -80,10 +80,6 @@ def status_before(plain: Mapping[str, Any]) -> ChannelStatus:
     """Return the status of a resource. Fields that a newer version wrote are ignored."""
     known = {field.alias or name for name, field in ChannelStatus.model_fields.items()}
     return ChannelStatus.model_validate({name: value for name, value in plain.items() if name in known})
-
-
-def _conditions(before: Mapping[str, Any]) -> Sequence[Condition]:
-    return status_before(before).conditions
 
 
 def _gates(gates: Sequence[GateRecord]) -> str | None:

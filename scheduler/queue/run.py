@@ -148,7 +148,9 @@ def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[
             key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
         else:
             broker, key = queue_config.broker, settings.require_signing_key()
-        _check_queue(broker)
+        # Before leadership of the run is acquired.
+        with closing(Leases(broker, Names("-"))) as leases:
+            leases.check()
         yield broker, key
 
 
@@ -195,12 +197,6 @@ class _ProgressPublisher:
         with suppress(QueueUnavailable, StoreUnavailable, OSError):
             self._leader.check()
             self._leases.publish_progress(stages)
-
-
-def _check_queue(broker: str) -> None:
-    """Check that the queue can be used, before leadership of the run is acquired."""
-    with closing(Leases(broker, Names("-"))) as leases:
-        leases.check()
 
 
 @contextmanager

@@ -100,11 +100,8 @@ def _half_deleted(store: Store) -> set[str]:
     names = {key: key.split("/")[1] for key in store.keys(f"{RUNS}/") if key.count("/") == 2}
     described = {run for key, run in names.items() if key.endswith(f"/{_SPEC}")}
     recorded = {run for key, run in names.items() if key.endswith(f"/{RECORD}")}
-    return {run for run in recorded - described if _is_being_deleted(read_record(store, run))}
-
-
-def _is_being_deleted(record: RunRecord | None) -> bool:
-    return record is not None and record.state is RunState.DELETING
+    records = {run: read_record(store, run) for run in recorded - described}
+    return {run for run, record in records.items() if record and record.state is RunState.DELETING}
 
 
 def _delete_run(store: Store, run: str, seen: RunRecord | None) -> None:

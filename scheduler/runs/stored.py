@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -178,16 +178,13 @@ def finished_run(
     if run.result is not None:
         return run
     why = f": {run.reason.rstrip('.')}" if run.reason else ""
-    earlier = _newest_finished(other for other in runs if (other.name, other.kind) == (run.name, run.kind))
+    namesakes = (other for other in runs if (other.name, other.kind) == (run.name, run.kind))
+    earlier = next((other for other in namesakes if other.result is not None), None)
     hint = f" The newest finished run of this name is {earlier.run_id}." if earlier is not None else ""
     raise SpecError(
         f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). Run its specification again to "
         f"continue it.{hint}"
     )
-
-
-def _newest_finished(runs: Iterable[StoredRun]) -> StoredRun | None:
-    return next((run for run in runs if run.result is not None), None)
 
 
 def headline_of(store: Store, run: StoredRun) -> str:
