@@ -17,7 +17,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlho.errors import MlhoError
-from mlho.processes import is_interrupt
+from mlho.processes import RepeatingThread, is_interrupt
 from mlho.spec.training import canonical_json
 from mlho.store.base import Store, get_if_present
 from mlho.store.keys import run_key, uses_prefix
@@ -139,8 +139,7 @@ class Recording:
         self._listed: set[str] = set()
         self._n_lists = 0
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew_until_over, name="record", daemon=True)
+        self._thread = RepeatingThread("record", RENEW_SECONDS, self._renew)
 
     def __enter__(self) -> Self:
         return self
@@ -180,9 +179,7 @@ class Recording:
         self._end(RunState.FINISHED, seconds=seconds, cost=cost)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._stop_renewing()
         if error is None or self._record is None:
             return
         state = state_after(error)
@@ -210,7 +207,7 @@ class Recording:
     def _end(
         self, state: RunState, *, seconds: float, reason: str | None = None, cost: RunCost | None = None
     ) -> None:
-        self._over.set()
+        self._stop_renewing()  # a renewal under way would write another duration over the final one
         self._swap(state=state, ended=self._now(), seconds=seconds, reason=reason, cost=cost)
 
     def _swap(self, **update: object) -> bool:
@@ -226,14 +223,19 @@ class Recording:
             self._record = new if done else self._record
             return done
 
-    def _renew_until_over(self) -> None:
-        while not self._over.wait(RENEW_SECONDS):
-            # The next renewal tries again; the run loop reports the outage.
-            with suppress(MlhoError, OSError):
-                assert self._record is not None
-                if not self._swap(renewal=self._record.renewal + 1, seconds=self._seconds()):
-                    return  # another scheduler has taken over, and lists the tasks of the run
+    def _renew(self) -> None:
+        # The next renewal tries again; the run loop reports the outage.
+        with suppress(MlhoError, OSError):
+            assert self._record is not None
+            if self._swap(renewal=self._record.renewal + 1, seconds=self._seconds()):
                 self.list_tasks()
+            else:  # another scheduler has taken over, and lists the tasks of the run
+                self._thread.stop()
+
+    def _stop_renewing(self) -> None:
+        self._thread.stop()
+        if self._thread.is_alive():
+            self._thread.join()
 
 
 def state_after(error: BaseException) -> RunState:

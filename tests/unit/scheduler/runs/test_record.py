@@ -1,6 +1,7 @@
 """The record of a run: its states, and the processes that may write it."""
 
 import datetime as dt
+import threading
 
 import pytest
 
@@ -11,6 +12,7 @@ from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.executions import RunCancelled
 from scheduler.queue.leadership import LeadershipLost
 from scheduler.queue.run import Stopped
+from scheduler.runs import record as records
 from scheduler.runs.record import Recording, RunCost, RunState, read_record, state_after, used_tasks
 from scheduler.runs.stored import stored_runs
 
@@ -100,3 +102,33 @@ def test_the_tasks_of_a_failed_run_are_listed_with_its_reason(store):
     assert len(list(store.keys(f"uses/{RUN}/"))) == 1
     (run,) = stored_runs(store)
     assert (run.state, run.reason) == (RunState.FAILED, "grid: unknown. Correct it.")
+
+
+class SlowRecording(Recording):
+    """A recording whose renewal has read its duration, and writes it only when it is let through."""
+
+    has_begun, is_let_through = threading.Event(), threading.Event()
+
+    def _seconds(self) -> float:
+        if threading.current_thread().name != "record":
+            return 1.0
+        self.has_begun.set()
+        assert self.is_let_through.wait(30)
+        return 99.0
+
+
+def test_a_renewal_does_not_change_the_duration_of_a_finished_run(store, monkeypatch):
+    """The end of a run waits for a renewal under way, which would otherwise write its duration into the final record."""
+    monkeypatch.setattr(records, "RENEW_SECONDS", 0.001)
+    with SlowRecording(store, RUN) as recording:
+        recording.begin(list)
+        assert recording.has_begun.wait(30)
+        finish = threading.Thread(target=lambda: recording.finish(n_new=1, cost=COST))
+        finish.start()
+        finish.join(0.2)  # if it does not wait for the renewal, it is over now
+        recording.is_let_through.set()
+        finish.join(30)
+
+    record = read_record(store, RUN)
+    assert record is not None
+    assert (record.state, record.seconds) == (RunState.FINISHED, 1.0)
