@@ -262,7 +262,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(start, alone, broker, tmp_p
         enlarge(disk, size="50m")
         if ends:
             scheduler = commands.run("--broker", broker.url, "--workers", "1")
-        assert scheduler.wait(120) == 0, commands.log()
+        assert scheduler.wait(4 * GUARD_SECONDS) == 0, commands.log()
 
         assert "Free some space and run the same command again" in commands.log()
         assert kept <= set(store.keys("commits/"))
@@ -289,7 +289,7 @@ def test_a_run_waits_until_a_workers_full_disk_has_space(
         wait_until(lambda: "attempt_failed" in commands.log(), what="a full disk that is said")
         assert "No space left on device" in commands.log()
         enlarge(disk, size="50m")
-        assert scheduler.wait(120) == 0, commands.log()
+        assert scheduler.wait(4 * GUARD_SECONDS) == 0, commands.log()
 
         assert published(store) == alone
         assert "quarantined" not in commands.log()
@@ -317,7 +317,7 @@ def test_a_corrupt_artifact_is_found_by_its_digest_and_made_again(start, alone, 
     blob.write_bytes(content)
     scheduler = commands.run("--broker", broker.url)
     commands.worker(run)
-    assert scheduler.wait(120) == 0, commands.log()
+    assert scheduler.wait(4 * GUARD_SECONDS) == 0, commands.log()
 
     assert re.search(rf"blob {packed[:12]}\S*: its bytes do not match its digest", commands.log())
     assert published(store) == alone

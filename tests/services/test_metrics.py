@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mlho.store.local import LocalStore
 from scheduler.queue.embedded_server import free_port
 from tests.builders import make_document, make_tables, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.services.queue_commands import Commands, ending
 from tests.services.queue_home import ROOT, wait_until
 from tests.services.redis_servers import Server
@@ -100,7 +101,7 @@ def test_a_real_page_has_the_manuals_names_and_the_series_of_runs_under_way(comm
 
     wait_until(saw_the_short_one_end, seconds=120, what="that the short run's series end")
     assert len(scheduler_page.runs) == 1
-    assert scheduler.wait(120) == 0, commands.log()
+    assert scheduler.wait(4 * GUARD_SECONDS) == 0, commands.log()
 
     assert not scheduler_page.read()
     assert scheduler_page.names == documented("mlho_run_")

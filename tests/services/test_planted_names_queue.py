@@ -113,7 +113,7 @@ def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tu
         )
         run = commands.run_id(LocalStore(Path(commands.address)))
         worker = commands.worker(run, "--metrics-port", str(ports[1]))
-        code = scheduler.wait(120)
+        code = scheduler.wait(4 * GUARD_SECONDS)
         worker.wait(GUARD_SECONDS)
     return code, ear
 

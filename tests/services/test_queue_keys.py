@@ -90,7 +90,7 @@ def test_keys_go_by_themselves_when_all_have_been_killed(tmp_path: Path) -> None
 
         again = commands.run("--broker", server.url)
         commands.worker(run)
-        assert again.wait(120) == 0
+        assert again.wait(4 * GUARD_SECONDS) == 0
 
 
 def test_a_cancelled_execution_is_not_declared_again(tmp_path: Path) -> None:

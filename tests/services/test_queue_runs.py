@@ -47,7 +47,7 @@ def test_embedded_queue_gives_the_same_bytes(
     spec: Path, alone: dict[str, bytes], tmp_path: Path, n_workers: int
 ) -> None:
     process = _command(spec, tmp_path / "store", "--workers", str(n_workers), "--broker", "embedded")
-    assert process.wait(120) == 0
+    assert process.wait(4 * GUARD_SECONDS) == 0
     assert _published(tmp_path / "store") == alone
 
 
@@ -61,7 +61,7 @@ def test_ctrl_c_stops_the_servers_and_workers_of_the_command(spec: Path, tmp_pat
     process.send_signal(signal.SIGINT)
     assert process.wait(GUARD_SECONDS) == 130
     wait_until(lambda: not any(map(is_running, family)), what="end of all that was started")
-    assert _command(spec, store, "--workers", "2").wait(120) == 0
+    assert _command(spec, store, "--workers", "2").wait(4 * GUARD_SECONDS) == 0
 
 
 def test_command_that_is_killed_leaves_nothing_behind(spec: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_repeatedly_killed_schedulers_change_no_byte(
                 wait_until(lambda: list(store.glob("runs/*/execution")) != [], what="an execution")
                 running += [_worker(store, tmp_path, **secrets) for _ in range(2)]
             try:
-                code = scheduler.wait(rng.uniform(0.8, 2.2) if turn < 11 else 120)
+                code = scheduler.wait(rng.uniform(0.8, 2.2) if turn < 11 else 4 * GUARD_SECONDS)
             except subprocess.TimeoutExpired:
                 scheduler.kill()
                 scheduler.wait()
@@ -141,7 +141,7 @@ def test_a_run_with_quarantined_tasks_continues_after_retry(
         held_up = commands.run("--broker", server.url)
         endless = [str(ROOT / "tests" / "services" / "endless_iterations.py")]
         commands.worker(run, "--slots", "3", "--soft-limit", "3", program=endless)
-        assert held_up.wait(120) == 1
+        assert held_up.wait(4 * GUARD_SECONDS) == 1
         assert "3 quarantined tasks" in commands.log()
         assert (
             "failed 3 times and is quarantined. Last: the task exceeded its soft time limit" in commands.log()

@@ -79,7 +79,7 @@ def test_a_short_run_does_not_wait_for_a_long_one(
 
     alone = tmp_path / "alone"
     process = _start(running, [short], alone)
-    process.communicate(timeout=120)
+    process.communicate(timeout=4 * GUARD_SECONDS)
     assert _digests(alone)["short"] == _digests(store)["short"]
     assert re.findall(r"^(\w+)$", output, re.MULTILINE) == ["long", "short"]
 
@@ -91,7 +91,7 @@ def test_one_run_fails_and_the_others_continue(
     bad = _spec(cohort, "bad", {**SHORT, "selection.minPrevalence": 0.999})
     store = tmp_path / "store"
     command = _start(running, [bad, short], store, "--broker", "embedded", "--workers", "2")
-    output, told = command.communicate(timeout=120)
+    output, told = command.communicate(timeout=4 * GUARD_SECONDS)
 
     assert command.returncode == 3
     assert re.search(r"^bad \([0-9a-f]{16}\): failed: .*minPrevalence", told, re.MULTILINE)
@@ -122,7 +122,7 @@ def test_ctrl_c_stops_all_runs_and_the_same_command_continues_them(
 
     before = {path: path.stat().st_ino for path in store.glob("commits/*/*")}
     again = _start(running, specs, store, "--broker", "embedded", "--workers", "2")
-    _, told = again.communicate(timeout=120)
+    _, told = again.communicate(timeout=4 * GUARD_SECONDS)
     assert again.returncode == 0, told
     after = {path: path.stat().st_ino for path in store.glob("commits/*/*")}
     assert before.items() <= after.items()
@@ -136,7 +136,7 @@ def test_the_same_specification_twice_is_one_run(
     renamed = _spec(cohort, "renamed", SHORT)
     store = tmp_path / "store"
     command = _start(running, [short, renamed, short], store, "--broker", "embedded", "--workers", "1")
-    output, told = command.communicate(timeout=120)
+    output, told = command.communicate(timeout=4 * GUARD_SECONDS)
     assert command.returncode == 0, told
     assert told.count("specifies the same run as") == 2
     assert re.findall(r"^(\w+)$", output, re.MULTILINE) == ["short"]
@@ -159,7 +159,7 @@ def test_several_runs_with_separately_started_workers(
         workers = [
             _spawn(running, shlex.split(line)[1:], output=subprocess.DEVNULL, **secrets) for line in commands
         ]
-        _, told = command.communicate(timeout=120)
+        _, told = command.communicate(timeout=4 * GUARD_SECONDS)
         assert command.returncode == 0, told
         assert [worker.wait(GUARD_SECONDS) for worker in workers] == [0, 0]
         assert _keys(server) == []

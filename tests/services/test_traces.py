@@ -11,7 +11,7 @@ import pytest
 from mlho.store.local import LocalStore
 from scheduler.queue.embedded_server import free_port
 from tests.builders import make_tables, write_spec, write_tables
-from tests.limits import GUARD_SECONDS
+from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.queue_home import Home, result
 from tests.services.queue_steps import noted_starts, task
@@ -49,7 +49,7 @@ def carry_out(commands: Commands, endpoint: str) -> float:
     began = time.monotonic()
     scheduler = commands.run("--broker", commands.broker)
     workers = [commands.worker(commands.run_id(LocalStore(Path(commands.address)))) for _ in range(2)]
-    assert scheduler.wait(120) == 0, commands.log()
+    assert scheduler.wait(4 * GUARD_SECONDS) == 0, commands.log()
     took = time.monotonic() - began
     assert [worker.wait(GUARD_SECONDS) for worker in workers] == [0, 0]
     return took
@@ -126,4 +126,4 @@ def test_a_missing_collector_stops_nothing(commands: Commands, tmp_path: Path) -
     commands.address = str(tmp_path / "again")
     without = carry_out(commands, "")
     assert published(LocalStore(Path(commands.address))) == told
-    assert took < without + 10
+    assert took < SLOWER * (without + 10)
