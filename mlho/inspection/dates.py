@@ -6,6 +6,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from mlho.sources.arrow import blank_texts, bool_array
+from mlho.sources.forms import begins_as
 from mlho.sources.times import read_times
 from mlho.spec.layout import ISO, Format
 
@@ -40,7 +41,10 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
         return (), False
     if _reads_all(distinct, ()):
         return (), False
-    found = [formats for day in _DAYS if (formats := _formats_of(distinct, day))]
+    # A form that does not fit the first text cannot read all; most columns of text are not dates.
+    first = distinct[0].as_py().strip()
+    days = [day for day in _DAYS if begins_as(first, day)]
+    found = [formats for day in days if (formats := _formats_of(distinct, day))]
     return (found[0], len(found) > 1) if found else None
 
 

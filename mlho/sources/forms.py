@@ -71,6 +71,17 @@ def iso_texts(texts: Any, date_format: str) -> Any:
     return pc.binary_join_element_wise(date, time, "T")
 
 
+def begins_as(text: str, date_format: str) -> bool:
+    """Tell whether a text begins with a date of this format, regardless of what follows.
+
+    Examples
+    --------
+    >>> begins_as("1/31/2020 2:05 PM", "%m/%d/%Y"), begins_as("p00017", "%m/%d/%Y")
+    (True, False)
+    """
+    return re.match(_expression(date_format).removesuffix("$"), text) is not None
+
+
 def _expression(date_format: str) -> str:
     """Return the regular expression of a format. A number that touches the next one has its full width."""
     parts = re.split(r"(%.)", date_format)
