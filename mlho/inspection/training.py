@@ -1,5 +1,6 @@
 """Inspection of the tables of a training run: the headers, the small tables whole, and a sample of the events."""
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.patterns import judge_patterns
 from mlho.inspection.persons import judge_levels, judge_numbers
 from mlho.inspection.rules import can_apply_rules
+from mlho.inspection.today import judge_future
 from mlho.inspection.zones import judge_zones
 from mlho.printable import shown
 from mlho.sources import Source, source_of
@@ -41,7 +43,9 @@ MOST_BYTES: Final = 256 << 20
 _MOST_IDS: Final = 5
 
 
-def inspect_training(spec: TrainingSpec, root: DataRoot, *, has_all_events: bool = True) -> Inspection:
+def inspect_training(
+    spec: TrainingSpec, root: DataRoot, *, has_all_events: bool = True, today: dt.date | None = None
+) -> Inspection:
     """Look at the tables of a training run, and judge them.
 
     Parameters
@@ -52,6 +56,8 @@ def inspect_training(spec: TrainingSpec, root: DataRoot, *, has_all_events: bool
         Folder or remote location given by ``data.uri``.
     has_all_events : bool
         Whether the root has all files of events, so that the rules of a cohort can be applied.
+    today : date, optional
+        Of a command, which warns of later index dates. A task has none: what it stores must not depend on it.
 
     Returns
     -------
@@ -76,6 +82,8 @@ def inspect_training(spec: TrainingSpec, root: DataRoot, *, has_all_events: bool
     else:
         _say_tables(found, source, of_cdm)
         cohort = _define_by_rule(found, spec, root, files if has_all_events else {}, of_cdm)
+    if cohort is not None and today is not None:
+        found.warn(judge_future(cohort, today, min_cell=spec.report.min_cell))
     if "concepts" in files and (is_small(files["concepts"]) or source.name == cdm.OMOP_NAME):
         found.attempt(lambda: _look_at_concepts(source, files["concepts"]))
     if "events" in files:

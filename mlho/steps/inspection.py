@@ -1,5 +1,6 @@
 """Inspection of the tables of a run outside of a task, where this machine can read them."""
 
+import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ def inspect_tables(
     document: bytes | None = None,
     *,
     env: Mapping[str, str] | None = None,
+    today: dt.date | None = None,
 ) -> "Inspection":
     """Return the findings of an inspection of the tables.
 
@@ -29,12 +31,14 @@ def inspect_tables(
         ``bundle.json`` of the bundle that scores.
     env : mapping, optional
         Settings of object storage; default: the environment.
+    today : date, optional
+        Of a command: index dates of training after it are warned of.
     """
     root = open_data(data, env)
     if isinstance(spec, RunSpec):
         from mlho.inspection.training import inspect_training
 
-        return inspect_training(spec.spec, root)
+        return inspect_training(spec.spec, root, today=today)
     from mlho.inspection.scoring import inspect_scoring
 
     assert document is not None, "a scoring run has a bundle"

@@ -1,6 +1,7 @@
 """The command ``mlho validate``, and the same checks of the tables before a run starts."""
 
 import argparse
+import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def _validate(options: argparse.Namespace) -> int:
         pinned_run(address_now(earlier, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
     inspections = {
-        run_spec.metadata.name: inspect_tables(run_spec, data, document) for run_spec in _each(spec)
+        run_spec.metadata.name: inspect_tables(run_spec, data, document, today=_today())
+        for run_spec in _each(spec)
     }
     for inspection in inspections.values():
         inspection.warn(left_out_sentences(left_out_facts(inspection.left_out)))
@@ -88,7 +90,10 @@ def inspect_first(
         The first error found; others are printed before.
     """
     run_specs = _each(spec)
-    inspections = [call_beside(inspect_tables, run_spec, data, document, env=env) for run_spec in run_specs]
+    inspections = [
+        call_beside(inspect_tables, run_spec, data, document, env=env, today=_today())
+        for run_spec in run_specs
+    ]
     for sentence in dict.fromkeys(words for inspection in inspections for words in inspection.warnings):
         terminal.print_note(f"Warning: {sentence}")
     errors = list({str(error): error for inspection in inspections for error in inspection.errors}.values())
@@ -104,6 +109,10 @@ def inspect_first(
     if errors:
         raise errors[0]
     return inspections
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
 
 
 def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:

@@ -9,6 +9,7 @@ warnings included, in tables without a defect. The short form is ``test_data_def
 
 import argparse
 import contextlib
+import datetime as dt
 import json
 import sys
 import tempfile
@@ -281,6 +282,15 @@ def _early_outcome(share: float, days: int) -> Defect:
     return defect
 
 
+def _late_index(share: float, date: dt.datetime) -> Defect:
+    def defect(frames: Frames, rng: Any) -> None:
+        rows = _some(rng, np.ones(len(frames.labels), np.bool_), share)
+        frames.labels.loc[rows, ["index_date", "outcome_date"]] = date, date + dt.timedelta(days=30)
+        frames.labels.loc[frames.labels["readmit"] == 0, "outcome_date"] = pd.NaT
+
+    return defect
+
+
 def _after_outcome(frames: Frames, rng: Any) -> None:
     frames.changes["cohort"] = {**CHANGES["cohort"], "index": "none"}
     _proxy("LETTER", 0.5, 0.5)(frames, rng)
@@ -434,6 +444,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("year 2999 in 5 %", "implausible-dates", _set("time", np.datetime64("2999-01-01", "us"), 0.05)),
     Kind("year 1800 in 5 %", "implausible-dates", _set("time", np.datetime64("1800-01-01", "us"), 0.05)),
     Kind("dates before birth in 5 %", "implausible-dates", _before_birth),
+    Kind("index date in 2062 of 3 %", "late-index", _late_index(0.03, dt.datetime(2062, 3, 1))),
+    Kind("index date half a year late of 3 %", "late-index", _late_index(0.03, dt.datetime(2019, 7, 1))),
     Kind("every row twice", "duplicates", _repeat(lambda frames, _: np.ones(len(frames.events), np.bool_))),
     Kind(
         "30 % of the rows twice",

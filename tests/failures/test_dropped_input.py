@@ -158,8 +158,10 @@ def test_dates_of_the_future_are_read_where_they_are_plausible(command, tmp_path
     ]
     assert dates[0][0]["first"] < "2020" < "2248" < dates[1][0]["first"]
     assert max(dates[0][1]) < "2020" < "2245" < min(dates[1][1])
-    for part in ("ledger", "cohort", "headline", "features", "warnings"):
+    for part in ("ledger", "cohort", "headline", "features"):
         assert results[0][part] == results[1][part], part
+    warnings = [re.sub(r"\b\d{4}-\d\d\b", "MONTH", " ".join(document["warnings"])) for document in results]
+    assert warnings[0] == warnings[1]
 
 
 def test_samples_that_lose_all_events_to_a_rule_are_warned_about(command, tmp_path):

@@ -14,6 +14,19 @@ def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def shown_with_share(n: int, total: int, noun: str, min_cell: int = 0) -> str:
+    """Return a count and its share of a total. Of a small count, which the share would give away, only the bound is shown.
+
+    Examples
+    --------
+    >>> shown_with_share(40, 1204, "sample", 11), shown_with_share(3, 1204, "sample", 11)
+    ('40 of 1,204 samples (3.3 %)', 'fewer than 11 of 1,204 samples')
+    """
+    if 0 < n < min_cell:
+        return f"fewer than {min_cell} of {shown_count(total, noun)}"
+    return f"{n:,} of {shown_count(total, noun)} ({100 * n / total:.2g} %)"
+
+
 def is_one(n: int, min_cell: int = 0) -> bool:
     """Tell whether :func:`shown_count` shows 1, so that the verb is singular."""
     return n == 1 and min_cell <= 1

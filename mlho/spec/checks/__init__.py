@@ -48,6 +48,7 @@ CheckName = Literal[
     "site-months",
     "missing-by-outcome",
     "implausible-dates",
+    "late-index",
     "duplicates",
     "placeholder-values",
     "negative-values",
@@ -74,6 +75,7 @@ WHOLE: Final[Mapping[CheckName, str]] = {
     "first-of-month": "events",
     "code-variants": "codes",
     "empty-samples": "samples",
+    "late-index": "samples",
 }
 
 

@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.encoding.cohort.cohort import NO_BOUND
+from mlho.encoding.cohort.counts import shown_with_share
 from mlho.encoding.tally.tally import YEARS
 from mlho.report.checks import Series
 from mlho.spec.checks import CheckName
@@ -17,6 +19,10 @@ _USUAL: Final = 1 / 3
 _NEIGHBOURS: Final = 6  # months on each side
 _MIN_ROWS: Final = 200  # of a code, or of a year
 _FEW: Final = 0.05  # of the usual rows of a code in a year, in which it counts as absent
+_MIN_END: Final = 20  # rows that make the end of the data
+_SLACK_DAYS: Final = (
+    31  # from the last month with events on: the last index dates need not have a recent event
+)
 _MOST_SITES: Final = 11
 _MOST_CODES: Final = 6
 
@@ -31,6 +37,7 @@ def measure(evidence: Evidence) -> Iterator[Measure]:
     else:
         for place, site in enumerate(parts.levels):
             yield from _dips(evidence, "site-months", f"site {site}", months[:, place])
+    yield _late_index(evidence)
     if len(evidence.years) < 2:
         reason = f"the events span less than two years, or more than {YEARS}"
         yield from not_measured(reason, "code-churn", "hours", "weekdays")
@@ -65,6 +72,45 @@ def dips(rows: NDArray[np.int64]) -> list[int]:
         if usual >= _MIN_MONTH and rows[place] < _USUAL * usual:
             found.append(place)
     return found
+
+
+def _late_index(evidence: Evidence) -> Measure:
+    """Return the share of samples whose index date is after the data, where they can have no recent record: often a wrong year."""
+    cohort = evidence.problem.cohort
+    few, rows = evidence.problem.spec.report.min_cell, evidence.tally.months.sum(axis=1)
+    last = last_month(rows, max(few, _MIN_END))
+    if last is None or bool((cohort.index_us == NO_BOUND).all()):
+        return Measure("late-index", "samples", None, "there is no index date, or there are few events")
+    month = _month(evidence, last)
+    end = (np.datetime64(month, "M") + np.timedelta64(1, "M")).astype("datetime64[us]")
+    is_late = cohort.index_us >= (end + np.timedelta64(_SLACK_DAYS, "D")).astype(np.int64)
+    n, share = int(is_late.sum()), float(is_late.mean())
+    text = (
+        f"{shown_with_share(n, cohort.n_samples, 'sample', few)} have an index date more than {_SLACK_DAYS} days after the last month "
+        f"with events, {month}"
+    )
+    return Measure(
+        "late-index",
+        "samples",
+        share,
+        text,
+        "Check the index dates for wrong years, and whether the events were exported up to the last index date.",
+    )
+
+
+def last_month(rows: NDArray[np.int64], n_least: int) -> int | None:
+    """Return the place of the last month from which on there are ``n_least`` rows; ``None`` if there are fewer in all.
+
+    Single rows with a wrong year therefore do not count as the end of the data.
+
+    Examples
+    --------
+    >>> last_month(np.array([0, 90, 80, 0, 0, 1]), 20)
+    2
+    """
+    from_here_on = np.cumsum(rows[::-1])[::-1]
+    enough = np.flatnonzero(from_here_on >= n_least)
+    return int(enough[-1]) if len(enough) else None
 
 
 def _month(evidence: Evidence, place: int) -> str:

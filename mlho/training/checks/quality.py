@@ -40,6 +40,7 @@ CHECKS: Final[Mapping[CheckName, tuple[str, str, float]]] = {
         0.1,
     ),
     "implausible-dates": ("Rows with an implausible date", "plausibility", 0.01),
+    "late-index": ("Samples with an index date after the events end", "plausibility", 0.001),
     "duplicates": ("Rows that repeat patient, code, time and number of another one", "plausibility", 0.1),
     "placeholder-values": ("Numbers that stand for a missing one (-999, 9999)", "plausibility", 0.01),
     "negative-values": ("Numbers with the less frequent sign", "plausibility", 0.01),

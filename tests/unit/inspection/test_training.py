@@ -1,5 +1,6 @@
 """Findings of the inspection of a training run's tables, without any patient's value."""
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ def folder(tmp_path: Path) -> Path:
     return write_tables(tmp_path, make_tables(400))
 
 
-def inspected(folder: Path, changes: dict[str, Any] | None = None) -> Inspection:
-    return inspect_training(make_spec(changes).spec, folder)
+def inspected(
+    folder: Path, changes: dict[str, Any] | None = None, *, today: dt.date | None = None
+) -> Inspection:
+    return inspect_training(make_spec(changes).spec, folder, today=today)
 
 
 def changed(folder: Path, name: str, **columns: Any) -> None:
@@ -40,6 +43,19 @@ def changed(folder: Path, name: str, **columns: Any) -> None:
     if name == "events":
         (folder / "events" / "part-1.parquet").unlink()
     write_table(target, table)
+
+
+def test_index_dates_after_today_are_warned_of(folder):
+    """A command, which knows today, warns of later index dates with their number and share; a task, which has no clock, does not."""
+    changed(folder, "labels", index_date=lambda n, old: dt.datetime(2062, 3, 1) if n % 10 == 0 else old)
+
+    (warning,) = inspected(folder, today=dt.date(2026, 12, 1)).warnings
+
+    n_samples = make_tables(400).labels.num_rows
+    n_future = -(-n_samples // 10)
+    assert f"after today (2026-12-01): {n_future} of {n_samples} samples" in warning
+    assert inspected(folder, today=dt.date(2062, 3, 1)).warnings == []
+    assert inspected(folder).warnings == []
 
 
 def test_clean_tables_give_facts(folder):
