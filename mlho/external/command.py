@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mlho.errors import BundleError
 from mlho.external.evaluation import as_json, evaluate_bundle, evaluate_scored
 from mlho.external.monitoring import Period
-from mlho.external.new_version import recalibration_result
+from mlho.external.new_version import labels_of_training, recalibration_result
 from mlho.external.recalibrated import loaded, recalibrated_bundle
 from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import Bundle
@@ -52,6 +52,7 @@ def recalibration_files(
     *,
     data_digest: str,
     versions: Mapping[str, str],
+    n_known_labels: int = 0,
 ) -> dict[str, bytes]:
     """Recalibrate a bundle and return the files of the new version: ``bundle/…``, ``report.html`` and ``result.json``.
 
@@ -65,6 +66,8 @@ def recalibration_files(
         ``intercept`` or ``line``.
     versions : mapping
         Software, for the lineage.
+    n_known_labels : int
+        Files of labels that the bundle was trained on, as far as this is known.
 
     Raises
     ------
@@ -78,6 +81,8 @@ def recalibration_files(
     evaluated = evaluated_spec(spec, bundle)
     scored = score_cohort(bundle, evaluated, root)
     evaluation = evaluate_scored(bundle, evaluated, scored, data_digest=data_digest)
+    known = labels_of_training(n_known_labels)
+    evaluation = evaluation.model_copy(update={"warnings": [*known, *evaluation.warnings]})
     recalibrated = recalibrated_bundle(
         bundle, files, evaluated, scored, correction, curves=evaluation.curves, data_digest=data_digest
     )

@@ -81,6 +81,17 @@ def recalibration_result(
     )
 
 
+def labels_of_training(n_files: int) -> list[str]:
+    """Return the warning of a correction that is fitted on files of labels that the model was trained on."""
+    if not n_files:
+        return []
+    return [
+        f"{plural(n_files, 'file')} of labels {'is one' if n_files == 1 else 'are among those'} that the bundle was trained on. A model ranks its own "
+        "training patients too well, so that the correction makes the probabilities of other patients too extreme. Do not promote this "
+        "version: recalibrate on labels of other patients."
+    ]
+
+
 def _failed_tests(tests: Sequence[BundleTest]) -> Iterator[str]:
     failed = [test.name for test in tests if not test.passed]
     if failed:

@@ -42,7 +42,7 @@ from scheduler.engine.plan import (
 from scheduler.engine.publication import publish_blob, spec_yaml, with_fields, write_description
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now
 from scheduler.runs.earlier import PinnedRun, address_now, compared_before, pin_params, pinned_run
-from scheduler.runs.origin import training_spec
+from scheduler.runs.origin import known_files, training_spec
 from scheduler.runs.stored import RECALIBRATION
 
 EARLIER_TASK: Final = "earlier"
@@ -221,6 +221,8 @@ class RecalibrationRun:
         Address of the bundle: a run, or an entry of a channel.
     correction : str
         ``line`` or ``intercept``.
+    n_known_labels : int
+        Files of labels that the bundle was trained on, too.
     """
 
     spec: RunSpec
@@ -230,6 +232,7 @@ class RecalibrationRun:
     manifest: Manifest
     data: Path | str
     store: Store
+    n_known_labels: int = 0
 
     @property
     def data_digest(self) -> str:
@@ -278,6 +281,7 @@ class RecalibrationRun:
             "correction": self.correction,
             "data_digest": self.data_digest,
             "spec": normalised(self.spec.spec),
+            **({"n_known_labels": self.n_known_labels} if self.n_known_labels else {}),
         }
         sources = tuple(file for files in self.manifest.tables.values() for file in files)
         return {
@@ -319,9 +323,9 @@ def prepare_recalibration(
     """
     gated_spec = gated(without_recalibrate(spec), training_spec(source, store))
     data = data_root(gated_spec, spec_path)
-    return RecalibrationRun(
-        gated_spec, source, bundle, correction, training_manifest(gated_spec, data), data, store
-    )
+    manifest = training_manifest(gated_spec, data)
+    n_known = known_files(source, store, manifest.plain(), tables=["labels"])
+    return RecalibrationRun(gated_spec, source, bundle, correction, manifest, data, store, n_known)
 
 
 def without_recalibrate(spec: RunSpec) -> RunSpec:

@@ -1,5 +1,9 @@
 """The run that made a bundle, and its specification."""
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import yaml
 
 from mlho.errors import ArtifactNotFound, SpecError
@@ -36,6 +40,36 @@ def run_of(source: BundleSource, store: Store) -> str | None:
     if source.uri.startswith(RUN_BUNDLE):
         return source.uri.removeprefix(RUN_BUNDLE)
     return entry_at(source.uri, store).run if source.uri.startswith(CHANNEL_BUNDLE) else None
+
+
+def known_files(
+    source: BundleSource,
+    store: Store,
+    manifest: Mapping[str, Any],
+    *,
+    tables: Sequence[str] = ("events", "labels"),
+) -> int:
+    """Return how many files of these tables the runs that made the bundle have read, too; those of runs that are not known do not count."""
+    return len(_versions(manifest, tables) & _versions_read(source, store, tables))
+
+
+def _versions(manifest: Mapping[str, Any], tables: Sequence[str]) -> set[str]:
+    return {file["version"] for table in tables for file in manifest.get(table, ())}
+
+
+def _versions_read(source: BundleSource, store: Store, tables: Sequence[str]) -> set[str]:
+    """Return the files that the run of a bundle has read, and of a recalibration also those that its model was trained on."""
+    run = run_of(source, store)
+    if run is None:
+        return set()
+    try:
+        read = _versions(json.loads(store.get(run_key(run, "manifest.json"))), tables)
+        document = yaml.safe_load(store.get(run_key(run, "spec.yaml")))
+    except ArtifactNotFound:
+        return set()  # the run was deleted
+    if document["kind"] == RECALIBRATION:
+        read |= _versions_read(BundleSource(uri=document["spec"]["bundle"]["uri"]), store, tables)
+    return read
 
 
 def training_spec(source: BundleSource, store: Store) -> RunSpec | None:

@@ -29,6 +29,7 @@ class RecalibrateBundle(Step):
             work.params["correction"],
             data_digest=work.params["data_digest"],
             versions=versions(),
+            n_known_labels=work.params.get("n_known_labels", 0),
         )
         for name, content in files.items():
             path = work.out / name

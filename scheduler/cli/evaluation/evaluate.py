@@ -2,18 +2,17 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from mlho.errors import ArtifactNotFound
 from mlho.spec.data import training_only
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.inputs import open_data
-from mlho.store.keys import evaluation_key, run_key
+from mlho.store.keys import evaluation_key
 from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised_run import advised_manifest
@@ -25,7 +24,7 @@ from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.publication import with_fields
 from scheduler.engine.scoring_run import PinnedBundle, bundle_now, read_bundle
-from scheduler.runs.origin import run_of
+from scheduler.runs.origin import known_files
 from scheduler.site.facts import EVALUATION_FILE
 
 _ID_LENGTH: Final = 16
@@ -149,28 +148,6 @@ def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
     by_site = {"split": "site", "split_column": column} if column else {}
     validation = type(original)(**plain, **by_site)
     return with_fields(spec, validation=validation)
-
-
-def known_files(
-    source: BundleSource,
-    store: Store,
-    manifest: Mapping[str, Any],
-    *,
-    tables: Sequence[str] = ("events", "labels"),
-) -> int:
-    """Return how many files of these tables the run that made the bundle has read, too; 0 if the run is not known."""
-    run = run_of(source, store)
-    if run is None:
-        return 0
-    try:
-        of_run = json.loads(store.get(run_key(run, "manifest.json")))
-    except ArtifactNotFound:
-        return 0
-    before, now = (
-        {file["version"] for table in tables for file in document.get(table, ())}
-        for document in (of_run, manifest)
-    )
-    return len(before & now)
 
 
 def _files(

@@ -8,7 +8,6 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from mlho.errors import plural
 from mlho.model.files import DOCUMENT, facts_of
 from mlho.spec.data import without_training
 from mlho.spec.scoring import BundleSource
@@ -19,7 +18,7 @@ from mlho.store.base import Store
 from mlho.store.inputs import open_data
 from mlho.store.keys import run_key, uses_prefix
 from scheduler.cli import terminal
-from scheduler.cli.evaluation.evaluate import add_data, asked_spec, known_files
+from scheduler.cli.evaluation.evaluate import add_data, asked_spec
 from scheduler.cli.options import Commands
 from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
@@ -68,9 +67,16 @@ def _recalibrate(options: argparse.Namespace) -> int:
     inspect_first(spec, data_root(spec, path))
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
     prepared = prepare_recalibration(spec, source, bundle, correction, path, store)
-    _warn_of_training_labels(known_files(source, store, prepared.manifest.plain(), tables=["labels"]))
     run = prepared.run_id
-    files = call_beside(_files, dict(bundle.files), spec, prepared.data, correction, prepared.data_digest)
+    files = call_beside(
+        _files,
+        dict(bundle.files),
+        spec,
+        prepared.data,
+        correction,
+        prepared.data_digest,
+        prepared.n_known_labels,
+    )
     _publish(store, run, {**prepared.description, **files})
     result = json.loads(files["result.json"])
     if options.json:
@@ -78,15 +84,6 @@ def _recalibrate(options: argparse.Namespace) -> int:
     else:
         _show(result, spec.metadata.name, run)
     return 0
-
-
-def _warn_of_training_labels(n_files: int) -> None:
-    if n_files:
-        terminal.print_note(
-            f"Warning: {plural(n_files, 'file')} of labels {'is one' if n_files == 1 else 'are among those'} that the bundle was trained "
-            "on. A model ranks its own training patients too well, so that the correction makes the probabilities of other patients too "
-            "extreme. Do not promote this version: recalibrate on labels of other patients."
-        )
 
 
 def _only_data(spec: RunSpec) -> RunSpec:
@@ -109,13 +106,20 @@ def _files(
     data: Path | str,
     correction: Literal["intercept", "line"],
     data_digest: str,
+    n_known_labels: int,
 ) -> dict[str, bytes]:
     from mlho.external.command import recalibration_files
     from mlho.steps.publish.write_report import versions
 
     root = open_data(data)
     return recalibration_files(
-        bundle, spec.spec, root, correction, data_digest=data_digest, versions=versions()
+        bundle,
+        spec.spec,
+        root,
+        correction,
+        data_digest=data_digest,
+        versions=versions(),
+        n_known_labels=n_known_labels,
     )
 
 

@@ -23,6 +23,8 @@ from scheduler.engine.prepare import prepare, prepare_in_cluster
 from scheduler.engine.training_run import with_pinned_model
 from tests.builders import InlineExecutor, NullObserver, make_document, make_tables, run_inline, write_tables
 
+TRAINED_ON = "of labels is one that the bundle was trained on"
+
 
 def rarer(tables, share=0.25):
     """Keep this share of the samples with the outcome, which shifts all log-odds by its logarithm."""
@@ -56,7 +58,29 @@ def test_labels_of_training_are_warned_of(folder, is_warned, place, capsys):
 
     mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec), "--json")
 
-    assert ("trained on" in capsys.readouterr().err.replace("\n", " ")) == is_warned
+    result = json.loads(capsys.readouterr().out)
+    report = (where / "store" / "runs" / result["run"] / "report.html").read_text()
+    assert any(TRAINED_ON in warning for warning in result["warnings"]) == is_warned
+    assert (TRAINED_ON in report) == is_warned
+
+
+def test_a_cluster_warns_of_labels_of_training(place, tmp_path):
+    """The warning is in the result, the report and the status of a resource, also of a recalibration of a recalibrated model."""
+    where, home = place
+    copytree(where / "store", tmp_path / "store")
+    store, uri = LocalStore(tmp_path / "store"), f"run:{home.finished.run_id}"
+    for data, is_warned in (("later", False), ("data", True)):
+        document = {**resource_document(where, uri), "metadata": {"name": f"on-{data}"}}
+        document["spec"]["data"]["uri"] = str(where / data)
+        prepared = prepare_in_cluster(from_resource(document).spec, tmp_path / "spec.yaml", store)
+
+        finished = carry_out(prepared, InlineExecutor(store, where / data), NullObserver(), n_slots=1)
+
+        status = outcome_of(SimpleNamespace(uri="{}/{}".format), prepared, finished.report.facts)
+        report = (tmp_path / "store" / "runs" / finished.run_id / "report.html").read_text()
+        assert any(TRAINED_ON in warning for warning in status["warnings"]) == is_warned
+        assert (TRAINED_ON in report) == is_warned
+        uri = f"run:{finished.run_id}"
 
 
 def recalibrated(place, home, capsys, *more):
