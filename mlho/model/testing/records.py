@@ -13,6 +13,8 @@ from mlho.spec.training import canonical_json
 
 TESTS_FILE: Final = "tests/tests.json"
 TESTS_SCHEMA: Final = "mlho.io/bundle-tests/v1"
+#: Kinds that measure the machine: they are not run where the results become part of a result.
+MEASURED: Final = frozenset({"memory", "seconds"})
 #: What a failure prevents. ``defect``: the build, and all below. ``required``: scoring and promotion. ``expected``: promotion.
 Level = Literal["defect", "required", "expected"]
 
@@ -64,6 +66,11 @@ class ModelTestResult:
     got: str
     defect: str = ""
     seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the test measures the machine, and is therefore not among the self-tests that are counted."""
+        return self.kind in MEASURED
 
     def plain(self) -> dict[str, Any]:
         """Return plain values without the time, so that equal results have equal bytes."""

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from mlho.model.scorer import Scorer
 from mlho.model.testing import events, figures, interface, rows
 from mlho.model.testing.generate import generate_tests
-from mlho.model.testing.records import ModelTest, ModelTestResult
+from mlho.model.testing.records import MEASURED, ModelTest, ModelTestResult
 from mlho.model.testing.subject import Finding, Subject
 
 Check = Callable[[Subject, ModelTest], Finding]
@@ -56,8 +56,6 @@ CHECKS: Final[Mapping[str, Check]] = {
     "seconds": interface.seconds,
     "memory": interface.memory,
 }
-#: Kinds that measure the machine: they are not run where the results become part of a result.
-MEASURED: Final = frozenset({"memory", "seconds"})
 
 
 class Tested(Scorer, Protocol):

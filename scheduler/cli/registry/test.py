@@ -103,7 +103,18 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
     failed = [result for result in results if not result.passed]
     for result in failed:
         terminal.print_line(f"{result.id}: {result.defect}")
-    terminal.out.print(f"{len(results) - len(failed)} of {len(results)} tests passed. {_verdict(failed)}")
+    terminal.out.print(f"{_counted(results)}. {_verdict(failed)}")
+
+
+def _counted(results: "Sequence[ModelTestResult]") -> str:
+    """Return how many tests passed; those that measure this machine apart, which mlho models and a channel do not count."""
+    own, measured = (
+        [result for result in results if result.is_measured is wanted] for wanted in (False, True)
+    )
+    words = f"{sum(result.passed for result in own)} of {len(own)} tests passed"
+    if not measured:
+        return words
+    return f"{words}, and {sum(result.passed for result in measured)} of {len(measured)} that measure this machine"
 
 
 def _verdict(failed: "Sequence[ModelTestResult]") -> str:

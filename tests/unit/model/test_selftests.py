@@ -14,9 +14,9 @@ from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.evidence import Association, Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import TrainingSamples
-from mlho.model.testing.records import TESTS_FILE, parse_tests, written_tests
+from mlho.model.testing.records import MEASURED, TESTS_FILE, parse_tests, written_tests
 from mlho.model.testing.rows import direction
-from mlho.model.testing.runner import CHECKS, MEASURED, run_tests
+from mlho.model.testing.runner import CHECKS, run_tests
 from mlho.spec.model_tests import Tests
 from tests.unit.model.conftest import make_parts, training_design
 

@@ -395,6 +395,7 @@ def test_the_commands_from_training_to_production_and_back(command, two_runs, ol
     assert "already shows" in output_of("promote", newer, "--channel", "production", "--why", "x").out
     models = {model["run"]: model for model in json.loads(output_of("models", "--json").out)}
     assert (models[newer]["channels"], models[older]["channels"]) == (["production"], [])
+    assert models[older]["tests"] == {"passed": first["tests_passed"], "total": first["tests_passed"]}
     back = json.loads(output_of("rollback", "--channel", "production", "--why", "alerts", "--json").out)
     assert (back["restores"], back["bundle"]) == (1, first["bundle"])
     assert "production" in output_of("models").out
