@@ -371,7 +371,7 @@ def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StoreUnavailable(
-            f"{task.kind}: {error.strerror} for its files. Free some space and run the same command again."
+            f"{task.kind}: {error.strerror} for its files in {scratch or 'the folder of temporary files'}. Free some space and run the same command again."
         ) from error
 
 

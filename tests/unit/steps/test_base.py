@@ -1,11 +1,12 @@
 """Steps and tasks: keys, artifacts, and executing a task once."""
 
 import datetime as dt
+import errno
 from pathlib import Path
 
 import pytest
 
-from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError, StoreUnavailable
 from mlho.spec.training import digest_of
 from mlho.steps import STEPS
 from mlho.steps.base import Artifact, InputFile, Task, execute
@@ -138,6 +139,18 @@ def test_a_failed_task_leaves_no_scratch(echo, tmp_path):
     execute(Task(kind="merge_dictionary"), MemoryStore(), Path(), scratch=tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(monkeypatch, tmp_path):
+    """The error of a full disk names the folder in which a task writes, and what to do."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mlho.steps.base.scratch_folder", full)
+
+    with pytest.raises(StoreUnavailable, match=f"No space left on device for its files in {tmp_path}. Free"):
+        execute(Task(kind="merge_dictionary"), MemoryStore(), Path(), scratch=tmp_path)
 
 
 def test_an_artifact_is_verified_before_it_is_used(echo):
