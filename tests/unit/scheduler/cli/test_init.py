@@ -184,7 +184,7 @@ def test_index_dates_in_digits_are_the_index_date(suffix, tmp_path, call):
 
 
 def test_index_dates_that_cannot_be_read_are_named(tmp_path, call):
-    """A column of this name is not passed over in silence, because index: none lets the future in."""
+    """A column of this name is reported, because with index: none features would use events after the outcome."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
     frame = pd.read_csv(folder / "labels.csv")
     frame.loc[::2, "index_date"] = "early in the year"
