@@ -12,7 +12,7 @@ from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution
 from scheduler.queue.leadership import StoreLease
 from scheduler.queue.leases import Leases
-from scheduler.queue.run import _Ending
+from scheduler.queue.run import _ending
 from tests.limits import SLOWER
 from tests.services.chaos import FEW_SCHEDULERS, SHORT, TRAINING
 from tests.services.chaos_places import on_local, on_s3
@@ -70,7 +70,7 @@ def test_redis_gone_while_a_scheduler_starts_leaves_the_execution_open(tmp_path:
     with (
         StoreLease(store, run) as leader,
         pytest.raises(QueueUnavailable),
-        _Ending(store, execution, leases, leader, cleans_up=True),
+        _ending(store, execution, leases, leader, cleans_up=True),
     ):
         leases.declare(1)
 

@@ -26,7 +26,7 @@ from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_servers import Server
 
 SHORT = {"validation.iterations": 2, "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20]}}]}
-LONG = {**SHORT, "validation.iterations": 60, "validation.seed": 11}
+LONG = {**SHORT, "validation.iterations": 120, "validation.seed": 11}
 
 
 @pytest.fixture(scope="module")
