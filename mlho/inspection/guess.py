@@ -201,7 +201,8 @@ def _reason(sketch: Sketch) -> str:
         return ""
     n_values = len(pc.unique(sketch.columns[column].drop_null()))
     counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
-    return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted})"
+    remedy = ": write them as 0 and 1" if n_values == 2 else ""
+    return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
 
 
 def _guess_columns(guess: Guess) -> None:

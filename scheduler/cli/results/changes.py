@@ -53,10 +53,11 @@ def _changes(options: argparse.Namespace) -> int:
         terminal.print_json(plain)
         return 0
     for name, (changes, summary) in named.items():
-        terminal.print_table(_table(name, changes))
-        terminal.out.print()
+        if changes:
+            terminal.print_table(_table(name, changes))
+            terminal.out.print()
         terminal.print_lines(summary)
-        terminal.print_line(f"{plural(len(changes), 'change')}.")
+        terminal.print_line(f"{name}: {plural(len(changes), 'change')}.")
     return 0
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mlho.synthetic import make_cohort, read_truth
-from tests.builders import call_command
+from tests.builders import call_command, make_tables, write_spec, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,16 @@ def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
     assert shown.count("<tr>") - 1 == n_rows > 20
     assert read_truth(cohort).shift["new_drug"] in shown
     assert "2015-10: " in shown
+
+
+def test_without_a_change_there_is_no_table(tmp_path, capsys):
+    """A cohort without changes gives one line, and no table without rows."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    output = call_command(["changes", write_spec(folder)], tmp_path, capsys)
+
+    assert output.code == 0, output.err
+    assert output.out.endswith(": 0 changes.\n")
+    assert output.out.count("\n") == 1
 
 
 def test_without_an_index_date_it_is_refused(cohort, tmp_path, capsys):

@@ -275,7 +275,7 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
 
     assert output.code == 3
     assert "labels.csv is not used, because column 'label' is not one of 0 and 1" in output.err
-    assert "2 distinct values" in output.err
+    assert "2 distinct values: write them as 0 and 1" in output.err
     assert "demographics.csv: the fields have a different separator" in output.err
 
 
