@@ -21,8 +21,11 @@ def main() -> int:
     if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
         begin_server(preload)
     gc.disable()  # collections take a tenth of the imports and find nothing
-    from scheduler.cli.parser import main as command
-
+    try:
+        from scheduler.cli.parser import main as command
+    except KeyboardInterrupt:  # later ones are handled by the command
+        sys.stderr.write("\nStopped before anything began.\n")
+        return 130
     gc.freeze()
     gc.enable()
     return command()

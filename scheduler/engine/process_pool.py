@@ -118,8 +118,11 @@ def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options:
         answer = pool.submit(function, *arguments, **options).result()
     except BrokenProcessPool as error:
         raise worker_lost() from error
-    except BaseException:
+    except MlhoError:
         pool.shutdown(wait=False)  # the process ends by itself
+        raise
+    except BaseException:
+        _terminate(pool)
         raise
     _spare.append((n_workers, pool))
     return answer

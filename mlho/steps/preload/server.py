@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from types import TracebackType
 
 from mlho.fork_server import IS_SERVER
 
@@ -59,6 +60,13 @@ def _exit_immediately(server: int) -> None:
         os._exit(0)
 
 
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the error of a process that cannot start, unless the command has ended: its semaphores, which have no file name, are gone."""
+    if kind is not FileNotFoundError or getattr(error, "filename", None) is not None:
+        sys.__excepthook__(kind, error, trace)
+
+
 # The command waits for its server to end. The server has no state to save; a regular interpreter exit takes half a second.
 if IS_SERVER:
     atexit.register(_exit_immediately, os.getpid())
+    sys.excepthook = _print_error

@@ -91,6 +91,19 @@ def test_a_step_that_encodes_needs_only_the_first_part():
     assert found == ["True []"]
 
 
+def test_a_process_that_starts_after_its_command_has_ended_prints_no_error():
+    """After Ctrl-C during the start of a process, its semaphores are gone: an error without a file name. Other errors are printed."""
+    program = """
+import errno, mlho.steps.preload.server, sys  # multiprocessing.forkserver
+sys.stderr = sys.stdout
+sys.excepthook(FileNotFoundError, FileNotFoundError(errno.ENOENT, "gone"), None)
+sys.excepthook(FileNotFoundError, FileNotFoundError(errno.ENOENT, "lost", "name"), None)
+sys.excepthook(ValueError, ValueError("wrong"), None)
+"""
+
+    assert _run(program) == ["FileNotFoundError: [Errno 2] lost: 'name'", "ValueError: wrong"]
+
+
 def _run(*programs: str, arguments: Sequence[str] = ()) -> list[str]:
     """Return the lines that programs print in one process."""
     command = "\n".join(

@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,25 @@ def test_a_function_is_called_in_a_worker_and_its_errors_are_raised(monkeypatch)
     assert call_beside(os.getpid) != os.getpid()
     with pytest.raises(DataError, match="no such file"):
         call_beside(make_manifest, make_spec().spec.data.tables, Path("nowhere"))
+
+
+def test_an_interrupt_ends_the_process_of_a_function_at_once(monkeypatch):
+    """Ctrl-C during the look at the tables does not wait for its process, which prints nothing when it ends."""
+    monkeypatch.setattr("scheduler.engine.process_pool.has_begun", lambda: True)
+    call_beside(os.getpid)  # the server has started
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call_beside(time.sleep, 60)
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
+
+    assert multiprocessing.active_children() == []
 
 
 _TWO_POOLS = """
