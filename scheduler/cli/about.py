@@ -1,12 +1,11 @@
 """The commands about the program itself: ``mlho version``, ``crd`` and ``schema``."""
 
-import argparse
 import sys
 
 from mlho.spec.schema import FILES, schema_of
 from scheduler.cli import terminal
 from scheduler.cli.help import SCHEMA_ABOUT
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, SchemaOptions, VersionOptions
 
 
 def add_about(commands: Commands) -> None:
@@ -27,12 +26,12 @@ def _crd(_options: object) -> int:
     return 0
 
 
-def _schema(options: argparse.Namespace) -> int:
+def _schema(options: SchemaOptions) -> int:
     print(schema_of(options.kind), end="")  # noqa: T201 - the command's output
     return 0
 
 
-def _version(options: argparse.Namespace) -> int:
+def _version(options: VersionOptions) -> int:
     from mlho.steps.publish.write_report import versions
 
     all_versions = {**versions(), "python": sys.version.split()[0]}

@@ -22,8 +22,11 @@ from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, find_finished
 from scheduler.cli.options import (
     Commands,
+    ExportOptions,
     NamedRunOptions,
+    OperateOptions,
     SubmitOptions,
+    WaitOptions,
 )
 from scheduler.cli.scoring.dates import add_nights
 from scheduler.cli.validate import inspect_before_submission
@@ -131,9 +134,10 @@ def _cluster(options: object) -> "tuple[Cluster, str]":
     return cluster, getattr(options, "namespace", None) or cluster.namespace
 
 
-def _named(run: str) -> "tuple[Kind, str]":
+def _named(run: str | None) -> "tuple[Kind, str]":
     from scheduler.api.client import RUN_KINDS
 
+    run = run or ""
     kind, separator, name = run.partition("/")
     if not separator or not name or kind.lower() not in _NAMES:
         raise SpecError(f"run {run[:100]!r}: write trainingrun/NAME or scoringrun/NAME.")
@@ -182,12 +186,12 @@ def _read(path: Path) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, **obj}
 
 
-def _wait_command(options: argparse.Namespace) -> int:
+def _wait_command(options: WaitOptions) -> int:
     cluster, namespace = _cluster(options)
     return _wait(cluster, namespace, options.run, options.timeout)
 
 
-def _wait(cluster: "Cluster", namespace: str, run: str, seconds: float) -> int:
+def _wait(cluster: "Cluster", namespace: str, run: str | None, seconds: float) -> int:
     """Wait for a run to end and print its changes. Return the exit code for its phase."""
     from scheduler.api.client import ClusterUnavailable
 
@@ -312,7 +316,7 @@ def _logs(options: NamedRunOptions) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
+def _export(options: ExportOptions) -> int:
     address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
     store = open_store(address)
     run = run or find_finished(store, options.run).run_id
@@ -349,7 +353,7 @@ def add_operate(commands: Commands) -> None:
     )
 
 
-def _operate(options: argparse.Namespace) -> int:
+def _operate(options: OperateOptions) -> int:
     from scheduler.replica.program import operate  # imports the kubernetes client, which is slow
 
     return operate(options.config, port=options.port, kubeconfig=options.kubeconfig)

@@ -1,6 +1,5 @@
 """The command ``mlho init``: a specification for the tables in a folder, with what was guessed and what to check."""
 
-import argparse
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from mlho.spec.schema import FILES, schema_of
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.inspection import inspect_tables
 from scheduler.cli import terminal
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, InitOptions
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
@@ -41,7 +40,7 @@ def add_init(commands: Commands) -> None:
     )
 
 
-def _init(options: argparse.Namespace) -> int:
+def _init(options: InitOptions) -> int:
     folder = options.folder.expanduser()
     path = folder / FILE
     if path.exists():

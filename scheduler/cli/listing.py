@@ -1,6 +1,5 @@
 """The commands that list the runs of a store and read one of them: ``mlho list``, and what others need of it."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
-from scheduler.cli.options import Commands, StoreOptions
+from scheduler.cli.options import Commands, ListOptions, StoreOptions
 from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, stored_runs
 
 RUN_HELP: Final = "a run's id, the beginning of one, or a name: its newest run"
@@ -27,7 +26,7 @@ def add_list(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects, with times in UTC")
 
 
-def _list(options: argparse.Namespace) -> int:
+def _list(options: ListOptions) -> int:
     list_runs(existing_store(options), options.store, as_json=options.json)
     return 0
 

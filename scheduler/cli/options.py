@@ -1,4 +1,4 @@
-"""Subcommands and their options: how a command is added, types of the options that functions share, and numbers as arguments."""
+"""Subcommands and their options: how a command is added, types for the functions that read options, and numbers as arguments."""
 
 import argparse
 import datetime as dt
@@ -86,10 +86,104 @@ class LabelledOptions(StoreOptions, Protocol):
     data: Path | None
 
 
-class NamedRunOptions(StoreOptions, Protocol):
-    """Options of a command on one run."""
+class RecalibrateOptions(LabelledOptions, OutputOptions, Protocol):
+    """Options of ``mlho recalibrate``."""
 
-    run: str
+    intercept: bool
+    name: str | None
+    json: bool
+
+
+class EvaluateOptions(LabelledOptions, Protocol):
+    """Options of ``mlho evaluate``."""
+
+    site: str | None
+    by: Literal["month", "night"]
+    out: Path | None
+    publish: bool
+    json: bool
+
+
+class CompareOptions(StoreOptions, Protocol):
+    """Options of ``mlho compare``."""
+
+    a: str
+    b: str
+    json: bool
+    html: Path | None
+
+
+class WorklistOptions(StoreOptions, Protocol):
+    """Options of ``mlho worklist``."""
+
+    run: str | None
+    to: Path | None
+    most: int
+
+
+class DemoOptions(ExecutionOptions, Protocol):
+    """Options of ``mlho demo``."""
+
+    folder: Path
+    patients: int
+
+
+class SpecOptions(StoreOptions, Protocol):
+    """Options of ``mlho validate``."""
+
+    spec: Path
+    json: bool
+
+
+class ChangesOptions(SpecOptions, Protocol):
+    """Options of ``mlho changes``."""
+
+    html: Path | None
+
+
+class DossierOptions(StoreOptions, Protocol):
+    """Options of ``mlho dossier``."""
+
+    run: str | None
+    spec: Path | None
+    to: Path
+    complete: bool
+    json: bool
+
+
+class LineageOptions(StoreOptions, Protocol):
+    """Options of ``mlho lineage``."""
+
+    run: str | None
+    openlineage: Path | None
+    post: str | None
+    crate: Path | None
+    json: bool
+    job_namespace: str
+
+
+class PlanOptions(SpecOptions, Protocol):
+    """Options of ``mlho plan``."""
+
+    workers: int
+
+
+class ListOptions(StoreOptions, Protocol):
+    """Options of ``mlho list`` and ``mlho models``."""
+
+    json: bool
+
+
+class ShowOptions(ListOptions, Protocol):
+    """Options of ``mlho show``."""
+
+    run: str | None
+
+
+class NamedRunOptions(StoreOptions, Protocol):
+    """Options of a command on one run; ``None`` for the only one of a store."""
+
+    run: str | None
 
 
 class QueueOptions(NamedRunOptions, Protocol):
@@ -98,11 +192,43 @@ class QueueOptions(NamedRunOptions, Protocol):
     broker: str | None
 
 
+class ReportOptions(NamedRunOptions, Protocol):
+    """Options of ``mlho report``."""
+
+    open: bool
+
+
+class ExportOptions(NamedRunOptions, Protocol):
+    """Options of ``mlho export``."""
+
+    to: Path | None
+    mlflow: bool
+
+
 class RemovalOptions(StoreOptions, Protocol):
     """Options of a command that deletes runs."""
 
     yes: bool
     json: bool
+
+
+class DeleteOptions(RemovalOptions, Protocol):
+    """Options of ``mlho delete``."""
+
+    run: Sequence[str]
+
+
+class PruneOptions(RemovalOptions, Protocol):
+    """Options of ``mlho prune``."""
+
+    keep: int | None
+    older_than: dt.timedelta | None
+
+
+class PurgeOptions(RemovalOptions, Protocol):
+    """Options of ``mlho purge``."""
+
+    file: str
 
 
 class ChannelOptions(OutputOptions, Protocol):
@@ -123,6 +249,44 @@ class PromoteOptions(ChannelOptions, Protocol):
     sign_certificate: Path | None
 
 
+class RollbackOptions(ChannelOptions, Protocol):
+    """Options of ``mlho rollback``."""
+
+    to: int | None
+
+
+class AuditOptions(StoreOptions, Protocol):
+    """Options of ``mlho audit``."""
+
+    channel: str | None
+    includes: str | None
+    json: bool
+
+
+class InitOptions(Protocol):
+    """Options of ``mlho init``."""
+
+    folder: Path
+
+
+class SchemaOptions(Protocol):
+    """Options of ``mlho schema``."""
+
+    kind: str
+
+
+class VersionOptions(Protocol):
+    """Options of ``mlho version``."""
+
+    json: bool
+
+
+class WaitOptions(NamedRunOptions, Protocol):
+    """Options of ``mlho wait``."""
+
+    timeout: float
+
+
 class SubmitOptions(Protocol):
     """Options of ``mlho submit``."""
 
@@ -132,6 +296,14 @@ class SubmitOptions(Protocol):
     as_of: Sequence[dt.date] | None
     wait: bool
     timeout: float
+
+
+class OperateOptions(Protocol):
+    """Options of ``mlho operate``."""
+
+    config: Path
+    port: int
+    kubeconfig: Path | None
 
 
 def positive(text: str) -> int:

@@ -47,7 +47,12 @@ from scheduler.cli.listing import (
 )
 from scheduler.cli.options import (
     Commands,
+    DemoOptions,
+    NamedRunOptions,
+    PlanOptions,
     QueueOptions,
+    ReportOptions,
+    ShowOptions,
     not_negative,
     positive,
 )
@@ -268,7 +273,7 @@ def _add_demo(commands: Commands) -> None:
     )
     _add_workers(demo)
     _add_progress(demo)
-    demo.set_defaults(broker=None)
+    demo.set_defaults(broker=None, metrics_port=None, metrics_address="")
 
 
 def _status(options: QueueOptions) -> int:
@@ -295,7 +300,7 @@ def _cancel(options: QueueOptions) -> int:
     return 0
 
 
-def _retry(options: QueueOptions) -> int:
+def _retry(options: NamedRunOptions) -> int:
     from scheduler.queue.run import retry_run
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
@@ -314,7 +319,7 @@ def _broker(options: QueueOptions) -> str | None:
     return None if broker == EMBEDDED else broker
 
 
-def _plan(options: argparse.Namespace) -> int:
+def _plan(options: PlanOptions) -> int:
     from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import show_plans
     from scheduler.cli.show_scores import plan_facts, plan_table
@@ -335,7 +340,7 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: ShowOptions) -> int:
     store = existing_store(options)
     if options.run is None:
         list_runs(store, options.store, as_json=options.json)
@@ -374,7 +379,7 @@ def _show_cost(run: StoredRun) -> None:
         terminal.print_line(f"Cost: {terminal.cost_words(run.record.cost)}.")
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(options: ReportOptions) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=MODELS).run_id
     path = store.path(run_key(run, "report.html"))
@@ -385,7 +390,7 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: DemoOptions) -> int:
     from scheduler.cli.demo import check_planted, make_demo
 
     terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")

@@ -12,7 +12,7 @@ from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.help import DELETE_ABOUT, PRUNE_ABOUT
 from scheduler.cli.listing import RUN_HELP, existing_store
-from scheduler.cli.options import Commands, RemovalOptions, positive
+from scheduler.cli.options import Commands, DeleteOptions, PruneOptions, RemovalOptions, positive
 from scheduler.cli.results.site import renew
 from scheduler.runs.channels import kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
@@ -47,13 +47,13 @@ def add_retention(commands: Commands) -> None:
         parser.add_argument("--json", action="store_true", help="what goes, as JSON; deletes only with --yes")
 
 
-def _delete(options: argparse.Namespace) -> int:
+def _delete(options: DeleteOptions) -> int:
     store = existing_store(options)
     runs = stored_runs(store)
     return _carry_out(store, [find_run(runs, wanted) for wanted in options.run], options)
 
 
-def _prune(options: argparse.Namespace) -> int:
+def _prune(options: PruneOptions) -> int:
     store = existing_store(options)
     runs: Sequence[StoredRun] = ()
     if options.keep is not None or options.older_than is not None:

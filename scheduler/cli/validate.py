@@ -1,6 +1,5 @@
 """The command ``mlho validate``, and the same checks of the tables before a run starts."""
 
-import argparse
 import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from mlho.store import open_store
 from mlho.store.s3_settings import SCHEME
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, SpecOptions
 from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.engine.manifest import data_root, left_out_sentences
 from scheduler.engine.plan import left_out_facts
@@ -42,7 +41,7 @@ def add_validate(commands: Commands) -> None:
     validate.add_argument("--json", action="store_true", help="the findings as JSON")
 
 
-def _validate(options: argparse.Namespace) -> int:
+def _validate(options: SpecOptions) -> int:
     """Run ``mlho validate``. Return 0, or the exit code that a run with these tables would have."""
     spec = load_as_of_today(options.spec)
     document = None

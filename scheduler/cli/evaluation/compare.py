@@ -1,6 +1,5 @@
 """The command ``mlho compare``: what differs between two training runs."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,7 @@ from mlho.store import open_store
 from mlho.store.base import Store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, CompareOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
@@ -37,7 +36,7 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write it as a page")
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _compare(options: CompareOptions) -> int:
     store = existing_store(options)
     runs = [find_finished(store, wanted, kind=TRAINING) for wanted in (options.a, options.b)]
     names = [(run.run_id, run.name) for run in runs]

@@ -17,7 +17,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised_run import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
-from scheduler.cli.options import Commands, LabelledOptions
+from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
@@ -71,7 +71,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the tables")
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _evaluate(options: EvaluateOptions) -> int:
     store = open_store(options.store)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)

@@ -1,6 +1,5 @@
 """The command ``mlho worklist``: samples whose label the model contradicts, for people who check records."""
 
-import argparse
 import csv
 import io
 import os
@@ -13,7 +12,7 @@ from mlho.steps.publish.pin_earlier import scores_of
 from mlho.store import open_store
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, WorklistOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
 from scheduler.runs.stored import TRAINING
@@ -43,7 +42,7 @@ def add_worklist(commands: Commands) -> None:
     )
 
 
-def _worklist(options: argparse.Namespace) -> int:
+def _worklist(options: WorklistOptions) -> int:
     key = required_key(
         "A worklist names patients by keyed pseudonyms, so that no list is written without a key."
     )

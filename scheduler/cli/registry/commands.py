@@ -16,9 +16,12 @@ from scheduler.cli import terminal
 from scheduler.cli.evaluation.compare import paired_change
 from scheduler.cli.listing import RUN_HELP, existing_store
 from scheduler.cli.options import (
+    AuditOptions,
     ChannelOptions,
     Commands,
+    ListOptions,
     PromoteOptions,
+    RollbackOptions,
 )
 from scheduler.cli.registry.tables import change_lines, entries_table, entry_facts, model_facts, models_table
 from scheduler.cli.results.site import renew
@@ -109,7 +112,7 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
 
 
-def _models(options: argparse.Namespace) -> int:
+def _models(options: ListOptions) -> int:
     models = stored_models(existing_store(options))
     if options.json:
         terminal.print_json([model_facts(model) for model in models])
@@ -148,7 +151,7 @@ def _signer(options: PromoteOptions) -> Signer | None:
     return partial(sign_files, key=options.sign_key, certificate=options.sign_certificate)
 
 
-def _roll_back(options: argparse.Namespace) -> int:
+def _roll_back(options: RollbackOptions) -> int:
     author = _author(options)
     existing_store(options)
     store = usable_store(options)
@@ -186,7 +189,7 @@ def _print_change(change: Change, options: ChannelOptions) -> int:
     return 0
 
 
-def _audit(options: argparse.Namespace) -> int:
+def _audit(options: AuditOptions) -> int:
     store = existing_store(options)
     names = channel_names(store) if options.channel is None else [checked_name(options.channel)]
     channels = [inspect_channel(store, name) for name in names]

@@ -1,6 +1,5 @@
 """The command ``mlho changes``: in which month codes begin, end, rise or fall, and in which month effects change."""
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from mlho.spec.expansion import expand
 from mlho.spec.training import RunSpec, load_spec
 from mlho.store.inputs import open_data
 from scheduler.cli import terminal
-from scheduler.cli.options import Commands
+from scheduler.cli.options import ChangesOptions, Commands
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 
@@ -42,7 +41,7 @@ def add_changes(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write them as a page")
 
 
-def _changes(options: argparse.Namespace) -> int:
+def _changes(options: ChangesOptions) -> int:
     spec = load_spec(options.spec)
     data = data_root(spec, options.spec)
     named = {run_spec.metadata.name: call_beside(_read, run_spec, data) for run_spec in expand(spec)}

@@ -1,6 +1,5 @@
 """The command ``mlho dossier``: reporting checklists of a finished run, answered from its result and its author's statements."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.listing import RUN_HELP, existing_store, find_finished
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, DossierOptions
 from scheduler.runs.stored import TRAINING, StoredRun
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def add_dossier(commands: Commands) -> None:
     dossier.add_argument("--json", action="store_true", help="print the dossier as JSON, and write no file")
 
 
-def _dossier(options: argparse.Namespace) -> int:
+def _dossier(options: DossierOptions) -> int:
     from mlho.report.dossier.document import make_dossier
     from mlho.report.page.html import render_dossier
 

@@ -1,6 +1,5 @@
 """The command ``mlho purge``: which runs hold data of given patients, and their deletion."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -8,7 +7,7 @@ from typing import Any, Final
 from mlho.errors import SpecError, plural
 from scheduler.cli import terminal
 from scheduler.cli.listing import existing_store
-from scheduler.cli.options import Commands
+from scheduler.cli.options import Commands, PurgeOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.retention import deletion_facts, print_deletion
 from scheduler.runs.purge import Holding, Purge, find_patients, purge
@@ -37,7 +36,7 @@ def add_purge(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="what is held, as JSON; deletes only with --yes")
 
 
-def _purge(options: argparse.Namespace) -> int:
+def _purge(options: PurgeOptions) -> int:
     store = existing_store(options)
     plan = find_patients(store, _wanted(options.file))
     deletion = purge(store, plan) if options.yes else None
