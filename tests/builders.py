@@ -19,7 +19,6 @@ from pyarrow import csv, parquet
 
 import scheduler.cli.parser
 import scheduler.engine.process_pool
-from mlho.method.sequences.days import CodeSpans, DayLists
 from mlho.spec.training import RunSpec, parse_spec
 from mlho.steps.base import Task, execute
 from mlho.steps.records import Outcome
@@ -149,24 +148,6 @@ def _make_demographics(rng: Any, ids: Any) -> Any:
             "birth_date": pa.array([-(number % 40) * 365 for number in range(len(ids))], pa.date32()),
         }
     )
-
-
-def day_lists(samples: Any, codes: Any, days: Any, *, n_samples: int, n_codes: int) -> DayLists:
-    """Return the distinct days of each code in each sample, of events given by three columns of whole numbers."""
-    sample, code, day = (np.asarray(column, np.int64) for column in (samples, codes, days))
-    origin, latest = int(day.min(initial=0)), int(day.max(initial=0))
-    n_days = latest - origin + 1
-    # An event as one number, whose order is (code, sample, day).
-    keys = np.sort((code * n_samples + sample) * n_days + (day - origin))
-    keys = keys[np.diff(keys, prepend=-1) > 0]
-    cells, distinct = np.divmod(keys, n_days)
-    starts = np.flatnonzero(np.diff(cells, prepend=-1))
-    indptr = np.append(starts, len(keys))
-    of_code, of_sample = np.divmod(cells[starts], n_samples)
-    of_day = (distinct + origin).astype(np.int32)
-    code_starts = np.searchsorted(of_code, np.arange(n_codes + 1))
-    spans = CodeSpans(n_samples, code_starts, of_sample, of_day[indptr[:-1]], of_day[indptr[1:] - 1])
-    return DayLists(spans, indptr, of_day)
 
 
 def write_tables(

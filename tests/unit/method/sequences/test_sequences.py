@@ -9,17 +9,18 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlho.errors import DataError
 from mlho.method.sequences import durations as durations_module
 from mlho.method.sequences import pairs as pairs_module
+from mlho.method.sequences.days import day_lists
 from mlho.method.sequences.durations import durations, durations_in_pieces
-from mlho.method.sequences.pairs import informative_pairs, pair_samples
+from mlho.method.sequences.pairs import informative_pairs, pair_samples, screen_pairs
 from mlho.method.sequences.significance import is_significant
-from tests.builders import day_lists
 
 N_SAMPLES, N_CODES = 6, 4
 PATIENT_OF = np.array([0, 0, 1, 2, 2, 3], np.int32)
 Y = np.array([1, 0, 1, 0, 1, 0], np.uint8)
-PAIRS = np.divmod(np.arange(N_CODES**2), N_CODES)  # every pair: first codes, second codes
+EDGES = (2, 5)
 
 rows = st.lists(
     st.tuples(st.integers(0, N_SAMPLES - 1), st.integers(0, N_CODES - 1), st.integers(-3, 8)), max_size=40
@@ -62,34 +63,37 @@ def information(events, pair, has_pair):
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
 def test_every_pair_has_the_patients_that_listing_finds(events, margin):
-    """The count, which only uses the first and the last day of each code, equals that of listing the pairs of events."""
-    found = informative_pairs(
-        lists_of(events).spans, Y, 100, min_patients=1, co_occurrence_days=margin, patient_of=PATIENT_OF
+    """The screen, which only uses the first and the last day of each code, finds the same pairs and patients as listing."""
+    found = screen_pairs(
+        lists_of(events).spans, min_patients=1, co_occurrence_days=margin, patient_of=PATIENT_OF
     )
 
     expected = {
         pair: len({int(PATIENT_OF[sample]) for sample in samples})
         for pair, samples in listed(events, margin).items()
     }
-    pairs = zip(found.first.tolist(), found.then.tolist(), strict=True)
-    assert found.n_patients.tolist() == [expected[pair] for pair in pairs]
-    assert found.n_screened == (len(expected) if len(found) else 0)
+    pairs = list(zip(found.first.tolist(), found.then.tolist(), strict=True))
+    assert dict(zip(pairs, found.n_patients.tolist(), strict=True)) == expected
+    assert pairs == sorted(pairs)
 
 
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
 def test_durations_equal_those_of_all_pairs_of_days(events, margin):
-    """Count, shortest, longest and sum are exact for every pair and sample."""
-    first, then = PAIRS
-    found = durations(lists_of(events), first, then, co_occurrence_days=margin)
+    """Count, shortest, longest, sum and buckets are exact for every pair and sample."""
+    first, then = (
+        grid.ravel() for grid in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij")
+    )
+    found = durations(lists_of(events), first, then, co_occurrence_days=margin, edges=EDGES)
 
     expected, oracle = [], listed(events, margin)
     for pair in zip(first.tolist(), then.tolist(), strict=True):
         for sample, days in sorted(oracle.get(pair, {}).items()):
-            expected.append((pair, sample, len(days), min(days), max(days), sum(days)))
+            buckets = np.bincount(np.searchsorted(EDGES, days), minlength=3).tolist()
+            expected.append((pair, sample, len(days), min(days), max(days), sum(days), buckets))
     numbers = np.repeat(np.arange(len(first)), np.diff(found.indptr))
     pairs = [(int(first[number]), int(then[number])) for number in numbers]
-    columns = (found.samples, found.count, found.shortest, found.longest, found.total)
+    columns = (found.samples, found.count, found.shortest, found.longest, found.total, found.buckets)
     assert list(zip(pairs, *(column.tolist() for column in columns), strict=True)) == expected
 
 
@@ -115,12 +119,12 @@ def test_pairs_are_ranked_by_what_they_add_to_their_codes(events, margin):
 def test_the_samples_of_a_pair_are_those_with_the_order(events, margin):
     """The samples of a pair equal those found by listing the pairs of events."""
     spans = lists_of(events).spans
-    bounds = {"more_than": np.full(N_CODES**2, margin), "at_most": np.full(N_CODES**2, 1_000)}
-    indptr, samples = pair_samples(spans, *PAIRS, **bounds)
+    found = screen_pairs(spans, min_patients=1, co_occurrence_days=margin)
+    indptr, samples = pair_samples(spans, found.first, found.then, co_occurrence_days=margin)
 
     oracle = listed(events, margin)
-    for number, pair in enumerate(zip(*(codes.tolist() for codes in PAIRS), strict=True)):
-        assert samples[indptr[number] : indptr[number + 1]].tolist() == sorted(oracle.get(pair, []))
+    for number, pair in enumerate(zip(found.first.tolist(), found.then.tolist(), strict=True)):
+        assert samples[indptr[number] : indptr[number + 1]].tolist() == sorted(oracle[pair])
 
 
 def random_rows(n_rows, seed=3):
@@ -141,17 +145,18 @@ def test_pieces_change_nothing(monkeypatch):
     lists = lists_of(random_rows(60))
     arguments = (lists.spans, Y, 5)
     whole = informative_pairs(*arguments, min_patients=1)
+    every = screen_pairs(lists.spans, min_patients=1)
     monkeypatch.setattr(pairs_module, "_PAIRS_AT_ONCE", 3)
     monkeypatch.setattr(durations_module, "_CELLS_AT_ONCE", 4)
 
     in_pieces = informative_pairs(*arguments, min_patients=1)
-    pieces = list(durations_in_pieces(lists, *PAIRS))
+    pieces = list(durations_in_pieces(lists, every.first, every.then, edges=EDGES))
 
     for name in ("first", "then", "n_patients", "information"):
         assert getattr(in_pieces, name).tolist() == getattr(whole, name).tolist()
     assert len(whole) == 5
     joined = np.concatenate([piece.total for _, piece in pieces])
-    assert joined.tolist() == durations(lists, *PAIRS).total.tolist()
+    assert joined.tolist() == durations(lists, every.first, every.then).total.tolist()
     assert [span.start for span, _ in pieces][1:] == [span.stop for span, _ in pieces][:-1]
     assert len(pieces) > 1
 
@@ -167,6 +172,21 @@ def test_pairs_start_and_end_with_the_codes_that_are_asked_for():
     for name in ("first", "then", "n_patients", "information"):
         assert getattr(some, name).tolist() == getattr(every, name)[kept].tolist()
     assert 0 < len(some) < len(every)
+
+
+def test_the_order_of_rows_has_no_influence():
+    """The same events in another order, or repeated, give the same lists."""
+    events = random_rows(50)
+    lists, reordered = lists_of(events), lists_of([*events[::-1], *events[:10]])
+
+    assert lists.days.tolist() == reordered.days.tolist()
+    assert lists.spans.first.tolist() == reordered.spans.first.tolist()
+
+
+def test_rows_out_of_range_are_refused():
+    """Compiled code does not check bounds, so out-of-range codes are refused."""
+    with pytest.raises(DataError, match="codes"):
+        day_lists([0], [4], [1], n_samples=1, n_codes=4)
 
 
 def test_significance_is_the_g_test_of_order_and_outcome_among_samples_with_both_codes():
