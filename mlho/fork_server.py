@@ -1,4 +1,4 @@
-"""Facts about the fork server of worker processes, for the command and for the server itself. It imports nothing of ours."""
+"""Facts about the fork server of worker processes, for the command and for the server itself. It imports no other module of the project."""
 
 import signal
 import sys
