@@ -44,7 +44,7 @@ def test_a_full_disk_of_redis_degrades_a_run_until_there_is_space(tmp_path: Path
             with suppress(OSError):
                 ballast.write_bytes(bytes(1_000_000))
             client.bgsave()
-            wait_until(lambda: "MISCONF" in refusal_to_write(client), what="that it takes nothing")
+            wait_until(lambda: "MISCONF" in refusal_to_write(client), what="Redis rejects writes")
 
         def make_room(client: "redis.Redis") -> None:
             ballast.unlink()
