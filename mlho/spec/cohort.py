@@ -274,20 +274,35 @@ class Cohort(SpecPart):
             )
 
     def check_uses(self, spec: Any) -> None:
-        """Refuse columns of the outcome as features, persons, parts or groups: the model would know what it predicts."""
-        if self.rules is not None:
-            return
+        """Refuse columns of the outcome and of the patients as features, persons, parts or groups, and persons and dates as groups of the audit.
+
+        With the outcome as a feature the model would know what it predicts. A patient, person or date is too small for a group: all
+        would count as ``other``.
+        """
         dates = () if self.time_to_event is None else self.time_to_event.columns
         of_outcome = {*(self.outcomes or (self.outcome,)), self.outcome_date, *dates} - {None}
+        columns = () if spec.bias is None else spec.bias.columns
         uses = {
             "features.demographics": spec.features.demographics,
-            "bias.columns": () if spec.bias is None else spec.bias.columns,
+            "bias.columns": columns,
             "validation.splitColumn": (spec.validation.split_column,),
             "cohort.groupBy": (self.group_by,),
         }
         for field, names in uses.items():
-            if shared := [name for name in names if name in of_outcome]:
+            given = [name for name in names if name is not None]
+            if self.rules is None and (shared := [name for name in given if name in of_outcome]):
                 raise ValueError(f"{field} must not name a column of the outcome. Remove {shared[0]!r}")
+            is_of_patients = field != "cohort.groupBy"  # by patient is what a run does anyway
+            if is_of_patients and (shared := [name for name in given if name in spec.data.patient_columns]):
+                raise ValueError(f"{field} must not name the column of the patients. Remove {shared[0]!r}")
+        if self.group_by in columns:
+            raise ValueError(
+                f"bias.columns must not name the column of cohort.groupBy: a person is no group. Remove {self.group_by!r}"
+            )
+        if self.index.column in columns:
+            raise ValueError(
+                f"bias.columns must not name the index date. Remove {self.index.column!r}; bias.periods gives figures by month, quarter or year"
+            )
 
     @property
     def outcome_days(self) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 
-from mlho.spec.layout import Columns, Format, SourceName
+from mlho.spec.layout import PATIENT, Columns, Format, SourceName
 from mlho.spec.types import OMITTED, PLAUSIBLE_YEARS, Address, SpecPart, TablePattern, Year
 
 AfterDeathDays = Annotated[int | None, Field(ge=0, le=3650), OMITTED]
@@ -91,6 +91,14 @@ class Data(SpecPart):
             after_death_days=self.after_death_days,
         )
         return self
+
+    @property
+    def patient_columns(self) -> frozenset[str]:
+        """Names of the column of the patients in the labels and the demographics."""
+        columns = self.columns or Columns()
+        of_labels = None if columns.labels is None else columns.labels.patient_id
+        of_persons = (columns.demographics or {}).get("patient_id")
+        return frozenset(filter(None, ("patient_id", PATIENT[self.source], of_labels, of_persons)))
 
     @model_validator(mode="after")
     def _years_rise(self) -> Self:

@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -96,6 +97,14 @@ def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
 
 #: Layouts of tables, as in ``data.source``.
 SourceName = Literal["native", "dbmart", "meds", "i2b2", "omop"]
+#: Column of the patient in the tables of each layout, unless ``data.columns`` names another one.
+PATIENT: Final[Mapping[SourceName, str]] = {
+    "native": "patient_id",
+    "dbmart": "patient_num",
+    "meds": "subject_id",
+    "i2b2": "patient_num",
+    "omop": "person_id",
+}
 DateFormat = Annotated[str, StringConstraints(min_length=3, max_length=64), AfterValidator(_as_a_date_format)]
 TimeUnit = Literal["s", "ms", "us", "days"]
 Encoding = Literal[

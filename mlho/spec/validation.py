@@ -92,7 +92,7 @@ class Bias(SpecPart):
     """Demographics that make groups: categorical ones, and ``age`` in bands. Default: all of them, and the sites of ``split: site``."""
     columns: Annotated[tuple[ColumnName, ...], Field(max_length=32)] = ()
     """Columns of the labels or the demographics that make groups and enter no model, such as ``[race]``. Their values are taken as text;
-    those with few patients count as ``other``."""
+    those with few patients count as ``other``. Not the columns of patients, persons, index date and outcome."""
     pairs: Annotated[
         tuple[Annotated[tuple[ColumnName, ...], Field(min_length=2, max_length=2)], ...],
         Field(max_length=32),
