@@ -185,7 +185,8 @@ class Cohort(SpecPart):
     candidates are ``cox``, ``xgboostAft`` and ``discreteTime``."""
     follow_up_days: Annotated[Annotated[int, Field(ge=1, le=36525)] | None, OMITTED] = None
     """Days after the index date in which the outcome is counted. A split by date leaves samples out of training whose outcome
-    window reaches the test period; without it only the index date decides, and a warning says so. It changes nothing else."""
+    window reaches the test period; without it only the index date decides, and a warning says so. It changes nothing else. Default with
+    ``rules``: ``rules.outcome.toDays``."""
     group_by: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels, or else of the demographics, that names the person behind several patient ids. Splits, folds, intervals
     and small cells then go by person."""
@@ -210,6 +211,10 @@ class Cohort(SpecPart):
         if self.index.column != BY_RULES:
             raise ValueError(
                 "rules and index exclude each other: rules give the index date. Remove one of them"
+            )
+        if self.follow_up_days is not None and self.follow_up_days < self.rules.outcome.to_days:
+            raise ValueError(
+                "followUpDays is less than rules.outcome.toDays, the end of the time at risk. Remove followUpDays: toDays counts in its place"
             )
         if self.rules.competing is not None and self.time_to_event is None:
             raise ValueError(
@@ -307,7 +312,16 @@ class Cohort(SpecPart):
     @property
     def outcome_days(self) -> int | None:
         """Days after the index date until the outcome is known, as far as the specification says."""
-        return self.follow_up_days if self.time_to_event is None else self.time_to_event.horizon_days[-1]
+        return None if self.outcome_window is None else self.outcome_window[0]
+
+    @property
+    def outcome_window(self) -> tuple[int, str] | None:
+        """Days after the index date until the outcome is known, and the field that says it."""
+        if self.time_to_event is not None:
+            return self.time_to_event.horizon_days[-1], "cohort.timeToEvent.horizonDays"
+        if self.follow_up_days is not None:
+            return self.follow_up_days, "cohort.followUpDays"
+        return None if self.rules is None else (self.rules.outcome.to_days, "cohort.rules.outcome.toDays")
 
     @property
     def without_rules(self) -> Self:

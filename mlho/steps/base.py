@@ -231,6 +231,7 @@ class Step(ABC):
         """
         if not self.sections:
             return None
+        stated = spec.cohort
         if not self.reads_rules:
             spec = spec.without_rules
         kept = {name: getattr(spec, name) for name in self.sections}
@@ -239,6 +240,9 @@ class Step(ABC):
             cohort["outcome"] = Cohort.model_fields["outcome"].default
         if not self.reads_windows:
             cohort |= {name: Cohort.model_fields[name].default for name in ("look_back_days", "gap_days")}
+        is_by_date = spec.validation.by_date or (self.reads_temporal_check and spec.validation.temporal_check)
+        if "validation" in kept and is_by_date and stated.time_to_event is None and not self.reads_rules:
+            cohort["follow_up_days"] = stated.outcome_days  # that of the rules, which the step does not see
         if cohort:
             kept["cohort"] = spec.cohort.model_copy(update=cohort)
         if "validation" in kept and not self.reads_temporal_check:

@@ -149,10 +149,11 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
         sentences = (
             sample_size_sentences(part.spec.spec, *inspection.size) if inspection.size is not None else []
         )
-        facts.append({"run": part.run_id, **asdict(plan), "sample_size": sentences})
+        window = outcome_window_sentences(part.spec.spec)
+        facts.append({"run": part.run_id, **asdict(plan), "sample_size": sentences, "outcome_window": window})
         if not as_json:
             print_table(plan.table())
-            print_lines(sentences)
+            print_lines([*window, *sentences])
     if as_json:
         print_json(facts)
 
@@ -217,6 +218,20 @@ def _samples(rows: Rows, n_found: int | None) -> tuple[int, str]:
         n_guessed,
         f"a guess of {plural(n_guessed, 'sample')} by rule (the events are too large to apply the rules)",
     )
+
+
+def outcome_window_sentences(spec: TrainingSpec) -> list[str]:
+    """State the outcome window of a split by date, and the field that it is from; nothing of other splits."""
+    asked, window = spec.validation, spec.cohort.outcome_window
+    if not asked.by_date and not asked.temporal_check:
+        return []
+    if window is None:
+        return [
+            "Outcome window: cohort.followUpDays is not given, so that only the index date decides which samples are before the test period."
+        ]
+    return [
+        f"Outcome window: {plural(window[0], 'day')} ({window[1]}); samples whose window reaches the test period leave training."
+    ]
 
 
 def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) -> list[str]:

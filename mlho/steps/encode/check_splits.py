@@ -19,7 +19,7 @@ class CheckSplits(Step):
         assert narrowed is not None
         stated, cohort = spec.cohort, Cohort(index=Index(none=True))
         if spec.validation.by_date:
-            cohort = Cohort(index=stated.index, follow_up_days=stated.follow_up_days)
+            cohort = Cohort(index=stated.index, follow_up_days=stated.outcome_days)
         # With a time to an event the default of the candidates is another one.
         candidates = TrainingSpec.model_fields["candidates"].default
         if stated.time_to_event is not None:

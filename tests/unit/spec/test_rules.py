@@ -86,6 +86,11 @@ def test_rules_stand_in_place_of_labels_and_index():
             "endColumn and endDate exclude each other",
         ),
         ({**RULES, "index": "first"}, {}, "spec.cohort.rules.index: unknown field"),
+        (
+            RULES,
+            {"cohort.followUpDays": 30},
+            "followUpDays is less than rules.outcome.toDays, the end of the time at risk. Remove followUpDays",
+        ),
     ],
 )
 def test_rules_that_do_not_fit_are_refused(rules, changes, message):
@@ -106,3 +111,36 @@ def test_a_step_reads_rules_or_nothing_of_them(kind):
 
     assert TrainingSpec.model_validate_json(narrowed.model_dump_json(by_alias=True)) == narrowed
     assert (narrowed.cohort.rules is not None) == STEPS[kind].reads_rules
+
+
+BY_DATE = ("check_splits", "run_fold", "run_iteration", "judge_model", "write_report")
+
+
+@pytest.mark.parametrize("kind", BY_DATE)
+def test_a_split_by_date_takes_the_outcome_window_of_the_rules(kind):
+    """Every step that splits by date leaves out samples whose time at risk reaches the test period, without ``followUpDays``."""
+    spec = spec_of(RULES, **{"validation.split": "temporal"}).spec
+
+    assert STEPS[kind].narrow(spec).cohort.outcome_days == 365
+
+
+def test_the_temporal_check_takes_the_outcome_window_of_the_rules():
+    """The evaluation on later samples beside a drawn split follows the same rule as a split by date."""
+    spec = spec_of(RULES, **{"validation.temporalCheck": True}).spec
+
+    assert STEPS["evaluate_later"].narrow(spec).cohort.outcome_days == 365
+
+
+def test_a_longer_follow_up_than_the_time_at_risk_counts():
+    """A number that the specification gives takes precedence, if it does not end before the time at risk."""
+    spec = spec_of(RULES, **{"validation.split": "temporal", "cohort.followUpDays": 400}).spec
+
+    assert STEPS["run_iteration"].narrow(spec).cohort.outcome_days == 400
+
+
+def test_a_split_by_date_shares_the_encoding_of_a_drawn_one():
+    """The outcome window is no part of the keys of steps that do not split."""
+    drawn, by_date = (spec_of(RULES, **{"validation.split": split}).spec for split in ("random", "temporal"))
+
+    for kind in ("apply_rules", "define_cohort", "encode_partition", "pack_features"):
+        assert STEPS[kind].narrow(drawn) == STEPS[kind].narrow(by_date)

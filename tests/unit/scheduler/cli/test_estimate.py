@@ -7,7 +7,13 @@ from rich.console import Console
 
 from mlho.sources.counting import RowCount
 from mlho.steps.base import InputFile
-from scheduler.cli.estimate import Rows, estimate, look_up_rows, sample_size_sentences
+from scheduler.cli.estimate import (
+    Rows,
+    estimate,
+    look_up_rows,
+    outcome_window_sentences,
+    sample_size_sentences,
+)
 from scheduler.engine.cost import learning_seconds, model_seconds
 from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import Manifest
@@ -74,6 +80,40 @@ def test_the_estimate_has_cpu_hours_and_stored_bytes():
     assert hours[0] == hours[1]
     assert hours[0].endswith("GB")
     assert " CPU hours, and up to " in hours[0]
+
+
+BY_RULES = {
+    "data.tables.labels": None,
+    "cohort.index": None,
+    "cohort.rules": {"entry": {"codes": ["I10"]}, "outcome": {"codes": ["E11"], "toDays": 90}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"validation.split": "temporal"}, ["Outcome window: cohort.followUpDays is not given"]),
+        (
+            {"validation.split": "temporal", "cohort.followUpDays": 60},
+            ["Outcome window: 60 days (cohort.followUpDays); samples"],
+        ),
+        (
+            {**BY_RULES, "validation.split": "temporal"},
+            ["Outcome window: 90 days (cohort.rules.outcome.toDays); samples"],
+        ),
+        (
+            {**BY_RULES, "validation.temporalCheck": True},
+            ["Outcome window: 90 days (cohort.rules.outcome.toDays); samples"],
+        ),
+    ],
+    ids=["drawn", "not given", "given", "by rules", "temporal check"],
+)
+def test_a_plan_states_the_outcome_window_of_a_split_by_date(changes, expected):
+    """Samples that the window takes out of training should not surprise, so the plan names the field that it is from."""
+    found = outcome_window_sentences(make_spec(changes).spec)
+
+    assert [sentence[: len(words)] for sentence, words in zip(found, expected, strict=True)] == expected
 
 
 @pytest.mark.parametrize(
