@@ -107,13 +107,14 @@ class _Replica:
 
     def run(self, stop: threading.Event) -> int:
         """Stand by, lead, and release the Lease. Return the exit code."""
-        serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
         # Import the controller while standing by, so that taking over is quick.
         from scheduler.channels.reporter import ChannelReporter
         from scheduler.controller.controller import Operator
         from scheduler.controller.run_thread import Backend
 
         backend = Backend(self._config.store, Settings.from_environment())
+        # The startup probe waits for it, so that a rollout does not end a replica before the next one can take over.
+        serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
         log.info("standing_by", outcome=self._identity)
         if not self._elector.wait_to_lead(stop):
             return 0
