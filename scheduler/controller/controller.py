@@ -50,7 +50,6 @@ from scheduler.controller.tracked_run import (
     OperatorCounts,
     TrackedRun,
     owner_of,
-    part_for,
     request_of_invalid,
     run_of,
     status_of,
@@ -178,7 +177,7 @@ class Operator:
         if self._config.kueue_enabled:
             kinds.append((Kind.WORKLOAD, self._workloads, ""))
         return [
-            Watcher(self._cluster, kind, namespace, part_for(cache, kind), selector=selector)
+            Watcher(self._cluster, kind, namespace, cache, selector=selector)
             for namespace in self._config.watch_namespaces
             for kind, cache, selector in kinds
         ]
@@ -385,10 +384,14 @@ class Operator:
             self._recorder.record(obj, event)
 
     def _run_or_stop(self, uid: str, tracked: TrackedRun, decision: Decision) -> None:
-        """Start or stop the thread that carries out the run."""
+        """Start, stop or cancel the thread that carries out the run."""
         thread = tracked.thread
         has_turn = uid in self._turns
-        if thread is not None and not (decision.should_run and has_turn) and not decision.is_cancelled:
+        if decision.is_cancelled:
+            if thread is not None:
+                thread.cancel()
+            return
+        if thread is not None and not (decision.should_run and has_turn):
             if thread.has_ended:
                 return
             if decision.should_run:

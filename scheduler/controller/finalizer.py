@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Set
 
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.observation import ObservedRun
+from scheduler.controller.run_thread import RunThread
 from scheduler.controller.tracked_run import Cancellation, TrackedRun
 from scheduler.controller.work_queue import WorkQueue
 
@@ -61,22 +62,25 @@ class RunFinalizer:
             self._queue.mark(uid, seconds=5.0)
 
     def on_deleted(self, uid: str) -> None:
-        """Stop the run of a deleted resource. Kubernetes deletes its Jobs through their owner reference."""
+        """End the run of a deleted resource. Kubernetes deletes its Jobs through their owner reference."""
         tracked = self._tracked.pop(uid, None)
         if tracked is None:
             return
-        if tracked.thread is not None:
-            tracked.thread.stop()
-        if tracked.active_run_id and tracked.cancellation is Cancellation.NONE:
-            self._cancel_or_hand_over(uid, tracked.active_run_id)
+        if tracked.cancellation is not Cancellation.NONE or not tracked.active_run_id:
+            if tracked.thread is not None:
+                tracked.thread.cancel()
+            return
+        self._cancel_or_hand_over(uid, tracked.active_run_id, tracked.thread)
 
-    def _cancel_or_hand_over(self, uid: str, run_id: str) -> None:
-        """Cancel the run of a deleted resource, or hand it over to another resource that requests the same run."""
+    def _cancel_or_hand_over(self, uid: str, run_id: str, thread: RunThread | None = None) -> None:
+        """Cancel the run of a deleted resource, or stop it and hand it over to another resource that requests the same run."""
         tracked = self._tracked.items()
         successor = next(
             (other for other, candidate in tracked if run_id in (candidate.active_run_id, candidate.run_id)),
             None,
         )
+        if thread is not None:
+            (thread.cancel if successor is None else thread.stop)()
         if successor is None:
             self._cleaner.cancel(uid, run_id)
         else:

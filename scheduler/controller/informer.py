@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mlho.log import error_fields, log
-from scheduler.api.client import Cluster, ClusterError, Expired, Kind, NotFound
+from scheduler.api.client import RUN_KINDS, Cluster, ClusterError, Expired, Kind, NotFound
 
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
+_DELETED_KEPT: Final = 1_000
 _ABSENT_SECONDS: Final = 60.0  # between retries for a kind that is not installed, such as Kueue's
 
 
@@ -29,6 +30,7 @@ class Cache:
     def __init__(self, on_change: Callable[[Object | None, Object | None], None]) -> None:
         self._on_change = on_change
         self._objects: dict[str, Object] = {}
+        self._deleted: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def get(self, uid: str) -> Object | None:
@@ -41,34 +43,48 @@ class Cache:
             return list(self._objects.values())
 
     def put(self, obj: Object) -> None:
-        """Add or update an object unless the cache has a later version. Responses and watch events may arrive in any order."""
+        """Add or update an object unless the cache has a later version or it was deleted.
+
+        Responses and watch events may arrive in any order.
+        """
         uid = obj["metadata"]["uid"]
         with self._lock:
             old = self._objects.get(uid)
-            if old is not None and _version(old) >= _version(obj):
+            if uid in self._deleted or (old is not None and _version(old) >= _version(obj)):
                 return
             self._objects[uid] = obj
         self._on_change(old, obj)
 
     def remove(self, obj: Object) -> None:
-        """Remove a deleted object."""
+        """Remove a deleted object. Its uid does not return: a later ``put`` is the late response to an earlier request."""
+        uid = obj["metadata"]["uid"]
         with self._lock:
-            old = self._objects.pop(obj["metadata"]["uid"], None)
+            old = self._objects.pop(uid, None)
+            self._deleted[uid] = None
+            if len(self._deleted) > _DELETED_KEPT:
+                del self._deleted[next(iter(self._deleted))]
         if old is not None:
             self._on_change(old, None)
 
-    def replace(self, namespace: str, objects: Mapping[str, Object]) -> None:
-        """Replace all objects of a namespace; an empty namespace stands for all namespaces."""
+    def replace(self, objects: Mapping[str, Object], *, version: int, namespace: str, kind: str = "") -> None:
+        """Replace all objects of a namespace and a kind by a list of this resource version. An empty name stands for all.
+
+        Later objects stay: they were created while the list was under way.
+        """
         with self._lock:
-            previous = [
+            missing = [
                 obj
-                for obj in self._objects.values()
-                if not namespace or obj["metadata"]["namespace"] == namespace
+                for uid, obj in self._objects.items()
+                if uid not in objects
+                and _version(obj) <= version
+                and (not namespace or obj["metadata"]["namespace"] == namespace)
+                and (not kind or obj["kind"] == kind)
             ]
-        for obj in previous:
-            if obj["metadata"]["uid"] not in objects:
-                self.remove(obj)
-        for obj in objects.values():
+        for obj in missing:
+            self.remove(obj)
+        for uid, obj in objects.items():
+            with self._lock:
+                self._deleted.pop(uid, None)  # an earlier list lacked it by mistake
             self.put(obj)
 
 
@@ -88,6 +104,7 @@ class Watcher(threading.Thread):
         self._namespace = namespace
         self._cache = cache
         self._selector = selector
+        self._kind_of_run = next((name for name, run_kind in RUN_KINDS.items() if run_kind is kind), "")
         self._stop_event = threading.Event()
         self.synced = threading.Event()
         """Set after the first complete list."""
@@ -118,10 +135,18 @@ class Watcher(threading.Thread):
 
     def _list_and_watch(self) -> None:
         listed = self._cluster.list(self._kind, self._namespace, selector=self._selector)
-        self._cache.replace(self._namespace, {obj["metadata"]["uid"]: obj for obj in listed.items})
+        objects = {obj["metadata"]["uid"]: self._with_kind(obj) for obj in listed.items}
+        # Both kinds of runs share a cache, in which a list of one must not remove the other.
+        self._cache.replace(
+            objects, version=int(listed.version), namespace=self._namespace, kind=self._kind_of_run
+        )
         self.synced.set()
         changes = self._cluster.watch(self._kind, self._namespace, listed.version, selector=self._selector)
         for change, obj in changes:
             if self._stop_event.is_set():
                 return
-            (self._cache.remove if change == "DELETED" else self._cache.put)(obj)
+            (self._cache.remove if change == "DELETED" else self._cache.put)(self._with_kind(obj))
+
+    def _with_kind(self, obj: Object) -> Object:
+        """Return a run with its kind, which items of a list do not contain."""
+        return {"kind": self._kind_of_run, **obj} if self._kind_of_run else obj

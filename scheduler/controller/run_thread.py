@@ -180,6 +180,7 @@ class RunThread:
         self._on_change = on_change
         self._note = note
         self._stop = threading.Event()
+        self._is_cancelled = threading.Event()
         self._executor: QueueExecutor | None = None
         self._began_it = False
         needed = prepared.worker_bytes if isinstance(prepared, TrainingRun) else 0
@@ -202,6 +203,10 @@ class RunThread:
     def stop(self) -> None:
         """Stop the run at its next update. The execution stays open."""
         self._stop.set()
+
+    def cancel(self) -> None:
+        """Cancel the run at its next update: the durable flag does not reach a run that has not opened its execution."""
+        self._is_cancelled.set()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end. Return whether it has ended."""
@@ -323,9 +328,11 @@ class RunThread:
         self._show(replace(self._progress, execution=execution.id, trouble=None))
 
     def update(self, stages: Stages, running: int) -> None:
-        """Receive the progress as an observer. Raise ``Stopped`` if the run is to be stopped."""
+        """Receive the progress as an observer. Raise ``Stopped`` or ``RunCancelled`` if the run is to be stopped or cancelled."""
         if self._stop.is_set():
             raise Stopped
+        if self._is_cancelled.is_set():
+            raise RunCancelled(f"run {self.run_id}: cancelled. Committed results are kept.")
         if self._progress.running and not running:
             self._idle_since = time.monotonic()
         snapshot = replace(self._progress, stages=stages, running=running)

@@ -12,11 +12,9 @@ from pydantic import ValidationError
 
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
-from scheduler.api.client import RUN_KINDS, Kind
 from scheduler.api.objects import RUN_LABEL
 from scheduler.api.resource import DesiredState, RunRequest, WorkersSpec
 from scheduler.api.status import ConditionType, Phase, Status, is_true, read_status
-from scheduler.controller.informer import Cache, Object
 from scheduler.controller.observation import Check, JobFacts, PodFacts, RunProgress
 from scheduler.controller.run_thread import RunThread
 from scheduler.controller.turns import UNKNOWN_PRIORITY, Contender
@@ -184,30 +182,6 @@ class OperatorCounts:
     ended: dict[Phase, int] = field(
         default_factory=lambda: dict.fromkeys((Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED), 0)
     )
-
-
-def part_for(cache: Cache, kind: Kind) -> Cache:
-    """Return the cache for one kind. Both kinds of runs share a cache, in which a list of one must not remove the other."""
-    return _KindOnly(cache, kind) if kind in (Kind.TRAINING_RUN, Kind.SCORING_RUN) else cache
-
-
-class _KindOnly(Cache):
-    """The part of a cache that contains one kind of runs."""
-
-    def __init__(self, whole: Cache, kind: Kind) -> None:
-        super().__init__(self._pass_on)
-        self._whole = whole
-        self._kind = next(name for name, run_kind in RUN_KINDS.items() if run_kind is kind)
-
-    def put(self, obj: Object) -> None:
-        """Add or update an object. Items of a list do not contain their kind."""
-        super().put({"kind": self._kind, **obj})
-
-    def _pass_on(self, old: Object | None, new: Object | None) -> None:
-        if new is not None:
-            self._whole.put(new)
-        elif old is not None:
-            self._whole.remove(old)
 
 
 def status_of(obj: Mapping[str, Any]) -> Status:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
 from mlho.log import log
-from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, read_execution
+from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, cancel_key, read_execution
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.tracing import open_traces
@@ -294,7 +294,7 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
     status: dict[str, Any] = {
         "run": run,
         "execution": execution.id if execution else None,
-        "state": execution.state.value if execution else NOT_ON_A_QUEUE,
+        "state": _state_shown(store, execution) if execution else NOT_ON_A_QUEUE,
         "quarantined": quarantined_tasks(store, run),
     }
     if broker is not None and execution is not None and execution.state is State.OPEN:
@@ -308,6 +308,12 @@ def status_of(store: Store, run: str, broker: str | None) -> dict[str, Any]:
                 "counters": leases.counters(),
             }
     return status
+
+
+def _state_shown(store: Store, execution: Execution) -> str:
+    """Return the state of an execution. A cancelled one stays open in its document if no scheduler is left to close it."""
+    is_cancelled = execution.state is State.OPEN and store.exists(cancel_key(execution))
+    return (State.CANCELLED if is_cancelled else execution.state).value
 
 
 def _progress(stages: Stages) -> dict[str, Any]:

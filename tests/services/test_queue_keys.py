@@ -1,5 +1,6 @@
 """All keys of a run expire in Redis: without heartbeats, each is gone after half a minute, even if no process is left to delete it."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from mlho.store.local import LocalStore
 from scheduler.controller.run_thread import Backend, RunThread, cancel
 from scheduler.queue.executions import cancel_execution
 from scheduler.queue.leases import Leases
-from scheduler.queue.run import cancel_run
+from scheduler.queue.run import cancel_run, status_of
 from tests.builders import make_tables, write_spec, write_tables
 from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.processes import is_running
@@ -59,6 +60,7 @@ def test_cancel_by_the_store_alone_ends_all_though_no_scheduler_lives(tmp_path: 
 
         answer = cancel_run(home.store, RUN, None)
         assert "cancelled. Its workers and its scheduler end within seconds." in answer
+        assert status_of(home.store, RUN, None)["state"] == "cancelled"
         wait_until(
             lambda: not any(map(is_running, children)),
             seconds=SLOWER * 5,
@@ -107,24 +109,35 @@ def test_a_cancelled_execution_is_not_declared_again(tmp_path: Path) -> None:
             assert not client.exists(home.names.queue)
 
 
-@pytest.mark.parametrize("moment", ["while it begins", "while it learns"])
-def test_a_deleted_run_leaves_no_key(tmp_path: Path, moment: str) -> None:
-    """Deleting a run as the operator does, by stopping its thread and cancelling it at the same time, leaves no key."""
+@pytest.mark.parametrize("moment", ["before its execution", "while it begins", "while it learns"])
+def test_a_deleted_run_leaves_no_key_and_no_open_execution(tmp_path: Path, moment: str) -> None:
+    """Deleting a run as the operator does, by cancelling its thread and its execution at the same time, leaves no key, and
+    the execution is closed.
+    """
     with Server(tmp_path / "server") as server, ending(_commands(tmp_path, server)) as commands:
         settings = Settings(broker=server.url, signing_key=KEY)
         home = Backend(commands.address, settings)
         run = home.prepare(load_spec(commands.spec))
-        driver = RunThread(home, run, lambda: None)
+        has_cancelled = threading.Event()
+        if moment != "before its execution":
+            has_cancelled.set()
+        driver = RunThread(home, run, lambda: None, note=lambda: _wait(has_cancelled))
         driver.start()
         worker = commands.worker(run.run_id)
-        done_before = 1 if moment == "while it begins" else 6
+        done_before = {"before its execution": 0, "while it begins": 1}.get(moment, 6)
         wait_until(lambda: len(list(home.store().keys("commits/"))) >= done_before, what="commits")
 
-        driver.stop()
+        driver.cancel()
         cancel(home, run.run_id, flagged=lambda: None)
+        has_cancelled.set()
         assert driver.join(GUARD_SECONDS)
         assert worker.wait(GUARD_SECONDS) == 0
         wait_until(lambda: not _keys(server.url), what="that no key is left")
+        assert status_of(home.store(), run.run_id, None)["state"] == "cancelled"
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(GUARD_SECONDS)
 
 
 def _commands(folder: Path, server: Server) -> Commands:

@@ -40,10 +40,11 @@ def resource(uid: str, *, is_accepted: bool) -> dict[str, Any]:
 
 
 class OneCluster:
-    """An in-memory cluster with a list of runs and a watch that reports their deletion."""
+    """An in-memory cluster with a list of runs and a watch that reports ``changes`` and their deletion."""
 
     def __init__(self, *runs: dict[str, Any]) -> None:
         self.runs = runs
+        self.changes: list[dict[str, Any]] = []
         self.deleted = threading.Event()
         self.ended = threading.Event()
         self.statuses: list[dict[str, Any]] = []
@@ -56,8 +57,10 @@ class OneCluster:
     def watch(
         self, kind: Kind, namespace: str, version: str, *, selector: str = ""
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the deletion of all runs once it happens."""
+        """Yield the changes, and the deletion of all runs once it happens."""
         while not (self.deleted.is_set() or self.ended.is_set()):
+            while kind is Kind.TRAINING_RUN and self.changes:
+                yield "MODIFIED", self.changes.pop(0)
             self.deleted.wait(0.02)
         if kind is Kind.TRAINING_RUN and not self.ended.is_set():
             yield from (("DELETED", run) for run in self.runs)

@@ -156,9 +156,52 @@ def test_a_list_removes_missing_objects_of_its_namespace_only():
     for obj in (thing("a", 1), thing("b", 1), thing("c", 1, "other")):
         cache.put(obj)
 
-    cache.replace("ehr", {"b": thing("b", 4)})
+    cache.replace({"b": thing("b", 4)}, version=5, namespace="ehr")
 
     assert sorted(obj["metadata"]["uid"] for obj in cache.all()) == ["b", "c"]
+
+
+def test_a_list_of_one_kind_of_runs_keeps_the_other():
+    """Both kinds of runs share a cache. A list of the scoring runs does not remove the training runs."""
+    cache = Cache(lambda old, new: None)
+    cache.put({"kind": "TrainingRun", **thing("a", 1)})
+    cache.put({"kind": "ScoringRun", **thing("b", 1)})
+
+    cache.replace({}, version=5, namespace="ehr", kind="ScoringRun")
+
+    assert [obj["metadata"]["uid"] for obj in cache.all()] == ["a"]
+
+
+def test_a_list_keeps_an_object_that_was_created_after_it():
+    """A Job that is created while a list is under way stays in the cache. Without it, the operator would create a second one."""
+    cache = Cache(lambda old, new: None)
+    cache.put(thing("new", 8))
+
+    cache.replace({}, version=7, namespace="ehr")
+
+    assert cache.get("new") == thing("new", 8)
+
+
+def test_a_late_response_does_not_bring_back_a_deleted_object():
+    """The response to a status write can arrive after the object's deletion. The run of a deleted resource must not start again."""
+    cache = Cache(lambda old, new: None)
+    cache.put(thing("a", 1))
+    cache.remove(thing("a", 3))
+
+    cache.put(thing("a", 2))
+
+    assert cache.get("a") is None
+
+
+def test_a_list_brings_back_an_object_that_an_earlier_list_lacked():
+    """A list is complete: an object that an earlier, wrong list lacked is in the cache again."""
+    cache = Cache(lambda old, new: None)
+    cache.put(thing("a", 1))
+    cache.replace({}, version=2, namespace="ehr")
+
+    cache.replace({"a": thing("a", 1)}, version=3, namespace="ehr")
+
+    assert cache.get("a") == thing("a", 1)
 
 
 def test_an_event_names_its_run_and_its_reason():
@@ -314,6 +357,42 @@ def test_a_run_that_ends_while_the_scheduler_stops_has_ended_in_its_status(
 
     assert cluster.statuses[-1]["phase"] == "Succeeded"
     assert cluster.statuses[-1]["execution"] == f"{RUN}-1"
+
+
+class StartingThread(LastTaskThread):
+    """The thread of a run that has not opened its execution."""
+
+    started = threading.Event()
+    cancelled = threading.Event()
+
+    def __init__(self, _backend: Backend, prepared: Any, *_: Any, **__: Any) -> None:
+        super().__init__(_backend, prepared)
+        self.progress = RunProgress()
+
+    def cancel(self) -> None:
+        """Cancel the run."""
+        self.cancelled.set()
+
+
+@pytest.mark.parametrize("way", ["deleted", "cancelled"])
+def test_a_run_that_is_about_to_begin_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str):
+    """A run that is deleted or cancelled before it has an execution is cancelled in its thread: no flag in the store can stop it yet."""
+    found = resource("new", is_accepted=True)
+    found["spec"]["desiredState"] = "Running"
+    cluster, backend = OneCluster(found), ReadyBackend(tmp_path)
+    monkeypatch.setattr(controller, "RunThread", StartingThread)
+    StartingThread.started.clear()
+    StartingThread.cancelled.clear()
+
+    with leading(cluster, backend):
+        assert StartingThread.started.wait(GUARD_SECONDS)
+        if way == "deleted":
+            cluster.deleted.set()
+        else:
+            metadata = found["metadata"] | {"generation": 2, "resourceVersion": "1000"}
+            spec = found["spec"] | {"desiredState": "Cancelled"}
+            cluster.changes.append({**found, "metadata": metadata, "spec": spec})
+        assert StartingThread.cancelled.wait(GUARD_SECONDS)
 
 
 class ReadyBackend(Backend):

@@ -81,6 +81,35 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
     assert "same command continues" in snapshot.end_message
 
 
+def test_a_run_that_is_cancelled_before_it_has_an_execution_ends_as_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A run that is cancelled while it waits for its execution ends as cancelled at its first update, and not as stopped: its
+    execution is then closed, and does not stay open for ever.
+    """
+    ended_by: list[type[BaseException]] = []
+
+    def carry_out(_run: Any, _place: Any, _settings: Any, observers: Any, **_: Any) -> Any:
+        thread.cancel()  # the store has no execution that a flag could cancel
+        try:
+            observers[0].update((), 0)
+        except Exception as error:
+            ended_by.append(type(error))
+            raise
+
+    monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
+    backend = run_thread.Backend(
+        str(tmp_path), Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32)
+    )
+    thread = run_thread.RunThread(backend, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
+
+    thread.start()
+
+    assert thread.join(GUARD_SECONDS)
+    assert ended_by == [RunCancelled]
+    assert thread.snapshot().end is ConditionType.CANCELLED
+
+
 @pytest.mark.parametrize(("is_new", "message"), [(True, "10 tasks, 4 of them new."), (False, "10 tasks.")])
 def test_a_leader_that_took_over_does_not_count_new_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool, message: str
