@@ -1,7 +1,7 @@
 """The worker's heartbeat: renews its leases, detects the end of the execution, and kills tasks that must stop.
 
-One thread renews all leases, in a process that runs no native code and therefore cannot starve it. If a lease
-is lost, the child is killed at once. The store makes even a late commit harmless.
+One thread renews all leases, in a process that runs no native code and therefore cannot starve it. It never
+waits for the store. If a lease is lost, the child is killed at once. The store makes even a late commit harmless.
 """
 
 import threading
@@ -62,6 +62,9 @@ class HeartbeatThread(RepeatingThread):
         self._lock = threading.Lock()
         self._beating = threading.Lock()
         self._n_beats = 0
+        self._has_left = False
+        self._ending: Ending | None = None
+        self._store_check: threading.Thread | None = None
         self.last_answer = time.monotonic()
         self.is_closing = threading.Event()
         """Set when no further task may start in this worker."""
@@ -89,11 +92,21 @@ class HeartbeatThread(RepeatingThread):
             with self._lock:
                 self._leases.pop(lease.owner, None)
 
+    def leave(self) -> None:
+        """Send no more heartbeats, and remove this worker from the set of active workers."""
+        with self._beating:
+            self._has_left = True
+            self._claims.leave(self._worker, self._slots)
+
     def beat(self) -> None:
         """Send one heartbeat."""
         self._n_beats += 1
+        if self._ending is not None:  # for a task that began while the others were killed
+            self.end_all(self._ending)
         try:
             with self._beating:
+                if self._has_left:
+                    return
                 with self._lock:
                     leases = list(self._leases.values())
                 reply = self._claims.heartbeat(self._worker, self._slots, leases)
@@ -108,6 +121,7 @@ class HeartbeatThread(RepeatingThread):
 
     def end_all(self, ending: Ending) -> None:
         """Start no further task, kill the running ones, and stop the worker."""
+        self._ending = self._ending or ending
         if not self.is_closing.is_set():
             self.is_closing.set()
             self._on_end()
@@ -115,8 +129,17 @@ class HeartbeatThread(RepeatingThread):
             self._children.end(child.owner, ending)
 
     def _check_store(self, *, must: bool) -> None:
+        """Check in another thread whether the execution is over.
+
+        The store may not answer for minutes, and the leases must be renewed meanwhile.
+        """
         if not must and self._n_beats % _STORE_EVERY_BEATS:
             return
+        if self._store_check is None or not self._store_check.is_alive():
+            self._store_check = threading.Thread(target=self._end_if_over, name="store-check", daemon=True)
+            self._store_check.start()
+
+    def _end_if_over(self) -> None:
         with suppress(MlhoError, OSError):  # an unavailable store says nothing about the execution
             if is_over(self._store, self._execution):
                 self.end_all(Ending.CANCELLED)

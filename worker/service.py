@@ -140,7 +140,7 @@ class Service:
             thread.stop()
         self._children.close()
         with suppress(QueueUnavailable):  # the entry then expires
-            self._claims.leave(self._worker, self._slots)
+            self._heartbeats.leave()
         self._claims.close()
         self._traces.close()
         log.info("worker_ended", run_id=self._execution.run)
