@@ -190,7 +190,7 @@ class Cluster:
                     raise _refusal(int(event["object"].get("code", 500)), event["object"].get("message", ""))
                 if event["type"] != "BOOKMARK":
                     yield event["type"], event["object"]
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: a line was cut off
             raise _unavailable(error) from error
         finally:
             answer.response.close()

@@ -122,14 +122,16 @@ class Watcher(threading.Thread):
                 n_failures = 0
             except Expired:
                 continue
-            except ClusterError as error:
+            except Exception as error:
                 # The API server also answers "not found" for a moment while a definition is replaced. An empty list
                 # would then end all runs, so that only the optional kind counts as absent.
                 if isinstance(error, NotFound) and self._kind is Kind.WORKLOAD:
                     self.synced.set()
                     self._stop_event.wait(_ABSENT_SECONDS)
                     continue
-                log.warning("watch_broken", step=self._kind.value[1], **error_fields(error))
+                # A defect must not end the thread: the operator would see no further change.
+                report = log.warning if isinstance(error, ClusterError) else log.exception
+                report("watch_broken", step=self._kind.value[1], **error_fields(error))
                 self._stop_event.wait(_PAUSES[min(n_failures, len(_PAUSES) - 1)])
                 n_failures += 1
 

@@ -18,6 +18,7 @@ from scheduler.api.status import timestamp
 
 LEASE_SECONDS: Final = 7
 RENEW_SECONDS: Final = 1.5
+_LOOK_SECONDS: Final = 0.25  # between two looks at the age of the last renewal
 GIVE_UP_SECONDS: Final = (
     5.0  # without a renewal; less than LEASE_SECONDS, because a rival counts from when it last read the Lease
 )
@@ -91,7 +92,8 @@ class LeaderElector:
     @property
     def is_leading(self) -> bool:
         """Return whether this replica holds the Lease and has renewed it recently."""
-        return self.renewed_at is not None and self._clock() - self.renewed_at < GIVE_UP_SECONDS
+        renewed_at = self.renewed_at  # another thread may set it meanwhile
+        return renewed_at is not None and self._clock() - renewed_at < GIVE_UP_SECONDS
 
     def release(self) -> None:
         """Release the Lease for good, so that another replica can acquire it at once.
@@ -115,13 +117,24 @@ class LeaderElector:
         return False
 
     def lead(self, stop: threading.Event) -> bool:
-        """Renew the Lease until ``stop`` is set. Return whether it was held all the time."""
-        while not stop.wait(RENEW_SECONDS):
+        """Renew the Lease until ``stop`` is set. Return whether it was held all the time.
+
+        The renewals have a thread of their own: a request that the API server does not answer must not delay the end of a leader.
+        """
+        has_ended = threading.Event()
+        threading.Thread(target=self._renew_until, args=(has_ended,), name="lease", daemon=True).start()
+        try:
+            while not stop.wait(_LOOK_SECONDS):
+                if not self.is_leading:
+                    log.error("leadership_lost")
+                    return False
+            return True
+        finally:
+            has_ended.set()
+
+    def _renew_until(self, has_ended: threading.Event) -> None:
+        while not has_ended.wait(RENEW_SECONDS):
             self._try()
-            if not self.is_leading:
-                log.error("leadership_lost")
-                return False
-        return True
 
     def _try(self) -> bool:
         try:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +52,29 @@ def test_a_silent_watch_is_ended_by_the_client(silent: Cluster, monkeypatch: pyt
     assert next(changes) == ("ADDED", {"metadata": {"uid": "a"}})
     with pytest.raises(ClusterUnavailable, match="does not answer"):
         next(changes)
+
+
+def test_a_watch_that_is_cut_off_within_a_line_is_repeated(silent: Cluster, monkeypatch: pytest.MonkeyPatch):
+    """A proxy may end a watch within an event. The rest of the line is no JSON, and the client reports an outage: list again."""
+    lines = iter([b'{"type": "ADDED", "obj'])
+    answer = SimpleNamespace(response=CutOff(lines))
+    monkeypatch.setattr(silent, "_send", lambda *_, **__: answer)
+
+    with pytest.raises(ClusterUnavailable):
+        next(silent.watch(Kind.TRAINING_RUN, "ehr", "1"))
+
+
+class CutOff:
+    """A response that ends within a line."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._lines
+
+    def close(self) -> None:
+        """Close the response."""
 
 
 def test_an_object_that_was_found_is_deleted_only_as_it_was_found():

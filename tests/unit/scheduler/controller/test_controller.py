@@ -3,7 +3,7 @@
 import datetime as dt
 import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +15,16 @@ import pytest
 
 from mlho.errors import SpecError
 from mlho.settings import Settings
-from scheduler.api.client import Kind
+from scheduler.api.client import Kind, Listed
 from scheduler.api.status import ConditionType
-from scheduler.controller import checks, controller
+from scheduler.controller import checks, controller, informer
 from scheduler.controller.conditions import EventReason, RunEvent
 from scheduler.controller.event_recorder import event_object
-from scheduler.controller.informer import Cache
+from scheduler.controller.informer import Cache, Watcher
 from scheduler.controller.observation import RunProgress
 from scheduler.controller.run_thread import Backend
 from scheduler.engine.progress import StageProgress
+from scheduler.replica import leader_election
 from scheduler.replica.health import Health, serve_health
 from scheduler.replica.leader_election import GIVE_UP_SECONDS, LEASE_SECONDS, LeaderElector
 from tests.limits import GUARD_SECONDS
@@ -131,6 +132,68 @@ def test_a_renewal_does_not_take_back_a_released_lease():
     assert not leader.try_once()
     assert door.found is not None
     assert door.found["spec"]["holderIdentity"] == ""
+
+
+class HungLease(OneLease):
+    """A Lease whose API server stops answering after the first renewal."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.ended = threading.Event()
+        self.has_answered = False
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the Lease; later, wait while the time passes."""
+        if self.found is not None:
+            self.clock.seconds += GIVE_UP_SECONDS
+            self.ended.wait(GUARD_SECONDS)
+            self.has_answered = True
+        return super().read()
+
+
+def test_a_request_without_an_answer_does_not_delay_the_end_of_a_leader(monkeypatch: pytest.MonkeyPatch):
+    """A leader whose renewal hangs stops leading in time, although the request is still open."""
+    monkeypatch.setattr(leader_election, "RENEW_SECONDS", 0.01)
+    clock = Clock()
+    door = HungLease(clock)
+    leader = elector(door, "a", clock)
+    leader.try_once()
+
+    assert not leader.lead(threading.Event())
+    assert not door.has_answered
+    door.ended.set()
+
+
+class FaultyCluster:
+    """A cluster of which one list has an object that the client cannot read."""
+
+    def __init__(self) -> None:
+        self.n_lists = 0
+        self.ended = threading.Event()
+
+    def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
+        """Return an invalid list first, then an empty one."""
+        self.n_lists += 1
+        return Listed(({"metadata": {}},) if self.n_lists == 1 else (), "1")
+
+    def watch(self, *_: Any, **__: Any) -> Iterator[tuple[str, Any]]:
+        """Yield nothing."""
+        self.ended.wait(GUARD_SECONDS)
+        yield from ()
+
+
+def test_an_informer_survives_an_object_that_it_cannot_read(monkeypatch: pytest.MonkeyPatch):
+    """After an unexpected error an informer lists again. Without it, the operator would see no further change, and say nothing."""
+    monkeypatch.setattr(informer, "_PAUSES", (0.01,))
+    cluster = FaultyCluster()
+    watcher = Watcher(cluster, Kind.JOB, "ehr", Cache(lambda old, new: None))  # type: ignore[arg-type]
+
+    watcher.start()
+
+    assert watcher.synced.wait(GUARD_SECONDS)
+    watcher.stop()
+    cluster.ended.set()
 
 
 def thing(uid: str, version: int, namespace: str = "ehr") -> dict[str, Any]:
