@@ -5,6 +5,7 @@ their scores), ``tests/tests.json`` (:mod:`mlho.model.testing`), ``model_card.md
 """
 
 import datetime as dt
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from mlho.encoding.cohort.demographics import DemographicsEncoder
     from mlho.method.selection.features import Cells
+    from mlho.model.scoring import EncodedEvents
 
 CARD: Final = "model_card.md"
 GOLDEN: Final = "tests/golden.json"
@@ -191,12 +193,16 @@ class Bundle:
         Raises
         ------
         DataError
-            A column is missing or has a wrong type, or the index does not match the bundle.
-        """
-        from mlho.model.scoring import encode_events, score_table
+            A column is missing or has a wrong type, no time can be read, or the index does not match the bundle.
 
-        encoded = encode_events(self, events, index, demographics)
-        return score_table(self, encoded)
+        Warns
+        -----
+        UserWarning
+            Many rows are unusable, or none is used. Rows of other patients and after the index date do not count.
+        """
+        from mlho.model.scoring import score_table
+
+        return score_table(self, self._encoded(events, index, demographics))
 
     def explain_events(
         self,
@@ -208,9 +214,9 @@ class Bundle:
 
         The first columns are ``patient_id`` and ``index_date``.
         """
-        from mlho.model.scoring import encode_events, with_samples
+        from mlho.model.scoring import with_samples
 
-        encoded = encode_events(self, events, index, demographics)
+        encoded = self._encoded(events, index, demographics)
         return with_samples(encoded, self.explain(encoded.design))
 
     def run_tests(self, *, measured: bool = True) -> list[ModelTestResult]:
@@ -228,6 +234,20 @@ class Bundle:
         if is_value is None:
             return build_design(encodings, cells, n_samples, extra)
         return build_tree_design(encodings, cells, n_samples, extra, is_value=is_value, names=self.columns)
+
+    def _encoded(
+        self,
+        events: "pd.DataFrame",
+        index: "pd.DataFrame | dt.date | None",
+        demographics: "pd.DataFrame | None",
+    ) -> "EncodedEvents":
+        """Encode events for a caller of the public methods, who is warned of lost rows."""
+        from mlho.model.scoring import encode_events, lost_rows
+
+        encoded = encode_events(self, events, index, demographics)
+        for sentence in lost_rows(encoded):
+            warnings.warn(sentence, UserWarning, stacklevel=3)
+        return encoded
 
     def _matrix(self, X: Any) -> Any:
         return self.classifier.checked(self._by_name(X) if hasattr(X, "loc") else X, names=self.columns)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
+from mlho.sources.arrow import is_given
 from mlho.sources.events import number_column, patient_column, text_column
 from mlho.sources.times import DAY_US, read_times
 from mlho.tables import EVENTS, LABELS, ColumnKind, check_type, require_columns
@@ -194,8 +195,24 @@ def samples_of_frame(index: Frame, *, has_dates: bool) -> Samples:
     if not has_dates:
         return samples_of([str(text) for text in patients], None)
     bounds, dates = index_bounds(index, where=INDEX_FRAME)
+    _refuse_unreadable_dates(index, dates)
     refuse_missing(INDEX_FRAME, "index_date", int(np.count_nonzero(dates == NO_DATE)))
     return _sorted_samples([str(text) for text in patients], dates, bounds)
+
+
+def _refuse_unreadable_dates(index: Frame, dates: NDArray[np.int64]) -> None:
+    """Refuse index dates that are given and cannot be read, as text of another form than ISO 8601."""
+    kind = LABELS.column("index_date").kind
+    given = is_given(arrow_column(index, "index_date", where=INDEX_FRAME, kind=kind))
+    n_unreadable = int(np.count_nonzero(given & (dates == NO_DATE)))
+    if n_unreadable:
+        raise DataError(
+            INDEX_FRAME,
+            "column 'index_date' holds text that is no date",
+            expected=kind.value,
+            got=f"other text in {plural(n_unreadable, 'row')} of {len(dates):,}",
+            remedy="Convert the column, for example with pandas.to_datetime(index['index_date'], format='%d.%m.%Y').",
+        )
 
 
 def index_bounds(frame: Frame, *, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

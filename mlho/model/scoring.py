@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,12 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
-from mlho.encoding.events.ledger import Ledger
+from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.encoding.events.matrix import Matrix
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.sequences import SequenceMatrix, open_matrix
 from mlho.encoding.events.utilisation import utilisation_columns
-from mlho.errors import DataError
+from mlho.errors import DataError, plural
 from mlho.method.selection.features import DURATIONS, Cells
 from mlho.model.demographics import DEMOGRAPHICS_FRAME, demographics_block
 from mlho.model.document import BundleDocument
@@ -41,6 +41,14 @@ from mlho.spec.training import TrainingSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Rules that drop rows of a table that holds more than the samples need. The caller has asked for it.
+_ASKED_FOR: Final = frozenset(
+    (Rule.UNKNOWN_PATIENT, Rule.AFTER_INDEX, Rule.IN_GAP, Rule.BEFORE_LOOK_BACK, Rule.DUPLICATE)
+)
+# From this number of rows, chance cannot explain that none has a code of the bundle.
+_MIN_ROWS: Final = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +141,40 @@ def encode_events(
     return encode_batch(
         bundle, samples, batch, *demographics_block(bundle.demographics, samples, demographics)
     )
+
+
+def lost_rows(encoded: EncodedEvents) -> list[str]:
+    """Return a sentence for each loss of event rows that the caller of a score may not expect.
+
+    Raises
+    ------
+    DataError
+        No row has a readable time, and there are texts that are no time.
+    """
+    ledger = encoded.ledger
+    n_unreadable = ledger.n_dropped(Rule.UNREADABLE_TIME)
+    n_without_time = n_unreadable + ledger.n_dropped(Rule.NO_TIME)
+    n_checked = ledger.rows_in - sum(ledger.n_dropped(rule) for rule in Rule if rule < Rule.UNREADABLE_TIME)
+    if n_unreadable and n_without_time == n_checked:
+        raise DataError(
+            EVENTS_FRAME,
+            "no row has a readable time",
+            expected="a datetime column, or ISO 8601 text such as 2020-01-31 or 2020-01-31 08:30:00",
+            got=f"{plural(n_unreadable, 'row')} of other text",
+            remedy="Convert the column 'time', for example with pandas.to_datetime(events['time'], format='%d.%m.%Y').",
+        )
+    found = ledger.warnings(intended=_ASKED_FOR)
+    if ledger.rows_in and not ledger.rows_used and not found:
+        cause = ledger.largest_rule
+        assert cause is not None, "every row that is not used is dropped by a rule"
+        found.append(
+            f"None of {plural(ledger.rows_in, 'event row')} is used; most are dropped by the rule “{cause.words}”. {cause.remedy}"
+        )
+    elif encoded.unknown_code_rows >= ledger.rows_used >= _MIN_ROWS:
+        found.append(
+            f"None of the {ledger.rows_used:,} event rows that are used has a code of the bundle. Check the column 'code'."
+        )
+    return found
 
 
 def encode_batch(

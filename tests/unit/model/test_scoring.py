@@ -151,6 +151,16 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
         (EVENTS, INDEX.assign(index_date=dt.date(9999, 12, 31)), "implausible dates.*got 3 other rows of 3"),
         (EVENTS, INDEX.assign(index_date=dt.date(1066, 10, 14)), "years from .* as in training"),
         (EVENTS, INDEX.assign(patient_id=None), "got 3 rows without"),
+        (
+            EVENTS,
+            INDEX.assign(index_date="31.12.2019"),
+            "'index_date' holds text that is no date.*other text in 3 rows of 3.*to_datetime",
+        ),
+        (
+            EVENTS.assign(time="31.12.2019"),
+            INDEX,
+            "no row has a readable time.*got 11 rows of other text.*to_datetime",
+        ),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folder):
@@ -158,6 +168,43 @@ def test_tables_that_do_not_fit_are_refused(events, index, message, bundle_folde
     with pytest.raises(DataError, match=message) as caught:
         load_bundle(bundle_folder).predict_events(events, index)
     assert "Jane" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("events", "sentence"),
+    [
+        (
+            EVENTS.assign(time=["31.12.2019"] * 3 + ["2019-01-01"] * 8),
+            "27.3 % of the event rows .3 of 11. .*“unreadable time”",
+        ),
+        (
+            EVENTS.assign(patient_id="P" + EVENTS["patient_id"]),
+            "None of 11 event rows is used; most .*“unknown patient”",
+        ),
+        (
+            pd.concat([EVENTS.iloc[:1].assign(code="I-10")] * 100),
+            "None of the 100 event rows .* has a code of the bundle",
+        ),
+    ],
+    ids=["times of another form", "ids of another form", "codes of another system"],
+)
+@pytest.mark.parametrize("method", ["predict_events", "explain_events"])
+def test_lost_rows_are_a_warning(method, events, sentence, bundle_folder):
+    """A caller whose rows are unusable, or all unused, is warned: the scores would say nothing of the patients."""
+    bundle = load_bundle(bundle_folder)
+
+    with pytest.warns(UserWarning, match=sentence):
+        getattr(bundle, method)(events, INDEX)
+
+
+def test_rows_of_other_patients_and_later_rows_are_no_warning(bundle_folder):
+    """A table of all patients and all times is what a caller has; most of its rows may be unused."""
+    others = EVENTS.assign(patient_id="99")
+    later = EVENTS.assign(time="2021-01-01")
+
+    scores = load_bundle(bundle_folder).predict_events(pd.concat([EVENTS, others, later]), INDEX)
+
+    assert scores.attrs["ledger"]["rows_used"] == 9
 
 
 AGGREGATES = ["count", "first", "last", "max", "mean", "min", "recency", "slope"]
