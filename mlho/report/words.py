@@ -398,6 +398,9 @@ def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
     entered = (
         f"{count(n_consensus)} {are} stable (selected in most iterations, with the same direction of effect)"
     )
+    n_demographics = sum(feature.in_consensus and feature.kind == "demographic" for feature in features)
+    if n_demographics:
+        entered += f", {n_demographics:,} of them demographic"
     expected = ""
     if found is not None and found.expected.value is not None:
         n_false = count(found.expected.value) if found.expected.value else "none"

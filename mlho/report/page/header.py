@@ -58,6 +58,7 @@ def about(result: Result) -> list[tuple[str, str]]:
     return [
         ("Outcome", definition[:1].upper() + definition[1:]),
         ("Intended use", metadata.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
+        ("Not for", _not_for(result)),
         ("Index dates", _index_dates(result)),
         ("Data before them", _window(result)),
         ("Events used", _years(cohort.event_years, result.ledger.rows_used)),
@@ -89,6 +90,14 @@ def after_of(result: Result) -> Mapping[str, Any] | None:
     """Return ``features.after`` of the specification, if it has that section."""
     found: Mapping[str, Any] | None = result.lineage.spec.get("features", {}).get("after")
     return found
+
+
+def _not_for(result: Result) -> str:
+    """Return the uses that are excluded for every model, as the README states them."""
+    prediction = "" if result.predictive else "prediction; "
+    return (
+        f"{prediction}decisions about a patient without human judgement. The model is not a medical device."
+    )
 
 
 def _index_dates(result: Result) -> str:
@@ -138,4 +147,5 @@ def _years(rows: dict[str, int], n_used: int) -> str:
             kept.append(year)
         before += n
     years = kept[0] if kept[0] == kept[-1] else f"{kept[0]} to {kept[-1]}"
-    return f"{words.plural(n_used, 'row')}, {years} (99 % of them)"
+    share = "" if len(kept) == len([year for year, n in rows.items() if n]) else "99 % of them "
+    return f"{words.plural(n_used, 'row')}, {share}from {years}"

@@ -86,7 +86,7 @@ def ledger(summary: LedgerSummary) -> dict[str, Any]:
     return {
         "rows": [
             {
-                "name": name.replace("-", " ").replace("_", " "),
+                "name": name.replace("_", " "),
                 "meaning": meaning,
                 "n": words.count(n),
                 "share": words.share(n, summary.rows_in),

@@ -414,7 +414,7 @@ def _date_warnings(problem: Problem) -> list[str]:
     ):
         found.append(
             "The index dates span more than two years and the test sets are drawn from all of them. validation.temporalCheck: true "
-            "adds an evaluation on later patients, and mlho changes dates the codes and effects that change."
+            "adds an evaluation on later patients, and “mlho changes” lists codes and effects that change, with dates."
         )
     if asked.by_date and problem.spec.cohort.outcome_days is None:
         found.append(

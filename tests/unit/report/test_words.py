@@ -55,6 +55,19 @@ def test_an_interval_is_clipped_to_the_range_of_the_metric():
     assert words.possible("calibration_intercept", wide) == wide
 
 
+def test_demographic_columns_among_the_stable_features_are_counted(result):
+    """The count of stable features includes demographic columns, which no table of codes has; the sentence says how many."""
+    first, *others = result.features
+    demographic = first.model_copy(update={"kind": "demographic", "in_consensus": True})
+
+    sentences = words.summary_sentences(result.model_copy(update={"features": [demographic, *others]}))
+
+    assert (
+        "8 features are stable (selected in most iterations, with the same direction of effect), 1 of them demographic"
+        in sentences[4]
+    )
+
+
 def test_the_summary_says_for_whom_how_well_and_how_surely(result):
     """The sentences are on the patients, performance with interval, calibration, stability and features, in this order, with the planted numbers."""
     assert len(result.summary) == 6

@@ -30,8 +30,11 @@ def test_the_head_has_outcome_use_and_dates(result: Result):
 
     assert facts["Outcome"] == "Readmitted within 30 days (column “readmit_30” of the labels is 1)"
     assert facts["Intended use"] == "Ward rounds."
+    assert facts["Not for"] == (
+        "decisions about a patient without human judgement. The model is not a medical device."
+    )
     assert facts["Index dates"] == "March 2014 to November 2018"
-    assert facts["Events used"] == f"{result.ledger.rows_used:,} rows, 2013 to 2014 (99 % of them)"
+    assert facts["Events used"] == f"{result.ledger.rows_used:,} rows, 99 % of them from 2013 to 2014"
     assert facts["Follow-up"] == "30 days"
     assert facts["Computed on"] == "26 November 2026"
     assert "readmission · 26 November 2026" in eyebrow(stated_result)
