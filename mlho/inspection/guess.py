@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlho.errors import plural
 from mlho.inspection.dates import guess_formats
 from mlho.inspection.guess_cdm import cdm_demographics, find_cdm
 from mlho.inspection.sketches import Sketch
@@ -118,7 +119,10 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
         guess.tables[name] = best
         left.remove(best)
         guess.reasons.append(f"{name}: {best.pattern}")
-    guess.doubts += [f"{sketch.pattern} is not used{_reason(sketch)}." for sketch in left]
+    guess.doubts += [
+        f"{sketch.pattern} is not used{_reason(sketch) or (_unknown_names(sketch) if guess.missing else '')}."
+        for sketch in left
+    ]
     if not guess.missing:
         _guess_columns(guess)
         _guess_labels(guess, guess.tables["labels"])
@@ -203,6 +207,13 @@ def _reason(sketch: Sketch) -> str:
     counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
     remedy = ": write them as 0 and 1" if n_values == 2 else ""
     return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
+
+
+def _unknown_names(sketch: Sketch) -> str:
+    """Return that no column has a usual name for the patient. The names are not shown: without a header they are a patient's values."""
+    if find_column(sketch, "patient_id"):
+        return ""
+    return f" (none of its {plural(len(sketch.columns), 'column')} has a usual name for the patient)"
 
 
 def _guess_columns(guess: Guess) -> None:

@@ -215,7 +215,7 @@ def number_column(array: Any, *, where: str, name: str) -> Any:
             where,
             f"column {name!r} holds text that is not a number",
             expected="numbers, or empty fields",
-            got=f"{plural(n_bad, 'such row')} among {len(texts)}",
+            got=f"{plural(n_bad, 'such row')} among {len(texts):,}",
             remedy="Write numbers with a decimal point and without units and thousands separators. Move text results to another column (text_value is ignored) and leave this one empty.",
         )
     return numbers

@@ -88,7 +88,8 @@ def _not_found(folder: Path, guess: "Guess") -> MlhoError:
         f"no table looks like the {' and the '.join(guess.missing)}",
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
         got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
-        remedy="Check the names of the columns, or write the specification by hand: docs/specification.md.",
+        remedy="Rename the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
+        "data.columns: docs/data.md, “Other column names and formats”.",
     )
 
 

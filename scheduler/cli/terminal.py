@@ -205,7 +205,7 @@ class StageLines(Track):
         elif tenth == 10 and reached != 10:
             words = f"done, {plural(stage.total, 'task')}{self._duration_of(stage)}"
         elif tenth > (reached or 0):
-            words = f"{stage.done:,} of {plural(stage.total, 'task')} ({10 * tenth} %){self._rest_of(stage, facts)}"
+            words = f"{stage.done:,} of {plural(stage.total, 'task')} ({100 * stage.done // stage.total} %){self._rest_of(stage, facts)}"
         self._tenths[stage.name] = max(tenth, reached or 0)
         if words:
             label = f"{self.name}: " if self.name else ""
@@ -340,9 +340,13 @@ def _shown(n: int | None) -> str:
 
 
 def features_table(features: list[dict[str, Any]], *, most: int) -> Table:
-    """Return a table of the features with the highest confidence scores, with their odds ratios."""
-    table = new_table("Stable features", ["feature"], ["confidence", "seen in", "odds ratio (95 % interval)"])
-    for feature in features[:most]:
+    """Return a table of the stable features with their odds ratios; if there are none, of those with the highest confidence scores."""
+    stable = [feature for feature in features if feature["in_consensus"]]
+    title = "Stable features" if stable else "No feature is stable; the highest confidence scores"
+    n_more = len(stable) - most
+    title += f" ({n_more:,} more in the report)" if n_more > 0 else ""
+    table = new_table(title, ["feature"], ["confidence", "seen in", "odds ratio (95 % interval)"])
+    for feature in (stable or features)[:most]:
         confidence = feature["confidence"]
         table.add_row(
             Text(printable(feature["words"])),

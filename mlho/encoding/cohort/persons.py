@@ -338,7 +338,7 @@ def _one_row_each(
             where,
             "a patient has differing rows" + ("" if index_us is None else " at one index date"),
             expected="one row for each " + ("patient" if index_us is None else "patient and index date"),
-            got=f"{n_distinct(patient[differs])} patients whose rows differ in {', '.join(map(repr, guilty))}",
+            got=f"{plural(n_distinct(patient[differs]), 'patient')} whose rows differ in {', '.join(map(repr, guilty))}",
             remedy="Keep one row, or add the labels' index column so that rows are joined by patient and index date.",
         )
     return is_first
@@ -355,7 +355,7 @@ def _one_birth_each(
             where,
             "a patient has differing birth dates",
             expected="one birth date for each patient",
-            got=f"{n_distinct(patient[differs])} patients whose rows differ in {name!r}",
+            got=f"{plural(n_distinct(patient[differs]), 'patient')} whose rows differ in {name!r}",
             remedy="Keep one.",
         )
     return births[is_first]

@@ -97,7 +97,7 @@ def _refuse_text(column: RawColumn, where: str) -> None:
             f"column {column.name!r} is text",
             expected="age in years as a number",
             got=f"{plural(len(column.levels), 'level')}",
-            remedy="Write plain numbers, without units or signs such as + or >, or a birth_date.",
+            remedy="Write plain numbers, with a decimal point and without units or signs such as + or >, or a birth_date.",
         )
 
 

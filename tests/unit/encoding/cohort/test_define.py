@@ -384,7 +384,7 @@ def test_equal_rows_of_a_patient_collapse_and_differing_ones_are_refused(tmp_pat
         cohort_of(tmp_path, LABELS, demographics, features=["sex", "visit"])
 
     assert caught.value.rule == "a patient has differing rows"
-    assert caught.value.got == "1 patients whose rows differ in 'visit'"
+    assert caught.value.got == "1 patient whose rows differ in 'visit'"
 
 
 BAD_TABLES = {
@@ -458,7 +458,7 @@ BAD_TABLES = {
     "differing birth": (
         lambda root: cohort_of(root, LABELS, "patient_id,birth_date\na,1970-01-01\na,1980-01-01\n"),
         "a patient has differing birth dates",
-        "1 patients whose rows differ in 'birth_date'",
+        "1 patient whose rows differ in 'birth_date'",
     ),
     "empty demographic": (
         lambda root: cohort_of(root, LABELS, "patient_id,bmi\na,\nb,\nc,\nz,20\n", features=["bmi"]),

@@ -279,6 +279,17 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
     assert "demographics.csv: the fields have a different separator" in output.err
 
 
+def test_columns_with_names_in_another_language_are_a_reason(tmp_path, call):
+    """If no table is recognised, the error says that the names are the reason, and where to state them."""
+    (tmp_path / "Labels.csv").write_text("Patienten-Nr.;Aufnahme\n1;01.02.2020\n", encoding="utf-8")
+
+    output = call("init", tmp_path)
+
+    assert output.code == 3
+    assert "Labels.csv is not used (none of its 2 columns has a usual name for the patient)" in output.err
+    assert "name your columns in data.columns: docs/data.md" in output.err
+
+
 def test_a_guessed_encoding_is_reported(tmp_path, call):
     """A guessed encoding is marked to check in the specification and shown in the terminal."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")

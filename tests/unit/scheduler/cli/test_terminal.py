@@ -77,7 +77,7 @@ def test_lines_name_their_run_if_there_are_several_and_are_not_wrapped(capsys):
 
     begins, tenth = capsys.readouterr().err.splitlines()
     assert begins == f"{'a-long-name-' * 5}: selecting and fitting: begins, 9,000 tasks"
-    assert re.search(r": 5,000 of 9,000 tasks \(50 %\), about .* left, 12 retried, 3 quarantined$", tenth)
+    assert re.search(r": 5,000 of 9,000 tasks \(55 %\), about .* left, 12 retried, 3 quarantined$", tenth)
 
 
 def test_progress_none_shows_nothing(capsys):
@@ -153,7 +153,12 @@ def test_control_characters_of_a_code_do_not_reach_the_terminal(is_terminal):
     """
     stream = io.StringIO()
     console = SafeConsole(file=stream, force_terminal=is_terminal, width=160, highlight=False)
-    feature = {"words": _EVIL, "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": None}
+    feature = {
+        "words": _EVIL,
+        "in_consensus": True,
+        "confidence": {"score": 100, "n_seen": 3},
+        "odds_ratio": None,
+    }
 
     console.print(features_table([feature], most=1))
     console.print(f"First: {_EVIL}.", markup=False, style="bold")
@@ -171,8 +176,49 @@ def test_an_odds_ratio_of_a_small_unit_is_shown_per_standard_deviation():
     stream = io.StringIO()
     odds = {"per_unit": 1.0001, "profile_low": 1.00005, "profile_high": 1.00015, "sd": 4000.0}
     odds |= {"per_sd": 1.49, "per_sd_low": 1.22, "per_sd_high": 1.82}
-    feature = {"words": "platelets", "confidence": {"score": 100, "n_seen": 3}, "odds_ratio": odds}
+    feature = {
+        "words": "platelets",
+        "in_consensus": True,
+        "confidence": {"score": 100, "n_seen": 3},
+        "odds_ratio": odds,
+    }
 
     SafeConsole(file=stream, width=120).print(features_table([feature], most=1))
 
     assert "1.49 (1.22–1.82) per SD of 4,000" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("n_stable", "most", "title", "shown"),
+    [
+        (2, 20, "Stable features", ["I10", "age"]),
+        (2, 1, "Stable features (1 more in the report)", ["I10"]),
+        (0, 20, "No feature is stable; the highest confidence scores", ["I10", "E11", "age"]),
+    ],
+)
+def test_only_stable_features_are_called_stable(n_stable, most, title, shown):
+    """Stable features are listed, demographic ones included. Other features are listed only if none is stable, and the title says so."""
+    stream = io.StringIO()
+    of = {"confidence": {"score": 60, "n_seen": 3}, "odds_ratio": None}
+    features = [
+        {"words": words, "in_consensus": words != "E11" and n_stable > 0, **of}
+        for words in ("I10", "E11", "age")
+    ]
+
+    SafeConsole(file=stream, width=120).print(features_table(features, most=most))
+
+    assert title in stream.getvalue()
+    assert [words for words in ("I10", "E11", "age") if f" {words} " in stream.getvalue()] == shown
+
+
+def test_a_share_of_tasks_is_exact():
+    """Two of three tasks are 66 %, although lines are written at tenths."""
+    lines: list[str] = []
+    track = StageLines("", "0" * 16, lines.append, clock=lambda: 0.0)
+    for done in range(3):
+        track.update((StageProgress("learn", done, 3),), 1)
+
+    assert lines[1:] == [
+        "selecting and fitting: 1 of 3 tasks (33 %), about 0 s left",
+        "selecting and fitting: 2 of 3 tasks (66 %), about 0 s left",
+    ]
