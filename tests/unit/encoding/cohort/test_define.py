@@ -510,7 +510,7 @@ def test_bad_tables_are_refused_without_their_values(tmp_path, name):
 
 def test_the_patient_id_is_no_demographic(tmp_path):
     """As a category, the patient id would identify each patient."""
-    with pytest.raises(SpecError, match="tells patients apart"):
+    with pytest.raises(ValueError, match="must not name the column of the patients"):
         cohort_of(tmp_path, LABELS, "patient_id\na\n", features=["patient_id"])
 
 
