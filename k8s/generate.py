@@ -339,7 +339,7 @@ def render(helm: str, *arguments: str, namespace: str = NAMESPACE) -> list[dict[
     """The chart's objects, for a release called mlho."""
     command = [helm, "template", "mlho", str(CHART), "--namespace", namespace, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - Helm, on our chart
-    return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
+    return [obj for obj in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if obj]
 
 
 def plain_manifests(rendered: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -140,10 +140,35 @@ def helm() -> str:
 
 
 def render(helm: str, values: dict[str, Any], tmp_path: Path) -> list[dict[str, Any]]:
-    path = tmp_path / "values.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    objects: list[dict[str, Any]] = generate.render(helm, "--values", str(path), namespace="ehr")
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return rendered(helm, "--values", str(path), of=path.read_text(encoding="utf-8"), namespace="ehr")
+
+
+_RENDERED: dict[tuple[str, ...], str] = {}
+
+
+def rendered(
+    helm: str, *arguments: str, of: str = "", namespace: str = generate.NAMESPACE
+) -> list[dict[str, Any]]:
+    """Return the chart's objects, rendered once for equal values (``of``, else the arguments) and namespace."""
+    key = (of, namespace) if of else (*arguments, namespace)
+    if key not in _RENDERED:
+        _RENDERED[key] = json.dumps(generate.render(helm, *arguments, namespace=namespace))
+    objects: list[dict[str, Any]] = json.loads(_RENDERED[key])
     return objects
+
+
+_VALID: set[tuple[str, str]] = set()
+
+
+def assert_valid(obj: dict[str, Any], *versions: str) -> None:
+    """Check an object against Kubernetes' schemas of these versions, once for equal objects."""
+    text = json.dumps(obj)
+    for version in versions:
+        if (text, version) not in _VALID:
+            kubernetes_validate.validate(obj, version, strict=True)
+            _VALID.add((text, version))
 
 
 def refusal(helm: str, *arguments: str) -> str:
@@ -213,8 +238,7 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
     for obj in objects:
         assert len(obj["metadata"]["name"]) <= 63
         if obj["kind"] not in OTHERS:
-            for version in KUBERNETES:
-                kubernetes_validate.validate(obj, version, strict=True)
+            assert_valid(obj, *KUBERNETES)
     assert {name: violations(pod) for name, pod in pods(objects) if violations(pod)} == {}
 
 
@@ -276,12 +300,12 @@ def test_an_external_redis_without_a_network_policy_is_refused(helm: str):
         "networkPolicy.redis.podLabels.app=redis",
         "networkPolicy.enabled=false",
     ):
-        assert generate.render(helm, *yours, "--set", way)
+        assert rendered(helm, *yours, "--set", way)
 
 
 def test_the_plain_manifests_are_up_to_date(helm: str):
     """The plain manifests equal those generated from the chart; `make crd chart-docs` updates them."""
-    base = generate.plain_manifests(generate.render(helm))
+    base = generate.plain_manifests(rendered(helm))
     wanted = {K8S / "base" / name: generate.manifest_text(objects) for name, objects in base.items()}
 
     assert {path: path.read_text(encoding="utf-8") for path in wanted} == wanted
@@ -309,9 +333,9 @@ def test_an_overlay_is_the_chart_with_its_values(helm: str, overlay: str):
         pytest.skip("needs kubectl on the PATH")
     folder = K8S / "overlays" / overlay
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
-    manifests = list(yaml.safe_load_all(done.stdout))
-    rendered = generate.render(helm, "--values", str(folder / "values.yaml"))
-    wanted = generate.all_of(generate.plain_manifests(rendered))
+    manifests = list(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
+    with_values = rendered(helm, "--values", str(folder / "values.yaml"))
+    wanted = generate.all_of(generate.plain_manifests(with_values))
 
     def comparable(objects: list[dict[str, Any]]) -> list[Any]:
         for _, pod in pods(objects):
@@ -338,7 +362,7 @@ def secrets_in(node: Any) -> Iterator[tuple[str, str]]:
 def test_the_page_names_the_secrets_of_each_folder(helm: str, folder: str):
     """The page lists, for each folder of plain manifests, every Secret and entry that its objects use, because the reader creates them."""
     values = K8S / folder / "values.yaml"
-    objects = generate.render(helm, *(["--values", str(values)] if values.exists() else []))
+    objects = rendered(helm, *(["--values", str(values)] if values.exists() else []))
     wanted: dict[str, set[str]] = {}
     for name, entry in secrets_in(generate.all_of(generate.plain_manifests(objects))):
         wanted.setdefault(name, set()).add(entry)
@@ -375,7 +399,7 @@ def worker_pod(config: ClusterConfig) -> dict[str, Any]:
         spec=WorkersSpec(),
     )
     job = worker_job(workers, config.worker)
-    kubernetes_validate.validate(job, KUBERNETES[0], strict=True)
+    assert_valid(job, KUBERNETES[0])
     pod: dict[str, Any] = job["spec"]["template"]
     return pod
 
@@ -575,7 +599,7 @@ def test_common_labels_are_on_all_objects_and_pods_and_change_no_selector(helm: 
     assert (worker["cost"], worker["team"], worker["app.kubernetes.io/component"]) == ("3", "ehr", "worker")
 
 
-class _Unique(yaml.SafeLoader):
+class _Unique(yaml.CSafeLoader):
     """A YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -682,7 +706,7 @@ def test_a_disruption_budget_has_the_requested_limit(
     """The disruption budget has the requested limit as a number or a percentage, and never both limits, which Kubernetes rejects."""
     objects = render(helm, {"podDisruptionBudget": settings}, tmp_path)
     (budget,) = (obj for obj in objects if obj["kind"] == "PodDisruptionBudget")
-    kubernetes_validate.validate(budget, KUBERNETES[0], strict=True)
+    assert_valid(budget, KUBERNETES[0])
 
     assert {name: value for name, value in budget["spec"].items() if name != "selector"} == wanted
 
@@ -720,7 +744,7 @@ def test_security_contexts_can_be_set_and_emptied_for_all_pods(
     objects = render(helm, {**values, "schedules": [SCHEDULE]}, tmp_path)
     for obj in objects:
         if obj["kind"] not in OTHERS:
-            kubernetes_validate.validate(obj, KUBERNETES[0], strict=True)
+            assert_valid(obj, KUBERNETES[0])
     all_pods = [*pods(objects), ("workers", worker_pod(config_of(objects, tmp_path))["spec"])]
 
     assert len(all_pods) == 5
@@ -741,7 +765,7 @@ def test_additional_volumes_follow_the_charts_own(helm: str, which: str, tmp_pat
         objects = render(helm, values, tmp_path)
         for obj in objects:
             if obj["kind"] not in OTHERS:
-                kubernetes_validate.validate(obj, KUBERNETES[0], strict=True)
+                assert_valid(obj, KUBERNETES[0])
         found = {name.split()[0]: pod for name, pod in pods(objects)}
         both = {"scheduler": found["Deployment"], "worker": worker_pod(config_of(objects, tmp_path))["spec"]}
         return {name: (pod["volumes"], pod["containers"][0]["volumeMounts"]) for name, pod in both.items()}
@@ -840,14 +864,14 @@ def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
 @pytest.mark.parametrize("path", sorted(K8S.glob("examples/*.yaml")), ids=lambda path: path.name)
 def test_an_example_is_valid(path: Path):
     """In an example, the models accept custom resources, pods are restricted, and a ConfigMap's run is a valid specification."""
-    for obj in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+    loaded = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+    for obj in loaded:
         if obj["kind"] == "ModelChannel":
             ModelChannelSpec.model_validate(obj["spec"])
         elif obj["apiVersion"].startswith("mlho.io"):
             assert from_resource(obj).name == obj["metadata"]["name"]
         if "run.yaml" in obj.get("data", {}):
             assert parse_spec(obj["data"]["run.yaml"]).kind == "TrainingRun"
-    loaded = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
     assert {name: violations(pod) for name, pod in pods(loaded) if violations(pod)} == {}
 
