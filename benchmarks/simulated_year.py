@@ -50,8 +50,13 @@ def draw(rng: np.random.Generator, n: int, *, strength: float = 1.0, month: int 
     if month is not None:
         angle = 2 * np.pi * month / 12
         X = X * (1 + 0.3 * np.sin(angle)) + 0.4 * np.cos(angle + np.arange(N_FEATURES))
+    return Patients(X, outcomes(X, rng.random(n), strength))
+
+
+def outcomes(X: Array, uniform: Array, strength: float) -> NDArray[np.int64]:
+    """Return the outcomes of samples for uniform random numbers."""
     log_odds = _INTERCEPT + strength * (X @ _WEIGHTS + 0.4 * X[:, 0] * X[:, 1])
-    return Patients(X, (rng.random(n) < 1 / (1 + np.exp(-log_odds))).astype(np.int64))
+    return (uniform < 1 / (1 + np.exp(-log_odds))).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,12 @@ def fit(rng: np.random.Generator) -> Model:
 
 def weaker(rng: np.random.Generator, model: Model) -> float:
     """Return the strength of the relation at which the AUROC is lower by 0.05."""
-    low, high, seed = 0.0, 1.0, int(rng.integers(2**32))
+    low, high, of_reference = 0.0, 1.0, np.random.default_rng(int(rng.integers(2**32)))
+    X = of_reference.normal(size=(N_REFERENCE, N_FEATURES))
+    uniform, scores = of_reference.random(N_REFERENCE), model.score(X)
     for _ in range(12):
         middle = (low + high) / 2
-        patients = draw(np.random.default_rng(seed), N_REFERENCE, strength=middle)
-        if auroc(patients.y, model.score(patients.X)) > model.reference - LOSS:
+        if auroc(outcomes(X, uniform, middle), scores) > model.reference - LOSS:
             high = middle
         else:
             low = middle

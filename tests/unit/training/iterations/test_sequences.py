@@ -1,6 +1,8 @@
 """Sequences in a run: candidates depend on training samples only, columns equal the events, and scoring agrees with training."""
 
+import collections
 import copy
+import functools
 import itertools
 from dataclasses import replace
 
@@ -121,18 +123,32 @@ def _pack(spec, folder, out):
 
 def listed(folder, problem, pair, last="max", more_than=MARGIN):
     """Return the samples with a first event and a second one more than the margin later, both in the window; this is the oracle."""
-    events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
-    found = []
-    for sample, (patient, index) in enumerate(
-        zip(problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True)
+    return [
+        sample
+        for sample, (first, then) in enumerate(times_in_window(folder, problem, pair))
+        if first and then and ({"min": min, "max": max}[last](then) - min(first)).days > more_than
+    ]
+
+
+def times_in_window(folder, problem, pair):
+    """Yield the times of both codes in the window of each sample."""
+    times = times_of_patients(folder)
+    for patient, index in zip(
+        problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True
     ):
         index = pd.Timestamp(index)
-        patient_events = events[events.patient_id == problem.cohort.patient_ids[patient]]
         upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
-        patient_events = patient_events[(patient_events.time <= upper) & (patient_events.time > lower)]
-        first, then = (patient_events[patient_events.code == code].time for code in pair)
-        if len(first) and len(then) and (getattr(then, last)() - first.min()).days > more_than:
-            found.append(sample)
+        codes = times[problem.cohort.patient_ids[patient]]
+        yield tuple([time for time in codes.get(code, ()) if lower < time <= upper] for code in pair)
+
+
+@functools.cache
+def times_of_patients(folder):
+    """Return the times of the events of each patient and code."""
+    events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
+    found = collections.defaultdict(lambda: collections.defaultdict(list))
+    for patient, code, time in zip(events.patient_id, events.code, events.time, strict=True):
+        found[patient][code].append(time)
     return found
 
 
@@ -450,17 +466,9 @@ def test_the_durations_of_a_pair_equal_the_events(timed, folder, pair, is_masked
 
 def all_days(folder, problem, pair):
     """Return all days from a day of the first code to a later one of the second in the window, by sample; this is the oracle."""
-    events = pd.read_csv(folder / "events.csv", dtype={"patient_id": str}, parse_dates=["time"])
     found = {}
-    for sample, (patient, index) in enumerate(
-        zip(problem.cohort.patient_of, problem.cohort.index_us.view("datetime64[us]"), strict=True)
-    ):
-        index = pd.Timestamp(index)
-        patient_events = events[events.patient_id == problem.cohort.patient_ids[patient]]
-        upper, lower = (index - pd.Timedelta(days=days) for days in (GAP_DAYS, WINDOW_DAYS))
-        patient_events = patient_events[(patient_events.time <= upper) & (patient_events.time > lower)]
-        first, then = (set(patient_events[patient_events.code == code].time) for code in pair)
-        days = [(b - a).days for a in first for b in then if (b - a).days > MARGIN]
+    for sample, (first, then) in enumerate(times_in_window(folder, problem, pair)):
+        days = [(b - a).days for a in set(first) for b in set(then) if (b - a).days > MARGIN]
         if days:
             found[sample] = days
     return found
