@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,12 +137,18 @@ def program(name: str) -> str:
 
 def client_of(server: S3Server) -> Any:
     """Return a plain boto3 client, to check the store's content."""
+    return _client_at(server.endpoint, os.getpid())
+
+
+@cache
+def _client_at(endpoint: str, _process: int) -> Any:
+    """Create a client once, which takes as long as many requests."""
     import boto3
     from botocore.config import Config
 
     return boto3.client(
         "s3",
-        endpoint_url=server.endpoint,
+        endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
