@@ -134,12 +134,9 @@ def _note(truth: Truth, causal: CausalCode) -> str:
     if is_expected(causal):
         return "expected"
     if causal.code in truth.interaction.codes:
-        return f"more with {_partner(truth, causal)}: {truth.interaction.odds_ratio:g} on top"
+        partner = next(code for code in truth.interaction.codes if code != causal.code)
+        return f"more with {partner}: {truth.interaction.odds_ratio:g} on top"
     return "protective" if causal.odds_ratio < 1 else ""
-
-
-def _partner(truth: Truth, causal: CausalCode) -> str:
-    return next(code for code in truth.interaction.codes if code != causal.code)
 
 
 def _generate(folder: Path, arguments: dict[str, int]) -> None:

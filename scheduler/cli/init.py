@@ -97,7 +97,7 @@ def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspe
     """Return a specification and its inspection, after leaving out demographics that a run would refuse."""
     policies: dict[str, str] = {}
     for _ in range(_MOST_TRIES):
-        text = _document(guess, form, name=_run_name(folder), policies=policies)
+        text = "\n".join(_lines(guess, form, _run_name(folder), policies)) + "\n"
         spec: RunSpec = parse_spec(text, where=FILE)
         inspection = inspect_tables(spec, folder.absolute())
         refused = [name for error in inspection.errors for name in _NAMED.findall(str(error))]
@@ -118,10 +118,6 @@ def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspe
             guess.demographics.remove(name)
             guess.doubts.append(f"demographics: {name!r} is left out, because a run would refuse it.")
     return text, inspection
-
-
-def _document(guess: "Guess", form: "Format", *, name: str, policies: Mapping[str, str]) -> str:
-    return "\n".join(_lines(guess, form, name, policies)) + "\n"
 
 
 def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str]) -> Iterator[str]:
@@ -225,10 +221,7 @@ def _run_name(folder: Path) -> str:
 def _tell(path: Path, guess: "Guess", inspection: "Inspection") -> None:
     terminal.print_line(f"wrote {path}")
     for title, sentences in (("guessed", guess.reasons), ("check", guess.doubts)):
-        for sentence in sentences:
-            terminal.print_line(f"{title:<8} {shown(sentence)}")
-    for sentence in inspection.warnings:
-        terminal.print_line(f"check    {sentence}")
-    for error in inspection.errors:
-        terminal.print_line(f"error    {error}")
+        terminal.print_lines(f"{title:<8} {shown(sentence)}" for sentence in sentences)
+    terminal.print_lines(f"check    {sentence}" for sentence in inspection.warnings)
+    terminal.print_lines(f"error    {error}" for error in inspection.errors)
     terminal.print_line(f"next     mlho validate {path}")

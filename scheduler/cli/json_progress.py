@@ -1,33 +1,28 @@
 """Progress for programs: JSON lines on stderr, documented in docs/operations.md."""
 
 import json
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Self, TextIO
+from typing import Final, TextIO
 
-from scheduler.cli.terminal import Track
+from scheduler.cli.terminal import Display, Track, print_note
 from scheduler.engine.progress import Facts
 
 EVENT: Final = "progress"
 MIN_SECONDS: Final = 1.0  # between two lines of a run
 
 
-class JsonProgress:
+class JsonProgress(Display):
     """A display that writes a line on each change, at most one per second and run, and one at the end."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        pass
 
     def tracks(self, names: Mapping[str, str]) -> list[Track]:
         """Return a track for each run (id to name)."""
@@ -40,36 +35,28 @@ class JsonProgress:
             self._stream.flush()
 
 
+@dataclass(eq=False)
 class JsonTrack(Track):
     """The JSON lines of one run."""
 
-    def __init__(
-        self,
-        name: str,
-        run: str,
-        write: Callable[[str], None],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(name, run)
-        self._write = write
-        self._clock = clock
-        self._shown = Facts()
-        self._latest = Facts()
-        self._next = -float("inf")
+    write: Callable[[str], None] = print_note
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
+    _shown: Facts = field(default=Facts(), init=False)
+    _latest: Facts = field(default=Facts(), init=False)
+    _next: float = field(default=-math.inf, init=False)
 
     def show(self, facts: Facts) -> None:
         """Write a line, unless nothing has changed or the last line is less than a second old."""
         self._latest = facts
-        if _without_rate(facts) == _without_rate(self._shown) or self._clock() < self._next:
+        if _without_rate(facts) == _without_rate(self._shown) or self.clock() < self._next:
             return
-        self._shown, self._next = facts, self._clock() + MIN_SECONDS
-        self._write(line_of(facts, name=self.name, run=self.run, state=state_of(facts)))
+        self._shown, self._next = facts, self.clock() + MIN_SECONDS
+        self.write(line_of(facts, name=self.name, run=self.run, state=state_of(facts)))
 
     def end(self, state: str) -> None:
         """Write the last line, with the final state of the run."""
         facts = replace(self._latest, rate=None, seconds_left=None, running=0, is_degraded=False, outage=None)
-        self._write(line_of(facts, name=self.name, run=self.run, state=state))
+        self.write(line_of(facts, name=self.name, run=self.run, state=state))
 
 
 def state_of(facts: Facts) -> str:

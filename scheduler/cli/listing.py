@@ -125,8 +125,13 @@ def result_of(store: Store, run: str) -> dict[str, Any]:
     SpecError
         The run is not finished.
     """
+    return last_document(store, run, run_key(run, "result.json"))
+
+
+def last_document(store: Store, run: str, key: str) -> dict[str, Any]:
+    """Return the JSON document that a run writes last. Raise SpecError if it has not."""
     try:
-        result: dict[str, Any] = json.loads(store.get(run_key(run, "result.json")))
+        document: dict[str, Any] = json.loads(store.get(key))
     except ArtifactNotFound:
         raise SpecError(f"run {run}: not finished. Run its specification again to continue it.") from None
-    return result
+    return document

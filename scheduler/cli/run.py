@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, overload
+from typing import TYPE_CHECKING, Final, overload
 
 from mlho.errors import MlhoError, SpecError, plural
 from mlho.processes import is_interrupt, stopping_on_sigterm, usable_cpus
@@ -31,6 +31,7 @@ from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreHealth
 from scheduler.engine.plan import Manifest, left_out_facts
+from scheduler.engine.prepare import prepare
 from scheduler.engine.process_pool import LocalPool
 from scheduler.engine.progress import FanOut, LocalCounts
 from scheduler.engine.training_run import TrainingRun
@@ -44,13 +45,6 @@ if TYPE_CHECKING:
     from scheduler.queue.run import QueueConfig, QueueObserver
 
 PROGRESS: Final = ("auto", "json", "none")
-
-
-class Display(Protocol):
-    """A display of progress."""
-
-    def tracks(self, names: Mapping[str, str]) -> list[terminal.Track]:
-        """Return a track for each run (id to name)."""
 
 
 def run_command(options: RunOptions) -> int:
@@ -105,7 +99,7 @@ def usable_store(options: OutputOptions) -> Store:
     store = open_store(options.store)
     probe_store(store)
     if CommitLog(store).is_adopted and options.log == "text":
-        _notify(COMPAT_WORDS)
+        terminal.print_note(COMPAT_WORDS)
     return store
 
 
@@ -117,8 +111,6 @@ def prepare_with_warnings(
     spec: RunSpec | ScoringRunSpec, spec_path: Path, store: Store
 ) -> "TrainingRun | ScoringRun":
     """Return a prepared run. Print warnings about its tables."""
-    from scheduler.engine.prepare import prepare
-
     run = prepare(spec, spec_path, store, inspect=inspect_first)
     print_left_out(run.manifest)
     return run
@@ -127,7 +119,7 @@ def prepare_with_warnings(
 def print_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
     for sentence in left_out_sentences(left_out_facts(manifest.left_out)):
-        _notify(f"Warning: {sentence}")
+        terminal.print_note(f"Warning: {sentence}")
 
 
 def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Finished:
@@ -150,7 +142,7 @@ def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Fin
         return finished
 
 
-def _display(options: ExecutionOptions) -> AbstractContextManager[Display]:
+def _display(options: ExecutionOptions) -> terminal.Display:
     if options.progress == "json":
         return JsonProgress()
     is_shown = options.progress == "auto" and options.log == "text"
@@ -161,7 +153,9 @@ def _display(options: ExecutionOptions) -> AbstractContextManager[Display]:
 
 def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
     n_workers = options.workers or usable_cpus()
-    health = StoreHealth(patience=store_patience(), notify=_notify if options.log == "text" else _ignore)
+    # With JSON, the log has the sentences.
+    notify = terminal.print_note if options.log == "text" else lambda _: None
+    health = StoreHealth(patience=store_patience(), notify=notify)
     counts = LocalCounts(slots=n_workers, health=health)
     track.follow(counts)
     with LocalPool(options.store, run.data, n_workers=n_workers) as pool:
@@ -191,7 +185,8 @@ def _carry_out_on_queue(run: PreparedRun, options: ExecutionOptions, track: term
     broker, settings = settings_for(options.broker)
     with _metrics_page(options) as page:
         observers = _queue_observers(track, page)
-        return carry_out_on_queue(run, _queue_config(broker, options), settings, observers, notify=_notify)
+        config = _queue_config(broker, options)
+        return carry_out_on_queue(run, config, settings, observers, notify=terminal.print_note)
 
 
 def _queue_observers(track: terminal.Track, page: "MetricsPage | None") -> "list[QueueObserver]":
@@ -249,9 +244,8 @@ def _run_several(options: RunOptions) -> int:
                 page.remove(ended.run.run_id)
 
         watched = {name: (runs[name], _queue_observers(track, page)) for name, track in tracks.items()}
-        all_ended = carry_out_several(
-            watched, _queue_config(broker, options), settings, notify=_notify, on_end=on_end
-        )
+        config = _queue_config(broker, options)
+        all_ended = carry_out_several(watched, config, settings, notify=terminal.print_note, on_end=on_end)
     renew(next(iter(runs.values())).store, options.store)
     codes = [
         _print_ended(runs[ended.run.run_id], ended, options.store, is_quiet=options.json)
@@ -291,7 +285,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> tuple[dict[str, Tra
         for run in prepared:
             name = run.run_id
             if name in runs:
-                _notify(
+                terminal.print_note(
                     f"{path}: specifies the same run as {paths_of[name]} ({name}). It is carried out once."
                 )
                 continue
@@ -326,14 +320,6 @@ def _print_ended(run: TrainingRun, ended: "Ended", store_address: str, *, is_qui
         terminal.print_line(f"  {sentence}")
     _print_places(run, ended.finished, store_address, indent="  ")
     return 0
-
-
-def _notify(words: str) -> None:
-    terminal.print_note(words)
-
-
-def _ignore(_: str) -> None:
-    """Ignore the sentence: the log has it."""
 
 
 def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> None:

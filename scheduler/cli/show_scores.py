@@ -9,11 +9,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mlho.errors import ArtifactNotFound, SpecError, plural
+from mlho.errors import plural
 from mlho.report.site import MIN_CELL
 from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
+from scheduler.cli.listing import last_document
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.plan import Manifest
 from scheduler.engine.ready_tasks import ReadyTasks
@@ -34,12 +35,7 @@ def read_manifest(store: Store, run: str) -> dict[str, Any]:
     SpecError
         The run is not finished.
     """
-    key = _score_key(_spec_of(store, run), run, SCORES_MANIFEST)
-    try:
-        manifest: dict[str, Any] = json.loads(store.get(key))
-    except ArtifactNotFound:
-        raise SpecError(f"run {run}: not finished. Run its specification again to continue it.") from None
-    return manifest
+    return last_document(store, run, _score_key(_spec_of(store, run), run, SCORES_MANIFEST))
 
 
 def _spec_of(store: Store, run: str) -> dict[str, Any]:

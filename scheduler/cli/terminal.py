@@ -2,7 +2,10 @@
 
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -129,13 +132,13 @@ def _least_width(table: Table) -> int:
     return sum(widths) + _AROUND * len(widths)
 
 
+@dataclass(eq=False)
 class Track:
     """One run on a display. This base class shows nothing."""
 
-    def __init__(self, name: str, run: str = "") -> None:
-        self.name = name
-        self.run = run
-        self.estimator = RateEstimator(LocalCounts())
+    name: str
+    run: str = ""
+    estimator: RateEstimator = field(default_factory=lambda: RateEstimator(LocalCounts()), init=False)
 
     def follow(self, counts: Counts) -> None:
         """Read retries and other counters from this object."""
@@ -156,36 +159,33 @@ class Track:
         """Show that the run has ended: ``finished``, ``failed`` or ``stopped``."""
 
 
-class ProgressLines:
-    """A display for a pipe: a line when a stage begins, at each tenth of it, and when it ends."""
-
-    def __enter__(self) -> Self:
-        return self
+class Display(AbstractContextManager["Display"]):
+    """A display of progress. This base class has nothing to open or close."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         pass
 
+    @abstractmethod
+    def tracks(self, names: Mapping[str, str]) -> list[Track]:
+        """Return a track for each run (id to name)."""
+
+
+class ProgressLines(Display):
+    """A display for a pipe: a line when a stage begins, at each tenth of it, and when it ends."""
+
     def tracks(self, names: Mapping[str, str]) -> list[Track]:
         """Return the lines of each run (id to name), which begin with its name if there are several."""
-        return [StageLines(name if len(names) > 1 else "", run, print_note) for run, name in names.items()]
+        return [StageLines(name if len(names) > 1 else "", run) for run, name in names.items()]
 
 
+@dataclass(eq=False)
 class StageLines(Track):
     """The lines of one run."""
 
-    def __init__(
-        self,
-        name: str,
-        run: str,
-        write: Callable[[str], None],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(name, run)
-        self._write = write
-        self._clock = clock
-        self._tenths: dict[str, int] = {}
-        self._began: dict[str, float] = {}
+    write: Callable[[str], None] = print_note
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
+    _tenths: dict[str, int] = field(default_factory=dict, init=False)
+    _began: dict[str, float] = field(default_factory=dict, init=False)
 
     def update(self, stages: Stages, running: int) -> None:
         """Write a line for each stage that has begun, reached another tenth, or ended."""
@@ -200,7 +200,7 @@ class StageLines(Track):
         reached, tenth = self._tenths.get(stage.name), 10 * stage.done // max(1, stage.total)
         words = ""
         if reached is None and tenth < 10:
-            self._began[stage.name] = self._clock()
+            self._began[stage.name] = self.clock()
             words = f"begins, {plural(stage.total, 'task')}"
         elif tenth == 10 and reached != 10:
             words = f"done, {plural(stage.total, 'task')}{self._duration_of(stage)}"
@@ -209,21 +209,21 @@ class StageLines(Track):
         self._tenths[stage.name] = max(tenth, reached or 0)
         if words:
             label = f"{self.name}: " if self.name else ""
-            self._write(f"{label}{STAGE_WORDS.get(stage.name, stage.name)}: {words}")
+            self.write(f"{label}{STAGE_WORDS.get(stage.name, stage.name)}: {words}")
 
     def _duration_of(self, stage: StageProgress) -> str:
         began = self._began.get(stage.name)
-        return "" if began is None else f" in {duration(self._clock() - began)}"
+        return "" if began is None else f" in {duration(self.clock() - began)}"
 
     def _rest_of(self, stage: StageProgress, facts: Facts) -> str:
-        seconds = self._clock() - self._began[stage.name]
+        seconds = self.clock() - self._began[stage.name]
         words = [f"about {duration(seconds * (stage.total - stage.done) / stage.done)} left"]
         words += [f"{facts.retried} retried"] if facts.retried else []
         words += [f"{facts.quarantined} quarantined"] if facts.quarantined else []
         return ", " + ", ".join(words)
 
 
-class ProgressBars:
+class ProgressBars(Display):
     """A display with a bar for each run: stage, completed and running tasks, rate and time left."""
 
     def __init__(self, *, enabled: bool) -> None:

@@ -2,13 +2,11 @@
 
 import datetime as dt
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rich.table import Table
-
-from mlho.errors import StoreUnavailable
+from mlho.errors import StoreUnavailable, plural
 from mlho.model.files import DOCUMENT
 from mlho.spec.expansion import expand
 from mlho.spec.scoring import ScoringRunSpec
@@ -132,25 +130,15 @@ def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
 
 
 def _show(name: str, inspection: "Inspection", *, verb: str) -> None:
-    table = Table(title=f"Tables of {name}", title_justify="left", show_edge=False)
-    table.add_column("table")
-    for title in ("files", "size", "columns"):
-        table.add_column(title, justify="right")
+    table = terminal.new_table(f"Tables of {name}", ["table"], ["files", "size", "columns"])
     for facts in inspection.tables:
         columns = "?" if facts.n_columns is None else str(facts.n_columns)
         table.add_row(facts.name, f"{facts.n_files:,}", terminal.size(facts.n_bytes), columns)
     terminal.print_table(table)
     terminal.out.print()
-    for title, words in inspection.facts.items():
-        terminal.print_line(f"{title}: {words}")
-    for sentence in inspection.warnings:
-        terminal.print_line(f"Warning: {sentence}")
-    for error in inspection.errors:
-        terminal.print_line(f"Error: {error}")
+    terminal.print_lines(f"{title}: {words}" for title, words in inspection.facts.items())
+    terminal.print_lines(f"Warning: {sentence}" for sentence in inspection.warnings)
+    terminal.print_lines(f"Error: {error}" for error in inspection.errors)
     verdict = "A run would stop with this." if inspection.errors else f"A run can begin: mlho {verb}."
-    counted = f"{_count(inspection.errors, 'error')}, {_count(inspection.warnings, 'warning')}"
+    counted = f"{plural(len(inspection.errors), 'error')}, {plural(len(inspection.warnings), 'warning')}"
     terminal.print_line(f"{counted}. {verdict}")
-
-
-def _count(sentences: Sequence[object], noun: str) -> str:
-    return f"{len(sentences)} {noun}{'' if len(sentences) == 1 else 's'}"

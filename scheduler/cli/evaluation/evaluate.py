@@ -167,8 +167,7 @@ def _files(
 
 def _show(evaluation: Mapping[str, Any], folder: Path, advised: str | None) -> None:
     terminal.print_lines(evaluation["summary"])
-    for sentence in evaluation["warnings"]:
-        terminal.print_line(f"Warning: {sentence}")
+    terminal.print_lines(f"Warning: {sentence}" for sentence in evaluation["warnings"])
     terminal.out.print()
     terminal.print_line(f"report   {folder / 'report.html'}")
     terminal.print_line(f"figures  {folder / 'evaluation.json'}")

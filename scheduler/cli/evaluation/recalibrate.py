@@ -23,13 +23,13 @@ from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
-from scheduler.engine.publication import publish_blob, put_blobs, spec_yaml
+from scheduler.engine.publication import publish_blob, put_blobs, renamed, spec_yaml
 from scheduler.engine.scoring_run import bundle_now, read_bundle
 from scheduler.engine.training_run import gated, prepare_recalibration, without_recalibrate
 from scheduler.runs.origin import training_spec
 
 _SUFFIX: Final = "-recalibrated"
-_MAX_NAME: Final = 63
+
 RECALIBRATE_ABOUT: Final = """\
 Recalibrate a model on recent labelled data: a new version with its own bundle, tests and gates.
 
@@ -92,9 +92,7 @@ def _only_data(spec: RunSpec) -> RunSpec:
 
 
 def _named(spec: RunSpec, model: RunSpec, name: str | None) -> RunSpec:
-    run_name = (
-        name or model.metadata.name[: _MAX_NAME - len(_SUFFIX)].rstrip("-.").removesuffix(_SUFFIX) + _SUFFIX
-    )
+    run_name = name or renamed(model, _SUFFIX).metadata.name
     document = {**yaml.safe_load(spec_yaml(spec)), "metadata": {"name": run_name}}
     return parse_spec(yaml.safe_dump(document), where="--name" if name else "metadata.name")
 

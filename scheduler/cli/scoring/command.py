@@ -1,7 +1,6 @@
 """The command ``mlho score``."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -26,7 +25,7 @@ from scheduler.cli.run import (
 )
 from scheduler.cli.scoring.template import DATE
 from scheduler.cli.show_scores import read_manifest, show_scores
-from scheduler.engine.scoring_run import ScoringRun
+from scheduler.engine.prepare import prepare
 from scheduler.runs.nights import finished_nights
 from scheduler.runs.stored import StoredRun
 from scheduler.site.pages import INDEX
@@ -121,7 +120,7 @@ def _say(options: ScoreOptions, words: str) -> None:
 def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: ScoreOptions) -> str:
     """Return in words what has changed since a night was scored: its tables or specification, or only the model."""
     try:
-        run = _prepared(spec, options.spec, store)
+        run = prepare(spec, options.spec, store, inspect=lambda *_: None)
     except DataError as error:
         return f"; its tables are not complete now: {error}"
     if run.run_id == before.run_id:
@@ -132,9 +131,3 @@ def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, option
     if scoring_run_id(run.spec.spec, run.manifest.plain(), digest, compared) == before.run_id:
         return f", with {scored_with['uri']}; --again scores it with {run.spec.spec.bundle.uri}"
     return "; its tables or its specification have changed since, as with late data: --again scores it with those of now"
-
-
-def _prepared(spec: ScoringRunSpec, path: Path, store: Store) -> ScoringRun:
-    from scheduler.engine.prepare import prepare
-
-    return prepare(spec, path, store, inspect=lambda *_: None)
