@@ -6,6 +6,7 @@ would reverse the text after it; both could falsify a report.
 
 import json
 import re
+import unicodedata
 from functools import cache
 from typing import Final
 
@@ -67,6 +68,19 @@ def has_control(text: str) -> bool:
     (False, True, True)
     """
     return _any_of(lines=False).search(text) is not None
+
+
+def folded(text: str) -> str:
+    r"""Return a text in the form in which spellings of one name are equal: without case, forms of Unicode, and extra white space.
+
+    Examples
+    --------
+    >>> folded("\uff29\u00a010") == folded("i 10")  # full-width letter, no-break space
+    True
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.casefold().split())
 
 
 def shown(text: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.persons import AGE, Persons, RawColumn
 from mlho.errors import DataError, plural
+from mlho.printable import folded
 
 # A number, with what people write around one: "45y", "90+", ">89", "45,5".
 _LIKE_A_NUMBER: Final = re.compile(
@@ -61,7 +62,7 @@ def judge_numbers(
 
 
 def judge_levels(persons: Persons, where: str, *, min_cell: int) -> list[str]:
-    """Warn of levels that differ only in case or white space, or of which one is the first letter of another."""
+    """Warn of levels that differ only in case, white space or form of Unicode, or of which one is the first letter of another."""
     return [
         sentence
         for column in persons.columns
@@ -76,7 +77,7 @@ def _variants(column: RawColumn, where: str, min_cell: int) -> Iterator[str]:
     groups: dict[str, list[str]] = defaultdict(list)
     for level in column.levels:
         if rows[level]:
-            groups[level.strip().casefold()].append(level)
+            groups[folded(level)].append(level)
     for group in _joined_by_initial(groups):
         if len(group) < 2:
             continue

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlho.printable import printable, printable_json
+from mlho.printable import folded, printable, printable_json
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,23 @@ def test_json_for_a_terminal_reads_as_the_same_document():
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "Größe" in text
     assert json.loads(text) == document
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("Größe", "Gro\u0308\u00dfe"),
+        ("STRASSE", "straße"),
+        ("I10", "\uff29\uff11\uff10"),
+        ("white british", "White\u00a0British "),
+    ],
+    ids=["decomposed accent", "sharp s", "full-width letters", "no-break space"],
+)
+def test_spellings_of_one_name_are_equal_when_folded(text, other):
+    """Case, forms of Unicode and white space do not tell names apart."""
+    assert folded(text) == folded(other)
+
+
+def test_other_names_differ_when_folded():
+    """Accents and words are part of a name."""
+    assert len({folded(text) for text in ("resume", "résumé", "re sume")}) == 3

@@ -12,7 +12,7 @@ class CheckQuality(Step):
     """Conformance, completeness and plausibility, from the counts of the encoding."""
 
     kind: ClassVar[str] = "check_quality"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
     reads_min_cell: ClassVar[bool] = True
 

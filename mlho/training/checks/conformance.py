@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import NumericColumn
 from mlho.encoding.events.ledger import Rule
 from mlho.encoding.tally.tally import LOWEST_OCTAVE, NEGATIVE, ZERO
+from mlho.printable import folded
 from mlho.spec.checks import CheckName
 from mlho.training.checks.evidence import NO_NUMBERS, Evidence, Measure, not_measured
 
@@ -65,17 +66,27 @@ def _codes(evidence: Evidence) -> Iterator[Measure]:
         )
         text = f"{100 * n / total:.2f} % of the used rows have {words}"
         yield Measure("code-form", name, n / total, text, "Write codes as text.", words)
-    most: dict[str, int] = {}
-    for place, code in enumerate(evidence.problem.codes):
-        key = "".join(code.lower().split())
-        best = most.get(key)
-        if best is None or evidence.rows[place] > evidence.rows[best]:
-            most[key] = place
-    most_used = set(most.values())
-    n = sum(int(rows) for place, rows in enumerate(evidence.rows.tolist()) if place not in most_used)
+    n = rows_of_variants(evidence.problem.codes, evidence.rows)
     text = f"{100 * n / total:.2f} % of the used rows"
     remedy = "Write each code in one form, or map the variants by features.rollUp."
     yield Measure("code-variants", "codes", n / total, text, remedy)
+
+
+def rows_of_variants(codes: Sequence[str], rows: NDArray[np.int64]) -> int:
+    """Return the rows of codes that are another spelling of a code with more rows: in case, blanks or form of Unicode.
+
+    Examples
+    --------
+    >>> rows_of_variants(["I10", "i 10", "I11"], np.array([90, 7, 40]))
+    7
+    """
+    most: dict[str, int] = {}
+    for place, code in enumerate(codes):
+        key = folded(code).replace(" ", "")
+        best = most.get(key)
+        if best is None or rows[place] > rows[best]:
+            most[key] = place
+    return int(rows.sum()) - int(rows[[*most.values()]].sum())
 
 
 def _units(evidence: Evidence) -> Iterator[Measure]:

@@ -199,6 +199,15 @@ def test_variants_of_a_level_are_named_if_many_patients_have_them(folder):
     assert "female" not in sentence
 
 
+def test_levels_that_differ_in_their_form_of_unicode_are_named(folder):
+    """An accent in two code points and full-width letters look like the same level and are another one."""
+    changed(folder, "demographics", sex=lambda n, _: ("féminin", "fe\u0301minin", "ＭＡＬＥ", "male")[n % 4])
+
+    found = [warning for warning in inspected(folder).warnings if "may be the same" in warning]
+
+    assert [sentence.count("2 levels") for sentence in found] == [1, 1]
+
+
 def test_values_are_required_by_aggregates_of_values(folder):
     """``last`` of a missing column would give a model without it."""
     changed(folder, "events", numeric_value=None)
