@@ -1,11 +1,13 @@
 """Patterns of codes in a specification that match no code of the sampled events."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
 from mlho.encoding.events.code_patterns import matches
+from mlho.spec.checks.subjects import OF_CODES
 from mlho.spec.training import TrainingSpec
 
 _NAMED: Final = 3  # patterns in a warning
@@ -41,12 +43,15 @@ def judge_patterns(
 
 def _stated(spec: TrainingSpec) -> dict[str, tuple[str, ...]]:
     features, sequences = spec.features, spec.features.sequences
+    overrides = () if spec.quality is None else spec.quality.overrides
+    of_codes = [override.subjects for override in overrides if set(override.checks) <= set(OF_CODES)]
     stated = {
         "features.include": features.include,
         "features.exclude": features.exclude,
         "features.sequences.startCodes": None if sequences is None else sequences.start_codes,
         "features.sequences.endCodes": None if sequences is None else sequences.end_codes,
         "quality.codes": None if spec.quality is None else tuple(spec.quality.codes),
+        "quality.overrides": tuple(dict.fromkeys(itertools.chain.from_iterable(of_codes))),
     }
     return {field: patterns for field, patterns in stated.items() if patterns}
 

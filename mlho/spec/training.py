@@ -214,6 +214,8 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of doc
             self.bias.check_columns(known)
         if self.tests is not None:
             self.tests.check_demographics(known)
+        if self.quality is not None:
+            self.quality.check_demographics(known)
 
     def _check_consensus(self) -> None:
         if self.final.features == "consensus" and self.validation.folds < 3:

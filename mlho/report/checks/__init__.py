@@ -9,6 +9,11 @@ from mlho.spec.types import OMITTED
 
 NOT_CHECKED: Final = "Not checked"  # begin of a note
 
+
+def _is_empty(value: list[str]) -> bool:
+    return not value
+
+
 Verdict = Literal["passed", "warning", "allowed", "blocked"]
 
 
@@ -76,6 +81,8 @@ class Quality(Part):
     findings: list[Finding]
     """At most 20 of a check, the largest first."""
     series: list[Series]
+    notes: Annotated[list[str], Field(default_factory=list, exclude_if=_is_empty)]
+    """Overrides of the specification that had no effect."""
 
 
 #: Verdicts by weight.

@@ -1,10 +1,11 @@
 """The sections ``leakage`` and ``quality`` of a specification: what is checked before training, and what stops a run."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mlho.spec.checks.subjects import RECORDS, can_match, subjects_in_words, unmatched_demographics
 from mlho.spec.types import SpecPart
 
 SubjectPattern = Annotated[str, Field(min_length=1, max_length=256)]
@@ -132,6 +133,17 @@ class Override(SpecPart):
                     f"{check} has one figure, whose subject is {subject}, and no bound of its own for a code, table or site. "
                     f"Set quality.checks.{check}, or leave the check out of this override"
                 )
+            if subject is None and not any(can_match(pattern, check) for pattern in self.subjects):
+                raise ValueError(
+                    f"none of the subjects is one of {check}. Expected {subjects_in_words(check)}. Correct the subjects, or leave the check out "
+                    "of this override"
+                )
+        for pattern in self.subjects:
+            if not any(can_match(pattern, check, WHOLE.get(check)) for check in self.checks):
+                raise ValueError(
+                    f"no check of this override has the subject {pattern!r}. Correct or remove it; {self.checks[0]} has the subjects "
+                    f"{WHOLE.get(self.checks[0]) or subjects_in_words(self.checks[0])}"
+                )
         return self
 
 
@@ -144,3 +156,12 @@ class Quality(SpecPart):
     """Bounds and actions for some subjects, before those of ``checks``; the first that matches holds."""
     codes: Annotated[dict[str, CodeBounds], Field(max_length=1000)] = Field(default_factory=dict)
     """Plausible values by code, for the check ``value-range``. They need an aggregate of values."""
+
+    def check_demographics(self, known: Collection[str]) -> None:
+        """Refuse overrides of ``missing-by-outcome`` for demographics that the model does not use."""
+        for override in self.overrides:
+            if "missing-by-outcome" in override.checks and unmatched_demographics(override.subjects, known):
+                raise ValueError(
+                    "quality.overrides of missing-by-outcome name no demographic of the model. Expected "
+                    f"{', '.join((RECORDS, *known))}. Correct the subjects, or add the demographic to features.demographics"
+                )

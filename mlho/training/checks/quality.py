@@ -1,7 +1,9 @@
 """Data quality before training: each check is one figure for each of its subjects, compared with a bound."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, get_args
+
+import numpy as np
 
 from mlho.encoding.events.code_patterns import matches
 from mlho.errors import DataError, listed
@@ -97,7 +99,48 @@ def check_quality(evidence: Evidence) -> Quality:
                 note=notes.get(name, ""),
             )
         )
-    return Quality(checks=checks, findings=findings, series=over_time.series(evidence))
+    notes_of_overrides = unused_overrides(
+        asked, {name: [measure.subject for measure in found] for name, found in measures.items()}, notes
+    )
+    return Quality(
+        checks=checks, findings=findings, series=over_time.series(evidence), notes=notes_of_overrides
+    )
+
+
+def unused_overrides(
+    asked: Asked, subjects: Mapping[str, Sequence[str]], reasons: Mapping[str, str]
+) -> list[str]:
+    """Return a sentence for each subject of an override that had no effect.
+
+    Parameters
+    ----------
+    subjects : mapping of check to sequence of str
+        Subjects that have a figure in this run.
+    reasons : mapping of check to str
+        Why a check was not made.
+    """
+    held: set[tuple[str, str]] = set()  # check and subject for which an earlier override holds
+    sentences = []
+    for override in asked.overrides:
+        measured = [(check, subject) for check in override.checks for subject in subjects.get(check, ())]
+        names = [subject for _, subject in measured]
+        matched: set[tuple[str, str]] = set()
+        for pattern in override.subjects:
+            of_pattern = {measured[place] for place in np.flatnonzero(matches([pattern], names)).tolist()}
+            matched |= of_pattern
+            if not of_pattern:
+                why = " ".join(dict.fromkeys(reasons[check] for check in override.checks if check in reasons))
+                sentences.append(
+                    f"quality.overrides names {pattern!r}, for which {' and '.join(override.checks)} had no figure, so that it had no effect. "
+                    f"{why or 'Correct or remove it.'}"
+                )
+            elif of_pattern <= held:
+                sentences.append(
+                    f"quality.overrides names {pattern!r} for {' and '.join(override.checks)} after an override that holds for the same "
+                    "subjects, so that it had no effect. Put it first, or remove it."
+                )
+        held |= matched
+    return sentences
 
 
 def _findings(name: CheckName, measures: list[Measure], asked: Asked, default: float) -> Iterator[Finding]:
@@ -145,7 +188,7 @@ def refuse_quality(found: Quality) -> None:
 
 
 def quality_warnings(found: Quality) -> list[str]:
-    """Return one sentence for each check with findings that did not stop the run."""
+    """Return one sentence for each check with findings that did not stop the run, and for each override without effect."""
     sentences = []
     for check in found.checks:
         findings = [
@@ -158,4 +201,4 @@ def quality_warnings(found: Quality) -> list[str]:
             sentences.append(
                 f"Data quality, {check.check}: {findings[0].words}: {findings[0].detail}{more}. {findings[0].remedy}"
             )
-    return sentences
+    return [*sentences, *found.notes]

@@ -274,12 +274,16 @@ def test_a_column_of_persons_that_is_one_of_sites_is_a_warning(folder, n_persons
         ({"features.exclude": ["i10", "N0*"]}, "no code matches 'i10' of features.exclude."),
         ({"features.include": ["*", "X9?"]}, "no code matches 'X9?' of features.include."),
         (
+            {"quality": {"overrides": [{"checks": ["copy-forward"], "subjects": ["i10", "I10"]}]}},
+            "no code matches 'i10' of quality.overrides.",
+        ),
+        (
             {"features.sequences": {"startCodes": ["ICD:*"]}},
             "no code matches 'ICD:*' of features.sequences.startCodes.",
         ),
         ({"features.exclude": ["N0*"], "features.sequences": {"endCodes": ["I1?"]}}, ""),
     ],
-    ids=["case", "code", "prefix", "all match"],
+    ids=["case", "code", "override", "prefix", "all match"],
 )
 def test_a_pattern_that_matches_no_code_is_a_warning(changes, words, folder):
     """A misspelt pattern leaves a code in, or a feature out, without any other sign."""

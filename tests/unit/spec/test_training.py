@@ -257,6 +257,22 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "value-range has its ranges, shares and actions in quality.codes",
         ),
         (
+            {"spec__quality": {"overrides": [{"checks": ["site-months"], "subjects": ["LOINC:*"]}]}},
+            "none of the subjects is one of site-months. Expected sites, such as site North. Correct the subjects",
+        ),
+        (
+            {"spec__quality": {"overrides": [{"checks": ["code-form"], "subjects": ["blanks"]}]}},
+            "none of the subjects is one of code-form. Expected placeholder, number, blank",
+        ),
+        (
+            {"spec__quality": {"overrides": [{"checks": ["hours"], "subjects": ["2020", "June"]}]}},
+            "no check of this override has the subject 'June'. Correct or remove it; hours has the subjects years, such as 2020",
+        ),
+        (
+            {"spec__quality": {"overrides": [{"checks": ["missing-by-outcome"], "subjects": ["bmi"]}]}},
+            "quality.overrides of missing-by-outcome name no demographic of the model. Expected records",
+        ),
+        (
             {"spec__consensus": {"maxFalseShare": 0.1, "minConfidence": 70}},
             "consensus.maxFalseShare, which chooses the score, excludes consensus.minConfidence",
         ),

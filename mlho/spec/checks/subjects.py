@@ -1,0 +1,82 @@
+"""The subjects of findings of data quality that are known before a run, and whether a pattern can match one."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+#: Subjects of the checks whose subjects do not depend on the specification or the data.
+NAMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "code-form": ("placeholder", "number", "blank"),
+    "unusable-rows": ("no patient", "no code", "unusable code", "unreadable time", "no time"),
+    "implausible-dates": ("implausible date", "after death"),
+}
+#: Subject of ``missing-by-outcome`` beside the demographics.
+RECORDS: Final = "records"
+SITE: Final = "site "  # begin of a subject of ``site-months``
+OF_YEARS: Final = ("hours", "weekdays")
+#: Checks whose subjects are codes, which are known only from the events.
+OF_CODES: Final = (
+    "copy-forward",
+    "negative-values",
+    "placeholder-values",
+    "two-scales",
+    "value-jumps",
+    "values-missing",
+)
+
+
+def matches_subject(pattern: str, subject: str) -> bool:
+    """Tell whether a pattern, in which ``*`` is any text and ``?`` one character, matches a subject.
+
+    Examples
+    --------
+    >>> matches_subject("site ?", "site A"), matches_subject("[a]*", "a")
+    (True, False)
+    """
+    return fnmatchcase(subject, pattern.replace("[", "[[]"))
+
+
+def subjects_in_words(check: str) -> str:
+    """Return what the subjects of a check are, for a message."""
+    if check in NAMED:
+        return ", ".join(NAMED[check])
+    if check in OF_YEARS:
+        return "years, such as 2020"
+    if check == "site-months":
+        return "sites, such as site North"
+    if check == "missing-by-outcome":
+        return f"{RECORDS} and the names of features.demographics"
+    return "codes"
+
+
+def can_match(pattern: str, check: str, only: str | None = None) -> bool:
+    """Tell whether a pattern may match a subject of a check, as far as this is known without data.
+
+    Parameters
+    ----------
+    only : str or None
+        The one subject of a check with one figure.
+
+    Examples
+    --------
+    >>> can_match("placeholder", "code-form"), can_match("LOINC:*", "code-form"), can_match("LOINC:*", "copy-forward")
+    (True, False, True)
+    >>> can_match("site N*", "site-months"), can_match("North", "site-months"), can_match("20??", "hours")
+    (True, False, True)
+    """
+    known = NAMED.get(check, ()) if only is None else (only,)
+    if known:
+        return any(matches_subject(pattern, subject) for subject in known)
+    if check in OF_YEARS:
+        return re.fullmatch(r"[0-9?*]+", pattern) is not None
+    if check == "site-months":
+        head = re.split(r"[*?]", pattern, maxsplit=1)[0][: len(SITE)]
+        return SITE.startswith(head) and (head == SITE or pattern != head)
+    return True
+
+
+def unmatched_demographics(patterns: Sequence[str], demographics: Collection[str]) -> bool:
+    """Tell whether none of the patterns of ``missing-by-outcome`` matches one of its subjects."""
+    subjects = (RECORDS, *demographics)
+    return not any(matches_subject(pattern, subject) for pattern in patterns for subject in subjects)
