@@ -156,6 +156,7 @@ class _Loop:
 
         def publish() -> Commit:
             leader.wait()
+            recording.check_not_deleted()
             recording.list_tasks()
             return run.publish(state.commits)
 

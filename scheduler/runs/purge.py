@@ -13,7 +13,7 @@ from mlho.errors import SpecError
 from mlho.steps.patient_files import PATIENT_FILES, patients_in
 from mlho.steps.records import read_commit
 from mlho.store.base import Store
-from mlho.store.keys import blob_key
+from mlho.store.keys import COMMITS, blob_key
 from scheduler.runs.channels import channel_names, inspect_channel, kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.record import RunState, used_tasks
@@ -52,7 +52,11 @@ class Purge:
     holdings : tuple of Holding
         Newest run first.
     n_wanted, n_found : int
-        Patients that were asked for, and of whom any run holds data.
+        Patients that were asked for, and of whom the store holds data.
+    n_unlisted : int
+        Wanted patients in artifacts that no run lists, such as the last ones of a killed run, or those of a deleted run.
+    unlisted : tuple of str
+        Kinds of data in these artifacts, in words.
     unknown : tuple of StoredRun
         Runs that do not list their artifacts, so that it is not known whom they hold: those of earlier versions.
     """
@@ -60,6 +64,8 @@ class Purge:
     holdings: tuple[Holding, ...]
     n_wanted: int
     n_found: int
+    n_unlisted: int
+    unlisted: tuple[str, ...]
     unknown: tuple[StoredRun, ...]
 
     @property
@@ -69,7 +75,7 @@ class Purge:
 
 
 def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
-    """Find the runs of a store that hold data of patients.
+    """Find the runs of a store that hold data of patients, and artifacts that no run lists.
 
     Parameters
     ----------
@@ -91,8 +97,10 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
     live = _live_bundles(store)
     patients_by_file: dict[str, set[str]] = {}
     holdings, found_ids, unknown = [], set[str](), []
+    unlisted_tasks = {key.rsplit("/", 1)[1] for key in store.keys(f"{COMMITS}/")}
     for run in runs:
         tasks = used_tasks(store, run.run_id)
+        unlisted_tasks -= tasks
         if run.state is RunState.DELETING:
             continue  # the next deletion completes it
         if not tasks:
@@ -104,7 +112,15 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
             channels = tuple(name for name, digest in live if digest == bundle)
             holdings.append(Holding(run, len(patients), held, bundle, channels))
             found_ids |= patients
-    return Purge(tuple(holdings), len(patient_ids), len(found_ids), tuple(unknown))
+    unlisted, patients = _held(store, unlisted_tasks, patient_ids, patients_by_file)
+    return Purge(
+        tuple(holdings),
+        n_wanted=len(patient_ids),
+        n_found=len(found_ids | patients),
+        n_unlisted=len(patients),
+        unlisted=unlisted,
+        unknown=tuple(unknown),
+    )
 
 
 def purge(store: Store, plan: Purge) -> Deletion:

@@ -137,6 +137,7 @@ class Recording:
         self._clock = time.monotonic()
         self._drain: Callable[[], list[str]] = list
         self._listed: set[str] = set()
+        self._unlisted: list[str] = []
         self._n_lists = 0
         self._lock = threading.Lock()
         self._thread = RepeatingThread("record", RENEW_SECONDS, self._renew)
@@ -166,12 +167,30 @@ class Recording:
     def list_tasks(self) -> None:
         """List the tasks that the run uses and has not listed yet. Called before anything is published."""
         with self._lock:
-            new = [key for key in self._drain() if key not in self._listed]
-            if not new:
+            self._unlisted += [key for key in self._drain() if key not in self._listed]
+            if not self._unlisted:
                 return
             key = f"{uses_prefix(self._run)}{self._token}-{self._n_lists:06d}"
-            self._store.put_if_absent(key, "".join(f"{task}\n" for task in new).encode())
-            self._n_lists += 1
+            self._n_lists += (
+                1  # a write that seems to fail may have been made: the next list has another name
+            )
+            self._store.put_if_absent(key, "".join(f"{task}\n" for task in self._unlisted).encode())
+            self._unlisted = []
+
+    def check_not_deleted(self) -> None:
+        """Raise an error if the run was deleted while it was carried out.
+
+        Raises
+        ------
+        MlhoError
+            Its record is gone, or its deletion has begun.
+        """
+        record = read_record(self._store, self._run)
+        if self._record is not None and (record is None or record.state is RunState.DELETING):
+            raise MlhoError(
+                f"run {self._run}: was deleted while it was carried out, which is possible once it has not reached the store for five "
+                "minutes. Nothing is published. Run the same command again."
+            )
 
     def finish(self, *, n_new: int, cost: RunCost) -> None:
         """Record that the run is finished, its cost, and that this start computed ``n_new`` tasks."""
@@ -215,13 +234,18 @@ class Recording:
         with self._lock:
             assert self._record is not None
             new = self._record.model_copy(update=update)
-            content = get_if_present(self._store, run_key(self._run, RECORD))
-            current = _parsed(content)
-            if current is None or current.token != self._token:
-                return False
-            done = self._store.compare_and_swap(run_key(self._run, RECORD), new.to_bytes(), expected=content)
-            self._record = new if done else self._record
-            return done
+            for _ in range(_MAX_WRITES):
+                content = get_if_present(self._store, run_key(self._run, RECORD))
+                current = _parsed(content)
+                if current is None or current.token != self._token:
+                    return False
+                # A swap whose reply was lost fails when the store's client repeats it: it is still ours.
+                if current == new or self._store.compare_and_swap(
+                    run_key(self._run, RECORD), new.to_bytes(), expected=content
+                ):
+                    self._record = new
+                    return True
+            return True
 
     def _renew(self) -> None:
         # The next renewal tries again; the run loop reports the outage.

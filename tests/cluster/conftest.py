@@ -1,5 +1,6 @@
 """Fixtures for a real cluster, that of the current kubeconfig. Without one, these tests are skipped."""
 
+import json
 import os
 import secrets
 import shutil
@@ -67,8 +68,14 @@ def crds(kubeconfig: str) -> None:
 def new_namespace(word: str) -> Iterator[Kubectl]:
     """Yield kubectl in a new namespace with restricted Pod Security."""
     kubectl = Kubectl(f"mlho-{word}-{secrets.token_hex(3)}")
-    kubectl("create", "namespace", kubectl.namespace)
-    kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": kubectl.namespace, "labels": labels}
+    kubectl(
+        "create",
+        "-f",
+        "-",
+        given=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}),
+    )
     try:
         yield kubectl
     finally:

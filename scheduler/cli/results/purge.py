@@ -49,12 +49,15 @@ def _purge(options: PurgeOptions) -> int:
         terminal.print_lines(_lines(plan))
         if deletion is not None:
             print_deletion(deletion, verb="Deleted")
-        elif plan.deletable:
-            terminal.out.print("Nothing was deleted. To delete these runs, add --yes.")
+        elif plan.deletable or plan.n_unlisted:
+            terminal.out.print("Nothing was deleted. To delete this data, add --yes.")
     if deletion is not None:
         renew(store, options.store)
-    left = plan.holdings if deletion is None else [holding for holding in plan.holdings if holding.live_in]
-    return 1 if left or plan.unknown else 0
+    if deletion is None:
+        is_left = bool(plan.holdings or plan.n_unlisted)
+    else:
+        is_left = any(holding.live_in for holding in plan.holdings)
+    return 1 if is_left or plan.unknown else 0
 
 
 def _wanted(file: str) -> frozenset[str]:
@@ -85,6 +88,11 @@ def _lines(plan: Purge) -> list[str]:
         f"run {run.run_id} ({run.name}): an earlier version made it, which did not list its artifacts. Delete it: mlho delete {run.run_id}"
         for run in plan.unknown
     ]
+    if plan.n_unlisted:
+        lines.append(
+            f"artifacts that no run lists, such as those of a killed or a deleted run: {plural(plan.n_unlisted, 'patient')}: "
+            f"{', '.join(plan.unlisted)}"
+        )
     n_absent = plan.n_wanted - plan.n_found
     lines.append(
         f"{plural(plan.n_wanted, 'patient')} asked for: data of {plan.n_found} in {plural(len(plan.holdings), 'run')}, none of {n_absent}."
@@ -127,5 +135,6 @@ def _facts(plan: Purge) -> dict[str, Any]:
             }
             for holding in plan.holdings
         ],
+        "unlisted": {"patients": plan.n_unlisted, "holds": plan.unlisted},
         "runs_of_earlier_versions": [run.run_id for run in plan.unknown],
     }

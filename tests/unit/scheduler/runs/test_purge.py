@@ -12,6 +12,7 @@ from mlho.pseudonyms import PSEUDONYM_KEY
 from mlho.steps.records import read_commit
 from mlho.store.local import LocalStore
 from scheduler.registry.promotion import promote
+from scheduler.runs.deletion import delete_runs
 from scheduler.runs.purge import find_patients
 from scheduler.runs.record import RunRecord, RunState, swap_record
 from scheduler.runs.stored import find_run, stored_runs
@@ -175,6 +176,22 @@ def test_a_run_of_unknown_artifacts_is_named(store, runs, tmp_path, capsys):
 
     assert output.code == 1
     assert f"mlho delete {runs['older']}" in output.out
+
+
+def test_artifacts_that_no_run_lists_are_found_and_deleted(store, runs, tmp_path, capsys):
+    """The last tasks of a killed run are in no list, and the young artifacts of a deleted run stay for a day. A purge names
+    them, with exit code 1, and deletes them.
+    """
+    delete_runs(store, stored_runs(store), act=True)
+    assert files_with(store, HELD) != []
+    before = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
+    deleted = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+
+    assert before.code == 1
+    assert "artifacts that no run lists" in before.out
+    assert "1 patient: demographics, encoded rows, scores" in before.out
+    assert deleted.code == 0
+    assert files_with(store, HELD) == []
 
 
 @pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe", b'"p00007"\n'])

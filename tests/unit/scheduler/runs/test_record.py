@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import time
 
 import pytest
 
@@ -13,8 +14,17 @@ from scheduler.queue.executions import RunCancelled
 from scheduler.queue.leadership import LeadershipLost
 from scheduler.queue.run import Stopped
 from scheduler.runs import record as records
-from scheduler.runs.record import Recording, RunCost, RunState, read_record, state_after, used_tasks
+from scheduler.runs.record import (
+    Recording,
+    RunCost,
+    RunState,
+    read_record,
+    state_after,
+    swap_record,
+    used_tasks,
+)
 from scheduler.runs.stored import stored_runs
+from tests.limits import GUARD_SECONDS
 
 RUN = "0123456789abcdef"
 COST = RunCost(cpu_seconds=1.0, read_bytes=1, stored_bytes=1)
@@ -102,6 +112,65 @@ def test_the_tasks_of_a_failed_run_are_listed_with_its_reason(store):
     assert len(list(store.keys(f"uses/{RUN}/"))) == 1
     (run,) = stored_runs(store)
     assert (run.state, run.reason) == (RunState.FAILED, "grid: unknown. Correct it.")
+
+
+def test_tasks_that_an_outage_kept_from_the_list_are_listed_later(store, monkeypatch):
+    """A list whose write seems to fail is written again, with the tasks added since: the garbage collector would remove the
+    artifacts of tasks that no run lists, and a purge would not find the patients in them.
+    """
+    put, batches = store.put_if_absent, [["ef" * 32], ["cd" * 32], ["ab" * 32]]
+    fates = ["not written", "written, and the reply is lost"]
+
+    def put_in_an_outage(key: str, data: bytes) -> bool:
+        fate = fates.pop(0) if fates else "answered"
+        if fate != "not written":
+            put(key, data)
+        if fate != "answered":
+            raise StoreOutage("no answer")
+        return True
+
+    with Recording(store, RUN) as recording:
+        recording.begin(lambda: batches.pop() if batches else [])
+        monkeypatch.setattr(store, "put_if_absent", put_in_an_outage)
+        for _ in range(2):
+            with pytest.raises(StoreOutage):
+                recording.list_tasks()
+        recording.list_tasks()
+
+    assert used_tasks(store, RUN) == {"ab" * 32, "cd" * 32, "ef" * 32}
+
+
+def test_a_renewal_whose_reply_was_lost_goes_on(store, monkeypatch):
+    """The client of the store repeats a swap whose reply was lost, and the repetition fails. The run must go on to renew its
+    record: after five minutes without a renewal, it could be deleted while it runs.
+    """
+    monkeypatch.setattr(records, "RENEW_SECONDS", 0.001)
+    swap, renewals = store.compare_and_swap, []
+
+    def with_lost_reply(key: str, data: bytes, *, expected: bytes | None) -> bool:
+        renewals.append(swap(key, data, expected=expected))
+        return False
+
+    with Recording(store, RUN) as recording:
+        recording.begin(list)
+        monkeypatch.setattr(store, "compare_and_swap", with_lost_reply)
+        until = time.monotonic() + GUARD_SECONDS
+        while len(renewals) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        monkeypatch.undo()
+
+    assert renewals[:3] == [True] * 3
+
+
+def test_a_run_that_was_deleted_while_it_was_carried_out_publishes_nothing(store):
+    """A run that did not reach the store for minutes counts as stopped and can be deleted. When it goes on, it says so."""
+    recording = Recording(store, RUN)
+    recording.begin(list)
+    recording.check_not_deleted()
+    swap_record(store, RUN, lambda found: found.model_copy(update={"state": RunState.DELETING, "token": ""}))
+
+    with pytest.raises(MlhoError, match="was deleted"):
+        recording.check_not_deleted()
 
 
 class SlowRecording(Recording):
