@@ -37,7 +37,7 @@ class Ending(StrEnum):
     MEMORY = "memory"
 
 
-class ChildDied(Exception):  # noqa: N818 - says what happened
+class ChildDied(Exception):  # noqa: N818 - names the event, not an error
     """A child exited without an answer: killed by this worker (then ``ending`` gives the reason), or by itself."""
 
     def __init__(self, ending: Ending | None, exit_code: int | None) -> None:

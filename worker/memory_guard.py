@@ -22,7 +22,7 @@ class Limits:
     """Limits of a task."""
 
     soft_seconds: float
-    """Seconds until the task is asked to stop."""
+    """Seconds until the task receives a request to stop."""
     hard_seconds: float
     """Seconds until the task is killed."""
     memory_bytes: int

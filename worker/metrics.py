@@ -32,7 +32,7 @@ class WorkerMetrics:
         )
         self.dropped = Counter(
             "mlho_worker_messages_dropped",
-            "Messages that needed nothing done, by what the claim said",
+            "Messages that required no action, by result of the claim",
             ["verdict"],
             registry=self.registry,
         )

@@ -41,7 +41,7 @@ class WorkerOptions:
     slots: int
     soft_limit: float
     hard_limit: float
-    """Seconds after which a task is asked to stop, and is killed."""
+    """Seconds after which a task receives a request to stop, and is then killed."""
     memory: int | None
     """Bytes of this worker and its children; ``None`` for the container's limit."""
     liveness_file: Path | None

@@ -59,7 +59,7 @@ COHORT_RULES: Final = (
     CelRule(
         "spec.cohort",
         "!has(self.rules) || !has(self.rules.competing) || has(self.timeToEvent)",
-        "rules.competing requires timeToEvent; add it, or count the codes to rules.outcome",
+        "rules.competing requires timeToEvent; add it, or add the codes to rules.outcome",
     ),
     CelRule(
         f"{_RULES}.entry",

@@ -65,7 +65,7 @@ class ChannelStatus(SpecPart):
     replaces: ShortText | None = None
     """Digest of the bundle that was in use before."""
     restores: Count | None = None
-    """Of a rollback: number of the entry whose model is in use again."""
+    """For a rollback: number of the entry whose model is in use again."""
     gates: ShortText | None = None
     """Gates of the model at its promotion: `passed`, or how many failed and were overridden. Absent without gates."""
     tests_passed: Count | None = None

@@ -72,7 +72,7 @@ class Kind(Enum):
     WORKLOAD = ("/apis/kueue.x-k8s.io/v1beta1", "workloads")
 
     def path(self, namespace: str, name: str = "", part: str = "") -> str:
-        """Return the path of an object, or of a collection without a name. An empty namespace stands for all namespaces."""
+        """Return the path of an object, or of a collection if no name is given. An empty namespace stands for all namespaces."""
         group, plural = self.value
         place = f"/namespaces/{quote(namespace)}" if namespace else ""
         return "/".join(filter(None, (f"{group}{place}/{plural}", quote(name), part)))
@@ -109,7 +109,7 @@ class Cluster:
         """Connect to the cluster of this pod with its service account."""
         configuration = Configuration()
         try:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client has no types here
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client is not typed here
             namespace = _NAMESPACE_FILE.read_text(encoding="ascii").strip()
         except (config.ConfigException, OSError) as error:
             raise ClusterError(
@@ -122,8 +122,8 @@ class Cluster:
         """Connect to the cluster of a kubeconfig context, by default the current one."""
         configuration = Configuration()
         try:
-            config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client has no types here
-            contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # the client has no types here
+            config.load_kube_config(path, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client is not typed here
+            contexts, current = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]  # the client is not typed here
         except (config.ConfigException, OSError) as error:
             problem = (
                 f"has no context {context[:100]!r}" if context else "is missing or has no current context"
@@ -218,7 +218,7 @@ class Cluster:
     def delete(
         self, kind: Kind, namespace: str, name: str, *, found: Mapping[str, Any] | None = None
     ) -> None:
-        """Delete an object and its dependents in the background. A missing object is no error.
+        """Delete an object and its dependents in the background. A missing object is not an error.
 
         With ``found``, the object as it was read: raise ``Conflict`` if it was replaced or has changed.
         """
@@ -278,7 +278,7 @@ class Cluster:
             answer = self._api.call_api(*request[:3], body=body, _request_timeout=timeout)
             if 200 <= answer.status < 300:
                 return answer
-            data: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # the client has no types here
+            data: bytes | None = answer.read()  # type: ignore[no-untyped-call]  # the client is not typed here
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _unavailable(error) from error
         raise _refusal(answer.status, _message(data))

@@ -226,7 +226,7 @@ def from_resource(obj: Mapping[str, Any]) -> Resource:
 def _about(
     metadata: Mapping[str, Any], model: type[RunSpec | ScoringRunSpec], *, where: str
 ) -> dict[str, Any]:
-    """Return what report and dossier say of a training run, from the resource's annotations."""
+    """Return the statements about a training run for report and dossier, from the resource's annotations."""
     annotations = metadata.get("annotations") or {}
     if model is not RunSpec:
         return {}

@@ -1,6 +1,6 @@
 """Keeps the status of the cluster's ``ModelChannel`` resources equal to the channels of the store.
 
-The leading scheduler reads both at an interval, because a promotion is a command on the store, of which the cluster is not told. Only the status of a resource is
+The leading scheduler reads both at an interval, because a promotion writes only to the store and the cluster gets no notice of it. Only the status of a resource is
 written, and only when it changes.
 """
 
@@ -48,7 +48,7 @@ _NO_MODEL: Final = (
 
 @dataclass(frozen=True)
 class _Verified:
-    """A channel whose log was whole, and what was in the store then."""
+    """A channel with a complete log, and the contents of the store at that time."""
 
     channel: Channel
     keys: tuple[str, ...]
@@ -56,7 +56,7 @@ class _Verified:
 
 
 class ChannelReporter:
-    """Writes the status of all ``ModelChannel`` resources at an interval, in a thread of its own.
+    """Writes the status of all ``ModelChannel`` resources at an interval, in its own thread.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def _add_timeout(parser: argparse.ArgumentParser) -> None:
 
 
 def is_in_cluster(run: str | None) -> bool:
-    """Return whether a run is named as in Kubernetes: kind/name."""
+    """Return whether a run is given in the form of Kubernetes: kind/name."""
     return run is not None and run.partition("/")[0].lower() in _NAMES
 
 
@@ -274,7 +274,7 @@ def run_in_cluster(options: NamedRunOptions) -> str:
 def cancel_in_cluster(options: NamedRunOptions) -> int:
     """Request the cancellation of a run."""
     return _set_desired_state(
-        options, DesiredState.CANCELLED, "cancelled. Its workers and its queue go within seconds."
+        options, DesiredState.CANCELLED, "cancelled. Its workers end and its queue is deleted within seconds."
     )
 
 

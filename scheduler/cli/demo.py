@@ -30,7 +30,7 @@ kind: TrainingRun
 metadata:
   name: demo
   title: Prediction of a made-up outcome from a made-up cohort
-  description: Shows what a training run computes and how its report reads. The effects of the cohort are known.
+  description: Shows the computations of a training run and its report. The effects of the cohort are known.
   outcomeDefinition: An outcome code is recorded after the index date.
   followUp: To the end of each patient's records.
   intendedUse: None. No patient of this cohort exists, and the descriptions of codes are assigned at random.

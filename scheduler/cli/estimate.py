@@ -169,7 +169,7 @@ def estimate(
 ) -> Estimate:
     """Return tasks, bytes and time by stage, with the basis of the estimate.
 
-    With ``is_shared`` another run has made the encoding, which costs nothing then. ``n_found`` is the number of samples that
+    With ``is_shared`` another run has made the encoding, which then costs nothing. ``n_found`` is the number of samples that
     rules have made in an inspection of the tables.
     """
     events = sum(file.size for file in manifest.tables["events"])

@@ -53,7 +53,7 @@ DELETE_ABOUT: Final = """\
 Delete runs: their folders, and the artifacts that no other run uses. Artifacts that were written in the last 24 hours stay; a
 later `mlho prune` removes them. To restore a deleted run, run its specification again.
 
-Without --yes the command shows what would be deleted, with its size, and asks on a terminal. Active runs are not affected. An
+Without --yes the command lists the objects to delete, with their sizes, and asks for confirmation on a terminal. Active runs are not affected. An
 interrupted deletion is completed by the next one. An active run cannot be deleted.
 """
 
@@ -66,7 +66,7 @@ Delete old runs, and the artifacts that no run uses.
 
 Runs are counted by name, kind and state, so that failed runs never displace a finished one. The newest run of each is always
 kept, and so is every run that is running or stopped. Artifacts that were written in the last 24 hours, by the clock of the store, stay.
-Without --yes the command shows what would be deleted, with its size, and asks on a terminal. Active runs are not affected, and
+Without --yes the command lists the objects to delete, with their sizes, and asks for confirmation on a terminal. Active runs are not affected, and
 several `mlho prune` may run concurrently. After an interruption, the same command completes the deletion.
 """
 
@@ -94,7 +94,7 @@ The bundle's own tests run first. The parts become visible with runs/ID/scores/m
 see all scores or none. Repeating the command on the same data computes nothing.
 
 With --as-of, `{date}` in the specification becomes the date of the night, and the run's name ends with it. A night that was scored before is kept,
-also if its tables have changed since (late data) or the channel shows another model; --again scores it with the tables and the model of now.
+also if its tables have changed since (late data) or the channel shows another model; --again scores it with the current tables and model.
 """
 
 RUN_ABOUT: Final = """\
@@ -113,6 +113,5 @@ VALIDATE_ABOUT: Final = """\
 Check a specification and look at its tables, without running anything.
 
 Opens every table, reads the small ones and a sample of the events: columns and types, patient ids that match, forms of dates,
-the share of rows that each rule would drop, outcomes, demographics. Errors are what a run would stop with; warnings are
-accepted. No value of a patient is printed. `mlho plan`, `mlho run` and `mlho score` do the same before they begin.
+the share of rows that each rule would drop, outcomes, demographics. An error would stop a run; a warning would not. No value of a patient is printed. `mlho plan`, `mlho run` and `mlho score` do the same before they begin.
 """

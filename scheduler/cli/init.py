@@ -1,4 +1,4 @@
-"""The command ``mlho init``: a specification for the tables in a folder, with what was guessed and what to check."""
+"""The command ``mlho init``: a specification for the tables in a folder, with its guesses and the points to check."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
 
 
 def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
-    """Return the specification that ``mlho init`` would write for a folder, with an outcome that is known.
+    """Return the specification that ``mlho init`` would write for a folder, for a given outcome.
 
     Raises
     ------

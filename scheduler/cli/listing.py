@@ -1,4 +1,4 @@
-"""The commands that list the runs of a store and read one of them: ``mlho list``, and what others need of it."""
+"""The commands that list the runs of a store and read one of them: ``mlho list``, and the functions that other commands share with it."""
 
 import json
 from pathlib import Path

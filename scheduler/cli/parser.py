@@ -165,7 +165,7 @@ def _add_score(commands: Commands) -> None:
     score.add_argument(
         "--again",
         action="store_true",
-        help="with --as-of: also score nights that were scored before, with the tables and the model of now",
+        help="with --as-of: also score nights that were scored before, with the current tables and model",
     )
     _add_workers(score, default=None)
     _add_broker(score)

@@ -1,4 +1,4 @@
-"""The commands ``mlho delete`` and ``mlho prune``: list what would be deleted, ask for a confirmation, and delete it."""
+"""The commands ``mlho delete`` and ``mlho prune``: list the objects to delete, ask for confirmation, and delete them."""
 
 import argparse
 import datetime as dt
@@ -44,7 +44,9 @@ def add_retention(commands: Commands) -> None:
     )
     for parser in (delete, prune):
         parser.add_argument("--yes", "-y", action="store_true", help="delete without a question")
-        parser.add_argument("--json", action="store_true", help="what goes, as JSON; deletes only with --yes")
+        parser.add_argument(
+            "--json", action="store_true", help="print the objects to delete as JSON; deletes only with --yes"
+        )
 
 
 def _delete(options: DeleteOptions) -> int:

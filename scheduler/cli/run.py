@@ -61,7 +61,7 @@ def run_command(options: RunOptions) -> int:
             finished = carry_out_one(run, name, options)
         except MlhoError:
             if len(runs) > 1:
-                terminal.print_note(f"{name} ({run.run_id}): failed, and those after it were not begun:")
+                terminal.print_note(f"{name} ({run.run_id}): failed, and the later ones were not started:")
             raise
         if options.json:
             continue
@@ -280,7 +280,7 @@ def _prepare_several(paths: Sequence[Path], store: Store) -> tuple[dict[str, Tra
             documents.append(prepare_with_warnings(load_checked(path, parse_spec), path, store))
             prepared = documents[-1].of_document()
         except MlhoError:
-            terminal.print_note(f"{path}: cannot be started, so none is:")
+            terminal.print_note(f"{path}: cannot be started, so none is started:")
             raise
         for run in prepared:
             name = run.run_id

@@ -49,7 +49,7 @@ def _score_key(spec: Mapping[str, Any], run: str, name: str) -> str:
 
 def sentences(scores: dict[str, Any]) -> Iterator[str]:
     """Yield a summary of the scores in sentences, the most important first."""
-    kind = "risk" if scores["predictive"] else "association (no index date: this is no prediction)"
+    kind = "risk" if scores["predictive"] else "association (no index date: not a prediction)"
     who = f"{scores['samples']:,} scores of {scores['patients']:,} patients"
     yield f"{who}: {kind} of {scores['outcome']}."
     if scores["patients_without_events"]:
@@ -73,7 +73,7 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
 
 
 def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
-    """Yield the difference from training; scores of earlier versions have none."""
+    """Yield the difference from training; scores of earlier versions do not contain it."""
     if drift is None or not drift["n_compared"]:
         return
     index = (
@@ -87,7 +87,7 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _missing(drift: dict[str, Any]) -> Iterator[str]:
-    """Yield the columns with more missing values than in training; scores of earlier versions have none."""
+    """Yield the columns with more missing values than in training; scores of earlier versions do not contain it."""
     if not drift.get("n_missing_compared"):
         return
     columns = [
@@ -117,7 +117,7 @@ def _first(named: list[str]) -> str:
 
 
 def _expected(expected: dict[str, Any] | None) -> Iterator[str]:
-    """Yield the performance expected without labels; scores of earlier versions have none."""
+    """Yield the performance expected without labels; scores of earlier versions do not contain it."""
     if expected is None:
         return
     auroc, trained = expected["auroc"], expected["training_auroc"]

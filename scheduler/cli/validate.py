@@ -79,7 +79,7 @@ def inspect_first(
     *,
     env: Mapping[str, str] | None = None,
 ) -> "list[Inspection]":
-    """Look at the tables before a run, print warnings, and return the findings for each outcome.
+    """Inspect the tables before a run, print warnings, and return the findings for each outcome.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def _today() -> dt.date:
 
 
 def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
-    """Look at the tables of a training run in object storage if this machine has access to it; else a task of the run does.
+    """Inspect the tables of a training run in object storage if this machine has access to it; otherwise a task of the run does.
 
     Raises
     ------

@@ -168,7 +168,7 @@ def with_all_conditions(observed: ObservedRun, status: Status) -> Status:
 
 
 def _closed(observed: ObservedRun, status: Status) -> Status:
-    """Return the final status. Exactly one of the conditions of an end is true."""
+    """Return the final status. Exactly one terminal condition is true."""
     status = with_all_conditions(observed, status)
     for kind in (ConditionType.PROGRESSING, ConditionType.WORKERS_READY, ConditionType.DEGRADED, *ENDED):
         condition = get_condition(status.conditions, kind)
@@ -276,10 +276,10 @@ def _no_worker_reason(observed: ObservedRun, target: int) -> tuple[str, str]:
 
 
 def _is_working(observed: ObservedRun) -> bool:
-    """Return whether the run has workers. Workers are seen in the queue often long before their pods are ready.
+    """Return whether the run has workers. Workers often register with the queue long before their pods are ready.
 
-    The queue alone is not trusted: it lists workers for some seconds after their end, and during an outage of
-    Redis.
+    The queue is not sufficient evidence: it lists workers for some seconds after their end, and during an outage
+    of Redis.
     """
     is_in_queue = observed.progress is not None and observed.progress.slots > 0
     return bool(observed.n_ready) or (is_in_queue and any(job.active for job in observed.jobs))

@@ -42,7 +42,9 @@ METRICS: Final[Mapping[str, Metric]] = {
         "Samples that the schedule's last successful run scored", "schedule", "samples"
     ),
     "mlho_scheduler_schedule_samples_without_events": Metric(
-        "Those of them without a usable event", "schedule", "samplesWithoutEvents"
+        "Samples without a usable event in the schedule's last successful run",
+        "schedule",
+        "samplesWithoutEvents",
     ),
     "mlho_scheduler_schedule_score_psi": Metric(
         "Population stability index of their scores against training", "schedule", "scorePsi"
@@ -51,13 +53,15 @@ METRICS: Final[Mapping[str, Metric]] = {
         "Features that are shifted against training", "schedule", "shiftedFeatures"
     ),
     "mlho_scheduler_schedule_columns_missing_more": Metric(
-        "Demographics and values of events that miss more than in training", "schedule", "columnsMissingMore"
+        "Demographics and values of events with more missing values than in training",
+        "schedule",
+        "columnsMissingMore",
     ),
     "mlho_scheduler_schedule_new_codes": Metric(
-        "Codes of their events that training did not have", "schedule", "newCodes"
+        "Codes of the events that training did not have", "schedule", "newCodes"
     ),
     "mlho_scheduler_schedule_vanished_codes": Metric(
-        "Codes of training that none of them has", "schedule", "vanishedCodes"
+        "Codes of training that no sample has", "schedule", "vanishedCodes"
     ),
     "mlho_scheduler_schedule_advises_retraining": Metric(
         "1 if the advice of the schedule's last successful run is to train again",
@@ -65,7 +69,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         "advisesRetraining",
     ),
     "mlho_scheduler_schedule_expected_auroc": Metric(
-        "AUROC that their probabilities imply without labels", "schedule", "expectedAuroc"
+        "AUROC that the probabilities imply without labels", "schedule", "expectedAuroc"
     ),
     "mlho_scheduler_schedule_warnings": Metric(
         "Warnings of the schedule's last successful run", label="schedule"

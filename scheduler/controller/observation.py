@@ -157,7 +157,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """Everything that is known about a run at one moment."""
+    """All facts known about a run at one moment."""
 
     resource: RunRequest
     status: Status

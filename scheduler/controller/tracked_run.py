@@ -67,7 +67,7 @@ class TrackedRun:
     parked_at: float = -math.inf
     """Time at which it last released its slot."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    """Keeps specification and check consistent: a check runs in a thread of its own, and the specification may change meanwhile."""
+    """Keeps specification and check consistent: a check runs in its own thread, and the specification may change meanwhile."""
 
     @property
     def run_id(self) -> str:

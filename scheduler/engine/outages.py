@@ -28,7 +28,7 @@ _WATCH: Final = "watch"
 _RUN: Final = "run"
 
 
-class StoreGivenUp(MlhoError):  # noqa: N818 - says what happened
+class StoreGivenUp(MlhoError):  # noqa: N818 - names the event, not an error
     """The store was unavailable for longer than a run waits. Restore it and run the same command again."""
 
     run_state: ClassVar[str] = "stopped"
@@ -195,7 +195,7 @@ def given_up(error: StoreOutage, patience: float) -> StoreGivenUp:
     """Return the error of a run that has waited for its store for too long."""
     reason = ACCESS_DENIED if isinstance(error, StoreAccessDenied) else UNAVAILABLE
     return StoreGivenUp(
-        f"the store has not served for {_duration(patience)} ({STORE_PATIENCE}), and the run ends. What is done is kept, and the same "
+        f"the store has not served for {_duration(patience)} ({STORE_PATIENCE}), and the run ends. Completed tasks are kept, and the same "
         f"command continues it. Last error: {error}",
         reason=reason,
     )

@@ -226,7 +226,7 @@ def plan_run(
     n_blocks, n_samples : int
         Facts of the cohort's commit record.
     about : mapping
-        What ``metadata`` says of the run, for the report.
+        Contents of ``metadata``, for the report.
     """
     make = _Maker(spec)
     encoded = tuple(f"encode/{number:05d}" for number in range(len(manifest.tables["events"])))

@@ -29,7 +29,7 @@ from scheduler.engine.forkserver import ask_for_rest, begin_server, has_begun, i
 _ENCODING: Final = frozenset(kind for kind, step in STEPS.items() if step.encodes)
 
 
-class WorkerLost(MlhoError):  # noqa: N818 - says what happened
+class WorkerLost(MlhoError):  # noqa: N818 - names the event, not an error
     """A worker process exited without a result, most often because the machine ran out of memory."""
 
     retryable = False
@@ -142,7 +142,7 @@ def _take_spare(n_workers: int) -> ProcessPoolExecutor | None:
 def worker_lost() -> WorkerLost:
     """Return the error for a worker that exited without a result, with the remedy."""
     return WorkerLost(
-        "a worker process was killed before it finished, most often because memory ran out. What is done is kept: run the "
+        "a worker process was killed before it finished, most often because memory ran out. Completed tasks are kept: run the "
         "same command again with fewer --workers."
     )
 

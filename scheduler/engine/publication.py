@@ -46,7 +46,7 @@ def renamed(spec: RunSpec, suffix: str) -> RunSpec:
 
 
 def retraining_yaml(trained: RunSpec, file: str) -> bytes:
-    """Return the manifest of a run that trains on the tables of training again, as they are then; its comment states what to renew first.
+    """Return the manifest of a run that trains again on the current version of the training tables; its comment lists the tables to renew first.
 
     If the training run was compared with an earlier run, the next one is compared with the training run.
     """

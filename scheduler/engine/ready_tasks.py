@@ -19,7 +19,7 @@ MOST_NEEDS: Final = 20_000
 
 @dataclass(slots=True)
 class _Need:
-    """A dependency list shared by tasks. Many tasks of a plan need the same long list, and there are few lists."""
+    """A dependency list that tasks share. Many tasks of a plan need the same long list, and there are few distinct lists."""
 
     n_missing: int = 0
     waiting: list[int] = field(default_factory=list)

@@ -66,7 +66,7 @@ def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], sp
     outcome, compared_outcome = (json.loads(found[DOCUMENT]).get("outcome") for found in (files, compared))
     if outcome != compared_outcome:
         raise SpecError(
-            f"compareWith: a bundle of another outcome. Expected {outcome}; got {compared_outcome}. Compare models of one outcome."
+            f"compareWith: a bundle for another outcome. Expected {outcome}; got {compared_outcome}. Compare models of one outcome."
         )
     try:
         check_document(compared, spec)
@@ -82,7 +82,7 @@ def _most_reasons(files: Mapping[str, bytes]) -> int | None:
             test["expected"] for test in tests if test["kind"] == "reasons" and test["level"] == "required"
         ]
     except (KeyError, TypeError, ValueError):
-        return None  # an earlier version, or damaged: the tests of the bundle tell
+        return None  # an earlier version, or damaged: the tests of the bundle show which
     return min((number for number in numbers if isinstance(number, int)), default=None)
 
 
@@ -117,7 +117,7 @@ def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
     if day_of(spec.metadata.name) is None:
         raise SpecError(
             f"checks.complete.previousNights: expected a name that ends with the date of the night, such as nightly-2026-11-24; got "
-            f"{spec.metadata.name}. Score with mlho score --as-of, or name the run so."
+            f"{spec.metadata.name}. Score with mlho score --as-of, or name the run in this way."
         )
     if checks.previous_nights.new_events:
         _refuse_same_events(manifest, nights_before(store, spec.metadata.name, 1))
@@ -128,7 +128,7 @@ def _refuse_same_events(manifest: Manifest, before: list[Night]) -> None:
     for night in before:
         if files == sorted((file["size"], file["version"]) for file in night.events):
             raise _incomplete(
-                "other files of events than the night before (checks.complete.previousNights.newEvents)",
+                "event files that differ from those of the night before (checks.complete.previousNights.newEvents)",
                 f"those of {night.name}, byte for byte: the extract was not renewed",
             )
 

@@ -183,7 +183,7 @@ def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
         files = {DOCUMENT: document, **{name: store.get(prefix + name) for name in names}}
     except ArtifactNotFound as error:
         raise BundleError(
-            f"{where}: no whole bundle there. Expected {DOCUMENT} and the files that it lists. Correct bundle.uri; a run has "
+            f"{where}: no complete bundle there. Expected {DOCUMENT} and the files that it lists. Correct bundle.uri; a run has "
             "its bundle once it is finished."
         ) from error
     for name, content in files.items():
@@ -388,7 +388,7 @@ def _is_resolved_later(source: BundleSource) -> bool:
 
 
 def bundle_now(source: BundleSource, store: Store) -> BundleSource:
-    """Return what ``run:NAME`` or ``channel:NAME`` means now; another source is returned as it is.
+    """Resolve ``run:NAME`` or ``channel:NAME``; return any other source unchanged.
 
     Raises
     ------

@@ -153,7 +153,7 @@ def _encrypting(plan: Plan, ids_key: str | None) -> Plan:
 def compared(run: TrainingRun) -> TrainingRun:
     """Return a run with the earlier one that its specification names, pinned by id and digest in it.
 
-    A finished run keeps what it was compared with: the same specification is the same run, also if it names the newest run of its own name.
+    A finished run keeps its comparison: the same specification is the same run, even if it refers to the newest run of its own name.
 
     Raises
     ------

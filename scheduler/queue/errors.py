@@ -5,10 +5,12 @@ from typing import ClassVar, Final
 from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
 from mlho.protocol.failures import RULES, Failure, FailureClass, Quarantined
 
-LEASE_EXPIRED: Final = Failure(FailureClass.POISON, "LeaseExpired", "its worker died, or was cut off.")
+LEASE_EXPIRED: Final = Failure(
+    FailureClass.POISON, "LeaseExpired", "its worker died, or lost its connection."
+)
 
 
-class RemoteFailure(MlhoError):  # noqa: N818 - says what happened
+class RemoteFailure(MlhoError):  # noqa: N818 - names the event, not an error
     """A task failed on a worker with an error that a retry would not fix."""
 
     def __init__(self, failure: Failure) -> None:
@@ -48,7 +50,7 @@ def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: i
 
 def still_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:
     """Return the error of a task that had used up its attempts before."""
-    words = f"quarantined by an earlier try, after {attempts} starts"
+    words = f"quarantined by an earlier execution, after {attempts} starts"
     return _quarantined(run, kind, key, words, failure, attempts)
 
 

@@ -22,7 +22,7 @@ from mlho.store.keys import run_key
 from scheduler.queue.leadership import AnotherScheduler
 
 
-class RunCancelled(MlhoError):  # noqa: N818 - says what happened
+class RunCancelled(MlhoError):  # noqa: N818 - names the event, not an error
     """The run was cancelled: run the same command to continue."""
 
     run_state: ClassVar[str] = "cancelled"

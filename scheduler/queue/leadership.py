@@ -58,7 +58,7 @@ class AnotherScheduler(MlhoError):  # noqa: N818 - states a condition
     """Another scheduler leads this run: wait for it, or stop it."""
 
 
-class LeadershipLost(MlhoError):  # noqa: N818 - says what happened
+class LeadershipLost(MlhoError):  # noqa: N818 - names the event, not an error
     """Another scheduler took over while this one was suspended. The run continues there; no action is needed."""
 
     run_state: ClassVar[str] = "stopped"

@@ -106,7 +106,7 @@ class MetricsPage(Collector):
 
 def _tasks(runs: dict[str, RunMetrics]) -> GaugeMetricFamily:
     labels = ["run", "stage", "state"]
-    family = GaugeMetricFamily("mlho_run_tasks", "Tasks of the run, done and in all", labels=labels)
+    family = GaugeMetricFamily("mlho_run_tasks", "Tasks of the run, done and in total", labels=labels)
     for run, metrics in runs.items():
         for stage in metrics.stages:
             family.add_metric([run, stage.name, "done"], stage.done)

@@ -46,7 +46,7 @@ _REDIS_SECONDS: Final = 60.0  # for Redis to confirm the leader at the end of a 
 _KEY_BYTES: Final = 32
 
 
-class Stopped(Exception):  # noqa: N818 - says what happened
+class Stopped(Exception):  # noqa: N818 - names the event, not an error
     """The observer stopped the run. Its execution stays open, and the run can continue from there."""
 
     run_state: ClassVar[str] = "stopped"
@@ -251,9 +251,7 @@ def worker_command(run: str, store: str, broker: str) -> str:
     shown = without_password(broker)
     secret = "" if shown == broker else f" and {BROKER}"
     command = [sys.executable, "-m", "worker", "--run", run, "--store", _address(store), "--broker", shown]
-    return (
-        f"Start workers, as many as you like, with the same {SIGNING_KEY}{secret}:\n  {shlex.join(command)}"
-    )
+    return f"Start any number of workers with the same {SIGNING_KEY}{secret}:\n  {shlex.join(command)}"
 
 
 def worker_arguments(run: str, store: str) -> list[str]:

@@ -20,7 +20,7 @@ _DIGITS: Final = 3
 
 
 class GateFailed(MlhoError):  # noqa: N818 - reads as the state
-    """The model does not reach what its specification asks for: promote another one, or override it with a reason."""
+    """The model misses a gate of its specification: promote another one, or override the gate with a reason."""
 
 
 def checked_gates(

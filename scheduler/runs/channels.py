@@ -2,9 +2,9 @@
 
 A channel is a folder of entries, numbered from 1. Each entry is written once and only if its number is free, so that it is pointer,
 compare-and-swap and audit record in one: of two promotions at once, one gets the number, and the other is told. An entry names
-the digest of the entry before it and ends with its own digest, so that a damaged, missing or inserted entry is recognised. What
-cannot be recognised is the removal of the newest entries: keep the digest of an entry elsewhere, and ask for it
-(``mlho audit --includes``).
+the digest of the entry before it and ends with its own digest, so that a damaged, missing or inserted entry is recognised. The
+removal of the newest entries cannot be detected: keep the digest of an entry elsewhere, and check it with ``mlho audit
+--includes``.
 """
 
 import datetime as dt
@@ -79,7 +79,7 @@ class ChannelEntry(BaseModel):
     replaces: str | None
     """Digest of the bundle that was in use before."""
     restores: int | None = None
-    """Of a rollback: the number of the entry whose bundle is in use again."""
+    """For a rollback: the number of the entry whose bundle is in use again."""
     tests_passed: int
     """Self-tests of the bundle that passed just before; if one fails, there is no entry."""
 
@@ -219,7 +219,7 @@ def _parsed(data: bytes, where: str) -> ChannelEntry | None:
 
 
 def _faults(name: str, parsed: Mapping[int, ChannelEntry | None]) -> Iterator[str]:
-    """Yield what is wrong with the chain of entries, in words, by number."""
+    """Yield the defects of the chain of entries, in words, by number."""
     before: ChannelEntry | None = None
     for number in range(1, max(parsed, default=0) + 1):
         entry = parsed.get(number)

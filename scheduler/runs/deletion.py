@@ -26,7 +26,7 @@ class Deletion:
     n_files, n_bytes : int
         Files in the folders of these runs.
     collected : Collected or None
-        Artifacts that no other run uses; ``None`` if it is not known what other runs use.
+        Artifacts that no other run uses; ``None`` if the artifacts of other runs are unknown.
     unknown : sequence of StoredRun
         Runs of earlier versions, which did not list their tasks.
     """

@@ -176,6 +176,6 @@ def _only(run: str, commits_by_kind: Mapping[str, list[Commit]], kind: str) -> C
 
 
 def _is_readable(commit: Commit) -> bool:
-    """Tell whether this process has the keys of a commit's encrypted ids."""
+    """Return whether this process has the keys of a commit's encrypted ids."""
     keys = {file.encrypted.key for file in commit.files.values() if file.encrypted is not None}
     return keys <= known_keys().keys()

@@ -136,7 +136,7 @@ class _Sweep:
     def run(
         self, prefix: str, is_needed: Callable[[StoredObject], bool]
     ) -> tuple[list[StoredObject], list[StoredObject]]:
-        """Remove or count the garbage under a prefix. Return the garbage that is too young, and what is needed."""
+        """Remove or count the garbage under a prefix. Return the garbage that is too young to delete, and the artifacts in use."""
         old, young, needed = garbage(self.store.objects(prefix), is_needed=is_needed, before=self.before)
         self.collected.add(old, young)
         if self.act:

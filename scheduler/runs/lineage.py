@@ -89,7 +89,7 @@ class RunLineage:
 
 
 def run_lineage(store: Store, run: StoredRun, *, address: str) -> RunLineage:
-    """Return the lineage of a finished run, from what its folder in the store holds.
+    """Return the lineage of a finished run, from its folder in the store.
 
     ``address`` is that of the store, the namespace of the outputs.
 

@@ -132,7 +132,7 @@ def purge(store: Store, plan: Purge) -> Deletion:
 def _held(
     store: Store, tasks: Set[str], patient_ids: Set[str], patients_by_file: dict[str, set[str]]
 ) -> tuple[tuple[str, ...], set[str]]:
-    """Return what is held, and the patients. ``patients_by_file`` keeps the patients of each file that was read."""
+    """Return the data that the store holds of the patients, and the patients. ``patients_by_file`` keeps the patients of each file that was read."""
     held, patients = set[str](), set[str]()
     for commit in store.each(lambda task: read_commit(store, task), sorted(tasks)):
         for name, file in () if commit is None else commit.files.items():

@@ -86,7 +86,7 @@ def read_record(store: Store, run: str) -> RunRecord | None:
 
 
 def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], RunRecord]) -> RunRecord:
-    """Replace the record of a run by what ``change`` makes of it.
+    """Replace the record of a run by the result of ``change``.
 
     Raises
     ------

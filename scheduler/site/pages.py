@@ -80,7 +80,7 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
 
 
 def prepare_pages() -> None:
-    """Import and compile what renders the site. If that fails, writing the site shows the reason."""
+    """Import and compile the code that renders the site. If that fails, writing the site shows the reason."""
     if find_spec("jinja2") is None:
         return
     with suppress(Exception):

@@ -59,11 +59,11 @@ REFUSING: Final = {
     "a replica": Refusing(
         make_replica,
         lambda client: client.execute_command("REPLICAOF", "NO", "ONE"),
-        "it is a replica, which takes no writes. Give the address of the primary",
+        "it is a replica, which accepts no writes. Give the address of the primary",
     ),
     "without its replicas": Refusing(
         miss_replicas,
         lambda client: client.config_set("min-replicas-to-write", 0),
-        "too few of its replicas are there (min-replicas-to-write). Start them",
+        "too few of its replicas are connected (min-replicas-to-write). Start them",
     ),
 }

@@ -148,7 +148,9 @@ def test_a_run_with_quarantined_tasks_continues_after_retry(
         )
         assert len(status_of(store, run, None)["quarantined"]) == 3
         assert commands.run("--broker", server.url).wait(GUARD_SECONDS) == 1
-        assert "quarantined by an earlier try, after 3 starts. Last: the task exceeded" in commands.log()
+        assert (
+            "quarantined by an earlier execution, after 3 starts. Last: the task exceeded" in commands.log()
+        )
 
         assert commands.command("retry", run, "--store", str(tmp_path / "store")).wait(GUARD_SECONDS) == 0
         last = commands.run("--broker", server.url)

@@ -23,7 +23,7 @@ def advised_manifest(
     data_spec: RunSpec,
     data: Path | str,
 ) -> tuple[str, bytes] | None:
-    """Return name and content of the manifest of the advised run; ``None`` if the advice is to hold.
+    """Return the name and the content of the manifest of the advised run; ``None`` if the advice is to wait.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command ``mlho compare``: what differs between two training runs."""
+"""The command ``mlho compare``: the differences between two training runs."""
 
 import json
 from pathlib import Path
@@ -78,5 +78,5 @@ def paired_change(address: str, a: tuple[str, str], b: tuple[str, str]) -> Paire
 
 
 def run_facts_of(store: Store, run: str, name: str) -> "RunFacts":
-    """Read what is compared of a finished run (id and name)."""
+    """Read the compared parts of a finished run, given by id and name."""
     return facts_of(run_artifact(store, run), result_of(store, run), run=run, name=name)

@@ -106,7 +106,7 @@ def _evaluate(options: EvaluateOptions) -> int:
 
 
 def _publish(store: Store, name: str, files: Mapping[str, bytes]) -> None:
-    """Keep an evaluation in the store; its figures, which the site looks for, come last."""
+    """Write an evaluation to the store; its figures, which the site looks for, come last."""
     for file in sorted(files, key=lambda file: file == EVALUATION_FILE):
         store.put_if_absent(evaluation_key(name, file), files[file])
 
@@ -140,7 +140,7 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
 
 
 def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
-    """Return the specification with only what an evaluation reads of the validation, and with the column of sites."""
+    """Return the specification with only those fields of ``validation`` that an evaluation reads, and with the column of sites."""
     original = spec.spec.validation
     split = original.split_column if original.split == "site" else None
     column = site or split

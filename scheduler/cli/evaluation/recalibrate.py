@@ -86,7 +86,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
 
 
 def _only_data(spec: RunSpec) -> RunSpec:
-    """Return the specification without fields that have no effect, so that they are no part of the run's id."""
+    """Return the specification without fields that have no effect, so that they do not enter the run's id."""
     plain = without_recalibrate(spec)
     return plain.model_copy(update={"spec": without_training(plain.spec)})
 

@@ -22,7 +22,7 @@ _MOST: Final = 200
 WORKLIST_ABOUT: Final = f"""\
 List the samples of a training run whose label the model contradicts in most iterations that tested them, the clearest first.
 
-A contradiction is where to look first, and no proof of a wrong label: the weaker the model, the more right labels it contradicts. Patients are
+A contradiction is the first place to look, and does not prove a wrong label: the weaker the model, the more right labels it contradicts. Patients are
 pseudonyms: HMAC-SHA256 of the id with the key in {PSEUDONYM_KEY}. Who has the key finds a patient again by computing the same of each id.
 Without the key no list is written. Nothing is computed again, and nothing is written into the store or a report.
 """
@@ -55,7 +55,7 @@ def _worklist(options: WorklistOptions) -> int:
         file.write(content)
     terminal.print_line(
         f"The label of {n_listed:,} of {plural(n_tested, 'tested sample')} is contradicted in most iterations. "
-        f"{'All are' if n_listed <= options.most else f'The first {options.most:,} are'} in {path}. A contradiction is no proof of a wrong label."
+        f"{'All are' if n_listed <= options.most else f'The first {options.most:,} are'} in {path}. A contradiction does not prove a wrong label."
     )
     return 0
 

@@ -49,7 +49,7 @@ Scoring runs with `bundle: {uri: channel:NAME}` use the model from then on. Repe
 """
 
 ROLLBACK_ABOUT: Final = """\
-Make an earlier model of a channel the one that it shows again: by default the one before the promotion that is in use.
+Make a channel show an earlier model again: by default the one before the promotion in use.
 
 The log gets another entry; nothing is removed from it. Bundle and self-tests are verified as in a promotion.
 """
@@ -59,7 +59,7 @@ Show and verify the log of a channel.
 
 Each entry names the digest of the one before it and ends with its own. A damaged, missing or inserted entry is named, with exit code 1, and so is a
 damaged model of an entry.
-The removal of the newest entries leaves a whole chain: note the digest that a promotion prints, and check it with --includes.
+The removal of the newest entries leaves a valid chain: note the digest that a promotion prints, and check it with --includes.
 """
 
 
@@ -78,7 +78,7 @@ def add_registry(commands: Commands) -> None:
         "--force", action="store_true", help="promote it although a gate failed; the log records it"
     )
     _add_signing(promotion)
-    rollback = add("rollback", "let a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)
+    rollback = add("rollback", "make a channel show an earlier model again", ROLLBACK_ABOUT, _roll_back)
     rollback.add_argument(
         "--to", type=int, metavar="K", help="number of the entry whose model is to be shown (see mlho audit)"
     )
@@ -106,7 +106,7 @@ def _add_signing(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_change(parser: argparse.ArgumentParser) -> None:
-    """Add what every change of a channel needs: the channel, the reason and the author."""
+    """Add the options of every change of a channel: the channel, the reason and the author."""
     parser.add_argument("--channel", required=True, help=_CHANNEL_HELP)
     parser.add_argument("--why", required=True, metavar="TEXT", help="reason, for the log; no patient's data")
     parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
@@ -169,7 +169,7 @@ def _author(options: ChannelOptions) -> Author:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
+    except (KeyError, OSError):  # a container user without a name
         return f"uid-{os.getuid()}"
 
 

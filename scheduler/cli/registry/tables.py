@@ -92,7 +92,7 @@ def entries_table(channel: Channel) -> Table:
 
 
 def what_words(entry: ChannelEntry) -> str:
-    """Return what an entry did, in words."""
+    """Describe the change that an entry made."""
     return str(entry.action) if entry.restores is None else f"{entry.action} to entry {entry.restores}"
 
 

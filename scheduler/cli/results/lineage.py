@@ -30,7 +30,7 @@ _SECONDS: Final = 10
 def add_lineage(commands: Commands) -> None:
     """Add ``mlho lineage``."""
     lineage = commands.add(
-        "lineage", _lineage, "print what a run was made of; OpenLineage events, RO-Crate", ABOUT
+        "lineage", _lineage, "print the origin of a run's result; OpenLineage events, RO-Crate", ABOUT
     )
     lineage.add_argument("run", nargs="?", help=f"{RUN_HELP} (default: the only one)")
     form = lineage.add_mutually_exclusive_group()
@@ -127,6 +127,6 @@ def _post(url: str, event: dict[str, Any]) -> None:
             pass
     except (urllib.error.URLError, OSError) as error:
         raise MlhoError(
-            f"--post {url[:200]}: the server did not take the event ({getattr(error, 'reason', error)}). Check the address, and run "
+            f"--post {url[:200]}: the server did not accept the event ({getattr(error, 'reason', error)}). Check the address, and run "
             "the command again: an event that is sent twice is the same event."
         ) from error

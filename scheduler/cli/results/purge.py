@@ -15,7 +15,7 @@ from scheduler.runs.purge import Holding, Purge, find_patients, purge
 ABOUT: Final = """\
 Find the runs that hold data of given patients, and delete them with their artifacts of any age.
 
-  mlho purge patients.txt          what is held: encoded rows, demographics, scores; and the models trained on them
+  mlho purge patients.txt          list the data held: encoded rows, demographics, scores; and the models trained on them
   mlho purge patients.txt --yes    delete these runs, and all artifacts that no run uses
 
 FILE has one patient id a line, as in the tables; - reads them from standard input, so that no id is on a command line. No id is
@@ -30,10 +30,14 @@ workers (MLHO_CACHE_DIR), are outside the store: delete them too.
 
 def add_purge(commands: Commands) -> None:
     """Add ``mlho purge``."""
-    parser = commands.add("purge", _purge, "find and delete what a store holds of given patients", ABOUT)
-    parser.add_argument("file", metavar="FILE", help="patient ids, one a line; - for standard input")
+    parser = commands.add(
+        "purge", _purge, "find and delete the data that a store holds of given patients", ABOUT
+    )
+    parser.add_argument("file", metavar="FILE", help="patient ids, one per line; - for standard input")
     parser.add_argument("--yes", "-y", action="store_true", help="delete")
-    parser.add_argument("--json", action="store_true", help="what is held, as JSON; deletes only with --yes")
+    parser.add_argument(
+        "--json", action="store_true", help="print the data held as JSON; deletes only with --yes"
+    )
 
 
 def _purge(options: PurgeOptions) -> int:
@@ -66,19 +70,19 @@ def _wanted(file: str) -> frozenset[str]:
         text = text.removeprefix("\ufeff")  # the byte order mark of some editors, not a part of the first id
     except OSError as error:
         raise SpecError(
-            f"{file}: cannot be read ({error.strerror}). Give a file with one patient id a line."
+            f"{file}: cannot be read ({error.strerror}). Give a file with one patient id per line."
         ) from None
     except UnicodeDecodeError:
-        raise SpecError(f"{file}: is not UTF-8 text. Give a file with one patient id a line.") from None
+        raise SpecError(f"{file}: is not UTF-8 text. Give a file with one patient id per line.") from None
     n_quoted = sum(line.strip().startswith('"') for line in text.splitlines())
     if n_quoted:
         raise SpecError(
-            f"{file}: {plural(n_quoted, 'line')} with a quotation mark, which would match no patient. Give one patient id a line, "
+            f"{file}: {plural(n_quoted, 'line')} with a quotation mark, which would match no patient. Give one patient id per line, "
             "without quotation marks and without further columns."
         )
     wanted = frozenset(line.strip() for line in text.splitlines() if line.strip())
     if not wanted:
-        raise SpecError(f"{file}: there is no patient id. Give one a line.")
+        raise SpecError(f"{file}: there is no patient id. Give one per line.")
     return wanted
 
 

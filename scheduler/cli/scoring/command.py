@@ -44,7 +44,7 @@ def score_command(options: ScoreOptions) -> int:
             )
         return _score_nights(document, options)
     if DATE in text:
-        raise SpecError(f"{where}: has {DATE}. Say which night to score: --as-of 2026-11-24, or a range.")
+        raise SpecError(f"{where}: has {DATE}. State the night to score: --as-of 2026-11-24, or a range.")
     if options.again:
         raise SpecError("--again: needs --as-of, the nights to score again.")
     spec = _spec(document, where)
@@ -93,7 +93,9 @@ def _score_nights(template: Mapping[str, Any], options: ScoreOptions) -> int:
 def _spec_name(template: Mapping[str, Any], where: str) -> None:
     metadata = template.get("metadata")
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
-        raise SpecError(f"{where}: metadata.name is missing. Such as metadata: {{name: nightly}}.")
+        raise SpecError(
+            f"{where}: metadata.name is missing. Write, for example, metadata: {{name: nightly}}."
+        )
 
 
 def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, options: ScoreOptions) -> str:
@@ -118,11 +120,11 @@ def _say(options: ScoreOptions, words: str) -> None:
 
 
 def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, options: ScoreOptions) -> str:
-    """Return in words what has changed since a night was scored: its tables or specification, or only the model."""
+    """Describe the change since a night was scored: its tables or specification, or only the model."""
     try:
         run = prepare(spec, options.spec, store, inspect=lambda *_: None)
     except DataError as error:
-        return f"; its tables are not complete now: {error}"
+        return f"; its tables are not complete at present: {error}"
     if run.run_id == before.run_id:
         return ""
     section = yaml.safe_load(store.get(run_key(before.run_id, "spec.yaml")))["spec"]

@@ -1,4 +1,4 @@
-"""A specification with ``{date}`` is a template for nights; commands that only look at one take the date of today."""
+"""A specification with ``{date}`` is a template for nights; commands that only inspect it use today's date."""
 
 import datetime as dt
 from pathlib import Path
@@ -14,7 +14,7 @@ DATE: Final = "{date}"
 
 
 def load_as_of_today(path: Path) -> RunSpec | ScoringRunSpec:
-    """Read a specification of either kind. Of a template, return the night of today, and print a note.
+    """Read a specification of either kind. For a template, return the night of today and print a note.
 
     Raises
     ------
