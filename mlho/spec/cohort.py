@@ -77,7 +77,7 @@ class TimeToEvent(SpecPart):
         return tuple(name for name in (self.event, self.end, self.competing) if name is not None)
 
     def check_columns(self, rules: Rules | None, *, by_rules: bool) -> None:
-        """Refuse columns beside rules, none without them, and horizons after the time at risk of the rules."""
+        """Refuse columns together with rules, missing columns without rules, and horizons after the time at risk of the rules."""
         if by_rules and self.columns:
             raise ValueError(
                 "timeToEvent: event, end and competing are columns of the labels, and rules make the labels. Remove them; a competing event "
@@ -136,7 +136,7 @@ class Evolution(SpecPart):
     past_days: Annotated[Annotated[int, Field(ge=1, le=36_525)] | None, OMITTED] = None
     """Days up to and including the index date. A code recorded in them is not new. Default: all history."""
     groups: Annotated[tuple[Group, ...], Field(max_length=12)] = ()
-    """Subgroups, each with runs of its own beside those of everyone: ``{name: women-65, sex: [female], age: {atLeast: 65}}``."""
+    """Subgroups, each with its own runs in addition to those of all samples: ``{name: women-65, sex: [female], age: {atLeast: 65}}``."""
 
     @model_validator(mode="after")
     def _windows_and_names(self) -> Self:
@@ -160,7 +160,7 @@ class Cohort(SpecPart):
     in a cluster has one outcome; write one for each, with ``shareEncoding``."""
     outcome_date: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels with the date of the outcome, empty without the outcome. The leakage sentinel compares it with the index
-    date and with the events. It is no feature."""
+    date and with the events. It is not a feature."""
     share_encoding: Annotated[Yes | None, OMITTED] = None
     """Encode the events without the outcome, so that runs that differ only in the outcome share the encoding if it
     exists for the same samples. Set by ``outcomes``. It changes the run id but no figure.
@@ -206,7 +206,9 @@ class Cohort(SpecPart):
     def _rules_or_index(self) -> Self:
         if self.rules is None:
             if "index" not in self.model_fields_set:
-                raise ValueError("index is missing. Such as index: {column: index_date}; or give rules")
+                raise ValueError(
+                    "index is missing. Write, for example, index: {column: index_date}; or give rules"
+                )
             return self
         if self.index.column != BY_RULES:
             raise ValueError(
@@ -218,7 +220,7 @@ class Cohort(SpecPart):
             )
         if self.rules.competing is not None and self.time_to_event is None:
             raise ValueError(
-                "rules.competing requires timeToEvent. Add timeToEvent: {horizonDays: [365]}, or count the codes to rules.outcome"
+                "rules.competing requires timeToEvent. Add timeToEvent: {horizonDays: [365]}, or add the codes to rules.outcome"
             )
         if self.outcomes is not None:
             raise ValueError(
@@ -227,7 +229,7 @@ class Cohort(SpecPart):
         return self
 
     def check_tables(self, *, labels: str | None, demographics: str | None) -> None:
-        """Refuse a labels table beside rules, neither of them, and rules that lack a table of demographics."""
+        """Refuse a labels table together with rules, the absence of both, and rules that lack a table of demographics."""
         if self.rules is None and labels is None:
             raise ValueError(
                 "data.tables.labels is missing. Give a table of labels, or cohort.rules in its place"
@@ -267,7 +269,7 @@ class Cohort(SpecPart):
         return self
 
     def check_times(self, spec: Any) -> None:
-        """Refuse candidates of the other kind of outcome, and what of the specification a time to an event does not go with."""
+        """Refuse candidates of the other kind of outcome, and fields that cannot be combined with a time to an event."""
         times = self.time_to_event is not None
         if any((candidate.classifier in OF_TIMES) != times for candidate in spec.candidates):
             rule = "requires the candidates" if times else "is required by the candidates"
@@ -325,7 +327,7 @@ class Cohort(SpecPart):
 
     @property
     def without_rules(self) -> Self:
-        """The cohort as later steps see it: index dates and outcomes are those of a table that the rules have made."""
+        """The cohort for later steps: index dates and outcomes are those of a table that the rules have made."""
         return self if self.rules is None else self.model_copy(update={"index": self.index, "rules": None})
 
     @model_validator(mode="after")

@@ -69,7 +69,7 @@ def _base_and_variants(spec: RunSpec, variants: tuple[Variant, ...]) -> tuple[Ru
 
 
 def _with_changes(base: RunSpec, variant: Variant) -> RunSpec:
-    """Return the document with each field that the variant gives in place of its own; ``null`` removes a field."""
+    """Return the document with its fields replaced by those of the variant; ``null`` removes a field."""
     plain: dict[str, Any] = base.model_dump(mode="json", by_alias=True, exclude_unset=True)
     for section, changes in variant.sections.items():
         fields = plain["spec"].setdefault(section, {}) | changes

@@ -42,10 +42,10 @@ class Sequences(SpecPart):
     """Transitive sequences: for ordered pairs of codes, whether the first is recorded before the second."""
 
     enabled: bool = True
-    """``false`` is the same as no section ``sequences``."""
+    """``false`` has the same effect as omitting ``sequences``."""
     max_candidates: Annotated[int, Field(ge=1, le=20_000)] = 5_000
-    """Maximum number of candidate pairs: those whose order says most about the outcome of the training samples with both
-    codes. Significant ones are selected first, at most half of ``selection.nFeatures``; the others are ranked together with
+    """Maximum number of candidate pairs: those whose order is most informative about the outcome of the training samples
+    with both codes. Significant ones are selected first, at most half of ``selection.nFeatures``; the others are ranked together with
     the codes."""
     order: Literal["any", "first"] = "any"
     """``any``: an event of the first code is earlier than an event of the second. ``first``: the first event of the first
@@ -232,7 +232,7 @@ class Features(SpecPart):
         for name in ("aggregates", "windows", "demographics", "categorical"):
             refuse_repeats(getattr(self, name), f"{name} must not contain duplicates")
         if unknown := [name for name in self.categorical if name not in self.demographics]:
-            raise ValueError(f"categorical names what demographics does not: {', '.join(unknown)}")
+            raise ValueError(f"categorical names columns that are not in demographics: {', '.join(unknown)}")
         if list(self.level_cuts) != sorted(set(self.level_cuts)) or self.level_cuts[0] < 1:
             raise ValueError("levelCuts must be increasing and at least 1, for example [1, 2, 3]")
         return self
@@ -289,7 +289,7 @@ class Variant(SpecPart):
         return self
 
 
-#: Fields that a variant may change beside those of ``features``: neither tables nor outcome nor index date.
+#: Fields that a variant may change in addition to those of ``features``: neither tables nor outcome nor index date.
 _VARIED: Final[Mapping[str, set[str]]] = {
     "cohort": {"lookBackDays", "gapDays", "followUpDays", "conflictingLabels", "unknownPatients", "rules"},
     "data": {"duplicates", "plausibleYears", "afterDeathDays"},

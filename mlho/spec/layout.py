@@ -44,12 +44,12 @@ def directives_of(date_format: str) -> list[str]:
 
 
 def has_time_of_day(date_format: str) -> bool:
-    """Tell whether a format has an hour; a text without one is a whole day."""
+    """Return whether a format has an hour; a text without one is a whole day."""
     return bool({"H", "I"} & set(directives_of(date_format)))
 
 
 def is_digits(date_format: str) -> bool:
-    """Tell whether texts of a format are digits only, such as ``%Y%m%d``."""
+    """Return whether texts of a format are digits only, such as ``%Y%m%d``."""
     letters = directives_of(date_format)
     is_bare = len(date_format) == 2 * len(letters)
     return is_bare and all(DIRECTIVES[letter].startswith(r"\d") for letter in letters)

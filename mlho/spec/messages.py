@@ -88,7 +88,7 @@ _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
     "less_than_equal": ("le", "at most {}"),
 }
 _NUMBERS: Final = frozenset(("int_type", "float_type", "int_from_float"))
-_MOST_READ: Final = 50  # problems that are shown; who has more wants one of them corrected first
+_MOST_READ: Final = 50  # maximum number of problems shown at once
 _LONGEST_NAME: Final = 64  # characters that are compared with known names
 _NOTHING: Final = object()
 
@@ -96,7 +96,7 @@ _NOTHING: Final = object()
 def problems_of(error: ValidationError, root: type[BaseModel], plain: Any) -> list[str]:
     """Return a sentence for each field that a model refuses."""
     details = error.errors(include_input=False, include_url=False)[:_MOST_READ]
-    # What holds a wrong part is wrong too; only the part itself is worth reading.
+    # An object with an invalid part is invalid too; only the error of the part is useful.
     inner = [
         dict(detail)
         for detail in details
@@ -246,12 +246,12 @@ def _unknown_field(path: tuple[Any, ...], location: tuple[Any, ...], root: type[
     everywhere = difflib.get_close_matches(name, sorted(set(_all_names(root))), n=1, cutoff=0.7)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     if not near and everywhere:
-        hint = f" Did you mean {everywhere[0]!r}, which stands elsewhere in the specification?"
+        hint = f" Did you mean {everywhere[0]!r}, which belongs elsewhere in the specification?"
     return f"unknown field.{hint} Known here: {', '.join(sorted(known))}."
 
 
 def _is_union_branch(part: object) -> bool:
-    """Tell whether a location names a branch of a union (a type), which users never wrote."""
+    """Return whether a location names a branch of a union (a type), which users never wrote."""
     return isinstance(part, str) and (part[:1].isupper() or part.startswith(("literal[", "constrained-")))
 
 

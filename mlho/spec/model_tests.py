@@ -101,7 +101,7 @@ class Tests(SpecPart):
     __test__ = False  # pytest would collect it by its name
 
     cases: Annotated[tuple[Case, ...], Field(max_length=100)] = ()
-    """Clinical cases: pairs of invented patients whose order of scores is known."""
+    """Clinical cases: pairs of invented patients with a known order of scores."""
     floors: Floors = Floors()
     """Smallest acceptable figures on the test sets."""
     budgets: Budgets = Budgets()

@@ -15,7 +15,7 @@ from mlho.spec.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, YamlError, read_y
 
 API_VERSION: Final = "mlho.io/v1alpha1"
 
-# Sections of a custom resource that say how a cluster runs it, and nothing about what is computed.
+# Sections of a custom resource that describe its execution in a cluster and do not affect results.
 CLUSTER_ONLY: Final = ("desiredState", "ttlSecondsAfterFinished", "workers")
 
 # Remedy for a document of a different kind than the requested one.
@@ -64,8 +64,8 @@ def parse_document[Document: BaseModel](text: str, model: type[Document], *, whe
     Raises
     ------
     SpecError
-        It is no YAML, or asks for something that does not exist; the message names the field, what was expected and
-        the nearest valid name.
+        The text is not YAML, or contains an unknown field or value; the message names the field, the expected value
+        and the nearest valid name.
     """
     return validate_document(parse_mapping(text, where=where), model, where=where)
 
@@ -145,7 +145,7 @@ def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
 
 
 def _without_the_clusters(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document without what only a cluster reads, so that one file serves every place."""
+    """A document without the fields that only a cluster reads, so that one file works everywhere."""
     plain = dict(document)
     if isinstance(plain.get("spec"), Mapping):
         plain["spec"] = {name: value for name, value in plain["spec"].items() if name not in CLUSTER_ONLY}

@@ -1,4 +1,4 @@
-"""ScoringRunSpec and its parts: whom to score, with which bundle, and what to write. As strict as :mod:`mlho.spec.training`."""
+"""ScoringRunSpec and its parts: the patients, the bundle, and the output. As strict as :mod:`mlho.spec.training`."""
 
 import datetime as dt
 import re
@@ -30,7 +30,7 @@ RUN_BUNDLE: Final = "run:"
 CHANNEL_BUNDLE: Final = "channel:"
 RUN_ID: Final = re.compile(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}")
 _EARLIEST_ZONE: Final = dt.timedelta(hours=14)  # Kiribati, where each day begins first
-# What else stands in a run's folder, so that scores cannot hide it.
+# Other names in a run's folder, which scores must not overwrite.
 _RESERVED: Final = frozenset({"bundle", "cancel", "execution", "leader", "quarantine"})
 
 FolderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
@@ -119,7 +119,7 @@ class Output(SpecPart):
     formats: Annotated[
         tuple[Literal["csv", "fhir"], ...] | None, Field(min_length=1, max_length=2), OMITTED
     ] = None
-    """Forms beside Parquet, one object for each part: ``csv``, or ``fhir`` for FHIR R4 ``RiskAssessment`` resources as NDJSON, which need index
+    """Formats in addition to Parquet, one object for each part: ``csv``, or ``fhir`` for FHIR R4 ``RiskAssessment`` resources as NDJSON, which need index
     dates."""
     patient_system: Annotated[Address | None, OMITTED] = None
     """With ``fhir``: the namespace of the patients' identifiers, a URI (``subject.identifier.system``). Default: none."""
@@ -176,7 +176,7 @@ class Checks(SpecPart):
     """When the tables of a night count as complete. Default: each named table has a file."""
     future_date: Annotated[Literal["allow"] | None, OMITTED] = None
     """``allow``: accept an ``index.date`` after today, for data whose dates were shifted into the future to protect patients. Without
-    it such a date is refused when the run is submitted: what happens until then is not recorded yet."""
+    it such a date is refused when the run is submitted: events until then are not recorded yet."""
 
 
 class ScoringSpec(SpecPart):
@@ -240,7 +240,7 @@ def normalised(spec: ScoringSpec) -> dict[str, Any]:
 def scoring_run_id(
     spec: ScoringSpec, manifest: object, bundle_digest: str, compared: str | None = None
 ) -> str:
-    """Identity of a scoring run: the hash of what is asked, of the data manifest, of the bundle and of the one to compare with."""
+    """Identity of a scoring run: the hash of the specification, of the data manifest, of the bundle and of the one to compare with."""
     identity = {"bundle": bundle_digest, "kind": "ScoringRun", "manifest": manifest, "spec": normalised(spec)}
     identity |= {} if compared is None else {"comparedWith": compared}
     return digest_of(identity)[:RUN_ID_LENGTH]
@@ -280,7 +280,7 @@ def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
     latest = (now.astimezone(dt.UTC) + _EARLIEST_ZONE).date()
     if spec.index.date is not None and spec.index.date > latest and spec.checks.future_date is None:
         raise SpecError(
-            f"index.date: in the future. Expected {latest} or earlier, because what happens until then is not recorded yet; got "
+            f"index.date: in the future. Expected {latest} or earlier, because events until then are not recorded yet; got "
             f"{spec.index.date}. Correct it, or for data with shifted dates write checks: {{futureDate: allow}}."
         )
 
@@ -307,7 +307,7 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
     if kind != "none" and spec.index.none is not None:
         raise SpecError(
             f"index: the bundle was trained with an index {kind}. Expected {{date: 2026-11-24}} or a column of the cohort "
-            "table; got none. Say up to when data may be used."
+            "table; got none. State the date up to which data may be used."
         )
     first, last = document["scoring"].get("plausibleYears", PLAUSIBLE_YEARS)
     if spec.index.date is not None and not first <= spec.index.date.year <= last:

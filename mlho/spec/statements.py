@@ -1,4 +1,4 @@
-"""Statements for the dossier of a run: what no program can know. Not part of the run id."""
+"""Statements for the dossier of a run: facts that no program can know. Not part of the run id."""
 
 from typing import Annotated
 
@@ -35,7 +35,7 @@ class Statements(SpecPart):
     known_risks: _Statement = None
     """Known risks, and inappropriate settings and uses."""
     decision_role: _Statement = None
-    """Role in the decision: informs, augments or replaces clinical judgement; what is done with a high score."""
+    """Role in the decision: informs, augments or replaces clinical judgement; the action after a high score."""
     output_value: _Statement = None
     """Benefit that the output is expected to give."""
     fairness_approach: _Statement = None

@@ -1,7 +1,7 @@
 """Strict YAML: texts, numbers, truth values, lists and mappings, and nothing that two readers could read differently.
 
 kubectl reads YAML 1.1, most other programs 1.2. They differ in unquoted scalars such as ``010``, ``1:30`` and ``yes``: these
-are refused here, with what to write instead. So one file asks for the same wherever it is read. Dates stay text. Anchors,
+are refused here, with a replacement. So a file means the same to every reader. Dates stay text. Anchors,
 tags and repeated keys are refused; sizes are bounded. Nothing is recursive, so that depth cannot exhaust the stack.
 """
 
@@ -38,7 +38,7 @@ _OTHER_NUMBERS: Final = re.compile(
 
 
 class YamlError(Exception):
-    """A text that is no YAML of this kind: where (from 1, or 0) and what to do, in words for the author."""
+    """A text that is not YAML of this kind: the position (from 1, or 0) and the remedy, in words for the author."""
 
     def __init__(self, line: int, problem: str) -> None:
         self.line = line
@@ -70,7 +70,7 @@ def read_yaml(text: str) -> Any:
     Raises
     ------
     YamlError
-        It is no YAML, or has what is refused here.
+        The text is not YAML, or has a construct that is refused here.
 
     Examples
     --------
@@ -129,7 +129,9 @@ def _build(events: Iterator[Any]) -> Any:
 def _value(event: Any, line: int) -> Any:
     """The value that an event begins or is."""
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-        raise YamlError(line, "anchors and aliases (& and *) are not read. Write the value out, or quote it")
+        raise YamlError(
+            line, "anchors and aliases (& and *) are not supported. Write the value out, or quote it"
+        )
     if event.tag is not None:
         raise YamlError(line, f"tags ({shown(event.tag)}) are not read. Remove it")
     if isinstance(event, yaml.MappingStartEvent):
@@ -162,8 +164,8 @@ def _key(value: Any, event: Any, line: int) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list | dict):
-        raise YamlError(line, "a list or a mapping stands where a name is expected")
-    raise YamlError(line, f"the key {shown(event.value)!r} is no text. Quote it: '{shown(event.value)}'")
+        raise YamlError(line, "a list or a mapping is in the place of a name")
+    raise YamlError(line, f"the key {shown(event.value)!r} is not a text. Quote it: '{shown(event.value)}'")
 
 
 def _scalar(text: str, line: int) -> Any:
@@ -174,7 +176,7 @@ def _scalar(text: str, line: int) -> Any:
         return _TRUTHS[text]
     if (
         len(text) > _LONGEST_NUMBER
-    ):  # what looks like a number takes the expressions time that grows with the square
+    ):  # the time of the expressions grows with the square of the length of a number
         if text[0] in "+-.0123456789":
             raise YamlError(line, f"{shown(text)} is too long for a number. Quote it if it is a text")
         return text
@@ -200,5 +202,5 @@ def _ambiguous(text: str) -> str:
         instead = "true" if text.lower() in ("y", "yes", "on") else "false"
         return f"{text} without quotes is a truth value in YAML 1.1, and text in 1.2. Write {quoted} for the text, or {instead}"
     if "inf" in text.lower() or "nan" in text.lower():
-        return f"{text} is no number that can be used. Write {quoted} for the text, or a finite number"
+        return f"{text} is not a usable number. Write {quoted} for the text, or a finite number"
     return f"{shown(text)} without quotes is not the same for all readers of YAML. Write {quoted} for the text, or a decimal number"

@@ -117,7 +117,7 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of doc
     report: Report = Report()
     """Options of the report."""
     compare_with: Annotated[EarlierRun | None, OMITTED] = None
-    """An earlier run: the report then tells what changed since. Default: none."""
+    """An earlier run: the report then states the changes since that run. Default: none."""
     bias: Annotated[Bias | None, OMITTED] = None
     """Groups and periods by which the performance is audited."""
     gates: Gates = None
@@ -435,7 +435,7 @@ def _has_iterator(value: object) -> bool:
 
 
 def run_id(spec: RunSpec, manifest: object) -> str:
-    """Identity of a run: the hash of what is asked and of the data manifest."""
+    """Identity of a run: the hash of the specification and of the data manifest."""
     return digest_of({"manifest": manifest, "spec": spec.digest})[:RUN_ID_LENGTH]
 
 
@@ -445,8 +445,8 @@ def load_spec(path: Path) -> RunSpec:
     Raises
     ------
     SpecError
-        The file is missing, is no YAML, or asks for something that does not exist; the message names the field, what
-        was expected and the nearest valid name.
+        The file is missing, is not YAML, or contains an unknown field or value; the message names the field, the
+        expected value and the nearest valid name.
     """
     return parse_spec(read_text(path), where=str(path))
 

@@ -117,5 +117,5 @@ class Bias(SpecPart):
             )
         if unknown := sorted(named - {*demographics, *self.columns, "site"}):
             raise ValueError(
-                f"bias names what neither features.demographics nor bias.columns has: {', '.join(unknown)}"
+                f"bias names columns that neither features.demographics nor bias.columns has: {', '.join(unknown)}"
             )

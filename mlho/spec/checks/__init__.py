@@ -1,4 +1,4 @@
-"""The sections ``leakage`` and ``quality`` of a specification: what is checked before training, and what stops a run."""
+"""The sections ``leakage`` and ``quality`` of a specification: the checks before training, and the findings that stop a run."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Final, Literal, Self
@@ -13,18 +13,18 @@ Reason = Annotated[str, Field(min_length=10, max_length=1000)]
 
 
 class Leakage(SpecPart):
-    """The leakage sentinel: codes and labels that tell the outcome instead of predicting it."""
+    """The leakage sentinel: codes and labels that reveal the outcome instead of predicting it."""
 
     action: Literal["block", "warn"] = "block"
     """``block``: a finding stops the run before training. ``warn``: the report states it. Without the section
     ``leakage``, a run with ``features.after`` only warns: it describes and does not predict."""
     max_auroc: Annotated[float, Field(ge=0.7, le=1)] = 0.9
-    """AUROC that one code may reach alone, by presence, count or value."""
+    """AUROC that a single code may reach, by presence, count or value."""
     max_share: Annotated[float, Field(ge=0.8, le=1)] = 0.98
     """Share of samples with the outcome among those with one code, and share of samples with one code among those with the
     outcome, that is a finding."""
     min_patients: Annotated[int, Field(ge=11, le=1_000_000)] = 11
-    """Patients that a code must have to be judged."""
+    """Minimum number of patients of a code that is checked."""
     allow: Annotated[dict[str, Reason], Field(max_length=1000)] = Field(default_factory=dict)
     """Findings that do not stop the run: the code, or ``outcome-dates`` or ``near-duplicates``, and a written reason of at least 10
     characters, which the report prints."""
@@ -64,7 +64,7 @@ CheckName = Literal[
     "weekdays",
 ]
 Action = Literal["block", "warn", "off"]
-#: Checks with one figure for all rows or samples, and its subject: no part of it has a bound of its own.
+#: Checks with one figure for all rows or samples, and its subject: no part of it has a separate bound.
 WHOLE: Final[Mapping[CheckName, str]] = {
     "units": "events",
     "unknown-patients": "events",
@@ -130,7 +130,7 @@ class Override(SpecPart):
             subject = WHOLE.get(check)
             if subject is not None and not {subject, "*"} & {*self.subjects}:
                 raise ValueError(
-                    f"{check} has one figure, whose subject is {subject}, and no bound of its own for a code, table or site. "
+                    f"{check} has one figure, whose subject is {subject}, and no separate bound for a code, table or site. "
                     f"Set quality.checks.{check}, or leave the check out of this override"
                 )
             if subject is None and not any(can_match(pattern, check) for pattern in self.subjects):

@@ -14,7 +14,7 @@ from mlho.spec.types import OMITTED, SpecPart, TablePattern, refuse_repeats
 #: Stands for the column of index dates and for the table of labels where rules make them.
 BY_RULES: Final = "cohort.rules"
 MAX_CRITERIA: Final = 32
-#: Sets of events are bits of 64, beside those of the entry, the outcome and the competing event.
+#: Sets of events are bits of a 64-bit integer, which also has bits for the entry, the outcome and the competing event.
 MAX_COUNTS: Final = 61
 
 
@@ -22,7 +22,7 @@ class Rules(SpecPart):
     """Entry, index date, criteria, outcome and end of observation. See docs/cohorts.md."""
 
     entry: Entry
-    """The events that let a patient enter."""
+    """The events by which a patient enters."""
     offset_days: Annotated[int, Field(ge=0, le=3650)] = 0
     """Days from the entry to the index date."""
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA)] = ()
@@ -104,5 +104,5 @@ WASHOUT: Final = "after the washout"
 OBSERVED: Final = "observed before the entry and at the index date"
 NO_PRIOR: Final = "no outcome before the time at risk"
 OBSERVABLE: Final = "outcome observable"
-#: Steps of the attrition beside the criteria, and the name of a sample that stays in the account.
+#: Steps of the attrition in addition to the criteria, and the name of a remaining sample in the account.
 RULE_NAMES: Final = frozenset((ENTRY_EVENT, *WHICH.values(), WASHOUT, OBSERVED, NO_PRIOR, OBSERVABLE, "used"))

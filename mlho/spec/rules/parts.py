@@ -54,15 +54,15 @@ class EventSet(SpecPart):
 
 
 class Entry(EventSet):
-    """The events that let a patient enter."""
+    """The events by which a patient enters."""
 
     which: Literal["first", "any", "last"] = "first"
     """Which of a patient's entry events count: the first of all, any (each is a sample), or the last. Events at one instant are
     one."""
     washout_days: _Days = 0
-    """Days that have to lie between two entries of a patient; an entry sooner after the last kept one is left out. For ``which: any``."""
+    """Minimum number of days between two entries of a patient; an entry closer to the last kept one is left out. For ``which: any``."""
     prior_observation_days: _Days = 0
-    """Days of observation that have to lie before the entry."""
+    """Minimum number of days of observation before the entry."""
 
     @model_validator(mode="after")
     def _washout_needs_any(self) -> Self:
@@ -132,7 +132,7 @@ class Criterion(Condition):
     """A condition that a sample meets to stay. Exactly one of count, age, sex and any."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
-    """Its name in the attrition, in the words of what stays: ``no earlier infarction``."""
+    """Its name in the attrition, as a description of the remaining samples: ``no earlier infarction``."""
     any: Annotated[Annotated[tuple[Condition, ...], Field(min_length=2, max_length=8)] | None, OMITTED] = None
     """Alternatives, of which at least one is met: ``[{count: …}, {age: …}]``."""
 
