@@ -39,7 +39,7 @@ def n_distinct(values: NDArray[np.integer[Any]]) -> int:
 
 
 def is_new(*columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which rows differ from the row before in any column; the first row does.
+    """Return which rows differ from the row before in any column; the first row does.
 
     Examples
     --------
@@ -95,13 +95,13 @@ def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, ND
     """
     start = len(MAGIC) + _LENGTH_BYTES
     if bytes(buffer[: len(MAGIC)]) != MAGIC:
-        raise ArtifactDamaged(f"{where}: not an array file. Run again: its task makes it again.")
+        raise ArtifactDamaged(f"{where}: not an array file. Run again to recreate it.")
     length = int.from_bytes(buffer[len(MAGIC) : start], "little")
     try:
         entries = json.loads(bytes(buffer[start : start + length]))
         return {entry["name"]: _view(buffer, start + length, entry) for entry in entries}
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactDamaged(f"{where}: damaged array file. Run again: its task makes it again.") from error
+        raise ArtifactDamaged(f"{where}: damaged array file. Run again to recreate it.") from error
 
 
 def pack_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:

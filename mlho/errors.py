@@ -16,7 +16,7 @@ class MlhoError(Exception):
     run_state: ClassVar[str] = "failed"
     """State in the record of a run that it ends: ``stopped`` if the same command continues the run."""
     task: str = ""
-    """Name in the plan of the task that failed for it, once that is known."""
+    """Name in the plan of the task that failed with this error, once known."""
 
 
 class SpecError(MlhoError, ValueError):
@@ -49,7 +49,7 @@ def _rebuild_data_error(
     return kind(where, rule, expected=expected, got=got, remedy=remedy)
 
 
-class InputChanged(DataError):  # noqa: N818 - named by what happened, as in the design
+class InputChanged(DataError):  # noqa: N818 - named after the event, as in the design
     """An input no longer matches the manifest: submit the run again."""
 
 

@@ -20,7 +20,7 @@ from mlho.method.selection.matrix import Mode
 from mlho.method.selection.screen import ScreenRule, screen_by_prevalence
 
 
-class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Select the columns that are frequent enough and jointly most informative about a binary outcome.
 
     MSMR: "minimise sparsity, maximise relevance", the selection of R MLHO. Columns present in too few samples are
@@ -127,7 +127,7 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return tags
 
 
-class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class GLMBoostClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Logistic regression by component-wise boosting: few steps select few features.
 
     Columns are standardised internally and stay sparse; coefficients are in the units of X. Two classes.

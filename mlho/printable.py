@@ -12,7 +12,7 @@ from typing import Final
 
 _PICTURES: Final = 0x2400  # symbols for U+0000 to U+001F are U+2400 to U+241F
 _DELETE: Final = 0x7F
-_C1: Final = range(0x80, 0xA0)  # U+009B alone starts an escape sequence on some terminals
+_C1: Final = range(0x80, 0xA0)  # U+009B by itself starts an escape sequence on some terminals
 _DIRECTIONS: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _LINE_ENDS: Final = (0x2028, 0x2029)
 _SURROGATES: Final = range(0xD800, 0xE000)  # from file names that are not UTF-8; they cannot be encoded
@@ -60,7 +60,7 @@ def _any_of(*, lines: bool) -> re.Pattern[str]:
 
 
 def has_control(text: str) -> bool:
-    r"""Tell whether a text contains a character that :func:`printable` replaces.
+    r"""Return whether a text contains a character that :func:`printable` replaces.
 
     Examples
     --------

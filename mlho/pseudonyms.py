@@ -69,7 +69,7 @@ def pseudonym(patient: str, key: bytes) -> str:
 
 
 def fingerprint(key: bytes) -> str:
-    """Return 16 hexadecimal digits that tell two keys apart, and from which the key cannot be computed."""
+    """Return 16 hexadecimal digits that distinguish keys. The key cannot be computed from them."""
     return hmac.new(key, b"fingerprint", hashlib.sha512).hexdigest()[:16]
 
 
@@ -115,7 +115,7 @@ def key_with(wanted: str, *, where: str) -> bytes:
 
 
 def encrypt_ids(path: Path, key: bytes) -> None:
-    """Encrypt the ids in a file of arrays. Other arrays stay as they are."""
+    """Encrypt the ids in a file of arrays. Other arrays are unchanged."""
     import numpy as np
 
     from mlho.arrays import read_arrays, write_arrays
@@ -166,7 +166,7 @@ def _decrypted(key: bytes, name: str, array: "NDArray[Any]", path: Path) -> "NDA
         content = _cipher(key).decrypt(array.tobytes(), [plain.encode()])
     except InvalidTag:
         raise ArtifactDamaged(
-            f"artifact {path.name[:12]}: array {plain!r} cannot be decrypted. Run again: its task makes it again."
+            f"artifact {path.name[:12]}: array {plain!r} cannot be decrypted. Run again to recreate it."
         ) from None
     return np.frombuffer(content, np.int64 if plain.endswith("id_offsets") else np.uint8)
 

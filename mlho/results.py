@@ -145,7 +145,7 @@ class Run:
         Columns: id, words, kind, code, description, window_days, aggregate, n_patients, prevalence, selection_frequency,
         median_rank, in_consensus, in_final_model, final_importance, confidence_score, and the consensus model's odds
         ratios (odds_ratio, wald_low, wald_high, profile_low, profile_high, p_value, odds_ratio_per_sd, per_sd_low,
-        per_sd_high). What does not exist is missing.
+        per_sd_high). Missing values are absent.
         """
         return _frame([_feature_row(feature.model_dump()) for feature in self.result.features])
 

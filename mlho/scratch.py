@@ -1,8 +1,8 @@
 """Folders and files of work in progress, which hold patients' data and must not outlive their process.
 
-The owner holds a lock, which the kernel releases when the process ends, even when it is killed. What a process of this machine
-left behind is removed as soon as its lock is free. Locks of other machines are not visible on every file system, so what another
-machine left in a shared folder is removed when it is a day old.
+The owner holds a lock, which the kernel releases when the process ends, even when it is killed. Leftovers of a process of this
+machine are removed as soon as its lock is free. Locks of other machines are not visible on every file system, so leftovers of
+another machine in a shared folder are removed when they are a day old.
 """
 
 import fcntl
@@ -70,7 +70,7 @@ def remove_abandoned(folder: Path, *, prefix: str = "") -> None:
         names = sorted(name for name in os.listdir(folder) if name.startswith(prefix))
         for name in names:
             if prefix and _NAME.fullmatch(name) is None:
-                continue  # in a shared folder, only what certainly is ours
+                continue  # in a shared folder, only files that are certainly ours
             if not name.endswith(".lock"):
                 _remove_if_abandoned(folder / name)
 

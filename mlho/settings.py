@@ -32,7 +32,7 @@ class Settings:
     store: str | None = None
     """``MLHO_STORE``: address of the artifact store."""
     soft_limit: float | None = None
-    """``MLHO_SOFT_LIMIT``: seconds after which a worker asks a task to stop."""
+    """``MLHO_SOFT_LIMIT``: seconds after which a worker requests a task to stop."""
     hard_limit: float | None = None
     """``MLHO_HARD_LIMIT``: seconds after which a worker kills the task."""
     store_patience: float = STORE_PATIENCE_SECONDS
@@ -121,7 +121,9 @@ def _seconds(values: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise SpecError(f"{name}: {text[:32]!r} is no positive number of seconds. Write {name}=21600, say.")
+        raise SpecError(
+            f"{name}: {text[:32]!r} is not a positive number of seconds. Write {name}=21600, say."
+        )
     return seconds
 
 

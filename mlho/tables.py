@@ -81,7 +81,10 @@ EVENTS: Final = Table(
             "When, in UTC; a naive time is taken as UTC, a date as its midnight.",
         ),
         Column(
-            "code", ColumnKind.CODE, True, "What, as text; nothing is trimmed or folded: 'a1c' is not 'A1C'."
+            "code",
+            ColumnKind.CODE,
+            True,
+            "The code, as text; nothing is trimmed or folded: 'a1c' is not 'A1C'.",
         ),
         Column("numeric_value", ColumnKind.NUMBER, False, "The result, in the unit that its code implies."),
         Column(
@@ -134,8 +137,8 @@ DEMOGRAPHICS: Final = Table(
         ),
     ),
     invariants=(
-        "One row a patient; equal rows collapse, differing ones are an error.",
-        "With a column named as the labels' index column: one row a (patient, index date), joined by both.",
+        "One row per patient; equal rows collapse, differing ones are an error.",
+        "With a column named as the labels' index column: one row per (patient, index date), joined by both.",
         "A string or boolean is a category, a number a number; text in CSV that is all numbers is a number.",
     ),
 )
@@ -149,7 +152,7 @@ CONCEPTS: Final = Table(
         Column("high", ColumnKind.NUMBER, False, "Highest normal value, in the unit of numeric_value."),
     ),
     invariants=(
-        "One row a code; equal rows collapse, differing ones are an error.",
+        "One row per code; equal rows collapse, differing ones are an error.",
         "low is not above high.",
     ),
 )
@@ -158,7 +161,7 @@ TABLES: Final = (EVENTS, LABELS, DEMOGRAPHICS, CONCEPTS)
 
 
 def is_text(type_: Any) -> bool:
-    """Tell whether an Arrow type is text, plain or as a dictionary of texts."""
+    """Return whether an Arrow type is text, plain or as a dictionary of texts."""
     if pa.types.is_dictionary(type_):
         return is_text(type_.value_type)
     return bool(
@@ -167,12 +170,12 @@ def is_text(type_: Any) -> bool:
 
 
 def is_number(type_: Any) -> bool:
-    """Tell whether an Arrow type is a number; booleans are not."""
+    """Return whether an Arrow type is a number; booleans are not."""
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
 
 
 def is_time(type_: Any) -> bool:
-    """Tell whether an Arrow type is a timestamp or a date."""
+    """Return whether an Arrow type is a timestamp or a date."""
     return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
 
 
@@ -182,7 +185,7 @@ def _is_integer(type_: Any) -> bool:
 
 
 def accepts(kind: ColumnKind, type_: Any) -> bool:
-    """Tell whether a column of this kind may have this Arrow type. A column of nulls is always accepted."""
+    """Return whether a column of this kind may have this Arrow type. A column of nulls is always accepted."""
     if pa.types.is_null(type_):
         return True
     match kind:

@@ -1,1 +1,1 @@
-"""Computations of commands, beside runs: a bundle on labelled data that it was not trained on, and the comparison of two runs."""
+"""Computations of commands, outside of runs: a bundle on labelled data that it was not trained on, and the comparison of two runs."""

@@ -81,7 +81,7 @@ def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:
 
 
 def changes_since(earlier: RunFacts, current: RunFacts) -> ChangesSince:
-    """Return what changed since an earlier run, for the result of a run that is not finished."""
+    """Return the changes since an earlier run, for the result of a run that is not finished."""
     changes = dict(_changes(earlier, current))
     day = (earlier.result.made_at or "")[:10]
     return ChangesSince(
@@ -115,7 +115,7 @@ def _changes(a: RunFacts, b: RunFacts) -> Changes:
 
 
 def compared_run(facts: RunFacts) -> ComparedRun:
-    """Return what a comparison says of a run."""
+    """Return the part of a comparison that describes one run."""
     sizes = dict(_size(facts.result))
     return ComparedRun(**sizes, run=facts.run, name=facts.name, result_digest=facts.result_digest)
 
@@ -374,7 +374,7 @@ def _codes(a: RunFacts, b: RunFacts, min_cell: int) -> tuple[list[CodeChange], d
 def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
     paired, said = changes.paired, []
     if a.result.outcome != b.result.outcome:
-        said.append(f"The runs have other outcomes: {a.result.outcome} and {b.result.outcome}.")
+        said.append(f"The runs have different outcomes: {a.result.outcome} and {b.result.outcome}.")
     is_same = a.result.lineage.matrix_digest == b.result.lineage.matrix_digest
     said.append(
         "Both runs learned from the same matrix." if is_same else "The runs learned from different matrices."

@@ -86,7 +86,7 @@ def _period_of(cohort: Cohort, period: Period) -> NDArray[np.datetime64]:
 
 
 def surveillance_sentence(surveillance: Surveillance) -> Iterator[str]:
-    """Yield what the surveillance has found; nothing for a single period."""
+    """Yield the findings of the surveillance; nothing for a single period."""
     n = len(surveillance.evidence)
     if surveillance.reason is not None or surveillance.reference is None or n + surveillance.n_left_out < 2:
         return
@@ -107,7 +107,7 @@ def findings_of(
     recalibration: Recalibration,
     bundle: Bundle,
 ) -> Findings:
-    """Return what the advice rests on: during an alarm the AUROC since the loss began, otherwise that of all samples."""
+    """Return the evidence for the advice: during an alarm the AUROC since the loss began, otherwise that of all samples."""
     implied, training = expected.auroc, bundle.document.training
     if surveillance.since is not None:
         cohort = scored.cohort

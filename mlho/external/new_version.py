@@ -1,4 +1,4 @@
-"""The result of a recalibration: what changed, the gates of the new version, and its tests."""
+"""The result of a recalibration: the changes, the gates of the new version, and its tests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

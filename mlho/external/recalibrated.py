@@ -28,7 +28,7 @@ from mlho.spec.training import TrainingSpec, canonical_json
 from mlho.training.results.performance import figures_of
 
 PROCEDURE: Final = "the model of an earlier bundle with a calibrator fitted on later samples; calibrated figures are of patients outside each fit"
-#: Relative. A sample whose probability is the threshold itself must not lose its alert to rounding.
+#: Relative. A sample with a probability equal to the threshold must not lose its alert to rounding.
 _ROUNDING: Final = 1e-12
 
 
@@ -189,7 +189,7 @@ def _written(
 def _moved_test(
     test: ModelTest, parts: BundleParts, y: NDArray[np.uint8], corrected: NDArray[np.float64]
 ) -> ModelTest:
-    """Return a test with what the new calibrator changes; all others stay as they are."""
+    """Return a test with the changes of the new calibrator; a test that it does not affect is returned unchanged."""
     if test.id == "thresholds.stored":
         return test.model_copy(update={"expected": values_by_rule(parts.thresholds)})
     if test.id == "calibration.mean":

@@ -190,5 +190,5 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
 
 
 def has_dates(cohort: Cohort) -> bool:
-    """Tell whether the samples have index dates."""
+    """Return whether the samples have index dates."""
     return bool(cohort.n_samples) and int(cohort.index_us[0]) != NO_BOUND

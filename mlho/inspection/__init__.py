@@ -1,1 +1,1 @@
-"""Looking at tables before a run: what was found, and what would fail or surprise. Reads headers and samples only."""
+"""Inspection of tables before a run: the findings, the errors that would stop it, and the warnings. Reads headers and samples only."""

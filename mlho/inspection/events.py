@@ -24,7 +24,7 @@ from mlho.tables import is_text
 
 #: Rows that are read of all files together; beyond, shares change little.
 SAMPLE_ROWS: Final = 50_000
-# How ids are made alike, and what that is called.
+# Ways to normalise ids, and their names.
 _ALIKE: Final[dict[str, Callable[[str], str]]] = {
     "without leading zeros": lambda text: text.lstrip("0"),
     "without a decimal point and zero at the end": lambda text: re.sub(r"\.0+$", "", text),
@@ -65,7 +65,7 @@ def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) 
 
 
 def is_whole(files: Sequence[SourceFile], batches: Sequence[Any]) -> bool:
-    """Tell whether a sample surely has all rows: no file is left out, and none can be longer than its part."""
+    """Return whether a sample certainly has all rows: no file is left out, and none can have more rows than were read."""
     n_rows = sum(batch.num_rows for batch in batches)
     return len(files) <= MOST_FILES and n_rows < SAMPLE_ROWS // max(1, len(files))
 
@@ -102,7 +102,7 @@ def judge_rows(
     *,
     parents: Mapping[str, str],
 ) -> Ledger:
-    """Add what the rules would do with a sample, with warnings of rules that drop many rows and what seems the cause."""
+    """Add the effect of the rules on a sample, with warnings about rules that drop many rows and the likely cause."""
     ledger = _rules_of(spec, cohort, batches, parents)
     found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
     found.warn(f"In a sample, {warning}" for warning in ledger.warnings())
@@ -153,7 +153,7 @@ def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
 
 
 def hint_of_dates(name: str, texts: Any) -> list[str]:
-    """State which format would read the texts of a column; nothing if none would, or they are read as they are."""
+    """State which format would read the texts of a column; nothing if no format does, or if none is needed."""
     found = guess_formats(texts)
     if not found or not found[0]:
         return []
@@ -194,7 +194,7 @@ def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
 
 
 def _shares(ledger: Ledger) -> str:
-    """Describe what the rules would do with the sampled rows, in per cent."""
+    """Describe the effect of the rules on the sampled rows, in per cent."""
     if not ledger.rows_in:
         return "no rows"
     dropped = {rule.words: ledger.n_dropped(rule) for rule in Rule if ledger.n_dropped(rule)}

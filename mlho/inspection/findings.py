@@ -32,7 +32,7 @@ class Inspection:
     left_out : dict of table to names
         Files in the folder of a table that are not read.
     facts : dict of name to words
-        What a reader wants to confirm, such as the number of patients with the outcome.
+        Facts for the reader to confirm, such as the number of patients with the outcome.
     size : (n_patients, n_positive) or None
         Patients of the cohort of a training run, and those with the outcome; ``None`` if the labels were not read.
     n_samples : int or None
@@ -55,7 +55,7 @@ class Inspection:
     warnings: list[str] = field(default_factory=list)
 
     def attempt[Result](self, look: Callable[[], Result]) -> Result | None:
-        """Return what a look gives, or ``None`` if it raises an error of data or specification, which is added."""
+        """Return the result of an inspection, or ``None`` if it raises an error of data or specification, which is added."""
         try:
             return look()
         except (DataError, SpecError) as error:

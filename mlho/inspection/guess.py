@@ -52,7 +52,7 @@ _TABLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "demographics": ("dem", "person", "people", "patient"),
     "concepts": ("concept", "code", "dictionar", "vocab"),
 }
-# Columns of the events by which a source is known; the first source that has all is taken.
+# Columns of the events that identify a source; the first source that has all of them is used.
 _SIGNS: Final[Mapping[str, frozenset[str]]] = {
     "dbmart": frozenset(("patient_num", "phenx")),
     "i2b2": frozenset(("patient_num", "concept_cd")),
@@ -103,7 +103,7 @@ class Guess:
 
 
 def guess_tables(sketches: Sequence[Sketch]) -> Guess:
-    """Return what the tables of a folder seem to be."""
+    """Return a guess at the roles of a folder's tables."""
     guess = Guess()
     left, scores = list(sketches), _SCORES
     of_cdm = find_cdm(sketches)
@@ -163,7 +163,7 @@ def _demographics(sketch: Sketch) -> int:
         return 0
     known = sum(bool(find_column(sketch, name)) for name in ("birth_date", "age"))
     usual = sum(_bare(name) in _DEMOGRAPHICS for name in sketch.columns)
-    # A table of another outcome, taken as demographics, would tell the models the future.
+    # A table of another outcome, taken as demographics, would reveal the future to the models.
     is_named = any(mark in sketch.name for mark in _TABLE_NAMES["demographics"])
     return 2 + 3 * known + usual if known or usual or is_named else 0
 
@@ -288,7 +288,7 @@ def _is_like_time(values: Any) -> bool:
 
 
 def _has_digit_dates(values: Any) -> bool:
-    """Tell whether every value is a date such as 20200131, as an integer or as text."""
+    """Return whether every value is a date such as 20200131, as an integer or as text."""
     if len(values) == values.null_count or not (is_text(values.type) or pa.types.is_integer(values.type)):
         return False
     found = guess_formats(values.cast(pa.string()))
@@ -320,7 +320,7 @@ def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
 
 
 def _guess_dimension(guess: Guess, sketch: Sketch) -> None:
-    """Guess the demographics of a ``patient_dimension``: those that the source knows. Others, such as the vital status, tell the future."""
+    """Guess the demographics of a ``patient_dimension``: those that the source knows. Others, such as the vital status, reveal the future."""
     columns = {name.casefold(): values for name, values in sketch.columns.items()}
     known = source_named(guess.source).names["demographics"]
     if known["birth_date"] in columns and guess.index is not None:

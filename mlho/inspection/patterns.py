@@ -16,7 +16,7 @@ _NAMED: Final = 3  # patterns in a warning
 def judge_patterns(
     spec: TrainingSpec, batches: Sequence[Any], parents: Mapping[str, str], *, is_whole: bool
 ) -> list[str]:
-    """Warn of patterns that match no code, such as one in another case: nothing else tells that they have no effect.
+    """Warn of patterns that match no code, such as one in another case: nothing else shows that they have no effect.
 
     Parameters
     ----------

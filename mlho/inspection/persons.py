@@ -13,7 +13,7 @@ from mlho.encoding.cohort.persons import AGE, Persons, RawColumn
 from mlho.errors import DataError, plural
 from mlho.printable import folded
 
-# A number, with what people write around one: "45y", "90+", ">89", "45,5".
+# A number with common additions: "45y", "90+", ">89", "45,5".
 _LIKE_A_NUMBER: Final = re.compile(
     r"\s*[<>≥≤~]?=?\s*[-+]?\d+([.,]\d+)?\s*(\+|y|yr|yrs|year|years|yo)?\s*", re.IGNORECASE
 )

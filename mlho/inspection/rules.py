@@ -10,5 +10,5 @@ MOST_EVENT_BYTES: Final = 64 << 20
 
 
 def can_apply_rules(files: Sequence[SourceFile]) -> bool:
-    """Tell whether the events are few enough to be read whole before a run."""
+    """Return whether the events are few enough to be read whole before a run."""
     return sum(file.size for file in files) <= MOST_EVENT_BYTES

@@ -1,4 +1,4 @@
-"""Inspection of the tables of a scoring run, with what its bundle needs."""
+"""Inspection of the tables of a scoring run, with the needs of its bundle."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from mlho.spec.scoring import ScoringSpec
 
 
 def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspection:
-    """Look at the tables of a scoring run, and judge them; see :func:`mlho.inspection.training.inspect_training`.
+    """Inspect and check the tables of a scoring run; see :func:`mlho.inspection.training.inspect_training`.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     events = files.get("events", [])
     batches = found.attempt(lambda: list(sample_events(source, events, values=needs_values(rules))))
     if batches is not None and events and not any(batch.num_rows for batch in batches):
-        found.warn(["events: no row in the files that were looked at. Check that the export is complete."])
+        found.warn(["events: no row in the inspected files. Check that the export is complete."])
     if batches and tables.cohort is None:
         samples = everybody(sorted(ids_in(batches)), spec.index)
     if batches and samples is not None:

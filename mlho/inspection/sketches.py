@@ -1,4 +1,4 @@
-"""Sketches of the tables in a folder: names, columns and a sample of rows, without knowing what the tables are."""
+"""Sketches of the tables in a folder: names, columns and a sample of rows, without knowledge of their roles."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +19,13 @@ from mlho.spec.layout import Encoding, Format
 
 _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
-_MOST_TABLES: Final = 100  # files and folders that are looked at
+_MOST_TABLES: Final = 100  # files and folders that are inspected
 _CODES_OF_MEDS: Final = "codes.parquet"  # beside a description in JSON
-_STORE: Final = ("blobs", "commits", "runs")  # folders of a store, which is here if mlho was started here
+_STORE: Final = (
+    "blobs",
+    "commits",
+    "runs",
+)  # folders of a store, which is in this folder if mlho was started in it
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -65,7 +69,7 @@ class Folder:
 
 
 def sketch_folder(root: Path) -> Folder:
-    """Look at the files of a folder; a folder in it is one table.
+    """Inspect the files of a folder; a folder in it is one table.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The index dates of a cohort and today. Only a command knows today: what a run stores must not depend on it."""
+"""The index dates of a cohort and today. Only a command knows the current date: the output of a run must not depend on it."""
 
 import datetime as dt
 from typing import Final
@@ -12,7 +12,7 @@ _SLACK: Final = dt.timedelta(days=2)  # an index date ends with its day, which m
 
 
 def judge_future(cohort: Cohort, today: dt.date, *, min_cell: int) -> list[str]:
-    """Return a warning on index dates after today; nothing if there is none."""
+    """Return a warning about index dates after today; nothing if there are none."""
     first_us = np.datetime64(today + _SLACK, "us").astype(np.int64)
     n_future = int(((cohort.index_us >= first_us) & (cohort.index_us != NO_BOUND)).sum())
     if not n_future:

@@ -39,14 +39,14 @@ from mlho.tables import EVENTS
 
 #: Bytes up to which a table other than the events is read whole; of a larger one only the header is.
 MOST_BYTES: Final = 256 << 20
-# Patient ids of a person, on average, from which on a column of persons looks like one of groups.
+# Mean number of patient ids per person from which a column of persons is taken for one of groups.
 _MOST_IDS: Final = 5
 
 
 def inspect_training(
     spec: TrainingSpec, root: DataRoot, *, has_all_events: bool = True, today: dt.date | None = None
 ) -> Inspection:
-    """Look at the tables of a training run, and judge them.
+    """Inspect and check the tables of a training run.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def inspect_training(
     has_all_events : bool
         Whether the root has all files of events, so that the rules of a cohort can be applied.
     today : date, optional
-        Of a command, which warns of later index dates. A task has none: what it stores must not depend on it.
+        Of a command, which warns of later index dates. A task has none: its output must not depend on it.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def find_tables(
 
 
 def is_small(files: Sequence[SourceFile]) -> bool:
-    """Tell whether a table is read whole."""
+    """Return whether a table is read whole."""
     return sum(file.size for file in files) <= MOST_BYTES
 
 
@@ -186,7 +186,7 @@ def _define(
     *,
     rules: RuleAccount | None = None,
 ) -> Cohort | None:
-    """Define the cohort as the run does, and judge the demographics."""
+    """Define the cohort as the run does, and check the demographics."""
     where, min_cell = where_of_persons(spec), spec.report.min_cell
     if persons is not None:
         errors, warnings = judge_numbers(
@@ -208,7 +208,7 @@ def _define(
 
 
 def _judge_groups(cohort: Cohort, spec: TrainingSpec) -> Iterator[str]:
-    """Warn of a column of persons that looks like one of sites or wards."""
+    """Warn of a column of persons whose values look like sites or wards."""
     n_persons = len(cohort.unit_ids)
     if cohort.groups is not None and n_persons * _MOST_IDS <= cohort.n_patients:
         shown_persons = shown_count(n_persons, "person", spec.report.min_cell)
@@ -296,7 +296,7 @@ def _look_at_events(
 
 
 def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[SourceFile]]) -> None:
-    """Add what each table is. A file that cannot be opened is an error among those found."""
+    """Add the role of each table. A file that cannot be opened is an error among those found."""
     for name, table_files in files.items():
         n_columns = found.attempt(partial(_count_columns, source, table_files))
         found.tables.append(

@@ -1,4 +1,4 @@
-"""Times with a zone beside times without one: the latter are taken as UTC, which may shift them by hours."""
+"""Files of times with a zone and files of times without one: the latter are read as UTC, which may shift them by hours."""
 
 from collections.abc import Iterable
 from typing import Any, Final

@@ -1,7 +1,7 @@
 """Minimum sample size for developing a prediction model of a binary outcome.
 
 The criteria bound overfitting and the error of the mean risk. They assume unpenalised regression on candidate
-parameters chosen beforehand; selection and penalties change what a sample can support.
+parameters chosen beforehand; selection and penalties change the number of parameters that a sample can support.
 
 References
 ----------

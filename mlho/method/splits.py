@@ -149,7 +149,7 @@ def test_patients(
     if not is_test.any() or is_test.all():
         raise DataError(
             "validation.testFraction",
-            "the test set is empty or everyone",
+            "the test set is empty or contains all patients",
             expected="patients on both sides of the split",
             got=f"{int(is_test.sum())} of {is_test.size} patients in the test set",
             remedy="Use more patients or another test fraction.",
@@ -158,7 +158,7 @@ def test_patients(
 
 
 # pytest would collect the function by its name in modules that import it.
-test_patients.__test__ = False  # type: ignore[attr-defined]  # functions take attributes; mypy knows none of them
+test_patients.__test__ = False  # type: ignore[attr-defined]  # functions take attributes; mypy does not know them
 
 
 def fold_of_patients(
@@ -303,7 +303,9 @@ def _hash_patients(
     """Return BLAKE2b-64 of every patient; the common prefix is hashed once."""
     if "|" in purpose or "|" in str(iteration):
         # Otherwise two different draws could have the same text.
-        raise SpecError(f"splits: purpose and iteration hold no '|'; got {purpose!r} and {iteration!r}.")
+        raise SpecError(
+            f"splits: purpose and iteration must not contain '|'; got {purpose!r} and {iteration!r}."
+        )
     start = hashlib.blake2b(f"{seed}|{purpose}|{iteration}|".encode(), digest_size=8)
     digests = bytearray()
     for patient in ids:
@@ -327,7 +329,7 @@ def _positives(patient_ids: Sequence[str] | NDArray[np.generic], is_positive: Ar
             "patients and their classes differ in number",
             expected=f"{len(patient_ids)} classes, one per patient",
             got=f"shape {positive.shape}",
-            remedy="Say for each distinct patient whether any of its samples is positive.",
+            remedy="State for each distinct patient whether any of its samples is positive.",
         )
     if positive.size < 2:
         raise DataError(

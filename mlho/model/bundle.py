@@ -414,7 +414,7 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
     for name in (GOLDEN, CARD):
         if name not in files:
             raise BundleError(
-                f"{folder}: {DOCUMENT} does not list {name}. Expected a whole bundle. Build it again."
+                f"{folder}: {DOCUMENT} does not list {name}. Expected a complete bundle. Build it again."
             )
     tests = parse_tests(files[TESTS_FILE]) if TESTS_FILE in files else None
     classifier, demographics = classifier_of(document, files), demographics_of(document)

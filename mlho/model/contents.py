@@ -41,7 +41,7 @@ def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> Fitte
         if isinstance(error, MlhoError):
             raise
         raise BundleError(
-            f"{MODEL_FOLDER}: the model's files cannot be read. Expected what this version of mlho writes. Build the bundle again."
+            f"{MODEL_FOLDER}: the model's files cannot be read. Expected the format of this version of mlho. Build the bundle again."
         ) from error
     if classifier.n_features != len(document.columns):
         raise BundleError(
@@ -67,7 +67,7 @@ def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
         encoder = DemographicsEncoder.from_json(document.demographics)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BundleError(
-            f"{DOCUMENT}: demographics cannot be read. Expected what this version of mlho writes. Build the bundle again."
+            f"{DOCUMENT}: demographics cannot be read. Expected the format of this version of mlho. Build the bundle again."
         ) from error
     columns = (*document.columns[: len(document.features)], *encoder.names, *document.scoring.utilisation)
     if columns != document.columns:
@@ -83,7 +83,7 @@ def has_value_columns(
     scoring: Scoring,
     demographics: "DemographicsEncoder | None",
 ) -> bool:
-    """Tell whether the value columns of a classifier match its features, demographics and utilisation."""
+    """Return whether the value columns of a classifier match its features, demographics and utilisation."""
     from mlho.model.design import value_columns
 
     is_value = classifier.value_columns

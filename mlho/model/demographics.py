@@ -159,7 +159,7 @@ def _refuse_contradictions(
         raise DataError(
             DEMOGRAPHICS_FRAME,
             "rows of one patient differ",
-            expected="one row a patient, or one a (patient, index_date) with a column index_date",
+            expected="one row per patient, or one per (patient, index_date) with a column index_date",
             got=f"{plural(n_contradictions, 'row')} contradicting an earlier one",
             remedy="Keep the row that holds at the index date.",
         )

@@ -13,7 +13,7 @@ from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.errors import plural
 from mlho.method.selection.features import Cells, Encoding
 
-#: Aggregates whose number is a value of the code itself, so that a direction can be declared for it.
+#: Aggregates that return a value of the code, so that a direction can be declared for them.
 ORDERED: Final = frozenset({"last", "first", "min", "max", "mean"})
 #: Aggregates of events, in which absent means zero.
 COUNTED: Final = frozenset({"presence", "count"})

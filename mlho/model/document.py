@@ -44,7 +44,7 @@ class Signature(BundlePart):
     matrix: dict[str, Any]
     """A feature matrix: its number of columns and their type; ``columns`` names them in order."""
     events: dict[str, Any]
-    """A table of events: required and optional columns, and what an index date is."""
+    """A table of events: required and optional columns, and the meaning of an index date."""
     output: dict[str, str]
     """Each output and what it is."""
 

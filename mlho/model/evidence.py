@@ -23,7 +23,7 @@ _N_CANDIDATES: Final = 40
 
 @dataclass(frozen=True)
 class Association:
-    """A column with a strong association with the outcome, of its own.
+    """A column that by itself has a strong association with the outcome.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def associations_of(
     n_patients: int,
     min_cell: int,
 ) -> tuple[Association, ...]:
-    """Return the columns with a strong association of their own with the outcome, the strongest first.
+    """Return the columns that by themselves have a strong association with the outcome, the strongest first.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _z_scores(X: Any, y: NDArray[np.float64], is_value: NDArray[np.bool_]) -> ND
 
 
 def _is_alone(X: Any, candidates: Sequence[int]) -> list[bool]:
-    """Tell for each candidate whether its correlation with every other column is small; an absent cell counts as zero."""
+    """Return for each candidate whether its correlation with every other column is small; an absent cell counts as zero."""
     n = float(X.shape[0])
     ones = np.ones(X.shape[0])
     squared = X.copy()

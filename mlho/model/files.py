@@ -35,7 +35,7 @@ def facts_of(content: bytes) -> FileFacts:
 
 
 def is_bundle_file(name: str) -> bool:
-    """Tell whether a bundle may list a file with this name."""
+    """Return whether a bundle may list a file with this name."""
     return _FILE_NAME.fullmatch(name) is not None and name not in (DOCUMENT, DIGEST)
 
 
@@ -89,7 +89,7 @@ def read_document(folder: Path) -> bytes:
     names = _names_in(folder)
     for name in (DOCUMENT, DIGEST):
         if name not in names:
-            raise BundleError(f"{folder}: {name} is missing. Expected a whole bundle. {_REMEDY}")
+            raise BundleError(f"{folder}: {name} is missing. Expected a complete bundle. {_REMEDY}")
     size = (folder / DOCUMENT).stat().st_size
     if size > MAX_DOCUMENT_BYTES:
         raise BundleError(

@@ -104,7 +104,7 @@ def arrow_column(frame: Frame, name: str, *, where: str, kind: ColumnKind) -> An
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise DataError(
             where,
-            f"column {name!r} holds several kinds of things",
+            f"column {name!r} holds values of several types",
             expected=kind.value,
             got="a mixed object column",
             remedy="Convert it to one type, for ids and codes with .astype(str).",
@@ -123,7 +123,7 @@ def _from_pandas(column: "pd.Series") -> Any:
 
 @cache
 def _let_arrow_find_pandas() -> None:
-    """Let Arrow look for pandas again: in a worker it did so while pandas was hidden, and would read a column as Python values."""
+    """Let Arrow look for pandas again. In a worker it first looked while pandas was hidden, and would read a column as Python values."""
     pa.nulls(0).to_pandas()
 
 

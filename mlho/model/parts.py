@@ -107,7 +107,7 @@ class BundleFeature(BundlePart):
     id: Annotated[str, Field(min_length=1)]
     """Code, window and aggregate: unique in the bundle, and the column's name in a feature matrix."""
     code: str
-    """As it stands in the events, or the parent of codes that do; of a sequence, the first of its codes."""
+    """As in the events, or the parent of such codes; for a sequence, the first of its codes."""
     then: Annotated[str | None, OMITTED] = None
     """Of a sequence: the second of its codes."""
     band: Annotated[int | None, Field(ge=1), OMITTED] = None
@@ -140,7 +140,7 @@ class Scoring(BundlePart):
     """The parts of the cohort's definition that affect a score: the same rules are applied to new events."""
 
     index_kind: Literal["column", "date", "none"]
-    """Each sample's own index date, one for everybody, or none: then everything that a patient has counts."""
+    """Each sample's own index date, one date for all samples, or none: then all events of a patient count."""
     index_date: dt.date | None = None
     """The one index date of training, for ``date``; a newer one may be given when scoring."""
     gap_days: Annotated[int, Field(ge=0)] = 0
@@ -148,13 +148,13 @@ class Scoring(BundlePart):
     duplicates: Literal["keep", "drop"] = "keep"
     """``drop`` counts one code of one patient on one day once."""
     co_occurrence_days: Annotated[int | None, Field(ge=0), OMITTED] = None
-    """Of sequences: events at most this number of days apart have no order."""
+    """For sequences: events at most this number of days apart have no order."""
     sequence_order: Annotated[Literal["first"] | None, OMITTED] = None
-    """Of sequences: ``first`` if the first events of both codes are compared; absent if any."""
+    """For sequences: ``first`` if the first events of both codes are compared; absent if any."""
     sequence_bands: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...] | None, Field(min_length=1), OMITTED
     ] = None
-    """Of sequences: edges of the bands in days; the last band has no upper bound."""
+    """For sequences: edges of the bands in days; the last band has no upper bound."""
     plausible_years: Annotated[
         tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
     ] = PLAUSIBLE_YEARS
@@ -211,7 +211,7 @@ class TrainingSamples(BundlePart):
 
 
 class BundlePerformance(BundlePart):
-    """How the metrics of a bundle were measured, and what else was."""
+    """The procedure behind the metrics of a bundle, and further measured figures."""
 
     procedure: str
     """The evaluated models, in words: those made like this one."""
@@ -280,7 +280,7 @@ class BundleParts:
         Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``);
         a section without text shows a placeholder.
     evidence : Evidence, optional
-        What the training data say about the model, for the tests that the bundle carries.
+        Evidence from the training data, for the tests that the bundle carries.
     requirements : Tests, optional
         The section ``tests`` of the specification.
     monotone : mapping of code or demographic to ``increasing`` or ``decreasing``

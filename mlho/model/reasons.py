@@ -10,7 +10,7 @@ _WINDOW = re.compile(r", in the (\d+) days before the index date$")
 def reason_words(words: str, code: str = "", *, length: int = REASON_LENGTH) -> str:
     """Return the words of a feature in at most ``length`` characters. Shorter words are returned unchanged.
 
-    The window is abbreviated first, then the description is cut; the code and what is counted stay, so that reasons differ.
+    The window is abbreviated first, then the description is cut; the code and the aggregate stay, so that reasons differ.
 
     Examples
     --------

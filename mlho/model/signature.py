@@ -15,7 +15,7 @@ from mlho.scratch import scratch_folder
 VERIFY_KEY: Final = "MLHO_VERIFY_KEY"
 SUFFIX: Final = ".sig"
 """Of the file beside a bundle's folder that holds its signature."""
-_FOLDER: Final = "bundle"  # its name is part of what is signed
+_FOLDER: Final = "bundle"  # its name is part of the signed content
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -69,7 +69,7 @@ def sign_files(files: Mapping[str, bytes], key: Path, certificate: Path | None =
 def check_signatures(
     files: Mapping[str, bytes], signatures: Sequence[bytes], key: Path, *, where: str
 ) -> None:
-    """Return if one of the signatures is valid for the bundle and was made with the right key.
+    """Return normally if one of the signatures is valid for the bundle and was made with the right key.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def check_signatures(
     """
     if not signatures:
         raise BundleError(
-            f"{where}: not signed, and {VERIFY_KEY} asks for a signature. Promote its run with a key (mlho promote --sign-key FILE), or "
+            f"{where}: not signed, and {VERIFY_KEY} requires a signature. Promote its run with a key (mlho promote --sign-key FILE), or "
             "use a signed bundle."
         )
     _verifier(key)  # before a signature is read: an unreadable key is another error

@@ -1,4 +1,4 @@
-"""Events: what a worker reports to the scheduler about a message, signed in the same way as messages.
+"""Events: the reports of workers to the scheduler about messages, signed in the same way as messages.
 
 Any client of Redis can write to the list of events. An event counts only with a valid signature, which binds
 it to the execution, the task, the attempt and the message that it answers. The scheduler accepts one answer

@@ -1,4 +1,4 @@
-"""Failure classes: the retry rule for each kind of failure. One table; the documentation shows the same."""
+"""Failure classes: the retry rule for each kind of failure. The documentation contains the same table."""
 
 import traceback
 from collections.abc import Mapping
@@ -63,19 +63,19 @@ RULES: Final[Mapping[FailureClass, RetryRule]] = {
 }
 
 
-class MemoryExceeded(MlhoError):  # noqa: N818 - says what happened
+class MemoryExceeded(MlhoError):  # noqa: N818 - names the event, not an error
     """The task needs more memory: give the worker more, or fewer slots."""
 
 
-class TimeExceeded(MlhoError):  # noqa: N818 - says what happened
+class TimeExceeded(MlhoError):  # noqa: N818 - names the event, not an error
     """The task needs more time: raise the limit, or split the work into smaller tasks."""
 
 
-class TaskCrashed(MlhoError):  # noqa: N818 - says what happened
+class TaskCrashed(MlhoError):  # noqa: N818 - names the event, not an error
     """The process exited without a result."""
 
 
-class Quarantined(MlhoError):  # noqa: N818 - says what happened
+class Quarantined(MlhoError):  # noqa: N818 - names the event, not an error
     """Tasks used up their attempts. The others continue; then ``mlho retry`` gives these new attempts.
 
     Parameters

@@ -45,7 +45,7 @@ class Refusal(StrEnum):
         return f"refused:{self.value}"
 
 
-class MessageRefused(Exception):  # noqa: N818 - says what happened; the worker counts it and goes on
+class MessageRefused(Exception):  # noqa: N818 - names the event; the worker counts it and continues
     """A message that must not be executed."""
 
     def __init__(self, refusal: Refusal) -> None:

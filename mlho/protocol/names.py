@@ -75,7 +75,7 @@ class Names:
     queue = _Key("list", QUEUE)
     """Celery's queue."""
     room = _Key("string")
-    """Written at intervals, because a full Redis still answers but rejects writes. It has a TTL of its own."""
+    """Written at intervals, because a full Redis still answers but rejects writes. It has its own TTL."""
 
 
 TYPES: Final[Mapping[str, str]] = {

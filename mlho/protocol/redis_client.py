@@ -19,11 +19,11 @@ _ROOM_SECONDS: Final = 10
 _WORDS: Final[Mapping[str, str]] = {
     "OutOfMemoryError": "its memory is full (maxmemory). Raise it: redis-cli config set maxmemory 2gb.",
     "MISCONF": "it cannot write its file to disk. Make room on its disk.",
-    "ReadOnlyError": "it is a replica, which takes no writes. Give the address of the primary, or wait until it has taken over.",
-    "UNBLOCKED": "it has become a replica, which takes no writes. Give the address of the primary, or wait until it has taken over.",
-    "MasterDownError": "it is a replica that has lost its primary. Wait until that is back.",
-    "ClusterDownError": "its cluster is down. Wait until that is back; and a single server is enough.",
-    "NOREPLICAS": "too few of its replicas are there (min-replicas-to-write). Start them.",
+    "ReadOnlyError": "it is a replica, which accepts no writes. Give the address of the primary, or wait until it has taken over.",
+    "UNBLOCKED": "it has become a replica, which accepts no writes. Give the address of the primary, or wait until it has taken over.",
+    "MasterDownError": "it is a replica that has lost its primary. Wait until the primary is available.",
+    "ClusterDownError": "its cluster is down. Wait until it is available; a single server is sufficient.",
+    "NOREPLICAS": "too few of its replicas are connected (min-replicas-to-write). Start them.",
 }
 
 
@@ -95,12 +95,12 @@ def answering() -> Iterator[None]:
         ) from error
     except redis.exceptions.NoPermissionError as error:
         raise QueueAccessDenied(
-            "broker: this user may not do what is needed. Allow it its keys (~mlho:*) and commands."
+            "broker: this user lacks permissions. Grant it the keys (~mlho:*) and commands."
         ) from error
     except redis.ResponseError as error:
         if "DB index is out of range" in str(error):
             raise QueueError(
-                "broker: the server has no database of this number. End the address with a lower one, such as /0."
+                "broker: the server has no database with this number. End the address with a lower one, such as /0."
             ) from error
         words = outage_of(error) or "refuses a command, as a key is not what it must be."
         raise QueueUnavailable(f"broker: {words} An active run then continues.") from error
@@ -167,6 +167,6 @@ def eviction_words(memory: Mapping[str, object]) -> str | None:
     if not memory.get("maxmemory") or policy == "noeviction":
         return None
     return (
-        f"its maxmemory-policy is {policy}, so that it throws away messages and leases when memory is short. "
+        f"its maxmemory-policy is {policy}, so that it evicts messages and leases when memory is short. "
         "Set maxmemory-policy to noeviction."
     )

@@ -19,7 +19,7 @@ Correction = Literal["intercept", "line"]
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings about a model in use; None where there is no figure.
+    """Findings about a model in use; None if a figure is missing.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The digest of a result: what two runs must share to have the same result.
+"""The digest of a result: equal digests mean equal results.
 
 It covers numbers, identifiers and decisions. It does not cover prose, so that a different wording never gives a different result
 ([decision 20](docs/decisions/0020-prose-leaves-the-digest.md)).

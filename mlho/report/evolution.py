@@ -32,7 +32,7 @@ class WindowRun(Part):
     n_patients: int
     n_positive_samples: int
     auroc: Spread
-    """On held-out patients: how well the new codes of the window tell the outcome."""
+    """On held-out patients: how well the new codes of the window separate the outcomes."""
 
 
 class EvolvingCell(Part):
@@ -58,7 +58,7 @@ class EvolvingFeature(Part):
 
 
 class Evolution(Part):
-    """Windows after the index date, and what is new in them."""
+    """Windows after the index date, and the new codes in them."""
 
     schema_: Literal["mlho.io/evolution/v1"] = Field(default=EVOLUTION_SCHEMA, alias="schema")
     outcome: str

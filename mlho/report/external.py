@@ -15,10 +15,10 @@ RECALIBRATION_SCHEMA: Final = "mlho.io/recalibration/v1"
 
 
 class Recalibration(Part):
-    """Corrections of the bundle's probabilities fitted on these data, and what they would change.
+    """Corrections of the bundle's probabilities fitted on these data, and their effects.
 
-    ``figures`` are of probabilities that folds of patients outside the fit received, so that a correction is not judged by
-    the patients that made it.
+    ``figures`` describe probabilities of patients outside each fit, so that a correction is not evaluated on the patients of
+    its fit.
     """
 
     shift: Estimate

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def failed_gates(result: Mapping[str, Any]) -> list[str]:
-    """Return the gates that failed, in words with what was found; empty without gates."""
+    """Describe the failed gates and their figures; empty without gates."""
     return [
         f"{gate['words']}: {gate['detail']}" for gate in result.get("gates") or () if gate["passed"] is False
     ]

@@ -45,7 +45,7 @@ class ExpectedPerformance(Part):
 
     assumes: str = ASSUMES
     auroc: Estimate
-    """With the interval in which the AUROC observed with labels would lie."""
+    """With the interval for the AUROC that labels would show."""
     training_auroc: float | None
     """Mean test AUROC in training; null if the bundle does not have it."""
     ppv: dict[str, Estimate] = Field(default_factory=dict)
@@ -65,7 +65,7 @@ class Surveillance(Part):
     false_alarms_a_year: float | None = None
     """Bound on the rate of alarms without a loss."""
     n_left_out: int = 0
-    """Periods without an AUROC of their own, because they have few patients."""
+    """Periods without their own AUROC, because they have few patients."""
     evidence: dict[str, float] = Field(default_factory=dict)
     """By period: log-likelihood ratio of a loss against none."""
     alarms: list[str] = Field(default_factory=list)

@@ -58,7 +58,7 @@ def shown_hazard(hazard: HazardRatio) -> ShownOdds | None:
 
 
 def _says_more(coefficient: float, deviation: float) -> bool:
-    """Tell whether to show the odds ratio per standard deviation: that per unit rounds to 1.00, and the deviation exceeds 1."""
+    """Return whether to show the odds ratio per standard deviation: that per unit rounds to 1.00, and the deviation exceeds 1."""
     return abs(coefficient) < _UNSEEN_LOG and coefficient != 0 and deviation > 1
 
 

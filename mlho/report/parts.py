@@ -33,7 +33,7 @@ class Spread(Part):
     sd: float | None = None
     low: float | None = None
     high: float | None = None
-    """95 % corrected resampled t-interval (Nadeau and Bengio 2003), cut to what the figure can be; ``null`` where all values are
+    """95 % corrected resampled t-interval (Nadeau and Bengio 2003), clipped to the range of the figure; ``null`` where all values are
     equal."""
     minimum: float | None = None
     maximum: float | None = None

@@ -10,7 +10,7 @@ class AttritionStep(Part):
 
     rule: str
     patients: int | None
-    """``null`` where what a rule dropped is a small cell, or would give one away."""
+    """``null`` if the dropped rows are a small cell, or would reveal one."""
     samples: int | None
 
 
@@ -108,7 +108,7 @@ class CohortSummary(Part):
     n_positive_samples: int
     attrition: list[AttritionStep]
     label_ledger: dict[str, int | None]
-    """Label rows by what happened to them; small numbers are ``null``, and others from which they could be computed."""
+    """Label rows by fate; small numbers are ``null``, and so are others from which they could be computed."""
     characteristics: list[Characteristic] = Field(default_factory=list)
     index_dates: Period | None = None
     """``null`` without index dates, or with fewer than ``minCell`` patients."""

@@ -104,7 +104,7 @@ class FeatureResult(Part):
     """Patients of the cohort who have it; ``null`` below ``minCell``."""
     prevalence: float | None = None
     selection_frequency: float
-    """Share of iterations whose ranking picked it; 1 for demographics."""
+    """Share of iterations whose ranking selected it; 1 for demographics."""
     median_rank: float | None = None
     """Median position in the ranking, over the iterations that picked it; 1 is first."""
     confidence: Confidence | None = None
@@ -133,9 +133,9 @@ class FalseFeatures(Part):
     """How many features of the consensus are expected to have no effect."""
 
     min_confidence: int
-    """The threshold of the consensus: ``minConfidence``, or what ``maxFalseShare`` chose."""
+    """The threshold of the consensus: ``minConfidence``, or the threshold chosen by ``maxFalseShare``."""
     max_share: float | None
-    """``maxFalseShare``, if it was asked for."""
+    """``maxFalseShare``, if given."""
     expected: Estimate
     """Expected number of false features at the threshold."""
     share: float | None = None
@@ -150,7 +150,7 @@ class Stability(Part):
     nogueira: Estimate
     """Nogueira, Sechidis and Brown 2018: 1 if identical, 0 as expected by chance."""
     permuted: Estimate = Estimate(value=None, reason="not measured")
-    """The same figure for the same selection on permuted labels, which say nothing. Splits share patients, so that it is not 0."""
+    """The same figure for the same selection on permuted labels, which carry no information. Splits share patients, so that it is not 0."""
     false_features: FalseFeatures | None = None
     """Error control by shadow features; ``null`` in results from before it."""
     expected_false: Estimate
@@ -176,13 +176,13 @@ class CandidateIteration(Part):
     """Index into ``settings``."""
     evaluation: dict[str, Any]
     """On the test set: figures of the probabilities as the classifier gives them, calibration raw and calibrated, and
-    what each threshold on the calibrated probability does; ``mlho.method.evaluation.evaluation.Evaluation`` without its curves."""
+    the effect of each threshold on the calibrated probability; ``mlho.method.evaluation.evaluation.Evaluation`` without its curves."""
     calibrator: dict[str, Any]
     """Fitted on out-of-fold scores."""
 
 
 class IterationResult(Part):
-    """One train/test split with a selection of its own."""
+    """One train/test split with its own selection."""
 
     iteration: int
     n_train_patients: int
@@ -263,7 +263,7 @@ class GateResult(Part):
     """As in the specification; ``{tests: passed}`` for the self-tests of the bundle."""
     words: str
     passed: bool | None
-    """``null``: against a champion, and judged at the promotion."""
+    """``null``: the gate compares with a champion and is evaluated at the promotion."""
     value: float | None = None
     """The figure: its mean over the test sets, with the ends of its interval."""
     low: float | None = None
@@ -367,7 +367,7 @@ class Result(Part):
     split: Annotated[SplitAccount | None, OMITTED] = None
     """Number of samples by role in each test set, where test sets follow from dates or a column; absent where they are drawn."""
     later: Annotated[LaterEvaluation | None, OMITTED] = None
-    """The temporal check beside drawn test sets, if the specification asks for it."""
+    """The temporal check in addition to drawn test sets, if requested."""
     time_to_event: Annotated[TimeToEventPerformance | None, OMITTED] = None
     """Figures at the horizons, if the outcome is a time to an event. Then ``headline``, ``curves``, ``groups`` and ``errors`` are about
     an event up to the first horizon, corrected for censoring."""

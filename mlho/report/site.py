@@ -29,7 +29,7 @@ class TrainedFacts(_Facts):
     """A finished training run."""
 
     made: dt.datetime
-    """When it was made; of a result without that time, when the run was started."""
+    """Time at which it was made; for a result without that time, the start of the run."""
     outcome: str
     predictive: bool
     bundle: str
@@ -42,7 +42,7 @@ class TrainedFacts(_Facts):
     n_tests: int
     n_passed: int
     gates: str | None
-    """Whether its gates passed, in words; null without gates."""
+    """Outcome of its gates, in words; null without gates."""
     warnings: tuple[str, ...]
 
 
@@ -74,7 +74,7 @@ class ScoredFacts(_Facts):
     """Null if the bundle does not have the prevalences of training."""
     n_compared: int
     n_missing_more: int | None
-    """Demographics and values of events that miss more than in training; null if the bundle does not have the shares."""
+    """Demographics and values of events with more missing values than in training; null if the bundle does not have the shares."""
     n_new_codes: int | None
     n_vanished_codes: int | None
     """Null, as that of new ones, if the bundle does not have the codes of training."""
@@ -223,7 +223,7 @@ def trained_facts(result: Mapping[str, Any], started: dt.datetime) -> TrainedFac
 
 
 def _figure(figure: Mapping[str, Any] | None, value: str = "value") -> Figure:
-    """Return an estimate as it is in a document; of a spread the field of the value is ``mean``."""
+    """Return an estimate as stored in a document; for a spread the field of the value is ``mean``."""
     if figure is None:
         return Figure(value=None)
     return Figure(value=figure[value], low=figure["low"], high=figure["high"])
@@ -285,12 +285,12 @@ def scored_facts(
 
 
 def _share(count: int, n: int) -> float | None:
-    """Return a share, or None where the count, or what it leaves, could identify persons."""
+    """Return a share, or None if the count or the remaining count could identify persons."""
     return None if 0 < count < MIN_CELL or 0 < n - count < MIN_CELL else count / max(n, 1)
 
 
 def evaluated_facts(evaluation: Mapping[str, Any], has_file: Callable[[str], bool]) -> EvaluatedFacts:
-    """Return the facts of an evaluation from its ``evaluation.json``, and from whether a file is beside it."""
+    """Return the facts of an evaluation from its ``evaluation.json`` and the files in its folder."""
     advice = evaluation["advice"]["action"]
     manifest = f"{advice}.yaml"
     bias = evaluation["bias"]

@@ -14,7 +14,7 @@ FIGURES: Final = ("auroc", "brier", "log_loss")
 
 
 class VariantResult(Part):
-    """A variant, and what differs from the document."""
+    """A variant, and its differences from the document."""
 
     run: ComparedRun
     changes: list[FieldChange]
@@ -42,7 +42,7 @@ class VariantComparison(Part):
 
 
 def variant_tables(comparison: VariantComparison) -> list[Table]:
-    """Return title, columns and rows: the paired differences, then the stable features and what each variant changes."""
+    """Return title, columns and rows: the paired differences, then the stable features and the changes of each variant."""
     name = comparison.base.name
     paired: list[tuple[str, ...]] = [
         (name, words.spread(comparison.auroc, 3), *[words.DASH] * len(FIGURES), words.DASH)

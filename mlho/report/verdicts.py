@@ -19,7 +19,7 @@ _TIMID: Final = "too timid: high probabilities are too low and low ones too high
 
 
 def has_samples(cohort: CohortSummary, n: int) -> bool:
-    """Tell whether a cohort has at least ``n`` samples with and ``n`` without the outcome."""
+    """Return whether a cohort has at least ``n`` samples with and ``n`` without the outcome."""
     return min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) >= n
 
 

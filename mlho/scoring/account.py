@@ -119,7 +119,7 @@ class PartEntry(DeliveredFile):
 
 
 class ScoresManifest(Part):
-    """``manifest.json``: written last. Where it stands, all parts that it names stand too."""
+    """``manifest.json``: written last. If it exists, all parts that it names exist too."""
 
     schema_: str = Field(default=MANIFEST_SCHEMA, alias="schema")
     bundle_digest: str

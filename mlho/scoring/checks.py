@@ -57,10 +57,10 @@ def check_empty_samples(
     lost = f"; most others are under the rule: {most.rule}" if most is not None and most.rows else ""
     raise DataError(
         "events",
-        "too many samples have no usable event: their scores would say nothing of their patients",
+        "too many samples have no usable event: their scores would not reflect their patients",
         expected=f"at most {100 * (training_share + MARGIN):.0f} % of the samples, the share of training plus {100 * MARGIN:.0f} points",
         got=got + lost,
-        remedy="Check index dates, patient ids and data.tables.events. If it is meant to be so, set checks.emptySamples: "
+        remedy="Check index dates, patient ids and data.tables.events. If this is intended, set checks.emptySamples: "
         "warn. Nothing is published.",
     )
 
@@ -100,11 +100,11 @@ def check_vocabulary(
         return f"{got}."
     raise DataError(
         "events",
-        "no code of the bundle occurs: the scores would say nothing of the patients",
+        "no code of the bundle occurs: the scores would not reflect the patients",
         expected="codes of the system that the bundle was trained with",
         got=got,
         remedy="Check data.tables.events and the column of codes: another code system, or another prefix. Map the codes, or train on the "
-        "new ones. If it is meant to be so, set checks.emptySamples: warn. Nothing is published.",
+        "new ones. If this is intended, set checks.emptySamples: warn. Nothing is published.",
     )
 
 
@@ -140,7 +140,7 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
 def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
     """Return a warning for each threshold whose alert rate differs from training by more than a factor of two.
 
-    Fewer than ``MIN_CELL`` alerts, both found and expected, are no evidence.
+    Fewer than ``MIN_CELL`` alerts, both observed and expected, are not evidence.
 
     Examples
     --------

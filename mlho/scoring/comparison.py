@@ -15,7 +15,7 @@ _TOP_SHARE = 0.1
 
 
 class AlertChange(Part):
-    """Alerts of one threshold rule, which both bundles have with values of their own."""
+    """Alerts of one threshold rule, for which each bundle has its own value."""
 
     rule: str
     both: int

@@ -80,7 +80,7 @@ class Drift(Part):
     n_missing_compared: int = 0
     """Demographics, and features that are values of events, whose share of missing values in training is known."""
     n_missing_shifted: int = 0
-    """Those of them that miss more than in training, with a PSI of at least 0.1 and beyond chance."""
+    """Those of them with more missing values than in training, with a PSI of at least 0.1 and beyond chance."""
     missing: list[MissingShift] = Field(default_factory=list)
     """The 20 with the largest PSI, shifted or not."""
     codes: CodeDrift | None = None

@@ -1,7 +1,7 @@
-"""Train/serve skew: whether the path of scoring runs gives the features and scores that the bundle was built with.
+"""Train/serve skew: whether the path of scoring runs gives the features and scores with which the bundle was built.
 
 The bundle's synthetic patients are scored from their events by the code that scores a partition. They are compared with the notebook's path
-(:meth:`mlho.model.bundle.Bundle.predict_events`), which the bundle's own tests compare with what the build has stored.
+(:meth:`mlho.model.bundle.Bundle.predict_events`), which the bundle's own tests compare with the stored output of the build.
 """
 
 from dataclasses import dataclass

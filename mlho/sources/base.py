@@ -1,4 +1,4 @@
-"""A source maps our column names to those of a table layout, and says how its fields are written."""
+"""A source maps our column names to those of a table layout, and describes the format of its fields."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from mlho.tables import EVENTS, TABLES, ColumnKind, Table, check_type, is_number
 MODIFIER_RULE: Final = 12
 #: Number of ``Rule.END_BEFORE_START``.
 END_BEFORE_START_RULE: Final = 13
-# Columns by which a file shows whose layout it has; those of events come first.
+# Columns that identify the layout of a file; those of events come first.
 _SIGNS: Final = (
     ("dbmart", "phenx"),
     ("i2b2", "concept_cd"),
@@ -23,7 +23,7 @@ _SIGNS: Final = (
 
 @dataclass(frozen=True)
 class EventDetails:
-    """Columns of the events, beside ours, that a layout needs to read a row.
+    """Columns of the events, in addition to ours, that a layout needs to read a row.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Source:
         return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
 
     def check_type(self, where: str, name: str, type_: Any, kind: ColumnKind) -> None:
-        """Refuse a column whose Arrow type does not match its kind; numbers are times if the format says how.
+        """Refuse a column whose Arrow type does not match its kind; numbers are times if the format defines their unit.
 
         Raises
         ------

@@ -198,7 +198,7 @@ def _leads_back(key: str) -> DataError:
         shown(key),
         "a link leads back to a folder above it",
         expected="folders that end",
-        got="a circle, in which every file would count again",
+        got="a cycle, in which every file would count again",
         remedy="Remove the link, or name the files by a pattern.",
     )
 
@@ -218,7 +218,7 @@ def _opened(root: Path, keys: Sequence[str]) -> list[SourceFile]:
         if first != key and status.st_ino:
             raise DataError(
                 key,
-                "the file stands in the table under two names",
+                "the table contains the file under two names",
                 expected="each file once",
                 got=f"the file of {first} again, by a link",
                 remedy="Remove the link, or name the files by a pattern.",

@@ -35,7 +35,7 @@ def cast_or_null(array: Any, type_: Any) -> Any:
 
 
 def is_zoned(texts: Any) -> NDArray[np.bool_]:
-    """Tell which ISO 8601 texts end in an offset."""
+    """Return which ISO 8601 texts end in an offset."""
     return truths(pc.match_substring_regex(texts, r"^.{10,}:.*(Z|[+-]\d\d(:?\d\d)?)$"))
 
 
@@ -72,7 +72,7 @@ def iso_texts(texts: Any, date_format: str) -> Any:
 
 
 def begins_as(text: str, date_format: str) -> bool:
-    """Tell whether a text begins with a date of this format, regardless of what follows.
+    """Return whether a text begins with a date of this format, regardless of the rest.
 
     Examples
     --------

@@ -19,7 +19,7 @@ _NOT_EQUAL: Final = "NE"
 
 
 def _is_text(array: Any, text: str) -> NDArray[np.bool_]:
-    """Return which rows hold a text, in any case and without blanks around it."""
+    """Return which rows equal a text, ignoring case and surrounding blanks."""
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     bare = pc.utf8_upper(pc.utf8_trim_whitespace(encoded.dictionary.cast(pa.string())))
     return truths(bool_array(truths(pc.equal(bare, text))).take(encoded.indices))
@@ -80,7 +80,7 @@ I2B2: Final = Source(
         },
         "concepts": {"code": "concept_cd", "description": "name_char"},
     },
-    # What databases export for a missing value.
+    # Texts that databases export for a missing value.
     missing_texts=("", "NULL", "(null)", "\\N"),
     ignores_case=True,
     details=EventDetails(("modifier_cd", "valtype_cd", "tval_char", _UNITS), _refine),

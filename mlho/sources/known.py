@@ -32,7 +32,7 @@ def source_named(name: str) -> Source:
         if source.name == name:
             return source
     raise SpecError(
-        f"data.source: no source of this name. Known: {', '.join(source.name for source in SOURCES)}."
+        f"data.source: no source with this name. Known: {', '.join(source.name for source in SOURCES)}."
     )
 
 

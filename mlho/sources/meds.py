@@ -12,7 +12,7 @@ from mlho.errors import DataError
 from mlho.sources.base import Source
 from mlho.sources.files import DataRoot, find_file
 
-#: Where a data set says how it is written.
+#: File in which a data set describes its format.
 DATASET: Final = "metadata/dataset.json"
 _READ: Final = ("0.3", "0.4")  # versions whose columns are those read here
 _MOST_BYTES: Final = 1 << 20
@@ -26,7 +26,7 @@ MEDS: Final = Source(
 
 
 def check_version(root: DataRoot) -> None:
-    """Refuse a data set of a different version of MEDS. One that does not say its version is read.
+    """Refuse a data set of a different version of MEDS. A data set that does not state its version is read.
 
     Raises
     ------

@@ -134,7 +134,7 @@ def split_pattern(pattern: str) -> tuple[str, ...]:
     if len(pattern) > _LONGEST or has_control(pattern):
         raise DataError(
             shown(pattern),
-            "the path is no name of a file",
+            "the path is not a valid file name",
             expected=f"at most {_LONGEST:,} characters, none of them a control character",
             got=f"{len(pattern):,} characters" + (", control characters" if has_control(pattern) else ""),
             remedy="Correct data.tables in the specification.",
@@ -144,7 +144,7 @@ def split_pattern(pattern: str) -> tuple[str, ...]:
 
 
 def has_glob(text: str) -> bool:
-    """Tell whether a pattern contains wildcards."""
+    """Return whether a pattern contains wildcards."""
     return any(mark in text for mark in GLOB_MARKS)
 
 
@@ -162,14 +162,14 @@ def listing_prefix(pattern: str) -> str:
 
 
 def is_worth_a_look(folder: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a folder may contain matches of a pattern, or metadata of an Iceberg table."""
+    """Return whether a folder may contain matches of a pattern, or metadata of an Iceberg table."""
     if folder[-1].startswith(".") and folder[-1] not in pattern:
         return False
     return folder[-1] == _ICEBERG or _may_lead(folder, pattern)
 
 
 def _may_lead(folder: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a folder may contain a match, or lies below a matching folder."""
+    """Return whether a folder may contain a match, or lies below a matching folder."""
     for name, wanted in zip(folder, pattern, strict=False):
         if wanted == "**":
             return True
@@ -191,7 +191,7 @@ def nothing_there(pattern: str, *, is_folder: bool, place: str = "") -> DataErro
 
 
 def is_lake_folder(name: str) -> bool:
-    """Tell whether a folder name is the log of a Delta or Hudi table."""
+    """Return whether a folder name is the log of a Delta or Hudi table."""
     return name in (_DELTA, _HUDI)
 
 
@@ -202,7 +202,7 @@ def lake_marks(folder: str) -> tuple[str, ...]:
 
 
 def is_iceberg_file(name: str) -> bool:
-    """Tell whether a file in a folder ``metadata`` belongs to an Iceberg table."""
+    """Return whether a file in a folder ``metadata`` belongs to an Iceberg table."""
     return name.endswith(".metadata.json") or name == "version-hint.text"
 
 
@@ -224,7 +224,7 @@ def _refuse_lake(key: str, roots: AbstractSet[str]) -> None:
             "the folder is a Delta, Iceberg or Hudi table",
             expected="a folder in which every file counts",
             got="one with a list of its valid files, which is not read here: removed rows would count again",
-            remedy="Export the table's present rows to Parquet files, and name their folder.",
+            remedy="Export the table's current rows to Parquet files, and name their folder.",
         )
 
 
@@ -252,14 +252,14 @@ def _checked(key: str) -> str:
 
 
 def _is_aside(parts: Sequence[str]) -> bool:
-    """Tell whether a name, relative to the requested folder or pattern, is hidden or a marker of a writer."""
+    """Return whether a name, relative to the requested folder or pattern, is hidden or a marker of a writer."""
     name = parts[-1].lower()
     is_mark = name in _MARKS or name.startswith(_MARK_PREFIXES)
     return is_mark or any(part.startswith(".") for part in parts)
 
 
 def _is_left_out(parts: Sequence[str]) -> bool:
-    """Tell whether a name denotes work in progress or a document, which is not a table."""
+    """Return whether a name denotes work in progress or a document, which is not a table."""
     if any(part.startswith("_") for part in parts):
         return True
     name = PurePosixPath(parts[-1].lower())

@@ -305,7 +305,9 @@ def _read_errors(
     try:
         yield
     except FileNotFoundError:
-        raise _unreadable(file, layout, "no file any more", "Run again once the data stand still.") from None
+        raise _unreadable(
+            file, layout, "no file any more", "Run again when the data no longer change."
+        ) from None
     except PermissionError:
         raise _unreadable(file, layout, "no permission to read it", "Grant it to this user.") from None
     except (MlhoError, MemoryError, pa.ArrowCancelled):
@@ -318,7 +320,7 @@ def _read_errors(
         if bad_rows:
             raise _ragged(file, source, bad_rows[0]) from None
         got = f"{file.size} bytes that are damaged or of a different format"
-        remedy = "Write it again, or name the file by its format."
+        remedy = "Write it again, or give the file the extension of its format."
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             encoding = source.format.encoding
             got = f"text that is not {encoding.upper()}"

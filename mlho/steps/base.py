@@ -63,7 +63,7 @@ class Task(BaseModel):
     spec: TrainingSpec | None = None
     """The specification, with every section that this step does not read reset."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """Iteration, fold, block, classifier: what distinguishes this task from its siblings."""
+    """Iteration, fold, block, classifier: the values that distinguish this task from its siblings."""
     sources: tuple[InputFile, ...] = ()
     inputs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Name of each input to the keys of the tasks that made it."""
@@ -356,7 +356,7 @@ class _Ids:
 
 
 def _ids_of(task: Task) -> _Ids:
-    """Return what is encrypted of a task's output. Raise ``SpecError`` if this process has another key than the task asks for."""
+    """Return the encrypted part of a task's output. Raise ``SpecError`` if this process has another key than the task asks for."""
     wanted = task.params.get(IDS_KEY)
     if wanted is None:
         return _Ids()
@@ -414,7 +414,7 @@ def _store_files(folder: Path, store: Store, ids: _Ids) -> Iterator[tuple[str, S
 
 
 def _put_blob(store: Store, sha256: str, path: Path) -> None:
-    """Write a blob. One that exists is made young again, so that retention does not remove it before the commit."""
+    """Write a blob. The time of an existing blob is renewed, so that retention does not remove it before the commit."""
     key = blob_key(sha256)
     if not store.put_file_if_absent(key, path) and not store.refresh(key):
         store.put_file_if_absent(key, path)  # removed between the two requests

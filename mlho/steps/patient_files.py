@@ -1,4 +1,4 @@
-"""Files of artifacts that hold patients' ids, and which of given patients they hold."""
+"""Files of artifacts that hold patients' ids, and a search for given patients in them."""
 
 from collections.abc import Set
 from pathlib import Path

@@ -32,7 +32,7 @@ SOLE_LEADER: Final = Leader()
 
 
 def find_proposal(store: Store, task_key: str) -> Outcome | None:
-    """Return what an earlier attempt at a task proposed and the scheduler has not adopted yet, so that it need not be repeated."""
+    """Return the proposal of an earlier attempt at a task that the scheduler has not adopted yet, so that the attempt need not be repeated."""
     first = next(_read_all(store, task_key), None)
     return Outcome(first, is_new=False, is_proposed=True) if first is not None else None
 

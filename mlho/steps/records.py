@@ -1,7 +1,7 @@
 """Commit records. An artifact exists if it has one. Each record is bound to its key and carries its own digest.
 
-A record ends with the SHA-256 of all bytes before that field, so that any change of it by a disk or a network is recognised. A damaged one counts as none: its task runs
-again, and the new record replaces exactly those damaged bytes, by a conditional write; a whole one that came meanwhile stays.
+A record ends with the SHA-256 of all bytes before that field, so that any corruption by a disk or a network is detected. A damaged record counts as
+missing: its task runs again, and the new record replaces exactly those damaged bytes, by a conditional write; a whole one that came meanwhile stays.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def unsealed(data: bytes) -> bytes | None:
 
 
 class EncryptedIds(BaseModel):
-    """What is known of a file whose ids are encrypted."""
+    """The facts recorded about a file whose ids are encrypted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,7 +88,7 @@ class Commit(BaseModel):
 def parse_record(data: bytes, task_key: str) -> Commit | None:
     """Parse the record of a task; ``None`` if the bytes are damaged or belong to another task.
 
-    Those of earlier versions have no digest, and are taken as they are.
+    Records of earlier versions have no digest and are accepted without it.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def write_commit(store: Store, commit: Commit) -> Commit | None:
             log.warning("commit_replaced", task=commit.task[:12], step=commit.kind)
             return None
     raise StoreUnavailable(
-        f"commit {commit.task[:12]}…: it was damaged, and changed each time that it was to be replaced. Run the same command again."
+        f"commit {commit.task[:12]}…: it was damaged, and changed at each attempt to replace it. Run the same command again."
     )
 
 

@@ -21,8 +21,8 @@ from mlho.store.s3_store import S3Store
 PROBES: Final = "probe"
 _WRITERS: Final = 4
 COMPAT_WORDS: Final = (
-    f"Compat mode ({CONDITIONAL}={COMPAT}): this store is not asked to refuse a second write, so only the scheduler commits what "
-    "workers propose. The result is the same. It costs a few more requests a task, and while the scheduler is away nothing is committed; "
+    f"Compat mode ({CONDITIONAL}={COMPAT}): the store need not refuse a second write, so only the scheduler commits records that "
+    "workers propose. The result is the same. It costs a few more requests per task, and nothing is committed while the scheduler is down; "
     "only Redis prevents several schedulers from leading one run."
 )
 
@@ -93,14 +93,14 @@ def _try_plain(bucket: Bucket, key: str) -> None:
     listed = [item.key for item in bucket.listed(key)]
     if found is None or found[0] != b"first" or listed != [key]:
         raise SpecError(
-            f"{bucket.where}: what was just written is not found again, so this server cannot be used. Expected reads and lists that "
+            f"{bucket.where}: an object that was just written is not found. This server cannot be used. Expected reads and lists that "
             "show every finished write. Use another server, or a folder as the store."
         )
 
 
 def _clean_up(bucket: Bucket, prefix: str) -> None:
     for name in ("once", "race"):
-        # The error under way says what failed. Without permission to delete, two small objects remain.
+        # The error that is being raised names the failure. Without permission to delete, two small objects remain.
         with suppress(MlhoError):
             bucket.delete(f"{prefix}/{name}")
 

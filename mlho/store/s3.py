@@ -40,7 +40,7 @@ _QUICK_READ_SECONDS: Final = 8.0
 _RENEW_SECONDS: Final = 5.0  # minimum time between two renewals of the client for new credentials
 
 
-class Refused(Exception):  # noqa: N818 - says what happened
+class Refused(Exception):  # noqa: N818 - names the event, not an error
     """A request that the server refused and that a retry cannot fix. The caller interprets it."""
 
     def __init__(self, fault: Fault) -> None:
@@ -176,7 +176,7 @@ class Bucket:
                 return True
             except Refused as refused:
                 fault = refused.fault
-                # A conflict invalidates the parts. An upload may be gone because one of our lost requests or a clean-up ended it.
+                # A conflict invalidates the parts. An upload may no longer exist because one of our lost requests or a clean-up ended it.
                 is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
                 self._raise_unless(is_known and time.monotonic() < ends, refused, "write")
             found = self.head(key)

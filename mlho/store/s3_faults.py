@@ -55,7 +55,7 @@ class Fault:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the key does not exist (in an existing bucket, as far as the server says)."""
+        """Whether the key does not exist (in an existing bucket, as far as the server reports)."""
         return self.code in _GONE
 
     @property
@@ -122,11 +122,11 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
         )
     if fault.status == 501 and action == "write":
         return SpecError(
-            f"{where}: {endpoint} does not know a request that is needed ({fault.code}). If it has no conditional writes, set "
+            f"{where}: {endpoint} does not support a required request ({fault.code}). If it has no conditional writes, set "
             "MLHO_S3_CONDITIONAL=compat for the command and its workers: then only the scheduler commits."
         )
     return SpecError(
-        f"{where}: {endpoint} refused to {action} ({fault.code}, status {fault.status}). If it is no AWS server, try "
+        f"{where}: {endpoint} refused to {action} ({fault.code}, status {fault.status}). If it is not an AWS server, try "
         "MLHO_S3_ADDRESSING=path and MLHO_S3_CHECKSUMS=when_required."
     )
 

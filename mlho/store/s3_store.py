@@ -127,7 +127,7 @@ class S3Store(Store):
 
     @override
     def ping(self, key: str) -> None:
-        # Send a GET, since the answer to a HEAD does not say why it is refused.
+        # Send a GET, because the response to a HEAD has no reason for a refusal.
         self.bucket.impatient().get(self._own(key))
 
     @override

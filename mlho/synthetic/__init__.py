@@ -1,4 +1,4 @@
-"""Synthetic cohorts with a planted truth: EHR events of any size in which it is known what matters.
+"""Synthetic cohorts with a planted truth: Synthetic EHR events of any size, with known effects.
 
 ``make_cohort`` writes three tables and ``truth.json``; ``python -m mlho.synthetic`` does the same from a shell. Importing
 this package costs nothing: numpy and pyarrow are imported when a cohort is made.
@@ -26,7 +26,7 @@ def make_cohort(
     layout: Layout = "hash",
     n_workers: int = 1,
 ) -> Truth:
-    """Write a cohort in ``dbmart`` layout, and return what was planted in it.
+    """Write a cohort in ``dbmart`` layout, and return the planted effects.
 
     The values depend on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence`` only: other
     partitions, layouts and workers give the same rows in other files. Memory is bounded by one batch of patients a

@@ -12,7 +12,7 @@ from mlho.errors import MlhoError
 from mlho.synthetic import make_cohort
 
 _ABOUT: Final = """\
-Write synthetic EHR data in which it is known what matters.
+Write synthetic EHR data with known effects.
 
 OUT gets four things:
   events/        patient_num, start_date, phenx, value      what was recorded

@@ -35,7 +35,7 @@ TABLES: Final = ("events", "labels", "demographics")
 _CODES_FILE: Final = "codes.parquet"
 _MAKING: Final = ".making"  # where a cohort grows until it is whole; sources skip names with a dot
 
-# A batch has a random stream of its own, so that partitions can be written in any order. Its size bounds memory (about
+# A batch has its own random stream, so that partitions can be written in any order. Its size bounds memory (about
 # 100 bytes an event) and must not depend on the partitions, or the values would.
 _MAX_PATIENTS_A_BATCH: Final = 2_000
 _MIN_BATCHES: Final = 64
@@ -137,7 +137,7 @@ def _refuse_foreign_tables(folder: Path) -> None:
     if found and not (folder / TRUTH_FILE).exists():
         raise SpecError(
             f"{folder}: has {', '.join(found)} and no {TRUTH_FILE}, so these tables were not made here. "
-            "Give another folder, or remove them."
+            "Use another folder, or remove them."
         )
 
 
@@ -216,7 +216,7 @@ class _TableWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write what waits, and finish the file."""
+        """Write the buffered rows, and finish the file."""
         self._flush()
         self._writer.close()
 

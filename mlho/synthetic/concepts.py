@@ -1,6 +1,6 @@
 """Descriptions of the synthetic codes, so that tables and reports read like those of real records.
 
-They are drawn up from lists and say nothing about a code's effect.
+They are composed from lists and independent of a code's effect.
 """
 
 import csv

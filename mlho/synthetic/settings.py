@@ -1,6 +1,6 @@
-"""The constants of the planted world: how people live and are recorded, and what changes their risk.
+"""The constants of the planted world: the lives and records of people, and the causes of their risk.
 
-None is fitted to a data set. They are chosen so that a cohort has what makes EHR data hard: heavy-tailed numbers of rows,
+None is fitted to a data set. They are chosen so that a cohort has the difficulties of EHR data: heavy-tailed numbers of rows,
 confounding by morbidity, records that follow causes without being causes, and errors.
 """
 

@@ -38,7 +38,7 @@ class CausalCode:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """From what :meth:`Truth.to_json` wrote."""
+        """Read the output of :meth:`Truth.to_json`."""
         return cls(**{**plain, "proxies": tuple(plain["proxies"])})
 
 
@@ -92,7 +92,7 @@ class Truth:
     Attributes
     ----------
     arguments : mapping
-        What :func:`mlho.synthetic.make_cohort` was asked for.
+        The arguments of :func:`mlho.synthetic.make_cohort`.
     n_rows, n_positive : int
         Events written; patients with the outcome.
     causal : tuple of CausalCode
@@ -162,7 +162,7 @@ class Truth:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """From what :meth:`to_json` gave."""
+        """Read the output of :meth:`to_json`."""
         return cls(
             **{
                 **plain,
@@ -201,7 +201,7 @@ def read_truth(folder: Path) -> Truth:
     Raises
     ------
     DataError
-        It is not there, or not what :func:`mlho.synthetic.make_cohort` writes.
+        The file is missing, or :func:`mlho.synthetic.make_cohort` did not write it.
     """
     path = folder / TRUTH_FILE
     try:
@@ -217,7 +217,7 @@ def read_truth(folder: Path) -> Truth:
 
 
 def is_complete(folder: Path, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a folder holds the whole cohort that these arguments give; some of the arguments will do."""
+    """Return whether a folder holds the whole cohort that these arguments give; some of the arguments will do."""
     if not (folder / TRUTH_FILE).is_file():
         return False
     have = read_truth(folder).arguments

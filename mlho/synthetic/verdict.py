@@ -1,4 +1,4 @@
-"""Whether a run found what was planted: the truth against ``result.json``. Needs neither numpy nor pyarrow."""
+"""Whether a run found the planted effects: the truth against ``result.json``. Needs neither numpy nor pyarrow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,12 +45,12 @@ class Verdict:
 
 
 def is_expected(causal: CausalCode) -> bool:
-    """Tell whether a run must find a causal code: a strong, harmful effect that does not vanish."""
+    """Return whether a run must find a causal code: a strong, harmful effect that does not vanish."""
     return causal.odds_ratio >= STRONG_ODDS_RATIO and causal.vanishes_from is None
 
 
 def judge(truth: Truth, result: Mapping[str, Any]) -> Verdict:
-    """Compare the consensus of a run with what was planted.
+    """Compare the consensus of a run with the planted effects.
 
     Parameters
     ----------

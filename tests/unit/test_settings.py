@@ -56,5 +56,5 @@ def test_limits_of_time_come_from_the_environment():
 @pytest.mark.parametrize("text", ["0", "-1", "6h", "nan", "inf"])
 def test_a_limit_that_is_no_positive_number_is_refused(name: str, text: str):
     """The error for a time limit that is not a positive number names the variable."""
-    with pytest.raises(SpecError, match=f"{name}: '{text}' is no positive number of seconds"):
+    with pytest.raises(SpecError, match=f"{name}: '{text}' is not a positive number of seconds"):
         Settings.from_environment({name: text})

@@ -15,7 +15,7 @@ def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
 
 
 def shown_with_share(n: int, total: int, noun: str, min_cell: int = 0) -> str:
-    """Return a count and its share of a total. Of a small count, which the share would give away, only the bound is shown.
+    """Return a count and its share of a total. For a small count only the bound is shown, because the share would reveal the count.
 
     Examples
     --------
@@ -28,5 +28,5 @@ def shown_with_share(n: int, total: int, noun: str, min_cell: int = 0) -> str:
 
 
 def is_one(n: int, min_cell: int = 0) -> bool:
-    """Tell whether :func:`shown_count` shows 1, so that the verb is singular."""
+    """Return whether :func:`shown_count` shows 1, so that the verb is singular."""
     return n == 1 and min_cell <= 1

@@ -64,7 +64,7 @@ class CohortResult:
 
 @dataclass(frozen=True)
 class RuleAccount:
-    """The account of the rules that made the labels (``cohort.rules``), which goes before that of the label rows.
+    """The account of the rules that made the labels (``cohort.rules``). It precedes the account of the label rows.
 
     Attributes
     ----------

@@ -84,7 +84,7 @@ class CategoryCode:
         return np.array([position.get(text, missing if text is None else unseen) for text in texts], np.int64)
 
     def unseen(self, values: Sequence[object]) -> NDArray[np.bool_]:
-        """Tell which values are given and are no level.
+        """Return which values are present but are not a level.
 
         Examples
         --------
@@ -324,7 +324,7 @@ def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
     except (TypeError, ValueError):
         raise DataError(
             "demographics",
-            f"column {name!r} holds something that is no number",
+            f"column {name!r} holds a value that is not a number",
             expected="numbers, or None",
             got=f"other values among {len(cells)}",
             remedy="Write it as in training.",
@@ -368,7 +368,7 @@ def _by_number(levels: Sequence[str]) -> dict[float | None, str]:
 
 
 def _is_absent(value: object) -> bool:
-    """Tell whether a value is missing: None, NaN (pandas' NA and NaT too), or blank text."""
+    """Return whether a value is missing: None, NaN (pandas' NA and NaT too), or blank text."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return True
     if isinstance(value, float | np.floating):

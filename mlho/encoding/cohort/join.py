@@ -149,7 +149,7 @@ def _without_rare_numbers(
     min_cell: int,
     warnings: list[str],
 ) -> tuple[NumericColumn | CategoricalColumn, ...]:
-    """Return the columns without numbers that too few patients have. A median or a split of them would tell their values."""
+    """Return the columns without numbers that too few patients have. A median or a split would reveal their values."""
     kept: list[NumericColumn | CategoricalColumn] = []
     for column in columns:
         if isinstance(column, NumericColumn):

@@ -1,7 +1,7 @@
 """Columns beside the features: the person behind patient ids (``cohort.groupBy``), sites or parts (``validation.splitColumn``), and
 columns of the audit (``bias.columns``).
 
-They are read as text from the labels or, if they are not there, from the demographics. They are no features.
+They are read as text from the labels or, if missing there, from the demographics. They are not features.
 """
 
 import math

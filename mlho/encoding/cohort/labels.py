@@ -178,7 +178,7 @@ def _readable_times(array: Any, source: Source, where: str, name: str) -> Times:
         f"column {name!r} holds dates that cannot be read",
         expected=source.times_in_words,
         got=f"{plural(n_bad, 'such row')}",
-        remedy="Write them so, or state their form in data.format.dateFormats; leave the field empty where there is no date.",
+        remedy="Write them in this form, or state their form in data.format.dateFormats; leave the field empty where there is no date.",
     )
 
 
@@ -256,7 +256,7 @@ def _check_columns(cohort: Cohort, source: Source, table: TableFile, file: Sourc
     if name is not None:
         remedy = (
             "Add an index date and name it in cohort.index.column, or give one date for all (cohort.index.date). "
-            "cohort.index: none says aloud that everything counts; the result is then an association, no prediction."
+            "cohort.index: none states explicitly that all events count; the result is then an association, not a prediction."
         )
         require_columns(file.key, have, [name], remedy=remedy)
         source.check_type(file.key, name, table.type_of(name), ColumnKind.TIME)
@@ -277,7 +277,7 @@ def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
     if n_other:
         raise DataError(
             where,
-            f"outcome column {name!r} holds something else than an outcome",
+            f"outcome column {name!r} holds a value that is not an outcome",
             expected=ColumnKind.OUTCOME.value,
             got=f"{plural(n_other, 'other row')} of {len(numbers)}",
             remedy="Code the outcome as 0 and 1, and leave the field empty where it is not known.",
@@ -305,9 +305,9 @@ Dates = tuple[NDArray[np.int64], NDArray[np.bool_]]  # last microsecond of each 
 
 
 def read_follow_up(times: TimeToEvent, dates: Mapping[str, Dates], index_us: NDArray[np.int64]) -> FollowUp:
-    """Return what was observed first after each index date. ``NaN`` days where nothing ends the observation.
+    """Return the first observed fate after each index date. ``NaN`` days where nothing ends the observation.
 
-    An event after the end of observation was not observed. Of an event and a competing one at the same time the event counts.
+    An event after the end of observation was not observed. If an event and a competing one have the same time, the event counts.
     """
     assert times.event is not None, "the specification requires both without rules"
     assert times.end is not None

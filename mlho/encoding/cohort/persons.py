@@ -161,7 +161,7 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
             "none. Give an index date, add a column 'age' to the demographics, or leave age out."
         )
     if patient in map(file_column, demographics):
-        raise SpecError(f"features.demographics: {patient!r} tells patients apart. Leave it out.")
+        raise SpecError(f"features.demographics: {patient!r} identifies patients. Leave it out.")
     kept = [name for name in spec.kept_columns if name not in demographics and file_column(name) in have]
     categorical = frozenset([*spec.features.categorical, *kept])
     if age_from_birth and AGE in categorical:

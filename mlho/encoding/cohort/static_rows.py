@@ -51,7 +51,7 @@ class _Values:
         return np.unique(np.concatenate([np.empty(0, np.int64), *self.keys]))
 
     def one_each(self, n_patients: int) -> tuple[NDArray[np.int64], int]:
-        """Return the position in ``ids`` of each patient's value, -1 if there is none or there are several, and how often the latter."""
+        """Return the position in ``ids`` of each patient's value, -1 if there is none or there are several, and the number of patients with several."""
         keys = self._merged()
         patient, value = keys >> _VALUE_BITS, keys & ((1 << _VALUE_BITS) - 1)
         n_values = np.bincount(patient, minlength=n_patients)
@@ -81,7 +81,7 @@ def read_static_rows(
     patient_ids : Arrow string array
         Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
     where : str
-        What messages call the events.
+        Name of the events in messages.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def _checked(source: Source, table: TableFile, file: SourceFile) -> dict[str, st
 
 
 def _is_code(code: str, texts: Any) -> NDArray[np.bool_]:
-    """Return which codes are this one, alone or with a value behind two slashes."""
+    """Return which codes equal this one, with or without a value after two slashes."""
     is_alone = pc.equal(texts, code)
     return truths(pc.or_(is_alone, pc.starts_with(texts, code + _SEPARATOR)))
 

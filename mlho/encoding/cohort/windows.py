@@ -98,7 +98,7 @@ def year_bounds(years: Sequence[int]) -> tuple[int, int]:
 
 
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
-    """Tell whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
+    """Return whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
     return (
         bool(spec.features.numbers or spec.features.utilisation)
         or spec.features.sequences is not None
@@ -110,7 +110,7 @@ def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
 
 
 def needs_values(spec: TrainingSpec) -> bool:
-    """Tell whether an aggregate uses numeric values."""
+    """Return whether an aggregate uses numeric values."""
     return bool(set(spec.features.numbers) - {RECENCY})
 
 

@@ -144,7 +144,7 @@ def _rows_of_block(
 def _counted_cells(
     block: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]], windows: SampleWindows, n_codes: int
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Return the arrays of a block whose rows alone count, and its number of rows: each patient has one sample, and the only window has every used row.
+    """Return the arrays of a block that needs counts of rows only, and its number of rows: each patient has one sample, and the only window has every used row.
 
     Rows are brought into the order of the patients; a code's cells are then in the order of its samples without another sort.
     """

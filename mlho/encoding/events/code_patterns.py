@@ -28,7 +28,7 @@ def code_filter(features: Features, *, never: Collection[str] = ()) -> Callable[
 
 
 def matches(patterns: Sequence[str], codes: Sequence[str]) -> NDArray[np.bool_]:
-    """Tell which codes match one of the patterns.
+    """Return which codes match one of the patterns.
 
     Examples
     --------

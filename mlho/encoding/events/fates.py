@@ -28,7 +28,7 @@ def join_fates(
 
 
 def samples_lost(fates: NDArray[np.uint16], n_samples: NDArray[np.int64]) -> dict[str, int]:
-    """Count the samples of patients all of whose rows were dropped, by the rule that dropped them.
+    """Count the samples of patients who lost all their rows, by the rule that dropped the rows.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class Rule(IntEnum):
 
     @property
     def remedy(self) -> str:
-        """One sentence that says what to check if the rule drops many rows."""
+        """Advice for a rule that drops many rows, in one sentence."""
         return _REMEDIES[self]
 
 
@@ -174,7 +174,7 @@ class Ledger:
             raise MlhoError(
                 f"{where}: the ledger does not add up. Expected rows in = rows used + rows dropped; got "
                 f"{self.rows_in} in, {self.rows_used} used, {n_dropped} dropped. This is an error of the program: "
-                "report it, and trust nothing of this run."
+                "report it, and do not use any result of this run."
             )
         return self
 

@@ -104,7 +104,7 @@ class Matrix:
             arrays = read_arrays(path)
             if len(arrays.get("indptr", ())) != n_codes * n_windows + 1:
                 raise ArtifactDamaged(
-                    f"{path.name}: not a block of this dictionary and these windows. Run again: its task makes it again."
+                    f"{path.name}: not a block of this dictionary and these windows. Run again to recreate it."
                 )
             first = int(starts[cohort.block_patients(number)[0]])
             numbers = {name: array for name, array in arrays.items() if name not in _NO_NUMBERS}
@@ -350,7 +350,7 @@ def _copy_cells(
 def _copy_samples(
     indptr: Any, first_sample: Any, source: _Cells, wanted: Any, new_index: Any, place: Any, out: _Cells
 ) -> None:  # pragma: no cover - compiled
-    """Do what ``_copy_cells`` does with a mask and without numbers, several times faster: nothing depends on a branch."""
+    """Do the work of ``_copy_cells`` with a mask and without numbers, several times faster because it has no branches."""
     for j in range(wanted.size):
         at_out = np.uint64(place[j])
         for at in range(indptr[wanted[j]], indptr[wanted[j] + 1]):

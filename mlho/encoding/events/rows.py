@@ -229,7 +229,7 @@ class RowRules:
         parents = {code: parent for code, parent in self.parents.items() if code not in never}
         self.codes = LocalCodes(is_excluded, parents)
         windows = sample_windows(self.spec, self.cohort)
-        # Windows nest, so that the longest one alone decides whether a row is used.
+        # Windows nest, so that the longest one decides whether a row is used.
         self._bounds = _Bounds(
             frozen(windows.starts),
             frozen(windows.index_us),
@@ -352,7 +352,7 @@ def _is_plausible(
 def _rule_of_time(
     time: Any, first: Any, stop: Any, index_us: Any, upper_us: Any, lower_us: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Rule for a plausible time of a known patient, whose samples are first to stop."""
+    """Rule for a plausible time of a known patient, whose samples are ``first`` to ``stop``."""
     is_after, is_in_gap = True, False
     for s in range(first, stop):
         if time <= index_us[s]:

@@ -87,7 +87,7 @@ class Segments:
         tail = len(MAGIC) + _LENGTH_BYTES
         buffer = _mapped(path)
         if bytes(buffer[-len(MAGIC) :]) != MAGIC:
-            raise ArtifactDamaged(f"{path.name}: not a file of segments. Run again: its task makes it again.")
+            raise ArtifactDamaged(f"{path.name}: not a file of segments. Run again to recreate it.")
         length = int.from_bytes(buffer[-tail : -len(MAGIC)], "little")
         try:
             index = json.loads(bytes(buffer[-tail - length : -tail]))
@@ -95,9 +95,7 @@ class Segments:
                 raise ValueError("cut short")
             return cls(index["n_blocks"], buffer, tuple(index["segments"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactDamaged(
-                f"{path.name}: damaged segments. Run again: its task makes it again."
-            ) from error
+            raise ArtifactDamaged(f"{path.name}: damaged segments. Run again to recreate it.") from error
 
     @property
     def n_rows(self) -> int:

@@ -262,7 +262,7 @@ def _open_days(path: Path, spans: CodeSpans) -> DayLists:
     arrays = read_arrays(path)
     if DAYS not in arrays or len(arrays[DAY_STARTS]) != len(spans.first) + 1:
         raise ArtifactDamaged(
-            f"{path.name}: not all days of this dictionary and these windows. Run again: its task makes it again."
+            f"{path.name}: not all days of this dictionary and these windows. Run again to recreate it."
         )
     return DayLists(spans, frozen(arrays[DAY_STARTS]), frozen(arrays[DAYS]))
 
@@ -284,7 +284,7 @@ def _open_spans(
             or len(arrays[FIRST_DAY]) != starts_of_codes[-1]
         ):
             raise ArtifactDamaged(
-                f"{path.name}: no days of this dictionary and these windows. Run again: its task makes it again."
+                f"{path.name}: no days of this dictionary and these windows. Run again to recreate it."
             )
         samples = indices
         if n_windows > 1:

@@ -161,7 +161,7 @@ def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
 
 
 def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -> tuple[str, ...]:
-    """Warn of criteria that nothing in the data can meet, or break, as they are written."""
+    """Warn of criteria that, as written, nothing in the data can meet or violate."""
     named = [
         (criterion.name, condition) for criterion in rules.criteria for condition in criterion.conditions
     ]
@@ -321,7 +321,7 @@ def _competing_set(rules: Rules) -> int:
 def _follow_up(selection: _Selection, rules: Rules, histories: Histories, observed: _Observed) -> FollowUp:
     """Return the days to the first outcome event in the time at risk, to the first competing event, or to the end of it or of the observation.
 
-    Of an event and a competing one at the same time the event counts. A competing event may lie before the index date: the sample
+    If an event and a competing one have the same time, the event counts. A competing event may lie before the index date: the sample
     is then not at risk.
     """
     index_us = selection.time_us + rules.offset_days * DAY_US

@@ -40,7 +40,7 @@ def memberships(
 def without_values_outside(
     bits: NDArray[np.uint64], values: NDArray[np.float64], sets: Sequence[EventSet]
 ) -> NDArray[np.uint64]:
-    """Return the bits of events without those sets whose range their value is outside of; a missing value is outside.
+    """Return the bits of events, without the sets whose range excludes the value; a missing value is excluded.
 
     Parameters
     ----------

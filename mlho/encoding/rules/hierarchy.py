@@ -1,4 +1,4 @@
-"""Descendants of codes: what a set with ``descendants`` holds beside its codes, from OMOP's ``concept_ancestor`` or a map of parents."""
+"""Descendants of codes: the members of a set with ``descendants`` in addition to its codes, from OMOP's ``concept_ancestor`` or a map of parents."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _DOMAIN_ENDS: Final = ":"
 
 
 def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) -> dict[str, list[str]]:
-    """Return the descendants of each code of the sets that ask for them, sorted; a code without any is left out.
+    """Return the sorted descendants of each code of the sets with ``descendants``; a code without descendants is left out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The rules of a cohort applied in one process, for a look before a run and for an evaluation."""
+"""The rules of a cohort applied in one process, for the inspection before a run and for an evaluation."""
 
 from collections.abc import Sequence
 

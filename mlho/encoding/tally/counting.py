@@ -1,6 +1,6 @@
 """Counting of used rows, in the pass that encodes them.
 
-Each kind of count has a loop of its own over a batch, which the caches hold: loops without conditions on the data are several times
+Each kind of count has its own loop over a batch, which fits into the caches: loops without conditions on the data are several times
 faster than one loop that does everything.
 """
 

@@ -212,7 +212,7 @@ class NumberCounter:
 
 @njit(cache=True, nogil=True)
 def _has_positive(code: Any, value: Any, n_codes: Any) -> Any:  # pragma: no cover - compiled
-    """Tell which codes have a positive number."""
+    """Return which codes have a positive number."""
     has_positive = np.zeros(n_codes, np.bool_)
     for i in range(value.size):
         if value[i] > 0:

@@ -1,4 +1,4 @@
-"""A sample of distinct rows with their multiplicity, which tells how many rows are duplicates.
+"""A sample of distinct rows with their multiplicity, to estimate how many rows are duplicates.
 
 The sample holds the rows with the smallest hashes (bottom-k). Copies of a row have the same hash, so that they are sampled together,
 and the samples of partitions are merged exactly: the result depends on the rows alone.

@@ -219,7 +219,7 @@ class _Problem:
         return Cell.of(samples, p=p, positive=self.positive, patient=self.patient, alerts=self.alerts)
 
     def is_usable(self, samples: IntArray) -> bool:
-        """Tell whether there are enough patients with and without the outcome."""
+        """Return whether there are enough patients with and without the outcome."""
         return fewest_patients(samples, self.positive, self.patient) >= self.min_cell
 
     def recalibrated(self, cell: Cell, folds: NDArray[np.integer[Any]]) -> Cell:
@@ -281,7 +281,7 @@ class _Problem:
         perfect: Mapping[_Key, dict[str, Chance]],
         periods: Periods | None,
     ) -> GroupFigures:
-        """Return what is found for one level."""
+        """Return the figures of one level."""
         place, level = key
         whole = (*key, WHOLE)
         counts = self.counts(list(grouping.members()))

@@ -198,7 +198,7 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
 
 @njit(cache=True, nogil=True)
 def _first_step(missing: float, information: float, curvature: float) -> float:
-    """Return the root of the expansion to the second order, where Newton's step is small; else that step, limited."""
+    """Return the root of the second-order expansion where Newton's step is small, otherwise the limited Newton step."""
     step = missing / max(information, 1e-300)
     if abs(step) < 0.5:  # the second term is then at most a quarter of the first: |curvature| ≤ information
         return step - 0.5 * step * step * curvature / max(information, 1e-300)

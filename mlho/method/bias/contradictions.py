@@ -1,4 +1,4 @@
-"""Samples whose label the model contradicts: where to look first for wrong labels. A contradiction is no proof of one.
+"""Samples whose label the model contradicts: the first place to look for wrong labels. A contradiction does not prove an error.
 
 In each iteration the final classifier scores patients that it was not trained on. A sample without the outcome is contradicted if its
 probability is at least the mean of the test samples with the outcome; one with the outcome, if its probability is at most the mean of those

@@ -1,4 +1,4 @@
-"""Groups and periods of an audit, and what is found for them."""
+"""Groups and periods of an audit, and their figures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

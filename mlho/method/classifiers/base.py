@@ -190,7 +190,7 @@ class Classifier(ABC):
     fitted: ClassVar[type[FittedClassifier]]
     #: Meaning of an absent cell: zero for linear models; trees learn a direction for missing values.
     absent: ClassVar[Absent] = "zero"
-    #: What it is fitted to: labels, or times to the event.
+    #: The target of the fit: labels, or times to the event.
     target: ClassVar[Literal["label", "time"]] = "label"
 
     @property
@@ -319,7 +319,7 @@ class Classifier(ABC):
         float64, shape (n_newcomers,)
             A log odds ratio per standard deviation with the sign that the coefficient would have; 0 where it would be 0.
         """
-        raise SpecError(f"{self._where}: it has no coefficients that say which columns it uses.")
+        raise SpecError(f"{self._where}: it has no coefficients that show which columns it uses.")
 
     @abstractmethod
     def _fit_settings(self, data: TrainingData, settings: Sequence[Setting]) -> list[FittedClassifier]:

@@ -167,7 +167,7 @@ def first_steps(
 ) -> Floats:
     """Return the effect of each new column, added alone, at the step that would first select it.
 
-    Up to that step boosting with the new column equals boosting without it. Following the path once therefore tells for
+    Up to that step boosting with the new column equals boosting without it. Following the path once therefore shows for
     each new column whether the model would use it.
 
     Parameters
@@ -371,7 +371,7 @@ def _dot(
 
 @njit(cache=True, nogil=True)
 def _sum(indices: Any, start: int, stop: int, gradient: Any) -> float:  # pragma: no cover - compiled
-    """Return what ``_dot`` returns for cells that are all 1, bit by bit."""
+    """Return the same bits as ``_dot`` for cells that are all 1."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     k = start
     while k + 3 < stop:

@@ -55,7 +55,7 @@ def first_steps(
     """Return the first Newton step of each new column, if it alone were added to a fitted model.
 
     At the minimum a new column keeps the coefficient 0 exactly if the gradient of the loss along it does not exceed the
-    penalty (Karush–Kuhn–Tucker). The gradients therefore tell for each column whether the model would use it.
+    penalty (Karush–Kuhn–Tucker). The gradients therefore show for each column whether the model would use it.
 
     Parameters
     ----------

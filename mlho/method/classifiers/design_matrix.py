@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlho.errors import DataError, plural
 
 Floats = NDArray[np.float64]
-#: Dense float64 array or ``scipy.sparse.csc_array``, shape (n_samples, n_features). SciPy has no types of its own.
+#: Dense float64 array or ``scipy.sparse.csc_array``, shape (n_samples, n_features). SciPy is not typed.
 Matrix = Any
 
 
@@ -175,7 +175,7 @@ def moments(columns: Any) -> Moments:
 
 
 class Columns(NamedTuple):
-    """Compressed columns, and what compiled code needs to standardise them implicitly.
+    """Compressed columns, and the constants with which compiled code standardises them implicitly.
 
     Attributes
     ----------

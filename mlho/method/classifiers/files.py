@@ -88,7 +88,7 @@ class ModelFields:
     def value_columns(self, n_features: int) -> NDArray[np.bool_] | None:
         """Return the value columns of a model with ``absent: missing``; None if absent means zero.
 
-        A file without this field is older, from when absent always meant zero.
+        A file without this field is from an earlier version, in which absent always meant zero.
         """
         absent = self._fields.pop(ABSENT, "zero")
         if absent == "zero":

@@ -161,7 +161,7 @@ class FittedXGBoost(FittedClassifier):
 
 
 def with_intercept(parts: Floats, log_odds: Floats) -> Floats:
-    """Set the last column to what the others, added from left to right, lack of the log-odds."""
+    """Set the last column to the log-odds minus the other columns, added from left to right."""
     by_feature = np.zeros(len(log_odds))
     for column in parts.T[:-1]:
         by_feature += column

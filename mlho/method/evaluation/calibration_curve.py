@@ -160,7 +160,7 @@ def distances_of(t: Tally, distance: FloatArray) -> tuple[float, float, float, f
 
 
 def _quantile(ascending: FloatArray, n_up_to: NDArray[Any], q: float) -> float:
-    """Return what ``np.quantile`` returns for values that occur several times each."""
+    """Return the result of ``np.quantile`` for values that occur several times each."""
     n = int(n_up_to[-1])
     at = q * (n - 1)
     low = int(at)

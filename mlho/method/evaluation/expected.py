@@ -1,4 +1,4 @@
-"""Performance expected without labels: what calibrated probabilities say of their own AUROC and PPV.
+"""Performance expected without labels: the AUROC and PPV that calibrated probabilities imply.
 
 If each probability is the chance of its sample's outcome, the outcomes are independent draws, and any figure of them has an
 expectation and a variance that follow from the probabilities alone. A change of the patients (covariate shift) shows in both. A change

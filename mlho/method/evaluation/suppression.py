@@ -43,7 +43,7 @@ def hidden_cells(
 
 
 def _is_ambiguous(hidden: Sequence[int], min_cell: int) -> bool:
-    """Tell whether each hidden cell, known to be at least 1, can have ``min_cell`` different values."""
+    """Return whether each hidden cell, known to be at least 1, can have ``min_cell`` different values."""
     return len(hidden) > 1 and sum(hidden) - len(hidden) + 1 >= min_cell
 
 

@@ -213,7 +213,7 @@ def _transpose(
 
 
 def _is_new(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which numbers differ from the one before."""
+    """Return which numbers differ from the one before."""
     is_new = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
     return is_new

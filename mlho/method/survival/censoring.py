@@ -1,4 +1,4 @@
-"""Inverse probability of censoring weights: samples whose status is known count for those that were censored like them."""
+"""Inverse probability of censoring weights: samples with known status also represent similar samples that were censored."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def censoring_weights(times: EventTimes, observed: StepFunction, horizon: float)
 
 
 def weighted_copies(times: EventTimes, weights: Floats, horizon: float, scores: Floats) -> NDArray[np.int64]:
-    """Return positions of samples, ascending, each as often as its weight says, rounded so that the totals are kept.
+    """Return positions of samples, ascending, each repeated by its weight, rounded so that the totals are preserved.
 
     Figures of the scores without weights, computed on the copies, are figures with weights. The rounding goes along the samples by
     status and score: up to any score, the copies of a status add up to the weights within one.

@@ -1,4 +1,4 @@
-"""Writes the tests of a bundle: from the model, what the training data say about it, and the specification."""
+"""Writes the tests of a bundle: from the model, the evidence of the training data, and the specification."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -83,7 +83,7 @@ def generate_tests(
     bundle : Scorer
         The bundle, without its tests.
     evidence : Evidence, optional
-        What the training data say; without it, the tests that need it are left out.
+        Evidence from the training data; without it, the tests that need it are left out.
     requirements : Tests, optional
         The section ``tests`` of the specification.
     monotone : mapping of code or demographic to ``increasing`` or ``decreasing``, optional
@@ -213,7 +213,7 @@ def _figures(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterato
         bounds.append(("floor.average-precision", asked, floors.average_precision, bad))
     for id_, (name, statistic, expected), floor, defect in bounds:
         if floor is None and name not in metrics:
-            continue  # a bundle that was never judged
+            continue  # a bundle that was never evaluated
         inputs = {"metric": name, "statistic": statistic, "defect": defect}
         meaning = f"The {statistic if statistic == 'mean' else statistic + 'er bound of the'} {name} on the test sets is within its bounds."
         yield _test(id_, "metric", meaning, expected, _level(floor), inputs=inputs)
@@ -278,7 +278,7 @@ def _groups(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator
     for figure in evidence.groups:
         group = _short(f"{figure.name}: {figure.level}", 100)
         if group in seen:
-            continue  # two levels that differ only beyond what is shown
+            continue  # two levels that differ only in the part not shown
         seen.add(group)
         value = figure.high if asked is None else figure.mean
         if value is None:

@@ -1,4 +1,4 @@
-"""Checks of what the model costs its users: alerts, reasons, sizes, time and memory."""
+"""Checks of the costs of a model for its users: alerts, reasons, sizes, time and memory."""
 
 import resource
 import sys
@@ -29,7 +29,7 @@ def alerts(subject: Subject, test: ModelTest) -> Finding:
 
 
 def reasons(subject: Subject, test: ModelTest) -> Finding:
-    """Check that the synthetic row with the highest score has reasons, and no more than the budget with words of their own."""
+    """Check that the synthetic row with the highest score has reasons, and no more reasons with separate wording than the budget allows."""
     bundle, most = subject.bundle, int(test.expected)
     golden = bundle.golden
     row = golden.X[[int(np.argmax(golden.calibrated))]]

@@ -1,4 +1,4 @@
-"""Run the tests of a bundle in a process of their own: ``python -m mlho.model.testing.process FOLDER RESULTS``."""
+"""Run the tests of a bundle in a separate process: ``python -m mlho.model.testing.process FOLDER RESULTS``."""
 
 import json
 import sys

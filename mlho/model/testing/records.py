@@ -15,12 +15,12 @@ TESTS_FILE: Final = "tests/tests.json"
 TESTS_SCHEMA: Final = "mlho.io/bundle-tests/v1"
 #: Kinds that measure the machine: they are not run where the results become part of a result.
 MEASURED: Final = frozenset({"memory", "seconds"})
-#: What a failure prevents. ``defect``: the build, and all below. ``required``: scoring and promotion. ``expected``: promotion.
+#: The consequence of a failure. ``defect``: the build, and all below. ``required``: scoring and promotion. ``expected``: promotion.
 Level = Literal["defect", "required", "expected"]
 
 
 class ModelTest(BundlePart):
-    """One test. Its kind names the check; all that the check needs is here or in the other files of the bundle."""
+    """One test. Its kind names the check; the check needs nothing but this record and the other files of the bundle."""
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(\.[^\x00-\x1f]{1,200})?$")]
     """Unique in the bundle."""

@@ -320,7 +320,7 @@ def _with_text(X: NDArray[np.float64], is_value: NDArray[np.bool_]) -> object:
     return rows
 
 
-#: Impossible input by id: what it is, and the alteration of a row of zeros.
+#: Impossible input by id: its description, and the alteration of a row of zeros.
 FAULTS: Final[Mapping[str, tuple[str, Callable[[NDArray[np.float64], NDArray[np.bool_]], object]]]] = {
     "nan": ("NaN where a number must be", _with_nan),
     "infinity": ("an infinite number", _with_infinity),

@@ -67,7 +67,7 @@ class Tested(Scorer, Protocol):
 
 
 def run_tests(bundle: Tested, *, measured: bool = True) -> list[ModelTestResult]:
-    """Run the tests of a bundle, all of them, in their order. This is what a promotion calls: every result must be ``passed``.
+    """Run the tests of a bundle, all of them, in their order. A promotion calls this function: every result must be ``passed``.
 
     A test that raises an exception has failed. A bundle of an earlier version, which carries no tests, is given those that need
     no figures of its training data.
@@ -96,7 +96,7 @@ def _run(subject: Subject, test: ModelTest) -> ModelTestResult:
         found = Finding(
             False,
             "unknown",
-            f"This version of mlho knows no test of kind {test.kind}. Use the one that wrote the bundle.",
+            f"This version of mlho has no test of kind {test.kind}. Use the one that wrote the bundle.",
         )
     else:
         try:

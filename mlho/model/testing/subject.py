@@ -46,7 +46,7 @@ class Finding:
 
 
 def valid_score(score: float, defect: str) -> Finding:
-    """Tell whether a score is strictly between 0 and 1."""
+    """Return whether a score is strictly between 0 and 1."""
     return Finding(0 < score < 1, f"{score:.6g}", defect)
 
 
@@ -67,7 +67,7 @@ class Subject:
     def crossed(self) -> NDArray[np.float64]:
         """More synthetic rows, shape (n_rows, n_columns): the columns of the drawn ones, each shifted by a different number of rows.
 
-        A share of 5 % needs more rows than a bundle stores. Columns are drawn independently, so that a shift keeps what they are.
+        A share of 5 % needs more rows than a bundle stores. Columns are drawn independently, so that a shift preserves their distributions.
         """
         n_rows, n_columns = self.drawn.shape
         shifts = np.arange(_N_CROSSED)[:, None] * (1 + np.arange(n_columns))

@@ -1,4 +1,4 @@
-"""Findings of the checks before training: what was checked, the verdict, the evidence and the remedy."""
+"""Findings of the checks before training: the subject, the verdict, the evidence and the remedy."""
 
 from typing import Annotated, Final, Literal
 
@@ -49,7 +49,7 @@ class Check(Part):
 
     @property
     def is_absent(self) -> bool:
-        """Tell whether the check was not made."""
+        """Return whether the check was not made."""
         return not self.n_findings and self.note.startswith(NOT_CHECKED)
 
 

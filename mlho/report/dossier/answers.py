@@ -228,7 +228,7 @@ def specification(facts: Facts) -> str:
 
 @_from("result.json: lineage", "lineage")
 def code(facts: Facts) -> str:
-    """Return software versions and what makes the result reproducible."""
+    """Return software versions and the facts that make the result reproducible."""
     lineage = facts.result.lineage
     versions = ", ".join(f"{name} {version}" for name, version in sorted(lineage.versions.items()))
     return (

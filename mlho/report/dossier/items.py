@@ -62,7 +62,7 @@ class Item:
     id : str
         Number in the checklist, such as ``5a``.
     title : str
-        What it asks, in our words.
+        The question, in our words.
     sources : tuple of callable
         Each gives a part of the answer; none: the item cannot apply to this product's runs, and ``reason`` says why.
     """

@@ -247,7 +247,7 @@ def _waterfall_rows(
 
 @dataclass(frozen=True)
 class _CalibrationLine:
-    """The calibrated log-odds as a line on those of the model: the identity if the calibrator is no rising line."""
+    """The calibrated log-odds as a line on those of the model: the identity if the calibrator is not a rising line."""
 
     intercept: float = 0.0
     slope: float = 1.0

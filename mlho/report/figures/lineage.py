@@ -14,7 +14,7 @@ _PRODUCT: Final = "mlho-batch"
 
 
 def lineage(result: Result) -> Figure:
-    """Draw what the result was made of, and what is made with it. A digest is cut to 12 characters; the numbers have it whole."""
+    """Draw the inputs of the result and the objects derived from it. A digest is cut to 12 characters; the numbers contain it in full."""
     provenance = result.lineage
     files = result.inputs.get("files", [])
     tables = digest_of(sorted(files, key=lambda file: str(file["key"]))) if files else ""

@@ -120,7 +120,7 @@ def _performance(groups: Sequence[GroupBias], rule: str | None) -> Rows:
 
 
 def _calibration(groups: Sequence[GroupBias]) -> Rows:
-    """Return calibration as it is and recalibrated within the group; ECE beside its value if calibration were perfect."""
+    """Return calibration before and after recalibration within the group; ECE with its value under perfect calibration."""
     rows: Rows = []
     for group in groups:
         if not group.figures:

@@ -59,7 +59,7 @@ def feature_row(feature: FeatureResult, n_iterations: int, min_cell: int) -> dic
 
 
 def _detail(feature: FeatureResult) -> str:
-    """Return code and aggregate, which a description alone does not tell."""
+    """Return code and aggregate, which a description does not show."""
     if not feature.description:
         return ""
     return (

@@ -36,7 +36,7 @@ def quality(checked: Quality | None) -> dict[str, Any] | None:
 
 
 def check_rows(checks: list[Check]) -> Rows:
-    """Return one row for each check: what it looks for, and the verdict with the number of findings."""
+    """Return one row for each check: its subject, and the verdict with the number of findings."""
     return [
         (
             cells.with_note(check.title, check.note),

@@ -28,7 +28,7 @@ Rows = list[tuple[str, ...]]
 
 
 def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
-    """Return what the template shows beside the evaluation itself."""
+    """Return the values of the template in addition to the evaluation itself."""
     return {
         "sections": SECTIONS,
         "min_cell": min_cell_of(evaluation),
@@ -60,7 +60,7 @@ def min_cell_of(evaluation: ExternalEvaluation) -> int:
 
 
 def facts(evaluation: ExternalEvaluation) -> Rows:
-    """Return what was evaluated on what."""
+    """Return the evaluated bundle and the data of the evaluation."""
     dates = evaluation.index_dates
     share = evaluation.share_without_events
     return [

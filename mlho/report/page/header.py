@@ -1,4 +1,4 @@
-"""The head of the report: what the run is for, what was predicted, and from which dates."""
+"""The head of the report: purpose, outcome, and dates of the data."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _NEARLY_ALL: Final = 0.005  # share of the event rows before, and after, the yea
 
 
 def heading(result: Result) -> str:
-    """Return the title: the author's, or one made of the outcome."""
+    """Return the author's title, or a title made from the outcome."""
     kind = "Prediction" if result.predictive else "Association"
     return result.about.title or f"{kind} of “{result.outcome}”"
 

@@ -321,7 +321,7 @@ def _intervals(result: Result) -> str:
 
 
 def split_rows(result: Result) -> dict[str, Any] | None:
-    """Return what every sample was in each test set; None where test sets are drawn."""
+    """Return the role of every sample in each test set; None where test sets are drawn."""
     split = result.split
     if split is None:
         return None
@@ -357,7 +357,7 @@ def split_rows(result: Result) -> dict[str, Any] | None:
 
 
 def later_rows(result: Result) -> dict[str, Any] | None:
-    """Return the figures of the temporal check beside those of the drawn test sets; None without a check."""
+    """Return the figures of the temporal check and of the drawn test sets; None without a check."""
     later = result.later
     if later is None:
         return None

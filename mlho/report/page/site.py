@@ -91,7 +91,7 @@ _MEAN_PANEL: Final = Panel[ScoredFacts](
 
 
 def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the template of the first page shows; ``pages`` are the addresses of the models' pages by name."""
+    """Return the values for the template of the first page; ``pages`` are the addresses of the models' pages by name."""
     return {
         "sections": INDEX_SECTIONS,
         "lead": f"{words.plural(len(site.runs), 'run')}, {words.plural(len(site.models), 'model')} and {words.plural(len(site.channels), 'channel')}.",
@@ -176,7 +176,7 @@ def _headline(run: SiteRun) -> str:
 
 
 def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> dict[str, Any]:
-    """Return what the template of a model's page shows; ``runs`` are the runs of the store by id."""
+    """Return the values for the template of a model's page; ``runs`` are the runs of the store by id."""
     shown = [channel for channel in site.channels if channel.model == model.name]
     has = {
         "nights": model.nights,

@@ -33,7 +33,7 @@ SECTIONS: Final = {
 
 
 def content(result: Result) -> dict[str, Any]:
-    """Return what the template of the report shows, in the order of its sections."""
+    """Return the values for the template of the report, in the order of its sections."""
     return {
         "result": result,
         "sections": SECTIONS,

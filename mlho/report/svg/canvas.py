@@ -281,7 +281,7 @@ class Frame:
         return f' data-axes="{numbers}" data-names="{escape(self.x_title)}|{escape(self.y_title)}"'
 
     def clipped(self, body: str) -> str:
-        """Return marks without what lies outside the plotting area: a nested SVG clips its content."""
+        """Return marks clipped to the plotting area: a nested SVG clips its content."""
         left, top = self.x.start, self.y.end
         width, height = self.x.end - left, self.y.start - top
         box = " ".join(map(coordinate, (left, top, width, height)))

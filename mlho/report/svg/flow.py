@@ -1,4 +1,4 @@
-"""Boxes in rows, with an arrow from each box to each box of the next row: what was made of what."""
+"""Boxes in rows, with an arrow from each box to each box of the next row: the flow from inputs to outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -90,7 +90,7 @@ def whole_numbers(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
     if n_bad:
         raise DataError(
             where,
-            f"column {name!r} holds what is no whole number",
+            f"column {name!r} holds a value that is not a whole number",
             expected=f"whole numbers from 0 to {_LARGEST_CONCEPT:,}, or empty fields",
             got=f"{plural(n_bad, 'other value')} among {len(values)}",
             remedy="Write the ids of the vocabulary; codes of the source belong to the columns that end in _source_value.",
@@ -128,7 +128,7 @@ def whole_days(microseconds: Any) -> Any:
 
 
 class ZoneCheck:
-    """Refuses a column in which some times have an offset and some have none: their order is not known.
+    """Refuses a column in which only some times have an offset: their order is unknown.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class ZoneCheck:
         self._kinds: set[bool] = set()
 
     def see(self, array: Any) -> None:
-        """Look at one batch of a column; nothing to see in a column that is absent or not text."""
+        """Check one batch of a column; a column that is absent or not text is ignored."""
         if array is None or not is_text(array.type):
             return
         if not pa.types.is_dictionary(array.type):

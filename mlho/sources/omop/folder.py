@@ -77,7 +77,7 @@ def cdm_table(key: str) -> str | None:
 def find_tables(
     root: DataRoot, patterns: Mapping[str, str | None], source: str
 ) -> dict[str, FoundFiles | DataError]:
-    """Return the files of each table of a specification, or why there is none.
+    """Return the files of each table of a specification, or the reason for their absence.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""OMOP CDM 5.3 and 5.4: several tables of events with columns of their own, and ``person``, as views with our columns.
+"""OMOP CDM 5.3 and 5.4: several tables of events with different columns, and ``person``, as views with our columns.
 
 A view is a file whose columns are computed batch by batch, in bounded memory. Names of columns are compared without case.
 """
@@ -169,7 +169,7 @@ class EventView(_View):
 
 @dataclass(frozen=True)
 class PersonView(_View):
-    """``person`` with ``birth_date``, ``gender``, ``race`` and ``ethnicity`` by name; its other columns stay as they are."""
+    """``person`` with ``birth_date``, ``gender``, ``race`` and ``ethnicity`` by name; its other columns are unchanged."""
 
     @property
     def column_names(self) -> Sequence[str]:

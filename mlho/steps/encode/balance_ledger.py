@@ -8,7 +8,7 @@ from mlho.steps.inputs import open_cohort
 
 
 class BalanceLedger(Step):
-    """Check the total ledger, and verify that each patient is in one partition if the specification says so."""
+    """Check the total ledger, and verify that each patient is in one partition if the specification claims it."""
 
     kind: ClassVar[str] = "balance_ledger"
     version: ClassVar[int] = 2

@@ -1,4 +1,4 @@
-"""Step: look for leakage before anything is trained, and stop the run if there is some."""
+"""Step: check for leakage before training, and stop the run if any is found."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from mlho.steps.inputs import open_problem
 
 
 class CheckLeakage(Step):
-    """The leakage sentinel: what tells the outcome instead of predicting it."""
+    """The leakage sentinel: features that reveal the outcome instead of predicting it."""
 
     kind: ClassVar[str] = "check_leakage"
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "leakage")

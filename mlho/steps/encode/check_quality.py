@@ -1,4 +1,4 @@
-"""Step: check the quality of the data before anything is trained, and stop the run where the specification says so."""
+"""Step: check the quality of the data before training, and stop the run if the specification requires it."""
 
 import json
 from typing import Any, ClassVar

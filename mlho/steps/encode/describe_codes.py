@@ -7,7 +7,7 @@ from mlho.steps.inputs import checked_files
 
 
 class DescribeCodes(Step):
-    """Read the concepts table, or else the descriptions beside the events of a ``dbmart``."""
+    """Read the concepts table, or otherwise the descriptions in the events of a ``dbmart``."""
 
     kind: ClassVar[str] = "describe_codes"
     encodes: ClassVar[bool] = True

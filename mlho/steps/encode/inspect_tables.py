@@ -1,4 +1,4 @@
-"""Step: look at the tables before anything is encoded, where the scheduler cannot read them itself."""
+"""Step: inspect the tables before the encoding if the scheduler cannot read them itself."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from mlho.steps.inputs import checked_root
 
 
 class InspectTables(Step):
-    """The look of ``mlho validate``: the small tables, and a sample of the events."""
+    """The inspection of ``mlho validate``: the small tables, and a sample of the events."""
 
     kind: ClassVar[str] = "inspect_tables"
     encodes: ClassVar[bool] = True

@@ -6,7 +6,7 @@ Held = tuple[int, ...]
 
 
 def held_out_together(validation: Validation) -> tuple[Held, ...]:
-    """Return each outer fold alone, then each pair of an outer and an inner fold; a pair serves both its folds.
+    """Return each single outer fold, then each pair of an outer and an inner fold; a pair serves both its folds.
 
     The inner folds of an outer one are its two neighbours on either side, so that there are at most three times as many
     sets as folds.

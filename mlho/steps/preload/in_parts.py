@@ -1,4 +1,4 @@
-"""Preloading for the fork server of ``mlho run``: what reads tables at once, and the rest when the command asks for it.
+"""Preloading for the fork server of ``mlho run``: the modules that read tables at once, and the others on request.
 
 The first tasks do not wait for the imports of those that learn.
 """

@@ -15,10 +15,10 @@ _HIDDEN = ("cffi", "coverage", "pandas", "scipy.linalg", "sklearn")
 
 
 class _Hiding:
-    """Makes the import of a hidden library fail, for which those that look for it are prepared.
+    """Makes the import of a hidden library fail. Libraries that look for it handle the failure.
 
     numba looks for coverage, for cffi, whose functions our loops do not call, and for BLAS, which they do not use. pyarrow
-    looks for pandas with its first array from Python values, and remembers the answer. xgboost has classes for scikit-learn.
+    looks for pandas with its first array from Python values, and caches the result. xgboost has classes for scikit-learn.
     """
 
     @staticmethod
@@ -28,7 +28,7 @@ class _Hiding:
 
 
 def _no_entry_points(**_: object) -> metadata.EntryPoints:
-    """Return none: numba looks for extensions in the metadata of all installed packages."""
+    """Return no entry points, because numba would search the metadata of all installed packages for extensions."""
     return metadata.EntryPoints()
 
 
@@ -61,7 +61,7 @@ def _exit_immediately(server: int) -> None:
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the error of a process that cannot start, unless the command has ended: its semaphores, which have no file name, are gone."""
+    """Print the error of a process that cannot start, unless the command has ended: its semaphores, which have no file name, no longer exist."""
     if kind is not FileNotFoundError or getattr(error, "filename", None) is not None:
         sys.__excepthook__(kind, error, trace)
 

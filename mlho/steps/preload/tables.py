@@ -1,4 +1,4 @@
-"""Preloading for the fork server of worker processes, first part: what reads and encodes tables, and the initialization of numba.
+"""Preloading for the fork server of worker processes, first part: the modules that read and encode tables, and the initialisation of numba.
 
 The first numba call sets up the compiler and registers types, which takes 0.1 s per process. It is made here, in one
 thread and on a 1 × 1 matrix, so that child processes inherit the result.

@@ -1,4 +1,4 @@
-"""Preloading for the fork server of worker processes: both parts, what reads tables and what learns and scores."""
+"""Preloading for the fork server of worker processes: both parts, for tables and for learning and scoring."""
 
 import mlho.steps.preload.tables
 from mlho.steps.preload.server import imports_of_server

@@ -1,4 +1,4 @@
-"""Step: evaluate the final model's procedure on later patients, beside a random split."""
+"""Step: evaluate the final model's procedure on later patients, in addition to a random split."""
 
 import json
 from typing import Any, ClassVar

@@ -22,7 +22,7 @@ class PinEarlier(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Raise an error: the artifacts of the earlier run are missing in the store."""
         raise SpecError(
-            f"compareWith: the artifacts of run {work.params['run']} are no longer whole in the store. Run its specification again, or "
+            f"compareWith: the artifacts of run {work.params['run']} are no longer complete in the store. Run its specification again, or "
             "leave out compareWith."
         )
 
@@ -35,7 +35,7 @@ def scores_of(artifact: Artifact) -> "Iterable[Mapping[str, NDArray[Any]]]":
 
 
 def facts_of(artifact: Artifact, result: Mapping[str, Any], *, run: str, name: str) -> "RunFacts":
-    """Read what is compared of a finished run.
+    """Read the compared parts of a finished run.
 
     Parameters
     ----------

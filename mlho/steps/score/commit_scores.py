@@ -195,7 +195,7 @@ def _unusual_data(
 
 
 def _alerts(bundle: "Bundle", parts: Sequence[Artifact]) -> "list[AlertSummary]":
-    """Return the alerts of each threshold, beside their rate in training."""
+    """Return the alerts of each threshold, with their rate in training."""
     from mlho.scoring.account import AlertSummary
 
     training = bundle.document.training

@@ -72,6 +72,6 @@ def _joined(part: Artifact, compared: Artifact) -> "tuple[pa.Table, pa.Table]":
     samples = [table.select(list(_SAMPLE)) for table in tables]
     if not samples[0].equals(samples[1]):
         raise MlhoError(
-            "comparison: the two bundles have scored other samples. This is an error of the program: report it. Nothing is published."
+            "comparison: the two bundles have scored different samples. This is an error of the program: report it. Nothing is published."
         )
     return tables[0], tables[1]

@@ -1,4 +1,4 @@
-"""Step: look at the tables of a scoring run before anything is scored, where the scheduler cannot read them itself."""
+"""Step: inspect the tables of a scoring run before the scoring if the scheduler cannot read them itself."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""How strongly each code alone tells the outcome: presence, count and value, over all samples."""
+"""The association of each single code with the outcome: presence, count and value, over all samples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

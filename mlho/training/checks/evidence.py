@@ -59,7 +59,7 @@ class Evidence:
 
     @cached_property
     def years(self) -> list[int]:
-        """Years with at least one row in 200, ascending; empty if they span more than the counts can tell apart."""
+        """Years with at least one row in 200, ascending; empty if they span more years than the counts can distinguish."""
         by_year = self.tally.months.sum(axis=1).reshape(-1, 12).sum(axis=1)
         places = np.flatnonzero(by_year > by_year.sum() / 200)
         if not len(places) or places[-1] - places[0] >= YEARS:

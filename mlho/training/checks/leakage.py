@@ -1,4 +1,4 @@
-"""The leakage sentinel: codes and labels that tell the outcome instead of predicting it, found before training."""
+"""The leakage sentinel: codes and labels that reveal the outcome instead of predicting it, found before training."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from mlho.training.iterations.problem import Problem
 SUSPICIOUS_AUROC: Final = 0.85  # of one code: a warning; genuine single predictors stay far below
 SUSPICIOUS_CORRELATION: Final = 0.7
 BLOCKED_CORRELATION: Final = 0.85
-#: Between P(code | outcome) and P(code | no outcome), so that a code of everyone is no finding.
+#: Between P(code | outcome) and P(code | no outcome), so that a code of all patients is not a finding.
 MIN_DIFFERENCE: Final = 0.5
 _NEGLIGIBLE: Final = 1e-17  # share of a sum that does not change it
 MAX_CHANCE: Final = 1e-3  # expected number of codes without effect that reach a finding by chance
@@ -63,7 +63,7 @@ class _Suspect:
 
 
 def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOutcome | None) -> Leakage:
-    """Return what the sentinel finds.
+    """Return the findings of the sentinel.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def refuse_leakage(found: Leakage) -> None:
     key = next(iter(by_subject))
     raise DataError(
         "leakage",
-        "the data tell the outcome, so that a model would not predict it",
+        "the data reveal the outcome, so that a model would not predict it",
         expected="no code or label that is recorded because of the outcome",
         got=_named(by_subject),
         remedy=f"{_remedy(blocked)} To train nevertheless, write the reason: leakage: {{allow: {{{json.dumps(key, ensure_ascii=False)}: "
@@ -149,7 +149,7 @@ def _check(name: str, title: str, findings: Sequence[Finding], note: str) -> Che
 
 
 def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
-    """Yield the codes that alone separate the outcome, the largest AUROC first."""
+    """Yield the codes that separate the outcome by themselves, the largest AUROC first."""
     n1, n0 = associations.n_with_outcome, associations.n_without_outcome
     # Null standard error of the AUROC (Mann-Whitney), with the samples as they are.
     error = math.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
@@ -170,7 +170,7 @@ def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
 
 
 def _by_association(associations: Associations, bounds: Bounds, n_codes: int) -> Iterator[_Suspect]:
-    """Yield the codes that tell the outcome; a figure that chance alone could reach among so many codes is none."""
+    """Yield the codes that reveal the outcome; a figure that chance could reach among so many codes is not a finding."""
     n1, n0 = associations.n_with_outcome, associations.n_without_outcome
     enough = (associations.n_patients >= bounds.min_patients) & (associations.n_positive > 0)
     enough &= n1 >= bounds.min_patients
@@ -203,7 +203,7 @@ def _by_association(associations: Associations, bounds: Bounds, n_codes: int) ->
 def _by_chance(
     n: NDArray[Any], k: NDArray[np.float64], base: float, asked: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Probability of at least ``k`` of ``n`` patients with the outcome where it is asked for, and 1 elsewhere."""
+    """Probability of at least ``k`` of ``n`` patients with the outcome where requested, and 1 elsewhere."""
     found = np.ones(len(n))
     for code in np.flatnonzero(asked).tolist():
         found[code] = _binomial_tail(max(int(k[code]), 1), int(n[code]), base)
@@ -213,7 +213,7 @@ def _by_chance(
 def _binomial_tail(k: int, n: int, p: float) -> float:
     """Return the probability of at least ``k`` successes in ``n`` trials, exact to about 1e-9 relative above the expectation.
 
-    Up to the expectation 1 is returned, which no bound on chance tells from the exact value. Importing scipy.special would take 0.06 s.
+    Up to the expectation 1 is returned, which no bound on chance distinguishes from the exact value. Importing scipy.special would take 0.06 s.
 
     Examples
     --------
@@ -336,7 +336,7 @@ def _verdict(bounds: Bounds, subject: str, *, is_blocking: bool) -> tuple[Verdic
 
 
 def _remedy(findings: Sequence[Finding]) -> str:
-    """Return what to do, with the line of the specification that leaves the codes out."""
+    """Return the remedy, with the line of the specification that excludes the codes."""
     of_codes = [finding for finding in findings if finding.remedy.startswith("features:")]
     if not of_codes:
         return findings[0].remedy

@@ -22,6 +22,6 @@ def ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
 
 
 def lost_warnings(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
-    """Return the warning on samples all of whose rows are dropped."""
+    """Return the warning about samples that lost all their rows."""
     lost = ledger["samples_lost"]
     return [lost_sentence(lost, problem.spec.report.min_cell)] if lost else []

@@ -1,11 +1,11 @@
-"""Label proxies by name: codes whose name or description holds the words of the outcome's name."""
+"""Label proxies by name: codes whose name or description contains the words of the outcome's name."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 _WORD: Final = re.compile(r"[A-Za-z]+")
-#: Words of outcome names that say nothing about the outcome itself.
+#: Words of outcome names that do not describe the outcome itself.
 _GENERAL: Final = frozenset(
     [
         "label",

@@ -14,7 +14,7 @@ from mlho.report.checks import Series
 from mlho.spec.checks import CheckName
 from mlho.training.checks.evidence import NO_SITE, Evidence, Measure, not_measured
 
-_MIN_MONTH: Final = 50  # usual rows of a month, below which its rows say nothing
+_MIN_MONTH: Final = 50  # median rows of a month below which a change is not informative
 _USUAL: Final = 1 / 3
 _NEIGHBOURS: Final = 6  # months on each side
 _MIN_ROWS: Final = 200  # of a code, or of a year
@@ -67,7 +67,7 @@ def dips(rows: NDArray[np.int64]) -> list[int]:
     occupied = np.flatnonzero(rows)
     for place in range(occupied[0] + 1, occupied[-1]) if len(occupied) else ():
         before, after = rows[max(0, place - _NEIGHBOURS) : place], rows[place + 1 : place + 1 + _NEIGHBOURS]
-        # The lower of both sides, so that the slow beginning and end of the data are no dip.
+        # The lower of both sides, so that the slow beginning and end of the data do not count as a dip.
         usual = min(float(np.median(before)), float(np.median(after)))
         if usual >= _MIN_MONTH and rows[place] < _USUAL * usual:
             found.append(place)
@@ -75,7 +75,7 @@ def dips(rows: NDArray[np.int64]) -> list[int]:
 
 
 def _late_index(evidence: Evidence) -> Measure:
-    """Return the share of samples whose index date is after the data, where they can have no recent record: often a wrong year."""
+    """Return the share of samples with an index date after the end of the data: often a wrong year."""
     cohort = evidence.problem.cohort
     few, rows = evidence.problem.spec.report.min_cell, evidence.tally.months.sum(axis=1)
     last = last_month(rows, max(few, _MIN_END))

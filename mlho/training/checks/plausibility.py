@@ -13,7 +13,7 @@ _MIN_VALUES: Final = 100
 _ONLY_DATES: Final = 0.95  # share of rows at midnight from which the data have no time of day
 _GAP: Final = 4  # quarters of an octave, nearly empty, between two scales; of counts, 1 and 2 are three apart
 _NEARLY_EMPTY: Final = 0.05  # of the smaller scale
-_MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have codes of its own
+_MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have its own codes
 
 
 def measure(evidence: Evidence) -> Iterator[Measure]:

@@ -161,7 +161,7 @@ def _are_twins(records: Any, row: Any, other_row: Any) -> Any:  # pragma: no cov
     indptr, cells, bits = records
     i, j, common, shared = indptr[row], indptr[other_row], 0, 0.0
     size, size_other = indptr[row + 1] - i, indptr[other_row + 1] - j
-    # Cells of the first row alone that an overlap of MIN_OVERLAP leaves room for, and one more for rounding.
+    # Most cells that only the first row can have at an overlap of MIN_OVERLAP, and one more for rounding.
     room = size - MIN_OVERLAP / (1 + MIN_OVERLAP) * (size + size_other) + 1
     while room >= 0 and i < indptr[row + 1] and j < indptr[other_row + 1]:
         if cells[i] == cells[j]:

@@ -13,7 +13,7 @@ from mlho.spec.training import TrainingSpec
 def times_of(spec: TrainingSpec, cohort: Cohort) -> EventTimes | None:
     """Return the times to the event of each sample, if the outcome is one.
 
-    With a split by date they end at the last horizon: what is known later of a training sample may be of the test period.
+    With a split by date they end at the last horizon: later facts of a training sample may lie in the test period.
     """
     follow_up = cohort.follow_up
     if follow_up is None or (asked := spec.cohort.time_to_event) is None:
@@ -41,9 +41,9 @@ def counted(
     *,
     horizon: float | None = None,
 ) -> NDArray[np.int64]:
-    """Return the positions among these samples that figures of their scores count: each once.
+    """Return the positions of the samples that enter figures of their scores: each once.
 
-    With a time to an event those whose status at the horizon is known, each as often as its censoring weight says: figures of these
+    With a time to an event those whose status at the horizon is known, each repeated by its censoring weight: figures of these
     copies are corrected for censoring.
 
     Parameters

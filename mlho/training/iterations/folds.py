@@ -83,7 +83,7 @@ def run_fold(
     chosen = selection or select(problem, train)
     learned = learn_design(problem, chosen.features, train)
     by_classifier: dict[str, NDArray[np.float64]] = {}
-    # The consensus classifier that is no candidate is not needed for the final model, which it cannot be, and its check.
+    # A consensus classifier that is not a candidate cannot be the final model, and is not needed for it or its check.
     candidates = problem.spec.candidates if iteration in (FINAL, LATER) else problem.spec.fitted
     for design, of_design in by_design(candidates, learned):
         X, X_held = design.matrix(problem, train), design.matrix(problem, held)

@@ -173,7 +173,7 @@ def judge(
 
 
 def select_and_run_folds(problem: Problem, iteration: Iteration) -> tuple[Selection, list[FoldScores]]:
-    """Select on all training patients of an iteration and run every fold: all of an iteration except its end."""
+    """Select on all training patients of an iteration and run every fold: the whole iteration except its final step."""
     parts = problem.partition(iteration)
     selection = select(problem, parts.train, beside_chance=iteration not in (FINAL, LATER))
     shared = selection if problem.spec.selection.scope == "iteration" else None

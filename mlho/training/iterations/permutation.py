@@ -97,7 +97,7 @@ def shadow_cells(problem: Problem, features: NDArray[np.int64], samples: NDArray
 
 
 def _distances(problem: Problem, columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Shift of each column: at least the largest number of samples per patient, so that no patient keeps a cell of its own."""
+    """Shift of each column: at least the largest number of samples per patient, so that no patient keeps its own cell."""
     n_samples = problem.cohort.n_samples
     least = int(np.bincount(problem.cohort.unit_of).max())
     n_distances = max(1, n_samples - 2 * least + 1)

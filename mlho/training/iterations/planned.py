@@ -133,7 +133,7 @@ def _given(cohort: Cohort, parts: CategoricalColumn) -> tuple[PlannedSet, ...]:
         f"column {parts.name!r} gives no split",
         expected="train and test, or the number of a fold, for each sample",
         got=f"{plural(n_other, 'other value')}" if n_other else "only one of train and test, or both kinds",
-        remedy="Write it so, or use validation.split: site, which leaves out any value in turn.",
+        remedy="Write it in this form, or use validation.split: site, which leaves out each value in turn.",
     )
 
 
@@ -194,7 +194,7 @@ def _refuse(
     remedies = {
         "temporal": "Choose another validation.testFrom.",
         "rolling": "Choose other validation.origins, or fewer.",
-        "site": "Write small sites under one common name, or remove their patients from the labels.",
+        "site": "Give small sites one common name, or remove their patients from the labels.",
         "given": "Correct the column that validation.splitColumn names.",
     }
     raise DataError(

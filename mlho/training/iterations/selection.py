@@ -116,7 +116,7 @@ def _rank_labels(
 
 
 def has_shadows(problem: Problem) -> bool:
-    """Whether the ranking can tell which shadows it would have selected. R's cut-off cannot."""
+    """Whether the ranking can report which shadows it would have selected. R's cut-off cannot."""
     return not _ranks_as_r(problem)
 
 

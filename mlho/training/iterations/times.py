@@ -49,7 +49,7 @@ def fit_horizons(problem: Problem, cv: CrossValidation) -> tuple[PlattCalibrator
     """Return for each horizon the calibrator from the classifier's score to the risk, fitted on out-of-fold scores.
 
     The classifier gives the risk at the first horizon, and the calibrator of a later one moves it there: the ranking is the same at
-    all horizons. Fitted on samples with known status, as often as their censoring weights say, it also corrects a risk that ignores
+    all horizons. Fitted on samples with known status, repeated by their censoring weights, it also corrects a risk that ignores
     competing events.
     """
     times, asked, found = problem.times, problem.spec.cohort.time_to_event, []

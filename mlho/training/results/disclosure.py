@@ -175,7 +175,7 @@ def _drops(steps: Sequence[Mapping[str, Any]]) -> _Drops:
 
 
 def _hidden_drops(drops: _Drops, min_cell: int) -> list[int]:
-    """Return the steps whose drops are hidden: small ones, and others until their sum is no longer disclosive."""
+    """Return the steps whose drops are hidden: small ones, and others until their sum no longer discloses them."""
     hidden = [place for place, (rows, patients) in drops.items() if _is_small(rows, patients, min_cell)]
     # A rule that dropped nothing hides nothing.
     others = sorted(
@@ -192,7 +192,7 @@ def _is_small(rows: int, patients: int, min_cell: int) -> bool:
 
 
 def _is_vague(hidden: Sequence[tuple[int, int]], min_cell: int) -> bool:
-    """Tell whether the sum of the hidden drops may be shown: every rule dropped at least one row, but perhaps no patient."""
+    """Return whether the sum of the hidden drops may be shown: every rule dropped at least one row, but perhaps no patient."""
     rows, patients = (sum(numbers) for numbers in zip(*hidden, strict=True))
     return len(hidden) > 1 and rows - len(hidden) + 1 >= min_cell and (patients == 0 or patients >= min_cell)
 

@@ -223,7 +223,7 @@ def _missing(problem: Problem) -> dict[str, float]:
 
 
 def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
-    """Return how often the samples have each code in a window; None if codes count as others, which scoring knows of features only."""
+    """Return how often the samples have each code in a window; None if codes count as others, which scoring knows for features only."""
     if problem.concepts.parents:
         return None
     n, least, asked = problem.cohort.n_samples, problem.spec.report.min_cell, problem.spec.features

@@ -34,7 +34,7 @@ def judge_gates(
     bias: BiasAudit | None,
     tests: Sequence[BundleTest],
 ) -> list[GateResult] | None:
-    """Judge every gate, and that all self-tests of the bundle have passed.
+    """Evaluate every gate, and check that all self-tests of the bundle have passed.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _judge(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) -
 
 
 def _figure(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) -> tuple[Spread, str]:
-    """Return the figure of a gate, and why it has no value if it has none."""
+    """Return the figure of a gate, or the reason for a missing value."""
     absent = Spread(mean=None)
     if gate.groups_by is not None:
         gaps = (

@@ -234,7 +234,7 @@ class RunLedgers:
 
 @dataclass(frozen=True)
 class RunChecks:
-    """Findings of the checks before training, and of the temporal check, if the specification asks for it."""
+    """Findings of the checks before training, and of the temporal check if requested."""
 
     leakage: Leakage
     quality: Quality

@@ -1,4 +1,4 @@
-"""The account of a planned split: what every sample was in each test set, without small cells."""
+"""The account of a planned split: the role of every sample in each test set, without small cells."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def account_of_split(problem: Problem) -> SplitAccount | None:
 
 
 def has_one_test_set(problem: Problem) -> bool:
-    """Tell whether all iterations are tested on the same samples."""
+    """Return whether all iterations are tested on the same samples."""
     return not problem.spec.validation.is_drawn and len(planned_sets(problem.spec, problem.cohort)) == 1
 
 

@@ -1,6 +1,6 @@
 """The temporal check: the final model's procedure on samples before a date, evaluated on those from that date on.
 
-It stands beside test sets that are drawn at random, which say nothing about later patients.
+It complements randomly drawn test sets, which give no information about later patients.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> Later
 
 
 def spans_years(cohort: Cohort) -> bool:
-    """Tell whether the index dates span more than two years."""
+    """Return whether the index dates span more than two years."""
     days = cohort.index_us // DAY_US
     return int(days.max() - days.min()) > LEAST_DAYS
 

@@ -138,7 +138,7 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
         (EVENTS.drop(columns="code"), INDEX, "code"),
         (EVENTS.drop(columns="numeric_value"), INDEX, "numeric_value"),
         (EVENTS.assign(code=401), INDEX, "column 'code' is a number; codes are text"),
-        (EVENTS.assign(code=[401, *["Jane"] * 10]), INDEX, "several kinds of things"),
+        (EVENTS.assign(code=[401, *["Jane"] * 10]), INDEX, "values of several types"),
         (EVENTS, None, "trained with index column"),
         (EVENTS, "2020-01-01", r"index: is not a DataFrame.*datetime\.date\(2020, 1, 31\); got str"),
         (EVENTS, pd.NaT, "index: is not a DataFrame.*got NaTType"),

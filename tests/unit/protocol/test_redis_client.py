@@ -10,7 +10,7 @@ from mlho.protocol.redis_client import answering, outage_of
 PASSING = {
     "OOM command not allowed when used memory > 'maxmemory'.": "its memory is full",
     "MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist to disk.": "cannot write its file",
-    "READONLY You can't write against a read only replica.": "is a replica, which takes no writes",
+    "READONLY You can't write against a read only replica.": "is a replica, which accepts no writes",
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)": "has become a replica",
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": "lost its primary",
     "CLUSTERDOWN The cluster is down": "its cluster is down",
@@ -55,5 +55,5 @@ def test_a_permanent_error_is_no_outage(answer):
 
 def test_a_database_that_the_server_does_not_have_is_named():
     """A number at the end of the address that is too high is a wrong setting, and the message says what to change."""
-    with pytest.raises(QueueError, match="no database of this number"), answering():
+    with pytest.raises(QueueError, match="no database with this number"), answering():
         raise raised("ERR DB index is out of range")

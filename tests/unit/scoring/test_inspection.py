@@ -105,5 +105,5 @@ def test_events_without_a_row_are_a_warning(trained, tmp_path):
         pq.write_table(pq.read_table(path).slice(0, 0), path)
 
     assert inspected(folder).warnings == [
-        "events: no row in the files that were looked at. Check that the export is complete."
+        "events: no row in the inspected files. Check that the export is complete."
     ]

@@ -159,7 +159,7 @@ def test_an_incomplete_night_does_not_stop_the_others(template, command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], r"has \{date\}. Say which night to score: --as-of"),
+        ([], r"has \{date\}. State the night to score: --as-of"),
         (["--again"], r"has \{date\}"),
         (["--as-of", "2298-01-01"], "index.date: in the future"),
     ],

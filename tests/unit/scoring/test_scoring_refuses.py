@@ -60,7 +60,7 @@ def test_a_damaged_bundle_is_refused(name, own_bundle):
     ("uri", "kind", "words"),
     [
         ("nowhere", BundleError, "no such folder"),
-        ("run:0123456789abcdef", BundleError, "no whole bundle there"),
+        ("run:0123456789abcdef", BundleError, "no complete bundle there"),
         ("ftp://there/bundle", SpecError, "expected a folder"),
     ],
 )

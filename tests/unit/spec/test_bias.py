@@ -21,7 +21,7 @@ def test_a_specification_without_the_section_has_no_trace_of_it():
 def test_a_column_that_is_no_demographic_is_refused(bias):
     """A column of ``bias`` that is not a demographic is refused, because groups come from ``features.demographics``."""
     with pytest.raises(
-        SpecError, match=r"bias names what neither features\.demographics nor bias\.columns has: ward"
+        SpecError, match=r"bias names columns that neither features\.demographics nor bias\.columns has: ward"
     ):
         make_spec({"bias": bias})
 

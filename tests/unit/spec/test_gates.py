@@ -42,7 +42,7 @@ def test_every_metric_has_a_key_and_its_kind():
             "features.demographics does not have: ward",
         ),
         ({"metric": "aurc", "min": 0.7}, "auroc"),
-        ({"metric": "auroc", "min": float("nan")}, "no number that can be used"),
+        ({"metric": "auroc", "min": float("nan")}, "not a usable number"),
         ({"metric": "auroc", "champion": "production"}, "with a champion minDifference"),
         ({"metric": "auroc", "champion": "production", "min": 0.7}, "min does not go with a champion"),
         ({"metric": "auroc", "minDifference": -0.01}, "minDifference requires a champion"),

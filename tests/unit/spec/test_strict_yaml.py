@@ -63,7 +63,7 @@ def test_unambiguous_scalars_are_read(text, value):
 )
 def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
     """An ambiguous scalar is refused with its line; the error suggests the quoted form, which is accepted."""
-    with pytest.raises(YamlError, match=r"without quotes|no number") as caught:
+    with pytest.raises(YamlError, match=r"without quotes|not a usable number") as caught:
         read_yaml(f"a:\n  b: {scalar}")
 
     assert caught.value.line == 2
@@ -78,9 +78,9 @@ def test_a_scalar_that_readers_take_for_different_values_is_refused(scalar):
         ("a: !!python/object:os.system x", "tags"),
         ("a: &x 1\nb: *x", "anchors"),
         ("a: &x [*x]", "anchors"),
-        ("? [1]\n: 2", "a list or a mapping stands where a name"),
-        ("1: 2", "is no text. Quote it"),
-        ("null: 2", "is no text. Quote it"),
+        ("? [1]\n: 2", "a list or a mapping is in the place of a name"),
+        ("1: 2", "is not a text. Quote it"),
+        ("null: 2", "is not a text. Quote it"),
         ("a: 1\na: 2", "stands twice"),
         ("a: 1\n---\nb: 2", "second document"),
         ("a: 99999999999999999999", "too large"),

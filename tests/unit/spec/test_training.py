@@ -226,7 +226,10 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "the aggregate recency requires an index date, but cohort.index is none",
         ),
         ({"spec__features__demographics": ["age", "age"]}, "demographics must not contain duplicates"),
-        ({"spec__features__categorical": ["ward"]}, "categorical names what demographics does not: ward"),
+        (
+            {"spec__features__categorical": ["ward"]},
+            "categorical names columns that are not in demographics: ward",
+        ),
         ({"spec__features__aggregates": ["count", "count"]}, "aggregates must not contain duplicates"),
         ({"spec__features__levelCuts": [2, 1]}, "levelCuts must be increasing and at least 1"),
         ({"spec__features__levelCuts": [0, 1]}, "levelCuts must be increasing and at least 1"),
@@ -249,7 +252,7 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
         (
             {"spec__quality": {"overrides": [{"checks": ["duplicates"], "subjects": ["measurement:*"]}]}},
-            "duplicates has one figure, whose subject is events, and no bound of its own for a code, table or site. "
+            "duplicates has one figure, whose subject is events, and no separate bound for a code, table or site. "
             "Set quality.checks.duplicates",
         ),
         (

@@ -130,5 +130,5 @@ def test_a_record_that_changes_at_each_attempt_is_an_error():
         def get(self, key):
             return b"damaged"
 
-    with pytest.raises(StoreUnavailable, match="changed each time"):
+    with pytest.raises(StoreUnavailable, match="changed at each attempt"):
         write_commit(Restless(), commit_of())

@@ -129,7 +129,7 @@ def test_index_none_makes_one_sample_a_patient(tmp_path):
 
 def test_labels_without_index_date_need_an_explicit_none(tmp_path):
     """Labels without an index date are refused, and the message offers ``index: none`` as one of the remedies."""
-    with pytest.raises(DataError, match="index: none says aloud") as caught:
+    with pytest.raises(DataError, match="index: none states explicitly") as caught:
         cohort_of(tmp_path, "patient_id,label\na,0\nb,1\n")
 
     assert caught.value.rule == "column 'index_date' is missing"
@@ -415,7 +415,7 @@ BAD_TABLES = {
     ),
     "other outcomes": (
         lambda root: cohort_of(root, LABELS + f"d,2020-01-31,{SECRET}\ne,2020-01-31,2\n"),
-        "outcome column 'label' holds something else than an outcome",
+        "outcome column 'label' holds a value that is not an outcome",
         "2 other rows of 6",
     ),
     "unreadable index dates": (

@@ -106,7 +106,7 @@ def test_no_demographics_give_no_columns():
     ("table", "rule"),
     [
         ({"bmi": [1]}, "column 'age' is missing"),
-        ({"age": ["Ada"], "bmi": [1]}, "column 'age' holds something that is no number"),
+        ({"age": ["Ada"], "bmi": [1]}, "column 'age' holds a value that is not a number"),
         ({"age": [float("inf")], "bmi": [1]}, "column 'age' holds infinite numbers"),
         ({"age": [1, 2], "bmi": [1]}, "columns differ in length"),
     ],

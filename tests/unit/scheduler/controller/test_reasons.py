@@ -81,5 +81,5 @@ def test_a_task_quarantined_earlier_has_its_cause():
     """The error of a task that an earlier execution quarantined gives the number of starts and the last cause."""
     error = still_quarantined(RUN, "fit", "ab" * 32, LEASE_EXPIRED, 3)
 
-    assert "by an earlier try, after 3 starts. Last: its worker died" in str(error)
+    assert "by an earlier execution, after 3 starts. Last: its worker died" in str(error)
     assert error.attempts == 3

@@ -203,7 +203,7 @@ def test_a_list_of_patients_that_cannot_be_read_is_refused(store, tmp_path, caps
     output = call_command(["purge", path], store.root, capsys)
 
     assert output.code == 2
-    assert "patient id a line" in output.error or "Give one a line" in output.error
+    assert "patient id per line" in output.error or "Give one per line" in output.error
 
 
 def test_a_purge_finds_patients_whose_ids_are_encrypted(tmp_path, capsys, monkeypatch):
