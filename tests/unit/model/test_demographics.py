@@ -69,7 +69,7 @@ def test_equal_rows_collapse_and_contradictions_are_refused():
         (None, "the bundle uses demographics"),
         (pd.DataFrame({"patient_id": ["1"], "sex": ["F"]}), "column 'age' is missing"),
         (pd.DataFrame({"sex": ["F"], "age": [1]}), "patient_id"),
-        (pd.DataFrame({"patient_id": ["1"], "age": ["Jane"], "sex": ["F"]}), "no number"),
+        (pd.DataFrame({"patient_id": ["1"], "age": ["Jane"], "sex": ["F"]}), "is not a number"),
     ],
 )
 def test_missing_or_invalid_demographics_are_an_error(frame, message):
