@@ -14,7 +14,7 @@ from typing import Final
 from mlho.errors import MlhoError
 from mlho.processes import RepeatingThread
 from mlho.protocol.documents import Execution, Start, attempt_key, noted_attempts, quarantine_key
-from mlho.store.base import Store
+from mlho.store.base import Store, get_if_present
 from worker.claims import Lease
 
 RENEW_SECONDS: Final = 2.0
@@ -28,6 +28,8 @@ class Starts(RepeatingThread):
         self._store = store
         self._execution = execution
         self._records: dict[str, Start] = {}
+        self._withdrawn: set[str] = set()
+        """Keys of the records to delete, until the store has deleted them."""
         self._lock = threading.Lock()
 
     def number_of(self, task: str, hint: int) -> int:
@@ -51,38 +53,55 @@ class Starts(RepeatingThread):
         """Record an attempt before it starts. Return whether its message has started no attempt before."""
         if lease.attempt == 1:
             return True
-        record = Start(attempt=lease.attempt)
-        if not self._store.put_if_absent(self._key(lease), record.to_bytes()):
-            return False
-        with self._lock:
-            self._records[self._key(lease)] = record
-        return True
+        key, record = self._key(lease), Start(attempt=lease.attempt)
+        try:
+            is_first = self._store.put_if_absent(key, record.to_bytes())
+        except (MlhoError, OSError):  # the record may be in the store nevertheless: end() deletes it
+            self._keep(key, record)
+            raise
+        if is_first:
+            self._keep(key, record)
+        return is_first
 
     def end(self, lease: Lease, *, counts: bool) -> None:
         """Stop renewing a record. Mark it as over if the attempt counts, or delete it otherwise."""
         key = self._key(lease)
         with self._lock:
             record = self._records.pop(key, None)
-        if record is None:
+            if record is None:
+                return
+            if not counts:
+                self._withdrawn.add(key)
+        if not counts:
+            self._withdraw(key)
             return
-        # On failure, the record counts once it has not been renewed for a while.
-        with suppress(MlhoError, OSError):
-            if counts:
-                self._replace(key, record, record.model_copy(update={"is_over": True}))
-            else:
-                self._store.delete(key)
+        with suppress(MlhoError, OSError):  # then the record counts once it has not been renewed for a while
+            self._replace(key, record.model_copy(update={"is_over": True}))
 
     def renew(self) -> None:
-        """Renew all records once."""
+        """Renew all records once, and delete those that could not be deleted before."""
         with self._lock:
+            for key in list(self._withdrawn):
+                self._withdraw(key)
             for key, record in self._records.items():
                 renewed = record.model_copy(update={"renewals": record.renewals + 1})
                 with suppress(MlhoError, OSError):
-                    if self._replace(key, record, renewed):
+                    if self._replace(key, renewed):
                         self._records[key] = renewed
 
-    def _replace(self, key: str, old: Start, new: Start) -> bool:
-        return self._store.compare_and_swap(key, new.to_bytes(), expected=old.to_bytes())
+    def _keep(self, key: str, record: Start) -> None:
+        with self._lock:
+            self._records[key] = record
+
+    def _withdraw(self, key: str) -> None:
+        with suppress(MlhoError, OSError):  # the next renewal tries again
+            self._store.delete(key)
+            self._withdrawn.discard(key)
+
+    def _replace(self, key: str, new: Start) -> bool:
+        """Replace a record, which only this worker writes. A write whose reply was lost may have changed it."""
+        content = get_if_present(self._store, key)
+        return content is not None and self._store.compare_and_swap(key, new.to_bytes(), expected=content)
 
     def _key(self, lease: Lease) -> str:
         return attempt_key(self._execution.id, lease.task, lease.nonce)
