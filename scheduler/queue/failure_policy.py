@@ -14,7 +14,7 @@ from mlho.store.base import Store
 from scheduler.engine.outages import given_up
 from scheduler.queue.dispatch import Outbox
 from scheduler.queue.errors import LEASE_EXPIRED, failure_error, now_quarantined, outage_met
-from scheduler.queue.executions import quarantine_task
+from scheduler.queue.executions import quarantine_task, quarantined_for
 from scheduler.queue.executor_state import InFlight, Pending
 
 _MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise all attempts are used up in small ones
@@ -81,6 +81,17 @@ class FailurePolicy:
             self._counters.retried += 1
             self._outbox.send_again(pending)
 
+    def resend_returned(self, pending: Pending) -> None:
+        """Send a task again that a worker has returned, unless it is quarantined: workers return it at once then.
+
+        An outage may have hidden from this scheduler that it wrote the record.
+        """
+        known = quarantined_for(self._store, self._execution.run, pending.task)
+        if known is None:
+            self._outbox.send_again(pending)
+        else:
+            self._fail_quarantined(pending, *known)
+
     def _wait_or_fail(self, pending: Pending, failure: Failure) -> None:
         health, outage = self._counters.health, outage_met(failure)
         if outage is not None:
@@ -95,5 +106,9 @@ class FailurePolicy:
         run = self._execution.run
         self._leader.check()
         quarantine_task(self._store, run, pending.task, failure, step=pending.kind, attempts=attempts)
+        self._fail_quarantined(pending, failure, attempts)
+
+    def _fail_quarantined(self, pending: Pending, failure: Failure, attempts: int) -> None:
         self._counters.quarantined += 1
+        run = self._execution.run
         self._in_flight.fail(pending, now_quarantined(run, pending.kind, pending.task, failure, attempts))

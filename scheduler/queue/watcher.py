@@ -152,7 +152,9 @@ class QueueWatcher:
                 self._policy.decide(pending, event.why, event.attempt)
             case EventKind.EXHAUSTED:
                 self._policy.decide_by_attempts(pending)
-            case EventKind.RELEASED | EventKind.EXPIRED:
+            case EventKind.RELEASED:
+                self._policy.resend_returned(pending)
+            case EventKind.EXPIRED:
                 self._outbox.send_again(pending)
             case EventKind.COMMITTED:  # reported by a worker, but not in the store
                 self._forget(pending)

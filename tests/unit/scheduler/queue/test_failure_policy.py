@@ -1,0 +1,101 @@
+"""Decisions after a failed attempt, if an outage of the store interrupts one of them."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import cast
+
+import pytest
+
+from mlho.errors import StoreOutage
+from mlho.protocol.documents import Execution, State, quarantine_key
+from mlho.protocol.events import Event, EventKind
+from mlho.protocol.failures import Failure, FailureClass, Quarantined
+from mlho.protocol.messages import TaskMessage
+from mlho.steps.proposals import SOLE_LEADER, Leader
+from mlho.steps.records import Outcome
+from mlho.store.memory import MemoryStore
+from scheduler.queue.dispatch import Outbox, Sender
+from scheduler.queue.executor_state import InFlight, Pending, QueueCounters
+from scheduler.queue.failure_policy import FailurePolicy
+from scheduler.queue.leases import Leases
+from scheduler.queue.watcher import QueueWatcher
+
+EXECUTION = Execution(run="0123456789abcdef", number=1, state=State.OPEN, data="")
+TASK = "a" * 64
+CRASH = Failure(FailureClass.POISON, "TaskCrashed", "the task's process ended with code 1.")
+
+
+class LosingStore(MemoryStore):
+    """A store that loses the reply to its first write."""
+
+    has_lost = False
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        done = super().put_if_absent(key, data)
+        if not self.has_lost:
+            self.has_lost = True
+            raise StoreOutage("s3://b: no answer.")
+        return done
+
+
+class CountingSender:
+    """A sender that counts its messages."""
+
+    def __init__(self) -> None:
+        self.n_sent = 0
+
+    def send(self, messages: Sequence[TaskMessage], *, leader: Leader) -> None:
+        self.n_sent += len(messages)
+
+
+class Queue:
+    """A watcher with one task in flight, without a Redis."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.sender = CountingSender()
+        in_flight = InFlight(QueueCounters())
+        outbox = Outbox(EXECUTION, cast(Sender, self.sender), SOLE_LEADER, in_flight.counters)
+        self.policy = FailurePolicy(store, EXECUTION, SOLE_LEADER, in_flight, outbox)
+        self.watcher = QueueWatcher(
+            store,
+            EXECUTION,
+            cast(Leases, None),
+            SOLE_LEADER,
+            in_flight,
+            outbox,
+            self.policy,
+            is_new=True,
+        )
+        self.future: Future[Outcome]
+        self.future, pending = in_flight.add(TASK, "run_iteration", {})
+        assert pending is not None
+        self.pending: Pending = pending
+        outbox.send([pending])
+
+    def answer(self, kind: EventKind) -> None:
+        """Answer the last message."""
+        (nonce,) = self.pending.nonces
+        event = Event(execution=EXECUTION.id, task=TASK, nonce=nonce, event=kind)
+        self.watcher._handle_events([event])
+
+
+def test_a_task_that_is_quarantined_in_an_outage_is_not_sent_for_ever() -> None:
+    """Workers return a quarantined task at once: sending it again would repeat that without an end."""
+    store = LosingStore()
+    queue = Queue(store)
+    with pytest.raises(StoreOutage):
+        queue.policy._quarantine(queue.pending, CRASH, 3)
+    assert store.exists(quarantine_key(EXECUTION.run, TASK))  # and the scheduler does not know
+    queue.answer(EventKind.RELEASED)
+
+    assert queue.sender.n_sent == 1
+    assert isinstance(queue.future.exception(timeout=0), Quarantined)
+
+
+def test_a_task_that_a_worker_returns_is_sent_again() -> None:
+    """A worker that stops returns its tasks."""
+    queue = Queue(MemoryStore())
+    queue.answer(EventKind.RELEASED)
+
+    assert queue.sender.n_sent == 2
+    assert not queue.future.done()
