@@ -130,17 +130,15 @@ class Claims:
 
     def count(self, name: str, number: int = 1) -> None:
         """Increment a counter that the scheduler shows."""
-        with self._mending(), self._redis.pipeline() as pipe:
-            pipe.hincrby(self.names.counters, name, number)
-            pipe.expire(self.names.counters, KEEP_SECONDS)
-            pipe.execute()
+        with self._mending():
+            self._count(name, number)
 
     def mend(self) -> None:
         """Delete keys of the wrong type. The scheduler rebuilds their content from the store."""
         with answering():
             n_mended = int(cast(int, self._mend(keys=self.names.lasting, args=mend_arguments())))
             if n_mended:
-                self._redis.hincrby(self.names.counters, _MENDED, n_mended)
+                self._count(_MENDED, n_mended)
         if n_mended:
             log.warning("queue_mended", n_keys=n_mended)
 
@@ -162,6 +160,12 @@ class Claims:
                 if give_up():
                     return None
                 time.sleep(_PAUSE_SECONDS)
+
+    def _count(self, name: str, number: int) -> None:
+        with self._redis.pipeline() as pipe:
+            pipe.hincrby(self.names.counters, name, number)
+            pipe.expire(self.names.counters, KEEP_SECONDS)
+            pipe.execute()
 
     def _call(self, script: Script, arguments: list[Any]) -> Any:
         with self._mending():

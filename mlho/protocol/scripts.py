@@ -86,7 +86,7 @@ end
 """
 
 # task, owner, lease in ms, nonce, expiry of the message. Returns the number of this attempt as far as Redis
-# knows, or 0 if Redis was emptied or holds no valid count. The attempt is counted before anything runs,
+# knows, or 0 if Redis was emptied, holds no valid count, or is asked again. The attempt is counted before anything runs,
 # because a failure that kills a whole container leaves no process to count it.
 CLAIM: Final = Script(
     ("epoch", "cancelled", "committed", "attempts", "owners", "nonces", "leases"),
@@ -101,7 +101,10 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return {{'cancelled', 0}} end
 if redis.call('SISMEMBER', KEYS[3], task) == 1 then return {{'committed', 0}} end
 local known = redis.call('HGET', KEYS[4], task)
 local attempts, is_count = counted(known)
-if redis.call('HGET', KEYS[5], task) == owner then return {{'claimed', attempts}} end -- the first reply was lost
+if redis.call('HGET', KEYS[5], task) == owner then -- the first reply was lost
+  redis.call('ZADD', KEYS[7], now + lease, task)
+  return {{'claimed', 0}}
+end
 if now > expires then return {{'expired', attempts}} end
 if redis.call('ZSCORE', KEYS[6], nonce) then return {{'replayed', attempts}} end
 local held = redis.call('ZSCORE', KEYS[7], task)

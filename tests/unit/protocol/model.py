@@ -27,7 +27,9 @@ class Model:
         is_known = task in self.attempts
         attempts = self.attempts.get(task, 0)
         if self.owners.get(task) == owner:
-            return "claimed", attempts
+            self.expired.discard(task)
+            self.live.add(task)
+            return "claimed", 0
         if is_stale:
             return "expired", attempts
         if nonce in self.nonces:

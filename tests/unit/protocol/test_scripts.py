@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from mlho.protocol.messages import TaskMessage
-from mlho.protocol.names import TYPES, Names
+from mlho.protocol.names import KEEP_SECONDS, TYPES, Names
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import LEASE_MS
 from scheduler.queue.leases import Leases
@@ -188,6 +188,29 @@ def test_emptied_server_does_not_know_which_start_it_is(
     assert (second.verdict, second.attempt) == ("claimed", 2)
 
 
+def test_a_claim_whose_reply_was_lost_is_an_unknown_start(
+    raw: "redis.Redis", claims: Claims, leases: Leases
+) -> None:
+    """The second request does not know what the first was told: after FLUSHALL its count of 1 says nothing."""
+    leases.declare(2)
+    message = _message(TASKS[0], 1, expires=_now_ms() + FAR_MS)
+    claims.claim(message, "w:1")
+    again = claims.claim(message, "w:1")
+    assert (again.verdict, again.attempt) == ("claimed", 0)
+
+
+def test_a_claim_whose_reply_was_lost_has_a_whole_lease(
+    raw: "redis.Redis", claims: Claims, leases: Leases
+) -> None:
+    """The lease of the first request may be over when the second arrives; the task must not count as failed."""
+    leases.declare(1)
+    message = _message(TASKS[0], 1, expires=_now_ms() + FAR_MS)
+    claims.claim(message, "w:1")
+    raw.zadd(NAMES.leases, {TASKS[0]: 1})
+    claims.claim(message, "w:1")
+    assert leases.reap() == []
+
+
 @pytest.mark.parametrize(
     "hint", ["many", "-1", "nan", "inf", "-inf", "1e308", "0x", "", "99999999999999999999"]
 )
@@ -256,6 +279,13 @@ def test_a_key_of_the_wrong_type_is_deleted_and_the_next_call_succeeds(
     leases.reap()
     leases.queued()
     leases.wait_for_events(0.01)
+
+
+def test_a_worker_that_mends_leaves_no_key_without_an_end(raw: "redis.Redis", claims: Claims) -> None:
+    """The counter of mended keys may be the only key that is left, as after the end of an execution."""
+    _put(raw, NAMES.counters, "list")
+    claims.mend()
+    assert 0 < raw.ttl(NAMES.counters) <= KEEP_SECONDS
 
 
 def test_flooded_key_is_deleted(raw: "redis.Redis", leases: Leases) -> None:
