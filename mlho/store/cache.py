@@ -148,7 +148,10 @@ class BlobCache:
         return self.folder / "blobs" / digest[:2] / digest
 
     def _is_cached(self, target: Path, digest: str) -> bool:
-        """Whether a complete copy exists. Each process verifies its digest once; a damaged copy is removed."""
+        """Whether a complete copy exists. Each process verifies its digest once.
+
+        A damaged copy is left to be replaced under the lock: another process may have just replaced it.
+        """
         try:
             if _seen(target) in _verified:
                 return True
@@ -157,7 +160,6 @@ class BlobCache:
                 return True
         except FileNotFoundError:
             return False
-        target.unlink(missing_ok=True)
         return False
 
     def _fetch(self, target: Path, digest: str, fetch: Callable[[BinaryIO], None]) -> None:

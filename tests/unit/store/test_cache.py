@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlho.errors import ArtifactDamaged, SpecError
+from mlho.store import cache as cache_module
 from mlho.store.cache import BlobCache
 from tests.limits import GUARD_SECONDS
 
@@ -69,6 +70,24 @@ def test_a_damaged_copy_is_fetched_again(tmp_path):
     path.write_bytes(b"a")
 
     assert cache.path(digest_of(b"abc"), writes(b"abc")).read_bytes() == b"abc"
+
+
+def test_a_copy_that_another_process_has_just_replaced_stays(tmp_path, monkeypatch):
+    """A process that finds a damaged copy removes nothing: another may have replaced it, and its reader may be about to map it."""
+    cache, other = BlobCache(tmp_path), BlobCache(tmp_path)
+    path = cache.path(digest_of(b"abc"), writes(b"abc"))
+    path.chmod(0o644)
+    path.write_bytes(b"a")
+
+    def replaced_meanwhile(found: Path) -> str:
+        digest = digest_of(found.read_bytes())
+        monkeypatch.undo()
+        other.path(digest_of(b"abc"), writes(b"abc"))
+        return digest
+
+    monkeypatch.setattr(cache_module, "file_digest", replaced_meanwhile)
+
+    assert cache.path(digest_of(b"abc"), never).read_bytes() == b"abc"
 
 
 def test_the_least_recently_used_go_first(tmp_path):
