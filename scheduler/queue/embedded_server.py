@@ -60,7 +60,7 @@ class EmbeddedServer:
         )
         try:
             _wait_for_port(self.port, self._process)
-        except QueueError:
+        except BaseException:  # also Ctrl-C
             self.__exit__(None, None, None)
             raise
         return self
@@ -140,7 +140,12 @@ class WorkerProcesses:
         self._processes: list[tuple[subprocess.Popen[bytes], float]] = []
 
     def __enter__(self) -> Self:
-        self._processes = [self._start() for _ in range(self._n_workers)]
+        try:
+            for _ in range(self._n_workers):
+                self._processes.append(self._start())
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def replace_dead(self) -> None:

@@ -2,12 +2,15 @@
 
 import os
 import shlex
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mlho.settings import BROKER
-from scheduler.queue.embedded_server import WorkerEnds
+from scheduler.queue import embedded_server
+from scheduler.queue.embedded_server import EmbeddedServer, WorkerEnds, WorkerProcesses
 from scheduler.queue.run import worker_command
 
 
@@ -20,6 +23,37 @@ def log(tmp_path: Path) -> Path:
         + '{"error": "the store does not answer.", "error_kind": "StoreUnavailable", "level": "critical"}\n'
     )
     return path
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_an_interrupted_start_leaves_no_server_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C while the server starts ends it, and removes its folder with the password."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(embedded_server, "_wait_for_port", lambda *_: _raise(KeyboardInterrupt()))
+    server = EmbeddedServer()
+    with pytest.raises(KeyboardInterrupt), server:
+        pass
+
+    assert server._process is not None
+    assert server._process.poll() is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_are_ended_if_one_cannot_be_started(log: Path, monkeypatch: pytest.MonkeyPatch):
+    """The workers that were started before the failure do not stay behind."""
+    first = subprocess.Popen(["sleep", "60"])
+    starts = iter([lambda: first, lambda: _raise(BlockingIOError("fork: no more processes"))])
+    monkeypatch.setattr(embedded_server, "start_worker", lambda *_: next(starts)())
+    with (
+        pytest.raises(BlockingIOError),
+        WorkerProcesses([], {}, n_workers=2, log=log, notify=lambda _: None),
+    ):
+        pass
+
+    assert first.poll() is not None
 
 
 def test_a_worker_that_refuses_its_configuration_is_quoted(log: Path):
