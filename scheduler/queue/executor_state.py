@@ -87,7 +87,8 @@ class Pending:
     """By the monotonic clock; ``None`` if it is still to be sent."""
     due_at: float = 0.0
     """Earliest time to send it, by the monotonic clock."""
-    failing_since: float | None = None
+    failing_since: dict[bool, float] = field(default_factory=dict)
+    """When failures of the infrastructure began: of object storage (true) and of all else, each with its own patience."""
     n_waits: int = 0
     last_failure: Failure | None = None
     nonces: set[str] = field(default_factory=set)
@@ -101,10 +102,9 @@ class Pending:
         """Schedule another message, at this time of the monotonic clock."""
         self.sent_at, self.due_at = None, due_at
 
-    def postpone(self, now: float, patience: float) -> bool:
-        """Schedule a retry with backoff. Return false if the task has been failing for longer than ``patience``."""
-        self.failing_since = self.failing_since or now
-        if now - self.failing_since > patience:
+    def postpone(self, now: float, patience: float, *, is_outage: bool) -> bool:
+        """Schedule a retry with backoff. Return false if the task has been failing so for longer than ``patience``."""
+        if now - self.failing_since.setdefault(is_outage, now) > patience:
             return False
         self.send_at(now + _BACKOFF_SECONDS[min(self.n_waits, len(_BACKOFF_SECONDS) - 1)])
         self.n_waits += 1

@@ -9,11 +9,12 @@ import pytest
 from mlho.errors import StoreOutage
 from mlho.protocol.documents import Execution, State, quarantine_key
 from mlho.protocol.events import Event, EventKind
-from mlho.protocol.failures import Failure, FailureClass, Quarantined
+from mlho.protocol.failures import INFRASTRUCTURE_SECONDS, Failure, FailureClass, Quarantined
 from mlho.protocol.messages import TaskMessage
 from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.steps.records import Outcome
 from mlho.store.memory import MemoryStore
+from scheduler.queue import failure_policy
 from scheduler.queue.dispatch import Outbox, Sender
 from scheduler.queue.executor_state import InFlight, Pending, QueueCounters
 from scheduler.queue.failure_policy import FailurePolicy
@@ -23,6 +24,19 @@ from scheduler.queue.watcher import QueueWatcher
 EXECUTION = Execution(run="0123456789abcdef", number=1, state=State.OPEN, data="")
 TASK = "a" * 64
 CRASH = Failure(FailureClass.POISON, "TaskCrashed", "the task's process ended with code 1.")
+
+
+AWAY = Failure(FailureClass.INFRASTRUCTURE, "StoreOutage", "s3://b: no answer.")
+DISK_FULL = Failure(FailureClass.INFRASTRUCTURE, "StoreUnavailable", "cache: no space left on device.")
+
+
+class Clock:
+    """A monotonic clock."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 class LosingStore(MemoryStore):
@@ -99,3 +113,20 @@ def test_a_task_that_a_worker_returns_is_sent_again() -> None:
 
     assert queue.sender.n_sent == 2
     assert not queue.future.done()
+
+
+def test_the_time_of_an_outage_does_not_count_for_another_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run waits a day for object storage, and five minutes for a disk; neither wait shortens the other."""
+    clock = Clock()
+    monkeypatch.setattr(failure_policy, "time", clock)
+    queue = Queue(MemoryStore())
+    queue.policy.decide(queue.pending, AWAY, 1)
+    clock.now += 4 * INFRASTRUCTURE_SECONDS
+    queue.policy.decide(queue.pending, DISK_FULL, 1)
+    clock.now += INFRASTRUCTURE_SECONDS
+    queue.policy.decide(queue.pending, DISK_FULL, 1)
+    assert not queue.future.done()
+    clock.now += 1
+    queue.policy.decide(queue.pending, DISK_FULL, 1)
+
+    assert queue.future.done()
