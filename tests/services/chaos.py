@@ -27,6 +27,7 @@ from mlho.protocol.names import Names
 from mlho.settings import BROKER, SIGNING_KEY, STORE
 from mlho.store.base import Store
 from scheduler.queue.executions import release_quarantine
+from tests.services import chaos_run
 from tests.services.chaos_run import COMMIT, NOTES, START, fingerprint
 from tests.services.chaos_subjects import (
     CHILD,
@@ -190,7 +191,8 @@ class Chaos:
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < _N_WORKERS:
             options = ["--run", self._subject.run, "--slots", str(_SLOTS)]
-            self._workers.append(self._start([str(PROGRAM), "worker", *options]))
+            role = chaos_run.TRAINING_WORKER if self._subject.is_training else chaos_run.WORKER
+            self._workers.append(self._start([str(PROGRAM), role, *options]))
 
     def _broker(self) -> list[str]:
         return ["--broker", self._server.url] if self._subject.scheduler[0] == "-m" else []

@@ -1,7 +1,7 @@
 """A run for chaos: a plan in two layers, its scheduler, and a worker that notes each of its commits.
 
 Run as a program it is one of the two: ``chaos_run.py worker …`` with a worker's options, ``chaos_run.py scheduler --tasks N``.
-The worker also serves real training runs. Its child processes import the main program again, and therefore have the step and the note too.
+``training-worker`` is the same worker for real training runs. Its child processes import the main program again, and therefore have the step and the note too.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast, override
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, override
 
 from mlho.errors import MlhoError
 from mlho.log import configure
@@ -29,8 +29,12 @@ from mlho.store.base import Store
 from mlho.store.keys import run_key
 from scheduler.engine.plan import STAGES, Manifest, Plan, PlannedTask
 from scheduler.engine.progress import Stages
-from scheduler.queue.executor import QueueExecutor
 
+if TYPE_CHECKING:  # each child process of a worker imports this file
+    from scheduler.queue.executor import QueueExecutor
+
+WORKER: Final = "worker"
+TRAINING_WORKER: Final = "training-worker"
 NOTES: Final = "CHAOS_NOTES"
 """File of a line for each start and each commit; without it nothing is noted, and steps do not sleep."""
 START: Final = "start"
@@ -131,7 +135,7 @@ class ChaosRun:
 
 
 class _NullObserver:
-    def started(self, execution: Execution, executor: QueueExecutor) -> None:
+    def started(self, execution: Execution, executor: "QueueExecutor") -> None:
         """Do nothing."""
 
     def update(self, stages: Stages, running: int) -> None:
@@ -168,6 +172,11 @@ if __name__ == "__main__":
     role, *rest = sys.argv[1:]
     if role == "scheduler":
         sys.exit(drive(rest))
+    import worker.child_processes
     from worker.__main__ import main
 
+    if (
+        role == WORKER
+    ):  # the small tasks train nothing, so that its fork server need not import the libraries of real steps
+        worker.child_processes.PRELOAD = ("worker.child",)  # type: ignore[misc] - it is Final
     sys.exit(main(rest))

@@ -43,6 +43,11 @@ class Subject:
     bundle: Mapping[str, bytes] = field(default_factory=dict)
     """Files of the bundle by name, undisturbed."""
 
+    @property
+    def is_training(self) -> bool:
+        """Return whether it is a real training run."""
+        return bool(self.bundle)
+
 
 @dataclass
 class Verdict:
