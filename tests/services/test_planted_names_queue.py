@@ -22,6 +22,7 @@ from tests.services.redis_servers import Server
 from tests.services.trace_collector import Collector
 
 WITHOUT_LOOK: Final = str(Path(__file__).with_name("without_look.py"))
+WORKER_OF_TABLES: Final = str(Path(__file__).with_name("worker_of_tables.py"))
 CHANGES: Final = {
     "features.demographics": ["age", "sex"],
     "features.aggregates": ["presence", "last", "outOfRange"],
@@ -94,7 +95,11 @@ def _write(commands: Commands, tables: Tables) -> None:
     write_spec(cohort, {**places, **CHANGES})
 
 
-def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tuple[int, Ear]:
+def _run(
+    commands: Commands,
+    program: Sequence[str] = ("-m", "scheduler"),
+    worker_program: Sequence[str] = ("-m", "worker"),
+) -> tuple[int, Ear]:
     """Carry out the run, and return its exit code and the recordings."""
     ports = [free_port(), free_port()]
     dump = commands.folder / "server/dump.rdb"
@@ -112,7 +117,7 @@ def _run(commands: Commands, program: Sequence[str] = ("-m", "scheduler")) -> tu
             program=program,
         )
         run = commands.run_id(LocalStore(Path(commands.address)))
-        worker = commands.worker(run, "--metrics-port", str(ports[1]))
+        worker = commands.worker(run, "--metrics-port", str(ports[1]), program=worker_program)
         code = scheduler.wait(4 * GUARD_SECONDS)
         worker.wait(GUARD_SECONDS)
     return code, ear
@@ -195,7 +200,7 @@ def test_planted_value_that_fails_a_run_is_not_quoted(home: Commands, table: str
     tables = planted_tables()
     _write(home, Tables(**{**vars(tables), table: planted(getattr(tables, table), column, rows=[1])}))
     looked = home.run("--broker", home.broker).wait(GUARD_SECONDS)
-    ended, ear = _run(home, [WITHOUT_LOOK])
+    ended, ear = _run(home, [WITHOUT_LOOK], [WORKER_OF_TABLES])
     shown = _shown(home, ear)
 
     assert looked == 3, home.log()
