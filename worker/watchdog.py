@@ -1,6 +1,6 @@
 """Liveness: a file that the main loop touches, and a watchdog that terminates a worker whose loop is stuck.
 
-A probe checks the file's age without starting Python. An outage of Redis is no reason to restart a worker.
+A probe checks the file's age without starting Python. An outage of Redis is not a reason to restart a worker.
 Therefore the file is kept fresh while the heartbeat knows that Redis does not answer.
 """
 

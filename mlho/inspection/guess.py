@@ -199,7 +199,7 @@ def _is_outcome(values: Any) -> bool:
 
 
 def _reason(sketch: Sketch) -> str:
-    """Return why a table that could hold the labels does not, if the values of a column are the reason."""
+    """Explain why a candidate table is not used as labels, if the values of a column are the reason."""
     column = find_column(sketch, "label") if find_column(sketch, "patient_id") else None
     if column is None or _is_outcome(sketch.columns[column]):
         return ""

@@ -31,7 +31,7 @@ class CdmSketches:
 
 
 def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:
-    """Return the tables of a CDM; ``None`` if there is no ``person`` and no table of events beside it."""
+    """Return the tables of a CDM; ``None`` without a ``person`` table and a table of events."""
     named = {cdm_table(sketch.pattern.rstrip("/")): sketch for sketch in sketches}
     events = [sketch for name, sketch in named.items() if name in EVENT_TABLES]
     person = named.get(PERSON)

@@ -41,7 +41,7 @@ def judge_numbers(
         if not n_given or rows[is_like].sum() < _MOSTLY * n_given:
             continue
         n_other = int(rows[[not _is_number(level) for level in column.levels]].sum())
-        got = f"text that is no number in {shown_count(n_other, 'row', min_cell)} of {n_given:,}"
+        got = f"text that is not a number in {shown_count(n_other, 'row', min_cell)} of {n_given:,}"
         remedy = "Write plain numbers, with a decimal point and without units or signs such as + or >"
         if column.name == AGE:
             errors.append(

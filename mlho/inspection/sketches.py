@@ -20,7 +20,7 @@ from mlho.spec.layout import Encoding, Format
 _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
 _MOST_TABLES: Final = 100  # files and folders that are inspected
-_CODES_OF_MEDS: Final = "codes.parquet"  # beside a description in JSON
+_CODES_OF_MEDS: Final = "codes.parquet"  # in addition to a description in JSON
 _STORE: Final = (
     "blobs",
     "commits",
@@ -74,7 +74,7 @@ def sketch_folder(root: Path) -> Folder:
     Raises
     ------
     DataError
-        It is no folder.
+        The path is not a folder.
     """
     if not root.is_dir():
         raise DataError(

@@ -46,7 +46,7 @@ class ChangePoints:
 
 
 def change_of_rate(counts: Floats, totals: Floats, design_effect: Floats) -> ChangePoints:
-    """Find the step in each series of rates, beside a linear trend, which is not a change.
+    """Find the step in each series of rates, relative to a linear trend, which does not count as a change.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def change_of_rate(counts: Floats, totals: Floats, design_effect: Floats) -> Cha
     time -= _last(np.cumsum(totals * time)) / _last(np.cumsum(totals))
     spread = _last(np.cumsum(totals * time**2))
     total = _tails(totals)
-    # The step from a period on is, beside the trend, h − level − slope · time.
+    # The step from a period on, relative to the trend, is h − level − slope · time.
     level, slope = total / total[0], _tails(totals * time) / spread
     count, count_of_time = _tails(counts), _tails(counts * time)[:, :1]
     score = count - level * count[:, :1] - slope * count_of_time

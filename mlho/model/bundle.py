@@ -260,7 +260,7 @@ class Bundle:
                 "columns are missing",
                 expected=f"the {len(self.columns)} columns of the bundle (bundle.columns)",
                 got=f"{len(missing)} missing, first: {', '.join(missing[:_N_NAMED])}",
-                remedy="Add them; 0 says that a sample does not have a feature (NaN: that a number is not known).",
+                remedy="Add them; 0 means that a sample does not have a feature (NaN: that a number is unknown).",
             )
         try:
             return X.loc[:, list(self.columns)].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -128,7 +128,7 @@ def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]
         )
     if unexpected:
         raise BundleError(
-            f"{folder}: {plural(len(unexpected), 'unexpected file')}, first {unexpected[0][:100]!r}. Expected only what {DOCUMENT} lists."
+            f"{folder}: {plural(len(unexpected), 'unexpected file')}, first {unexpected[0][:100]!r}. Expected only the files that {DOCUMENT} lists."
             f" Remove them; if you do not know where they come from, fetch the bundle again."
         )
     return {name: _verified(folder / name, entry) for name, entry in sorted(facts.items())}

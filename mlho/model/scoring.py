@@ -149,7 +149,7 @@ def lost_rows(encoded: EncodedEvents) -> list[str]:
     Raises
     ------
     DataError
-        No row has a readable time, and there are texts that are no time.
+        No row has a readable time, and some texts are not times.
     """
     ledger = encoded.ledger
     n_unreadable = ledger.n_dropped(Rule.UNREADABLE_TIME)

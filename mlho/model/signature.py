@@ -1,6 +1,6 @@
 """Signatures of bundles, by the library ``model-signing`` (OpenSSF Model Signing 1.0) with a key or a certificate, offline.
 
-A signature covers every file of a bundle. It is a file of its own, which the command ``model_signing verify`` accepts, too.
+A signature covers every file of a bundle. It is a separate file, which the command ``model_signing verify`` also accepts.
 """
 
 import os
@@ -118,7 +118,7 @@ def _is_valid(verifier: Any, folder: Path, signature: bytes) -> bool:
     file.write_bytes(signature)
     try:
         verifier.verify(folder, file)
-    except (OSError, MemoryError):  # says nothing about the signature
+    except (OSError, MemoryError):  # not evidence about the signature
         raise
     except Exception:  # the library reports an invalid signature by errors without a common class
         return False

@@ -2,7 +2,7 @@
 
 Everything here but ``about``, ``made_at``, ``timing`` and ``inputs`` is a function of the specification and of the events, independent of
 partitions, workers and faults. ``result_digest`` is the SHA-256 of that part without its prose (:mod:`mlho.report.digest`).
-A value that does not exist is ``null``, with a reason beside it; there is no NaN.
+A value that does not exist is ``null``, with a reason; there is no NaN.
 """
 
 from functools import cached_property

@@ -66,7 +66,7 @@ class ScoredFacts(_Facts):
     folder: str
     """Folder of the scores below that of the run."""
     date: dt.date
-    """The index date; if patients have dates of their own, the day on which the run was started."""
+    """The index date; if patients have different dates, the day on which the run was started."""
     samples: int
     rows_used: int
     score_psi: float | None
@@ -118,7 +118,7 @@ class EvaluatedFacts(_Facts):
     advice: str
     """``hold``, ``recalibrate`` or ``retrain``."""
     advised: str | None
-    """File name, beside the figures, of the manifest of the advised run; null without one."""
+    """File name of the manifest of the advised run, in the folder of the figures; null without one."""
     periods: tuple[PeriodFacts, ...]
 
 

@@ -97,7 +97,7 @@ class Scores(Part):
 
 
 class DeliveredFile(Part):
-    """A file beside the manifest: a part in one of the forms of ``output.formats``."""
+    """A file in the folder of the manifest: a part in one of the forms of ``output.formats``."""
 
     name: str
     """File name beside the manifest."""

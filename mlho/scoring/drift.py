@@ -1,7 +1,7 @@
 """Drift: how far the samples of a scoring run differ from the training samples, by feature and in their scores. Pure.
 
 The population stability index (PSI) of two distributions over the same bins is Σ (now − then) · ln(now / then). By convention a
-value below 0.1 is small, and one above 0.25 is large. The index says nothing about chance, so that a feature counts as shifted only
+value below 0.1 is small, and one above 0.25 is large. The index does not account for chance, so a feature counts as shifted only
 if its prevalence also differs by more than chance explains.
 
 References

@@ -49,7 +49,7 @@ def iter_events(
         ``code``: dictionary<int32, string>, null = none. Nothing is trimmed.
         ``value``: float32 or float64, null or NaN = none; only if present in the file and ``values`` is set.
         ``rule``: uint8, only in a batch with rows that the layout excludes: their ledger rule, 0 for the others.
-        ``unit``: dictionary<int32, string>, null = not known; only beside ``value``, if the layout has units.
+        ``unit``: dictionary<int32, string>, null = not known; only with ``value``, if the layout has units.
         An empty or blank patient or code is null. A dictionary may contain unused texts.
 
     Raises

@@ -185,7 +185,7 @@ class Cohort(SpecPart):
     candidates are ``cox``, ``xgboostAft`` and ``discreteTime``."""
     follow_up_days: Annotated[Annotated[int, Field(ge=1, le=36525)] | None, OMITTED] = None
     """Days after the index date in which the outcome is counted. A split by date leaves samples out of training whose outcome
-    window reaches the test period; without it only the index date decides, and a warning says so. It changes nothing else. Default with
+    window reaches the test period; without it only the index date decides, and there is a warning. It changes nothing else. Default with
     ``rules``: ``rules.outcome.toDays``."""
     group_by: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels, or else of the demographics, that names the person behind several patient ids. Splits, folds, intervals
@@ -283,7 +283,7 @@ class Cohort(SpecPart):
     def check_uses(self, spec: Any) -> None:
         """Refuse columns of the outcome and of the patients as features, persons, parts or groups, and persons and dates as groups of the audit.
 
-        With the outcome as a feature the model would know what it predicts. A patient, person or date is too small for a group: all
+        With the outcome as a feature, the model would know its own target. A patient, person or date is too small for a group: all
         would count as ``other``.
         """
         dates = () if self.time_to_event is None else self.time_to_event.columns
@@ -299,12 +299,12 @@ class Cohort(SpecPart):
             given = [name for name in names if name is not None]
             if self.rules is None and (shared := [name for name in given if name in of_outcome]):
                 raise ValueError(f"{field} must not name a column of the outcome. Remove {shared[0]!r}")
-            is_of_patients = field != "cohort.groupBy"  # by patient is what a run does anyway
+            is_of_patients = field != "cohort.groupBy"  # a run splits by patient anyway
             if is_of_patients and (shared := [name for name in given if name in spec.data.patient_columns]):
                 raise ValueError(f"{field} must not name the column of the patients. Remove {shared[0]!r}")
         if self.group_by in columns:
             raise ValueError(
-                f"bias.columns must not name the column of cohort.groupBy: a person is no group. Remove {self.group_by!r}"
+                f"bias.columns must not name the column of cohort.groupBy: a person is not a group. Remove {self.group_by!r}"
             )
         if self.index.column in columns:
             raise ValueError(
@@ -313,12 +313,12 @@ class Cohort(SpecPart):
 
     @property
     def outcome_days(self) -> int | None:
-        """Days after the index date until the outcome is known, as far as the specification says."""
+        """Days after the index date until the outcome is known, as far as specified."""
         return None if self.outcome_window is None else self.outcome_window[0]
 
     @property
     def outcome_window(self) -> tuple[int, str] | None:
-        """Days after the index date until the outcome is known, and the field that says it."""
+        """Days after the index date until the outcome is known, and the field that defines it."""
         if self.time_to_event is not None:
             return self.time_to_event.horizon_days[-1], "cohort.timeToEvent.horizonDays"
         if self.follow_up_days is not None:

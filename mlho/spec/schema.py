@@ -15,7 +15,7 @@ from mlho.spec.training import RunSpec
 MODELS: Final[dict[str, type[BaseModel]]] = {"TrainingRun": RunSpec, "ScoringRun": ScoringRunSpec}
 FILES: Final = {"TrainingRun": "training-run.schema.json", "ScoringRun": "scoring-run.schema.json"}
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_CLUSTER_WORDS: Final = "For a run in a cluster; no part of what is computed. See docs/kubernetes.md."
+_CLUSTER_WORDS: Final = "For a run in a cluster; does not affect results. See docs/kubernetes.md."
 
 
 def schema_of(kind: str) -> str:

@@ -15,7 +15,7 @@ import yaml
 from mlho.errors import plural
 from mlho.printable import has_control, shown
 
-MAX_BYTES: Final = 256 * 1024  # what kubectl apply can keep of a resource in its annotation
+MAX_BYTES: Final = 256 * 1024  # limit of kubectl apply for a resource in its annotation
 MAX_DEPTH: Final = 32  # a specification has 6 levels
 _LONGEST_NUMBER: Final = 128  # characters
 INT64: Final = range(-(2**63), 2**63)

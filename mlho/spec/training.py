@@ -1,7 +1,7 @@
 """RunSpec and its parts. Frozen, strict, and hashed to the run id.
 
 The same YAML document is used locally and in a cluster. Field names are camelCase in YAML and snake_case here; the text under a field is
-its documentation. Fields that say *where* (the data's URI) are not part of the hash: the same data elsewhere is the
+its documentation. Fields for locations (the data's URI) are not part of the hash: the same data elsewhere is the
 same work.
 """
 
@@ -61,7 +61,7 @@ class Consensus(SpecPart):
 
     classifier: Literal["glmboost", "elasticnet"] | None = None
     """Linear classifier whose coefficients give odds ratios and confidence scores. By default the first linear candidate, or else
-    ``glmboost``. A classifier that is no candidate is fitted with its default grid for this purpose only: it is not compared with
+    ``glmboost``. A classifier that is not a candidate is fitted with its default grid for this purpose only: it is not compared with
     the candidates and cannot be the final model."""
     min_confidence: Annotated[int, Field(ge=1, le=100)] = 80
     """Minimum confidence score of a consensus feature."""

@@ -17,7 +17,7 @@ TablePattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
 def _as_a_day(value: Any) -> Any:
-    """The date of a text by its form: digits alone would count as seconds since 1970."""
+    """The date of a text by its form: plain digits would count as seconds since 1970."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is None:

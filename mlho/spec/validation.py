@@ -35,7 +35,7 @@ class Validation(SpecPart):
     split_column: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels, or else of the demographics, for ``site`` and ``given``."""
     temporal_check: Annotated[Yes | None, OMITTED] = None
-    """Beside a random or stratified split: fit the final model's setting once on the samples before such a month and evaluate it on
+    """In addition to a random or stratified split: fit the final model's setting once on the samples before such a month and evaluate it on
     the later ones, if the index dates span more than two years. The report then states both."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random numbers."""
@@ -109,7 +109,7 @@ class Bias(SpecPart):
     """Bootstrap replicates of patients. Default: ``validation.bootstrapReplicates``."""
 
     def check_columns(self, demographics: Collection[str]) -> None:
-        """Refuse columns that are no demographics of the specification."""
+        """Refuse columns that are not demographics of the specification."""
         named = {*(self.groups or ()), *(name for pair in self.pairs for name in pair), *self.references}
         if shared := sorted({*self.columns} & {*demographics}):
             raise ValueError(

@@ -2,7 +2,7 @@
 
 A worker never writes a commit record there. It writes its blobs, and then a *proposal*: the record that it would have written, under a key made
 of the task and the digest of the files. The scheduler adopts it: it lists the task's proposals, then looks for a record, then writes one, and only
-then removes what it listed. So every proposal is compared with the record that stays, by the scheduler that lists it or by the worker that
+then removes the listed proposals. So every proposal is compared with the record that stays, by the scheduler that lists it or by the worker that
 wrote it, and attempts that gave different bytes never pass unnoticed, without any condition that a server would have to keep
 (docs/decisions/0008-compat-mode.md has the proof).
 """

@@ -80,7 +80,7 @@ class Store(ABC):
     def refresh(self, key: str) -> bool:
         """Set the time of an object's last write to now, unless it is recent. Return whether the object exists.
 
-        Retention keeps what was written in the last 24 hours.
+        Retention keeps objects written in the last 24 hours.
         """
 
     @abstractmethod

@@ -146,7 +146,7 @@ class LocalStore(Store):
         return Path(self._name(key))
 
     def _name(self, key: str) -> str:
-        """Return the file name of a key as text: small objects dominate the cost of a queue's tasks, and ``Path`` their cost."""
+        """Return the file name of a key as text. Small objects dominate the cost of a queue's tasks, and ``Path`` would dominate theirs."""
         return f"{self._root}/{checked_key(key)}"
 
     def _link(self, source: str, key: str) -> bool:

@@ -118,7 +118,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
         return StoreAccessDenied(
             f"{where}: no such bucket, or access denied to {action}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
             "grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "
-            "what is under the prefix, to these credentials."
+            "the keys under the prefix, to these credentials."
         )
     if fault.status == 501 and action == "write":
         return SpecError(

@@ -132,7 +132,7 @@ def _check(name: str, holds: bool, expected: str, got: object) -> None:
 
 
 def _refuse_foreign_tables(folder: Path) -> None:
-    """Refuse to replace tables that have no ``truth.json`` beside them: they are not ours."""
+    """Refuse to replace tables that have no ``truth.json`` in their folder: they are not ours."""
     found = [table for table in TABLES if (folder / table).exists()]
     if found and not (folder / TRUTH_FILE).exists():
         raise SpecError(

@@ -131,7 +131,7 @@ class Truth:
     intercept: float
 
     def role_of(self, code: str) -> Role:
-        """Role of a code as it stands in the events.
+        """Role of a code as written in the events.
 
         ``recoded``: a name that depends on the calendar or on a slip of the pen, without a planted role: either name of
         a recoded code, or a lower-case spelling. ``cluster``: in any cluster, harmful or not. ``noise``: the rest, codes

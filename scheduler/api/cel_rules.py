@@ -17,7 +17,7 @@ _ACCEPTED: Final = (
     "has(oldSelf.status) && has(oldSelf.status.conditions) && "
     "oldSelf.status.conditions.exists(c, c.type == 'Accepted' && c.status == 'True')"
 )
-# Each sample has an index date of its own, from a column or by rules.
+# Each sample has its own index date, from a column or by rules.
 _HAS_COLUMN: Final = "(has(self.cohort.rules) || (has(self.cohort.index) && has(self.cohort.index.column)))"
 _UNIQUE: Final = "self.all(a, self.exists_one(b, b == a))"
 ROOT: Final = ""

@@ -253,7 +253,7 @@ class _Renderer:
         return schema
 
     def _resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the node with its reference resolved. Keys beside the reference take precedence."""
+        """Return the node with its reference resolved. Keys next to the reference take precedence."""
         if "$ref" not in node:
             return dict(node)
         beside = {name: value for name, value in node.items() if name != "$ref"}

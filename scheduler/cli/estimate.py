@@ -246,7 +246,7 @@ def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) 
 
     n_rare = min(n_positive, n_patients - n_positive)
     if n_rare < max(1, spec.report.min_cell):
-        return ["Sample size: too few patients with, or without, the outcome to say more."]
+        return ["Sample size: too few patients with, or without, the outcome for an assessment."]
     n_parameters = spec.selection.n_features + len(spec.features.demographics)
     share = n_positive / n_patients
     required, most = sample_size(n_parameters, share), most_parameters(n_patients, share)

@@ -70,7 +70,7 @@ def _prune(options: PruneOptions) -> int:
 
 
 def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the runs that no channel needs. Say why the others stay."""
+    """Return the runs that no channel needs. State why the others are kept."""
     kept = kept_runs(store) if runs else {}
     for run in runs:
         if run.run_id in kept:
@@ -119,7 +119,7 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
         names = ", ".join(run.run_id for run in deletion.unknown[:5])
         terminal.print_line(f"{sizes}.")
         terminal.print_note(
-            f"Artifacts stay: {plural(len(deletion.unknown), 'run')} of an earlier version did not list what they use ({names}). Run their "
+            f"Artifacts stay: {plural(len(deletion.unknown), 'run')} of an earlier version did not list their artifacts ({names}). Run their "
             "specifications again, which computes nothing that is there, or delete them."
         )
         return

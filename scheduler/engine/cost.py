@@ -112,7 +112,7 @@ def stage_seconds(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fo
 
 
 def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fold: bool) -> float:
-    """Return about how many bytes a run stores at most: every row used, each in a cell of its own."""
+    """Return about how many bytes a run stores at most: every row used, each in a separate cell."""
     numbers = spec.features.numbers
     value = _VALUE if set(numbers) - {RECENCY} else 0
     encoded = n_events * (_ROW + _TIME + value)

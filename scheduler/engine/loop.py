@@ -357,7 +357,7 @@ def _forget_lost(state: LoopState, error: CommitLost) -> bool:
 
 
 def _is_whole(store: Store, sha256: str) -> bool:
-    """Return whether the bytes in the store match a blob's digest. A local copy is no evidence of that."""
+    """Return whether the bytes in the store match a blob's digest. A local copy is not evidence of that."""
     try:
         return hashlib.sha256(store.get(blob_key(sha256))).hexdigest() == sha256
     except ArtifactNotFound:

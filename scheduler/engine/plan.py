@@ -17,7 +17,7 @@ from mlho.steps.base import InputFile, Task
 from mlho.steps.learn.held_out import held_out_together
 from scheduler.engine.cost import final_fold_seconds
 
-# A fold that takes longer than this gets a task of its own; a task costs some hundredths of a second.
+# A fold that takes longer than this gets a separate task; a task costs some hundredths of a second.
 FOLD_TASK_SECONDS: Final = 1.0
 FINAL: Final = "final"
 LEFT_OUT_NAMED: Final = 20  # unread files listed per table; the others are only counted

@@ -38,7 +38,7 @@ class WorkerLost(MlhoError):  # noqa: N818 - names the event, not an error
 class LocalPool:
     """Runs tasks in worker processes, which start with the first task.
 
-    If the fork server imports in parts, the tasks that encode have workers of their own. These do not wait for the modules that learn,
+    If the fork server imports in parts, the tasks that encode have separate workers. These do not wait for the modules that learn,
     and their memory is free when learning begins.
     """
 
@@ -106,7 +106,7 @@ _spare: list[tuple[int, ProcessPoolExecutor]] = []
 
 
 def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """Call a function in a process of its own, which has the modules of the steps, so that this one does not import them.
+    """Call a function in a separate process with the modules of the steps, so that this process does not import them.
 
     Where the server has not begun, the function is called here.
     """
@@ -159,7 +159,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_the_command() -> None:
-    """Exit this worker when the command is gone. A killed command cannot stop its workers, which would wait forever."""
+    """Exit this worker when the command has ended. A killed command cannot stop its workers, which would wait forever."""
     command = multiprocessing.parent_process()
     assert command is not None
     command.join()

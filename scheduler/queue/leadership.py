@@ -170,7 +170,7 @@ class StoreLease(_Lease):
             return True
         holder = _parsed(content)
         if not holder:
-            return False  # damaged: its writer may be alive, so that its lease is waited for
+            return False  # damaged: its writer may be alive, so wait for its lease to expire
         if not holder["token"]:
             return True
         # Do not wait for the lease of a scheduler that crashed on this host.

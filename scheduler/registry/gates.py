@@ -75,7 +75,7 @@ def _against_champion(store: Store, run: StoredRun, gate: Gate, compare: Compare
         change = compare((champion.run, champion.model), (run.run_id, run.name))
     except StoreUnavailable:
         raise
-    except MlhoError as error:  # such as artifacts of the champion that are gone
+    except MlhoError as error:  # such as missing artifacts of the champion
         return False, f"no comparison with {champion.model} ({champion.run}): {error}"
     against = f"against {champion.model} ({champion.run}), entry {champion.number}"
     if change.reason is not None:

@@ -91,7 +91,7 @@ def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredM
 
 
 def _without_run(store: Store, channels: Sequence[Channel], known: set[str]) -> list[StoredModel]:
-    """Return the models that channels show and whose runs are gone."""
+    """Return the models that channels show and whose runs were deleted."""
     heads = {channel.head.bundle: channel.head for channel in channels if channel.head is not None}
     return [
         StoredModel(

@@ -119,7 +119,7 @@ class LeaderElector:
     def lead(self, stop: threading.Event) -> bool:
         """Renew the Lease until ``stop`` is set. Return whether it was held all the time.
 
-        The renewals have a thread of their own: a request that the API server does not answer must not delay the end of a leader.
+        The renewals have a separate thread: a request that the API server does not answer must not delay the end of a leader.
         """
         has_ended = threading.Event()
         threading.Thread(target=self._renew_until, args=(has_ended,), name="lease", daemon=True).start()

@@ -1,8 +1,8 @@
 """The record of a run: when it was started last, how it ended and why, and the tasks that it uses.
 
-The record is a pointer in the run's folder, replaced by compare-and-swap and renewed while the run is carried out. It
-is no part of any digest or key. The tasks are listed beside it, so that retention keeps their artifacts: also those
-that an earlier run made.
+The record is a pointer in the run's folder, replaced by compare-and-swap and renewed while the run is carried out. It is
+not part of any digest or key. The tasks are listed separately, so that retention keeps their artifacts, including
+those of earlier runs.
 """
 
 import datetime as dt
@@ -183,7 +183,7 @@ class Recording:
         Raises
         ------
         MlhoError
-            Its record is gone, or its deletion has begun.
+            Its record does not exist, or its deletion has begun.
         """
         record = read_record(self._store, self._run)
         if self._record is not None and (record is None or record.state is RunState.DELETING):
@@ -203,7 +203,7 @@ class Recording:
             return
         state = state_after(error)
         if state is RunState.STOPPED and isinstance(error, MlhoError):
-            return  # an outage, or another scheduler took over: the run goes on, or its record is no longer renewed
+            return  # an outage, or another scheduler took over: the run continues, or its record is no longer renewed
         with suppress(MlhoError, OSError):  # why the run ended matters more
             self.list_tasks()
             reason = _reason(error) if state is RunState.FAILED else None
@@ -265,7 +265,7 @@ class Recording:
 def state_after(error: BaseException) -> RunState:
     """Return the state of a run that an error ended.
 
-    Anything but an error of a program, such as Ctrl-C, stops the run; errors say themselves if they do not mean that it failed.
+    Anything but an error of a program, such as Ctrl-C, stops the run; the error itself states if it does not mean failure.
     """
     named = getattr(error, "run_state", None)
     if named is not None:

@@ -1,4 +1,4 @@
-"""Refused promotions to the channels of a store, beside the log of a channel, which lists only bundles that came into use."""
+"""Refused promotions to the channels of a store, separate from the log of a channel, which lists only bundles that came into use."""
 
 import datetime as dt
 import hashlib

@@ -17,7 +17,7 @@ def expired_runs(
     """Return the runs to delete: ended, not among the newest of their name, and old enough.
 
     Runs are counted by kind, name and state: failed runs never displace a finished one. A run that is running or stopped is
-    neither counted nor deleted, because it may go on.
+    neither counted nor deleted, because it may continue.
 
     Parameters
     ----------

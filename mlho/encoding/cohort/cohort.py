@@ -108,7 +108,7 @@ class Cohort:
     parts : CategoricalColumn or None
         Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used.
     audited : CategoricalColumn each, in the order of ``bias.columns``
-        Groups that are no features.
+        Groups that are not features.
     """
 
     patient_ids: tuple[str, ...]

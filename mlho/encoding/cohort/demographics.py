@@ -336,7 +336,7 @@ def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
             f"column {name!r} holds infinite numbers",
             expected="finite numbers, or None",
             got=f"{n_infinite} infinite ones",
-            remedy="Leave out what is not known.",
+            remedy="Leave out unknown values.",
         )
     return numbers
 

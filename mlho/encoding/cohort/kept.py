@@ -1,4 +1,4 @@
-"""Columns beside the features: the person behind patient ids (``cohort.groupBy``), sites or parts (``validation.splitColumn``), and
+"""Columns in addition to the features: the person behind patient ids (``cohort.groupBy``), sites or parts (``validation.splitColumn``), and
 columns of the audit (``bias.columns``).
 
 They are read as text from the labels or, if missing there, from the demographics. They are not features.

@@ -264,7 +264,7 @@ def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
                 where,
                 f"column {name!r} is a number in some files and text in others",
                 expected="one type in all files of the table",
-                got="text that is no number",
+                got="text that is not a number",
                 remedy="Write it with one type.",
             )
     levels, codes = encode_patients([array for _, array, _ in pieces])

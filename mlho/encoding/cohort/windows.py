@@ -98,7 +98,7 @@ def year_bounds(years: Sequence[int]) -> tuple[int, int]:
 
 
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
-    """Return whether the times of used rows are still needed. With one sample and one window, the rows alone suffice."""
+    """Return whether the times of used rows are still needed. With one sample and one window, the rows are sufficient."""
     return (
         bool(spec.features.numbers or spec.features.utilisation)
         or spec.features.sequences is not None

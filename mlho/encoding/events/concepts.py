@@ -1,4 +1,4 @@
-"""Descriptions and reference ranges of codes, from the concepts table or from descriptions beside the events."""
+"""Descriptions and reference ranges of codes, from the concepts table or from descriptions in the events."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -117,7 +117,7 @@ def _words(names: Sequence[str | None]) -> str:
 
 
 def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:
-    """Collect the descriptions beside the codes in the events, as in R MLHO's ``dbmart``.
+    """Collect the descriptions of the codes in the events, as in R MLHO's ``dbmart``.
 
     A separate pass over two columns, for runs without a concepts table. Of several descriptions of a code the most
     frequent one is used, with ties broken alphabetically, so that the result does not depend on the files.

@@ -41,7 +41,7 @@ class EncodedPartition:
     rows_by_year : mapping of str to int
         Used rows; for the report, and not in the file.
     tally : Tally or None
-        Counts for the checks of data quality, in a file of their own.
+        Counts for the checks of data quality, in a separate file.
     """
 
     ledger: Ledger

@@ -69,7 +69,9 @@ def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
     _refuse(where, "a code has several parents", "one parent for each code", several)
     _refuse(where, "a parent has a parent itself", "a map of one step", chained)
     _refuse(where, "a parent has several descriptions", "one description for each parent", worded)
-    _refuse(where, "a parent is no code", f"at most {MAX_CODE_CHARACTERS:,} printable characters", unusable)
+    _refuse(
+        where, "a parent is not a code", f"at most {MAX_CODE_CHARACTERS:,} printable characters", unusable
+    )
     return RollUp(
         {code: parent for code, parent in sorted(parents.items()) if code != parent},
         dict(sorted(descriptions.items())),

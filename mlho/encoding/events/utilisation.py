@@ -1,6 +1,6 @@
-"""Utilisation: how much of a patient was recorded in each window. Numbers of events, of different codes, and of days with an event.
+"""Utilisation: the amount of records of a patient in each window, as numbers of events, of different codes, and of days with an event.
 
-They say how ill and how often seen a patient is, which no single code does, and enter every candidate beside the demographics.
+They measure morbidity and contact with care, which no single code does, and enter every candidate like demographics.
 """
 
 from collections.abc import Sequence

@@ -42,7 +42,7 @@ CALIBRATION: Final = (
     "mce_equal_count",
 )
 ERRORS: Final = CALIBRATION[3:]
-# Third part of the key of a cell, beside the number of a period.
+# Third part of the key of a cell, in addition to the number of a period.
 WHOLE: Final = -1
 RECALIBRATED: Final = -2
 _Key = tuple[int, int, int]  # grouping, level, period

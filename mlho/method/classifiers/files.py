@@ -64,7 +64,7 @@ class ModelFields:
     def _parsed(self, content: bytes) -> dict[str, Any]:
         try:
             fields = json.loads(
-                content, parse_constant=lambda name: self.refuse(f"holds {name}, which is no number")
+                content, parse_constant=lambda name: self.refuse(f"holds {name}, which is not a number")
             )
         except (ValueError, RecursionError) as error:
             raise BundleError(self._message("is not valid JSON")) from error

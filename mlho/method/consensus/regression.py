@@ -1,7 +1,7 @@
 """The consensus model: logistic regression with odds ratios and intervals for clinical use.
 
 It is fitted after selection on the same patients. Its intervals and p values are conditional on the selected
-features and too optimistic ("post-selection"); the report says so. Samples are treated as independent.
+features and too optimistic ("post-selection"); the report states this. Samples are treated as independent.
 """
 
 import math

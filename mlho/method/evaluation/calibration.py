@@ -281,7 +281,7 @@ class PlattCalibrator:
                 "predictions are probabilities",
                 expected="numbers from 0 to 1",
                 got=f"{n_invalid} that are not",
-                remedy="Pass what the classifier's predict_proba gave for the positive class.",
+                remedy="Pass the classifier's predict_proba for the positive class.",
             )
         _apply_line(values.reshape(-1), float(self.intercept), float(self.slope))
         return values

@@ -57,7 +57,7 @@ def expected_auroc(p: ArrayLike) -> Estimate:
             f"fewer than {FEWEST:.0f} samples with or without the outcome are expected", METHOD
         )
     positive_below, negative_below = _below(ordered, ordered), _below(ordered, 1.0 - ordered)
-    self_pairs = ordered * (1.0 - ordered)  # a sample is no pair with itself
+    self_pairs = ordered * (1.0 - ordered)  # a sample does not form a pair with itself
     within = math.fsum(self_pairs.tolist())
     concordant = math.fsum((ordered * negative_below).tolist()) - within / 2.0
     value = concordant / (n_positive * n_negative - within)

@@ -1,4 +1,4 @@
-"""Ordered pairs of codes: how many patients have them, and which say most about the outcome beyond their two codes.
+"""Ordered pairs of codes: the patients that have them, and the information about the outcome beyond their two codes.
 
 The pair a → b is present in a sample if ``last(b) - first(a) > coOccurrenceDays``: some event of a is earlier than some event
 of b by more than that. Every pair is counted, but no table of pairs is stored: memory grows with the cells, not with the

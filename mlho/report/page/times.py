@@ -11,7 +11,7 @@ _FIGURES = ("auroc", "brier", "observed", "predicted", "observed_expected")
 
 
 def times(result: Result) -> dict[str, Any] | None:
-    """Return the figures at the horizons, the calibration by fifths and the account; None if the outcome is no time to an event."""
+    """Return the figures at the horizons, the calibration by fifths and the account; None if the outcome is not a time to an event."""
     performance = result.time_to_event
     if performance is None:
         return None

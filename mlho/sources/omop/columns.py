@@ -66,7 +66,7 @@ def whole_numbers(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
     Raises
     ------
     DataError
-        A text is not a number, or a number is no concept id. The message gives the number of such rows in the batch.
+        A text is not a number, or a number is not a concept id. The message gives the number of such rows in the batch.
     """
     if pa.types.is_dictionary(array.type):
         values = whole_numbers(array.dictionary, where=where, name=name)

@@ -87,7 +87,7 @@ def find_tables(
         ``data.tables``.
     source : str
         ``data.source``. With ``omop`` the pattern of the events is the folder of the CDM: its tables of events are read, and
-        ``cdm_source`` is a table of its own.
+        ``cdm_source`` is a separate table.
     """
     found: dict[str, FoundFiles | DataError] = {}
     for name, pattern in patterns.items():

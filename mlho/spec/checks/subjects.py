@@ -11,7 +11,7 @@ NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "unusable-rows": ("no patient", "no code", "unusable code", "unreadable time", "no time"),
     "implausible-dates": ("implausible date", "after death"),
 }
-#: Subject of ``missing-by-outcome`` beside the demographics.
+#: Subject of ``missing-by-outcome`` in addition to the demographics.
 RECORDS: Final = "records"
 SITE: Final = "site "  # begin of a subject of ``site-months``
 OF_YEARS: Final = ("hours", "weekdays")
@@ -38,7 +38,7 @@ def matches_subject(pattern: str, subject: str) -> bool:
 
 
 def subjects_in_words(check: str) -> str:
-    """Return what the subjects of a check are, for a message."""
+    """Describe the subjects of a check, for a message."""
     if check in NAMED:
         return ", ".join(NAMED[check])
     if check in OF_YEARS:

@@ -18,9 +18,9 @@ class EncodePartition(Step):
     tables: ClassVar[tuple[str, ...]] = ("events",)
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Ignore the model's demographics and the claim that the data are partitioned by patient. Of several windows keep the longest.
+        """Ignore the model's demographics and the claim that the data are partitioned by patient. Keep only the longest window.
 
-        Windows nest, so that the longest one alone decides which rows are used; that there are others decides whether times are kept.
+        Windows nest, so the longest one decides which rows are used; the presence of others decides whether times are kept.
         """
         narrowed = without_demographics(super().narrow(spec))
         assert narrowed is not None

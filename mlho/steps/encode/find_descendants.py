@@ -9,7 +9,7 @@ from mlho.steps.inputs import checked_root
 
 
 class FindDescendants(Step):
-    """Codes below those of sets with ``descendants``, once for all partitions: the table may have a hundred million rows."""
+    """Descendants of the codes of sets with ``descendants``, computed once for all partitions: the table may have a hundred million rows."""
 
     kind: ClassVar[str] = "find_descendants"
     encodes: ClassVar[bool] = True

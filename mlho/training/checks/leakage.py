@@ -72,7 +72,7 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
     after : RowsAfterOutcome or None
         None if the labels have no date of the outcome.
     """
-    # A run with features.after describes what follows an index event, and does not predict.
+    # A run with features.after describes codes after an index event, and does not predict.
     default = Bounds() if problem.spec.features.after is None else Bounds(action="warn")
     bounds = problem.spec.leakage or default
     associations = associate(problem)

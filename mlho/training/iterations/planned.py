@@ -132,7 +132,9 @@ def _given(cohort: Cohort, parts: CategoricalColumn) -> tuple[PlannedSet, ...]:
         "validation.splitColumn",
         f"column {parts.name!r} gives no split",
         expected="train and test, or the number of a fold, for each sample",
-        got=f"{plural(n_other, 'other value')}" if n_other else "only one of train and test, or both kinds",
+        got=f"{plural(n_other, 'other value')}"
+        if n_other
+        else "only train, only test, or a mix of these words with fold numbers",
         remedy="Write it in this form, or use validation.split: site, which leaves out each value in turn.",
     )
 
@@ -149,7 +151,7 @@ def _roles(cohort: Cohort, is_test: NDArray[np.bool_]) -> NDArray[np.int8]:
 def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSet]) -> None:
     """Refuse test sets on which nothing can be measured, or before which nothing can be learned.
 
-    A message says which test set by its place, because a site is a value of the data.
+    A message gives the number of a test set, because a site is a value of the data.
 
     Raises
     ------

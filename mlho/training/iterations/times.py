@@ -70,7 +70,7 @@ def risks_at(calibrators: Sequence[PlattCalibrator], scores: NDArray[np.float64]
 def judge_times(
     problem: Problem, cv: CrossValidation, scores: NDArray[np.float64], samples: NDArray[np.int64]
 ) -> TimesRecord | None:
-    """Return the figures of the scores of test samples; None if the outcome is no time to an event."""
+    """Return the figures of the scores of test samples; None if the outcome is not a time to an event."""
     asked = problem.spec.cohort.time_to_event
     if problem.times is None or asked is None:
         return None

@@ -33,7 +33,7 @@ Evaluate a bundle on labelled data that it was not trained on (external validati
 
 All figures of a training report with intervals of these patients, calibration, recalibration (fitted and judged on patients outside each fit), and performance by
 month (or night), site and demographic group. Surveillance of the AUROC over these periods finds a lasting loss, and the command advises to hold, recalibrate or retrain; the
-manifest of the advised run is written beside the report. It runs in this process, not on a queue, and changes neither the bundle nor, without
+manifest of the advised run is written next to the report. It runs in this process, not on a queue, and changes neither the bundle nor, without
 --publish, the store.
 
 The data are described as for training: --spec is a specification of kind TrainingRun, of which the tables, the cohort, groups (features.demographics), report.minCell

@@ -28,7 +28,7 @@ Read the tables of a specification, and print the months in which something chan
   rises, falls    the share of patients with the code at least doubles or halves
   effect          the odds ratio of the code changes: of patients with the same month of the index date, those with the code against those without
 
-A change is printed if it is beyond chance (0.05 over all codes and months) beside a linear trend. Codes of few patients (selection.minPrevalence,
+A change is printed if it is beyond chance (0.05 over all codes and months) relative to a linear trend. Codes of few patients (selection.minPrevalence,
 report.minCell) are left out, and months with less than a twentieth of the patients of the busiest month. Nothing is written but --html.
 """
 

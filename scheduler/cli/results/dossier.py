@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 ABOUT: Final = """\
 Answer the reporting checklists of a finished training run: TRIPOD+AI, the source attributes of HTI-1, and CHAI's model card.
 
-Figures come from the run's result, each with the place where it can be checked. What no program can know (funding, ethical approval,
-monitoring, and so on) is stated by the author in metadata.statements of the specification; what is missing is shown as open.
+Figures come from the run's result, each with the place where it can be checked. Facts that no program can know (funding, ethical approval,
+monitoring, and so on) are stated by the author in metadata.statements of the specification; missing ones are shown as open.
 
   mlho dossier readmission                          writes dossier.html and dossier.json into this folder
   mlho dossier readmission --spec mlho.yaml         with statements that were added after the run

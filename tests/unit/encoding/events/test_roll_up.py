@@ -40,7 +40,7 @@ def test_a_map_is_read_in_any_order(tmp_path):
             {"code": ["A", "B"], "parent": ["P", "P"], "description": ["x", "y"]},
             "a parent has several descriptions",
         ),
-        ({"code": ["A"], "parent": ["P\n"]}, "a parent is no code"),
+        ({"code": ["A"], "parent": ["P\n"]}, "a parent is not a code"),
         ({"code": ["A"]}, "column 'parent' is missing"),
         ({"code": [1], "parent": ["P"]}, "column 'code' is a number; codes are text"),
     ],

@@ -186,7 +186,7 @@ def test_the_final_iteration_trains_on_all_samples_of_any_split():
             {"split": "given", "splitColumn": "site"},
             "gives no split.*1 other value",
         ),
-        (with_parts("train"), {"split": "given", "splitColumn": "site"}, "only one of train and test"),
+        (with_parts("train"), {"split": "given", "splitColumn": "site"}, "only train, only test"),
     ],
 )
 def test_a_split_that_measures_nothing_is_refused_with_the_remedy(cohort, validation, words):
