@@ -63,8 +63,8 @@ def recalibrated_bundle(
 ) -> Recalibrated:
     """Return a bundle with another calibrator. Model, features and the samples that alert stay.
 
-    Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples, of which the
-    calibrated ones are measured on patients outside each fit.
+    Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples; calibrated
+    figures are measured on patients outside each fit.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def _moved(value: float, line: PlattCalibrator) -> float:
 
 
 def _metrics(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return estimates in the form of the figures over test sets, of which there is one."""
+    """Return estimates in the form of the figures over test sets, with one test set."""
     return {
         name: {"mean": figure["value"], "low": figure["low"], "high": figure["high"], "n": 1}
         for name, figure in figures.items()

@@ -37,7 +37,7 @@ from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
 from mlho.tables import EVENTS
 
-#: Bytes up to which a table other than the events is read whole; of a larger one only the header is.
+#: Bytes up to which a table other than the events is read completely; for a larger one only the header is read.
 MOST_BYTES: Final = 256 << 20
 # Mean number of patient ids per person from which a column of persons is taken for one of groups.
 _MOST_IDS: Final = 5

@@ -76,7 +76,7 @@ class BundleDocument(BundlePart):
     roll_up: Annotated[dict[str, str] | None, OMITTED] = None
     """Codes of the events that count as another one, which is a code of the features."""
     horizons: Annotated[tuple[RiskHorizon, ...] | None, Field(min_length=1), OMITTED] = None
-    """Of a time to an event: the risk up to each day; the first one is the probability."""
+    """For a time to an event: the risk up to each day; the first one is the probability."""
     notes: dict[str, str]
     lineage: dict[str, Any]
     files: dict[str, FileEntry]

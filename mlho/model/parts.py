@@ -109,11 +109,11 @@ class BundleFeature(BundlePart):
     code: str
     """As in the events, or the parent of such codes; for a sequence, the first of its codes."""
     then: Annotated[str | None, OMITTED] = None
-    """Of a sequence: the second of its codes."""
+    """For a sequence: the second of its codes."""
     band: Annotated[int | None, Field(ge=1), OMITTED] = None
-    """Of a sequence: the number of its band of days; absent for any number of days."""
+    """For a sequence: the number of its band of days; absent for any number of days."""
     description: str | None = None
-    """Of the code, from the concepts."""
+    """Description of the code, from the concepts."""
     window_days: Annotated[int, Field(ge=1)] | None = None
     """Look-back before the index date; ``null`` is all history."""
     encoding: JsonEncoding
@@ -123,7 +123,7 @@ class BundleFeature(BundlePart):
     importance: float
     """Mean absolute contribution to the log-odds, over at most 10,000 training samples."""
     coefficient: float | None = None
-    """Log odds ratio per unit, of a linear model."""
+    """Log odds ratio per unit, for a linear model."""
 
     @property
     def shown_code(self) -> str:
@@ -223,7 +223,7 @@ class BundlePerformance(BundlePart):
 
 
 class RiskHorizon(BundlePart):
-    """The risk of an event up to a day, of a bundle of a time to an event."""
+    """The risk of an event up to a day, for a bundle of a time to an event."""
 
     days: Annotated[int, Field(ge=1)]
     """After the index date."""

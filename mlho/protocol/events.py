@@ -62,10 +62,10 @@ class Event(BaseModel):
     execution: ExecutionId
     task: TaskKey
     nonce: Nonce
-    """Of the message that this answers."""
+    """Nonce of the message that this event answers."""
     event: EventKind
     attempt: int = Field(default=0, ge=0)
-    """Which start of the task it was; 0: it was not started."""
+    """Number of the task's start; 0 if the task was not started."""
     new: bool = False
     """Whether the start committed the task."""
     memory: int = Field(default=0, ge=0)

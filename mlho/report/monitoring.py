@@ -18,7 +18,7 @@ class CodeShift(Part):
 
     code: str
     training: float
-    """Share of the training samples with the code; of a new code the largest share that it can have had."""
+    """Share of the training samples with the code; for a new code, the largest share that it can have had."""
     now: float
     """Share of these samples with the code."""
 

@@ -57,7 +57,7 @@ class Confidence(Part):
 
 
 class OddsRatio(Part):
-    """Of the consensus model: unpenalised logistic regression on the features with enough confidence."""
+    """From the consensus model: unpenalised logistic regression on the features with enough confidence."""
 
     per_unit: float | None
     wald_low: float | None = None
@@ -74,7 +74,7 @@ class OddsRatio(Part):
 
 
 class HazardRatio(Part):
-    """Of an unpenalised Cox regression on the features with enough confidence, of the cause-specific hazard; Wald's interval of 95 %."""
+    """From an unpenalised Cox regression of the cause-specific hazard on the features with enough confidence; Wald's interval of 95 %."""
 
     per_unit: float | None
     low: float | None = None
@@ -292,7 +292,7 @@ class TestSet(Part):
     """Patients on whom one model made like the final one was tested; neither its selection nor its fit had seen them."""
 
     name: str
-    """``iteration 3``; of a final model on the consensus ``outer fold 2``."""
+    """``iteration 3``; for a final model on the consensus ``outer fold 2``."""
     classifier: str
     n_train_patients: int
     n_test_patients: int
@@ -378,15 +378,15 @@ class Result(Part):
     test_sets: list[TestSet]
     """On whom, one entry for each of ``headline_auroc`` and each line of ``curves``."""
     headline: dict[str, Spread]
-    """Test metrics of models made like the final one: mean over test sets with spread; calibration after calibration. Of a
-    model on the consensus ``mean`` is the figure of the pooled predictions; calibrators and thresholds are cross-fitted."""
+    """Test metrics of models made like the final one: mean over test sets with spread; calibration after calibration. For a
+    model on the consensus, ``mean`` is the figure of the pooled predictions; calibrators and thresholds are cross-fitted."""
     headline_auroc: list[Estimate]
     """Their AUROC on each test set with its own interval (DeLong, clustered by patient where patients repeat)."""
     winners: dict[str, Spread]
     """The same metrics of another procedure: in each iteration the candidate with the best out-of-fold AUROC. They are not
     the final model's."""
     bias: Annotated[BiasAudit | None, OMITTED] = None
-    """The same by group and period, and comparisons of the groups: of each sample the prediction by the first test set that holds it."""
+    """The same by group and period, and comparisons of the groups: for each sample, the prediction from the first test set that contains it."""
     curves: Curves
     errors: dict[str, Any]
     """Distribution of |y − p| per patient in the test sets, by outcome."""

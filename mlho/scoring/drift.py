@@ -53,7 +53,7 @@ class MissingShift(Part):
     column: str
     words: str
     training: float
-    """Share of the training samples without a value; of a demographic at least that of ``report.minCell`` samples."""
+    """Share of the training samples without a value; for a demographic, at least the share of ``report.minCell`` samples."""
     now: float | None
     """Share of these samples; null if it would be of fewer than 11 samples with or without."""
     psi: float | None
@@ -243,7 +243,7 @@ def find_missing(
 
 
 def with_missing(drift: Drift, found: Sequence[MissingShift]) -> Drift:
-    """Return the drift with that of missing values, of which it lists the largest."""
+    """Return the drift, including that of missing values, with the largest ones listed."""
     return drift.model_copy(
         update={
             "n_missing_compared": len(found),

@@ -59,7 +59,7 @@ class Source:
     details : EventDetails or None
         Further columns that decide how an event is read.
     takes_first_description : bool
-        Whether a code may have several descriptions, of which the first in alphabetical order is taken.
+        Whether a code may have several descriptions; the first in alphabetical order is used.
     static_codes : mapping of our column of the demographics to a code, or None
         For a layout with demographics among the events, as ``CODE//value``. A column without an entry has its name in
         capitals as code.

@@ -103,7 +103,7 @@ class Gate(SpecPart):
     ``brier``, ``observedExpected``, ``calibrationInTheLarge``, ``expectedCalibrationError`` and, at a threshold, ``sensitivity``,
     ``specificity``, ``ppv``, ``npv`` and ``alertsPer100``."""
     versus: Annotated[Literal["difference", "ratio", "perYear"] | None, OMITTED] = None
-    """Of the group's figure: its difference or ratio to the reference group, or its change per year (with ``bias.periods``)."""
+    """Comparison of the group's figure: its difference or ratio to the reference group, or its change per year (with ``bias.periods``)."""
     groups_by: Annotated[ColumnName | None, OMITTED] = None
     """A demographic, for ``equalOpportunity`` (sensitivity), ``equalisedOdds`` (the larger of sensitivity and specificity) and
     ``demographicParity`` (share with an alert): the largest difference between any two of its groups."""

@@ -386,7 +386,7 @@ def digest_of(value: object) -> str:
 
 
 def digest_of_fields(fields: Mapping[str, object]) -> str:
-    """SHA-256 (hexadecimal) of the canonical JSON of an object, of which the whole is never in memory.
+    """SHA-256 (hexadecimal) of the canonical JSON of an object, which is never completely in memory.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-#: Of a field that is left out of plain values where it is not given, so that documents without it keep their digest.
+#: Mark of a field that is omitted from plain values if not given, so that documents without it keep their digest.
 OMITTED: Final[Any] = Field(exclude_if=_is_none)
 #: First and last plausible year unless said otherwise.
 PLAUSIBLE_YEARS: Final = (1900, 2299)

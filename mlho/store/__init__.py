@@ -42,7 +42,7 @@ def remove_scratch(store: Store) -> None:
 
 @cache
 def _remove_scratch_once(_process: int, scratch: Path | None) -> None:
-    """Remove it when a process opens a store first. Its workers open it for each task."""
+    """Remove it when a process first opens a store, because workers open the store for each task."""
     _remove_scratch(scratch)
 
 

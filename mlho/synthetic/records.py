@@ -239,7 +239,7 @@ def _record(
     day: Integers,
     code: Codes,
 ) -> Records:
-    """Write rows down: values, names as of the day, and errors, of which a row has one of the calendar's at most."""
+    """Write rows down: values, names as of the day, and errors, of which a row has at most one from the calendar."""
     settings, vocabulary, n = world.settings, world.vocabulary, len(patient)
     errors = settings.errors
     noise = np.float32(0.25) * random.standard_normal(n, np.float32)

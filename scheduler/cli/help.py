@@ -62,7 +62,7 @@ Delete old runs, and the artifacts that no run uses.
 
   mlho prune                            only artifacts, such as those of deleted runs and of earlier versions
   mlho prune --keep 3                   also all ended runs but the 3 newest of each name
-  mlho prune --keep 3 --older-than 90d  of these only runs that were started more than 90 days ago
+  mlho prune --keep 3 --older-than 90d  only runs that were started more than 90 days ago
 
 Runs are counted by name, kind and state, so that failed runs never displace a finished one. The newest run of each is always
 kept, and so is every run that is running or stopped. Artifacts that were written in the last 24 hours, by the clock of the store, stay.

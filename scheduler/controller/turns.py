@@ -12,7 +12,9 @@ from typing import Any, Final
 
 N_SLOTS: Final = 32  # concurrent runs; each has a thread, connections, and a plan in memory
 N_STARTERS: Final = 4  # additional slots for runs that Kueue must know before it can preempt others for them
-ASK_SECONDS: Final = 300.0  # for a run to plan and to request workers, on a busy machine beside all others
+ASK_SECONDS: Final = (
+    300.0  # for a run to plan and to request workers, on a busy machine together with all others
+)
 HINDERED_SECONDS: Final = (
     20.0  # the same, during an outage of store or queue, or while its workers are rejected
 )

@@ -35,8 +35,8 @@ from scheduler.runs.channels import Channel, channel_names, inspect_channel
 from scheduler.runs.record import RunState
 from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
-VERSION: Final = 2  # raise it when the facts change: those of the version before are then read again
-MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the one before
+VERSION: Final = 2  # raise it when the facts change: facts of the earlier version are then read again
+MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the previous one
 #: Before any object: a run that is recorded as running counts as such, so that a page does not depend on when it is written.
 _ANY_TIME: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 EVALUATION_FILE: Final = "evaluation.json"

@@ -43,7 +43,7 @@ def last_days(
     Returns
     -------
     int64, shape (n_patients,), or None
-        ``NO_BOUND`` for a patient without a death; ``None`` if no patient has one. Of several deaths the latest counts.
+        ``NO_BOUND`` for a patient without a death; ``None`` if no patient has one. If there are several deaths, the latest counts.
     """
     days_after = AFTER_DEATH_DAYS if after_days is None else after_days
     known, last = text_array(patient_ids), np.full(len(patient_ids), np.iinfo(np.int64).min, np.int64)

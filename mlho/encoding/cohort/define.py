@@ -124,7 +124,7 @@ def define_cohort(
     root : Path or RemoteRoot
         Folder or remote location given by ``data.uri``.
     cdm : sequence of SourceFile
-        Files of an OMOP CDM, of which the deaths and the version are read.
+        Files of an OMOP CDM, for the deaths and the version.
     labels, rules : LabelRows and RuleAccount, optional
         Labels that rules have made, with their account, in place of the table.
 

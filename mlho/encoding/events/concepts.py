@@ -119,7 +119,7 @@ def _words(names: Sequence[str | None]) -> str:
 def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:
     """Collect the descriptions of the codes in the events, as in R MLHO's ``dbmart``.
 
-    A separate pass over two columns, for runs without a concepts table. Of several descriptions of a code the most
+    A separate pass over two columns, for runs without a concepts table. If a code has several descriptions, the most
     frequent one is used, with ties broken alphabetically, so that the result does not depend on the files.
 
     Parameters

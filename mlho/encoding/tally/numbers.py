@@ -156,7 +156,7 @@ class NumberCounter:
         time: NDArray[np.int64],
         value: NDArray[np.float64],
     ) -> None:
-        """Count rows, of which those without a number (NaN) are passed over.
+        """Count rows; those without a number (NaN) are skipped.
 
         Parameters
         ----------

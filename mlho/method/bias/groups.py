@@ -203,7 +203,7 @@ class Audit:
 def counts_shown(
     members: Sequence[IntArray], positive: NDArray[np.bool_], patient: IntArray, min_cell: int
 ) -> list[tuple[int | None, int | None]]:
-    """Return samples, and samples with the outcome, of each part; None where small or where another one would follow."""
+    """Return the samples, and the samples with the outcome, of each part; None where small or where another one would follow."""
     by_outcome = []
     for outcome in (False, True):
         cells = [samples[positive[samples] == outcome] for samples in members]

@@ -160,7 +160,7 @@ def checked_labels(y: Any, n_samples: int) -> NDArray[np.int8]:
 
 
 def as_csc(matrix: Matrix) -> Any:
-    """Return the matrix as a canonical CSC array; of a dense one only the non-zeros are kept."""
+    """Return the matrix as a canonical CSC array; for a dense matrix only the non-zeros are kept."""
     return matrix if sp.issparse(matrix) else sp.csc_array(matrix)
 
 

@@ -122,7 +122,7 @@ class DiscreteTime(TimeClassifier):
 def interval_ends(times: EventTimes, n_intervals: int) -> tuple[Floats, int]:
     """Return the last days of the intervals, and the number of those up to the horizon.
 
-    They are quantiles of the days of events, so that each has one: up to the horizon, which ends an interval, and after it.
+    They are quantiles of the days of events, so every interval has an event. The horizon is the end of an interval.
 
     Examples
     --------

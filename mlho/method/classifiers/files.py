@@ -127,7 +127,7 @@ class ModelFields:
         return value
 
     def floats(self, name: str, *, size: int | None = None, low: float = -math.inf) -> Floats:
-        """Return a list of finite numbers as float64, of the given size."""
+        """Return a list of finite numbers of the given size as float64."""
         return self.as_floats(self.take(name), name, size=size, low=low)
 
     def as_floats(self, value: Any, name: str, *, size: int | None = None, low: float = -math.inf) -> Floats:

@@ -67,7 +67,7 @@ def alerting(thresholds: Iterable[Threshold]) -> dict[str, float]:
 def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
     """Return the threshold with the largest sensitivity + specificity − 1.
 
-    Candidates are the observed predictions. Of several maxima the lowest, most sensitive threshold is chosen.
+    Candidates are the observed predictions. If there are several maxima, the lowest and most sensitive threshold is chosen.
     The comparison uses integers, so that ties are exact.
 
     Parameters

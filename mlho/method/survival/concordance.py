@@ -56,7 +56,7 @@ def uno(times: EventTimes, scores: Floats, observed: StepFunction, *, until: flo
 
 
 def _concordance(times: EventTimes, scores: Floats, weights: Floats, until: float) -> float | None:
-    # Latest first; of one day those without an event first, because they outlast the events of the day.
+    # Latest first; within a day those without an event first, because they outlast the events of the day.
     is_event = times.status == EVENT
     order = np.lexsort((is_event, -times.days))
     rank = np.unique(scores, return_inverse=True)[1] + 1

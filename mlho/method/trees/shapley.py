@@ -74,7 +74,7 @@ class _Features(NamedTuple):
 class _Leaves(NamedTuple):
     """The leaves of the trees.
 
-    ``first`` is the first leaf of each tree. Of each leaf: the number of features on its path, their places among the tree's,
+    ``first`` is the first leaf of each tree. For each leaf: the number of features on its path, their places among the tree's,
     mask and outcome of their tests, and the start of its values in ``table``.
     """
 

@@ -17,7 +17,7 @@ from mlho.spec.model_tests import Tests
 
 MAX_AUROC: Final = 0.95  # above it, leakage is more likely than a good model
 HIGH_FLOOR: Final = 0.9  # of the AUROC; who states one expects a model that is better than most
-#: Of the model on its own training samples, against models that had not seen them.
+#: Figure of the model on its own training samples, against models that had not seen them.
 MAX_LOST_AUROC: Final = 0.02
 #: Between the mean calibrated probability and the share with the outcome: a fit leaves none.
 MAX_GAP: Final = 0.01

@@ -107,7 +107,7 @@ class Changes(Part):
 
 
 class ChangesSince(Changes):
-    """Changes since an earlier run, A; B is the run of the result. Of the codes the first 40."""
+    """Changes since an earlier run, A; B is the run of the result. The first 40 codes."""
 
     run: str
     """Id of the earlier run."""

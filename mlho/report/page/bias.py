@@ -1,4 +1,4 @@
-"""Content of the sections on groups and periods, of a report and of an evaluation. Pure functions."""
+"""Content of the sections on groups and periods in a report or an evaluation. Pure functions."""
 
 from collections.abc import Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""The HTML pages: of a training run, made from its Result alone, of evaluations, comparisons, and of a store."""
+"""The HTML pages of a training run (made from its Result only), of evaluations and comparisons, and of a store."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache

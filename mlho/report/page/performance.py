@@ -66,7 +66,7 @@ _RATE: Final = Panel[PeriodFacts](
 def performance_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     """Yield AUROC, observed / expected and share with the outcome, by month and by night.
 
-    Of a period in several evaluations the one with the most samples counts.
+    If a period is in several evaluations, the one with the most samples counts.
     """
     for by in ("month", "night"):
         found = periods_by_day(evaluations, by)

@@ -80,7 +80,7 @@ class Rules(SpecPart):
 
     @property
     def event_sets(self) -> tuple[EventSet, ...]:
-        """All sets of events: of the entry, the outcome, the counts in their order, and the competing event."""
+        """All sets of events: those of the entry, the outcome, the counts in their order, and the competing event."""
         competing = () if self.competing is None else (self.competing,)
         return (self.entry, self.outcome, *self.counts, *competing)
 

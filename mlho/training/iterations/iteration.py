@@ -39,7 +39,7 @@ class CandidateOutcome:
     probabilities, calibrated : float64, shape (n_test_samples,)
         As returned by the classifier, and calibrated.
     evaluation : Evaluation
-        On the test samples, raw and calibrated. With a time to an event, of the copies of :meth:`Problem.counted`.
+        On the test samples, raw and calibrated. With a time to an event, for the copies of :meth:`Problem.counted`.
     times : TimesRecord or None
         With a time to an event: concordance, and figures at each horizon.
     """

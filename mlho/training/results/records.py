@@ -50,9 +50,9 @@ class IterationRecord(Part):
     shadows: ShadowRecord
     """Seen by the selection and the consensus classifier."""
     curves: dict[str, dict[str, Any]]
-    """Of each candidate, on the test samples."""
+    """Figures of each candidate on the test samples."""
     times: Annotated[dict[str, TimesRecord] | None, OMITTED] = None
-    """Of each candidate, with a time to an event."""
+    """Figures of each candidate, for a time to an event."""
 
 
 def record_iteration(problem: Problem, outcome: IterationOutcome) -> IterationRecord:

@@ -19,7 +19,7 @@ ABOUT: Final = """\
 Print the provenance of a finished run: digests of its tables, specification and software, and of its result, bundle or scores.
 
   mlho lineage readmission                              digests, and the scoring runs that used its bundle
-  mlho lineage readmission --openlineage events.ndjson  OpenLineage events START and COMPLETE, one a line
+  mlho lineage readmission --openlineage events.ndjson  OpenLineage events START and COMPLETE, one per line
   mlho lineage readmission --post http://marquez:5000/api/v1/lineage
   mlho export readmission --to archive && mlho lineage readmission --crate archive
                                                         adds ro-crate-metadata.json to the exported folder
