@@ -52,9 +52,16 @@ def memory_store() -> MemoryStore:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
-    """Replace the command's processes: tasks and calls run in this process, whose environment a test may change."""
+    """Replace the command's processes: tasks, calls and the tests of a bundle run in this process, whose environment a test may change."""
+
+    def start_here(*arguments: str) -> int:
+        from mlho.model.testing.process import main
+
+        return main(*arguments)
+
     monkeypatch.setattr("scheduler.cli.run.LocalPool", InlinePool)
     monkeypatch.setattr("scheduler.engine.process_pool.has_begun", lambda: False)
+    monkeypatch.setattr("scheduler.registry.bundle_tests._start", start_here)
     monkeypatch.setattr(InlinePool, "before", None)
     return InlinePool
 

@@ -52,19 +52,25 @@ def _run(files: Mapping[str, bytes]) -> dict[str, Any]:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        command = [sys.executable, "-m", _MODULE, str(folder), str(results)]
-        try:
-            ended = subprocess.run(  # noqa: S603 - our own module on a folder made here
-                command, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise BundleError(
-                f"bundle: its tests did not end within {_TIMEOUT_SECONDS} seconds. Do not use it; build it again."
-            ) from None
-        if ended.returncode or not results.exists():
+        code = _start(str(folder), str(results))
+        if code or not results.exists():
             raise MlhoError(
-                f"the process that tests the bundle ended with exit code {ended.returncode} and no result, most often because memory "
+                f"the process that tests the bundle ended with exit code {code} and no result, most often because memory "
                 "ran out. Run the command where there is more."
             )
         plain: dict[str, Any] = json.loads(results.read_text(encoding="utf-8").replace(str(folder), "bundle"))
         return plain
+
+
+def _start(*arguments: str) -> int:
+    """Run the module that tests a bundle in a process, and return its exit code."""
+    command = [sys.executable, "-m", _MODULE, *arguments]
+    try:
+        ended = subprocess.run(  # noqa: S603 - our own module on a folder made here
+            command, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise BundleError(
+            f"bundle: its tests did not end within {_TIMEOUT_SECONDS} seconds. Do not use it; build it again."
+        ) from None
+    return ended.returncode

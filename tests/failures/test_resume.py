@@ -221,7 +221,9 @@ def test_a_stopped_command_says_how_to_go_on(number, spec, tmp_path, expected, r
     assert_ends_as_if_never_stopped(spec, store, expected, run_again_here)
 
 
-def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(spec, tmp_path, expected):
+def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(
+    spec, tmp_path, expected, run_again_here
+):
     """If the system kills a worker, the run ends with the most likely reason and a remedy, and can be resumed."""
     store = tmp_path / "store"
     run = Command(spec, store)
@@ -237,7 +239,7 @@ def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(spec, 
     assert "fewer --workers" in text
     assert "Traceback" not in text
     assert run.members() == []
-    assert_ends_as_if_never_stopped(spec, store, expected)
+    assert_ends_as_if_never_stopped(spec, store, expected, run_again_here)
 
 
 def is_worker(pid: int) -> bool:

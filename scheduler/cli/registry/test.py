@@ -59,6 +59,8 @@ def add_test(commands: Commands) -> None:
 def _command(options: Options) -> int:
     """Run ``mlho test``. Return 0 if every test passed."""
     bundle = read_bundle(BundleSource(uri=_address(options)), Path.cwd() / "spec.yaml", _store(options))
+    if options.junit is not None and not options.junit.parent.is_dir():
+        raise _unwritable(options.junit, "no such folder")
     results = run_in_fresh_process(bundle.files)
     failed = [result for result in results if not result.passed]
     if options.junit is not None:
@@ -150,6 +152,8 @@ def _write(path: Path, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise SpecError(
-            f"--junit {path}: cannot be written ({error.strerror}). Give a file in a folder that exists."
-        ) from error
+        raise _unwritable(path, error.strerror) from error
+
+
+def _unwritable(path: Path, reason: str | None) -> SpecError:
+    return SpecError(f"--junit {path}: cannot be written ({reason}). Give a file in a folder that exists.")

@@ -1,5 +1,6 @@
-"""`mlho test` runs the tests of a bundle in a new process, for a bundle in a folder or in a store."""
+"""`mlho test` runs the tests of a bundle, in a new process, for a bundle in a folder or in a store."""
 
+import dataclasses
 import json
 import shutil
 import xml.etree.ElementTree as ET
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import scheduler.registry.bundle_tests
 from mlho.errors import BundleError
+from mlho.model.bundle import load_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
 from tests.builders import Said, make_tables, run_inline, write_tables
 
@@ -91,15 +94,18 @@ def test_a_bundle_of_an_earlier_version_gets_default_tests(command: Command):
 
 
 def test_a_missing_run_and_an_unwritable_report_are_errors_of_the_command(
-    trained, command: Command, tmp_path
+    trained, command: Command, tmp_path, monkeypatch
 ):
-    """A missing run and an unwritable report give exit code 2 and the remedy."""
+    """A missing run and an unwritable report give exit code 2 and the remedy. A missing folder of the report is found before the tests run."""
     store, run = trained
+    folder = command("test", f"run:{run}", "--junit", tmp_path, store=store)
+    monkeypatch.delattr(scheduler.registry.bundle_tests, "_start")
     unwritable = command("test", f"run:{run}", "--junit", tmp_path / "nowhere" / "x.xml", store=store)
 
     assert command("test", "run:nothing", store=store).code == 2
-    assert unwritable.code == 2
-    assert "Give a file in a folder that exists." in unwritable.error
+    for refused in (folder, unwritable):
+        assert refused.code == 2
+        assert "Give a file in a folder that exists." in refused.error
 
 
 def test_a_requirement_that_is_not_met_bars_scoring_and_is_a_warning_of_the_run(trained, command: Command):
@@ -126,3 +132,17 @@ def test_the_error_of_the_fresh_process_names_the_missing_file(trained):
 
     with pytest.raises(BundleError, match=r"^bundle: 1 file missing, first model_card.md"):
         run_in_fresh_process(files)
+
+
+def test_a_fresh_process_gives_the_results_of_this_one(trained):
+    """A fresh process runs all tests of the bundle and returns their results, equal but for what is measured."""
+    store, run = trained
+    bundle = store / "runs" / run / "bundle"
+
+    def plain(results: Any) -> list[Any]:
+        return [dataclasses.replace(result, seconds=0) for result in results if not result.is_measured]
+
+    results = run_in_fresh_process(files_of(bundle))
+
+    assert plain(results) == plain(load_bundle(bundle).run_tests())
+    assert {result.kind for result in results if result.is_measured} == {"seconds", "memory"}
