@@ -1,5 +1,6 @@
 """Defaults of every test: one thread, no settings of the shell, and reproducible Hypothesis examples in CI."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -36,6 +37,13 @@ from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imp
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests and modules, which live to the end, out of garbage collections, and make these rarer: a twelfth of the CPU time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture
