@@ -137,7 +137,7 @@ class StoreLease(_Lease):
         # An outage of the store must not hide why the run ended. The lease expires in that case.
         with self._lock, suppress(StoreUnavailable):
             if not self._is_lost:
-                self._store.compare_and_swap(self._key, _NOBODY, expected=self._current)
+                self._swap(_NOBODY)
 
     @override
     def check(self) -> None:
@@ -194,14 +194,22 @@ class StoreLease(_Lease):
             if self._is_lost:
                 raise _lost(self._run)
             asked_at, mine = self._clock(), self._next_record()
-            if not self._store.compare_and_swap(self._key, mine, expected=self._current):
-                content = self._read()
-                # If the reply was lost, our own write looks like another scheduler's.
-                if content is None or _parsed(content).get("token") != self._identity["token"]:
-                    self._is_lost = True
-                    raise _lost(self._run)
-                mine = content
+            if not self._swap(mine):
+                self._is_lost = True
+                raise _lost(self._run)
             self._current, self._renewed_at = mine, asked_at
+
+    def _swap(self, record: bytes) -> bool:
+        """Replace our record. Return false if the pointer is no longer ours.
+
+        If the reply to an earlier write was lost, our own record looks like another scheduler's. To find it is no renewal:
+        a rival has watched it since it was written.
+        """
+        if self._store.compare_and_swap(self._key, record, expected=self._current):
+            return True
+        content = self._read()
+        is_own = content is not None and _parsed(content).get("token") == self._identity["token"]
+        return is_own and self._store.compare_and_swap(self._key, record, expected=content)
 
     def _next_record(self) -> bytes:
         self._renewals += 1

@@ -1,5 +1,6 @@
 """Leadership of a run in compat mode with a real Redis: one of two schedulers leads, and only the leader commits."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mlho.errors import MlhoError
+from mlho.errors import MlhoError, StoreOutage
 from mlho.protocol.documents import leader_key
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.store.keys import commit_key
@@ -26,6 +27,19 @@ class Loose(MemoryStore):
     """A store without conditional writes."""
 
     has_one_winner = False
+
+
+class Losing(MemoryStore):
+    """A store that loses the reply to its next write."""
+
+    loses_reply = False
+
+    def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
+        done = super().compare_and_swap(key, data, expected=expected)
+        if self.loses_reply:
+            self.loses_reply = False
+            raise StoreOutage("s3://b: no answer.")
+        return done
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +66,30 @@ def test_one_of_two_schedulers_leads(server: Server, raw: "redis.Redis") -> None
         with pytest.raises(AnotherScheduler, match="another scheduler leads it"), lease(server):
             pass
         first.check()
+
+
+def test_a_lease_is_released_after_the_reply_to_its_renewal_was_lost() -> None:
+    """The next scheduler, on another host, need not wait for a lease that nobody holds."""
+    store, times = Losing(), iter([0.0, 0.0, *[500.0] * 9])
+    with StoreLease(store, RUN, lease_seconds=1000.0, clock=lambda: next(times)) as leader:
+        store.loses_reply = True
+        with pytest.raises(StoreOutage):
+            leader.check()
+
+    assert json.loads(store.get(leader_key(RUN))) == {"token": ""}
+
+
+def test_a_lease_is_renewed_after_the_reply_to_its_renewal_was_lost() -> None:
+    """To find the own record again is no renewal: a rival takes over a record that has not changed for a whole lease."""
+    store, times = Losing(), iter([0.0, 0.0, *[500.0] * 9])
+    with StoreLease(store, RUN, lease_seconds=1000.0, clock=lambda: next(times)) as leader:
+        store.loses_reply = True
+        with pytest.raises(StoreOutage):
+            leader.check()
+        before = json.loads(store.get(leader_key(RUN)))["renewal"]
+        leader.check()
+
+        assert json.loads(store.get(leader_key(RUN)))["renewal"] > before
 
 
 def test_key_of_another_type_is_taken_over(server: Server, raw: "redis.Redis") -> None:
