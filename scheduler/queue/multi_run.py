@@ -100,7 +100,8 @@ def carry_out_several(
                 for thread in threads:
                     thread.stop()
                 for thread in threads:
-                    thread.join()
+                    if thread.ident is not None:  # else the starts were interrupted before it
+                        thread.join()
     return [thread.ended for thread in threads]
 
 
