@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, override
 
 from mlho.log import log
 from mlho.processes import RepeatingThread
@@ -34,6 +34,11 @@ class Watchdog(RepeatingThread):
         self._last_answer = last_answer
         self._liveness = liveness
         self._last_tick = time.monotonic()
+
+    @override
+    def start(self) -> None:
+        self.tick()  # before, the worker may have waited for Redis
+        super().start()
 
     def tick(self) -> None:
         """Record a sign of life. The main loop calls this each second."""
