@@ -17,6 +17,8 @@ def main() -> int:
     """
     # pydantic would look for plugins in the metadata of all installed packages.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Programs that this one starts would otherwise import a random.py, or another copy of mlho, from the working directory.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     preload = _PRELOAD.get("".join(sys.argv[1:2]))
     if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
         begin_server(preload)

@@ -1,7 +1,10 @@
 """The start of the ``mlho`` command, before its modules are imported."""
 
+import os
 import subprocess
 import sys
+
+from tests.builders import make_tables, write_tables
 
 _PROGRAM = """
 import sys
@@ -26,3 +29,36 @@ def test_ctrl_c_during_the_imports_of_the_command_is_no_traceback():
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nStopped before anything began.\n")
+
+
+_COMMAND = """
+import sys
+from scheduler.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+def test_modules_of_the_working_directory_are_not_imported(tmp_path):
+    """A file random.py beside the tables is not imported by the worker processes in place of the module of Python."""
+    write_tables(tmp_path / "data", make_tables(300))
+    (tmp_path / "random.py").write_text("raise SystemExit('imported')", encoding="utf-8")
+    program = tmp_path / "bin" / "command.py"
+    program.parent.mkdir()
+    program.write_text(_COMMAND, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+
+    for arguments in (("init", "data"), ("validate", "data/mlho.yaml")):
+        done = subprocess.run(
+            [sys.executable, str(program), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert "imported" not in done.stderr
