@@ -91,7 +91,7 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
     if not drift.get("n_missing_compared"):
         return
     columns = [
-        f"{column['words']} ({column['now']:.1%}, {column['training']:.1%} in training)"
+        f"{column['words']} ({_percent(column['now'])}, {_percent(column['training'])} in training)"
         for column in drift["missing"]
         if column["is_shifted"] and column["now"] is not None
     ]
@@ -105,10 +105,12 @@ def _codes(codes: dict[str, Any] | None) -> Iterator[str]:
     """Yield the codes that are new or have vanished."""
     if codes is None or not codes["n_compared"]:
         return
-    new = [f"{code['code']} ({code['now']:.1%})" for code in codes["new"][:_N_NAMED]]
-    gone = [f"{code['code']} ({code['training']:.1%} in training)" for code in codes["vanished"][:_N_NAMED]]
+    new = [f"{code['code']} ({_percent(code['now'])})" for code in codes["new"][:_N_NAMED]]
+    gone = [
+        f"{code['code']} ({_percent(code['training'])} in training)" for code in codes["vanished"][:_N_NAMED]
+    ]
     yield (
-        f"Codes of the events: {codes['n_new']} new{_first(new)}; {codes['n_vanished']} of {codes['n_compared']} have vanished{_first(gone)}."
+        f"Codes of the events: {codes['n_new']:,} new{_first(new)}; {codes['n_vanished']} of {codes['n_compared']:,} have vanished{_first(gone)}."
     )
 
 
@@ -139,13 +141,15 @@ def alerts_table(scores: dict[str, Any]) -> Table:
         share = alert["alerts"] / scores["samples"]
         ppv = (scores.get("expected") or {}).get("ppv", {}).get(alert["rule"])
         count = f"{alert['alerts']:,}"
-        table.add_row(alert["rule"], f"{alert['value']:.3f}", count, f"{share:.1%}", _ppv(ppv))
+        table.add_row(alert["rule"], f"{alert['value']:.3f}", count, _percent(share), _ppv(ppv))
     return table
 
 
 def partitions_table(parts: list[dict[str, Any]]) -> Table:
     """Return a table with the event rows and the scores of each partition, those with the smallest share of used rows first."""
-    table = terminal.new_table("Partitions", ["partition"], ["event rows", "used", "scores"])
+    table = terminal.new_table(
+        "Partitions, the smallest share of used rows first", ["partition"], ["event rows", "used", "scores"]
+    )
     table.columns[0].overflow = "fold"
     ledgers = [(part["source"] or "no events", part["ledger"] or {}, part["rows"]) for part in parts]
     ordered = sorted(ledgers, key=lambda row: row[1].get("rows_used", 0) / max(row[1].get("rows_in", 0), 1))
@@ -157,6 +161,17 @@ def partitions_table(parts: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _percent(share: float, digits: int = 1) -> str:
+    """Return a share as in the other sentences of the program, with a space.
+
+    Examples
+    --------
+    >>> _percent(0.0834), _percent(0.31, 0)
+    ('8.3 %', '31 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def _count(n: int) -> str:
     return f"under {MIN_CELL}" if 0 < n < MIN_CELL else f"{n:,}"
 
@@ -164,8 +179,8 @@ def _count(n: int) -> str:
 def _ppv(ppv: dict[str, Any] | None) -> str:
     if ppv is None or ppv["value"] is None:
         return ""
-    interval = "" if ppv["low"] is None else f" ({ppv['low']:.0%}–{ppv['high']:.0%})"
-    return f"{ppv['value']:.0%}{interval}"
+    interval = "" if ppv["low"] is None else f" ({100 * ppv['low']:.0f}–{_percent(ppv['high'], 0)})"
+    return f"{_percent(ppv['value'], 0)}{interval}"
 
 
 def show_scores(store: Store, run: str) -> None:
@@ -201,7 +216,7 @@ def _comparison(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str
     words = "no rank correlation" if rank is None else f"rank correlation {rank:.3f}"
     yield (
         f"Against {spec['compareWith']['uri']}: {words}, mean probability {comparison['mean']:.3f} and {comparison['compared_mean']:.3f}, mean "
-        f"difference of a score {comparison['mean_absolute_difference']:.3f}; {comparison['top_tenth_shared']:.0%} of its highest tenth are in the highest tenth here."
+        f"difference of a score {comparison['mean_absolute_difference']:.3f}; {_percent(comparison['top_tenth_shared'], 0)} of its highest tenth are in the highest tenth here."
     )
     for threshold in comparison["alerts"]:
         yield (

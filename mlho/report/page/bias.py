@@ -152,12 +152,12 @@ def metric_words(metric: str) -> str:
     Examples
     --------
     >>> metric_words("error_positive")
-    'Mean |y − p| with the outcome'
+    'Mean error of the probability, with the outcome'
     """
     rule, _, name = metric.rpartition("/")
     known = {
-        "error_positive": "Mean |y − p| with the outcome",
-        "error_negative": "Mean |y − p| without the outcome",
+        "error_positive": "Mean error of the probability, with the outcome",
+        "error_negative": "Mean error of the probability, without the outcome",
         "in_the_large": words.metric_name("calibration_in_the_large"),
         "observed_expected": "Observed ÷ expected",
     }
