@@ -1,6 +1,5 @@
-"""Training specifications: accepted fields, refused fields, and identity."""
+"""Training specifications: accepted and refused fields."""
 
-import copy
 import subprocess
 import sys
 import time
@@ -13,29 +12,9 @@ import yaml
 from mlho.errors import SpecError
 from mlho.grids import GRIDS, settings_from
 from mlho.spec.messages import R_NAMES
-from mlho.spec.training import (
-    RunSpec,
-    TrainingSpec,
-    canonical_json,
-    digest_of,
-    load_spec,
-    normalised,
-    parse_spec,
-    run_id,
-)
+from mlho.spec.training import TrainingSpec, load_spec, normalised, parse_spec
+from tests.unit.spec.documents import FULL, document, parsed
 
-FULL = """
-apiVersion: mlho.io/v1alpha1
-kind: TrainingRun
-metadata: {name: prediabetes}
-spec:
-  data: {source: dbmart, uri: cohort-2026, tables: {events: events/, labels: labels.parquet, demographics: dems.csv}}
-  cohort: {outcome: readmit, index: {column: index_date}, gapDays: 1, lookBackDays: 730}
-  features: {aggregates: [presence, last], demographics: [age, sex]}
-  candidates:
-    - {classifier: glmboost, grid: {nSteps: [50, 100]}}
-    - {classifier: xgboost}
-"""
 MINIMAL = """
 apiVersion: mlho.io/v1alpha1
 kind: TrainingRun
@@ -44,24 +23,6 @@ spec:
   data: {tables: {events: events, labels: labels.csv}}
   cohort: {index: none}
 """
-
-
-def document(**changes: Any) -> dict[str, Any]:
-    """Return the full document with some parts replaced, by dotted path written with two underscores."""
-    parsed: dict[str, Any] = yaml.safe_load(FULL)
-    for path, value in changes.items():
-        _set(parsed, path.split("__"), value)
-    return parsed
-
-
-def _set(plain: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        plain = plain.setdefault(part, {})
-    plain[path[-1]] = value
-
-
-def parsed(**changes: Any) -> RunSpec:
-    return parse_spec(yaml.safe_dump(document(**changes)))
 
 
 def problem(**changes: Any) -> str:
@@ -371,55 +332,6 @@ def test_a_file_is_read_as_its_text(tmp_path):
     assert load_spec(tmp_path / "spec.yaml") == parse_spec(FULL)
 
 
-# Another valid value for each field. Fields in one entry are changed together, because they must agree.
-OTHER_VALUES: dict[str, dict[str, Any]] = {
-    "data.source": {"data.source": "native"},
-    "data.tables.events": {"data.tables.events": "more"},
-    "data.tables.labels": {"data.tables.labels": "other.csv"},
-    "data.tables.demographics": {"data.tables.demographics": "other.csv"},
-    "data.tables.concepts": {"data.tables.concepts": "concepts.csv"},
-    "data.partitionedBy": {"data.partitionedBy": "patient"},
-    "data.duplicates": {"data.duplicates": "drop"},
-    "data.plausibleYears": {"data.plausibleYears": [1950, 2299]},
-    "cohort.outcome": {"cohort.outcome": "death"},
-    "cohort.index": {"cohort.index": {"column": "visit"}},
-    "cohort.lookBackDays": {"cohort.lookBackDays": 365},
-    "cohort.gapDays": {"cohort.gapDays": 2},
-    "cohort.conflictingLabels": {"cohort.conflictingLabels": "drop"},
-    "cohort.unknownPatients": {"cohort.unknownPatients": "drop"},
-    "features.aggregates": {"features.aggregates": ["last", "presence"]},
-    "features.windows": {"features.windows": [730], "cohort.lookBackDays": None},
-    "features.levelCuts": {"features.levelCuts": [1, 2]},
-    "features.categorical": {"features.categorical": ["age"]},
-    "features.demographics": {"features.demographics": ["sex", "age"]},
-    "selection.minPrevalence": {"selection.minPrevalence": 0.01},
-    "selection.screen": {"selection.screen": "mlho-r"},
-    "selection.ranking": {"selection.ranking": "mim"},
-    "selection.nFeatures": {"selection.nFeatures": 100},
-    "selection.scope": {"selection.scope": "iteration"},
-    "validation.iterations": {"validation.iterations": 7},
-    "validation.testFraction": {"validation.testFraction": 0.2},
-    "validation.folds": {"validation.folds": 10},
-    "validation.split": {"validation.split": "random"},
-    "validation.seed": {"validation.seed": 1},
-    "validation.choice": {"validation.choice": "one-se"},
-    "validation.bootstrapReplicates": {"validation.bootstrapReplicates": 0},
-    "validation.alertRate": {"validation.alertRate": 0.2},
-    "validation.sensitivity": {"validation.sensitivity": 0.9},
-    "candidates": {"candidates": [{"classifier": "glmboost"}, {"classifier": "xgboost"}]},
-    "consensus.classifier": {
-        "consensus.classifier": "elasticnet",
-        "candidates": [{"classifier": "glmboost"}, {"classifier": "elasticnet"}],
-    },
-    "consensus.minConfidence": {"consensus.minConfidence": 90},
-    "consensus.maxFalseShare": {"consensus.maxFalseShare": 0.1},
-    "final.classifier": {"final.classifier": "glmboost"},
-    "final.features": {"final.features": "consensus"},
-    "report.minCell": {"report.minCell": 5},
-    "report.realProfiles": {"report.realProfiles": True},
-}
-
-
 @pytest.mark.parametrize(
     ("candidates", "expected", "fitted"),
     [
@@ -439,100 +351,6 @@ def test_the_consensus_classifier_is_the_first_linear_candidate(candidates, expe
     assert silent.consensus.classifier == expected
     assert [candidate.classifier for candidate in silent.fitted] == fitted
     assert normalised(silent) == normalised(stated)
-
-
-def leaves(plain: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for name, value in plain.items():
-        is_part = isinstance(value, dict) and name not in ("index",)
-        found += leaves(value, f"{prefix}{name}.") if is_part else [f"{prefix}{name}"]
-    return found
-
-
-def test_another_value_is_known_for_every_field():
-    """A new field must be added to the table above, so that its effect on the run id is tested."""
-    assert sorted(OTHER_VALUES) == sorted(leaves(normalised(parsed().spec)))
-
-
-@pytest.mark.parametrize("field", OTHER_VALUES)
-def test_every_field_changes_the_digest(field):
-    """Another value of any field changes the digest."""
-    plain = document()
-    for path, value in OTHER_VALUES[field].items():
-        _set(plain["spec"], path.split("."), value)
-
-    assert parse_spec(yaml.safe_dump(plain)).digest != parsed().digest
-
-
-def test_where_the_data_are_and_names_do_not_change_the_digest():
-    """The location of the data, the name and the labels of a run do not change the digest."""
-    elsewhere = parsed(
-        spec__data__uri="s3://elsewhere", metadata__name="another", metadata__labels={"owner": "clinic"}
-    )
-
-    assert elsewhere.digest == parsed().digest
-    assert elsewhere.spec.data.uri == "s3://elsewhere"
-
-
-def test_all_history_changes_the_digest_where_it_is_asked():
-    """``allHistory`` changes the digest, and a run without it keeps its id."""
-    windows = {"lookBackDays": None}
-    plain, both = (
-        parsed(spec__cohort={**document()["spec"]["cohort"], **windows}, spec__features=features)
-        for features in ({"windows": [30]}, {"windows": [30], "allHistory": True})
-    )
-
-    assert "allHistory" not in normalised(plain.spec)["features"]
-    assert plain.digest != both.digest
-
-
-def test_utilisation_changes_the_digest_where_it_is_asked():
-    """``utilisation`` changes the digest, and a run without it keeps its id."""
-    plain, counted = (parsed(spec__features=features) for features in ({}, {"utilisation": True}))
-
-    assert "utilisation" not in normalised(plain.spec)["features"]
-    assert plain.digest != counted.digest
-
-
-def test_patterns_of_codes_change_the_digest_where_they_are_given():
-    """Patterns of codes change the digest, and a run without them keeps its id."""
-    plain, kept, dropped = (
-        parsed(spec__features=features) for features in ({}, {"include": ["E*"]}, {"exclude": ["ICD10:*"]})
-    )
-
-    assert "include" not in normalised(plain.spec)["features"]
-    assert len({spec.digest for spec in (plain, kept, dropped)}) == 3
-    with pytest.raises(SpecError, match=r"features\.include"):
-        parsed(spec__features={"include": []})
-
-
-def test_a_default_written_out_does_not_change_the_digest():
-    """An explicit default, the order of fields and the spelling of names do not change the digest."""
-    plain = document(spec__validation={"folds": 5, "iterations": 20}, spec__data__duplicates="keep")
-    by_name = copy.deepcopy(plain)
-    by_name["spec"]["cohort"]["look_back_days"] = by_name["spec"]["cohort"].pop("lookBackDays")
-
-    assert parse_spec(yaml.safe_dump(plain)).digest == parsed().digest
-    assert parse_spec(yaml.safe_dump(by_name)).digest == parsed().digest
-
-
-def test_a_run_is_its_spec_and_its_data():
-    """The id has sixteen hexadecimal digits, and another manifest or another specification changes it."""
-    first = run_id(parsed(), [{"key": "a", "size": 1}])
-
-    assert len(first) == 16
-    assert int(first, 16) >= 0
-    assert first == run_id(parsed(spec__data__uri="elsewhere"), [{"size": 1, "key": "a"}])
-    assert first != run_id(parsed(), [{"key": "a", "size": 2}])
-    assert first != run_id(parsed(spec__validation__seed=1), [{"key": "a", "size": 1}])
-
-
-def test_canonical_json_is_one_form_of_a_value():
-    """The canonical form has sorted keys, no spaces, and UTF-8. NaN has no such form and is refused."""
-    assert canonical_json({"b": 1.5, "a": "é"}) == '{"a":"é","b":1.5}'.encode()
-    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        canonical_json(float("nan"))
 
 
 def test_a_spec_can_be_made_in_python():
