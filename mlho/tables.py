@@ -72,13 +72,16 @@ EVENTS: Final = Table(
     name="events",
     columns=(
         Column(
-            "patient_id", ColumnKind.PATIENT, True, "Whose event; known by its text form, however stored."
+            "patient_id",
+            ColumnKind.PATIENT,
+            True,
+            "The patient of the event, identified by its text form, however stored.",
         ),
         Column(
             "time",
             ColumnKind.TIME,
             True,
-            "When, in UTC; a naive time is taken as UTC, a date as its midnight.",
+            "The time in UTC; a naive time is taken as UTC, a date as its midnight.",
         ),
         Column(
             "code",
@@ -106,12 +109,12 @@ EVENTS: Final = Table(
 LABELS: Final = Table(
     name="labels",
     columns=(
-        Column("patient_id", ColumnKind.PATIENT, True, "Whose label."),
+        Column("patient_id", ColumnKind.PATIENT, True, "The patient of the label."),
         Column(
             "index_date",
             ColumnKind.TIME,
             False,
-            "Up to when events count: a date includes its whole day, a timestamp that instant. Any name.",
+            "The end of the events used: a date includes its whole day, a timestamp that instant. Any name.",
         ),
         Column("label", ColumnKind.OUTCOME, True, "The outcome; any name, given as cohort.outcome."),
     ),
@@ -124,7 +127,7 @@ LABELS: Final = Table(
 DEMOGRAPHICS: Final = Table(
     name="demographics",
     columns=(
-        Column("patient_id", ColumnKind.PATIENT, True, "Whose row."),
+        Column("patient_id", ColumnKind.PATIENT, True, "The patient of the row."),
         Column(
             "birth_date",
             ColumnKind.TIME,
@@ -133,7 +136,10 @@ DEMOGRAPHICS: Final = Table(
         ),
         Column("age", ColumnKind.NUMBER, False, "Age in years, used as it is."),
         Column(
-            "sex", ColumnKind.DEMOGRAPHIC, False, "As any other column: a number or a category, of any name."
+            "sex",
+            ColumnKind.DEMOGRAPHIC,
+            False,
+            "Like any other column: a number or a category, with any name.",
         ),
     ),
     invariants=(

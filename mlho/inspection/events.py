@@ -1,4 +1,4 @@
-"""A sample of the events, judged by the rules of the ledger, and hints why rows do not fit."""
+"""A sample of the events, with the rules of the ledger applied, and hints why rows do not fit."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -201,7 +201,7 @@ def samples_of_frame(index: Frame, *, has_dates: bool) -> Samples:
 
 
 def _refuse_unreadable_dates(index: Frame, dates: NDArray[np.int64]) -> None:
-    """Refuse index dates that are given and cannot be read, as text of another form than ISO 8601."""
+    """Refuse index dates that are given and cannot be read, as text in a form other than ISO 8601."""
     kind = LABELS.column("index_date").kind
     given = is_given(arrow_column(index, "index_date", where=INDEX_FRAME, kind=kind))
     n_unreadable = int(np.count_nonzero(given & (dates == NO_DATE)))

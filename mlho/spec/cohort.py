@@ -102,7 +102,7 @@ def _index_by_rules() -> Index:
 
 
 class Only(SpecPart):
-    """A subgroup by sex and age. Both are of ``features.demographics``; an unknown one is not in the subgroup."""
+    """A subgroup by sex and age, which must be in ``features.demographics``. A sample with an unknown value is not in the subgroup."""
 
     sex: Annotated[Annotated[tuple[_Level, ...], Field(min_length=1, max_length=16)] | None, OMITTED] = None
     """Accepted levels of the column ``sex``, or else ``gender``."""

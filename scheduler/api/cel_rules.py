@@ -305,7 +305,7 @@ _TRAINING: Final = (
     CelRule(
         "spec",
         "self.final.features != 'consensus' || self.validation.split in ['random', 'stratified']",
-        "final.features: consensus, which is validated by folds, excludes other splits than random and stratified",
+        "final.features: consensus, which is validated by folds, excludes all splits except random and stratified",
     ),
     CelRule(
         "spec.data",

@@ -137,7 +137,7 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
         Whether to print a list of objects.
     """
     rows = look_up_rows(run.manifest, run.data)
-    encoded: set[str] = set()  # digests of the samples for which an earlier run of this document encodes
+    encoded: set[str] = set()  # digests of samples that an earlier run of this document has encoded
     facts = []
     for part, inspection in zip(run.of_document(), looks, strict=True):
         is_shared = run.spec.spec.cohort.outcomes is not None and inspection.samples in encoded

@@ -297,7 +297,9 @@ def test_units_of_i2b2_come_with_the_values(tmp_path):
     assert units.plain() == {"A": {"mg/dL": 1}, "B": {"": 1}, "C": {"mmol/L": 1}}
     found = judge_units([units.plain(), {"A": {"mmol/L": 4}}])
     assert found is not None
-    assert "1 of 5 rows have another unit than most rows of their code, such as A" in units_sentence(found)
+    assert "1 of 5 rows have a different unit from most rows of their code, such as A" in units_sentence(
+        found
+    )
     assert "convert them to one unit" in units_sentence(found)
 
 

@@ -35,7 +35,7 @@ def last_days(
     Parameters
     ----------
     files : sequence of SourceFile
-        Files of a CDM; those of other tables than ``death`` are passed over.
+        Files of a CDM; those of tables other than ``death`` are skipped.
     patient_ids : sequence of str, shape (n_patients,)
     after_days : int or None
         Days after the death in which events are plausible; ``None`` is the default.
@@ -67,7 +67,7 @@ def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
     Parameters
     ----------
     files : sequence of SourceFile
-        Files of a CDM; those of other tables than ``cdm_source`` are passed over.
+        Files of a CDM; those of tables other than ``cdm_source`` are skipped.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, A
     Returns
     -------
     dict or None
-        ``codes`` with several units, ``rows`` with a value of these codes, ``others`` of them with a different unit than the most
+        ``codes`` with several units, ``rows`` with a value of these codes, ``others`` of them with a unit other than the most
         frequent one, ``unknown`` of those without a known unit, and the ``first`` codes by rows with a different unit.
 
     Examples

@@ -73,7 +73,7 @@ class Contradictions:
         Parameters
         ----------
         samples : bool, shape (n_samples,)
-            At least one of them is judged.
+            At least one of them has a result.
         patient_of : int array, shape (n_samples,)
 
         Notes
