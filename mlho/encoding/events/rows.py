@@ -120,9 +120,11 @@ class LocalCodes:
 
 def _is_unusable(codes: Any) -> NDArray[np.bool_]:
     """Codes that are too long or contain a control character, shape (n_codes,)."""
-    is_long = pc.greater(pc.utf8_length(codes), MAX_CODE_CHARACTERS)
-    is_unusable = pc.or_(is_long, pc.match_substring_regex(codes, _CONTROL))
-    return np.asarray(as_numpy(is_unusable) & is_given(is_unusable))
+    is_long = (
+        as_numpy(pc.utf8_length(codes)) > MAX_CODE_CHARACTERS
+    )  # Arrow would import pandas for the number
+    has_control = as_numpy(pc.match_substring_regex(codes, _CONTROL))
+    return np.asarray((is_long | has_control) & is_given(codes))
 
 
 @dataclass(frozen=True, eq=False)
