@@ -7,6 +7,7 @@ messages, an emptied Redis, and the cancel flag.
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from mlho.errors import MlhoError, StoreOutage, StoreUnavailable
@@ -111,6 +112,7 @@ class QueueWatcher:
     def _poll(self) -> None:
         self._leader.check()
         if self._counters.is_degraded:
+            self._end_if_cancelled(time.monotonic(), must=False)  # no scan does while Redis is unavailable
             self._mend_keys()
             self._leases.look()  # a full Redis answers other commands, but rejects this one
             self._recover()
@@ -198,16 +200,21 @@ class QueueWatcher:
 
     def _watch_for_cancel(self, queue_state: QueueState, now: float) -> None:
         """Raise if the execution is cancelled. The store decides; the flag in Redis only triggers the check."""
-        if not (queue_state.has_flags or now >= self._next_cancel_scan or not queue_state.is_declared):
+        self._end_if_cancelled(now, must=queue_state.has_flags or not queue_state.is_declared)
+        if queue_state.has_flags:
+            self._leases.lower_flags()
+
+    def _end_if_cancelled(self, now: float, *, must: bool) -> None:
+        """Read the flag in the store at intervals, or now if ``must``. Raise if it is set."""
+        if not must and now < self._next_cancel_scan:
             return
         self._next_cancel_scan = now + _CANCEL_SECONDS
         if self._store.exists(cancel_key(self._execution)):
-            self._leases.cancel()
+            with suppress(QueueUnavailable):  # workers read the store too
+                self._leases.cancel()
             raise RunCancelled(
                 f"run {self._execution.run}: cancelled. Committed results are kept: run the same command to continue."
             )
-        if queue_state.has_flags:
-            self._leases.lower_flags()
 
     def _find_lost(self, queue_state: QueueState, now: float) -> None:
         """Send lost messages again."""
