@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from mlho.sources.arrow import blank_texts, bool_array
+from mlho.sources.arrow import as_numpy, blank_texts, bool_array
 from mlho.sources.forms import begins_as
 from mlho.sources.times import read_times
 from mlho.spec.layout import ISO, Format
@@ -15,6 +18,8 @@ _DAYS: Final = (
     "%b %d, %Y", "%d %B %Y", "%Y%m%d",
 )  # fmt: skip
 _CLOCKS: Final = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", ":%H:%M:%S")
+#: Words for a missing value, in lower case: those that a layout reads so, and NaN of pandas.
+_MISSING: Final = ("na", "nan", "null", "(null)", "\\n")
 _MOST_FORMATS: Final = 2  # with and without a time of day
 
 
@@ -29,14 +34,14 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
     Returns
     -------
     tuple of formats and whether a different form reads as many, or None
-        Empty formats for ISO 8601. ``None`` if no combination reads every text.
+        Empty formats for ISO 8601. ``None`` if no combination reads every text. Words for a missing value, such as NA, do not count.
 
     Examples
     --------
     >>> guess_formats(pa.array(["13.02.2020", "01.02.2020 08:30"]))
     (('%d.%m.%Y', '%d.%m.%Y %H:%M'), False)
     """
-    distinct = pc.unique(texts.filter(bool_array(~blank_texts(texts))))
+    distinct = pc.unique(texts.filter(bool_array(~is_missing(texts))))
     if not len(distinct):
         return (), False
     if _reads_all(distinct, ()):
@@ -46,6 +51,13 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
     days = [day for day in _DAYS if begins_as(first, day)]
     found = [formats for day in days if (formats := _formats_of(distinct, day))]
     return (found[0], len(found) > 1) if found else None
+
+
+def is_missing(texts: Any) -> NDArray[np.bool_]:
+    """Return which texts are null, white space, or a word for a missing value."""
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+    is_word: NDArray[np.bool_] = as_numpy(pc.is_in(words, value_set=pa.array(_MISSING)))
+    return blank_texts(texts) | is_word
 
 
 def _formats_of(texts: Any, day: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlho.errors import plural
-from mlho.inspection.dates import guess_formats
+from mlho.inspection.dates import guess_formats, is_missing
 from mlho.inspection.guess_cdm import cdm_demographics, find_cdm
 from mlho.inspection.sketches import Sketch
 from mlho.sources.arrow import as_numpy, is_given
@@ -283,8 +283,9 @@ def _is_like_time(values: Any) -> bool:
         return True
     if not is_text(values.type):
         return False
-    found = guess_formats(values.cast(pa.string()))
-    return found is not None and len(values) > values.null_count and not _is_numeric_text(values)
+    texts = values.cast(pa.string())
+    found = guess_formats(texts)
+    return found is not None and not is_missing(texts).all() and not _is_numeric_text(values)
 
 
 def _has_digit_dates(values: Any) -> bool:

@@ -183,6 +183,23 @@ def test_index_dates_in_digits_are_the_index_date(suffix, tmp_path, call):
     assert "%Y%m%d" in data_of(folder)["format"]["dateFormats"]
 
 
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y"])
+@pytest.mark.parametrize("word", ["NA", "NaN", "null", ""])
+def test_words_for_a_missing_date_are_no_unreadable_dates(word, form, tmp_path, call):
+    """A birth date that R writes as NA is missing, and the other dates tell the form."""
+    folder = write_tables(tmp_path / "data", make_tables(300), layout="dbmart", suffix=".csv")
+    table = pd.read_csv(folder / "demographics.csv")
+    births = pd.to_datetime(table["birth_date"]).dt.strftime(form).astype(object)
+    births[::3] = word
+    table.assign(birth_date=births).to_csv(folder / "demographics.csv", index=False)
+
+    output = call("init", folder)
+
+    assert "can be read" not in output.out
+    assert "age" in load_spec(folder / "mlho.yaml").spec.features.demographics
+    assert (form == "%d.%m.%Y") == ("%d.%m.%Y" in str(data_of(folder).get("format")))
+
+
 def test_index_dates_that_cannot_be_read_are_named(tmp_path, call):
     """A column of this name is reported, because with index: none features would use events after the outcome."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
