@@ -98,7 +98,7 @@ def _performance_tables(changes: Changes, names: tuple[str, str, str]) -> list[T
 def _feature_table(changes: Changes, names: tuple[str, str, str]) -> Table:
     first, second, _ = names
     return (
-        "Features that are stable in at least one run (confidence score; odds ratio with 95 % CI)",
+        "Stable features of either run: confidence score and odds ratio (95 % CI)",
         ("Feature", "Change", first, second, f"OR: {first}", f"OR: {second}", "Ratio"),
         [_feature(feature) for feature in changes.features],
     )

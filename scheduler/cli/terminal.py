@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -90,8 +91,9 @@ def new_table(title: str | None, left: Iterable[str] = (), right: Iterable[str] 
 
 
 def text_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """Return a table of text."""
+    """Return a table of text, as wide as its title, which would be wrapped otherwise."""
     table = new_table(title, columns)
+    table.min_width = min(cell_len(title), out.width)
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -9,6 +9,7 @@ import pytest
 
 import scheduler.cli.parser
 from mlho.errors import SpecError
+from mlho.report.comparison import comparison_tables
 from mlho.store.local import LocalStore
 from scheduler.cli.evaluation.compare import run_facts_of
 from tests.builders import make_tables, run_inline, write_tables
@@ -64,6 +65,7 @@ def test_a_run_does_not_differ_from_itself(compared):
 def test_a_lost_code_is_found_with_its_feature_and_its_price(compared):
     """I10 raises the planted risk. Without it, the feature leaves, and the AUROC decreases on the same samples."""
     comparison = compared("A", "B")
+    assert max(len(title) for title, _, _ in comparison_tables(comparison)) <= 80  # columns of a terminal
 
     assert [(code.code, code.b) for code in comparison.codes] == [("I10", 0)]
     assert (comparison.codes_only_a, comparison.codes_only_b) == (1, 0)

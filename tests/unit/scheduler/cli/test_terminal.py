@@ -16,9 +16,20 @@ from scheduler.cli.terminal import (
     features_table,
     print_table,
     size,
+    text_table,
     words_of,
 )
 from scheduler.engine.progress import Facts, LocalCounts, StageProgress
+
+
+def test_the_title_of_a_narrow_table_is_one_line():
+    """A title that is wider than its columns widens the table instead of being wrapped."""
+    title = "Stable features of either run: confidence score and odds ratio (95 % CI)"
+    console = Console(file=io.StringIO(), width=80)
+
+    console.print(text_table(title, ["Feature", "A"], [["I10", "93"]]))
+
+    assert console.file.getvalue().splitlines()[0].rstrip() == title
 
 
 @pytest.mark.parametrize(
