@@ -200,9 +200,10 @@ def _short(text: str, length: int = 160) -> str:
 def _figures(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator[ModelTest]:
     metrics, floors = bundle.document.metrics, requirements.floors
     auroc = ("auroc", "low", {"min": 0.5})
+    bad = "It may rank patients by risk no better than chance. Check the outcome, the index date and the number of patients with the outcome."
     if floors.auroc is not None:
         auroc = ("auroc", "mean", {"min": floors.auroc})
-    bad = "It predicts the outcome too badly, or its labels are wrong."
+        bad = "It ranks patients by risk less well than tests.floors.auroc requires. Check the outcome, the index date and the features."
     bounds = [("floor.auroc", auroc, floors.auroc, bad)]
     if floors.auroc is None or floors.auroc < HIGH_FLOOR:
         leak = "It is better than clinical predictions are: a feature may contain the outcome."

@@ -161,6 +161,8 @@ def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):
     results = load_bundle(tmp_path / "bundle").run_tests()
 
     assert failed(results) == {"floor.auroc", "groups.sex: F", "alerts.youden"}
+    [floor] = [test for test in results if test.id == "floor.auroc"]
+    assert floor.defect.startswith("It ranks patients by risk less well than tests.floors.auroc requires.")
     assert {test.level for test in results if not test.passed} == {"required"}
 
 

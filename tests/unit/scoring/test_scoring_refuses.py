@@ -262,6 +262,6 @@ def test_a_bundle_that_misses_a_requirement_scores_no_patient(tmp_path):
     trained_bundle = train(tmp_path, stated, make_tables(120, seed=9))
 
     message = refused(trained_bundle.folder, BundleError, {"explain.topReasons": 2})
-    assert "floor.auroc: It predicts the outcome too badly" in message
+    assert "floor.auroc: It ranks patients by risk less well than tests.floors.auroc requires" in message
     assert "Use a bundle that meets the requirements" in message
     assert "at most 2; got 5" in refused(trained_bundle.folder, SpecError)

@@ -42,7 +42,7 @@ def test_a_failed_floor_is_a_row_a_sentence_and_exit_code_4(trained, command: Co
     assert output.code == 4
     assert "floor.auroc" in output.out
     assert "FAILED" in output.out
-    assert "floor.auroc: It predicts the outcome too badly" in output.out
+    assert "floor.auroc: It ranks patients by risk less well than tests.floors.auroc requires" in output.out
     assert "The bundle is not promoted, and not used for scoring." in output.out
     suite = ET.fromstring(report.read_bytes())
     assert int(suite.get("tests", "0")) >= 25
