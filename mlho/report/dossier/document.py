@@ -53,8 +53,19 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
 
 
 def _meanings() -> dict[str, str]:
-    """Return the first sentence on each field of the specification that can close a gap."""
+    """Return the first sentence on each field of the specification that can close a gap.
+
+    Raises
+    ------
+    RuntimeError
+        A field has no text, as in a process of the fork server, which does not read them.
+    """
     parts: dict[str, type[SpecPart]] = {METADATA: RunMetadata, STATEMENTS: Statements, "features.": Features}
+    for part in parts.values():
+        if without := [name for name, field in part.model_fields.items() if not field.description]:
+            raise RuntimeError(
+                f"{part.__name__}.{without[0]} has no description. A process of the fork server reads none: make the dossier in the command"
+            )
     return {
         f"{prefix}{field.alias or name}": " ".join((field.description or "").split())
         .partition(". ")[0]
