@@ -75,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def release_pages(array: NDArray[Any]) -> None:
     """Take the pages of the array's mapped file out of this process. They stay in the page cache and are mapped again when read.
 
-    An array that is not mapped is left as it is.
+    An array that is not mapped is not changed.
     """
     owner: Any = array
     while isinstance(owner, np.ndarray):

@@ -107,7 +107,7 @@ def key_with(wanted: str, *, where: str) -> bytes:
     if wanted not in keys:
         got = f"fingerprint {' and '.join(keys)}" if keys else "no key"
         raise SpecError(
-            f"{where}: ids of patients are encrypted with another key than that of this process, or it has none. Expected the key with fingerprint "
+            f"{where}: ids of patients are encrypted with a key that this process does not have. Expected the key with fingerprint "
             f"{wanted} in {PSEUDONYM_KEY}; got {got}. Give this process the same {PSEUDONYM_KEY} as the process that started the run, and name "
             f"replaced keys in {EARLIER_KEYS}."
         )

@@ -140,6 +140,6 @@ class HeartbeatThread(RepeatingThread):
             self._store_check.start()
 
     def _end_if_over(self) -> None:
-        with suppress(MlhoError, OSError):  # an unavailable store says nothing about the execution
+        with suppress(MlhoError, OSError):  # an unavailable store gives no information about the execution
             if is_over(self._store, self._execution):
                 self.end_all(Ending.CANCELLED)

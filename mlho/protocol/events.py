@@ -69,7 +69,7 @@ class Event(BaseModel):
     new: bool = False
     """Whether the start committed the task."""
     memory: int = Field(default=0, ge=0)
-    """Bytes of the worker in which the task ran out of memory."""
+    """Memory in bytes of the worker in which the task ran out of memory."""
     failure: ReportedFailure | None = None
 
     @property

@@ -356,7 +356,7 @@ class _Ids:
 
 
 def _ids_of(task: Task) -> _Ids:
-    """Return the encrypted part of a task's output. Raise ``SpecError`` if this process has another key than the task asks for."""
+    """Return the encrypted part of a task's output. Raise ``SpecError`` if this process has a key other than that of the task."""
     wanted = task.params.get(IDS_KEY)
     if wanted is None:
         return _Ids()

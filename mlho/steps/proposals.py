@@ -90,7 +90,7 @@ def adopt_late(store: Store, task_keys: Iterable[str]) -> None:
     Raises
     ------
     MlhoError
-        A proposal has other bytes than the commit record.
+        A proposal and the commit record have different bytes.
     """
     late = {key.split("/")[2] for key in store.keys(f"{PROPOSALS}/")}
     for task_key in sorted(late.intersection(task_keys)):

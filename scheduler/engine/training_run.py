@@ -346,7 +346,7 @@ def gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
 
 
 def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
-    """Return the specification with the address of its model as it is now; of a run that was accepted before, as it was then.
+    """Return the specification with the current address of its model, or, for a run accepted before, the address at that time.
 
     Raises
     ------

@@ -83,7 +83,7 @@ def pinned_run(earlier: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
     Raises
     ------
     SpecError
-        There is no such result, it is another one than asked for, or it has another outcome.
+        There is no such result, its digest differs from the requested one, or it has another outcome.
     MlhoError
         Its artifacts are missing.
     """

@@ -96,7 +96,7 @@ def units_sentence(summary: Mapping[str, Any]) -> str:
     codes = "1 code has" if summary["codes"] == 1 else f"{summary['codes']:,} codes have"
     unknown = f" ({summary['unknown']:,} of them no known unit)" if summary["unknown"] else ""
     return (
-        f"{codes} values in several units: {summary['others']:,} of {summary['rows']:,} rows have another unit than most rows of "
+        f"{codes} values in several units: {summary['others']:,} of {summary['rows']:,} rows have a different unit from most rows of "
         f"their code{unknown}, such as {', '.join(summary['first'])}. Values are used as they are: convert them to one unit, or "
         "leave these codes out by features.exclude."
     )

@@ -56,7 +56,7 @@ def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:
     Raises
     ------
     DataError
-        A column for the split has other values than it may have, or one value only.
+        A column for the split has invalid values, or one value only.
     """
     asked = spec.validation
     if asked.split == "temporal":

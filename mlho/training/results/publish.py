@@ -379,7 +379,7 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     n_rare = sum(feature.kind == "feature" and feature.prevalence is None for feature in summary.features)
     if n_rare:
         least, n_patients = problem.spec.report.min_cell, problem.cohort.n_patients
-        # The share is one of training patients; half of the cohort is a bound where test sets are not drawn.
+        # The share refers to training patients; without drawn test sets, half of the cohort is a bound.
         share = least / n_patients / (1.0 - (problem.spec.validation.drawn_fraction or 0.5))
         found.append(
             f"{plural(n_rare, 'feature')} of fewer than {least} patients: the codes are in the report and may be in the bundle. "
