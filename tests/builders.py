@@ -353,7 +353,7 @@ def runs_on(data: Path) -> Callable[[Mapping[str, Any]], Home]:
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """The outcome of a command: exit code, output, and store."""
 
     code: int
@@ -402,7 +402,9 @@ class InlinePool:
         return future
 
 
-def call_command(arguments: Sequence[object], store: Path, capsys: pytest.CaptureFixture[str]) -> Said:
+def call_command(
+    arguments: Sequence[object], store: Path, capsys: pytest.CaptureFixture[str]
+) -> CommandOutput:
     """Call the command. An exception fails the test, because a user would see a traceback."""
     capsys.readouterr()
     try:
@@ -410,4 +412,4 @@ def call_command(arguments: Sequence[object], store: Path, capsys: pytest.Captur
     finally:
         structlog.reset_defaults()  # the command's logs go to this test's stderr, which ends with it
     captured = capsys.readouterr()
-    return Said(code, captured.out, captured.err, store)
+    return CommandOutput(code, captured.out, captured.err, store)

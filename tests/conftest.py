@@ -31,7 +31,7 @@ for name in [name for name in os.environ if name.startswith(OF_PROGRAMS) and not
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from tests.builders import InlinePool, Said, call_command  # noqa: E402 - it imports numpy, which reads the above
+from tests.builders import CommandOutput, InlinePool, call_command  # noqa: E402 - it imports numpy, which reads the above
 
 # Deadlines would depend on other load, and the first example compiles numba functions.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -77,10 +77,10 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> type[InlinePool]:
 @pytest.fixture
 def command(
     inline: type[InlinePool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., CommandOutput]:
     """Return a function that calls the command in this process with a store of this test."""
 
-    def call(*arguments: object, store: Path | None = None) -> Said:
+    def call(*arguments: object, store: Path | None = None) -> CommandOutput:
         return call_command(arguments, store or tmp_path / "store", capsys)
 
     return call

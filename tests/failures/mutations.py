@@ -46,7 +46,7 @@ SMALL: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """Exit code, output, duration and failure of a command."""
 
     code: int
@@ -60,7 +60,7 @@ class _TooLong(BaseException):
     """Raised by a timer when the time limit is reached."""
 
 
-def call(arguments: list[str]) -> Said:
+def call(arguments: list[str]) -> CommandOutput:
     """Call the command in this process, with a time limit."""
 
     def stop(*_: object) -> None:
@@ -87,10 +87,10 @@ def call(arguments: list[str]) -> Said:
             signal.setitimer(timer, 0)
             signal.signal(number, old[number])
         structlog.reset_defaults()
-    return Said(code, out.getvalue(), err.getvalue(), time.monotonic() - began, failure)
+    return CommandOutput(code, out.getvalue(), err.getvalue(), time.monotonic() - began, failure)
 
 
-def what_is_wrong(response: Said) -> str:
+def what_is_wrong(response: CommandOutput) -> str:
     """Return the failure that a command's output and exit code show; empty if there is none."""
     both = response.out + response.err
     if response.failure:

@@ -15,7 +15,7 @@ from scheduler.api.status import ConditionType
 from scheduler.controller import run_thread
 from scheduler.controller.reconcile import decide
 from scheduler.engine.loop import carry_out
-from tests.builders import InlineExecutor, NullObserver, Said, Tables, write_spec, write_tables
+from tests.builders import CommandOutput, InlineExecutor, NullObserver, Tables, write_spec, write_tables
 from tests.planted_names import PLANTED, planted, planted_tables
 from tests.unit.scheduler.controller.test_reconcile import OBSERVED
 from tests.unit.scoring.conftest import make_score_document
@@ -55,7 +55,7 @@ def compared_with_itself(cohort: Path) -> Path:
     return path
 
 
-def shown(response: Said) -> str:
+def shown(response: CommandOutput) -> str:
     """Return the printed and logged output of a command."""
     return response.out + response.err
 
@@ -74,7 +74,7 @@ def files_with_a_name(store: Path) -> list[str]:
 
 
 def test_reports_and_printed_results_show_no_planted_name(
-    command: Callable[..., Said], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Callable[..., CommandOutput], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Training, scoring, and each command that shows a result (also as JSON) show no planted name. Only artifacts and scores contain ids."""
     monkeypatch.setenv("MLHO_PSEUDONYM_KEY", "k" * 32)
@@ -118,7 +118,7 @@ def test_reports_and_printed_results_show_no_planted_name(
 
 
 def test_a_training_run_with_a_key_stores_no_id(
-    command: Callable[..., Said], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Callable[..., CommandOutput], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """No file of the store holds an id of a planted patient, artifacts included. Without a key some do."""
     ids = [f"{PLANTED}-{number}".encode() for number in ("00001", "00150", "unknown", "nobody")]
@@ -137,7 +137,7 @@ def test_a_training_run_with_a_key_stores_no_id(
     assert not any(b"k" * 32 in data for data in content)
 
 
-def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., Said], cohort: Path):
+def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., CommandOutput], cohort: Path):
     """The warning names the setting that leaves out such a code, but not the code."""
     document = yaml.safe_load((cohort / "spec.yaml").read_text(encoding="utf-8"))
     document["spec"]["selection"]["minPrevalence"] = 0.005
@@ -150,7 +150,7 @@ def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., 
 
 
 def test_a_planted_name_that_fails_scoring_is_not_quoted(
-    command: Callable[..., Said], cohort: Path, tmp_path: Path
+    command: Callable[..., CommandOutput], cohort: Path, tmp_path: Path
 ):
     """If a name stands in place of a date or a number, the row is dropped or the table refused, and no message, log or record quotes it."""
     assert command("run", cohort / "spec.yaml").code == 0

@@ -21,7 +21,7 @@ from mlho.store import open_store
 from mlho.store.memory import MemoryStore
 from scheduler.runs.record import RunState
 from scheduler.runs.stored import stored_runs
-from tests.builders import Said, make_tables, run_inline, write_spec, write_tables
+from tests.builders import CommandOutput, make_tables, run_inline, write_spec, write_tables
 
 COMMAND = [sys.executable, "-c", "import sys; from scheduler.cli.parser import main; sys.exit(main())"]
 CHANGES = {"validation.iterations": 3}
@@ -149,7 +149,7 @@ def run_again(spec: Path, store: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def run_again_here(command: Callable[..., Said]) -> Callable[[Path, Path], list[dict[str, Any]]]:
+def run_again_here(command: Callable[..., CommandOutput]) -> Callable[[Path, Path], list[dict[str, Any]]]:
     """Return ``run_again`` without new processes, for tests in which no process of the first command is left."""
 
     def run(spec: Path, store: Path) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ import scheduler.registry.bundle_tests
 from mlho.errors import BundleError
 from mlho.model.bundle import load_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
-from tests.builders import Said, make_tables, run_inline, write_tables
+from tests.builders import CommandOutput, make_tables, run_inline, write_tables
 
-Command = Callable[..., Said]
+Command = Callable[..., CommandOutput]
 WEAK = {"tests": {"floors": {"auroc": 0.99}}}
 
 
