@@ -181,10 +181,10 @@ def finished_run(
     namesakes = (other for other in runs if (other.name, other.kind) == (run.name, run.kind))
     earlier = next((other for other in namesakes if other.result is not None), None)
     hint = f" The newest finished run of this name is {earlier.run_id}." if earlier is not None else ""
-    raise SpecError(
-        f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). Run its specification again to "
-        f"continue it.{hint}"
-    )
+    remedy = "Run its specification again to continue it."
+    if run.state is RunState.RUNNING:
+        remedy = "Wait for its end. If its process was killed, run its specification again to continue it."
+    raise SpecError(f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). {remedy}{hint}")
 
 
 def headline_of(store: Store, run: StoredRun) -> str:

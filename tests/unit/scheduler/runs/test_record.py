@@ -23,7 +23,7 @@ from scheduler.runs.record import (
     swap_record,
     used_tasks,
 )
-from scheduler.runs.stored import stored_runs
+from scheduler.runs.stored import StoredRun, finished_run, stored_runs
 from tests.limits import GUARD_SECONDS
 
 RUN = "0123456789abcdef"
@@ -201,3 +201,20 @@ def test_a_renewal_does_not_change_the_duration_of_a_finished_run(store, monkeyp
     record = read_record(store, RUN)
     assert record is not None
     assert (record.state, record.seconds) == (RunState.FINISHED, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        (RunState.RUNNING, "running). Wait for its end."),
+        (RunState.STOPPED, "stopped). Run its specification again"),
+    ],
+)
+def test_the_remedy_for_an_unfinished_run_depends_on_its_state(state, remedy):
+    """A second start of a run that is carried out would be wrong advice."""
+    run = StoredRun(RUN, "a", "TrainingRun", state, dt.datetime.now(dt.UTC), None, None)
+
+    with pytest.raises(SpecError) as caught:
+        finished_run([run], "a")
+
+    assert remedy in str(caught.value)
