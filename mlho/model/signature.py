@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import BundleError, MlhoError, SpecError
+from mlho.model.files import write_files
 from mlho.scratch import scratch_folder
 
 VERIFY_KEY: Final = "MLHO_VERIFY_KEY"
@@ -130,10 +131,7 @@ def _folder_of(files: Mapping[str, bytes]) -> Iterator[Path]:
     """Write a bundle's files to a temporary folder: the library reads paths."""
     with scratch_folder("mlho-signed") as scratch:
         folder = scratch / _FOLDER
-        for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_files(folder, files)
         yield folder
 
 

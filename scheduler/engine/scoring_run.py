@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlho.errors import ArtifactNotFound, BundleError, SpecError
-from mlho.model.files import DIGEST, DOCUMENT, FileFacts, facts_of, is_bundle_file, read_document, read_files
+from mlho.model.files import (
+    DIGEST,
+    DOCUMENT,
+    FileFacts,
+    facts_of,
+    is_bundle_file,
+    read_document,
+    read_files,
+    write_files,
+)
 from mlho.model.signature import SUFFIX, check_signatures, verify_key
 from mlho.scratch import scratch_folder
 from mlho.spec.scoring import (
@@ -186,10 +195,7 @@ def _fetch(store: Store, prefix: str, folder: Path, *, where: str) -> Path:
             f"{where}: no complete bundle there. Expected {DOCUMENT} and the files that it lists. Correct bundle.uri; a run has "
             "its bundle once it is finished."
         ) from error
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    write_files(folder, files)
     return folder
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any, ClassVar, Final
 
+from mlho.model.files import write_files
 from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
 from mlho.steps.inputs import checked_root
@@ -31,8 +32,5 @@ class RecalibrateBundle(Step):
             versions=versions(),
             n_known_labels=work.params.get("n_known_labels", 0),
         )
-        for name, content in files.items():
-            path = work.out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_files(work.out, files)
         return {"bundle_digest": json.loads(files["result.json"])["final_model"]["bundle_digest"]}
