@@ -131,8 +131,10 @@ class Matrix:
         """Numbers of events, codes and days in each window, shape (n_windows × 3, n_samples), if the blocks hold them."""
         return np.concatenate([block.utilisation for block in self._blocks], axis=1)
 
-    def patients_per_column(self, sample_mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Count the distinct patients with any event in each column, among the masked samples (default: all).
+    def patients_per_column(
+        self, sample_mask: NDArray[np.bool_] | None = None, number: str | None = None
+    ) -> NDArray[np.int64]:
+        """Count the distinct patients with any event, or with this number, in each column, among the masked samples (default: all).
 
         A patient with several samples is counted once.
 
@@ -140,13 +142,24 @@ class Matrix:
         -------
         int64, shape (n_columns,)
         """
-        return self._count_patients(sample_mask, None)
-
-    def value_patients_per_column(
-        self, sample_mask: NDArray[np.bool_] | None = None, number: str = LAST
-    ) -> NDArray[np.int64]:
-        """Count the distinct patients with a number in each column, among the masked samples; see `patients_per_column`."""
-        return self._count_patients(sample_mask, number)
+        mask = np.ones(self.n_samples, np.bool_) if sample_mask is None else self._checked(sample_mask)
+        n_patients = np.zeros(self.n_columns, np.int64)
+        if number is not None and number not in self.numbers:
+            return n_patients
+        no_numbers = frozen(np.empty(0, np.float64))
+        for block in self._blocks:
+            _count_patients(
+                block.indptr,
+                block.indices,
+                no_numbers if number is None else block.numbers[number],
+                block.first_sample,
+                frozen(mask),
+                self._patient_of,
+                number is not None,
+                n_patients,
+            )
+            release_pages(block.indices)
+        return n_patients
 
     def column_block(
         self,
@@ -234,26 +247,6 @@ class Matrix:
             _close_gaps(starts, indptr, indices, count, number)
         kept = [array[: indptr[-1]] for array in (indices, count, number)]
         return ColumnBlock(indptr, kept[0], kept[1], kept[2] if has_numbers else None)
-
-    def _count_patients(self, sample_mask: NDArray[np.bool_] | None, number: str | None) -> NDArray[np.int64]:
-        mask = np.ones(self.n_samples, np.bool_) if sample_mask is None else self._checked(sample_mask)
-        n_patients = np.zeros(self.n_columns, np.int64)
-        if number is not None and number not in self.numbers:
-            return n_patients
-        no_numbers = frozen(np.empty(0, np.float64))
-        for block in self._blocks:
-            _count_patients(
-                block.indptr,
-                block.indices,
-                no_numbers if number is None else block.numbers[number],
-                block.first_sample,
-                frozen(mask),
-                self._patient_of,
-                number is not None,
-                n_patients,
-            )
-            release_pages(block.indices)
-        return n_patients
 
     def _new_index(self, sample_mask: NDArray[np.bool_] | None) -> NDArray[np.int32]:
         """New number of each sample among the masked ones, -1 outside the mask; empty without a mask."""

@@ -15,7 +15,6 @@ from mlho.steps.learn.artifacts import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from mlho.report.result import TestSet
@@ -32,6 +31,7 @@ class JudgeModel(Step):
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``performance.json``, and for a model on the consensus also ``cv.arr``."""
+        from mlho.external.comparison import mean_probability
         from mlho.method.bias.contradictions import find_contradictions
         from mlho.training.results.groups import add_contradictions, audit_test_sets
         from mlho.training.results.performance import judge_by_iterations
@@ -42,7 +42,7 @@ class JudgeModel(Step):
             return _judge_consensus(work, problem)
         summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
         name = final_classifier(problem, summary)
-        mean = _mean_probabilities(work, name, problem.cohort.n_samples)
+        mean = mean_probability(_scores(work), name, problem.cohort.n_samples)
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)
         tested = _tested(work, name, performance.test_sets)
         bias = audit_test_sets(problem.spec, problem.cohort, tested)
@@ -82,16 +82,3 @@ def _scores(work: Work) -> "Iterator[dict[str, NDArray[Any]]]":
 
     for artifact in work.inputs["iterations"]:
         yield read_arrays(artifact.path("scores.arr"))
-
-
-def _mean_probabilities(work: Work, classifier: str, n_samples: int) -> "NDArray[np.float64]":
-    """Mean calibrated probability of each sample over the iterations that tested it; NaN if none did."""
-    import numpy as np
-
-    total, times = np.zeros(n_samples), np.zeros(n_samples)
-    for arrays in _scores(work):
-        total[arrays["samples"]] += arrays[classifier]
-        times[arrays["samples"]] += 1
-    mean = np.full(n_samples, np.nan)
-    np.divide(total, times, out=mean, where=times > 0)
-    return mean

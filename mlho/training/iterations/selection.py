@@ -182,9 +182,7 @@ def _screen(problem: Problem, train: NDArray[np.bool_]) -> tuple[NDArray[np.int6
     n_train = n_distinct(problem.cohort.patient_of[train])
     with_event = problem.matrix.patients_per_column(train)
     by_aggregate = [
-        problem.matrix.value_patients_per_column(train, NUMBERS[aggregate])
-        if aggregate in NUMBERS
-        else with_event
+        problem.matrix.patients_per_column(train, NUMBERS[aggregate]) if aggregate in NUMBERS else with_event
         for aggregate in problem.aggregates
     ]
     n_patients = np.stack(by_aggregate, axis=1).reshape(-1) if n_aggregates > 1 else by_aggregate[0]

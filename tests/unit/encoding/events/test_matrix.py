@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlho.arrays import write_arrays
 from mlho.encoding.cohort.cohort import BLOCK_PATIENTS
-from mlho.encoding.events.matrix import Matrix
+from mlho.encoding.events.matrix import LAST, Matrix
 from mlho.errors import ArtifactDamaged
 
 N_PATIENTS = BLOCK_PATIENTS + 40
@@ -65,7 +65,7 @@ def test_patients_are_counted_once_among_the_masked(planted, data):
     mask = data.draw(masks(matrix.n_samples))
     for found, cells in (
         (matrix.patients_per_column(mask), count > 0),
-        (matrix.value_patients_per_column(mask), ~np.isnan(last)),
+        (matrix.patients_per_column(mask, LAST), ~np.isnan(last)),
     ):
         expected = [len(set(cohort.patient_of[cells[:, j] & mask].tolist())) for j in range(matrix.n_columns)]
         assert found.tolist() == expected
@@ -98,7 +98,7 @@ def test_a_matrix_without_numbers_says_so(planted, make_cohort, tmp_path):
     write_arrays(tmp_path / "block", arrays)
     matrix = Matrix.open([tmp_path / "block"], make_cohort({"1": [0]}), n_codes=1, n_windows=1)
     assert matrix.column_block([0]).number is None
-    assert matrix.value_patients_per_column().tolist() == [0]
+    assert matrix.patients_per_column(number=LAST).tolist() == [0]
     assert matrix.patients_per_column().tolist() == [1]
 
 

@@ -21,11 +21,8 @@ class DenseMatrix:
         self.n_columns = counts.shape[1]
         self._counts, self._values = counts, values
 
-    def patients_per_column(self, samples):
+    def patients_per_column(self, samples, number=None):
         return (self._counts[samples] > 0).sum(axis=0)
-
-    def value_patients_per_column(self, samples, number):
-        return self.patients_per_column(samples)
 
     def column_block(self, columns, samples, numbers=None):
         counts, values = self._counts[samples][:, columns], self._values[samples][:, columns]
