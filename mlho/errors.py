@@ -5,6 +5,7 @@ keys and column names. ``retryable`` alone decides whether the executor retries 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 
@@ -40,13 +41,8 @@ class DataError(MlhoError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the fields when the error crosses a process boundary, where it is rebuilt by keyword."""
-        return _rebuild_data_error, (type(self), self.where, self.rule, self.expected, self.got, self.remedy)
-
-
-def _rebuild_data_error(
-    kind: type[DataError], where: str, rule: str, expected: str, got: str, remedy: str
-) -> DataError:
-    return kind(where, rule, expected=expected, got=got, remedy=remedy)
+        named = partial(type(self), expected=self.expected, got=self.got, remedy=self.remedy)
+        return named, (self.where, self.rule)
 
 
 class InputChanged(DataError):  # noqa: N818 - named after the event, as in the design
@@ -68,7 +64,7 @@ class ArtifactDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the digest when the error crosses a process boundary."""
-        return _rebuild_damaged, (str(self), self.sha256)
+        return partial(type(self), sha256=self.sha256), (str(self),)
 
 
 class CommitLost(ArtifactNotFound):
@@ -83,7 +79,7 @@ class CommitLost(ArtifactNotFound):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the key when the error crosses a process boundary."""
-        return _rebuild_lost, (str(self), self.sha256)
+        return partial(type(self), sha256=self.sha256), (str(self),)
 
 
 class BundleError(MlhoError, ValueError):
@@ -112,14 +108,6 @@ class StoreAccessDenied(StoreOutage):
     """Object storage refuses the credentials: use others, or grant the missing permissions."""
 
     exit_code: ClassVar[int] = 2
-
-
-def _rebuild_lost(message: str, sha256: str) -> CommitLost:
-    return CommitLost(message, sha256=sha256)
-
-
-def _rebuild_damaged(message: str, sha256: str) -> ArtifactDamaged:
-    return ArtifactDamaged(message, sha256=sha256)
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

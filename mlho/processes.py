@@ -93,7 +93,7 @@ def usable_cpus() -> int:
 
 def memory_limit() -> int:
     """Bytes available to this process and its children: the container limit or the memory of the machine."""
-    limits = [_machine_memory()]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for name in _LIMIT_FILES:
         try:
             text = Path(name).read_text().strip()
@@ -133,7 +133,3 @@ def serving_metrics(port: int, address: str) -> Iterator[None]:
             f"--metrics-port {port} on {address}: cannot be served ({type(error).__name__}). Choose a free port and an "
             "address of this machine."
         ) from error
-
-
-def _machine_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

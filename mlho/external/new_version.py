@@ -9,7 +9,7 @@ from mlho.external.scores import ScoredCohort
 from mlho.model.bundle import Bundle
 from mlho.report.advice import Correction
 from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
-from mlho.report.result import BundleTest, Estimate, Spread
+from mlho.report.result import BundleTest, Spread
 from mlho.report.words import estimate, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.results.gates import gate_warning, judge_gates
@@ -111,12 +111,8 @@ def _summary(
         ("log_loss", "the log loss"),
     ):
         before, after = (figures[version][name] for version in (AS_DELIVERED, _VERSIONS[correction]))
-        yield f"On patients outside each fit {words} is {_short(after)}; as delivered it was {_short(before)}."
+        yield f"On patients outside each fit {words} is {estimate(after, 3)}; as delivered it was {estimate(before, 3)}."
     yield f"{plural(n_passed, 'test')} of the new bundle passed."
-
-
-def _short(figure: Estimate) -> str:
-    return estimate(figure, 3)
 
 
 def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator[str]:

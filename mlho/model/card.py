@@ -12,7 +12,6 @@ from typing import Any, Final
 from mlho.model.parts import BundleParts, BundlePerformance
 from mlho.printable import printable
 from mlho.report.odds import odds_in_words
-from mlho.spec.features import After
 
 #: Sections in order. The text of those in ``WRITTEN_BY_PEOPLE`` comes from ``BundleParts.notes``.
 SECTIONS: Final = (
@@ -95,16 +94,14 @@ def _data(parts: BundleParts) -> str:
         "none": "no index date: everything that a patient has counts",
     }[scoring.index_kind]
     if scoring.after is not None:
-        return f"Codes recorded {scoring.after.words} and not before it, in {_past(scoring.after)}; {index}."
+        days = scoring.after.past_days
+        past = "all history" if days is None else f"the {days} days up to it"
+        return f"Codes recorded {scoring.after.words} and not before it, in {past}; {index}."
     same_day = "counted as they are" if scoring.duplicates == "keep" else "counted once a day"
     return (
         f"Events up to {index}; look-back: {seen}; the last {scoring.gap_days} days before it are not seen."
         f" Repeated codes are {same_day}."
     )
-
-
-def _past(after: After) -> str:
-    return "all history" if after.past_days is None else f"the {after.past_days} days up to it"
 
 
 def _outcome(parts: BundleParts) -> str:

@@ -97,10 +97,6 @@ class TimeToEvent(SpecPart):
             )
 
 
-def _index_by_rules() -> Index:
-    return Index(column=BY_RULES)
-
-
 class Only(SpecPart):
     """A subgroup by sex and age, which must be in ``features.demographics``. A sample with an unknown value is not in the subgroup."""
 
@@ -165,7 +161,7 @@ class Cohort(SpecPart):
     """Encode the events without the outcome, so that runs that differ only in the outcome share the encoding if it
     exists for the same samples. Set by ``outcomes``. It changes the run id but no figure.
     """
-    index: Index = Field(default_factory=_index_by_rules)
+    index: Index = Field(default_factory=lambda: Index(column=BY_RULES))
     """The index date, up to and including which data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or
     ``none``, stated explicitly. With ``none`` all events of a patient are used, and every report states "not
     predictive: association only". Required without ``rules``, which give the index date themselves.

@@ -35,12 +35,8 @@ def _only_true(value: Any) -> Any:
     return value
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 #: Mark of a field that is omitted from plain values if not given, so that documents without it keep their digest.
-OMITTED: Final[Any] = Field(exclude_if=_is_none)
+OMITTED: Final[Any] = Field(exclude_if=lambda value: value is None)
 #: First and last plausible year unless said otherwise.
 PLAUSIBLE_YEARS: Final = (1900, 2299)
 Year = Annotated[int, Field(ge=1, le=9999)]

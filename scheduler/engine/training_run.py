@@ -9,7 +9,7 @@ import yaml
 
 from mlho.errors import ArtifactNotFound, SpecError
 from mlho.pseudonyms import fingerprint_here
-from mlho.spec.data import BundleSource, EarlierRun
+from mlho.spec.data import BundleSource
 from mlho.spec.expansion import expand
 from mlho.spec.scoring import RUN_BUNDLE
 from mlho.spec.training import (
@@ -166,16 +166,13 @@ def compared(run: TrainingRun) -> TrainingRun:
     address = address_now(earlier_run, run.store)
     named = address.uri.removeprefix(RUN_BUNDLE)
     before = compared_before(named, run.store)
-    is_itself = before is not None and replace(run, spec=with_compared(run.spec, before)).run_id == named
+    is_itself = (
+        before is not None and replace(run, spec=with_fields(run.spec, compare_with=before)).run_id == named
+    )
     if before is not None and is_itself and earlier_run.digest in (None, before.digest):
         address = before
     earlier = pinned_run(address, run.store, outcome=run.spec.spec.cohort.outcome)
-    return replace(run, spec=with_compared(run.spec, earlier.address), earlier=earlier)
-
-
-def with_compared(spec: RunSpec, earlier: EarlierRun | None) -> RunSpec:
-    """Return the specification with this earlier run."""
-    return with_fields(spec, compare_with=earlier)
+    return replace(run, spec=with_fields(run.spec, compare_with=earlier.address), earlier=earlier)
 
 
 def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
@@ -190,7 +187,7 @@ def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = N
     if earlier_run is None:
         return spec
     before = None if accepted is None else compared_before(accepted, store)
-    return with_compared(spec, before or address_now(earlier_run, store))
+    return with_fields(spec, compare_with=before or address_now(earlier_run, store))
 
 
 def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None:

@@ -55,7 +55,8 @@ def timeline(
     parts = [_axes(x, y, first, last)]
     parts += [line(x.start, y.at(reference), x.end, y.at(reference), "reference") for reference in references]
     parts += [line(x.at(day.toordinal()), y.start, x.at(day.toordinal()), y.end, "link") for day in changes]
-    parts += [_piece(list(group), x, y) for is_there, group in groupby(values, _is_there) if is_there]
+    pieces = groupby(values, lambda day_value: day_value.value is not None)
+    parts += [_piece(list(group), x, y) for is_there, group in pieces if is_there]
     if len(values) <= _MAX_MARKED:
         parts += [
             marker(x.at(day_value.day.toordinal()), y.at(day_value.value), "circle", "point", 2.6)
@@ -63,10 +64,6 @@ def timeline(
             if day_value.value is not None
         ]
     return svg(name, title, description, WIDTH, HEIGHT, "".join(parts))
-
-
-def _is_there(day_value: DayValue) -> bool:
-    return day_value.value is not None
 
 
 def _reached(values: Sequence[DayValue]) -> list[float]:

@@ -72,9 +72,10 @@ def judge_by_iterations(
         Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """
     candidates = [_candidate(record, classifier) for record in records]
+    sets = "one test set" if has_one_test_set(problem) else "test sets"
     return PerformanceRecord(
         classifier=classifier,
-        procedure=f"{classifier} on the features ranked in each iteration, mean over the {_which_sets(problem)} of {plural(len(records), 'iteration')}",
+        procedure=f"{classifier} on the features ranked in each iteration, mean over the {sets} of {plural(len(records), 'iteration')}",
         test_sets=[
             _test_set(record, candidate) for record, candidate in zip(records, candidates, strict=True)
         ],
@@ -127,10 +128,6 @@ def _test_set(record: IterationRecord, candidate: CandidateIteration) -> TestSet
 def estimate_of(plain: dict[str, Any]) -> Estimate:
     """Convert an estimate of an evaluation's JSON for the result."""
     return Estimate(**{name: plain[name] for name in ("value", "low", "high", "method", "reason")})
-
-
-def _which_sets(problem: Problem) -> str:
-    return "one test set" if has_one_test_set(problem) else "test sets"
 
 
 def spread_over(values: Iterable[float | None], test_fraction: float | None, metric: str) -> Spread:
