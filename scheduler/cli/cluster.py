@@ -19,7 +19,7 @@ from mlho.store import open_store
 from scheduler.api.resource import DesiredState, dated, from_resource, with_annotations
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
-from scheduler.cli.listing import RUN_HELP, find_finished
+from scheduler.cli.listing import RUN_HELP, checked_output, find_finished
 from scheduler.cli.options import (
     Commands,
     ExportOptions,
@@ -317,7 +317,13 @@ def _logs(options: NamedRunOptions) -> int:
 
 
 def _export(options: ExportOptions) -> int:
-    address, run, digest = _exportable(options) if is_in_cluster(options.run) else (options.store, "", None)
+    is_in_store = not is_in_cluster(options.run)
+    checked_output(options.to, "--to", is_folder=True)
+    if is_in_store and (options.context or options.namespace):
+        terminal.print_note(
+            "Warning: --context and --namespace are not used: the run is one of --store. Name a run in a cluster as trainingrun/NAME."
+        )
+    address, run, digest = (options.store, "", None) if is_in_store else _exportable(options)
     store = open_store(address)
     run = run or find_finished(store, options.run).run_id
     done = export_run(store, run, options.to or Path(run), expected_digest=digest, mlflow=options.mlflow)

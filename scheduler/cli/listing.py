@@ -93,6 +93,24 @@ def existing_store(options: StoreOptions) -> Store:
     return open_store(options.store)
 
 
+def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -> None:
+    """Refuse a file or folder of an option that cannot be written, before any work is done for it.
+
+    Raises
+    ------
+    SpecError
+        A folder is in the place of the file, or a file in that of the folder, or the folder of the file does not exist.
+    """
+    if path is None:
+        return
+    if is_folder and path.exists() and not path.is_dir():
+        raise SpecError(f"{option} {path}: is a file. Give a folder.")
+    if not is_folder and path.is_dir():
+        raise SpecError(f"{option} {path}: is a folder. Give the name of a file.")
+    if not is_folder and not path.parent.is_dir():
+        raise SpecError(f"{option} {path}: its folder does not exist. Make the folder, or give another file.")
+
+
 def find_id(store: Store, wanted: str | None) -> str:
     """Return the id of the run with this id, this beginning of an id, or the newest of this name.
 

@@ -203,6 +203,8 @@ class ExportOptions(NamedRunOptions, Protocol):
 
     to: Path | None
     mlflow: bool
+    context: str | None
+    namespace: str | None
 
 
 class RemovalOptions(StoreOptions, Protocol):

@@ -10,7 +10,7 @@ from mlho.steps.publish.pin_earlier import facts_of
 from mlho.store import open_store
 from mlho.store.base import Store
 from scheduler.cli import terminal
-from scheduler.cli.listing import RUN_HELP, existing_store, find_finished, result_of
+from scheduler.cli.listing import RUN_HELP, checked_output, existing_store, find_finished, result_of
 from scheduler.cli.options import Commands, CompareOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
@@ -37,6 +37,7 @@ def add_compare(commands: Commands) -> None:
 
 
 def _compare(options: CompareOptions) -> int:
+    checked_output(options.html, "--html")
     store = existing_store(options)
     runs = [find_finished(store, wanted, kind=TRAINING) for wanted in (options.a, options.b)]
     names = [(run.run_id, run.name) for run in runs]

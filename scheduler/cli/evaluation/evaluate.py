@@ -17,6 +17,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised_run import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
+from scheduler.cli.listing import checked_output
 from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.validate import inspect_first
@@ -72,6 +73,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: EvaluateOptions) -> int:
+    checked_output(options.out, "--out", is_folder=True)
     store = open_store(options.store)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)

@@ -13,6 +13,7 @@ from mlho.spec.expansion import expand
 from mlho.spec.training import RunSpec, load_spec
 from mlho.store.inputs import open_data
 from scheduler.cli import terminal
+from scheduler.cli.listing import checked_output
 from scheduler.cli.options import ChangesOptions, Commands
 from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
@@ -42,6 +43,7 @@ def add_changes(commands: Commands) -> None:
 
 
 def _changes(options: ChangesOptions) -> int:
+    checked_output(options.html, "--html")
     spec = load_spec(options.spec)
     data = data_root(spec, options.spec)
     named = {run_spec.metadata.name: call_beside(_read, run_spec, data) for run_spec in expand(spec)}
