@@ -259,7 +259,9 @@ def test_dates_as_text_are_dates(tmp_path):
 
 def test_concepts_and_values_that_are_no_numbers_are_refused(tmp_path):
     """A source code in a concept column and a text result are refused, and the error does not show them."""
-    with pytest.raises(DataError, match=r"condition_concept_id.*no whole number.*_source_value") as refused:
+    with pytest.raises(
+        DataError, match=r"condition_concept_id.*not a whole number.*_source_value"
+    ) as refused:
         read(write_cdm(tmp_path / "code", {"condition_occurrence": [event("condition_occurrence", "K92.2")]}))
     assert "K92" not in str(refused.value)
     rows = [event("measurement", 1, value_as_number="positive")]
@@ -328,7 +330,7 @@ def test_units_that_do_not_match_are_counted(tmp_path):
     assert units.plain() == {"measurement:1": {"": 1, "8753": 1, "8840": 3}, "measurement:2": {"": 1}}
     found = judge_units([units.plain(), {"measurement:1": {"8840": 5}}])
     assert found == {"codes": 1, "rows": 10, "others": 2, "unknown": 1, "first": ["measurement:1"]}
-    assert "2 of 10 rows have another unit" in units_sentence(found)
+    assert "2 of 10 rows have a different unit" in units_sentence(found)
     assert judge_units([{"measurement:2": {"": 4}}]) is None
     assert judge_units([{"measurement:2": {"8840": 4}}]) is None
 

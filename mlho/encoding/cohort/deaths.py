@@ -20,7 +20,7 @@ from mlho.sources.omop.folder import CDM_SOURCE, DEATH, cdm_table
 from mlho.sources.reading import open_table, read_columns
 from mlho.tables import is_text
 
-#: Days after a death in which its events are used unless said otherwise, as in the OHDSI Data Quality Dashboard: autopsies,
+#: Default number of days after a death in which events are used, as in the OHDSI Data Quality Dashboard: autopsies,
 #: late results and bills.
 AFTER_DEATH_DAYS: Final = 60
 _ACCEPTED: Final = re.compile(r"\D{0,8}5\.[34](\.\d+)*")

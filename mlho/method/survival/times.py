@@ -26,7 +26,7 @@ class EventTimes:
     days : float64, shape (n_samples,)
         Days from the index date to the event, the competing event or the end of observation; above 0.
     status : uint8, shape (n_samples,)
-        ``CENSORED``, ``EVENT`` or ``COMPETING``: what happened at ``days``. An event on the last day of observation is seen.
+        ``CENSORED``, ``EVENT`` or ``COMPETING``: what happened at ``days``. An event on the last day of observation counts as observed.
     horizon : float
         Day at which a classifier gives the risk.
     """

@@ -169,7 +169,7 @@ def versions() -> dict[str, str]:
 
 
 def _version_of(package: metadata.Distribution) -> str:
-    """Return the version of a package. ``Distribution.version`` reads its description as a mail, with the modules for mails."""
+    """Return the version of a package. ``Distribution.version`` would parse its metadata as an email and import those modules."""
     lines = (package.read_text("METADATA") or "").splitlines()
     stated = (line.removeprefix(_VERSION) for line in lines if line.startswith(_VERSION))
     return next(stated, None) or package.version

@@ -61,7 +61,9 @@ def test_each_layout_has_its_column_of_the_patients():
 
 def test_persons_and_index_dates_are_no_groups_of_the_audit():
     """A person or a date is too small for a group, and the message names what makes groups of dates."""
-    with pytest.raises(SpecError, match=r"column of cohort\.groupBy: a person is no group\. Remove 'person'"):
+    with pytest.raises(
+        SpecError, match=r"column of cohort\.groupBy: a person is not a group\. Remove 'person'"
+    ):
         make_spec({"cohort.groupBy": "person", "bias": {"columns": ["person"]}})
     with pytest.raises(SpecError, match=r"must not name the index date\. Remove 'index_date'; bias\.periods"):
         make_spec({"bias": {"columns": ["index_date"]}})
