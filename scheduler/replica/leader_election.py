@@ -20,7 +20,7 @@ LEASE_SECONDS: Final = 7
 RENEW_SECONDS: Final = 1.5
 _LOOK_SECONDS: Final = 0.25  # between two looks at the age of the last renewal
 GIVE_UP_SECONDS: Final = (
-    5.0  # without a renewal; less than LEASE_SECONDS, because a rival counts from when it last read the Lease
+    6.0  # without a renewal; less than LEASE_SECONDS, because a rival counts from when it last read the Lease
 )
 
 
@@ -133,8 +133,13 @@ class LeaderElector:
             has_ended.set()
 
     def _renew_until(self, has_ended: threading.Event) -> None:
-        while not has_ended.wait(RENEW_SECONDS):
+        pause = RENEW_SECONDS
+        while not has_ended.wait(pause):
+            asked_at = self._clock()
             self._try()
+            pause = max(
+                0.0, RENEW_SECONDS - (self._clock() - asked_at)
+            )  # a slow answer does not delay the next
 
     def _try(self) -> bool:
         try:
