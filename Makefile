@@ -23,7 +23,7 @@ PYTHONS := $(PYTHON) python3.13 python3.12 python3.14 python3 /usr/bin/python3.1
 # How many tests run side by side, and more for pytest: make test PYTEST_ARGS='-k ledger'.
 TEST_PROCESSES ?= 2
 # Of the tests with servers, which wait most of their time.
-SERVICE_PROCESSES ?= 3
+SERVICE_PROCESSES ?= 4
 PYTEST_ARGS ?=
 # A process takes neighbouring tests, so that it makes once what they share, and steals from others when it has none left.
 PYTEST := $(BIN)/python -m pytest --dist worksteal

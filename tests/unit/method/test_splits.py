@@ -142,8 +142,8 @@ def test_one_class_training_without_folds_is_found():
     ("patients", "positive", "test_fraction", "split", "error", "words"),
     [
         (["a"], [1], 0.5, "random", DataError, "too few patients"),
-        (["a", "b"], [1, 0], 0.1, "random", DataError, "empty or everyone"),
-        (["a", "b"], [1, 0], 0.9, "random", DataError, "empty or everyone"),
+        (["a", "b"], [1, 0], 0.1, "random", DataError, "empty or contains all"),
+        (["a", "b"], [1, 0], 0.9, "random", DataError, "empty or contains all"),
         (["a", "a"], [1, 0], 0.5, "random", DataError, "more than once"),
         (["a", "b"], [1], 0.5, "random", DataError, "differ in number"),
         (["a", "b"], [1, 0], 30, "random", SpecError, "Divide a percentage by 100"),
@@ -175,5 +175,5 @@ def test_number_of_folds_must_fit(n_folds, error, words):
 
 def test_separator_in_a_purpose_is_refused():
     """With a separator in the purpose, two draws could hash the same text."""
-    with pytest.raises(SpecError, match="hold no"):
+    with pytest.raises(SpecError, match="must not contain"):
         patient_order(["a", "b"], seed=7, purpose="test|1", iteration=0)
