@@ -123,7 +123,7 @@ def carry_out(
     with (
         bound_run(run.run_id),
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
-        Recording(run.store, run.run_id) as recording,
+        Recording(run.store, run.run_id, leader=leader) as recording,
     ):
         state = LoopState({}, Commits(run.store, leader), health)
         return _Loop(run, state, executor, FanOut([observer]), slots).carry_out(recording, leader)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mlho.errors import MlhoError
 from mlho.processes import RepeatingThread, is_interrupt
 from mlho.spec.training import canonical_json
+from mlho.steps.proposals import SOLE_LEADER, Leader
 from mlho.store.base import Store, get_if_present
 from mlho.store.keys import run_key, uses_prefix
 
@@ -117,6 +118,8 @@ class Recording:
     ----------
     run : str
         The run's id.
+    leader : Leader
+        Confirms that this scheduler leads the run when it begins.
     now : callable
         Returns the time, in UTC.
     """
@@ -126,10 +129,12 @@ class Recording:
         store: Store,
         run: str,
         *,
+        leader: Leader = SOLE_LEADER,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._store = store
         self._run = run
+        self._leader = leader
         self._now = now
         self._token = secrets.token_hex(8)
         self._record: RunRecord | None = None
@@ -156,7 +161,7 @@ class Recording:
         Raises
         ------
         MlhoError
-            The run is being deleted.
+            The run is being deleted, or another scheduler leads it.
         """
         self._drain = drain
         self._listed = used_tasks(self._store, self._run)
@@ -216,6 +221,8 @@ class Recording:
                 "command again."
             )
         seconds = record.seconds if record is not None else 0.0
+        # Between the read and the swap: a scheduler that was suspended here must not replace the record of its successor.
+        self._leader.wait()
         return RunRecord(
             state=RunState.RUNNING, started=self._now(), seconds=seconds, token=self._token, renewal=0
         )

@@ -8,6 +8,7 @@ import pytest
 
 from mlho.errors import DataError, MlhoError, SpecError, StoreAccessDenied, StoreOutage
 from mlho.protocol.redis_client import QueueUnavailable
+from mlho.steps.proposals import Leader
 from mlho.store.memory import MemoryStore
 from scheduler.engine.outages import StoreGivenUp
 from scheduler.queue.executions import RunCancelled
@@ -99,6 +100,33 @@ def test_a_scheduler_that_lost_the_run_does_not_write_its_record(store):
 
     assert read_record(store, RUN).state is RunState.RUNNING
     assert used_tasks(store, RUN) == set()
+
+
+class SuspendedLeader(Leader):
+    """A scheduler that is suspended while it begins, until another one has finished the run."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.n_checks = 0
+
+    def check(self) -> None:
+        """Let the other scheduler finish the run at the first call. From then on it leads."""
+        self.n_checks += 1
+        if self.n_checks > 1:
+            raise LeadershipLost("another scheduler took over")
+        with Recording(self.store, RUN) as successor:
+            successor.begin(list)
+            successor.finish(n_new=1, cost=COST)
+
+
+def test_a_scheduler_that_was_suspended_while_it_began_does_not_replace_the_record(store):
+    """A scheduler that wakes after another one has finished the run does not write that it is running."""
+    recording = Recording(store, RUN, leader=SuspendedLeader(store))
+
+    with pytest.raises(LeadershipLost):
+        recording.begin(list)
+
+    assert read_record(store, RUN).state is RunState.FINISHED
 
 
 def test_the_tasks_of_a_failed_run_are_listed_with_its_reason(store):
