@@ -19,9 +19,8 @@ from scheduler.api.status import timestamp
 LEASE_SECONDS: Final = 7
 RENEW_SECONDS: Final = 1.5
 _LOOK_SECONDS: Final = 0.25  # between two looks at the age of the last renewal
-GIVE_UP_SECONDS: Final = (
-    6.0  # without a renewal; less than LEASE_SECONDS, because a rival counts from when it last read the Lease
-)
+#: Time without a renewal. Less than LEASE_SECONDS, because a rival counts from when it last read the Lease.
+GIVE_UP_SECONDS: Final = 6.0
 
 
 class LeaseClient(Protocol):
@@ -137,9 +136,8 @@ class LeaderElector:
         while not has_ended.wait(pause):
             asked_at = self._clock()
             self._try()
-            pause = max(
-                0.0, RENEW_SECONDS - (self._clock() - asked_at)
-            )  # a slow answer does not delay the next
+            # A slow answer does not delay the next request.
+            pause = max(0.0, RENEW_SECONDS - (self._clock() - asked_at))
 
     def _try(self) -> bool:
         try:

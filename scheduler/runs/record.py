@@ -176,9 +176,8 @@ class Recording:
             if not self._unlisted:
                 return
             key = f"{uses_prefix(self._run)}{self._token}-{self._n_lists:06d}"
-            self._n_lists += (
-                1  # a write that seems to fail may have been made: the next list has another name
-            )
+            # A write that seems to fail may have been made: the next list has another name.
+            self._n_lists += 1
             self._store.put_if_absent(key, "".join(f"{task}\n" for task in self._unlisted).encode())
             self._unlisted = []
 
