@@ -94,12 +94,12 @@ def existing_store(options: StoreOptions) -> Store:
 
 
 def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -> None:
-    """Refuse a file or folder of an option that cannot be written, before any work is done for it.
+    """Refuse a file or folder of an option that cannot be written, before any work is done.
 
     Raises
     ------
     SpecError
-        A folder is in the place of the file, or a file in that of the folder, or the folder of the file does not exist.
+        The file is a folder, the folder is a file, or the folder of the file does not exist.
     """
     if path is None:
         return
@@ -108,7 +108,9 @@ def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -
     if not is_folder and path.is_dir():
         raise SpecError(f"{option} {path}: is a folder. Give the name of a file.")
     if not is_folder and not path.parent.is_dir():
-        raise SpecError(f"{option} {path}: its folder does not exist. Make the folder, or give another file.")
+        raise SpecError(
+            f"{option} {path}: its folder does not exist. Create the folder, or give another file."
+        )
 
 
 def find_id(store: Store, wanted: str | None) -> str:

@@ -12,7 +12,7 @@ from mlho.training.checks.conformance import rows_of_variants
     ids=["decomposed", "decomposed, in capitals", "full-width", "no-break space", "case and blanks"],
 )
 def test_the_rows_of_another_spelling_of_a_code_are_counted(variant):
-    """The spelling with fewer rows is the variant, whatever its place."""
+    """The spelling with fewer rows is the variant, at any position."""
     for codes, rows in ((["ÉCG", variant, "ECG"], [90, 7, 40]), ([variant, "ÉCG", "ECG"], [7, 90, 40])):
         assert rows_of_variants(codes, np.array(rows)) == 7
 
