@@ -35,24 +35,16 @@ class ColumnKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, content and meaning.
-
-    Attributes
-    ----------
-    name : str
-        Our name; a source maps it to the name in the file.
-    kind : ColumnKind
-        Accepted types.
-    required : bool
-        Whether a file without it is refused.
-    meaning : str
-        One sentence, including the unit if there is one.
-    """
+    """One column: its name, content and meaning."""
 
     name: str
+    """Our name; a source maps it to the name in the file."""
     kind: ColumnKind
+    """Accepted types."""
     required: bool
+    """Whether a file without it is refused."""
     meaning: str
+    """One sentence, including the unit if there is one."""
 
 
 @dataclass(frozen=True)

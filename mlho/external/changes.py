@@ -40,22 +40,16 @@ _NONE: Final = 0.1
 
 @dataclass(frozen=True)
 class Change:
-    """A dated change of one code.
-
-    Attributes
-    ----------
-    month : str
-        First month after the change, such as ``2015-10``.
-    before, after : float
-        Share of the patients with any record in a month who have the code, in the year on each side; for ``effect``, the odds
-        ratio of the code in all months on each side.
-    """
+    """A dated change of one code."""
 
     month: str
+    """First month after the change, such as ``2015-10``."""
     code: str
     kind: Kind
     before: float
     after: float
+    """Share of the patients with any record in a month who have the code, in the year on each side; for ``effect``, the odds ratio of the
+    code in all months on each side."""
 
 
 def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
@@ -136,25 +130,18 @@ def find_changes(
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """Patients by code and month, counted from ``origin`` (months since 1970).
-
-    Attributes
-    ----------
-    patients : int64, shape (n_codes,)
-    active : int64, shape (n_months,)
-        Patients with any row in the month.
-    by_month : int32, shape (n_codes, n_months)
-        Patients with the code in the month.
-    exposed, exposed_cases : int32, shape (n_codes, n_months)
-        Patients with the code by the month of their last index date, and those of them with the outcome.
-    """
+    """Patients by code and month, counted from ``origin`` (months since 1970)."""
 
     origin: int
     patients: NDArray[np.int64]
+    """Shape (n_codes,)."""
     active: NDArray[np.int64]
+    """Patients with any row in the month. Shape (n_months,)."""
     by_month: NDArray[np.int32]
+    """Patients with the code in the month. Shape (n_codes, n_months)."""
     exposed: NDArray[np.int32]
     exposed_cases: NDArray[np.int32]
+    """Patients with the code by the month of their last index date, and those of them with the outcome. Shape (n_codes, n_months)."""
 
 
 def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]) -> _Counts:

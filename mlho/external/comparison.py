@@ -48,24 +48,18 @@ _UNPAIRED: Final = "unpaired: the intervals of both runs, taken as independent"
 
 @dataclass(frozen=True, eq=False)
 class RunFacts:
-    """The compared parts of a run.
-
-    Attributes
-    ----------
-    run, name, result_digest : str
-        Empty for the run that is being carried out.
-    probability : float64, shape (n_samples,), or None
-        Mean calibrated test probability of each sample by the final classifier, ``NaN`` where none tested it; None for a
-        procedure without such.
-    """
+    """The compared parts of a run."""
 
     run: str
     name: str
     result_digest: str
+    """Empty for the run that is being carried out."""
     result: Result
     cohort: Cohort
     dictionary: Dictionary
     probability: NDArray[np.float64] | None
+    """Mean calibrated test probability of each sample by the final classifier, ``NaN`` where none tested it; None for a procedure without
+    such. Shape (n_samples,)."""
 
 
 def compare_runs(a: RunFacts, b: RunFacts) -> Comparison:

@@ -34,21 +34,15 @@ _ROUNDING: Final = 1e-12
 
 @dataclass(frozen=True)
 class Recalibrated:
-    """A recalibrated bundle.
-
-    Attributes
-    ----------
-    files : dict of name to bytes
-    correction : PlattCalibrator
-        Applied to the calibrated probabilities of the earlier bundle.
-    probability : float64, shape (n_samples,)
-        Corrected by fits on other patients.
-    """
+    """A recalibrated bundle."""
 
     files: dict[str, bytes]
+    """Name to bytes."""
     bundle: Bundle
     correction: PlattCalibrator
+    """Applied to the calibrated probabilities of the earlier bundle."""
     probability: NDArray[np.float64]
+    """Corrected by fits on other patients. Shape (n_samples,)."""
 
 
 def recalibrated_bundle(

@@ -32,37 +32,26 @@ from mlho.spec.training import TrainingSpec
 
 @dataclass(frozen=True, eq=False)
 class ScoredCohort:
-    """A labelled cohort with the scores of a bundle.
-
-    Attributes
-    ----------
-    label_ledger : dict of rule to rows
-    probability, uncalibrated : float64, shape (n_samples,)
-        Calibrated, and as returned by the classifier.
-    present : int64, shape (n_features,)
-        Samples with each feature of the bundle.
-    ledger : Ledger
-        The account of every event row.
-    unknown_codes : int
-        Codes of usable rows that are not in the bundle.
-    samples_by_code : dict of code to int
-        Samples with each code in the longest window.
-    n_without_events : int
-        Samples without any usable event in the bundle's windows.
-    warnings : tuple of str
-        Demographics that the bundle does not know as they are written.
-    """
+    """A labelled cohort with the scores of a bundle."""
 
     cohort: Cohort
     label_ledger: dict[str, int]
+    """Rule to rows."""
     probability: NDArray[np.float64]
     uncalibrated: NDArray[np.float64]
+    """Calibrated, and as returned by the classifier. Shape (n_samples,)."""
     present: NDArray[np.int64]
+    """Samples with each feature of the bundle. Shape (n_features,)."""
     ledger: Ledger
+    """The account of every event row."""
     unknown_codes: int
+    """Codes of usable rows that are not in the bundle."""
     samples_by_code: dict[str, int]
+    """Samples with each code in the longest window. By code."""
     n_without_events: int
+    """Samples without any usable event in the bundle's windows."""
     warnings: tuple[str, ...] = ()
+    """Demographics that the bundle does not know as they are written."""
 
 
 def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCohort:

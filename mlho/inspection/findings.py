@@ -9,50 +9,35 @@ from mlho.errors import DataError, MlhoError, SpecError
 
 @dataclass(frozen=True)
 class TableFacts:
-    """Facts about one table.
-
-    Attributes
-    ----------
-    n_columns : int or None
-        Most columns of a file; ``None`` if a file cannot be opened.
-    """
+    """Facts about one table."""
 
     name: str
     n_files: int
     n_bytes: int
     n_columns: int | None
+    """Most columns of a file; ``None`` if a file cannot be opened."""
 
 
 @dataclass
 class Inspection:
-    """The account of an inspection, filled while tables are read.
-
-    Attributes
-    ----------
-    left_out : dict of table to names
-        Files in the folder of a table that are not read.
-    facts : dict of name to words
-        Facts for the reader to confirm, such as the number of patients with the outcome.
-    size : (n_patients, n_positive) or None
-        Patients of the cohort of a training run, and those with the outcome; ``None`` if the labels were not read.
-    n_samples : int or None
-        Samples of the cohort of a training run.
-    samples : str or None
-        Digest of patients and index dates; runs with equal samples can share the encoding.
-    errors : list of MlhoError
-        What a run would stop with.
-    warnings : list of str
-        What a run would accept, and its author may not mean.
-    """
+    """The account of an inspection, filled while tables are read."""
 
     tables: list[TableFacts] = field(default_factory=list)
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files in the folder of a table that are not read. By table."""
     facts: dict[str, str] = field(default_factory=dict)
+    """Name to words. Facts for the reader to confirm, such as the number of patients with the outcome."""
     size: tuple[int, int] | None = None
+    """Patients of the cohort of a training run, and those with the outcome; ``None`` if the labels were not read. As (n_patients,
+    n_positive)."""
     n_samples: int | None = None
+    """Samples of the cohort of a training run."""
     samples: str | None = None
+    """Digest of patients and index dates; runs with equal samples can share the encoding."""
     errors: list[MlhoError] = field(default_factory=list)
+    """What a run would stop with."""
     warnings: list[str] = field(default_factory=list)
+    """What a run would accept, and its author may not mean."""
 
     def attempt[Result](self, look: Callable[[], Result]) -> Result | None:
         """Return the result of an inspection, or ``None`` if it raises an error of data or specification, which is added."""

@@ -67,34 +67,25 @@ _MOST_LEVELS: Final = 20
 
 @dataclass
 class Guess:
-    """The probable roles of the tables.
-
-    Attributes
-    ----------
-    tables : dict of our table name to Sketch
-    source : str
-        ``data.source``.
-    columns : dict of table to our names and those of the files, where they differ
-    outcome, index : str or None
-        Names of columns of the labels.
-    demographics : list of str
-        Our names.
-    reasons : list of str
-        What was guessed, for the author.
-    doubts : list of str
-        What the author should check.
-    """
+    """The probable roles of the tables."""
 
     tables: dict[str, Sketch] = field(default_factory=dict)
+    """By our table name."""
     source: str = "native"
+    """``data.source``."""
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By table: our names to those of the files, where they differ."""
     outcome: str | None = None
     index: str | None = None
+    """Names of columns of the labels."""
     demographics: list[str] = field(default_factory=list)
+    """Our names."""
     date_formats: list[str] = field(default_factory=list)
     time_unit: str | None = None
     reasons: list[str] = field(default_factory=list)
+    """What was guessed, for the author."""
     doubts: list[str] = field(default_factory=list)
+    """What the author should check."""
 
     @property
     def missing(self) -> list[str]:

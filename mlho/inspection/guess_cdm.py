@@ -16,18 +16,13 @@ _LEVELLED: Final = ("gender", "race", "ethnicity")
 
 @dataclass(frozen=True)
 class CdmSketches:
-    """The tables of a CDM in a folder.
-
-    Attributes
-    ----------
-    tables : dict of our table name to Sketch
-        ``events`` is the folder, with the columns of times that are text; ``demographics``, and ``concepts`` if it is there.
-    others : list of Sketch
-        Tables that are not read as part of the CDM.
-    """
+    """The tables of a CDM in a folder."""
 
     tables: dict[str, Sketch]
+    """``events`` is the folder, with the columns of times that are text; ``demographics``, and ``concepts`` if it is there. By our table
+    name."""
     others: list[Sketch]
+    """Tables that are not read as part of the CDM."""
 
 
 def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:

@@ -31,19 +31,13 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 
 @dataclass(frozen=True)
 class Sketch:
-    """One table of a folder.
-
-    Attributes
-    ----------
-    pattern : str
-        Path relative to the folder, as in ``data.tables``.
-    columns : dict of name to Arrow array
-        A sample of rows.
-    """
+    """One table of a folder."""
 
     pattern: str
+    """Path relative to the folder, as in ``data.tables``."""
     n_bytes: int
     columns: dict[str, Any]
+    """A sample of rows. By name."""
 
     @property
     def name(self) -> str:
@@ -53,19 +47,13 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Folder:
-    """The tables of a folder.
-
-    Attributes
-    ----------
-    form : Format
-        Separator and encoding of the CSV files; dates are not guessed here.
-    left_out : tuple of str
-        Names of files and folders that are not tables, with the reason.
-    """
+    """The tables of a folder."""
 
     sketches: tuple[Sketch, ...]
     form: Format
+    """Separator and encoding of the CSV files; dates are not guessed here."""
     left_out: tuple[str, ...]
+    """Names of files and folders that are not tables, with the reason."""
 
 
 def sketch_folder(root: Path) -> Folder:

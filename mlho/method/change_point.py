@@ -21,22 +21,15 @@ _LEAST_INFORMATION: Final = 20.0
 
 @dataclass(frozen=True, eq=False)
 class ChangePoints:
-    """The most likely change of each series.
-
-    Attributes
-    ----------
-    period : int64, shape (n_series,)
-        First period after the change; −1 if there are too few data for any.
-    statistic : float64, shape (n_series,)
-        χ² with one degree of freedom if that period had been given in advance.
-    before, after : float64, shape (n_series,)
-        Rate in the 12 periods on each side, or log odds ratio in all of them.
-    """
+    """The most likely change of each series."""
 
     period: NDArray[np.int64]
+    """First period after the change; −1 if there are too few data for any. Shape (n_series,)."""
     statistic: Floats
+    """χ² with one degree of freedom if that period had been given in advance. Shape (n_series,)."""
     before: Floats
     after: Floats
+    """Rate in the 12 periods on each side, or log odds ratio in all of them. Shape (n_series,)."""
 
     def is_significant(self, n_periods: int) -> NDArray[np.bool_]:
         """Compare the statistics with the χ² quantile at ``FAMILY_ERROR / (n_series · n_periods)``."""

@@ -24,21 +24,14 @@ _Z95: Final = 1.96
 
 @dataclass(frozen=True)
 class SampleSize:
-    """Patients needed by each criterion.
-
-    Attributes
-    ----------
-    shrinkage : int
-        For an expected uniform shrinkage of ``SHRINKAGE`` or more.
-    optimism : int
-        For an optimism of the apparent Nagelkerke R² of ``OPTIMISM`` or less.
-    intercept : int
-        For a margin of error of the overall risk of ``MARGIN`` or less.
-    """
+    """Patients needed by each criterion."""
 
     shrinkage: int
+    """For an expected uniform shrinkage of ``SHRINKAGE`` or more."""
     optimism: int
+    """For an optimism of the apparent Nagelkerke R² of ``OPTIMISM`` or less."""
     intercept: int
+    """For a margin of error of the overall risk of ``MARGIN`` or less."""
 
     @property
     def needed(self) -> int:

@@ -229,24 +229,16 @@ def fold_of_patients(
 
 @dataclass(frozen=True)
 class OneClassPart:
-    """A part of an iteration with samples of one class only, so that nothing can be fitted or evaluated on it.
-
-    Attributes
-    ----------
-    iteration : int or str
-        Iteration.
-    fold : int or None
-        Fold; None for the test and training set of the iteration itself.
-    part : {"test", "held out", "training"}
-        Role of the part.
-    n_samples : int
-        Number of samples, possibly zero.
-    """
+    """A part of an iteration with samples of one class only, so that nothing can be fitted or evaluated on it."""
 
     iteration: int | str
+    """Iteration."""
     fold: int | None
+    """Fold; None for the test and training set of the iteration itself."""
     part: Part
+    """Role of the part."""
     n_samples: int
+    """Number of samples, possibly zero."""
 
 
 def one_class_folds(

@@ -23,22 +23,15 @@ _N_CANDIDATES: Final = 40
 
 @dataclass(frozen=True)
 class Association:
-    """A column that by itself has a strong association with the outcome.
-
-    Attributes
-    ----------
-    direction : str
-        ``higher``: more of the column goes with more of the outcome.
-    low : float or None
-        A low number of the column; None: absent.
-    high : float
-        A high number.
-    """
+    """A column that by itself has a strong association with the outcome."""
 
     column: str
     direction: Literal["higher", "lower"]
+    """``higher``: more of the column goes with more of the outcome."""
     low: float | None
+    """A low number of the column; None: absent."""
     high: float
+    """A high number."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +46,18 @@ class GroupFigure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Figures of the training data and of the out-of-fold scores.
-
-    Attributes
-    ----------
-    outcome_rate, mean_probability : float or None
-        Share of samples with the outcome, and mean calibrated out-of-fold probability. None: without calibrator.
-    slope : float or None
-        Of the outcome on the logit of the calibrated out-of-fold probability.
-    own_auroc, unseen_auroc : float or None
-        Of the model on its training samples, and out of fold.
-    """
+    """Figures of the training data and of the out-of-fold scores."""
 
     associations: tuple[Association, ...] = ()
     groups: tuple[GroupFigure, ...] = ()
     outcome_rate: float | None = None
     mean_probability: float | None = None
+    """Share of samples with the outcome, and mean calibrated out-of-fold probability. None: without calibrator."""
     slope: float | None = None
+    """Of the outcome on the logit of the calibrated out-of-fold probability."""
     own_auroc: float | None = None
     unseen_auroc: float | None = None
+    """Of the model on its training samples, and out of fold."""
 
 
 def associations_of(

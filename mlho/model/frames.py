@@ -33,23 +33,16 @@ NO_DATE: Final = np.iinfo(np.int64).min  # NaT
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples to score: distinct (patient, index date), sorted by the patient's id as text and by the date.
-
-    Attributes
-    ----------
-    patient_ids : tuple of str, shape (n_patients,)
-        Sorted.
-    patient_of : int32, shape (n_samples,)
-    index_us : int64, shape (n_samples,)
-        Last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date.
-    given_us : int64, shape (n_samples,)
-        Index date as given (midnight for a date); ``NO_DATE`` if there is none.
-    """
+    """Samples to score: distinct (patient, index date), sorted by the patient's id as text and by the date."""
 
     patient_ids: tuple[str, ...]
+    """Sorted. Shape (n_patients,)."""
     patient_of: NDArray[np.int32]
+    """Shape (n_samples,)."""
     index_us: NDArray[np.int64]
+    """Last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date. Shape (n_samples,)."""
     given_us: NDArray[np.int64]
+    """Index date as given (midnight for a date); ``NO_DATE`` if there is none. Shape (n_samples,)."""
 
 
 def require_frame(frame: object, *, where: str, expected: str = "a DataFrame") -> Frame:

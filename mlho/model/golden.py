@@ -24,19 +24,13 @@ _DENSE_SHARE = 0.5  # share of columns drawn in a dense row
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """Coarse statistics of a column, from which synthetic values are drawn.
-
-    Attributes
-    ----------
-    prevalence : float in [0, 1]
-        Share of patients with a stored number, rounded to three decimals, based on at least ``min_cell`` patients.
-    quantiles : tuple of float, not empty
-        Quantiles of the stored numbers (including zeros in a value column), rounded to two significant digits; only those with at
-        least ``min_cell`` patients on either side. If there are none: (1.0,), which comes from no patient.
-    """
+    """Coarse statistics of a column, from which synthetic values are drawn."""
 
     prevalence: float
+    """Share of patients with a stored number, rounded to three decimals, based on at least ``min_cell`` patients. In [0, 1]."""
     quantiles: tuple[float, ...] = (1.0,)
+    """Quantiles of the stored numbers (including zeros in a value column), rounded to two significant digits; only those with at least
+    ``min_cell`` patients on either side. If there are none: (1.0,), which comes from no patient. Not empty."""
 
 
 def column_statistics(
@@ -72,25 +66,17 @@ def _coarse_quantiles(numbers: NDArray[np.float64], n_patients: int, min_cell: i
 
 @dataclass(frozen=True)
 class GoldenRows:
-    """Synthetic rows with the scores of the model at the time of the build.
-
-    Attributes
-    ----------
-    kinds : tuple of str, shape (n_rows,)
-        ``drawn``, ``zero`` (all unknown) or ``edge``.
-    X : float64, shape (n_rows, n_columns)
-        For trees, NaN in a value column is an unknown number.
-    empty_row : float64, shape (n_columns,)
-        Row of all unknown values; see :attr:`mlho.method.classifiers.FittedClassifier.empty_row`.
-    probability, calibrated : float64, shape (n_rows,)
-        Output of the classifier, and of the calibrator.
-    """
+    """Synthetic rows with the scores of the model at the time of the build."""
 
     kinds: tuple[str, ...]
+    """``drawn``, ``zero`` (all unknown) or ``edge``. Shape (n_rows,)."""
     X: NDArray[np.float64]
+    """For trees, NaN in a value column is an unknown number. Shape (n_rows, n_columns)."""
     empty_row: NDArray[np.float64]
+    """Row of all unknown values; see :attr:`mlho.method.classifiers.FittedClassifier.empty_row`. Shape (n_columns,)."""
     probability: NDArray[np.float64]
     calibrated: NDArray[np.float64]
+    """Output of the classifier, and of the calibrator. Shape (n_rows,)."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON: for each row the columns that differ from the empty row, and their numbers."""

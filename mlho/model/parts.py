@@ -250,64 +250,46 @@ def risks_of(
 
 @dataclass(frozen=True)
 class BundleParts:
-    """Contents of a bundle, as written by :func:`mlho.model.bundle.write_bundle`.
-
-    Attributes
-    ----------
-    classifier : FittedClassifier
-        Fitted on the columns of ``features``, then those of ``demographics``.
-    features : tuple of BundleFeature
-        In column order.
-    calibrator : PlattCalibrator
-        Fitted on out-of-fold probabilities.
-    thresholds : tuple of Threshold
-        On the calibrated probability: alert if and only if it is at least ``value``. Values must be finite.
-    predictive : bool
-        False for ``index: none`` and ``features.after``: association only.
-    statistics : tuple of ColumnStatistics, one per column
-        From :func:`mlho.model.golden.column_statistics`. Golden rows are drawn from them; they are not stored.
-    lineage : mapping
-        Plain JSON: ``seed`` (integer, required), digests and versions. No partitions, locations or run id, so that the bytes
-        of the bundle do not depend on how the events are partitioned.
-    demographics : DemographicsEncoder, optional
-        Encoder of the columns that follow the features.
-    metrics : mapping
-        Test metrics of models fitted like this one: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON); metrics
-        at a threshold are named ``rule/figure``.
-    roll_up : mapping of code to parent
-        Codes of the events that count as a code of the features.
-    notes : mapping
-        Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``);
-        a section without text shows a placeholder.
-    evidence : Evidence, optional
-        Evidence from the training data, for the tests that the bundle carries.
-    requirements : Tests, optional
-        The section ``tests`` of the specification.
-    monotone : mapping of code or demographic to ``increasing`` or ``decreasing``
-        Declared directions (``features.monotone``), for the tests that the bundle carries.
-    horizons : tuple of RiskHorizon
-        Of a time to an event: the first one is that of the probability.
-    """
+    """Contents of a bundle, as written by :func:`mlho.model.bundle.write_bundle`."""
 
     classifier: FittedClassifier
+    """Fitted on the columns of ``features``, then those of ``demographics``."""
     features: tuple[BundleFeature, ...]
+    """In column order."""
     calibrator: PlattCalibrator
+    """Fitted on out-of-fold probabilities."""
     thresholds: tuple[Threshold, ...]
+    """On the calibrated probability: alert if and only if it is at least ``value``. Values must be finite."""
     outcome: str
     predictive: bool
+    """False for ``index: none`` and ``features.after``: association only."""
     scoring: Scoring
     statistics: tuple[ColumnStatistics, ...]
+    """From :func:`mlho.model.golden.column_statistics`. Golden rows are drawn from them; they are not stored. One per column."""
     lineage: Mapping[str, Any]
+    """Plain JSON: ``seed`` (integer, required), digests and versions. No partitions, locations or run id, so that the bytes of the bundle
+    do not depend on how the events are partitioned."""
     demographics: "DemographicsEncoder | None" = None
+    """Encoder of the columns that follow the features."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Test metrics of models fitted like this one: name → ``{"mean", "low", "high", …}`` (a ``Spread`` as plain JSON); metrics at a
+    threshold are named ``rule/figure``."""
     performance: BundlePerformance | None = None
     training: TrainingSamples | None = None
     roll_up: Mapping[str, str] = field(default_factory=dict)
+    """Code to parent. Codes of the events that count as a code of the features."""
     notes: Mapping[str, str] = field(default_factory=dict)
+    """Text for the sections of the model card written by people, by section (``mlho.model.card.SECTIONS``); a section without text shows a
+    placeholder."""
     evidence: Evidence | None = None
+    """Evidence from the training data, for the tests that the bundle carries."""
     requirements: Tests | None = None
+    """The section ``tests`` of the specification."""
     monotone: Mapping[str, str] = field(default_factory=dict)
+    """Code or demographic to ``increasing`` or ``decreasing``. Declared directions (``features.monotone``), for the tests that the bundle
+    carries."""
     horizons: tuple[RiskHorizon, ...] = ()
+    """Of a time to an event: the first one is that of the probability."""
 
     @property
     def columns(self) -> tuple[str, ...]:

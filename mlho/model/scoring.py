@@ -53,23 +53,16 @@ _MIN_ROWS: Final = 100
 
 @dataclass(frozen=True, eq=False)
 class EncodedEvents:
-    """Events encoded as input of the model.
-
-    Attributes
-    ----------
-    samples : Samples
-        Rows of the design.
-    design : scipy sparse, shape (n_samples, n_columns)
-        Input of the classifier.
-    unknown_codes, unknown_code_rows : int
-        Number of codes of usable rows that are not in the bundle, and number of rows with them.
-    """
+    """Events encoded as input of the model."""
 
     samples: Samples
+    """Rows of the design."""
     design: Any
+    """Input of the classifier. SciPy sparse, shape (n_samples, n_columns)."""
     ledger: Ledger
     unknown_codes: int
     unknown_code_rows: int
+    """Number of codes of usable rows that are not in the bundle, and number of rows with them."""
 
 
 def scoring_spec(document: BundleDocument) -> TrainingSpec:

@@ -29,28 +29,19 @@ _FLUSH_SECONDS: Final = 3.0  # at the end, for a collector that does not answer
 
 @dataclass(frozen=True)
 class Span:
-    """A time interval and the work done in it.
-
-    Attributes
-    ----------
-    name : str
-        From a short fixed list.
-    began, ended : int
-        Nanoseconds since 1970.
-    fields : mapping
-        Those of :data:`FIELDS`; others are dropped. Run and execution are added.
-    part : str
-        Name under which child spans refer to this span; empty if it has none.
-    within : str
-        Part of the parent span; empty if it has none.
-    """
+    """A time interval and the work done in it."""
 
     name: str
+    """From a short fixed list."""
     began: int
     ended: int
+    """Nanoseconds since 1970."""
     fields: Mapping[str, str | int]
+    """Those of :data:`FIELDS`; others are dropped. Run and execution are added."""
     part: str = ""
+    """Name under which child spans refer to this span; empty if it has none."""
     within: str = RUN
+    """Part of the parent span; empty if it has none."""
     is_failure: bool = False
 
 

@@ -19,40 +19,27 @@ Correction = Literal["intercept", "line"]
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings about a model in use; None if a figure is missing.
-
-    Attributes
-    ----------
-    trained : float or None
-        Mean test AUROC in training.
-    expected : Estimate or None
-        AUROC that the probabilities of these samples imply.
-    score_psi : float or None
-        Population stability index of the scores, against training.
-    vanished : int
-        Features expected in these samples and seen in none.
-    missing : int
-        Columns with far more missing values than in training.
-    observed : Estimate or None
-        AUROC with labels; None without labels.
-    alarm : str or None
-        Period of the last alarm of the surveillance, while it lasts.
-    shift, slope : Estimate or None
-        Calibration in the large, and calibration slope, of labelled samples.
-    log_loss : mapping of correction to float
-        Log loss as delivered minus log loss corrected, on patients outside each fit.
-    """
+    """Findings about a model in use; None if a figure is missing."""
 
     trained: float | None
+    """Mean test AUROC in training."""
     expected: Estimate | None
+    """AUROC that the probabilities of these samples imply."""
     score_psi: float | None = None
+    """Population stability index of the scores, against training."""
     vanished: int = 0
+    """Features expected in these samples and seen in none."""
     missing: int = 0
+    """Columns with far more missing values than in training."""
     observed: Estimate | None = None
+    """AUROC with labels; None without labels."""
     alarm: str | None = None
+    """Period of the last alarm of the surveillance, while it lasts."""
     shift: Estimate | None = None
     slope: Estimate | None = None
+    """Calibration in the large, and calibration slope, of labelled samples."""
     log_loss: Mapping[Correction, float] | None = None
+    """Log loss as delivered minus log loss corrected, on patients outside each fit."""
 
 
 def advise(found: Findings) -> Advice:

@@ -13,18 +13,13 @@ _SD_DIGITS = 2
 
 @dataclass(frozen=True)
 class ShownOdds:
-    """An odds ratio with its interval and unit.
-
-    Attributes
-    ----------
-    unit : str
-        Empty for one unit of the feature; else, for example, ``per SD of 85``.
-    """
+    """An odds ratio with its interval and unit."""
 
     value: float
     low: float | None
     high: float | None
     unit: str
+    """Empty for one unit of the feature; else, for example, ``per SD of 85``."""
 
 
 def shown_odds(odds: OddsRatio) -> ShownOdds | None:

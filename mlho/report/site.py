@@ -132,17 +132,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class SiteRun:
-    """A run of the store.
-
-    Attributes
-    ----------
-    reason : str
-        Why it failed; empty otherwise.
-    trained, scored : TrainedFacts or ScoredFacts, or None
-        Of a finished run the one of its kind.
-    studies : sequence of str
-        Names of the pages that compare it with the other runs of its document.
-    """
+    """A run of the store."""
 
     run: str
     name: str
@@ -151,9 +141,12 @@ class SiteRun:
     started: dt.datetime
     seconds: float
     reason: str = ""
+    """Why it failed; empty otherwise."""
     trained: TrainedFacts | None = None
     scored: ScoredFacts | None = None
+    """Of a finished run the one of its kind."""
     studies: Sequence[str] = ()
+    """Names of the pages that compare it with the other runs of its document."""
 
 
 @dataclass(frozen=True)

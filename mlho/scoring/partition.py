@@ -28,36 +28,24 @@ _CONTRIBUTIONS_AT_ONCE: Final = 1 << 23
 
 @dataclass(frozen=True, eq=False)
 class ScoredBlock:
-    """Scores of the samples of some patients.
-
-    Attributes
-    ----------
-    probability, uncalibrated : float64, shape (n_samples,)
-        Calibrated, and as returned by the classifier.
-    reasons : Reasons or None
-        None if not requested.
-    """
+    """Scores of the samples of some patients."""
 
     samples: Samples
     probability: NDArray[np.float64]
     uncalibrated: NDArray[np.float64]
+    """Calibrated, and as returned by the classifier. Shape (n_samples,)."""
     reasons: "Reasons | None"
+    """None if not requested."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reasons:
-    """The strongest contributions to each sample's log-odds, in descending order; ties in the order of the bundle's columns.
-
-    Attributes
-    ----------
-    column : int64, shape (n_samples, k)
-        Number of the bundle's column; -1 if fewer than k columns contribute.
-    contribution : float64, shape (n_samples, k)
-        Contribution to the log-odds before calibration; 0 where ``column`` is -1.
-    """
+    """The strongest contributions to each sample's log-odds, in descending order; ties in the order of the bundle's columns."""
 
     column: NDArray[np.int64]
+    """Number of the bundle's column; -1 if fewer than k columns contribute. Shape (n_samples, k)."""
     contribution: NDArray[np.float64]
+    """Contribution to the log-odds before calibration; 0 where ``column`` is -1. Shape (n_samples, k)."""
 
 
 class _Sums:
@@ -73,24 +61,16 @@ class _Sums:
 
 @dataclass(frozen=True, eq=False)
 class ScoredPartition:
-    """A partition after the rules were applied, whose samples can be scored block by block.
-
-    Attributes
-    ----------
-    ledger : Ledger
-        The account of every row. Same-day duplicates are known only after the blocks have been scored: see
-        :meth:`blocks`.
-    unknown_rows : mapping of code to rows
-        Usable rows whose code is not in the bundle: ignored, and counted.
-    n_known_rows : int
-        Usable rows whose code is in the bundle.
-    """
+    """A partition after the rules were applied, whose samples can be scored block by block."""
 
     bundle: Bundle
     samples: Samples
     ledger: Ledger
+    """The account of every row. Same-day duplicates are known only after the blocks have been scored: see :meth:`blocks`."""
     unknown_rows: dict[str, int]
+    """Code to rows. Usable rows whose code is not in the bundle: ignored, and counted."""
     n_known_rows: int
+    """Usable rows whose code is in the bundle."""
     _spec: TrainingSpec
     _cohort: Cohort
     _persons: KnownPersons | None

@@ -38,27 +38,18 @@ _NAMED: Final = 6  # levels in a warning
 
 @dataclass(frozen=True, eq=False)
 class KnownPersons:
-    """The demographics table with all its patients.
-
-    Attributes
-    ----------
-    patient_ids : Arrow large_string array, shape (n_patients,)
-        Distinct, sorted by their UTF-8 bytes.
-    patient : int64, shape (n_rows,)
-        Position in ``patient_ids``, non-decreasing.
-    row_index_us : int64, shape (n_rows,)
-        Index date of each row; empty if the table has one row per patient.
-    birth_us : int64, shape (n_patients,)
-        ``NO_DATE`` if unknown.
-    columns : tuple of RawColumn
-        Columns used by the bundle and present in the table.
-    """
+    """The demographics table with all its patients."""
 
     patient_ids: Any
+    """Distinct, sorted by their UTF-8 bytes. Arrow large_string array, shape (n_patients,)."""
     patient: NDArray[np.int64]
+    """Position in ``patient_ids``, non-decreasing. Shape (n_rows,)."""
     row_index_us: NDArray[np.int64]
+    """Index date of each row; empty if the table has one row per patient. Shape (n_rows,)."""
     birth_us: NDArray[np.int64]
+    """``NO_DATE`` if unknown. Shape (n_patients,)."""
     columns: tuple[RawColumn, ...]
+    """Columns used by the bundle and present in the table."""
 
     def births_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
         """Birth dates in microseconds since 1970; ``NO_DATE`` if unknown. Shape (n_patients,)."""

@@ -31,22 +31,15 @@ _EPOCH: Final = dt.date(1970, 1, 1)
 
 @dataclass(frozen=True, eq=False)
 class Roster:
-    """The cohort table: the samples to score, each (patient, index date) once.
-
-    Attributes
-    ----------
-    patient_ids : Arrow large_string array, shape (n_patients,)
-        Distinct, sorted by their UTF-8 bytes.
-    starts : int64, shape (n_patients + 1,)
-        First sample of each patient, with the number of samples as the last entry.
-    index_us, given_us : int64, shape (n_samples,)
-        As in :class:`mlho.model.frames.Samples`; ascending within a patient.
-    """
+    """The cohort table: the samples to score, each (patient, index date) once."""
 
     patient_ids: Any
+    """Distinct, sorted by their UTF-8 bytes. Arrow large_string array, shape (n_patients,)."""
     starts: NDArray[np.int64]
+    """First sample of each patient, with the number of samples as the last entry. Shape (n_patients + 1,)."""
     index_us: NDArray[np.int64]
     given_us: NDArray[np.int64]
+    """As in :class:`mlho.model.frames.Samples`; ascending within a patient. Shape (n_samples,)."""
 
     @property
     def n_patients(self) -> int:

@@ -29,19 +29,13 @@ TOLERANCE: Final = 1e-12
 
 @dataclass(frozen=True)
 class Skew:
-    """Largest absolute differences between both paths; 0 where both are equal.
-
-    Attributes
-    ----------
-    n_patients : int
-        Synthetic patients; 0 for a bundle without features of events.
-    features, scores : float
-        Of the model's input, and of the probabilities. Infinite if one path has a value where the other has none.
-    """
+    """Largest absolute differences between both paths; 0 where both are equal."""
 
     n_patients: int
+    """Synthetic patients; 0 for a bundle without features of events."""
     features: float = 0.0
     scores: float = 0.0
+    """Of the model's input, and of the probabilities. Infinite if one path has a value where the other has none."""
 
     @property
     def is_equal(self) -> bool:

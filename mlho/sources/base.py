@@ -23,66 +23,44 @@ _SIGNS: Final = (
 
 @dataclass(frozen=True)
 class EventDetails:
-    """Columns of the events, in addition to ours, that a layout needs to read a row.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        The layout's names. A file may lack them.
-    refine : callable
-        Takes the normalised columns of a batch, which it may change, and those of ``columns`` that the file has.
-        It may null values, and add ``rule``: uint8, the ledger rule that drops a row that is usable otherwise, 0 for none.
-    """
+    """Columns of the events, in addition to ours, that a layout needs to read a row."""
 
     columns: tuple[str, ...]
+    """The layout's names. A file may lack them."""
     refine: Callable[[dict[str, Any], Mapping[str, Any]], None]
+    """Takes the normalised columns of a batch, which it may change, and those of ``columns`` that the file has. It may null values, and add
+    ``rule``: uint8, the ledger rule that drops a row that is usable otherwise, 0 for none."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Column names and formats of one layout.
-
-    Attributes
-    ----------
-    name : str
-        Its name in ``data.source`` of the specification.
-    names : mapping of table name to mapping of our column name to the layout's
-        A column without an entry has our name.
-    missing_texts : tuple of str
-        Unquoted CSV fields that mean "missing"; quoted ones are text.
-    format : Format
-        ``data.format`` of the specification.
-    named_columns : mapping of table name to our column names
-        Columns that ``data.columns`` names: a file without one is refused.
-    ignores_case : bool
-        Whether the layout's column names are found in any case.
-    details : EventDetails or None
-        Further columns that decide how an event is read.
-    takes_first_description : bool
-        Whether a code may have several descriptions; the first in alphabetical order is used.
-    static_codes : mapping of our column of the demographics to a code, or None
-        For a layout with demographics among the events, as ``CODE//value``. A column without an entry has its name in
-        capitals as code.
-    views : mapping of the layout's table to a function of (file, opened file, source)
-        For tables whose columns are computed: makes a file with our columns.
-    table_of : callable
-        Tells by a file's key which table of the layout it belongs to.
-    times_of : mapping of the layout's table to columns
-        Columns of times, in lower case, for a layout with several tables of events.
-    """
+    """Column names and formats of one layout."""
 
     name: str
+    """Its name in ``data.source`` of the specification."""
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By table name; our column name to the layout's. A column without an entry has our name."""
     missing_texts: tuple[str, ...] = ("",)
+    """Unquoted CSV fields that mean "missing"; quoted ones are text."""
     format: Format = field(default_factory=Format)
+    """``data.format`` of the specification."""
     named_columns: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Table name to our column names. Columns that ``data.columns`` names: a file without one is refused."""
     ignores_case: bool = False
+    """Whether the layout's column names are found in any case."""
     details: EventDetails | None = None
+    """Further columns that decide how an event is read."""
     takes_first_description: bool = False
+    """Whether a code may have several descriptions; the first in alphabetical order is used."""
     static_codes: Mapping[str, str] | None = None
+    """Column of the demographics to code. For a layout with demographics among the events, as ``CODE//value``. A column without an entry
+    has its name in capitals as code."""
     views: Mapping[str, Callable[[Any, Any, "Source"], Any]] = field(default_factory=dict)
+    """For tables whose columns are computed: makes a file with our columns. By the layout's table, of (file, opened file, source)."""
     table_of: Callable[[str], str | None] = lambda _: None
+    """Tells by a file's key which table of the layout it belongs to."""
     times_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The layout's table to columns. Columns of times, in lower case, for a layout with several tables of events."""
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""

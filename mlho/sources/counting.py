@@ -21,16 +21,11 @@ _USUAL_RATIO: Final = 5.0  # compression ratio of text if Arrow has no codec for
 
 @dataclass(frozen=True)
 class RowCount:
-    """Number of rows of a table, counted or estimated.
-
-    Attributes
-    ----------
-    basis : str
-        Description of how the number was obtained.
-    """
+    """Number of rows of a table, counted or estimated."""
 
     n_rows: int
     basis: str
+    """Description of how the number was obtained."""
 
 
 def count_rows(files: Sequence[SourceFile]) -> RowCount:

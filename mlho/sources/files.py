@@ -60,21 +60,14 @@ type Wanted = Callable[[str], bool] | None
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One input object.
-
-    Attributes
-    ----------
-    key : str
-        POSIX path relative to the data root, used in manifests, ledgers and messages.
-    path : Path or RemoteFile
-        Local path, or reader of the remote object.
-    size : int
-        Size in bytes.
-    """
+    """One input object."""
 
     key: str
+    """POSIX path relative to the data root, used in manifests, ledgers and messages."""
     path: Path | RemoteFile
+    """Local path, or reader of the remote object."""
     size: int
+    """Size in bytes."""
 
     @property
     def format(self) -> Format:

@@ -35,18 +35,12 @@ _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
 
 @dataclass(frozen=True)
 class Format:
-    """The format of a file.
-
-    Attributes
-    ----------
-    delimiter : str or None
-        Field separator of text; ``None`` for Parquet.
-    compression : str or None
-        Name of the compression in Arrow.
-    """
+    """The format of a file."""
 
     delimiter: str | None
+    """Field separator of text; ``None`` for Parquet."""
     compression: str | None = None
+    """Name of the compression in Arrow."""
 
 
 @dataclass(frozen=True)

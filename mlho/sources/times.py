@@ -27,21 +27,14 @@ _PLAIN: Final = Format()
 
 @dataclass(frozen=True)
 class Times:
-    """Times of one column.
-
-    Attributes
-    ----------
-    microseconds : Arrow int64
-        Since 1970-01-01T00:00 UTC; null if missing or unreadable.
-    is_bad : Arrow bool or None
-        True for an unreadable time; None if there is no such row. Never null.
-    is_date : Arrow bool
-        True for a date without a time of day (a date column, or ten characters of text). Never null.
-    """
+    """Times of one column."""
 
     microseconds: Any
+    """Since 1970-01-01T00:00 UTC; null if missing or unreadable. Arrow int64."""
     is_bad: Any
+    """True for an unreadable time; None if there is no such row. Never null. Arrow bool."""
     is_date: Any
+    """True for a date without a time of day (a date column, or ten characters of text). Never null. Arrow bool."""
 
 
 def read_times(array: Any, form: Format = _PLAIN) -> Times:

@@ -13,19 +13,13 @@ from mlho.errors import ArtifactNotFound, SpecError
 
 @dataclass(frozen=True)
 class StoredObject:
-    """Facts about an object, as the store lists them.
-
-    Attributes
-    ----------
-    size : int
-        In bytes.
-    modified : datetime
-        Time of the last write by the clock of the store, in UTC.
-    """
+    """Facts about an object, as the store lists them."""
 
     key: str
     size: int
+    """In bytes."""
     modified: dt.datetime
+    """Time of the last write by the clock of the store, in UTC."""
 
 
 #: Age from which :meth:`Store.refresh` renews an object; far below the grace of retention.

@@ -29,21 +29,14 @@ COMPAT_WORDS: Final = (
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Behaviour of a store under conflicting writes.
-
-    Attributes
-    ----------
-    refuses_second_write : bool
-        A conditional write to an existing key is refused, and the bytes there are kept (``If-None-Match: *``).
-    refuses_stale_swap : bool
-        A conditional write with an old version of a pointer is refused (``If-Match``).
-    has_one_winner : bool
-        Of simultaneous writes under one key exactly one succeeds.
-    """
+    """Behaviour of a store under conflicting writes."""
 
     refuses_second_write: bool = True
+    """A conditional write to an existing key is refused, and the bytes there are kept (``If-None-Match: *``)."""
     refuses_stale_swap: bool = True
+    """A conditional write with an old version of a pointer is refused (``If-Match``)."""
     has_one_winner: bool = True
+    """Of simultaneous writes under one key exactly one succeeds."""
 
 
 def probe_store(store: Store) -> Capabilities:

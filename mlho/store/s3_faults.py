@@ -40,18 +40,12 @@ _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorage
 
 @dataclass(frozen=True)
 class Fault:
-    """A failed request, without any text of the server about the content.
-
-    Attributes
-    ----------
-    code : str
-        The server's code (``NoSuchKey``), the HTTP status (``404``) if it sent no code, or the name of the client's error.
-    status : int
-        HTTP status; 0 without an answer.
-    """
+    """A failed request, without any text of the server about the content."""
 
     code: str
+    """The server's code (``NoSuchKey``), the HTTP status (``404``) if it sent no code, or the name of the client's error."""
     status: int
+    """HTTP status; 0 without an answer."""
 
     @property
     def is_missing(self) -> bool:

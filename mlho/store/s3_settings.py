@@ -19,53 +19,37 @@ COMPAT: Final = "compat"
 
 @dataclass(frozen=True)
 class S3Settings:
-    """Address and options of object storage. Credentials come from the AWS credential chain and are not kept here.
-
-    Attributes
-    ----------
-    endpoint : str or None
-        ``MLHO_S3_ENDPOINT``: address of a server that is not AWS, such as ``https://minio.hospital.example``.
-    region : str or None
-        ``MLHO_S3_REGION``; else from the AWS variables and files; else ``us-east-1``.
-    addressing : str
-        ``MLHO_S3_ADDRESSING``: ``path`` (bucket in the path, most self-hosted servers), ``virtual`` (bucket in the host name),
-        or ``auto``.
-    ca_bundle : str or None
-        ``MLHO_S3_CA_BUNDLE``: file of trusted certificates, for a server with a certificate of an internal authority.
-    checksums : str
-        ``MLHO_S3_CHECKSUMS``: ``when_required`` (default) or ``when_supported``. Servers other than AWS often refuse
-        the checksums that boto3 adds since 1.36; our own SHA-256 is verified on every read either way.
-    conditional : str
-        ``MLHO_S3_CONDITIONAL``: ``strict`` (default), or ``compat`` for a server without conditional writes: no conditional
-        request is sent, and only the scheduler commits.
-    sse_kms_key : str or None
-        ``MLHO_S3_SSE_KMS_KEY``: AWS KMS key that encrypts our objects.
-    connect_timeout_seconds, read_timeout_seconds : float
-        ``MLHO_S3_CONNECT_TIMEOUT`` (3) and ``MLHO_S3_READ_TIMEOUT`` (30): per request.
-    deadline_seconds : float
-        ``MLHO_S3_DEADLINE`` (120): time after which an operation is not retried.
-    max_attempts : int
-        Attempts per request inside boto3, with waits of up to 20 seconds; after them our own retries with shorter waits, until
-        the deadline.
-    max_connections : int
-        Connections kept open by a process.
-    multipart_bytes : int
-        File size from which a file is uploaded in parts.
-    """
+    """Address and options of object storage. Credentials come from the AWS credential chain and are not kept here."""
 
     endpoint: str | None = None
+    """``MLHO_S3_ENDPOINT``: address of a server that is not AWS, such as ``https://minio.hospital.example``."""
     region: str | None = None
+    """``MLHO_S3_REGION``; else from the AWS variables and files; else ``us-east-1``."""
     addressing: str = "auto"
+    """``MLHO_S3_ADDRESSING``: ``path`` (bucket in the path, most self-hosted servers), ``virtual`` (bucket in the host name), or
+    ``auto``."""
     ca_bundle: str | None = None
+    """``MLHO_S3_CA_BUNDLE``: file of trusted certificates, for a server with a certificate of an internal authority."""
     checksums: str = "when_required"
+    """``MLHO_S3_CHECKSUMS``: ``when_required`` (default) or ``when_supported``. Servers other than AWS often refuse the checksums that
+    boto3 adds since 1.36; our own SHA-256 is verified on every read either way."""
     conditional: str = STRICT
+    """``MLHO_S3_CONDITIONAL``: ``strict`` (default), or ``compat`` for a server without conditional writes: no conditional request is sent,
+    and only the scheduler commits."""
     sse_kms_key: str | None = None
+    """``MLHO_S3_SSE_KMS_KEY``: AWS KMS key that encrypts our objects."""
     connect_timeout_seconds: float = 3.0
     read_timeout_seconds: float = 30.0
+    """``MLHO_S3_CONNECT_TIMEOUT`` (3) and ``MLHO_S3_READ_TIMEOUT`` (30): per request."""
     deadline_seconds: float = 120.0
+    """``MLHO_S3_DEADLINE`` (120): time after which an operation is not retried."""
     max_attempts: int = 3
+    """Attempts per request inside boto3, with waits of up to 20 seconds; after them our own retries with shorter waits, until the
+    deadline."""
     max_connections: int = 16
+    """Connections kept open by a process."""
     multipart_bytes: int = MULTIPART_BYTES
+    """File size from which a file is uploaded in parts."""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:

@@ -15,27 +15,20 @@ _DAYS_A_YEAR: Final = 365.25
 
 @dataclass(frozen=True)
 class _Person:
-    """Who the patients are: the part of :class:`People` that the rest depends on.
-
-    Attributes
-    ----------
-    is_male : bool, shape (n,)
-    race, site : int64, shape (n,)
-        Numbers of the group and of the site.
-    birth, start, end, index : int64, shape (n,)
-        Birth; first and last day under observation; index date, between half and four fifths of that time.
-    age : float64, shape (n,)
-        In years at the index date.
-    """
+    """Who the patients are: the part of :class:`People` that the rest depends on."""
 
     is_male: Booleans
+    """Shape (n,)."""
     race: Integers
     site: Integers
+    """Numbers of the group and of the site. Shape (n,)."""
     birth: Integers
     start: Integers
     end: Integers
     index: Integers
+    """Birth; first and last day under observation; index date, between half and four fifths of that time. Shape (n,)."""
     age: Floats
+    """In years at the index date. Shape (n,)."""
 
     def __len__(self) -> int:
         return len(self.is_male)
@@ -43,31 +36,24 @@ class _Person:
 
 @dataclass(frozen=True)
 class People(_Person):
-    """A batch of patients. Times are days since the first day of the world's calendar.
-
-    Attributes
-    ----------
-    conditions : bool, shape (n, n_conditions)
-    activity : float64, shape (n,)
-        Relative number of rows; heavy-tailed, and larger with more conditions: the confounding of real records.
-    has_causal : bool, shape (n, n_causal)
-    causal_day : int64, shape (n, n_causal)
-        First record of a causal code, before the index date.
-    has_proxy : bool, shape (n, n_with_proxies, n_proxies)
-    has_sequence : bool, shape (n, n_sequences, 2)
-    sequence_day : int64, shape (n, n_sequences, 2)
-    log_odds : float64, shape (n,)
-        Of the outcome, without the intercept.
-    """
+    """A batch of patients. Times are days since the first day of the world's calendar."""
 
     conditions: Booleans
+    """Shape (n, n_conditions)."""
     activity: Floats
+    """Relative number of rows; heavy-tailed, and larger with more conditions: the confounding of real records. Shape (n,)."""
     has_causal: Booleans
+    """Shape (n, n_causal)."""
     causal_day: Integers
+    """First record of a causal code, before the index date. Shape (n, n_causal)."""
     has_proxy: Booleans
+    """Shape (n, n_with_proxies, n_proxies)."""
     has_sequence: Booleans
+    """Shape (n, n_sequences, 2)."""
     sequence_day: Integers
+    """Shape (n, n_sequences, 2)."""
     log_odds: Floats
+    """Of the outcome, without the intercept. Shape (n,)."""
 
 
 def sigmoid(x: Floats) -> Floats:

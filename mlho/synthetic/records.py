@@ -27,27 +27,20 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Records:
-    """Events of a batch, by patient and day.
-
-    Attributes
-    ----------
-    patient : int64, shape (n_rows,)
-        Position in the batch.
-    day : int64, shape (n_rows,)
-    name : int64, shape (n_rows,)
-        Position among the vocabulary's names.
-    has_day, has_code, has_value : bool, shape (n_rows,)
-        Whether it was recorded.
-    value : float32, shape (n_rows,)
-    """
+    """Events of a batch, by patient and day."""
 
     patient: Integers
+    """Position in the batch. Shape (n_rows,)."""
     day: Integers
+    """Shape (n_rows,)."""
     name: Integers
+    """Position among the vocabulary's names. Shape (n_rows,)."""
     has_day: Booleans
     has_code: Booleans
     has_value: Booleans
+    """Whether it was recorded. Shape (n_rows,)."""
     value: NDArray[np.float32]
+    """Shape (n_rows,)."""
 
 
 @dataclass

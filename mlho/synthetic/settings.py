@@ -34,60 +34,38 @@ class ErrorRates:
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """Constants of the world.
-
-    Attributes
-    ----------
-    first_day, last_day : date
-        The observed calendar; ``last_day`` is the first day beyond it.
-    recode_day : date
-        From here on ``recoded_share`` of the diagnoses have another name (as ICD-9 → ICD-10 on 2015-10-01).
-    new_drug_day : date
-        One code does not exist before.
-    vanish_day : date
-        Effects at the positions ``vanishing`` are gone for later index dates.
-    causal_odds_ratios : tuple of float
-        One causal code each.
-    vanishing : tuple of int
-        Positions in it.
-    interacting : tuple of int
-        Positions of two causal codes; ``interaction_odds_ratio`` comes on top for those who have both.
-    sequence_odds_ratios : tuple of float
-        One ordered pair each: first A, then B.
-    n_with_proxies, n_proxies : int
-        The first causal codes have followers, so many each: seen in ``proxy_sensitivity`` of those with the cause, and
-        in ``proxy_background`` of the others.
-    n_conditions, n_harmful : int
-        Latent conditions, each with a cluster of codes; and how many of them raise the log-odds by ``harmful_log_odds``.
-    leak_sensitivity : float
-        Share of patients with the outcome who get the leak code after it.
-    outcome_sensitivity, outcome_false_positive : float
-        Of the outcome code.
-    rows_per_visit : float
-        Mean.
-    trend_share : float
-        Share of the codes that grow over the calendar, and of those that fade.
-    """
+    """Constants of the world."""
 
     first_day: dt.date = dt.date(2010, 1, 1)
     last_day: dt.date = dt.date(2025, 1, 1)
+    """The observed calendar; ``last_day`` is the first day beyond it."""
     recode_day: dt.date = dt.date(2015, 10, 1)
+    """From here on ``recoded_share`` of the diagnoses have another name (as ICD-9 → ICD-10 on 2015-10-01)."""
     new_drug_day: dt.date = dt.date(2017, 1, 1)
+    """One code does not exist before."""
     vanish_day: dt.date = dt.date(2019, 1, 1)
+    """Effects at the positions ``vanishing`` are gone for later index dates."""
     causal_odds_ratios: tuple[float, ...] = (
         *(3.0, 2.5, 2.2, 2.0, 2.0, 1.8, 1.8, 1.6, 1.6, 1.5, 1.5, 1.4, 1.4, 1.3, 1.3),
         *(0.75, 0.7, 0.6, 0.5, 0.4),
     )
+    """One causal code each."""
     vanishing: tuple[int, ...] = (4, 6)
+    """Positions in it."""
     interacting: tuple[int, int] = (9, 10)
+    """Positions of two causal codes; ``interaction_odds_ratio`` comes on top for those who have both."""
     interaction_odds_ratio: float = 2.0
     sequence_odds_ratios: tuple[float, ...] = (2.5, 2.2, 2.0, 1.8, 0.5)
+    """One ordered pair each: first A, then B."""
     n_with_proxies: int = 10
     n_proxies: int = 3
+    """The first causal codes have followers, so many each: seen in ``proxy_sensitivity`` of those with the cause, and in
+    ``proxy_background`` of the others."""
     proxy_sensitivity: float = 0.6
     proxy_background: float = 0.05
     n_conditions: int = 20
     n_harmful: int = 3
+    """Latent conditions, each with a cluster of codes; and how many of them raise the log-odds by ``harmful_log_odds``."""
     harmful_log_odds: float = 0.35
     races: tuple[Race, ...] = (
         Race("White", 0.60, 0.00, 0.00),
@@ -100,11 +78,15 @@ class WorldSettings:
     log_odds_of_men: float = 0.1
     log_odds_per_calendar_year: float = 0.06
     leak_sensitivity: float = 0.7
+    """Share of patients with the outcome who get the leak code after it."""
     outcome_sensitivity: float = 0.85
     outcome_false_positive: float = 0.01
+    """Of the outcome code."""
     rows_per_visit: float = 4.0
+    """Mean."""
     recoded_share: float = 0.3
     trend_share: float = 0.05
+    """Share of the codes that grow over the calendar, and of those that fade."""
     errors: ErrorRates = field(default_factory=ErrorRates)
 
     @property

@@ -16,25 +16,17 @@ Role = Literal["causal", "sequence", "proxy", "leak", "outcome", "cluster", "rec
 
 @dataclass(frozen=True)
 class CausalCode:
-    """A code whose presence before the index date changes the odds of the outcome.
-
-    Attributes
-    ----------
-    odds_ratio : float
-        Of having it before the index date, all else equal.
-    base_prevalence : float
-        Probability of having it without the condition that makes it more frequent.
-    vanishes_from : str or None
-        ISO date; patients with a later index date feel no effect.
-    proxies : tuple of str
-        Codes that follow it without an effect of their own.
-    """
+    """A code whose presence before the index date changes the odds of the outcome."""
 
     code: str
     odds_ratio: float
+    """Of having it before the index date, all else equal."""
     base_prevalence: float
+    """Probability of having it without the condition that makes it more frequent."""
     vanishes_from: str | None
+    """ISO date; patients with a later index date feel no effect."""
     proxies: tuple[str, ...]
+    """Codes that follow it without an effect of their own."""
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
@@ -87,48 +79,34 @@ class Group:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that was planted, and how much was written.
-
-    Attributes
-    ----------
-    arguments : mapping
-        The arguments of :func:`mlho.synthetic.make_cohort`.
-    n_rows, n_positive : int
-        Events written; patients with the outcome.
-    causal : tuple of CausalCode
-        Strongest harmful effect first, protective effects last.
-    clusters : tuple of CodeCluster
-        Every code of each; a code may be in several.
-    leak : str
-        Recorded only after the outcome; its presence in a model is leakage.
-    recoded : tuple of str
-        Names before ``shift["recode"]`` of codes that get another one from then on (``DX:`` → ``DX10:``).
-    growing, fading : tuple of str
-        Codes whose frequency has a trend over the calendar, and no effect.
-    shift : mapping
-        What changes over the calendar: dates, the new drug, the drift of the base rate.
-    errors : mapping
-        Share of rows with each recording error.
-    intercept : float
-        Log-odds of the outcome with nothing on top.
-    """
+    """All that was planted, and how much was written."""
 
     arguments: Mapping[str, Any]
+    """The arguments of :func:`mlho.synthetic.make_cohort`."""
     n_rows: int
     n_positive: int
+    """Events written; patients with the outcome."""
     causal: tuple[CausalCode, ...]
+    """Strongest harmful effect first, protective effects last."""
     interaction: Interaction
     sequences: tuple[OrderedPair, ...]
     clusters: tuple[CodeCluster, ...]
+    """Every code of each; a code may be in several."""
     leak: str
+    """Recorded only after the outcome; its presence in a model is leakage."""
     outcome_code: OutcomeCode
     groups: tuple[Group, ...]
     recoded: tuple[str, ...]
+    """Names before ``shift["recode"]`` of codes that get another one from then on (``DX:`` → ``DX10:``)."""
     growing: tuple[str, ...]
     fading: tuple[str, ...]
+    """Codes whose frequency has a trend over the calendar, and no effect."""
     shift: Mapping[str, Any]
+    """What changes over the calendar: dates, the new drug, the drift of the base rate."""
     errors: Mapping[str, float]
+    """Share of rows with each recording error."""
     intercept: float
+    """Log-odds of the outcome with nothing on top."""
 
     def role_of(self, code: str) -> Role:
         """Role of a code as written in the events.

@@ -12,27 +12,18 @@ STRONG_ODDS_RATIO: Final = 2.2
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much of the planted truth a run found.
-
-    Attributes
-    ----------
-    expected : tuple of str
-        Causal codes that must be found: see :func:`is_expected`.
-    missed : tuple of str
-        Of these, the ones that are not in the consensus.
-    others : tuple of str
-        Other codes of the consensus with a planted role: weaker causes, proxies, clusters, ordered pairs, recoded.
-    leaks : tuple of str
-        The leak code or the outcome code in the consensus: there must be none, for both come after the index date.
-    noise : tuple of str
-        Codes of the consensus with the role ``noise``.
-    """
+    """How much of the planted truth a run found."""
 
     expected: tuple[str, ...]
+    """Causal codes that must be found: see :func:`is_expected`."""
     missed: tuple[str, ...]
+    """Of these, the ones that are not in the consensus."""
     others: tuple[str, ...]
+    """Other codes of the consensus with a planted role: weaker causes, proxies, clusters, ordered pairs, recoded."""
     leaks: tuple[str, ...]
+    """The leak code or the outcome code in the consensus: there must be none, for both come after the index date."""
     noise: tuple[str, ...]
+    """Codes of the consensus with the role ``noise``."""
 
     @property
     def words(self) -> str:

@@ -25,19 +25,14 @@ WORLD_STREAM: Final = 0xC0DE  # keeps the world's random stream apart from the p
 
 @dataclass(frozen=True)
 class PlantedCodes:
-    """Numbers of the codes with a role.
-
-    Attributes
-    ----------
-    causal : int64, shape (n_causal,)
-    sequences : int64, shape (n_sequences, 2)
-        First, then.
-    proxies : int64, shape (n_with_proxies, n_proxies)
-    """
+    """Numbers of the codes with a role."""
 
     causal: Integers
+    """Shape (n_causal,)."""
     sequences: Integers
+    """First, then. Shape (n_sequences, 2)."""
     proxies: Integers
+    """Shape (n_with_proxies, n_proxies)."""
     leak: int
     outcome: int
 
@@ -49,32 +44,22 @@ class PlantedCodes:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The codes.
-
-    Attributes
-    ----------
-    names : object, shape (3 * n_codes,)
-        The first name of each code, its name from the recode on, its lower-case spelling.
-    is_lab : bool, shape (n_codes,)
-        Codes that carry a value.
-    is_recoded : bool, shape (n_codes,)
-    log_value : float32, shape (n_codes,)
-        Mean of the logarithm of its values.
-    cumulative : float64, shape (n_codes,)
-        Distribution of background events over the codes; a planted code gets none.
-    trend : int8, shape (n_codes,)
-        1 grows, -1 fades, 0 stays.
-    new_drug : int
-        Does not exist before a date.
-    """
+    """The codes."""
 
     names: NDArray[np.object_]
+    """The first name of each code, its name from the recode on, its lower-case spelling. Shape (3 * n_codes,)."""
     is_lab: Booleans
+    """Codes that carry a value. Shape (n_codes,)."""
     is_recoded: Booleans
+    """Shape (n_codes,)."""
     log_value: NDArray[np.float32]
+    """Mean of the logarithm of its values. Shape (n_codes,)."""
     cumulative: Floats
+    """Distribution of background events over the codes; a planted code gets none. Shape (n_codes,)."""
     trend: NDArray[np.int8]
+    """1 grows, -1 fades, 0 stays. Shape (n_codes,)."""
     new_drug: int
+    """Does not exist before a date."""
 
     @property
     def n_codes(self) -> int:
@@ -84,44 +69,34 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Latent conditions: logit of having one = intercept + by_age · (age − 50)/20 + by_sex · male + frailty.
-
-    Attributes
-    ----------
-    intercept, by_age, by_sex : float64, shape (n_conditions,)
-    is_harmful : bool, shape (n_conditions,)
-    clusters : int64, shape (n_conditions, n_codes_of_cluster)
-        The codes that a condition brings, the most frequent first.
-    cumulative : float64, shape (n_codes_of_cluster,)
-    """
+    """Latent conditions: logit of having one = intercept + by_age · (age − 50)/20 + by_sex · male + frailty."""
 
     intercept: Floats
     by_age: Floats
     by_sex: Floats
+    """Shape (n_conditions,)."""
     is_harmful: Booleans
+    """Shape (n_conditions,)."""
     clusters: Integers
+    """The codes that a condition brings, the most frequent first. Shape (n_conditions, n_codes_of_cluster)."""
     cumulative: Floats
+    """Shape (n_codes_of_cluster,)."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that does not depend on the patient.
-
-    Attributes
-    ----------
-    causal_prevalence : float64, shape (n_causal,)
-    causal_condition : int64, shape (n_causal,)
-        The condition that makes a causal code more frequent: the confounder.
-    sequence_prevalence : float64, shape (n_sequences, 2)
-    """
+    """Everything that does not depend on the patient."""
 
     settings: WorldSettings
     planted: PlantedCodes
     vocabulary: Vocabulary
     conditions: Conditions
     causal_prevalence: Floats
+    """Shape (n_causal,)."""
     causal_condition: Integers
+    """The condition that makes a causal code more frequent: the confounder. Shape (n_causal,)."""
     sequence_prevalence: Floats
+    """Shape (n_sequences, 2)."""
 
 
 def make_world(seed: int, n_codes: int, settings: WorldSettings) -> World:

@@ -5,24 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CelRule:
-    """One validation rule.
-
-    Attributes
-    ----------
-    at : str
-        Path of the schema node to which the rule belongs, such as ``spec.cohort``; empty for the resource.
-    rule : str
-        CEL expression, true for a valid resource.
-    message : str
-        Error message for an invalid resource.
-    field : str
-        Path of the field to report, relative to ``at``; empty for the node itself.
-    """
+    """One validation rule."""
 
     at: str
+    """Path of the schema node to which the rule belongs, such as ``spec.cohort``; empty for the resource."""
     rule: str
+    """CEL expression, true for a valid resource."""
     message: str
+    """Error message for an invalid resource."""
     field: str = ""
+    """Path of the field to report, relative to ``at``; empty for the node itself."""
 
     def plain(self) -> dict[str, str]:
         """Return the rule as an entry of ``x-kubernetes-validations``."""

@@ -38,34 +38,24 @@ _PROBE_SECONDS: Final = 60
 
 @dataclass(frozen=True)
 class WorkerGeneration:
-    """One generation of a run's workers.
-
-    Attributes
-    ----------
-    kind, name, namespace, uid : str
-        The owning custom resource.
-    run_id, execution : str
-        The run and the execution whose tasks they take.
-    generation : int
-        Number of the generation, starting with 1.
-    parallelism : int
-        Number of pods.
-    memory : str
-        Memory of each pod. It becomes :func:`next_memory` after one ran out of memory.
-    spec : WorkersSpec
-        Section ``workers`` of the run's specification.
-    """
+    """One generation of a run's workers."""
 
     kind: str
     name: str
     namespace: str
     uid: str
+    """The owning custom resource."""
     run_id: str
     execution: str
+    """The run and the execution whose tasks they take."""
     generation: int
+    """Number of the generation, starting with 1."""
     parallelism: int
+    """Number of pods."""
     memory: str
+    """Memory of each pod. It becomes :func:`next_memory` after one ran out of memory."""
     spec: WorkersSpec
+    """Section ``workers`` of the run's specification."""
 
     @property
     def job_name(self) -> str:

@@ -155,28 +155,20 @@ class ClusterParts(SpecPart):
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The desired state of a custom resource, also of one with an invalid specification.
-
-    Attributes
-    ----------
-    kind, namespace, name, uid : str
-        Identity of the object.
-    generation : int
-        Generation of its ``spec``, as in ``status.observedGeneration``.
-    desired : DesiredState
-        A resource that is being deleted is to be cancelled.
-    ttl : int or None
-        Seconds from the end of the run to the deletion of the resource.
-    """
+    """The desired state of a custom resource, also of one with an invalid specification."""
 
     kind: str
     namespace: str
     name: str
     uid: str
+    """Identity of the object."""
     generation: int
+    """Generation of its ``spec``, as in ``status.observedGeneration``."""
     workers: WorkersSpec
     desired: DesiredState
+    """A resource that is being deleted is to be cancelled."""
     ttl: int | None = None
+    """Seconds from the end of the run to the deletion of the resource."""
 
 
 @dataclass(frozen=True, kw_only=True)

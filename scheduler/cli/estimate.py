@@ -85,30 +85,22 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The approximate cost of a run.
-
-    Attributes
-    ----------
-    tasks, bytes : int
-        Of all stages.
-    seconds, cpu_seconds : float
-        With these workers, and on one core.
-    stored_bytes, worker_bytes : int
-        Largest size in the store, and memory of one worker.
-    basis : str
-        Basis of the estimate.
-    """
+    """The approximate cost of a run."""
 
     name: str
     stages: tuple[StageEstimate, ...]
     tasks: int
     bytes: int
+    """Of all stages."""
     seconds: float
     cpu_seconds: float
+    """With these workers, and on one core."""
     stored_bytes: int
     worker_bytes: int
+    """Largest size in the store, and memory of one worker."""
     workers: int
     basis: str
+    """Basis of the estimate."""
 
     def table(self) -> Group:
         """Return the estimate as a table, with a paragraph on its cost below."""

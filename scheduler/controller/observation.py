@@ -20,19 +20,7 @@ _ROUNDING: Final = 1.01  # the kernel accounts in whole pages
 
 @dataclass(frozen=True)
 class JobFacts:
-    """Observed state of one generation of workers.
-
-    Attributes
-    ----------
-    name, execution, memory, secrets : str
-        ``secrets`` is the checksum of the Secrets of its pods.
-    active, succeeded, failed, ready : int
-        Pods by state.
-    failure : str
-        Reason and message of its failure from Kubernetes; empty if it has not failed.
-    seconds : float or None
-        Lifetime; ``None`` until it ends.
-    """
+    """Observed state of one generation of workers."""
 
     name: str
     generation: int
@@ -43,14 +31,18 @@ class JobFacts:
     succeeded: int = 0
     failed: int = 0
     ready: int = 0
+    """Pods by state."""
     is_suspended: bool = False
     is_over: bool = False
     is_being_deleted: bool = False
     failure: str = ""
+    """Reason and message of its failure from Kubernetes; empty if it has not failed."""
     seconds: float | None = None
+    """Lifetime; ``None`` until it ends."""
     began_at: dt.datetime | None = None
     ended_at: dt.datetime | None = None
     secrets: str = ""
+    """Checksum of the Secrets of its pods."""
 
     @property
     def is_alive(self) -> bool:
@@ -109,36 +101,19 @@ class Check:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Progress of a run as reported by the thread that carries it out.
-
-    Attributes
-    ----------
-    execution : str
-        Empty until the run has started.
-    trouble : (reason, message) or None
-        Problem of a run that continues or will be retried.
-    end : ConditionType or None
-        Final condition.
-    outputs, metrics, headline, model, warnings, gates, cost
-        Results.
-    quality : (bool, reason, message) or None
-        Condition of the data quality of a finished training run.
-    idle_seconds : float
-        Time without running tasks.
-    memory_exceeded : int
-        Memory of the largest worker in which a task ran out of memory, as reported by workers; 0 if there was none.
-    memory_needed : int
-        Estimated memory of a process of a worker, which runs one task at a time; 0 if unknown.
-    """
+    """Progress of a run as reported by the thread that carries it out."""
 
     execution: str = ""
+    """Empty until the run has started."""
     stages: Stages = ()
     running: int = 0
     slots: int = 0
     retried: int = 0
     quarantined: int = 0
     trouble: tuple[str, str] | None = None
+    """Reason and message of the problem of a run that continues or will be retried."""
     end: ConditionType | None = None
+    """Final condition."""
     end_reason: str = ""
     end_message: str = ""
     outputs: Outputs | None = None
@@ -148,11 +123,15 @@ class RunProgress:
     warnings: tuple[str, ...] = ()
     gates: str | None = None
     quality: tuple[bool, str, str] | None = None
+    """State, reason and message of the condition of the data quality of a finished training run."""
     cost: Cost | None = None
     failures: tuple[FailedTask, ...] = ()
     idle_seconds: float = 0.0
+    """Time without running tasks."""
     memory_exceeded: int = 0
+    """Memory of the largest worker in which a task ran out of memory, as reported by workers; 0 if there was none."""
     memory_needed: int = 0
+    """Estimated memory of a process of a worker, which runs one task at a time; 0 if unknown."""
 
 
 @dataclass(frozen=True)

@@ -36,31 +36,21 @@ _WORN_FAILURES: Final = 3  # failed pods after which Kubernetes itself waits too
 
 @dataclass(frozen=True)
 class Decision:
-    """Actions for a run.
-
-    Attributes
-    ----------
-    status : Status
-        New status.
-    should_run : bool
-        Whether a thread should carry out the run. If false, a running thread stops and the execution stays open.
-    is_cancelled : bool
-        The run is to be cancelled.
-    make : WorkerGeneration or None
-        Generation of workers to create.
-    delete : tuple of str
-        Names of Kubernetes Jobs to delete.
-    is_expired : bool
-        The time to live after the end has elapsed, and the resource is to be deleted.
-    """
+    """Actions for a run."""
 
     status: Status
+    """New status."""
     should_run: bool = False
+    """Whether a thread should carry out the run. If false, a running thread stops and the execution stays open."""
     is_cancelled: bool = False
+    """The run is to be cancelled."""
     make: WorkerGeneration | None = None
+    """Generation of workers to create."""
     delete: tuple[str, ...] = ()
+    """Names of Kubernetes Jobs to delete."""
     events: tuple[RunEvent, ...] = ()
     is_expired: bool = False
+    """The time to live after the end has elapsed, and the resource is to be deleted."""
 
 
 def decide(observed: ObservedRun) -> Decision:

@@ -26,43 +26,29 @@ _WORKLOAD_PRIORITY: Final = "kueue.x-k8s.io/workloadpriorityclass"
 
 @dataclass(frozen=True)
 class Contender:
-    """A run that is to be carried out.
-
-    Attributes
-    ----------
-    uid, run_id : str
-        The resource and its run. Several resources may request the same run.
-    created : str
-        Creation time of the resource in the format of Kubernetes.
-    priority : int
-        A larger value takes precedence.
-    is_running : bool
-        The run is being carried out.
-    has_workers : bool
-        At least one worker is scheduled on a node.
-    has_jobs : bool
-        Workers were requested, whether admitted or not.
-    is_hindered : bool
-        The run cannot request workers: store or queue are unavailable, or its workers were rejected.
-    needs_workload : bool
-        Kueue admits its workers, and may preempt others for them.
-    waited_seconds : float
-        Time since it last had workers, requested some, or started.
-    rested_seconds : float
-        Time since it released its slot; infinite if it never did.
-    """
+    """A run that is to be carried out."""
 
     uid: str
     run_id: str
+    """The resource and its run. Several resources may request the same run."""
     created: str = ""
+    """Creation time of the resource in the format of Kubernetes."""
     priority: int = 0
+    """A larger value takes precedence."""
     is_running: bool = False
+    """The run is being carried out."""
     has_workers: bool = False
+    """At least one worker is scheduled on a node."""
     has_jobs: bool = False
+    """Workers were requested, whether admitted or not."""
     is_hindered: bool = False
+    """The run cannot request workers: store or queue are unavailable, or its workers were rejected."""
     needs_workload: bool = False
+    """Kueue admits its workers, and may preempt others for them."""
     waited_seconds: float = 0.0
+    """Time since it last had workers, requested some, or started."""
     rested_seconds: float = math.inf
+    """Time since it released its slot; infinite if it never did."""
 
     @property
     def holds_slot(self) -> bool:

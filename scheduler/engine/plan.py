@@ -37,17 +37,12 @@ STAGES: Final = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """The pinned inputs of a run: key relative to the data's URI, size and content hash of each file by table.
-
-    Attributes
-    ----------
-    tables : mapping of table name to its files
-    left_out : mapping of table name to names
-        Files in a table's folder that are not read; only tables that have some.
-    """
+    """The pinned inputs of a run: key relative to the data's URI, size and content hash of each file by table."""
 
     tables: Mapping[str, tuple[InputFile, ...]]
+    """By table name."""
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Files in a table's folder that are not read; only tables that have some. By table name."""
 
     def plain(self) -> dict[str, Any]:
         """Return plain values, for the run id and for the store."""

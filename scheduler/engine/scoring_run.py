@@ -70,17 +70,12 @@ _MAX_FILES: Final = 1000  # a bundle has about five
 
 @dataclass(frozen=True)
 class PinnedBundle:
-    """The verified files of a bundle in memory, ready to be written to a store.
-
-    Attributes
-    ----------
-    files : mapping of name to bytes
-    digest : str
-        SHA-256 of ``bundle.json``.
-    """
+    """The verified files of a bundle in memory, ready to be written to a store."""
 
     files: Mapping[str, bytes]
+    """Name to bytes."""
     digest: str
+    """SHA-256 of ``bundle.json``."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -217,15 +212,7 @@ def _listed(document: bytes, where: str) -> dict[str, FileFacts]:
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A scoring run before its start: specification, bundle and pinned inputs.
-
-    Attributes
-    ----------
-    inspects : bool
-        Whether a task looks at the tables before anything is scored; see :class:`scheduler.engine.training_run.TrainingRun`.
-    compared : PinnedBundle or None
-        Another bundle that scores the same samples, for comparison.
-    """
+    """A scoring run before its start: specification, bundle and pinned inputs."""
 
     spec: ScoringRunSpec
     bundle: PinnedBundle
@@ -233,7 +220,9 @@ class ScoringRun:
     data: Path | str
     store: Store
     inspects: bool = False
+    """Whether a task looks at the tables before anything is scored; see :class:`scheduler.engine.training_run.TrainingRun`."""
     compared: PinnedBundle | None = None
+    """Another bundle that scores the same samples, for comparison."""
 
     @property
     def run_id(self) -> str:

@@ -51,26 +51,19 @@ RECALIBRATE_TASK: Final = "recalibrate"
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run before its start: specification, pinned inputs, data address and store.
-
-    Attributes
-    ----------
-    inspects : bool
-        Whether a task looks at the tables before anything is encoded. A command looks itself; the operator cannot, because
-        its image does not contain the libraries that read tables.
-    earlier : PinnedRun or None
-        The run that ``compareWith`` names.
-    ids_key : str or None
-        Fingerprint of the key that encrypts ids in artifacts. No part of the identity: the result does not depend on it.
-    """
+    """A training run before its start: specification, pinned inputs, data address and store."""
 
     spec: RunSpec
     manifest: Manifest
     data: Path | str
     store: Store
     inspects: bool = False
+    """Whether a task looks at the tables before anything is encoded. A command looks itself; the operator cannot, because its image does
+    not contain the libraries that read tables."""
     earlier: PinnedRun | None = None
+    """The run that ``compareWith`` names."""
     ids_key: str | None = field(default_factory=fingerprint_here)
+    """Fingerprint of the key that encrypts ids in artifacts. No part of the identity: the result does not depend on it."""
 
     @property
     def run_id(self) -> str:
@@ -208,28 +201,20 @@ def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None
 
 @dataclass(frozen=True)
 class RecalibrationRun:
-    """A recalibration before its start: one task that evaluates a bundle on recent labels and fits another calibrator.
-
-    Attributes
-    ----------
-    spec : RunSpec
-        The recent data, and the gates; without ``recalibrate``.
-    source : BundleSource
-        Address of the bundle: a run, or an entry of a channel.
-    correction : str
-        ``line`` or ``intercept``.
-    n_known_labels : int
-        Files of labels that the bundle was trained on, too.
-    """
+    """A recalibration before its start: one task that evaluates a bundle on recent labels and fits another calibrator."""
 
     spec: RunSpec
+    """The recent data, and the gates; without ``recalibrate``."""
     source: BundleSource
+    """Address of the bundle: a run, or an entry of a channel."""
     bundle: PinnedBundle
     correction: str
+    """``line`` or ``intercept``."""
     manifest: Manifest
     data: Path | str
     store: Store
     n_known_labels: int = 0
+    """Files of labels that the bundle was trained on, too."""
 
     @property
     def data_digest(self) -> str:

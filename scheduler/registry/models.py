@@ -16,41 +16,28 @@ from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model of a store.
-
-    Attributes
-    ----------
-    name : str
-        Name of its run.
-    run : str
-        Id of its run.
-    bundle : str
-        Digest of the bundle.
-    made : datetime or None
-        Latest start of the run; ``None`` if the run was deleted.
-    auroc : mapping or None
-        Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted.
-    n_tests, n_passed : int
-        Self-tests of the bundle at build; of a deleted run those at promotion.
-    n_signatures : int
-        Signatures that promotions have made of it.
-    gates : str or None
-        Whether its gates passed, in words; ``None`` without gates.
-    channels : sequence of str
-        Channels that show it now.
-    """
+    """A model of a store."""
 
     name: str
+    """Name of its run."""
     run: str
+    """Id of its run."""
     bundle: str
+    """Digest of the bundle."""
     made: dt.datetime | None
+    """Latest start of the run; ``None`` if the run was deleted."""
     outcome: str | None
     auroc: Mapping[str, Any] | None
+    """Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted."""
     n_tests: int
     n_passed: int
+    """Self-tests of the bundle at build; of a deleted run those at promotion."""
     n_signatures: int
+    """Signatures that promotions have made of it."""
     gates: str | None
+    """Whether its gates passed, in words; ``None`` without gates."""
     channels: Sequence[str]
+    """Channels that show it now."""
 
 
 def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[StoredModel]:

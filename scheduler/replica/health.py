@@ -10,18 +10,12 @@ from scheduler.controller.metrics import MetricValues, exposition
 
 @dataclass(frozen=True)
 class Health:
-    """Callbacks that the endpoints evaluate at each request.
-
-    Attributes
-    ----------
-    is_alive, is_ready : callable
-    figures : callable
-        Values of the metrics.
-    """
+    """Callbacks that the endpoints evaluate at each request."""
 
     is_alive: Callable[[], bool]
     is_ready: Callable[[], bool]
     figures: Callable[[], MetricValues]
+    """Values of the metrics."""
 
 
 def serve_health(health: Health, *, port: int) -> ThreadingHTTPServer:

@@ -106,19 +106,13 @@ class ChannelEntry(BaseModel):
 
 @dataclass(frozen=True)
 class Channel:
-    """The entries of a channel.
-
-    Attributes
-    ----------
-    entries : sequence of ChannelEntry
-        Whole entries by rising number.
-    faults : sequence of str
-        Damaged, missing and inserted entries, in words.
-    """
+    """The entries of a channel."""
 
     name: str
     entries: Sequence[ChannelEntry]
+    """Whole entries by rising number."""
     faults: Sequence[str] = ()
+    """Damaged, missing and inserted entries, in words."""
 
     @property
     def head(self) -> ChannelEntry | None:

@@ -19,23 +19,16 @@ _SPEC: Final = "spec.yaml"
 
 @dataclass(frozen=True)
 class Deletion:
-    """Runs and artifacts that were deleted, or would be.
-
-    Attributes
-    ----------
-    n_files, n_bytes : int
-        Files in the folders of these runs.
-    collected : Collected or None
-        Artifacts that no other run uses; ``None`` if the artifacts of other runs are unknown.
-    unknown : sequence of StoredRun
-        Runs of earlier versions, which did not list their tasks.
-    """
+    """Runs and artifacts that were deleted, or would be."""
 
     runs: Sequence[StoredRun]
     n_files: int
     n_bytes: int
+    """Files in the folders of these runs."""
     collected: Collected | None
+    """Artifacts that no other run uses; ``None`` if the artifacts of other runs are unknown."""
     unknown: Sequence[StoredRun]
+    """Runs of earlier versions, which did not list their tasks."""
 
 
 def delete_runs(

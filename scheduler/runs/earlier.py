@@ -29,18 +29,12 @@ _ITERATIONS: Final = ("run_iteration", "finish_iteration")
 
 @dataclass(frozen=True)
 class PinnedRun:
-    """An earlier run with which another is compared, pinned by its result.
-
-    Attributes
-    ----------
-    address : EarlierRun
-        Its id and the digest of its result, for the specification.
-    commit : Commit
-        Refers to its files; written when the other run starts.
-    """
+    """An earlier run with which another is compared, pinned by its result."""
 
     address: EarlierRun
+    """Its id and the digest of its result, for the specification."""
     commit: Commit
+    """Refers to its files; written when the other run starts."""
 
 
 def address_now(earlier: EarlierRun, store: Store) -> EarlierRun:

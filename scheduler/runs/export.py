@@ -32,22 +32,16 @@ Content = bytes | Path
 
 @dataclass(frozen=True)
 class Exported:
-    """The contents of the folder after an export.
-
-    Attributes
-    ----------
-    is_new : bool
-        Whether this call wrote the folder; a folder with equal content is left unchanged.
-    outputs : dict
-        The main outputs, under the field names of a custom resource's ``status.outputs``.
-    """
+    """The contents of the folder after an export."""
 
     run: str
     folder: Path
     n_files: int
     n_bytes: int
     is_new: bool
+    """Whether this call wrote the folder; a folder with equal content is left unchanged."""
     outputs: Mapping[str, str]
+    """The main outputs, under the field names of a custom resource's ``status.outputs``."""
 
 
 def export_run(

@@ -43,39 +43,23 @@ _TYPES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """An input or output with its content's digest.
-
-    Attributes
-    ----------
-    role : str
-        ``events``, ``labels``, …, ``bundle``, ``result`` or ``scores``.
-    namespace, name : str
-        Where it is: root address, and path below it.
-    digest : str
-        SHA-256 of its content, or of the list of its files with size and version.
-    n_files, n_bytes : int
-        0 if unknown.
-    """
+    """An input or output with its content's digest."""
 
     role: str
+    """``events``, ``labels``, …, ``bundle``, ``result`` or ``scores``."""
     namespace: str
     name: str
+    """Where it is: root address, and path below it."""
     digest: str
+    """SHA-256 of its content, or of the list of its files with size and version."""
     n_files: int = 0
     n_bytes: int = 0
+    """0 if unknown."""
 
 
 @dataclass(frozen=True)
 class RunLineage:
-    """The inputs, software and outputs of a run.
-
-    Attributes
-    ----------
-    spec_digest : str
-        SHA-256 of the specification without its metadata.
-    versions : mapping
-        Software that computed the result; empty if it is not recorded.
-    """
+    """The inputs, software and outputs of a run."""
 
     run_id: str
     name: str
@@ -83,7 +67,9 @@ class RunLineage:
     started: dt.datetime | None
     ended: dt.datetime | None
     spec_digest: str
+    """SHA-256 of the specification without its metadata."""
     versions: Mapping[str, str]
+    """Software that computed the result; empty if it is not recorded."""
     inputs: Sequence[Dataset]
     outputs: Sequence[Dataset]
 

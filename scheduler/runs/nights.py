@@ -17,20 +17,14 @@ _NAME: Final = re.compile(r"(?P<series>.+)-(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})")
 
 @dataclass(frozen=True)
 class Night:
-    """A finished night.
-
-    Attributes
-    ----------
-    n_rows : int
-        Event rows that its tables had.
-    events : sequence of mapping
-        Its files of events, with ``size`` and ``version``.
-    """
+    """A finished night."""
 
     name: str
     run_id: str
     n_rows: int
+    """Event rows that its tables had."""
     events: Sequence[Mapping[str, Any]]
+    """Its files of events, with ``size`` and ``version``."""
 
 
 def day_of(name: str) -> dt.date | None:

@@ -22,51 +22,34 @@ from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
 @dataclass(frozen=True)
 class Holding:
-    """The data of the wanted patients in a run.
-
-    Attributes
-    ----------
-    n_patients : int
-        Wanted patients of whom the run holds data.
-    held : tuple of str
-        Kinds of data, in words.
-    bundle : str or None
-        Digest of the bundle that was trained on data of these patients.
-    live_in : tuple of str
-        Channels that show this bundle. The run is not deleted while there is one.
-    """
+    """The data of the wanted patients in a run."""
 
     run: StoredRun
     n_patients: int
+    """Wanted patients of whom the run holds data."""
     held: tuple[str, ...]
+    """Kinds of data, in words."""
     bundle: str | None
+    """Digest of the bundle that was trained on data of these patients."""
     live_in: tuple[str, ...]
+    """Channels that show this bundle. The run is not deleted while there is one."""
 
 
 @dataclass(frozen=True)
 class Purge:
-    """Runs that hold data of the wanted patients.
-
-    Attributes
-    ----------
-    holdings : tuple of Holding
-        Newest run first.
-    n_wanted, n_found : int
-        Patients that were asked for, and of whom the store holds data.
-    n_unlisted : int
-        Wanted patients in artifacts that no run lists, such as the last ones of a killed run, or those of a deleted run.
-    unlisted : tuple of str
-        Kinds of data in these artifacts, in words.
-    unknown : tuple of StoredRun
-        Runs that do not list their artifacts, so that it is not known whom they hold: those of earlier versions.
-    """
+    """Runs that hold data of the wanted patients."""
 
     holdings: tuple[Holding, ...]
+    """Newest run first."""
     n_wanted: int
     n_found: int
+    """Patients that were asked for, and of whom the store holds data."""
     n_unlisted: int
+    """Wanted patients in artifacts that no run lists, such as the last ones of a killed run, or those of a deleted run."""
     unlisted: tuple[str, ...]
+    """Kinds of data in these artifacts, in words."""
     unknown: tuple[StoredRun, ...]
+    """Runs that do not list their artifacts, so that it is not known whom they hold: those of earlier versions."""
 
     @property
     def deletable(self) -> list[StoredRun]:

@@ -26,32 +26,22 @@ _MAX_LISTED: Final = 10
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run in a store.
-
-    Attributes
-    ----------
-    name : str
-        ``metadata.name`` of its specification.
-    kind : str
-        ``TrainingRun``, ``RecalibrationRun`` or ``ScoringRun``.
-    started : datetime
-        Time of its latest start, or of its description if an earlier version of this program made it.
-    record : RunRecord or None
-        ``None`` for a run of an earlier version.
-    result : str or None
-        Key of the file that marks it as finished, if that exists.
-    studies : tuple of str
-        Names of the pages that compare it with the other runs of its document: variants, or windows after the index date.
-    """
+    """A run in a store."""
 
     run_id: str
     name: str
+    """``metadata.name`` of its specification."""
     kind: str
+    """``TrainingRun``, ``RecalibrationRun`` or ``ScoringRun``."""
     state: RunState
     started: dt.datetime
+    """Time of its latest start, or of its description if an earlier version of this program made it."""
     record: RunRecord | None
+    """``None`` for a run of an earlier version."""
     result: str | None
+    """Key of the file that marks it as finished, if that exists."""
     studies: tuple[str, ...] = ()
+    """Names of the pages that compare it with the other runs of its document: variants, or windows after the index date."""
 
     @property
     def reason(self) -> str | None:

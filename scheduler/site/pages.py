@@ -33,16 +33,11 @@ Renderer = Callable[[tuple[str, str], tuple[str, str]], str]
 
 @dataclass(frozen=True)
 class Written:
-    """The site that a writer has made.
-
-    Attributes
-    ----------
-    n_new : int
-        Number of pages that it wrote, without the first one.
-    """
+    """The site that a writer has made."""
 
     site: Site
     n_new: int
+    """Number of pages that it wrote, without the first one."""
 
 
 def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Written:

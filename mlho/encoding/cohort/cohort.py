@@ -45,34 +45,22 @@ class CategoricalColumn:
 
 @dataclass(frozen=True)
 class Groups:
-    """The persons behind the patients (``cohort.groupBy``).
-
-    Attributes
-    ----------
-    ids : tuple of str, shape (n_groups,)
-        Sorted by their UTF-8 bytes.
-    of_patient : int32, shape (n_patients,)
-        Group of each patient.
-    """
+    """The persons behind the patients (``cohort.groupBy``)."""
 
     ids: tuple[str, ...]
+    """Sorted by their UTF-8 bytes. Shape (n_groups,)."""
     of_patient: NDArray[np.int32]
+    """Group of each patient. Shape (n_patients,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class FollowUp:
-    """Observations after the index date (``cohort.timeToEvent``); as in :class:`mlho.method.survival.times.EventTimes`.
-
-    Attributes
-    ----------
-    days : float64
-        From the index date to the event, the competing event or the end of observation.
-    status : uint8
-        0 for the end of observation, 1 for the event, 2 for a competing event.
-    """
+    """Observations after the index date (``cohort.timeToEvent``); as in :class:`mlho.method.survival.times.EventTimes`."""
 
     days: NDArray[np.float64]
+    """From the index date to the event, the competing event or the end of observation."""
     status: NDArray[np.uint8]
+    """0 for the end of observation, 1 for the event, 2 for a competing event."""
 
     def __getitem__(self, where: Any) -> "FollowUp":
         """Return the follow-up of these rows."""
@@ -81,50 +69,35 @@ class FollowUp:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients, samples, outcomes and demographics, in the order given in the module docstring.
-
-    Attributes
-    ----------
-    patient_ids : tuple of str, shape (n_patients,)
-        Sorted by their UTF-8 bytes.
-    birth_us : int64, shape (n_patients,)
-        Birth date in microseconds since 1970; ``NaT`` (the smallest int64) if unknown.
-    patient_of : int32, shape (n_samples,)
-        Patient of each sample, non-decreasing.
-    index_us : int64, shape (n_samples,)
-        Index date: the last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date.
-    outcome : uint8, shape (n_samples,)
-        0 or 1.
-    last_us : int64, shape (n_patients,), or None
-        Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound.
-    follow_up : FollowUp or None
-        Of each sample, if the outcome is a time to an event; ``outcome`` is then an event up to the first horizon.
-    attrition : list of steps
-        ``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows.
-    groups : Groups or None
-        Persons behind the patients, if ``cohort.groupBy`` names them.
-    outcome_us : int64, shape (n_samples,), or None
-        Date of the outcome, if ``cohort.outcomeDate`` names a column; ``NO_BOUND`` for a sample without one.
-    parts : CategoricalColumn or None
-        Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used.
-    audited : CategoricalColumn each, in the order of ``bias.columns``
-        Groups that are not features.
-    """
+    """Patients, samples, outcomes and demographics, in the order given in the module docstring."""
 
     patient_ids: tuple[str, ...]
+    """Sorted by their UTF-8 bytes. Shape (n_patients,)."""
     birth_us: NDArray[np.int64]
+    """Birth date in microseconds since 1970; ``NaT`` (the smallest int64) if unknown. Shape (n_patients,)."""
     patient_of: NDArray[np.int32]
+    """Patient of each sample, non-decreasing. Shape (n_samples,)."""
     index_us: NDArray[np.int64]
+    """Index date: the last microsecond since 1970 that may be used; ``NO_BOUND`` without an index date. Shape (n_samples,)."""
     outcome: NDArray[np.uint8]
+    """0 or 1. Shape (n_samples,)."""
     demographics: tuple[NumericColumn | CategoricalColumn, ...] = ()
     attrition: tuple[dict[str, Any], ...] = ()
+    """``{"rule": words, "patients": n, "samples": n}`` remaining after each step; the first one counts all label rows."""
     warnings: tuple[str, ...] = field(default=())
     groups: Groups | None = None
+    """Persons behind the patients, if ``cohort.groupBy`` names them."""
     parts: CategoricalColumn | None = None
+    """Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used."""
     last_us: NDArray[np.int64] | None = None
+    """Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound. Shape
+    (n_patients,)."""
     audited: tuple[CategoricalColumn, ...] = ()
+    """Groups that are not features. In the order of ``bias.columns``."""
     outcome_us: NDArray[np.int64] | None = None
+    """Date of the outcome, if ``cohort.outcomeDate`` names a column; ``NO_BOUND`` for a sample without one. Shape (n_samples,)."""
     follow_up: FollowUp | None = None
+    """Of each sample, if the outcome is a time to an event; ``outcome`` is then an event up to the first horizon."""
 
     @property
     def unit_ids(self) -> tuple[str, ...]:

@@ -48,34 +48,22 @@ _FEW: Final = 20  # fewer patients than this with, or without, the outcome cause
 
 @dataclass(frozen=True)
 class CohortResult:
-    """The cohort, and the account of label rows.
-
-    Attributes
-    ----------
-    cohort : Cohort
-        Patients and samples in canonical order.
-    label_ledger : mapping of rule to rows
-        Rules of ``LABEL_RULES`` and ``used``; the counts add up to the number of label rows.
-    """
+    """The cohort, and the account of label rows."""
 
     cohort: Cohort
+    """Patients and samples in canonical order."""
     label_ledger: Mapping[str, int]
+    """Rule to rows. Rules of ``LABEL_RULES`` and ``used``; the counts add up to the number of label rows."""
 
 
 @dataclass(frozen=True)
 class RuleAccount:
-    """The account of the rules that made the labels (``cohort.rules``). It precedes the account of the label rows.
-
-    Attributes
-    ----------
-    dropped : mapping of rule to possible samples
-        In the order of the rules.
-    attrition : sequence of steps
-        As in the cohort; the last one counts the label rows.
-    """
+    """The account of the rules that made the labels (``cohort.rules``). It precedes the account of the label rows."""
 
     dropped: Mapping[str, int]
+    """Rule to possible samples. In the order of the rules."""
     attrition: Sequence[Mapping[str, Any]]
+    """As in the cohort; the last one counts the label rows."""
     warnings: Sequence[str] = ()
 
 

@@ -47,18 +47,13 @@ class NumberCode:
 
 @dataclass(frozen=True)
 class CategoryCode:
-    """Encoding of a category: a 0/1 column for each level except the first, which is the reference.
-
-    Attributes
-    ----------
-    of_numbers : bool
-        The levels are numeric codes (``features.categorical``). A number matches the level with the same numeric value, so that
-        3, 3.0 and "3" are equal.
-    """
+    """Encoding of a category: a 0/1 column for each level except the first, which is the reference."""
 
     name: str
     levels: tuple[str, ...]
     of_numbers: bool = False
+    """The levels are numeric codes (``features.categorical``). A number matches the level with the same numeric value, so that 3, 3.0 and
+    "3" are equal."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,11 +101,6 @@ class CategoryCode:
 class DemographicsEncoder:
     """Encoder of demographics, applied identically to training data and to new patients.
 
-    Attributes
-    ----------
-    codes : NumberCode or CategoryCode each
-        In the order of the specification.
-
     Examples
     --------
     >>> encoder = DemographicsEncoder((NumberCode("age", 54.0, True), CategoryCode("sex", ("F", "M"))))
@@ -121,6 +111,7 @@ class DemographicsEncoder:
     """
 
     codes: tuple[NumberCode | CategoryCode, ...]
+    """In the order of the specification."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -26,18 +26,12 @@ MAX_PARTS: Final = 1000  # sites or folds; a column with more values is an ident
 
 @dataclass(frozen=True)
 class TextColumn:
-    """A column of texts, one row for each row of its table.
-
-    Attributes
-    ----------
-    levels : tuple of str
-        Sorted by their UTF-8 bytes.
-    codes : int64, shape (n_rows,)
-        Position in ``levels``; ``MISSING`` where the field is empty.
-    """
+    """A column of texts, one row for each row of its table."""
 
     levels: tuple[str, ...]
+    """Sorted by their UTF-8 bytes."""
     codes: NDArray[np.int64]
+    """Position in ``levels``; ``MISSING`` where the field is empty. Shape (n_rows,)."""
 
 
 def read_texts(array: Any) -> Any:

@@ -30,36 +30,25 @@ _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
 
 @dataclass(frozen=True)
 class LabelRows:
-    """All rows of the label files, in file order.
-
-    Attributes
-    ----------
-    patient_ids : Arrow string array, shape (n_patients,)
-        Distinct patients, sorted by their UTF-8 bytes.
-    patient : int64, shape (n_rows,)
-        Position in ``patient_ids``; ``MISSING`` for a row without a patient.
-    index_us : int64, shape (n_rows,)
-        Last microsecond that may be used; ``NO_BOUND`` without an index date.
-    has_index : bool, shape (n_rows,)
-        Whether the row has an index date; always true if the specification gives it.
-    outcome : int8, shape (n_rows,)
-        0, 1, or ``MISSING``.
-    kept : mapping of name to TextColumn
-        Columns for the splits, as far as the labels have them.
-    outcome_us : int64, shape (n_rows,), or None
-        Date of the outcome in microseconds since 1970, ``NO_BOUND`` without one; None if the specification names no column.
-    follow_up : FollowUp or None
-        If the outcome is a time to an event.
-    """
+    """All rows of the label files, in file order."""
 
     patient_ids: Any
+    """Distinct patients, sorted by their UTF-8 bytes. Arrow string array, shape (n_patients,)."""
     patient: NDArray[np.int64]
+    """Position in ``patient_ids``; ``MISSING`` for a row without a patient. Shape (n_rows,)."""
     index_us: NDArray[np.int64]
+    """Last microsecond that may be used; ``NO_BOUND`` without an index date. Shape (n_rows,)."""
     has_index: NDArray[np.bool_]
+    """Whether the row has an index date; always true if the specification gives it. Shape (n_rows,)."""
     outcome: NDArray[np.int8]
+    """0, 1, or ``MISSING``. Shape (n_rows,)."""
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
+    """Columns for the splits, as far as the labels have them. By name."""
     outcome_us: NDArray[np.int64] | None = None
+    """Date of the outcome in microseconds since 1970, ``NO_BOUND`` without one; None if the specification names no column. Shape
+    (n_rows,)."""
     follow_up: FollowUp | None = None
+    """If the outcome is a time to an event."""
 
 
 def read_labels(

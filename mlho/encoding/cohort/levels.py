@@ -19,21 +19,14 @@ OF_MISSING: Final = (UNKNOWN, OTHER)
 
 @dataclass(frozen=True)
 class Merged:
-    """Result of merging the rare levels of a column.
-
-    Attributes
-    ----------
-    column : CategoricalColumn
-        The column after merging. Every level has at least ``min_cell`` patients, unless it is the only one.
-    n_levels : int
-        Number of merged levels.
-    into : str
-        Level that replaces them; empty if none was merged.
-    """
+    """Result of merging the rare levels of a column."""
 
     column: CategoricalColumn
+    """The column after merging. Every level has at least ``min_cell`` patients, unless it is the only one."""
     n_levels: int
+    """Number of merged levels."""
     into: str
+    """Level that replaces them; empty if none was merged."""
 
 
 def merge_rare_levels(

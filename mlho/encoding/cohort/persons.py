@@ -41,40 +41,27 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class Persons:
-    """The demographics table.
-
-    Attributes
-    ----------
-    patient_ids : Arrow string array
-        Distinct patients, sorted by their UTF-8 bytes.
-    patient : int64, shape (n_rows,)
-        Position in ``patient_ids``, non-decreasing.
-    index_us : int64, shape (n_rows,), or None
-        Index date of each row, if the table has the labels' index column and is joined by both.
-    birth_us : int64, shape (n_patients,)
-        ``NO_DATE`` if unknown.
-    age_from_birth : bool
-        Whether ``age`` is requested and computed from the birth date.
-    from_index : tuple of str
-        Requested demographics that are computed from the index date; see :mod:`mlho.encoding.cohort.calendar`.
-    n_without_patient : int
-        Rows without a patient id, which are ignored.
-    conflicts : tuple of (name, number of patients)
-        Demographics from static rows that have several values for a patient, and none therefore.
-    kept : mapping of name to TextColumn
-        Columns for the splits, as far as the table has them.
-    """
+    """The demographics table."""
 
     patient_ids: Any
+    """Distinct patients, sorted by their UTF-8 bytes. Arrow string array."""
     patient: NDArray[np.int64]
+    """Position in ``patient_ids``, non-decreasing. Shape (n_rows,)."""
     index_us: NDArray[np.int64] | None
+    """Index date of each row, if the table has the labels' index column and is joined by both. Shape (n_rows,)."""
     birth_us: NDArray[np.int64]
+    """``NO_DATE`` if unknown. Shape (n_patients,)."""
     columns: tuple[RawColumn, ...]
     age_from_birth: bool
+    """Whether ``age`` is requested and computed from the birth date."""
     n_without_patient: int
+    """Rows without a patient id, which are ignored."""
     from_index: tuple[str, ...] = ()
+    """Requested demographics that are computed from the index date; see :mod:`mlho.encoding.cohort.calendar`."""
     conflicts: tuple[tuple[str, int], ...] = ()
+    """Demographics from static rows that have several values for a patient, and none therefore. As (name, number of patients)."""
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
+    """Columns for the splits, as far as the table has them. By name."""
 
 
 @dataclass(frozen=True)

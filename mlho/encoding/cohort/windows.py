@@ -32,24 +32,16 @@ NO_LOWER_BOUND: Final = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, eq=False)
 class SampleWindows:
-    """Bounds of every window for a range of samples.
-
-    Attributes
-    ----------
-    starts : int64, shape (n_patients + 1,)
-        First sample of each patient, relative to the range.
-    index_us : int64, shape (n_samples,)
-        Index date: the last microsecond of the available history; with ``features.after`` the end of its window.
-    upper_us : int64, shape (n_samples,)
-        Last microsecond inside the windows, common to all of them.
-    lower_us : int64, shape (n_windows, n_samples)
-        Last microsecond before each window, shortest window first.
-    """
+    """Bounds of every window for a range of samples."""
 
     starts: NDArray[np.int64]
+    """First sample of each patient, relative to the range. Shape (n_patients + 1,)."""
     index_us: NDArray[np.int64]
+    """Index date: the last microsecond of the available history; with ``features.after`` the end of its window. Shape (n_samples,)."""
     upper_us: NDArray[np.int64]
+    """Last microsecond inside the windows, common to all of them. Shape (n_samples,)."""
     lower_us: NDArray[np.int64]
+    """Last microsecond before each window, shortest window first. Shape (n_windows, n_samples)."""
 
     @property
     def n_windows(self) -> int:

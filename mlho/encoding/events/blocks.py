@@ -32,21 +32,15 @@ _N_AFTER: Final = 3  # windows of features.after: its own, since the index date,
 
 @dataclass(frozen=True)
 class PackedBlock:
-    """Facts about a packed block.
-
-    Attributes
-    ----------
-    n_rows : int
-        Used rows in the block, including same-day duplicates.
-    n_cells : int
-        Non-zero cells.
-    duplicates : tuple of int, one per partition
-        Rows dropped as same-day duplicates. If duplicates are in several partitions, the row in the first partition is kept.
-    """
+    """Facts about a packed block."""
 
     n_rows: int
+    """Used rows in the block, including same-day duplicates."""
     n_cells: int
+    """Non-zero cells."""
     duplicates: tuple[int, ...]
+    """Rows dropped as same-day duplicates. If duplicates are in several partitions, the row in the first partition is kept. One per
+    partition."""
 
 
 def pack_block(

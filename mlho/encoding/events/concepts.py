@@ -22,21 +22,15 @@ from mlho.tables import CONCEPTS, EVENTS, ColumnKind, check_type, is_text
 
 @dataclass(frozen=True)
 class Concepts:
-    """Descriptions and reference ranges of codes. A code may be in any of the three mappings, or in none.
-
-    Attributes
-    ----------
-    descriptions : mapping of code to text
-    low, high : mapping of code to float
-        Reference range, in the unit of the code's values, both bounds inclusive.
-    parents : mapping of code to parent
-        Codes of the events that count as another one (``features.rollUp``).
-    """
+    """Descriptions and reference ranges of codes. A code may be in any of the three mappings, or in none."""
 
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    """Code to text."""
     low: Mapping[str, float] = field(default_factory=dict)
     high: Mapping[str, float] = field(default_factory=dict)
+    """Reference range, in the unit of the code's values, both bounds inclusive. By code."""
     parents: Mapping[str, str] = field(default_factory=dict)
+    """Code to parent. Codes of the events that count as another one (``features.rollUp``)."""
 
     def with_roll_up(self, parents: Mapping[str, str], descriptions: Mapping[str, str]) -> "Concepts":
         """Return these concepts with a map of codes, and with descriptions of parents that have none."""

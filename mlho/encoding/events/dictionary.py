@@ -14,18 +14,12 @@ from mlho.encoding.events.partition import EncodedPartition
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Codes by id. Ids follow the codes' UTF-8 bytes, so that they do not depend on rows or partitions.
-
-    Attributes
-    ----------
-    codes : tuple of str, shape (n_codes,)
-        Sorted.
-    rows_by_code : int64, shape (n_codes,)
-        Used rows of each code, at least 1, including same-day duplicates.
-    """
+    """Codes by id. Ids follow the codes' UTF-8 bytes, so that they do not depend on rows or partitions."""
 
     codes: tuple[str, ...]
+    """Sorted. Shape (n_codes,)."""
     rows_by_code: NDArray[np.int64]
+    """Used rows of each code, at least 1, including same-day duplicates. Shape (n_codes,)."""
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -113,17 +113,6 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
 class Ledger:
     """The account of rows: rows in = rows used + rows dropped.
 
-    Attributes
-    ----------
-    rows_in, rows_used : int
-        Rows read, and rows inside the longest look-back of at least one sample.
-    dropped : mapping of Rule to int
-        Rows dropped by each rule; rules without rows may be absent.
-    rows_with_value : int
-        Rows with a finite number that passed all rules but the last; 0 if no aggregate uses numbers.
-    rows_rolled_up : int
-        Rows read whose code counts as its parent (``features.rollUp``).
-
     Examples
     --------
     >>> part = Ledger(rows_in=3, rows_used=2, dropped={Rule.NO_CODE: 1})
@@ -133,9 +122,13 @@ class Ledger:
 
     rows_in: int = 0
     rows_used: int = 0
+    """Rows read, and rows inside the longest look-back of at least one sample."""
     dropped: Mapping[Rule, int] = field(default_factory=dict)
+    """Rows dropped by each rule; rules without rows may be absent."""
     rows_with_value: int = 0
+    """Rows with a finite number that passed all rules but the last; 0 if no aggregate uses numbers."""
     rows_rolled_up: int = 0
+    """Rows read whose code counts as its parent (``features.rollUp``)."""
 
     def __add__(self, other: "Ledger") -> "Ledger":
         return Ledger(

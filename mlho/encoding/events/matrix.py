@@ -28,22 +28,16 @@ class ColumnBlock:
     """Some columns in compressed sparse form: the cells of column j are ``indptr[j]`` to ``indptr[j + 1]``.
 
     Iteration yields the attributes in order.
-
-    Attributes
-    ----------
-    indptr : int64, shape (n_columns + 1,)
-    indices : int32, shape (n_cells,)
-        Sample numbers, increasing in each column.
-    count : int32, shape (n_cells,)
-        Events in the window (days with an event if duplicates are dropped), at least 1.
-    number : float64, shape (n_cells,), or None
-        Latest number or the one asked for, ``NaN`` if missing; None if the blocks hold no numbers.
     """
 
     indptr: NDArray[np.int64]
+    """Shape (n_columns + 1,)."""
     indices: NDArray[np.int32]
+    """Sample numbers, increasing in each column. Shape (n_cells,)."""
     count: NDArray[np.int32]
+    """Events in the window (days with an event if duplicates are dropped), at least 1. Shape (n_cells,)."""
     number: NDArray[np.float64] | None
+    """Latest number or the one asked for, ``NaN`` if missing; None if the blocks hold no numbers. Shape (n_cells,)."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.indptr, self.indices, self.count, self.number))
@@ -61,22 +55,15 @@ class _Block:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts, and gives the pages back.
-
-    Attributes
-    ----------
-    n_samples, n_columns : int
-        Shape. Column = code id × ``n_windows`` + window, shortest window first.
-    n_windows : int
-        Number of windows per code.
-    numbers : frozenset of str
-        Names of the numbers that cells have, such as ``last``; see :func:`mlho.encoding.events.blocks.pack_block`.
-    """
+    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts, and gives the pages back."""
 
     n_samples: int
     n_columns: int
+    """Shape. Column = code id × ``n_windows`` + window, shortest window first."""
     n_windows: int
+    """Number of windows per code."""
     numbers: frozenset[str]
+    """Names of the numbers that cells have, such as ``last``; see :func:`mlho.encoding.events.blocks.pack_block`."""
     _patient_of: NDArray[np.int32]
     _blocks: tuple[_Block, ...]
 

@@ -24,33 +24,22 @@ SEGMENT_ROWS: Final = 1 << 19
 
 @dataclass(frozen=True, eq=False)
 class EncodedPartition:
-    """Facts about a partition after the rules were applied.
-
-    Attributes
-    ----------
-    ledger : Ledger
-        The account of every row; same-day duplicates are found later, when blocks are packed.
-    codes : tuple of str, shape (n_codes,)
-        The partition's codes by local id, in order of appearance.
-    rows_by_code : int64, shape (n_codes,)
-        Used rows; 0 for a code with dropped rows only.
-    patients : int32
-        Cohort patients named by any row, used or not, ascending.
-    fates : uint16
-        Fate of each of these patients; see :mod:`mlho.encoding.events.fates`.
-    rows_by_year : mapping of str to int
-        Used rows; for the report, and not in the file.
-    tally : Tally or None
-        Counts for the checks of data quality, in a separate file.
-    """
+    """Facts about a partition after the rules were applied."""
 
     ledger: Ledger
+    """The account of every row; same-day duplicates are found later, when blocks are packed."""
     codes: tuple[str, ...]
+    """The partition's codes by local id, in order of appearance. Shape (n_codes,)."""
     rows_by_code: NDArray[np.int64]
+    """Used rows; 0 for a code with dropped rows only. Shape (n_codes,)."""
     patients: NDArray[np.int32]
+    """Cohort patients named by any row, used or not, ascending."""
     fates: NDArray[np.uint16]
+    """Fate of each of these patients; see :mod:`mlho.encoding.events.fates`."""
     rows_by_year: Mapping[str, int] = field(default_factory=dict)
+    """Used rows; for the report, and not in the file."""
     tally: Tally | None = None
+    """Counts for the checks of data quality, in a separate file."""
 
     def write(self, path: Path) -> None:
         """Write the facts to one array file."""

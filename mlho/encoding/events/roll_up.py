@@ -22,17 +22,12 @@ _REMEDY: Final = "Correct the map, or leave out features.rollUp."
 
 @dataclass(frozen=True)
 class RollUp:
-    """A map of codes.
-
-    Attributes
-    ----------
-    parents : mapping of code to parent, sorted by code
-        Codes that are their own parent are left out.
-    descriptions : mapping of parent to text, sorted by parent
-    """
+    """A map of codes."""
 
     parents: Mapping[str, str] = field(default_factory=dict)
+    """Code to parent, sorted by code. Codes that are their own parent are left out."""
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    """Parent to text, sorted by parent."""
 
 
 def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:

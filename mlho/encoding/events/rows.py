@@ -129,22 +129,15 @@ def _is_unusable(codes: Any) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class UsedRows:
-    """Rows used by at least one sample, in the order of reading.
-
-    Attributes
-    ----------
-    patient, code : int32, shape (n_rows,)
-        Patient number in the cohort, code id in the partition.
-    time : int64, shape (n_rows,)
-        Microseconds since 1970; empty unless times are still needed.
-    value : float64, shape (n_rows,)
-        The number, ``NaN`` if missing; empty unless values are needed.
-    """
+    """Rows used by at least one sample, in the order of reading."""
 
     patient: NDArray[np.int32]
     code: NDArray[np.int32]
+    """Patient number in the cohort, code id in the partition. Shape (n_rows,)."""
     time: NDArray[np.int64]
+    """Microseconds since 1970; empty unless times are still needed. Shape (n_rows,)."""
     value: NDArray[np.float64]
+    """The number, ``NaN`` if missing; empty unless values are needed. Shape (n_rows,)."""
 
     def __len__(self) -> int:
         return len(self.patient)

@@ -32,25 +32,18 @@ class SequenceMatrix(Matrix):
 
     Part 0 is the pair with any number of days between the events. Part k is the pair in the k-th band, or its k-th duration: a
     matrix has bands or durations, or none of them. Counts by column are of the columns of codes only.
-
-    Attributes
-    ----------
-    co_occurrence_days : int
-        Events at most this number of days apart have no order.
-    bands : tuple of int
-        Edges of the bands in days, ascending; the last band has no upper bound.
-    durations : tuple of str
-        Of ``max``, ``mean`` and ``min``: days between all events of the two codes.
-    days : tuple of DayLists, one per block
-        Empty without durations.
     """
 
     n_codes: int
     co_occurrence_days: int
+    """Events at most this number of days apart have no order."""
     spans_of_blocks: tuple[tuple[int, CodeSpans], ...]
     bands: tuple[int, ...] = ()
+    """Edges of the bands in days, ascending; the last band has no upper bound."""
     durations: tuple[str, ...] = ()
+    """Of ``max``, ``mean`` and ``min``: days between all events of the two codes."""
     days: tuple[DayLists, ...] = ()
+    """Empty without durations. One per block."""
 
     def column_block(
         self,

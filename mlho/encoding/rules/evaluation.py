@@ -47,29 +47,21 @@ _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
 
 @dataclass(frozen=True, eq=False)
 class RuleCohort:
-    """Samples that rules make, and their account.
-
-    Attributes
-    ----------
-    patient : int64, shape (n_samples,)
-        Position among the patients of the histories; sorted by patient and index date.
-    index_us : int64, shape (n_samples,)
-    outcome : int8, shape (n_samples,)
-    dropped : mapping of step to int
-        Possible samples dropped by each step, in order; with the samples they add up to all of them.
-    attrition : list of steps
-        As in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples.
-    follow_up : FollowUp or None
-        If the outcome is a time to an event.
-    """
+    """Samples that rules make, and their account."""
 
     patient: NDArray[np.int64]
+    """Position among the patients of the histories; sorted by patient and index date. Shape (n_samples,)."""
     index_us: NDArray[np.int64]
+    """Shape (n_samples,)."""
     outcome: NDArray[np.int8]
+    """Shape (n_samples,)."""
     dropped: dict[str, int]
+    """Possible samples dropped by each step, in order; with the samples they add up to all of them. By step."""
     attrition: tuple[dict[str, Any], ...]
+    """As in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples."""
     warnings: tuple[str, ...] = ()
     follow_up: FollowUp | None = None
+    """If the outcome is a time to an event."""
 
 
 @dataclass

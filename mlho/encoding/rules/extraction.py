@@ -32,30 +32,21 @@ _EARLIEST: Final = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, eq=False)
 class RuleEvents:
-    """The events of a partition that rules mention.
-
-    Attributes
-    ----------
-    patient_ids : tuple of str, shape (n_patients,)
-        Patients with any usable event, by the UTF-8 bytes of their ids.
-    first_us, last_us : int64, shape (n_patients,)
-        Their first and last usable event of any code, in microseconds since 1970.
-    patient : int32, shape (n_events,)
-        Position in ``patient_ids``. Events are sorted by patient, time and bits.
-    time_us : int64, shape (n_events,)
-    bits : uint64, shape (n_events,)
-        Sets that the event is in; see :mod:`mlho.encoding.rules.event_sets`.
-    seen : int
-        Sets of which any code was seen, as bits, with any value.
-    """
+    """The events of a partition that rules mention."""
 
     patient_ids: tuple[str, ...]
+    """Patients with any usable event, by the UTF-8 bytes of their ids. Shape (n_patients,)."""
     first_us: NDArray[np.int64]
     last_us: NDArray[np.int64]
+    """Their first and last usable event of any code, in microseconds since 1970. Shape (n_patients,)."""
     patient: NDArray[np.int32]
+    """Position in ``patient_ids``. Events are sorted by patient, time and bits. Shape (n_events,)."""
     time_us: NDArray[np.int64]
+    """Shape (n_events,)."""
     bits: NDArray[np.uint64]
+    """Sets that the event is in; see :mod:`mlho.encoding.rules.event_sets`. Shape (n_events,)."""
     seen: int
+    """Sets of which any code was seen, as bits, with any value."""
 
     def write(self, path: Path) -> None:
         """Write them to one array file; equal events give equal bytes."""

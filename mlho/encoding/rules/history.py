@@ -76,27 +76,19 @@ class Timeline:
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Events of all patients that rules mention.
-
-    Attributes
-    ----------
-    patient_ids : Arrow string array, shape (n_patients,)
-        Patients with any usable event, sorted by their UTF-8 bytes.
-    first_us, last_us : int64, shape (n_patients,)
-        Their first and last event of any code.
-    patient, time_us, bits : shape (n_events,)
-        Sorted by patient, time and bits.
-    seen : int
-        Sets of which any code was seen, as bits.
-    """
+    """Events of all patients that rules mention."""
 
     patient_ids: pa.Array
+    """Patients with any usable event, sorted by their UTF-8 bytes. Arrow string array, shape (n_patients,)."""
     first_us: NDArray[np.int64]
     last_us: NDArray[np.int64]
+    """Their first and last event of any code. Shape (n_patients,)."""
     patient: NDArray[np.int64]
     time_us: NDArray[np.int64]
     bits: NDArray[np.uint64]
+    """Sorted by patient, time and bits. Shape (n_events,)."""
     seen: int
+    """Sets of which any code was seen, as bits."""
 
     def timeline(self, number: int) -> Timeline:
         """Return the events of one set."""

@@ -26,18 +26,13 @@ OWN_COLUMNS: Final = ("patient_id", "start_date", "end_date")
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """Periods of some patients, by patient and start; those of one patient do not touch.
-
-    Attributes
-    ----------
-    patient : int64, shape (n_periods,)
-    start_us, end_us : int64, shape (n_periods,)
-        First and last microsecond.
-    """
+    """Periods of some patients, by patient and start; those of one patient do not touch."""
 
     patient: NDArray[np.int64]
+    """Shape (n_periods,)."""
     start_us: NDArray[np.int64]
     end_us: NDArray[np.int64]
+    """First and last microsecond. Shape (n_periods,)."""
 
     def at(
         self, patient: NDArray[np.int64], time_us: NDArray[np.int64]

@@ -25,24 +25,17 @@ _SEX: Final = ("sex", "gender")  # the first that the table has
 
 @dataclass(frozen=True, eq=False)
 class RulePersons:
-    """The persons of some patients, in their order; unknown ones have no value.
-
-    Attributes
-    ----------
-    birth_us : int64, shape (n_patients,)
-        ``NO_DATE`` if unknown.
-    age : float64, shape (n_patients,)
-        Age as in the table, where there is no birth date; NaN if unknown.
-    sex : tuple of str or None, shape (n_patients,)
-    start_us, end_us : int64, shape (n_patients,), or None
-        First and last microsecond of observation, ``NO_DATE`` if unknown; None without such a column.
-    """
+    """The persons of some patients, in their order; unknown ones have no value."""
 
     birth_us: NDArray[np.int64]
+    """``NO_DATE`` if unknown. Shape (n_patients,)."""
     age: NDArray[np.float64]
+    """Age as in the table, where there is no birth date; NaN if unknown. Shape (n_patients,)."""
     sex: tuple[str | None, ...]
+    """Shape (n_patients,)."""
     start_us: NDArray[np.int64] | None = None
     end_us: NDArray[np.int64] | None = None
+    """First and last microsecond of observation, ``NO_DATE`` if unknown; None without such a column. Shape (n_patients,)."""
 
 
 def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> RulePersons | None:

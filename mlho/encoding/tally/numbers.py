@@ -26,22 +26,15 @@ _LAST_HASH: Final = np.uint64(np.iinfo(np.uint64).max)
 
 @dataclass(frozen=True, eq=False)
 class MonthlyLevels:
-    """Sums of the levels of positive numbers: an entry for each code and month that has any, sorted.
-
-    Attributes
-    ----------
-    code : int64, shape (n_entries,)
-        Place of the code.
-    month : int64, shape (n_entries,)
-        Year modulo 64 × 12 + month.
-    n, total : int64, shape (n_entries,)
-        Numbers, and the sum of their levels.
-    """
+    """Sums of the levels of positive numbers: an entry for each code and month that has any, sorted."""
 
     code: NDArray[np.int64]
+    """Place of the code. Shape (n_entries,)."""
     month: NDArray[np.int64]
+    """Year modulo 64 × 12 + month. Shape (n_entries,)."""
     n: NDArray[np.int64]
     total: NDArray[np.int64]
+    """Numbers, and the sum of their levels. Shape (n_entries,)."""
 
     def of_codes(self, place: NDArray[np.int64]) -> "MonthlyLevels":
         """Return the entries with other places of the codes; −1 leaves a code out."""
@@ -70,20 +63,15 @@ class SeriesSample:
 
     The sample holds whole series with the smallest hashes, each up to ``MOST_OF_SERIES`` distinct rows, the earliest first, as many as
     ``SAMPLED_ROWS`` rows allow. It depends on the rows alone, not on their order or partition.
-
-    Attributes
-    ----------
-    series, code : uint64, shape (n_rows,)
-        Hash of patient and code, ascending, and of the code.
-    time : int64, shape (n_rows,)
-        Microseconds, ascending within a series.
-    value : float64, shape (n_rows,)
     """
 
     series: NDArray[np.uint64]
     code: NDArray[np.uint64]
+    """Hash of patient and code, ascending, and of the code. Shape (n_rows,)."""
     time: NDArray[np.int64]
+    """Microseconds, ascending within a series. Shape (n_rows,)."""
     value: NDArray[np.float64]
+    """Shape (n_rows,)."""
 
 
 def merged_series(parts: Iterable[SeriesSample]) -> SeriesSample:

@@ -28,48 +28,33 @@ PLACEHOLDERS: Final = (-1.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Counts of used rows.
-
-    Attributes
-    ----------
-    midnight : int64, shape (n_codes,)
-        Rows at 00:00:00.
-    years : int64, shape (n_codes, YEARS)
-        Rows by year modulo ``YEARS``.
-    sites : int64, shape (n_codes, n_sites)
-        Rows by site of the patient; no column without sites.
-    values : int64, shape (n_codes, VALUE_BINS)
-        Rows with a number, by its size; no column if no feature uses numbers.
-    placeholders : int64, shape (n_codes,)
-        Rows whose number is one of ``PLACEHOLDERS``.
-    after_outcome, before_outcome : int64, shape (n_codes,)
-        Rows of patients with a dated outcome: from that date on, and before it.
-    months : int64, shape (n_months, max(1, n_sites))
-        Rows by month since the first plausible year, and site.
-    hours : int64, shape (YEARS, 24)
-        Rows that are not at midnight, by year modulo ``YEARS`` and hour (UTC).
-    weekdays : int64, shape (YEARS, 7)
-        Rows by year modulo ``YEARS`` and day of the week, Monday first.
-    days : int64, shape (31,)
-        Rows by day of the month.
-    levels : MonthlyLevels
-        Empty if no feature uses numbers, as ``series``.
-    """
+    """Counts of used rows."""
 
     codes: tuple[str, ...]
     midnight: NDArray[np.int64]
+    """Rows at 00:00:00. Shape (n_codes,)."""
     years: NDArray[np.int64]
+    """Rows by year modulo ``YEARS``. Shape (n_codes, YEARS)."""
     sites: NDArray[np.int64]
+    """Rows by site of the patient; no column without sites. Shape (n_codes, n_sites)."""
     values: NDArray[np.int64]
+    """Rows with a number, by its size; no column if no feature uses numbers. Shape (n_codes, VALUE_BINS)."""
     placeholders: NDArray[np.int64]
+    """Rows whose number is one of ``PLACEHOLDERS``. Shape (n_codes,)."""
     after_outcome: NDArray[np.int64]
     before_outcome: NDArray[np.int64]
+    """Rows of patients with a dated outcome: from that date on, and before it. Shape (n_codes,)."""
     months: NDArray[np.int64]
+    """Rows by month since the first plausible year, and site. Shape (n_months, max(1, n_sites))."""
     hours: NDArray[np.int64]
+    """Rows that are not at midnight, by year modulo ``YEARS`` and hour (UTC). Shape (YEARS, 24)."""
     weekdays: NDArray[np.int64]
+    """Rows by year modulo ``YEARS`` and day of the week, Monday first. Shape (YEARS, 7)."""
     days: NDArray[np.int64]
+    """Rows by day of the month. Shape (31,)."""
     sample: RowSample
     levels: MonthlyLevels
+    """Empty if no feature uses numbers, as ``series``."""
     series: SeriesSample
 
     def write(self, path: Path) -> None:

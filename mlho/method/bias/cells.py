@@ -35,34 +35,24 @@ _N, _POSITIVE, _P, _P_POSITIVE, _P2, _P2_POSITIVE, _WINS, _LARGE, _ERRORS = rang
 
 
 class Cell(NamedTuple):
-    """The samples of one group in one period, in ascending order of their predictions.
-
-    Attributes
-    ----------
-    sample, patient : int64, shape (n,)
-        Position in the audited arrays, and number of the patient.
-    positive, ends_tie : bool, shape (n,)
-        Outcome; whether the next prediction is another one.
-    p, odds_against : float64, shape (n,)
-        Prediction, and (1 − p) / p of the clipped prediction.
-    alerts : uint8, shape (n_segments,)
-        One bit for each rule.
-    starts : int64, shape (n_segments + 1,)
-        Segments of samples that are in one bin of both binnings and have the same alerts.
-    by_width, by_count : int64, shape (n_segments,)
-        Bin of each segment.
-    """
+    """The samples of one group in one period, in ascending order of their predictions."""
 
     sample: IntArray
     patient: IntArray
+    """Position in the audited arrays, and number of the patient. Shape (n,)."""
     positive: NDArray[np.bool_]
     ends_tie: NDArray[np.bool_]
+    """Outcome; whether the next prediction is another one. Shape (n,)."""
     p: FloatArray
     odds_against: FloatArray
+    """Prediction, and (1 − p) / p of the clipped prediction. Shape (n,)."""
     alerts: NDArray[np.uint8]
+    """One bit for each rule. Shape (n_segments,)."""
     starts: IntArray
+    """Segments of samples that are in one bin of both binnings and have the same alerts. Shape (n_segments + 1,)."""
     by_width: IntArray
     by_count: IntArray
+    """Bin of each segment. Shape (n_segments,)."""
 
     @classmethod
     def of(

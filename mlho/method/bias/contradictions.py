@@ -24,22 +24,16 @@ FEWEST: Final = 3  # iterations that must have tested a sample, before "most of 
 
 @dataclass(frozen=True, eq=False)
 class Contradictions:
-    """How often each sample was tested, and how often either label would have been contradicted.
-
-    Attributes
-    ----------
-    outcome : uint8, shape (n_samples,)
-    tested, as_positive, as_negative : int64, shape (n_samples,)
-        Iterations: all that tested the sample; those that contradict the label 1; those that contradict the label 0.
-    probability : float64, shape (n_samples,)
-        Mean test probability; ``NaN`` for a sample that no iteration tested.
-    """
+    """How often each sample was tested, and how often either label would have been contradicted."""
 
     outcome: NDArray[np.uint8]
+    """Shape (n_samples,)."""
     tested: NDArray[np.int64]
     as_positive: NDArray[np.int64]
     as_negative: NDArray[np.int64]
+    """Iterations: all that tested the sample; those that contradict the label 1; those that contradict the label 0. Shape (n_samples,)."""
     probability: NDArray[np.float64]
+    """Mean test probability; ``NaN`` for a sample that no iteration tested. Shape (n_samples,)."""
 
     @property
     def contradicted(self) -> NDArray[np.int64]:

@@ -16,27 +16,18 @@ EVERYONE: Final = "all patients"
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """A partition of the samples.
-
-    Attributes
-    ----------
-    by : str
-        Name of the column, or of the pair of columns.
-    levels : tuple of str
-    codes : int array, shape (n_samples,)
-        Level of each sample; −1 for none.
-    reference : int or None
-        Level with which the others are compared. None: the level with the most samples.
-    is_crossed : bool
-        The levels are combinations of the levels of two groupings. If one is small, no count is shown: those of the two groupings
-        would give it away.
-    """
+    """A partition of the samples."""
 
     by: str
+    """Name of the column, or of the pair of columns."""
     levels: tuple[str, ...]
     codes: NDArray[np.integer[Any]]
+    """Level of each sample; −1 for none. Shape (n_samples,)."""
     reference: int | None = None
+    """Level with which the others are compared. None: the level with the most samples."""
     is_crossed: bool = False
+    """The levels are combinations of the levels of two groupings. If one is small, no count is shown: those of the two groupings would give
+    it away."""
 
     @classmethod
     def everyone(cls, n_samples: int) -> "Grouping":
@@ -58,23 +49,16 @@ class Grouping:
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """A partition of the samples in time.
-
-    Attributes
-    ----------
-    unit : str
-        ``month``, ``quarter`` or ``year``.
-    levels : tuple of str
-        In the order of time.
-    codes : int array, shape (n_samples,)
-    years : float64, shape (n_periods,)
-        Beginning of each period, in years since the first.
-    """
+    """A partition of the samples in time."""
 
     unit: str
+    """``month``, ``quarter`` or ``year``."""
     levels: tuple[str, ...]
+    """In the order of time."""
     codes: NDArray[np.integer[Any]]
+    """Shape (n_samples,)."""
     years: FloatArray
+    """Beginning of each period, in years since the first. Shape (n_periods,)."""
 
 
 @dataclass(frozen=True)
@@ -98,33 +82,22 @@ class Chance:
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """Performance in one group.
-
-    Attributes
-    ----------
-    by, level : str
-    n_samples, n_positive : int or None
-        None for a small cell, or one from which a small cell could be computed.
-    figures : dict of str to Estimate
-        See :func:`mlho.method.bias.cells.figures_of`. Empty for a group that is too small.
-    perfect : dict of str to Chance
-        ECE and MCE of these predictions if they were calibrated perfectly.
-    recalibrated : dict of str to Estimate
-        Calibration figures of probabilities recalibrated within the group, each outside the fit.
-    periods : tuple of PeriodFigures
-    reason : str or None
-        Reason why there are no figures.
-    """
+    """Performance in one group."""
 
     by: str
     level: str
     n_samples: int | None
     n_positive: int | None
+    """None for a small cell, or one from which a small cell could be computed."""
     figures: dict[str, Estimate] = field(default_factory=dict)
+    """See :func:`mlho.method.bias.cells.figures_of`. Empty for a group that is too small."""
     perfect: dict[str, Chance] = field(default_factory=dict)
+    """ECE and MCE of these predictions if they were calibrated perfectly."""
     recalibrated: dict[str, Estimate] = field(default_factory=dict)
+    """Calibration figures of probabilities recalibrated within the group, each outside the fit."""
     periods: tuple[PeriodFigures, ...] = ()
     reason: str | None = None
+    """Reason why there are no figures."""
 
 
 @dataclass(frozen=True)

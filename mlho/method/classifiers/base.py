@@ -31,21 +31,14 @@ Labels = NDArray[np.int8]
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """Coefficients of a linear model in clinically interpretable units.
-
-    Attributes
-    ----------
-    intercept : float
-        Log-odds of a row of zeros.
-    values : float64, shape (n_features,)
-        Log odds ratio per original unit of the feature.
-    scale : float64, shape (n_features,)
-        Training standard deviation (ddof 1); 0 for a constant column.
-    """
+    """Coefficients of a linear model in clinically interpretable units."""
 
     intercept: float
+    """Log-odds of a row of zeros."""
     values: Floats
+    """Log odds ratio per original unit of the feature. Shape (n_features,)."""
     scale: Floats
+    """Training standard deviation (ddof 1); 0 for a constant column. Shape (n_features,)."""
 
     @property
     def per_sd(self) -> Floats:
@@ -163,22 +156,15 @@ class FittedClassifier(ABC):
 
 
 class TrainingData(NamedTuple):
-    """The checked input of a fit.
-
-    Attributes
-    ----------
-    matrix : Matrix
-        In the format of the classifier.
-    labels : int8 of 0 and 1, shape (n_samples,), or EventTimes
-        Times for a :class:`TimeClassifier`.
-    seed : int
-    value_columns : bool, shape (n_features,)
-    """
+    """The checked input of a fit."""
 
     matrix: Matrix
+    """In the format of the classifier."""
     labels: Any
+    """Times for a :class:`TimeClassifier`. 0 and 1 as int8, or EventTimes; shape (n_samples,)."""
     seed: int
     value_columns: NDArray[np.bool_]
+    """Shape (n_features,)."""
 
 
 class Classifier(ABC):

@@ -34,42 +34,28 @@ _TIE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class GLMBoostResult:
-    """A boosted logistic model, in the units of X.
-
-    Attributes
-    ----------
-    intercept : float
-        Log-odds of a row of zeros.
-    coefficients : float64, shape (n_features,)
-        Log odds ratio per unit of X; 0 for a column that was never selected.
-    mean, scale : float64, shape (n_features,)
-        Training mean and standard deviation (ddof 1); the odds ratio per standard deviation is
-        ``exp(coefficients * scale)``.
-    base : float
-        Log-odds at the training mean.
-    offset : float
-        Start of boosting: half the log-odds of the training prevalence.
-    path : int64, shape (n_steps,)
-        Column selected by each step; -1 is the intercept.
-    increments : float64, shape (n_steps,)
-        Change of the standardised coefficient by each step, in half log-odds per standard deviation as in
-        R's mboost.
-    learning_rate : float
-        Fraction of the fitted step that is applied.
-    dropped : int64, shape (n_dropped,)
-        Columns that are constant in training, with coefficient 0.
-    """
+    """A boosted logistic model, in the units of X."""
 
     intercept: float
+    """Log-odds of a row of zeros."""
     coefficients: Floats
+    """Log odds ratio per unit of X; 0 for a column that was never selected. Shape (n_features,)."""
     mean: Floats
     scale: Floats
+    """Training mean and standard deviation (ddof 1); the odds ratio per standard deviation is ``exp(coefficients * scale)``. Shape
+    (n_features,)."""
     base: float
+    """Log-odds at the training mean."""
     offset: float
+    """Start of boosting: half the log-odds of the training prevalence."""
     path: NDArray[np.int64]
+    """Column selected by each step; -1 is the intercept. Shape (n_steps,)."""
     increments: Floats
+    """Change of the standardised coefficient by each step, in half log-odds per standard deviation as in R's mboost. Shape (n_steps,)."""
     learning_rate: float
+    """Fraction of the fitted step that is applied."""
     dropped: NDArray[np.int64]
+    """Columns that are constant in training, with coefficient 0. Shape (n_dropped,)."""
 
     @property
     def n_steps(self) -> int:

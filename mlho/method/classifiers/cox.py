@@ -40,19 +40,14 @@ class FittedCox(FittedLinear):
     """A Cox model. ``values`` are log hazard ratios; ``base`` is the log cumulative hazard up to the horizon at the training mean.
 
     The risk is ``1 − exp(−exp(base + Σ_j values_j · (x_j − mean_j)))``.
-
-    Attributes
-    ----------
-    horizon : float
-        In days.
-    converged : bool
-        False if the coefficients did not converge: use a stronger penalty.
     """
 
     name: ClassVar[str] = "cox"
 
     horizon: float
+    """In days."""
     converged: bool
+    """False if the coefficients did not converge: use a stronger penalty."""
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         logs: Floats = log_odds_of_hazard(super()._log_odds(matrix))

@@ -22,21 +22,14 @@ Matrix = Any
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Centre and spread of each column.
-
-    Attributes
-    ----------
-    mean : float64, shape (n_features,)
-        Arithmetic mean over all rows, including implicit zeros.
-    sd : float64, shape (n_features,)
-        Standard deviation with ddof 1; exactly 0 for a constant column.
-    is_constant : bool, shape (n_features,)
-        Whether all rows have the same value.
-    """
+    """Centre and spread of each column."""
 
     mean: Floats
+    """Arithmetic mean over all rows, including implicit zeros. Shape (n_features,)."""
     sd: Floats
+    """Standard deviation with ddof 1; exactly 0 for a constant column. Shape (n_features,)."""
     is_constant: NDArray[np.bool_]
+    """Whether all rows have the same value. Shape (n_features,)."""
 
 
 def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "feature matrix") -> Matrix:
@@ -175,23 +168,16 @@ def moments(columns: Any) -> Moments:
 
 
 class Columns(NamedTuple):
-    """Compressed columns, and the constants with which compiled code standardises them implicitly.
-
-    Attributes
-    ----------
-    data, indices, indptr : arrays
-        Stored cells without zeros, as in a CSC array; a column without zeros is centred.
-    mean : float64, shape (n_features,)
-        Means still to be subtracted.
-    sd : float64, shape (n_features,)
-        Standard deviations (ddof 1).
-    """
+    """Compressed columns, and the constants with which compiled code standardises them implicitly."""
 
     data: Floats
     indices: NDArray[np.integer[Any]]
     indptr: NDArray[np.integer[Any]]
+    """Stored cells without zeros, as in a CSC array; a column without zeros is centred."""
     mean: Floats
+    """Means still to be subtracted. Shape (n_features,)."""
     sd: Floats
+    """Standard deviations (ddof 1). Shape (n_features,)."""
 
 
 def columns_of(matrix: Matrix) -> tuple[Columns, Moments]:

@@ -42,22 +42,16 @@ class FittedDiscreteTime(FittedLinear):
     """A model of the hazard in intervals. ``values`` are log odds ratios of the hazard; ``base`` is 0.
 
     The risk is ``1 − Π_k (1 − h_k)`` with ``logit h_k = intervals_k + Σ_j values_j · (x_j − mean_j)``.
-
-    Attributes
-    ----------
-    horizon : float
-        In days.
-    intervals : float64, shape (n_intervals,)
-        Log-odds of the hazard at the training mean in each interval up to the horizon.
-    converged : bool
-        False if the coefficients did not converge: use a stronger penalty.
     """
 
     name: ClassVar[str] = "discreteTime"
 
     horizon: float
+    """In days."""
     intervals: Floats
+    """Log-odds of the hazard at the training mean in each interval up to the horizon. Shape (n_intervals,)."""
     converged: bool
+    """False if the coefficients did not converge: use a stronger penalty."""
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         return self._of_predictor(super()._log_odds(matrix))

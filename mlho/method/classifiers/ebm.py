@@ -26,24 +26,17 @@ from mlho.method.classifiers.tree_matrix import dense_rows
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A step function of one or two features.
-
-    Attributes
-    ----------
-    features : tuple of int
-        One or two columns.
-    cuts : tuple of float64 arrays
-        Increasing cut points of each feature; a value on a cut belongs to the bin above it.
-    scores : float64, shape (n_bins,) or (n_bins_0, n_bins_1)
-        Contribution of each bin to the log-odds. A feature has n_cuts + 1 bins, preceded by one for missing values if any.
-    has_missing : bool
-        Whether a feature may be missing (NaN).
-    """
+    """A step function of one or two features."""
 
     features: tuple[int, ...]
+    """One or two columns."""
     cuts: tuple[Floats, ...]
+    """Increasing cut points of each feature; a value on a cut belongs to the bin above it."""
     scores: Floats
+    """Contribution of each bin to the log-odds. A feature has n_cuts + 1 bins, preceded by one for missing values if any. Shape (n_bins,)
+    or (n_bins_0, n_bins_1)."""
     has_missing: bool = False
+    """Whether a feature may be missing (NaN)."""
 
     def of(self, columns: Sequence[Floats]) -> Floats:
         """Return the score of each row from the values of the term's features, shape (n_samples,)."""
@@ -58,26 +51,18 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class FittedEBM(FittedClassifier):
-    """A sum of terms.
-
-    Attributes
-    ----------
-    terms : tuple of Term
-        In the order of summation.
-    intercept : float
-        Log-odds to which the scores of the terms are added.
-    weight : float64, shape (n_features,)
-        Mean absolute score on the training rows; the score of a pair is split equally between its two features.
-    value_columns : bool, shape (n_features,), or None
-        Value columns; None in an older model in which absent means zero.
-    """
+    """A sum of terms."""
 
     name: ClassVar[str] = "ebm"
 
     terms: tuple[Term, ...]
+    """In the order of summation."""
     intercept: float
+    """Log-odds to which the scores of the terms are added."""
     weight: Floats
+    """Mean absolute score on the training rows; the score of a pair is split equally between its two features. Shape (n_features,)."""
     value_columns: NDArray[np.bool_] | None = None
+    """Value columns; None in an older model in which absent means zero. Shape (n_features,)."""
 
     @property
     def n_features(self) -> int:

@@ -16,20 +16,14 @@ from mlho.method.classifiers.linear import FittedLinear
 
 @dataclass(frozen=True, eq=False)
 class FittedElasticNet(FittedLinear):
-    """A penalised linear model.
-
-    Attributes
-    ----------
-    converged : bool
-        False if the coefficients did not converge: use a stronger penalty.
-    n_iterations : int
-        Number of Newton steps.
-    """
+    """A penalised linear model."""
 
     name: ClassVar[str] = "elasticnet"
 
     converged: bool
+    """False if the coefficients did not converge: use a stronger penalty."""
     n_iterations: int
+    """Number of Newton steps."""
 
     def _own_fields(self) -> dict[str, Any]:
         return {"converged": self.converged, "nIterations": self.n_iterations}

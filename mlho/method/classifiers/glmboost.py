@@ -17,23 +17,16 @@ from mlho.method.classifiers.linear import FittedLinear
 
 @dataclass(frozen=True, eq=False)
 class FittedGLMBoost(FittedLinear):
-    """A boosted linear model.
-
-    Attributes
-    ----------
-    learning_rate : float
-        Fraction of the fitted step that is applied.
-    path : int64, shape (n_steps,)
-        Column selected by each step; -1 is the intercept.
-    dropped : int64, shape (n_dropped,)
-        Columns that were constant in training.
-    """
+    """A boosted linear model."""
 
     name: ClassVar[str] = "glmboost"
 
     learning_rate: float
+    """Fraction of the fitted step that is applied."""
     path: NDArray[np.int64]
+    """Column selected by each step; -1 is the intercept. Shape (n_steps,)."""
     dropped: NDArray[np.int64]
+    """Columns that were constant in training. Shape (n_dropped,)."""
 
     @classmethod
     def of(cls, result: boosting.GLMBoostResult) -> "FittedGLMBoost":

@@ -15,22 +15,15 @@ from mlho.method.classifiers.files import MODEL_JSON, ModelFields, absent_fields
 
 @dataclass(frozen=True, eq=False)
 class FittedLinear(FittedClassifier):
-    """Log-odds = base + Σ_j values_j · (x_j − mean_j).
-
-    Attributes
-    ----------
-    values : float64, shape (n_features,)
-        Log odds ratio per original unit.
-    mean, scale : float64, shape (n_features,)
-        Training mean and standard deviation (ddof 1).
-    base : float
-        Log-odds at the training mean.
-    """
+    """Log-odds = base + Σ_j values_j · (x_j − mean_j)."""
 
     values: Floats
+    """Log odds ratio per original unit. Shape (n_features,)."""
     mean: Floats
     scale: Floats
+    """Training mean and standard deviation (ddof 1). Shape (n_features,)."""
     base: float
+    """Log-odds at the training mean."""
 
     @property
     def n_features(self) -> int:

@@ -50,26 +50,18 @@ _XGBOOST_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class FittedXGBoost(FittedClassifier):
-    """Boosted trees.
-
-    Attributes
-    ----------
-    model : bytes
-        The booster as UBJSON.
-    gain : float64, shape (n_features,)
-        Total loss reduction of the splits on each feature.
-    n_rounds : int
-        Number of trees.
-    value_columns : bool, shape (n_features,), or None
-        Value columns; None in an older model in which absent means zero.
-    """
+    """Boosted trees."""
 
     name: ClassVar[str] = "xgboost"
 
     model: bytes
+    """The booster as UBJSON."""
     gain: Floats
+    """Total loss reduction of the splits on each feature. Shape (n_features,)."""
     n_rounds: int
+    """Number of trees."""
     value_columns: NDArray[np.bool_] | None = None
+    """Value columns; None in an older model in which absent means zero. Shape (n_features,)."""
 
     @property
     def n_features(self) -> int:

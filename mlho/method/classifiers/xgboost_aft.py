@@ -21,20 +21,14 @@ from mlho.method.survival.times import EVENT, EventTimes
 
 @dataclass(frozen=True, eq=False)
 class FittedXGBoostAFT(FittedXGBoost):
-    """Boosted trees of the log of the time to the event.
-
-    Attributes
-    ----------
-    horizon : float
-        In days.
-    scale : float
-        Of the logistic distribution of the log of the time.
-    """
+    """Boosted trees of the log of the time to the event."""
 
     name: ClassVar[str] = "xgboostAft"
 
     horizon: float = 1.0
+    """In days."""
     scale: float = 1.0
+    """Of the logistic distribution of the log of the time."""
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         return (math.log(self.horizon) - super()._log_odds(matrix)) / self.scale

@@ -27,22 +27,15 @@ _MAX_STEPS = 50
 
 @dataclass(frozen=True)
 class HazardRatio:
-    """Effect of one column.
-
-    Attributes
-    ----------
-    log_ratio, standard_error : float or None
-        Per unit of the column; None if there is none.
-    sd : float
-        Standard deviation (ddof 1).
-    reason : str or None
-        Why there is none.
-    """
+    """Effect of one column."""
 
     log_ratio: float | None
     standard_error: float | None
+    """Per unit of the column; None if there is none."""
     sd: float
+    """Standard deviation (ddof 1)."""
     reason: str | None = None
+    """Why there is none."""
 
     @property
     def p_value(self) -> float | None:

@@ -31,43 +31,30 @@ class DroppedColumn:
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """A fitted logistic regression.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Names of the kept columns in order, without the intercept.
-    kept : int64, shape (n_kept,)
-        Indices of the kept columns in ``X``.
-    dropped : tuple of DroppedColumn
-        Constant columns, and the later of two aliased ones (R's ``NA``).
-    intercept, coef : float, float64 of shape (n_kept,)
-        Log odds ratios per unit of each column.
-    covariance : float64, shape (n_kept + 1, n_kept + 1)
-        Inverse Fisher information at the estimate, intercept first.
-    log_likelihood, objective : float
-        Without and with Firth's penalty, if used.
-    converged : bool
-        If false, the estimates are not usable.
-    separated : bool
-        The unpenalised likelihood has no maximum: a combination of columns separates the labels perfectly.
-    penalty, method : str
-        The maximised objective, and its description.
-    """
+    """A fitted logistic regression."""
 
     names: tuple[str, ...]
+    """Names of the kept columns in order, without the intercept."""
     kept: IntArray
+    """Indices of the kept columns in ``X``. Shape (n_kept,)."""
     dropped: tuple[DroppedColumn, ...]
+    """Constant columns, and the later of two aliased ones (R's ``NA``)."""
     intercept: float
     coef: FloatArray
+    """Log odds ratios per unit of each column. Shape (n_kept,)."""
     covariance: FloatArray
+    """Inverse Fisher information at the estimate, intercept first. Shape (n_kept + 1, n_kept + 1)."""
     log_likelihood: float
     objective: float
+    """Without and with Firth's penalty, if used."""
     converged: bool
+    """If false, the estimates are not usable."""
     n_iterations: int
     separated: bool
+    """The unpenalised likelihood has no maximum: a combination of columns separates the labels perfectly."""
     penalty: Penalty
     method: str
+    """The maximised objective, and its description."""
     n_samples: int
     n_positive: int
 

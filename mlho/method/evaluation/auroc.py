@@ -147,16 +147,11 @@ def _clustered_variance(
 
 @dataclass(frozen=True, eq=False)
 class RocCurve:
-    """Points of the ROC curve from (0, 0) to (1, 1).
-
-    Attributes
-    ----------
-    false_positive_rate, true_positive_rate : float64 arrays, shape (n_points,)
-        Both non-decreasing; linear interpolation gives the AUROC (exactly, without thinning).
-    """
+    """Points of the ROC curve from (0, 0) to (1, 1)."""
 
     false_positive_rate: FloatArray
     true_positive_rate: FloatArray
+    """Both non-decreasing; linear interpolation gives the AUROC (exactly, without thinning). Shape (n_points,)."""
 
 
 def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocCurve | None:

@@ -22,23 +22,16 @@ SMALLEST_PROBABILITY = 2.0**-1022
 
 @dataclass(frozen=True)
 class LineFit:
-    """Logistic regression of the outcome on one variable x: logit P(y = 1) = intercept + slope · x.
-
-    Attributes
-    ----------
-    intercept, slope : float
-        Valid only if ``reason`` is None.
-    intercept_se, slope_se : float
-        From the inverse information; ``slope_se`` is 0 for a fixed slope.
-    reason : str or None
-        Reason why the fit does not exist.
-    """
+    """Logistic regression of the outcome on one variable x: logit P(y = 1) = intercept + slope · x."""
 
     intercept: float
     slope: float
+    """Valid only if ``reason`` is None."""
     intercept_se: float
     slope_se: float
+    """From the inverse information; ``slope_se`` is 0 for a fixed slope."""
     reason: str | None
+    """Reason why the fit does not exist."""
 
 
 def fit_line_of(
@@ -185,21 +178,14 @@ def _newton_line(
 
 @dataclass(frozen=True)
 class CalibrationLine:
-    """Calibration in the large, and the regression line of the outcome on the logit of the prediction.
-
-    Attributes
-    ----------
-    in_the_large : Estimate
-        Intercept with the slope fixed at 1. 0 is ideal; above 0 the predictions are too low on average.
-    intercept : Estimate
-        Intercept of the line; 0 is ideal.
-    slope : Estimate
-        1 is ideal; below 1 the predictions are too extreme (overfitting), above 1 not extreme enough.
-    """
+    """Calibration in the large, and the regression line of the outcome on the logit of the prediction."""
 
     in_the_large: Estimate
+    """Intercept with the slope fixed at 1. 0 is ideal; above 0 the predictions are too low on average."""
     intercept: Estimate
+    """Intercept of the line; 0 is ideal."""
     slope: Estimate
+    """1 is ideal; below 1 the predictions are too extreme (overfitting), above 1 not extreme enough."""
 
 
 def calibration_intercept_slope(y: ArrayLike, p: ArrayLike) -> CalibrationLine:
@@ -240,19 +226,13 @@ def _wald(value: float, standard_error: float, reason: str | None) -> Estimate:
 
 @dataclass(frozen=True)
 class PlattCalibrator:
-    """Logistic calibration on the logit: P = 1 / (1 + exp(−(intercept + slope · logit p))).
-
-    Attributes
-    ----------
-    intercept, slope : float
-        The slope is positive, so that calibration preserves the order of patients.
-    reason : str or None
-        Reason why it is the identity (0, 1) instead of a fit.
-    """
+    """Logistic calibration on the logit: P = 1 / (1 + exp(−(intercept + slope · logit p)))."""
 
     intercept: float
     slope: float
+    """The slope is positive, so that calibration preserves the order of patients."""
     reason: str | None = None
+    """Reason why it is the identity (0, 1) instead of a fit."""
 
     def apply(self, p: ArrayLike) -> FloatArray:
         """Return calibrated probabilities; each depends only on its own prediction.

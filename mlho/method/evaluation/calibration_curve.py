@@ -28,26 +28,18 @@ MAX_CELLS = 500
 
 @dataclass(frozen=True, eq=False)
 class Smoother:
-    """The parts of the smoother that are independent of sample weights: cells, grid, and positions on it.
-
-    Attributes
-    ----------
-    cell_of_p : int64 array, shape (n_distinct,)
-        Smoothing cell of each distinct prediction.
-    x : float64 array, shape (n_cells,)
-        Mean prediction of each cell.
-    grid : float64 array, shape (n_grid,)
-        Ascending, from the smallest to the largest prediction. Half of the points are quantiles of the
-        predictions, half are evenly spaced, without repetitions; at most 50.
-    left : int64 array, fraction : float64 array, shape (n_distinct,)
-        Each prediction lies at ``grid[left] + fraction · (grid[left + 1] − grid[left])``.
-    """
+    """The parts of the smoother that are independent of sample weights: cells, grid, and positions on it."""
 
     cell_of_p: IntArray
+    """Smoothing cell of each distinct prediction. Shape (n_distinct,)."""
     x: FloatArray
+    """Mean prediction of each cell. Shape (n_cells,)."""
     grid: FloatArray
+    """Ascending, from the smallest to the largest prediction. Half of the points are quantiles of the predictions, half are evenly spaced,
+    without repetitions; at most 50. Shape (n_grid,)."""
     left: IntArray
     fraction: FloatArray
+    """Each prediction lies at ``grid[left] + fraction · (grid[left + 1] − grid[left])``. Shape (n_distinct,)."""
 
     def curve(self, t: Tally) -> FloatArray:
         """Return the smoothed observed risk on the grid, float64 in [0, 1], shape (n_grid,)."""

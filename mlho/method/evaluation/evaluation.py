@@ -47,84 +47,55 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport:
-    """Calibration of one version of the predictions.
-
-    Attributes
-    ----------
-    figures : dict of str to Estimate
-        Figures named in ``CALIBRATION_FIGURES``. Distances are never negative, so that their intervals are too high if
-        calibration is good.
-    bins : dict of str to tuple of ReliabilityBin
-        "equal-count" and "equal-width", ten each, without empty ones.
-    predicted, observed : float64 arrays
-        Smooth curve.
-    band : Band
-        Band of ``observed``.
-    """
+    """Calibration of one version of the predictions."""
 
     figures: dict[str, Estimate]
+    """Figures named in ``CALIBRATION_FIGURES``. Distances are never negative, so that their intervals are too high if calibration is
+    good."""
     bins: dict[str, tuple[ReliabilityBin, ...]]
+    """``equal-count`` and ``equal-width``, ten each, without empty ones."""
     predicted: FloatArray
     observed: FloatArray
+    """Smooth curve."""
     band: Band
+    """Band of ``observed``."""
 
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """Performance at one threshold: counts, and rates with intervals.
-
-    Attributes
-    ----------
-    threshold : float or None
-    performance : ThresholdPerformance or None
-    figures : dict of str to Estimate
-        sensitivity, specificity, ppv, npv, accuracy, alerts_per_100, number_needed_to_evaluate.
-    reason : str or None
-        Reason why there is no threshold.
-    """
+    """Performance at one threshold: counts, and rates with intervals."""
 
     threshold: float | None
     performance: ThresholdPerformance | None
     figures: dict[str, Estimate]
+    """sensitivity, specificity, ppv, npv, accuracy, alerts_per_100, number_needed_to_evaluate."""
     reason: str | None = None
+    """Reason why there is no threshold."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Complete evaluation of one set of predictions.
-
-    Attributes
-    ----------
-    n_samples, n_positive, n_patients : int
-    figures : dict of str to Estimate
-        auroc, average_precision, pr_integral, pr_davis_goadrich, brier, scaled_brier, log_loss, mean_absolute_error, for
-        the raw predictions.
-    calibration : dict of str to CalibrationReport
-        "raw", and "calibrated" if calibrated probabilities were passed.
-    thresholds : dict of str to ThresholdReport
-        For the calibrated probabilities if there are any, as for ``decision``.
-    roc, pr : curve or None
-        None if a required class is missing.
-    roc_band, pr_band : Band
-        Band of the true positive rate over the false positive rate, and of precision over recall.
-    decision : DecisionCurve
-        For the calibrated probabilities if there are any (see ``decision_on``).
-    decision_band : Band
-    decision_on : str
-    errors : dict of str to ErrorDistribution
-    """
+    """Complete evaluation of one set of predictions."""
 
     n_samples: int
     n_positive: int
     n_patients: int
     figures: dict[str, Estimate]
+    """auroc, average_precision, pr_integral, pr_davis_goadrich, brier, scaled_brier, log_loss, mean_absolute_error, for the raw
+    predictions."""
     calibration: dict[str, CalibrationReport]
+    """``raw``, and ``calibrated`` if calibrated probabilities were passed."""
     thresholds: dict[str, ThresholdReport]
+    """For the calibrated probabilities if there are any, as for ``decision``."""
     roc: RocCurve | None
+    """None if a required class is missing, as ``pr``."""
     roc_band: Band
+    """Band of the true positive rate over the false positive rate."""
     pr: PrCurve | None
     pr_band: Band
+    """Band of precision over recall."""
     decision: DecisionCurve
+    """For the calibrated probabilities if there are any (see ``decision_on``)."""
     decision_band: Band
     decision_on: str
     errors: dict[str, ErrorDistribution]

@@ -26,27 +26,18 @@ N_ERROR_BINS = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its uncertainty, or the reason for its absence.
-
-    Attributes
-    ----------
-    value : float or None
-        None if the figure does not exist for these data; never NaN.
-    low, high : float or None
-        Ends of the 95 % interval; None if the figure or its interval does not exist.
-    standard_error : float or None
-    method : str
-        Description of the interval method.
-    reason : str or None
-        Reason why the value or its interval is absent.
-    """
+    """A figure with its uncertainty, or the reason for its absence."""
 
     value: float | None
+    """None if the figure does not exist for these data; never NaN."""
     low: float | None
     high: float | None
+    """Ends of the 95 % interval; None if the figure or its interval does not exist."""
     standard_error: float | None
     method: str
+    """Description of the interval method."""
     reason: str | None = None
+    """Reason why the value or its interval is absent."""
 
     @classmethod
     def absent(cls, reason: str, method: str = "") -> "Estimate":
@@ -111,28 +102,19 @@ def mean_absolute_error_of(t: Tally) -> float:
 
 @dataclass(frozen=True)
 class ErrorDistribution:
-    """Distribution of |y − p| within one class, without disclosing a patient.
-
-    Attributes
-    ----------
-    n : int
-        Samples of the class.
-    quantiles : dict of float to float, or None
-        |y − p| at 5, 25, 50, 75 and 95 %; None if the class has fewer than ``min_cell`` patients.
-    bin_edges : tuple of float
-        20 bins of width 0.05 over [0, 1], closed at the lower edge; the last one is closed at both.
-    counts : tuple of int or None
-        Samples per bin; None for non-empty bins with fewer than ``min_cell`` patients, and for bins that would reveal them through
-        the total.
-    reason : str or None
-        Reason why quantiles are absent or counts hidden.
-    """
+    """Distribution of |y − p| within one class, without disclosing a patient."""
 
     n: int
+    """Samples of the class."""
     quantiles: dict[float, float] | None
+    """|y − p| at 5, 25, 50, 75 and 95 %; None if the class has fewer than ``min_cell`` patients."""
     bin_edges: tuple[float, ...]
+    """20 bins of width 0.05 over [0, 1], closed at the lower edge; the last one is closed at both."""
     counts: tuple[int | None, ...]
+    """Samples per bin; None for non-empty bins with fewer than ``min_cell`` patients, and for bins that would reveal them through the
+    total."""
     reason: str | None
+    """Reason why quantiles are absent or counts hidden."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""

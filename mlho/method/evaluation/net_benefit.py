@@ -13,26 +13,19 @@ DEFAULT_THRESHOLDS = tuple(i / 100 for i in range(1, 51))
 
 @dataclass(frozen=True, eq=False)
 class DecisionCurve:
-    """Net benefit over the risk threshold for acting.
-
-    Attributes
-    ----------
-    thresholds : float64 array, shape (n_thresholds,), in (0, 1)
-    model, treat_all : float64 arrays, shape (n_thresholds,)
-        True positives per sample, minus false positives per sample weighted by threshold / (1 − threshold). Treating
-        none has net benefit 0.
-    n_true_positive, n_false_positive : int64 arrays, shape (n_thresholds,)
-        Samples with p ≥ threshold, by outcome.
-    n : int
-        Number of samples.
-    """
+    """Net benefit over the risk threshold for acting."""
 
     thresholds: FloatArray
+    """Shape (n_thresholds,), in (0, 1)."""
     model: FloatArray
     treat_all: FloatArray
+    """True positives per sample, minus false positives per sample weighted by threshold / (1 − threshold). Treating none has net benefit 0.
+    Shape (n_thresholds,)."""
     n_true_positive: IntArray
     n_false_positive: IntArray
+    """Samples with p ≥ threshold, by outcome. Shape (n_thresholds,)."""
     n: int
+    """Number of samples."""
 
 
 def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:

@@ -98,16 +98,11 @@ def pr_davis_goadrich_of(t: Tally) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class PrCurve:
-    """Points of the precision–recall curve, by increasing recall.
-
-    Attributes
-    ----------
-    recall, precision : float64 arrays, shape (n_points,)
-        One point per distinct threshold before thinning; between points precision is not linear.
-    """
+    """Points of the precision–recall curve, by increasing recall."""
 
     recall: FloatArray
     precision: FloatArray
+    """One point per distinct threshold before thinning; between points precision is not linear. Shape (n_points,)."""
 
 
 def pr_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCurve | None:

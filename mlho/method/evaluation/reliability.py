@@ -18,22 +18,16 @@ Binning = Literal["equal-count", "equal-width"]
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Predicted and observed risk of one bin of predictions.
-
-    Attributes
-    ----------
-    n, n_positive : int
-    mean_predicted, observed : float in [0, 1]
-    low, high : float
-        95 % Wilson interval of ``observed``, with samples treated as independent.
-    """
+    """Predicted and observed risk of one bin of predictions."""
 
     n: int
     n_positive: int
     mean_predicted: float
     observed: float
+    """In [0, 1]."""
     low: float
     high: float
+    """95 % Wilson interval of ``observed``, with samples treated as independent."""
 
 
 def reliability_bins(

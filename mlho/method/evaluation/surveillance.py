@@ -14,18 +14,12 @@ FALSE_ALARMS_A_YEAR: Final = 0.1
 
 @dataclass(frozen=True)
 class Watch:
-    """Evidence of a loss after each period.
-
-    Attributes
-    ----------
-    evidence : tuple of float, at least 0
-        Log-likelihood ratio of a loss that began in some period against none, at most twice the limit.
-    limit : float
-        Alarm if the evidence exceeds it.
-    """
+    """Evidence of a loss after each period."""
 
     evidence: tuple[float, ...]
+    """Log-likelihood ratio of a loss that began in some period against none, at most twice the limit. At least 0."""
     limit: float
+    """Alarm if the evidence exceeds it."""
 
     @property
     def alarms(self) -> tuple[int, ...]:

@@ -21,24 +21,16 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Samples and positives at each distinct prediction, in ascending order.
-
-    Attributes
-    ----------
-    p : float64 array, shape (n_cells,)
-        Distinct predictions, strictly increasing.
-    n : int64 or float64 array, shape (n_cells,)
-        Samples (or their summed integer weights) with this prediction.
-    n_positive : array of the same kind, shape (n_cells,)
-        Samples with y = 1.
-    cell : int64 array, shape (n_samples,)
-        Index into ``p`` of each sample.
-    """
+    """Samples and positives at each distinct prediction, in ascending order."""
 
     p: FloatArray
+    """Distinct predictions, strictly increasing. Shape (n_cells,)."""
     n: NDArray[Any]
+    """Samples (or their summed integer weights) with this prediction. int64 or float64, shape (n_cells,)."""
     n_positive: NDArray[Any]
+    """Samples with y = 1. Of the same kind, shape (n_cells,)."""
     cell: IntArray
+    """Index into ``p`` of each sample. Shape (n_samples,)."""
 
     @cached_property
     def n_total(self) -> float:

@@ -37,21 +37,14 @@ _WHY_ABSENT = {
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold and the rule that chose it.
-
-    Attributes
-    ----------
-    rule : str
-        "youden", "fixed-alert-rate:0.1" or "fixed-sensitivity:0.9".
-    value : float or None
-        Alert if and only if p ≥ value.
-    reason : str or None
-        Reason why it is absent, or how it deviates from the rule.
-    """
+    """A threshold and the rule that chose it."""
 
     rule: str
+    """``youden``, ``fixed-alert-rate:0.1`` or ``fixed-sensitivity:0.9``."""
     value: float | None
+    """Alert if and only if p ≥ value."""
     reason: str | None = None
+    """Reason why it is absent, or how it deviates from the rule."""
 
 
 def values_by_rule(thresholds: Iterable[Threshold]) -> dict[str, float | None]:
@@ -139,20 +132,7 @@ def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Thresho
 
 @dataclass(frozen=True)
 class ThresholdPerformance:
-    """Performance of a threshold on a set of samples.
-
-    Attributes
-    ----------
-    threshold : float
-    n_true_positive, n_false_positive, n_false_negative, n_true_negative : int
-    sensitivity, specificity, ppv, npv, accuracy : float in [0, 1], or None
-    alerts_per_100 : float
-        Alerts per 100 samples.
-    number_needed_to_evaluate : float or None
-        Alerts per true positive, 1 / ppv.
-    reasons : dict of str to str
-        Reasons for figures that are None, by name.
-    """
+    """Performance of a threshold on a set of samples."""
 
     threshold: float
     n_true_positive: int
@@ -164,9 +144,13 @@ class ThresholdPerformance:
     ppv: float | None
     npv: float | None
     accuracy: float | None
+    """In [0, 1]."""
     alerts_per_100: float
+    """Alerts per 100 samples."""
     number_needed_to_evaluate: float | None
+    """Alerts per true positive, 1 / ppv."""
     reasons: dict[str, str]
+    """Reasons for figures that are None, by name."""
 
 
 def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerformance:

@@ -18,22 +18,15 @@ from mlho.method.selection.levels import frozen
 
 @dataclass(frozen=True, eq=False)
 class SampleLayout:
-    """Bit position of each sample.
-
-    Attributes
-    ----------
-    position : ndarray of int32, shape (n_samples,)
-        Bit number of the sample; −1 outside the mask.
-    n_by_class : ndarray of int64, shape (2,)
-        Number of masked samples of class 0 and class 1.
-    n_positive_words, n_words : int
-        Number of words of the positive samples, which come first, and of all samples.
-    """
+    """Bit position of each sample."""
 
     position: NDArray[np.int32]
+    """Bit number of the sample; −1 outside the mask. Shape (n_samples,)."""
     n_by_class: NDArray[np.int64]
+    """Number of masked samples of class 0 and class 1. Shape (2,)."""
     n_positive_words: int
     n_words: int
+    """Number of words of the positive samples, which come first, and of all samples."""
 
     @property
     def n_samples(self) -> int:

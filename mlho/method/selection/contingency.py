@@ -22,21 +22,14 @@ _LARGEST_CODE = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class BitColumns:
-    """Columns with two levels.
-
-    Attributes
-    ----------
-    layout : SampleLayout
-        Bit positions of the samples.
-    bits : ndarray of uint64, shape (n_columns, n_words)
-        One row per column.
-    ones : ndarray of int64, shape (n_columns, 2)
-        Number of samples of class 0 and class 1 with the feature.
-    """
+    """Columns with two levels."""
 
     layout: SampleLayout
+    """Bit positions of the samples."""
     bits: NDArray[np.uint64]
+    """One row per column. Shape (n_columns, n_words)."""
     ones: NDArray[np.int64]
+    """Number of samples of class 0 and class 1 with the feature. Shape (n_columns, 2)."""
 
     @property
     def n_columns(self) -> int:
@@ -66,30 +59,20 @@ class BitColumns:
 
 @dataclass(frozen=True, eq=False)
 class LevelColumns:
-    """Columns with any number of levels; those with two are also stored as bits.
-
-    Attributes
-    ----------
-    layout : SampleLayout
-        Positions of the samples.
-    positions : ndarray of int32, shape (n_stored,)
-        Positions of the samples above level 0, by column and within a column by level.
-    group_start : ndarray of int64, shape (n_groups + 1,)
-        Start of each level of each column in ``positions``; level 0 has no group.
-    group_ptr : ndarray of int64, shape (n_columns + 1,)
-        Start of each column's levels in ``group_start``.
-    bit_row : ndarray of int32, shape (n_columns,)
-        Row of the column in ``binary``; −1 with more than two levels.
-    binary : BitColumns
-        Columns with two levels.
-    """
+    """Columns with any number of levels; those with two are also stored as bits."""
 
     layout: SampleLayout
+    """Positions of the samples."""
     positions: NDArray[np.int32]
+    """Positions of the samples above level 0, by column and within a column by level. Shape (n_stored,)."""
     group_start: NDArray[np.int64]
+    """Start of each level of each column in ``positions``; level 0 has no group. Shape (n_groups + 1,)."""
     group_ptr: NDArray[np.int64]
+    """Start of each column's levels in ``group_start``. Shape (n_columns + 1,)."""
     bit_row: NDArray[np.int32]
+    """Row of the column in ``binary``; −1 with more than two levels. Shape (n_columns,)."""
     binary: BitColumns
+    """Columns with two levels."""
 
     @property
     def n_columns(self) -> int:

@@ -35,21 +35,14 @@ TUKEY_REACH: Final = 1.5  # Tukey 1977: fences at 1.5 interquartile ranges beyon
 
 @dataclass(frozen=True)
 class Cells:
-    """Non-zeros of one column: its samples, their numbers of events, and the number that the aggregate needs.
-
-    Attributes
-    ----------
-    samples : int32, shape (n_cells,)
-        Ascending.
-    counts : int32, shape (n_cells,)
-        At least 1.
-    values : float64, shape (n_cells,), or None
-        ``NaN`` for events without one: without a value, or a slope without a second day.
-    """
+    """Non-zeros of one column: its samples, their numbers of events, and the number that the aggregate needs."""
 
     samples: NDArray[np.int32]
+    """Ascending. Shape (n_cells,)."""
     counts: NDArray[np.int32]
+    """At least 1. Shape (n_cells,)."""
     values: NDArray[np.float64] | None = None
+    """``NaN`` for events without one: without a value, or a slope without a second day. Shape (n_cells,)."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +55,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Numeric encoding of one feature, learned from training cells only.
-
-    Attributes
-    ----------
-    aggregate : str
-        One of ``AGGREGATES`` or ``DURATIONS``.
-    level_cuts : tuple of int
-        For ``levels``.
-    centre : float
-        For the aggregates ``VALUES`` in a linear model: the training median, which is subtracted. A sample without a value
-        is encoded as the median: 0. For trees, which use the value itself: 0.
-    reference : Range or None
-        For ``outOfRange``.
-    """
+    """Numeric encoding of one feature, learned from training cells only."""
 
     aggregate: str
+    """One of ``AGGREGATES`` or ``DURATIONS``."""
     level_cuts: tuple[int, ...] = ()
+    """For ``levels``."""
     centre: float = 0.0
+    """For the aggregates ``VALUES`` in a linear model: the training median, which is subtracted. A sample without a value is encoded as the
+    median: 0. For trees, which use the value itself: 0."""
     reference: Range | None = None
+    """For ``outOfRange``."""
 
     def encode(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Return the samples with a non-zero number, and these numbers; all others are zero.

@@ -21,20 +21,13 @@ TIE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Selected columns in the order of selection.
-
-    Attributes
-    ----------
-    order : ndarray of int32, shape (n_picks,)
-        Column indices.
-    scores : ndarray of float64, shape (n_picks,)
-        Score of each selection at that time, in nats. The first is I(X;Y). With ``jmi`` the
-        second is I((X,W);Y) with the first selection W, and later ones are sums over all previous selections: they rise and
-    fall.
-    """
+    """Selected columns in the order of selection."""
 
     order: NDArray[np.int32]
+    """Column indices. Shape (n_picks,)."""
     scores: NDArray[np.float64]
+    """Score of each selection at that time, in nats. The first is I(X;Y). With ``jmi`` the second is I((X,W);Y) with the first selection W,
+    and later ones are sums over all previous selections: they rise and fall. Shape (n_picks,)."""
     shadows: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
 

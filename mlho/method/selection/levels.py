@@ -17,17 +17,6 @@ _CELLS_AT_ONCE = 1 << 22
 class ColumnBlock:
     """Level codes of many columns in sparse form (CSC); entries that are not stored are level 0.
 
-    Attributes
-    ----------
-    n_samples : int
-        Rows.
-    indptr : ndarray of int64, shape (n_columns + 1,)
-        Start of each column's entries.
-    indices : ndarray of int32, shape (n_stored,)
-        Samples, in [0, n_samples); each at most once per column.
-    values : ndarray of uint8 or int32, shape (n_stored,)
-        Non-negative level codes; a stored 0 is level 0.
-
     Raises
     ------
     DataError
@@ -47,9 +36,13 @@ class ColumnBlock:
     """
 
     n_samples: int
+    """Rows."""
     indptr: NDArray[np.int64]
+    """Start of each column's entries. Shape (n_columns + 1,)."""
     indices: NDArray[np.int32]
+    """Samples, in [0, n_samples); each at most once per column. Shape (n_stored,)."""
     values: NDArray[np.uint8] | NDArray[np.int32]
+    """Non-negative level codes; a stored 0 is level 0. Shape (n_stored,)."""
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
@@ -82,22 +75,15 @@ class ColumnBlock:
 
 @dataclass(frozen=True, eq=False)
 class ColumnBlocks:
-    """Columns in several blocks, one after another. Only one block at a time needs to be in memory.
-
-    Attributes
-    ----------
-    n_samples, n_columns : int
-        Shape of all columns together.
-    blocks : callable
-        Returns the blocks in the order of their columns; it may be called more than once.
-    is_binary : bool
-        Whether every column is known to have two levels at most.
-    """
+    """Columns in several blocks, one after another. Only one block at a time needs to be in memory."""
 
     n_samples: int
     n_columns: int
+    """Shape of all columns together."""
     blocks: Callable[[], Iterable[ColumnBlock]]
+    """Returns the blocks in the order of their columns; it may be called more than once."""
     is_binary: bool = False
+    """Whether every column is known to have two levels at most."""
 
     @classmethod
     def of(cls, block: ColumnBlock) -> "ColumnBlocks":

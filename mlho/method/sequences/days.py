@@ -18,24 +18,16 @@ from mlho.method.selection.levels import frozen
 
 @dataclass(frozen=True, eq=False)
 class CodeSpans:
-    """First and last day of each code in each sample, by code (CSC).
-
-    Attributes
-    ----------
-    n_samples : int
-    indptr : int64, shape (n_codes + 1,)
-        Start of the cells of each code.
-    samples : int32, shape (n_cells,)
-        Ascending within a code.
-    first, last : int32, shape (n_cells,)
-        Days, counted from any origin; ``first <= last``.
-    """
+    """First and last day of each code in each sample, by code (CSC)."""
 
     n_samples: int
     indptr: NDArray[np.int64]
+    """Start of the cells of each code. Shape (n_codes + 1,)."""
     samples: NDArray[np.int32]
+    """Ascending within a code. Shape (n_cells,)."""
     first: NDArray[np.int32]
     last: NDArray[np.int32]
+    """Days, counted from any origin; ``first <= last``. Shape (n_cells,)."""
 
     def __post_init__(self) -> None:
         # Read-only views: memory-mapped and ordinary arrays use the same compiled code.
@@ -71,21 +63,14 @@ class SpanCells(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DayLists:
-    """All distinct days of each code in each sample.
-
-    Attributes
-    ----------
-    spans : CodeSpans
-        One cell for each list.
-    indptr : int64, shape (n_cells + 1,)
-        Start of the days of each cell.
-    days : int32, shape (n_days,)
-        Ascending within a cell.
-    """
+    """All distinct days of each code in each sample."""
 
     spans: CodeSpans
+    """One cell for each list."""
     indptr: NDArray[np.int64]
+    """Start of the days of each cell. Shape (n_cells + 1,)."""
     days: NDArray[np.int32]
+    """Ascending within a cell. Shape (n_days,)."""
 
 
 def day_lists(

@@ -16,31 +16,22 @@ _CELLS_AT_ONCE: Final = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Durations:
-    """Durations of some pairs, over all ordered pairs of distinct days of each sample.
-
-    Attributes
-    ----------
-    indptr : int64, shape (n_pairs + 1,)
-        Start of the cells of each pair.
-    samples : int32, shape (n_cells,)
-        Samples with the pair, ascending within a pair.
-    count : int64, shape (n_cells,)
-        Number of ordered pairs of days, at least 1.
-    shortest, longest : int32, shape (n_cells,)
-        Days.
-    total : int64, shape (n_cells,)
-        Sum of all durations in days; the mean is ``total / count``.
-    buckets : int64, shape (n_cells, n_edges + 1)
-        Durations of at most each edge and more than the one before; the last bucket holds those beyond the last edge.
-    """
+    """Durations of some pairs, over all ordered pairs of distinct days of each sample."""
 
     indptr: NDArray[np.int64]
+    """Start of the cells of each pair. Shape (n_pairs + 1,)."""
     samples: NDArray[np.int32]
+    """Samples with the pair, ascending within a pair. Shape (n_cells,)."""
     count: NDArray[np.int64]
+    """Number of ordered pairs of days, at least 1. Shape (n_cells,)."""
     shortest: NDArray[np.int32]
     longest: NDArray[np.int32]
+    """Days. Shape (n_cells,)."""
     total: NDArray[np.int64]
+    """Sum of all durations in days; the mean is ``total / count``. Shape (n_cells,)."""
     buckets: NDArray[np.int64]
+    """Durations of at most each edge and more than the one before; the last bucket holds those beyond the last edge. Shape (n_cells,
+    n_edges + 1)."""
 
 
 def durations(

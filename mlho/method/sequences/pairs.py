@@ -23,25 +23,17 @@ _NO_BOUND: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Ordered pairs of codes.
-
-    Attributes
-    ----------
-    first, then : int64, shape (n_pairs,)
-        Numbers of the two codes; equal for a code that recurs.
-    n_patients : int64, shape (n_pairs,)
-        Patients with the pair.
-    information : float64, shape (n_pairs,)
-        I(pair; Y | first, then) in nats; empty if no outcome was given.
-    n_screened : int
-        Number of pairs among which these were chosen: those that enough patients have.
-    """
+    """Ordered pairs of codes."""
 
     first: NDArray[np.int64]
     then: NDArray[np.int64]
+    """Numbers of the two codes; equal for a code that recurs. Shape (n_pairs,)."""
     n_patients: NDArray[np.int64]
+    """Patients with the pair. Shape (n_pairs,)."""
     information: NDArray[np.float64]
+    """I(pair; Y | first, then) in nats; empty if no outcome was given. Shape (n_pairs,)."""
     n_screened: int
+    """Number of pairs among which these were chosen: those that enough patients have."""
 
     def __len__(self) -> int:
         return len(self.first)

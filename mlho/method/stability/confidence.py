@@ -16,38 +16,27 @@ MaskedFloats = np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class ConfidenceTable:
-    """One entry per feature; an odds ratio that does not exist is masked, never NaN.
-
-    Attributes
-    ----------
-    n_iterations_planned : int
-        Denominator of the score. R divides by the largest surviving iteration.
-    n_seen, n_positive, n_negative : int64, shape (n_features,)
-        Iterations with a non-zero coefficient; those with odds ratio above and below one.
-    mean_odds_ratio : masked float64, shape (n_features,)
-        exp(mean log odds ratio) over the iterations that saw the feature; masked where none did.
-    adjusted_count : int64, shape (n_features,)
-        Iterations that agree with the direction of the mean, minus twice those that do not; zero if the mean is
-        one.
-    score : int64, shape (n_features,)
-        round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200;
-        negative where few large effects outweigh more small ones of the other sign.
-    low95, high95, low99, high99 : masked float64, shape (n_features,)
-        t-intervals of the mean log odds ratio, as odds ratios; masked if seen fewer than twice, or if
-        the limit exceeds the range of floats (two iterations that hardly agree).
-    """
+    """One entry per feature; an odds ratio that does not exist is masked, never NaN."""
 
     n_iterations_planned: int
+    """Denominator of the score. R divides by the largest surviving iteration."""
     n_seen: IntArray
     n_positive: IntArray
     n_negative: IntArray
+    """Iterations with a non-zero coefficient; those with odds ratio above and below one. Shape (n_features,)."""
     mean_odds_ratio: MaskedFloats
+    """exp(mean log odds ratio) over the iterations that saw the feature; masked where none did. Shape (n_features,)."""
     adjusted_count: IntArray
+    """Iterations that agree with the direction of the mean, minus twice those that do not; zero if the mean is one. Shape (n_features,)."""
     score: IntArray
+    """round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200; negative where few large
+    effects outweigh more small ones of the other sign. Shape (n_features,)."""
     low95: MaskedFloats
     high95: MaskedFloats
     low99: MaskedFloats
     high99: MaskedFloats
+    """t-intervals of the mean log odds ratio, as odds ratios; masked if seen fewer than twice, or if the limit exceeds the range of floats
+    (two iterations that hardly agree). Shape (n_features,)."""
 
 
 def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int) -> ConfidenceTable:

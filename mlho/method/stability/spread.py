@@ -15,36 +15,25 @@ _ENDS = (0.5 - 0.95 / 2.0, 0.5 + 0.95 / 2.0)
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of a metric over iterations, with its spread.
-
-    Attributes
-    ----------
-    mean, sd : float or None
-        ``sd`` with n − 1; None with fewer than two values.
-    low, high : float or None
-        95 % corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two
-        values, or if all are equal.
-    percentile_low, percentile_high : float or None
-        2.5 and 97.5 % quantiles of the values themselves: the range of single splits, not the
-        precision of the mean.
-    minimum, maximum : float or None
-    n, n_absent : int
-        Iterations with and without a value.
-    reason : str or None
-        Reason why mean or interval is absent.
-    """
+    """Mean of a metric over iterations, with its spread."""
 
     mean: float | None
     sd: float | None
+    """``sd`` with n − 1; None with fewer than two values."""
     low: float | None
     high: float | None
+    """95 % corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two values, or if
+    all are equal."""
     percentile_low: float | None
     percentile_high: float | None
+    """2.5 and 97.5 % quantiles of the values themselves: the range of single splits, not the precision of the mean."""
     minimum: float | None
     maximum: float | None
     n: int
     n_absent: int
+    """Iterations with and without a value."""
     reason: str | None
+    """Reason why mean or interval is absent."""
 
 
 def mean_with_spread(values: Sequence[float | None], *, test_fraction: float | None = None) -> Spread:

@@ -10,21 +10,14 @@ from mlho.method.survival.times import CENSORED, EVENT, EventTimes, Floats
 
 @dataclass(frozen=True, eq=False)
 class StepFunction:
-    """A right-continuous step function.
-
-    Attributes
-    ----------
-    at : float64, shape (n_steps,)
-        Ascending.
-    values : float64, shape (n_steps,)
-        From each step on.
-    start : float
-        Before the first step.
-    """
+    """A right-continuous step function."""
 
     at: Floats
+    """Ascending. Shape (n_steps,)."""
     values: Floats
+    """From each step on. Shape (n_steps,)."""
     start: float
+    """Before the first step."""
 
     def __call__(self, x: Floats | float) -> Floats:
         """Return the values at x."""

@@ -15,44 +15,29 @@ N_GROUPS: Final = 5  # by the predicted risk
 
 @dataclass(frozen=True)
 class RiskGroup:
-    """Samples of similar predicted risk.
-
-    Attributes
-    ----------
-    predicted : float
-        Mean predicted risk.
-    observed : float
-        Cumulative incidence at the horizon.
-    samples : tuple of int
-        Their positions.
-    """
+    """Samples of similar predicted risk."""
 
     predicted: float
+    """Mean predicted risk."""
     observed: float
+    """Cumulative incidence at the horizon."""
     samples: tuple[int, ...]
+    """Their positions."""
 
 
 @dataclass(frozen=True)
 class HorizonFigures:
-    """Figures at one horizon; ``None`` where a figure does not exist.
-
-    Attributes
-    ----------
-    auroc : float or None
-        Cumulative/dynamic: the probability that a sample with an event up to the horizon scores above one without.
-    brier : float
-        Mean squared error of the risk.
-    observed, predicted : float
-        Cumulative incidence, and mean predicted risk.
-    groups : tuple of RiskGroup
-        By fifths of the predicted risk, ascending.
-    """
+    """Figures at one horizon; ``None`` where a figure does not exist."""
 
     auroc: float | None
+    """Cumulative/dynamic: the probability that a sample with an event up to the horizon scores above one without."""
     brier: float
+    """Mean squared error of the risk."""
     observed: float
     predicted: float
+    """Cumulative incidence, and mean predicted risk."""
     groups: tuple[RiskGroup, ...]
+    """By fifths of the predicted risk, ascending."""
 
     @property
     def observed_expected(self) -> float | None:

@@ -19,21 +19,15 @@ UNKNOWN: Final = -1
 
 @dataclass(frozen=True, eq=False)
 class EventTimes:
-    """Observations after the index date of each sample.
-
-    Attributes
-    ----------
-    days : float64, shape (n_samples,)
-        Days from the index date to the event, the competing event or the end of observation; above 0.
-    status : uint8, shape (n_samples,)
-        ``CENSORED``, ``EVENT`` or ``COMPETING``: what happened at ``days``. An event on the last day of observation counts as observed.
-    horizon : float
-        Day at which a classifier gives the risk.
-    """
+    """Observations after the index date of each sample."""
 
     days: Floats
+    """Days from the index date to the event, the competing event or the end of observation; above 0. Shape (n_samples,)."""
     status: NDArray[np.uint8]
+    """``CENSORED``, ``EVENT`` or ``COMPETING``: what happened at ``days``. An event on the last day of observation counts as observed.
+    Shape (n_samples,)."""
     horizon: float
+    """Day at which a classifier gives the risk."""
 
     def __len__(self) -> int:
         return len(self.days)

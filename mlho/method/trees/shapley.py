@@ -31,27 +31,18 @@ _SLOTS: Final = 4 * _ROWS
 
 @dataclass(frozen=True)
 class Tree:
-    """A binary tree by node; the root is node 0. A row goes left if its number is below the cut.
-
-    Attributes
-    ----------
-    left, right : sequence of int
-        Children; ``left`` is -1 in a leaf.
-    feature : sequence of int
-    cut : sequence of float
-        The cut of a test, in float32; the value of a leaf.
-    absent_left : sequence of int or bool
-        Whether a row without the number goes left.
-    cover : sequence of float
-        Weight of the training rows.
-    """
+    """A binary tree by node; the root is node 0. A row goes left if its number is below the cut."""
 
     left: Sequence[int]
     right: Sequence[int]
+    """Children; ``left`` is -1 in a leaf."""
     feature: Sequence[int]
     cut: Sequence[float]
+    """The cut of a test, in float32; the value of a leaf."""
     absent_left: Sequence[int]
+    """Whether a row without the number goes left."""
     cover: Sequence[float]
+    """Weight of the training rows."""
 
 
 class _Tests(NamedTuple):
@@ -89,19 +80,12 @@ class _Leaves(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShapleyTables:
-    """Tables of all leaves of a model; made by :func:`shapley_tables`.
-
-    Attributes
-    ----------
-    n_features : int
-    tests, features, leaves : named tuples of ndarray
-    absent : uint64, shape (n_trees,)
-        Outcomes of the tests of each tree for a row without numbers.
-    """
+    """Tables of all leaves of a model; made by :func:`shapley_tables`."""
 
     n_features: int
     tests: _Tests
     absent: NDArray[np.uint64]
+    """Outcomes of the tests of each tree for a row without numbers. Shape (n_trees,)."""
     features: _Features
     leaves: _Leaves
 

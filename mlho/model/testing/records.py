@@ -40,32 +40,23 @@ class ModelTest(BundlePart):
 
 @dataclass(frozen=True)
 class ModelTestResult:
-    """The outcome of one test.
-
-    Attributes
-    ----------
-    id, kind, level, meaning : str
-        As in the test.
-    expected : str
-        In words.
-    got : str
-        In words.
-    defect : str
-        On failure, a sentence that names the defect; else empty.
-    seconds : float
-        Time of the check; not compared.
-    """
+    """The outcome of one test."""
 
     id: str
     kind: str
     level: Level
     meaning: str
+    """As in the test."""
     expected: str
+    """In words."""
     tolerance: float
     passed: bool
     got: str
+    """In words."""
     defect: str = ""
+    """On failure, a sentence that names the defect; else empty."""
     seconds: float = field(default=0.0, compare=False)
+    """Time of the check; not compared."""
 
     @property
     def is_measured(self) -> bool:

@@ -30,19 +30,13 @@ _STEP_DAYS = 37  # between the days of synthetic events: they reach beyond short
 
 @dataclass(frozen=True)
 class Finding:
-    """The finding of a check.
-
-    Attributes
-    ----------
-    got : str
-        In words.
-    defect : str
-        A sentence that names the defect, for a check that failed.
-    """
+    """The finding of a check."""
 
     passed: bool
     got: str
+    """In words."""
     defect: str = ""
+    """A sentence that names the defect, for a check that failed."""
 
 
 def valid_score(score: float, defect: str) -> Finding:

@@ -14,33 +14,22 @@ STATEMENTS: Final = "metadata.statements."
 
 @dataclass(frozen=True)
 class Facts:
-    """Known facts about a run.
-
-    Attributes
-    ----------
-    statements : mapping
-        Statements of the author by the field's name in the specification.
-    """
+    """Known facts about a run."""
 
     result: Result
     statements: Mapping[str, str]
+    """Statements of the author by the field's name in the specification."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A part of an answer, and where its figures can be checked.
-
-    Attributes
-    ----------
-    evidence : str
-        Place in ``result.json`` or field of the specification.
-    section : str
-        Section of the report that shows the same; empty if there is none.
-    """
+    """A part of an answer, and where its figures can be checked."""
 
     text: str
     evidence: str
+    """Place in ``result.json`` or field of the specification."""
     section: str = ""
+    """Section of the report that shows the same; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +44,14 @@ type Source = Callable[[Facts], Answer | Gap]
 
 @dataclass(frozen=True)
 class Item:
-    """An item of a checklist.
-
-    Attributes
-    ----------
-    id : str
-        Number in the checklist, such as ``5a``.
-    title : str
-        The question, in our words.
-    sources : tuple of callable
-        Each gives a part of the answer; none: the item cannot apply to this product's runs, and ``reason`` says why.
-    """
+    """An item of a checklist."""
 
     id: str
+    """Number in the checklist, such as ``5a``."""
     title: str
+    """The question, in our words."""
     sources: tuple[Source, ...] = ()
+    """Each gives a part of the answer; none: the item cannot apply to this product's runs, and ``reason`` says why."""
     reason: str = ""
 
 

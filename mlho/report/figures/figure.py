@@ -12,30 +12,21 @@ from mlho.report.svg.canvas import standalone
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its numbers.
-
-    Attributes
-    ----------
-    reading : str
-        One sentence that explains how to read it.
-    wide : Markup
-        SVG without style, for a page that has the style.
-    narrow : Markup or None
-        Narrow version for a phone; None if ``wide`` serves both.
-    columns, rows : tuple
-        The numbers, formatted.
-    whole : Markup or None
-        The whole range, if the chart is zoomed to a part of it.
-    """
+    """A chart with its numbers."""
 
     name: str
     title: str
     reading: str
+    """One sentence that explains how to read it."""
     wide: Markup
+    """SVG without style, for a page that has the style."""
     narrow: Markup | None
+    """Narrow version for a phone; None if ``wide`` serves both."""
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    """The numbers, formatted."""
     whole: Markup | None = None
+    """The whole range, if the chart is zoomed to a part of it."""
 
     @property
     def svg(self) -> str:

@@ -32,20 +32,14 @@ MIN_TICK_GAP: Final = 30.0  # pixels between two labels of an axis
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a chart: its label, its formatted figures, and its values; a heading has no values.
-
-    Attributes
-    ----------
-    values : tuple of float
-        Input of the chart's drawing function.
-    kind : str
-        Style of the mark, as defined by the chart.
-    """
+    """One row of a chart: its label, its formatted figures, and its values; a heading has no values."""
 
     label: str
     note: str = ""
     values: tuple[float, ...] = ()
+    """Input of the chart's drawing function."""
     kind: str = ""
+    """Style of the mark, as defined by the chart."""
     is_heading: bool = False
 
 

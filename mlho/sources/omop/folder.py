@@ -22,22 +22,15 @@ CDM_FILES: Final = "cdm"
 
 @dataclass(frozen=True)
 class EventTable:
-    """One of several tables of events, each with its own columns.
-
-    Attributes
-    ----------
-    domain : str
-        Prefix of its codes and of its concept columns: ``condition`` in ``condition_concept_id``.
-    start, end : tuple of str
-        Columns of a time, the first one that is given counts. Without ``end`` there is no such column.
-    has_value : bool
-        Whether it has ``value_as_number``, ``value_as_concept_id`` and a unit.
-    """
+    """One of several tables of events, each with its own columns."""
 
     domain: str
+    """Prefix of its codes and of its concept columns: ``condition`` in ``condition_concept_id``."""
     start: tuple[str, ...]
     end: tuple[str, ...] = ()
+    """Columns of a time, the first one that is given counts. Without ``end`` there is no such column."""
     has_value: bool = False
+    """Whether it has ``value_as_number``, ``value_as_concept_id`` and a unit."""
 
 
 def _spell(domain: str, stem: str) -> EventTable:

@@ -16,25 +16,18 @@ _CELLS_AT_ONCE: Final = 4_000_000
 
 @dataclass(frozen=True)
 class Associations:
-    """Figures of each code in the longest window; arrays have shape (n_codes,).
-
-    Attributes
-    ----------
-    n_patients : int64
-        Patients with the code.
-    n_samples, n_positive : int64
-        Samples with the code, and those of them with the outcome.
-    presence, count, value : float64 in [0.5, 1]
-        AUROC of one code over all samples, in either direction. In ``value`` a pair of samples that do not both have a number counts
-        one half; it is 0.5 without numbers.
-    """
+    """Figures of each code in the longest window; arrays have shape (n_codes,)."""
 
     n_patients: NDArray[np.int64]
+    """Patients with the code."""
     n_samples: NDArray[np.int64]
     n_positive: NDArray[np.int64]
+    """Samples with the code, and those of them with the outcome."""
     presence: NDArray[np.float64]
     count: NDArray[np.float64]
     value: NDArray[np.float64]
+    """AUROC of one code over all samples, in either direction. In ``value`` a pair of samples that do not both have a number counts one
+    half; it is 0.5 without numbers. In [0.5, 1]."""
     n_with_outcome: int
     n_without_outcome: int
 

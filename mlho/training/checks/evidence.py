@@ -37,20 +37,14 @@ def not_measured(reason: str, *checks: CheckName) -> Iterator[Measure]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The integer counts of the encoding, and the data of the run.
-
-    Attributes
-    ----------
-    tally : Tally
-        For the codes of the problem, in their order.
-    plain_ledger : mapping
-        With the samples without a used row, and the units.
-    """
+    """The integer counts of the encoding, and the data of the run."""
 
     problem: Problem
     tally: Tally
+    """For the codes of the problem, in their order."""
     ledger: Ledger
     plain_ledger: Mapping[str, Any]
+    """With the samples without a used row, and the units."""
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:

@@ -16,22 +16,15 @@ from mlho.training.iterations.selection import cells_of, learn_encodings
 
 @dataclass(frozen=True)
 class Design:
-    """Encodings learned on training samples, from which the matrix of any samples is built.
-
-    Attributes
-    ----------
-    features : int64, shape (n_features,)
-        In the order of the columns of the design matrix.
-    demographics : DemographicsEncoder or None
-        Its columns follow those of the features.
-    absent : "zero" or "missing"
-        ``zero``: for linear models, with medians and indicators. ``missing``: for trees, without imputation.
-    """
+    """Encodings learned on training samples, from which the matrix of any samples is built."""
 
     features: NDArray[np.int64]
+    """In the order of the columns of the design matrix. Shape (n_features,)."""
     encodings: list[Encoding]
     demographics: DemographicsEncoder | None
+    """Its columns follow those of the features."""
     absent: Absent = "zero"
+    """``zero``: for linear models, with medians and indicators. ``missing``: for trees, without imputation."""
 
     def with_absent(self, absent: Absent) -> "Design":
         """Return the design for classifiers of this kind, without the parts learned for the other kind."""

@@ -18,41 +18,27 @@ from mlho.training.iterations.splits import FINAL, LATER, Iteration, seed_of
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Probabilities for the samples held out by one fold.
-
-    Attributes
-    ----------
-    samples : int64, shape (n_held,)
-        Ascending.
-    by_classifier : mapping of classifier to float64, shape (n_settings, n_held)
-        Rows in the order of the classifier's settings.
-    """
+    """Probabilities for the samples held out by one fold."""
 
     samples: NDArray[np.int64]
+    """Ascending. Shape (n_held,)."""
     by_classifier: Mapping[str, NDArray[np.float64]]
+    """Rows in the order of the classifier's settings. By classifier, shape (n_settings, n_held)."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Results of one candidate over all folds of an iteration.
-
-    Attributes
-    ----------
-    settings : list of Setting
-        Simplest first.
-    auroc : float64, shape (n_settings, n_folds)
-        Out-of-fold AUROC.
-    samples : int64, shape (n_train,)
-        Training samples, ascending.
-    scores : float64, shape (n_train,)
-        Out-of-fold probabilities of the chosen setting.
-    """
+    """Results of one candidate over all folds of an iteration."""
 
     settings: list[Setting]
+    """Simplest first."""
     auroc: NDArray[np.float64]
+    """Out-of-fold AUROC. Shape (n_settings, n_folds)."""
     chosen: int
     samples: NDArray[np.int64]
+    """Training samples, ascending. Shape (n_train,)."""
     scores: NDArray[np.float64]
+    """Out-of-fold probabilities of the chosen setting. Shape (n_train,)."""
 
     @property
     def mean(self) -> float:

@@ -28,29 +28,20 @@ from mlho.training.iterations.times import TimesRecord, judge_times
 
 @dataclass(frozen=True)
 class CandidateOutcome:
-    """Results of one candidate in one iteration.
-
-    Attributes
-    ----------
-    calibrator : PlattCalibrator
-        Fitted on the out-of-fold probabilities.
-    model : FittedClassifier
-        The chosen setting, fitted on all training samples.
-    probabilities, calibrated : float64, shape (n_test_samples,)
-        As returned by the classifier, and calibrated.
-    evaluation : Evaluation
-        On the test samples, raw and calibrated. With a time to an event, for the copies of :meth:`Problem.counted`.
-    times : TimesRecord or None
-        With a time to an event: concordance, and figures at each horizon.
-    """
+    """Results of one candidate in one iteration."""
 
     cv: CrossValidation
     calibrator: PlattCalibrator
+    """Fitted on the out-of-fold probabilities."""
     model: FittedClassifier
+    """The chosen setting, fitted on all training samples."""
     probabilities: NDArray[np.float64]
     calibrated: NDArray[np.float64]
+    """As returned by the classifier, and calibrated. Shape (n_test_samples,)."""
     evaluation: Evaluation
+    """On the test samples, raw and calibrated. With a time to an event, for the copies of :meth:`Problem.counted`."""
     times: TimesRecord | None = None
+    """With a time to an event: concordance, and figures at each horizon."""
 
 
 @dataclass(frozen=True)

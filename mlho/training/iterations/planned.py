@@ -36,18 +36,12 @@ _WORDS: Final = ("train", "test")
 
 @dataclass(frozen=True)
 class PlannedSet:
-    """One test set.
-
-    Attributes
-    ----------
-    name : str
-        For people: ``from 2024-01-01``, ``2022-01-01 to 2022-12-31``, ``site A``, ``fold 2``, or ``test``.
-    role : int8, shape (n_samples,)
-        ``TESTED``, ``TRAINED``, or a rule of ``LEFT_OUT``.
-    """
+    """One test set."""
 
     name: str
+    """For people: ``from 2024-01-01``, ``2022-01-01 to 2022-12-31``, ``site A``, ``fold 2``, or ``test``."""
     role: NDArray[np.int8]
+    """``TESTED``, ``TRAINED``, or a rule of ``LEFT_OUT``. Shape (n_samples,)."""
 
 
 def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:

@@ -25,27 +25,19 @@ _COLUMNS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Selection:
-    """Selected features in ranking order.
-
-    Attributes
-    ----------
-    features : int64, shape (n_selected,)
-        Feature numbers; see :class:`mlho.training.iterations.problem.Problem`.
-    scores : float64, shape (n_selected,)
-        Ranking scores in nats, at the time of selection. Significant sequences are first, with their I(pair; Y | both codes).
-    n_screened : int
-        Number of features that were ranked: those that passed the screen, and candidate sequences.
-    shadows : int64, shape (n_shadows,)
-        Features whose shadow would have been selected if it alone had been added; ascending. Empty without shadows.
-    of_permuted : int64, shape (n_selected,)
-        Features selected by the same procedure with permuted labels. Empty if not requested.
-    """
+    """Selected features in ranking order."""
 
     features: NDArray[np.int64]
+    """Feature numbers; see :class:`mlho.training.iterations.problem.Problem`. Shape (n_selected,)."""
     scores: NDArray[np.float64]
+    """Ranking scores in nats, at the time of selection. Significant sequences are first, with their I(pair; Y | both codes). Shape
+    (n_selected,)."""
     n_screened: int
+    """Number of features that were ranked: those that passed the screen, and candidate sequences."""
     shadows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Features whose shadow would have been selected if it alone had been added; ascending. Empty without shadows. Shape (n_shadows,)."""
     of_permuted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Features selected by the same procedure with permuted labels. Empty if not requested. Shape (n_selected,)."""
 
 
 def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = False) -> Selection:

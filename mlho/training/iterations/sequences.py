@@ -26,22 +26,15 @@ _TIMES: Final = (30, 90, 365, 1095)
 
 @dataclass(frozen=True, eq=False)
 class CandidateSequences:
-    """Candidate pairs.
-
-    Attributes
-    ----------
-    significant : int64, shape (n_significant,)
-        Features of the pairs that are selected before all others, the one with the most information first, each followed by
-        its bands in sufficiently many samples.
-    information : float64, shape (n_significant,)
-        I(pair; Y | first, then) of these pairs in nats.
-    ranked : int64, shape (n_ranked,)
-        Features of the other pairs and of the durations of all, which are ranked together with the codes, ascending.
-    """
+    """Candidate pairs."""
 
     significant: NDArray[np.int64]
+    """Features of the pairs that are selected before all others, the one with the most information first, each followed by its bands in
+    sufficiently many samples. Shape (n_significant,)."""
     information: NDArray[np.float64]
+    """I(pair; Y | first, then) of these pairs in nats. Shape (n_significant,)."""
     ranked: NDArray[np.int64]
+    """Features of the other pairs and of the durations of all, which are ranked together with the codes, ascending. Shape (n_ranked,)."""
 
     @property
     def features(self) -> NDArray[np.int64]:

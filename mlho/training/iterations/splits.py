@@ -28,24 +28,16 @@ Iteration = int | str
 
 @dataclass(frozen=True)
 class Partition:
-    """The units of one iteration: patients, or persons where ``cohort.groupBy`` names them.
-
-    Attributes
-    ----------
-    is_test : bool, shape (n_units,)
-        All False in the final iteration, which trains on all units.
-    fold : int8, shape (n_units,)
-        Fold that holds out a training unit; −1 for the others.
-    unit_of : int32, shape (n_samples,)
-        Unit of each sample.
-    is_used : bool, shape (n_samples,), or None
-        False for the samples that a planned split leaves out; None where every sample counts.
-    """
+    """The units of one iteration: patients, or persons where ``cohort.groupBy`` names them."""
 
     is_test: NDArray[np.bool_]
+    """All False in the final iteration, which trains on all units. Shape (n_units,)."""
     fold: NDArray[np.int8]
+    """Fold that holds out a training unit; −1 for the others. Shape (n_units,)."""
     unit_of: NDArray[np.int32]
+    """Unit of each sample. Shape (n_samples,)."""
     is_used: NDArray[np.bool_] | None = None
+    """False for the samples that a planned split leaves out; None where every sample counts. Shape (n_samples,)."""
 
     @property
     def is_train(self) -> NDArray[np.bool_]:

@@ -28,24 +28,16 @@ class SelectedAndFitted(Protocol):
 
 @dataclass(frozen=True)
 class Returns:
-    """Selection and confidence of each feature over the iterations.
-
-    Attributes
-    ----------
-    keys : list of int or str
-        Numbers of features selected in any iteration, ascending; then names of demographics.
-    selected : bool, shape (n_iterations, n_features)
-        Whether the ranking selected a feature (features only).
-    ranks : float64, shape (n_iterations, n_features)
-        Position in the ranking, from 1; ``NaN`` if not selected.
-    confidence : ConfidenceTable
-        One entry per key.
-    """
+    """Selection and confidence of each feature over the iterations."""
 
     keys: list[Key]
+    """Numbers of features selected in any iteration, ascending; then names of demographics."""
     selected: NDArray[np.bool_]
+    """Whether the ranking selected a feature (features only). Shape (n_iterations, n_features)."""
     ranks: NDArray[np.float64]
+    """Position in the ranking, from 1; ``NaN`` if not selected. Shape (n_iterations, n_features)."""
     confidence: ConfidenceTable
+    """One entry per key."""
 
     @property
     def n_features(self) -> int:

@@ -33,23 +33,16 @@ class Vote:
     """The result of one subsample: features, and their coefficients for each setting of the consensus classifier.
 
     Demographics are in every fit and are not part of a vote.
-
-    Attributes
-    ----------
-    features : int64, shape (n_selected,)
-        Ascending.
-    log_odds : float64, shape (n_settings, n_selected)
-        Per original unit.
-    scale : float64, shape (n_selected,)
-        Standard deviations.
-    auroc : float64, shape (n_settings,)
-        On the patients left out of the subsample; none of them is in a held-out fold.
     """
 
     features: NDArray[np.int64]
+    """Ascending. Shape (n_selected,)."""
     log_odds: NDArray[np.float64]
+    """Per original unit. Shape (n_settings, n_selected)."""
     scale: NDArray[np.float64]
+    """Standard deviations. Shape (n_selected,)."""
     auroc: NDArray[np.float64]
+    """On the patients left out of the subsample; none of them is in a held-out fold. Shape (n_settings,)."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +55,12 @@ class _Chosen:
 
 @dataclass(frozen=True)
 class ConsensusFold:
-    """Models on the consensus of the patients outside the held-out folds.
-
-    Attributes
-    ----------
-    features : int64, shape (n_features,)
-        Consensus features; empty for a model on demographics alone.
-    scores : FoldScores
-        Scores of the held-out samples, for every setting of each classifier that may be the final one.
-    """
+    """Models on the consensus of the patients outside the held-out folds."""
 
     features: NDArray[np.int64]
+    """Consensus features; empty for a model on demographics alone. Shape (n_features,)."""
     scores: FoldScores
+    """Scores of the held-out samples, for every setting of each classifier that may be the final one."""
 
 
 def others(problem: Problem, held: Held) -> NDArray[np.bool_]:
@@ -234,17 +221,12 @@ def eligible(problem: Problem) -> list[str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A classifier and a setting, chosen by held-out AUROC.
-
-    Attributes
-    ----------
-    auroc : float64, shape (n_settings, n_folds)
-        For each setting of the classifier.
-    """
+    """A classifier and a setting, chosen by held-out AUROC."""
 
     classifier: str
     chosen: int
     auroc: NDArray[np.float64]
+    """For each setting of the classifier. Shape (n_settings, n_folds)."""
 
 
 def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | None) -> Choice:

@@ -37,43 +37,29 @@ _ALERT = 0.5  # between 0 (no alert) and 1 (alert)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions for the patients of one outer fold, by the procedure without them.
-
-    Attributes
-    ----------
-    choice : Choice
-        Made on the inner folds.
-    samples : int64, shape (n_held,)
-        Ascending.
-    scores : float64, shape (n_held,)
-        Uncalibrated probabilities of the classifier.
-    calibrated : float64, shape (n_held,)
-        Output of a calibrator fitted on the other outer folds.
-    thresholds : mapping of rule to float or None
-        On the calibrated probability, chosen on the other outer folds.
-    """
+    """Predictions for the patients of one outer fold, by the procedure without them."""
 
     choice: Choice
+    """Made on the inner folds."""
     samples: NDArray[np.int64]
+    """Ascending. Shape (n_held,)."""
     scores: NDArray[np.float64]
+    """Uncalibrated probabilities of the classifier. Shape (n_held,)."""
     calibrated: NDArray[np.float64]
+    """Output of a calibrator fitted on the other outer folds. Shape (n_held,)."""
     thresholds: Mapping[str, float | None]
+    """On the calibrated probability, chosen on the other outer folds. By rule."""
     n_features: int
 
 
 @dataclass(frozen=True)
 class ConsensusJudgement:
-    """Results of the outer folds: the performance, and the inputs of the final model.
-
-    Attributes
-    ----------
-    cv : CrossValidation
-        Settings and choice of the final model. The scores are the pooled predictions of the outer folds, on which the final
-        calibrator and thresholds are fitted.
-    """
+    """Results of the outer folds: the performance, and the inputs of the final model."""
 
     performance: PerformanceRecord
     cv: CrossValidation
+    """Settings and choice of the final model. The scores are the pooled predictions of the outer folds, on which the final calibrator and
+    thresholds are fitted."""
 
 
 def judge_consensus(

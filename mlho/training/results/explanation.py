@@ -67,17 +67,12 @@ def mean_contributions(model: FittedClassifier, X: Any, samples: NDArray[np.int6
 
 @dataclass(frozen=True)
 class ExplainedColumn:
-    """A column of the final model for display.
-
-    Attributes
-    ----------
-    in_words : callable
-        Converts the encoded number to text.
-    """
+    """A column of the final model for display."""
 
     id: str
     words: str
     in_words: Callable[[float], str]
+    """Converts the encoded number to text."""
 
 
 def explained_columns(final: FinalModel, features: Sequence[BundleFeature]) -> list[ExplainedColumn]:

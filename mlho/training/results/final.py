@@ -36,33 +36,23 @@ MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 @dataclass(frozen=True)
 class FinalModel:
-    """The published model and its training data.
-
-    Attributes
-    ----------
-    cv : CrossValidation
-        Over all samples; for a model on the consensus, the pooled predictions of its outer folds.
-    cv_auroc : Estimate
-        Out-of-fold AUROC, clustered by patient if patients have several samples.
-    X : CSC, or CSR for trees, shape (n_samples, n_features + n_demographics)
-        The training matrix.
-    calibrator : PlattCalibrator
-        Fitted on the out-of-fold scores.
-    thresholds : list of Threshold
-        On the calibrated probability.
-    horizons : tuple of RiskHorizon
-        With a time to an event.
-    """
+    """The published model and its training data."""
 
     classifier: str
     cv: CrossValidation
+    """Over all samples; for a model on the consensus, the pooled predictions of its outer folds."""
     cv_auroc: Estimate
+    """Out-of-fold AUROC, clustered by patient if patients have several samples."""
     design: Design
     X: Any
+    """The training matrix. CSC, or CSR for trees, shape (n_samples, n_features + n_demographics)."""
     model: FittedClassifier
     calibrator: PlattCalibrator
+    """Fitted on the out-of-fold scores."""
     thresholds: list[Threshold]
+    """On the calibrated probability."""
     horizons: tuple[RiskHorizon, ...] = ()
+    """With a time to an event."""
 
 
 def fit_final(

@@ -39,19 +39,14 @@ PAIR: Final = " × "
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions on one test set.
-
-    Attributes
-    ----------
-    samples : int64, shape (n_test_samples,)
-    calibrated : float64, shape (n_test_samples,)
-    thresholds : mapping of rule to float or None
-        On the calibrated probability.
-    """
+    """Predictions on one test set."""
 
     samples: NDArray[np.int64]
+    """Shape (n_test_samples,)."""
     calibrated: NDArray[np.float64]
+    """Shape (n_test_samples,)."""
     thresholds: Mapping[str, float | None]
+    """On the calibrated probability. By rule."""
 
 
 def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predictions]) -> BiasAudit:
