@@ -252,7 +252,7 @@ def _look_at_concepts(source: Source, files: Sequence[SourceFile]) -> None:
         read_concepts(source, files)
         return
     for file in files:
-        next(iter_concepts(file, ()), None)
+        next(iter_concepts(source, file, ()), None)
 
 
 def _digest_of_samples(cohort: Cohort) -> str:

@@ -70,6 +70,11 @@ class Source:
         """Return all columns of a table: our name → the layout's name."""
         return {column.name: self.column(table, column.name) for column in table.columns}
 
+    @property
+    def of_own_names(self) -> "Source":
+        """Our column names in files of the same form: separator, encoding, missing texts and dates."""
+        return Source("native", missing_texts=self.missing_texts, format=self.format)
+
     def static_code(self, name: str) -> str:
         """Return the code that gives one of our demographics: as ``data.columns`` states, else as the layout has it."""
         if name in self.named_columns.get("demographics", ()):

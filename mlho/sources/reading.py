@@ -22,6 +22,7 @@ from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
 from mlho.sources.lines import BorrowedLines, LineCounter, delimiter_of, refuse_swallowed_rows, text_stream
 from mlho.sources.native import NATIVE
+from mlho.tables import is_text
 
 # Compressed bytes held per column while a row group streams; larger reads were not faster.
 _PARQUET_BUFFER_BYTES: Final = 1 << 18
@@ -31,6 +32,8 @@ _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
 _RELEASE_SECONDS: Final = 1.0
+# Spark writes INT96 timestamps, which Arrow reads as nanoseconds otherwise: 9999-12-31 would become a day of 1816.
+_PARQUET: Final[Mapping[str, Any]] = {"coerce_int96_timestamp_unit": "us"}
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -142,9 +145,22 @@ class _ParquetTable:
                 memory_map=False,
                 buffer_size=_PARQUET_BUFFER_BYTES,
                 pre_buffer=False,
+                **_PARQUET,
             ) as parquet,
         ):
-            yield from parquet.iter_batches(batch_size=batch_rows, columns=list(columns), use_threads=False)
+            for batch in parquet.iter_batches(
+                batch_size=batch_rows, columns=list(columns), use_threads=False
+            ):
+                _check_texts(batch)
+                yield batch
+
+
+def _check_texts(batch: pa.RecordBatch) -> None:
+    """Raise an Arrow error for text that is not UTF-8, which Arrow does not look for when it reads Parquet."""
+    for array in batch.columns:
+        if is_text(array.type):
+            texts = array.dictionary if pa.types.is_dictionary(array.type) else array
+            texts.validate(full=True)
 
 
 @dataclass(frozen=True)
@@ -237,7 +253,7 @@ def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.R
 def _open_parquet(file: SourceFile) -> TableFile:
     import pyarrow.parquet as pq
 
-    with _read_errors(file, "Parquet"), pq.ParquetFile(_arrow_file(file)) as parquet:
+    with _read_errors(file, "Parquet"), pq.ParquetFile(_arrow_file(file), **_PARQUET) as parquet:
         schema = parquet.schema_arrow.remove_metadata()
     _refuse_repeated(file, schema.names, remedy="Rename one.")
     return _ParquetTable(file, schema)
@@ -324,7 +340,11 @@ def _read_errors(
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             encoding = source.format.encoding
             got = f"text that is not {encoding.upper()}"
-            remedy = "Set data.format.encoding, such as latin-1 or windows-1252, or write it as UTF-8."
+            remedy = (
+                "Write it with text as UTF-8."
+                if file.is_parquet
+                else "Set data.format.encoding, such as latin-1 or windows-1252, or write it as UTF-8."
+            )
         raise _unreadable(file, layout, got, remedy) from None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlho.encoding.cohort.deaths import check_cdm_version
 from mlho.encoding.events.concepts import read_concept_names
 from mlho.encoding.events.ledger import Rule
 from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
@@ -277,7 +278,9 @@ def test_only_names_of_used_codes_are_kept(tmp_path):
     write_table(tmp_path / "concept.csv", table)
     files = list_inputs(tmp_path, "concept.csv")
 
-    found = read_concept_names(files, ["measurement:4", "observation:1=2", "observation:1=9", "drug:77"])
+    found = read_concept_names(
+        source_of(spec_of().data), files, ["measurement:4", "observation:1=2", "observation:1=9", "drug:77"]
+    )
 
     assert found.descriptions == {
         "measurement:4": "Glucose",
@@ -286,7 +289,19 @@ def test_only_names_of_used_codes_are_kept(tmp_path):
     }
     write_table(tmp_path / "concept.csv", pa.table({"concept_id": [1, 1], "concept_name": ["a", "b"]}))
     with pytest.raises(DataError, match="differing"):
-        read_concept_names(files, ["drug:1"])
+        read_concept_names(source_of(spec_of().data), files, ["drug:1"])
+
+
+def test_every_table_of_a_cdm_has_the_stated_separator(tmp_path):
+    """``concept`` and ``cdm_source`` are read with the separator of ``data.format``, as the other tables are: Athena writes tabs."""
+    source = source_of(spec_of(format={"delimiter": "\t"}).data)
+    (tmp_path / "CONCEPT.csv").write_text("concept_id\tconcept_name\n4\tGlucose, fasting\n", encoding="utf-8")
+    (tmp_path / "cdm_source.csv").write_text("cdm_source_name\tcdm_version\nx\tv5.4\n", encoding="utf-8")
+
+    names = read_concept_names(source, list_inputs(tmp_path, "CONCEPT.csv"), ["measurement:4"])
+
+    assert names.descriptions == {"measurement:4": "Glucose, fasting"}
+    assert check_cdm_version(source, list_inputs(tmp_path, "cdm_source.csv")) == []
 
 
 def test_a_native_table_beside_a_cdm_keeps_its_columns(tmp_path):

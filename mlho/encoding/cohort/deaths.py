@@ -15,7 +15,6 @@ from mlho.errors import DataError
 from mlho.sources import Source, iter_events
 from mlho.sources.arrow import as_numpy, is_given, text_array
 from mlho.sources.files import SourceFile
-from mlho.sources.native import NATIVE
 from mlho.sources.omop.folder import CDM_SOURCE, DEATH, cdm_table
 from mlho.sources.reading import open_table, read_columns
 from mlho.tables import is_text
@@ -61,11 +60,13 @@ def last_days(
     return np.where(is_dead, last, NO_BOUND) if is_dead.any() else None
 
 
-def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
+def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
     """Refuse a CDM of a different version than 5.3 and 5.4; return a warning if the version is not known.
 
     Parameters
     ----------
+    source : Source
+        For the form of CSV files only.
     files : sequence of SourceFile
         Files of a CDM; those of tables other than ``cdm_source`` are skipped.
 
@@ -78,7 +79,7 @@ def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
     where = ""
     for file in files:
         if cdm_table(file.key) == CDM_SOURCE:
-            versions.update(_versions_in(file))
+            versions.update(_versions_in(source, file))
             where = file.key
     wrong = sorted(version for version in versions if not _ACCEPTED.fullmatch(version))
     if wrong:
@@ -96,8 +97,8 @@ def check_cdm_version(files: Sequence[SourceFile]) -> list[str]:
     ]
 
 
-def _versions_in(file: SourceFile) -> set[str]:
-    table = open_table(file, NATIVE)
+def _versions_in(source: Source, file: SourceFile) -> set[str]:
+    table = open_table(file, source.of_own_names)
     name = next((column for column in table.column_names if column.casefold() == "cdm_version"), None)
     if name is None or not (is_text(table.type_of(name)) or file.is_parquet):
         return set()

@@ -9,13 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.arrays import is_new
-from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
 from mlho.encoding.cohort.counts import is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
 from mlho.encoding.cohort.kept import refuse_differing
 from mlho.encoding.cohort.kept_columns import read_kept_columns
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels, refuse_other_times
+from mlho.encoding.cohort.levels import OTHER, patients_by_level
 from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.subgroup import subgroup
@@ -174,12 +175,13 @@ def join_cohort(
     outcome = _one_row_a_sample(selection, spec, warnings)
     _refuse_one_class(selection, outcome, spec)
     is_omop = spec.data.source == OMOP_NAME
-    cohort = _assemble(
-        selection, outcome, persons, spec, [*warnings, *check_cdm_version(cdm)] if is_omop else warnings
-    )
+    source = source_of(spec.data)
+    if is_omop:
+        warnings += check_cdm_version(source, cdm)
+    cohort = _assemble(selection, outcome, persons, spec, warnings)
     if is_omop:
         days = spec.data.after_death_days
-        last_us = last_days(source_of(spec.data), cdm, cohort.patient_ids, after_days=days)
+        last_us = last_days(source, cdm, cohort.patient_ids, after_days=days)
         cohort = replace(cohort, last_us=last_us)
     return CohortResult(cohort, {**selection.ledger, USED: int(selection.is_in.sum())})
 
@@ -219,6 +221,18 @@ def _conflict_warnings(persons: Persons, spec: TrainingSpec) -> list[str]:
             "events: it counts as missing there."
         )
         for name, n in persons.conflicts
+    ]
+
+
+def _audit_warnings(
+    columns: Sequence[CategoricalColumn], unit_of: NDArray[np.integer[Any]], min_cell: int
+) -> list[str]:
+    """Warn of columns of the audit that have no group with enough patients."""
+    return [
+        f"bias.columns: every value of {column.name!r} has fewer than {min_cell} patients (report.minCell). They are "
+        f"one group, {OTHER!r}, and nothing is compared: name a column of larger groups."
+        for column in columns
+        if max(patients_by_level(column, unit_of)) < min_cell
     ]
 
 
@@ -375,6 +389,7 @@ def _assemble(
     kept_columns = read_kept_columns(spec, labels, rows, persons, patient_of)
     groups = kept_columns.groups
     unit_of = patient_of if groups is None else groups.of_patient[patient_of]
+    warnings = [*warnings, *_audit_warnings(kept_columns.audited, unit_of, spec.report.min_cell)]
     if persons is not None:
         person_of = person_of_patients(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])

@@ -105,10 +105,10 @@ def _joined(parts: Sequence[FollowUp | None]) -> FollowUp:
 
 
 def _present(source: Source, files: Sequence[SourceFile], kept: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that the first file has; every other one must have them too."""
-    if not kept or not files:
+    """Return the columns that any file has; every one must have them."""
+    if not kept:
         return ()
-    have = open_table(files[0], source).column_names
+    have = {name for file in files for name in open_table(file, source).column_names}
     return tuple(name for name in kept if name in have)
 
 

@@ -54,7 +54,7 @@ def merge_rare_levels(
     >>> merge_rare_levels(sex, np.arange(6), min_cell=3).into
     'other'
     """
-    n_patients = _patients_by_level(column, patient_of)
+    n_patients = patients_by_level(column, patient_of)
     rare = [level for level, n in zip(column.levels, n_patients, strict=True) if n < min_cell]
     if not rare:
         return Merged(column, 0, "")
@@ -64,7 +64,8 @@ def merge_rare_levels(
     return Merged(renumbered(column.name, texts, column.codes), len(rare), target)
 
 
-def _patients_by_level(column: CategoricalColumn, patient_of: NDArray[np.integer[Any]]) -> list[int]:
+def patients_by_level(column: CategoricalColumn, patient_of: NDArray[np.integer[Any]]) -> list[int]:
+    """Return the number of distinct patients of each level."""
     pairs = np.unique(np.stack([column.codes.astype(np.int64), patient_of.astype(np.int64)]), axis=1)
     return np.bincount(pairs[0], minlength=len(column.levels)).tolist()
 

@@ -130,9 +130,9 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
 
 
 def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFile, TableFile]]) -> _Layout:
-    """Determine the columns to read from the first file, and check that every file has them."""
+    """Determine the columns to read: those that any file has. Check that every file has them."""
     patient = source.column(DEMOGRAPHICS, "patient_id")
-    have = tables[0][1].column_names
+    have = [name for _, table in tables for name in table.column_names]
     file_column = partial(source.column, DEMOGRAPHICS)
     birth = birth_column(source, have)
     index = spec.cohort.index.column

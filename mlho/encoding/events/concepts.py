@@ -78,11 +78,13 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
     return Concepts(*(dict(sorted(by_field[name].items())) for name in ("description", "low", "high")))
 
 
-def read_concept_names(files: Sequence[SourceFile], codes: Sequence[str]) -> Concepts:
+def read_concept_names(source: Source, files: Sequence[SourceFile], codes: Sequence[str]) -> Concepts:
     """Read the names of used codes from the table ``concept`` of an OMOP CDM, of any size.
 
     Parameters
     ----------
+    source : Source
+        For the form of CSV files only.
     files : sequence of SourceFile
         Files with ``concept_id`` and ``concept_name``.
     codes : sequence of str
@@ -97,7 +99,7 @@ def read_concept_names(files: Sequence[SourceFile], codes: Sequence[str]) -> Con
     names: dict[int, str] = {}
     differing: set[int] = set()
     for file in files:
-        for ids, texts in iter_concepts(file, wanted):
+        for ids, texts in iter_concepts(source, file, wanted):
             for concept, text in zip(ids, texts, strict=True):
                 if names.setdefault(concept, text) != text:
                     differing.add(concept)

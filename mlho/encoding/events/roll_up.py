@@ -11,7 +11,6 @@ from mlho.printable import has_control
 from mlho.sources.base import Source
 from mlho.sources.events import text_column
 from mlho.sources.files import SourceFile
-from mlho.sources.native import NATIVE
 from mlho.sources.reading import open_table, read_columns
 from mlho.tables import MAX_CODE_CHARACTERS, ColumnKind, check_type, require_columns
 
@@ -75,7 +74,7 @@ def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
 
 def _columns(source: Source, file: SourceFile) -> tuple[list[Any], list[Any], list[Any]]:
     """Read codes, parents and descriptions of a file; blank ones are null."""
-    table = open_table(file, Source(NATIVE.name, missing_texts=source.missing_texts, format=source.format))
+    table = open_table(file, source.of_own_names)
     require_columns(file.key, table.column_names, ["code", "parent"], remedy="Rename or add it.")
     names = [name for name in ("code", "parent", "description") if name in table.column_names]
     for name in names:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from mlho.errors import DataError, plural
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
-from mlho.sources.native import NATIVE
 from mlho.sources.reading import TableFile, open_table
 from mlho.spec.rules import BY_RULES, Rules
 from mlho.tables import require_columns
@@ -106,7 +105,7 @@ def _pairs(tables: Sequence[_Pairs], parents: set[str]) -> Iterator[tuple[str, s
 
 
 def _open(source: Source, file: SourceFile) -> _Pairs:
-    table = open_table(file, Source(NATIVE.name, missing_texts=source.missing_texts, format=source.format))
+    table = open_table(file, source.of_own_names)
     have = {name.casefold(): name for name in table.column_names}
     ancestor, descendant = (have.get(name) for name in OMOP_COLUMNS)
     if ancestor is not None and descendant is not None:

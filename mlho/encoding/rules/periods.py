@@ -14,7 +14,6 @@ from mlho.errors import DataError, plural
 from mlho.sources.arrow import is_given, positions_in
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
-from mlho.sources.native import NATIVE
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.sources.times import DAY_US
 from mlho.tables import ColumnKind, check_type, require_columns
@@ -88,7 +87,7 @@ def _merged(patient: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[n
 
 def _read_file(source: Source, file: SourceFile) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
     """Return patients, first and last microseconds of the periods of a file."""
-    table = open_table(file, Source(NATIVE.name, missing_texts=source.missing_texts, format=source.format))
+    table = open_table(file, source.of_own_names)
     names = _names(file, table)
     for name in names[1:]:
         check_type(file.key, name, table.type_of(name), ColumnKind.TIME)

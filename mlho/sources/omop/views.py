@@ -216,7 +216,9 @@ class PersonView(_View):
         return born.cast(_TIME)
 
 
-def iter_concepts(file: SourceFile, wanted: Sequence[int]) -> Iterator[tuple[list[int], list[str]]]:
+def iter_concepts(
+    source: Source, file: SourceFile, wanted: Sequence[int]
+) -> Iterator[tuple[list[int], list[str]]]:
     """Yield ids and names of the wanted concepts in a file of the table ``concept``, in bounded memory.
 
     Raises
@@ -224,11 +226,11 @@ def iter_concepts(file: SourceFile, wanted: Sequence[int]) -> Iterator[tuple[lis
     DataError
         The file is unreadable or lacks a column.
     """
-    from mlho.sources.native import NATIVE
     from mlho.sources.reading import open_table
 
-    table = open_table(file, NATIVE)
-    view = _View(file, table, NATIVE, _lower(file, table))
+    source = source.of_own_names
+    table = open_table(file, source)
+    view = _View(file, table, source, _lower(file, table))
     view.require("concept_id", "concept_name")
     check_type(file.key, "concept_name", table.type_of(view.theirs["concept_name"]), ColumnKind.TEXT)
     looked_for = np.array(wanted, np.int64)

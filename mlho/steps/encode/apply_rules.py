@@ -10,6 +10,7 @@ class ApplyRules(Step):
     """Entries, index dates, criteria and outcomes, from the extracted events of all partitions and the demographics."""
 
     kind: ClassVar[str] = "apply_rules"
+    version: ClassVar[int] = 2
     encodes: ClassVar[bool] = True
     writes_ids: ClassVar[tuple[str, ...]] = ("labels.arr",)
     sections: ClassVar[tuple[str, ...]] = ("cohort",)

@@ -37,7 +37,7 @@ class DescribeCodes(Step):
             concepts = Concepts(descriptions=harvest_descriptions(source, files))
         elif work.spec.data.source == OMOP_NAME:
             used = Dictionary.read(work.one("dictionary").path("dictionary.arr")).codes
-            concepts = read_concept_names(files, used)
+            concepts = read_concept_names(source, files, used)
         else:
             concepts = read_concepts(source, files)
         if roll_up_files:

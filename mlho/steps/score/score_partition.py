@@ -11,7 +11,7 @@ class ScorePartition(Step):
     """Encode with the bundle's dictionary, score, calibrate, explain, and write the part. A CDM folder is one partition."""
 
     kind: ClassVar[str] = "score_partition"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``part.parquet``, ``patients.arr``, ``present.arr``, ``codes.json`` and ``unknown.json``."""
@@ -37,7 +37,7 @@ class ScorePartition(Step):
             samples = roster.samples_of(numbers)
         last_us = None
         if source.name == OMOP_NAME:
-            check_cdm_version(pinned)
+            check_cdm_version(source, pinned)
             days = work.params.get("afterDeathDays")
             last_us = last_days(source, files, samples.patient_ids, after_days=days)
         batches = ((file.key, iter_events(source, file, values=values)) for file in files)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
-from mlho.encoding.cohort.levels import OTHER
+from mlho.encoding.cohort.levels import OTHER, patients_by_level
 from mlho.errors import SpecError
 from mlho.method.bias.audit import audit
 from mlho.method.bias.contradictions import Contradictions
@@ -204,7 +204,7 @@ def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
 
 def pooled(by: str, column: CategoricalColumn, unit_of: NDArray[np.int32], min_cell: int) -> Grouping:
     """Return the levels of a column; those with few patients count as ``other``, the last."""
-    n_units = [n_distinct(unit_of[column.codes == code]) for code in range(len(column.levels))]
+    n_units = patients_by_level(column, unit_of)
     kept = [code for code, n in enumerate(n_units) if n >= min_cell]
     place = np.full(len(column.levels), len(kept))
     place[kept] = np.arange(len(kept))

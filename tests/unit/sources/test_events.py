@@ -164,6 +164,30 @@ def test_parquet_types_are_normalised(tmp_path, column, array, expected):
     assert "time_bad" not in rows
 
 
+def test_dates_of_spark_beyond_nanoseconds_are_read(tmp_path):
+    """An INT96 timestamp, as Spark writes it, is not read as nanoseconds: 9999-12-31, a date for "open", would be one of 1816."""
+    times = [dt.datetime(9999, 12, 31), dt.datetime(1500, 1, 1)]
+    table = events_table(time=pa.array(times, pa.timestamp("us")))
+    file = write(tmp_path / "a.parquet", table, use_deprecated_int96_timestamps=True)
+
+    read_times = read(NATIVE, file)["time"]
+
+    epoch = dt.datetime(1970, 1, 1)
+    assert [epoch + dt.timedelta(microseconds=time) for time in read_times] == times
+
+
+@pytest.mark.parametrize("column", ["patient_id", "code"])
+def test_text_in_parquet_that_is_not_utf_8_is_named(tmp_path, column):
+    """Some programs write text of another encoding into Parquet files. The error says so, and does not advise a setting for CSV files."""
+    raw = pa.array([b"Gr\xfc\xdfe", b"A"]).buffers()
+    text = pa.Array.from_buffers(pa.string(), 2, raw)
+    file = write(tmp_path / "a.parquet", events_table(**{column: text}))
+
+    with pytest.raises(DataError, match=r"a\.parquet.*not UTF-8.*Write it with text as UTF-8") as caught:
+        read(NATIVE, file)
+    assert "data.format" not in str(caught.value)
+
+
 def test_the_value_is_optional_and_can_be_left_unread(tmp_path):
     """A file without values is valid, and a run without values does not read them."""
     without = write(tmp_path / "a.parquet", events_table(numeric_value=None))

@@ -612,6 +612,70 @@ def test_columns_of_the_audit_are_kept_beside_the_features(tmp_path):
     assert [column.name for column in cohort.demographics] == ["sex"]
 
 
+@pytest.mark.parametrize(("min_cell", "warns"), [(2, False), (3, True)])
+def test_a_column_of_the_audit_with_small_groups_only_is_a_warning(tmp_path, min_cell, warns):
+    """If each value has fewer patients than ``report.minCell``, the audit has one group, ``other``: nothing is compared."""
+    ids, wards = "abcd", "EEWW"
+    labels = "".join(
+        f"{i},2020-01-31,{n % 2},{ward}\n" for n, (i, ward) in enumerate(zip(ids, wards, strict=True))
+    )
+
+    result = cohort_of(
+        tmp_path, f"patient_id,index_date,label,ward\n{labels}", bias={"columns": ["ward"]}, minCell=min_cell
+    )
+
+    said = [warning for warning in result.cohort.warnings if "'ward'" in warning]
+    assert bool(said) == warns
+    assert all("one group, 'other'" in warning and "bias.columns" in warning for warning in said)
+
+
+@pytest.mark.parametrize("first_has_it", [True, False])
+@pytest.mark.parametrize("column", ["birth_date", "index_date", "ward"])
+def test_a_column_that_some_files_of_a_table_lack_is_refused(tmp_path, column, first_has_it):
+    """Whether an optional column is read does not depend on the order of the files: without it in one, it is refused by name."""
+    texts = ["patient_id,sex\na,F\n", f"patient_id,sex,{column}\nb,M,1950-01-01\nc,F,1950-01-01\n"]
+    (tmp_path / "persons").mkdir()
+    for number, text in enumerate(texts[::-1] if first_has_it else texts):
+        (tmp_path / f"persons/part-{number}.csv").write_text(text)
+    (tmp_path / "labels.csv").write_text(LABELS)
+    spec = TrainingSpec.model_validate(
+        {
+            "data": {"tables": {"events": "e", "labels": "labels.csv", "demographics": "persons"}},
+            "features": {"demographics": ["sex"]},
+            "bias": {"columns": ["ward"]} if column == "ward" else None,
+            "report": {"minCell": 0},
+            "cohort": {"index": {"column": "index_date"}},
+        }
+    )
+
+    with pytest.raises(
+        DataError, match=rf"persons/part-{int(first_has_it)}\.csv: column '{column}' is missing"
+    ):
+        define_cohort(spec, tmp_path)
+
+
+@pytest.mark.parametrize("first_has_it", [True, False])
+def test_a_column_of_the_audit_that_some_label_files_lack_is_refused(tmp_path, first_has_it):
+    """The order of the label files does not decide whether the column is taken from them."""
+    texts = [
+        "patient_id,index_date,label\na,2020-01-31,0\n",
+        "patient_id,index_date,label,ward\nb,2020-01-31,1,E\n",
+    ]
+    (tmp_path / "labels").mkdir()
+    for number, text in enumerate(texts[::-1] if first_has_it else texts):
+        (tmp_path / f"labels/part-{number}.csv").write_text(text)
+    spec = TrainingSpec.model_validate(
+        {
+            "data": {"tables": {"events": "e", "labels": "labels"}},
+            "bias": {"columns": ["ward"]},
+            "cohort": {"index": {"column": "index_date"}},
+        }
+    )
+
+    with pytest.raises(DataError, match=rf"labels/part-{int(first_has_it)}\.csv: column 'ward' is missing"):
+        define_cohort(spec, tmp_path)
+
+
 def test_a_column_of_the_audit_that_neither_table_has_is_refused(tmp_path):
     """For an audited column in neither table, the error names the field of the specification."""
     with pytest.raises(DataError, match=r"no column 'race'.*bias\.columns names"):
