@@ -2,10 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from mlho.errors import DataError, SpecError
 from mlho.spec.data import training_only
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
@@ -29,6 +31,7 @@ from scheduler.runs.origin import known_files
 from scheduler.site.facts import EVALUATION_FILE
 
 _ID_LENGTH: Final = 16
+_SITE_FIELD: Final = "validation.splitColumn"
 EVALUATE_ABOUT: Final = """\
 Evaluate a bundle on labelled data that it was not trained on (external validation).
 
@@ -78,18 +81,19 @@ def _evaluate(options: EvaluateOptions) -> int:
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
     spec, path = asked_spec(options, bundle)
-    spec = _by_site(spec, options.site)
-    data = data_root(spec, path)
-    inspect_first(spec, data)
-    manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
-    data_digest = digest_of(manifest)
-    n_known = known_files(source, store, manifest)
-    files = call_beside(_files, dict(bundle.files), spec, data, data_digest, n_known, options.by)
+    with _naming_the_option(options.site):
+        spec = _by_site(spec, options.site)
+        data = data_root(spec, path)
+        inspect_first(spec, data)
+        manifest = make_manifest(spec.spec.data.tables, data, source=spec.spec.data.source).plain()
+        data_digest = digest_of(manifest)
+        n_known = known_files(source, store, manifest)
+        files = call_beside(_files, dict(bundle.files), spec, data, data_digest, n_known, options.by)
     identity = {"bundle": bundle.digest, "data": data_digest, "spec": spec.digest}
     if options.by != "month":
         identity["by"] = options.by
-    name = digest_of(identity)[:_ID_LENGTH]
-    folder = options.out or Path(f"evaluation-{name}")
+    evaluation_id = digest_of(identity)[:_ID_LENGTH]
+    folder = options.out or Path(f"evaluation-{evaluation_id}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -98,7 +102,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     if advised is not None:
         (folder / advised[0]).write_bytes(advised[1])
     if options.publish:
-        _publish(store, name, files | ({} if advised is None else dict([advised])))
+        _publish(store, evaluation_id, files | ({} if advised is None else dict([advised])))
         renew(store, options.store)
     if options.json:
         terminal.print_json({**evaluation, "folder": str(folder)})
@@ -107,10 +111,26 @@ def _evaluate(options: EvaluateOptions) -> int:
     return 0
 
 
-def _publish(store: Store, name: str, files: Mapping[str, bytes]) -> None:
+@contextmanager
+def _naming_the_option(site: str | None) -> Iterator[None]:
+    """Name ``--site`` in errors about the column of sites, which the user has given by this option."""
+    try:
+        yield
+    except (SpecError, ValueError) as error:  # a DataError is a ValueError
+        if site is None or _SITE_FIELD not in str(error):
+            raise
+        if not isinstance(error, DataError):
+            raise SpecError(str(error).replace(_SITE_FIELD, "--site")) from None
+        rule, expected, remedy = (
+            text.replace(_SITE_FIELD, "--site") for text in (error.rule, error.expected, error.remedy)
+        )
+        raise DataError(error.where, rule, expected=expected, got=error.got, remedy=remedy) from None
+
+
+def _publish(store: Store, evaluation_id: str, files: Mapping[str, bytes]) -> None:
     """Write an evaluation to the store; its figures, which the site looks for, come last."""
     for file in sorted(files, key=lambda file: file == EVALUATION_FILE):
-        store.put_if_absent(evaluation_key(name, file), files[file])
+        store.put_if_absent(evaluation_key(evaluation_id, file), files[file])
 
 
 def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec, Path]:
@@ -149,7 +169,9 @@ def _by_site(spec: RunSpec, site: str | None) -> RunSpec:
     plain = {"seed": original.seed, "bootstrap_replicates": original.bootstrap_replicates}
     by_site = {"split": "site", "split_column": column} if column else {}
     validation = type(original)(**plain, **by_site)
-    return with_fields(spec, validation=validation)
+    changed = with_fields(spec, validation=validation)
+    changed.spec.cohort.check_uses(changed.spec)
+    return changed
 
 
 def _files(

@@ -376,3 +376,31 @@ def test_variants_are_no_cohort_to_evaluate(trained):
     variants = {"variants": [{"name": "short", "cohort": {"lookBackDays": 30}}]}
     with pytest.raises(SpecError, match="an evaluation is of one cohort"):
         evaluated_spec(make_spec(variants).spec, trained[2])
+
+
+def test_each_published_evaluation_is_kept_under_its_id(trained, other, tmp_path):
+    """A second evaluation of other data does not replace the first, and is not lost."""
+    data = trained[1]
+    store = trained[0].run.store
+    for number, folder in enumerate((data, other)):
+        command(trained[0], folder, {}, tmp_path / f"out-{number}", "--publish")
+
+    published = {store.get(key) for key in store.keys("evaluations/") if key.endswith("/evaluation.json")}
+
+    assert {(tmp_path / f"out-{number}" / "evaluation.json").read_bytes() for number in (0, 1)} <= published
+    ids = {key.split("/")[1] for key in store.keys("evaluations/")}
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in ids)
+
+
+@pytest.mark.parametrize("column", ["nocol", "label"])
+def test_an_unusable_column_of_sites_is_reported_by_its_option(trained, other, tmp_path, capsys, column):
+    """The user wrote ``--site``, and no field of the specification."""
+    spec = tmp_path / "later.yaml"
+    spec.write_text(yaml.safe_dump(make_document({}, uri=str(other))))
+    arguments = ["evaluate", f"run:{trained[0].finished.run_id}", "--spec", str(spec), "--site", column]
+    store = ["--store", str(trained[0].run.store.root)]
+
+    assert scheduler.cli.parser.main([*arguments, "--out", str(tmp_path / "out"), *store]) != 0
+    error = capsys.readouterr().err
+    assert "--site" in error
+    assert "splitColumn" not in error
