@@ -7,6 +7,7 @@ that is killed before it writes the entry changes nothing for scoring. The same 
 
 import datetime as dt
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def promote(
     Raises
     ------
     BundleError
-        The bundle is damaged, one of its self-tests failed, or ``MLHO_VERIFY_KEY`` is set and no signature matches.
+        The bundle is damaged or not that of the result, one of its self-tests failed, or ``MLHO_VERIFY_KEY`` is set and no signature matches.
     GateFailed
         A gate of the specification failed, and it is not forced.
     ChannelMoved
@@ -99,6 +100,7 @@ def promote(
     current = read_channel(store, checked_name(channel))
     with _recording_refusal(store, run, current.name, author):
         bundle = _read(store, RUN_BUNDLE + run.run_id)
+        _check_result(store, run, bundle)
         if signer is not None:
             keep_signature(store, bundle, signer)
         _check_signature(store, bundle)
@@ -229,6 +231,17 @@ def _read(store: Store, address: str, digest: str | None = None) -> PinnedBundle
     assert address.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
     source = BundleSource(uri=address, digest=digest)
     return read_bundle(source, Path("mlho.yaml"), store, must_be_signed=False)
+
+
+def _check_result(store: Store, run: StoredRun, bundle: PinnedBundle) -> None:
+    """Refuse a bundle other than the one that the result of the run describes and its gates judge."""
+    assert run.result is not None
+    expected = json.loads(store.get(run.result))["final_model"]["bundle_digest"]
+    if bundle.digest != expected:
+        raise BundleError(
+            f"run {run.run_id} ({run.name}): its bundle is not that of its result. Expected digest {expected}; got {bundle.digest}. The channel "
+            "was not changed. Find out who changed the store, delete the bundle of the run, and run its specification again."
+        )
 
 
 def keep_signature(store: Store, bundle: PinnedBundle, signer: Signer) -> None:

@@ -240,6 +240,19 @@ def test_a_damaged_bundle_is_not_promoted(store):
     assert list(store.keys("channels/")) == []
 
 
+def test_a_bundle_that_is_not_that_of_the_result_is_not_promoted(store):
+    """Gates are those of the result. A whole bundle of another run in the folder of the run has none of them."""
+    for name in ("bundle.json", "bundle.sha256", "model/model.json"):
+        key = run_key(A, f"bundle/{name}")
+        store.delete(key)
+        store.put_if_absent(key, store.get(run_key(B, f"bundle/{name}")))
+
+    with pytest.raises(BundleError, match=r"run a+ \(risk\): its bundle is not that of its result"):
+        promoted(store, A)
+
+    assert read_channel(store, "production").head is None
+
+
 def test_a_rollback_undoes_promotions_one_by_one(store):
     """Each rollback restores the previous model. A rollback is itself an entry and can be undone by number."""
     for run in (A, B, C):
