@@ -340,6 +340,8 @@ class About(Part):
     outcome_definition: str | None = None
     follow_up: str | None = None
     intended_use: str | None = None
+    out_of_scope: Annotated[str | None, OMITTED] = None
+    """``metadata.statements.outOfScope``."""
 
 
 class Result(Part):

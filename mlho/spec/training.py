@@ -346,6 +346,8 @@ class RunMetadata(Metadata):
     def about(self) -> dict[str, str]:
         """The fields that the report prints, without those that are not given."""
         fields = self.model_dump(include={*ABOUT}, exclude_none=True)
+        if self.statements is not None and self.statements.out_of_scope is not None:
+            fields["out_of_scope"] = self.statements.out_of_scope
         return fields and {"name": self.name, **fields}
 
 

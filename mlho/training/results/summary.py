@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlho.errors import plural
 from mlho.method.consensus.hazards import fit_hazards
 from mlho.method.consensus.regression import LogisticFit, fit_logistic, odds_ratios, profile_intervals
 from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
@@ -107,15 +108,15 @@ def _stability(
     n_eligible = max(max(record.result.n_screened for record in records), returns.n_features)
     chosen = np.zeros((len(records), n_eligible), np.bool_)
     chosen[:, : returns.n_features] = returns.selected
-    validation = problem.spec.validation
+    validation, n_wanted = problem.spec.validation, problem.spec.selection.n_features
     bound = bound_false_selections(
         chosen,
         threshold=max((false_features.min_confidence - 0.5) / 100, 0.505),
         training_fraction=1 - validation.test_fraction,
     )
     return Stability(
-        nogueira=_nogueira(chosen),
-        permuted=_nogueira(sets_as_table([record.of_permuted for record in records], n_eligible)),
+        nogueira=_nogueira(chosen, n_wanted),
+        permuted=_nogueira(sets_as_table([record.of_permuted for record in records], n_eligible), n_wanted),
         false_features=false_features,
         expected_false=Estimate(value=bound.value, method=bound.assumptions, reason=bound.reason),
         n_consensus=n_consensus,
@@ -123,11 +124,15 @@ def _stability(
     )
 
 
-def _nogueira(chosen: NDArray[np.bool_]) -> Estimate:
+def _nogueira(chosen: NDArray[np.bool_], n_wanted: int) -> Estimate:
     found = nogueira_stability(chosen)
-    return Estimate(
-        value=found.value, low=found.low, high=found.high, method="asymptotic", reason=found.reason
-    )
+    reason = found.reason
+    if found.value is None and len(chosen) > 1 and chosen.any():
+        reason = (
+            f"each iteration selected all {plural(chosen.shape[1], 'feature')} that passed the screen, because selection.nFeatures is "
+            f"{n_wanted:,}; confidence scores count coefficients, not selections"
+        )
+    return Estimate(value=found.value, low=found.low, high=found.high, method="asymptotic", reason=reason)
 
 
 def _fit_consensus(

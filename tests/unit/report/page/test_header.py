@@ -3,6 +3,7 @@
 from mlho.report.page.header import about, eyebrow, heading
 from mlho.report.page.html import render_html
 from mlho.report.result import About, Result
+from mlho.spec.training import RunMetadata
 
 
 def said(result: Result, **changes) -> Result:
@@ -39,6 +40,19 @@ def test_the_head_has_outcome_use_and_dates(result: Result):
     assert facts["Computed on"] == "26 November 2026"
     assert "readmission · 26 November 2026" in eyebrow(stated_result)
     assert "To plan visits." in render_html(stated_result)
+
+
+def test_uses_that_the_author_excludes_are_in_the_head(result: Result):
+    """``metadata.statements.outOfScope`` comes first, before what is excluded for every model; a result without it is unchanged."""
+    statements = {"outOfScope": "Children; palliative care."}
+    metadata = RunMetadata.model_validate({"name": "readmission", "statements": statements})
+    stated = said(result, about=About(**metadata.about))
+
+    assert dict(about(stated))["Not for"] == (
+        "Children; palliative care; decisions about a patient without human judgement. The model is not a medical device."
+    )
+    assert "Children; palliative care; decisions" in render_html(stated)
+    assert "out_of_scope" not in result.model_dump(mode="json")["about"]
 
 
 def test_missing_statements_are_marked_as_not_stated(result: Result):

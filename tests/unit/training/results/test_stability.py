@@ -1,0 +1,20 @@
+"""The stability of the selection, as results and reports state it."""
+
+import json
+
+from tests.builders import make_tables, run_inline, write_tables
+
+
+def test_a_selection_of_all_features_states_why_it_has_no_stability(tmp_path):
+    """With nFeatures above the number of features nothing is selected. Confidence scores below 100 do not contradict that."""
+    data = write_tables(tmp_path / "data", make_tables(400, seed=9))
+    home = run_inline(data, tmp_path / "store", {"selection.nFeatures": 200})
+    result = json.loads(home.run.store.get(f"runs/{home.finished.run_id}/result.json"))
+
+    reason = (
+        "each iteration selected all 13 features that passed the screen, because selection.nFeatures is 200; confidence scores count "
+        "coefficients, not selections"
+    )
+    assert result["stability"]["nogueira"]["reason"] == reason
+    assert f"Stability of the selection could not be measured ({reason})." in result["summary"]
+    assert min(feature["confidence"]["score"] for feature in result["features"]) < 100
