@@ -198,7 +198,8 @@ class Bundle:
         Warns
         -----
         UserWarning
-            Many rows are unusable, or none is used. Rows of other patients and after the index date do not count.
+            Many rows are unusable, or none is used (rows of other patients and after the index date do not count); no patient with events
+            has a row of demographics, or many rows of it have a level that the bundle does not have.
         """
         from mlho.model.scoring import score_table
 
@@ -241,11 +242,13 @@ class Bundle:
         index: "pd.DataFrame | dt.date | None",
         demographics: "pd.DataFrame | None",
     ) -> "EncodedEvents":
-        """Encode events for a caller of the public methods, who is warned of lost rows."""
+        """Encode events for a caller of the public methods, who is warned of lost rows and values."""
+        from mlho.model.demographics import lost_values
         from mlho.model.scoring import encode_events, lost_rows
 
         encoded = encode_events(self, events, index, demographics)
-        for sentence in lost_rows(encoded):
+        lost = lost_values(self.demographics, encoded.samples, events, demographics)
+        for sentence in (*lost_rows(encoded), *lost):
             warnings.warn(sentence, UserWarning, stacklevel=3)
         return encoded
 

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
-from mlho.encoding.cohort.demographics import DemographicsEncoder
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, is_absent
 from mlho.encoding.cohort.join import DAYS_PER_YEAR
 from mlho.encoding.cohort.labels import read_births
+from mlho.encoding.cohort.levels import OTHER
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
 from mlho.errors import DataError, plural
 from mlho.model.frames import (
+    EVENTS_FRAME,
     NO_DATE,
     Frame,
     Samples,
@@ -29,6 +31,10 @@ from mlho.tables import ColumnKind, require_columns
 DEMOGRAPHICS_FRAME: Final = "demographics (DataFrame)"
 INDEX: Final = "index_date"
 _NO_ROW = -1
+# Shares of rows with a level that the bundle does not have from which they are a warning: without and with the level "other".
+_MOST_UNSEEN: Final = 0.05
+_MOST_UNSEEN_WITH_OTHER: Final = 0.5
+_NAMED: Final = 6  # levels in a warning
 
 
 def demographics_block(
@@ -81,6 +87,49 @@ def demographics_block(
         if code.name in CALENDAR and code.name not in table:
             table[code.name] = calendar_values(code.name, samples.index_us)
     return encoder.transform_table(table), births
+
+
+def lost_values(
+    encoder: DemographicsEncoder | None, samples: Samples, events: Frame, frame: Frame | None
+) -> list[str]:
+    """Return a sentence for each loss of demographics that the caller of a score may not expect: ids or levels in another form."""
+    if encoder is None or frame is None or not len(frame):
+        return []
+    with_events = set(patient_texts(events, where=EVENTS_FRAME)) & set(samples.patient_ids)
+    found = []
+    if with_events.isdisjoint(patient_texts(frame, where=DEMOGRAPHICS_FRAME)) and with_events:
+        found.append(
+            f"None of the {plural(len(with_events), 'patient')} with events has a row of demographics, so that their values are unknown. Check "
+            "that patient ids are written alike in events and demographics."
+        )
+    for code in encoder.codes:
+        if isinstance(code, CategoryCode) and code.name in names_of(frame):
+            given = [value for value in values_of(frame, code.name) if not is_absent(value)]
+            found.append(unseen_in_words(code, given, np.ones(len(given), np.int64)))
+    return [sentence for sentence in found if sentence]
+
+
+def unseen_in_words(code: CategoryCode, values: Sequence[object], n_rows: NDArray[Any]) -> str:
+    """Warn of many rows whose level the bundle does not have, such as ``f`` in place of ``F``; empty if there are few.
+
+    Parameters
+    ----------
+    values : sequence
+        Levels as in the table.
+    n_rows : int, shape (n_values,)
+        Rows with each.
+    """
+    is_unseen = code.unseen(values)
+    n_given, n_unseen = int(n_rows.sum()), int(n_rows[is_unseen].sum())
+    most = _MOST_UNSEEN_WITH_OTHER if OTHER in code.levels else _MOST_UNSEEN
+    if not n_unseen or n_unseen < n_given * most:
+        return ""
+    instead = code.levels[int(code.positions([values[int(np.argmax(is_unseen))]])[0])]
+    known = ", ".join(code.levels[:_NAMED]) + (", …" if len(code.levels) > _NAMED else "")
+    return (
+        f"Demographic {code.name!r}: {100 * n_unseen / n_given:.0f} % of the rows have a level that the bundle does not have. They count as "
+        f"{instead!r}. Write the levels as in training: {known}."
+    )
 
 
 def _refuse_none(encoder: DemographicsEncoder | None) -> None:

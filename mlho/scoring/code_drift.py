@@ -29,8 +29,7 @@ def split_codes(
 
     Examples
     --------
-    >>> from mlho.errors import listed
-    from mlho.model.parts import Vocabulary
+    >>> from mlho.model.parts import Vocabulary
     >>> codes = Vocabulary(floor=0.01, shares={"A": 0.2, "B": 0.1}, exclude=("X*",))
     >>> training = TrainingSamples(without_events=0.0, alert_rates={}, codes=codes)
     >>> listed, others = split_codes(training, {"B": 7, "C": 3, "X1": 9})
@@ -41,11 +40,11 @@ def split_codes(
         return np.empty(0, np.int64), {}
     known = training.codes
     is_excluded = code_filter(Features(include=known.include, exclude=known.exclude))
-    listed = np.array([samples_by_code.get(code, 0) for code in known.shares], np.int64)
+    in_order = np.array([samples_by_code.get(code, 0) for code in known.shares], np.int64)
     others = {
         code: n for code, n in samples_by_code.items() if code not in known.shares and not is_excluded(code)
     }
-    return listed, others
+    return in_order, others
 
 
 def find_code_drift(

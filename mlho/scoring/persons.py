@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
-from mlho.encoding.cohort.levels import OTHER, UNKNOWN
+from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
-from mlho.model.demographics import ages
+from mlho.model.demographics import ages, unseen_in_words
 from mlho.model.frames import Samples
 from mlho.scoring.roster import mapped_texts
 from mlho.sources import Source, list_inputs
@@ -30,10 +30,6 @@ from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, require_columns
 
 _NO_ROW: Final = -1
-# Shares of rows with a level that the bundle does not have from which they are a warning: without and with the level "other".
-_MOST_UNSEEN: Final = 0.05
-_MOST_UNSEEN_WITH_OTHER: Final = 0.5
-_NAMED: Final = 6  # levels in a warning
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,19 +174,8 @@ def unseen_warnings(encoder: DemographicsEncoder | None, persons: KnownPersons |
 
 def _unseen_words(code: CategoryCode, column: RawColumn) -> str:
     levels = column.levels or ()
-    unseen = np.flatnonzero(code.unseen(levels))
-    n_given = int(np.count_nonzero(column.values != _NO_ROW))
-    n_unseen = int(np.isin(column.values, unseen).sum())
-    if not n_unseen or n_unseen < n_given * (
-        _MOST_UNSEEN_WITH_OTHER if OTHER in code.levels else _MOST_UNSEEN
-    ):
-        return ""
-    instead = code.levels[int(code.positions([levels[unseen[0]]])[0])]
-    known = ", ".join(code.levels[:_NAMED]) + (", …" if len(code.levels) > _NAMED else "")
-    return (
-        f"Demographic {code.name!r}: {100 * n_unseen / n_given:.0f} % of the rows have a level that the bundle does not have. They count as "
-        f"{instead!r}. Write the levels as in training: {known}."
-    )
+    given = column.values[column.values != _NO_ROW].astype(np.int64)
+    return unseen_in_words(code, levels, np.bincount(given, minlength=len(levels)))
 
 
 def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> NDArray[Any]:

@@ -311,7 +311,7 @@ def _values(code: NumberCode | CategoryCode, column: DemographicColumn | None) -
 def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
     cells = list(values)
     try:
-        numbers = np.array([math.nan if _is_absent(value) else float(value) for value in cells], np.float64)
+        numbers = np.array([math.nan if is_absent(value) else float(value) for value in cells], np.float64)
     except (TypeError, ValueError):
         raise DataError(
             "demographics",
@@ -334,7 +334,7 @@ def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
 
 def _level_of(value: object) -> str | None:
     """Text of a level. Booleans become ``true`` and ``false``, as they do when read from Parquet."""
-    if _is_absent(value):
+    if is_absent(value):
         return None
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
@@ -358,7 +358,7 @@ def _by_number(levels: Sequence[str]) -> dict[float | None, str]:
     }
 
 
-def _is_absent(value: object) -> bool:
+def is_absent(value: object) -> bool:
     """Return whether a value is missing: None, NaN (pandas' NA and NaT too), or blank text."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return True

@@ -96,9 +96,7 @@ def _not_for(result: Result) -> str:
     """Return the uses that the author excludes, and those that are excluded for every model, as the README states them."""
     prediction = "" if result.predictive else "prediction; "
     stated = "" if result.about.out_of_scope is None else f"{result.about.out_of_scope.rstrip('. ')}; "
-    return (
-        f"{stated}{prediction}decisions about a patient without human judgement. The model is not a medical device."
-    )
+    return f"{stated}{prediction}decisions about a patient without human judgement. The model is not a medical device."
 
 
 def _index_dates(result: Result) -> str:

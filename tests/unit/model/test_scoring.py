@@ -1,14 +1,16 @@
 """Scores from events equal those of training: the same rules, the same windows, the same bits."""
 
 import datetime as dt
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csc_array
 
 from mlho.encoding.cohort.define import define_cohort
-from mlho.encoding.cohort.demographics import encode_demographics
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, encode_demographics
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import merge_dictionary
 from mlho.encoding.events.matrix import Matrix
@@ -26,6 +28,7 @@ from mlho.sources import list_inputs, source_named
 from mlho.sources.events import iter_events
 from mlho.spec.features import NUMBERS
 from mlho.spec.training import TrainingSpec
+from tests.unit.model.conftest import training_design
 
 EVENTS = pd.DataFrame(
     [
@@ -195,6 +198,50 @@ def test_lost_rows_are_a_warning(method, events, sentence, bundle_folder):
 
     with pytest.warns(UserWarning, match=sentence):
         getattr(bundle, method)(events, INDEX)
+
+
+PERSONS = pd.DataFrame({"patient_id": ["2", "17", "404"], "sex": ["M", "F", None]})
+
+
+@pytest.mark.parametrize(
+    ("persons", "sentence"),
+    [
+        (PERSONS, None),
+        (PERSONS.iloc[:1], None),
+        (PERSONS.iloc[:0], None),
+        (
+            PERSONS.assign(sex=["m", "F", None]),
+            "Demographic 'sex': 50 % of the rows have a level that the bundle does not have. They count as 'F'.",
+        ),
+        (
+            PERSONS.assign(patient_id=PERSONS["patient_id"] + ".0"),
+            "None of the 2 patients with events has a row of demographics",
+        ),
+    ],
+    ids=["all known", "some known", "explicitly none", "levels of another form", "ids of another form"],
+)
+@pytest.mark.parametrize("index", [INDEX, dt.date(2019, 12, 31)], ids=["table", "date"])
+def test_lost_demographics_are_a_warning(persons, sentence, index, parts, tmp_path):
+    """A caller whose demographics do not reach the model is warned, as in a scoring run: medians and references would replace them."""
+    X, y = training_design()
+    encoder = DemographicsEncoder((CategoryCode("sex", ("F", "M")),))
+    wide = csc_array(np.column_stack([X.toarray(), np.arange(X.shape[0]) % 2]))
+    bundle_parts = parts(
+        demographics=encoder,
+        classifier=classifier_named("glmboost").fit(wide, y, {}, seed=1, value_columns=None),
+        statistics=column_statistics(wide, np.arange(wide.shape[0]), min_cell=11),
+    )
+    write_bundle(tmp_path / "bundle", bundle_parts)
+    bundle = load_bundle(tmp_path / "bundle")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bundle.predict_events(EVENTS, index, persons)
+
+    assert [str(warning.message) for warning in caught if sentence is None] == []
+    assert any(sentence in str(warning.message) for warning in caught if sentence is not None) is (
+        sentence is not None
+    )
 
 
 def test_rows_of_other_patients_and_later_rows_are_no_warning(bundle_folder):
