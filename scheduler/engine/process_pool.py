@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,8 @@ from mlho.steps.records import Outcome
 from mlho.store import open_store, remove_scratch
 from scheduler.engine.forkserver import ask_for_rest, begin_server, has_begun, is_in_parts
 
+_EARLY_WORKERS: Final = 4
+_FORK_SECONDS: Final = 0.02  # the start of a worker takes 0.01 s
 _ENCODING: Final = frozenset(kind for kind, step in STEPS.items() if step.encodes)
 
 
@@ -47,7 +50,6 @@ class LocalPool:
         self._data = data
         self._n_workers = n_workers
         self._encoders: ProcessPoolExecutor | None = None
-        self._all_encoders_started = False
         self._end_of_encoders: threading.Thread | None = None
         self._pool: ProcessPoolExecutor | None = None
 
@@ -69,11 +71,7 @@ class LocalPool:
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Run tasks in workers, as :meth:`submit` does."""
-        futures = [self.submit(task) for task in tasks]
-        if self._all_encoders_started:  # before, the server would have to fork them after its imports
-            ask_for_rest()
-        self._all_encoders_started |= len(tasks) > 1
-        return futures
+        return [self.submit(task) for task in tasks]
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Run a task in a worker. Its future raises the exception of the step."""
@@ -115,7 +113,11 @@ def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options:
     n_workers = usable_cpus()
     pool = _take_spare(n_workers) or _start_pool(n_workers)
     try:
-        answer = pool.submit(function, *arguments, **options).result()
+        answered = pool.submit(function, *arguments, **options)
+        if is_in_parts():
+            _start_early(pool, n_workers)
+            ask_for_rest()
+        answer = answered.result()
     except BrokenProcessPool as error:
         raise worker_lost() from error
     except MlhoError:
@@ -126,6 +128,12 @@ def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options:
         raise
     _spare.append((n_workers, pool))
     return answer
+
+
+def _start_early(pool: ProcessPoolExecutor, n_workers: int) -> None:
+    """Start further workers beside the first, which is busy. Later ones wait until the server has imported the rest."""
+    for _ in range(min(n_workers, _EARLY_WORKERS) - 1):
+        pool.submit(time.sleep, _FORK_SECONDS)  # while one sleeps, the next call starts another
 
 
 def _take_spare(n_workers: int) -> ProcessPoolExecutor | None:

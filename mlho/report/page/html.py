@@ -20,6 +20,7 @@ from mlho.report.site import Site, SiteModel
 from mlho.report.svg.canvas import chart_style
 from mlho.report.variants import VariantComparison, variant_tables
 
+_REPORT: Final = "report.html.j2"
 _SITE: Final = "site.html.j2"
 _SITE_MODEL: Final = "site_model.html.j2"
 
@@ -32,7 +33,7 @@ def render_html(result: Result) -> str:
     str
         HTML with inline style, script and charts. It loads nothing, and works without its script.
     """
-    return _page("report.html.j2", training.content(result))
+    return _page(_REPORT, training.content(result))
 
 
 def render_dossier(dossier: Mapping[str, Any]) -> str:
@@ -122,9 +123,18 @@ def _study(
     return _page("study.html.j2", context)
 
 
+def prepare_report() -> None:
+    """Compile the templates of a report: a third of the time of the first one."""
+    _compile(_REPORT)
+
+
 def prepare_site() -> None:
     """Compile the templates of the site's pages: half of the time of the first ones."""
-    for name in (_SITE, _SITE_MODEL, "parts.html.j2"):
+    _compile(_SITE, _SITE_MODEL)
+
+
+def _compile(*names: str) -> None:
+    for name in (*names, "parts.html.j2"):
         _environment().get_template(name)
 
 
