@@ -25,7 +25,7 @@ from mlho.method.bias.groups import (
     counts_shown,
     fewest_patients,
 )
-from mlho.method.bias.intervals import group_estimate
+from mlho.method.bias.intervals import group_estimate, is_equal_rate, scattered
 from mlho.method.evaluation.calibration import fit_calibrator
 from mlho.method.evaluation.metrics import MIN_CELL, Estimate
 from mlho.method.evaluation.tally import FloatArray, IntArray, checked_groups, tally
@@ -256,9 +256,19 @@ class _Problem:
         found = {}
         for key, *parts in zip(cells, *chunks, strict=True):
             figures = figures_of(np.concatenate(parts), self.rules)
-            replicates = {name: values[1:] for name, values in figures.items()}
-            found[key] = Drawn({name: float(values[0]) for name, values in figures.items()}, replicates)
+            own_seed = [*seed, *(part - RECALIBRATED for part in key)]  # none is negative
+            found[key] = self._drawn(cells[key], figures, own_seed)
         return found
+
+    def _drawn(self, cell: Cell, figures: Mapping[str, FloatArray], seed: Sequence[int]) -> Drawn:
+        """Return the first row of the figures as the values, and the others as their replicates."""
+        replicates, n_patients = {name: values[1:] for name, values in figures.items()}, {}
+        for number, (name, drawn) in enumerate(replicates.items()):
+            if is_equal_rate(name, drawn):
+                n_patients[name] = cell.n_patients(name, self.rules)
+                rng = np.random.Generator(np.random.PCG64([*seed, number]))
+                replicates[name] = scattered(name, drawn, n_patients[name], rng)
+        return Drawn({name: float(values[0]) for name, values in figures.items()}, replicates, n_patients)
 
     def simulate(self, cells: Mapping[_Key, Cell], *, seed: Sequence[int]) -> dict[_Key, dict[str, Chance]]:
         """Return ECE and MCE of outcomes drawn with the predicted probabilities."""
@@ -320,9 +330,10 @@ class _Problem:
         return counts_shown(members, self.positive, self.patient, self.min_cell)
 
     def estimates(self, drawn: Drawn, cell: Cell, names: Sequence[str] | None) -> dict[str, Estimate]:
-        fewest = fewest_patients(cell.sample, self.positive, self.patient)
         return {
-            name: group_estimate(name, drawn.value[name], drawn.replicates[name], n_patients=fewest)
+            name: group_estimate(
+                name, drawn.value[name], drawn.replicates[name], n_patients=drawn.n_patients.get(name, 0)
+            )
             for name in (drawn.value if names is None else names)
         }
 

@@ -100,6 +100,19 @@ class Cell(NamedTuple):
         _sum_cell(weights, self, n_rules, start, found)
         return found
 
+    def n_patients(self, name: str, rules: Sequence[str]) -> int:
+        """Return the patients in the denominator of a rate; for the AUROC those with the outcome or without it, if they are fewer."""
+        rule, _, rate = name.rpartition("/")
+        members = {"sensitivity": self.positive, "specificity": ~self.positive}.get(rate)
+        if rate in ("ppv", "npv"):
+            is_alerted = np.repeat(
+                self.alerts >> np.uint8(rules.index(rule)) & np.uint8(1) == 1, np.diff(self.starts)
+            )
+            members = is_alerted if rate == "ppv" else ~is_alerted
+        if rate == "auroc":
+            return min(np.unique(self.patient[part]).size for part in (self.positive, ~self.positive))
+        return int(np.unique(self.patient if members is None else self.patient[members]).size)
+
     def calibration_errors(self, outcomes: NDArray[np.bool_]) -> FloatArray:
         """Return ECE and MCE by width, then by count, for each row of outcomes of all samples; shape (n_rows, 4)."""
         found = np.empty((outcomes.shape[0], 4))

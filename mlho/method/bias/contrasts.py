@@ -23,10 +23,14 @@ FEWEST_PERIODS: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The figures of a cell, and of its replicates; NaN where a figure does not exist."""
+    """The figures of a cell, and of its replicates; NaN where a figure does not exist.
+
+    ``n_patients`` has the patients in the denominator of each rate that is the same in all replicates.
+    """
 
     value: Mapping[str, float]
     replicates: Mapping[str, FloatArray]
+    n_patients: Mapping[str, int]
 
 
 def compared_metrics(rules: Sequence[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def group_estimate(name: str, value: float, drawn: FloatArray, *, n_patients: in
         NaN if the figure does not exist.
     drawn : float64, shape (n_replicates,)
     n_patients : int
-        Patients of the smaller class: the number of samples if all replicates are 0, or all are 1.
+        Patients in the denominator of the rate: the number of samples if its value is 0 or 1.
 
     References
     ----------
@@ -61,6 +61,37 @@ def wilson(rate: float, variance: float, n_patients: int) -> tuple[float, float,
     middle = (rate + z2 / 2.0) / (1.0 + z2)
     half = Z_95 * math.sqrt(spread / size + z2 / (4.0 * size)) / (1.0 + z2)
     return max(0.0, middle - half), min(1.0, middle + half), math.sqrt(spread / size)
+
+
+def is_equal_rate(name: str, drawn: FloatArray) -> bool:
+    """Return whether a figure is a rate that is the same in all replicates, as one of 0 or 1 is."""
+    present = drawn[~np.isnan(drawn)]
+    return _last(name) in RATES and bool(present.size) and float(present.min()) == float(present.max())
+
+
+def scattered(name: str, drawn: FloatArray, n_patients: int, rng: np.random.Generator) -> FloatArray:
+    """Return replicates of a rate that is the same in all of them, with the error of a rate of so many patients.
+
+    Without it a group in which 11 of 11 patients are found would count as one whose rate is known exactly.
+
+    Parameters
+    ----------
+    drawn : float64, shape (n_replicates,)
+        NaN stays.
+    n_patients : int
+        Patients in the denominator, at least 1.
+
+    References
+    ----------
+    Agresti & Coull (1998), The American Statistician 52: centre and variance.
+    """
+    scale = {"alerts_per_100": 100.0}.get(_last(name), 1.0)
+    z2 = Z_95 * Z_95
+    size = n_patients + z2
+    centre = (float(np.nanmax(drawn)) / scale * n_patients + z2 / 2.0) / size
+    error = math.sqrt(centre * (1.0 - centre) / size)
+    rates = np.clip(centre + error * rng.standard_normal(drawn.size), 0.0, 1.0)
+    return np.where(np.isnan(drawn), np.nan, scale * rates)
 
 
 def _last(name: str) -> str:

@@ -122,6 +122,49 @@ def test_differences_are_paired():
     ].low is not None
 
 
+def with_small_group(n_found: int):
+    """Return a cohort with 40 patients in group 1, 11 of them with the outcome, of which ``n_found`` are alerted; and the alerts."""
+    y, p, _, _ = cohort_of(600)
+    order = np.r_[np.flatnonzero(y == 1)[:11], np.flatnonzero(y == 0)[:29]]
+    group = np.isin(np.arange(600), order).astype(int)
+    alert = np.where(group == 1, np.isin(np.arange(600), order[:n_found]), p >= 0.4)
+    return y, p, group, alert
+
+
+def test_the_interval_of_a_ppv_of_one_counts_the_alerted_patients():
+    """If 3 of 3 alerts are right, the PPV has Wilson's interval for 3 patients, from 0.438, and the NPV of 29 of 37 that of 37."""
+    y, p, group, alert = with_small_group(3)
+    male = figures(audited(y, p, group, alerts={RULE: alert}, n_replicates=500), "male")
+
+    assert (male[f"{RULE}/ppv"].value, male[f"{RULE}/ppv"].high) == (1.0, 1.0)
+    assert male[f"{RULE}/ppv"].low == pytest.approx(0.4385, abs=1e-3)
+    assert (male[f"{RULE}/npv"].low, male[f"{RULE}/npv"].high) == pytest.approx((0.628, 0.886), abs=0.02)
+
+
+def test_a_rate_of_one_in_a_small_group_is_not_a_significant_difference():
+    """11 of 11 against 85 % found is p = 0.4 by Fisher's test. The difference has an interval that contains 0, and no p-value below 0.05."""
+    y, p, group, alert = with_small_group(11)
+    rest = np.flatnonzero((y == 1) & (group == 0))
+    alert[rest] = np.arange(rest.size) % 20 < 17
+    found = audited(y, p, group, alerts={RULE: alert}, n_replicates=500).comparisons
+    sensitivity = next(comparison for comparison in found if comparison.metric == f"{RULE}/sensitivity")
+
+    assert sensitivity.difference.value == pytest.approx(0.15, abs=0.01)
+    assert sensitivity.difference.low < 0 < sensitivity.difference.high
+    assert sensitivity.ratio.low < 1 < sensitivity.ratio.high
+    assert sensitivity.p_value > 0.05
+
+
+def test_a_large_group_without_any_alert_is_a_significant_difference():
+    """If none of 300 patients of a group is alerted, all replicates are 0, and the difference is significant all the same."""
+    y, p, group, _ = cohort_of(600)
+    found = audited(y, p, group, alerts={RULE: (p >= 0.4) & (group == 0)}).comparisons
+    alerts = next(comparison for comparison in found if comparison.metric == f"{RULE}/alerts_per_100")
+
+    assert alerts.adjusted < 1e-6
+    assert not alerts.difference.low < 0 < alerts.difference.high
+
+
 def test_small_groups_and_periods_have_no_figures():
     """A group or period with only ten patients with the outcome has no figures and no comparison, and no other count reveals its size."""
     y, p, group, _ = cohort_of(400)
