@@ -22,6 +22,8 @@ _NOT_CONVERGED: Final = (
 )
 # Bounds of the squared Newton decrement and of a coefficient per standard deviation, beyond which there is no maximum.
 _DECREMENT, _LARGEST = 1e-12, 30.0
+# Without a maximum the steps do not become smaller: one still moves a coefficient per standard deviation where the decrement hardly does.
+_SLOW_DECREMENT, _MOVE = 1e-8, 1e-3
 _MAX_STEPS = 50
 
 
@@ -99,7 +101,8 @@ def fit_hazards(X: npt.ArrayLike, days: npt.ArrayLike, is_event: npt.ArrayLike) 
     if fit is None:
         reasons |= dict.fromkeys(fitted, _NOT_CONVERGED)
         fitted = []
-    beta, covariance = fit or (np.empty(0), np.empty((0, 0)))
+    beta, covariance, is_moving = fit or (np.empty(0), np.empty((0, 0)), np.empty(0, np.bool_))
+    reasons |= {fitted[at]: _NOT_CONVERGED for at in np.flatnonzero(is_moving).tolist()}
     place = {j: at for at, j in enumerate(fitted)}
     return tuple(
         HazardRatio(None, None, float(sd[j]), reasons[j])
@@ -114,16 +117,17 @@ def fit_hazards(X: npt.ArrayLike, days: npt.ArrayLike, is_event: npt.ArrayLike) 
 
 
 def _maximise(X: FloatArray, days: FloatArray, is_event: npt.NDArray[np.bool_]) -> Any:
-    """Return coefficients and covariance of standardised columns; None without a maximum."""
+    """Return coefficients and covariance of standardised columns, and which coefficients have no maximum; None without any."""
     beta = np.zeros(X.shape[1])
     value, slope, information = _evaluate(X, days, is_event, beta)
     for _ in range(_MAX_STEPS):
         step = solve(information, slope)
         if step is None:
             return None
-        if dot(slope, step) <= _DECREMENT:
+        decrement, is_moving = dot(slope, step), np.abs(step) > _MOVE
+        if decrement <= _DECREMENT or (decrement <= _SLOW_DECREMENT and is_moving.any()):
             covariance = invert(information)
-            return None if covariance is None else (beta, covariance)
+            return None if covariance is None else (beta, covariance, is_moving)
         share = 1.0
         for _ in range(30):
             trial = beta + share * step
