@@ -139,7 +139,11 @@ def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
     """
     if not spec.validation.is_drawn:
         refuse_unusable(spec, cohort, planned_sets(spec, cohort))
-    iterations: list[Iteration] = [*range(1, spec.validation.iterations + 1), FINAL]
+    refuse_one_class(spec, cohort, [*range(1, spec.validation.iterations + 1), FINAL])
+
+
+def refuse_one_class(spec: TrainingSpec, cohort: Cohort, iterations: Sequence[Iteration]) -> None:
+    """Refuse iterations in which a test set, fold or training part has one class only; see :func:`check_splits`."""
     for place, (status, when) in enumerate(outcomes_of(spec, cohort)):
         found = [
             part

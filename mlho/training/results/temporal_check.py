@@ -18,7 +18,7 @@ from mlho.training.iterations.folds import cross_validate
 from mlho.training.iterations.iteration import CandidateOutcome, fit_chosen, judge, select_and_run_folds
 from mlho.training.iterations.planned import DAY_US, cut_of, planned_sets, refuse_unusable
 from mlho.training.iterations.problem import Problem
-from mlho.training.iterations.splits import LATER
+from mlho.training.iterations.splits import LATER, refuse_one_class
 from mlho.training.results.performance import estimate_of, figures_of
 from mlho.training.results.split_account import account_of_split
 
@@ -39,8 +39,8 @@ def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> Later
     Returns
     -------
     LaterEvaluation
-        With figures, or with the reason why there are none: index dates of less than two years, or too few patients with or
-        without the outcome on either side.
+        With figures, or with the reason why there are none: index dates of less than two years, too few patients with or
+        without the outcome on either side, or a fold before the date with one class only.
     """
     if not spans_years(problem.cohort):
         return LaterEvaluation(test_from=None, account=None, reason="the index dates span two years or less")
@@ -48,6 +48,7 @@ def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> Later
     test_from = cut_of(later.spec, later.cohort)
     try:
         refuse_unusable(later.spec, later.cohort, planned_sets(later.spec, later.cohort))
+        refuse_one_class(later.spec, later.cohort, [LATER])
     except DataError as error:
         return LaterEvaluation(test_from=str(test_from), account=None, reason=error.rule)
     outcome = _fit(later, classifier)
