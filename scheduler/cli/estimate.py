@@ -252,7 +252,9 @@ def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) 
         f"within {MARGIN:g}, if the model explains {100 * ASSUMED_R2:.0f} % of what can be explained (Nagelkerke R²)."
     )
     if n_patients >= required.needed:
-        return [f"{facts} {rule} The sample is large enough."]
+        return [
+            f"{facts} {rule} The sample is large enough for features chosen beforehand; the run chooses them by the outcome, which needs more patients."
+        ]
     few = f"This sample supports {most:,} features" if most else "This sample supports no model"
     return [
         f"{facts} {rule} The sample is too small. {few}: lower selection.nFeatures, or expect calibration and odds ratios to be "

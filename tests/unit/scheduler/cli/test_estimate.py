@@ -122,7 +122,11 @@ def test_a_plan_states_the_outcome_window_of_a_split_by_date(changes, expected):
         (10_000, 960, "4.7 events per candidate feature (203: selection.nFeatures and the demographics)"),
         (10_000, 960, "ask for 24,959 patients: 24,959 for a shrinkage"),
         (10_000, 960, "The sample is too small. This sample supports 81 features: lower selection.nFeatures"),
-        (30_000, 2_880, "The sample is large enough."),
+        (
+            30_000,
+            2_880,
+            "The sample is large enough for features chosen beforehand; the run chooses them by the outcome, which needs more patients.",
+        ),
         (300, 5, "too few patients with, or without, the outcome"),
         (300, 300, "too few patients with, or without, the outcome"),
     ],
