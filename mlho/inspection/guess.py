@@ -60,6 +60,8 @@ _SIGNS: Final[Mapping[str, frozenset[str]]] = {
 }
 # Demographics that are looked for among the codes of MEDS.
 _STATIC: Final = ("sex", "race", "ethnicity")
+_ROLES: Final = {"patient_id": "the patient", "time": "the time", "code": "the code"}
+_MOST_NAMED: Final = 10  # tables that are not used
 _TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _DAYS, _COMPACT, _SECONDS, _MILLIS = (1, 100_000), (17_000_101, 22_991_231), 1e8, 1e11
 _MOST_LEVELS: Final = 20
@@ -111,9 +113,13 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
         left.remove(best)
         guess.reasons.append(f"{name}: {best.pattern}")
     guess.doubts += [
-        f"{sketch.pattern} is not used{_reason(sketch) or (_unknown_names(sketch) if guess.missing else '')}."
-        for sketch in left
+        f"{sketch.pattern} is not used{_reason(sketch) or _unknown_names(sketch, guess.missing)}."
+        for sketch in left[:_MOST_NAMED]
     ]
+    if len(left) > _MOST_NAMED:
+        guess.doubts.append(
+            f"{len(left) - _MOST_NAMED:,} more tables are not used. Put the files of one table into a folder."
+        )
     if not guess.missing:
         _guess_columns(guess)
         _guess_labels(guess, guess.tables["labels"])
@@ -200,11 +206,17 @@ def _reason(sketch: Sketch) -> str:
     return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
 
 
-def _unknown_names(sketch: Sketch) -> str:
-    """Return that no column has a usual name for the patient. The names are not shown: without a header they are a patient's values."""
-    if find_column(sketch, "patient_id"):
-        return ""
-    return f" (none of its {plural(len(sketch.columns), 'column')} has a usual name for the patient)"
+def _unknown_names(sketch: Sketch, missing: Sequence[str]) -> str:
+    """Return what no column seems to be. The names are not shown: without a header they are a patient's values."""
+    lacks = [words for ours, words in _ROLES.items() if not find_column(sketch, ours)]
+    none_of_them = f" (none of its {plural(len(sketch.columns), 'column')}"
+    if missing and "the patient" in lacks:
+        return f"{none_of_them} has a usual name for the patient)"
+    if "events" in missing and lacks:
+        return f"{none_of_them} has a usual name for {' or for '.join(lacks)})"
+    if "labels" in missing and not _outcomes(sketch):
+        return f"{none_of_them} holds 0 and 1)"
+    return ""
 
 
 def _guess_columns(guess: Guess) -> None:
@@ -225,7 +237,13 @@ def _guess_columns(guess: Guess) -> None:
             usual = _usual(guess.source, table_named[table], ours, sketch)
             found = usual if usual in sketch.columns else find_column(sketch, ours)
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
-                found = found if found == usual or _is_numeric_text(sketch.columns[found]) else None
+                is_numeric = _is_numeric_text(sketch.columns[found])
+                if not is_numeric:
+                    guess.doubts.append(
+                        f"{table}: column {found!r} may hold the values, but some of its texts are not numbers. Name it in "
+                        "data.columns as numeric_value, and state data.format.decimal if they have a decimal comma."
+                    )
+                found = found if found == usual or is_numeric else None
             if found is not None and found != usual:
                 guess.columns.setdefault(table, {})[ours] = found
                 guess.reasons.append(f"{table}: {ours} is {found!r}")
@@ -309,6 +327,11 @@ def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
             guess.demographics.append(name)
     if guess.demographics:
         guess.reasons.append(f"features.demographics: {', '.join(guess.demographics)}")
+    others = [name for name in sketch.columns if name not in taken and name not in guess.demographics]
+    if others:
+        guess.doubts.append(
+            f"demographics: not used: {', '.join(map(repr, others))}. Add those known at the index date to features.demographics."
+        )
 
 
 def _guess_dimension(guess: Guess, sketch: Sketch) -> None:

@@ -13,9 +13,9 @@ from mlho.encoding.cohort.persons import AGE, Persons, RawColumn
 from mlho.errors import DataError, plural
 from mlho.printable import folded
 
-# A number with common additions: "45y", "90+", ">89", "45,5".
+# A number with common additions: "45y", "90+", ">89", "45,5", "1.234,5".
 _LIKE_A_NUMBER: Final = re.compile(
-    r"\s*[<>≥≤~]?=?\s*[-+]?\d+([.,]\d+)?\s*(\+|y|yr|yrs|year|years|yo)?\s*", re.IGNORECASE
+    r"\s*[<>≥≤~]?=?\s*[-+]?\d+([.,]\d{3})*([.,]\d+)?\s*(\+|y|yr|yrs|year|years|yo)?\s*", re.IGNORECASE
 )
 _MOSTLY: Final = 0.8  # of the rows with a value
 
@@ -42,7 +42,10 @@ def judge_numbers(
             continue
         n_other = int(rows[[not _is_number(level) for level in column.levels]].sum())
         got = f"text that is not a number in {shown_count(n_other, 'row', min_cell)} of {n_given:,}"
-        remedy = "Write plain numbers, with a decimal point and without units or signs such as + or >"
+        remedy = (
+            "Write plain numbers, with the decimal sign of data.format.decimal (a point unless stated) and without "
+            "units or signs such as + or >"
+        )
         if column.name == AGE:
             errors.append(
                 DataError(

@@ -12,7 +12,7 @@ from mlho.errors import DataError
 from mlho.sources import Source
 from mlho.sources.arrow import one_array
 from mlho.sources.files import SourceFile, find_inputs
-from mlho.sources.names import format_of
+from mlho.sources.names import FORMATS, format_of, is_document
 from mlho.sources.native import NATIVE
 from mlho.sources.reading import open_table, text_sample
 from mlho.spec.layout import Encoding, Format
@@ -26,6 +26,7 @@ _STORE: Final = (
     "commits",
     "runs",
 )  # folders of a store, which is in this folder if mlho was started in it
+_SCHEMA: Final = ".json"  # such as the one that mlho init writes for editors
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -74,11 +75,18 @@ def sketch_folder(root: Path) -> Folder:
         )
     found: dict[str, list[SourceFile]] = {}
     left_out = []
-    for path in sorted(root.iterdir())[:_MOST_TABLES]:
+    paths = sorted(path for path in root.iterdir() if not path.name.startswith((".", "_")))
+    if len(paths) > _MOST_TABLES:
+        left_out.append(
+            f"only the first {_MOST_TABLES} of {len(paths):,} files and folders are inspected; put the files of one table into a folder"
+        )
+    for path in paths[:_MOST_TABLES]:
         pattern = f"{path.name}/" if path.is_dir() else path.name
         if (path / _CODES_OF_MEDS).is_file():
             pattern = f"{path.name}/{_CODES_OF_MEDS}"
-        if path.name.startswith((".", "_")) or (path.is_file() and format_of(path.name) is None):
+        if path.is_file() and format_of(path.name) is None:
+            if not is_document(path.name) and path.suffix != _SCHEMA:
+                left_out.append(f"{pattern}: not a format that is read: {FORMATS}")
             continue
         if all((path / name).is_dir() for name in _STORE):
             continue

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.sources.arrow import text_array, truths
+from mlho.sources.arrow import null_where, text_array, truths
 from mlho.spec.layout import DIRECTIVES
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -32,6 +32,20 @@ def cast_or_null(array: Any, type_: Any) -> Any:
     half = len(array) // 2
     parts = [cast_or_null(array.slice(0, half), type_), cast_or_null(array.slice(half), type_)]
     return pa.concat_arrays(parts)
+
+
+def numbers_or_null(texts: Any, decimal: str | None) -> Any:
+    """Return texts as float64, null where a text is not a number with this decimal sign (``None``: a point).
+
+    Examples
+    --------
+    >>> numbers_or_null(pa.array(["3,5", "3.5", "35"]), ",").to_pylist()
+    [3.5, None, 35.0]
+    """
+    if decimal == ",":
+        has_point = truths(pc.match_substring(texts, "."))
+        texts = null_where(has_point, pc.replace_substring(texts, ",", "."))
+    return cast_or_null(texts, pa.float64())
 
 
 def is_zoned(texts: Any) -> NDArray[np.bool_]:

@@ -254,10 +254,13 @@ def _is_aside(parts: Sequence[str]) -> bool:
 
 def _is_left_out(parts: Sequence[str]) -> bool:
     """Return whether a name denotes work in progress or a document, which is not a table."""
-    if any(part.startswith("_") for part in parts):
-        return True
-    name = PurePosixPath(parts[-1].lower())
-    return format_of(parts[-1]) is None and (name.suffix in _NO_TABLES or name.stem in _NO_TABLE_STEMS)
+    return any(part.startswith("_") for part in parts) or is_document(parts[-1])
+
+
+def is_document(name: str) -> bool:
+    """Return whether the name of a file denotes a document, which is not a table."""
+    path = PurePosixPath(name.lower())
+    return format_of(name) is None and (path.suffix in _NO_TABLES or path.stem in _NO_TABLE_STEMS)
 
 
 def _is_matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:

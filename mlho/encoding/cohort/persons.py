@@ -19,7 +19,7 @@ from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.events import refuse_huge
 from mlho.sources.files import DataRoot, SourceFile
-from mlho.sources.forms import cast_or_null
+from mlho.sources.forms import numbers_or_null
 from mlho.sources.reading import TableFile, open_table, read_columns
 from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, MAX_CODE_CHARACTERS, ColumnKind, is_text, require_columns
@@ -103,7 +103,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     index_us = np.concatenate([part[1] for part in parts]) if layout.index else None
     births = np.concatenate([part[2] for part in parts])
     columns = tuple(
-        join_parts(pattern, name, [part[3][number] for part in parts])
+        join_parts(pattern, name, [part[3][number] for part in parts], decimal=source.format.decimal)
         for number, (name, _) in enumerate(layout.wanted)
     )
     known = patient != MISSING
@@ -227,8 +227,8 @@ def _category(array: Any, file: SourceFile, name: str) -> _Piece:
     return "category", read_texts(piece), key
 
 
-def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
-    """Join one column of all files. A CSV column is numeric if all of its text is."""
+def join_parts(where: str, name: str, pieces: Sequence[_Piece], *, decimal: str | None = None) -> RawColumn:
+    """Join one column of all files. A CSV column is numeric if all of its text is, with the decimal sign of ``data.format``."""
     forms = {form for form, _, _ in pieces} - {"csv text"}
     if len(forms) == 2:
         raise DataError(
@@ -239,7 +239,9 @@ def join_parts(where: str, name: str, pieces: Sequence[_Piece]) -> RawColumn:
             remedy="Write it with one type.",
         )
     if "category" not in forms:
-        parts = [cast_or_null(array, pa.float64()) for _, array, _ in pieces]
+        parts = [
+            numbers_or_null(array, decimal) if form == "csv text" else array for form, array, _ in pieces
+        ]
         read_all = all(p.null_count == piece[1].null_count for p, piece in zip(parts, pieces, strict=True))
         if read_all:
             for part, (_, _, key) in zip(parts, pieces, strict=True):

@@ -180,7 +180,8 @@ def _read_file(source: Source, file: SourceFile) -> tuple[list[str | None], dict
     columns: dict[str, list[Any]] = {}
     for ours, file_column in names.items():
         if ours in ("low", "high"):
-            columns[ours] = _numbers(number_column(arrays[file_column], where=file.key, name=file_column))
+            numbers = number_column(arrays[file_column], where=file.key, name=file_column, form=source.format)
+            columns[ours] = _numbers(numbers)
         else:
             columns[ours] = text_column(arrays[file_column]).cast(pa.string()).to_pylist()
     return columns.pop("code"), columns

@@ -13,6 +13,7 @@ from mlho.errors import DataError, plural
 from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where, text_array
 from mlho.sources.forms import cast_or_null, is_zoned
 from mlho.sources.times import DAY_US
+from mlho.spec.layout import Format
 from mlho.tables import ColumnKind, check_type, is_text
 
 VALUE: Final = "value_as_number"
@@ -98,7 +99,7 @@ def whole_numbers(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
     return np.asarray(values, np.int64)
 
 
-def value_column(array: Any, *, where: str) -> Any:
+def value_column(array: Any, form: Format, *, where: str) -> Any:
     """Return the numeric value as float64; null if missing. Text that is not a number is refused."""
     from mlho.sources.events import number_column
 
@@ -107,7 +108,7 @@ def value_column(array: Any, *, where: str) -> Any:
         return plain.cast(pa.float64())
     if not is_text(plain.type):
         check_type(where, VALUE, plain.type, ColumnKind.NUMBER)
-    return number_column(plain, where=where, name=VALUE)
+    return number_column(plain, where=where, name=VALUE, form=form)
 
 
 def unit_column(raw: Mapping[str, Any], concepts: NDArray[np.int64]) -> Any:

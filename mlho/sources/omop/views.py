@@ -138,7 +138,7 @@ class EventView(_View):
         time, bad = self.times(raw, self.event_table.start)
         found = {"person_id": raw["person_id"], "time": time.cast(_TIME), "code": self._codes(raw, n_rows)}
         if VALUE in raw:
-            found["numeric_value"] = value_column(raw[VALUE], where=self.file.key)
+            found["numeric_value"] = value_column(raw[VALUE], self.source.format, where=self.file.key)
             found["unit"] = unit_column(raw, self.numbers(raw, _UNIT, n_rows))
         else:
             found["numeric_value"] = pa.nulls(n_rows, pa.float64())

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlho.errors import DataError, SpecError
-from mlho.sources import SourceFile, iter_events, list_inputs, source_named
+from mlho.sources import SourceFile, iter_events, list_inputs, source_from, source_named
 
 DBMART, NATIVE = source_named("dbmart"), source_named("native")
 NOON = dt.datetime(2020, 1, 31, 12)
@@ -358,6 +358,32 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
     assert got in caught.value.got
     assert caught.value.remedy
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_decimal_comma_is_read_if_it_is_stated_and_named_if_not(tmp_path):
+    """Without ``data.format.decimal`` the error names the cause; with it a decimal point is refused, because 1.234 could be thousands."""
+    text = b"patient_id;time;code;numeric_value\n1;2020-01-31;A;3,5\n1;2020-01-31;A;-0,25\n1;2020-01-31;A;7\n1;2020-01-31;A;\n"
+    file = write(tmp_path / "a.csv", text)
+    form = {"delimiter": ";"}
+
+    with pytest.raises(
+        DataError, match=r"got 2 such rows among 4, 2 with a decimal comma. Set data.format.decimal to ','"
+    ):
+        read(source_from({"source": "native", "format": form}), file)
+    stated = source_from({"source": "native", "format": {**form, "decimal": ","}})
+    assert read(stated, file)["value"] == [3.5, -0.25, 7.0, None]
+    pointed = write(tmp_path / "b.csv", text.replace(b"3,5", b"1.234"))
+    with pytest.raises(DataError, match=r"Expected numbers with a decimal comma.*1 such row among 4"):
+        read(stated, pointed)
+
+
+def test_thousands_are_not_taken_for_a_decimal_comma(tmp_path):
+    """Three digits after a comma may be thousands: the error does not advise to read 1,234 as 1.234."""
+    file = write(tmp_path / "a.csv", b'patient_id,time,code,numeric_value\n1,2020-01-31,A,"1,234"\n')
+
+    with pytest.raises(DataError, match="1 such row among 1") as caught:
+        read(NATIVE, file)
+    assert "data.format.decimal" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["100,5", "1,234.5", "100.5 mg"])

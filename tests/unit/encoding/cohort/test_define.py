@@ -285,6 +285,30 @@ def test_text_in_csv_that_is_all_numbers_is_a_number(tmp_path):
     assert mixed.levels == ("1", "2", "many")
 
 
+@pytest.mark.parametrize(("decimal", "kind"), [(None, CategoricalColumn), (",", NumericColumn)])
+def test_demographics_with_a_decimal_comma_are_numbers_if_it_is_stated(tmp_path, decimal, kind):
+    """Numbers of demographics in CSV have the decimal sign of ``data.format``."""
+    (tmp_path / "labels.csv").write_text(LABELS)
+    (tmp_path / "persons.csv").write_text('patient_id,bmi\na,"20,5"\nb,"30,25"\nc,\n')
+    spec = TrainingSpec.model_validate(
+        {
+            "data": {
+                "tables": {"events": "e", "labels": "labels.csv", "demographics": "persons.csv"},
+                "format": {} if decimal is None else {"decimal": decimal},
+            },
+            "features": {"demographics": ["bmi"]},
+            "report": {"minCell": 0},
+            "cohort": {"index": {"column": "index_date"}},
+        }
+    )
+
+    (column,) = define_cohort(spec, tmp_path).cohort.demographics
+
+    assert type(column) is kind
+    if isinstance(column, NumericColumn):
+        np.testing.assert_array_equal(column.values, [20.5, 20.5, 30.25, np.nan])
+
+
 def test_r_tables_are_read_by_their_names(tmp_path):
     """With ``source: dbmart``, ``patient_num`` is the patient, and NA is a missing value."""
     result = cohort_of(

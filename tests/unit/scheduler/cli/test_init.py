@@ -307,6 +307,67 @@ def test_columns_with_names_in_another_language_are_a_reason(tmp_path, call):
     assert "name your columns in data.columns: docs/data.md" in output.err
 
 
+def test_what_a_table_of_events_lacks_is_named(tmp_path, call):
+    """If only some columns have usual names, the error says for which roles there is none."""
+    folder = write_tables(tmp_path / "data", make_tables(100), suffix=".csv")
+    for part in (folder / "events").iterdir():
+        pd.read_csv(part).rename(columns={"time": "Datum", "code": "Kode"}).to_csv(part, index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "has a usual name for the time or for the code)" in output.err
+
+
+def test_files_of_other_formats_are_named(tmp_path, call):
+    """A table in a format that is not read, such as a spreadsheet, is not passed over silently; documents are."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    (folder / "persons.xlsx").write_bytes(b"x")
+    (folder / "README.md").write_bytes(b"x")
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "check    persons.xlsx: not a format that is read: Parquet" in output.out
+    assert "README" not in output.out
+
+
+def test_columns_that_are_left_out_are_named(tmp_path, call):
+    """Demographics of many values, and values with a decimal comma, are not guessed; both are named with what to state."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    persons = pd.read_csv(folder / "demographics.csv")
+    persons.assign(bmi=[20 + n / 10 for n in range(len(persons))]).to_csv(
+        folder / "demographics.csv", index=False
+    )
+    for part in (folder / "events").iterdir():
+        rows = pd.read_csv(part)
+        rows.drop(columns="numeric_value").assign(value="3,5").to_csv(part, index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "demographics: not used: 'bmi'" in output.out
+    assert "events: column 'value' may hold the values" in output.out
+    assert "data.format.decimal" in output.out
+
+
+def test_a_folder_of_many_files_is_not_cut_silently(tmp_path, call):
+    """If partitions stand beside the other tables, the error says that not all files were inspected, and to put them into a folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(101):
+        (folder / f"events-{number:03d}.csv").write_text(
+            "patient_id,time,code\n1,2020-01-01,a\n", encoding="utf-8"
+        )
+    (folder / "labels.csv").write_text("patient_id,label\n1,0\n2,1\n", encoding="utf-8")
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "only the first 100 of 102 files and folders are inspected" in output.err
+    assert "89 more tables are not used" in output.err
+
+
 def test_a_guessed_encoding_is_reported(tmp_path, call):
     """A guessed encoding is marked to check in the specification and shown in the terminal."""
     folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
