@@ -178,10 +178,12 @@ class Bucket:
                 fault = refused.fault
                 # A conflict invalidates the parts. An upload may no longer exist because one of our lost requests or a clean-up ended it.
                 is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
-                self._raise_unless(is_known and time.monotonic() < ends, refused, "write")
+                self._raise_unless(is_known, refused, "write")
             found = self.head(key)
             if found is not None:
                 return found.mark == mark
+            if time.monotonic() >= ends:
+                raise self._error(Fault(fault.code, 0), "write")  # the upload is lost: a retry helps
 
     def delete(self, key: str) -> None:
         """Remove an object if it exists."""
@@ -359,7 +361,7 @@ class Bucket:
         ):
             _forget_client()
             raise no_credentials(self.where) from error
-        if isinstance(error, exceptions.SSLError):
+        if isinstance(error, exceptions.SSLError) and "certificate" in str(error).lower():
             raise StoreOutage(
                 f"{self.where}: the server's certificate is not trusted. Set MLHO_S3_CA_BUNDLE to the file of the "
                 "certificates to trust."

@@ -95,8 +95,8 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
     """
     if fault.is_passing:
         return StoreOutage(
-            f"{where}: {endpoint} did not {action} in time ({fault.code}). Check that it runs and that "
-            "MLHO_S3_ENDPOINT is right, then run the same command again."
+            f"{where}: {endpoint} did not {action} in time ({fault.code}). Check that it runs and that MLHO_S3_ENDPOINT is "
+            "right (http:// for a server without TLS), then run the same command again."
         )
     if fault.code in _WRONG_CREDENTIALS:
         return StoreAccessDenied(
