@@ -1,7 +1,7 @@
 """A store in a folder: an object is a file, and a hard link makes a second write fail.
 
-Files are not fsynced. A killed process loses no data; damage by a power cut is detected by the digest, and the
-artifact is produced again.
+A killed process loses no data. After a power cut, artifacts may be damaged, which is detected by the digest, and they are
+produced again. Objects that nothing can produce again, such as the entries of channels, are flushed to the disk.
 """
 
 import datetime as dt
@@ -19,8 +19,13 @@ from typing import IO, Final, override
 from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
 from mlho.scratch import scratch_file
 from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key
+from mlho.store.keys import CHANNELS, EVALUATIONS, MODELS, REFUSALS, RUNS, SIGNATURES
 
 _TEMPORARY: Final = ".tmp"
+_FLUSHED: Final = tuple(f"{top}/" for top in (CHANNELS, EVALUATIONS, MODELS, REFUSALS, RUNS, SIGNATURES))
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+# A file is copied if it is on another disk, has too many links, or is another user's.
+_COPIED: Final = (errno.EXDEV, errno.EMLINK, *_NO_LINKS)
 _LOCK_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.005
 
@@ -31,7 +36,7 @@ class LocalStore(Store):
     Raises
     ------
     SpecError
-        The folder cannot be created or written.
+        The folder cannot be created or written, or its file system has no hard links.
     StoreUnavailable
         The disk is full or does not answer.
     """
@@ -63,24 +68,15 @@ class LocalStore(Store):
         if self.exists(key):
             return False
         with self._temporary(data) as temporary:
-            return self._link(temporary, key)
+            return self._link_new(temporary, key)
 
     @override
     def put_file_if_absent(self, key: str, path: Path) -> bool:
-        if self.exists(key):
-            return False
-        try:
-            return self._link(str(path), key)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-        with self._temporary() as temporary:  # the file is on another disk
-            shutil.copyfile(path, temporary)
-            return self._link(temporary, key)
+        return not self.exists(key) and self._link_or_copy(str(path), key)
 
     @override
     def copy_if_absent(self, source: str, target: str) -> bool:
-        return self._link(str(self.path(source)), target)
+        return self._link_or_copy(str(self.path(source)), target)
 
     @override
     def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
@@ -90,7 +86,8 @@ class LocalStore(Store):
                 return False
             with self._temporary(data) as temporary:
                 self._make_folder(key)
-                os.replace(temporary, self._name(key))
+                with self._flushing(temporary, key):
+                    os.replace(temporary, self._name(key))
             return True
 
     @override
@@ -149,6 +146,40 @@ class LocalStore(Store):
         """Return the file name of a key as text. Small objects dominate the cost of a queue's tasks, and ``Path`` would dominate theirs."""
         return f"{self._root}/{checked_key(key)}"
 
+    def _link_or_copy(self, source: str, key: str) -> bool:
+        try:
+            return self._link(source, key)
+        except OSError as error:
+            if error.errno not in _COPIED:
+                raise
+        with self._temporary() as temporary:
+            shutil.copyfile(source, temporary)
+            return self._link_new(temporary, key)
+
+    def _link_new(self, temporary: str, key: str) -> bool:
+        """Link a temporary file, which always works if the file system has hard links."""
+        try:
+            with self._flushing(temporary, key):
+                return self._link(temporary, key)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise SpecError(
+                f"store {self.root}: its file system has no hard links ({error.strerror}), without which two processes could overwrite "
+                "each other's objects. Expected a local disk or NFS; got, for example, a USB stick, a Windows share or a mounted bucket. "
+                "Give a folder on another disk, or s3://bucket/prefix, with --store."
+            ) from error
+
+    @contextmanager
+    def _flushing(self, temporary: str, key: str) -> Iterator[None]:
+        """Flush a new file before it gets its name in the block, and the name after it, if nothing can produce the object again."""
+        is_flushed = key.startswith(_FLUSHED)
+        if is_flushed:
+            _flush(temporary)
+        yield
+        if is_flushed:
+            _flush(os.path.dirname(self._name(key)))
+
     def _link(self, source: str, key: str) -> bool:
         target = self._name(key)
         with _reporting_full_disk(self.root):
@@ -205,6 +236,18 @@ def _link_if_absent(source: str, target: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _flush(path: str) -> None:
+    """Write a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot flush a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """One suite for every store: bytes by key, written once."""
 
 import datetime as dt
+import errno
 import fcntl
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -277,3 +279,61 @@ def test_a_lock_of_the_pointers_that_is_never_released_is_an_error(tmp_path, mon
             store.compare_and_swap("channel", b"2", expected=b"1")
 
     assert store.compare_and_swap("channel", b"2", expected=b"1")
+
+
+@pytest.mark.parametrize(
+    ("key", "is_flushed"),
+    [("channels/production/000001", True), ("runs/ab/execution", True), ("commits/ab/abcd", False)],
+)
+def test_what_nothing_can_produce_again_survives_a_power_cut(key, is_flushed, tmp_path, monkeypatch):
+    """The file is flushed before it has its name, and then its folder. Artifacts are not flushed: their digests show damage."""
+    store, flushed = LocalStore(tmp_path), []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    writes = [
+        lambda: store.put_if_absent(key, b"1"),
+        lambda: store.compare_and_swap(key, b"2", expected=b"1"),
+    ]
+    for write in writes:
+        flushed.clear()
+        assert write()
+
+        path = store.path(key)
+        assert flushed == ([path.stat().st_ino, path.parent.stat().st_ino] if is_flushed else [])
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_is_refused(number, tmp_path, monkeypatch):
+    """Such as that of a USB stick. The first write names the cause and the remedy, and leaves no temporary file."""
+
+    def link(_source: str, _target: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    store = LocalStore(tmp_path / "store")
+    (tmp_path / "file").write_bytes(b"1")
+    monkeypatch.setattr(os, "link", link)
+
+    for write in (
+        lambda: store.put_if_absent(KEY, b"1"),
+        lambda: store.put_file_if_absent(KEY, tmp_path / "file"),
+    ):
+        with pytest.raises(SpecError, match=r"no hard links .*--store"):
+            write()
+    assert list((tmp_path / "store" / ".tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK], ids=["of-another-user", "too-many-links"])
+def test_a_file_that_cannot_be_linked_is_copied(number, tmp_path, monkeypatch):
+    """Linux refuses a link to a file of another user, and file systems limit the links of a file."""
+    link, store = os.link, LocalStore(tmp_path)
+    store.put_if_absent("blobs/a", b"1")
+
+    def link_own(source: str, target: str) -> None:
+        if source.endswith("blobs/a"):
+            raise OSError(number, os.strerror(number))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_own)
+
+    assert store.copy_if_absent("blobs/a", KEY)
+    assert not store.copy_if_absent("blobs/a", KEY)
+    assert store.get(KEY) == b"1"
