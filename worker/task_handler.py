@@ -1,6 +1,7 @@
 """Handling of one message: verify, claim, run in a child, report. All outcomes are handled here."""
 
 import itertools
+import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -203,7 +204,7 @@ class TaskHandler:
             self._starts.end(lease, counts=False)  # the task did not cause the loss of the lease
             log.warning("lease_lost", **self._log_fields(lease))
             return "lease_lost"
-        return self._fail(lease, _failure_of_death(death))
+        return self._fail(lease, failure_of_death(death))
 
     def _fail(self, lease: Lease, failure: Failure) -> str:
         rule = RULES[failure.failure_class]
@@ -234,7 +235,8 @@ class TaskHandler:
         self._claims.until_answered(release, give_up=self._heartbeats.is_closing.is_set)
 
 
-def _failure_of_death(death: ChildDied) -> Failure:
+def failure_of_death(death: ChildDied) -> Failure:
+    """Return the failure of a task whose process has ended without an answer."""
     if death.ending is Ending.MEMORY:
         message = "the task came close to the memory limit and was stopped. Give the worker more memory, or fewer slots."
         return Failure(FailureClass.MEMORY, "MemoryExceeded", message)
@@ -243,4 +245,6 @@ def _failure_of_death(death: ChildDied) -> Failure:
         message = f"the task exceeded its hard time limit and was stopped. {remedy}"
         return Failure(FailureClass.TIME, "TimeExceeded", message)
     message = f"the task's process {death_words(death.exit_code)}."
+    if death.exit_code == -signal.SIGKILL:  # this worker has not sent it
+        message += " Most often the kernel does so when memory runs out: give the worker more memory, or fewer slots."
     return Failure(FailureClass.POISON, "TaskCrashed", message)

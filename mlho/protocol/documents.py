@@ -1,5 +1,6 @@
 """Documents that scheduler and workers exchange through the store: tasks, attempts, and the state of an execution."""
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -11,7 +12,7 @@ from mlho.errors import ArtifactNotFound, MlhoError, SpecError
 from mlho.spec.training import canonical_json
 from mlho.steps.base import Task
 from mlho.steps.commit_log import CommitLog
-from mlho.store.base import Store
+from mlho.store.base import Store, get_if_present
 from mlho.store.keys import run_key
 
 TASKS: Final = "tasks"
@@ -128,8 +129,21 @@ def task_document_key(task_key: str) -> str:
 
 
 def write_task(store: Store, task: Task, task_key: str) -> None:
-    """Write the document of a task for the workers."""
-    store.put_if_absent(task_document_key(task_key), task.document())
+    """Write the document of a task for the workers. Replace a document that a power cut has truncated."""
+    key, document = task_document_key(task_key), task.document()
+    if store.put_if_absent(key, document):
+        return
+    found = get_if_present(store, key)
+    if found is not None and _is_truncated(found):
+        store.compare_and_swap(key, document, expected=found)
+
+
+def _is_truncated(document: bytes) -> bool:
+    try:
+        json.loads(document)
+    except ValueError:
+        return True
+    return False
 
 
 def read_task(store: Store, task_key: str) -> Task:

@@ -6,7 +6,9 @@ from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
 from mlho.protocol.failures import RULES, Failure, FailureClass, Quarantined
 
 LEASE_EXPIRED: Final = Failure(
-    FailureClass.POISON, "LeaseExpired", "its worker died, or lost its connection."
+    FailureClass.POISON,
+    "LeaseExpired",
+    "its worker died, most often because memory ran out, or lost its connection. Give workers more memory, or fewer slots.",
 )
 
 
