@@ -9,7 +9,8 @@ import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from mlho.errors import SpecError
+from mlho.errors import ArtifactDamaged, SpecError
+from mlho.steps.base import verified_blob
 from mlho.steps.patient_files import PATIENT_FILES, patients_in
 from mlho.steps.records import read_commit
 from mlho.store.base import Store
@@ -50,6 +51,8 @@ class Purge:
     """Kinds of data in these artifacts, in words."""
     unknown: tuple[StoredRun, ...]
     """Runs that do not list their artifacts, so that it is not known whom they hold: those of earlier versions."""
+    damaged: tuple[StoredRun, ...] = ()
+    """Runs with a damaged file, so that it is not known whom that file holds."""
 
     @property
     def deletable(self) -> list[StoredRun]:
@@ -78,8 +81,8 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
             "has ended, or cancel it."
         )
     live = _live_bundles(store)
-    patients_by_file: dict[str, set[str]] = {}
-    holdings, found_ids, unknown = [], set[str](), []
+    patients_by_file: dict[str, set[str] | None] = {}
+    holdings, found_ids, unknown, damaged = [], set[str](), [], []
     unlisted_tasks = {key.rsplit("/", 1)[1] for key in store.keys(f"{COMMITS}/")}
     for run in runs:
         tasks = used_tasks(store, run.run_id)
@@ -89,13 +92,17 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
         if not tasks:
             unknown.append(run)
             continue
-        held, patients = _held(store, tasks, patient_ids, patients_by_file)
+        held, patients, is_damaged = _held(store, tasks, patient_ids, patients_by_file)
+        if is_damaged:
+            damaged.append(run)
         if patients:
             bundle = _bundle_of(store, run)
             channels = tuple(name for name, digest in live if digest == bundle)
             holdings.append(Holding(run, len(patients), held, bundle, channels))
             found_ids |= patients
-    unlisted, patients = _held(store, unlisted_tasks, patient_ids, patients_by_file)
+    unlisted, patients, is_damaged = _held(store, unlisted_tasks, patient_ids, patients_by_file)
+    if is_damaged:
+        unlisted = (*unlisted, "a damaged file")
     return Purge(
         tuple(holdings),
         n_wanted=len(patient_ids),
@@ -103,6 +110,7 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
         n_unlisted=len(patients),
         unlisted=unlisted,
         unknown=tuple(unknown),
+        damaged=tuple(damaged),
     )
 
 
@@ -113,22 +121,34 @@ def purge(store: Store, plan: Purge) -> Deletion:
 
 
 def _held(
-    store: Store, tasks: Set[str], patient_ids: Set[str], patients_by_file: dict[str, set[str]]
-) -> tuple[tuple[str, ...], set[str]]:
-    """Return the data that the store holds of the patients, and the patients. ``patients_by_file`` keeps the patients of each file that was read."""
-    held, patients = set[str](), set[str]()
+    store: Store, tasks: Set[str], patient_ids: Set[str], patients_by_file: dict[str, set[str] | None]
+) -> tuple[tuple[str, ...], set[str], bool]:
+    """Return the data that the store holds of the patients, the patients, and whether a file is damaged.
+
+    ``patients_by_file`` keeps the patients of each file that was read.
+    """
+    held, patients, is_damaged = set[str](), set[str](), False
     for commit in store.each(lambda task: read_commit(store, task), sorted(tasks)):
         for name, file in () if commit is None else commit.files.items():
             if name not in PATIENT_FILES:
                 continue
             if file.sha256 not in patients_by_file:
-                patients_by_file[file.sha256] = patients_in(
-                    store.path(blob_key(file.sha256)), name, patient_ids
-                )
-            if patients_by_file[file.sha256]:
+                patients_by_file[file.sha256] = _patients_of(store, file.sha256, name, patient_ids)
+            found = patients_by_file[file.sha256]
+            if found is None:
+                is_damaged = True
+            elif found:
                 held.add(PATIENT_FILES[name])
-                patients |= patients_by_file[file.sha256]
-    return tuple(sorted(held)), patients
+                patients |= found
+    return tuple(sorted(held)), patients, is_damaged
+
+
+def _patients_of(store: Store, sha256: str, name: str, patient_ids: Set[str]) -> set[str] | None:
+    """Return the patients of a file, none if it is missing; ``None`` if it is damaged."""
+    try:
+        return patients_in(verified_blob(store, sha256), name, patient_ids)
+    except ArtifactDamaged:
+        return None if store.exists(blob_key(sha256)) else set()
 
 
 def _live_bundles(store: Store) -> Sequence[tuple[str, str]]:

@@ -53,14 +53,16 @@ def _purge(options: PurgeOptions) -> int:
         terminal.print_lines(_lines(plan))
         if deletion is not None:
             print_deletion(deletion, verb="Deleted")
-        elif plan.deletable or plan.n_unlisted:
+        elif plan.deletable or plan.unlisted:
             terminal.out.print("Nothing was deleted. To delete this data, add --yes.")
     if deletion is not None:
         renew(store, options.store)
     if deletion is None:
-        is_left = bool(plan.holdings or plan.n_unlisted)
+        is_left = bool(plan.holdings or plan.unlisted)
     else:
         is_left = any(holding.live_in for holding in plan.holdings)
+    deleted = {run.run_id for run in deletion.runs} if deletion is not None else set()
+    is_left |= any(run.run_id not in deleted for run in plan.damaged)
     return 1 if is_left or plan.unknown else 0
 
 
@@ -92,7 +94,12 @@ def _lines(plan: Purge) -> list[str]:
         f"run {run.run_id} ({run.name}): an earlier version made it, which did not list its artifacts. Delete it: mlho delete {run.run_id}"
         for run in plan.unknown
     ]
-    if plan.n_unlisted:
+    lines += [
+        f"run {run.run_id} ({run.name}): a file with ids of patients is damaged, so that it is not known whom it holds. Delete "
+        f"the run: mlho delete {run.run_id}. Then repeat"
+        for run in plan.damaged
+    ]
+    if plan.unlisted:
         lines.append(
             f"artifacts that no run lists, such as those of a killed or a deleted run: {plural(plan.n_unlisted, 'patient')}: "
             f"{', '.join(plan.unlisted)}"
@@ -141,4 +148,5 @@ def _facts(plan: Purge) -> dict[str, Any]:
         ],
         "unlisted": {"patients": plan.n_unlisted, "holds": plan.unlisted},
         "runs_of_earlier_versions": [run.run_id for run in plan.unknown],
+        "damaged_runs": [run.run_id for run in plan.damaged],
     }

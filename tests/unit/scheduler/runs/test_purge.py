@@ -10,11 +10,12 @@ import pytest
 from mlho.errors import SpecError
 from mlho.pseudonyms import PSEUDONYM_KEY
 from mlho.steps.records import read_commit
+from mlho.store.keys import blob_key
 from mlho.store.local import LocalStore
 from scheduler.registry.promotion import promote
 from scheduler.runs.deletion import delete_runs
 from scheduler.runs.purge import find_patients
-from scheduler.runs.record import RunRecord, RunState, swap_record
+from scheduler.runs.record import RunRecord, RunState, swap_record, used_tasks
 from scheduler.runs.stored import find_run, stored_runs
 from tests.builders import call_command, make_tables, run_inline, write_tables
 from tests.unit.scheduler.runs.planted import NOW, author, passed
@@ -192,6 +193,54 @@ def test_artifacts_that_no_run_lists_are_found_and_deleted(store, runs, tmp_path
     assert "1 patient: demographics, encoded rows, scores" in before.out
     assert deleted.code == 0
     assert files_with(store, HELD) == []
+
+
+def scores_of(store: LocalStore) -> list[Path]:
+    """Return the files of the store with scores."""
+    commits = [read_commit(store, key.rsplit("/", 1)[1]) for key in store.keys("commits/")]
+    return [
+        store.path(blob_key(commit.files["part.parquet"].sha256))
+        for commit in commits
+        if "part.parquet" in commit.files
+    ]
+
+
+def test_a_damaged_file_does_not_stop_a_purge(store, runs, tmp_path, capsys):
+    """Its run is named with the remedy, because it is not known whom the file holds. The others are searched and deleted. Nothing is
+    left of the patients once the named run is deleted, too.
+    """
+    for path in scores_of(store):
+        path.write_bytes(path.read_bytes()[:-1])
+    for task in used_tasks(store, runs["scores"]):  # only the damaged file of this run could hold them
+        for name, file in read_commit(store, task).files.items():
+            if name in ("roster.arr", "persons.arr"):
+                store.delete(blob_key(file.sha256))
+
+    before = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
+    deleted = call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys)
+
+    assert (before.code, deleted.code) == (1, 1)
+    assert (
+        f"a file with ids of patients is damaged, so that it is not known whom it holds. Delete the run: mlho delete {runs['scores']}"
+        in before.out
+    )
+    assert "data of 1 in 2 runs" in before.out
+    assert {run.run_id for run in stored_runs(store)} == {runs["scores"], runs["other"]}
+    call_command(["delete", runs["scores"], "--yes"], store.root, capsys)
+    again = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
+    assert (again.code, "a damaged file" in again.out) == (1, True)
+    assert call_command(["purge", listed(tmp_path, HELD), "--yes"], store.root, capsys).code == 0
+    assert scores_of(store) == []
+
+
+def test_a_missing_file_holds_nobody(store, runs, tmp_path, capsys):
+    """A file that was lost does not stop a purge, and does not name its run."""
+    for path in scores_of(store):
+        path.unlink()
+
+    output = call_command(["purge", listed(tmp_path, ABSENT), "--json"], store.root, capsys)
+
+    assert (output.code, json.loads(output.out)["damaged_runs"]) == (0, [])
 
 
 @pytest.mark.parametrize("content", [None, b"\n  \n", b"\xff\xfe", b'"p00007"\n'])
