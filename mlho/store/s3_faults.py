@@ -7,12 +7,13 @@ from mlho.errors import MlhoError, SpecError, StoreAccessDenied, StoreOutage
 
 _GONE: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _REFUSED_CONDITION: Final = frozenset({"PreconditionFailed", "412"})
+_WRONG_CLOCK: Final = "RequestTimeTooSkewed"
 _BUSY: Final = frozenset(
     {
         "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
-        "RequestTimeTooSkewed",  # after a laptop wakes up, its clock is corrected within the deadline, or never
+        _WRONG_CLOCK,  # after a laptop wakes up, its clock is corrected within the deadline, or never
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
@@ -93,6 +94,11 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
     action : str
         Operation: ``read``, ``write``, ``list`` or ``delete``.
     """
+    if fault.code == _WRONG_CLOCK:
+        return StoreOutage(
+            f"{where}: the clock of this machine differs from that of {endpoint} by more than it accepts ({fault.code}). Set the "
+            "clock, then run the same command again."
+        )
     if fault.is_passing:
         return StoreOutage(
             f"{where}: {endpoint} did not {action} in time ({fault.code}). Check that it runs and that MLHO_S3_ENDPOINT is "

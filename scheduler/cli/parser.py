@@ -1,8 +1,10 @@
 """The ``mlho`` command."""
 
 import argparse
+import errno
 import os
 import sys
+import tempfile
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -106,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if is_interrupt(error):
             return _print_stopped()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _print_full(error)
         raise
 
 
@@ -114,10 +118,19 @@ def _print_stopped() -> int:
     return INTERRUPTED
 
 
-def _escaped(error: BaseException) -> str:
+def _print_full(error: OSError) -> int:
+    where = error.filename or "a file"
+    terminal.err.print(
+        f"[bold red]error:[/] {_escaped(where)}: {error.strerror}. Free some space, and run the same command again. Temporary files are in "
+        f"{_escaped(tempfile.gettempdir())}; TMPDIR names another folder."
+    )
+    return MlhoError.exit_code
+
+
+def _escaped(text: object) -> str:
     from rich.markup import escape
 
-    return escape(str(error))
+    return escape(str(text))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -109,6 +109,7 @@ def test_only_temporary_faults_are_retried(fault, passes):
     ("fault", "kind", "remedy"),
     [
         (Fault("SlowDown", 503), StoreOutage, "run the same command again"),
+        (Fault("RequestTimeTooSkewed", 403), StoreOutage, "Set the clock"),
         (Fault("QuotaExceeded", 507), StoreOutage, "Free some space"),
         (Fault("NoSuchBucket", 404), StoreAccessDenied, "Correct the address"),
         (Fault("ExpiredToken", 400), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),

@@ -1,6 +1,7 @@
 """The command ``mlho changes``, on a synthetic cohort whose changes are known."""
 
 import json
+import tempfile
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from mlho.synthetic import make_cohort, read_truth
 from tests.builders import call_command, make_tables, write_spec, write_tables
+from tests.disks import small_disk
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,15 @@ def test_without_an_index_date_it_is_refused(cohort, tmp_path, capsys):
 
     assert output.code == 2
     assert "cohort.index: none has no index date" in output.err
+
+
+def test_a_full_folder_of_temporary_files_is_named(cohort, tmp_path, capsys, monkeypatch):
+    """A command that needs temporary files names their folder and the remedy instead of ending in a traceback."""
+    with small_disk(tmp_path / "full", size="64k") as full:
+        monkeypatch.setattr(tempfile, "tempdir", str(full))
+        output = call_command(["changes", spec_of(cohort)], tmp_path / "store", capsys)
+
+        assert output.code == 1
+        assert output.error.startswith("error: a file: No space left on device. Free some space")
+        assert f"Temporary files are in {full}; TMPDIR names another folder." in output.error
+        assert list(full.iterdir()) == []
