@@ -62,6 +62,8 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
         found.warn(["events: no row in the inspected files. Check that the export is complete."])
     if batches and tables.cohort is None:
         samples = everybody(sorted(ids_in(batches)), spec.index)
+    if samples is not None and persons is not None and bundle.demographics:
+        found.warn(_unmatched(samples, persons))
     if batches and samples is not None:
         judge_rows(
             found,
@@ -74,3 +76,14 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
         )
     describe_tables(found, source, files)
     return found
+
+
+def _unmatched(samples: Samples, persons: KnownPersons) -> list[str]:
+    """Return a warning if no patient has a row of demographics, as with ids in another form."""
+    n = len(samples.patient_ids)
+    if not n or len(persons.among(samples.patient_ids).patient_ids):
+        return []
+    return [
+        f"demographics: none of {plural(n, 'patient')} to score has a row, so that their values are unknown. Check that patient ids are "
+        "written alike in all tables."
+    ]

@@ -26,6 +26,7 @@ from mlho.spec.types import OMITTED
 
 BUNDLE_SCHEMA: Final = "mlho.io/bundle/v1"
 FORMAT_VERSION: Final = 1
+_OTHER_VERSION: Final = "Use the version of mlho that wrote the bundle, or build it again with this one."
 _MAX_PROBLEMS = 5  # maximum number of validation errors in a message
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -253,24 +254,23 @@ def parse_document(content: bytes, *, where: str) -> BundleDocument:
 
 
 def _problems(where: str, error: ValidationError) -> str:
+    details = error.errors(include_input=False, include_url=False)
     problems = [
         f"{'.'.join(map(str, detail['loc'])) or 'document'}: {detail['msg'].removeprefix('Value error, ')}"
-        for detail in error.errors(include_input=False, include_url=False)[:_MAX_PROBLEMS]
+        for detail in details[:_MAX_PROBLEMS]
     ]
-    return (
-        f"{where}: {plural(error.error_count(), 'problem')}: {'; '.join(problems)}. Build the bundle again."
-    )
+    is_newer = any(detail["type"] == "extra_forbidden" for detail in details)
+    remedy = _OTHER_VERSION if is_newer else "Build the bundle again."
+    return f"{where}: {plural(len(details), 'problem')}: {'; '.join(problems)}. {remedy}"
 
 
 def _refuse_other_versions(plain: Mapping[str, Any], where: str) -> None:
     schema, version = plain.get("schema"), plain.get("formatVersion")
     if schema != BUNDLE_SCHEMA:
         raise BundleError(
-            f"{where}: a different schema. Expected {BUNDLE_SCHEMA}; got {str(schema)[:64]!r}. Use the version of mlho that"
-            " wrote the bundle, or build it again with this one."
+            f"{where}: a different schema. Expected {BUNDLE_SCHEMA}; got {str(schema)[:64]!r}. {_OTHER_VERSION}"
         )
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise BundleError(
-            f"{where}: a different format version. Expected {FORMAT_VERSION}; got {str(version)[:16]}. Use the version of mlho"
-            " that wrote the bundle, or build it again with this one."
+            f"{where}: a different format version. Expected {FORMAT_VERSION}; got {str(version)[:16]}. {_OTHER_VERSION}"
         )

@@ -19,7 +19,7 @@ from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.model.bundle import Bundle
 from mlho.model.frames import events_batch, samples_of
 from mlho.model.scoring import encode_events, scoring_spec
-from mlho.model.testing.subject import INDEX_DATE, Subject, events_of
+from mlho.model.testing.subject import Subject, events_of
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import KnownPersons
 from mlho.sources.arrow import text_array
@@ -55,7 +55,7 @@ def find_skew(bundle: Bundle, folder: Path) -> Skew:
     if not subject.rows:
         return Skew(0)
     events = events_of(subject.rows)
-    date = INDEX_DATE if subject.has_index else None
+    date = subject.index_date if subject.has_index else None
     known = subject.unknown
     if known is not None:  # both paths compute these from the index date
         known = known.select([name for name in known.column_names if name not in CALENDAR])

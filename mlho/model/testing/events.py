@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.demographics import NumberCode
 from mlho.errors import DataError
 from mlho.model.testing.records import ModelTest
-from mlho.model.testing.subject import INDEX_DATE, Finding, Subject, events_of, valid_score
+from mlho.model.testing.subject import Finding, Subject, events_of, valid_score
 from mlho.spec.model_tests import CasePatient
 
 FOREIGN_CODE = "mlho:self-test:no such code"
@@ -96,7 +96,7 @@ def implausible_time(subject: Subject, test: ModelTest) -> Finding:
 
 def after_index(subject: Subject, test: ModelTest) -> Finding:
     """Add events after the index date."""
-    day = max(INDEX_DATE, subject.last_day) + dt.timedelta(days=30)
+    day = max(subject.index_date, subject.last_day) + dt.timedelta(days=30)
     time = dt.datetime(day.year, day.month, day.day)
     return _ignored(subject, time, "The score uses what happened after the index date.")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 type EventRow = tuple[str, dt.datetime | None, str, float | None]
 """Patient, time, code and value."""
 
-INDEX_DATE: Final = dt.date(2020, 1, 1)  # arbitrary; only differences matter
+_INDEX_DATE: Final = dt.date(2020, 1, 1)  # arbitrary; only differences matter
 _N_PATIENTS = 6
 _N_CODES = 24
 _N_CROSSED = 13  # times the drawn rows: about two hundred
@@ -75,11 +75,23 @@ class Subject:
         return self.bundle.document.scoring.index_kind != "none"
 
     @cached_property
+    def index_date(self) -> dt.date:
+        """Index date of the synthetic patients: one whose events are in the plausible years of training."""
+        scoring = self.bundle.document.scoring
+        first, last = scoring.plausible_years
+        window = dt.timedelta(days=0 if scoring.after is None else scoring.after.to_days)
+        if first <= _INDEX_DATE.year and (_INDEX_DATE + window).year <= last:
+            return _INDEX_DATE
+        if first > _INDEX_DATE.year:
+            return dt.date(min(first + 2, last), 1, 1)
+        return dt.date(last, 12, 1) - window
+
+    @cached_property
     def last_day(self) -> dt.date:
         """The last day that features see."""
         scoring = self.bundle.document.scoring
         days = -scoring.gap_days if scoring.after is None else scoring.after.to_days
-        return INDEX_DATE + dt.timedelta(days=days)
+        return self.index_date + dt.timedelta(days=days)
 
     @cached_property
     def rows(self) -> list[EventRow]:
@@ -115,7 +127,7 @@ class Subject:
         """Encode a table of events as of the index date; no demographics are known."""
         from mlho.model.scoring import encode_events
 
-        return encode_events(self.bundle, events, INDEX_DATE if self.has_index else None, self.unknown)
+        return encode_events(self.bundle, events, self.index_date if self.has_index else None, self.unknown)
 
     @cached_property
     def inputs(self) -> NDArray[np.float64]:
@@ -148,7 +160,7 @@ class Subject:
         ]
         index = {"patient_id": pa.array(names, pa.string())}
         if self.has_index:
-            index["index_date"] = pa.array([_midnight(INDEX_DATE)] * len(names), _TIME)
+            index["index_date"] = pa.array([_midnight(self.index_date)] * len(names), _TIME)
         demographics = self._invented_demographics(names, patients)
         encoded = encode_events(self.bundle, events_of(rows), pa.table(index), demographics)
         return self.bundle.predict_proba(encoded.design)

@@ -13,10 +13,13 @@ from mlho.errors import BundleError
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.evidence import Association, Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
-from mlho.model.parts import TrainingSamples
+from mlho.model.parts import Scoring, TrainingSamples
 from mlho.model.testing.records import MEASURED, TESTS_FILE, parse_tests, written_tests
 from mlho.model.testing.rows import direction
 from mlho.model.testing.runner import CHECKS, run_tests
+from mlho.model.testing.subject import Subject
+from mlho.scoring.skew import find_skew
+from mlho.spec.features import After
 from mlho.spec.model_tests import Tests
 from tests.unit.model.conftest import make_parts, training_design
 
@@ -111,6 +114,39 @@ def test_a_bundle_carries_at_least_25_tests_and_passes_them(kind, tmp_path):
     assert {test.kind for test in bundle.tests} <= set(CHECKS)
     assert all(test.meaning.endswith(".") for test in bundle.tests)
     assert failed(bundle.run_tests()) == set()
+
+
+@pytest.mark.parametrize("years", [(2100, 2250), (1990, 2015), (2020, 2020), (1, 9999)])
+def test_any_plausible_years_have_a_date_for_the_tests(years, tmp_path):
+    """The synthetic patients have index date and events in the plausible years of training, such as those of shifted dates."""
+    write_bundle(tmp_path / "bundle", make_parts(scoring=Scoring(index_kind="column", plausible_years=years)))
+    bundle = load_bundle(tmp_path / "bundle")
+
+    assert failed(bundle.run_tests(measured=False)) == set()
+    [encoding] = [test for test in bundle.tests if test.kind == "encoding"]
+    assert any(encoding.expected)
+    (tmp_path / "skew").mkdir()
+    assert find_skew(bundle, tmp_path / "skew").is_equal
+
+
+@pytest.mark.parametrize(
+    ("years", "to_days", "expected"),
+    [
+        ((1900, 2299), None, "2020-01-01"),
+        ((1900, 2299), 400, "2020-01-01"),
+        ((2019, 2020), 400, "2019-10-28"),
+        ((1990, 2015), 400, "2014-10-27"),
+        ((2100, 2250), 400, "2102-01-01"),
+    ],
+)
+def test_the_window_after_the_index_date_is_in_the_plausible_years(years, to_days, expected):
+    """Features of a window after the index date see events there, which would be implausible after the last year."""
+    after = None if to_days is None else After(to_days=to_days)
+    scoring = Scoring(index_kind="column", plausible_years=years, after=after)
+    subject = Subject(SimpleNamespace(document=SimpleNamespace(scoring=scoring)))
+
+    assert subject.index_date.isoformat() == expected
+    assert years[0] <= subject.last_day.year <= years[1]
 
 
 def test_a_bundle_that_is_too_large_misses_its_budget(bundle_folder):

@@ -97,6 +97,21 @@ def test_levels_that_the_bundle_does_not_have_are_a_warning(trained, tmp_path):
     assert inspected(trained.folder).warnings == []
 
 
+def test_demographics_of_other_ids_are_a_warning(trained, tmp_path):
+    """Ids in another form match no patient, and all demographics would count as unknown."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    path = folder / "demographics.parquet"
+    table = pq.read_table(path)
+    ids = pa.array([f"{patient}.0" for patient in table.column("patient_id").to_pylist()])
+    pq.write_table(table.set_column(table.column_names.index("patient_id"), "patient_id", ids), path)
+
+    (warning,) = inspected(folder).warnings
+
+    assert warning.startswith("demographics: none of ")
+    assert warning.endswith("Check that patient ids are written alike in all tables.")
+
+
 def test_events_without_a_row_are_a_warning(trained, tmp_path):
     """Files of events with a header only are named before the run, which would fail without a usable event."""
     folder = tmp_path / "data"
