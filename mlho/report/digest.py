@@ -12,20 +12,8 @@ from mlho.spec.training import digest_of
 NOT_COMPARED: Final = frozenset({"about", "inputs", "made_at", "timing"})
 # Fields of prose, at any depth. ``lineage.method`` is the version of the step that words the result.
 PROSE: Final = frozenset(
-    {
-        "detail",
-        "meaning",
-        "method",
-        "note",
-        "procedure",
-        "reason",
-        "remedy",
-        "summary",
-        "title",
-        "warnings",
-        "words",
-    }
-)
+    {"detail", "meaning", "method", "note", "procedure", "reason", "remedy", "summary", "title", "warnings", "words"}
+)  # fmt: skip
 _NUMBER_OR_TEXT: Final = "value"  # a number in an estimate, a text in the explanation of a profile
 
 

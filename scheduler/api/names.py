@@ -35,11 +35,6 @@ def worker_job_name(run: str, uid: str, generation: int) -> str:
     return dns_label(run, MAX_NAME - len(tail)) + tail
 
 
-def lease_name(release: str) -> str:
-    """Return the name of the Lease for the leader election of the scheduler's replicas."""
-    return dns_label(release, MAX_NAME - len("-scheduler")) + "-scheduler"
-
-
 def nightly_name(prefix: str, day: dt.date) -> str:
     """Return the name of the run of a day. The same day gives the same name.
 

@@ -30,7 +30,6 @@ class JobFacts:
     active: int = 0
     succeeded: int = 0
     failed: int = 0
-    ready: int = 0
     """Pods by state."""
     is_suspended: bool = False
     is_over: bool = False
@@ -213,7 +212,6 @@ def job_facts(obj: Mapping[str, Any]) -> JobFacts:
         active=status.get("active", 0),
         succeeded=status.get("succeeded", 0),
         failed=status.get("failed", 0),
-        ready=status.get("ready", 0),
         is_suspended=bool(spec.get("suspend")),
         is_over=over is not None,
         is_being_deleted=metadata.get("deletionTimestamp") is not None,

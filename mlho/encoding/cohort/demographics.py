@@ -119,11 +119,6 @@ class DemographicsEncoder:
         return tuple(name for code in self.codes for name in code.names)
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Name of the demographic behind each column, shape (n_columns,)."""
-        return tuple(code.name for code in self.codes for _ in code.names)
-
-    @property
     def is_value(self) -> NDArray[np.bool_]:
         """Columns in which missing numbers stay NaN and zeros are values, bool, shape (n_columns,)."""
         return np.array(

@@ -97,11 +97,6 @@ class Segments:
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactDamaged(f"{path.name}: damaged segments. Run again to recreate it.") from error
 
-    @property
-    def n_rows(self) -> int:
-        """Number of rows in all blocks."""
-        return sum(int(entry["rows"]) for entry in self._index)
-
     def rows(self, block: int) -> Iterator[UsedRows]:
         """Yield the rows of one block, one segment at a time; ``patient`` is relative to the block."""
         for entry in self._index:

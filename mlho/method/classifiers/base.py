@@ -40,11 +40,6 @@ class Coefficients:
     scale: Floats
     """Training standard deviation (ddof 1); 0 for a constant column. Shape (n_features,)."""
 
-    @property
-    def per_sd(self) -> Floats:
-        """Log odds ratio per training standard deviation, shape (n_features,)."""
-        return self.values * self.scale
-
 
 class FittedClassifier(ABC):
     """A fitted classifier. Subclasses are frozen and hold only arrays and bytes."""

@@ -124,10 +124,6 @@ class BiasAudit(Part):
     gaps: list[AlertGap]
     trends: list[GroupTrend]
 
-    def group(self, by: str, level: str) -> GroupBias | None:
-        """Return one group."""
-        return next((group for group in self.groups if (group.by, group.level) == (by, level)), None)
-
     @property
     def columns(self) -> list[str]:
         """Names of the columns that make groups."""

@@ -48,8 +48,8 @@ _LAST_COLUMNS: Final = ("Mean probability", "Expected AUROC, 95 % CI", "Warnings
 
 
 _COUNT_AND_DRIFT_PANELS: Final[tuple[Panel[ScoredFacts], ...]] = (
-    Panel("samples", "Samples scored", "Patients and index dates.", lambda facts: float(facts.samples)),
-    Panel("rows", "Event rows used", "After the rules of the ledger.", lambda facts: float(facts.rows_used)),
+    Panel("samples", "Samples scored", "Patients and index dates.", lambda facts: facts.samples),
+    Panel("rows", "Event rows used", "After the rules of the ledger.", lambda facts: facts.rows_used),
     Panel(
         "psi",
         "Drift of the scores (PSI)",
@@ -67,19 +67,19 @@ _COUNT_AND_DRIFT_PANELS: Final[tuple[Panel[ScoredFacts], ...]] = (
         "missing",
         "Columns that miss more values",
         "Demographics and values of events with more missing values than in training.",
-        lambda facts: _or_none(facts.n_missing_more),
+        lambda facts: facts.n_missing_more,
     ),
     Panel(
         "new",
         "New codes",
         "Codes of at least 30 samples that training did not have, or hardly.",
-        lambda facts: _or_none(facts.n_new_codes),
+        lambda facts: facts.n_new_codes,
     ),
     Panel(
         "vanished",
         "Vanished codes",
         "Codes that at least 30 samples should have, and none has.",
-        lambda facts: _or_none(facts.n_vanished_codes),
+        lambda facts: facts.n_vanished_codes,
     ),
 )
 _MEAN_PANEL: Final = Panel[ScoredFacts](
@@ -306,10 +306,6 @@ def _auroc_panel(nights: Sequence[Night]) -> Panel[ScoredFacts]:
         () if auroc is None else (auroc,),
         is_from_zero=False,
     )
-
-
-def _or_none(count: int | None) -> float | None:
-    return None if count is None else float(count)
 
 
 def _share_of(rule: str) -> Callable[[ScoredFacts], float | None]:

@@ -7,52 +7,12 @@ from typing import Final
 _WORD: Final = re.compile(r"[A-Za-z]+")
 #: Words of outcome names that do not describe the outcome itself.
 _GENERAL: Final = frozenset(
-    [
-        "label",
-        "labels",
-        "outcome",
-        "target",
-        "class",
-        "flag",
-        "event",
-        "events",
-        "y",
-        "the",
-        "of",
-        "in",
-        "within",
-        "after",
-        "before",
-        "and",
-        "or",
-        "a",
-        "an",
-        "any",
-        "new",
-        "first",
-        "has",
-        "had",
-        "is",
-        "day",
-        "days",
-        "d",
-        "week",
-        "weeks",
-        "month",
-        "months",
-        "year",
-        "years",
-        "yr",
-        "hospital",
-        "hosp",
-        "patient",
-        "status",
-        "risk",
-        "bool",
-        "boolean",
-        "value",
-    ]
-)
+    (
+        "label", "labels", "outcome", "target", "class", "flag", "event", "events", "y", "the", "of", "in", "within", "after", "before", "and", "or", "a", "an",
+        "any", "new", "first", "has", "had", "is", "day", "days", "d", "week", "weeks", "month", "months", "year", "years", "yr", "hospital", "hosp", "patient",
+        "status", "risk", "bool", "boolean", "value",
+    )
+)  # fmt: skip
 _STEM: Final = 5  # characters in which two words agree: readmit and readmission
 
 

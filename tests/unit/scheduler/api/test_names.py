@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.api.names import dns_label, label_value, lease_name, nightly_name, worker_job_name
+from scheduler.api.names import dns_label, label_value, nightly_name, worker_job_name
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
@@ -62,4 +62,3 @@ def test_a_night_has_one_name():
     """A nightly run's name is a function of its schedule and date, so that creating it twice gives the same run."""
     assert nightly_name("nightly", dt.date(2026, 11, 24)) == "nightly-2026-11-24"
     assert len(nightly_name("n" * 80, dt.date(2026, 11, 24))) == 52
-    assert lease_name("mlho") == "mlho-scheduler"
