@@ -173,7 +173,9 @@ def _newton_line(
         b += db
         # One more pass evaluates the information at the maximum itself.
         converged = abs(da) <= TOLERANCE * (1.0 + abs(a)) and abs(db) <= TOLERANCE * (1.0 + abs(b))
-    return a, b, converged, h00, h01, h11
+    # At extreme predictions the information can vanish in rounding, far from the maximum.
+    information = h00 * h11 - h01 * h01 if fit_slope else h00
+    return a, b, converged and information > 0.0, h00, h01, h11
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mlho.method.evaluation.calibration import (
     fit_calibrator,
 )
 from mlho.method.evaluation.calibration_curve import SPAN, distances_of, smoother_of
+from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import tally
 
 
@@ -55,6 +56,15 @@ def two_groups():
     """Return 20 samples predicted at 0.2 with 3 events, and 30 predicted at 0.8 with 21 events."""
     y = np.repeat([1, 0, 1, 0], [3, 17, 21, 9])
     return y, np.repeat([0.2, 0.8], [20, 30])
+
+
+def test_a_fit_that_leaves_all_information_is_absent_with_a_reason():
+    """Newton's method runs away from predictions next to 1, to where every weight rounds to zero."""
+    y, p = [0, 0, 1], [0.9977045101377732, 0.9999999999999702, 0.9996109070287972]
+
+    assert calibration_intercept_slope(y, p).in_the_large == Estimate.absent(
+        "the logistic regression on the logit did not converge", "Wald"
+    )
 
 
 def test_line_through_two_predictions_has_a_closed_form():
