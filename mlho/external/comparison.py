@@ -12,7 +12,7 @@ from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.dictionary import Dictionary
 from mlho.method.evaluation.auroc import auroc_of
-from mlho.method.evaluation.bootstrap import percentile_estimate, replicates
+from mlho.method.evaluation.bootstrap import one_by_one, percentile_estimate, replicates
 from mlho.method.evaluation.metrics import brier_of, log_loss_of
 from mlho.method.evaluation.tally import Tally, tally
 from mlho.report.changes import (
@@ -189,7 +189,7 @@ def _differences(
 ) -> dict[str, Estimate]:
     tallies = [tally(y, p) for p in (a, b)]
     points = [_statistics(run_tally) for run_tally in tallies]
-    asked = [(run_tally, _statistics) for run_tally in tallies]
+    asked = [(run_tally, one_by_one(_statistics)) for run_tally in tallies]
     drawn = replicates(asked, y == 1, units, n_replicates=N_REPLICATES, seed=0)
     found = {}
     for name in points[0]:

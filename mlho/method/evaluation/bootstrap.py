@@ -9,7 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from mlho.method.evaluation.metrics import ENDS, Estimate
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
 
+#: Figures of one replicate by name; None for a figure that does not exist.
 Statistics = Callable[[Tally], Mapping[str, float | FloatArray | None]]
+#: Figures of several replicates of one tally by name, with one entry for each; NaN for a figure that does not exist.
+ManyStatistics = Callable[[Sequence[Tally]], Mapping[str, FloatArray]]
+
+# Replicates with more cells in total are computed in several passes. Their arrays of 128 KiB stay in the cache of a processor.
+CELLS_AT_ONCE = 2**14
 
 # If a larger share of the replicates has no value, the others are not representative.
 MAX_ABSENT_SHARE = 0.1
@@ -60,14 +66,27 @@ def bootstrap_by_patient(
     t = tally(y, p)
     patient = checked_groups(groups, t.cell.size)
     (drawn,) = replicates(
-        [(t, statistics)], np.asarray(y) == 1, patient, n_replicates=n_replicates, seed=seed
+        [(t, one_by_one(statistics))], np.asarray(y) == 1, patient, n_replicates=n_replicates, seed=seed
     )
     point = {name: value for name, value in statistics(t).items() if not isinstance(value, np.ndarray)}
     return {name: percentile_estimate(value, drawn.get(name)) for name, value in point.items()}
 
 
+def one_by_one(statistics: Statistics) -> ManyStatistics:
+    """Return the function of several replicates that calls a function of one for each of them."""
+
+    def of_many(replicates: Sequence[Tally]) -> dict[str, FloatArray]:
+        figures = [statistics(t) for t in replicates]
+        return {
+            name: np.array([math.nan if f[name] is None else f[name] for f in figures], dtype=np.float64)
+            for name in figures[0]
+        }
+
+    return of_many
+
+
 def replicates(
-    predictions: Sequence[tuple[Tally, Statistics]],
+    predictions: Sequence[tuple[Tally, ManyStatistics]],
     positive: NDArray[np.bool_],
     patient: IntArray,
     *,
@@ -95,16 +114,19 @@ def replicates(
     if n_patients < 2:
         return [{} for _ in predictions]
     rng = np.random.Generator(np.random.PCG64(seed))
-    all_drawn: list[dict[str, list[float | FloatArray]]] = [{} for _ in predictions]
-    for _ in range(n_replicates):
-        # Multinomial counts: how often each patient is drawn.
-        times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
-        for (t, statistics), drawn in zip(predictions, all_drawn, strict=True):
-            for name, value in statistics(t.redrawn(times, patient, positive)).items():
-                drawn.setdefault(name, []).append(math.nan if value is None else value)
-    return [
-        {name: np.array(values, dtype=np.float64) for name, values in drawn.items()} for drawn in all_drawn
-    ]
+    n_at_once = max(1, CELLS_AT_ONCE // max(t.p.size for t, _ in predictions))
+    all_drawn: list[dict[str, list[FloatArray]]] = [{} for _ in predictions]
+    for first in range(0, n_replicates, n_at_once):
+        many: list[list[Tally]] = [[] for _ in predictions]
+        for _ in range(first, min(first + n_at_once, n_replicates)):
+            # Multinomial counts: how often each patient is drawn.
+            times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
+            for (t, _), redrawn in zip(predictions, many, strict=True):
+                redrawn.append(t.redrawn(times, patient, positive))
+        for (_, statistics), redrawn, drawn in zip(predictions, many, all_drawn, strict=True):
+            for name, values in statistics(redrawn).items():
+                drawn.setdefault(name, []).append(values)
+    return [{name: np.concatenate(values) for name, values in drawn.items()} for drawn in all_drawn]
 
 
 def percentile_estimate(

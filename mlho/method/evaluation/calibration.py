@@ -72,6 +72,26 @@ def fit_line_of(
     return LineFit(a, b, math.sqrt(h11 / determinant), math.sqrt(h00 / determinant), None)
 
 
+def fit_lines(
+    x: FloatArray, n: FloatArray, n_positive: FloatArray, *, large: LineFit, line: LineFit
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (in_the_large, intercept, slope) of replicates as by ``fit_line_of``, NaN if a fit does not exist.
+
+    Parameters
+    ----------
+    x : float64 array, shape (n_cells,)
+    n, n_positive : float64 arrays, shape (n_replicates, n_cells)
+    large, line : LineFit
+        Starting points of the fit with slope 1 and of the line.
+    """
+    first_large, first_line = (
+        (0.0, 1.0) if fit.reason is not None else (fit.intercept, fit.slope) for fit in (large, line)
+    )
+    out = np.full((3, n.shape[0]), math.nan)
+    _fit_rows(x, n, n_positive, first_large, first_line, out)
+    return out[0], out[1], out[2]
+
+
 def logit_of(t: Tally) -> FloatArray:
     """Return log(p / (1 − p)) of each distinct prediction, p clipped to [1e-15, 1 − 1e-15]."""
     p = np.clip(t.p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
@@ -115,6 +135,7 @@ def _held_cells(
 def _newton_line(
     x: FloatArray, n: FloatArray, n_positive: FloatArray, a: float, b: float, fit_slope: bool
 ) -> tuple[float, float, bool, float, float, float]:
+    p = np.empty_like(x)
     da = 0.0
     db = 0.0
     ahead = 0.0
@@ -131,11 +152,11 @@ def _newton_line(
         h11 = 0.0
         for i in range(x.size):
             eta = a + b * x[i]
-            if eta >= 0.0:
-                pi = 1.0 / (1.0 + math.exp(-eta))
-            else:
-                e = math.exp(eta)
-                pi = e / (1.0 + e)
+            e = math.exp(-abs(eta))
+            p[i] = (1.0 if eta >= 0.0 else e) / (1.0 + e)
+        # A second loop, because a call of exp between sums costs more than storing its result.
+        for i in range(x.size):
+            pi = p[i]
             residual = n_positive[i] - n[i] * pi
             weight = n[i] * pi * (1.0 - pi)
             g0 += residual
@@ -176,6 +197,32 @@ def _newton_line(
     # At extreme predictions the information can vanish in rounding, far from the maximum.
     information = h00 * h11 - h01 * h01 if fit_slope else h00
     return a, b, converged and information > 0.0, h00, h01, h11
+
+
+@njit(cache=True, nogil=True)
+def _fit_rows(
+    x: FloatArray,
+    n: FloatArray,
+    n_positive: FloatArray,
+    large: tuple[float, float],
+    line: tuple[float, float],
+    out: FloatArray,
+) -> None:
+    for row in range(n.shape[0]):
+        kept_x, kept_n, kept_positive = _held_cells(x, n[row], n_positive[row])
+        positive = np.flatnonzero(kept_positive > 0.0)
+        negative = np.flatnonzero(kept_n > kept_positive)
+        if not (positive.size and negative.size):
+            continue
+        a, _, converged, _, _, _ = _newton_line(kept_x, kept_n, kept_positive, large[0], 1.0, False)
+        if converged:
+            out[0, row] = a
+        # No line if the predictions are equal or separate the classes.
+        if negative[-1] <= positive[0] or positive[-1] <= negative[0]:
+            continue
+        a, b, converged, _, _, _ = _newton_line(kept_x, kept_n, kept_positive, line[0], line[1], True)
+        if converged:
+            out[1, row], out[2, row] = a, b
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
+from mlho.method.evaluation.tally import Counts, FloatArray, IntArray, Tally
 
 N_GRID_POINTS = 50
 # Share of samples in a local fit: R's loess default, which Austin & Steyerberg use.
 SPAN = 0.75
 # More distinct predictions than this are merged with their neighbours before smoothing (not for the distances).
 MAX_CELLS = 500
+# Numbers per quantity of the grid points in compiled loops. With a power of two ≥ N_GRID_POINTS the compiler adds to several of them by
+# one vector instruction, which halves the time; each sum keeps its order.
+ROW = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +53,16 @@ class Smoother:
         _local_linear(self.x, n, positive, self.grid, SPAN, out)
         return out
 
-    def distance(self, t: Tally, curve: FloatArray) -> FloatArray:
-        """Return |smoothed observed risk − prediction| of each distinct prediction."""
+    def curves(self, n: FloatArray, n_positive: FloatArray) -> FloatArray:
+        """Return the curves of replicates, shape (n_replicates, n_grid), from their counts of shape (n_replicates, n_distinct)."""
+        return _smoothed_rows(self.cell_of_p, self.x, n, n_positive, self.grid, SPAN)
+
+    def distance(self, t: Counts, curve: FloatArray) -> FloatArray:
+        """Return |smoothed observed risk − prediction| of each distinct prediction, for one curve or a row for each replicate."""
         right = np.minimum(self.left + 1, self.grid.size - 1)
-        smoothed = curve[self.left] * (1.0 - self.fraction) + curve[right] * self.fraction
-        distance: FloatArray = np.abs(smoothed - t.p)
+        # ``take`` returns rows in the order of C, so that sums over a row have the order of one curve.
+        at_left, at_right = np.take(curve, self.left, axis=-1), np.take(curve, right, axis=-1)
+        distance: FloatArray = np.abs(at_left * (1.0 - self.fraction) + at_right * self.fraction - t.p)
         return distance
 
 
@@ -87,6 +95,20 @@ def _grid(t: Tally) -> FloatArray:
 def _local_linear(
     x: FloatArray, n: FloatArray, positive: FloatArray, grid: FloatArray, span: float, out: FloatArray
 ) -> None:
+    windows, sums = np.empty((3, ROW)), np.zeros((5, ROW))
+    _find_windows(x, n, grid, span, windows)
+    _add_weighted(x, n, positive, grid, windows.reshape(-1), sums.reshape(-1))
+    for g in range(grid.size):
+        s0, s1, s2, t0, t1 = sums[0, g], sums[1, g], sums[2, g], sums[3, g], sums[4, g]
+        determinant = s0 * s2 - s1 * s1
+        # A single distinct prediction has no slope: use its mean.
+        value = (s2 * t0 - s1 * t1) / determinant if determinant > 1e-10 * s0 * s2 else t0 / s0
+        out[g] = min(max(value, 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _find_windows(x: FloatArray, n: FloatArray, grid: FloatArray, span: float, windows: FloatArray) -> None:
+    """Write the reciprocal bandwidth of each grid point, the first cell of its window, and the one after its last."""
     k = x.size
     before = np.zeros(k + 1)
     for i in range(k):
@@ -117,28 +139,53 @@ def _local_linear(
             high += 1
         # Slightly wider, so that the outermost neighbours keep a weight if they are the only ones.
         bandwidth *= 1.0 + 1e-6
-        per_bandwidth = 1.0 / bandwidth if bandwidth > 0.0 else 0.0
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        t0 = 0.0
-        t1 = 0.0
-        for i in range(low, high):
-            # Cells without samples add zero; a branch here would cost more than it saves.
-            d = x[i] - at
-            u = abs(d) * per_bandwidth
+        windows[0, g] = 1.0 / bandwidth if bandwidth > 0.0 else 0.0
+        windows[1, g] = low
+        windows[2, g] = high
+
+
+@njit(cache=True, nogil=True)
+def _add_weighted(
+    x: FloatArray,
+    n: FloatArray,
+    positive: FloatArray,
+    grid: FloatArray,
+    windows: FloatArray,
+    sums: FloatArray,
+) -> None:
+    """Add each cell to the sums of all grid points: zero outside their windows, and in ascending order for each of them."""
+    for i in range(x.size):
+        for g in range(grid.size):
+            d = x[i] - grid[g]
+            u = abs(d) * windows[g]
             v = 1.0 - u * u * u
-            kernel = v * v * v
+            kernel = v * v * v if (windows[ROW + g] <= i) & (i < windows[2 * ROW + g]) else 0.0
             w = kernel * n[i]
-            s0 += w
-            s1 += w * d
-            s2 += w * d * d
-            t0 += kernel * positive[i]
-            t1 += kernel * positive[i] * d
-        determinant = s0 * s2 - s1 * s1
-        # A single distinct prediction has no slope: use its mean.
-        value = (s2 * t0 - s1 * t1) / determinant if determinant > 1e-10 * s0 * s2 else t0 / s0
-        out[g] = min(max(value, 0.0), 1.0)
+            sums[g] += w
+            sums[ROW + g] += w * d
+            sums[2 * ROW + g] += w * d * d
+            sums[3 * ROW + g] += kernel * positive[i]
+            sums[4 * ROW + g] += kernel * positive[i] * d
+
+
+@njit(cache=True, nogil=True)
+def _smoothed_rows(
+    cell_of_p: IntArray, x: FloatArray, n: FloatArray, n_positive: FloatArray, grid: FloatArray, span: float
+) -> FloatArray:
+    """Smooth each row of counts. Cells without samples are omitted: they neither limit a window nor add to a sum."""
+    out = np.empty((n.shape[0], grid.size))
+    held_x = np.empty(x.size)
+    for row in range(n.shape[0]):
+        held_n, held_positive = np.zeros(x.size), np.zeros(x.size)
+        for i in range(cell_of_p.size):
+            held_n[cell_of_p[i]] += n[row, i]
+            held_positive[cell_of_p[i]] += n_positive[row, i]
+        k = 0
+        for i in range(x.size):
+            held_x[k], held_n[k], held_positive[k] = x[i], held_n[i], held_positive[i]
+            k += held_n[i] > 0.0
+        _local_linear(held_x[:k], held_n[:k], held_positive[:k], grid, span, out[row])
+    return out
 
 
 def distances_of(t: Tally, distance: FloatArray) -> tuple[float, float, float, float]:
@@ -159,3 +206,59 @@ def _quantile(ascending: FloatArray, n_up_to: NDArray[Any], q: float) -> float:
     ranks = (low, min(low + 1, n - 1))
     below, above = ascending[np.searchsorted(n_up_to, ranks, side="right")]
     return float(below + (at - low) * (above - below))
+
+
+@njit(cache=True, nogil=True)
+def quantiles_of_rows(distance: FloatArray, n: FloatArray) -> FloatArray:
+    """Return E50, E90 and Emax of each row of distances, shape (3, n_rows), where each distance occurs n times.
+
+    Selected instead of sorted, which took a seventh of the time of all intervals with 2,000 cells.
+    """
+    out = np.empty((3, distance.shape[0]))
+    held, times = np.empty(distance.shape[1]), np.empty(distance.shape[1], np.int64)
+    for row in range(distance.shape[0]):
+        for place, q in ((0, 0.5), (1, 0.9)):
+            k = 0
+            for i in range(distance.shape[1]):
+                held[k], times[k] = distance[row, i], n[row, i]
+                k += times[k] > 0
+            last, largest = int(times[:k].sum()) - 1, held[:k].max()
+            at = q * last
+            low = int(at)
+            below, n_up_to = _value_at(held, times, k, low)
+            above = below
+            if min(low + 1, last) >= n_up_to:
+                above = largest
+                for i in range(distance.shape[1]):
+                    if n[row, i] > 0.0 and below < distance[row, i] < above:
+                        above = distance[row, i]
+            out[place, row] = below + (at - low) * (above - below)
+            out[2, row] = largest
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _value_at(values: FloatArray, times: IntArray, k: int, rank: int) -> tuple[float, int]:
+    """Return the value of a rank, counted from 0, and the number of values up to it. Overwrites the first k entries."""
+    n_below = 0
+    step = 0
+    while True:
+        # Neighbouring predictions have similar distances: pivots from distant places are closer to the median.
+        step += 40_503
+        pivot = values[step % k]
+        n_less = 0
+        n_equal = 0
+        for i in range(k):
+            n_less += times[i] if values[i] < pivot else 0
+            n_equal += times[i] if values[i] == pivot else 0
+        first = n_below + n_less
+        if first <= rank < first + n_equal:
+            return pivot, first + n_equal
+        is_less = rank < first
+        n_kept = 0
+        for i in range(k):
+            value, time = values[i], times[i]
+            values[n_kept], times[n_kept] = value, time
+            n_kept += value < pivot if is_less else value > pivot
+        n_below = n_below if is_less else first + n_equal
+        k = n_kept

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlho.method.evaluation.auroc import RocCurve, auroc_estimate, roc_curve_of
-from mlho.method.evaluation.bootstrap import percentile_band, percentile_estimate, replicates
+from mlho.method.evaluation.bootstrap import ManyStatistics, percentile_band, percentile_estimate, replicates
 from mlho.method.evaluation.figures import (
     BAND_AT,
     CALIBRATION_FIGURES,
@@ -24,6 +24,14 @@ from mlho.method.evaluation.metrics import ErrorDistribution, Estimate, error_di
 from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
 from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
 from mlho.method.evaluation.reliability import ReliabilityBin, bin_edges, reliability_bins
+from mlho.method.evaluation.stack import (
+    Stack,
+    accuracy_of,
+    calibration_of,
+    decision_of,
+    discrimination_of,
+    operating_of,
+)
 from mlho.method.evaluation.tally import FloatArray, Tally, checked_groups, class_reason, tally
 from mlho.method.evaluation.thresholds import THRESHOLD_FIGURES, ThresholdPerformance, at_threshold
 
@@ -230,15 +238,25 @@ class _Summary:
 class _Version:
     """Predictions and their figures, for the data and for replicates."""
 
-    def __init__(self, t: Tally, figures_of: Callable[[Tally], Mapping[str, Figure]]) -> None:
-        self._t, self._figures_of = t, figures_of
+    def __init__(
+        self,
+        t: Tally,
+        figures_of: Callable[[Tally], Mapping[str, Figure]],
+        figures_of_stack: Callable[[Stack], Mapping[str, FloatArray]],
+    ) -> None:
+        self._t, self._figures_of, self._figures_of_stack = t, figures_of, figures_of_stack
         self._line = CalibrationFigures.prepare(t)
 
-    def replicated(self, edges: Sequence[float]) -> tuple[Tally, Callable[[Tally], Mapping[str, Figure]]]:
+    def replicated(self, edges: Sequence[float]) -> tuple[Tally, ManyStatistics]:
         """Return neighbouring predictions in cells, and the figures of a replicate of these."""
         cells = self._t.merged(REPLICATE_CELLS, edges=edges, n_extreme=N_EXTREME)
         line = self._line if cells is self._t else self._line.on(cells)
-        return cells, lambda replicate: {**self._figures_of(replicate), **line(replicate)}
+
+        def figures_of(replicates: Sequence[Tally]) -> dict[str, FloatArray]:
+            stack = Stack.of(replicates)
+            return {**self._figures_of_stack(stack), **calibration_of(stack, line)}
+
+        return cells, figures_of
 
     def summary(self, drawn: dict[str, FloatArray]) -> _Summary:
         """Return the figures of the data with those of the replicates."""
@@ -255,8 +273,15 @@ def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict
         accuracy = accuracy_figures if "calibrated" in tallies else figures_of_final
         return {**discrimination_figures(t), **accuracy(t)}
 
-    figures = {"raw": figures_of_raw, "calibrated": figures_of_final}
-    return {name: _Version(t, figures[name]) for name, t in tallies.items()}
+    def final_of(s: Stack) -> dict[str, FloatArray]:
+        return {**accuracy_of(s), **decision_of(s), **operating_of(s, chosen)}
+
+    def raw_of(s: Stack) -> dict[str, FloatArray]:
+        accuracy = accuracy_of if "calibrated" in tallies else final_of
+        return {**discrimination_of(s), **accuracy(s)}
+
+    figures = {"raw": (figures_of_raw, raw_of), "calibrated": (figures_of_final, final_of)}
+    return {name: _Version(t, *figures[name]) for name, t in tallies.items()}
 
 
 def _davis_goadrich_estimate(t: Tally) -> Estimate:

@@ -19,6 +19,8 @@ from mlho.method.evaluation.thresholds import threshold_figures
 N_BINS = 10
 # Positions at which the bands of the ROC and the PR curve are computed.
 BAND_AT = np.arange(51) / 50
+# A recall that rounding leaves this far below a position has reached it.
+RECALL_ROUNDING = 1e-12
 CALIBRATION_FIGURES = (
     "in_the_large",
     "intercept",
@@ -81,7 +83,7 @@ def _pr_at(t: Tally) -> FloatArray:
     curve = pr_curve_of(t, max_points=None)
     if curve is None:
         return np.full(BAND_AT.size, math.nan)
-    first = np.minimum(np.searchsorted(curve.recall, BAND_AT - 1e-12), curve.recall.size - 1)
+    first = np.minimum(np.searchsorted(curve.recall, BAND_AT - RECALL_ROUNDING), curve.recall.size - 1)
     precision: FloatArray = curve.precision[first]
     return precision
 

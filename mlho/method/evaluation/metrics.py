@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlho.method.evaluation.suppression import shown_counts
-from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, checked_groups, tally
+from mlho.method.evaluation.tally import Counts, FloatArray, IntArray, Tally, checked_groups, tally
 
 # A wrong probability of exactly 0 or 1 would have an infinite log loss; with clipping it is 34.5.
 PROBABILITY_CLIP = 1e-15
@@ -61,8 +61,13 @@ def brier_of(t: Tally) -> float:
     >>> brier_of(tally([0, 1], [0.5, 1.0]))
     0.125
     """
-    squared = t.n_positive * (1.0 - t.p) ** 2 + (t.n - t.n_positive) * t.p**2
-    return float(squared.sum() / t.n_total)
+    return float(squared_error(t).sum() / t.n_total)
+
+
+def squared_error(t: Counts) -> FloatArray:
+    """Return the sum of (y − p)² over the samples of each prediction."""
+    squared: FloatArray = t.n_positive * (1.0 - t.p) ** 2 + (t.n - t.n_positive) * t.p**2
+    return squared
 
 
 def scaled_brier_of(t: Tally) -> float | None:
@@ -89,15 +94,25 @@ def log_loss_of(t: Tally) -> float:
     >>> round(log_loss_of(tally([0, 1], [0.5, 0.5])), 6)
     0.693147
     """
+    return float(negative_log_likelihood(t).sum() / t.n_total)
+
+
+def negative_log_likelihood(t: Counts) -> FloatArray:
+    """Return the sum of −log P(y) over the samples of each prediction, clipped."""
     clipped = np.clip(t.p, PROBABILITY_CLIP, 1.0 - PROBABILITY_CLIP)
-    loss = -(t.n_positive * np.log(clipped) + (t.n - t.n_positive) * np.log1p(-clipped))
-    return float(loss.sum() / t.n_total)
+    loss: FloatArray = -(t.n_positive * np.log(clipped) + (t.n - t.n_positive) * np.log1p(-clipped))
+    return loss
 
 
 def mean_absolute_error_of(t: Tally) -> float:
     """Return the mean of |y − p| over samples (the mean of the R package's ``absErr``), 0 (best) to 1."""
-    error = t.n_positive * (1.0 - t.p) + (t.n - t.n_positive) * t.p
-    return float(error.sum() / t.n_total)
+    return float(absolute_error(t).sum() / t.n_total)
+
+
+def absolute_error(t: Counts) -> FloatArray:
+    """Return the sum of |y − p| over the samples of each prediction."""
+    error: FloatArray = t.n_positive * (1.0 - t.p) + (t.n - t.n_positive) * t.p
+    return error
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,20 @@ def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
         raise SpecError("decision curve: a threshold is a risk above 0 and below 1.")
     alerted_cells = t.p.size - np.searchsorted(t.p, thresholds, side="left")
     tp, fp = (counts[alerted_cells] for counts in t.operating_points)
-    weight = thresholds / (1.0 - thresholds)
-    n, n_positive, n_negative = t.n_total, t.n_positive_total, t.n_negative_total
+    n = t.n_total
     return DecisionCurve(
         thresholds=thresholds,
-        model=tp / n - fp / n * weight,
-        treat_all=n_positive / n - n_negative / n * weight,
+        model=net_benefit(tp, fp, n, thresholds),
+        treat_all=net_benefit(t.n_positive_total, t.n_negative_total, n, thresholds),
         n_true_positive=tp.astype(np.int64),
         n_false_positive=fp.astype(np.int64),
         n=int(n),
     )
+
+
+def net_benefit(
+    tp: float | FloatArray, fp: float | FloatArray, n: float | FloatArray, thresholds: FloatArray
+) -> FloatArray:
+    """Return true positives per sample minus weighted false positives per sample."""
+    benefit: FloatArray = tp / n - fp / n * (thresholds / (1.0 - thresholds))
+    return benefit

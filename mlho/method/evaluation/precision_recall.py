@@ -53,6 +53,14 @@ def pr_integral_of(t: Tally) -> float | None:
         tp[1:][some],
         fp[1:][some],
     )
+    area = integral_parts(gained, tp_from, fp_from, tp_to, fp_to)
+    return float(area.sum() / t.n_positive_total)
+
+
+def integral_parts(
+    gained: FloatArray, tp_from: FloatArray, fp_from: FloatArray, tp_to: FloatArray, fp_to: FloatArray
+) -> FloatArray:
+    """Return the area under each part of the curve, in true positives."""
     # With FP = fp_from + h · (TP − tp_from): alerts are a · TP + b.
     h = (fp_to - fp_from) / gained
     a = 1.0 + h
@@ -60,8 +68,8 @@ def pr_integral_of(t: Tally) -> float | None:
     alerts_from = tp_from + fp_from
     # From (0, 0) the precision is constant: b is zero, and no logarithm is needed.
     grown = np.where(alerts_from > 0.0, (tp_to + fp_to) / np.where(alerts_from > 0.0, alerts_from, 1.0), 1.0)
-    area = (gained - b / a * np.log(grown)) / a
-    return float(area.sum() / t.n_positive_total)
+    area: FloatArray = (gained - b / a * np.log(grown)) / a
+    return area
 
 
 def pr_davis_goadrich_of(t: Tally) -> float | None:

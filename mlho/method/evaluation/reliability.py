@@ -190,3 +190,16 @@ def _add_to_bins(
         of_n[bins[i]] += n[i]
         of_positive[bins[i]] += n_positive[i]
         of_predicted[bins[i]] += n[i] * p[i]
+
+
+@njit(cache=True, nogil=True)
+def binned_rows(
+    bins: IntArray, p: FloatArray, n: FloatArray, n_positive: FloatArray, n_bins: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the samples, positives and summed predictions of each bin, with a row for each replicate."""
+    n_rows = n.shape[0]
+    of_n, of_positive = np.zeros((n_rows, n_bins)), np.zeros((n_rows, n_bins))
+    of_predicted = np.zeros((n_rows, n_bins))
+    for row in range(n_rows):
+        _add_to_bins(bins, p, n[row], n_positive[row], of_n[row], of_positive[row], of_predicted[row])
+    return of_n, of_positive, of_predicted

@@ -7,7 +7,7 @@ handled in one place, and a bootstrap replicate is the same tally with other wei
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
@@ -17,6 +17,22 @@ from mlho.errors import DataError, plural
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+class Counts(Protocol):
+    """Samples and positives at each distinct prediction: of one tally, or with a row for each replicate."""
+
+    @property
+    def p(self) -> FloatArray:
+        """Distinct predictions."""
+
+    @property
+    def n(self) -> NDArray[Any]:
+        """Samples."""
+
+    @property
+    def n_positive(self) -> NDArray[Any]:
+        """Samples with y = 1."""
 
 
 @dataclass(frozen=True, eq=False)
