@@ -1,5 +1,6 @@
 """Verbal verdicts. They depend on the interval, not on the value alone; an inconclusive interval gives no verdict."""
 
+import math
 from typing import Final
 
 from mlho.report.result import CohortSummary, Spread
@@ -13,6 +14,8 @@ CHANCE: Final = 0.5
 SUSPICIOUS_AUROC: Final = 0.95
 # Between these slopes miscalibration is small; the upper bound is the inverse of the lower.
 CLOSE_SLOPES: Final = (0.8, 1.25)
+# The same for the observed odds, divided by the predicted ones.
+CLOSE_ODDS: Final = CLOSE_SLOPES
 _CLOSE: Final = "close to what was observed"
 _EXTREME: Final = "too extreme: high probabilities are too high and low ones too low"
 _TIMID: Final = "too timid: high probabilities are too low and low ones too high"
@@ -60,6 +63,24 @@ def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | No
     if may_be_timid:
         return f"{_CLOSE}, or {_TIMID}" if may_be_close else _TIMID
     return _CLOSE
+
+
+def level_verdict(in_the_large: Spread | None, cohort: CohortSummary) -> str | None:
+    """State that the probabilities are too low or too high on average; None unless it is certain and not small.
+
+    A good slope does not show it: it belongs to the differences between patients, not to their mean.
+    """
+    if in_the_large is None or in_the_large.mean is None or not has_samples(cohort, MIN_FOR_CALIBRATION):
+        return None
+    if in_the_large.low is not None and in_the_large.low > 0 and in_the_large.mean > math.log(CLOSE_ODDS[1]):
+        return "too low on average: the outcome was more frequent than predicted"
+    if (
+        in_the_large.high is not None
+        and in_the_large.high < 0
+        and in_the_large.mean < math.log(CLOSE_ODDS[0])
+    ):
+        return "too high on average: the outcome was less frequent than predicted"
+    return None
 
 
 def why_not_judged(slope: Spread | None, cohort: CohortSummary) -> str:

@@ -1,6 +1,6 @@
 """Text for numbers and findings, shared by report, terminal and notebook."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mlho.errors import capitalized as capitalized
@@ -18,7 +18,7 @@ from mlho.report.result import (
     TestSet,
     TimeToEventPerformance,
 )
-from mlho.report.verdicts import auroc_caution, calibration_verdict, why_not_judged
+from mlho.report.verdicts import auroc_caution, calibration_verdict, level_verdict, why_not_judged
 
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
@@ -282,7 +282,7 @@ def summary_sentences(result: Result) -> list[str]:
         *([] if result.time_to_event is None else [times_sentence(result.time_to_event)]),
         *([] if result.split is None else [split_sentence(result.split)]),
         *([] if later is None or "auroc" not in later.figures else [later_sentence(later)]),
-        calibrated(result.headline.get("calibration_slope"), result.cohort),
+        calibrated(result.headline, result.cohort),
         _how_stable(result.stability),
         _which(result.features, result.stability),
         *([] if rival is None or rival == auroc else [_winners(rival)]),
@@ -357,14 +357,17 @@ def _winners(auroc: Spread) -> str:
     )
 
 
-def calibrated(slope: Spread | None, cohort: CohortSummary) -> str:
-    """Return the verdict on calibration in a sentence, with the slope."""
+def calibrated(headline: Mapping[str, Spread], cohort: CohortSummary) -> str:
+    """Return the verdict on calibration in a sentence, with the slope; and with the calibration in the large if that is off."""
+    slope, large = headline.get("calibration_slope"), headline.get("calibration_in_the_large")
     figure = (
         ""
         if slope is None or slope.mean is None
         else f" The calibration slope was {spread(slope)}, where 1 is ideal."
     )
-    verdict = calibration_verdict(slope, cohort)
+    verdict, level = calibration_verdict(slope, cohort), level_verdict(large, cohort)
+    if level is not None and large is not None:
+        return f"After calibration, the predicted probabilities were {level} (calibration in the large {spread(large)}, where 0 is ideal).{figure}"
     if verdict is None:
         return f"The calibration of the probabilities cannot be judged ({why_not_judged(slope, cohort)}).{figure}"
     return f"After calibration, the predicted probabilities were {verdict}.{figure}"

@@ -118,7 +118,7 @@ def _calibration(
         "Calibration",
         "On the diagonal, 20 of 100 patients with a predicted probability of 20 % have the outcome. Below it, the probabilities are "
         "too high; above it, too low. "
-        f"Points with intervals (Wilson) are bins of {which}."
+        f"Points with intervals (Wilson, for independent samples) are bins of {which}."
         + (" The small bars show how often each probability is predicted." if histogram else "")
         + (_ZOOMED if is_zoomed else ""),
         curves.calibration("calibration", lines, mean, bins, histogram, top),

@@ -101,7 +101,7 @@ def _checked(checks: Sequence[Check]) -> str:
 
 
 def _calibrated(result: Result) -> str:
-    return words.calibrated(result.headline.get("calibration_slope"), result.cohort)
+    return words.calibrated(result.headline, result.cohort)
 
 
 def _failed(result: Result) -> str:

@@ -68,6 +68,28 @@ def test_demographic_columns_among_the_stable_features_are_counted(result):
     )
 
 
+@pytest.mark.parametrize(
+    ("large", "words_of_it"),
+    [
+        (Spread(mean=0.69, low=0.5, high=0.9), "too low on average"),
+        (Spread(mean=-0.69, low=-0.9, high=-0.5), "too high on average"),
+        (Spread(mean=0.1, low=0.05, high=0.15), "close to what was observed"),
+        (Spread(mean=0.4, low=-0.1, high=0.9), "close to what was observed"),
+        (Spread(mean=None), "close to what was observed"),
+    ],
+)
+def test_probabilities_that_are_off_on_average_are_not_called_close(result, large, words_of_it):
+    """With an ideal slope, twice or half the predicted odds are stated, with the calibration in the large. A small or uncertain deviation is not."""
+    slope = Spread(mean=1.0, low=0.95, high=1.05)
+    headline = {"calibration_slope": slope, "calibration_in_the_large": large}
+
+    sentence = words.calibrated(headline, result.cohort)
+
+    assert f"the predicted probabilities were {words_of_it}" in sentence
+    assert ("calibration in the large" in sentence) == ("on average" in words_of_it)
+    assert "1.00 (95" in sentence
+
+
 def test_the_summary_says_for_whom_how_well_and_how_surely(result):
     """The sentences are on the patients, performance with interval, calibration, stability and features, in this order, with the planted numbers."""
     assert len(result.summary) == 6
