@@ -55,7 +55,7 @@ class JudgeModel(Step):
 
 
 def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
-    """Evaluate by the outer folds. Their pooled predictions also calibrate the final model."""
+    """Evaluate by the outer folds. The scores of the final classifier and setting there also calibrate the final model."""
     from mlho.training.results.consensus_performance import judge_consensus
 
     judged = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))

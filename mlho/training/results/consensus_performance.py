@@ -46,9 +46,9 @@ class HeldOut:
     scores: NDArray[np.float64]
     """Uncalibrated probabilities of the classifier. Shape (n_held,)."""
     calibrated: NDArray[np.float64]
-    """Output of a calibrator fitted on the other outer folds. Shape (n_held,)."""
+    """Output of a calibrator fitted on the scores of the same classifier and setting in the other outer folds. Shape (n_held,)."""
     thresholds: Mapping[str, float | None]
-    """On the calibrated probability, chosen on the other outer folds. By rule."""
+    """On the calibrated probability, chosen on the same scores. By rule."""
     n_features: int
 
 
@@ -58,8 +58,8 @@ class ConsensusJudgement:
 
     performance: PerformanceRecord
     cv: CrossValidation
-    """Settings and choice of the final model. The scores are the pooled predictions of the outer folds, on which the final calibrator and
-    thresholds are fitted."""
+    """Settings and choice of the final model, with the scores of its classifier and setting in the outer folds, on which the final
+    calibrator and thresholds are fitted. An outer fold may have chosen another setting, whose scores are on another scale."""
 
 
 def judge_consensus(
@@ -97,7 +97,7 @@ def judge_consensus(
             (Predictions(held_out.samples, held_out.calibrated, held_out.thresholds) for held_out in held),
         ),
     )
-    scores = _in_order(problem, held, [held_out.scores for held_out in held])
+    scores = _in_order(problem, held, [_scores_of(folds, final, fold) for fold in _outer(folds)])
     grid = next(
         candidate.grid for candidate in problem.spec.candidates if candidate.classifier == final.classifier
     )
@@ -135,33 +135,34 @@ def _curves(
 
 
 def _hold_out(problem: Problem, folds: Mapping[Held, ConsensusFold]) -> list[HeldOut]:
-    """Predict each outer fold with the choice of its inner folds, calibrated on the other outer folds."""
-    outer = [fold for held in sorted(folds) if len(held) == 1 for fold in held]
-    choices = [choose(problem, folds, fold) for fold in outer]
-    scores = [
-        folds[(fold,)].scores.by_classifier[choice.classifier][choice.chosen]
-        for fold, choice in zip(outer, choices, strict=True)
-    ]
-    samples = [folds[(fold,)].scores.samples for fold in outer]
-    found = []
-    for place, fold in enumerate(outer):
-        rest = [other for other in range(len(outer)) if other != place]
-        y, p = (
-            problem.y[np.concatenate([samples[i] for i in rest])],
-            np.concatenate([scores[i] for i in rest]),
-        )
-        calibrator = fit_calibrator(y, p)
+    """Predict each outer fold with the choice of its inner folds, calibrated by the scores of that choice in the other outer folds."""
+    outer, found = _outer(folds), []
+    for fold in outer:
+        choice, rest = choose(problem, folds, fold), [other for other in outer if other != fold]
+        y = problem.y[np.concatenate([folds[(other,)].scores.samples for other in rest])]
+        p = np.concatenate([_scores_of(folds, choice, other) for other in rest])
+        calibrator, scores = fit_calibrator(y, p), _scores_of(folds, choice, fold)
         found.append(
             HeldOut(
-                choice=choices[place],
-                samples=samples[place],
-                scores=scores[place],
-                calibrated=calibrator.apply(scores[place]),
+                choice=choice,
+                samples=folds[(fold,)].scores.samples,
+                scores=scores,
+                calibrated=calibrator.apply(scores),
                 thresholds=values_by_rule(thresholds_of(problem, y, calibrator.apply(p))),
                 n_features=len(folds[(fold,)].features),
             )
         )
     return found
+
+
+def _outer(folds: Mapping[Held, ConsensusFold]) -> list[int]:
+    return [fold for held in sorted(folds) if len(held) == 1 for fold in held]
+
+
+def _scores_of(folds: Mapping[Held, ConsensusFold], choice: Choice, fold: int) -> NDArray[np.float64]:
+    """Return the scores of an outer fold by a classifier and a setting, trained without it."""
+    scores: NDArray[np.float64] = folds[(fold,)].scores.by_classifier[choice.classifier][choice.chosen]
+    return scores
 
 
 def _evaluate(

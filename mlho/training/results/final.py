@@ -40,7 +40,7 @@ class FinalModel:
 
     classifier: str
     cv: CrossValidation
-    """Over all samples; for a model on the consensus, the pooled predictions of its outer folds."""
+    """Over all samples; for a model on the consensus, the scores of its classifier and setting in the outer folds."""
     cv_auroc: Estimate
     """Out-of-fold AUROC, clustered by patient if patients have several samples."""
     design: Design
