@@ -203,13 +203,15 @@ def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
 
 
 def pooled(by: str, column: CategoricalColumn, unit_of: NDArray[np.int32], min_cell: int) -> Grouping:
-    """Return the levels of a column; those with few patients count as ``other``, the last."""
+    """Return the levels of a column; those with few patients count as ``other``, which is the last unless the column has it."""
     n_units = patients_by_level(column, unit_of)
     kept = [code for code, n in enumerate(n_units) if n >= min_cell]
-    place = np.full(len(column.levels), len(kept))
-    place[kept] = np.arange(len(kept))
     names = [column.levels[code] for code in kept]
-    return Grouping(by, (*names, OTHER) if len(kept) < len(n_units) else tuple(names), place[column.codes])
+    if len(kept) < len(n_units) and OTHER not in names:
+        names.append(OTHER)
+    place = np.full(len(column.levels), names.index(OTHER) if OTHER in names else 0)
+    place[kept] = np.arange(len(kept))
+    return Grouping(by, tuple(names), place[column.codes])
 
 
 def _with_reference(grouping: Grouping, level: str) -> Grouping:

@@ -54,6 +54,18 @@ def level(found, name):
     return next(group for group in found.groups if group.level == name)
 
 
+def test_rare_levels_join_a_level_that_is_called_other():
+    """A column with the level "other" and a rare one has one group "other" with the patients of both, not two of this name."""
+    codes = np.where(np.arange(N) < 200, 0, np.where(np.arange(N) < 395, 1, 2))
+    race = CategoricalColumn("race", ("other", "white", "rare"), codes.astype(np.int16))
+    cohort = replace(cohort_of(), audited=(race,))
+
+    (grouping,) = groupings(make_spec({"bias.columns": ["race"]}).spec, cohort)
+
+    assert grouping.levels == ("other", "white")
+    assert np.bincount(grouping.codes).tolist() == [205, 195]
+
+
 def test_figures_of_a_group_are_those_of_its_own_samples():
     """The model ranks women perfectly and men in reverse, and the outcome of men is twice as frequent as predicted."""
     outcome = np.tile([0, 1], N // 2)
