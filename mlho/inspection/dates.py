@@ -15,9 +15,20 @@ from mlho.spec.layout import ISO, Format
 
 _DAYS: Final = (
     "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d%b%Y", "%d-%b-%Y", "%d %b %Y",
-    "%b %d, %Y", "%d %B %Y", "%Y%m%d",
+    "%b %d, %Y", "%d %B %Y", "%Y%m%d", "%Y-%m-%d",
 )  # fmt: skip
-_CLOCKS: Final = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", ":%H:%M:%S")
+_CLOCKS: Final = (
+    "",
+    " %H:%M:%S",
+    " %H:%M",
+    " %H:%M:%S.%f",
+    " %I:%M:%S %p",
+    " %I:%M %p",
+    ":%H:%M:%S",
+    "%H%M%S",
+    "%H%M",
+    " %H:%M:%S UTC",
+)
 #: Words for a missing value, in lower case: those that a layout reads so, and NaN of pandas.
 _MISSING: Final = ("na", "nan", "null", "(null)", "\\n")
 _MOST_FORMATS: Final = 2  # with and without a time of day

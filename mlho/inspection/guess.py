@@ -63,7 +63,10 @@ _STATIC: Final = ("sex", "race", "ethnicity")
 _ROLES: Final = {"patient_id": "the patient", "time": "the time", "code": "the code"}
 _MOST_NAMED: Final = 10  # tables that are not used
 _TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
-_DAYS, _COMPACT, _SECONDS, _MILLIS = (1, 100_000), (17_000_101, 22_991_231), 1e8, 1e11
+_DAYS, _MILLIS = 100_000, 1e11
+# Dates as digits, such as 20200131 and, in HL7, 202001310830 and 20200131083000.
+_FIRST_DAY, _LAST_DAY = 17_000_101, 22_991_231
+_DIGITS: Final = {1: "%Y%m%d", 10**4: "%Y%m%d%H%M", 10**6: "%Y%m%d%H%M%S"}
 _MOST_LEVELS: Final = 20
 
 
@@ -399,10 +402,11 @@ def _guess_number(guess: Guess, table: str, name: str, values: Any, formats: lis
     numbers = values.cast(pa.float64(), safe=False)
     known = np.abs(as_numpy(numbers)[is_given(numbers)])
     middle = float(np.median(known)) if len(known) else 0.0
-    if _COMPACT[0] <= middle <= _COMPACT[1]:
-        formats.append("%Y%m%d")
-        return
-    unit = "days" if middle <= _DAYS[1] else "s" if middle < _MILLIS else "ms" if middle < 1e14 else "us"
+    for scale, date_format in _DIGITS.items():
+        if _FIRST_DAY <= middle / scale < _LAST_DAY + 1:
+            formats.append(date_format)
+            return
+    unit = "days" if middle <= _DAYS else "s" if middle < _MILLIS else "ms" if middle < 1e14 else "us"
     guess.time_unit = unit
     guess.doubts.append(f"{table}: {name!r} is taken as {unit} since 1970.")
 

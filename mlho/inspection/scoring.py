@@ -6,7 +6,7 @@ from mlho.encoding.cohort.windows import needs_values
 from mlho.errors import plural
 from mlho.inspection.events import ids_in, judge_rows, sample_events
 from mlho.inspection.findings import Inspection
-from mlho.inspection.training import describe_tables, find_tables, is_small
+from mlho.inspection.training import describe_tables, find_tables, is_small, look_at_zones
 from mlho.model.contents import demographics_of
 from mlho.model.document import parse_document
 from mlho.model.frames import Samples
@@ -74,6 +74,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
             batches,
             parents=bundle.roll_up or {},
         )
+    look_at_zones(found, spec.index, source, files, dated="cohort")
     describe_tables(found, source, files)
     return found
 

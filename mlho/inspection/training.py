@@ -34,6 +34,7 @@ from mlho.sources.meds import MEDS, check_version
 from mlho.sources.omop import folder as cdm
 from mlho.sources.omop.views import iter_concepts
 from mlho.sources.reading import open_table
+from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
 from mlho.tables import EVENTS
 
@@ -90,20 +91,33 @@ def inspect_training(
         roll_up = found.attempt(lambda: read_roll_up(source, files[TABLE])) if TABLE in files else None
         parents = {} if roll_up is None else roll_up.parents
         _look_at_events(found, without_rules, source, files["events"], cohort, parents)
-    if source.name != cdm.OMOP_NAME:
-        _look_at_zones(found, without_rules, source, files)
+    look_at_zones(found, without_rules.cohort.index, source, files)
     describe_tables(found, source, files)
     return found
 
 
-def _look_at_zones(
-    found: Inspection, spec: TrainingSpec, source: Source, files: Mapping[str, Sequence[SourceFile]]
+def look_at_zones(
+    found: Inspection,
+    index: Index,
+    source: Source,
+    files: Mapping[str, Sequence[SourceFile]],
+    *,
+    dated: str = "labels",
 ) -> None:
-    """Warn of events and index dates of which some have a zone."""
-    columns = [(file, source.column(EVENTS, "time")) for file in spread(files.get("events", ()))]
-    if spec.cohort.index.column is not None:
-        columns += [(file, spec.cohort.index.column) for file in spread(files.get("labels", ()))]
-    found.warn(found.attempt(lambda: judge_zones(source, columns)) or [])
+    """Warn of events and index dates of which some have a zone, and of index dates that are days beside events of another zone.
+
+    Parameters
+    ----------
+    dated : str
+        Table with the column of index dates, if there is one.
+    """
+    if source.name == cdm.OMOP_NAME:
+        return
+    times = [(file, source.column(EVENTS, "time")) for file in spread(files.get("events", ()))]
+    dates = [(file, index.column) for file in spread(files.get(dated, ())) if index.column is not None]
+    has_common_day = index.date is not None
+    look = partial(judge_zones, source, times, dates, has_common_day=has_common_day)
+    found.warn(found.attempt(look) or [])
 
 
 def find_tables(

@@ -301,10 +301,10 @@ def _open_csv(file: SourceFile, source: Source) -> TableFile:
     if not header:
         raise DataError(
             file.key,
-            "the file is empty",
+            "the first line is empty" if has_rows else "the file is empty",
             expected="a CSV with a header line",
             got=f"a file of {file.size} bytes",
-            remedy="Write it again, or leave it out.",
+            remedy="Begin the file with the header." if has_rows else "Write it again, or leave it out.",
         )
     _refuse_repeated(file, header, remedy="Rename one. If the first line is data, add a header.")
     return _CsvTable(file, tuple(header), source, has_rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -43,6 +44,27 @@ def changed(folder: Path, name: str, **columns: Any) -> None:
     if name == "events":
         (folder / "events" / "part-1.parquet").unlink()
     write_table(target, table)
+
+
+@pytest.mark.parametrize(
+    ("zone", "is_text", "warns"),
+    [("Asia/Tokyo", False, True), ("UTC", False, False), ("Asia/Tokyo", True, True), ("UTC", True, False)],
+)
+def test_index_dates_that_are_days_beside_times_of_another_zone_are_a_warning(folder, zone, is_text, warns):
+    """A day ends at midnight UTC, which is 9:00 of the next day in Tokyo: nine hours after the index date would be used silently."""
+    for path in (folder / "events").iterdir():
+        table = pq.read_table(path)
+        times = pc.assume_timezone(table.column("time").cast(pa.timestamp("us")), zone)
+        if is_text:
+            times = pc.strftime(times, "%Y-%m-%dT%H:%M:%S%z")
+        pq.write_table(table.set_column(table.column_names.index("time"), "time", times), path)
+    changed(folder, "labels", index_date=lambda _, day: day.date() if isinstance(day, dt.datetime) else day)
+
+    said = [warning for warning in inspected(folder).warnings if "days of UTC" in warning]
+
+    assert bool(said) == warns
+    common = inspected(folder, {"cohort.index": {"date": "2020-06-30"}}).warnings
+    assert any("one for all) are days of UTC" in warning for warning in common) == warns
 
 
 def test_index_dates_after_today_are_warned_of(folder):
@@ -238,6 +260,9 @@ def test_nothing_of_a_patient_is_shown(folder):
         (["01/02/2020"], ("%m/%d/%Y",), True),
         (["31.01.2020 10:30", "1.2.2020"], ("%d.%m.%Y", "%d.%m.%Y %H:%M"), False),
         (["20200131"], ("%Y%m%d",), False),
+        (["20200131083000", "20200131"], ("%Y%m%d", "%Y%m%d%H%M%S"), False),
+        (["2020-1-31", "2020-12-5 8:30"], ("%Y-%m-%d", "%Y-%m-%d %H:%M"), False),
+        (["2020-01-31 08:30:00 UTC"], ("%Y-%m-%d %H:%M:%S UTC",), False),
         (["31JAN2020:10:00:00"], ("%d%b%Y:%H:%M:%S",), False),
     ],
 )

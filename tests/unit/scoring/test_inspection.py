@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -58,6 +59,19 @@ def test_ids_of_no_sample_are_explained(trained, tmp_path):
         pq.write_table(table.set_column(table.column_names.index("patient_id"), "patient_id", ids), path)
 
     assert any("without regard to case" in warning for warning in inspected(folder).warnings)
+
+
+def test_a_day_of_utc_beside_times_of_another_zone_is_a_warning(trained, tmp_path):
+    """The day as of which patients are scored ends at midnight UTC, also if the events have a zone in which it ends hours earlier or later."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    for path in (folder / "events").glob("*.parquet"):
+        table = pq.read_table(path)
+        times = pc.assume_timezone(table.column("time").cast(pa.timestamp("us")), "Asia/Tokyo")
+        pq.write_table(table.set_column(table.column_names.index("time"), "time", times), path)
+
+    assert any("one for all) are days of UTC" in warning for warning in inspected(folder, AS_OF).warnings)
+    assert not any("days of UTC" in warning for warning in inspected(trained.folder, AS_OF).warnings)
 
 
 def test_the_inspection_is_a_task_if_it_was_not_done_before(trained):

@@ -327,6 +327,7 @@ BAD_FILES = {
         "not readable CSV",
         "not UTF-8",
     ),
+    "blank_line.csv": (b"\npatient_id,time,code\n1,2020-01-31,A\n", "the first line is empty", "37 bytes"),
     "semicolons.csv": (b"patient_id;time;code\n1;2020-01-31;A\n", "are missing", "1 column"),
     "twice.csv": (
         b"patient_id,time,code,code\n1,2020-01-31,A,B\n",

@@ -168,6 +168,25 @@ def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
     assert "days since 1970" in output.out
 
 
+@pytest.mark.parametrize("date_format", ["%Y%m%d%H%M%S", "%Y%m%d%H%M"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_times_in_digits_are_read_by_their_digits(suffix, date_format, tmp_path, call):
+    """HL7 writes 20200131083000. It is not counted in milliseconds since 1970, which would be in the year 2610."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".parquet")
+    for path in (folder / "events").iterdir():
+        frame = pq.read_table(path).to_pandas().dropna(subset="time")
+        frame["time"] = pd.to_datetime(frame["time"]).dt.strftime(date_format).astype("int64")
+        write_table(path.with_suffix(suffix), pa.Table.from_pandas(frame, preserve_index=False))
+        if suffix == ".csv":
+            path.unlink()
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "timeUnit" not in data_of(folder)["format"]
+    assert date_format in data_of(folder)["format"]["dateFormats"]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_index_dates_in_digits_are_the_index_date(suffix, tmp_path, call):
     """Without it all events of a patient would count, also those after the outcome."""
