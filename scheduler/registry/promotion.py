@@ -29,6 +29,7 @@ from scheduler.runs.channels import (
     GateRecord,
     append_entry,
     checked_name,
+    live_channel,
     read_channel,
 )
 from scheduler.runs.refusals import RefusedPromotion, record_refusal
@@ -152,15 +153,14 @@ def roll_back(
     Raises
     ------
     SpecError
-        There is no such entry, or nothing to go back to.
+        The channel has no entry, there is no such entry, or nothing to go back to.
     BundleError, ChannelMoved, ChannelDamaged
         As in :func:`promote`.
     """
-    current = read_channel(store, checked_name(channel))
-    target = _target(current, to)
-    assert current.head is not None  # a channel with a target has entries
-    if current.head.bundle == target.bundle:
-        return Change(current.head, is_new=False)
+    current, head = live_channel(store, checked_name(channel))
+    target = _target(current, head, to)
+    if head.bundle == target.bundle:
+        return Change(head, is_new=False)
     bundle = _read(store, target.address, digest=target.bundle)
     _check_signature(store, bundle)
     entry = _next_entry(
@@ -178,11 +178,10 @@ def roll_back(
     return Change(entry, is_new=True)
 
 
-def _target(channel: Channel, to: int | None) -> ChannelEntry:
+def _target(channel: Channel, head: ChannelEntry, to: int | None) -> ChannelEntry:
     if to is not None:
         return channel.entry(to)
-    head = channel.head
-    number = 0 if head is None else channel.origin(head).number - 1
+    number = channel.origin(head).number - 1
     if number < 1:
         raise SpecError(
             f"channel {channel.name}: no earlier model to go back to. mlho audit --channel {channel.name} lists its entries; name one with "

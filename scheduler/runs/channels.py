@@ -131,7 +131,7 @@ class Channel:
             if entry.number == number:
                 return entry
         raise SpecError(
-            f"channel {self.name}: no entry {number}. Expected {_numbers(self)}. mlho audit --channel {self.name} lists them."
+            f"channel {self.name}: no entry {number}. Expected 1 to {len(self.entries)}. mlho audit --channel {self.name} lists them."
         )
 
     def origin(self, entry: ChannelEntry) -> ChannelEntry:
@@ -139,10 +139,6 @@ class Channel:
         while entry.restores is not None:
             entry = self.entry(entry.restores)
         return entry
-
-
-def _numbers(channel: Channel) -> str:
-    return f"1 to {channel.head.number}" if channel.head is not None else "a channel with entries"
 
 
 def checked_name(channel: str) -> str:
@@ -248,13 +244,13 @@ def read_channel(store: Store, name: str) -> Channel:
     return channel
 
 
-def live_entry(store: Store, name: str, number: int | None = None) -> ChannelEntry:
-    """Return the newest entry of a channel, or the one with a number.
+def live_channel(store: Store, name: str) -> tuple[Channel, ChannelEntry]:
+    """Return a channel with entries, and the newest of them.
 
     Raises
     ------
     SpecError
-        The channel has no entry, or none with this number.
+        The channel has no entry.
     ChannelDamaged
         Its log is damaged.
     """
@@ -265,7 +261,21 @@ def live_entry(store: Store, name: str, number: int | None = None) -> ChannelEnt
             f"channel {name}: no model was promoted to it. The store has: {named}. Correct the name, or promote one: mlho promote "
             f"RUN --channel {name} --why TEXT."
         )
-    return channel.head if number is None else channel.entry(number)
+    return channel, channel.head
+
+
+def live_entry(store: Store, name: str, number: int | None = None) -> ChannelEntry:
+    """Return the newest entry of a channel, or the one with a number.
+
+    Raises
+    ------
+    SpecError
+        The channel has no entry, or none with this number.
+    ChannelDamaged
+        Its log is damaged.
+    """
+    channel, head = live_channel(store, name)
+    return head if number is None else channel.entry(number)
 
 
 def append_entry(store: Store, entry: ChannelEntry) -> None:

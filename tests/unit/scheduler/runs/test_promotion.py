@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -284,6 +285,24 @@ class Killed(MemoryStore):
             raise Stopped
         self.left -= 1
         return super().put_if_absent(key, data)
+
+
+def test_a_rollback_of_a_channel_without_a_model_names_the_channels(store):
+    """A misspelled name is the likely cause, not a channel at its first model."""
+    promoted(store, A)
+    for to in (None, 1):
+        with pytest.raises(
+            SpecError, match=r"channel prod: no model was promoted to it\. The store has: production\."
+        ):
+            roll_back(store, "prod", author(), to=to, test=passed)
+
+
+def test_a_run_of_another_kind_is_named_as_such(store):
+    """A scoring run is in the store, so that its name is not unknown; it has no model."""
+    runs = [replace(run, kind="ScoringRun") if run.run_id == A else run for run in stored_runs(store)]
+
+    with pytest.raises(SpecError, match=rf"run {A} \(risk\): is a ScoringRun\. Expected a TrainingRun"):
+        find_run(runs, A, kind=("TrainingRun",))
 
 
 @pytest.mark.parametrize("n_writes", range(5))
