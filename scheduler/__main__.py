@@ -4,9 +4,11 @@ import gc
 import os
 import sys
 
+from mlho.field_texts import omit
 from scheduler.engine.forkserver import IN_PARTS, WHOLE, begin_server
 
 _PRELOAD = {"run": IN_PARTS, "score": WHOLE}
+_WITH_TEXTS = ("crd", "dossier", "init", "schema")  # they print the texts under the fields of specifications
 
 
 def main() -> int:
@@ -19,7 +21,10 @@ def main() -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Programs that this one starts would otherwise import a random.py, or another copy of mlho, from the working directory.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
-    preload = _PRELOAD.get("".join(sys.argv[1:2]))
+    name = "".join(sys.argv[1:2])
+    if name.isalpha() and name not in _WITH_TEXTS:
+        omit()
+    preload = _PRELOAD.get(name)
     if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
         begin_server(preload)
     gc.disable()  # collections take a tenth of the imports and find nothing

@@ -4,6 +4,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from mlho.field_texts import are_read
+
 #: Configuration of a document some of whose fields have aliases in JSON (``schema``).
 ALIASED: Final = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -11,7 +13,9 @@ ALIASED: Final = ConfigDict(validate_by_name=True, validate_by_alias=True, seria
 class Part(BaseModel):
     """Base of every part: frozen, strict, documented by the text under each field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=are_read(), defer_build=True
+    )
 
 
 class Estimate(Part):

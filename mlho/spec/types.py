@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from mlho.fork_server import IS_SERVER
+from mlho.field_texts import are_read
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -73,7 +73,7 @@ class SpecPart(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
-        use_attribute_docstrings=not IS_SERVER,  # for schemas; reading them takes a fifth of the imports
+        use_attribute_docstrings=are_read(),  # for schemas
         hide_input_in_errors=True,
         defer_build=True,
     )

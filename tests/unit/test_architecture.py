@@ -20,6 +20,7 @@ GROUND = frozenset(
     {
         "errors",
         "arrays",
+        "field_texts",
         "fork_server",
         "log",
         "printable",
@@ -76,6 +77,7 @@ BRIDGES = {"mlho.store.inputs": {"sources"}}
 GROUND_FLOOR = {
     "errors": set(),
     "fork_server": set(),
+    "field_texts": {"fork_server"},
     "arrays": {"errors"},
     "printable": set(),
     "log": {"errors", "printable"},
@@ -85,7 +87,7 @@ GROUND_FLOOR = {
     "pseudonyms": {"arrays", "errors", "settings"},
     "tables": {"errors"},
     "grids": {"errors"},
-    "spec": {"errors", "fork_server", "grids", "printable"},
+    "spec": {"errors", "field_texts", "grids", "printable"},
 }
 # Rooms inside a room, and the siblings that each may import. A loose module counts as a room of its own.
 INNER = {

@@ -28,7 +28,7 @@ from scheduler.cli.demo import make_demo
 from scheduler.cli.parser import INTERRUPTED
 from scheduler.controller import cleanup, conditions, reasons, run_thread
 from scheduler.controller.conditions import EventReason
-from worker.__main__ import EX_CONFIG
+from worker.command import EX_CONFIG
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def modules_of(requirements: list[Requirement]) -> set[str]:
     return {IMPORTED_AS.get(name, name) for name in names}
 
 
-def imported_by(package: str) -> set[str]:
+@cache
+def imported_by(package: str) -> frozenset[str]:
     """Return the third-party packages that one of the project's packages imports, including imports in functions."""
     found = set()
     for path in (REPOSITORY / package).rglob("*.py"):
@@ -62,7 +64,7 @@ def imported_by(package: str) -> set[str]:
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module.split(".")[0])
-    return {COMES_WITH.get(name, name) for name in found - OTHERS - OURS}
+    return frozenset(COMES_WITH.get(name, name) for name in found - OTHERS - OURS)
 
 
 def locked(name: str) -> dict[str, Version]:

@@ -12,8 +12,8 @@ from mlho.protocol.documents import State
 from mlho.settings import Settings
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
-from worker import __main__ as worker_main
-from worker.__main__ import EX_CONFIG, _parser, _time_limits, main
+from worker import command as worker_main
+from worker.command import EX_CONFIG, _parser, _time_limits, main
 
 RUN = "0123456789abcdef"
 

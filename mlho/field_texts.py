@@ -1,0 +1,16 @@
+"""Whether models read the texts under their fields. Only schemas and dossiers need these, and reading them takes a quarter of the imports."""
+
+from mlho.fork_server import IS_SERVER
+
+_are_read = not IS_SERVER
+
+
+def are_read() -> bool:
+    """Return whether models that are defined now read the texts."""
+    return _are_read
+
+
+def omit() -> None:
+    """Define models without texts from now on, in a program that writes no schema and no dossier."""
+    global _are_read
+    _are_read = False
