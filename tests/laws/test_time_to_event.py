@@ -137,6 +137,10 @@ def test_the_planted_hazard_ratios_are_in_their_intervals(result):
         assert ratio.low < ratio.per_unit < ratio.high
         assert ratio.p_value < 1e-4
     assert page.count('id="times-hazards"') == 1
+    assert (
+        "Samples of groups, in bins of probabilities and at thresholds are counted with these weights."
+        in page
+    )
 
 
 def test_every_candidate_finds_the_planted_hazards(result):

@@ -7,6 +7,7 @@ from typing import Final
 from mlho.report import words
 from mlho.report.bias.audit import BiasAudit, PeriodBias
 from mlho.report.figures.figure import Figure, both
+from mlho.report.figures.performance import tested_prevalence
 from mlho.report.parts import Estimate
 from mlho.report.result import Result
 from mlho.report.svg import charts
@@ -174,13 +175,12 @@ def _have(n: int) -> str:
 
 
 def _of_hundred(result: Result, rule: str) -> dict[str, int] | None:
-    """Return whole numbers of 100 samples, from the mean sensitivity and alert rate on the test sets."""
+    """Return whole numbers of 100 samples, from the mean sensitivity, alert rate and prevalence on the test sets."""
     alerts = result.headline.get(f"{rule}/alerts_per_100")
     sensitivity = result.headline.get(f"{rule}/sensitivity")
     if alerts is None or sensitivity is None or alerts.mean is None or sensitivity.mean is None:
         return None
-    cohort = result.cohort
-    cases = 100 * cohort.n_positive_samples / cohort.n_samples if cohort.n_samples else 0.0
+    cases = 100 * tested_prevalence(result)
     n_cases, n_flagged = round(cases), round(alerts.mean)
     hit = min(round(sensitivity.mean * cases), n_cases, n_flagged)
     false = min(n_flagged - hit, 100 - n_cases)

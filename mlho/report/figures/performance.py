@@ -19,15 +19,28 @@ _ZOOMED: Final = " The chart shows the range of 99 % of the predictions."
 
 def of_test_sets(result: Result) -> list[Figure]:
     """Plot the curves of the test sets."""
-    cohort, typical = result.cohort, _typical_test_set(result)
+    typical = _typical_test_set(result)
     return of_curves(
         result.curves,
-        prevalence=cohort.n_positive_samples / cohort.n_samples if cohort.n_samples else 0.0,
+        prevalence=tested_prevalence(result),
         smallest=result.lineage.spec.get("report", {}).get("minCell", 0),
         typical=typical,
         which=f"one test set, the one with the median AUROC ({_test_set_name(result, typical)})",
         overlap=_overlap(result),
     )
+
+
+def tested_prevalence(result: Result) -> float:
+    """Return the mean share of the test samples with the outcome, from the net benefit of treating all; that of the cohort without it.
+
+    By date or site it differs from that of the cohort, and with a time to an event it is corrected for censoring.
+    """
+    decision, cohort = result.curves.decision, result.cohort
+    if not decision.get("all"):
+        return cohort.n_positive_samples / cohort.n_samples if cohort.n_samples else 0.0
+    threshold, treat_all = float(decision["threshold"][0]), float(decision["all"][0])
+    weight = threshold / (1.0 - threshold)
+    return (treat_all + weight) / (1.0 + weight)
 
 
 def of_curves(
@@ -354,7 +367,8 @@ def errors(result: Result) -> Figure | None:
         "errors",
         "Distribution of the error, by outcome",
         "Bars at the left are correct and confident predictions, at the right wrong and confident ones. The box holds the middle half, the "
-        "whiskers 5 % to 95 %. When the outcome is rare, errors of samples with the outcome are large for any model.",
+        "whiskers 5 % to 95 %. When the outcome is rare, errors of samples with the outcome are large for any model. "
+        "A sample of several test sets has its mean probability, whose error is smaller than that of one model.",
         charts.errors([(f"{label} (n = {words.count(group['n'])})", group) for _, label, group in groups]),
         None,
         ("Group", "Samples", "5 %", "25 %", "Median", "75 %", "95 %"),

@@ -69,5 +69,5 @@ def _account(performance: TimeToEventPerformance) -> str:
         f"{words.counted(performance.n_events)} samples had the event{competing}, and {words.counted(performance.n_censored)} were censored, after a median of "
         f"{words.number(performance.median_days, 0)} days. Screen, ranking and consensus count an event within {first} as the outcome, and samples "
         "that were censored before as without it. All other figures are corrected for censoring by inverse probability weights, which "
-        "assume that it does not depend on the risk."
+        "assume that it does not depend on the risk. Samples of groups, in bins of probabilities and at thresholds are counted with these weights."
     )

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
 from mlho.report.figures.catalogue import figures_of
@@ -29,6 +30,22 @@ def test_a_hundred_patients_are_drawn_with_those_of_the_headline(result: Result)
         "missed": 4,
         "rest": 57,
     }
+
+
+def test_a_hundred_patients_have_the_prevalence_of_the_test_sets(result: Result):
+    """Where 20 and 30 % of two test sets have the outcome, 25 of 100 patients have it, not the 11 of the cohort; so does the dashed line of random alerts."""
+    shares, thresholds = np.array([[0.2], [0.3]]), np.array(result.curves.decision["threshold"])
+    weights = thresholds / (1 - thresholds)
+    decision = {
+        **result.curves.decision,
+        "all": (shares - (1 - shares) * weights).mean(axis=0).tolist(),
+    }
+    curves = result.curves.model_copy(update={"decision": decision})
+
+    figures = figures_of(result.model_copy(update={"curves": curves}))
+
+    assert "Of 100 patients, 25 have the outcome" in figures["hundred_1"].reading
+    assert "the prevalence (25.0" in figures["precision_recall"].reading
 
 
 @pytest.mark.parametrize(("sensitivity", "alerts"), [(0.0, 0.0), (1.0, 100.0), (0.05, 0.4)])
