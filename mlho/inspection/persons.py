@@ -33,6 +33,11 @@ def judge_numbers(
     errors: list[DataError] = []
     warnings: list[str] = []
     for column in persons.columns:
+        if column.has_leading_zeros:
+            warnings.append(
+                f"{where}: column {column.name!r} is read as numbers, and some begin with leading zeros, which get lost. If they are "
+                "codes, name it in features.categorical."
+            )
         if column.levels is None or column.name in categorical:
             continue
         rows = _rows_by_level(column)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _LINE_FEED: Final = ord("\n")
+_LONGEST_FIELD: Final = 16 << 20  # a longer one has no end: memory stays bounded
 
 
 def delimiter_of(file: SourceFile, source: Source) -> str:
@@ -107,6 +108,7 @@ def refuse_swallowed_rows(file: SourceFile, source: Source) -> None:
         text_stream(file, source) as binary,
         TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
+        csv.field_size_limit(_LONGEST_FIELD)
         rows = csv.reader(text, delimiter=delimiter)
         n_columns, line = 0, 0
         try:

@@ -1,12 +1,13 @@
 """The demographics table, read and checked: one row per patient (or per patient and index date)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.arrays import is_new, n_distinct
@@ -16,7 +17,7 @@ from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, r
 from mlho.errors import DataError, SpecError, plural
 from mlho.printable import has_control
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
+from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where, truths
 from mlho.sources.events import refuse_huge
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.forms import numbers_or_null
@@ -37,6 +38,8 @@ class RawColumn:
     name: str
     values: NDArray[Any]
     levels: tuple[str, ...] | None
+    has_leading_zeros: bool = False
+    """Whether a text that is read as a number begins with a zero, as codes do."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,9 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     order = order[np.lexsort((index_us[order] if index_us is not None else order * 0, patient[order]))]
     patient, births = patient[order], births[order]
     index_us = index_us[order] if index_us is not None else None
-    columns = tuple(RawColumn(c.name, c.values[order], c.levels) for c in columns)
+    columns = tuple(replace(column, values=column.values[order]) for column in columns)
     keep = _one_row_each(pattern, patient, index_us, columns)
-    columns = tuple(RawColumn(c.name, c.values[keep], c.levels) for c in columns)
+    columns = tuple(replace(column, values=column.values[keep]) for column in columns)
     return Persons(
         patient_ids=patient_ids,
         patient=patient[keep],
@@ -247,7 +250,8 @@ def join_parts(where: str, name: str, pieces: Sequence[_Piece], *, decimal: str 
             for part, (_, _, key) in zip(parts, pieces, strict=True):
                 _refuse_infinite(part, key, name)
             numbers = pa.concat_arrays(parts)
-            return RawColumn(name, np.where(is_given(numbers), as_numpy(numbers), np.nan), None)
+            has_zeros = any(_has_leading_zeros(array) for form, array, _ in pieces if form == "csv text")
+            return RawColumn(name, np.where(is_given(numbers), as_numpy(numbers), np.nan), None, has_zeros)
         if forms:
             raise DataError(
                 where,
@@ -259,6 +263,10 @@ def join_parts(where: str, name: str, pieces: Sequence[_Piece], *, decimal: str 
     levels, codes = encode_patients([array for _, array, _ in pieces])
     _refuse_unusable(where, name, levels.to_pylist())
     return RawColumn(name, codes, tuple(levels.to_pylist()))
+
+
+def _has_leading_zeros(texts: Any) -> bool:
+    return bool(truths(pc.match_substring_regex(texts, r"^\s*0\d")).any())
 
 
 def _as_text(column: RawColumn) -> TextColumn:

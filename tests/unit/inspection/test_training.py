@@ -194,6 +194,24 @@ def test_an_age_with_text_around_it_is_an_error(folder, text):
     assert not any(text in error for error in errors)
 
 
+@pytest.mark.parametrize("is_category", [False, True])
+def test_codes_with_leading_zeros_that_would_be_numbers_are_a_warning(folder, is_category):
+    """A column such as 01067, 80331 in CSV is a number because all of its text is; as postal codes it is none."""
+    table = make_tables(400).demographics
+    codes = pa.array(["01067" if n % 2 else "80331" for n in range(table.num_rows)])
+    write_table(folder / "persons.csv", table.append_column("area", codes))
+    changes = {
+        "data.tables.demographics": "persons.csv",
+        "features.demographics": ["sex", "area"],
+        "features.categorical": ["area"] if is_category else [],
+    }
+
+    warnings = [warning for warning in inspected(folder, changes).warnings if "'area'" in warning]
+
+    assert bool(warnings) != is_category
+    assert all("leading zeros" in warning and "features.categorical" in warning for warning in warnings)
+
+
 def test_a_negative_age_is_a_warning(folder):
     """Negative ages are used unchanged, so a warning is necessary."""
     table = make_tables(400).demographics

@@ -51,6 +51,16 @@ def test_a_quote_that_is_never_closed_is_found(tmp_path):
         read(path)
 
 
+def test_a_long_letter_of_several_lines_is_a_text(tmp_path):
+    """A text longer than the usual limit of Python's reader of CSV files has swallowed no rows."""
+    lines = rows(100)
+    lines[40] = lines[40].replace("fine", '"' + "a line of a letter\n" * 10_000 + '"')
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join([HEADER, *lines]))
+
+    assert read(path) == 100
+
+
 def test_texts_with_line_breaks_are_texts(tmp_path):
     """A letter of several lines is one field, and blank lines are not rows."""
     lines = rows(100)
