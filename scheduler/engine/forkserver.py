@@ -3,7 +3,7 @@
 import os
 import signal
 from contextlib import suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Final
 
 from mlho.fork_server import REST_SIGNAL
@@ -34,8 +34,11 @@ def begin_server(preload: str = WHOLE) -> None:
         _begun.append(preload)
         os.environ.update(ONE_THREAD)
         forkserver.set_forkserver_preload([preload])
-    signals = [REST_SIGNAL] if is_in_parts() else []
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until the server has its handler
+    resource_tracker.ensure_running()  # it would unblock the signals below
+    # Ctrl-C also reaches the server and its children. The command ends them, and their imports must not print a traceback.
+    # The other signal waits until the server has its handler.
+    signals = [signal.SIGINT, *([REST_SIGNAL] if is_in_parts() else [])]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         forkserver.ensure_running()
     finally:

@@ -180,3 +180,30 @@ def test_tasks_that_encode_have_workers_of_their_own_until_learning_begins(data,
     )
 
     assert done.stdout.splitlines() == ["True True", "False 1", "set()"], done.stderr
+
+
+_INTERRUPTED = """
+import os, signal, time
+from scheduler.engine.forkserver import begin_server
+
+begin_server()
+try:
+    os.killpg(0, signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+def test_ctrl_c_during_the_imports_of_the_server_prints_nothing():
+    """Ctrl-C reaches all processes of the terminal. The fork server, which still imports, does not print a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED],
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
