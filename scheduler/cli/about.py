@@ -22,12 +22,12 @@ def add_about(commands: Commands) -> None:
 def _crd(_options: object) -> int:
     from scheduler.api.crd import render_crds
 
-    print(render_crds(), end="")  # noqa: T201 - the command's output
+    terminal.print_document(render_crds())
     return 0
 
 
 def _schema(options: SchemaOptions) -> int:
-    print(schema_of(options.kind), end="")  # noqa: T201 - the command's output
+    terminal.print_document(schema_of(options.kind))
     return 0
 
 

@@ -312,7 +312,7 @@ def _logs(options: NamedRunOptions) -> int:
             lines = cluster.log_of(namespace, pod_name, lines=50)
         except MlhoError as error:
             lines = f"{error}\n"
-        print(printable(f"--- {pod_name}\n{lines}", lines=True), end="")  # noqa: T201 - the command's output
+        print(printable(f"--- {pod_name}\n{lines}", lines=True), end="", flush=True)  # noqa: T201 - the command's output
     return 0
 
 

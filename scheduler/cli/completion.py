@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from scheduler.cli import terminal
 from scheduler.cli.help import COMPLETION_ABOUT
 
 _PROGRAM: Final = "mlho"
@@ -23,7 +24,7 @@ def add_completion(commands: Any) -> None:
 
 def _print(commands: Any, shell: str) -> int:
     words = {action.dest: str(action.help or "") for action in commands._choices_actions}
-    print(completion_script(shell, commands.choices, words), end="")  # noqa: T201 - the command's output
+    terminal.print_document(completion_script(shell, commands.choices, words))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -92,6 +93,8 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, the shell convention
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no locale ends a command
     options = _parser().parse_args(arguments)
     configure(options.log, verbose=options.log == "json")
     try:
@@ -102,15 +105,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.err.print(f"[bold red]error:[/] {_escaped(error)}")
         return error.exit_code
     except BrokenPipeError:
-        # The reader has closed the pipe; write nothing more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has closed the pipe
         return 0
     except Exception as error:
         if is_interrupt(error):
             return _print_stopped()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _print_full(error)
+        if isinstance(error, OSError) and error.strerror:  # of a file that an option names, or of a full disk
+            _drop_output()
+            return _print_system_error(error)
         raise
+
+
+def _drop_output() -> None:
+    """Drop output that cannot be written. The interpreter would try it again when it exits, and fail."""
+    try:
+        print(end="", flush=True)  # noqa: T201 - writes nothing more
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_stopped() -> int:
@@ -118,12 +129,14 @@ def _print_stopped() -> int:
     return INTERRUPTED
 
 
-def _print_full(error: OSError) -> int:
-    where = error.filename or "a file"
-    terminal.err.print(
-        f"[bold red]error:[/] {_escaped(where)}: {error.strerror}. Free some space, and run the same command again. Temporary files are in "
-        f"{_escaped(tempfile.gettempdir())}; TMPDIR names another folder."
-    )
+def _print_system_error(error: OSError) -> int:
+    words = f"{error.filename or 'a file'}: {error.strerror}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        words += (
+            f" Free some space, and run the same command again. Temporary files are in {tempfile.gettempdir()}; TMPDIR names another "
+            "folder."
+        )
+    terminal.err.print(f"[bold red]error:[/] {_escaped(words)}")
     return MlhoError.exit_code
 
 

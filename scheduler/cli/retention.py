@@ -92,14 +92,22 @@ def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions)
     is_empty = not (planned.runs or planned.n_files or (planned.collected and planned.collected.n_objects))
     if is_empty:
         return 0
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         terminal.out.print("Nothing was deleted. To delete, add --yes.")
         return 0
-    terminal.out.print("Delete? [y/N] ", end="", markup=False)
-    if input().strip().lower() not in ("y", "yes"):
+    if not _is_confirmed():
         terminal.out.print("Nothing was deleted.")
         return 0
     return _delete_and_print(store, runs, options)
+
+
+def _is_confirmed() -> bool:
+    terminal.out.print("Delete? [y/N] ", end="", markup=False)
+    try:
+        return input().strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        terminal.out.print()
+        return False
 
 
 def _delete_and_print(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:

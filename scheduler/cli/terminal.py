@@ -1,5 +1,6 @@
 """Terminal output of the command: progress while it works, and result tables. In a pipe, progress is a few lines."""
 
+import io
 import sys
 import time
 from abc import abstractmethod
@@ -52,6 +53,12 @@ class SafeConsole(Console):
             else:
                 yield Segment(printable(segment.text, lines=True), segment.style)
 
+    def on_broken_pipe(self) -> None:
+        """Let the command decide about a closed standard output. A command without standard error ends here."""
+        if not self.stderr:
+            raise
+        super().on_broken_pipe()
+
 
 out = SafeConsole(highlight=False, soft_wrap=True)
 _wide = SafeConsole(highlight=False, width=2000)  # in a pipe: each row of a table stays on one line
@@ -77,7 +84,14 @@ def print_note(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON on standard output."""
-    print(printable_json(value))  # noqa: T201 - the command's output
+    print_document(f"{printable_json(value)}\n")
+
+
+def print_document(text: str) -> None:
+    """Print JSON or YAML on standard output: in UTF-8, whatever the locale is."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a surrogate is valid JSON then
+    print(text, end="", flush=True)  # noqa: T201 - the command's output
 
 
 def new_table(title: str | None, left: Iterable[str] = (), right: Iterable[str] = ()) -> Table:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 
@@ -108,3 +109,60 @@ def test_programs_that_need_no_texts_under_fields_read_none(program):
     )
 
     assert done.stdout.splitlines()[-1].startswith("[]")
+
+
+def run_mlho(*arguments, environment=None, **streams):
+    """Run the command in a process of its own, with these streams and additions to the environment."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.run(
+        [sys.executable, "-m", "scheduler", *map(str, arguments)],
+        env={**inherited, **(environment or {})},
+        timeout=120,
+        check=False,
+        **streams,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("version", "--json")], ids=["table", "json"])
+def test_a_reader_that_has_closed_the_pipe_is_no_failure(arguments):
+    """`mlho … | head` ends with exit code 0 and without a message, for text and for JSON."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run_mlho(*arguments, stdout=writer)
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("version",), ("version", "--json")], ids=["table", "json"])
+def test_output_on_a_full_disk_is_an_error_in_one_line(arguments):
+    """Standard output that cannot be written is a failure with its reason, without a traceback."""
+    with open("/dev/full", "w") as full:
+        done = run_mlho(*arguments, stdout=full)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: a file: No space left on device. Free some space")
+    assert done.stderr.count(b"\n") == 1
+
+
+LATIN: Final = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+
+
+def test_text_for_a_locale_without_its_characters_is_escaped(tmp_path):
+    """A locale that is not UTF-8 gets escapes in place of missing characters, and no traceback after hours of work."""
+    store = tmp_path / "Gebäude–2"
+    store.mkdir()
+    done = run_mlho("list", "--store", store, environment=LATIN)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Geb\xe4ude\\u20132. Start one: mlho run spec.yaml" in done.stdout
+
+
+def test_a_document_is_utf_8_in_every_locale():
+    """JSON and YAML for other programs are UTF-8, as their standards require, also if the locale is not."""
+    done = run_mlho("schema", "TrainingRun", environment=LATIN)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("utf-8").rstrip("\n") == schema_of("TrainingRun").rstrip("\n")

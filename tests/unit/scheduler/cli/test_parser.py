@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from shutil import copytree
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -229,6 +230,22 @@ def test_a_deletion_is_confirmed_on_a_terminal(command, finished, monkeypatch):
         monkeypatch.setattr("builtins.input", lambda answer=answer: answer)
         command("delete", run[:8])
         assert len(json.loads(command("list", "--json").out)) == n_left
+
+
+def test_a_question_without_an_answer_deletes_nothing(command, finished, monkeypatch):
+    """Ctrl-D at the question, and standard input that a supervisor has closed, keep the run."""
+    run = run_of(command("run", finished))
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdin", None)
+        closed = command("delete", run)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", Mock(side_effect=EOFError))
+    unanswered = command("delete", run)
+
+    assert (closed.code, unanswered.code) == (0, 0)
+    assert closed.out.endswith("Nothing was deleted. To delete, add --yes.\n")
+    assert unanswered.out.endswith("Delete? [y/N] \nNothing was deleted.\n")
+    assert len(json.loads(command("list", "--json").out)) == 1
 
 
 @pytest.mark.parametrize("arguments", [["--keep", "0"], ["--older-than", "90"], ["--older-than", "3 months"]])
