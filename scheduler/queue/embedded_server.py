@@ -28,6 +28,7 @@ EMBEDDED: Final = "embedded"
 LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 10.0
+_STARTS: Final = 3  # another program may take the chosen port first
 _EARLY_SECONDS: Final = 10.0
 _MANY_ENDS: Final = 4
 _LAST_LINES: Final = 10
@@ -38,7 +39,7 @@ class EmbeddedServer:
 
     def __init__(self) -> None:
         self.password = secrets.token_hex(24)
-        self.port = free_port()
+        self.port = 0
         self._scratch = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -51,24 +52,29 @@ class EmbeddedServer:
         # A file in a private folder, because arguments are public.
         folder = self._scratch.enter_context(scratch_folder("mlho-queue"))
         settings = folder / "valkey.conf"
-        settings.write_text(_server_settings(self.port, self.password, str(folder)))
-        self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own file
-            [server_binary(), str(settings)],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=end_with_parent(),
-        )
         try:
-            _wait_for_port(self.port, self._process)
+            for _ in range(_STARTS):
+                self.port = free_port()
+                settings.write_text(_server_settings(self.port, self.password, str(folder)))
+                self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own file
+                    [server_binary(), str(settings)],
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                    preexec_fn=end_with_parent(),
+                )
+                if _serves(self.port, self.password, self._process):
+                    return self
+                _end(self._process)
+            raise QueueError(
+                "the embedded queue did not start. Try again, or give the address of a Redis with --broker."
+            )
         except BaseException:  # also Ctrl-C
             self.__exit__(None, None, None)
             raise
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._process is not None:
-            self._process.terminate()
-            _wait_or_kill(self._process)
+            _end(self._process)
         self._scratch.close()
 
 
@@ -184,8 +190,9 @@ def end_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
+    until = time.monotonic() + _STOP_SECONDS  # for all of them together
     for process in processes:
-        _wait_or_kill(process)
+        _wait_or_kill(process, until - time.monotonic())
 
 
 def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:
@@ -226,20 +233,29 @@ def _server_settings(port: int, password: str, folder: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def _serves(port: int, password: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait for this server. Return false if it has exited or does not answer: another program may have taken the port."""
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
-            return
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((LOOPBACK, port), timeout=1) as connection,
+        ):
+            connection.sendall(f"AUTH {password}\r\n".encode())
+            if connection.recv(3) == b"+OK":
+                return True
         time.sleep(0.02)
-    raise QueueError(
-        "the embedded queue did not start. Try again, or give the address of a Redis with --broker."
-    )
+    return False
 
 
-def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    _wait_or_kill(process)
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes], seconds: float = _STOP_SECONDS) -> None:
     try:
-        process.wait(_STOP_SECONDS)
+        process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

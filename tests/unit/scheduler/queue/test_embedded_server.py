@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import redis
 
 from mlho.settings import BROKER
 from scheduler.queue import embedded_server
@@ -32,7 +33,7 @@ def _raise(error: BaseException) -> None:
 def test_an_interrupted_start_leaves_no_server_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C while the server starts ends it, and removes its folder with the password."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(embedded_server, "_wait_for_port", lambda *_: _raise(KeyboardInterrupt()))
+    monkeypatch.setattr(embedded_server, "_serves", lambda *_: _raise(KeyboardInterrupt()))
     server = EmbeddedServer()
     with pytest.raises(KeyboardInterrupt), server:
         pass
@@ -40,6 +41,16 @@ def test_an_interrupted_start_leaves_no_server_and_no_file(tmp_path: Path, monke
     assert server._process is not None
     assert server._process.poll() is not None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_commands_that_choose_one_port_have_a_queue_each(monkeypatch: pytest.MonkeyPatch):
+    """The second server does not start on the port of the first, and its command does not take the first for its own."""
+    with EmbeddedServer() as first:
+        ports = iter([first.port, embedded_server.free_port()])
+        monkeypatch.setattr(embedded_server, "free_port", lambda: next(ports))
+        with EmbeddedServer() as second:
+            assert second.port != first.port
+            assert redis.Redis.from_url(second.url).ping()
 
 
 def test_workers_are_ended_if_one_cannot_be_started(log: Path, monkeypatch: pytest.MonkeyPatch):
