@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final
 
 from mlho.errors import MlhoError, StoreAccessDenied, StoreOutage
-from mlho.log import bind_run, log
+from mlho.log import bind_run, error_fields, log
 from mlho.settings import STORE_PATIENCE, STORE_PATIENCE_SECONDS
 from mlho.store.base import Store
 
@@ -226,6 +226,8 @@ def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> I
                     health.failed(_WATCH, error)
             except MlhoError:
                 continue  # the store answered; callers that need a valid answer report the error themselves
+            except Exception as error:  # without this thread, its last failure would never end
+                log.exception("probe_failed", **error_fields(error))
             else:
                 health.served(_WATCH)
 

@@ -259,6 +259,25 @@ def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):
     assert health.outage is None
 
 
+def test_a_probe_that_fails_by_a_defect_is_repeated(monkeypatch):
+    """An error of a library does not end the probes: the outage that they reported before would last until the run gives up."""
+    monkeypatch.setattr(outages, "_LOOK_SECONDS", 0.01)
+    n_probes = 0
+
+    class Remote(MemoryStore):
+        may_be_unavailable = True
+
+        def ping(self, key):
+            nonlocal n_probes
+            n_probes += 1
+            if n_probes < 3:
+                raise AWAY if n_probes == 1 else ZeroDivisionError
+
+    health = StoreHealth()
+    with watching(Remote(), "runs/r/spec.yaml", health, run="r"):
+        wait_until(lambda: n_probes > 2 and health.outage is None)
+
+
 def test_the_patience_is_a_setting():
     """The patience is one day, unless ``MLHO_STORE_PATIENCE`` is set."""
     assert Settings.from_environment({}).store_patience == store_patience({}) == 86_400
