@@ -8,7 +8,7 @@ wrote it, and attempts that gave different bytes never pass unnoticed, without a
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from mlho.errors import ArtifactNotFound
@@ -23,8 +23,8 @@ class Leader:
     def check(self) -> None:
         """Return if this scheduler leads the run; raise otherwise."""
 
-    def wait(self, *, seconds: float = math.inf) -> None:
-        """Check as :meth:`check` does, but wait while the answer cannot be had."""
+    def wait(self, *, seconds: float = math.inf, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Check as :meth:`check` does, but wait while the answer cannot be had, and call ``meanwhile`` again and again."""
         self.check()
 
 

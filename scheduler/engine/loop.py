@@ -123,7 +123,9 @@ def carry_out(
     with (
         bound_run(run.run_id),
         watching(run.store, run_key(run.run_id, "spec.yaml"), health, run=run.run_id),
-        Recording(run.store, run.run_id, leader=leader) as recording,
+        Recording(
+            run.store, run.run_id, leader=leader, is_away=lambda: health.outage is not None
+        ) as recording,
     ):
         state = LoopState({}, Commits(run.store, leader), health)
         return _Loop(run, state, executor, FanOut([observer]), slots).carry_out(recording, leader)
@@ -155,7 +157,7 @@ class _Loop:
         )
 
         def publish() -> Commit:
-            leader.wait()
+            leader.wait(meanwhile=self.observer.repeat)
             recording.check_not_deleted()
             recording.list_tasks()
             return run.publish(state.commits)

@@ -76,7 +76,7 @@ class _Lease(Leader):
     """
 
     @override
-    def wait(self, *, seconds: float = math.inf) -> None:
+    def wait(self, *, seconds: float = math.inf, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Check whether the lease is held. Wait while Redis is needed for the answer and unavailable."""
         until = time.monotonic() + seconds
         while True:
@@ -86,6 +86,7 @@ class _Lease(Leader):
             except QueueUnavailable:
                 if time.monotonic() > until:
                     raise
+                meanwhile()
                 time.sleep(_REDIS_POLL_SECONDS)
 
 
@@ -133,8 +134,10 @@ class StoreLease(_Lease):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._thread.stop()
+        if self._health.outage is not None:
+            return  # the lease expires: each request could take longer than a pod may take to end
         self._thread.join()
-        # An outage of the store must not hide why the run ended. The lease expires in that case.
+        # A new outage of the store must not hide why the run ended.
         with self._lock, suppress(StoreUnavailable):
             if not self._is_lost:
                 self._swap(_NOBODY)

@@ -30,6 +30,7 @@ STALE_SECONDS: Final = (
 )
 _MAX_REASON: Final = 1000
 _MAX_WRITES: Final = 8
+_LEADER_SECONDS: Final = 60.0  # for the leader to be confirmed, after which the run stops
 
 
 class RunState(StrEnum):
@@ -120,6 +121,8 @@ class Recording:
         The run's id.
     leader : Leader
         Confirms that this scheduler leads the run when it begins.
+    is_away : callable
+        Whether the store is known not to answer.
     now : callable
         Returns the time, in UTC.
     """
@@ -130,11 +133,13 @@ class Recording:
         run: str,
         *,
         leader: Leader = SOLE_LEADER,
+        is_away: Callable[[], bool] = lambda: False,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._store = store
         self._run = run
         self._leader = leader
+        self._is_away = is_away
         self._now = now
         self._token = secrets.token_hex(8)
         self._record: RunRecord | None = None
@@ -202,10 +207,16 @@ class Recording:
         self._end(RunState.FINISHED, seconds=seconds, cost=cost)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._stop_renewing()
-        if error is None or self._record is None:
+        if error is None:
+            self._stop_renewing()
             return
         state = state_after(error)
+        if state is RunState.STOPPED and self._is_away():
+            self._thread.stop()  # without a request, which may take longer than a pod has to end: the record is no longer renewed
+            return
+        self._stop_renewing()
+        if self._record is None:
+            return
         if state is RunState.STOPPED and isinstance(error, MlhoError):
             return  # an outage, or another scheduler took over: the run continues, or its record is no longer renewed
         with suppress(MlhoError, OSError):  # why the run ended matters more
@@ -221,7 +232,7 @@ class Recording:
             )
         seconds = record.seconds if record is not None else 0.0
         # Between the read and the swap: a scheduler that was suspended here must not replace the record of its successor.
-        self._leader.wait()
+        self._leader.wait(seconds=_LEADER_SECONDS)
         return RunRecord(
             state=RunState.RUNNING, started=self._now(), seconds=seconds, token=self._token, renewal=0
         )

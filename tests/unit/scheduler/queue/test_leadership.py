@@ -5,15 +5,19 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import redis
 
 from mlho.errors import MlhoError, StoreOutage
-from mlho.protocol.documents import leader_key
+from mlho.protocol.documents import Execution, State, leader_key
 from mlho.protocol.redis_client import QueueUnavailable
+from mlho.steps.base import Task
 from mlho.store.keys import commit_key
 from mlho.store.memory import MemoryStore
+from scheduler.engine.outages import StoreHealth
+from scheduler.queue.executor import QueueExecutor
 from scheduler.queue.leadership import AnotherScheduler, Leadership, LeadershipLost, RedisLease, StoreLease
 from tests.limits import GUARD_SECONDS
 from tests.services.redis_servers import Server
@@ -77,6 +81,44 @@ def test_a_lease_is_released_after_the_reply_to_its_renewal_was_lost() -> None:
             leader.check()
 
     assert json.loads(store.get(leader_key(RUN))) == {"token": ""}
+
+
+def test_a_lease_expires_if_its_run_ends_during_an_outage() -> None:
+    """Nothing is asked of a store that does not answer, so that a scheduler ends within the time that a pod has."""
+    store, health = MemoryStore(), StoreHealth()
+    with StoreLease(store, RUN, lease_seconds=1000.0, health=health):
+        held = store.get(leader_key(RUN))
+        health.failed("watch", StoreOutage("s3://b: no answer."))
+
+    assert store.get(leader_key(RUN)) == held
+
+
+class Away(RedisLease):
+    """A lease of which Redis does not answer."""
+
+    n_checks = 0
+
+    def __init__(self) -> None:
+        pass
+
+    def check(self) -> None:
+        self.n_checks += 1
+        assert self.n_checks < 4, "waits for Redis"
+        raise QueueUnavailable("no answer")
+
+
+def test_a_run_that_waits_for_redis_can_be_stopped() -> None:
+    """While it waits for the answer, the run is shown and can be stopped. Tasks are handed out without a wait: they are sent later."""
+    sender = Mock(send=Mock(side_effect=QueueUnavailable("no answer")))
+    execution = Execution(run=RUN, number=1, state=State.OPEN, data="")
+    executor = QueueExecutor(MemoryStore(), execution, Mock(), sender, leader=Away(), is_new=True)
+    task = Task(kind="define_cohort")
+    (future,) = executor.submit_all([task])
+    with pytest.raises(KeyboardInterrupt):
+        Away().wait(meanwhile=Mock(side_effect=KeyboardInterrupt))
+
+    assert not future.done()
+    assert executor.counters.is_degraded
 
 
 def test_a_lease_is_renewed_after_the_reply_to_its_renewal_was_lost() -> None:

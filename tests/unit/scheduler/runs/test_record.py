@@ -76,6 +76,28 @@ def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -
     recording.__exit__(type(error), error, None)
 
 
+def test_an_interrupt_during_an_outage_makes_no_request():
+    """A silent store takes longer to fail than a pod has to end. The record of the run is no longer renewed instead."""
+
+    class Silent(MemoryStore):
+        is_away = False
+
+        def get(self, key):
+            assert not self.is_away
+            return super().get(key)
+
+    store = Silent()
+    recording = Recording(store, RUN, is_away=lambda: store.is_away)
+    recording.begin(lambda: ["ab" * 32])
+    store.is_away = True
+    recording.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    store.is_away = False
+
+    record = read_record(store, RUN)
+    assert record is not None
+    assert record.state is RunState.RUNNING
+
+
 def test_a_run_without_renewals_is_shown_as_stopped(store):
     """A run that has not renewed its record for five minutes is shown as stopped, because its process no longer runs."""
     Recording(store, RUN).begin(list)
