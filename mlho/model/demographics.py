@@ -22,6 +22,7 @@ from mlho.model.frames import (
     index_bounds,
     names_of,
     patient_texts,
+    patients_of,
     values_of,
 )
 from mlho.sources.native import NATIVE
@@ -95,9 +96,9 @@ def lost_values(
     """Return a sentence for each loss of demographics that the caller of a score may not expect: ids or levels in another form."""
     if encoder is None or frame is None or not len(frame):
         return []
-    with_events = set(patient_texts(events, where=EVENTS_FRAME)) & set(samples.patient_ids)
+    with_events = patients_of(events, where=EVENTS_FRAME).intersection(samples.patient_ids)
     found = []
-    if with_events.isdisjoint(patient_texts(frame, where=DEMOGRAPHICS_FRAME)) and with_events:
+    if with_events and with_events.isdisjoint(patients_of(frame, where=DEMOGRAPHICS_FRAME)):
         found.append(
             f"None of the {plural(len(with_events), 'patient')} with events has a row of demographics, so that their values are unknown. Check "
             "that patient ids are written alike in events and demographics."

@@ -162,9 +162,22 @@ def _known_type(array: Any) -> Any:
 
 def patient_texts(frame: Frame, *, where: str) -> list[str | None]:
     """Return the text of each row's patient id; None if missing."""
-    array = _known_type(arrow_column(frame, "patient_id", where=where, kind=ColumnKind.PATIENT))
-    ids = patient_column(array, where=where, name="patient_id")
-    texts: list[str | None] = ids.cast(pa.string()).to_pylist()
+    return _texts_of(_patient_ids(frame, where), where)
+
+
+def patients_of(frame: Frame, *, where: str) -> set[str]:
+    """Return the distinct patient ids of a table as texts, without converting each row."""
+    return {text for text in _texts_of(_patient_ids(frame, where).unique(), where) if text}
+
+
+def _patient_ids(frame: Frame, where: str) -> Any:
+    return _known_type(arrow_column(frame, "patient_id", where=where, kind=ColumnKind.PATIENT))
+
+
+def _texts_of(ids: Any, where: str) -> list[str | None]:
+    texts: list[str | None] = (
+        patient_column(ids, where=where, name="patient_id").cast(pa.string()).to_pylist()
+    )
     return texts
 
 

@@ -27,7 +27,7 @@ from mlho.model.frames import (
     Frame,
     Samples,
     events_batch,
-    patient_texts,
+    patients_of,
     refuse_implausible,
     require_frame,
     samples_of,
@@ -229,10 +229,10 @@ def _samples(
             got="none" if date is None else "a date",
             remedy="Pass index as the bundle needs it.",
         )
-    patients = set(patient_texts(events, where=EVENTS_FRAME))
+    patients = patients_of(events, where=EVENTS_FRAME)
     if demographics is not None:
-        patients |= set(patient_texts(demographics, where=DEMOGRAPHICS_FRAME))
-    return samples_of([text for text in patients if text], date)
+        patients |= patients_of(demographics, where=DEMOGRAPHICS_FRAME)
+    return samples_of(list(patients), date)
 
 
 def _packed(

@@ -187,17 +187,23 @@ def show_scores(store: Store, run: str) -> None:
     """Print the scores of a finished run, as counts."""
     manifest, spec = read_manifest(store, run), _spec_of(store, run)
     scores = manifest["scores"]
-    # Scores of earlier versions have no warnings.
-    warnings = [*scores.get("warnings", ()), *manifest.get("warnings", ())]
-    warnings += left_out_sentences(manifest.get("left_out", {}))
     terminal.print_lines(sentences(scores))
     terminal.print_lines(_advised(store, spec, run))
     terminal.print_lines(_comparison(store, spec, run))
-    terminal.print_lines(f"Warning: {warning}" for warning in warnings)
+    terminal.print_lines(f"Warning: {warning}" for warning in warnings_of(manifest))
     terminal.print_line(f"Model: {spec['bundle']['uri']}, bundle {scores['bundle_digest']}.")
     terminal.print_tables(
         [alerts_table(scores), terminal.ledger_table(scores["ledger"]), partitions_table(manifest["parts"])]
     )
+
+
+def warnings_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of all scores and of single partitions; scores of earlier versions have none."""
+    return [
+        *manifest["scores"].get("warnings", ()),
+        *manifest.get("warnings", ()),
+        *left_out_sentences(manifest.get("left_out", {})),
+    ]
 
 
 def _advised(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str]:

@@ -188,7 +188,7 @@ def _unusual_data(
     n_samples, n_empty = sum(part.facts["n_rows"] for part in every), _n_without_events(every)
     share = None if training is None else training.without_events
     empty = check_empty_samples(n_empty, n_samples, share, ledger, allows=allows)
-    n_codes = len({feature.code for feature in bundle.document.features})
+    n_codes = len(bundle.document.codes)
     n_known = sum(part.facts["n_known_rows"] for part in parts)
     foreign = check_vocabulary(n_known, ledger.rows_used, n_samples - n_empty, n_codes, allows=allows)
     return [warning for warning in (empty, foreign) if warning]

@@ -24,7 +24,7 @@ from scheduler.cli.run import (
     usable_store,
 )
 from scheduler.cli.scoring.template import DATE
-from scheduler.cli.show_scores import read_manifest, show_scores
+from scheduler.cli.show_scores import read_manifest, show_scores, warnings_of
 from scheduler.engine.prepare import prepare
 from scheduler.runs.nights import finished_nights
 from scheduler.runs.stored import StoredRun
@@ -108,10 +108,22 @@ def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, o
         return before.run_id
     run = prepare_with_warnings(spec, options.spec, store)
     finished = carry_out_one(run, name, options)
-    n_samples = read_manifest(store, run.run_id)["scores"]["samples"]
+    manifest = read_manifest(store, run.run_id)
     word = "scored    " if finished.n_new else "complete  "
-    _say(options, f"{name}  {word}  run {run.run_id}, {plural(n_samples, 'score')}")
+    _say(
+        options,
+        f"{name}  {word}  run {run.run_id}, {plural(manifest['scores']['samples'], 'score')}{_findings(manifest, name)}",
+    )
     return finished.run_id
+
+
+def _findings(manifest: Mapping[str, Any], name: str) -> str:
+    """Describe the warnings and the advice of a night, which are too long for its line; empty without any."""
+    warnings, advice = warnings_of(manifest), manifest["scores"].get("advice") or {}
+    found = [plural(len(warnings), "warning")] if warnings else []
+    if advice.get("action", "hold") != "hold":
+        found.append(f"advice: {advice['action']}")
+    return f"; {', '.join(found)}, see mlho show {name}" if found else ""
 
 
 def _say(options: ScoreOptions, words: str) -> None:

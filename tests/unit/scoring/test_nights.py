@@ -142,6 +142,24 @@ def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, co
     assert nights_before(store, "nightly-2019-05-04", 1)[0].run_id in repeated.out
 
 
+def test_the_warnings_of_a_night_are_counted_in_its_line(template, command, tmp_path):
+    """A night with findings, such as events with unknown codes only, is not reported like any other."""
+    command("score", template, "--as-of", "2019-05-01")
+    document = yaml.safe_load(template.read_text())
+    document["spec"]["checks"] = {"emptySamples": "warn"}
+    document["metadata"]["name"] = "early"
+    template.write_text(yaml.safe_dump(document))
+
+    response = command("score", template, "--as-of", "1999-05-01")
+
+    shown = command("show", "early-1999-05-01").out
+    n_warnings = sum(line.startswith("Warning: ") for line in shown.splitlines())
+    assert n_warnings > 0
+    words = "1 warning" if n_warnings == 1 else f"{n_warnings} warnings"
+    assert f"; {words}" in response.out
+    assert "see mlho show early-1999-05-01" in response.out
+
+
 def test_an_incomplete_night_does_not_stop_the_others(template, command):
     """The incomplete night is named on stderr, and the exit code is that of invalid tables."""
     document = yaml.safe_load(template.read_text())
