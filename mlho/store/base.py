@@ -1,14 +1,16 @@
 """The store interface: bytes by key, written once. Every implementation passes the same contract suite."""
 
 import datetime as dt
+import errno
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mlho.errors import ArtifactNotFound, SpecError
+from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
 
 
 @dataclass(frozen=True)
@@ -119,3 +121,14 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 (hexadecimal) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reporting_full_disk(where: str, remedy: str) -> Iterator[None]:
+    """Report a disk that is full or does not answer as ``StoreUnavailable``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise StoreUnavailable(f"{where}: {error.strerror}. Free some space{remedy}.") from error
+        raise

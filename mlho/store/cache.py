@@ -4,7 +4,6 @@ Only blobs are cached, because they never change. A copy gets its final name whe
 it while the others wait. Removing a copy does not affect processes that have it mapped.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -12,14 +11,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
+from mlho.errors import ArtifactDamaged, SpecError
 from mlho.scratch import remove_abandoned, scratch_folder
-from mlho.store.base import file_digest
+from mlho.store.base import file_digest, reporting_full_disk
 
+_FOLDERS: Final = ("blobs", "files", "locks", "tmp")
 _MAX_BYTES: Final = 8 << 30
 # A copy used this recently may be about to be mapped: keep it, even if the bound is exceeded meanwhile.
 _GRACE_SECONDS: Final = 120.0
@@ -58,13 +58,17 @@ class BlobCache:
         self._added: int | None = None  # bytes added since this process last scanned; None: not scanned yet
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in ("blobs", "files", "locks", "tmp"):
+            for name in _FOLDERS:
                 (self.folder / name).mkdir(exist_ok=True)
         except OSError as error:
             raise SpecError(
                 f"cache {self.folder}: cannot be made ({error.strerror}). Set MLHO_CACHE_DIR to a folder that this user "
                 "may write."
             ) from error
+        if not all(os.access(self.folder / name, os.W_OK) for name in _FOLDERS):
+            raise SpecError(
+                f"cache {self.folder}: not writable. Set MLHO_CACHE_DIR to a folder that this user may write."
+            )
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Self:
@@ -99,10 +103,11 @@ class BlobCache:
         """
         target = self._blob(digest)
         if not self._is_cached(target, digest):
-            with self._locked(digest):  # processes that waited for the lock find the copy
-                if not self._is_cached(target, digest):
-                    self._fetch(target, digest, fetch)
-            self._make_room(target.stat().st_size, target)
+            with self._reporting_full_disk():
+                with self._locked(digest):  # processes that waited for the lock find the copy
+                    if not self._is_cached(target, digest):
+                        self._fetch(target, digest, fetch)
+                self._make_room(target.stat().st_size, target)
         _mark_used(target)
         return target
 
@@ -111,23 +116,25 @@ class BlobCache:
         target = self._blob(digest)
         if target.exists():
             return
-        with self._temporary() as temporary:
-            try:
-                os.link(source, temporary)
-            except OSError:  # on another disk
-                shutil.copyfile(source, temporary)
-            size = self._name(temporary, target)
-        self._make_room(size, target)
+        with self._reporting_full_disk():
+            with self._temporary() as temporary:
+                try:
+                    os.link(source, temporary)
+                except OSError:  # on another disk
+                    shutil.copyfile(source, temporary)
+                size = self._name(temporary, target)
+            self._make_room(size, target)
 
     def keep(self, name: str, data: bytes) -> Path:
         """Return a file with these bytes and this name, for programs that need one. It may be evicted."""
         target = self.folder / "files" / hashlib.sha256(data).hexdigest()[:32] / name
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self._temporary() as temporary:
-                temporary.write_bytes(data)
-                temporary.replace(target)
-            self._make_room(len(data), target)
+            with self._reporting_full_disk():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self._temporary() as temporary:
+                    temporary.write_bytes(data)
+                    temporary.replace(target)
+                self._make_room(len(data), target)
         _mark_used(target)
         return target
 
@@ -212,17 +219,13 @@ class BlobCache:
         yield from _files(self.folder / "blobs")
         yield from _files(self.folder / "files")
 
+    def _reporting_full_disk(self) -> AbstractContextManager[None]:
+        return reporting_full_disk(f"cache {self.folder}", ", or set MLHO_CACHE_DIR and MLHO_CACHE_BYTES")
+
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        try:
-            with scratch_folder("blob", self.scratch()) as folder:
-                yield folder / "blob"
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise StoreUnavailable(
-                    f"cache {self.folder}: {error.strerror}. Free some space, or set MLHO_CACHE_DIR and MLHO_CACHE_BYTES."
-                ) from error
-            raise
+        with scratch_folder("blob", self.scratch()) as folder:
+            yield folder / "blob"
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:

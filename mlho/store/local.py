@@ -12,13 +12,13 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Final, override
 
 from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
 from mlho.scratch import scratch_file
-from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key
+from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key, reporting_full_disk
 from mlho.store.keys import CHANNELS, EVALUATIONS, MODELS, REFUSALS, RUNS, SIGNATURES
 
 _TEMPORARY: Final = ".tmp"
@@ -182,7 +182,7 @@ class LocalStore(Store):
 
     def _link(self, source: str, key: str) -> bool:
         target = self._name(key)
-        with _reporting_full_disk(self.root):
+        with self._reporting_full_disk():
             try:
                 return _link_if_absent(source, target)
             except (FileNotFoundError, NotADirectoryError):  # its folder does not exist yet
@@ -199,7 +199,7 @@ class LocalStore(Store):
     def _temporary(self, data: bytes = b"") -> Iterator[str]:
         """Create a new file under a unique name, and remove it at the end."""
         with (
-            _reporting_full_disk(self.root),
+            self._reporting_full_disk(),
             scratch_file("object", f"{self._root}/{_TEMPORARY}") as (name, handle),
         ):
             os.fchmod(handle, 0o644)  # independent of the umask: the folder decides who reads it
@@ -207,9 +207,12 @@ class LocalStore(Store):
                 file.write(data)
             yield name
 
+    def _reporting_full_disk(self) -> AbstractContextManager[None]:
+        return reporting_full_disk(f"store {self.root}", " and run the same command again")
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.root / _TEMPORARY / "pointers.lock").open("w") as lock:
+        with self._reporting_full_disk(), (self.root / _TEMPORARY / "pointers.lock").open("w") as lock:
             _take(lock)
             yield
 
@@ -248,15 +251,3 @@ def _flush(path: str) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _reporting_full_disk(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise StoreUnavailable(
-                f"store {root}: {error.strerror}. Free some space and run the same command again."
-            ) from error
-        raise

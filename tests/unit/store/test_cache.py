@@ -4,14 +4,16 @@ import hashlib
 import multiprocessing
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mlho.errors import ArtifactDamaged, SpecError
+from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
 from mlho.store import cache as cache_module
 from mlho.store.cache import BlobCache
+from tests.disks import small_disk
 from tests.limits import GUARD_SECONDS
 
 
@@ -225,3 +227,33 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 
     with pytest.raises(SpecError, match="MLHO_CACHE_DIR"):
         BlobCache(tmp_path / "file" / "cache")
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    """It exists and cannot be written; the first blob would end in an error that names no remedy."""
+    BlobCache(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    with pytest.raises(SpecError, match=r"not writable\. Set MLHO_CACHE_DIR"):
+        BlobCache(tmp_path)
+
+
+@pytest.mark.parametrize("options", ["size=64k", "nr_inodes=14"], ids=["bytes", "inodes"])
+def test_a_full_disk_of_the_cache_is_named(options, tmp_path):
+    """Whether bytes or names are used up, each call names the cache and the remedy."""
+    data = b"x" * 100_000
+    (tmp_path / "source").write_bytes(data)
+    with small_disk(tmp_path / "disk", options) as disk:
+        cache = BlobCache(disk / "cache")
+        calls = [
+            lambda: cache.path(digest_of(data), writes(data)),
+            lambda: cache.keep("name", data),
+            lambda: cache.admit(digest_of(data), tmp_path / "source"),
+        ]
+        if "inodes" in options:
+            for number in range(14):
+                with suppress(OSError):
+                    (disk / str(number)).touch()
+        for call in calls:
+            with pytest.raises(StoreUnavailable, match=r"No space left on device.*MLHO_CACHE_BYTES"):
+                call()
