@@ -110,6 +110,8 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         raise SpecError("worker: needs --store and --broker, or MLHO_STORE and MLHO_BROKER.")
     if options.slots < 1:
         raise SpecError(f"--slots {options.slots}: must be 1 or more.")
+    if options.memory is not None and options.memory < 1:
+        raise SpecError(f"--memory {options.memory}: must be 1 byte or more.")
     if not re.fullmatch(f"[0-9a-f]{{{RUN_ID_LENGTH}}}", options.run):
         raise SpecError(
             f"--run {options.run[:100]}: expected the id of a run ({RUN_ID_LENGTH} hexadecimal digits), which mlho show lists."

@@ -128,7 +128,7 @@ class BlobCache:
     def keep(self, name: str, data: bytes) -> Path:
         """Return a file with these bytes and this name, for programs that need one. It may be evicted."""
         target = self.folder / "files" / hashlib.sha256(data).hexdigest()[:32] / name
-        if not target.exists():
+        if not target.exists() or target.read_bytes() != data:  # a power cut may have truncated it
             with self._reporting_full_disk():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with self._temporary() as temporary:

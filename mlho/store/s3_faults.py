@@ -7,6 +7,8 @@ from mlho.errors import MlhoError, SpecError, StoreAccessDenied, StoreOutage
 
 _GONE: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _REFUSED_CONDITION: Final = frozenset({"PreconditionFailed", "412"})
+_ARCHIVED: Final = "InvalidObjectState"
+_KMS: Final = "KMS."
 _WRONG_CLOCK: Final = "RequestTimeTooSkewed"
 _BUSY: Final = frozenset(
     {
@@ -112,6 +114,16 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
     if fault.code in _FULL:
         return StoreOutage(
             f"{where}: the storage is full ({fault.code}). Free some space and run the same command again."
+        )
+    if fault.code == _ARCHIVED:
+        return StoreAccessDenied(
+            f"{where}: an object is archived and cannot be read at once ({fault.code}). Restore it, or move it to a storage class such as "
+            "STANDARD, then run the same command again."
+        )
+    if fault.code.startswith(_KMS):
+        return StoreAccessDenied(
+            f"{where}: {endpoint} cannot use the encryption key ({fault.code}). Enable the key, allow these credentials to use it, or "
+            "correct MLHO_S3_SSE_KMS_KEY."
         )
     if fault.is_denied:
         # One text without the code: it must not reveal whether a bucket exists to clients without access.

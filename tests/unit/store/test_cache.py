@@ -229,6 +229,14 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         BlobCache(tmp_path / "file" / "cache")
 
 
+def test_a_truncated_copy_of_a_kept_file_is_replaced(tmp_path):
+    """A power cut may leave a name without the bytes."""
+    cache = BlobCache(tmp_path)
+    cache.keep("report.html", b"abc").write_bytes(b"")
+
+    assert cache.keep("report.html", b"abc").read_bytes() == b"abc"
+
+
 def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
     """It exists and cannot be written; the first blob would end in an error that names no remedy."""
     BlobCache(tmp_path)

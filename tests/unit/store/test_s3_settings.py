@@ -110,6 +110,8 @@ def test_only_temporary_faults_are_retried(fault, passes):
     [
         (Fault("SlowDown", 503), StoreOutage, "run the same command again"),
         (Fault("RequestTimeTooSkewed", 403), StoreOutage, "Set the clock"),
+        (Fault("InvalidObjectState", 403), StoreAccessDenied, "Restore it"),
+        (Fault("KMS.NotFoundException", 400), StoreAccessDenied, "MLHO_S3_SSE_KMS_KEY"),
         (Fault("QuotaExceeded", 507), StoreOutage, "Free some space"),
         (Fault("NoSuchBucket", 404), StoreAccessDenied, "Correct the address"),
         (Fault("ExpiredToken", 400), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),

@@ -40,6 +40,14 @@ def test_an_invalid_run_id_is_refused_at_once(run: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("n_bytes", ["0", "-1"])
+def test_a_memory_limit_below_one_byte_is_refused(n_bytes: str, capsys: pytest.CaptureFixture[str]):
+    """With a negative limit, every task would be stopped for lack of memory; 0 would mean the limit of the container."""
+    assert main(["--run", RUN, "--memory", n_bytes]) == EX_CONFIG
+    assert json.loads(capsys.readouterr().err)["error"] == f"--memory {n_bytes}: must be 1 byte or more."
+
+
+@pytest.mark.usefixtures("environment")
 def test_the_last_line_of_a_worker_is_one_line_of_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
