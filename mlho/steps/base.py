@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -28,7 +27,7 @@ from mlho.spec.training import Data, TrainingSpec, canonical_json, canonical_par
 from mlho.spec.types import PLAUSIBLE_YEARS
 from mlho.steps.commit_log import CommitLog
 from mlho.steps.records import Commit, EncryptedIds, Outcome, StoredFile, read_commit
-from mlho.store.base import Store, file_digest
+from mlho.store.base import Store, file_digest, is_intact
 from mlho.store.keys import blob_key
 
 _MANY: Final = 1_000
@@ -144,15 +143,9 @@ def verified_blob(store: Store, sha256: str) -> Path:
         path = store.path(blob_key(sha256))
     except ArtifactNotFound:
         raise _damaged(sha256, "it is missing") from None
-    _verify(path, sha256, path.stat().st_mtime_ns)
-    return path
-
-
-@cache
-def _verify(path: Path, sha256: str, _changed_ns: int) -> None:
-    """Compare a file with its digest. The result is cached per process until the file changes."""
-    if file_digest(path) != sha256:
+    if not is_intact(path, sha256):
         raise _damaged(sha256, "its bytes do not match its digest")
+    return path
 
 
 def _damaged(sha256: str, what: str) -> ArtifactDamaged:

@@ -123,6 +123,30 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_Seen = tuple[str, str, int, int]
+_intact: set[_Seen] = set()  # files compared by this process: path, digest, size, modification time
+
+
+def is_intact(path: Path, sha256: str) -> bool:
+    """Return whether a file has this digest. A file is hashed once per process, and again when it has changed."""
+    if _seen(path, sha256) in _intact:
+        return True
+    if file_digest(path) != sha256:
+        return False
+    mark_intact(path, sha256)
+    return True
+
+
+def mark_intact(path: Path, sha256: str) -> None:
+    """Note that a file has this digest."""
+    _intact.add(_seen(path, sha256))
+
+
+def _seen(path: Path, sha256: str) -> _Seen:
+    stat = path.stat()
+    return str(path), sha256, stat.st_size, stat.st_mtime_ns
+
+
 @contextmanager
 def reporting_full_disk(where: str, remedy: str) -> Iterator[None]:
     """Report a disk that is full or does not answer as ``StoreUnavailable``."""

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Self
 
 from mlho.errors import ArtifactDamaged, SpecError
 from mlho.scratch import remove_abandoned, scratch_folder
-from mlho.store.base import file_digest, reporting_full_disk
+from mlho.store.base import file_digest, is_intact, mark_intact, reporting_full_disk
 
 _FOLDERS: Final = ("blobs", "files", "locks", "tmp")
 _MAX_BYTES: Final = 8 << 30
@@ -25,9 +25,6 @@ _MAX_BYTES: Final = 8 << 30
 _GRACE_SECONDS: Final = 120.0
 _SCANS_IN_BOUND: Final = 64  # a process scans the folder after adding this fraction (1/64) of the bound
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-_Seen = tuple[str, int, int]
-_verified: set[_Seen] = set()  # copies verified by this process: path, size, modification time
 
 
 class BlobCache:
@@ -160,14 +157,9 @@ class BlobCache:
         A damaged copy is left to be replaced under the lock: another process may have just replaced it.
         """
         try:
-            if _seen(target) in _verified:
-                return True
-            if file_digest(target) == digest:
-                _verified.add(_seen(target))
-                return True
+            return is_intact(target, digest)
         except FileNotFoundError:
             return False
-        return False
 
     def _fetch(self, target: Path, digest: str, fetch: Callable[[BinaryIO], None]) -> None:
         with self._temporary() as temporary:
@@ -186,7 +178,7 @@ class BlobCache:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.chmod(0o444)
         temporary.replace(target)
-        _verified.add(_seen(target))
+        mark_intact(target, target.name)
         return target.stat().st_size
 
     def _make_room(self, added: int, newest: Path) -> None:
@@ -252,11 +244,6 @@ def _mark_used(path: Path) -> None:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except FileNotFoundError:  # just evicted; its reader gets the error
         return
-
-
-def _seen(path: Path) -> _Seen:
-    stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def _n_bytes(text: str) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from mlho.errors import ArtifactDamaged, SpecError, StoreUnavailable
 from mlho.store import cache as cache_module
+from mlho.store.base import file_digest, is_intact
 from mlho.store.cache import BlobCache
 from tests.disks import small_disk
 from tests.limits import GUARD_SECONDS
@@ -87,7 +88,7 @@ def test_a_copy_that_another_process_has_just_replaced_stays(tmp_path, monkeypat
         other.path(digest_of(b"abc"), writes(b"abc"))
         return digest
 
-    monkeypatch.setattr(cache_module, "file_digest", replaced_meanwhile)
+    monkeypatch.setattr("mlho.store.base.file_digest", replaced_meanwhile)
 
     assert cache.path(digest_of(b"abc"), never).read_bytes() == b"abc"
 
@@ -265,3 +266,18 @@ def test_a_full_disk_of_the_cache_is_named(options, tmp_path):
         for call in calls:
             with pytest.raises(StoreUnavailable, match=r"No space left on device.*MLHO_CACHE_BYTES"):
                 call()
+
+
+def test_a_fetched_blob_is_hashed_once(tmp_path, monkeypatch):
+    """The cache and the reader of an artifact share what they know: hashing is most of the time of a warm start."""
+    cache, data = BlobCache(tmp_path), b"hashed once"
+    hashed = []
+    monkeypatch.setattr(cache_module, "file_digest", lambda path: hashed.append(path) or file_digest(path))
+    monkeypatch.setattr("mlho.store.base.file_digest", cache_module.file_digest)
+    path = cache.path(digest_of(data), writes(data))
+
+    assert is_intact(path, digest_of(data))
+    assert len(hashed) == 1
+    path.chmod(0o600)
+    path.write_bytes(b"changed now")
+    assert not is_intact(path, digest_of(data))
