@@ -384,7 +384,10 @@ def register(steps: Iterable[Step]) -> Mapping[str, Step]:
 
 
 def _open_inputs(task: Task, store: Store) -> dict[str, tuple[Artifact, ...]]:
-    return {name: tuple(_open_artifact(store, key) for key in keys) for name, keys in task.inputs.items()}
+    return {
+        name: tuple(store.each(lambda key: _open_artifact(store, key), keys))
+        for name, keys in task.inputs.items()
+    }
 
 
 def _open_artifact(store: Store, task_key: str) -> Artifact:

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from mlho.errors import ArtifactDamaged, ArtifactNotFound, DataError, MlhoError,
 from mlho.spec.training import digest_of
 from mlho.steps import STEPS
 from mlho.steps.base import Artifact, InputFile, Task, execute
-from mlho.steps.records import Commit, StoredFile
+from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
 from tests.builders import make_spec
@@ -206,6 +208,36 @@ def test_a_missing_input_is_reported(echo):
     with pytest.raises(ArtifactNotFound, match="input of this task is missing"):
         run(MemoryStore(), TASK)
     assert step.n_runs == 0
+
+
+class RemoteStore(MemoryStore):
+    """A store that sends requests at the same time. Its reads of inputs are answered when all are under way."""
+
+    def __init__(self, n_inputs):
+        super().__init__()
+        self.all_sent = threading.Barrier(n_inputs)
+
+    def get(self, key):
+        data = super().get(key)
+        self.all_sent.wait(10)
+        return data
+
+    def each(self, do, items):
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(do, items))
+
+
+def test_the_records_of_inputs_are_requested_at_once(echo):
+    """A task with many inputs does not wait for one reply of the store after the other."""
+    keys = tuple(f"{number:064x}" for number in range(4))
+    store = RemoteStore(len(keys))
+    for key in keys:
+        write_commit(store, Commit(task=key, kind="echo", files={}, seconds=0.0))
+    echo()
+
+    outcome = execute(TASK.model_copy(update={"inputs": {"a": keys}}), store, Path())
+
+    assert outcome.is_new
 
 
 def test_the_digest_is_of_names_and_contents():
