@@ -109,11 +109,20 @@ class ChannelReporter:
         self._last_error = str(error)
 
     def report(self) -> None:
-        """Bring the status of each resource up to date, once."""
+        """Bring the status of each resource up to date, once. A namespace that cannot be read does not affect the others."""
+        errors = []
         for namespace in self._config.watch_namespaces:
-            for obj in self._cluster.list(Kind.MODEL_CHANNEL, namespace).items:
-                if not self._stop.is_set() and not obj["metadata"].get("deletionTimestamp"):
-                    self._report_one(obj)
+            try:
+                self._report_namespace(namespace)
+            except ClusterError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _report_namespace(self, namespace: str) -> None:
+        for obj in self._cluster.list(Kind.MODEL_CHANNEL, namespace).items:
+            if not self._stop.is_set() and not obj["metadata"].get("deletionTimestamp"):
+                self._report_one(obj)
 
     def _report_one(self, obj: dict[str, Any]) -> None:
         before = obj.get("status") or {}

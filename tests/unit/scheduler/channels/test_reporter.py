@@ -9,7 +9,7 @@ import pytest
 from mlho.errors import StoreOutage
 from mlho.store.keys import channel_key
 from mlho.store.memory import MemoryStore
-from scheduler.api.client import Kind, Listed
+from scheduler.api.client import ClusterError, Kind, Listed
 from scheduler.api.config import ClusterConfig
 from scheduler.channels import reporter
 from scheduler.channels.reporter import ChannelReporter
@@ -168,6 +168,23 @@ def test_a_namespace_sees_no_model_of_tables_that_it_may_not_read():
     allowed = Channels("production", prefixes={"ehr": ["s3://ehr/ward-a"]})
     promoted(allowed.store, A)
     assert ready(allowed.shown()) == ("True", "Live")
+
+
+def test_a_namespace_that_cannot_be_read_does_not_affect_the_others(monkeypatch):
+    """A deleted namespace, or one without the rights, is reported after the status of all others is written."""
+    channels = Channels("production", watchNamespaces=["gone", "ehr"])
+    readable = channels.list
+
+    def list_objects(kind: Kind, namespace: str) -> Listed:
+        if namespace == "gone":
+            raise ClusterError("modelchannels in gone: forbidden.")
+        return readable(kind, namespace)
+
+    monkeypatch.setattr(channels, "list", list_objects)
+    with pytest.raises(ClusterError, match="gone"):
+        channels.reporter.report()
+
+    assert channels.n_writes == 1
 
 
 def test_a_log_that_has_not_changed_is_not_read_again():
