@@ -1,6 +1,5 @@
 """The commands that list the runs of a store and read one of them: ``mlho list``, and the functions that other commands share with it."""
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
 from scheduler.cli.options import Commands, ListOptions, StoreOptions
-from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, stored_runs
+from scheduler.runs.stored import StoredRun, find_run, finished_run, headline_of, read_document, stored_runs
 
 RUN_HELP: Final = "a run's id, the beginning of one, or a name: its newest run"
 
@@ -151,7 +150,6 @@ def result_of(store: Store, run: str) -> dict[str, Any]:
 def last_document(store: Store, run: str, key: str) -> dict[str, Any]:
     """Return the JSON document that a run writes last. Raise SpecError if it has not."""
     try:
-        document: dict[str, Any] = json.loads(store.get(key))
+        return read_document(store, run, key)
     except ArtifactNotFound:
         raise SpecError(f"run {run}: not finished. Run its specification again to continue it.") from None
-    return document

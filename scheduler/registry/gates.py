@@ -1,6 +1,5 @@
 """Gates at a promotion: those that the result of the run has judged, and those against the model in use."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,7 +7,7 @@ from mlho.errors import MlhoError, StoreUnavailable
 from mlho.spec.gates import METRIC_KEYS, Gate
 from mlho.store.base import Store
 from scheduler.runs.channels import GateRecord, read_channel
-from scheduler.runs.stored import StoredRun
+from scheduler.runs.stored import StoredRun, read_document
 
 if TYPE_CHECKING:
     from mlho.report.changes import PairedChange
@@ -43,7 +42,7 @@ def checked_gates(
         A gate failed, and that is not accepted.
     """
     assert run.result is not None
-    gates = json.loads(store.get(run.result)).get("gates") or ()
+    gates = read_document(store, run.run_id, run.result).get("gates") or ()
     records = tuple(_record(store, run, gate, compare) for gate in gates)
     failed = [f"{record.gate}: {record.detail}" for record in records if not record.passed]
     if failed and not force:

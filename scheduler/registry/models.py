@@ -1,7 +1,6 @@
 """The models of a store: bundles of its finished training runs, and those that channels show."""
 
 import datetime as dt
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from mlho.report.gates import gates_in_words
 from mlho.store.base import Store
 from mlho.store.keys import signature_prefix
 from scheduler.runs.channels import Channel, ChannelEntry, channel_names, inspect_channel
-from scheduler.runs.stored import MODELS, StoredRun, stored_runs
+from scheduler.runs.stored import MODELS, StoredRun, read_document, stored_runs
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[Store
 def _model(store: Store, run: StoredRun, channels: Sequence[Channel]) -> StoredModel | None:
     assert run.result is not None
     try:
-        result = json.loads(store.get(run.result))
+        result = read_document(store, run.run_id, run.result)
     except ArtifactNotFound:
         return None  # deleted meanwhile
     final = result["final_model"]

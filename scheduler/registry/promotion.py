@@ -7,7 +7,6 @@ that is killed before it writes the entry changes nothing for scoring. The same 
 
 import datetime as dt
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from scheduler.runs.channels import (
     read_channel,
 )
 from scheduler.runs.refusals import RefusedPromotion, record_refusal
-from scheduler.runs.stored import StoredRun
+from scheduler.runs.stored import StoredRun, read_document
 
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
@@ -235,7 +234,7 @@ def _read(store: Store, address: str, digest: str | None = None) -> PinnedBundle
 def _check_result(store: Store, run: StoredRun, bundle: PinnedBundle) -> None:
     """Refuse a bundle other than the one that the result of the run describes and its gates judge."""
     assert run.result is not None
-    expected = json.loads(store.get(run.result))["final_model"]["bundle_digest"]
+    expected = read_document(store, run.run_id, run.result)["final_model"]["bundle_digest"]
     if bundle.digest != expected:
         raise BundleError(
             f"run {run.run_id} ({run.name}): its bundle is not that of its result. Expected digest {expected}; got {bundle.digest}. The channel "

@@ -7,7 +7,6 @@ OpenLineage 2.0 (https://openlineage.io/spec). RO-Crate 1.1 (https://w3id.org/ro
 
 import datetime as dt
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from mlho.report.digest import result_digest
 from mlho.spec.training import canonical_json, digest_of
 from mlho.store.base import Store, file_digest
 from mlho.store.keys import run_key
-from scheduler.runs.stored import SCORING, StoredRun
+from scheduler.runs.stored import SCORING, StoredRun, read_document
 
 PRODUCER: Final = "https://mlho.io/mlho-batch"
 CRATE_FILE: Final = "ro-crate-metadata.json"
@@ -85,7 +84,7 @@ def run_lineage(store: Store, run: StoredRun, *, address: str) -> RunLineage:
         The run's description is incomplete.
     """
     document = yaml.safe_load(store.get(run_key(run.run_id, "spec.yaml")))
-    tables = json.loads(store.get(run_key(run.run_id, "manifest.json")))
+    tables = read_document(store, run.run_id, run_key(run.run_id, "manifest.json"))
     inputs = [_table(document["spec"]["data"].get("uri", "."), name, files) for name, files in tables.items()]
     versions: Mapping[str, str] = {}
     folder = run_key(run.run_id, "")
@@ -95,7 +94,7 @@ def run_lineage(store: Store, run: StoredRun, *, address: str) -> RunLineage:
         inputs.append(Dataset("bundle", bundle["uri"], "bundle", bundle.get("digest", "")))
         outputs = [Dataset("scores", address, run.result or "", hashlib.sha256(manifest).hexdigest())]
     else:
-        result = json.loads(store.get(run_key(run.run_id, "result.json")))
+        result = read_document(store, run.run_id, run_key(run.run_id, "result.json"))
         versions = result["lineage"]["versions"]
         outputs = [
             Dataset("result", address, f"{folder}result.json", result_digest(result)),

@@ -5,7 +5,6 @@ contain no patient's row, so that a bundle is withdrawn, by another promotion, a
 """
 
 import datetime as dt
-import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from mlho.store.keys import COMMITS, blob_key
 from scheduler.runs.channels import channel_names, inspect_channel, kept_runs
 from scheduler.runs.deletion import Deletion, delete_runs
 from scheduler.runs.record import RunState, used_tasks
-from scheduler.runs.stored import MODELS, StoredRun, stored_runs
+from scheduler.runs.stored import MODELS, StoredRun, read_document, stored_runs
 
 
 @dataclass(frozen=True)
@@ -159,5 +158,5 @@ def _live_bundles(store: Store) -> Sequence[tuple[str, str]]:
 def _bundle_of(store: Store, run: StoredRun) -> str | None:
     if run.kind not in MODELS or run.result is None:
         return None
-    digest: str = json.loads(store.get(run.result))["final_model"]["bundle_digest"]
+    digest: str = read_document(store, run.run_id, run.result)["final_model"]["bundle_digest"]
     return digest

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from mlho.errors import ArtifactNotFound, SpecError, plural
+from mlho.errors import ArtifactDamaged, ArtifactNotFound, SpecError, plural
 from mlho.store.base import Store, StoredObject
 from mlho.store.keys import RUNS, run_key
 from scheduler.runs.record import RECORD, STALE_SECONDS, RunRecord, RunState, read_record
@@ -19,6 +19,8 @@ RECALIBRATION: Final = "RecalibrationRun"
 #: Kinds of runs that make a model.
 MODELS: Final = (TRAINING, RECALIBRATION)
 _SPEC: Final = "spec.yaml"
+#: Name of a run whose specification cannot be read.
+DAMAGED: Final = f"(damaged {_SPEC})"
 #: Beginnings of the names of studies, which end with a digest: ``variants-0123.html``.
 STUDIES: Final = ("variants-", "evolution-")
 _MAX_LISTED: Final = 10
@@ -80,18 +82,18 @@ def _stored_run(
 ) -> StoredRun | None:
     try:
         document = yaml.safe_load(store.get(run_key(run, _SPEC)))
+        kind, name = str(document["kind"]), str(document["metadata"]["name"])
+        result = run_key(run, result_name(document))
     except ArtifactNotFound:
         return None  # deleted meanwhile
-    kind = str(document["kind"])
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError):
+        kind, name, result = "", DAMAGED, ""  # listed, so that it can be deleted
     recorded = objects.get(run_key(run, RECORD))
     record = read_record(store, run) if recorded is not None else None
-    result = run_key(run, result_name(document))
     result_there = result if result in objects else None
     state = _state(record, recorded, now, is_published=result_there is not None)
     started = record.started if record is not None else objects[run_key(run, _SPEC)].modified
-    return StoredRun(
-        run, str(document["metadata"]["name"]), kind, state, started, record, result_there, studies
-    )
+    return StoredRun(run, name, kind, state, started, record, result_there, studies)
 
 
 def result_name(document: Mapping[str, Any]) -> str:
@@ -100,6 +102,25 @@ def result_name(document: Mapping[str, Any]) -> str:
         return "result.json"
     prefix = document["spec"].get("output", {}).get("prefix", "scores")
     return f"{prefix}/manifest.json"
+
+
+def read_document(store: Store, run: str, key: str) -> dict[str, Any]:
+    """Return a JSON document of a run.
+
+    Raises
+    ------
+    ArtifactNotFound
+        The run has not written it.
+    ArtifactDamaged
+        It is not JSON.
+    """
+    try:
+        document: dict[str, Any] = json.loads(store.get(key))
+    except ValueError:
+        raise ArtifactDamaged(
+            f"{key}: is damaged. Delete the run (mlho delete {run}), and run its specification again."
+        ) from None
+    return document
 
 
 def _state(
@@ -188,11 +209,13 @@ def headline_of(store: Store, run: StoredRun) -> str:
     if run.result is None:
         return ""
     try:
-        result = json.loads(store.get(run.result))
+        result = read_document(store, run.run_id, run.result)
+        if run.kind == SCORING:
+            return f"{result['scores']['samples']:,} scores of {result['scores']['outcome']}"
+        auroc = result["headline"]["auroc"]["mean"]
+        shown = "no AUROC" if auroc is None else f"AUROC {auroc:.3f}"
+        return f"{shown} for {result['outcome']}"
     except ArtifactNotFound:
         return ""
-    if run.kind == SCORING:
-        return f"{result['scores']['samples']:,} scores of {result['scores']['outcome']}"
-    auroc = result["headline"]["auroc"]["mean"]
-    shown = "no AUROC" if auroc is None else f"AUROC {auroc:.3f}"
-    return f"{shown} for {result['outcome']}"
+    except (ValueError, LookupError, TypeError):
+        return f"{run.result.rsplit('/', 1)[1]} is damaged"

@@ -222,6 +222,21 @@ def test_prune_lists_runs_and_deletes_them_with_yes(command, finished):
     assert json.loads(command("prune", "--json").out)["runs"] == []
 
 
+def test_a_damaged_result_is_named_with_the_remedy(command, finished):
+    """Other runs stay listed. Commands that need the result name the file, and the run can be deleted."""
+    run = run_of(command("run", finished))
+    (finished.parents[1] / "store" / "runs" / run / "result.json").write_text("{")
+
+    assert "result.json is damaged" in command("list").out
+    for arguments in (("show", run), ("models",), ("lineage", run)):
+        output = command(*arguments)
+        assert output.code == 1
+        assert output.error == (
+            f"error: runs/{run}/result.json: is damaged. Delete the run (mlho delete {run}), and run its specification again."
+        )
+    assert command("delete", run, "--yes").code == 0
+
+
 def test_a_deletion_is_confirmed_on_a_terminal(command, finished, monkeypatch):
     """A deletion on a terminal asks for confirmation, and any answer other than yes keeps the run."""
     run = run_of(command("run", finished))

@@ -69,6 +69,18 @@ def test_an_error_in_the_handling_of_an_interrupt_stops_a_run():
     assert state_after(error) is RunState.STOPPED
 
 
+@pytest.mark.parametrize("spec", [b"", b"[1", b"{}", b"\xff", b"{kind: TrainingRun, metadata: }"])
+def test_a_run_with_a_damaged_specification_is_listed(store, spec):
+    """It does not hide the other runs of the store, it is never finished, and it can be named, to delete it."""
+    store.put_if_absent("runs/fedcba9876543210/spec.yaml", spec)
+    found = {run.run_id: (run.name, run.kind, run.state) for run in stored_runs(store)}
+
+    assert found == {
+        RUN: ("a", "TrainingRun", RunState.STOPPED),
+        "fedcba9876543210": ("(damaged spec.yaml)", "", RunState.STOPPED),
+    }
+
+
 def break_off(recording: Recording, error: BaseException, *, tasks: list[str]) -> None:
     """Begin a run that uses these tasks, and end it with an error."""
     fresh = [list(tasks)]
