@@ -137,6 +137,28 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
     ]
 
 
+def unseen_in_partitions(names: Sequence[str], warnings: Sequence[Sequence[str]]) -> list[str]:
+    """Return the warnings of the first partition with levels that the bundle does not have, and how many partitions have some.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the partitions.
+    warnings : sequence of sequence of str, same length
+        On demographics that are read from the events of each partition.
+
+    Examples
+    --------
+    >>> unseen_in_partitions(["a", "b"], [[], ["Demographic 'sex': …"]])
+    ["In 1 of 2 partitions, the first b: Demographic 'sex': …"]
+    """
+    found = [(name, words) for name, words in zip(names, warnings, strict=True) if words]
+    if not found:
+        return []
+    where = f"In {len(found)} of {plural(len(names), 'partition')}, the first {found[0][0]}"
+    return [f"{where}: {sentence}" for sentence in found[0][1]]
+
+
 def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
     """Return a warning for each threshold whose alert rate differs from training by more than a factor of two.
 

@@ -104,15 +104,17 @@ def write_part(
     from mlho.scoring.code_drift import split_codes
     from mlho.scoring.partition import encode_files
     from mlho.scoring.parts import PART_FILE, PartWriter
-    from mlho.scoring.persons import read_static_persons
+    from mlho.scoring.persons import read_static_persons, unseen_warnings
     from mlho.sources import source_from
 
     folder, top_reasons = work.out / "scratch", work.params["top_reasons"]
     folder.mkdir()
     persons = open_persons(work)
+    unseen: list[str] = []
     if persons is None and bundle.demographics is not None:
         source = source_from(work.params)
         persons = read_static_persons(bundle.demographics, index_of(work), source, files, samples.patient_ids)
+        unseen = unseen_warnings(bundle.demographics, persons)
     scored = encode_files(
         bundle, samples, persons, batches, folder, source=work.params["source"], last_us=last_us
     )
@@ -135,4 +137,4 @@ def write_part(
         "n_patients": len(samples.patient_ids),
         "n_rows": part.n_rows,
         "n_without_events": scored.n_without_events,
-    }
+    } | ({"unseen": unseen} if unseen else {})

@@ -34,12 +34,12 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
         from mlho.scoring.account import ScoresManifest, ledger_summary, total_ledger
-        from mlho.scoring.checks import partition_warnings
+        from mlho.scoring.checks import partition_warnings, unseen_in_partitions
 
         bundle, parts = open_bundle(work), work.inputs["parts"]
         absent = work.inputs.get("absent", ())
@@ -51,13 +51,16 @@ class CommitScores(Step):
             parts=entries,
             rows=sum(entry.rows for entry in entries),
             left_out=work.params.get("left_out", {}),
-            warnings=partition_warnings(
-                {
-                    entry.source: ledger_summary(total_ledger([entry.ledger]))
-                    for entry in entries
-                    if entry.source is not None and entry.ledger is not None
-                }
-            ),
+            warnings=[
+                *partition_warnings(
+                    {
+                        entry.source: ledger_summary(total_ledger([entry.ledger]))
+                        for entry in entries
+                        if entry.source is not None and entry.ledger is not None
+                    }
+                ),
+                *unseen_in_partitions(_partitions(work), [part.facts.get("unseen", ()) for part in parts]),
+            ],
             scores=scores,
         )
         work.write_json(SCORES_FILE, scores.model_dump(mode="json", by_alias=True))

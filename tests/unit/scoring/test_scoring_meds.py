@@ -1,5 +1,7 @@
 """A MEDS data set is scored without a table of demographics: they are read from its events, as in training."""
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -67,3 +69,22 @@ def test_another_source_needs_the_table(folder):
     """Other sources require a table of demographics, because their events contain none."""
     with pytest.raises(SpecError, match="the bundle uses demographics"):
         score_inline(folder, MemoryStore(), {**SCORE, "data.source": "i2b2"})
+
+
+def test_levels_in_another_form_are_a_warning(folder, tmp_path):
+    """Without a table, levels come from the events of each partition; those of another form would count as unknown silently."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    for path in (data / "by_patient").iterdir():
+        rows = pq.read_table(path)
+        codes = pc.replace_substring_regex(rows["code"], "^(GENDER//)(.*)$", r"\1other \2")
+        write_table(path, rows.set_column(rows.column_names.index("code"), "code", codes))
+
+    warnings = score_inline(data, MemoryStore(), SCORE).manifest["warnings"]
+
+    start = "In 2 of 2 partitions, the first by_patient/0.parquet: Demographic 'sex': 100 % of the rows"
+    assert any(warning.startswith(start) for warning in warnings)
+    assert not any(
+        "Demographic" in warning
+        for warning in score_inline(folder, MemoryStore(), SCORE).manifest["warnings"]
+    )
