@@ -68,6 +68,6 @@ cast(dict[str, Step], STEPS)[KIND] = Fit()
 
 
 if __name__ == "__main__":
-    from worker.__main__ import main
+    from worker.command import main
 
     sys.exit(main())

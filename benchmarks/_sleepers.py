@@ -69,7 +69,7 @@ class Threads:
 
 
 if __name__ == "__main__":
-    from worker.__main__ import main
+    from worker.command import main
 
     worker.service.Children = Threads
     sys.exit(main())

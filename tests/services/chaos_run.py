@@ -173,7 +173,7 @@ if __name__ == "__main__":
     if role == "scheduler":
         sys.exit(drive(rest))
     import worker.child_processes
-    from worker.__main__ import main
+    from worker.command import main
 
     if (
         role == WORKER

@@ -21,6 +21,6 @@ cast(dict[str, Step], STEPS)[Endless.kind] = Endless()  # also in its child proc
 
 
 if __name__ == "__main__":
-    from worker.__main__ import main
+    from worker.command import main
 
     sys.exit(main())

@@ -194,7 +194,7 @@ cast(dict[str, Step], STEPS).update({step.kind: step for step in _MINE})
 
 if __name__ == "__main__":
     import worker.child_processes
-    from worker.__main__ import main
+    from worker.command import main
 
     # These steps train nothing, so that each worker's fork server need not import the libraries of real steps.
     worker.child_processes.PRELOAD = ("worker.child",)  # type: ignore[misc] - it is Final

@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     import worker.child_processes
-    from worker.__main__ import main
+    from worker.command import main
 
     worker.child_processes.PRELOAD = ("mlho.steps.preload.tables", "worker.child")  # type: ignore[misc] - it is Final
 
