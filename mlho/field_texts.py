@@ -6,7 +6,7 @@ _are_read = not IS_SERVER
 
 
 def are_read() -> bool:
-    """Return whether models that are defined now read the texts."""
+    """Return whether a model reads the texts when it is defined."""
     return _are_read
 
 

@@ -36,7 +36,7 @@ class ScoredCohort:
 
     cohort: Cohort
     label_ledger: dict[str, int]
-    """Rule to rows."""
+    """Number of rows by rule."""
     probability: NDArray[np.float64]
     uncalibrated: NDArray[np.float64]
     """Calibrated, and as returned by the classifier. Shape (n_samples,)."""

@@ -26,7 +26,7 @@ class Inspection:
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Files in the folder of a table that are not read. By table."""
     facts: dict[str, str] = field(default_factory=dict)
-    """Name to words. Facts for the reader to confirm, such as the number of patients with the outcome."""
+    """Facts for the reader to confirm, such as the number of patients with the outcome: words by name."""
     size: tuple[int, int] | None = None
     """Patients of the cohort of a training run, and those with the outcome; ``None`` if the labels were not read. As (n_patients,
     n_positive)."""

@@ -38,7 +38,7 @@ class Sketch:
     """Path relative to the folder, as in ``data.tables``."""
     n_bytes: int
     columns: dict[str, Any]
-    """A sample of rows. By name."""
+    """A sample of the rows of each column, by name."""
 
     @property
     def name(self) -> str:

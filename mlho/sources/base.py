@@ -56,7 +56,7 @@ class Source:
     """Column of the demographics to code. For a layout with demographics among the events, as ``CODE//value``. A column without an entry
     has its name in capitals as code."""
     views: Mapping[str, Callable[[Any, Any, "Source"], Any]] = field(default_factory=dict)
-    """For tables whose columns are computed: makes a file with our columns. By the layout's table, of (file, opened file, source)."""
+    """By table of the layout whose columns are computed: returns a file with our columns for (file, opened file, source)."""
     table_of: Callable[[str], str | None] = lambda _: None
     """Tells by a file's key which table of the layout it belongs to."""
     times_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

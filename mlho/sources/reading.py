@@ -156,7 +156,7 @@ class _ParquetTable:
 
 
 def _check_texts(batch: pa.RecordBatch) -> None:
-    """Raise an Arrow error for text that is not UTF-8, which Arrow does not look for when it reads Parquet."""
+    """Raise an Arrow error for text that is not UTF-8, which Arrow does not check when it reads Parquet."""
     for array in batch.columns:
         if is_text(array.type):
             texts = array.dictionary if pa.types.is_dictionary(array.type) else array

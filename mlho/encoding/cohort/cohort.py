@@ -93,7 +93,7 @@ class Cohort:
     """Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound. Shape
     (n_patients,)."""
     audited: tuple[CategoricalColumn, ...] = ()
-    """Groups that are not features. In the order of ``bias.columns``."""
+    """Groups that are not features, in the order of ``bias.columns``."""
     outcome_us: NDArray[np.int64] | None = None
     """Date of the outcome, if ``cohort.outcomeDate`` names a column; ``NO_BOUND`` for a sample without one. Shape (n_samples,)."""
     follow_up: FollowUp | None = None

@@ -54,7 +54,7 @@ class CohortResult:
     cohort: Cohort
     """Patients and samples in canonical order."""
     label_ledger: Mapping[str, int]
-    """Rule to rows. Rules of ``LABEL_RULES`` and ``used``; the counts add up to the number of label rows."""
+    """Number of rows by rule: those of ``LABEL_RULES``, and ``used``. They add up to all label rows."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RuleAccount:
     """The account of the rules that made the labels (``cohort.rules``). It precedes the account of the label rows."""
 
     dropped: Mapping[str, int]
-    """Rule to possible samples. In the order of the rules."""
+    """Number of possible samples that each rule drops, in the order of the rules."""
     attrition: Sequence[Mapping[str, Any]]
     """As in the cohort; the last one counts the label rows."""
     warnings: Sequence[str] = ()

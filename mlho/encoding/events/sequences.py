@@ -43,7 +43,7 @@ class SequenceMatrix(Matrix):
     durations: tuple[str, ...] = ()
     """Of ``max``, ``mean`` and ``min``: days between all events of the two codes."""
     days: tuple[DayLists, ...] = ()
-    """Empty without durations. One per block."""
+    """One per block; empty without durations."""
 
     def column_block(
         self,

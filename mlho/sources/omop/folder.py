@@ -28,7 +28,7 @@ class EventTable:
     """Prefix of its codes and of its concept columns: ``condition`` in ``condition_concept_id``."""
     start: tuple[str, ...]
     end: tuple[str, ...] = ()
-    """Columns of a time, the first one that is given counts. Without ``end`` there is no such column."""
+    """Columns of a time, of which the first one that is given counts; empty ``end``: the table has no such column."""
     has_value: bool = False
     """Whether it has ``value_as_number``, ``value_as_concept_id`` and a unit."""
 
