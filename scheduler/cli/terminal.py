@@ -88,7 +88,7 @@ def print_json(value: object) -> None:
 
 
 def print_document(text: str) -> None:
-    """Print JSON or YAML on standard output: in UTF-8, whatever the locale is."""
+    """Print JSON or YAML on standard output in UTF-8, in every locale."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a surrogate is valid JSON then
     print(text, end="", flush=True)  # noqa: T201 - the command's output

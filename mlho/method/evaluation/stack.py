@@ -2,7 +2,7 @@
 
 A replicate is a row of a stack. Each figure has the value, to the last bit, of the function of one tally that defines it
 (:mod:`mlho.method.evaluation.figures`): elementwise formulas are shared, counts are whole numbers and so exact in any order, and each
-row is summed in the order of the one-dimensional sum. On a test set of some hundred samples most time was that of the calls.
+row is summed in the order of the one-dimensional sum. On a test set of some hundred samples, most of the time was spent in calls.
 """
 
 import math
@@ -26,19 +26,14 @@ Figures = dict[str, FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Replicates of the same predictions. Figures have one value for each, NaN if it does not exist.
-
-    Attributes
-    ----------
-    p : float64 array, shape (n_cells,)
-        Distinct predictions, strictly increasing.
-    n, n_positive : float64 arrays, shape (n_replicates, n_cells)
-        Samples, and samples with y = 1, with this prediction.
-    """
+    """Replicates of the same predictions. Figures have one value for each, NaN if it does not exist."""
 
     p: FloatArray
+    """Distinct predictions, strictly increasing. Shape (n_cells,)."""
     n: FloatArray
+    """Samples with this prediction. Shape (n_replicates, n_cells)."""
     n_positive: FloatArray
+    """Samples with y = 1. Shape (n_replicates, n_cells)."""
 
     @classmethod
     def of(cls, replicates: Sequence[Tally]) -> "Stack":

@@ -233,7 +233,7 @@ def test_a_damaged_file_does_not_stop_a_purge(store, runs, tmp_path, capsys):
     assert scores_of(store) == []
 
 
-def test_a_missing_file_holds_nobody(store, runs, tmp_path, capsys):
+def test_a_missing_file_holds_no_patient(store, runs, tmp_path, capsys):
     """A file that was lost does not stop a purge, and does not name its run."""
     for path in scores_of(store):
         path.unlink()
