@@ -92,9 +92,8 @@ class QueueExecutor:
         LeadershipLost
             Another scheduler is the leader.
         """
-        with suppress(
-            QueueUnavailable
-        ):  # in compat mode without Redis: the watcher sends the tasks after a check of its own
+        # In compat mode without Redis the watcher sends the tasks, after a check of its own.
+        with suppress(QueueUnavailable):
             self._leader.check()
         futures: list[Future[Outcome]] = []
         fresh: list[tuple[Pending, Task]] = []
