@@ -151,6 +151,7 @@ class _Loop:
         log.info("run_started", n_bytes=run.manifest.n_bytes, workers=self.slots())
         self._run_until_complete()
         state.plan = self._with_repair(lambda: run.whole_plan(state.commits))
+        state.is_whole = True
         self._run_until_complete()
         self._served(
             lambda: state.commits.log.compare_late(commit.task for commit in state.commits.known.values())
@@ -195,7 +196,7 @@ class _Loop:
             is_due = time.monotonic() >= due
             if is_due:
                 ready = self._dispatch_if_served(ready)
-            self.observer.update(ready.by_stage(), len(state.running))
+            self._report(ready)
             # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
             was_served = is_due and state.again_at == due
             if (
@@ -207,7 +208,16 @@ class _Loop:
                 raise _blocked_error(state)
             for future in _completed(state):
                 ready = self._record_outcome(ready, future)
-        self.observer.update(ready.by_stage(), 0)
+        self._report(ready)
+
+    def _report(self, ready: ReadyTasks) -> None:
+        """Report progress, except that of a first plan whose commits were all found.
+
+        The progress of a resumed run would go back to that of the first plan until the whole plan is known.
+        """
+        state = self.state
+        if state.is_whole or state.n_new or len(state.commits) < len(state.plan):
+            self.observer.update(ready.by_stage(), len(state.running))
 
     def _dispatch_if_served(self, ready: ReadyTasks) -> ReadyTasks:
         """Start ready tasks, or wait for the store. Return the updated ready tasks."""

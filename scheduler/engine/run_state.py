@@ -21,6 +21,9 @@ class LoopState:
     plan: Plan
     commits: Commits
     health: StoreHealth
+    is_whole: bool = False
+    """The plan is the whole plan, not the first one."""
+
     running: "dict[Future[Outcome], PlannedTask]" = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
     n_lost: Counter[str] = field(default_factory=Counter)

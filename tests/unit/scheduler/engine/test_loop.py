@@ -131,6 +131,20 @@ def test_work_of_another_run_is_found(data):
     assert "run_iteration" in again.kinds()
 
 
+def test_the_progress_of_a_resumed_run_does_not_go_back(data):
+    """Progress of a resumed run begins with the tasks that were committed before, not with those of the first plan only."""
+    run, watch = make_run(data), Watching()
+    error = DataError("a", "b", expected="c", got="d", remedy="e")
+    with pytest.raises(DataError):
+        carry_out(run, Failing(run, "summarize_run", error, 1), watch, n_slots=2)
+    reported, _ = watch.seen[-1]
+
+    again = Watching()
+    carry_out(run, InlineExecutor(run.store, data), again, n_slots=2)
+
+    assert again.seen[0][0] >= reported > 10
+
+
 def test_a_finished_run_does_nothing_again(data):
     """Running a finished run again executes no task and returns the same report."""
     store = MemoryStore()
