@@ -71,7 +71,7 @@ def has_control(text: str) -> bool:
 
 
 def folded(text: str) -> str:
-    r"""Return a text in the form in which spellings of one name are equal: without case, forms of Unicode, and extra white space.
+    r"""Return a text normalized for comparing names: without differences of case, Unicode form and white space.
 
     Examples
     --------

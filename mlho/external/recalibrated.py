@@ -1,4 +1,4 @@
-"""A recalibrated bundle: the same model with another calibrator, fitted on recent labels, as a new version with its own tests."""
+"""A recalibrated bundle: the same model with a new calibrator, fitted on recent labels, as a new version with its own tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,7 +55,7 @@ def recalibrated_bundle(
     curves: Curves,
     data_digest: str,
 ) -> Recalibrated:
-    """Return a bundle with another calibrator. Model, features and the samples that alert stay.
+    """Return a bundle with a new calibrator. Model, features and the samples that alert stay.
 
     Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples; calibrated
     figures are measured on patients outside each fit.

@@ -64,7 +64,7 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
 
 
 def fit_correction(y: NDArray[np.uint8], p: NDArray[np.float64], correction: Correction) -> PlattCalibrator:
-    """Fit a shift of the log-odds (``intercept``), or intercept and slope (``line``); the identity, with the reason, if there is none."""
+    """Fit a shift of the log-odds (``intercept``), or intercept and slope (``line``). If the fit fails, return the identity with the reason."""
     if correction == "line":
         return fit_calibrator(y, p)
     t = tally(y, p)

@@ -123,7 +123,7 @@ def look_at_zones(
 def find_tables(
     found: Inspection, root: DataRoot, patterns: dict[str, str | None], source: str
 ) -> dict[str, list[SourceFile]]:
-    """Return the files of each table; a table without any is an error among those found."""
+    """Return the files of each table. A table without files is added to the errors."""
     files: dict[str, list[SourceFile]] = {}
     for name, result in cdm.find_tables(root, patterns, source).items():
         if isinstance(result, DataError):

@@ -229,7 +229,7 @@ def fold_of_patients(
 
 @dataclass(frozen=True)
 class OneClassPart:
-    """A part of an iteration with samples of one class only, so that nothing can be fitted or evaluated on it."""
+    """A part of an iteration whose samples are all of one class. Nothing can be fitted or evaluated on it."""
 
     iteration: int | str
     """Iteration."""

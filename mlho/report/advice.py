@@ -10,7 +10,7 @@ from mlho.report.words import capitalized, estimate, plural
 
 #: Smallest loss of AUROC, and smallest gap to the AUROC that the probabilities imply, that justify another fit.
 MIN_LOSS: Final = 0.02
-#: Smallest shift of the log-odds (odds wrong by a tenth), and smallest error of the slope, that justify another calibrator.
+#: Smallest shift of the log-odds (odds wrong by a tenth), and smallest error of the slope, that justify a new calibrator.
 MIN_SHIFT: Final = 0.1
 MIN_SLOPE_ERROR: Final = 0.1
 LARGE_PSI: Final = 0.25

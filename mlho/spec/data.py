@@ -136,7 +136,7 @@ class EarlierRun(SpecPart):
 
 
 class Recalibrate(SpecPart):
-    """Fit another calibrator of a model that exists, instead of a model."""
+    """Fit a new calibrator to an existing model instead of training a model."""
 
     bundle: BundleSource
     """The model, most often ``channel:production``."""
@@ -147,7 +147,7 @@ class Recalibrate(SpecPart):
         """Refuse sections of a training specification that a recalibration would ignore."""
         if names := training_only(spec):
             raise ValueError(
-                f"recalibrate fits another calibrator of a model that exists, so that {', '.join(names)} would be ignored. Remove them, or "
+                f"recalibrate fits a new calibrator to an existing model, so that {', '.join(names)} would be ignored. Remove them, or "
                 "remove recalibrate to train a model"
             )
 

@@ -167,7 +167,7 @@ def guess_rows(files: Iterable[tuple[str, int]]) -> int:
 
 
 def guess_samples(n_events: int) -> int:
-    """Return about how many samples rules make at most, before they are applied: a patient for each hundred events."""
+    """Estimate the number of samples that cohort rules make, before they are applied: a patient for each hundred events."""
     return n_events // _EVENTS_A_PATIENT
 
 

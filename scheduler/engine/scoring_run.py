@@ -377,7 +377,7 @@ def _bundles(spec: ScoringRunSpec) -> dict[str, BundleSource]:
 
 
 def _is_resolved_later(source: BundleSource) -> bool:
-    """Return whether an address means another bundle at a different time."""
+    """Return whether an address may name a different bundle later: a channel, or the name of a run."""
     name = source.uri.removeprefix(RUN_BUNDLE)
     return source.uri.startswith(CHANNEL_BUNDLE) or not (name == source.uri or RUN_ID.fullmatch(name))
 

@@ -201,7 +201,7 @@ def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None
 
 @dataclass(frozen=True)
 class RecalibrationRun:
-    """A recalibration before its start: one task that evaluates a bundle on recent labels and fits another calibrator."""
+    """A recalibration before its start: one task that evaluates a bundle on recent labels and fits a new calibrator."""
 
     spec: RunSpec
     """The recent data, and the gates; without ``recalibrate``."""

@@ -46,7 +46,11 @@ class Tree:
 
 
 class _Tests(NamedTuple):
-    """The tests of all trees by feature: the first one of each feature; tree, bit, cut and side of absent numbers of each test."""
+    """The tests of all trees, in the order of features.
+
+    ``first`` has the first test of each feature. The others have one entry for each test: its tree, bit and cut, and whether
+    absent numbers go left.
+    """
 
     first: NDArray[np.int64]
     tree: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Step: fit another calibrator of a bundle on recent labels."""
+"""Step: fit a new calibrator of a bundle on recent labels."""
 
 import json
 from typing import Any, ClassVar, Final
@@ -12,7 +12,7 @@ _BUNDLE: Final = "bundle/"  # folder of the files in the artifact of a pinned bu
 
 
 class RecalibrateBundle(Step):
-    """Evaluate a bundle on labelled tables, and write it with another calibrator, tests and report."""
+    """Evaluate a bundle on labelled tables, and write it with a new calibrator, tests and report."""
 
     kind: ClassVar[str] = "recalibrate_bundle"
     version: ClassVar[int] = 3

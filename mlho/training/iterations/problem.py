@@ -95,7 +95,7 @@ class FeatureName:
 
 
 def band_text(low: int, high: int | None) -> str:
-    """Return a band of days for an id, such as ``366-1095d`` or ``1096d-``."""
+    """Return a band of days as part of an id, such as ``366-1095d`` or ``1096d-``."""
     return f"{low + 1}d-" if high is None else f"{low + 1}-{high}d"
 
 

@@ -1,4 +1,4 @@
-"""The command ``mlho recalibrate``: a new version of a model with another calibrator, fitted on recent labels."""
+"""The command ``mlho recalibrate``: a new version of a model with a new calibrator, fitted on recent labels."""
 
 import json
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def add_recalibrate(commands: Commands) -> None:
     parser = commands.add(
         "recalibrate",
         _recalibrate,
-        "make a new version of a model with another calibrator",
+        "make a new version of a model with a new calibrator",
         RECALIBRATE_ABOUT,
     )
     add_data(parser)
