@@ -85,7 +85,8 @@ _SCHEDULE: Final = {
     "additionalProperties": False,
     "required": ["name", "schedule", "timeZone", "resource"],
     "properties": {
-        "name": {**_NAME, "maxLength": 26},
+        # The others are names of the chart's own objects.
+        "name": {**_NAME, "maxLength": 26, "not": {"enum": ["dashboard", "retention", "scheduler", "test"]}},
         "namespace": _NAME,
         "schedule": _CRON,
         "timeZone": _TIME_ZONE,

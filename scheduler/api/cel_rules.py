@@ -377,7 +377,7 @@ _SCORING: Final = (
         "data.source: omop excludes data.columns.events, which has the names of the CDM",
     ),
     *_inside("spec.data.tables", "events", optional=("cohort", "demographics")),
-    *_frozen("bundle", "index", "explain", "output", optional=("compareWith",)),
+    *_frozen("bundle", "index", "explain", "output", "checks", optional=("compareWith",)),
 )
 
 _CHANNEL: Final = (

@@ -555,6 +555,7 @@ SCORING_UPDATE = [
     Case("spec.compareWith cannot change", {"compareWith": {"uri": "channel:production"}}),
     Case("spec.explain cannot change", {"explain.topReasons": 0}),
     Case("spec.output cannot change", {"output.prefix": "other"}),
+    Case("spec.checks cannot change", {"checks.emptySamples": "warn"}),
 ]
 
 CHANNEL: dict[str, Any] = {

@@ -83,7 +83,10 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "store": {"existingSecret": "my-s3", "caConfigMap": "house-ca"},
         "redis": {"caConfigMap": "redis-ca"},
     },
-    "schedules": {"schedules": [SCHEDULE, {**SCHEDULE, "name": "other", "namespace": "b", "suspend": True}]},
+    "schedules": {
+        "schedules": [SCHEDULE, {**SCHEDULE, "name": "other", "namespace": "b", "suspend": True}],
+        "watchNamespaces": ["ehr", "b"],
+    },
     "storage inside": {
         "networkPolicy": {
             "s3": {"podLabels": {"app": "seaweedfs"}, "namespace": "storage", "cidrs": []},
@@ -283,6 +286,42 @@ def test_every_object_is_valid_and_every_pod_restricted(helm: str, values: dict[
 def test_a_mistake_in_the_values_is_named(helm: str, arguments: list[str], words: str):
     """The error for an invalid value names its place."""
     assert words in refusal(helm, *arguments)
+
+
+def _schedules(*changes: dict[str, Any]) -> str:
+    return f"schedules={json.dumps([{**SCHEDULE, **change} for change in changes])}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "signing.keyEntry=mine"], "signing.keyEntry=mine names an entry of signing.existingSecret"),
+        (["--set", "redis.urlEntry=address"], "which is empty. Give the Secret, or remove redis.urlEntry"),
+        (["--set", "pseudonyms.keyEntry=mine"], "pseudonyms.keyEntry=mine names an entry"),
+        (["--set", "store.secretKeyEntry=mine"], "store.secretKeyEntry=mine names an entry"),
+        (["--set-json", 'worker.extraEnv=[{"name": "MLHO_CACHE_BYTES", "value": "8G"}]'], "worker.extraEnv: MLHO_CACHE_BYTES is given twice"),
+        (["--set-json", 'scheduler.extraEnv=[{"name": "TZ", "value": "a"}, {"name": "TZ", "value": "b"}]'], "scheduler.extraEnv: TZ is given twice"),
+        (["--set-json", _schedules({"namespace": "b"})], "the schedule nightly is for the namespace b, whose runs"),
+        (["--set", "watchNamespaces={a,b}", "--set-json", _schedules({})], "for the namespace default, whose runs this release does not carry out. Expected one of: a, b"),
+        (["--set-json", 'store.prefixes={"erh": ["s3://ehr/"]}'], "store.prefixes is for the namespace erh"),
+        (["--set-json", _schedules({}, {"schedule": "@daily"})], "schedules: two have the name nightly"),
+        (["--set-json", _schedules({"name": "scheduler"})], "/schedules/0/name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)  # fmt: skip
+def test_values_that_cannot_work_together_are_refused(helm: str, arguments: list[str], words: str):
+    """Values that Kubernetes accepts, but with which pods do not start or runs are not carried out, are rejected with the remedy."""
+    assert words in refusal(helm, *arguments)
+
+
+def test_a_variable_that_the_chart_does_not_set_may_be_added(helm: str):
+    """Variables that the chart sets for other values only may be given, such as a certificate's path or credentials without a Secret."""
+    names = ("MLHO_S3_CA_BUNDLE", "MLHO_S3_CONDITIONAL", "MLHO_S3_REGION", "AWS_ACCESS_KEY_ID", "TZ")
+    extra = json.dumps([{"name": name, "value": "x"} for name in names])
+
+    assert rendered(
+        helm, "--set-json", f"worker.extraEnv={extra}", "--set-json", f"scheduler.extraEnv={extra}"
+    )
 
 
 def test_an_external_redis_without_a_network_policy_is_refused(helm: str):

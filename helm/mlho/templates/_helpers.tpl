@@ -261,3 +261,45 @@ imagePullSecrets:
     {{- end }}
 {{- end }}
 {{- end -}}
+
+{{- /* Refuse values that Kubernetes accepts and that cannot work together. */ -}}
+{{- define "mlho.check" -}}
+{{- $named := list (list "redis" "urlEntry" "url") (list "signing" "keyEntry" "key") (list "pseudonyms" "keyEntry" "key") -}}
+{{- $named = concat $named (list (list "store" "accessKeyEntry" "AWS_ACCESS_KEY_ID") (list "store" "secretKeyEntry" "AWS_SECRET_ACCESS_KEY")) -}}
+{{- range $named -}}
+{{- $part := index $.Values (first .) -}}
+{{- $entry := index . 1 -}}
+{{- if and (not $part.existingSecret) (ne (index $part $entry) (last .)) -}}
+{{- fail (printf "%[1]s.%[2]s=%[3]s names an entry of %[1]s.existingSecret, which is empty. Give the Secret, or remove %[1]s.%[2]s." (first .) $entry (index $part $entry)) -}}
+{{- end -}}
+{{- end -}}
+{{- $own := list "MLHO_CACHE_DIR" "MLHO_CACHE_BYTES" -}}
+{{- range include "mlho.variables" . | fromYamlArray }}{{ $own = append $own .name }}{{ end -}}
+{{- if .Values.store.caConfigMap }}{{ $own = append $own "MLHO_S3_CA_BUNDLE" }}{{ end -}}
+{{- if .Values.redis.caConfigMap }}{{ $own = append $own "MLHO_REDIS_CA" }}{{ end -}}
+{{- range $which, $more := dict "scheduler" (list "POD_NAME") "worker" (list "HOME" "MLHO_IMAGE") -}}
+{{- $names := concat $own $more -}}
+{{- range (index $.Values $which).extraEnv -}}
+{{- if has .name $names -}}
+{{- fail (printf "%s.extraEnv: %s is given twice, or the chart sets it. Kubernetes refuses workers with it. Remove it, and set the chart's value if there is one." $which .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- end -}}
+{{- $watched := (include "mlho.namespaces" . | fromYaml).names -}}
+{{- $places := dict -}}
+{{- $schedules := list -}}
+{{- range .Values.schedules -}}
+{{- if has .name $schedules -}}
+{{- fail (printf "schedules: two have the name %s. Give each its own." .name) -}}
+{{- end -}}
+{{- $schedules = append $schedules .name -}}
+{{- $_ := set $places (default $.Release.Namespace .namespace) (print "the schedule " .name) -}}
+{{- end -}}
+{{- range $namespace, $_ := .Values.store.prefixes }}{{ $_ := set $places $namespace "store.prefixes" }}{{ end -}}
+{{- range $namespace, $place := $places -}}
+{{- if not (or $.Values.rbac.clusterWide (has $namespace $watched)) -}}
+{{- fail (printf "%s is for the namespace %s, whose runs this release does not carry out. Expected one of: %s. Add it to watchNamespaces, or name another." $place $namespace (join ", " $watched)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -15,7 +15,7 @@ from mlho.spec.checks import CheckName
 from mlho.spec.scoring import _RESERVED, parse_any_spec, parse_scoring_spec
 from mlho.spec.training import parse_spec
 from scheduler.api.cel_rules import RESERVED_FOLDERS, RULES
-from scheduler.api.crd import kinds, render_crds, resource_schema, structural
+from scheduler.api.crd import ResourceDefinition, kinds, render_crds, resource_schema, structural
 from scheduler.api.resource import (
     DesiredState,
     WorkersSpec,
@@ -418,3 +418,12 @@ def test_a_rule_for_a_frozen_field_names_it():
 
     assert frozen
     assert all(rule.plain()["fieldPath"] == f".{rule.message.split()[0]}" for rule in frozen)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if kind.is_run], ids=lambda kind: kind.name)
+def test_every_field_that_enters_the_run_id_is_frozen(kind: ResourceDefinition):
+    """An accepted run that is changed becomes another run, and fails as if its tables had changed: the API server rejects the change."""
+    frozen = {rule.field.split(".")[1] for rule in RULES[kind.name] if "cannot change" in rule.message}
+    fields = {field.alias or name for name, field in kind.spec.model_fields.items()}
+
+    assert fields - frozen <= {"variants", "evolution"}  # which a resource cannot have
