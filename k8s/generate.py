@@ -79,6 +79,36 @@ _CRON: Final = {"type": "string", "pattern": "^(@[a-z]+|(\\S+ +){4}\\S+)$"}
 _TIME_ZONE: Final = {"type": "string", "pattern": "^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$"}
 _CIDR: Final = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
+_EGRESS: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "to": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": {
+                    name: {"type": "object"} for name in ("ipBlock", "namespaceSelector", "podSelector")
+                },
+            },
+        },
+        "ports": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "protocol": {"enum": ["TCP", "UDP", "SCTP"]},
+                    "port": {"type": ["integer", "string"]},
+                    "endPort": _PORT,
+                },
+            },
+        },
+    },
+    "minProperties": 1,  # without any, everything would be allowed
+}
 _COUNT: Final = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
 _SCHEDULE: Final = {
     "type": "object",
@@ -179,6 +209,7 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "*.ports": {"type": "array", "items": _PORT},
     "*.podPorts": {"type": "array", "items": _PORT},
     "*.port": _PORT,
+    "networkPolicy.extraEgress": {"type": "array", "items": _EGRESS},
     "image.pullSecrets": {"type": "array", "items": {"anyOf": [_NAME, _NAMED]}},
     "global.imageRegistry": {"type": "string", "pattern": "^([a-zA-Z0-9][a-zA-Z0-9._:/-]*)?$"},
     "podDisruptionBudget.minAvailable": _COUNT,

@@ -215,8 +215,10 @@ imagePullSecrets:
 - to:
     {{- include "mlho.peer" (dict "namespace" $values.dns.namespace "labels" $values.dns.podLabels) | nindent 4 }}
   ports:
-    - {protocol: UDP, port: 53}
-    - {protocol: TCP, port: 53}
+    {{- range $values.dns.ports }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
 {{- if include "mlho.ownRedis" . }}
 {{- $redis := merge (dict "app.kubernetes.io/component" "redis") (include "mlho.selector" . | fromYaml) }}
 - to:
@@ -260,6 +262,33 @@ imagePullSecrets:
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
 {{- end }}
+{{- with $values.extraEgress }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Where all pods but those of workers may run. */ -}}
+{{- define "mlho.placement" -}}
+{{- with .Values.scheduler.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.scheduler.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.scheduler.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Whether the run of `helm test` may read the cohort that it creates in the store. */ -}}
+{{- define "mlho.mayTest" -}}
+{{- $allowed := not .Values.store.prefixes -}}
+{{- range get .Values.store.prefixes (first (include "mlho.namespaces" . | fromYaml).names) | default list -}}
+{{- if hasPrefix (print (trimSuffix "/" .) "/") (print (trimSuffix "/" $.Values.store.uri) "/helm-test/") }}{{ $allowed = true }}{{ end -}}
+{{- end -}}
+{{- if $allowed }}true{{ end -}}
 {{- end -}}
 
 {{- /* Refuse values that Kubernetes accepts and that cannot work together. */ -}}
