@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from mlho.errors import DataError
 from mlho.method.selection.levels import frozen
 
 
@@ -71,54 +70,6 @@ class DayLists:
     """Start of the days of each cell. Shape (n_cells + 1,)."""
     days: NDArray[np.int32]
     """Ascending within a cell. Shape (n_days,)."""
-
-
-def day_lists(
-    samples: ArrayLike, codes: ArrayLike, days: ArrayLike, *, n_samples: int, n_codes: int
-) -> DayLists:
-    """Return the distinct days of each code in each sample. The order of the rows has no influence.
-
-    Parameters
-    ----------
-    samples, codes, days : integers, shape (n_rows,)
-        One event per row: its sample in [0, n_samples), its code in [0, n_codes), and its day.
-
-    Examples
-    --------
-    >>> lists = day_lists([0, 0, 0], [0, 1, 0], [5, 7, 9], n_samples=1, n_codes=2)
-    >>> lists.days.tolist(), lists.spans.first.tolist(), lists.spans.last.tolist()
-    ([5, 9, 7], [5, 7], [9, 7])
-    """
-    sample, code, day = (np.asarray(column) for column in (samples, codes, days))
-    if not sample.size:
-        sample, code, day = (np.empty(0, np.int64) for _ in range(3))
-    _check_rows(sample, n_samples, code, n_codes)
-    origin = int(day.min()) if day.size else 0
-    n_days = int(day.max()) - origin + 1 if day.size else 1
-    if n_codes * n_samples * n_days >= 1 << 63:
-        raise _bad_rows("n_codes · n_samples · days", "less than 2⁶³", f"{n_codes} · {n_samples} · {n_days}")
-    # A row as one number, whose order is (code, sample, day). Sorting is 100 times as fast as numpy's unique, which hashes.
-    keys = np.multiply(code, n_samples, dtype=np.int64)
-    keys += sample
-    keys *= n_days
-    keys += day
-    keys -= origin
-    keys.sort()
-    keys = keys[_is_new(keys)]
-    cells = keys // n_days
-    keys -= cells * n_days
-    starts = np.flatnonzero(_is_new(cells))
-    indptr = np.append(starts, keys.size).astype(np.int64)
-    found = (keys + origin).astype(np.int32)
-    of_code, of_sample = np.divmod(cells[starts], n_samples)
-    spans = CodeSpans(
-        n_samples,
-        np.searchsorted(of_code, np.arange(n_codes + 1)).astype(np.int64),
-        of_sample.astype(np.int32),
-        found[indptr[:-1]],
-        found[indptr[1:] - 1],
-    )
-    return DayLists(spans, indptr, found)
 
 
 def join_spans(
@@ -195,20 +146,3 @@ def _transpose(
             place[samples[at]] = to + 1
             out_codes[to] = code
             out_last[to] = last[at]
-
-
-def _is_new(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which numbers differ from the one before."""
-    is_new = np.ones(len(ordered), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
-    return is_new
-
-
-def _check_rows(sample: NDArray[Any], n_samples: int, code: NDArray[Any], n_codes: int) -> None:
-    for name, numbers, n in (("samples", sample, n_samples), ("codes", code, n_codes)):
-        if numbers.size and not 0 <= numbers.min() <= numbers.max() < n:
-            raise _bad_rows(name, f"between 0 and {n - 1}", f"{numbers.min()} to {numbers.max()}")
-
-
-def _bad_rows(rule: str, expected: str, got: str) -> DataError:
-    return DataError("sequences", rule, expected=expected, got=got, remedy="Number the rows again.")

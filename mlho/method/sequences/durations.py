@@ -1,6 +1,6 @@
 """Durations of ordered pairs: the days between events of the first and events of the second code."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -29,9 +29,6 @@ class Durations:
     """Days. Shape (n_cells,)."""
     total: NDArray[np.int64]
     """Sum of all durations in days; the mean is ``total / count``. Shape (n_cells,)."""
-    buckets: NDArray[np.int64]
-    """Durations of at most each edge and more than the one before; the last bucket holds those beyond the last edge. Shape (n_cells,
-    n_edges + 1)."""
 
 
 def durations(
@@ -40,7 +37,6 @@ def durations(
     then: NDArray[np.int64],
     *,
     co_occurrence_days: int = 0,
-    edges: Sequence[int] = (),
 ) -> Durations:
     """Compute the durations of pairs by merging the sorted days of their codes; no pair of events is listed.
 
@@ -51,13 +47,14 @@ def durations(
         Codes of each pair.
     co_occurrence_days : int
         Days at most this far apart are not ordered.
-    edges : sequence of int
-        Upper bounds of the buckets in days, ascending.
 
     Examples
     --------
-    >>> from mlho.method.sequences.days import day_lists
-    >>> lists = day_lists([0, 0, 0], [0, 1, 1], [1, 4, 9], n_samples=1, n_codes=2)
+    Code 0 on day 1, and code 1 on days 4 and 9.
+
+    >>> from mlho.method.sequences.days import CodeSpans
+    >>> spans = CodeSpans(1, np.array([0, 1, 2]), np.array([0, 0]), first=np.array([1, 4]), last=np.array([1, 9]))
+    >>> lists = DayLists(spans, np.array([0, 1, 3]), np.array([1, 4, 9], np.int32))
     >>> of_pair = durations(lists, np.array([0]), np.array([1]))
     >>> of_pair.count.tolist(), of_pair.shortest.tolist(), of_pair.longest.tolist(), of_pair.total.tolist()
     ([2], [3], [8], [11])
@@ -69,14 +66,12 @@ def durations(
         np.zeros(len(first) + 1, np.int64),
         np.empty(n_most, np.int32),
         np.empty((n_most, 4), np.int64),
-        np.zeros((n_most, len(edges) + 1), np.int64),
     )
     _fill_durations(
         _Days(spans.indptr, spans.samples, lists.indptr, lists.days),
         np.ascontiguousarray(first, np.int64),
         np.ascontiguousarray(then, np.int64),
         co_occurrence_days,
-        np.array(edges, np.int64),
         out,
     )
     n_cells = int(out.indptr[-1])
@@ -88,7 +83,6 @@ def durations(
         shortest.astype(np.int32),
         longest.astype(np.int32),
         total,
-        out.buckets[:n_cells],
     )
 
 
@@ -98,7 +92,6 @@ def durations_in_pieces(
     then: NDArray[np.int64],
     *,
     co_occurrence_days: int = 0,
-    edges: Sequence[int] = (),
 ) -> Iterator[tuple[slice, Durations]]:
     """Yield :func:`durations` of consecutive pairs, so that memory does not grow with their number."""
     lengths = np.diff(lists.spans.indptr)
@@ -110,7 +103,7 @@ def durations_in_pieces(
         piece = slice(start, stop)
         yield (
             piece,
-            durations(lists, first[piece], then[piece], co_occurrence_days=co_occurrence_days, edges=edges),
+            durations(lists, first[piece], then[piece], co_occurrence_days=co_occurrence_days),
         )
         start = stop
 
@@ -125,23 +118,21 @@ class _Days(NamedTuple):
 
 
 class _Filled(NamedTuple):
-    """Cells of the pairs: samples; count, shortest, longest and total duration; counts by bucket."""
+    """Cells of the pairs: samples; count, shortest, longest and total duration."""
 
     indptr: NDArray[np.int64]
     samples: NDArray[np.int32]
     figures: NDArray[np.int64]
-    buckets: NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
 def _fill_durations(
-    lists: _Days, first: Any, then: Any, co_occurrence_days: Any, edges: Any, out: _Filled
+    lists: _Days, first: Any, then: Any, co_occurrence_days: Any, out: _Filled
 ) -> None:  # pragma: no cover - compiled
-    """Merge samples, then days. ``reach[e]`` counts the days of the first code from which the duration exceeds edge e."""
+    """Merge samples, then days."""
     indptr, samples, day_starts, days = lists
-    out_indptr, out_samples, figures, buckets = out
+    out_indptr, out_samples, figures = out
     to = 0
-    reach = np.zeros(edges.size, np.int64)
     for pair in range(first.size):
         i, i_stop = indptr[first[pair]], indptr[first[pair] + 1]
         j, j_stop = indptr[then[pair]], indptr[then[pair] + 1]
@@ -154,11 +145,8 @@ def _fill_durations(
                 continue
             a, a_stop = day_starts[i], day_starts[i + 1]
             count, total, shortest = np.int64(0), np.int64(0), np.int64(0)
-            before, sum_before = (
-                np.int64(0),
-                np.int64(0),
-            )  # days of the first code that precede, and their sum
-            reach[:] = 0
+            # Days of the first code that precede, and their sum.
+            before, sum_before = np.int64(0), np.int64(0)
             for k in range(day_starts[j], day_starts[j + 1]):
                 day = np.int64(days[k])
                 while a + before < a_stop and day - days[a + before] > co_occurrence_days:
@@ -171,13 +159,6 @@ def _fill_durations(
                     shortest = nearest
                 count += before
                 total += before * day - sum_before
-                upper = before
-                for e in range(edges.size):
-                    while reach[e] < before and day - days[a + reach[e]] > edges[e]:
-                        reach[e] += 1
-                    buckets[to, e] += upper - reach[e]
-                    upper = reach[e]
-                buckets[to, edges.size] += upper
             if count:
                 out_samples[to] = samples[i]
                 figures[to, 0] = count

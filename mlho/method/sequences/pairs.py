@@ -18,7 +18,6 @@ from mlho.method.sequences.days import CodeSpans, LastDays, SpanCells, last_days
 
 # Counters and scores of this many pairs are in memory at a time (48 MB), for any number of codes.
 _PAIRS_AT_ONCE: Final = 1 << 22
-_NO_BOUND: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,54 +30,12 @@ class Pairs:
     n_patients: NDArray[np.int64]
     """Patients with the pair. Shape (n_pairs,)."""
     information: NDArray[np.float64]
-    """I(pair; Y | first, then) in nats; empty if no outcome was given. Shape (n_pairs,)."""
+    """I(pair; Y | first, then) in nats. Shape (n_pairs,)."""
     n_screened: int
     """Number of pairs among which these were chosen: those that enough patients have."""
 
     def __len__(self) -> int:
         return len(self.first)
-
-
-def screen_pairs(
-    spans: CodeSpans,
-    *,
-    min_patients: int,
-    co_occurrence_days: int = 0,
-    patient_of: NDArray[np.int32] | None = None,
-) -> Pairs:
-    """Return every pair that enough patients have, by (first, then).
-
-    Parameters
-    ----------
-    spans : CodeSpans
-    min_patients : int
-        At least 1.
-    co_occurrence_days : int
-        Events at most this number of days apart have no order.
-    patient_of : int32, shape (n_samples,), optional
-        Patient of each sample, non-decreasing; default: one sample per patient.
-
-    Examples
-    --------
-    >>> from mlho.method.sequences.days import day_lists
-    >>> lists = day_lists([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 5, 4], n_samples=2, n_codes=2)
-    >>> pairs = screen_pairs(lists.spans, min_patients=1)
-    >>> list(zip(pairs.first.tolist(), pairs.then.tolist()))
-    [(0, 1), (1, 0)]
-    """
-    everybody = np.zeros(spans.n_samples, np.uint8)
-    found = []
-    for start, n_patients, _ in _counted(
-        spans, spans, everybody, co_occurrence_days, min_patients, patient_of, None
-    ):
-        first, then = np.nonzero(n_patients >= min_patients)
-        found.append((first + start, then, n_patients[first, then].astype(np.int64)))
-    joined = (
-        [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        if found
-        else [np.empty(0, np.int64)] * 3
-    )
-    return Pairs(joined[0], joined[1], joined[2], np.empty(0), len(joined[0]))
 
 
 def informative_pairs(
@@ -105,8 +62,12 @@ def informative_pairs(
         Labels, 0 or 1.
     n_pairs : int
         Maximum number of pairs.
-    min_patients, co_occurrence_days, patient_of
-        See :func:`screen_pairs`.
+    min_patients : int
+        At least 1.
+    co_occurrence_days : int
+        Events at most this number of days apart have no order.
+    patient_of : int32, shape (n_samples,), optional
+        Patient of each sample, non-decreasing; default: one sample per patient.
     starts, ends : bool, shape (n_codes,), optional
         Codes that a pair may start and end with; default: all.
 
@@ -134,7 +95,6 @@ def informative_pairs(
         table,
     )
     for start, n_patients, scores in counted:
-        assert scores is not None
         n_screened += int(np.count_nonzero(n_patients >= min_patients))
         bound = -best[-1, 0] if len(best) == n_pairs else 0
         first, then = np.nonzero(scores > bound)
@@ -155,9 +115,8 @@ def pair_samples(
     first: NDArray[np.int64],
     then: NDArray[np.int64],
     *,
-    co_occurrence_days: int = 0,
-    more_than: NDArray[np.int64] | None = None,
-    at_most: NDArray[np.int64] | None = None,
+    more_than: NDArray[np.int64],
+    at_most: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return the samples with each pair.
 
@@ -165,10 +124,8 @@ def pair_samples(
     ----------
     spans : CodeSpans
     first, then : int64, shape (n_pairs,)
-    co_occurrence_days : int
-        Days at most this far apart are not ordered.
-    more_than, at_most : int64, shape (n_pairs,), optional
-        Bounds in days of last(then) − first(first) of each pair, in place of ``co_occurrence_days``.
+    more_than, at_most : int64, shape (n_pairs,)
+        Bounds in days of last(then) − first(first) of each pair.
 
     Returns
     -------
@@ -179,15 +136,13 @@ def pair_samples(
     lengths = np.diff(spans.indptr)
     samples = np.empty(int(np.minimum(lengths[first], lengths[then]).sum()), np.int32)
     indptr = np.zeros(len(first) + 1, np.int64)
-    low = np.full(len(first), co_occurrence_days, np.int64) if more_than is None else more_than
-    high = np.full(len(first), _NO_BOUND, np.int64) if at_most is None else at_most
     _fill_samples(
         spans.indptr,
         spans.cells,
         np.ascontiguousarray(first, np.int64),
         np.ascontiguousarray(then, np.int64),
-        np.ascontiguousarray(low, np.int64),
-        np.ascontiguousarray(high, np.int64),
+        np.ascontiguousarray(more_than, np.int64),
+        np.ascontiguousarray(at_most, np.int64),
         indptr,
         samples,
     )
@@ -201,8 +156,8 @@ def _counted(
     co_occurrence_days: int,
     min_patients: int,
     patient_of: NDArray[np.int32] | None,
-    table: NDArray[np.int64] | None,
-) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64] | None]]:
+    table: NDArray[np.int64],
+) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
     """Yield the number of the first code of a piece, and patients and scores of its pairs, shape (n_first, n_then).
 
     Scores are 0 below ``min_patients``.
@@ -212,8 +167,7 @@ def _counted(
     patients = np.empty(0, np.int32) if patient_of is None else np.ascontiguousarray(patient_of, np.int32)
     for start in range(0, starts.n_codes, n_rows):
         shape = (min(n_rows, starts.n_codes - start), ends.n_codes)
-        n_patients = np.empty(shape, np.int32)
-        scores = np.empty((0, 0) if table is None else shape, np.int64)
+        n_patients, scores = np.empty(shape, np.int32), np.empty(shape, np.int64)
         _count_pairs(
             starts.indptr[start : start + shape[0] + 1],
             starts.cells,
@@ -222,14 +176,14 @@ def _counted(
             patients,
             co_occurrence_days,
             min_patients,
-            np.empty(0, np.int64) if table is None else table,
+            table,
             _Counted(n_patients, scores),
         )
-        yield start, n_patients, None if table is None else scores
+        yield start, n_patients, scores
 
 
 class _Counted(NamedTuple):
-    """Patients and scores of pairs, shape (n_first, n_then); scores are empty if there are none to compute."""
+    """Patients and scores of pairs, shape (n_first, n_then)."""
 
     n_patients: NDArray[np.int32]
     scores: NDArray[np.int64]
@@ -274,8 +228,6 @@ def _count_pairs(
             o0, o1 = counts[code, 2], counts[code, 3]
             if patient_of.size == 0:
                 n_patients[row, code] = o0 + o1
-            if table.size == 0:
-                continue
             if n_patients[row, code] < min_patients:
                 scores[row, code] = 0
                 continue

@@ -9,18 +9,16 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlho.errors import DataError
 from mlho.method.sequences import durations as durations_module
 from mlho.method.sequences import pairs as pairs_module
-from mlho.method.sequences.days import day_lists
+from mlho.method.sequences.days import CodeSpans, DayLists
 from mlho.method.sequences.durations import durations, durations_in_pieces
-from mlho.method.sequences.pairs import informative_pairs, pair_samples, screen_pairs
+from mlho.method.sequences.pairs import informative_pairs, pair_samples
 from mlho.method.sequences.significance import is_significant
 
 N_SAMPLES, N_CODES = 6, 4
 PATIENT_OF = np.array([0, 0, 1, 2, 2, 3], np.int32)
 Y = np.array([1, 0, 1, 0, 1, 0], np.uint8)
-EDGES = (2, 5)
 
 rows = st.lists(
     st.tuples(st.integers(0, N_SAMPLES - 1), st.integers(0, N_CODES - 1), st.integers(-3, 8)), max_size=40
@@ -28,10 +26,26 @@ rows = st.lists(
 margins = st.integers(0, 3)
 
 
-def lists_of(events):
+def lists_of(events, *, n_samples=N_SAMPLES, n_codes=N_CODES):
     """Return the events of a test as day lists."""
-    samples, codes, days = zip(*events, strict=True) if events else ((), (), ())
-    return day_lists(samples, codes, days, n_samples=N_SAMPLES, n_codes=N_CODES)
+    days_of = defaultdict(list)
+    for sample, code, day in sorted(set(events)):
+        days_of[code, sample].append(day)
+    cells = sorted(days_of)
+    spans = CodeSpans(
+        n_samples,
+        np.searchsorted([code for code, _ in cells], np.arange(n_codes + 1)),
+        np.array([sample for _, sample in cells], np.int32),
+        first=np.array([days_of[cell][0] for cell in cells], np.int32),
+        last=np.array([days_of[cell][-1] for cell in cells], np.int32),
+    )
+    starts = np.cumsum([0, *(len(days_of[cell]) for cell in cells)])
+    return DayLists(spans, starts, np.array([day for cell in cells for day in days_of[cell]], np.int32))
+
+
+def every_pair():
+    """Return the first and the second code of every ordered pair."""
+    return tuple(grid.ravel() for grid in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij"))
 
 
 def listed(events, margin):
@@ -62,38 +76,38 @@ def information(events, pair, has_pair):
 
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
-def test_every_pair_has_the_patients_that_listing_finds(events, margin):
+def test_pairs_have_the_patients_that_listing_finds(events, margin):
     """The screen, which only uses the first and the last day of each code, finds the same pairs and patients as listing."""
-    found = screen_pairs(
-        lists_of(events).spans, min_patients=1, co_occurrence_days=margin, patient_of=PATIENT_OF
-    )
-
+    spans = lists_of(events).spans
     expected = {
         pair: len({int(PATIENT_OF[sample]) for sample in samples})
         for pair, samples in listed(events, margin).items()
     }
-    pairs = list(zip(found.first.tolist(), found.then.tolist(), strict=True))
-    assert dict(zip(pairs, found.n_patients.tolist(), strict=True)) == expected
-    assert pairs == sorted(pairs)
+
+    for min_patients in (1, 2):
+        found = informative_pairs(
+            spans, Y, 100, min_patients=min_patients, co_occurrence_days=margin, patient_of=PATIENT_OF
+        )
+        if len(found):
+            assert found.n_screened == sum(n >= min_patients for n in expected.values())
+        pairs = zip(found.first.tolist(), found.then.tolist(), strict=True)
+        assert found.n_patients.tolist() == [expected[pair] for pair in pairs]
 
 
 @given(rows, margins)
 @settings(deadline=None, max_examples=150)
 def test_durations_equal_those_of_all_pairs_of_days(events, margin):
-    """Count, shortest, longest, sum and buckets are exact for every pair and sample."""
-    first, then = (
-        grid.ravel() for grid in np.meshgrid(np.arange(N_CODES), np.arange(N_CODES), indexing="ij")
-    )
-    found = durations(lists_of(events), first, then, co_occurrence_days=margin, edges=EDGES)
+    """Count, shortest, longest and sum are exact for every pair and sample."""
+    first, then = every_pair()
+    found = durations(lists_of(events), first, then, co_occurrence_days=margin)
 
     expected, oracle = [], listed(events, margin)
     for pair in zip(first.tolist(), then.tolist(), strict=True):
         for sample, days in sorted(oracle.get(pair, {}).items()):
-            buckets = np.bincount(np.searchsorted(EDGES, days), minlength=3).tolist()
-            expected.append((pair, sample, len(days), min(days), max(days), sum(days), buckets))
+            expected.append((pair, sample, len(days), min(days), max(days), sum(days)))
     numbers = np.repeat(np.arange(len(first)), np.diff(found.indptr))
     pairs = [(int(first[number]), int(then[number])) for number in numbers]
-    columns = (found.samples, found.count, found.shortest, found.longest, found.total, found.buckets)
+    columns = (found.samples, found.count, found.shortest, found.longest, found.total)
     assert list(zip(pairs, *(column.tolist() for column in columns), strict=True)) == expected
 
 
@@ -119,11 +133,12 @@ def test_pairs_are_ranked_by_what_they_add_to_their_codes(events, margin):
 def test_the_samples_of_a_pair_are_those_with_the_order(events, margin):
     """The samples of a pair equal those found by listing the pairs of events."""
     spans = lists_of(events).spans
-    found = screen_pairs(spans, min_patients=1, co_occurrence_days=margin)
-    indptr, samples = pair_samples(spans, found.first, found.then, co_occurrence_days=margin)
+    first, then = every_pair()
+    bounds = {"more_than": np.full(len(first), margin), "at_most": np.full(len(first), 100)}
+    indptr, samples = pair_samples(spans, first, then, **bounds)
 
     oracle = listed(events, margin)
-    for number, pair in enumerate(zip(found.first.tolist(), found.then.tolist(), strict=True)):
+    for number, pair in enumerate(zip(first.tolist(), then.tolist(), strict=True)):
         assert samples[indptr[number] : indptr[number + 1]].tolist() == sorted(oracle[pair])
 
 
@@ -145,18 +160,18 @@ def test_pieces_change_nothing(monkeypatch):
     lists = lists_of(random_rows(60))
     arguments = (lists.spans, Y, 5)
     whole = informative_pairs(*arguments, min_patients=1)
-    every = screen_pairs(lists.spans, min_patients=1)
+    first, then = every_pair()
     monkeypatch.setattr(pairs_module, "_PAIRS_AT_ONCE", 3)
     monkeypatch.setattr(durations_module, "_CELLS_AT_ONCE", 4)
 
     in_pieces = informative_pairs(*arguments, min_patients=1)
-    pieces = list(durations_in_pieces(lists, every.first, every.then, edges=EDGES))
+    pieces = list(durations_in_pieces(lists, first, then))
 
     for name in ("first", "then", "n_patients", "information"):
         assert getattr(in_pieces, name).tolist() == getattr(whole, name).tolist()
     assert len(whole) == 5
     joined = np.concatenate([piece.total for _, piece in pieces])
-    assert joined.tolist() == durations(lists, every.first, every.then).total.tolist()
+    assert joined.tolist() == durations(lists, first, then).total.tolist()
     assert [span.start for span, _ in pieces][1:] == [span.stop for span, _ in pieces][:-1]
     assert len(pieces) > 1
 
@@ -174,21 +189,6 @@ def test_pairs_start_and_end_with_the_codes_that_are_asked_for():
     assert 0 < len(some) < len(every)
 
 
-def test_the_order_of_rows_has_no_influence():
-    """The same events in another order, or repeated, give the same lists."""
-    events = random_rows(50)
-    lists, reordered = lists_of(events), lists_of([*events[::-1], *events[:10]])
-
-    assert lists.days.tolist() == reordered.days.tolist()
-    assert lists.spans.first.tolist() == reordered.spans.first.tolist()
-
-
-def test_rows_out_of_range_are_refused():
-    """Compiled code does not check bounds, so out-of-range codes are refused."""
-    with pytest.raises(DataError, match="codes"):
-        day_lists([0], [4], [1], n_samples=1, n_codes=4)
-
-
 def test_significance_is_the_g_test_of_order_and_outcome_among_samples_with_both_codes():
     """The statistic equals scipy's on the 2 × 2 table of these samples, and the bound is Bonferroni's over all pairs that pass the screen."""
     random = np.random.default_rng(5)
@@ -197,7 +197,8 @@ def test_significance_is_the_g_test_of_order_and_outcome_among_samples_with_both
     in_order = days[:, 0] < days[:, 1]
     y = (random.random(n) < np.where(in_order, 0.32, 0.27)).astype(np.uint8)
     samples = np.repeat(np.arange(n), 2)
-    lists = day_lists(samples, np.tile([0, 1], n), days.ravel(), n_samples=n, n_codes=2)
+    columns = (samples, np.tile([0, 1], n), days.ravel())
+    lists = lists_of(zip(*(column.tolist() for column in columns), strict=True), n_samples=n, n_codes=2)
     found = informative_pairs(lists.spans, y, 5, min_patients=1)
     table = [[np.sum((in_order == order) & (y == label)) for label in (0, 1)] for order in (0, 1)]
     expected = scipy.stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
