@@ -14,10 +14,11 @@ import pytest
 from mlho.method.bias.audit import audit
 from mlho.method.bias.groups import Grouping
 from mlho.method.evaluation.auroc import auroc
-from mlho.method.evaluation.precision_recall import pr_davis_goadrich_of, pr_integral_of
+from mlho.method.evaluation.precision_recall import pr_davis_goadrich_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
 from tests.reference.mlho_r import bias_row_mlho_r, caliber_mlho_r, youden_mlho_r
+from tests.unit.method.evaluation.one_tally import pr_integral_of
 
 MODELS = ("glmboost", "glmboost_nodems")
 

@@ -34,9 +34,7 @@ class LineFit:
     """Reason why the fit does not exist."""
 
 
-def fit_line_of(
-    t: Tally, x: FloatArray, *, fixed_slope: bool = False, start: LineFit | None = None
-) -> LineFit:
+def fit_line_of(t: Tally, x: FloatArray, *, fixed_slope: bool = False) -> LineFit:
     """Fit the line to tallied predictions by Newton's method.
 
     Parameters
@@ -46,8 +44,6 @@ def fit_line_of(
         Logit of each distinct prediction, ascending.
     fixed_slope : bool
         If true, fit only the intercept, with slope 1 (calibration in the large).
-    start : LineFit or None
-        Starting point. It affects the number of steps, not the limit.
 
     Notes
     -----
@@ -58,12 +54,8 @@ def fit_line_of(
     reason = _line_reason(t, fixed_slope)
     if reason is not None:
         return LineFit(0.0, 1.0, 0.0, 0.0, reason)
-    if start is None or start.reason is not None:
-        start = LineFit(0.0, 1.0, 0.0, 0.0, None)
     cells = _held_cells(x, t.n.astype(np.float64, copy=False), t.n_positive.astype(np.float64, copy=False))
-    # The fit of the intercept alone starts from zero, which suffices for Newton's method in one parameter.
-    a, b = (start.intercept, 1.0) if fixed_slope else (start.intercept, start.slope)
-    a, b, converged, h00, h01, h11 = _newton_line(*cells, a, b, not fixed_slope)
+    a, b, converged, h00, h01, h11 = _newton_line(*cells, 0.0, 1.0, not fixed_slope)
     if not converged:
         return LineFit(0.0, 1.0, 0.0, 0.0, "the logistic regression on the logit did not converge")
     if fixed_slope:
@@ -82,7 +74,7 @@ def fit_lines(
     x : float64 array, shape (n_cells,)
     n, n_positive : float64 arrays, shape (n_replicates, n_cells)
     large, line : LineFit
-        Starting points of the fit with slope 1 and of the line.
+        Starting points of the fit with slope 1 and of the line. They affect the number of steps, not the limit.
     """
     first_large, first_line = (
         (0.0, 1.0) if fit.reason is not None else (fit.intercept, fit.slope) for fit in (large, line)

@@ -11,11 +11,9 @@ Austin & Steyerberg (2019), Statistics in Medicine 38.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from mlho.method.evaluation.tally import Counts, FloatArray, IntArray, Tally
 
@@ -43,15 +41,6 @@ class Smoother:
     left: IntArray
     fraction: FloatArray
     """Each prediction lies at ``grid[left] + fraction · (grid[left + 1] − grid[left])``. Shape (n_distinct,)."""
-
-    def curve(self, t: Tally) -> FloatArray:
-        """Return the smoothed observed risk on the grid, float64 in [0, 1], shape (n_grid,)."""
-        k = self.x.size
-        n = np.bincount(self.cell_of_p, t.n, k)
-        positive = np.bincount(self.cell_of_p, t.n_positive, k)
-        out = np.empty(self.grid.size)
-        _local_linear(self.x, n, positive, self.grid, SPAN, out)
-        return out
 
     def curves(self, n: FloatArray, n_positive: FloatArray) -> FloatArray:
         """Return the curves of replicates, shape (n_replicates, n_grid), from their counts of shape (n_replicates, n_distinct)."""
@@ -186,26 +175,6 @@ def _smoothed_rows(
             k += held_n[i] > 0.0
         _local_linear(held_x[:k], held_n[:k], held_positive[:k], grid, span, out[row])
     return out
-
-
-def distances_of(t: Tally, distance: FloatArray) -> tuple[float, float, float, float]:
-    """Return (ICI, E50, E90, Emax): mean, median, 90 % quantile and maximum of the distances over samples; 0 is perfect."""
-    ici = float((distance * t.n).sum() / t.n_total)
-    order = np.argsort(distance)
-    # Samples up to each distance: the quantiles of distances that are repeated by sample, without repeating them.
-    ascending, n_up_to = distance[order], np.cumsum(t.n[order])
-    e50, e90, emax = (_quantile(ascending, n_up_to, q) for q in (0.5, 0.9, 1.0))
-    return ici, e50, e90, emax
-
-
-def _quantile(ascending: FloatArray, n_up_to: NDArray[Any], q: float) -> float:
-    """Return the result of ``np.quantile`` for values that occur several times each."""
-    n = int(n_up_to[-1])
-    at = q * (n - 1)
-    low = int(at)
-    ranks = (low, min(low + 1, n - 1))
-    below, above = ascending[np.searchsorted(n_up_to, ranks, side="right")]
-    return float(below + (at - low) * (above - below))
 
 
 @njit(cache=True, nogil=True)

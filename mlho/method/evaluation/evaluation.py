@@ -1,7 +1,9 @@
 """The complete evaluation of one set of predictions."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,8 @@ from mlho.method.evaluation.figures import (
     BAND_AT,
     CALIBRATION_FIGURES,
     N_BINS,
-    CalibrationFigures,
-    Figure,
-    accuracy_figures,
-    decision_figures,
-    discrimination_figures,
-    operating_figures,
-)
-from mlho.method.evaluation.metrics import ErrorDistribution, Estimate, error_distribution
-from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
-from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
-from mlho.method.evaluation.reliability import ReliabilityBin, bin_edges, reliability_bins
-from mlho.method.evaluation.stack import (
+    CalibrationBasis,
+    Figures,
     Stack,
     accuracy_of,
     calibration_of,
@@ -32,6 +24,10 @@ from mlho.method.evaluation.stack import (
     discrimination_of,
     operating_of,
 )
+from mlho.method.evaluation.metrics import ErrorDistribution, Estimate, error_distribution
+from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, DecisionCurve, decision_curve_of
+from mlho.method.evaluation.precision_recall import NO_POSITIVE, PrCurve, pr_curve_of, pr_davis_goadrich_of
+from mlho.method.evaluation.reliability import ReliabilityBin, bin_edges, reliability_bins
 from mlho.method.evaluation.tally import FloatArray, Tally, checked_groups, class_reason, tally
 from mlho.method.evaluation.thresholds import THRESHOLD_FIGURES, ThresholdPerformance, at_threshold
 
@@ -221,14 +217,14 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class _Summary:
-    point: Mapping[str, Figure]
-    drawn: dict[str, FloatArray]
-    line: CalibrationFigures
+    point: Figures
+    """Figures of the data, each with one entry."""
+    drawn: Figures
+    basis: CalibrationBasis
 
     def estimate(self, name: str, reason: str | None) -> Estimate:
-        value = self.point[name]
-        assert not isinstance(value, np.ndarray)
-        return percentile_estimate(value, self.drawn.get(name), reason=reason)
+        value = float(self.point[name][0])
+        return percentile_estimate(None if math.isnan(value) else value, self.drawn.get(name), reason=reason)
 
     def band(self, name: str, at: FloatArray) -> Band:
         low, high = percentile_band(self.drawn.get(name))
@@ -238,50 +234,37 @@ class _Summary:
 class _Version:
     """Predictions and their figures, for the data and for replicates."""
 
-    def __init__(
-        self,
-        t: Tally,
-        figures_of: Callable[[Tally], Mapping[str, Figure]],
-        figures_of_stack: Callable[[Stack], Mapping[str, FloatArray]],
-    ) -> None:
-        self._t, self._figures_of, self._figures_of_stack = t, figures_of, figures_of_stack
-        self._line = CalibrationFigures.prepare(t)
+    def __init__(self, t: Tally, figures_of: Callable[[Stack], Figures]) -> None:
+        self._t, self._figures_of = t, figures_of
+        self._basis = CalibrationBasis.prepare(t)
 
     def replicated(self, edges: Sequence[float]) -> tuple[Tally, ManyStatistics]:
         """Return neighbouring predictions in cells, and the figures of a replicate of these."""
         cells = self._t.merged(REPLICATE_CELLS, edges=edges, n_extreme=N_EXTREME)
-        line = self._line if cells is self._t else self._line.on(cells)
+        basis = self._basis if cells is self._t else self._basis.on(cells)
+        return cells, partial(self._figures, basis=basis)
 
-        def figures_of(replicates: Sequence[Tally]) -> dict[str, FloatArray]:
-            stack = Stack.of(replicates)
-            return {**self._figures_of_stack(stack), **calibration_of(stack, line)}
-
-        return cells, figures_of
-
-    def summary(self, drawn: dict[str, FloatArray]) -> _Summary:
+    def summary(self, drawn: Figures) -> _Summary:
         """Return the figures of the data with those of the replicates."""
-        return _Summary({**self._figures_of(self._t), **self._line(self._t)}, drawn, self._line)
+        return _Summary(self._figures([self._t], basis=self._basis), drawn, self._basis)
+
+    def _figures(self, replicates: Sequence[Tally], *, basis: CalibrationBasis) -> Figures:
+        stack = Stack.of(replicates)
+        return {**self._figures_of(stack), **calibration_of(stack, basis)}
 
 
 def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict[str, _Version]:
     """Return the predictions with their figures; those of decisions rest on the calibrated ones, if there are any."""
 
-    def figures_of_final(t: Tally) -> dict[str, Figure]:
-        return {**accuracy_figures(t), **decision_figures(t), **operating_figures(t, chosen)}
-
-    def figures_of_raw(t: Tally) -> dict[str, Figure]:
-        accuracy = accuracy_figures if "calibrated" in tallies else figures_of_final
-        return {**discrimination_figures(t), **accuracy(t)}
-
-    def final_of(s: Stack) -> dict[str, FloatArray]:
+    def final_of(s: Stack) -> Figures:
         return {**accuracy_of(s), **decision_of(s), **operating_of(s, chosen)}
 
-    def raw_of(s: Stack) -> dict[str, FloatArray]:
+    def raw_of(s: Stack) -> Figures:
         accuracy = accuracy_of if "calibrated" in tallies else final_of
         return {**discrimination_of(s), **accuracy(s)}
 
-    figures = {"raw": (figures_of_raw, raw_of), "calibrated": (figures_of_final, final_of)}
-    return {name: _Version(t, *figures[name]) for name, t in tallies.items()}
+    figures = {"raw": raw_of, "calibrated": final_of}
+    return {name: _Version(t, figures[name]) for name, t in tallies.items()}
 
 
 def _davis_goadrich_estimate(t: Tally) -> Estimate:
@@ -304,24 +287,22 @@ def _reasons(t: Tally) -> dict[str, str | None]:
 
 
 def _calibration_report(y: ArrayLike, p: ArrayLike, t: Tally, summary: _Summary) -> CalibrationReport:
-    statistics = summary.line
+    basis = summary.basis
     reasons = {
-        "in_the_large": statistics.in_the_large.reason,
-        "intercept": statistics.line.reason,
-        "slope": statistics.line.reason,
+        "in_the_large": basis.in_the_large.reason,
+        "intercept": basis.line.reason,
+        "slope": basis.line.reason,
         "scaled_brier": class_reason(t.n_positive_total, t.n_negative_total),
     }
-    curve = summary.point["curve"]
-    assert isinstance(curve, np.ndarray)
     return CalibrationReport(
         figures={name: summary.estimate(name, reasons.get(name)) for name in CALIBRATION_FIGURES},
         bins={
             "equal-count": reliability_bins(y, p, n_bins=N_BINS, how="equal-count"),
             "equal-width": reliability_bins(y, p, n_bins=N_BINS, how="equal-width"),
         },
-        predicted=statistics.smoother.grid,
-        observed=curve,
-        band=summary.band("curve", statistics.smoother.grid),
+        predicted=basis.smoother.grid,
+        observed=summary.point["curve"][0],
+        band=summary.band("curve", basis.smoother.grid),
     )
 
 

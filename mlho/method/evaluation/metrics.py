@@ -70,20 +70,6 @@ def squared_error(t: Counts) -> FloatArray:
     return squared
 
 
-def scaled_brier_of(t: Tally) -> float | None:
-    """Return 1 − Brier / Brier of the prevalence: 1 is perfect, 0 no better than the prevalence, below 0 worse.
-
-    None with one class only, because the prevalence then is a perfect prediction.
-
-    References
-    ----------
-    Steyerberg et al. (2010), Epidemiology 21.
-    """
-    prevalence = t.n_positive_total / t.n_total
-    reference = prevalence * (1.0 - prevalence)
-    return 1.0 - brier_of(t) / reference if reference > 0.0 else None
-
-
 def log_loss_of(t: Tally) -> float:
     """Return the mean negative log likelihood in natural units, 0 (best) upwards.
 
@@ -104,13 +90,8 @@ def negative_log_likelihood(t: Counts) -> FloatArray:
     return loss
 
 
-def mean_absolute_error_of(t: Tally) -> float:
-    """Return the mean of |y − p| over samples (the mean of the R package's ``absErr``), 0 (best) to 1."""
-    return float(absolute_error(t).sum() / t.n_total)
-
-
 def absolute_error(t: Counts) -> FloatArray:
-    """Return the sum of |y − p| over the samples of each prediction."""
+    """Return the sum of |y − p| over the samples of each prediction (R's ``absErr``)."""
     error: FloatArray = t.n_positive * (1.0 - t.p) + (t.n - t.n_positive) * t.p
     return error
 

@@ -11,52 +11,6 @@ from mlho.method.evaluation.tally import FloatArray, Tally
 NO_POSITIVE = "no sample is positive"
 
 
-def average_precision_of(t: Tally) -> float | None:
-    """Return the mean precision over the positives: Σ (R_k − R_{k−1}) · P_k over distinct thresholds.
-
-    No interpolation: the curve is a staircase. None when no sample is positive.
-
-    Examples
-    --------
-    >>> from mlho.method.evaluation.tally import tally
-    >>> average_precision_of(tally([0, 1, 1], [0.5, 0.4, 0.9]))
-    0.8333333333333333
-    """
-    if not t.n_positive_total:
-        return None
-    tp, fp = t.operating_points
-    gained = np.diff(tp)
-    some = gained > 0
-    precision = tp[1:][some] / (tp[1:][some] + fp[1:][some])
-    return float((gained[some] * precision).sum() / t.n_positive_total)
-
-
-def pr_integral_of(t: Tally) -> float | None:
-    """Return the exact area under the precision–recall curve (``pr.integral`` of R's PRROC).
-
-    Between two thresholds true and false positives grow in proportion, so that precision is a hyperbola of recall; its
-    integral is in closed form. None when no sample is positive.
-
-    References
-    ----------
-    Davis & Goadrich (2006), ICML; Keilwagen, Grosse & Grau (2014), PLoS ONE 9.
-    """
-    if not t.n_positive_total:
-        return None
-    tp, fp = t.operating_points
-    gained = np.diff(tp)
-    some = gained > 0
-    gained, tp_from, fp_from, tp_to, fp_to = (
-        gained[some],
-        tp[:-1][some],
-        fp[:-1][some],
-        tp[1:][some],
-        fp[1:][some],
-    )
-    area = integral_parts(gained, tp_from, fp_from, tp_to, fp_to)
-    return float(area.sum() / t.n_positive_total)
-
-
 def integral_parts(
     gained: FloatArray, tp_from: FloatArray, fp_from: FloatArray, tp_to: FloatArray, fp_to: FloatArray
 ) -> FloatArray:

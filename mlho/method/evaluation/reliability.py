@@ -50,7 +50,8 @@ def reliability_bins(
     """
     t = tally(y, p)
     bins = bins_of(t, n_bins, how)
-    n, positive, predicted = _binned(t, bins, n_bins)
+    counts = (np.bincount(bins, weights, n_bins) for weights in (t.n, t.n_positive, t.n * t.p))
+    n, positive, predicted = counts
     return tuple(
         ReliabilityBin(int(n[i]), int(positive[i]), float(predicted[i] / n[i]), *_wilson(positive[i], n[i]))
         for i in np.flatnonzero(n)
@@ -124,26 +125,6 @@ def _wilson(n_positive: float, n: float) -> tuple[float, float, float]:
     return float(rate), low, high
 
 
-def calibration_error_of(t: Tally, bins: IntArray, n_bins: int) -> tuple[float, float]:
-    """Return (ECE, MCE): the mean, weighted by samples, and the largest |mean prediction − observed| over bins.
-
-    Parameters
-    ----------
-    t : Tally
-    bins : int64, shape (n_distinct,)
-        The bin of each distinct prediction, as from ``bins_of``.
-    n_bins : int
-
-    References
-    ----------
-    Naeini, Cooper & Hauskrecht (2015), AAAI.
-    """
-    n, positive, predicted = _binned(t, bins, n_bins)
-    gap = np.abs(predicted - positive)
-    filled = n > 0
-    return float(gap.sum() / t.n_total), float((gap[filled] / n[filled]).max())
-
-
 def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
     """Return the bin of each distinct prediction, from 0 to n_bins − 1."""
     if n_bins < 1:
@@ -160,38 +141,6 @@ def bin_edges(n_bins: int) -> FloatArray:
     return np.arange(1, n_bins) / n_bins
 
 
-def _binned(t: Tally, bins: IntArray, n_bins: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the samples, positives and summed predictions of each bin."""
-    n, positive, predicted = np.zeros((3, n_bins))
-    _add_to_bins(
-        bins,
-        t.p,
-        t.n.astype(np.float64, copy=False),
-        t.n_positive.astype(np.float64, copy=False),
-        n,
-        positive,
-        predicted,
-    )
-    return n, positive, predicted
-
-
-@njit(cache=True, nogil=True)
-def _add_to_bins(
-    bins: IntArray,
-    p: FloatArray,
-    n: FloatArray,
-    n_positive: FloatArray,
-    of_n: FloatArray,
-    of_positive: FloatArray,
-    of_predicted: FloatArray,
-) -> None:
-    """Add the cells to their bins in ascending order, in one pass."""
-    for i in range(bins.size):
-        of_n[bins[i]] += n[i]
-        of_positive[bins[i]] += n_positive[i]
-        of_predicted[bins[i]] += n[i] * p[i]
-
-
 @njit(cache=True, nogil=True)
 def binned_rows(
     bins: IntArray, p: FloatArray, n: FloatArray, n_positive: FloatArray, n_bins: int
@@ -201,5 +150,8 @@ def binned_rows(
     of_n, of_positive = np.zeros((n_rows, n_bins)), np.zeros((n_rows, n_bins))
     of_predicted = np.zeros((n_rows, n_bins))
     for row in range(n_rows):
-        _add_to_bins(bins, p, n[row], n_positive[row], of_n[row], of_positive[row], of_predicted[row])
+        for i in range(bins.size):
+            of_n[row, bins[i]] += n[row, i]
+            of_positive[row, bins[i]] += n_positive[row, i]
+            of_predicted[row, bins[i]] += n[row, i] * p[i]
     return of_n, of_positive, of_predicted

@@ -12,9 +12,10 @@ from mlho.method.bias.groups import Audit, Grouping, Periods
 from mlho.method.evaluation.auroc import auroc
 from mlho.method.evaluation.calibration import calibration_intercept_slope
 from mlho.method.evaluation.metrics import brier_of
-from mlho.method.evaluation.reliability import bins_of, calibration_error_of
+from mlho.method.evaluation.reliability import bins_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
+from tests.unit.method.evaluation.one_tally import calibration_error_of
 
 RULE = "youden"
 BENCHMARK = Path(__file__).parents[4] / "benchmarks" / "bias.py"

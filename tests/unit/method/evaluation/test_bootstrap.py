@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from mlho.method.evaluation.bootstrap import bootstrap_by_patient, percentile_band, percentile_estimate
-from mlho.method.evaluation.figures import (
-    CalibrationFigures,
+from mlho.method.evaluation.figures import CalibrationBasis
+from mlho.method.evaluation.metrics import brier_of
+from mlho.method.evaluation.tally import tally
+from mlho.method.evaluation.thresholds import confusion_of
+from tests.unit.method.evaluation.one_tally import (
     accuracy_figures,
+    average_precision_of,
+    calibration_figures,
     decision_figures,
     discrimination_figures,
     operating_figures,
 )
-from mlho.method.evaluation.metrics import brier_of
-from mlho.method.evaluation.precision_recall import average_precision_of
-from mlho.method.evaluation.tally import tally
-from mlho.method.evaluation.thresholds import confusion_of
 
 
 def make_predictions(seed: int, n: int = 300):
@@ -65,10 +66,10 @@ def test_calibration_of_a_replicate_is_that_of_the_repeated_rows():
     """Intercepts and slope, started from those of the data, converge to those of the replicate."""
     y, p = make_predictions(4)
     times = np.random.default_rng(4).poisson(1.0, y.size)
-    figures = CalibrationFigures.prepare(tally(y, p))
-    replicate = figures(tally(y, p).redrawn(times, np.arange(y.size), y == 1))
+    fixed = CalibrationBasis.prepare(tally(y, p))
+    replicate = calibration_figures(tally(y, p).redrawn(times, np.arange(y.size), y == 1), fixed)
     alone = tally(np.repeat(y, times), np.repeat(p, times))
-    expected = CalibrationFigures.prepare(alone)(alone)
+    expected = calibration_figures(alone, CalibrationBasis.prepare(alone))
 
     for name in ("in_the_large", "intercept", "slope", "ece_equal_width", "mce_equal_width"):
         assert replicate[name] == pytest.approx(expected[name], abs=1e-9), name

@@ -15,9 +15,10 @@ from mlho.method.evaluation.calibration import (
     calibration_intercept_slope,
     fit_calibrator,
 )
-from mlho.method.evaluation.calibration_curve import SPAN, distances_of, smoother_of
+from mlho.method.evaluation.calibration_curve import SPAN, smoother_of
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import tally
+from tests.unit.method.evaluation.one_tally import curve_of, distances_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Curve:
 def calibration_curve(y, p) -> Curve:
     t = tally(y, p)
     smoother = smoother_of(t)
-    observed = smoother.curve(t)
+    observed = curve_of(smoother, t)
     return Curve(smoother.grid, observed, *distances_of(t, smoother.distance(t, observed)))
 
 
@@ -270,7 +271,7 @@ def test_curve_of_weighted_samples_is_that_of_repeated_ones(seed):
     t = tally(y, p)
     times = np.random.default_rng(seed).poisson(1.0, y.size)
     smoother = smoother_of(t)
-    curve = smoother.curve(t.redrawn(times, np.arange(y.size), y == 1))
+    curve = curve_of(smoother, t.redrawn(times, np.arange(y.size), y == 1))
 
     repeated_y, repeated_p = np.repeat(y, times), np.repeat(p, times)
     assert curve == pytest.approx([local_line(repeated_y, repeated_p, at) for at in smoother.grid], abs=1e-9)

@@ -11,15 +11,9 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from mlho.errors import DataError
-from mlho.method.evaluation.metrics import (
-    Estimate,
-    brier_of,
-    error_distribution,
-    log_loss_of,
-    mean_absolute_error_of,
-    scaled_brier_of,
-)
+from mlho.method.evaluation.metrics import Estimate, brier_of, error_distribution, log_loss_of
 from mlho.method.evaluation.tally import tally
+from tests.unit.method.evaluation.one_tally import mean_absolute_error_of, scaled_brier_of
 
 
 def make_predictions(seed: int, n: int = 300):

@@ -7,13 +7,9 @@ import pytest
 from scipy.integrate import quad
 from sklearn.metrics import average_precision_score
 
-from mlho.method.evaluation.precision_recall import (
-    average_precision_of,
-    pr_curve_of,
-    pr_davis_goadrich_of,
-    pr_integral_of,
-)
+from mlho.method.evaluation.precision_recall import pr_curve_of, pr_davis_goadrich_of
 from mlho.method.evaluation.tally import tally
+from tests.unit.method.evaluation.one_tally import average_precision_of, pr_integral_of
 
 
 def make_predictions(seed: int, n: int = 200, decimals: int = 2):

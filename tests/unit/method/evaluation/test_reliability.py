@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 
 from mlho.errors import SpecError
-from mlho.method.evaluation.reliability import (
-    bins_of,
-    calibration_error_of,
-    pooled_bins,
-    reliability_bins,
-)
+from mlho.method.evaluation.reliability import bins_of, pooled_bins, reliability_bins
 from mlho.method.evaluation.tally import tally
+from tests.unit.method.evaluation.one_tally import calibration_error_of
 
 
 def two_groups():

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from mlho.method.evaluation.bootstrap import one_by_one
-from mlho.method.evaluation.calibration_curve import distances_of, quantiles_of_rows
+from mlho.method.evaluation.calibration_curve import quantiles_of_rows
 from mlho.method.evaluation.figures import (
-    CalibrationFigures,
-    accuracy_figures,
-    decision_figures,
-    discrimination_figures,
-    operating_figures,
-)
-from mlho.method.evaluation.stack import (
+    CalibrationBasis,
     Stack,
     accuracy_of,
     calibration_of,
@@ -23,10 +17,18 @@ from mlho.method.evaluation.stack import (
     operating_of,
 )
 from mlho.method.evaluation.tally import Tally, tally
+from tests.unit.method.evaluation.one_tally import (
+    accuracy_figures,
+    calibration_figures,
+    decision_figures,
+    discrimination_figures,
+    distances_of,
+    operating_figures,
+)
 
 THRESHOLDS = {"all": 0.0, "low": 0.1, "half": 0.5, "none": 1.0, "above": 1.1}
 # numpy adds up to 7 numbers one by one, up to 128 with 8 sums, and more in halves.
-SIZES = (2, 3, 7, 8, 9, 40, 127, 128, 129, 300, 1100)
+SIZES = (2, 3, 7, 8, 9, 40, 127, 128, 129, 300, 1100, 20_000)
 
 
 def spread(rng, n):
@@ -68,20 +70,20 @@ def replicates_of(y, p, *, n_patients: int, seed: int, n_replicates: int = 12) -
 @pytest.mark.parametrize("predicted", [spread, tied, extreme, equal, separating])
 @pytest.mark.parametrize("n", SIZES)
 def test_every_figure_has_the_bits_of_the_replicate_alone(n, predicted, prevalence):
-    """For every kind of predictions, ties, and replicates of one class or with empty cells."""
+    """For every kind of predictions, ties, the data themselves, and replicates of one class or with empty cells."""
     rng = np.random.default_rng([n, int(100 * prevalence)])
     y, p = (rng.random(n) < prevalence).astype(int), predicted(rng, n)
-    fixed = CalibrationFigures.prepare(tally(y, p))
+    fixed = CalibrationBasis.prepare(tally(y, p))
     at_thresholds = partial(operating_figures, thresholds=THRESHOLDS)
     pairs = [
         (accuracy_figures, accuracy_of),
         (discrimination_figures, discrimination_of),
         (decision_figures, decision_of),
         (at_thresholds, partial(operating_of, thresholds=THRESHOLDS)),
-        (fixed, partial(calibration_of, fixed=fixed)),
+        (partial(calibration_figures, fixed=fixed), partial(calibration_of, fixed=fixed)),
     ]
-    for n_patients in {n, max(2, n // 3)}:
-        replicates = replicates_of(y, p, n_patients=n_patients, seed=n)
+    drawn = [replicates_of(y, p, n_patients=n_patients, seed=n) for n_patients in {n, max(2, n // 3)}]
+    for replicates in ([tally(y, p)], *drawn):
         for of_one, of_stack in pairs:
             expected, found = one_by_one(of_one)(replicates), of_stack(Stack.of(replicates))
             assert list(found) == list(expected)
