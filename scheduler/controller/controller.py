@@ -148,9 +148,18 @@ class Operator:
                 self._process(uid)
 
     @property
-    def is_synced(self) -> bool:
-        """Return whether all informers have completed their first list."""
-        return all(watcher.synced.is_set() for watcher in self._watchers)
+    def is_ready(self) -> bool:
+        """Return whether all informers have completed their first list, except for namespaces that cannot be read, such as a deleted one."""
+        is_answered = all(watcher.synced.is_set() or watcher.n_refused for watcher in self._watchers)
+        return is_answered and any(map(self._is_known, self._config.watch_namespaces))
+
+    def _is_known(self, namespace: str = "") -> bool:
+        """Return whether all objects of a namespace are known; without a name, those of all namespaces."""
+        return all(
+            watcher.synced.is_set()
+            for watcher in self._watchers
+            if not namespace or watcher.namespace in ("", namespace)
+        )
 
     def figures(self) -> MetricValues:
         """Return the metrics for Prometheus."""
@@ -165,7 +174,8 @@ class Operator:
             "mlho_scheduler_worker_jobs_total": counts.jobs_created,
             "mlho_scheduler_events_total": self._recorder.n_recorded,
             "mlho_scheduler_reconciles_total": counts.reconciles,
-            "mlho_scheduler_api_errors_total": counts.api_errors,
+            "mlho_scheduler_api_errors_total": counts.api_errors
+            + sum(watcher.n_refused for watcher in self._watchers),
             "mlho_scheduler_reconcile_errors_total": counts.errors,
         }
 
@@ -208,14 +218,15 @@ class Operator:
     # The loop.
 
     def _reconcile_for_ever(self) -> None:
-        while not self.is_synced and not self._stop.wait(_TICK_SECONDS):
+        while not self.is_ready and not self._stop.wait(_TICK_SECONDS):
             self.last_pass_at = time.monotonic()
         self._finalizer.start()
         resync_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
             self.last_pass_at = now
-            self._finalizer.take_over(self._under_way)
+            if self._is_known():  # a run is not cancelled because its resource cannot be read
+                self._finalizer.take_over(self._under_way)
             if now >= resync_at:
                 resync_at = now + _RESYNC_SECONDS
                 for uid in {obj["metadata"]["uid"] for obj in self._runs.all()} | self._tracked.keys():
@@ -238,7 +249,7 @@ class Operator:
             obj = self._runs.get(uid)
             if obj is None:
                 self._on_deleted(uid)
-            else:
+            elif self._is_known(obj["metadata"]["namespace"]):  # otherwise the next resync tries again
                 self._reconcile(uid, obj)
         except (Conflict, NotFound):
             self._queue.mark(uid, seconds=1.0)  # the object was changed concurrently
@@ -268,6 +279,7 @@ class Operator:
         jobs = tuple(job_facts(job) for job in self._jobs.all() if run_of(job) == uid)
         pods = tuple(pod_facts(pod) for pod in self._pods.all() if run_of(pod) == uid)
         progress, now = tracked.progress_shown(status), self._now()
+        pods = self._workers.with_mounts(uid, tracked.request.namespace, pods, now)
         refusal = self._workers.refusal(uid, tracked.request.namespace, jobs, now)
         tracked.note_workers(jobs, pods, progress)
         tracked.is_hindered = bool(refusal or (progress is not None and progress.trouble))

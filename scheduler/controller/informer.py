@@ -101,13 +101,16 @@ class Watcher(threading.Thread):
         super().__init__(name=f"watch-{kind.value[1]}", daemon=True)
         self._cluster = cluster
         self._kind = kind
-        self._namespace = namespace
+        self.namespace = namespace
+        """An empty name stands for all namespaces."""
         self._cache = cache
         self._selector = selector
         self._kind_of_run = next((name for name, run_kind in RUN_KINDS.items() if run_kind is kind), "")
         self._stop_event = threading.Event()
         self.synced = threading.Event()
         """Set after the first complete list."""
+        self.n_refused = 0
+        """Number of requests that the API server refused for lack of a right."""
 
     def stop(self) -> None:
         """Stop watching. A blocked request ends by its timeout."""
@@ -123,27 +126,30 @@ class Watcher(threading.Thread):
             except Expired:
                 continue
             except Exception as error:
+                is_refused = isinstance(error, ClusterError) and error.status == 403
+                self.n_refused += is_refused
                 # The API server also answers "not found" for a moment while a definition is replaced. An empty list
                 # would then end all runs, so that only the optional kind counts as absent.
-                if isinstance(error, NotFound) and self._kind is Kind.WORKLOAD:
+                is_absent = self._kind is Kind.WORKLOAD and (is_refused or isinstance(error, NotFound))
+                if is_absent:
                     self.synced.set()
-                    self._stop_event.wait(_ABSENT_SECONDS)
-                    continue
-                # A defect must not end the thread: the operator would see no further change.
-                report = log.warning if isinstance(error, ClusterError) else log.exception
-                report("watch_broken", step=self._kind.value[1], **error_fields(error))
-                self._stop_event.wait(_PAUSES[min(n_failures, len(_PAUSES) - 1)])
+                if is_refused or not is_absent:
+                    # A defect must not end the thread: the operator would see no further change.
+                    report = log.warning if isinstance(error, ClusterError) else log.exception
+                    report("watch_broken", step=self._kind.value[1], **error_fields(error))
+                pause = _ABSENT_SECONDS if is_absent else _PAUSES[min(n_failures, len(_PAUSES) - 1)]
+                self._stop_event.wait(pause)
                 n_failures += 1
 
     def _list_and_watch(self) -> None:
-        listed = self._cluster.list(self._kind, self._namespace, selector=self._selector)
+        listed = self._cluster.list(self._kind, self.namespace, selector=self._selector)
         objects = {obj["metadata"]["uid"]: self._with_kind(obj) for obj in listed.items}
         # Both kinds of runs share a cache, in which a list of one must not remove the other.
         self._cache.replace(
-            objects, version=int(listed.version), namespace=self._namespace, kind=self._kind_of_run
+            objects, version=int(listed.version), namespace=self.namespace, kind=self._kind_of_run
         )
         self.synced.set()
-        changes = self._cluster.watch(self._kind, self._namespace, listed.version, selector=self._selector)
+        changes = self._cluster.watch(self._kind, self.namespace, listed.version, selector=self._selector)
         for change, obj in changes:
             if self._stop_event.is_set():
                 return

@@ -81,7 +81,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "mlho_scheduler_events_total": Metric("Events recorded"),
     "mlho_scheduler_reconciles_total": Metric("Reconciliations of a run"),
     "mlho_scheduler_api_errors_total": Metric(
-        "Reconciliations that failed with an error of the Kubernetes API"
+        "Reconciliations that failed with an error of the Kubernetes API, and lists refused for lack of a right"
     ),
     "mlho_scheduler_reconcile_errors_total": Metric(
         "Reconciliations that failed with any other error, which is a defect"

@@ -69,6 +69,8 @@ class PodFacts:
     unschedulable: str = ""
     """Message of Kubernetes if the pod cannot be scheduled."""
     unschedulable_since: dt.datetime | None = None
+    starting_since: dt.datetime | None = None
+    """Time at which a node took the pod, while its container does not exist."""
     image_problem: str = ""
     """Reason and message if the container cannot start."""
 
@@ -244,18 +246,24 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     is_unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     since = scheduled.get("lastTransitionTime") or metadata.get("creationTimestamp")
     cannot_start = waiting.get("reason") in _IMAGE_REASONS
+    is_placed = is_alive and scheduled.get("status") == "True" and not cannot_start
     return PodFacts(
         name=metadata["name"],
         generation=int(metadata.get("labels", {}).get(GENERATION_LABEL, 0)),
-        is_placed=is_alive and scheduled.get("status") == "True" and not cannot_start,
+        is_placed=is_placed,
         is_ready=is_alive and conditions.get("Ready", {}).get("status") == "True",
         is_out_of_memory=any(state.get("terminated", {}).get("reason") == "OOMKilled" for state in states),
         unschedulable=scheduled.get("message", "") if is_alive and is_unschedulable else "",
         unschedulable_since=parsed(since) if is_alive and is_unschedulable and since else None,
+        starting_since=parsed(since) if is_placed and since and _is_creating(states) else None,
         image_problem=(
             f"{waiting['reason']}: {waiting.get('message', '')}" if is_alive and cannot_start else ""
         ),
     )
+
+
+def _is_creating(states: list[Mapping[str, Any]]) -> bool:
+    return all(state.get("waiting", {}).get("reason") == "ContainerCreating" for state in states)
 
 
 def quota_of(workload: Mapping[str, Any]) -> Quota:

@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mlho.log import log
@@ -12,13 +12,15 @@ from scheduler.api.client import Cluster, ClusterError, Conflict, Kind, NotFound
 from scheduler.api.config import WorkerTemplate
 from scheduler.api.objects import WorkerGeneration, worker_job
 from scheduler.controller.informer import Object
-from scheduler.controller.observation import JobFacts, parsed
+from scheduler.controller.observation import JobFacts, PodFacts, parsed
 
 _ASK_AGAIN_SECONDS: Final = (5.0, 10.0, 30.0, 60.0)
 _POD_SECONDS: Final = 3.0  # for the Job controller to create pods
 _POLL_SECONDS: Final = 5.0  # between two looks at a Job's Events
 _NO_RIGHT_SECONDS: Final = 600.0  # between retries without the right to read Events
 _RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
+_START_SECONDS: Final = 30.0  # for a node to mount the volumes
+_MOUNT_SECONDS: Final = 180.0  # a node tries again at least every two minutes
 _OVERLOADED: Final = (429, 502, 503, 504)
 
 
@@ -31,6 +33,8 @@ class _Refused:
     ask_again_at: float = 0.0
     pods: str = ""
     look_again_at: float = 0.0
+    mounts: str = ""
+    mounts_again_at: float = 0.0
 
 
 class WorkerJobs:
@@ -92,25 +96,55 @@ class WorkerJobs:
         refused = refused or self._refused.setdefault(uid, _Refused())
         if not refused.pods and time.monotonic() >= refused.look_again_at:
             refused.look_again_at = time.monotonic() + _POLL_SECONDS
-            refused.pods = self._pod_messages(refused, namespace, short.name, now)
+            message = self._event(
+                refused, namespace, ("Job", short.name, "FailedCreate"), now, _RECENT_SECONDS
+            )
+            refused.pods = message and f"Kubernetes Job {short.name}: {message}"
         return refused.job or refused.pods
+
+    def with_mounts(
+        self, uid: str, namespace: str, pods: tuple[PodFacts, ...], now: dt.datetime
+    ) -> tuple[PodFacts, ...]:
+        """Return a run's pods. Those that cannot start because a volume is missing have the message of Kubernetes."""
+        stuck = [
+            pod
+            for pod in pods
+            if pod.starting_since is not None and (now - pod.starting_since).total_seconds() >= _START_SECONDS
+        ]
+        if not stuck:
+            return pods
+        refused = self._refused.setdefault(uid, _Refused())
+        if time.monotonic() >= refused.mounts_again_at:
+            refused.mounts_again_at = time.monotonic() + _POLL_SECONDS
+            name = stuck[0].name
+            message = self._event(refused, namespace, ("Pod", name, "FailedMount"), now, _MOUNT_SECONDS)
+            refused.mounts = message and f"Pod {name}: {message}"
+        if not refused.mounts:
+            return pods
+        return tuple(
+            replace(pod, is_placed=False, image_problem=refused.mounts) if pod in stuck else pod
+            for pod in pods
+        )
 
     def forget(self, uid: str) -> None:
         """Remove the state of a run."""
         self._refused.pop(uid, None)
 
-    def _pod_messages(self, refused: _Refused, namespace: str, job: str, now: dt.datetime) -> str:
-        fields = f"involvedObject.kind=Job,involvedObject.name={job},reason=FailedCreate"
+    def _event(
+        self, refused: _Refused, namespace: str, about: tuple[str, str, str], now: dt.datetime, seconds: float
+    ) -> str:
+        """Return the message of the latest Event of an object (kind, name, reason) in the last seconds."""
+        fields = "involvedObject.kind={},involvedObject.name={},reason={}".format(*about)
         try:
             events = self._cluster.list(Kind.EVENT, namespace, fields=fields).items
         except ClusterError as error:
             if error.status == 403:  # roles of an earlier version
-                refused.look_again_at = time.monotonic() + _NO_RIGHT_SECONDS
+                refused.look_again_at = refused.mounts_again_at = time.monotonic() + _NO_RIGHT_SECONDS
             log.warning("events_not_read", error_kind=type(error).__name__, error=str(error))
             return ""
-        recent = [event for event in events if _age(event, now) <= _RECENT_SECONDS]
+        recent = [event for event in events if _age(event, now) <= seconds]
         latest = min(recent, key=lambda event: _age(event, now), default=None)
-        return f"Kubernetes Job {job}: {latest.get('message', '')}" if latest is not None else ""
+        return str(latest.get("message", "")) if latest is not None else ""
 
 
 def _lacks_pods(job: JobFacts, now: dt.datetime) -> bool:

@@ -148,7 +148,7 @@ class _Replica:
 
     def _is_ready(self) -> bool:
         operator = self._operator
-        return operator is None or bool(operator.is_synced)
+        return operator is None or bool(operator.is_ready)
 
     def _figures(self) -> MetricValues:
         operator = self._operator

@@ -186,7 +186,12 @@ def operator_figures() -> MetricValues:
     counts = SimpleNamespace(
         status_writes=1_234_567, jobs_created=2, api_errors=3, reconciles=4, errors=5, ended={Phase.FAILED: 1}
     )
-    parts: dict[str, Any] = {"counts": counts, "_tracked": {}, "_recorder": SimpleNamespace(n_recorded=6)}
+    parts: dict[str, Any] = {
+        "counts": counts,
+        "_tracked": {},
+        "_watchers": (),
+        "_recorder": SimpleNamespace(n_recorded=6),
+    }
     operator = SimpleNamespace(**parts, _runs=SimpleNamespace(all=lambda: RUNS))
     return {"mlho_scheduler_leader": 1.0, **Operator.figures(operator)}  # type: ignore[arg-type]  # a stand-in
 

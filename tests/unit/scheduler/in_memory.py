@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -87,16 +87,24 @@ class OneCluster:
 
 
 @contextmanager
-def leading(cluster: OneCluster, backend: Backend) -> Iterator[None]:
+def leading(
+    cluster: OneCluster, backend: Backend, namespaces: Sequence[str] = ("ehr",), *, kueue: bool = False
+) -> Iterator[Operator]:
     """Start a scheduler that has just become leader, and stop it at the end."""
     worker = {"image": "localhost/worker:1"}
     config = ClusterConfig.model_validate(
-        {"watchNamespaces": ["ehr"], "namespace": "ehr", "store": backend.store_address, "worker": worker}
+        {
+            "watchNamespaces": list(namespaces),
+            "namespace": "ehr",
+            "store": backend.store_address,
+            "kueueEnabled": kueue,
+            "worker": worker,
+        }
     )
     operator = Operator(cluster, config, backend, identity="b")  # type: ignore[arg-type]  # as much of it as is needed
     operator.start()
     try:
-        yield
+        yield operator
     finally:
         cluster.ended.set()
         operator.stop()

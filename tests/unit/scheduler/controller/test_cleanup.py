@@ -11,7 +11,8 @@ import pytest
 from mlho.protocol.documents import Execution, State, cancel_key, execution_key
 from mlho.settings import Settings
 from mlho.store.base import Store
-from scheduler.api.client import Kind, Listed, NotFound
+from scheduler.api.client import ClusterError, Kind, Listed, NotFound
+from scheduler.controller import informer
 from scheduler.controller.cleanup import Cleaner
 from scheduler.controller.run_thread import Backend
 from tests.limits import GUARD_SECONDS
@@ -132,6 +133,69 @@ def test_a_run_is_not_cancelled_while_its_definition_is_replaced(tmp_path: Path)
 
     assert not backend.store().exists(cancel_key(left))
     assert notes(backend.store()) == ["asleep"]
+
+
+class WithoutRight(OneCluster):
+    """A cluster in which the scheduler may not read some kinds or namespaces, until it gets the right."""
+
+    def __init__(self, *runs: dict[str, Any], namespace: str = "", kind: Kind | None = None) -> None:
+        super().__init__(*runs)
+        self.namespace, self.kind = namespace, kind
+        self.has_right = threading.Event()
+
+    def list(self, kind: Kind, namespace: str, *, selector: str = "") -> Listed:
+        """Return the objects of a namespace, or 403 without the right."""
+        if (namespace == self.namespace or kind is self.kind) and not self.has_right.is_set():
+            raise ClusterError(f"{kind.value[1]} is forbidden in the namespace {namespace}", status=403)
+        items = super().list(kind, namespace, selector=selector).items
+        return Listed(tuple(obj for obj in items if obj["metadata"]["namespace"] == namespace), "1")
+
+
+def test_a_namespace_that_cannot_be_read_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The role of a deleted namespace is gone with it. The runs of other namespaces are carried out, no run of this one is cancelled, and
+    the refusals are counted. With the right, its runs are carried out.
+    """
+    monkeypatch.setattr(informer, "_PAUSES", (0.05,))
+    backend = backend_in(tmp_path)
+    left = execution(backend.store(), State.OPEN)
+    note(backend.store(), "theirs")
+    theirs = resource("theirs", is_accepted=True)
+    theirs["metadata"]["namespace"] = "other"
+    cluster = WithoutRight(resource("ours", is_accepted=False), theirs, namespace="other")
+
+    with leading(cluster, backend, ("ehr", "other")) as operator:
+        wait_until(lambda: bool(cluster.statuses))
+        assert operator.is_ready
+        refusals = operator.figures()["mlho_scheduler_api_errors_total"]
+        assert isinstance(refusals, int)
+        assert refusals > 0
+        time.sleep(1)
+        assert notes(backend.store()) == ["theirs"]
+        assert all(status.get("runId") != RUN for status in cluster.statuses)
+        cluster.has_right.set()
+        wait_until(lambda: any(status.get("runId") == RUN for status in cluster.statuses))
+
+    assert not backend.store().exists(cancel_key(left))
+
+
+def test_a_scheduler_that_can_read_no_namespace_is_not_ready(tmp_path: Path):
+    """Without any right, a scheduler is not ready, so that a rollout of a wrong role does not replace the last one that works."""
+    cluster = WithoutRight(resource("ours", is_accepted=False), namespace="ehr")
+
+    with leading(cluster, backend_in(tmp_path)) as operator:
+        wait_until(lambda: operator.figures()["mlho_scheduler_api_errors_total"] != 0)
+        time.sleep(0.5)
+        assert not operator.is_ready
+
+
+def test_runs_are_carried_out_without_the_right_to_read_workloads(tmp_path: Path):
+    """Kueue's Workloads only give the reason why a run waits: without the right to read them, runs are carried out as without Kueue."""
+    cluster = WithoutRight(resource("ours", is_accepted=False), kind=Kind.WORKLOAD)
+
+    with leading(cluster, backend_in(tmp_path), kueue=True):
+        wait_until(lambda: bool(cluster.statuses))
 
 
 def test_a_resource_deleted_later_is_cancelled_by_a_new_leader(tmp_path: Path):

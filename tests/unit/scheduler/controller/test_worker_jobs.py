@@ -11,7 +11,7 @@ from scheduler.api.config import WorkerTemplate
 from scheduler.api.status import ConditionType, Phase, get_condition
 from scheduler.controller import worker_jobs
 from scheduler.controller.conditions import EventReason
-from scheduler.controller.observation import JobFacts
+from scheduler.controller.observation import JobFacts, PodFacts, pod_facts
 from scheduler.controller.reconcile import decide
 from scheduler.controller.worker_jobs import WorkerJobs
 from tests.unit.scheduler.api.test_objects import WORKERS
@@ -51,6 +51,68 @@ def jobs_of(cluster: Refusing) -> WorkerJobs:
 def event(message: str, seconds_ago: float) -> dict[str, Any]:
     moment = (NOW - dt.timedelta(seconds=seconds_ago)).isoformat()
     return {"metadata": {}, "reason": "FailedCreate", "message": message, "lastTimestamp": moment}
+
+
+PLACED = {"type": "PodScheduled", "status": "True"}
+CREATING = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+NO_MAP = 'MountVolume.SetUp failed for volume "ca" : configmap "house-ca" not found'
+
+
+def placed_pod(seconds_ago: float, containers: list[dict[str, Any]]) -> PodFacts:
+    """Return the facts of a pod that a node took this long ago."""
+    since = (NOW - dt.timedelta(seconds=seconds_ago)).isoformat()
+    return pod_facts(
+        {
+            "metadata": {"name": "w1-abcde", "labels": {"mlho.io/generation": "1"}},
+            "status": {
+                "phase": "Pending",
+                "conditions": [{**PLACED, "lastTransitionTime": since}],
+                "containerStatuses": containers,
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("seconds_ago", [1, 150])
+def test_a_volume_that_cannot_be_mounted_is_shown(seconds_ago: float):
+    """A worker whose volume is missing, such as a ConfigMap of certificates in this namespace, never starts and is not refused. The status
+    quotes Kubernetes, and the run does not hold a turn.
+    """
+    cluster = Refusing(events=(event(NO_MAP, seconds_ago),))
+
+    (pod,) = jobs_of(cluster).with_mounts(UID, "ehr", (placed_pod(60, CREATING),), NOW)
+
+    assert cluster.asked == ["involvedObject.kind=Pod,involvedObject.name=w1-abcde,reason=FailedMount"]
+    assert (pod.image_problem, pod.is_placed) == (f"Pod w1-abcde: {NO_MAP}", False)
+    status = decide(replace(OBSERVED, jobs=(job(1, 1, active=1),), pods=(pod,))).status
+    degraded = get_condition(status.conditions, ConditionType.DEGRADED)
+    assert degraded is not None
+    assert (degraded.reason, degraded.message) == ("WorkerCannotStart", pod.image_problem)
+
+
+@pytest.mark.parametrize(
+    ("pod", "events"),
+    [
+        (placed_pod(60, CREATING), ()),
+        (placed_pod(60, CREATING), (event(NO_MAP, 600),)),
+        (placed_pod(5, CREATING), (event(NO_MAP, 1),)),
+        (placed_pod(60, [{"state": {"running": {}}}]), (event(NO_MAP, 1),)),
+    ],
+    ids=["no event", "an old event", "just placed", "running"],
+)
+def test_a_worker_that_starts_is_not_degraded(pod: PodFacts, events: tuple[dict[str, Any], ...]):
+    """A worker that has just been placed, whose image is pulled, or that runs, is no problem, whatever went wrong before."""
+    assert jobs_of(Refusing(events=events)).with_mounts(UID, "ehr", (pod,), NOW) == (pod,)
+
+
+def test_events_of_volumes_are_not_read_at_each_pass():
+    """The Events of pods are read every few seconds, and rarely without the right to read them."""
+    for error in (None, ClusterError("events is forbidden", status=403)):
+        cluster = Refusing(error)
+        workers = jobs_of(cluster)
+        for _ in range(3):
+            workers.with_mounts(UID, "ehr", (placed_pod(60, CREATING),), NOW)
+        assert len(cluster.asked) == 1
 
 
 def short_job(seconds: float = 60, **more: Any) -> JobFacts:
