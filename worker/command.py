@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, help="id of the run, as mlho show lists it")
+    parser.add_argument("--run", required=True, help="id of the run, as mlho list shows it")
     parser.add_argument("--store", help="where the artifacts are (or MLHO_STORE)")
     parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
     parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
@@ -114,7 +114,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         raise SpecError(f"--memory {options.memory}: must be 1 byte or more.")
     if not re.fullmatch(f"[0-9a-f]{{{RUN_ID_LENGTH}}}", options.run):
         raise SpecError(
-            f"--run {options.run[:100]}: expected the id of a run ({RUN_ID_LENGTH} hexadecimal digits), which mlho show lists."
+            f"--run {options.run[:100]}: expected the id of a run ({RUN_ID_LENGTH} hexadecimal digits), which mlho list shows."
         )
     soft_limit, hard_limit = _time_limits(options.soft_limit, options.hard_limit, settings)
     settings.require_signing_key()

@@ -203,9 +203,12 @@ def _reason(sketch: Sketch) -> str:
     column = find_column(sketch, "label") if find_column(sketch, "patient_id") else None
     if column is None or _is_outcome(sketch.columns[column]):
         return ""
-    n_values = len(pc.unique(sketch.columns[column].drop_null()))
+    values = pc.unique(sketch.columns[column].drop_null()).to_pylist()
+    n_values = len(values)
     counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
     remedy = ": write them as 0 and 1" if n_values == 2 else ""
+    if column in values:
+        remedy = ", and one row repeats the header: remove it"
     return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
 
 

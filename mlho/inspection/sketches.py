@@ -97,7 +97,8 @@ def sketch_folder(root: Path) -> Folder:
     texts = {pattern: files[0] for pattern, files in found.items() if not files[0].is_parquet}
     form, unlike = _form_of(texts)
     left_out += [
-        f"{pattern}: the fields have a different separator than in most tables; use one separator for all"
+        f"{pattern}: the fields have a different separator than in most tables; use one separator for all, or name files with tabs .tsv and "
+        "the others .csv with commas"
         for pattern in unlike
     ]
     source = replace(NATIVE, format=form)

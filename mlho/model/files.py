@@ -20,6 +20,7 @@ DIGEST: Final = "bundle.sha256"
 _FILE_NAME: Final = re.compile(r"(?:(?:model|tests)/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MAX_DOCUMENT_BYTES: Final = 64 * 1024**2  # ten thousand features with long descriptions need a tenth of it
 _REMEDY = "Fetch the bundle again, or build it again."
+_OF_A_RUN = "In commands, run:NAME is the bundle of a run, and channel:NAME the one in use."
 
 
 class FileFacts(NamedTuple):
@@ -90,11 +91,14 @@ def read_document(folder: Path) -> bytes:
         The folder is not a bundle, or the digest does not match.
     """
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such folder. Expected a bundle: a folder with {DOCUMENT}.")
+        raise BundleError(
+            f"{folder}: no such folder. Expected a bundle: a folder with {DOCUMENT}. {_OF_A_RUN}"
+        )
     names = _names_in(folder)
     for name in (DOCUMENT, DIGEST):
         if name not in names:
-            raise BundleError(f"{folder}: {name} is missing. Expected a complete bundle. {_REMEDY}")
+            remedy = f"{_REMEDY} {_OF_A_RUN}" if name == DOCUMENT else _REMEDY
+            raise BundleError(f"{folder}: {name} is missing. Expected a complete bundle. {remedy}")
     size = (folder / DOCUMENT).stat().st_size
     if size > MAX_DOCUMENT_BYTES:
         raise BundleError(

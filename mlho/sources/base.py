@@ -1,5 +1,6 @@
 """A source maps our column names to those of a table layout, and describes the format of its fields."""
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -114,9 +115,9 @@ class Source:
 
     def remedy(self, file_columns: Sequence[str]) -> str:
         """Return the remedy for a missing column, given the columns of the file."""
-        mark = next((mark for mark in ";\t|," if len(file_columns) == 1 and mark in file_columns[0]), None)
-        if mark is not None:
-            return f"Set data.format.delimiter to {mark!r}."
+        separator = separator_remedy(file_columns)
+        if separator is not None:
+            return separator
         lower = {name.casefold() for name in file_columns}
         names = {name for table in TABLES for name in self.columns(table).values()}
         for name, sign in _SIGNS:
@@ -142,3 +143,12 @@ class Source:
         words = [f"text of the form {' or '.join(self.format.date_formats)}"] * bool(self.format.date_formats)
         words += [f"a whole number of {self.format.time_unit} since 1970"] * bool(self.format.time_unit)
         return f"a timestamp, a date, {' or '.join(words)}" if words else ColumnKind.TIME.value
+
+
+def separator_remedy(file_columns: Sequence[str]) -> str | None:
+    """Return the remedy for a file whose header is one name that holds a separator; ``None`` for others."""
+    mark = next((mark for mark in ";\t|," if len(file_columns) == 1 and mark in file_columns[0]), None)
+    if mark is None:
+        return None
+    other = ", or name the file .tsv if the others have commas" if mark == "\t" else ""
+    return f"Set data.format.delimiter to {json.dumps(mark)}{other}."

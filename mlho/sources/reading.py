@@ -279,9 +279,14 @@ def _refuse_repeated(file: SourceFile, names: Sequence[str], *, remedy: str) -> 
             file.key,
             "two columns have the same name",
             expected="columns of different names",
-            got=f"{len(names) - len(set(names))} repeated among {len(names)}",
+            got=f"{len(names) - len(set(names))} repeated among {len(names)}, first column {_first_repeated(names)}",
             remedy=remedy,
         )
+
+
+def _first_repeated(names: Sequence[str]) -> int:
+    """Return the number of the first column with the name of an earlier one. Without a header, names are a patient's values."""
+    return next(number for number, name in enumerate(names, 1) if name in names[: number - 1])
 
 
 def _arrow_file(file: SourceFile) -> Any:
@@ -306,8 +311,10 @@ def _open_csv(file: SourceFile, source: Source) -> TableFile:
             got=f"a file of {file.size} bytes",
             remedy="Begin the file with the header." if has_rows else "Write it again, or leave it out.",
         )
-    _refuse_repeated(file, header, remedy="Rename one. If the first line is data, add a header.")
-    return _CsvTable(file, tuple(header), source, has_rows)
+    # Spreadsheets export empty columns at the end, and R its row names, without a name: no specification can name them.
+    names = tuple(name for name in header if name)
+    _refuse_repeated(file, names, remedy="Rename one. If the first line is data, add a header.")
+    return _CsvTable(file, names, source, has_rows)
 
 
 @contextmanager
@@ -344,6 +351,8 @@ def _read_errors(
                 "Write it with text as UTF-8."
                 if file.is_parquet
                 else "Set data.format.encoding, such as latin-1 or windows-1252, or write it as UTF-8."
+                if encoding == "utf-8"
+                else "data.format.encoding holds for all CSV files: write them in one encoding, such as UTF-8, and state it."
             )
         raise _unreadable(file, layout, got, remedy) from None
 

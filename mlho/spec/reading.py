@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from mlho.errors import SpecError, plural
 from mlho.printable import has_control, shown
 from mlho.spec.messages import n_left_out, problems_of
-from mlho.spec.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, YamlError, read_yaml
+from mlho.spec.strict_yaml import INT64, MAX_BYTES, MAX_DEPTH, TAB, YamlError, read_yaml
 
 API_VERSION: Final = "mlho.io/v1alpha1"
 
@@ -105,7 +105,7 @@ def check_plain(plain: Any, *, where: str) -> None:
             waiting += [(item, depth + 1) for pair in value.items() for item in pair]
         elif isinstance(value, list):
             waiting += [(item, depth + 1) for item in value]
-        elif isinstance(value, str) and has_control(value):
+        elif isinstance(value, str) and has_control(value) and value != TAB:
             raise SpecError(f"{where}: {shown(value)!r} holds a control character. Remove it.")
         elif (isinstance(value, int) and value not in INT64) or (
             isinstance(value, float) and not math.isfinite(value)

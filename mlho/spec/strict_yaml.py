@@ -16,6 +16,7 @@ from mlho.errors import plural
 from mlho.printable import has_control, shown
 
 MAX_BYTES: Final = 256 * 1024  # limit of kubectl apply for a resource in its annotation
+TAB: Final = "\t"  # the one control character that may be a text: a separator
 MAX_DEPTH: Final = 32  # a specification has 6 levels
 _LONGEST_NUMBER: Final = 128  # characters
 INT64: Final = range(-(2**63), 2**63)
@@ -139,7 +140,7 @@ def _value(event: Any, line: int) -> Any:
     if isinstance(event, yaml.SequenceStartEvent):
         return []
     text = str(event.value)
-    if has_control(text):
+    if has_control(text) and text != TAB:
         raise YamlError(line, "a text holds a line break or another control character. Write it on one line")
     return _scalar(text, line) if event.implicit[0] else text
 

@@ -63,7 +63,7 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
     guess.reasons += [f"data.format.{name}: {value}" for name, value in _of_text(folder_sketch.form).items()]
     guess.doubts += folder_sketch.left_out
     if guess.missing:
-        raise _not_found(folder, guess)
+        raise _not_found(folder, guess, has_unread=bool(folder_sketch.left_out))
     return guess, folder_sketch.form
 
 
@@ -82,13 +82,14 @@ def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
     return parse_spec(text, where=FILE)
 
 
-def _not_found(folder: Path, guess: "Guess") -> MlhoError:
+def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
+    rename = "Correct the files that cannot be read. Otherwise rename" if has_unread else "Rename"
     return DataError(
         str(folder),
         f"no table looks like the {' and the '.join(guess.missing)}",
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
         got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
-        remedy="Rename the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
+        remedy=f"{rename} the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
         "data.columns: docs/data.md, “Other column names and formats”.",
     )
 

@@ -13,7 +13,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND, FollowUp
 from mlho.encoding.cohort.kept import TextColumn, encoded, read_texts
 from mlho.errors import DataError, plural
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, blank_texts, is_given
+from mlho.sources.arrow import as_numpy, blank_texts, is_given, truths
 from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.reading import TableFile, open_table, read_columns
@@ -191,6 +191,7 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     dated = cohort.outcome_date
     names = [*dict.fromkeys(filter(None, [patient, *_outcome_columns(cohort), index, dated, *kept]))]
     columns = read_columns(table, names)
+    _refuse_headers(columns, file.key)
     n_rows = len(columns[patient])
     if index:
         index_us, has_index = read_index(columns[index], source, where=file.key, name=index)
@@ -209,6 +210,24 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     outcomes = _outcomes(columns[cohort.outcome], file.key, cohort.outcome)
     outcome_us = None if dated is None else _outcome_dates(columns[dated], source, file.key, dated)
     return texts, index_us, has_index, outcomes, texts_kept, outcome_us, None
+
+
+def _refuse_headers(columns: Mapping[str, Any], where: str) -> None:
+    """Refuse a row that repeats the header, as in files that were appended to each other."""
+    if not all(pa.types.is_string(array.type) for array in columns.values()):
+        return
+    # pc.equal with a Python string would import pandas.
+    named = [truths(pc.match_substring(array, pattern=name)) for name, array in columns.items()]
+    rows = np.flatnonzero(np.all(named, axis=0)).tolist()
+    rows = [row for row in rows if all(array[row].as_py() == name for name, array in columns.items())]
+    if rows:
+        raise DataError(
+            where,
+            f"row {rows[0] + 1} repeats the header",
+            expected="the header in the first line only",
+            got="the names of the columns as values",
+            remedy="Remove such rows; files that were appended to each other have them.",
+        )
 
 
 def _outcome_dates(array: Any, source: Source, where: str, name: str) -> NDArray[np.int64]:

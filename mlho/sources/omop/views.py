@@ -22,7 +22,7 @@ from mlho.sources.arrow import (
     text_array,
     truths,
 )
-from mlho.sources.base import END_BEFORE_START_RULE, Source
+from mlho.sources.base import END_BEFORE_START_RULE, Source, separator_remedy
 from mlho.sources.files import SourceFile
 from mlho.sources.omop.columns import (
     UNIT_TEXT,
@@ -62,7 +62,8 @@ class _View:
 
     def require(self, *names: str) -> None:
         """Refuse a file without these columns."""
-        require_columns(self.file.key, list(self.theirs), names, remedy=_REMEDY)
+        have = list(self.theirs)
+        require_columns(self.file.key, have, names, remedy=separator_remedy(have) or _REMEDY)
 
     def raw_batches(self, names: Collection[str], batch_rows: int) -> Iterator[dict[str, Any]]:
         """Yield batches of columns by their names in lower case."""

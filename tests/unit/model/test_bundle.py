@@ -226,10 +226,10 @@ def test_another_bundle_than_asked_for_is_refused(bundle_folder):
 
 
 def test_a_missing_bundle_is_a_clear_error(tmp_path):
-    """The error for a missing bundle differs from that for a damaged one."""
-    with pytest.raises(BundleError, match="no such folder"):
+    """The error for a missing bundle differs from that for a damaged one, and says how to name that of a run."""
+    with pytest.raises(BundleError, match=r"no such folder.*run:NAME"):
         load_bundle(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match=r"bundle\.json is missing"):
+    with pytest.raises(BundleError, match=r"bundle\.json is missing.*run:NAME"):
         load_bundle(tmp_path)
 
 

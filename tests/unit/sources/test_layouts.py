@@ -129,3 +129,27 @@ def test_another_encoding_than_stated_is_an_error(tmp_path):
 
     with pytest.raises(DataError, match=r"data\.format\.encoding"):
         read_columns(open_table(SourceFile("codes.csv", path, path.stat().st_size)), ["code"])
+
+
+def test_one_of_several_encodings_is_an_error_with_its_own_remedy(tmp_path):
+    """If an encoding is stated and one file has another, the remedy is not to state an encoding."""
+    path = tmp_path / "labels.csv"
+    path.write_text("code,other\nA,1\n", encoding="utf-8")
+    source = source_from({"source": "native", "format": {"encoding": "utf-16"}})
+
+    with pytest.raises(
+        DataError,
+        match=r"not UTF-16.*data\.format\.encoding holds for all CSV files: write them in one encoding",
+    ):
+        open_table(SourceFile("labels.csv", path, path.stat().st_size), source)
+
+
+def test_columns_without_a_name_are_not_part_of_a_table(tmp_path):
+    """Spreadsheets export empty columns at the end, and R row names: such columns are no columns of one name."""
+    path = tmp_path / "codes.csv"
+    path.write_text("\ufeff,code,other,,\r\n1,A,1,,\r\n2,B,2,,\r\n,,,,\r\n", encoding="utf-8")
+
+    table = open_table(SourceFile("codes.csv", path, path.stat().st_size))
+
+    assert list(table.column_names) == ["code", "other"]
+    assert read_columns(table, table.column_names)["code"].to_pylist() == ["A", "B", None]

@@ -34,7 +34,7 @@ def test_an_invalid_run_id_is_refused_at_once(run: str, capsys: pytest.CaptureFi
     """A `--run` value that is not a run id, such as a name or an execution id, is rejected at once, because waiting for it could never end."""
     assert main(["--run", run]) == EX_CONFIG
     event = json.loads(capsys.readouterr().err)
-    words = f"--run {run}: expected the id of a run (16 hexadecimal digits), which mlho show lists."
+    words = f"--run {run}: expected the id of a run (16 hexadecimal digits), which mlho list shows."
     assert (event["error"], event["error_kind"], event["level"]) == (words, "SpecError", "critical")
     assert event["run_id"] == run
 

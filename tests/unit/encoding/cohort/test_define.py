@@ -447,6 +447,11 @@ BAD_TABLES = {
         "column 'index_date' holds dates that cannot be read",
         "1 such row",
     ),
+    "a header among the rows": (
+        lambda root: cohort_of(root, LABELS + LABELS),
+        "row 5 repeats the header",
+        "the names of the columns as values",
+    ),
     "numeric index dates": (
         lambda root: cohort_of(root, pa.table({"patient_id": ["a"], "index_date": [20200131], "label": [1]})),
         "column 'index_date' is a number",

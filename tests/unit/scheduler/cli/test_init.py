@@ -399,3 +399,55 @@ def test_a_guessed_encoding_is_reported(tmp_path, call):
     assert output.code == 0, output.out + output.err
     assert data_of(folder)["format"]["encoding"] == "windows-1252"
     assert "data.format.encoding: windows-1252" in output.out
+
+
+def test_a_csv_with_tabs_is_a_table(tmp_path, call):
+    """Files named .csv whose separator is a tab are read, with the separator as it is stated in the file and in messages."""
+    folder = write_tables(tmp_path / "data", make_tables(300), layout="native", suffix=".csv")
+    for path in folder.rglob("*.csv"):
+        path.write_text(path.read_text("utf-8").replace(",", "\t"), "utf-8")
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert load_spec(folder / "mlho.yaml").spec.data.format.delimiter == "\t"
+    text = (folder / "mlho.yaml").read_text("utf-8")
+    (folder / "without.yaml").write_text(text.replace('delimiter: "\\t"', "encoding: utf-8"), "utf-8")
+    refused = call("validate", folder / "without.yaml")
+    assert refused.code == 3
+    assert 'Set data.format.delimiter to "\\t", or name the file .tsv' in refused.out + refused.err
+
+
+def test_concepts_with_tabs_beside_tables_with_commas_are_named_with_the_remedy(tmp_path, call):
+    """The concepts of a vocabulary download are separated by tabs in a .csv: the error says so, and the remedy works."""
+    numbers = range(60)
+    rows = {
+        "condition_occurrence": [event("condition_occurrence", 1 + n % 3, person=n) for n in numbers],
+        "person": [person(n, gender_concept_id=8507 + 25 * (n % 2)) for n in numbers],
+        "labels": [{"person_id": n, "index_date": DAY, "gi_bleed": n % 2} for n in numbers],
+    }
+    folder = write_cdm(tmp_path / "data", rows, suffix=".csv")
+    (folder / "CONCEPT.csv").write_text("concept_id\tconcept_name\n1\tUlcer\n", "utf-8")
+
+    refused = call("init", folder)
+    (folder / "mlho.yaml").unlink()
+    (folder / "CONCEPT.csv").rename(folder / "CONCEPT.tsv")
+    accepted = call("init", folder)
+
+    assert refused.code == 3
+    assert "or name the file .tsv if the others have commas" in refused.out + refused.err
+    assert accepted.code == 0, accepted.out + accepted.err
+    assert load_spec(folder / "mlho.yaml").spec.data.tables.concepts == "CONCEPT.tsv"
+
+
+def test_tables_that_cannot_be_read_are_to_be_corrected_first(tmp_path, call):
+    """If a file cannot be read, the remedy is not to rename columns, and a column that stands twice is named."""
+    (tmp_path / "dbmart.csv").write_text("patient_num,start_date,phenx,phenx\n1,2020-01-01,A,B\n", "utf-8")
+    (tmp_path / "labeldt.csv").write_text("patient_num,label\n1,0\n2,1\npatient_num,label\n3,1\n", "utf-8")
+
+    output = call("init", tmp_path)
+
+    assert output.code == 3
+    assert "dbmart.csv: two columns have the same name" in output.err
+    assert "one row repeats the header: remove it" in output.err
+    assert "Correct the files that cannot be read. Otherwise rename the columns" in output.err
