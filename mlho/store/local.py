@@ -31,12 +31,12 @@ _POLL_SECONDS: Final = 0.005
 
 
 class LocalStore(Store):
-    """Objects under one folder, which is created if missing.
+    """Objects under one folder, which is created if missing. A folder that this user may not write can be read.
 
     Raises
     ------
     SpecError
-        The folder cannot be created or written, or its file system has no hard links.
+        The folder cannot be created. From methods that write: it is not writable, or its file system has no hard links.
     StoreUnavailable
         The disk is full or does not answer.
     """
@@ -47,12 +47,23 @@ class LocalStore(Store):
         try:
             (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if not self.root.is_dir():
+                raise SpecError(
+                    f"store {root}: cannot be made ({error.strerror}). Give a folder that this user may write, with --store."
+                ) from error
+        self._is_writable = os.access(self.root / _TEMPORARY, os.W_OK)
+
+    def check_writable(self) -> None:
+        """Return if this user may write the folder.
+
+        Raises
+        ------
+        SpecError
+            It was not writable when it was opened.
+        """
+        if not self._is_writable:
             raise SpecError(
-                f"store {root}: cannot be made ({error.strerror}). Give a folder that this user may write, with --store."
-            ) from error
-        if not os.access(self.root / _TEMPORARY, os.W_OK):
-            raise SpecError(
-                f"store {root}: not writable. Give a folder that this user may write, with --store."
+                f"store {self.root}: not writable. Give a folder that this user may write, with --store."
             )
 
     @override
@@ -114,6 +125,7 @@ class LocalStore(Store):
 
     @override
     def delete(self, key: str) -> None:
+        self.check_writable()
         self._file(key).unlink(missing_ok=True)
 
     @override
@@ -147,6 +159,7 @@ class LocalStore(Store):
         return f"{self._root}/{checked_key(key)}"
 
     def _link_or_copy(self, source: str, key: str) -> bool:
+        self.check_writable()
         try:
             return self._link(source, key)
         except OSError as error:
@@ -198,6 +211,7 @@ class LocalStore(Store):
     @contextmanager
     def _temporary(self, data: bytes = b"") -> Iterator[str]:
         """Create a new file under a unique name, and remove it at the end."""
+        self.check_writable()
         with (
             self._reporting_full_disk(),
             scratch_file("object", f"{self._root}/{_TEMPORARY}") as (name, handle),
@@ -212,6 +226,7 @@ class LocalStore(Store):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        self.check_writable()
         with self._reporting_full_disk(), (self.root / _TEMPORARY / "pointers.lock").open("w") as lock:
             _take(lock)
             yield

@@ -14,6 +14,7 @@ from uuid import uuid4
 from mlho.errors import MlhoError, SpecError, StoreUnavailable
 from mlho.log import log
 from mlho.store.base import Store
+from mlho.store.local import LocalStore
 from mlho.store.s3 import Bucket
 from mlho.store.s3_settings import COMPAT, CONDITIONAL
 from mlho.store.s3_store import S3Store
@@ -45,7 +46,7 @@ def probe_store(store: Store) -> Capabilities:
     Parameters
     ----------
     store : Store
-        A store in a folder or in memory is known to be correct and is not tested.
+        A store in a folder or in memory is known to be correct; only whether a folder is writable is tested.
 
     Returns
     -------
@@ -55,12 +56,14 @@ def probe_store(store: Store) -> Capabilities:
     Raises
     ------
     SpecError
-        The server does not give the guarantee.
+        The server does not give the guarantee, or the folder is not writable.
     StoreAccessDenied
         The credentials are wrong, the bucket does not exist, or a permission is missing.
     StoreUnavailable
         No answer within a few seconds.
     """
+    if isinstance(store, LocalStore):
+        store.check_writable()
     if not isinstance(store, S3Store):
         return Capabilities()
     bucket = store.bucket.impatient()

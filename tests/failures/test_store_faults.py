@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 import pytest
 
@@ -283,3 +283,38 @@ def test_a_store_that_became_read_only_is_a_clear_error(command, data, disk):
 
     assert response.code == 2
     assert "not writable" in response.err
+
+
+@pytest.fixture
+def archive(finished_store: Path, disk: Callable[[str], Path]) -> Path:
+    """Return a finished store on a disk that is mounted read-only, without the folder of unfinished files."""
+    place = disk("size=20m")
+    copytree(finished_store, place / "store", ignore=ignore_patterns(".tmp"))
+    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    return place / "store"
+
+
+def test_a_read_only_store_can_be_read(command, archive, finished_store, tmp_path):
+    """Commands that only read print the same for a mounted archive as for the store that it was copied from."""
+
+    def output(*arguments: str) -> str:
+        response = command(*arguments, store=archive)
+        assert (response.code, response.err) == (0, "")
+        return response.out.replace(str(archive), str(finished_store))
+
+    (run,) = (folder.name for folder in (archive / "runs").iterdir())
+    for arguments in (["list", "--json"], ["show"], ["show", run], ["status", run], ["report"], ["lineage", run]):
+        assert output(*arguments) == command(*arguments, store=finished_store).out
+    assert command("export", "--to", tmp_path / "out", store=archive).code == 0
+
+
+def test_commands_that_write_refuse_a_read_only_store(command, archive, data, tmp_path):
+    """The error names the folder and the option, before any work."""
+    (run,) = (folder.name for folder in (archive / "runs").iterdir())
+    evaluation = ("evaluate", f"run:{run}", "--data", data, "--publish", "--out", tmp_path / "out")
+    for arguments in (["delete", run, "--yes"], ["prune", "--yes"], ["site"], evaluation):
+        response = command(*arguments, store=archive)
+
+        assert response.code == 2
+        assert f"store {archive}: not writable. Give a folder" in " ".join(response.err.split())
+    assert not (tmp_path / "out").exists()

@@ -22,6 +22,7 @@ from scheduler.cli.init import FILE, guessed_spec
 from scheduler.cli.listing import checked_output
 from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew
+from scheduler.cli.run import usable_store
 from scheduler.cli.validate import inspect_first
 from scheduler.engine.manifest import data_root, make_manifest
 from scheduler.engine.process_pool import call_beside
@@ -77,7 +78,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: EvaluateOptions) -> int:
     checked_output(options.out, "--out", is_folder=True)
-    store = open_store(options.store)
+    store = usable_store(options) if options.publish else open_store(options.store)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
     spec, path = asked_spec(options, bundle)
