@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.events.segments import Segments
 from mlho.errors import SpecError
 from mlho.external.scores import defined_cohort
-from mlho.method.change_point import ChangePoints, change_of_effect, change_of_rate
+from mlho.method.change_point import ChangePoints, change_of_effect, change_of_rate, joined
 from mlho.method.selection.screen import min_patients
 from mlho.scratch import scratch_folder
 from mlho.sources import source_of
@@ -36,6 +36,7 @@ LEAST_RATIO: Final = 2.0
 _LEAST_ACTIVE: Final = 0.05
 # A code begins or ends if the rate on the other side is below this share: wrong dates leave rows there.
 _NONE: Final = 0.1
+_CODES_AT_ONCE: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -115,24 +116,27 @@ def find_changes(
     least_patients : int
         Codes of fewer patients are left out.
     """
-    counts = _count(cohort, len(codes), partitions)
-    frequent = np.flatnonzero(counts.patients >= max(1, least_patients))
-    found: list[Change] = []
-    if frequent.size:
-        months = np.flatnonzero(counts.active >= max(1.0, _LEAST_ACTIVE * counts.active.max()))
-        by_month = counts.by_month[np.ix_(frequent, months)].astype(np.float64)
-        design_effect = np.maximum(1.0, by_month.sum(axis=1) / counts.patients[frequent])
-        changes = change_of_rate(by_month, counts.active[months].astype(np.float64), design_effect)
-        found += _of_rates(changes, [codes[code] for code in frequent.tolist()], counts.origin + months)
-        found += _of_effects(cohort, counts, frequent, codes)
+    counts = _count(cohort, len(codes), partitions, max(1, least_patients))
+    named = [codes[code] for code in counts.codes.tolist()]
+    if not named:
+        return []
+    months = np.flatnonzero(counts.active >= max(1.0, _LEAST_ACTIVE * counts.active.max()))
+    changes = joined([_rates(counts, part, months) for part in _in_parts(len(named))])
+    found = [
+        *_of_rates(changes, named, counts.months[months]),
+        *_of_effects(cohort, counts, named),
+    ]
     return sorted(found, key=lambda change: (change.month, change.kind, change.code))
 
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """Patients by code and month, counted from ``origin`` (months since 1970)."""
+    """Patients by code and month, of the codes of enough patients."""
 
-    origin: int
+    codes: NDArray[np.int64]
+    """Ids of these codes, ascending. Shape (n_codes,)."""
+    months: NDArray[np.int64]
+    """Months since 1970 with any row or index date, ascending. Shape (n_months,)."""
     patients: NDArray[np.int64]
     """Shape (n_codes,)."""
     active: NDArray[np.int64]
@@ -144,35 +148,33 @@ class _Counts:
     """Patients with the code by the month of their last index date, and those of them with the outcome. Shape (n_codes, n_months)."""
 
 
-def _count(cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]) -> _Counts:
+def _count(
+    cohort: Cohort, n_codes: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]], least_patients: int
+) -> _Counts:
+    """Read the rows twice: tables of all codes and months would take gigabytes, and most codes are rare."""
     last = _last_samples(cohort)
     index, outcome = _months(cohort.index_us[last]), cohort.outcome[last]
     opened = [(Segments.open(path), ids) for path, ids in partitions]
-    extremes = [_extremes(segments, cohort.n_blocks) for segments, _ in opened]
-    origin = min((low for low, _ in extremes), default=0)
-    origin = min(origin, int(index.min()))
-    n_months = max(int(index.max()), *(high for _, high in extremes)) - origin + 1
+    months = np.unique(np.concatenate([index, *_months_of(opened, cohort.n_blocks)]))
+    n_months, index = len(months), np.searchsorted(months, index)
     patients, active = np.zeros(n_codes, np.int64), np.zeros(n_months, np.int64)
-    by_month, exposed, cases = (np.zeros(n_codes * n_months, np.int32) for _ in range(3))
-    for block in range(cohort.n_blocks):
-        first, stop = cohort.block_patients(block)
-        keys = list(_keys(opened, block, origin, stop - first, n_months))
-        if not keys:
-            continue
-        code, patient, month = _distinct(keys, stop - first, n_months)
-        by_month += np.bincount(code * n_months + month, minlength=by_month.size).astype(np.int32)
+    for code, patient, month in _distinct_rows(cohort, opened, months):
         seen = np.sort(patient * n_months + month)
         active += np.bincount(seen[is_new(seen)] % n_months, minlength=n_months)
-        is_first = is_new(code * (stop - first) + patient)
-        code, patient = code[is_first], patient[is_first] + first
-        patients += np.bincount(code, minlength=n_codes)
-        place = code * n_months + index[patient] - origin
-        exposed += np.bincount(place, minlength=exposed.size).astype(np.int32)
-        cases += np.bincount(place[outcome[patient] == 1], minlength=cases.size).astype(np.int32)
-    shape = (n_codes, n_months)
-    return _Counts(
-        origin, patients, active, by_month.reshape(shape), exposed.reshape(shape), cases.reshape(shape)
-    )
+        patients += np.bincount(code[is_new(code, patient)], minlength=n_codes)
+    codes = np.flatnonzero(patients >= least_patients)
+    number = np.full(n_codes, -1)
+    number[codes] = np.arange(len(codes))
+    by_month, exposed, cases = (np.zeros((len(codes), n_months), np.int32) for _ in range(3))
+    numbered = [(segments, number[ids]) for segments, ids in opened]
+    for code, patient, month in _distinct_rows(cohort, numbered, months):
+        np.add.at(by_month, (code, month), 1)
+        is_first = is_new(code, patient)
+        code, patient = code[is_first], patient[is_first]
+        np.add.at(exposed, (code, index[patient]), 1)
+        is_case = outcome[patient] == 1
+        np.add.at(cases, (code[is_case], index[patient[is_case]]), 1)
+    return _Counts(codes, months, patients[codes], active, by_month, exposed, cases)
 
 
 def _last_samples(cohort: Cohort) -> NDArray[np.int64]:
@@ -180,39 +182,51 @@ def _last_samples(cohort: Cohort) -> NDArray[np.int64]:
     return cohort.sample_starts()[1:] - 1
 
 
-def _extremes(segments: Segments, n_blocks: int) -> tuple[int, int]:
-    """First and last month of the rows of a partition."""
-    times = [(rows.time.min(), rows.time.max()) for block in range(n_blocks) for rows in segments.rows(block)]
-    if not times:
-        return np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    low, high = _months(
-        np.array([min(earliest for earliest, _ in times), max(latest for _, latest in times)])
-    ).tolist()
-    return low, high
+def _months_of(
+    opened: Sequence[tuple[Segments, NDArray[np.int32]]], n_blocks: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the months of the rows."""
+    for segments, _ in opened:
+        for block in range(n_blocks):
+            for rows in segments.rows(block):
+                yield np.unique(_months(np.asarray(rows.time)))
+
+
+def _distinct_rows(
+    cohort: Cohort, opened: Sequence[tuple[Segments, NDArray[Any]]], months: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield code, patient and month of the distinct rows of each block, ascending. Rows of a code below 0 are left out."""
+    for block in range(cohort.n_blocks):
+        first, stop = cohort.block_patients(block)
+        keys = list(_keys(opened, block, months, stop - first))
+        if keys:
+            joined_keys = np.sort(np.concatenate(keys))
+            of_patient, month = np.divmod(joined_keys[is_new(joined_keys)], len(months))
+            code, patient = np.divmod(of_patient, stop - first)
+            yield code, patient + first, month
 
 
 def _keys(
-    opened: Sequence[tuple[Segments, NDArray[np.int32]]],
-    block: int,
-    origin: int,
-    n_patients: int,
-    n_months: int,
+    opened: Sequence[tuple[Segments, NDArray[Any]]], block: int, months: NDArray[np.int64], n_patients: int
 ) -> Iterator[NDArray[np.int64]]:
     """Yield code, patient and month of the rows as one number."""
     for segments, ids in opened:
         for rows in segments.rows(block):
-            keys = ids[rows.code].astype(np.int64) * n_patients + rows.patient
-            yield keys * n_months + _months(np.asarray(rows.time)) - origin
+            code = ids[rows.code].astype(np.int64)
+            keys = (code * n_patients + rows.patient) * len(months)
+            keys += np.searchsorted(months, _months(np.asarray(rows.time)))
+            yield keys[code >= 0]
 
 
-def _distinct(
-    keys: Sequence[NDArray[np.int64]], n_patients: int, n_months: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return code, patient and month of the distinct keys, ascending."""
-    joined = np.sort(np.concatenate(keys))
-    of_patient, month = np.divmod(joined[is_new(joined)], n_months)
-    code, patient = np.divmod(of_patient, n_patients)
-    return code, patient, month
+def _in_parts(n_codes: int) -> Iterator[slice]:
+    """Divide codes, because the method makes a dozen tables of 64-bit numbers of each part."""
+    return (slice(start, start + _CODES_AT_ONCE) for start in range(0, n_codes, _CODES_AT_ONCE))
+
+
+def _rates(counts: _Counts, part: slice, months: NDArray[np.int64]) -> ChangePoints:
+    by_month = counts.by_month[part, months].astype(np.float64)
+    design_effect = np.maximum(1.0, by_month.sum(axis=1) / counts.patients[part])
+    return change_of_rate(by_month, counts.active[months].astype(np.float64), design_effect)
 
 
 def _of_rates(changes: ChangePoints, codes: Sequence[str], months: NDArray[np.int64]) -> Iterator[Change]:
@@ -227,26 +241,27 @@ def _of_rates(changes: ChangePoints, codes: Sequence[str], months: NDArray[np.in
         yield Change(_text(months[changes.period[number]]), codes[number], kind, before, after)
 
 
-def _of_effects(
-    cohort: Cohort, counts: _Counts, kept: NDArray[np.int64], codes: Sequence[str]
-) -> Iterator[Change]:
+def _of_effects(cohort: Cohort, counts: _Counts, codes: Sequence[str]) -> Iterator[Change]:
     """Compare patients with the same month of the index date: with and without the code."""
     last = _last_samples(cohort)
-    month = _months(cohort.index_us[last]) - counts.origin
+    month = np.searchsorted(counts.months, _months(cohort.index_us[last]))
     n = np.bincount(month, minlength=len(counts.active)).astype(np.float64)
     n_cases = np.bincount(month, weights=cohort.outcome[last], minlength=len(n))
     months = np.flatnonzero(n >= 2)
     n, n_cases = n[months], n_cases[months]
-    exposed = counts.exposed[np.ix_(kept, months)].astype(np.float64)
-    expected = exposed * (n_cases / n)
-    variance = expected * (1 - n_cases / n) * (n - exposed) / (n - 1)
-    found = change_of_effect(
-        counts.exposed_cases[np.ix_(kept, months)].astype(np.float64), expected, variance
-    )
+
+    def effects(part: slice) -> ChangePoints:
+        exposed = counts.exposed[part, months].astype(np.float64)
+        expected = exposed * (n_cases / n)
+        variance = expected * (1 - n_cases / n) * (n - exposed) / (n - 1)
+        cases = counts.exposed_cases[part, months].astype(np.float64)
+        return change_of_effect(cases, expected, variance)
+
+    found = joined([effects(part) for part in _in_parts(len(codes))])
     for number in np.flatnonzero(found.is_significant(len(months))).tolist():
         yield Change(
-            _text(counts.origin + months[found.period[number]]),
-            codes[int(kept[number])],
+            _text(counts.months[months[found.period[number]]]),
+            codes[number],
             "effect",
             float(np.exp(found.before[number])),
             float(np.exp(found.after[number])),

@@ -1,5 +1,6 @@
 """Change points: the period in which a rate or an effect changes abruptly, of many series at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -36,6 +37,16 @@ class ChangePoints:
         n_tests = max(1, len(self.period) * n_periods)
         bound = NormalDist().inv_cdf(FAMILY_ERROR / n_tests / 2) ** 2
         return np.asarray((self.period >= 0) & (self.statistic > bound))
+
+
+def joined(parts: Sequence[ChangePoints]) -> ChangePoints:
+    """Return the changes of all series of several parts."""
+    return ChangePoints(
+        np.concatenate([part.period for part in parts]),
+        np.concatenate([part.statistic for part in parts]),
+        np.concatenate([part.before for part in parts]),
+        np.concatenate([part.after for part in parts]),
+    )
 
 
 def change_of_rate(counts: Floats, totals: Floats, design_effect: Floats) -> ChangePoints:

@@ -303,7 +303,14 @@ def test_a_read_only_store_can_be_read(command, archive, finished_store, tmp_pat
         return response.out.replace(str(archive), str(finished_store))
 
     (run,) = (folder.name for folder in (archive / "runs").iterdir())
-    for arguments in (["list", "--json"], ["show"], ["show", run], ["status", run], ["report"], ["lineage", run]):
+    for arguments in (
+        ["list", "--json"],
+        ["show"],
+        ["show", run],
+        ["status", run],
+        ["report"],
+        ["lineage", run],
+    ):
         assert output(*arguments) == command(*arguments, store=finished_store).out
     assert command("export", "--to", tmp_path / "out", store=archive).code == 0
 

@@ -2,11 +2,15 @@
 
 import json
 import tempfile
+import tracemalloc
 from collections import Counter
 
 import pytest
 import yaml
 
+from mlho.external.changes import _count, read_changes
+from mlho.spec.expansion import expand
+from mlho.spec.training import load_spec
 from mlho.synthetic import make_cohort, read_truth
 from tests.builders import call_command, make_tables, write_spec, write_tables
 from tests.disks import small_disk
@@ -52,6 +56,36 @@ def test_the_recode_and_the_new_drug_are_dated(cohort, tmp_path, capsys):
     drug = [change["month"] for change in found if change["code"] == truth.shift["new_drug"]]
     assert drug == [truth.shift["new_drug_from"][:7]]
     assert set(months) <= {"2015-09", truth.shift["recode"][:7], "2015-11", *drug}
+
+
+def test_codes_in_parts_have_the_same_changes(cohort, monkeypatch):
+    """The number of codes whose tables are held at once does not change the result."""
+    (run,) = expand(load_spec(spec_of(cohort)))
+    whole = read_changes(run.spec, cohort)
+    monkeypatch.setattr("mlho.external.changes._CODES_AT_ONCE", 7)
+
+    assert read_changes(run.spec, cohort) == whole
+    assert len(whole) > 20
+
+
+def test_the_memory_does_not_grow_with_rare_codes_and_wrong_dates(tmp_path, monkeypatch):
+    """Counts by month are kept for codes of enough patients only: all codes by all months of a century would take gigabytes."""
+    make_cohort(tmp_path, n_patients=1_000, n_codes=30_000, n_partitions=1, rows_per_patient=40)
+    (run,) = expand(load_spec(spec_of(tmp_path)))
+    seen = []
+
+    def count(cohort, n_codes, partitions, least_patients):
+        tracemalloc.start()
+        counts = _count(cohort, n_codes, partitions, least_patients)
+        seen.append((n_codes * len(counts.months) * 4, tracemalloc.get_traced_memory()[1]))
+        tracemalloc.stop()
+        return counts
+
+    monkeypatch.setattr("mlho.external.changes._count", count)
+    read_changes(run.spec, tmp_path)
+
+    ((one_table, peak),) = seen
+    assert peak < one_table
 
 
 def test_the_table_names_months_and_codes(cohort, tmp_path, capsys):
