@@ -12,7 +12,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, override
 
@@ -127,6 +127,14 @@ class LocalStore(Store):
     def delete(self, key: str) -> None:
         self.check_writable()
         self._file(key).unlink(missing_ok=True)
+        folder = os.path.dirname(self._name(key))
+        while folder != self._root and _is_empty(folder):
+            try:
+                with self._locked():  # not between the creation of a folder and that of its first file
+                    os.rmdir(folder)
+            except OSError:  # it has a new file, or another process has removed it
+                return
+            folder = os.path.dirname(folder)
 
     @override
     def refresh(self, key: str) -> bool:
@@ -191,7 +199,8 @@ class LocalStore(Store):
             _flush(temporary)
         yield
         if is_flushed:
-            _flush(os.path.dirname(self._name(key)))
+            with suppress(FileNotFoundError):  # deleted again meanwhile
+                _flush(os.path.dirname(self._name(key)))
 
     def _link(self, source: str, key: str) -> bool:
         target = self._name(key)
@@ -199,8 +208,9 @@ class LocalStore(Store):
             try:
                 return _link_if_absent(source, target)
             except (FileNotFoundError, NotADirectoryError):  # its folder does not exist yet
-                self._make_folder(key)
-            return _link_if_absent(source, target)
+                with self._locked():
+                    self._make_folder(key)
+                    return _link_if_absent(source, target)
 
     def _make_folder(self, key: str) -> None:
         try:
@@ -246,6 +256,14 @@ def _take(lock: IO[str]) -> None:
                     f"fuser -v {lock.name} shows it."
                 ) from None
             time.sleep(_POLL_SECONDS)
+
+
+def _is_empty(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _link_if_absent(source: str, target: str) -> bool:

@@ -259,6 +259,37 @@ def test_a_file_in_the_place_of_a_store_is_refused(tmp_path):
         LocalStore(tmp_path / "file")
 
 
+def test_the_last_object_of_a_folder_takes_the_folder_with_it(tmp_path):
+    """A run that is deleted leaves no empty folders; a folder with another object stays."""
+    store = LocalStore(tmp_path)
+    for key in ("runs/a/result.json", "runs/a/bundle/tests/card.json", "runs/b/result.json"):
+        store.put_if_absent(key, b"1")
+
+    store.delete("runs/a/bundle/tests/card.json")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "b"]
+    assert [path.name for path in (tmp_path / "runs" / "a").iterdir()] == ["result.json"]
+    store.delete("runs/a/result.json")
+    store.delete("runs/b/result.json")
+    assert [path.name for path in tmp_path.iterdir()] == [".tmp"]
+
+
+def test_a_folder_that_is_removed_during_a_write_is_made_again(tmp_path):
+    """A write is not lost when another thread deletes the last object of its folder at the same moment."""
+    store = LocalStore(tmp_path)
+
+    def write_and_delete(number: int) -> bool:
+        key = f"runs/a/b/{number}"
+        swapped = store.compare_and_swap(f"{key}.swapped", b"1", expected=None)
+        is_new = store.put_if_absent(key, b"1")
+        store.delete(key)
+        store.delete(f"{key}.swapped")
+        return is_new and swapped
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(write_and_delete, range(400)))
+    assert [path.name for path in tmp_path.iterdir()] == [".tmp"]
+
+
 def test_an_object_where_a_folder_is_wanted_is_an_error(tmp_path):
     """A key below an object cannot be written in a folder, and the error is not mistaken for an existing key."""
     store = LocalStore(tmp_path)
