@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Protocol
 from mlho.errors import MlhoError, SpecError, StoreOutage, StoreUnavailable, plural
 from mlho.log import log
 from mlho.protocol.documents import NOT_ON_A_QUEUE, Execution, State, cancel_key, read_execution
+from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
 from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.tracing import open_traces
@@ -212,15 +213,25 @@ def _ending(
         raise
     finally:
         state = _state_after(ended_by)
-        if state is not None:
+        if state is State.CANCELLED:
+            with suppress(
+                QueueUnavailable
+            ):  # in compat mode without Redis: the flag in the store ends the execution, too
+                leader.check()
+                _close(store, execution, state, leases, cleans_up=cleans_up)
+        elif state is not None:
             leader.wait(seconds=_REDIS_SECONDS)
-            end_execution(store, execution, state)
-            try:
-                (leases.cancel if state is State.CANCELLED else leases.finish)()
-                if cleans_up:
-                    clean_up(leases)
-            except QueueUnavailable:
-                log.warning("queue_not_cleaned")
+            _close(store, execution, state, leases, cleans_up=cleans_up)
+
+
+def _close(store: Store, execution: Execution, state: State, leases: Leases, *, cleans_up: bool) -> None:
+    end_execution(store, execution, state)
+    try:
+        (leases.cancel if state is State.CANCELLED else leases.finish)()
+        if cleans_up:
+            clean_up(leases)
+    except QueueUnavailable:
+        log.warning("queue_not_cleaned")
 
 
 def _state_after(error: BaseException | None) -> State | None:
@@ -272,9 +283,14 @@ def cancel_run(store: Store, run: str, broker: str | None) -> str:
     cancel_execution(store, execution)
     if broker is None:
         return f"run {run}: cancelled. Its workers and its scheduler end within seconds."
-    with closing(Leases(broker, Names(execution.id))) as leases:
-        leases.cancel()
-        clean_up(leases)
+    try:
+        with closing(Leases(broker, Names(execution.id))) as leases:
+            leases.cancel()
+            clean_up(leases)
+    except QueueError as error:
+        raise type(error)(
+            f"{error} The run is cancelled nevertheless: its flag is in the store, and its workers and its scheduler end within seconds."
+        ) from error
     return f"run {run}: cancelled; its workers have exited and its queue is deleted."
 
 

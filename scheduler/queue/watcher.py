@@ -110,9 +110,11 @@ class QueueWatcher:
                 return
 
     def _poll(self) -> None:
+        if self._counters.is_degraded:
+            # No scan does while Redis is unavailable, and in compat mode the check of the leader needs Redis.
+            self._end_if_cancelled(time.monotonic(), must=False)
         self._leader.check()
         if self._counters.is_degraded:
-            self._end_if_cancelled(time.monotonic(), must=False)  # no scan does while Redis is unavailable
             self._mend_keys()
             self._leases.look()  # a full Redis answers other commands, but rejects this one
             self._recover()
