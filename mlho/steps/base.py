@@ -10,7 +10,7 @@ import errno
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -317,7 +317,7 @@ def _make(
     """Run a task's step, store its files, and return the commit record to write."""
     started = time.monotonic()
     ids = _ids_of(task)
-    with _work_folder(task, scratch) as folder:
+    with _work_folder(task, store, scratch) as folder:
         facts = step_named(task.kind).run(Work(task, _open_inputs(task, store), data, folder))
         files = dict(_store_files(folder, store, ids))
     seconds = round(time.monotonic() - started, 3)
@@ -358,8 +358,11 @@ def _ids_of(task: Task) -> _Ids:
 
 
 @contextmanager
-def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
-    """Create a folder for a task's files and remove it at the end. Report a full disk as ``StoreUnavailable``."""
+def _work_folder(task: Task, store: Store, scratch: Path | None) -> Iterator[Path]:
+    """Create a folder for a task's files and remove it at the end. Report a full disk as ``StoreUnavailable``.
+
+    Local copies of the store on that disk are removed, for the next attempt.
+    """
     kind = task.kind if scratch is not None else f"{TEMPORARY_PREFIX}{task.kind}"
     try:
         with scratch_folder(kind, scratch) as folder:
@@ -367,6 +370,9 @@ def _work_folder(task: Task, scratch: Path | None) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        if scratch is not None:
+            with suppress(OSError):
+                store.make_room()
         raise StoreUnavailable(
             f"{task.kind}: {error.strerror} for its files in {scratch or 'the folder of temporary files'}. Free some space and run the same command again."
         ) from error

@@ -100,6 +100,10 @@ class Store(ABC):
         """Return the folder from which a finished file is stored at least cost; ``None`` if any folder will do."""
         return None
 
+    def make_room(self) -> bool:
+        """Remove local copies from a disk that is full. Return whether a write may succeed now."""
+        return False
+
 
 def get_if_present(store: Store, key: str) -> bytes | None:
     """Return the content of a key, or ``None`` without one."""

@@ -4,18 +4,20 @@ Only blobs are cached, because they never change. A copy gets its final name whe
 it while the others wait. Removing a copy does not affect processes that have it mapped.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from mlho.errors import ArtifactDamaged, SpecError
+from mlho.log import log
 from mlho.scratch import remove_abandoned, scratch_folder
 from mlho.store.base import file_digest, is_intact, mark_intact, reporting_full_disk
 
@@ -52,6 +54,7 @@ class BlobCache:
         self.folder = folder.absolute()
         self.max_bytes = max_bytes
         self._grace_seconds = grace_seconds
+        self._has_warned = False
         self._added: int | None = None  # bytes added since this process last scanned; None: not scanned yet
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -96,14 +99,14 @@ class BlobCache:
         ArtifactDamaged
             The downloaded bytes have a different digest; they are not kept.
         StoreUnavailable
-            The disk is full.
+            The disk is full of copies that are in use, or of files of other programs.
         """
         target = self._blob(digest)
         if not self._is_cached(target, digest):
             with self._reporting_full_disk():
                 with self._locked(digest):  # processes that waited for the lock find the copy
                     if not self._is_cached(target, digest):
-                        self._fetch(target, digest, fetch)
+                        self._with_room(lambda: self._fetch(target, digest, fetch))
                 self._make_room(target.stat().st_size, target)
         _mark_used(target)
         return target
@@ -113,24 +116,31 @@ class BlobCache:
         target = self._blob(digest)
         if target.exists():
             return
-        with self._reporting_full_disk():
+
+        def copy() -> int:
             with self._temporary() as temporary:
                 try:
                     os.link(source, temporary)
                 except OSError:  # on another disk
                     shutil.copyfile(source, temporary)
-                size = self._name(temporary, target)
-            self._make_room(size, target)
+                return self._name(temporary, target)
+
+        with self._reporting_full_disk():
+            self._make_room(self._with_room(copy), target)
 
     def keep(self, name: str, data: bytes) -> Path:
         """Return a file with these bytes and this name, for programs that need one. It may be evicted."""
         target = self.folder / "files" / hashlib.sha256(data).hexdigest()[:32] / name
+
+        def write() -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self._temporary() as temporary:
+                temporary.write_bytes(data)
+                temporary.replace(target)
+
         if not target.exists() or target.read_bytes() != data:  # a power cut may have truncated it
             with self._reporting_full_disk():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with self._temporary() as temporary:
-                    temporary.write_bytes(data)
-                    temporary.replace(target)
+                self._with_room(write)
                 self._make_room(len(data), target)
         _mark_used(target)
         return target
@@ -196,16 +206,51 @@ class BlobCache:
             self._evict(newest)
 
     def _evict(self, newest: Path) -> None:
-        now = time.time()
-        copies = sorted(self._copies(), key=lambda entry: entry[1].st_atime_ns)
+        copies = list(self._copies())
         total = sum(stat.st_size for _, stat in copies)
-        copies = [entry for entry in copies if entry[0] != newest]  # its reader has not opened it yet
-        for path, stat in copies if total > self.max_bytes else ():
-            if total <= self.max_bytes * 7 // 8 or now - stat.st_atime < self._grace_seconds:
+        if total > self.max_bytes:
+            copies = [entry for entry in copies if entry[0] != newest]  # its reader has not opened it yet
+            self._remove(copies, total - self.max_bytes * 7 // 8)
+        remove_abandoned(self.scratch())
+
+    def _remove(self, copies: Sequence[tuple[Path, os.stat_result]], n_bytes: int) -> int:
+        """Remove the least recently used copies until they had this size together, but none that may be in use. Return their size."""
+        now, removed = time.time(), 0
+        for path, stat in sorted(copies, key=lambda entry: entry[1].st_atime_ns):
+            if removed >= n_bytes or now - stat.st_atime < self._grace_seconds:
                 break
             path.unlink(missing_ok=True)
-            total -= stat.st_size
-        remove_abandoned(self.scratch())
+            removed += stat.st_size
+        return removed
+
+    def _with_room[T](self, write: Callable[[], T]) -> T:
+        """Return the result of a write. While the disk is full and copies can be removed, remove some and write again."""
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.make_room():
+                    raise
+
+    def make_room(self) -> bool:
+        """Remove half of the copies, the least recently used first, because the disk is full. Return whether this may have freed space."""
+        with (self.folder / "evict.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until another process has removed copies
+                return True
+            copies = list(self._copies())
+            removed = self._remove(copies, sum(stat.st_size for _, stat in copies) // 2)
+        if removed and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "cache_reduced",
+                n_bytes=removed,
+                error=f"cache {self.folder}: its disk is full. Enlarge it, or set MLHO_CACHE_BYTES to less. Copies that are removed are "
+                "downloaded again when they are needed.",
+            )
+        return removed > 0
 
     def _copies(self) -> Iterator[tuple[Path, os.stat_result]]:
         yield from _files(self.folder / "blobs")

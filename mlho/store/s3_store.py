@@ -134,6 +134,10 @@ class S3Store(Store):
     def scratch(self) -> Path:
         return self.cache.scratch()
 
+    @override
+    def make_room(self) -> bool:
+        return self.cache.make_room()
+
     def _own(self, key: str) -> str:
         return self.prefix + checked_key(key)
 

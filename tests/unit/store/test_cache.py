@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -266,6 +267,39 @@ def test_a_full_disk_of_the_cache_is_named(options, tmp_path):
         for call in calls:
             with pytest.raises(StoreUnavailable, match=r"No space left on device.*MLHO_CACHE_BYTES"):
                 call()
+
+
+def test_a_full_disk_evicts_copies_that_are_not_in_use(tmp_path, monkeypatch):
+    """Other programs may fill the disk before the bound of the cache is reached. The least recently used copies make room, and one warning says so."""
+    warnings = []
+    log = SimpleNamespace(warning=lambda event, **_: warnings.append(event))
+    monkeypatch.setattr("mlho.store.cache.log", log)
+    with small_disk(tmp_path / "disk", size="1m") as disk:
+        cache = BlobCache(disk / "cache")
+        blobs = [bytes([number]) * 100_000 for number in range(9)]
+        old = [cache.path(digest_of(data), writes(data)) for data in blobs[:7]]
+        for number, path in enumerate(old):
+            age(path, 1_000 - number)
+        recent = cache.path(digest_of(blobs[7]), writes(blobs[7]))
+
+        large = b"y" * 400_000
+        assert cache.path(digest_of(large), writes(large)).read_bytes() == large
+        assert [path.exists() for path in old] == [False] * 4 + [True] * 3
+        assert cache.keep("report.html", large).read_bytes() == large
+        assert recent.exists()
+        assert warnings == ["cache_reduced"]
+
+
+def test_a_full_disk_keeps_copies_that_are_in_use(tmp_path):
+    """Copies that were used a moment ago may be about to be mapped: the error names the remedy instead."""
+    with small_disk(tmp_path / "disk", size="1m") as disk:
+        cache = BlobCache(disk / "cache")
+        data = b"x" * 600_000
+        path = cache.path(digest_of(data), writes(data))
+
+        with pytest.raises(StoreUnavailable, match=r"No space left on device.*MLHO_CACHE_BYTES"):
+            cache.path(digest_of(data + b"y"), writes(data + b"y"))
+        assert path.exists()
 
 
 def test_a_fetched_blob_is_hashed_once(tmp_path, monkeypatch):
