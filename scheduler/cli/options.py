@@ -94,7 +94,7 @@ class RecalibrateOptions(LabelledOptions, OutputOptions, Protocol):
     json: bool
 
 
-class EvaluateOptions(LabelledOptions, Protocol):
+class EvaluateOptions(LabelledOptions, OutputOptions, Protocol):
     """Options of ``mlho evaluate``."""
 
     site: str | None
