@@ -1,5 +1,6 @@
 """The summary over all iterations: stable features, performance of the candidates, and the consensus model."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -257,7 +258,7 @@ def _feature_results(
                 **common,
             )
         )
-    return [*sorted(features, key=_surest_first), *demographics]
+    return [*sorted(features, key=surest_first), *demographics]
 
 
 def contradiction(confidence: Confidence | None, odds_ratio: OddsRatio | None) -> str | None:
@@ -284,11 +285,13 @@ def _patients_of(problem: Problem, features: Sequence[int]) -> dict[int, int]:
     return dict(zip(features, n_patients.tolist(), strict=True))
 
 
-def _surest_first(feature: FeatureResult) -> tuple[int, int, float, str]:
+def surest_first(feature: FeatureResult) -> tuple[int, int, float, float, str]:
+    """Order by confidence, then by size of the effect: many features share the highest score."""
     assert feature.confidence is not None
     return (
         -feature.confidence.score,
         -feature.confidence.n_seen,
         -feature.selection_frequency,
+        -abs(math.log(feature.confidence.mean_odds_ratio or 1.0)),
         feature.id,
     )
