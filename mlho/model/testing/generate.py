@@ -289,7 +289,8 @@ def _groups(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator
         if value is None:
             continue  # without an interval, chance alone lets a small group miss the default floor
         bad = f"It ranks patients badly in the group {group}."
-        inputs = {"figure": "AUROC", "value": value, "defect": bad}
+        statistic = "high" if asked is None else "mean"
+        inputs = {"figure": "AUROC", "value": value, "statistic": statistic, "defect": bad}
         meaning = f"The AUROC in the group {group} is not far below that of all."
         yield _test(f"groups.{group}", "recorded", meaning, {"min": least}, _level(asked), inputs=inputs)
 

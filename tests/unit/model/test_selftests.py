@@ -303,3 +303,14 @@ def test_a_bundle_without_tests_gets_those_that_need_no_training_data(bundle_fol
 
     assert len(results) >= 25
     assert failed(results) == set()
+
+
+def test_a_bound_that_decides_is_named_beside_its_figure(tmp_path):
+    """The report states a mean of 0.60 for the group: the figure of the test is the upper bound, and says so."""
+    evidence = Evidence(groups=(GroupFigure("sex", "F", 0.6, 0.72),))
+    write_bundle(tmp_path / "bundle", make_parts(evidence=evidence))
+
+    results = {test.id: test.got for test in load_bundle(tmp_path / "bundle").run_tests(measured=False)}
+
+    assert results["groups.sex: F"] == "0.72 as the upper bound of its interval"
+    assert results["floor.auroc"].endswith(" as the lower bound of its interval")
