@@ -1,7 +1,7 @@
 """Text for numbers and findings, shared by report, terminal and notebook."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from mlho.errors import capitalized as capitalized
 from mlho.errors import plural as plural
@@ -55,7 +55,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "log_loss": ("Log loss", "mean negative log likelihood; 0 is perfect"),
     "calibration_intercept": (
         "Calibration intercept",
-        "0 is ideal; below 0 the probabilities are too high overall",
+        "of the line with the calibration slope; with a slope of 1, 0 is ideal",
     ),
     "calibration_slope": (
         "Calibration slope",
@@ -269,6 +269,32 @@ def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:
     return label if len(label) <= most else label[: most - 1].rstrip() + "…"
 
 
+def after_of(result: Result) -> Mapping[str, Any] | None:
+    """Return ``features.after`` of the specification, if it has that section."""
+    found: Mapping[str, Any] | None = result.lineage.spec.get("features", {}).get("after")
+    return found
+
+
+def window(result: Result) -> str:
+    """Describe the windows of the events from which features are computed."""
+    after = after_of(result)
+    if after is not None:
+        past = after.get("pastDays")
+        return (
+            f"{after['fromDays'] + 1} to {plural(after['toDays'], 'day')} after the index date; codes that are new relative to "
+            f"{f'the {plural(past, "day")} up to it' if past else 'all history up to it'}"
+        )
+    if not result.predictive:
+        return "all records"
+    cohort, features = (result.lineage.spec.get(section, {}) for section in ("cohort", "features"))
+    spans = [plural(days, "day") for days in features.get("windows") or [cohort.get("lookBackDays")] if days]
+    if features.get("allHistory") or not spans:
+        spans.append("all history")
+    gap = cohort.get("gapDays") or 0
+    until = f"up to {plural(gap, 'day')} before" if gap else "up to and including"
+    return f"{' and '.join(filter(None, (', '.join(spans[:-1]), spans[-1])))} {until} the index date"
+
+
 def summary_sentences(result: Result) -> list[str]:
     """Summarize a run in sentences, most important first.
 
@@ -387,6 +413,17 @@ def _how_stable(stability: Stability) -> str:
     )
 
 
+def n_stable_demographics(features: Sequence[FeatureResult]) -> int:
+    """Return the number of demographic columns in the consensus, which no selection chose."""
+    return sum(feature.in_consensus and feature.kind == "demographic" for feature in features)
+
+
+def stable_features(result: Result) -> str:
+    """Return the number of features in the consensus: ``17 features, 2 of them demographic``."""
+    n = n_stable_demographics(result.features)
+    return plural(result.stability.n_consensus, "feature") + (f", {n:,} of them demographic" if n else "")
+
+
 def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
     n_consensus, found = stability.n_consensus, stability.false_features
     if n_consensus == 0:
@@ -401,11 +438,12 @@ def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
     entered = (
         f"{count(n_consensus)} {are} stable (selected in most iterations, with the same direction of effect)"
     )
-    n_demographics = sum(feature.in_consensus and feature.kind == "demographic" for feature in features)
+    n_demographics = n_stable_demographics(features)
     if n_demographics:
         entered += f", {n_demographics:,} of them demographic"
     expected = ""
     if found is not None and found.expected.value is not None:
         n_false = count(found.expected.value) if found.expected.value else "none"
-        expected = f" By chance alone, {n_false} would be expected."
+        not_counted = ", demographics not counted" if n_demographics else ""
+        expected = f" By chance alone, {n_false} would be expected{not_counted}."
     return f"{entered}, led by {top}.{expected}" if top else f"{entered}.{expected}"

@@ -60,7 +60,7 @@ def population(facts: Facts) -> str:
 @_from("result.json: cohort.index_dates", "cohort")
 def dates(facts: Facts) -> str:
     """Return the period of the index dates."""
-    if not facts.result.predictive:
+    if not facts.result.predictive and not words.after_of(facts.result):
         return "There is no index date: all records of a patient count."
     if (period := facts.result.cohort.index_dates) is None:
         return "The index dates are not shown: too few patients."
@@ -120,13 +120,10 @@ def missing_values(facts: Facts) -> str:
 def predictors(facts: Facts) -> str:
     """Return the predictors and their choice."""
     result, spec = facts.result, facts.result.lineage.spec
-    features, cohort = spec["features"], spec["cohort"]
-    windows = features.get("windows") or [cohort.get("lookBackDays")]
-    spans = " and ".join("all history" if days is None else f"{days} days" for days in windows)
+    features = spec["features"]
     demographics = ", ".join(features["demographics"]) or "none"
-    until = "the index date" if result.predictive else "the end of the records"
     return (
-        f"Recorded codes as {', '.join(features['aggregates'])} over {spans} up to {until}; demographics: {demographics}. Codes present in "
+        f"Recorded codes as {', '.join(features['aggregates'])}, of {words.window(result)}; demographics: {demographics}. Codes present in "
         f"at least {words.percent(spec['selection']['minPrevalence'])} of the training patients are ranked "
         f"({spec['selection']['ranking']}), and the first {spec['selection']['nFeatures']} are used."
     )

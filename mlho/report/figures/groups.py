@@ -63,7 +63,7 @@ def _by_group(
     reference = overall.value if ideal is None else ideal
     rows: list[Row] = []
     for by in dict.fromkeys(group.by for group, _ in known):
-        rows.append(Row(by.capitalize().replace("_", " "), is_heading=True))
+        rows.append(Row(words.capitalized(by).replace("_", " "), is_heading=True))
         rows += [
             Row(group.level, words.brief(estimate), _with_ends(estimate))
             for group, estimate in known

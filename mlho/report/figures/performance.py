@@ -44,7 +44,13 @@ def tested_prevalence(result: Result) -> float:
 
 
 def of_curves(
-    curve_data: Curves, *, prevalence: float, smallest: int, typical: int, which: str, overlap: float = 0.0
+    curve_data: Curves,
+    *,
+    prevalence: float,
+    smallest: int,
+    typical: int,
+    which: str,
+    overlap: float | None = 0.0,
 ) -> list[Figure]:
     """Plot ROC, precision–recall, calibration and decision curves with their means, as far as there are data.
 
@@ -56,7 +62,7 @@ def of_curves(
         Place of the test set whose bins are drawn.
     which : str
         That test set, in words.
-    overlap : float
+    overlap : float or None
         As in :func:`mlho.report.svg.curves.mean_curve`.
     """
     drawn = (
@@ -68,7 +74,7 @@ def of_curves(
     return [figure for figure in drawn if figure is not None]
 
 
-def _roc(curve_data: Curves, overlap: float) -> Figure | None:
+def _roc(curve_data: Curves, overlap: float | None) -> Figure | None:
     lines = [line for line in curve_data.roc if len(line["x"]) > 1]
     if not lines:
         return None
@@ -84,7 +90,7 @@ def _roc(curve_data: Curves, overlap: float) -> Figure | None:
     )
 
 
-def _precision_recall(curve_data: Curves, prevalence: float, overlap: float) -> Figure | None:
+def _precision_recall(curve_data: Curves, prevalence: float, overlap: float | None) -> Figure | None:
     lines = [line for line in curve_data.precision_recall if len(line["x"]) > 1]
     if not lines:
         return None
@@ -113,7 +119,7 @@ def _curve_rows(mean: curves.MeanCurve) -> tuple[tuple[str, ...], ...]:
 
 
 def _calibration(
-    curve_data: Curves, smallest: int, *, typical: int, which: str, overlap: float
+    curve_data: Curves, smallest: int, *, typical: int, which: str, overlap: float | None
 ) -> Figure | None:
     """Plot smoothed curves, the bins of one test set, and the distribution of probabilities."""
     items = [_calibration_item(item, smallest) for item in curve_data.calibration]
@@ -131,7 +137,11 @@ def _calibration(
         "Calibration",
         "On the diagonal, 20 of 100 patients with a predicted probability of 20 % have the outcome. Below it, the probabilities are "
         "too high; above it, too low. "
-        f"Points with intervals (Wilson, for independent samples) are bins of {which}."
+        + (
+            f"Points with intervals (Wilson, for independent samples) are bins of {which}."
+            if bins
+            else f"The bins of {which}, have too few samples to show."
+        )
         + (" The small bars show how often each probability is predicted." if histogram else "")
         + (_ZOOMED if is_zoomed else ""),
         curves.calibration("calibration", lines, mean, bins, histogram, top),
@@ -177,7 +187,12 @@ def _calibration_item(item: dict[str, Any], smallest: int) -> dict[str, Any]:
 
 
 def _test_set_name(result: Result, place: int) -> str:
-    return result.test_sets[place].name if place < len(result.test_sets) else f"test set {place + 1}"
+    """Return the name of a test set; of an iteration of a split by date or column, with the date, site or part that it tests."""
+    if place >= len(result.test_sets):
+        return f"test set {place + 1}"
+    name = result.test_sets[place].name
+    tested = {f"iteration {i.iteration}": i.test_set for i in result.iterations if i.test_set is not None}
+    return f"{name}, {tested[name]}" if name in tested else name
 
 
 def _typical_test_set(result: Result) -> int:
@@ -195,7 +210,7 @@ def _calibration_top(lines: Sequence[dict[str, Any]], bins: Sequence[dict[str, f
     return min(1.0, max(1, -int(-max(reached) * 10 // 1)) / 10)
 
 
-def _calibration_mean(lines: Sequence[dict[str, Any]], overlap: float) -> curves.MeanCurve | None:
+def _calibration_mean(lines: Sequence[dict[str, Any]], overlap: float | None) -> curves.MeanCurve | None:
     if not lines:
         return None
     low, high = max(min(line["x"]) for line in lines), min(max(line["x"]) for line in lines)
@@ -253,8 +268,13 @@ def _decision(curve_data: Curves, smallest: int) -> Figure | None:
 
 def auroc_by_test_set(result: Result) -> Figure | None:
     """Plot the AUROC on each test set with its interval, and the headline AUROC."""
-    named = list(zip(result.test_sets, result.headline_auroc, strict=False))
-    known = [(test_set, estimate) for test_set, estimate in named if estimate.value is not None]
+    named = [
+        (_test_set_name(result, place), test_set, estimate)
+        for place, (test_set, estimate) in enumerate(
+            zip(result.test_sets, result.headline_auroc, strict=False)
+        )
+    ]
+    known = [item for item in named if item[2].value is not None]
     if not known:
         return None
     rows = _auroc_rows(known, result.headline.get("auroc"))
@@ -264,7 +284,7 @@ def auroc_by_test_set(result: Result) -> Figure | None:
         charts.intervals,
         name,
         title,
-        f"AUROC with 95 % interval on each of {len(known)} test sets, and the headline.",
+        f"AUROC with 95 % interval, {words.test_sets_in_words(result.test_sets)}, and the headline.",
         rows,
         "AUROC on the test set",
         reference=0.5 if lowest < 0.6 else None,
@@ -276,20 +296,20 @@ def auroc_by_test_set(result: Result) -> Figure | None:
         *both(draw),
         ("Test set", "AUROC (95 % CI)", "Interval"),
         tuple(
-            (test_set.name, words.estimate(estimate, 3), estimate.method or words.DASH)
-            for test_set, estimate in named
+            (test_set_name, words.estimate(estimate, 3), estimate.method or words.DASH)
+            for test_set_name, _, estimate in named
         ),
     )
 
 
-def _auroc_rows(known: Sequence[tuple[TestSet, Estimate]], overall: Spread | None) -> list[Row]:
+def _auroc_rows(known: Sequence[tuple[str, TestSet, Estimate]], overall: Spread | None) -> list[Row]:
     rows = [
         Row(
-            f"{test_set.name.capitalize()} ({test_set.classifier})",
+            f"{words.capitalized(name)} ({test_set.classifier})",
             words.brief(estimate),
             _triple(estimate.value, estimate.low, estimate.high),
         )
-        for test_set, estimate in known
+        for name, test_set, estimate in known
         if estimate.value is not None
     ]
     if overall is not None and overall.mean is not None:
@@ -384,7 +404,9 @@ def _error_row(label: str, group: dict[str, Any]) -> tuple[str, ...]:
     return (label, words.count(group["n"]), *shown)
 
 
-def _overlap(result: Result) -> float:
-    """Return the ratio of test to training patients, for the interval of a mean over test sets."""
+def _overlap(result: Result) -> float | None:
+    """Return the ratio of test to training patients, for the interval of a mean over test sets; None if they are not drawn."""
+    if result.split is not None:
+        return None
     n_train = sum(test_set.n_train_patients for test_set in result.test_sets)
     return sum(test_set.n_test_patients for test_set in result.test_sets) / n_train if n_train else 0.0

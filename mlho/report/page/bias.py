@@ -32,7 +32,7 @@ def content(bias: BiasAudit) -> dict[str, Any]:
         "calibration": _calibration(bias.groups),
         "contradicted": _contradicted(bias.groups),
         "compared": _compared(compared),
-        "compared_words": _found_words(len(compared), len(bias.comparisons), "difference"),
+        "compared_words": _found_words(compared, bias.comparisons, "difference"),
         "errors": [
             (
                 _name(comparison),
@@ -43,10 +43,10 @@ def content(bias: BiasAudit) -> dict[str, Any]:
             )
             for comparison in errors
         ],
-        "errors_words": _found_words(len(errors), len(bias.errors), "comparison"),
+        "errors_words": _found_words(errors, bias.errors, "comparison"),
         "gaps": [_gap(gap) for gap in bias.gaps],
         "trends": _trends(trends),
-        "trends_words": _found_words(len(trends), len(bias.trends), "trend"),
+        "trends_words": _found_words(trends, bias.trends, "trend"),
         "unit": bias.unit,
         "periods": [
             (
@@ -171,20 +171,26 @@ def _gap(gap: AlertGap) -> tuple[str, ...]:
     return gap.by, _GAPS[name], words.rule_words(rule), _cell(gap.value), by_chance
 
 
+def n_tested(computed: Sequence[GroupComparison] | Sequence[PatientErrors] | Sequence[GroupTrend]) -> int:
+    """Return how many of the figures have a p value."""
+    return sum(figure.adjusted is not None for figure in computed)
+
+
 def _is_found(adjusted: float | None) -> bool:
     return adjusted is not None and adjusted < SIGNIFICANT
 
 
-def _found_words(n_found: int, n: int, noun: str) -> str:
-    """State how many of the tests are significant; empty without tests.
-
-    Examples
-    --------
-    >>> _found_words(0, 12, "difference")
-    'None of 12 differences is significant after correction for their number.'
-    """
-    if not n:
+def _found_words(
+    found: Sequence[object],
+    computed: Sequence[GroupComparison] | Sequence[PatientErrors] | Sequence[GroupTrend],
+    noun: str,
+) -> str:
+    """State how many of the tests are significant; empty without figures."""
+    n, n_found = n_tested(computed), len(found)
+    if not computed:
         return ""
+    if not n:
+        return f"{words.plural(len(computed), noun)} without a test: there are no bootstrap replicates, or too few patients."
     if not n_found:
         return f"None of {words.plural(n, noun)} is significant after correction for their number."
     more = f" The first {MOST_ROWS} are listed." if n_found > MOST_ROWS else ""

@@ -94,7 +94,7 @@ def confidence_words(feature: FeatureResult, n_iterations: int) -> str:
     if confidence is None:
         return "in every model, not selected" if feature.kind == "demographic" else words.ABSENT
     if confidence.n_seen == 0:
-        return "selected, never used"
+        return f"{'in every model' if feature.kind == 'demographic' else 'selected'}, never used"
     direction = "raises" if (confidence.mean_odds_ratio or 1.0) >= 1 else "lowers"
     agreeing = confidence.n_positive if direction == "raises" else confidence.n_negative
     sentence = f"{direction} the odds in {agreeing} of {n_iterations}"

@@ -60,7 +60,7 @@ def about(result: Result) -> list[tuple[str, str]]:
         ("Intended use", metadata.intended_use or f"{NOT_STATED} (metadata.intendedUse)"),
         ("Not for", _not_for(result)),
         ("Index dates", _index_dates(result)),
-        ("Data before them", _window(result)),
+        ("Data after them" if words.after_of(result) else "Data before them", words.window(result)),
         ("Events used", _years(cohort.event_years, result.ledger.rows_used)),
         ("Follow-up", metadata.follow_up or follow_up),
         ("Computed on", run_date(result) or words.ABSENT),
@@ -86,12 +86,6 @@ def _time_at_risk(rules: Mapping[str, Any]) -> str:
     return f"{after}up to {end} after the index date"
 
 
-def after_of(result: Result) -> Mapping[str, Any] | None:
-    """Return ``features.after`` of the specification, if it has that section."""
-    found: Mapping[str, Any] | None = result.lineage.spec.get("features", {}).get("after")
-    return found
-
-
 def _not_for(result: Result) -> str:
     """Return the uses that the author excludes, and those that are excluded for every model, as the README states them."""
     prediction = "" if result.predictive else "prediction; "
@@ -100,7 +94,7 @@ def _not_for(result: Result) -> str:
 
 
 def _index_dates(result: Result) -> str:
-    if not result.predictive and not after_of(result):
+    if not result.predictive and not words.after_of(result):
         return "none: all records of a patient count"
     dates = result.cohort.index_dates
     return words.HIDDEN if dates is None else period(dates)
@@ -115,24 +109,6 @@ def period(dates: Period) -> str:
 def _month(text: str) -> str:
     year, _, month = text.partition("-")
     return f"{_MONTHS[int(month) - 1]} {year}"
-
-
-def _window(result: Result) -> str:
-    after = after_of(result)
-    if after is not None:
-        past = after.get("pastDays")
-        return (
-            f"{after['fromDays'] + 1} to {words.plural(after['toDays'], 'day')} after the index date; codes that are new relative to "
-            f"{f'the {words.plural(past, "day")} up to it' if past else 'all history up to it'}"
-        )
-    if not result.predictive:
-        return "all records"
-    cohort = result.lineage.spec.get("cohort", {})
-    windows = result.lineage.spec.get("features", {}).get("windows") or [cohort.get("lookBackDays")]
-    gap = cohort.get("gapDays") or 0
-    longest = " and ".join(f"{days:,} days" for days in windows if days) or "all history"
-    until = f"up to {words.plural(gap, 'day')} before" if gap else "up to and including"
-    return f"{longest} {until} the index date"
 
 
 def _years(rows: dict[str, int], n_used: int) -> str:

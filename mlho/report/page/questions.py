@@ -10,7 +10,7 @@ from mlho.report.changes import ChangesSince
 from mlho.report.checks import Check
 from mlho.report.comparison import difference, turnover
 from mlho.report.page import sections
-from mlho.report.page.bias import SIGNIFICANT, metric_words
+from mlho.report.page.bias import SIGNIFICANT, metric_words, n_tested
 from mlho.report.page.header import period
 from mlho.report.parts import Estimate
 from mlho.report.result import Result
@@ -147,13 +147,16 @@ def _different(audit: BiasAudit) -> str:
         ),
         key=lambda comparison: comparison.adjusted or 0.0,
     )
+    n = n_tested(audit.comparisons)
     if not audit.comparisons:
         return ""
+    if not n:
+        return "Differences between groups were not tested."
     if not found:
-        return f"None of {words.plural(len(audit.comparisons), 'difference')} between groups is significant."
+        return f"None of {words.plural(n, 'difference')} between groups is significant."
     first = found[0]
     return (
-        f"{len(found)} of {words.plural(len(audit.comparisons), 'difference')} between groups {'is' if len(found) == 1 else 'are'} significant, "
+        f"{len(found)} of {words.plural(n, 'difference')} between groups {'is' if len(found) == 1 else 'are'} significant, "
         f"first: {metric_words(first.metric)}, {first.by}: {first.level} against {first.reference}."
     )
 

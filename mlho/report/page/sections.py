@@ -7,7 +7,6 @@ from typing import Any, Final
 from mlho.report import words
 from mlho.report.figures.evaluations import tried_thresholds
 from mlho.report.page import cells
-from mlho.report.page.header import after_of
 from mlho.report.result import FalseFeatures, LaterEvaluation, Result
 from mlho.report.words import DASH
 
@@ -70,9 +69,16 @@ def tiles(result: Result) -> list[dict[str, str]]:
         {
             "label": "Stable features",
             "value": words.count(stability.n_consensus),
-            "more": f"of {words.count(stability.n_ever_selected)} ever selected",
+            "more": _stable_of(result),
         },
     ]
+
+
+def _stable_of(result: Result) -> str:
+    """State of how many selected features the stable ones are; demographics are in the model without selection."""
+    n = words.n_stable_demographics(result.features)
+    of = f"of {words.count(result.stability.n_ever_selected)} ever selected"
+    return f"{words.count(result.stability.n_consensus - n)} {of}, {words.count(n)} demographic" if n else of
 
 
 def _spread_tile(result: Result, metric: str, label: str) -> dict[str, str]:
@@ -178,7 +184,7 @@ def stability_facts(result: Result) -> Rows:
         ("Stability (Nogueira 2018)", words.estimate(stability.nogueira)),
         ("The same on permuted labels", words.estimate(stability.permuted)),
         ("Falsely selected, at most", words.estimate(stability.expected_false, 1)),
-        ("Stable (in the consensus)", words.plural(stability.n_consensus, "feature")),
+        ("Stable (in the consensus)", words.stable_features(result)),
         ("Selected at least once", words.plural(stability.n_ever_selected, "feature")),
     ]
     if stability.false_features is not None:
@@ -235,7 +241,7 @@ def error_notes(result: Result) -> str:
     reasons = {
         group["reason"] for group in result.errors.values() if isinstance(group, dict) and group.get("reason")
     }
-    return "; ".join(sorted(reasons)).capitalize() + "." if reasons else ""
+    return words.capitalized("; ".join(sorted(reasons))) + "." if reasons else ""
 
 
 def model_facts(result: Result) -> Rows:
@@ -287,15 +293,25 @@ def limits(result: Result) -> list[str]:
     if not result.predictive:
         sentences.insert(
             0,
-            "Features are of a time after the index date, when the outcome may be known. Nothing here is a prediction."
-            if after_of(result)
-            else "There is no index date, so events after the outcome count as well. Nothing here is a prediction.",
+            f"{why_not_predictive(result)} Nothing here is a prediction.",
         )
     if len(result.iterations) < 10:
         sentences.append(
             f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores move in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."
         )
     return sentences
+
+
+def why_not_predictive(result: Result) -> str:
+    """Return the reason why a run describes associations only."""
+    if words.after_of(result):
+        return "Features are of a time after the index date, when the outcome may be known."
+    return "The run has no index date, so records after the outcome count as well."
+
+
+def is_pooled(result: Result) -> bool:
+    """Return whether the test sets are outer folds, whose predictions are pooled."""
+    return any(test_set.name.startswith("outer fold") for test_set in result.test_sets)
 
 
 def _validated(result: Result) -> str:
@@ -310,6 +326,8 @@ def _validated(result: Result) -> str:
 
 
 def _intervals(result: Result) -> str:
+    if is_pooled(result):
+        return "Each patient is in one outer fold. The intervals are of the pooled predictions, and do not cover the draw of the training patients."
     if result.split is None:
         return "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003)."
     if len(result.split.test_sets) == 1:
@@ -351,9 +369,13 @@ def split_rows(result: Result) -> dict[str, Any] | None:
             *(f"Left out: {rule}" for rule in rules),
         ),
         "rows": rows,
-        "note": f"Each of {words.plural(split.iterations_each, 'iteration')} on a test set leaves out "
+        "note": f"{_each(split.iterations_each)} on a test set leaves out "
         f"{words.percent(split.left_out_fraction, 0)} of the training patients at random.{window}",
     }
+
+
+def _each(n: int) -> str:
+    return "The iteration" if n == 1 else f"Each of {words.plural(n, 'iteration')}"
 
 
 def later_rows(result: Result) -> dict[str, Any] | None:

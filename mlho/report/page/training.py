@@ -66,6 +66,7 @@ def _head(result: Result) -> dict[str, Any]:
         "with_outcome": population.with_outcome(result.cohort),
         "tiles": sections.tiles(result),
         "questions": questions(result),
+        "why_not_predictive": sections.why_not_predictive(result),
     }
 
 
@@ -85,6 +86,9 @@ def _data(result: Result) -> dict[str, Any]:
 def _performance(result: Result) -> dict[str, Any]:
     return {
         "split": sections.split_rows(result),
+        "is_drawn": result.split is None and not sections.is_pooled(result),
+        "test_sets": words.test_sets_in_words(result.test_sets),
+        "iterations": words.plural(len(result.iterations), "iteration"),
         "headline": sections.headline(result),
         "later": sections.later_rows(result),
         "times": times(result),

@@ -114,7 +114,10 @@ def _axis(scale: Scale, bottom: float, title: str, ticks: Sequence[tuple[float, 
             line(at, 4, at, bottom, "grid"),
             text(at, bottom + 16, label, class_="tick", anchor="middle"),
         ]
-    parts.append(text((scale.start + scale.end) / 2, bottom + 34, title, class_="t", anchor="middle"))
+    middle = max(
+        (scale.start + scale.end) / 2, 4 + text_width(title) / 2
+    )  # a long title begins at the left edge
+    parts.append(text(middle, bottom + 34, title, class_="t", anchor="middle"))
     return "".join(parts)
 
 

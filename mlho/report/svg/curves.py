@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from mlho.errors import plural
 from mlho.method.stability.student_t import t_quantile
 from mlho.report.svg.canvas import Frame, legend, line, marker, polyline, rect, svg, text
 
@@ -44,22 +45,22 @@ def value_at(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
     return ys[0] if x < xs[0] else ys[-1]
 
 
-def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float) -> MeanCurve:
+def mean_curve(lines: Sequence[Line], grid: Sequence[float], overlap: float | None) -> MeanCurve:
     """Average curves vertically on a grid.
 
     Parameters
     ----------
     lines : sequence of {"x": ..., "y": ...}
         One curve per test set, with monotonic x.
-    overlap : float
+    overlap : float or None
         Test patients ÷ training patients: correction of the resampled t-interval (Nadeau and Bengio 2003) for patients shared
-        by test sets.
+        by test sets. None: the test sets are not random draws, and their mean has no interval.
     """
     sorted_lines = [_ascending(curve) for curve in lines]
     heights = [[value_at(xs, ys, x) for xs, ys in sorted_lines] for x in grid]
     mean = [math.fsum(values) / len(values) for values in heights]
     n_lines = len(lines)
-    if n_lines < 2:
+    if n_lines < 2 or overlap is None:
         return MeanCurve(list(grid), mean, None, None)
     half = [t_quantile(0.975, n_lines - 1) * _standard_error(values, overlap) for values in heights]
     if not any(half):  # equal curves: a band of zero height would suggest an exact curve
@@ -108,7 +109,7 @@ def roc(lines: Sequence[Line], mean: MeanCurve) -> Markup:
         frame,
         "roc",
         "ROC curves on the test sets",
-        f"Sensitivity against false-positive rate for {len(lines)} test sets and their mean, with the diagonal of chance.",
+        f"Sensitivity against false-positive rate for {plural(len(lines), 'test set')} and their mean, with the diagonal of chance.",
         body,
     )
 
@@ -122,7 +123,7 @@ def precision_recall(lines: Sequence[Line], mean: MeanCurve, prevalence: float) 
         frame,
         "precision-recall",
         "Precision–recall curves on the test sets",
-        f"Precision against recall for {len(lines)} test sets and their mean, with the level of the prevalence.",
+        f"Precision against recall for {plural(len(lines), 'test set')} and their mean, with the level of the prevalence.",
         body,
     )
 
@@ -195,7 +196,7 @@ def calibration(
         frame,
         name,
         "Calibration on the test sets",
-        f"Observed share against predicted probability, smoothed, for {len(lines)} test sets; "
+        f"Observed share against predicted probability, smoothed, for {plural(len(lines), 'test set')}; "
         "points with intervals are bins of one typical test set; the diagonal is perfect calibration.",
         "".join(parts),
     )

@@ -17,3 +17,11 @@ def test_bands_ascend_although_the_audit_begins_with_the_reference(result):
         "sex: female",
         *(f"age_band: {band}" for band in ["[0-10)", "[10-20)", "[70-80)", "unknown"]),
     ]
+
+
+def test_the_heading_of_a_column_keeps_its_capitals(result):
+    """The column ``ED_visit`` is “ED visit”, not “Ed visit”."""
+    groups = [group.model_copy(update={"by": "ED_visit"}) for group in result.bias.groups[1:]]
+    audit = result.bias.model_copy(update={"groups": [result.bias.groups[0], *groups]})
+
+    assert any(">ED visit<" in figure.wide for figure in of_audit(audit))

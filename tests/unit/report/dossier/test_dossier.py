@@ -133,3 +133,18 @@ def test_a_statement_cannot_add_markup(result):
 
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_windows_and_index_dates_are_answered_as_in_the_report(result):
+    """All history beside a window, and a time after the index date, are named as in the head of the report."""
+
+    def answered(**changes):
+        features = {**result.lineage.spec["features"], **changes}
+        lineage = result.lineage.model_copy(update={"spec": {**result.lineage.spec, "features": features}})
+        changed = {"lineage": lineage, "predictive": "after" not in changes}
+        return json.dumps(make_dossier(RUN, result.model_copy(update=changed), {}))
+
+    assert "of 90 days and all history up to and including the index date" in answered(
+        windows=[90], allHistory=True
+    )
+    assert "There is no index date" not in answered(after={"fromDays": 0, "toDays": 180})

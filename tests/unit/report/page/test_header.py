@@ -81,3 +81,29 @@ def test_a_cohort_by_rule_says_outcome_and_time_at_risk(result):
 
     assert facts["Outcome"] == "An event of GI:* in the time at risk"
     assert facts["Follow-up"] == "up to 365 days after the index date"
+
+
+def with_spec(result: Result, **sections) -> Result:
+    lineage = result.lineage.model_copy(update={"spec": {**result.lineage.spec, **sections}})
+    return said(result, lineage=lineage)
+
+
+def test_every_window_of_the_features_is_in_the_head(result):
+    """``features.allHistory`` adds all history to the windows, and one day is in the singular."""
+    several = with_spec(result, features={"windows": [1, 365], "allHistory": True}, cohort={})
+    single = with_spec(result, features={"windows": [90]}, cohort={"gapDays": 1})
+
+    assert dict(about(several))["Data before them"] == (
+        "1 day, 365 days and all history up to and including the index date"
+    )
+    assert dict(about(single))["Data before them"] == "90 days up to 1 day before the index date"
+
+
+def test_a_run_on_events_after_the_index_date_is_not_said_to_have_none(result):
+    """It does not predict, for a reason of its own: the banner and the head name the time after the index date."""
+    after = {"fromDays": 0, "toDays": 180}
+    page = render_html(with_spec(said(result, predictive=False), features={"after": after}, cohort={}))
+
+    assert "no index date" not in page
+    assert "<dt>Data after them</dt><dd>1 to 180 days after the index date" in page
+    assert "Features are of a time after the index date, when the outcome may be known. Its figures" in page

@@ -189,6 +189,30 @@ def test_a_run_without_index_date_says_so_in_every_heading(make_result):
     assert re.search(r"<title>.*not predictive.*</title>", page)
 
 
+def test_one_test_set_is_in_the_singular(make_result):
+    """The captions of a run with one iteration say "over 1 iteration"."""
+    page = render_html(make_result(n_iterations=1))
+
+    assert "1 test sets" not in page
+    assert "procedure, over 1 iteration<" in page
+
+
+def test_a_test_set_of_a_site_is_named(result):
+    """Sites are to be compared one by one, so that the chart and its table name the site that an iteration tests."""
+    iterations = [i.model_copy(update={"test_set": f"site MGH {i.iteration}"}) for i in result.iterations]
+
+    page = render_html(result.model_copy(update={"iterations": iterations}))
+
+    assert ">iteration 1, site MGH 1<" in page
+    assert ">Iteration 1, site MGH 1 (" in page
+
+
+def test_the_units_of_the_odds_ratios_are_in_the_table(page):
+    """Odds ratios over the iterations are per standard deviation, those of the consensus per unit."""
+    for name in ("OR per SD over iterations", "OR per unit in consensus", "OR per SD in consensus"):
+        assert f">{name}</th>" in page
+
+
 def test_a_predictive_run_does_not(page):
     """The report of a predictive run does not say "not predictive"."""
     assert "not predictive" not in page

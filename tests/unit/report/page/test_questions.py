@@ -2,6 +2,7 @@
 
 from mlho.report.bias.audit import BiasAudit
 from mlho.report.checks import Check, Leakage
+from mlho.report.page.bias import content
 from mlho.report.page.questions import questions
 from mlho.report.page.training import SECTIONS
 from mlho.report.result import Result
@@ -63,3 +64,18 @@ def test_without_groups_the_answer_says_so(result):
     found = answers(result.model_copy(update={"bias": None}))["Whom does it fail?"]
 
     assert found.startswith("Not known")
+
+
+def test_differences_without_a_p_value_are_not_called_insignificant(result):
+    """Without bootstrap replicates nothing is tested, which is no finding about the groups."""
+    untested = [
+        comparison.model_copy(update={"p_value": None, "adjusted": None})
+        for comparison in result.bias.comparisons
+    ]
+    audit = result.bias.model_copy(update={"comparisons": untested})
+
+    found = answers(result.model_copy(update={"bias": audit}))["Whom does it fail?"]
+
+    assert "Differences between groups were not tested." in found
+    assert "significant" not in found
+    assert "without a test" in content(audit)["compared_words"]

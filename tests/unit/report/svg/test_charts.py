@@ -210,3 +210,22 @@ def test_forest_and_table_give_odds_ratios_of_small_units_per_standard_deviation
 
     assert any("(per SD of 4,000)" in row[0] and row[1] == "1.49 (1.22–1.82)" for row in figure.rows)
     assert "per SD of 4,000" in feature_row(first, 7, 11)["odds"]
+
+
+def test_a_mean_over_test_sets_that_are_not_drawn_has_no_interval():
+    """Sites and periods are no random draws: the report says that their mean has no interval, and draws none."""
+    lines = [{"x": [0, 1], "y": [v, v]} for v in (0.4, 0.5, 0.6)]
+
+    assert mean_curve(lines, [0.5], overlap=None).low is None
+
+
+def test_the_title_of_an_axis_is_not_cut_off_on_a_phone():
+    """The narrow forest plot has an axis of half the width, and its title begins at the left edge."""
+    title = "Odds ratio per unit, or per SD where it says so (logarithmic)"
+    rows = [Row("A feature", "1.20 (1.10–1.30)", (1.2, 1.1, 1.3), "up")]
+
+    chart = ET.fromstring(charts.forest("f", "F", rows, (0.5, 2.0), title, width=charts.NARROW))
+    [axis] = [text for text in chart.iter(f"{SVG}text") if text.text == title]
+
+    assert text_width(title) < charts.NARROW
+    assert float(axis.attrib["x"]) >= text_width(title) / 2
