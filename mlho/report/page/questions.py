@@ -9,7 +9,7 @@ from mlho.report.bias.audit import BiasAudit, GroupBias
 from mlho.report.changes import ChangesSince
 from mlho.report.checks import Check
 from mlho.report.comparison import difference, turnover
-from mlho.report.page import sections
+from mlho.report.page import limits
 from mlho.report.page.bias import SIGNIFICANT, metric_words, n_tested
 from mlho.report.page.header import period
 from mlho.report.parts import Estimate
@@ -193,7 +193,7 @@ def _performed(changes: ChangesSince) -> str:
 
 
 def _limited(result: Result) -> str:
-    first, *others = sections.limits(result)
+    first, *others = limits.limits(result)
     return f"{first} {words.plural(len(others), 'further limit')} below."
 
 

@@ -9,7 +9,7 @@ from mlho.report import words
 from mlho.report.comparison import tables_since
 from mlho.report.figures.catalogue import figures_of
 from mlho.report.figures.figure import Figure
-from mlho.report.page import bias, cells, checks, header, population, sections
+from mlho.report.page import bias, cells, checks, header, limits, population, sections
 from mlho.report.page.questions import questions
 from mlho.report.page.times import times
 from mlho.report.result import Result
@@ -66,7 +66,7 @@ def _head(result: Result) -> dict[str, Any]:
         "with_outcome": population.with_outcome(result.cohort),
         "tiles": sections.tiles(result),
         "questions": questions(result),
-        "why_not_predictive": sections.why_not_predictive(result),
+        "why_not_predictive": limits.why_not_predictive(result),
     }
 
 
@@ -86,7 +86,7 @@ def _data(result: Result) -> dict[str, Any]:
 def _performance(result: Result) -> dict[str, Any]:
     return {
         "split": sections.split_rows(result),
-        "is_drawn": result.split is None and not sections.is_pooled(result),
+        "is_drawn": result.split is None and not limits.is_pooled(result),
         "test_sets": words.test_sets_in_words(result.test_sets),
         "iterations": words.plural(len(result.iterations), "iteration"),
         "headline": sections.headline(result),
@@ -132,7 +132,7 @@ def _model(result: Result) -> dict[str, Any]:
 def _lineage(result: Result) -> dict[str, Any]:
     return {
         "changes": None if result.changes is None else tables_since(result.changes),
-        "limits": sections.limits(result),
+        "limits": limits.limits(result),
         "input_files": sections.input_files(result),
         "left_out": sections.left_out(result),
         "lineage_facts": sections.lineage_facts(result),
