@@ -256,8 +256,9 @@ def _decision(curve_data: Curves, smallest: int) -> Figure | None:
     return Figure(
         "decision",
         "Decision curve (net benefit)",
-        "The threshold is the probability at which one would act. The model is useful where its line is above both others. Shaded: "
-        "from the lowest to the highest test set." + (_ZOOMED if end < whole_end else ""),
+        "The threshold is the probability at which one would act. The model is useful where its line is above both others."
+        + (" Shaded: from the lowest to the highest test set." if len(items) > 1 else "")
+        + (_ZOOMED if end < whole_end else ""),
         curves.decision("decision", curve, end),
         None,
         ("Threshold", "Model", "Lowest to highest", "Treat all"),

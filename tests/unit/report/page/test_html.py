@@ -195,6 +195,13 @@ def test_one_test_set_is_in_the_singular(make_result):
 
     assert "1 test sets" not in page
     assert "procedure, over 1 iteration<" in page
+    assert "to the highest test set" not in page
+
+
+def test_intervals_of_figures_that_resampling_raises_are_explained(page):
+    """The expected calibration error and the gaps are at least 0 and rise in replicates: an interval may exclude its figure."""
+    assert "resampling raises it: its interval may lie above the value" in page
+    assert "Resampling raises a largest difference" in page
 
 
 def test_a_test_set_of_a_site_is_named(result):
