@@ -58,6 +58,17 @@ COHORT_RULES: Final = (
     ),
     CelRule(
         "spec.cohort",
+        "!has(self.timeToEvent) || (!has(self.outcomeDate) && !has(self.shareEncoding) && !has(self.followUpDays) && "
+        "self.conflictingLabels == 'error' && (!has(self.index) || !has(self.index.none)))",
+        "timeToEvent excludes outcomeDate, shareEncoding, followUpDays, conflictingLabels and index: none",
+    ),
+    CelRule(
+        "spec.cohort",
+        "!has(self.outcomeDate) || (!has(self.rules) && !has(self.shareEncoding))",
+        "outcomeDate is a column of the labels of one outcome: it excludes rules and shareEncoding",
+    ),
+    CelRule(
+        "spec.cohort",
         "!has(self.rules) || !has(self.rules.competing) || has(self.timeToEvent)",
         "rules.competing requires timeToEvent; add it, or add the codes to rules.outcome",
     ),

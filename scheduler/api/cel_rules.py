@@ -218,6 +218,37 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec.features",
+        "!has(self.after) || (self.windows.size() == 0 && !has(self.utilisation) && !has(self.sequences))",
+        "after excludes windows, utilisation and sequences; remove one of them",
+    ),
+    CelRule(
+        "spec",
+        "!has(self.features.after) || (!has(self.cohort.lookBackDays) && self.cohort.gapDays == 0 && "
+        "(!has(self.cohort.index) || !has(self.cohort.index.none)))",
+        "features.after requires an index date, and excludes cohort.lookBackDays and gapDays",
+    ),
+    CelRule(
+        "spec.features.sequences",
+        "!has(self.bands) || self.order == 'first'",
+        "sequences: bands requires order: first; add it, or remove bands",
+    ),
+    CelRule(
+        "spec.features.sequences",
+        "!has(self.durations) || self.order == 'any'",
+        "sequences: durations requires order: any; remove durations, or use bands",
+    ),
+    CelRule(
+        "spec.leakage",
+        "!has(self.allow) || self.allow.size() == 0 || self.action == 'block'",
+        "leakage.allow requires leakage.action: block; with warn nothing is stopped",
+    ),
+    CelRule(
+        "spec.data",
+        "self.plausibleYears[0] <= self.plausibleYears[1]",
+        "plausibleYears must be the first and the last year, such as [1900, 2299]",
+    ),
+    CelRule(
+        "spec.features",
         "!has(self.utilisation) || !(has(self.include) || has(self.exclude) || has(self.rollUp))",
         "utilisation counts all codes, and excludes include, exclude and rollUp; remove one",
     ),

@@ -46,6 +46,11 @@ WITHOUT_INDEX: dict[str, Any] = {
 }
 TIMES: dict[str, Any] = {"event": "event_date", "end": "end_date", "horizonDays": [365, 730]}
 OF_TIMES: dict[str, Any] = {"candidates": [{"classifier": "cox"}], "final.classifier": "cox"}
+AFTER: dict[str, Any] = {
+    "cohort.lookBackDays": None,
+    "cohort.gapDays": 0,
+    "features.after": {"toDays": 90},
+}
 WINDOWS: dict[str, Any] = {"cohort.lookBackDays": None, "features.windows": [30, 365]}
 
 RULES_COHORT: dict[str, Any] = {
@@ -125,6 +130,46 @@ CREATE = [
         "give exactly one: {column: index_date}",
         {"cohort.index": {"column": "index_date", "date": "2020-01-01"}},
         {"cohort.index": {"date": "2020-01-01"}},
+    ),
+    Case(
+        "after excludes windows, utilisation and sequences",
+        {**AFTER, "features.sequences": {"enabled": True}},
+        AFTER,
+    ),
+    Case(
+        "features.after requires an index date, and excludes cohort.lookBackDays",
+        {**AFTER, "cohort.lookBackDays": 365},
+        AFTER,
+    ),
+    Case(
+        "bands requires order: first",
+        {"features.sequences": {"bands": [365]}},
+        {"features.sequences": {"order": "first", "bands": [365]}},
+    ),
+    Case(
+        "durations requires order: any",
+        {"features.sequences": {"order": "first", "durations": ["mean"]}},
+        {"features.sequences": {"durations": ["mean"]}},
+    ),
+    Case(
+        "leakage.allow requires leakage.action: block",
+        {"leakage": {"action": "warn", "allow": {"A": "It is known before."}}},
+        {"leakage": {"allow": {"A": "It is known before."}}},
+    ),
+    Case(
+        "plausibleYears must be the first and the last year",
+        {"data.plausibleYears": [2030, 1990]},
+        {"data.plausibleYears": [1990, 2030]},
+    ),
+    Case(
+        "timeToEvent excludes outcomeDate",
+        {**OF_TIMES, "cohort.timeToEvent": TIMES, "cohort.followUpDays": 365},
+        {**OF_TIMES, "cohort.timeToEvent": TIMES},
+    ),
+    Case(
+        "outcomeDate is a column of the labels",
+        {"cohort.outcomeDate": "day", "cohort.shareEncoding": True},
+        {"cohort.outcomeDate": "day"},
     ),
     Case(
         "lookBackDays requires an index date",
