@@ -154,3 +154,39 @@ def test_placed_objects_are_valid(helm: str, tmp_path: Path):
     for obj in render(helm, values, tmp_path):
         if obj["kind"] not in OTHERS:
             assert_valid(obj, *KUBERNETES)
+
+
+def test_replaced_certificates_are_detected_like_a_replaced_secret(helm: str, tmp_path: Path):
+    """Clients read certificates once. The folder by which the scheduler detects a rotation has them, too, each under its own name."""
+    values = {"store": {"caConfigMap": "house-ca"}, "redis": {"caConfigMap": "redis-ca"}}
+    (pod,) = [pod for name, pod in pods(render(helm, values, tmp_path)) if name.startswith("Deployment")]
+    (folder,) = [volume["projected"] for volume in pod["volumes"] if volume["name"] == "secrets"]
+    paths = [item["path"] for source in folder["sources"] for item in next(iter(source.values()))["items"]]
+    maps = {source["configMap"]["name"] for source in folder["sources"] if "configMap" in source}
+
+    assert maps == {"house-ca", "redis-ca"}
+    assert len(paths) == len(set(paths)) == 4
+
+
+def test_the_scheduler_may_write_only_what_it_writes(helm: str, tmp_path: Path):
+    """The roles of the scheduler have no more rights to write than its requests need: in a shared cluster each one must be justified."""
+    written: dict[str, set[str]] = {}
+    for obj in render(helm, {}, tmp_path):
+        for rule in (
+            obj.get("rules", ()) if obj["kind"] == "Role" and "test" not in obj["metadata"]["name"] else ()
+        ):
+            for resource in rule["resources"]:
+                written.setdefault(resource, set()).update({*rule["verbs"]} - {"get", "list", "watch"})
+
+    assert {resource: verbs for resource, verbs in written.items() if verbs} == {
+        "trainingruns": {"delete"},
+        "scoringruns": {"delete"},
+        "trainingruns/status": {"patch"},
+        "scoringruns/status": {"patch"},
+        "trainingruns/finalizers": {"update"},  # of the Jobs' owner references that block its deletion
+        "scoringruns/finalizers": {"update"},
+        "modelchannels/status": {"patch"},
+        "jobs": {"create", "patch", "delete"},  # server-side apply
+        "events": {"create"},
+        "leases": {"create", "update"},
+    }

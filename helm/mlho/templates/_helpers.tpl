@@ -171,7 +171,7 @@ names: {{ list .Release.Namespace | toJson }}
 {{- end }}
 {{- end -}}
 
-{{- /* The same Secrets as files: the scheduler sees by them when one is replaced. Those of other namespaces may not be here. */ -}}
+{{- /* The same Secrets as files, and the certificates: the scheduler sees by them when one is replaced. Those of other namespaces may not be here. */ -}}
 {{- define "mlho.secretSources" -}}
 {{- range $index, $own := concat (include "mlho.variables" . | fromYamlArray) .Values.scheduler.extraEnv .Values.worker.extraEnv }}
 {{- with $own.secret }}
@@ -179,6 +179,14 @@ names: {{ list .Release.Namespace | toJson }}
     name: {{ .name }}
     optional: true
     items: [{key: {{ .key | quote }}, path: {{ printf "%d-%s" $index $own.name | quote }}}]
+{{- end }}
+{{- end }}
+{{- range $name, $map := dict "store-ca" .Values.store.caConfigMap "redis-ca" .Values.redis.caConfigMap }}
+{{- with $map }}
+- configMap:
+    name: {{ . }}
+    optional: true
+    items: [{key: ca.crt, path: {{ $name }}}]
 {{- end }}
 {{- end }}
 {{- end -}}
