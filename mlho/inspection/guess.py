@@ -46,6 +46,8 @@ _DEMOGRAPHICS: Final = (
     "language",
     "insurance",
 )
+# Parts of names of columns that are known after the index date only, in tables of demographics.
+_FUTURE: Final = ("death", "dead", "deceased", "died", "mortal", "vital", "outcome", "readmi", "verstorben")
 _TABLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "events": ("event", "dbmart", "fact", "diagnos", "data"),
     "labels": ("label", "outcome", "cohort"),
@@ -206,7 +208,7 @@ def _reason(sketch: Sketch) -> str:
     values = pc.unique(sketch.columns[column].drop_null()).to_pylist()
     n_values = len(values)
     counted = f"{n_values} distinct value{'' if n_values == 1 else 's'}"
-    remedy = ": write them as 0 and 1" if n_values == 2 else ""
+    remedy = {1: ": add the samples with the other outcome", 2: ": write them as 0 and 1"}.get(n_values, "")
     if column in values:
         remedy = ", and one row repeats the header: remove it"
     return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
@@ -329,6 +331,8 @@ def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
         if name in taken or is_time(values.type) or name in guess.demographics:
             continue
         n_levels = len(pc.unique(values))
+        if any(part in _bare(name) for part in _FUTURE):
+            continue
         if _bare(name) in _DEMOGRAPHICS or (1 < n_levels <= _MOST_LEVELS and not _is_like_time(values)):
             guess.demographics.append(name)
     if guess.demographics:

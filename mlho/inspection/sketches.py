@@ -26,7 +26,7 @@ _STORE: Final = (
     "commits",
     "runs",
 )  # folders of a store, which is in this folder if mlho was started in it
-_SCHEMA: Final = ".json"  # such as the one that mlho init writes for editors
+_SCHEMA: Final = ".schema.json"  # mlho init writes one for editors
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -85,7 +85,7 @@ def sketch_folder(root: Path) -> Folder:
         if (path / _CODES_OF_MEDS).is_file():
             pattern = f"{path.name}/{_CODES_OF_MEDS}"
         if path.is_file() and format_of(path.name) is None:
-            if not is_document(path.name) and path.suffix != _SCHEMA:
+            if not is_document(path.name) and not path.name.endswith(_SCHEMA):
                 left_out.append(f"{pattern}: not a format that is read: {FORMATS}")
             continue
         if all((path / name).is_dir() for name in _STORE):

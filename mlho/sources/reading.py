@@ -311,6 +311,14 @@ def _open_csv(file: SourceFile, source: Source) -> TableFile:
             got=f"a file of {file.size} bytes",
             remedy="Begin the file with the header." if has_rows else "Write it again, or leave it out.",
         )
+    if header[0].casefold().startswith("sep="):
+        raise DataError(
+            file.key,
+            "the first line states a separator",
+            expected="a CSV with a header line",
+            got="a line that only spreadsheets read",
+            remedy="Remove the line, and set data.format.delimiter to this separator if it is no comma.",
+        )
     # Spreadsheets export empty columns at the end, and R its row names, without a name: no specification can name them.
     names = tuple(name for name in header if name)
     _refuse_repeated(file, names, remedy="Rename one. If the first line is data, add a header.")

@@ -27,6 +27,7 @@ _POLICIES: Final = {
     "unknown to the demographics": ("unknownPatients", "keep"),
     "has conflicting outcomes": ("conflictingLabels", "drop"),
 }
+_DEMOGRAPHICS: Final = "features.demographics: "
 _NAMED: Final = re.compile(r"column '([^']+)'")
 
 
@@ -83,6 +84,11 @@ def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
 
 
 def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
+    rules = (
+        " Labels are a table of their own; without one, define the cohort by rules over the events instead: docs/cohorts.md."
+        if guess.missing == ["labels"]
+        else ""
+    )
     rename = "Correct the files that cannot be read. Otherwise rename" if has_unread else "Rename"
     return DataError(
         str(folder),
@@ -90,7 +96,7 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
         got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
         remedy=f"{rename} the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
-        "data.columns: docs/data.md, “Other column names and formats”.",
+        f"data.columns: docs/data.md, “Other column names and formats”.{rules}",
     )
 
 
@@ -116,9 +122,20 @@ def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspe
             f"A run would refuse these tables without cohort.{n}: {v}." for n, v in needed.items()
         ]
         for name in wrong:
-            guess.demographics.remove(name)
-            guess.doubts.append(f"demographics: {name!r} is left out, because a run would refuse it.")
+            _leave_out(guess, name, inspection)
     return text, inspection
+
+
+def _leave_out(guess: "Guess", name: str, inspection: "Inspection") -> None:
+    """Remove a demographic that a run would refuse, with the reason."""
+    column = guess.columns.get("demographics", {}).get(name)
+    error = next(e for e in inspection.errors if {name, column} & set(_NAMED.findall(str(e))))
+    guess.demographics.remove(name)
+    guess.reasons = [reason for reason in guess.reasons if not reason.startswith(_DEMOGRAPHICS)]
+    if guess.demographics:
+        guess.reasons.append(f"{_DEMOGRAPHICS}{', '.join(guess.demographics)}")
+    why = f"{error.rule}. {error.remedy}" if isinstance(error, DataError) else str(error)
+    guess.doubts.append(f"demographics: {name!r} is left out, because a run would refuse it: {why}")
 
 
 def _lines(guess: "Guess", form: "Format", name: str, policies: Mapping[str, str]) -> Iterator[str]:

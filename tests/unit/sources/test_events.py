@@ -328,6 +328,11 @@ BAD_FILES = {
         "not UTF-8",
     ),
     "blank_line.csv": (b"\npatient_id,time,code\n1,2020-01-31,A\n", "the first line is empty", "37 bytes"),
+    "separator.csv": (
+        b"sep=;\npatient_id;time;code\n1;2020-01-31;A\n",
+        "the first line states a separator",
+        "a line that only spreadsheets read",
+    ),
     "semicolons.csv": (b"patient_id;time;code\n1;2020-01-31;A\n", "are missing", "1 column"),
     "twice.csv": (
         b"patient_id,time,code,code\n1,2020-01-31,A,B\n",

@@ -451,3 +451,63 @@ def test_tables_that_cannot_be_read_are_to_be_corrected_first(tmp_path, call):
     assert "dbmart.csv: two columns have the same name" in output.err
     assert "one row repeats the header: remove it" in output.err
     assert "Correct the files that cannot be read. Otherwise rename the columns" in output.err
+
+
+def test_a_demographic_that_a_run_refuses_is_left_out_with_the_reason(tmp_path, call):
+    """An age such as 45y is left out with the remedy, and the list of demographics is that of the specification."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    persons = pd.read_csv(folder / "demographics.csv").drop(columns="birth_date", errors="ignore")
+    persons.assign(age="45y").to_csv(folder / "demographics.csv", index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "guessed  features.demographics: sex\n" in output.out
+    assert (
+        "demographics: 'age' is left out, because a run would refuse it: column 'age' is text" in output.out
+    )
+    assert "Write plain numbers" in output.out
+
+
+def test_columns_that_tell_the_future_by_their_name_are_not_guessed(tmp_path, call):
+    """A column such as the death of a patient would reveal the outcome to every model: it is named as not used."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    persons = pd.read_csv(folder / "demographics.csv")
+    n = len(persons)
+    persons.assign(deceased=[i % 2 for i in range(n)], Vital_Status=["A", "D"] * (n // 2)).to_csv(
+        folder / "demographics.csv", index=False
+    )
+
+    output = call("init", folder)
+
+    assert set(load_spec(folder / "mlho.yaml").spec.features.demographics) == {"age", "sex"}
+    assert (
+        "demographics: not used: 'deceased', 'Vital_Status'. Add those known at the index date" in output.out
+    )
+
+
+def test_events_in_json_are_named(tmp_path, call):
+    """Of JSON files only the schema for editors is passed over without a word."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    shutil.rmtree(folder / "events")
+    (folder / "events.json").write_text("[]", encoding="utf-8")
+    (folder / "training-run.schema.json").write_text("{}", encoding="utf-8")
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "events.json: not a format that is read" in output.err
+    assert "schema.json" not in output.err
+
+
+def test_without_labels_the_two_ways_to_define_a_cohort_are_named(tmp_path, call):
+    """Events alone, or labels of cases only, lead to a table with both outcomes or to rules."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    labels = pd.read_csv(folder / "labels.csv")
+    labels[labels["label"] == 1].to_csv(folder / "labels.csv", index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "have 1 distinct value: add the samples with the other outcome)" in output.err
+    assert "define the cohort by rules over the events instead: docs/cohorts.md" in output.err
