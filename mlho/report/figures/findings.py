@@ -16,6 +16,8 @@ from mlho.report.svg.charts import Row
 N_FOREST: Final = 30
 N_IMPORTANCE: Final = 20
 MAX_LABEL: Final = 44  # characters before a value; the table below the chart shows the full label
+MAX_BEGINNING: Final = 36  # characters that every chart shows
+MIN_NAME: Final = 12  # characters of a description before a long code
 # Odds ratios beyond these are drawn at the edge with an arrow, so that the others can be distinguished.
 FOREST_LIMITS: Final = (0.002, 500.0)
 # Round probabilities for an axis, with their decimals in percent.
@@ -29,23 +31,36 @@ Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with the 
 
 
 def chart_labels(features: Sequence[FeatureResult]) -> dict[str, str]:
-    """Return the chart label of each feature, by id.
+    """Return the chart label of each feature, by id: its description, and in parentheses what tells it from the others.
 
-    Window and aggregate are left out if all features have the same, and the code if no other feature has the description.
+    That is the code if another description begins alike, and aggregate and window if features differ in them. Before it a long description
+    is cut, because a chart cuts the end of a label.
     """
-    kinds = {(feature.window_days, feature.aggregate) for feature in features if feature.kind == "feature"}
-    if len(kinds) > 1:
-        return {feature.id: feature.words for feature in features}
-    n_described = Counter(feature.description for feature in features)
-    return {
-        feature.id: _label(feature, is_unique=n_described[feature.description] == 1) for feature in features
-    }
+    known = {f.id: f.id.rsplit("|", 2)[1:] for f in features if f.kind == "feature" and f.id.count("|") > 1}
+    differs = [len(set(parts)) > 1 for parts in zip(*known.values(), strict=True)]
+    beginnings = Counter(_beginning(feature) for feature in features)
+    labels = {feature.id: feature.words for feature in features}
+    for feature in features:
+        if feature.id not in known:
+            continue
+        window, aggregate = known[feature.id]
+        days = "all history" if window == "all" else window.removesuffix("d") + " days"
+        details = [text for text, is_told in zip((days, aggregate), differs, strict=True) if is_told][::-1]
+        if feature.description and feature.code and beginnings[_beginning(feature)] > 1:
+            details.insert(0, feature.code)
+        labels[feature.id] = _label(feature, f" ({', '.join(details)})" if details else "")
+    return labels
 
 
-def _label(feature: FeatureResult, *, is_unique: bool) -> str:
-    if feature.kind != "feature" or not feature.description:
-        return feature.words
-    return feature.description if is_unique else f"{feature.description} ({feature.code})"
+def _beginning(feature: FeatureResult) -> str:
+    return (feature.description or feature.words)[:MAX_BEGINNING]
+
+
+def _label(feature: FeatureResult, details: str) -> str:
+    if not details:
+        return feature.description or feature.words
+    name = feature.description or feature.code or feature.words
+    return words.cut(name, max(MAX_LABEL - len(details), MIN_NAME)) + details
 
 
 def consensus_forest(result: Result) -> Figure | None:
@@ -80,7 +95,7 @@ def confidence_forest(result: Result) -> Figure | None:
         "Odds ratios over the iterations",
         "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. The fit shrinks them "
         "towards 1: they show direction and agreement rather than size.",
-        "Odds ratio, mean over iterations (logarithmic)",
+        "Odds ratio per SD, mean over iterations (logarithmic)",
         known,
     )
 

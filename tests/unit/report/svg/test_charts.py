@@ -5,8 +5,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from mlho.report.figures.catalogue import figures_of
+from mlho.report.figures.findings import chart_labels
 from mlho.report.page.cells import feature_row
-from mlho.report.result import OddsRatio
+from mlho.report.result import FeatureResult, OddsRatio
 from mlho.report.svg import charts, curves
 from mlho.report.svg.canvas import WIDE_WIDTH, Scale, fitted_text, linear_ticks, log_ticks, text_width
 from mlho.report.svg.charts import Row
@@ -229,3 +230,38 @@ def test_the_title_of_an_axis_is_not_cut_off_on_a_phone():
 
     assert text_width(title) < charts.NARROW
     assert float(axis.attrib["x"]) >= text_width(title) / 2
+
+
+def test_labels_of_different_features_differ_where_a_chart_cuts_them():
+    """Descriptions that begin alike, and windows and aggregates of one code, are told apart within 44 characters."""
+    long = "Type 2 diabetes mellitus with hyperosmolarity, "
+
+    def feature(code, window, aggregate, description):
+        words = f"{description} ({code}): {aggregate}, in the {window} before the index date"
+        return FeatureResult(
+            id=f"{code}|{window}|{aggregate}",
+            words=words,
+            kind="feature",
+            code=code,
+            description=description,
+            selection_frequency=1.0,
+        )
+
+    alike = [
+        feature("E11.00", "all", "presence", f"{long}without coma"),
+        feature("E11.01", "all", "presence", f"{long}with coma"),
+        feature("I10", "all", "presence", "Hypertension"),
+    ]
+    windows = [feature("I10", window, "count", "Hypertension") for window in ("90d", "365d", "all")]
+
+    assert list(chart_labels(alike).values()) == [
+        "Type 2 diabetes mellitus with hype… (E11.00)",
+        "Type 2 diabetes mellitus with hype… (E11.01)",
+        "Hypertension",
+    ]
+    assert list(chart_labels(windows).values()) == [
+        "Hypertension (I10, 90 days)",
+        "Hypertension (I10, 365 days)",
+        "Hypertension (I10, all history)",
+    ]
+    assert chart_labels([*windows, alike[0]])["I10|90d|count"] == "Hypertension (I10, count, 90 days)"
