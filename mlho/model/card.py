@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Final
 
+from mlho.encoding.cohort.demographics import CategoryCode
+from mlho.encoding.cohort.levels import OTHER, UNKNOWN
+from mlho.errors import listed, plural
 from mlho.model.parts import BundleParts, BundlePerformance
 from mlho.printable import printable
 from mlho.report.odds import odds_in_words
@@ -29,12 +32,13 @@ SECTIONS: Final = (
 )
 WRITTEN_BY_PEOPLE: Final[Mapping[str, str]] = {
     "Purpose": "who uses the score, on whom, when, and what is done with it",
-    "Not for": "uses and patients for which this model must not be used",
+    "Not for": "further uses and patients for which this model must not be used, as in metadata.statements.outOfScope",
     "Data": "where the events come from, which sites and years, who is missing",
     "Outcome": "how the outcome was defined and verified",
     "Limits": "what is known to go wrong, and what was not examined",
     "Ethical considerations": "who may be harmed by a wrong or an unequal score, and what is done about it",
 }
+N_LEVELS: Final = 10  # levels of a demographic
 N_SHOWN: Final = 25  # features listed; bundle.json contains all
 _ACTED_ON: Final = (5, 10, 20, 30, 50)  # probabilities in per cent at which the card gives the net benefit
 _AT_THRESHOLDS: Final[Mapping[str, str]] = {
@@ -81,6 +85,33 @@ def _section(name: str, parts: BundleParts) -> str:
         note = parts.notes.get(name, "").strip()
         written.append(note or f"> **TO BE WRITTEN:** {WRITTEN_BY_PEOPLE[name]}.")
     return "\n\n".join(written)
+
+
+def _not_for(parts: BundleParts) -> str:
+    """Return the exclusions that hold for every model, and those that follow from the data of this one."""
+    excluded = ["Decisions about a patient without human judgement. The model is not a medical device."]
+    if not parts.predictive:
+        excluded.append("Prediction: it shows associations only.")
+    elif parts.horizons:
+        days = plural(max(horizon.days for horizon in parts.horizons), "day")
+        excluded.append(
+            f"Another outcome than `{_plain(parts.outcome)}`, or a risk beyond {days} after the index date."
+        )
+    else:
+        excluded.append(
+            f"Another outcome than `{_plain(parts.outcome)}`, or another time after the index date than that of its labels."
+        )
+    excluded.append(
+        "Patients, sites and years that its cohort did not have, before it is evaluated on them (`mlho evaluate`)."
+    )
+    for code in () if parts.demographics is None else parts.demographics.codes:
+        if isinstance(code, CategoryCode):
+            levels = [level for level in code.levels if level not in (OTHER, UNKNOWN)]
+            known = listed([_plain(level) for level in levels], N_LEVELS)
+            excluded.append(
+                f"Patients with another {_plain(code.name)} than {known}: it had too few of them, or none."
+            )
+    return "\n".join(f"- {sentence}" for sentence in excluded)
 
 
 def _data(parts: BundleParts) -> str:
@@ -261,6 +292,7 @@ def _plain(text: str) -> str:
 
 
 _WRITTEN_BY_US: Final[Mapping[str, Callable[[BundleParts], str]]] = {
+    "Not for": _not_for,
     "Data": _data,
     "Outcome": _outcome,
     "Features": _features,

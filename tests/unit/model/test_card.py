@@ -1,7 +1,8 @@
 """The model card contains the known facts, and marks the sections that people must write."""
 
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
 from mlho.model.card import SECTIONS, WRITTEN_BY_PEOPLE, model_card
-from mlho.model.parts import BundlePerformance
+from mlho.model.parts import BundlePerformance, RiskHorizon
 
 
 def test_every_section_is_there_in_order(parts):
@@ -21,6 +22,30 @@ def test_gaps_are_visible_until_people_write(parts):
     assert gaps == len(WRITTEN_BY_PEOPLE)
     assert card.count("**TO BE WRITTEN:**") == gaps - 1
     assert "Finds patients for a dietitian's call." in card
+
+
+def test_uses_and_patients_outside_the_training_data_are_excluded(parts):
+    """The card has exclusions before a person writes any: of every model, and of the outcome, horizon and levels of this one."""
+    encoder = DemographicsEncoder(
+        (NumberCode("age", 50.0, False), CategoryCode("sex", ("F", "M", "unknown")))
+    )
+    calibrator = parts().calibrator
+    for changes, words in (
+        (
+            {},
+            "Another outcome than `label`, or another time after the index date than that of its labels.",
+        ),
+        ({"predictive": False}, "Prediction: it shows associations only."),
+        ({"demographics": encoder}, "Patients with another sex than F, M: it had too few of them, or none."),
+        (
+            {"horizons": tuple(RiskHorizon(days=days, calibrator=calibrator) for days in (90, 365))},
+            "or a risk beyond 365 days after the index date.",
+        ),
+    ):
+        section = model_card(parts(**changes)).partition("## Not for")[2].partition("## Data")[0]
+        assert "- Decisions about a patient without human judgement." in section
+        assert words in section
+        assert "**TO BE WRITTEN:** further uses and patients" in section
 
 
 def test_figures_stand_with_their_intervals(parts):
