@@ -1,5 +1,6 @@
 """Guess the tables of a folder, and the names and formats of their columns. Pure."""
 
+import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ _ROLES: Final = {"patient_id": "the patient", "time": "the time", "code": "the c
 _MOST_NAMED: Final = 10  # tables that are not used
 _TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _DAYS, _MILLIS = 100_000, 1e11
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # Dates as digits, such as 20200131 and, in HL7, 202001310830 and 20200131083000.
 _FIRST_DAY, _LAST_DAY = 17_000_101, 22_991_231
 _DIGITS: Final = {1: "%Y%m%d", 10**4: "%Y%m%d%H%M", 10**6: "%Y%m%d%H%M%S"}
@@ -413,6 +415,12 @@ def _guess_number(guess: Guess, table: str, name: str, values: Any, formats: lis
         if _FIRST_DAY <= middle / scale < _LAST_DAY + 1:
             formats.append(date_format)
             return
+    if (dt.datetime.now(dt.UTC) - _EPOCH).days < middle <= _DAYS:
+        guess.doubts.append(
+            f"{table}: {name!r} has numbers such as 43831, which Excel shows as 2020-01-01. Write dates as text; only if they are days since 1970, "
+            "which would be after today, state data.format.timeUnit: days."
+        )
+        return
     unit = "days" if middle <= _DAYS else "s" if middle < _MILLIS else "ms" if middle < 1e14 else "us"
     guess.time_unit = unit
     guess.doubts.append(f"{table}: {name!r} is taken as {unit} since 1970.")

@@ -168,6 +168,26 @@ def test_integer_times_get_a_unit_that_is_to_be_checked(tmp_path, call):
     assert "days since 1970" in output.out
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_dates_of_excel_are_not_taken_as_days_since_1970(suffix, tmp_path, call):
+    """Excel counts days from 1899-12-30: as days since 1970 they would be 70 years late. The remedy is stated instead."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".parquet")
+    for path in (folder / "events").iterdir():
+        frame = pd.read_parquet(path)
+        frame["time"] = (frame["time"] - pd.Timestamp("1899-12-30")) / pd.Timedelta(days=1)
+        if suffix == ".csv":
+            frame.to_csv(path.with_suffix(".csv"), index=False)
+            path.unlink()
+        else:
+            frame.to_parquet(path, index=False)
+
+    output = call("init", folder)
+
+    assert "timeUnit" not in data_of(folder).get("format", {})
+    said = " ".join(output.out.split())
+    assert "'time' has numbers such as 43831, which Excel shows as 2020-01-01. Write dates as text" in said
+
+
 @pytest.mark.parametrize("date_format", ["%Y%m%d%H%M%S", "%Y%m%d%H%M"])
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_times_in_digits_are_read_by_their_digits(suffix, date_format, tmp_path, call):
