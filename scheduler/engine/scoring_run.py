@@ -59,6 +59,7 @@ from scheduler.engine.scoring_checks import check_compared, check_counts, check_
 from scheduler.runs.origin import entry_at as entry_at
 from scheduler.runs.origin import training_spec
 from scheduler.runs.stored import MODELS, finished_run, stored_runs
+from scheduler.runs.stored import read_document as read_document_of
 
 SCORES_FILE: Final = "scores.json"
 SCORES_MANIFEST: Final = "manifest.json"
@@ -114,8 +115,8 @@ def read_bundle(
     Raises
     ------
     BundleError
-        The bundle is missing or damaged, its digest differs from the one in the specification, or a signature that is asked for is
-        missing or wrong.
+        The bundle is missing or damaged, its digest differs from the one in the specification or in the result of its run, or a
+        signature that is asked for is missing or wrong.
     SpecError
         The address has an unknown form.
     """
@@ -133,11 +134,27 @@ def read_bundle(
             f"{source.uri}: another bundle. Expected digest {source.digest}; got {bundle.digest}. Correct bundle.uri, or "
             "bundle.digest if the model was meant to change."
         )
+    if source.uri.startswith(RUN_BUNDLE):
+        _refuse_other_than_result(source.uri, bundle, store)
     key = verify_key()
     if must_be_signed and key is not None:
         signatures = [*stored_signatures(store, bundle.digest), *_signature_beside(source.uri, spec_path)]
         check_signatures(bundle.files, signatures, key, where=source.uri)
     return bundle
+
+
+def _refuse_other_than_result(uri: str, bundle: PinnedBundle, store: Store) -> None:
+    """Refuse a bundle other than the one that the result of its run describes, and the gates of the run judge."""
+    run = uri.removeprefix(RUN_BUNDLE)
+    try:
+        expected = read_document_of(store, run, run_key(run, "result.json"))["final_model"]["bundle_digest"]
+    except ArtifactNotFound:
+        return  # the run is not finished: its result is published last
+    if bundle.digest != expected:
+        raise BundleError(
+            f"run {run}: its bundle is not that of its result. Expected digest {expected}; got {bundle.digest}. Do not use it: find out who "
+            "changed the store, delete the bundle of the run, and run its specification again."
+        )
 
 
 def stored_signatures(store: Store, digest: str) -> list[bytes]:

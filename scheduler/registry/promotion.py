@@ -32,7 +32,7 @@ from scheduler.runs.channels import (
     read_channel,
 )
 from scheduler.runs.refusals import RefusedPromotion, record_refusal
-from scheduler.runs.stored import StoredRun, read_document
+from scheduler.runs.stored import StoredRun
 
 if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
@@ -100,7 +100,6 @@ def promote(
     current = read_channel(store, checked_name(channel))
     with _recording_refusal(store, run, current.name, author):
         bundle = _read(store, RUN_BUNDLE + run.run_id)
-        _check_result(store, run, bundle)
         if signer is not None:
             keep_signature(store, bundle, signer)
         _check_signature(store, bundle)
@@ -229,17 +228,6 @@ def _read(store: Store, address: str, digest: str | None = None) -> PinnedBundle
     assert address.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
     source = BundleSource(uri=address, digest=digest)
     return read_bundle(source, Path("mlho.yaml"), store, must_be_signed=False)
-
-
-def _check_result(store: Store, run: StoredRun, bundle: PinnedBundle) -> None:
-    """Refuse a bundle other than the one that the result of the run describes and its gates judge."""
-    assert run.result is not None
-    expected = read_document(store, run.run_id, run.result)["final_model"]["bundle_digest"]
-    if bundle.digest != expected:
-        raise BundleError(
-            f"run {run.run_id} ({run.name}): its bundle is not that of its result. Expected digest {expected}; got {bundle.digest}. The channel "
-            "was not changed. Find out who changed the store, delete the bundle of the run, and run its specification again."
-        )
 
 
 def keep_signature(store: Store, bundle: PinnedBundle, signer: Signer) -> None:

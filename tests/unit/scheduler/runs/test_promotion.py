@@ -248,7 +248,7 @@ def test_a_bundle_that_is_not_that_of_the_result_is_not_promoted(store):
         store.delete(key)
         store.put_if_absent(key, store.get(run_key(B, f"bundle/{name}")))
 
-    with pytest.raises(BundleError, match=r"run a+ \(risk\): its bundle is not that of its result"):
+    with pytest.raises(BundleError, match=r"run a+: its bundle is not that of its result"):
         promoted(store, A)
 
     assert read_channel(store, "production").head is None
