@@ -20,7 +20,7 @@ from mlho.model.bundle import Bundle
 from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import encode_files
-from mlho.scoring.persons import known_persons, unseen_warnings
+from mlho.scoring.persons import demographic_warnings, known_persons
 from mlho.scratch import scratch_folder
 from mlho.sources import Source, list_inputs, source_of
 from mlho.sources.events import iter_events, require_values
@@ -105,7 +105,7 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
             unknown_codes=len(encoded.unknown_rows),
             samples_by_code=encoded.samples_by_code,
             n_without_events=encoded.n_without_events,
-            warnings=tuple(unseen_warnings(bundle.demographics, known)),
+            warnings=tuple(demographic_warnings(bundle.demographics, known)),
         )
 
 

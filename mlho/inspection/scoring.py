@@ -12,7 +12,7 @@ from mlho.model.document import parse_document
 from mlho.model.frames import Samples
 from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import cohort_to_score
-from mlho.scoring.persons import KnownPersons, read_known_persons, unseen_warnings
+from mlho.scoring.persons import KnownPersons, age_warnings, demographic_warnings, read_known_persons
 from mlho.scoring.roster import everybody, read_roster
 from mlho.sources import source_of
 from mlho.sources.files import DataRoot
@@ -46,7 +46,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     if "demographics" in files and "demographics" not in too_large:
         encoder, table = demographics_of(bundle), str(tables.demographics)
         persons = found.attempt(lambda: read_known_persons(encoder, spec.index, source, root, table))
-        found.warn(unseen_warnings(encoder, persons))
+        found.warn(demographic_warnings(encoder, persons))
     if "cohort" in files and "cohort" not in too_large:
         pattern, years = str(tables.cohort), bundle.scoring.plausible_years
         roster = found.attempt(lambda: read_roster(spec.index, source, root, pattern, years=years))
@@ -64,6 +64,10 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
         samples = everybody(sorted(ids_in(batches)), spec.index)
     if samples is not None and persons is not None and bundle.demographics:
         found.warn(_unmatched(samples, persons))
+        encoder = demographics_of(bundle)
+        if encoder is not None:
+            odd_ages = persons.count_odd_ages(encoder, samples, persons.values_of(encoder, samples))
+            found.warn(age_warnings(odd_ages.tolist()))
     if batches and samples is not None:
         judge_rows(
             found,
@@ -86,5 +90,5 @@ def _unmatched(samples: Samples, persons: KnownPersons) -> list[str]:
         return []
     return [
         f"demographics: none of {plural(n, 'patient')} to score has a row, so that their values are unknown. Check that patient ids are "
-        "written alike in all tables."
+        "written alike in all tables: 17.0 is another id than 17."
     ]

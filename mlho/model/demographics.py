@@ -1,14 +1,15 @@
 """Encoding of new patients' demographics, from a table to the columns of the model."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
-from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, is_absent
-from mlho.encoding.cohort.join import DAYS_PER_YEAR
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode, is_absent
+from mlho.encoding.cohort.join import DAYS_PER_YEAR, OLDEST_YEARS, odd_age_warnings
 from mlho.encoding.cohort.labels import read_births
 from mlho.encoding.cohort.levels import OTHER
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
@@ -101,12 +102,18 @@ def lost_values(
     if with_events and with_events.isdisjoint(patients_of(frame, where=DEMOGRAPHICS_FRAME)):
         found.append(
             f"None of the {plural(len(with_events), 'patient')} with events has a row of demographics, so that their values are unknown. Check "
-            "that patient ids are written alike in events and demographics."
+            "that patient ids are written alike in events and demographics: 17.0 is another id than 17."
         )
     for code in encoder.codes:
         if isinstance(code, CategoryCode) and code.name in names_of(frame):
             given = [value for value in values_of(frame, code.name) if not is_absent(value)]
             found.append(unseen_in_words(code, given, np.ones(len(given), np.int64)))
+        elif isinstance(code, NumberCode) and code.name == AGE and AGE in names_of(frame):
+            n_odd = sum(
+                isinstance(age, Real) and not 0 <= float(age) <= OLDEST_YEARS and not is_absent(age)
+                for age in values_of(frame, AGE)
+            )
+            found += odd_age_warnings(n_odd, "row", 0)
     return [sentence for sentence in found if sentence]
 
 

@@ -138,7 +138,7 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
 
 
 def unseen_in_partitions(names: Sequence[str], warnings: Sequence[Sequence[str]]) -> list[str]:
-    """Return the warnings of the first partition with levels that the bundle does not have, and how many partitions have some.
+    """Return the warnings of the first partition that has some, and how many partitions have some.
 
     Parameters
     ----------

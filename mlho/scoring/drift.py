@@ -22,7 +22,7 @@ from mlho.model.parts import BundleFeature, TrainingSamples
 from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
 from mlho.scoring.code_drift import code_warnings
-from mlho.spec.features import NUMBERS, RECENCY
+from mlho.spec.features import EVENT_VALUES
 
 #: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
 MIN_CELL: Final = 11
@@ -194,7 +194,7 @@ def _shown(count: int, n: int, index: float) -> tuple[float | None, float | None
 def find_missing(
     features: Sequence[BundleFeature],
     training: TrainingSamples | None,
-    present: NDArray[np.int64],
+    with_value: NDArray[np.int64],
     demographics: Mapping[str, int],
     n: int,
 ) -> list[MissingShift]:
@@ -202,8 +202,8 @@ def find_missing(
 
     Parameters
     ----------
-    present : int64, shape (n_features,)
-        Samples with each feature.
+    with_value : int64, shape (n_features,)
+        Samples with a value of each such feature.
     demographics : mapping of name to int
         Samples without a value of each demographic.
 
@@ -214,14 +214,14 @@ def find_missing(
     """
     if training is None or not n:
         return []
-    known = [
-        (name, name, (training.missing or {}).get(name), n_missing)
-        for name, n_missing in demographics.items()
-    ]
+    # A bundle of an earlier version has only the prevalence, which in a linear model does not count the median.
+    pairs = zip(features, training.prevalence or (), strict=False)
+    shares = {feature.id: 1.0 - p for feature, p in pairs if p is not None} | (training.missing or {})
+    known = [(name, name, shares.get(name), n_missing) for name, n_missing in demographics.items()]
     known += [
-        (feature.id, feature.words, None if p is None else 1.0 - p, n - int(present[place]))
-        for place, (feature, p) in enumerate(zip(features, training.prevalence or (), strict=False))
-        if NUMBERS.get(feature.aggregate, RECENCY) != RECENCY
+        (feature.id, feature.words, shares.get(feature.id), n - int(with_value[place]))
+        for place, feature in enumerate(features)
+        if feature.aggregate in EVENT_VALUES
     ]
     found = []
     for column, words, p, count in known:

@@ -15,6 +15,7 @@ from mlho.encoding.events.dictionary import Dictionary, merge_dictionary
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.partition import encode_partition
 from mlho.encoding.events.sequences import open_matrix
+from mlho.method.selection.features import n_with_value
 from mlho.model.bundle import Bundle
 from mlho.model.design import samples_per_column
 from mlho.model.frames import Samples
@@ -55,7 +56,9 @@ class _Sums:
         encoder = bundle.demographics
         self.duplicates = self.without_events = 0
         self.present = np.zeros(len(bundle.document.features), np.int64)
+        self.with_value = np.zeros(len(bundle.document.features), np.int64)
         self.missing = np.zeros(0 if encoder is None else len(encoder.codes), np.int64)
+        self.odd_ages = np.zeros(2, np.int64)
         self.with_code = np.zeros(len(dictionary), np.int64)
 
 
@@ -124,6 +127,16 @@ class ScoredPartition:
         return self._sums.present
 
     @property
+    def with_value(self) -> NDArray[np.int64]:
+        """Number of samples with a value of each feature that is a value of an event, as :attr:`present`."""
+        return self._sums.with_value
+
+    @property
+    def odd_ages(self) -> NDArray[np.int64]:
+        """Counts of :meth:`KnownPersons.count_odd_ages`, after all blocks have been scored."""
+        return self._sums.odd_ages
+
+    @property
     def missing(self) -> NDArray[np.int64]:
         """Number of samples without a value of each demographic of the bundle, after all blocks have been scored; int64."""
         return self._sums.missing
@@ -147,11 +160,13 @@ class ScoredPartition:
         self._sums.without_events += int((~matrix.has_events(range(n_windows))).sum())
         document, encoder = self.bundle.document, self.bundle.demographics
         cells = cells_of_features(document, self._spec, matrix, self._dictionary)
+        self._sums.with_value += [n_with_value(of_feature) for of_feature in cells]
         extra = None
         if encoder is not None:
             assert self._persons is not None  # planning requires a table
             values = self._persons.values_of(encoder, samples)
             self._sums.missing += count_missing(encoder, values)
+            self._sums.odd_ages += self._persons.count_odd_ages(encoder, samples, values)
             extra = encoder.transform_table(values)
         extra = with_utilisation(document, self._spec, matrix, extra)
         return self.bundle.design(cells, cohort.n_samples, extra)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +13,24 @@ from numpy.typing import NDArray
 
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
-from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder
+from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
+from mlho.encoding.cohort.join import OLDEST_YEARS, before_birth_warnings, odd_age_warnings
 from mlho.encoding.cohort.levels import UNKNOWN
-from mlho.encoding.cohort.persons import AGE, NO_DATE, Persons, RawColumn, birth_column, read_persons
+from mlho.encoding.cohort.persons import (
+    AGE,
+    NO_DATE,
+    Persons,
+    RawColumn,
+    birth_column,
+    conflict_warnings,
+    ignored_warnings,
+    read_persons,
+)
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
 from mlho.model.demographics import ages, unseen_in_words
 from mlho.model.frames import Samples
+from mlho.scoring.drift import MIN_CELL
 from mlho.scoring.roster import mapped_texts
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, int64_array, is_given, text_array
@@ -46,6 +57,8 @@ class KnownPersons:
     """``NO_DATE`` if unknown. Shape (n_patients,)."""
     columns: tuple[RawColumn, ...]
     """Columns used by the bundle and present in the table."""
+    warnings: tuple[str, ...] = ()
+    """About rows that are ignored, and values that contradict each other."""
 
     def births_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
         """Birth dates in microseconds since 1970; ``NO_DATE`` if unknown. Shape (n_patients,)."""
@@ -83,6 +96,29 @@ class KnownPersons:
                 table[code.name] = list(calendar_values(code.name, samples.index_us))
         return table
 
+    def count_odd_ages(
+        self, encoder: DemographicsEncoder, samples: Samples, values: Mapping[str, Sequence[Any]]
+    ) -> NDArray[np.int64]:
+        """Count the samples with an implausible age, and those with an index date before the birth from which the age is counted.
+
+        Parameters
+        ----------
+        values : mapping of name to a sequence of values
+            From :meth:`values_of`.
+
+        Returns
+        -------
+        int64, shape (2,)
+        """
+        if not any(isinstance(code, NumberCode) and code.name == AGE for code in encoder.codes):
+            return np.zeros(2, np.int64)
+        age = np.asarray(values[AGE], np.float64)
+        is_before = np.zeros(len(age), np.bool_)
+        if all(column.name != AGE for column in self.columns):
+            births = self.births_of(samples.patient_ids)[samples.patient_of]
+            is_before = (births != NO_DATE) & np.isnan(age)
+        return np.array([((age < 0) | (age > OLDEST_YEARS)).sum(), is_before.sum()], np.int64)
+
     def _person_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
         found = pc.index_in(text_array(patient_ids), value_set=self.patient_ids)
         return np.where(is_given(found), as_numpy(found), _NO_ROW).astype(np.int64)
@@ -107,6 +143,7 @@ class KnownPersons:
             "row_index_us": self.row_index_us,
             "birth_us": self.birth_us,
             "meta": np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8),
+            "warnings": np.frombuffer(json.dumps(self.warnings).encode(), np.uint8),
         }
         arrays |= {f"column_{place}": column.values for place, column in enumerate(self.columns)}
         write_arrays(path, arrays)
@@ -125,7 +162,8 @@ class KnownPersons:
             for place, column in enumerate(meta)
         )
         ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
-        return cls(ids, arrays["patient"], arrays["row_index_us"], arrays["birth_us"], columns)
+        warnings = tuple(json.loads(arrays["warnings"].tobytes()))
+        return cls(ids, arrays["patient"], arrays["row_index_us"], arrays["birth_us"], columns, warnings)
 
 
 def _values(column: RawColumn, rows: NDArray[np.int64]) -> list[Any]:
@@ -159,17 +197,25 @@ def count_missing(encoder: DemographicsEncoder, values: Mapping[str, Sequence[An
     )
 
 
-def unseen_warnings(encoder: DemographicsEncoder | None, persons: KnownPersons | None) -> list[str]:
-    """Warn of categories with many rows whose level the bundle does not have, such as ``f`` in place of ``F``.
+def age_warnings(counts: Sequence[int]) -> list[str]:
+    """Warn of implausible ages, given the counts of :meth:`KnownPersons.count_odd_ages`, as training does."""
+    n_odd, n_before = counts
+    return [*odd_age_warnings(n_odd, "sample", MIN_CELL), *before_birth_warnings(n_before, MIN_CELL)]
 
-    Each of them silently counts as another level. A bundle with the level ``other`` has merged rare levels, and more such rows are usual.
+
+def demographic_warnings(encoder: DemographicsEncoder | None, persons: KnownPersons | None) -> list[str]:
+    """Return the warnings of the table, and of categories with many rows whose level the bundle does not have, such as ``f`` for ``F``.
+
+    Each of these silently counts as another level. A bundle with the level ``other`` has merged rare levels, and more such rows are usual.
     """
-    if encoder is None or persons is None:
+    if persons is None:
         return []
+    if encoder is None:
+        return [*persons.warnings]
     columns = {column.name: column for column in persons.columns}
     codes = [code for code in encoder.codes if isinstance(code, CategoryCode) and code.name in columns]
     said = (_unseen_words(code, columns[code.name]) for code in codes)
-    return [words for words in said if words]
+    return [*persons.warnings, *(words for words in said if words)]
 
 
 def _unseen_words(code: CategoryCode, column: RawColumn) -> str:
@@ -226,7 +272,8 @@ def read_known_persons(
     )
     persons = read_persons(spec, source, root)
     assert persons is not None  # the table is named
-    return known_persons(encoder, persons, pattern)
+    known = known_persons(encoder, persons, pattern)
+    return replace(known, warnings=tuple(ignored_warnings(persons)))
 
 
 def known_persons(encoder: DemographicsEncoder | None, persons: Persons, pattern: str) -> KnownPersons:
@@ -278,7 +325,8 @@ def read_static_persons(
     columns = tuple(
         _of_kind(column, "events", is_category=column.name in categories) for column in persons.columns
     )
-    return _known(persons, columns)
+    warnings = tuple(conflict_warnings(persons, "patient", MIN_CELL))
+    return replace(_known(persons, columns), warnings=warnings)
 
 
 def _require(source: Source, root: DataRoot, pattern: str, names: Sequence[str]) -> None:

@@ -29,6 +29,8 @@ NUMBERS: Final[Mapping[str, str]] = {
     "mean": "mean",
     "slope": "slope",
 }
+#: Aggregates that are a value of an event, which a sample may lack.
+EVENT_VALUES: Final = frozenset(NUMBERS) - {RECENCY}
 
 
 class RollUp(SpecPart):

@@ -62,11 +62,7 @@ def join_persons(
         ages, n_before = _ages(persons.birth_us, person_of, index_us)
         _refuse_empty(AGE, np.isnan(ages), where)
         columns[AGE] = NumericColumn(AGE, ages)
-        if n_before:
-            samples = shown_count(n_before, "sample", min_cell)
-            warnings.append(
-                capitalized(f"{samples} with an index date before birth: the age counts as missing there.")
-            )
+        warnings += before_birth_warnings(n_before, min_cell)
     warnings += _age_warnings(columns.get(AGE), patient_of, min_cell)
     ordered = _without_rare_numbers([columns[name] for name in names], patient_of, min_cell, warnings)
     ordered = _merged(ordered, patient_of, min_cell, warnings)
@@ -81,13 +77,23 @@ def _age_warnings(
         return []
     with np.errstate(invalid="ignore"):
         is_odd = (age.values < 0) | (age.values > OLDEST_YEARS)
-    n = n_distinct(patient_of[is_odd])
+    return odd_age_warnings(n_distinct(patient_of[is_odd]), "patient", min_cell)
+
+
+def odd_age_warnings(n: int, noun: str, min_cell: int) -> list[str]:
+    """Return a warning of patients, samples or rows with an implausible age; none for a count of 0."""
     if not n:
         return []
-    patients = shown_count(n, "patient", min_cell)
-    return [
-        capitalized(f"{patients} with an age below 0 or above {OLDEST_YEARS} years: it is used as it is.")
-    ]
+    odd = shown_count(n, noun, min_cell)
+    return [capitalized(f"{odd} with an age below 0 or above {OLDEST_YEARS} years: it is used as it is.")]
+
+
+def before_birth_warnings(n: int, min_cell: int) -> list[str]:
+    """Return a warning of samples whose index date is before birth; none for a count of 0."""
+    if not n:
+        return []
+    samples = shown_count(n, "sample", min_cell)
+    return [capitalized(f"{samples} with an index date before birth: the age counts as missing there.")]
 
 
 def person_of_patients(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:

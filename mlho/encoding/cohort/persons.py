@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mlho.arrays import is_new, n_distinct
 from mlho.encoding.cohort.calendar import calendar_names
+from mlho.encoding.cohort.counts import is_one, shown_count
 from mlho.encoding.cohort.kept import TextColumn, encoded, number_text, read_texts
 from mlho.encoding.cohort.labels import MISSING, encode_patients, read_births, read_index, read_patients
-from mlho.errors import DataError, SpecError, plural
+from mlho.errors import DataError, SpecError, capitalized, plural
 from mlho.printable import has_control
 from mlho.sources import Source, list_inputs
 from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where, truths
@@ -80,6 +81,24 @@ class _Layout:
     from_index: tuple[str, ...]
 
 
+def ignored_warnings(persons: Persons) -> list[str]:
+    """Return a warning of the rows without a patient id; none if there are none."""
+    n = persons.n_without_patient
+    have, are = ("has", "is") if n == 1 else ("have", "are")
+    return [f"{plural(n, 'row')} of the demographics {have} no patient and {are} ignored."] if n else []
+
+
+def conflict_warnings(persons: Persons, noun: str, min_cell: int) -> list[str]:
+    """Return a warning of the patients whose static rows differ, for each demographic; none if there are none."""
+    return [
+        capitalized(
+            f"{shown_count(n, noun, min_cell)} {'has' if is_one(n, min_cell) else 'have'} several values of {name!r} in the "
+            "events: it counts as missing there."
+        )
+        for name, n in persons.conflicts
+    ]
+
+
 def birth_column(source: Source, have: Sequence[str]) -> str | None:
     """Return the name of the column of birth dates among those of a file; ``None`` if there is none."""
     names = (source.column(DEMOGRAPHICS, name) for name in BIRTH_COLUMNS)
@@ -111,7 +130,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
     )
     known = patient != MISSING
     if not known.any():
-        raise _empty(pattern, len(patient))
+        raise _empty(pattern, len(patient), spec.features.demographics)
     order = np.flatnonzero(known)
     order = order[np.lexsort((index_us[order] if index_us is not None else order * 0, patient[order]))]
     patient, births = patient[order], births[order]
@@ -302,13 +321,19 @@ def _refuse_infinite(numbers: Any, where: str, name: str) -> None:
     refuse_huge(numbers, where=where, name=name)
 
 
-def _empty(where: str, n_rows: int) -> DataError:
+def _empty(where: str, n_rows: int, needed: Sequence[str]) -> DataError:
+    if n_rows:
+        remedy = "Check the column of patient ids."
+    elif needed:
+        remedy = f"Write it again: {', '.join(needed)} are read from it. Single patients and values may be missing."
+    else:
+        remedy = "Write the demographics, or leave out data.tables.demographics."
     return DataError(
         where,
         "the demographics are empty",
         expected="a row for each patient",
         got=f"{plural(n_rows, 'row')}, none with a patient",
-        remedy="Write the demographics, or leave out data.tables.demographics.",
+        remedy=remedy,
     )
 
 

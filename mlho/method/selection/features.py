@@ -155,6 +155,11 @@ def levels_for_ranking(
     return samples, numbers.astype(np.int32)
 
 
+def n_with_value(cells: Cells) -> int:
+    """Return the number of samples with a known number."""
+    return len(_with_value(cells)[0])
+
+
 def _with_value(cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     if cells.values is None:
         return cells.samples[:0], np.empty(0)

@@ -104,7 +104,7 @@ def write_part(
     from mlho.scoring.code_drift import split_codes
     from mlho.scoring.partition import encode_files
     from mlho.scoring.parts import PART_FILE, PartWriter
-    from mlho.scoring.persons import read_static_persons, unseen_warnings
+    from mlho.scoring.persons import demographic_warnings, read_static_persons
     from mlho.sources import source_from
 
     folder, top_reasons = work.out / "scratch", work.params["top_reasons"]
@@ -114,7 +114,7 @@ def write_part(
     if persons is None and bundle.demographics is not None:
         source = source_from(work.params)
         persons = read_static_persons(bundle.demographics, index_of(work), source, files, samples.patient_ids)
-        unseen = unseen_warnings(bundle.demographics, persons)
+        unseen = demographic_warnings(bundle.demographics, persons)
     scored = encode_files(
         bundle, samples, persons, batches, folder, source=work.params["source"], last_us=last_us
     )
@@ -126,7 +126,13 @@ def write_part(
     write_arrays(work.out / PATIENTS_FILE, arrays)
     listed, others = split_codes(bundle.document.training, scored.samples_by_code)
     write_arrays(
-        work.out / PRESENT_FILE, {"present": scored.present, "missing": scored.missing, "codes": listed}
+        work.out / PRESENT_FILE,
+        {
+            "present": scored.present,
+            "with_value": scored.with_value,
+            "missing": scored.missing,
+            "codes": listed,
+        },
     )
     work.write_json(CODES_FILE, others)
     work.write_json(UNKNOWN_FILE, scored.unknown_rows)
@@ -137,4 +143,5 @@ def write_part(
         "n_patients": len(samples.patient_ids),
         "n_rows": part.n_rows,
         "n_without_events": scored.n_without_events,
+        "odd_ages": scored.odd_ages.tolist(),
     } | ({"unseen": unseen} if unseen else {})

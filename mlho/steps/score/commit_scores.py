@@ -34,7 +34,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -121,7 +121,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     from mlho.scoring.drift import drift_warnings
     from mlho.scoring.label_free import expected_performance
     from mlho.scoring.parts import PART_FILE
-    from mlho.scoring.persons import unseen_warnings
+    from mlho.scoring.persons import age_warnings, demographic_warnings
 
     every, training = (*parts, *absent), bundle.document.training
     n_samples = sum(part.facts["n_rows"] for part in every)
@@ -143,7 +143,10 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
         training_share_without_events=None if training is None else training.without_events,
         warnings=[
             *unusual,
-            *unseen_warnings(bundle.demographics, open_persons(work)),
+            *demographic_warnings(bundle.demographics, open_persons(work)),
+            *age_warnings(
+                [sum(counts) for counts in zip(*(part.facts["odd_ages"] for part in every), strict=True)]
+            ),
             *alert_warnings(alerts, n_samples),
             *drift_warnings(drift),
             *total.warnings(),
@@ -237,9 +240,9 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
 
     features, training = bundle.document.features, bundle.document.training
     counted = [read_arrays(part.path(PRESENT_FILE)) for part in parts]
-    present, missing, listed = (
+    present, with_value, missing, listed = (
         np.sum([counts[name] for counts in counted], axis=0, dtype=np.int64)
-        for name in ("present", "missing", "codes")
+        for name in ("present", "with_value", "missing", "codes")
     )
     others: Counter[str] = Counter()
     for part in parts:
@@ -250,7 +253,7 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     drift = find_drift(features, prevalence, present, len(scored))
     index, reason = score_psi(scored, deciles)
     codes = find_code_drift(training, listed, others, len(scored))
-    drift = with_missing(drift, find_missing(features, training, present, unknown, len(scored)))
+    drift = with_missing(drift, find_missing(features, training, with_value, unknown, len(scored)))
     return drift.model_copy(update={"score_psi": index, "reason": reason, "codes": codes})
 
 

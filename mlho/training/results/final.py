@@ -17,15 +17,17 @@ from mlho.method.evaluation.auroc import auroc, auroc_estimate
 from mlho.method.evaluation.calibration import PlattCalibrator, calibration_intercept_slope, fit_calibrator
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.thresholds import Threshold
+from mlho.method.selection.features import n_with_value
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import RiskHorizon, TrainingSamples, Vocabulary
-from mlho.spec.features import utilisation_names
+from mlho.spec.features import EVENT_VALUES, utilisation_names
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
 from mlho.training.iterations.problem import Problem
+from mlho.training.iterations.selection import cells_of
 from mlho.training.iterations.splits import FINAL
 from mlho.training.iterations.times import fit_horizons
 from mlho.training.results.performance import PerformanceRecord
@@ -193,7 +195,7 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
         deciles=tuple(
             np.round(np.quantile(calibrated, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
         ),
-        missing=_missing(problem),
+        missing=_missing(problem) | _without_value(problem, final),
         codes=_vocabulary(problem, max(windows)) if windows else None,
     )
 
@@ -210,6 +212,23 @@ def _missing(problem: Problem) -> dict[str, float]:
         if column.name not in computed
     }
     return {name: _rounded_up(max(count, min(least, n)) / n, 4) for name, count in counts.items()}
+
+
+def _without_value(problem: Problem, final: FinalModel) -> dict[str, float]:
+    """Return the share of the samples without a value of each feature that is a value of an event, as :func:`_missing`.
+
+    The training matrix does not show it: in a linear model a value that equals the median is a zero, as a missing one.
+    """
+    n, least = problem.cohort.n_samples, problem.spec.report.min_cell
+    features = final.design.features
+    is_value = [problem.aggregate_of(feature) in EVENT_VALUES for feature in features.tolist()]
+    features = features[np.array(is_value, np.bool_)]
+    counts = [n_with_value(cells) for cells in cells_of(problem, features, None)]
+    return {
+        problem.name_of(feature).id: _rounded_up(max(n - count, min(least, n)) / n, 4)
+        for feature, count in zip(features.tolist(), counts, strict=True)
+        if count >= least
+    }
 
 
 def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:

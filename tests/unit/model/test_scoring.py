@@ -10,7 +10,12 @@ import pytest
 from scipy.sparse import csc_array
 
 from mlho.encoding.cohort.define import define_cohort
-from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, encode_demographics
+from mlho.encoding.cohort.demographics import (
+    CategoryCode,
+    DemographicsEncoder,
+    NumberCode,
+    encode_demographics,
+)
 from mlho.encoding.events.blocks import pack_block
 from mlho.encoding.events.dictionary import merge_dictionary
 from mlho.encoding.events.matrix import Matrix
@@ -20,7 +25,9 @@ from mlho.method.classifiers import classifier_named
 from mlho.method.classifiers.tree_matrix import dense_rows
 from mlho.method.selection.features import Cells, Encoding
 from mlho.model.bundle import load_bundle, write_bundle
+from mlho.model.demographics import lost_values
 from mlho.model.design import build_design, build_tree_design, value_columns
+from mlho.model.frames import samples_of_frame
 from mlho.model.golden import column_statistics
 from mlho.model.parts import BundleFeature, Scoring
 from mlho.model.scoring import encode_events
@@ -242,6 +249,17 @@ def test_lost_demographics_are_a_warning(persons, sentence, index, parts, tmp_pa
     assert any(sentence in str(warning.message) for warning in caught if sentence is not None) is (
         sentence is not None
     )
+
+
+def test_impossible_ages_are_counted_for_the_caller():
+    """An age is used as it is; the caller is told how many rows have one below 0 or above 150 years."""
+    encoder = DemographicsEncoder((NumberCode("age", 50.0, True),))
+    samples = samples_of_frame(INDEX, has_dates=True)
+
+    found = lost_values(encoder, samples, EVENTS, PERSONS.assign(age=[-5.0, 600, None]))
+
+    assert found == ["2 rows with an age below 0 or above 150 years: it is used as it is."]
+    assert lost_values(encoder, samples, EVENTS, PERSONS.assign(age=[0, 150.0, None])) == []
 
 
 def test_rows_of_other_patients_and_later_rows_are_no_warning(bundle_folder):

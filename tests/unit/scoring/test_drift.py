@@ -5,11 +5,13 @@ from shutil import copytree
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from mlho.method.selection.features import Cells, Encoding, n_with_value
 from mlho.model.parts import TrainingSamples, Vocabulary
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.drift import Drift, drift_warnings, find_drift, find_missing, psi, score_psi, with_missing
@@ -165,6 +167,33 @@ def test_a_value_of_an_event_is_missing_where_the_feature_is_absent():
     assert [(column.column, column.training, column.now, column.is_shifted) for column in found] == [
         ("mean", 0.2, 0.8, True)
     ]
+
+
+def test_a_value_that_equals_the_median_of_a_linear_model_is_a_value():
+    """The design has no cell for it, as for a missing value; the count of values does not come from the design."""
+    cells = Cells(np.arange(4, dtype=np.int32), np.ones(4, np.int32), np.array([5.0, 5.0, 7.0, np.nan]))
+
+    assert len(Encoding("last", centre=5.0).encode(cells)[0]) == 1
+    assert n_with_value(cells) == 3
+
+
+def test_a_value_within_its_range_is_not_missing(trained):
+    """Missing is the share of the samples without a number, in training and in a scoring run."""
+    events, cohort, _ = trained.frames()
+    lab = events[(events["code"] == "LOINC:2160-0") & np.isfinite(events["numeric_value"])]
+    pairs = cohort.drop_duplicates().merge(lab, on="patient_id")
+    bound = pairs["index_date"].dt.normalize() + pd.Timedelta(days=1 - 5)  # gapDays: 5
+    n_with = len(pairs[pairs["time"] < bound].groupby(["patient_id", "index_date"]))
+    column = "LOINC:2160-0|all|outOfRange"
+
+    scored = score_inline(trained.folder, MemoryStore()).scores
+
+    (found,) = [column_ for column_ in scored["drift"]["missing"] if column_["column"] == column]
+    share = 1 - n_with / scored["samples"]
+    assert found["now"] == pytest.approx(
+        share, abs=0.01
+    )  # some events are not used: before birth, for example
+    assert found["training"] == pytest.approx(found["now"], abs=2e-4)
 
 
 def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp_path, capsys):

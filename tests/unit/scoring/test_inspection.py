@@ -1,5 +1,6 @@
 """Findings of the inspection of a scoring run's tables."""
 
+import datetime as dt
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,44 @@ def test_levels_that_the_bundle_does_not_have_are_a_warning(trained, tmp_path):
     assert inspected(trained.folder).warnings == []
 
 
+def test_impossible_ages_are_a_warning(trained, tmp_path):
+    """Ages are used as they are, as in training; the inspection and the scores count the samples with an impossible one."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    path = folder / "demographics.parquet"
+    table = pq.read_table(path)
+    ages = table.column("age").to_pylist()
+    ages = [-5.0, *([600.0] * 29), *ages[30:]]
+    pq.write_table(table.set_column(table.column_names.index("age"), "age", pa.array(ages)), path)
+    odd = set(table.column("patient_id").to_pylist()[:30])
+    n_odd = sum(patient in odd for patient in trained.tables.labels.column("patient_id").to_pylist())
+
+    (warning,) = inspected(folder).warnings
+
+    assert warning == f"{n_odd} samples with an age below 0 or above 150 years: it is used as it is."
+    assert warning in score_inline(folder, MemoryStore()).scores["warnings"]
+
+
+def test_an_index_date_before_birth_is_a_warning(trained, tmp_path):
+    """An age that is counted from a later birth is missing, and the samples are counted; a small count is a bound."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    path = folder / "demographics.parquet"
+    table = pq.read_table(path)
+    births = table.column("birth_date").to_pylist()
+    births[:3] = [dt.date(2030, 1, 1)] * 3
+    place = table.column_names.index("birth_date")
+    table = table.set_column(place, "birth_date", pa.array(births, table.schema.field(place).type))
+    pq.write_table(table.drop_columns(["age"]), path)
+
+    (warning,) = inspected(folder).warnings
+
+    assert (
+        warning == "Fewer than 11 samples with an index date before birth: the age counts as missing there."
+    )
+    assert warning in score_inline(folder, MemoryStore()).scores["warnings"]
+
+
 def test_demographics_of_other_ids_are_a_warning(trained, tmp_path):
     """Ids in another form match no patient, and all demographics would count as unknown."""
     folder = tmp_path / "data"
@@ -123,7 +162,24 @@ def test_demographics_of_other_ids_are_a_warning(trained, tmp_path):
     (warning,) = inspected(folder).warnings
 
     assert warning.startswith("demographics: none of ")
-    assert warning.endswith("Check that patient ids are written alike in all tables.")
+    assert warning.endswith(
+        "Check that patient ids are written alike in all tables: 17.0 is another id than 17."
+    )
+
+
+def test_demographics_without_a_patient_are_a_warning(trained, tmp_path):
+    """Rows without an id are ignored, as in training, and counted in the inspection and the scores."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.folder, folder)
+    path = folder / "demographics.parquet"
+    table = pq.read_table(path)
+    extra = table.slice(0, 2).set_column(0, "patient_id", pa.array([None, " "]))
+    pq.write_table(pa.concat_tables([table, extra]), path)
+
+    (warning,) = inspected(folder).warnings
+
+    assert warning == "2 rows of the demographics have no patient and are ignored."
+    assert warning in score_inline(folder, MemoryStore()).scores["warnings"]
 
 
 def test_events_without_a_row_are_a_warning(trained, tmp_path):

@@ -71,6 +71,25 @@ def test_another_source_needs_the_table(folder):
         score_inline(folder, MemoryStore(), {**SCORE, "data.source": "i2b2"})
 
 
+def test_several_values_of_a_patient_are_a_warning(folder, tmp_path):
+    """A patient with two sexes has none, as in training, and the manifest counts such patients."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    path = data / "by_patient" / "0.parquet"
+    rows = pq.read_table(path)
+    sexes = rows.filter(pc.starts_with(rows["code"], "GENDER//"))
+    other = sexes.set_column(rows.column_names.index("code"), "code", pa.array(["GENDER//X"] * len(sexes)))
+    write_table(path, pa.concat_tables([rows, other]))
+
+    warnings = score_inline(data, MemoryStore(), SCORE).manifest["warnings"]
+
+    (warning,) = [text for text in warnings if "several values" in text]
+    assert warning.startswith("In 1 of 2 partitions, the first by_patient/0.parquet: ")
+    assert warning.endswith(
+        " patients have several values of 'sex' in the events: it counts as missing there."
+    )
+
+
 def test_levels_in_another_form_are_a_warning(folder, tmp_path):
     """Without a table, levels come from the events of each partition; those of another form would count as unknown silently."""
     data = tmp_path / "data"

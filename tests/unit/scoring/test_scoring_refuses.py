@@ -4,7 +4,9 @@ import datetime as dt
 import hashlib
 import shutil
 from dataclasses import replace
+from shutil import copytree
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,7 +15,8 @@ import pytest
 from mlho.errors import BundleError, DataError, InputChanged, MlhoError, SpecError
 from mlho.model.testing import runner
 from mlho.model.testing.subject import Finding
-from mlho.store.keys import blob_key
+from mlho.store.keys import blob_key, run_key
+from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.engine.loop import carry_out
 from tests.builders import InlineExecutor, NullObserver, make_tables
@@ -67,6 +70,27 @@ def test_a_damaged_bundle_is_refused(name, own_bundle):
 def test_a_missing_bundle_is_refused(uri, kind, words, trained):
     """The error for a missing bundle has the place that was searched."""
     assert words in refused(trained.folder, kind, {"bundle.uri": uri})
+
+
+def test_a_bundle_in_the_folder_of_another_run_is_refused(trained, tmp_path):
+    """The result of the run states the digest of its bundle; a whole bundle with another digest scores no patient."""
+    store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
+    run = trained.home.finished.run_id
+    document = store.get(run_key(run, "bundle/bundle.json")).replace(
+        b'"outcome": "label"', b'"outcome": "other"'
+    )
+    digest = hashlib.sha256(document).hexdigest()
+    for name, content in {
+        "bundle.json": document,
+        "bundle.sha256": f"{digest}  bundle.json\n".encode(),
+    }.items():
+        store.delete(run_key(run, f"bundle/{name}"))
+        store.put_if_absent(run_key(run, f"bundle/{name}"), content)
+
+    for uri in (f"run:{run}", "run:small"):
+        with pytest.raises(BundleError, match=f"run {run}: its bundle is not that of its result") as caught:
+            prepare(trained.folder, store, {"bundle.uri": uri})
+        assert digest in str(caught.value)
 
 
 def test_a_bundle_that_fails_its_own_tests_is_refused(trained, monkeypatch):
@@ -149,6 +173,28 @@ def test_demographics_may_be_empty_where_nothing_is_known(trained, beside):
     events, cohort, _ = trained.frames()
     expected = trained.bundle.predict_events(events, cohort, nothing.to_pandas())
     assert scored.table()["probability"].tolist() == expected["probability"].tolist()
+
+
+def test_empty_demographics_are_refused_with_a_remedy_that_fits_the_bundle(trained, beside):
+    """A bundle with demographics needs the table, so that the remedy is not to leave it out."""
+    empty = trained.tables.demographics.slice(0, 0)
+    message = refused(beside(replace(trained.tables, demographics=empty)), DataError)
+
+    assert "the demographics are empty" in message
+    assert "Write it again: age, sex, index_year, index_month are read from it." in message
+    assert "leave out" not in message
+
+
+def test_ids_that_are_decimal_numbers_are_refused_with_a_remedy_that_keeps_the_id(trained, beside):
+    """Written as text, 17.0 would be another id than 17 of the other tables."""
+    n = trained.tables.demographics.num_rows
+    numbers = trained.tables.demographics.set_column(
+        0, "patient_id", pa.array(np.arange(n, dtype=np.float64))
+    )
+    message = refused(beside(replace(trained.tables, demographics=numbers)), DataError)
+
+    assert "column 'patient_id' has the wrong type" in message
+    assert "Write it as an integer column, or as text without decimals" in message
 
 
 def test_a_patient_in_two_partitions_is_refused(trained, beside):
