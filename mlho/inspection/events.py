@@ -8,7 +8,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mlho.encoding.cohort.cohort import Cohort
-from mlho.encoding.events.ledger import LARGE_SHARE, Ledger, Rule, no_row_used
+from mlho.encoding.cohort.counts import LARGE_SHARE
+from mlho.encoding.events.ledger import Ledger, Rule, no_row_used
 from mlho.encoding.events.patients import PatientFinder
 from mlho.encoding.events.rows import RowRules
 from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence

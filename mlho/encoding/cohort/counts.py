@@ -1,5 +1,9 @@
 """Counts of patients or samples in text, for results that leave the hospital."""
 
+from typing import Final
+
+LARGE_SHARE: Final = 0.2  # a rule that drops more than this share of the rows causes a warning
+
 
 def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
     """Return a count with its noun in singular or plural. A count from 1 to ``min_cell`` − 1 is shown only as a bound.

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from mlho.arrays import is_new
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
-from mlho.encoding.cohort.counts import is_one, shown_count
+from mlho.encoding.cohort.counts import LARGE_SHARE, is_one, shown_count
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
 from mlho.encoding.cohort.kept import refuse_differing
 from mlho.encoding.cohort.kept_columns import read_kept_columns
 from mlho.encoding.cohort.labels import MISSING, LabelRows, read_labels, refuse_other_times
 from mlho.encoding.cohort.levels import OTHER, patients_by_level
-from mlho.encoding.cohort.persons import NO_DATE, Persons, read_persons
+from mlho.encoding.cohort.persons import NO_DATE, Persons, conflict_warnings, ignored_warnings, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.subgroup import subgroup
 from mlho.encoding.cohort.windows import year_bounds
@@ -44,6 +44,16 @@ LABEL_RULES: Final[Mapping[str, str]] = {
 NOT_AT_RISK: Final = (
     "not at risk"  # only with cohort.timeToEvent: event or end of observation up to the index date
 )
+_LABEL_REMEDIES: Final[Mapping[str, str]] = {
+    "no patient": "Check the column of patient ids.",
+    "no index date": "Check the column of index dates.",
+    "implausible index date": "Check the index dates, or change data.plausibleYears.",
+    "outcome missing": "Check the column of cohort.outcome: an empty cell is an unknown outcome, and 0 is none.",
+    "unknown patient": "Check that patient ids are written alike in labels and demographics: 17.0 is another id than 17.",
+    "conflicting labels": "Check how the outcome was derived.",
+    "equal labels": "Check whether the labels were exported twice.",
+    NOT_AT_RISK: "Check index dates and times of cohort.timeToEvent.",
+}
 _FEW: Final = 20  # fewer patients than this with, or without, the outcome cause a warning
 
 
@@ -174,6 +184,7 @@ def join_cohort(
     _keep_only(selection, persons, spec)
     outcome = _one_row_a_sample(selection, spec, warnings)
     _refuse_one_class(selection, outcome, spec)
+    warnings += _label_warnings(selection.ledger, len(labels.patient))
     is_omop = spec.data.source == OMOP_NAME
     source = source_of(spec.data)
     if is_omop:
@@ -184,6 +195,15 @@ def join_cohort(
         last_us = last_days(source, cdm, cohort.patient_ids, after_days=days)
         cohort = replace(cohort, last_us=last_us)
     return CohortResult(cohort, {**selection.ledger, USED: int(selection.is_in.sum())})
+
+
+def _label_warnings(ledger: Mapping[str, int], n_rows: int) -> list[str]:
+    """Warn of each rule that drops many label rows. No number: the label ledger gives or suppresses it."""
+    return [
+        f"More than {100 * LARGE_SHARE:.0f} % of the label rows are dropped by the rule “{rule}”. {remedy}"
+        for rule, remedy in _LABEL_REMEDIES.items()
+        if ledger.get(rule, 0) > LARGE_SHARE * n_rows
+    ]
 
 
 def labels_place(spec: TrainingSpec) -> str:
@@ -210,18 +230,6 @@ def where_of_persons(spec: TrainingSpec) -> str:
     """Return the table of the demographics, for messages."""
     tables = spec.data.tables
     return tables.demographics or (tables.events if spec.reads_static_rows else "demographics")
-
-
-def _conflict_warnings(persons: Persons, spec: TrainingSpec) -> list[str]:
-    """Warn about the number of patients whose static rows differ."""
-    few = spec.report.min_cell
-    return [
-        capitalized(
-            f"{shown_count(n, 'labelled patient', few)} {'has' if is_one(n, few) else 'have'} several values of {name!r} in the "
-            "events: it counts as missing there."
-        )
-        for name, n in persons.conflicts
-    ]
 
 
 def _audit_warnings(
@@ -251,10 +259,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
         warnings.append("No index date: not predictive, association only.")
     if persons is None:
         return warnings
-    if persons.n_without_patient:
-        warnings.append(
-            f"{persons.n_without_patient} rows of the demographics have no patient and are ignored."
-        )
+    warnings += ignored_warnings(persons)
     patient = selection.labels.patient
     person_of = person_of_patients(persons, selection.labels.patient_ids)
     is_unknown = selection.is_in & (person_of[patient] == MISSING)
@@ -266,8 +271,8 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             "labelled patients are unknown to the demographics",
             expected="a row of the demographics for each labelled patient",
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
-            remedy="Complete the demographics, check that both tables write ids alike, or set cohort.unknownPatients "
-            "to keep or drop.",
+            remedy="Complete the demographics, check that both tables write ids alike (17.0 is another id than 17), or set "
+            "cohort.unknownPatients to keep or drop.",
         )
     if policy == "drop":
         selection.drop("unknown patient", is_unknown)
@@ -393,7 +398,8 @@ def _assemble(
     if persons is not None:
         person_of = person_of_patients(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
-        warnings = [*warnings, *_birth_warnings(birth_us, spec), *_conflict_warnings(persons, spec)]
+        several = conflict_warnings(persons, "labelled patient", spec.report.min_cell)
+        warnings = [*warnings, *_birth_warnings(birth_us, spec), *several]
         where = where_of_persons(spec)
         columns, more = join_persons(
             persons,

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
+from mlho.encoding.cohort.counts import LARGE_SHARE
 from mlho.errors import DataError, MlhoError
 from mlho.sources.base import END_BEFORE_START_RULE, MODIFIER_RULE
-
-LARGE_SHARE: Final = 0.2  # a rule that drops more than this share of the rows causes a warning
 
 
 class Rule(IntEnum):
@@ -84,9 +83,7 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.END_BEFORE_START: "The row could be used, and it ends on a day before the day on which it starts (OMOP).",
 }
 _RARE: Final = frozenset((Rule.AFTER_DEATH, Rule.EXCLUDED_CODE, Rule.MODIFIER, Rule.END_BEFORE_START))
-_IDS: Final = (
-    "Check that the events name their patients, and that ids are written alike in events and labels."
-)
+_IDS: Final = "Check that the events name their patients, and that ids are written alike in all tables: 17.0 is another id than 17."
 _CODES: Final = "Check the codes in the events: a code is a text."
 _TIMES: Final = "Write times as 2020-01-31 or 2020-01-31T08:30:00, or as a timestamp column, or state their form in data.format."
 _INDEX: Final = "Check the index dates."
@@ -96,7 +93,7 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.UNUSABLE_CODE: _CODES,
     Rule.UNREADABLE_TIME: _TIMES,
     Rule.NO_TIME: _TIMES,
-    Rule.UNKNOWN_PATIENT: "Check that patient ids are written alike in events and labels.",
+    Rule.UNKNOWN_PATIENT: "Check that patient ids are written alike in all tables: 17.0 is another id than 17.",
     Rule.IMPLAUSIBLE_DATE: "Check the times and birth dates, or change data.plausibleYears.",
     Rule.AFTER_DEATH: "Check the table death, or change data.afterDeathDays.",
     Rule.AFTER_INDEX: _INDEX,

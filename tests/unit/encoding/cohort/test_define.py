@@ -196,6 +196,35 @@ def test_each_label_row_is_used_or_dropped_by_one_rule(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("rows", "rule"),
+    [
+        (",2020-01-31,1\n", "no patient"),
+        ("d,,1\n", "no index date"),
+        ("d,1020-01-31,1\n", "implausible index date"),
+        ("d,2020-01-31,\n", "outcome missing"),
+        ("c,2020-01-31,0\n", "equal labels"),
+    ],
+)
+def test_a_rule_that_drops_many_label_rows_is_a_warning(tmp_path, rows, rule):
+    """More than 20 % of the rows are a warning with a remedy; the count is in the label ledger. Exactly 20 % are not."""
+    many, few = (cohort_of(tmp_path, LABELS + rows * n).cohort.warnings for n in (2, 1))
+
+    (warning,) = [text for text in many if "label rows" in text]
+    assert warning.startswith(f"More than 20 % of the label rows are dropped by the rule “{rule}”. Check ")
+    assert not [text for text in few if "label rows" in text]
+
+
+def test_a_subgroup_drops_label_rows_on_purpose(tmp_path):
+    """Samples outside ``cohort.only`` are no finding; unknown patients that are dropped are one."""
+    persons = "patient_id,sex\na,F\nb,M\n"
+    options = {"unknownPatients": "drop", "only": {"sex": ["F"]}, "features": ["sex"]}
+    found = cohort_of(tmp_path, LABELS, persons, **options).cohort.warnings
+
+    (warning,) = [text for text in found if "label rows" in text]
+    assert "“unknown patient”" in warning
+
+
 CONFLICT = "patient_id,index_date,label\na,2020-01-31,0\na,2020-01-31,1\na,2020-01-31,0\nb,2020-01-31,0\nc,2020-01-31,1\n"
 
 
