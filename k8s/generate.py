@@ -341,8 +341,8 @@ def _texts() -> dict[str, Any]:
 _README_HEAD: Final = """\
 # mlho: the chart
 
-Installs the scheduler of mlho-batch, its custom resources `TrainingRun` and `ScoringRun`, what workers need to run, and
-network policies around them. It needs Kubernetes 1.31 or newer and object storage; all pods run under Pod Security
+Installs the scheduler of mlho-batch, its custom resources `TrainingRun`, `ScoringRun` and `ModelChannel`, what workers need to
+run, and network policies around them. It needs Kubernetes 1.31 or newer and object storage; all pods run under Pod Security
 *restricted*. `docs/kubernetes.md` tells how to begin; this page lists the values.
 
 <!-- Made from values.yaml: make chart-docs -->

@@ -76,11 +76,45 @@ def test_policies_allow_the_ports_of_dns_and_additional_destinations(helm: str, 
         ]
 
 
+def template(helm: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Render the chart with options of `helm template`."""
+    command = [helm, "template", "mlho", str(CHART), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "more", "words"),
+    [
+        ("https://minio.example", [], ""),
+        ("https://minio.example:9000", [], "port 9000 is not in networkPolicy.s3.ports (443)"),
+        ("http://minio.example", [], "port 80 is not in networkPolicy.s3.ports (443)"),
+        ("https://minio.example:9000", ["networkPolicy.s3.ports={443,9000}"], ""),
+        ("https://minio.example:9000", ["networkPolicy.s3.podLabels.app=minio"], ""),
+        ("https://minio.example:9000", ["networkPolicy.extraEgress[0].ports[0].port=9000"], ""),
+        ("https://minio.example:9000", ["networkPolicy.enabled=false"], ""),
+        ("https://minio.storage.svc", [], "is at a private address, which networkPolicy.s3.except excludes"),
+        ("https://minio", [], "is at a private address"),
+        ("https://10.1.2.3", [], "is at a private address"),
+        ("https://10.1.2.3", ["networkPolicy.s3.cidrs={10.1.2.3/32}"], ""),
+        ("https://minio.storage.svc", ["networkPolicy.s3.except=null"], ""),
+    ],
+)
+def test_a_storage_that_no_policy_lets_pods_reach_is_refused(
+    helm: str, endpoint: str, more: list[str], words: str
+):
+    """As for Redis, an endpoint that the policies exclude is refused with the remedy. Otherwise Helm would report success, and each run would wait."""
+    options = [part for value in (f"store.endpoint={endpoint}", *more) for part in ("--set", value)]
+    done = template(helm, *options)
+
+    assert (done.returncode == 0) is not bool(words), done.stderr
+    assert words in done.stderr
+    assert not words or "networkPolicy.s3.podLabels" in done.stderr
+
+
 @pytest.mark.parametrize("rule", [{}, {"too": []}, {"to": [{}]}], ids=json.dumps)
 def test_a_destination_that_would_allow_everything_is_refused(helm: str, rule: dict[str, Any]):
     """A rule without a destination or with a misspelled one would allow all traffic."""
-    command = [helm, "template", "mlho", str(CHART), "--set-json", f"networkPolicy.extraEgress={json.dumps([rule])}"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = template(helm, "--set-json", f"networkPolicy.extraEgress={json.dumps([rule])}")
 
     assert done.returncode != 0
     assert "/networkPolicy/extraEgress/0" in done.stderr
