@@ -26,7 +26,8 @@ TEST_PROCESSES ?= 2
 SERVICE_PROCESSES ?= 4
 PYTEST_ARGS ?=
 # A process takes neighbouring tests, so that it makes once what they share, and steals from others when it has none left.
-PYTEST := $(BIN)/python -m pytest --dist worksteal
+# The files of a test that passed are deleted at its end, because they may be in memory.
+PYTEST := $(BIN)/python -m pytest --dist worksteal -o tmp_path_retention_policy=failed
 
 ## Use
 .PHONY: demo env help
@@ -64,10 +65,13 @@ $(COMPILED): $(STAMP) $(shell grep -rl --include='*.py' '^@njit' mlho)
 # pytest exits with 5 if PYTEST_ARGS selects none of its tests. The cluster tests need a Kubernetes; see tests/README.md.
 BESIDE ?= doctest code-tests
 tests: $(STAMP)  ## the tests: those with servers, and beside them the others, whose output follows
-	log=$$(mktemp); trap 'kill $$beside 2>/dev/null || true; rm -f "$$log"' EXIT; \
+	TMPDIR=$$($(BIN)/python -m tests.scratch_folder); export TMPDIR; log=$$TMPDIR/log; kept=; \
+	trap 'kill $$beside 2>/dev/null || true; [ -n "$$kept" ] || rm -rf "$$TMPDIR"' EXIT; \
 	nice -n 5 $(MAKE) --no-print-directory --keep-going $(BESIDE) > "$$log" 2>&1 & beside=$$!; \
 	code=0; $(MAKE) --no-print-directory service-tests || code=$$?; \
-	wait $$beside || code=$$?; cat "$$log"; exit $$code
+	wait $$beside || code=$$?; cat "$$log"; \
+	[ $$code = 0 ] || { kept=yes; echo "Files of the tests that failed are in $$TMPDIR; delete them, they may take memory." >&2; }; \
+	exit $$code
 
 code-tests: $(STAMP)
 	$(PYTEST) -n $(TEST_PROCESSES) --ignore tests/cluster --ignore tests/services $(PYTEST_ARGS) tests || [ $$? = 5 ]
