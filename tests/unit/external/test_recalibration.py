@@ -140,6 +140,7 @@ def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
     assert np.log(new / (1 - new)) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.usefixtures("inline")
 def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, capsys, tmp_path):
     """All commands for models work for the new version, and its gates and tests are in the log of the channel."""
     where, home = place
