@@ -79,7 +79,7 @@ def fingerprint_here() -> str | None:
     return None if key is None else fingerprint(key)
 
 
-def known_keys(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:
+def known_keys() -> dict[str, bytes]:
     """Return the key in the environment and the earlier ones, by fingerprint.
 
     Raises
@@ -87,9 +87,8 @@ def known_keys(environment: Mapping[str, str] | None = None) -> dict[str, bytes]
     SpecError
         One is too short.
     """
-    values = os.environ if environment is None else environment
-    current = pseudonym_key(values)
-    keys = [_long_enough(EARLIER_KEYS, key.encode()) for key in values.get(EARLIER_KEYS, "").split()]
+    current = pseudonym_key()
+    keys = [_long_enough(EARLIER_KEYS, key.encode()) for key in os.environ.get(EARLIER_KEYS, "").split()]
     if current is not None:
         keys.append(current)
     return {fingerprint(key): key for key in keys}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mlho.errors import BundleError
-from mlho.external.evaluation import as_json, evaluate_bundle, evaluate_scored
+from mlho.external.evaluation import as_json, evaluate_scored
 from mlho.external.monitoring import Period
 from mlho.external.new_version import labels_of_training, recalibration_result
 from mlho.external.recalibrated import loaded, recalibrated_bundle
@@ -33,13 +33,18 @@ def evaluation_files(
     ----------
     files : mapping of name to bytes
         The files of the bundle, which are verified and tested first.
-    spec, root, data_digest, n_known_files, period
-        See :func:`mlho.external.evaluation.evaluate_bundle`.
+    spec : TrainingSpec
+        Its sections ``data``, ``cohort``, ``features.demographics`` (groups beyond those of the bundle), ``report``, and of
+        ``validation`` the seed, the bootstrap and ``splitColumn`` of ``split: site`` are used.
+    data_digest, n_known_files, period
+        See :func:`mlho.external.evaluation.evaluate_scored`.
     """
     bundle = loaded(files)
     _test(bundle)
-    evaluation = evaluate_bundle(
-        bundle, spec, root, data_digest=data_digest, n_known_files=n_known_files, period=period
+    evaluated = evaluated_spec(spec, bundle)
+    scored = score_cohort(bundle, evaluated, root)
+    evaluation = evaluate_scored(
+        bundle, evaluated, scored, data_digest=data_digest, n_known_files=n_known_files, period=period
     )
     return {"evaluation.json": as_json(evaluation), "report.html": render_evaluation(evaluation).encode()}
 

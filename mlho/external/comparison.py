@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import Cohort
+from mlho.encoding.cohort.join import matching_rows
+from mlho.encoding.cohort.labels import MISSING
 from mlho.encoding.events.dictionary import Dictionary
 from mlho.method.evaluation.auroc import auroc_of
 from mlho.method.evaluation.bootstrap import one_by_one, percentile_estimate, replicates
@@ -175,13 +177,10 @@ def _not_paired(reason: str) -> PairedChange:
 def _shared(a: Cohort, b: Cohort) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the samples of the same patient and index date in both cohorts."""
     place = {patient: number for number, patient in enumerate(b.patient_ids)}
-    in_b = np.array([place.get(patient, -1) for patient in a.patient_ids], np.int64)[a.patient_of]
-    dates = np.unique(np.concatenate([a.index_us, b.index_us]))
-    have = b.patient_of.astype(np.int64) * dates.size + np.searchsorted(dates, b.index_us)
-    want = in_b * dates.size + np.searchsorted(dates, a.index_us)
-    at = np.minimum(np.searchsorted(have, want), have.size - 1)
-    first = np.flatnonzero((in_b >= 0) & (have[at] == want))
-    return first, at[first]
+    in_b = np.array([place.get(patient, MISSING) for patient in a.patient_ids], np.int64)[a.patient_of]
+    rows = matching_rows(b.patient_of, b.index_us, in_b, a.index_us)
+    first = np.flatnonzero(rows != MISSING)
+    return first, rows[first]
 
 
 def _differences(

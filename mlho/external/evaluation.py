@@ -13,7 +13,7 @@ from mlho.errors import DataError, plural
 from mlho.external.figures import audit_scores, evaluate_scores
 from mlho.external.monitoring import Period, findings_of, surveillance_sentence, watch
 from mlho.external.recalibration import recalibrate
-from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
+from mlho.external.scores import ScoredCohort
 from mlho.method.evaluation.evaluation import Evaluation
 from mlho.method.evaluation.thresholds import values_by_rule
 from mlho.model.bundle import Bundle
@@ -25,7 +25,6 @@ from mlho.report.result import Estimate, Spread
 from mlho.report.words import estimate, percent, spread
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.label_free import expected_performance
-from mlho.sources.files import DataRoot
 from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.planned import FEWEST
 from mlho.training.results.disclosure import index_dates, shown_attrition
@@ -34,45 +33,6 @@ from mlho.training.results.publish import ledger_summary
 from mlho.training.results.records import record_curves
 
 MOST_WITHOUT_EVENTS = 0.2  # above the share in training, as in a scoring run
-
-
-def evaluate_bundle(
-    bundle: Bundle,
-    spec: TrainingSpec,
-    root: DataRoot,
-    *,
-    data_digest: str,
-    n_known_files: int = 0,
-    period: Period = "month",
-) -> ExternalEvaluation:
-    """Evaluate a bundle on the labelled data of a specification.
-
-    Parameters
-    ----------
-    spec : TrainingSpec
-        Its sections ``data``, ``cohort``, ``features.demographics`` (groups beyond those of the bundle), ``report``, and of
-        ``validation`` the seed, the bootstrap and ``splitColumn`` of ``split: site`` are used.
-    data_digest : str
-        SHA-256 of the manifest of the inputs.
-    n_known_files : int
-        Files of events or labels that the bundle was trained on, as far as this is known.
-    period : str
-        ``month`` or ``night``: the periods of the groups and of the surveillance.
-
-    Raises
-    ------
-    DataError, SpecError
-        The tables or the specification do not fit the bundle; messages contain counts only.
-    """
-    evaluated = evaluated_spec(spec, bundle)
-    return evaluate_scored(
-        bundle,
-        evaluated,
-        score_cohort(bundle, evaluated, root),
-        data_digest=data_digest,
-        n_known_files=n_known_files,
-        period=period,
-    )
 
 
 def evaluate_scored(
@@ -84,7 +44,24 @@ def evaluate_scored(
     n_known_files: int = 0,
     period: Period = "month",
 ) -> ExternalEvaluation:
-    """Evaluate a bundle on samples that it has scored; ``spec`` is from :func:`mlho.external.scores.evaluated_spec`."""
+    """Evaluate a bundle on labelled samples that it has scored.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        From :func:`mlho.external.scores.evaluated_spec`.
+    data_digest : str
+        SHA-256 of the manifest of the inputs.
+    n_known_files : int
+        Files of events or labels that the bundle was trained on, as far as this is known.
+    period : str
+        ``month`` or ``night``: the periods of the groups and of the surveillance.
+
+    Raises
+    ------
+    DataError, SpecError
+        The samples or the specification do not fit the bundle; messages contain counts only.
+    """
     cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
     _refuse_few(cohort, spec)
     evaluation = evaluate_scores(scored, spec, bundle.thresholds, scored.probability)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from mlho.arrays import pack_texts, read_arrays, write_arrays
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
-from mlho.encoding.cohort.join import OLDEST_YEARS, before_birth_warnings, odd_age_warnings
+from mlho.encoding.cohort.join import (
+    OLDEST_YEARS,
+    before_birth_warnings,
+    matching_rows,
+    odd_age_warnings,
+)
+from mlho.encoding.cohort.labels import MISSING
 from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.encoding.cohort.persons import (
     AGE,
@@ -39,8 +45,6 @@ from mlho.sources.reading import open_table
 from mlho.spec.scoring import ScoringIndex
 from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, require_columns
-
-_NO_ROW: Final = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,7 @@ class KnownPersons:
         """Return only the rows of some patients, so that looking up a block does not scan the whole table again."""
         person_of = self._person_of(patient_ids)
         is_kept = np.zeros(len(self.patient_ids), np.bool_)
-        is_kept[person_of[person_of != _NO_ROW]] = True
+        is_kept[person_of[person_of != MISSING]] = True
         rows = np.flatnonzero(is_kept[self.patient])
         return KnownPersons(
             patient_ids=self.patient_ids.take(int64_array(np.flatnonzero(is_kept))),
@@ -121,16 +125,12 @@ class KnownPersons:
 
     def _person_of(self, patient_ids: Sequence[str]) -> NDArray[np.int64]:
         found = pc.index_in(text_array(patient_ids), value_set=self.patient_ids)
-        return np.where(is_given(found), as_numpy(found), _NO_ROW).astype(np.int64)
+        return np.where(is_given(found), as_numpy(found), MISSING).astype(np.int64)
 
     def _rows_of(self, person_of: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(self.row_index_us):  # one row per patient, or no rows
             return person_of
-        dates = np.unique(np.concatenate([self.row_index_us, index_us]))
-        have = self.patient * len(dates) + np.searchsorted(dates, self.row_index_us)
-        want = person_of * len(dates) + np.searchsorted(dates, index_us)
-        at = np.minimum(np.searchsorted(have, want), len(have) - 1)
-        return np.where((have[at] == want) & (person_of != _NO_ROW), at, _NO_ROW)
+        return matching_rows(self.patient, self.row_index_us, person_of, index_us)
 
     def write(self, path: Path) -> None:
         """Write to one array file; equal tables give equal bytes."""
@@ -172,7 +172,7 @@ def _values(column: RawColumn, rows: NDArray[np.int64]) -> list[Any]:
         numbers: list[Any] = _take(column.values, rows, missing=np.nan).tolist()
         return numbers
     texts = [*column.levels, None]  # the code of a missing value, -1, selects the last entry
-    return [texts[code] for code in _take(column.values, rows, missing=_NO_ROW).tolist()]
+    return [texts[code] for code in _take(column.values, rows, missing=MISSING).tolist()]
 
 
 def count_missing(encoder: DemographicsEncoder, values: Mapping[str, Sequence[Any]]) -> NDArray[np.int64]:
@@ -220,14 +220,14 @@ def demographic_warnings(encoder: DemographicsEncoder | None, persons: KnownPers
 
 def _unseen_words(code: CategoryCode, column: RawColumn) -> str:
     levels = column.levels or ()
-    given = column.values[column.values != _NO_ROW].astype(np.int64)
+    given = column.values[column.values != MISSING].astype(np.int64)
     return unseen_in_words(code, levels, np.bincount(given, minlength=len(levels)))
 
 
 def _take(values: NDArray[Any], rows: NDArray[np.int64], *, missing: float) -> NDArray[Any]:
-    """Values at some rows; ``missing`` for ``_NO_ROW``."""
+    """Values at some rows; ``missing`` for ``MISSING``."""
     taken = np.full(len(rows), missing, values.dtype)
-    is_there = rows != _NO_ROW
+    is_there = rows != MISSING
     taken[is_there] = values[rows[is_there]]
     return taken
 
@@ -356,7 +356,7 @@ def _of_kind(column: RawColumn, where: str, *, is_category: bool) -> RawColumn:
         )
     n = len(column.values)
     if is_category:
-        return RawColumn(column.name, np.full(n, _NO_ROW, np.int64), ())
+        return RawColumn(column.name, np.full(n, MISSING, np.int64), ())
     return RawColumn(column.name, np.full(n, np.nan), None)
 
 

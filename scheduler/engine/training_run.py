@@ -129,7 +129,14 @@ class TrainingRun:
 
     def publish(self, commits: Mapping[str, Commit]) -> Commit:
         """Publish the bundle and the report. ``result.json`` comes last and marks the run as complete."""
-        _publish(self, self.run_id, commits)
+        model, report = commits["model"].files, commits["report"].files
+        published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
+        published |= {file: stored for file, stored in report.items() if file != "result.json"}
+        if INSPECTION_TASK in commits:
+            published |= commits[INSPECTION_TASK].files
+        published["result.json"] = report["result.json"]
+        for file, stored in published.items():
+            publish_blob(self.store, stored.sha256, run_key(self.run_id, file))
         return commits["report"]
 
 
@@ -181,22 +188,6 @@ def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = N
         return spec
     before = None if accepted is None else compared_before(accepted, store)
     return with_fields(spec, compare_with=before or address_now(earlier_run, store))
-
-
-def _publish(run: TrainingRun, name: str, commits: Mapping[str, Commit]) -> None:
-    """Publish the bundle and the report in the run's folder.
-
-    ``result.json`` comes last and marks the run as complete.
-    """
-    model = commits["model"].files
-    published = {file: stored for file, stored in model.items() if file.startswith("bundle/")}
-    report = commits["report"].files
-    published |= {file: stored for file, stored in report.items() if file != "result.json"}
-    if INSPECTION_TASK in commits:
-        published |= commits[INSPECTION_TASK].files
-    published["result.json"] = report["result.json"]
-    for file, stored in published.items():
-        publish_blob(run.store, stored.sha256, run_key(name, file))
 
 
 @dataclass(frozen=True)

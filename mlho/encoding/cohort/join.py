@@ -107,11 +107,21 @@ def rows_of_persons(
     """Row of the table for each sample; ``MISSING`` if there is none."""
     if persons.index_us is None:  # one row per patient
         return person_of
-    dates = np.unique(np.concatenate([persons.index_us, index_us]))
-    have = persons.patient * len(dates) + np.searchsorted(dates, persons.index_us)
-    want = person_of * len(dates) + np.searchsorted(dates, index_us)
+    return matching_rows(persons.patient, persons.index_us, person_of, index_us)
+
+
+def matching_rows(
+    patient: NDArray[Any],
+    row_us: NDArray[np.int64],
+    patient_of: NDArray[np.int64],
+    index_us: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Row with the patient and the date of each sample; ``MISSING`` if there is none. The rows are in ascending order of both."""
+    dates = np.unique(np.concatenate([row_us, index_us]))
+    have = patient.astype(np.int64) * len(dates) + np.searchsorted(dates, row_us)
+    want = patient_of * len(dates) + np.searchsorted(dates, index_us)
     at = np.minimum(np.searchsorted(have, want), len(have) - 1)
-    return np.where((have[at] == want) & (person_of != MISSING), at, MISSING)
+    return np.where((have[at] == want) & (patient_of != MISSING), at, MISSING)
 
 
 def _sample_column(raw: RawColumn, row: NDArray[np.int64], where: str) -> NumericColumn | CategoricalColumn:

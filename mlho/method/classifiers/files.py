@@ -138,7 +138,7 @@ class ModelFields:
             self.refuse(f"field {name!r} holds {plural(len(value), 'number')}; expected {size}")
         return np.asarray(value, dtype=np.float64)
 
-    def integers(self, name: str, *, low: int, high: int, size: int | None = None) -> NDArray[np.int64]:
+    def integers(self, name: str, *, low: int, high: int) -> NDArray[np.int64]:
         """Return a list of integers in [low, high] as int64."""
         value = self.take(name)
         is_whole = isinstance(value, list) and all(
@@ -146,8 +146,6 @@ class ModelFields:
         )
         if not is_whole or not all(low <= item <= high for item in value):
             self.refuse(f"field {name!r} is not a list of whole numbers from {low} to {high}")
-        if size is not None and len(value) != size:
-            self.refuse(f"field {name!r} holds {plural(len(value), 'number')}; expected {size}")
         return np.asarray(value, dtype=np.int64)
 
     def sequence(self, name: str, *, size: int | None = None) -> list[Any]:

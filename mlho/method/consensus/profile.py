@@ -33,7 +33,6 @@ class Interval:
 class ProfileInterval(Interval):
     """Limits at which the profile likelihood falls to its critical value, and the test of no effect."""
 
-    lr_statistic: float | None
     p_value: float | None
 
 
@@ -60,7 +59,7 @@ def profile_interval(
     statistic = likelihood_ratio(groups, top, column, penalised=penalised)
     # A chi-square with one degree of freedom is a squared normal.
     p_value = None if statistic is None else math.erfc(math.sqrt(statistic / 2))
-    return ProfileInterval(name, low, high, statistic, p_value)
+    return ProfileInterval(name, low, high, p_value)
 
 
 def profile_limit(

@@ -217,7 +217,7 @@ def profile_intervals(fit: LogisticFit, X: npt.ArrayLike, y: npt.ArrayLike) -> t
             remedy="Give the matrix and labels that were fitted.",
         )
     if not fit.converged:
-        return tuple(ProfileInterval(name, None, None, None, None) for name in fit.names)
+        return tuple(ProfileInterval(name, None, None, None) for name in fit.names)
     groups = likelihood.group_rows(matrix[:, fit.kept], labels)
     beta = np.concatenate([[fit.intercept], fit.coef])
     top = likelihood.evaluate(groups, beta, penalised=fit.penalty == "firth")
@@ -258,7 +258,7 @@ def odds_ratios(
             remedy="Give them for all columns of the matrix, dropped ones included.",
         )
     by_name = {interval.name: interval for interval in profile}
-    nothing = ProfileInterval("", None, None, None, None)
+    nothing = ProfileInterval("", None, None, None)
     return tuple(
         _odds_ratio(wald, by_name.get(wald.name, nothing), coef, error, width)
         for wald, coef, error, width in zip(

@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mlho.errors import SpecError
 from mlho.method.stability.student_t import t_quantile
 
-# Ends of a central interval of 95 %. In floats, 0.5 - 0.475 is not 0.025.
-_ENDS = (0.5 - 0.95 / 2.0, 0.5 + 0.95 / 2.0)
+# Upper end of a central interval of 95 %.
+_END = 0.5 + 0.95 / 2.0
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,6 @@ class Spread:
     high: float | None
     """95 % corrected resampled t-interval of the mean (Nadeau & Bengio); None without ``test_fraction``, with fewer than two values, or if
     all are equal."""
-    percentile_low: float | None
-    percentile_high: float | None
-    """2.5 and 97.5 % quantiles of the values themselves: the range of single splits, not the precision of the mean."""
     minimum: float | None
     maximum: float | None
     n: int
@@ -61,9 +56,8 @@ def mean_with_spread(values: Sequence[float | None], *, test_fraction: float | N
     present = [float(v) for v in values if v is not None]
     n, n_absent = len(present), len(values) - len(present)
     if not present:
-        return Spread(None, None, None, None, None, None, None, None, 0, n_absent, "no iteration has a value")
+        return Spread(None, None, None, None, None, None, 0, n_absent, "no iteration has a value")
     mean = math.fsum(present) / n
-    ends = np.quantile(present, _ENDS)
     sd = low = high = None
     reason = "one iteration has a value: no interval" if n == 1 else None
     if n > 1:
@@ -75,15 +69,13 @@ def mean_with_spread(values: Sequence[float | None], *, test_fraction: float | N
             reason = "no interval: the test fraction was not given"
         else:
             ratio = test_fraction / (1.0 - test_fraction)
-            half = t_quantile(_ENDS[1], n - 1) * sd * math.sqrt(1.0 / n + ratio)
+            half = t_quantile(_END, n - 1) * sd * math.sqrt(1.0 / n + ratio)
             low, high = mean - half, mean + half
     return Spread(
         mean=mean,
         sd=sd,
         low=low,
         high=high,
-        percentile_low=float(ends[0]),
-        percentile_high=float(ends[1]),
         minimum=min(present),
         maximum=max(present),
         n=n,

@@ -12,7 +12,7 @@ import yaml
 
 import scheduler.cli.parser
 from mlho.errors import DataError, SpecError
-from mlho.external.evaluation import as_json, evaluate_bundle
+from mlho.external.evaluation import as_json, evaluate_scored
 from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import load_bundle
 from mlho.report.page.html import render_evaluation
@@ -52,7 +52,8 @@ def other(tmp_path_factory):
 
 
 def evaluated(bundle, folder, changes=None):
-    return evaluate_bundle(bundle, make_spec(changes).spec, folder, data_digest="d")
+    spec = evaluated_spec(make_spec(changes).spec, bundle)
+    return evaluate_scored(bundle, spec, score_cohort(bundle, spec, folder), data_digest="d")
 
 
 BY_SITE = {"validation.split": "site", "validation.splitColumn": "site", "validation.iterations": 3}
@@ -344,7 +345,7 @@ def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, 
 
     bundle = trained[2]
     spec = make_spec(BY_RULES).spec
-    by_rule = evaluate_bundle(bundle, spec, other, data_digest="d")
+    by_rule = evaluated(bundle, other, BY_RULES)
     rows = make_rule_labels(spec, source_of(spec.data), other, list_inputs(other, "events")).rows
     ids = rows.patient_ids.to_pylist()
     labels = pa.table(
