@@ -123,8 +123,6 @@ def settings_from(grid: Mapping[str, Any], parameters: Sequence[Parameter], wher
         Parameters that are not named take their documented defaults. Empty: the default grid.
     parameters : sequence of Parameter
         The first varies slowest.
-    where : str
-        Name of the classifier in errors.
 
     Raises
     ------

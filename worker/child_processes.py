@@ -148,15 +148,7 @@ class _Slot:
 
 
 class Children:
-    """All child processes of a worker.
-
-    Parameters
-    ----------
-    n_slots : int
-        Maximum number of concurrent tasks.
-    store_address, data : str
-        Location of the artifacts and of the tables.
-    """
+    """All child processes of a worker."""
 
     def __init__(self, n_slots: int, store_address: str, data: str) -> None:
         self.n_slots = n_slots

@@ -27,10 +27,6 @@ def genuine_envelope(item: bytes, *, key: bytes, execution: str) -> dict[str, An
     ----------
     item : bytes
         The raw item from the queue.
-    key : bytes
-        The signing key.
-    execution : str
-        The execution that this worker serves.
 
     Raises
     ------

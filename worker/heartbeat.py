@@ -27,14 +27,6 @@ class HeartbeatThread(RepeatingThread):
 
     Parameters
     ----------
-    claims, children, store
-        The worker's own objects.
-    execution : Execution
-        The execution that it serves.
-    worker : str
-        Its name.
-    slots : int
-        Its slots.
     on_end : callable
         Called once when the execution is over or cancelled, or the worker drains.
     """

@@ -25,8 +25,6 @@ class Watchdog(RepeatingThread):
     ----------
     last_answer : callable
         Returns when Redis last answered a heartbeat, by the monotonic clock.
-    liveness : Path or None
-        File to touch.
     """
 
     def __init__(self, last_answer: Callable[[], float], liveness: Path | None) -> None:

@@ -56,11 +56,6 @@ class Change:
 def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
     """Read the tables of a training run as the run does, and date the changes in the rows that it would use.
 
-    Parameters
-    ----------
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
-
     Raises
     ------
     DataError, SpecError

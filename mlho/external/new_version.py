@@ -33,8 +33,6 @@ def recalibration_result(
 
     Parameters
     ----------
-    bundle : Bundle
-        The earlier one.
     spec : TrainingSpec
         Of the later data, with the gates.
     evaluation : ExternalEvaluation

@@ -62,8 +62,6 @@ def recalibrated_bundle(
 
     Parameters
     ----------
-    files : mapping of name to bytes
-        Its files.
     spec : TrainingSpec
         Of the later data: the seed and the bootstrap count.
     scored : ScoredCohort

@@ -61,8 +61,6 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     ----------
     spec : TrainingSpec
         From :func:`evaluated_spec`.
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
 
     Raises
     ------

@@ -24,8 +24,6 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
 
     Parameters
     ----------
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     document : bytes
         The bundle's ``bundle.json``.
 

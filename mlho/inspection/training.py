@@ -53,8 +53,6 @@ def inspect_training(
     ----------
     spec : TrainingSpec
         Its own rules, such as those of grids, are already checked.
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     has_all_events : bool
         Whether the root has all files of events, so that the rules of a cohort can be applied.
     today : date, optional

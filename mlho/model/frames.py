@@ -242,8 +242,6 @@ def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, whe
         Microseconds since 1970.
     years : pair of int
         First and last plausible year.
-    where, name : str
-        Table and column for the message.
 
     Raises
     ------

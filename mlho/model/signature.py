@@ -77,8 +77,6 @@ def check_signatures(
     files : mapping of name to bytes
     key : Path
         Public key, or certificates of trusted roots; PEM.
-    where : str
-        The bundle, for the message.
 
     Raises
     ------

@@ -92,10 +92,6 @@ def read_event(text: str, *, key: bytes, execution: str) -> Event:
     ----------
     text : str
         An item of the list of events; untrusted.
-    key : bytes
-        The execution's signing key.
-    execution : str
-        The execution that this scheduler drives.
 
     Raises
     ------

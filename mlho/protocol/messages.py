@@ -87,10 +87,6 @@ def read_message(arguments: Mapping[str, Any], *, key: bytes, execution: str) ->
     ----------
     arguments : mapping
         Arguments of the delivery; untrusted.
-    key : bytes
-        The execution's signing key.
-    execution : str
-        The execution that this worker serves.
 
     Raises
     ------

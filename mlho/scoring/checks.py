@@ -142,8 +142,6 @@ def unseen_in_partitions(names: Sequence[str], warnings: Sequence[Sequence[str]]
 
     Parameters
     ----------
-    names : sequence of str
-        Names of the partitions.
     warnings : sequence of sequence of str, same length
         On demographics that are read from the events of each partition.
 

@@ -243,8 +243,6 @@ def read_known_persons(
         The bundle's encoder; None reads only birth dates, which the ledger needs to find events before birth.
     index : ScoringIndex
         A table with the column ``index.column`` is joined by patient and index date.
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     pattern : str
         ``data.tables.demographics``.
 

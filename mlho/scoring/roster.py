@@ -116,8 +116,6 @@ def read_roster(
         Column with the index date, or the common index date.
     source : Source
         Source whose label column names apply to the patient column.
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     pattern : str
         ``data.tables.cohort``.
     years : pair of int

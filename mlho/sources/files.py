@@ -54,6 +54,7 @@ class RemoteRoot(ABC):
         """Same as :func:`find_file`."""
 
 
+# Folder or remote location given by ``data.uri``.
 type DataRoot = Path | RemoteRoot
 type Wanted = Callable[[str], bool] | None
 
@@ -95,8 +96,6 @@ def find_inputs(root: DataRoot, pattern: str, *, wanted: Wanted = None) -> Found
 
     Parameters
     ----------
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     pattern : str
         Relative to the root: a file, a folder (read recursively, including linked folders), or a glob pattern such as
         ``events/*/part-*.parquet``. :mod:`mlho.sources.names` defines which names are read.

@@ -79,8 +79,6 @@ def select_keys(
     pattern : str
         A file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``, in which ``**`` matches any
         number of folders.
-    place : str
-        Where the pattern leads, for messages.
     wanted : callable, optional
         Tells which files of a folder may belong to the table; others are passed over.
 

@@ -58,8 +58,6 @@ def parse_document[Document: BaseModel](text: str, model: type[Document], *, whe
     ----------
     model : type
         Expected type: a model with ``apiVersion``, ``kind``, ``metadata`` and ``spec``.
-    where : str
-        Name of the document in errors.
 
     Raises
     ------

@@ -89,8 +89,6 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
 
     Parameters
     ----------
-    where : str
-        Address of the bucket and prefix.
     endpoint : str
         Address of the server, as the user gave it.
     action : str

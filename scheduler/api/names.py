@@ -19,10 +19,6 @@ def worker_job_name(run: str, uid: str, generation: int) -> str:
 
     Parameters
     ----------
-    run : str
-        Name of the custom resource.
-    uid : str
-        Uid of the custom resource.
     generation : int
         Number of the Job within the run, starting with 1.
 

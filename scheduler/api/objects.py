@@ -68,8 +68,6 @@ def worker_job(workers: WorkerGeneration, template: WorkerTemplate, *, secrets: 
 
     Parameters
     ----------
-    template : WorkerTemplate
-        Configuration of the installation.
     secrets : str
         Checksum of the pods' Secrets; empty if rotation is not detected.
 

@@ -228,8 +228,6 @@ def set_condition(
 
     Parameters
     ----------
-    conditions : sequence of Condition
-        Current conditions.
     kind : StrEnum
         Such as a :class:`ConditionType`.
     status : bool or None
@@ -238,8 +236,6 @@ def set_condition(
         The message is cut to 512 characters.
     now : datetime, with a time zone
         New ``lastTransitionTime`` if the status changes.
-    generation : int, optional
-        Observed generation of the spec.
 
     Returns
     -------

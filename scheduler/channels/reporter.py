@@ -62,8 +62,6 @@ class ChannelReporter:
     ----------
     backend : Backend
         Gives the store, and the tables of a run.
-    now : callable
-        Wall clock, for the times of conditions.
     """
 
     def __init__(

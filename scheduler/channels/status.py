@@ -61,8 +61,6 @@ def with_condition(
         The status of the resource as the API server returns it.
     is_ready : bool or None
         ``None``: unknown, because the store cannot be read.
-    generation : int
-        Generation of the spec.
     """
     conditions = set_condition(
         status_before(before).conditions,

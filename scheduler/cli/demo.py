@@ -71,8 +71,6 @@ def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: b
 
     Parameters
     ----------
-    seed : int
-        Seed of the cohort and of the run.
     with_rival : bool
         Whether xgboost is compared with glmboost. The consensus model is glmboost in both cases.
 

@@ -125,8 +125,6 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
     ----------
     looks : sequence of Inspection
         Findings of an inspection of the tables, one for each run.
-    as_json : bool
-        Whether to print a list of objects.
     """
     rows = look_up_rows(run.manifest, run.data)
     encoded: set[str] = set()  # digests of samples that an earlier run of this document has encoded

@@ -35,8 +35,6 @@ class RunChecks:
     ----------
     prefixes : mapping
         Addresses that the runs of a namespace may read; see :func:`scheduler.api.tenancy.prefixes_of`.
-    queue : WorkQueue
-        Receives the runs to reconcile.
     """
 
     def __init__(self, backend: Backend, prefixes: Mapping[str, Sequence[str]], queue: WorkQueue) -> None:

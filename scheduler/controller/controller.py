@@ -72,12 +72,8 @@ class Operator:
 
     Parameters
     ----------
-    identity : str
-        Identity of this replica, for Events.
     secrets : str
         Checksum of the Secrets at startup.
-    now : callable
-        Wall clock.
     """
 
     def __init__(

@@ -16,8 +16,6 @@ class RunFinalizer:
     ----------
     tracked : mutable mapping
         State of each run by the uid of its resource; shared with the operator.
-    queue : WorkQueue
-        Receives the runs to reconcile.
     """
 
     def __init__(self, cleaner: Cleaner, tracked: MutableMapping[str, TrackedRun], queue: WorkQueue) -> None:

@@ -110,8 +110,6 @@ def carry_out(
         Maximum number of tasks in flight. A callable is evaluated each time, because workers come and go.
     leader : Leader
         Asked before anything is committed or published. Raises if another scheduler has taken over the run.
-    health : StoreHealth, optional
-        Reports outages of the store and limits how long the run waits for it.
 
     Raises
     ------

@@ -216,8 +216,6 @@ def plan_run(
 
     Parameters
     ----------
-    spec, manifest
-        The specification and the inputs.
     n_blocks, n_samples : int
         Facts of the cohort's commit record.
     about : mapping

@@ -146,8 +146,6 @@ class Outbox:
     ----------
     leader : Leader
         Checked before each batch.
-    counters : QueueCounters
-        Counts the messages.
     """
 
     def __init__(self, execution: Execution, sender: Sender, leader: Leader, counters: QueueCounters) -> None:

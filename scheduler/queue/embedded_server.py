@@ -83,8 +83,6 @@ class WorkerEnds:
 
     Parameters
     ----------
-    log : Path
-        Output of the workers.
     notify : callable
         Prints a line for the user of the command.
     """

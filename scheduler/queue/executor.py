@@ -30,14 +30,6 @@ class QueueExecutor:
 
     Parameters
     ----------
-    store : Store
-        Store for tasks and commits.
-    execution : Execution
-        The current execution of the run.
-    leases : Leases
-        Redis client of the execution.
-    sender : Sender
-        Sends messages to the queue.
     leader : Leader
         Checked before anything is sent or decided.
     is_new : bool

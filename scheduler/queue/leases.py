@@ -67,10 +67,6 @@ class Leases:
 
     Parameters
     ----------
-    url : str
-        Address of Redis.
-    names : Names
-        Keys of the execution.
     key : bytes
         The signing key; without it, no event is read.
 

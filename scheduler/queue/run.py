@@ -89,8 +89,6 @@ def carry_out_on_queue(
         With the signing key, unless the queue is embedded.
     notify : callable
         Prints a sentence for the user of the command, such as how to start a worker.
-    health : StoreHealth, optional
-        Reports outages of the store and limits how long the run waits for it.
 
     Raises
     ------

@@ -56,10 +56,6 @@ def shares(
     ----------
     needs : sequence of Need
         All active runs, each once.
-    assignments : sequence of Assignment
-        The current workers.
-    n_workers : int
-        Maximum number of workers.
     turn : float
         Seconds that a place belongs to a run when there are not enough for all.
 

@@ -20,11 +20,6 @@ _TIMEOUT_SECONDS: Final = 1800  # the budgets of time allow two hours at most; a
 def run_in_fresh_process(files: Mapping[str, bytes]) -> "list[ModelTestResult]":
     """Run all tests of a bundle in a process that has loaded nothing else, from its files, as it would be loaded for scoring.
 
-    Parameters
-    ----------
-    files : mapping of name to bytes
-        All files of the bundle.
-
     Raises
     ------
     BundleError

@@ -31,8 +31,6 @@ def checked_gates(
     ----------
     run : StoredRun
         A finished training run.
-    force : bool
-        Whether failed gates are accepted.
     compare : callable, optional
         Compares the run with that of a champion; without it a gate against a champion fails.
 

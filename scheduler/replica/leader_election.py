@@ -42,8 +42,6 @@ class LeaderElector:
         Unique among the replicas.
     clock : callable
         Monotonic clock in seconds.
-    now : callable
-        Wall clock, for the timestamps in the Lease.
     """
 
     def __init__(

@@ -51,8 +51,6 @@ def export_run(
 
     Parameters
     ----------
-    run : str
-        The run's id.
     folder : Path
         A new folder, or one with exactly these files, which is left unchanged. It appears only when it is complete.
     expected_digest : str, optional

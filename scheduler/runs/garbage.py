@@ -86,8 +86,6 @@ def collect(
 
     Parameters
     ----------
-    runs : set of str
-        Ids of all runs of the store.
     act : bool
         Whether to remove them; otherwise only count them.
     without : set of str

@@ -117,14 +117,10 @@ class Recording:
 
     Parameters
     ----------
-    run : str
-        The run's id.
     leader : Leader
         Confirms that this scheduler leads the run when it begins.
     is_away : callable
         Whether the store is known not to answer.
-    now : callable
-        Returns the time, in UTC.
     """
 
     def __init__(

@@ -120,8 +120,6 @@ def define_cohort(
     ----------
     spec : TrainingSpec
         ``data``, ``cohort``, ``features.demographics`` and ``report.minCell`` are used.
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     cdm : sequence of SourceFile
         Files of an OMOP CDM, for the deaths and the version.
     labels, rules : LabelRows and RuleAccount, optional

@@ -37,20 +37,12 @@ def join_persons(
 
     Parameters
     ----------
-    persons : Persons
-        The table.
     names : sequence of str
         Columns in the order of the specification.
     person_of : int64, shape (n_samples,)
         Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` if the patient is absent from the table.
-    index_us : int64, shape (n_samples,)
-        Index date of each sample.
-    patient_of : int, shape (n_samples,)
-        Patient of each sample in the cohort.
     min_cell : int
         Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`), and numbers known for fewer are left out.
-    where : str
-        Table name for messages.
     """
     row = rows_of_persons(persons, person_of, index_us)
     warnings: list[str] = []

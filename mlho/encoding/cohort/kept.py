@@ -75,8 +75,6 @@ def refuse_differing(
         Label rows, sorted by sample.
     first : int64, shape (n_rows,)
         First label row of the sample of each row.
-    where : str
-        Table of the labels, for the message.
     """
     for name, column in columns.items():
         n_bad = int((column.codes[rows] != column.codes[first]).sum())
@@ -111,8 +109,6 @@ def sample_texts(
         Kept columns of either table.
     rows, person_rows : int64, shape (n_samples,)
         Row of each sample in the labels, and in the demographics (``MISSING`` without one).
-    where : str
-        Tables, for messages.
     unknown : bool
         If true, samples without a value have the level ``unknown``.
 

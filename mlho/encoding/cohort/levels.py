@@ -41,8 +41,6 @@ def merge_rare_levels(
     ----------
     column : CategoricalColumn
         Column of the whole cohort, because the set of levels must not depend on the fold.
-    patient_of : int, shape (n_samples,)
-        Patient of each sample.
     min_cell : int
         Minimum number of patients per level; 0 or 1 merges nothing.
 

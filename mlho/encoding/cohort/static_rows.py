@@ -76,12 +76,8 @@ def read_static_rows(
         Its demographics have no table.
     source : Source
         A layout with static codes.
-    files : sequence of SourceFile
-        Files of the events.
     patient_ids : Arrow string array
         Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
-    where : str
-        Name of the events in messages.
 
     Returns
     -------

@@ -75,10 +75,6 @@ class Matrix:
         ----------
         block_paths : sequence of Path, shape (n_blocks,)
             In block order.
-        n_codes : int
-            Number of codes in the dictionary.
-        n_windows : int
-            Number of windows in the specification.
 
         Raises
         ------

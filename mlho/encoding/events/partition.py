@@ -88,8 +88,6 @@ def encode_partition(
         missing.
     out : Path
         File of segments; removed after an error.
-    where : str
-        Name of the partition in errors.
     finder : PatientFinder, optional
         Finder of the same cohort, to be shared between partitions.
     parents : mapping of code to parent, optional

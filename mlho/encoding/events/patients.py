@@ -97,8 +97,6 @@ def check_partitioned_by_patient(
     ----------
     patients_by_partition : mapping of key to int32 array
         Distinct patients with rows (used or not) in each partition.
-    n_patients : int
-        Patients in the cohort.
 
     Raises
     ------

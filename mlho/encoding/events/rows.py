@@ -58,8 +58,6 @@ class LocalCodes:
 
     Parameters
     ----------
-    is_excluded : callable
-        Tells whether a code is left out.
     parents : mapping of code to parent
         Codes that count as another one, also for ``is_excluded``.
     """

@@ -129,13 +129,7 @@ def whole_days(microseconds: Any) -> Any:
 
 
 class ZoneCheck:
-    """Refuses a column in which only some times have an offset: their order is unknown.
-
-    Parameters
-    ----------
-    where : str
-        The file, for the message.
-    """
+    """Refuses a column in which only some times have an offset: their order is unknown."""
 
     def __init__(self, where: str) -> None:
         self._where = where

@@ -74,8 +74,6 @@ def find_tables(
 
     Parameters
     ----------
-    root : Path or RemoteRoot
-        Folder or remote location given by ``data.uri``.
     patterns : mapping of table name to str
         ``data.tables``.
     source : str

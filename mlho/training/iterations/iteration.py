@@ -76,8 +76,6 @@ def finish_iteration(
     ----------
     selection : Selection
         Selection on all training samples of the iteration.
-    folds : sequence of FoldScores
-        All folds of this iteration.
     """
     parts = problem.partition(iteration)
     train, test = parts.train, parts.test

@@ -27,14 +27,10 @@ def advised_manifest(
 
     Parameters
     ----------
-    advice : mapping
-        ``advice`` of the evaluation.
     bundle : str
         The bundle as the user named it.
     source : BundleSource
         Its current meaning.
-    data_spec : RunSpec
-        Specification of the evaluated data.
     data : Path or str
         Resolved address of their tables.
     """
