@@ -53,8 +53,8 @@ class ArtifactNotFound(MlhoError, LookupError):  # noqa: N818 - reads as the sta
     """The key does not exist in the store."""
 
 
-class ArtifactDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
-    """The bytes do not match their digest: run again; the task that wrote them is repeated."""
+class _DigestError(MlhoError):
+    """An error about one digest; the task that wrote the bytes is repeated."""
 
     retryable: ClassVar[bool] = True
 
@@ -67,19 +67,12 @@ class ArtifactDamaged(MlhoError, ValueError):  # noqa: N818 - reads as the state
         return partial(type(self), sha256=self.sha256), (str(self),)
 
 
-class CommitLost(ArtifactNotFound):
-    """The commit record of a finished task is missing or damaged: the task is repeated."""
+class ArtifactDamaged(_DigestError, ValueError):  # noqa: N818 - reads as the state
+    """The bytes do not match their digest: run again; the task that wrote them is repeated."""
 
-    retryable: ClassVar[bool] = True
 
-    def __init__(self, message: str, *, sha256: str = "") -> None:
-        super().__init__(message)
-        self.sha256 = sha256
-        """Key of the task."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Keep the key when the error crosses a process boundary."""
-        return partial(type(self), sha256=self.sha256), (str(self),)
+class CommitLost(_DigestError, ArtifactNotFound):  # noqa: N818 - reads as the state
+    """The commit record of a finished task is missing or damaged: the task is repeated. ``sha256`` is the key of the task."""
 
 
 class BundleError(MlhoError, ValueError):

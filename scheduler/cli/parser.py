@@ -177,11 +177,7 @@ def _add_run(commands: Commands) -> None:
         nargs="+",
         help="specification file (YAML); several run concurrently (needs --broker)",
     )
-    _add_workers(run, default=None)
-    _add_broker(run)
-    _add_metrics(run)
-    _add_progress(run)
-    _add_json(run)
+    _add_execution(run)
 
 
 def _add_score(commands: Commands) -> None:
@@ -193,11 +189,30 @@ def _add_score(commands: Commands) -> None:
         action="store_true",
         help="with --as-of: also score nights that were scored before, with the current tables and model",
     )
-    _add_workers(score, default=None)
-    _add_broker(score)
-    _add_metrics(score)
-    _add_progress(score)
-    _add_json(score)
+    _add_execution(score)
+
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that carries out a run."""
+    _add_workers(parser, default=None)
+    parser.add_argument(
+        "--broker",
+        metavar="ADDRESS",
+        help="run on a queue: redis://HOST:PORT/0 (password in MLHO_BROKER), or embedded: a queue and workers "
+        "on this machine, for this command",
+    )
+    parser.add_argument("--metrics-port", type=int, help="port of the Prometheus metrics (needs --broker)")
+    parser.add_argument(
+        "--metrics-address",
+        default="127.0.0.1",
+        help="address of the Prometheus metrics (default: %(default)s)",
+    )
+    _add_progress(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the finished runs as mlho list --json does, with their folder, in place of the tables",
+    )
 
 
 def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) -> None:
@@ -211,38 +226,12 @@ def _add_workers(parser: argparse.ArgumentParser, *, default: int | None = 1) ->
     )
 
 
-def _add_broker(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker",
-        metavar="ADDRESS",
-        help="run on a queue: redis://HOST:PORT/0 (password in MLHO_BROKER), or embedded: a queue and workers "
-        "on this machine, for this command",
-    )
-
-
 def _add_progress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress",
         choices=PROGRESS,
         default="auto",
         help="auto: bars on a terminal, in a pipe a line at each tenth of a stage; json: one line per second on stderr (default: %(default)s)",
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the finished runs as mlho list --json does, with their folder, in place of the tables",
-    )
-
-
-def _add_metrics(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--metrics-port", type=int, help="port of the Prometheus metrics (needs --broker)")
-    parser.add_argument(
-        "--metrics-address",
-        default="127.0.0.1",
-        help="address of the Prometheus metrics (default: %(default)s)",
     )
 
 
