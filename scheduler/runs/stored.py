@@ -214,7 +214,9 @@ def headline_of(store: Store, run: StoredRun) -> str:
             return f"{result['scores']['samples']:,} scores of {result['scores']['outcome']}"
         auroc = result["headline"]["auroc"]["mean"]
         shown = "no AUROC" if auroc is None else f"AUROC {auroc:.3f}"
-        return f"{shown} for {result['outcome']}"
+        return f"{shown} for {result['outcome']}" + (
+            "" if result.get("predictive", True) else ", not predictive"
+        )
     except ArtifactNotFound:
         return ""
     except (ValueError, LookupError, TypeError):

@@ -119,9 +119,10 @@ def index_content(site: Site, pages: Mapping[str, str]) -> dict[str, Any]:
 def _model_row(model: SiteModel, site: Site, page: str) -> tuple[str, ...]:
     newest = model.versions[-1].trained if model.versions else None
     shown = [channel.name for channel in site.channels if channel.model == model.name]
-    outcome, auroc = (
-        (words.DASH, words.DASH) if newest is None else (newest.outcome, _figure_cell(newest.auroc))
-    )
+    outcome, auroc = words.DASH, words.DASH
+    if newest is not None:
+        note = "" if newest.predictive else words.NOT_PREDICTIVE
+        outcome, auroc = cells.with_note(newest.outcome, note), _figure_cell(newest.auroc)
     channels, n_nights = ", ".join(shown) or words.DASH, words.count(len(model.nights))
     return _link(page, model.name), outcome, channels, auroc, n_nights, *_last_night(model)
 

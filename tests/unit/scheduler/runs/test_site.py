@@ -16,6 +16,7 @@ from mlho.store.keys import evaluation_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.runs.record import RunRecord, RunState
+from scheduler.runs.stored import headline_of, stored_runs
 from scheduler.site.facts import facts_key
 from scheduler.site.pages import INDEX, renew_site, write_site
 from tests.unit.report.sample_result import sample_result
@@ -215,6 +216,18 @@ def test_a_failed_run_is_listed_with_its_reason_as_text(store):
     write_site(store)
 
     assert "no &lt;b&gt;labels&lt;/b&gt;" in store.get(INDEX).decode()
+
+
+def test_the_figure_of_an_association_is_never_shown_alone(result):
+    """A run without index dates does not predict: the table of models and the list of runs say so beside its AUROC."""
+    store = MemoryStore()
+    plant_training(store, A, result.model_copy(update={"predictive": False}))
+    write_site(store)
+    [run] = stored_runs(store)
+
+    models = store.get(INDEX).decode().partition('id="models"')[2].partition("</section>")[0]
+    assert "not predictive: association only" in models
+    assert headline_of(store, run).endswith(" for readmit_30, not predictive")
 
 
 def test_small_counts_are_not_shown(result):
