@@ -1,8 +1,8 @@
 """Whether models read the texts under their fields. Only schemas and dossiers need these, and reading them takes a quarter of the imports."""
 
-from mlho.fork_server import IS_SERVER
+from mlho.fork_server import is_server
 
-_are_read = not IS_SERVER
+_are_read = not is_server()
 
 
 def are_read() -> bool:

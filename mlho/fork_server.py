@@ -4,7 +4,18 @@ import signal
 import sys
 from typing import Final
 
-IS_SERVER: Final = any("multiprocessing.forkserver" in word for word in sys.orig_argv)
-"""Whether this process is a fork server or a child of one."""
 REST_SIGNAL: Final = signal.SIGUSR1
 """Asks the fork server of ``mlho run`` to import the modules that only learning needs."""
+
+_is_server = any("multiprocessing.forkserver" in word for word in sys.orig_argv)
+
+
+def is_server() -> bool:
+    """Return whether this process is a fork server or a child of one."""
+    return _is_server
+
+
+def become_server() -> None:
+    """Make this process, a copy of a command, a fork server."""
+    global _is_server
+    _is_server = True

@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from importlib import import_module
 
 from mlho.field_texts import omit
 from scheduler.engine.forkserver import IN_PARTS, WHOLE, begin_server
@@ -15,7 +16,8 @@ def main() -> int:
     """Run the command. Return its exit code.
 
     Worker processes import the module that started the program, so this module imports nothing of the command
-    before it is called. The fork server does its imports while the command still does its own.
+    before it is called. The fork server is forked after the imports that it shares with the command, and does its others while the
+    command does its own.
     """
     # pydantic would look for plugins in the metadata of all installed packages.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -25,10 +27,11 @@ def main() -> int:
     if name.isalpha() and name not in _WITH_TEXTS:
         omit()
     preload = _PRELOAD.get(name)
-    if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
-        begin_server(preload)
     gc.disable()  # collections take a tenth of the imports and find nothing
     try:
+        if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
+            import_module("scheduler.engine.process_pool")  # what both need
+            begin_server(preload, is_forked=True)
         from scheduler.cli.parser import main as command
     except KeyboardInterrupt:  # later ones are handled by the command
         sys.stderr.write("\nStopped before anything began.\n")

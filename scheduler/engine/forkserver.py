@@ -1,12 +1,18 @@
-"""The fork server for worker processes. It can start its imports before the command has finished its own."""
+"""The fork server for worker processes. It can start its imports before the command has finished its own.
+
+A command forks it from itself, so that both share what is imported until then, and no further interpreter starts.
+"""
 
 import os
 import signal
-from contextlib import suppress
-from multiprocessing import forkserver, resource_tracker
-from typing import Final
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import pairwise
+from multiprocessing import forkserver, resource_tracker, util
+from typing import Any, Final
 
-from mlho.fork_server import REST_SIGNAL
+from mlho.fork_server import REST_SIGNAL, become_server
 
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
@@ -28,8 +34,11 @@ def is_in_parts() -> bool:
     return _begun == [IN_PARTS]
 
 
-def begin_server(preload: str = WHOLE) -> None:
-    """Start the server if it is not running. It imports the modules of the steps in the background, by a module that imports them."""
+def begin_server(preload: str = WHOLE, *, is_forked: bool = False) -> None:
+    """Start the server if it is not running. It imports the modules of the steps in the background, by a module that imports them.
+
+    ``is_forked`` makes it a copy of this process, which must have no threads, instead of a program of a new interpreter.
+    """
     if not _begun:
         _begun.append(preload)
         os.environ.update(ONE_THREAD)
@@ -40,9 +49,46 @@ def begin_server(preload: str = WHOLE) -> None:
     signals = [signal.SIGINT, *([REST_SIGNAL] if is_in_parts() else [])]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        forkserver.ensure_running()
+        with _forking() if is_forked else nullcontext():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextmanager
+def _forking() -> Iterator[None]:
+    """Make ``multiprocessing`` fork its server from this process instead of starting an interpreter."""
+    in_new_interpreter = util.spawnv_passfds
+    util.spawnv_passfds = _fork_server  # type: ignore[assignment] # its types allow more
+    try:
+        yield
+    finally:
+        util.spawnv_passfds = in_new_interpreter
+
+
+def _fork_server(path: str, args: Sequence[str], passfds: Sequence[int]) -> int:
+    """Fork the server with these descriptors alone. Return its process id."""
+    server = os.fork()
+    if server:
+        return server
+    try:
+        _serve(passfds)
+    except SystemExit:  # the command has ended
+        os._exit(0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    os._exit(1)
+
+
+def _serve(descriptors: Sequence[int]) -> None:
+    """Serve until the command ends. Descriptors other than these are closed, as for a new program."""
+    become_server()
+    kept = sorted({0, 1, 2, *descriptors})
+    for before, after in pairwise([*kept, os.sysconf("SC_OPEN_MAX")]):
+        os.closerange(before + 1, after)
+    listener, alive, *key = descriptors
+    named: dict[str, Any] = {"authkey_r": key[0]} if key else {}  # from Python 3.14 on
+    forkserver.main(listener, alive, _begun, **named)
 
 
 def ask_for_rest() -> None:

@@ -228,7 +228,7 @@ def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(
     store = tmp_path / "store"
     run = Command(spec, store)
     run.until("task_finished", "cohort")
-    workers = [pid for pid in run.members() if pid != run.process.pid and is_worker(pid)]
+    workers = [pid for pid in run.members() if is_worker(pid, run.process.pid)]
     for pid in workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -242,11 +242,13 @@ def test_a_killed_worker_ends_the_run_with_a_reason_and_it_can_be_resumed(
     assert_ends_as_if_never_stopped(spec, store, expected, run_again_here)
 
 
-def is_worker(pid: int) -> bool:
-    """Return whether a process is a worker: it was forked by the fork server and not by the command."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    parent = Path(f"/proc/{fields[1]}/cmdline").read_text(errors="replace")
-    return "forkserver" in parent
+def is_worker(pid: int, command: int) -> bool:
+    """Return whether a process is a worker: it was forked by the fork server, a child of the command."""
+    return pid != command and parent_of(pid) != command and parent_of(parent_of(pid)) == command
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_finished_run_does_nothing_again(spec, tmp_path, expected):

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from types import TracebackType
+from types import ModuleType, TracebackType
 
-from mlho.fork_server import IS_SERVER
+from mlho.fork_server import is_server
 
 _HIDDEN = ("cffi", "coverage", "pandas", "scipy.linalg", "sklearn")
 
@@ -40,7 +40,7 @@ def imports_of_server() -> Iterator[None]:
     child that needs pandas or scikit-learn imports it. No garbage is collected, which takes a fifth of the imports and finds nothing. The
     objects are then frozen: collections in child processes pass over them and do not copy their pages.
     """
-    if not IS_SERVER:
+    if not is_server():
         yield
         return
     gc.disable()
@@ -55,6 +55,19 @@ def imports_of_server() -> Iterator[None]:
         gc.enable()
 
 
+@contextmanager
+def parts_hidden(library: ModuleType, *names: str) -> Iterator[None]:
+    """Let a library offer None for parts that it would import when they are asked for. Only in a fork server."""
+    hidden = [name for name in names if name not in vars(library)] if is_server() else []
+    for name in hidden:
+        setattr(library, name, None)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            delattr(library, name)
+
+
 def _exit_immediately(server: int) -> None:
     if os.getpid() == server:
         os._exit(0)
@@ -67,6 +80,6 @@ def _print_error(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 # The command waits for its server to end. The server has no state to save; a regular interpreter exit takes half a second.
-if IS_SERVER:
+if is_server():
     atexit.register(_exit_immediately, os.getpid())
     sys.excepthook = _print_error

@@ -22,6 +22,15 @@ with imports_of_server():
     import mlho.sources.omop.views
     import mlho.steps.inspection  # noqa: F401 - importing is the purpose
     from mlho.method.consensus.cholesky import factor
+    from mlho.steps.preload.loops import load_loops
 
     factor(np.eye(1))
+    load_loops(
+        "mlho.encoding.events.blocks",
+        "mlho.encoding.events.patients",
+        "mlho.encoding.events.rows",
+        "mlho.encoding.events.segments",
+        "mlho.encoding.tally.counting",
+        "mlho.encoding.tally.sketch",
+    )
     pa.array([None])

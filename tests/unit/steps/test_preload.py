@@ -1,8 +1,10 @@
 """Modules that worker processes inherit from the fork server."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,7 @@ for kind, own in columns.items():
 
 def test_the_server_imports_no_library_only_because_it_is_installed():
     """Each of them would cost time and memory before the first task; a child can still import it."""
-    names = ["cffi", "coverage", "pandas", "scipy.linalg", "sklearn"]
+    names = ["cffi", "coverage", "numpy.f2py", "numpy.testing", "pandas", "scipy.linalg", "sklearn"]
     program = f"""
 import importlib, sys
 print([name for name in {names} if name in sys.modules])
@@ -91,6 +93,26 @@ def test_a_step_that_encodes_needs_only_the_first_part():
     assert found == ["True []"]
 
 
+_LOADED = """
+from mlho.method.consensus.cholesky import dot
+from mlho.steps.preload.loops import load_loops
+load_loops("mlho.method.consensus.cholesky")
+print(len(dot.signatures), sum(dot.stats.cache_misses.values()))
+"""
+
+
+def test_loops_are_loaded_as_they_were_compiled_before_and_never_compiled(tmp_path):
+    """A server loads them once for its children. Without a cache, or with a damaged one, it leaves them to the process that calls them."""
+    call = "import numpy as np; from mlho.method.consensus.cholesky import dot; dot(np.ones(2), np.ones(2))"
+
+    assert _run(_LOADED, cache=tmp_path) == ["0 0"]
+    _run(call, cache=tmp_path)
+    assert _run(_LOADED, cache=tmp_path) == ["1 0"]
+    for path in tmp_path.rglob("*.nb[ci]"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert _run(_LOADED, cache=tmp_path) == ["0 0"]
+
+
 def test_a_process_that_starts_after_its_command_has_ended_prints_no_error():
     """After Ctrl-C during the start of a process, its semaphores are gone: an error without a file name. Other errors are printed."""
     program = """
@@ -104,13 +126,19 @@ sys.excepthook(ValueError, ValueError("wrong"), None)
     assert _run(program) == ["FileNotFoundError: [Errno 2] lost: 'name'", "ValueError: wrong"]
 
 
-def _run(*programs: str, arguments: Sequence[str] = ()) -> list[str]:
+def _run(*programs: str, arguments: Sequence[str] = (), cache: Path | None = None) -> list[str]:
     """Return the lines that programs print in one process."""
+    environment = os.environ if cache is None else {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     command = "\n".join(
         ["import os  # multiprocessing.forkserver" if programs[0] == _SERVER else "", *programs]
     )
     command += "\nimport sys; sys.stdout.flush()"
     found = subprocess.run(
-        [sys.executable, "-c", command, *arguments], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", command, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env=environment,
     )
     return found.stdout.splitlines()

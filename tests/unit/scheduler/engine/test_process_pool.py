@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlho.errors import ArtifactNotFound, DataError
+from mlho.fork_server import is_server
 from mlho.scratch import scratch_folder
 from mlho.steps.base import Task
 from mlho.store.local import LocalStore
@@ -207,3 +208,45 @@ def test_ctrl_c_during_the_imports_of_the_server_prints_nothing():
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+_FORKED = """
+import os
+from scheduler.engine.forkserver import begin_server
+from scheduler.engine.process_pool import call_beside
+from tests.unit.scheduler.engine.test_process_pool import facts_of_process
+if __name__ == "__main__":
+    secret = os.open(__file__, os.O_RDONLY)
+    begin_server(is_forked=True)
+    is_server, parent, files = call_beside(facts_of_process)
+    print(is_server, "forkserver" in parent, __file__ in files)
+"""
+
+
+def facts_of_process() -> tuple[bool, str, list[str]]:
+    """Return whether this process descends from a fork server, the command line of its parent, and its open files."""
+    parent = Path(f"/proc/{os.getppid()}/cmdline").read_text(encoding="utf-8")
+    return (
+        is_server(),
+        parent,
+        [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()],
+    )
+
+
+def test_a_command_forks_its_server_from_itself_without_its_open_files(tmp_path):
+    """The imports until then are shared, and no interpreter starts. A worker knows that it descends from a server."""
+    root = Path(__file__).resolve().parents[4]
+    program = tmp_path / "program.py"
+    program.write_text(_FORKED, encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+
+    assert (done.stdout.split(), done.stderr) == (["True", "False", "False"], "")
