@@ -8,7 +8,7 @@ import pytest
 
 from mlho.method.evaluation.bootstrap import bootstrap_by_patient, percentile_band, percentile_estimate
 from mlho.method.evaluation.figures import CalibrationBasis
-from mlho.method.evaluation.metrics import brier_of
+from mlho.method.evaluation.metrics import ENDS, brier_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import confusion_of
 from tests.unit.method.evaluation.one_tally import (
@@ -170,6 +170,23 @@ def test_percentiles_of_known_replicates():
     estimate = percentile_estimate(50.0, np.arange(101.0))
 
     assert (estimate.low, estimate.high) == pytest.approx((2.5, 97.5))
+
+
+@pytest.mark.parametrize("n_replicates", [2, 3, 19, 20, 41, 200, 1000])
+def test_the_ends_of_an_interval_are_those_of_numpy_to_the_last_bit(n_replicates):
+    """The shorter path gives the same interval, also for replicates with equal values and zeros of both signs."""
+    rng = np.random.default_rng(n_replicates)
+    for size in (1e-9, 1.0, 1e9):
+        drawn = rng.normal(size=n_replicates) * size
+        for values in (drawn, np.round(drawn / size, 1), np.where(drawn > 0, 0.0, -0.0), -np.abs(drawn)):
+            found = percentile_estimate(0.5, values)
+            low, high = np.quantile(values, ENDS)
+
+            expected = [None, None] if low == high else [low, high]
+            assert [found.low, found.high] == expected
+            assert (
+                low == high or np.array([found.low, found.high]).tobytes() == np.array([low, high]).tobytes()
+            )
 
 
 def test_a_band_has_the_percentiles_of_the_replicates_that_have_a_value():
