@@ -1,7 +1,7 @@
 """A sample of the events, with the rules of the ledger applied, and hints why rows do not fit."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -102,11 +102,12 @@ def judge_rows(
     batches: Sequence[Any],
     *,
     parents: Mapping[str, str],
+    intended: Collection[Rule] = (),
 ) -> Ledger:
-    """Add the effect of the rules on a sample, with warnings about rules that drop many rows and the likely cause."""
+    """Add the effect of the rules on a sample, with warnings about rules that drop many rows, without intended ones, and the likely cause."""
     ledger = _rules_of(spec, cohort, batches, parents)
     found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
-    found.warn(f"In a sample, {warning}" for warning in ledger.warnings())
+    found.warn(f"In a sample, {warning}" for warning in ledger.warnings(intended=intended))
     if spec.features.roll_up is not None and not ledger.rows_rolled_up:
         found.warn(
             [
@@ -122,7 +123,8 @@ def judge_rows(
         found.warn([f"In a sample, {units_sentence(several)}"])
     if ledger.n_dropped(Rule.UNREADABLE_TIME) > LARGE_SHARE * ledger.rows_in:
         found.warn(_hint_of_dates(source, files))
-    if ledger.n_dropped(Rule.UNKNOWN_PATIENT) > LARGE_SHARE * ledger.rows_in:
+    rule = Rule.UNKNOWN_PATIENT
+    if rule not in intended and ledger.n_dropped(rule) > LARGE_SHARE * ledger.rows_in:
         found.warn(hint_of_ids(ids_in(batches), cohort.patient_ids))
     return ledger
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -17,6 +17,7 @@ from mlho.encoding.cohort.persons import Persons, read_persons
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.concepts import read_concepts
+from mlho.encoding.events.ledger import Rule, intended_rules
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import DataError
@@ -88,7 +89,7 @@ def inspect_training(
     if "events" in files:
         roll_up = found.attempt(lambda: read_roll_up(source, files[TABLE])) if TABLE in files else None
         parents = {} if roll_up is None else roll_up.parents
-        _look_at_events(found, without_rules, source, files["events"], cohort, parents)
+        _look_at_events(found, without_rules, source, files["events"], cohort, parents, intended_rules(spec))
     look_at_zones(found, without_rules.cohort.index, source, files)
     describe_tables(found, source, files)
     return found
@@ -298,12 +299,13 @@ def _look_at_events(
     files: list[SourceFile],
     cohort: Cohort | None,
     parents: Mapping[str, str],
+    intended: Collection[Rule],
 ) -> None:
     batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
     if batches is not None:
         found.warn(judge_patterns(spec, batches, parents, is_whole=is_whole(files, batches)))
     if cohort is not None and batches is not None:
-        ledger = judge_rows(found, spec, source, files, cohort, batches, parents=parents)
+        ledger = judge_rows(found, spec, source, files, cohort, batches, parents=parents, intended=intended)
         judge_all_rows(found, source, files, ledger)
 
 

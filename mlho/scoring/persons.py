@@ -350,7 +350,7 @@ def _of_kind(column: RawColumn, where: str, *, is_category: bool) -> RawColumn:
             f"column {column.name!r} has a different kind than in training",
             expected="a category (text)" if is_category else "a number",
             got="numbers" if is_category else "text that is not a number",
-            remedy="Write it as in training; in Parquet a category is a string column.",
+            remedy="Write it as in training, and state data.format.decimal if training did; in Parquet a category is a string column.",
         )
     n = len(column.values)
     if is_category:

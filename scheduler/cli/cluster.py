@@ -19,7 +19,7 @@ from mlho.store import open_store
 from scheduler.api.resource import DesiredState, dated, from_resource, with_annotations
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
-from scheduler.cli.listing import RUN_HELP, checked_output, find_finished
+from scheduler.cli.listing import RUN_HELP, checked_output, existing_store, find_finished
 from scheduler.cli.options import (
     Commands,
     ExportOptions,
@@ -324,7 +324,7 @@ def _export(options: ExportOptions) -> int:
             "Warning: --context and --namespace are not used: the run is one of --store. Name a run in a cluster as trainingrun/NAME."
         )
     address, run, digest = (options.store, "", None) if is_in_store else _exportable(options)
-    store = open_store(address)
+    store = existing_store(options) if is_in_store else open_store(address)
     run = run or find_finished(store, options.run).run_id
     done = export_run(store, run, options.to or Path(run), expected_digest=digest, mlflow=options.mlflow)
     _print_outputs(done.run, done.outputs)

@@ -57,3 +57,14 @@ def test_the_ledgers_differ_only_by_rows_that_one_source_has(homes):
     assert dropped("i2b2") == dropped("dbmart")
     more = {rule: n for rule, n in dropped("meds").items() if n != dropped("dbmart").get(rule, 0)}
     assert set(more) == {"no time", "excluded code"}
+
+
+def test_static_rows_of_meds_are_no_finding(homes):
+    """Rows without a time are a part of MEDS: neither the checks of the data nor the warnings name them."""
+    run = homes["meds"].run
+    result = json.loads(run.store.get(run_key(run.run_id, "result.json")))
+
+    assert result["ledger"]["rules"][4]["rule"] == "no time"
+    assert result["ledger"]["rules"][4]["rows"] > 0
+    assert "no time" not in {finding["subject"] for finding in result["quality"]["findings"]}
+    assert not [warning for warning in result["warnings"] if "no time" in warning]

@@ -12,6 +12,8 @@ from typing import Final
 from mlho.encoding.cohort.counts import LARGE_SHARE
 from mlho.errors import DataError, MlhoError
 from mlho.sources.base import END_BEFORE_START_RULE, MODIFIER_RULE
+from mlho.sources.meds import MEDS
+from mlho.spec.training import TrainingSpec
 
 
 class Rule(IntEnum):
@@ -104,6 +106,15 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.END_BEFORE_START: "Check start and end in the table.",
     Rule.MODIFIER: "Check that each fact has a row with modifier_cd @.",
 }
+
+
+def intended_rules(spec: TrainingSpec) -> tuple[Rule, ...]:
+    """Return the rules by which a run drops many rows on purpose.
+
+    Rules of a cohort leave patients out, and read the ids from the events themselves. The static rows of MEDS have no time.
+    """
+    unknown = () if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)
+    return (*unknown, Rule.NO_TIME) if spec.data.source == MEDS.name else unknown
 
 
 @dataclass(frozen=True)

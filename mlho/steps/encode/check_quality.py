@@ -12,15 +12,16 @@ class CheckQuality(Step):
     """Conformance, completeness and plausibility, from the counts of the encoding."""
 
     kind: ClassVar[str] = "check_quality"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
     reads_min_cell: ClassVar[bool] = True
 
     def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Keep the plausible years, from which months count."""
+        """Keep the plausible years, from which months count, and the source, whose static rows have no time."""
         narrowed = super().narrow(spec)
         assert narrowed is not None
-        data = narrowed.data.model_copy(update={"plausible_years": spec.data.plausible_years})
+        kept = {"plausible_years": spec.data.plausible_years, "source": spec.data.source}
+        data = narrowed.data.model_copy(update=kept)
         return narrowed.model_copy(update={"data": data})
 
     def run(self, work: Work) -> dict[str, Any]:

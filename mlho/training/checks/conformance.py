@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NumericColumn
-from mlho.encoding.events.ledger import Rule
+from mlho.encoding.events.ledger import Rule, intended_rules
 from mlho.encoding.tally.tally import LOWEST_OCTAVE, NEGATIVE, ZERO
 from mlho.printable import folded
 from mlho.spec.checks import CheckName
@@ -36,13 +36,17 @@ def measure(evidence: Evidence) -> Iterator[Measure]:
 
 def _ledger(evidence: Evidence) -> Iterator[Measure]:
     rows = max(evidence.ledger.rows_in, 1)
+    intended = intended_rules(evidence.problem.spec)
     for rule in _UNUSABLE:
-        if rule is Rule.NO_TIME and evidence.problem.spec.data.source == "meds":
-            continue  # the static rows of MEDS have no time
-        yield _of_rule("unusable-rows", rule, evidence.ledger.n_dropped(rule) / rows)
+        if rule not in intended:
+            yield _of_rule("unusable-rows", rule, evidence.ledger.n_dropped(rule) / rows)
     rule = Rule.UNKNOWN_PATIENT
     share = evidence.ledger.n_dropped(rule) / rows
-    yield Measure("unknown-patients", "events", share, f"{100 * share:.1f} % of the event rows", rule.remedy)
+    if rule in intended:
+        yield from not_measured("cohort.rules leave patients out", "unknown-patients")
+    else:
+        detail = f"{100 * share:.1f} % of the event rows"
+        yield Measure("unknown-patients", "events", share, detail, rule.remedy)
     for rule in (Rule.IMPLAUSIBLE_DATE, Rule.AFTER_DEATH):
         yield _of_rule("implausible-dates", rule, evidence.ledger.n_dropped(rule) / rows)
 

@@ -273,7 +273,9 @@ def test_a_senseless_retention_is_refused(arguments, capsys):
     assert re.search(r"whole number of 1 or more|write 90d", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("command_name", ["list", "prune", "show", "report", "status", "cancel", "retry"])
+@pytest.mark.parametrize(
+    "command_name", ["list", "prune", "show", "report", "status", "cancel", "retry", "export"]
+)
 def test_a_missing_store_is_not_created(command_name, command):
     """Commands that read a store do not create a missing one, which is usually a typo. The error says how to start a run."""
     output = command(command_name)
