@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from mlho.errors import SpecError
@@ -17,6 +18,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _KIB: Final = 1024
 LEAVE_SIGNAL: Final = signal.SIGUSR2
 """Signal that asks a worker to finish its task, accept no more, and exit. SIGTERM does not let the task finish."""
+# Kubernetes kills a pod 30 s after SIGTERM by default.
+STOP_SECONDS: Final = 20.0
 # Files with the memory limit of a container in control groups version 2 and version 1.
 _LIMIT_FILES: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -62,16 +65,51 @@ class RepeatingThread(threading.Thread):
 
 
 @contextmanager
-def stopping_on_sigterm() -> Iterator[None]:
-    """Make SIGTERM stop the work as Ctrl-C does, so that supervisors and container runtimes leave no run that looks active."""
+def stopping_on_sigterm(report: Callable[[], None], *, seconds: float = STOP_SECONDS) -> Iterator[None]:
+    """Make SIGTERM stop the work as Ctrl-C does, so that supervisors and container runtimes leave no run that looks active.
+
+    Parameters
+    ----------
+    report : callable
+        Called before this process exits with code 130 because the block has not ended ``seconds`` after the first signal: a thread waits for
+        a server that accepts requests and does not answer, which takes minutes.
+    """
     if threading.current_thread() is not threading.main_thread():  # Python accepts handlers only there
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    timers: list[threading.Timer] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not timers:
+            timers.append(exit_later(seconds, 128 + signal.SIGINT, report))
+        signal.default_int_handler(number, frame)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        if number is signal.SIGTERM or before[number] is signal.default_int_handler:  # else it is ignored
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for timer in timers:
+            timer.cancel()
+
+
+def exit_later(seconds: float, code: int, report: Callable[[], None]) -> threading.Timer:
+    """Start a timer that ends this process without waiting for its threads. Call ``report`` before."""
+
+    def end() -> None:
+        try:
+            report()
+        finally:
+            os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def is_interrupt(error: BaseException | None) -> bool:

@@ -72,6 +72,11 @@ class HeartbeatThread(RepeatingThread):
             with self._lock:
                 self._leases.pop(lease.owner, None)
 
+    def leases(self) -> list[Lease]:
+        """Return the leases that are renewed."""
+        with self._lock:
+            return list(self._leases.values())
+
     @contextmanager
     def ending(self, lease: Lease) -> Iterator[None]:
         """Send no heartbeat while the block releases a lease, and do not renew it afterwards.
@@ -99,9 +104,7 @@ class HeartbeatThread(RepeatingThread):
             with self._beating:
                 if self._has_left:
                     return
-                with self._lock:
-                    leases = list(self._leases.values())
-                reply = self._claims.heartbeat(self._worker, self._slots, leases)
+                reply = self._claims.heartbeat(self._worker, self._slots, self.leases())
         except QueueUnavailable:
             self._check_store(must=False)  # work continues; lost leases are detected when Redis is back
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mlho.log import log
-from mlho.processes import LEAVE_SIGNAL, memory_limit
+from mlho.processes import LEAVE_SIGNAL, exit_later, memory_limit
 from mlho.protocol.documents import Execution
 from mlho.protocol.failures import QueueError
 from mlho.protocol.names import Names
@@ -32,6 +32,7 @@ from worker.traces import AttemptTraces
 from worker.watchdog import Watchdog
 
 _REDIS_SECONDS: Final = 60.0
+_DRAIN_SECONDS: Final = 8.0  # at least 10 s pass between SIGTERM and SIGKILL: workers.drainSeconds
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,19 @@ class Service:
         """Handle SIGTERM: start no further task, kill the running ones, and release their leases without
         counting the attempts.
         """
+        exit_later(_DRAIN_SECONDS, os.EX_OK, self._leave_at_once)
         self._heartbeats.end_all(Ending.DRAINED)
+
+    def _leave_at_once(self) -> None:
+        """Release the leases whose threads wait for a store that does not answer."""
+        log.warning(
+            "worker_not_drained",
+            seconds=_DRAIN_SECONDS,
+            error="requests to the store had no answer. This worker exits without waiting for them.",
+        )
+        with suppress(QueueUnavailable):
+            self._handler.return_leases()
+            self._heartbeats.leave()
 
     def _wait_for_redis(self) -> None:
         """Wait until Redis can be used. Log each cause of the delay once."""

@@ -115,6 +115,11 @@ class TaskHandler:
             self.refuse(refused.refusal)
             return None
 
+    def return_leases(self) -> None:
+        """Release all leases of this worker without counting the attempts."""
+        for lease in self._heartbeats.leases():
+            self._release(lease, EventKind.RELEASED, counts=False)
+
     def mend(self) -> None:
         """Delete keys of this execution that have the wrong type."""
         with suppress(QueueUnavailable):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
 from mlho.errors import MlhoError, SpecError, plural
-from mlho.processes import is_interrupt, stopping_on_sigterm, usable_cpus
+from mlho.processes import STOP_SECONDS, is_interrupt, stopping_on_sigterm, usable_cpus
 from mlho.settings import store_patience
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec, parse_spec
@@ -124,7 +124,7 @@ def print_left_out(manifest: Manifest) -> None:
 
 def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Finished:
     """Carry out a run with the given options, and show its progress."""
-    with stopping_on_sigterm(), _display(options) as display:
+    with stopping_on_sigterm(_report_forced_end), _display(options) as display:
         (track,) = display.tracks({run.run_id: name})
         state = "failed"
         try:
@@ -140,6 +140,14 @@ def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Fin
         finally:
             track.end(state)
         return finished
+
+
+def _report_forced_end() -> None:
+    terminal.err.show_cursor(True)  # the progress bars hide it
+    terminal.print_note(
+        f"Stopped without waiting for requests that had no answer for {STOP_SECONDS:.0f} s. Committed results are kept: run the same command to "
+        "continue."
+    )
 
 
 def _display(options: ExecutionOptions) -> terminal.Display:
@@ -233,7 +241,7 @@ def _run_several(options: RunOptions) -> int:
     runs, documents = _prepare_several(options.spec, usable_store(options))
     names = {run: prepared_run.spec.metadata.name for run, prepared_run in runs.items()}
     with ExitStack() as stack:
-        stack.enter_context(stopping_on_sigterm())
+        stack.enter_context(stopping_on_sigterm(_report_forced_end))
         page = stack.enter_context(_metrics_page(options))
         display = stack.enter_context(_display(options))
         tracks = {track.run: track for track in display.tracks(names)}

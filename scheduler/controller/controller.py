@@ -122,11 +122,13 @@ class Operator:
         self._stop.set()
         self._checks.stop()
         self._queue.wake()
+        until = (
+            time.monotonic() + _STOP_SECONDS
+        )  # for all of them together: a pod is killed 30 s after SIGTERM
         self._thread.join(_STOP_SECONDS)
         drivers = [tracked.thread for tracked in self._tracked.values() if tracked.thread is not None]
         for thread in drivers:
             thread.stop()
-        until = time.monotonic() + _STOP_SECONDS
         for thread in drivers:
             thread.join(max(0.0, until - time.monotonic()))
         self._write_ended()

@@ -4,15 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from mlho.protocol.names import Names
+from mlho.protocol.redis_client import connect
+from mlho.store import open_store
 from tests.builders import make_tables, run_inline, write_spec, write_tables
 from tests.limits import GUARD_SECONDS, SLOWER
+from tests.services.queue_commands import Commands, ending
 from tests.services.queue_home import kill_group, wait_until
+from tests.services.redis_servers import Server
 from tests.services.s3_proxy import DENY, HANG, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
@@ -20,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
 CHANGES = {"validation.iterations": 2}
 N_COMMITS = 4  # before the outage, of more than a dozen
 SHOWN_SECONDS = SLOWER * 15
+POD_SECONDS = 30
 WAYS = {"local": (), "queue": ("--broker", "embedded")}
 
 
@@ -84,6 +92,15 @@ class Command:
         """Wait for the command's end, and return its exit code."""
         assert self.process is not None
         return self.process.wait(seconds)
+
+    def processes(self) -> list[int]:
+        """Return the processes that the command has started and that are alive."""
+        mark, found = f"MLHO_CACHE_DIR={self.folder}".encode(), []
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if mark in environment.read_bytes():
+                    found.append(int(environment.parent.name))
+        return found
 
     def digest(self) -> str:
         """Wait for the command's success, and return the digest that it prints."""
@@ -163,3 +180,45 @@ def test_a_run_that_waits_is_stopped_by_ctrl_c(command):
     os.killpg(command.process.pid, signal.SIGINT)
 
     assert command.ended(seconds=GUARD_SECONDS) == 130
+
+
+def test_sigterm_during_requests_without_an_answer_ends_a_run_within_a_pods_grace_period(command, proxy):
+    """A pod is killed 30 s after SIGTERM. A run ends before, although requests to a silent store would wait for minutes, and leaves no process."""
+    command.fail_after_some_commits(HANG)
+    command.start()
+    wait_until(lambda: proxy.done, seconds=120, what="a request without an answer")
+    began = time.monotonic()
+    command.process.terminate()
+
+    assert command.ended(seconds=GUARD_SECONDS) == 130
+    assert time.monotonic() - began < POD_SECONDS
+    assert "run the same command to continue" in " ".join(command.said.read_text().split())
+    wait_until(lambda: not command.processes(), seconds=GUARD_SECONDS, what="the end of all processes")
+
+
+def test_sigterm_during_requests_without_an_answer_ends_a_worker_and_returns_its_task(
+    spec, seaweedfs, proxy, tmp_path, monkeypatch
+):
+    """A worker whose threads wait for a silent store exits with code 0 before it is killed, and its task costs no attempt."""
+    address = f"s3://{BUCKET}/{uuid4().hex[:8]}"
+    direct = {**seaweedfs.variables(), "MLHO_CACHE_DIR": str(tmp_path / "cache")}
+    for name, value in direct.items():
+        monkeypatch.setenv(name, value)
+    proxy.fate = lambda method, path: HANG if "/quarantine/" in path else None
+    with Server(tmp_path / "redis") as broker, ExitStack() as stack:
+        scheduler = stack.enter_context(ending(Commands(spec, tmp_path, address, broker.url, direct)))
+        behind = {**direct, "MLHO_S3_ENDPOINT": proxy.endpoint}
+        workers = stack.enter_context(ending(Commands(spec, tmp_path, address, broker.url, behind)))
+        scheduler.run("--broker", broker.url)
+        run = scheduler.run_id(open_store(address))
+        worker = workers.worker(run)
+        wait_until(lambda: proxy.done, seconds=120, what="a request without an answer")
+        names, began = Names(f"{run}-1"), time.monotonic()
+        worker.terminate()
+
+        assert worker.wait(GUARD_SECONDS) == 0
+        assert time.monotonic() - began < POD_SECONDS
+        assert "worker_not_drained" in workers.log()
+        with connect(broker.url) as client:
+            assert client.hgetall(names.owners) == {}
+            assert set(client.hgetall(names.attempts).values()) <= {"0"}

@@ -3,11 +3,12 @@
 import datetime as dt
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -420,6 +421,35 @@ def test_a_run_that_ends_while_the_scheduler_stops_has_ended_in_its_status(
 
     assert cluster.statuses[-1]["phase"] == "Succeeded"
     assert cluster.statuses[-1]["execution"] == f"{RUN}-1"
+
+
+class SilentStoreThread(LastTaskThread):
+    """The thread of a run that waits for a store that does not answer."""
+
+    started = threading.Event()
+    waits: ClassVar[list[float]] = []
+
+    def join(self, seconds: float) -> bool:
+        """Note the time that is left."""
+        self.waits.append(seconds)
+        return False
+
+
+def test_all_waits_of_a_scheduler_that_stops_share_one_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A pod is killed 30 s after SIGTERM, and has to release its Lease before: two waits of 20 s are too many."""
+    found = resource("silent", is_accepted=True)
+    found["spec"]["desiredState"] = "Running"
+    monkeypatch.setattr(controller, "RunThread", SilentStoreThread)
+    monkeypatch.setattr(controller, "_STOP_SECONDS", 0.2)
+    blocked = threading.Thread(target=time.sleep, args=[0.4])
+
+    with leading(OneCluster(found), ReadyBackend(tmp_path)) as operator:
+        assert SilentStoreThread.started.wait(GUARD_SECONDS)
+        blocked.start()
+        operator._thread, thread = blocked, operator._thread
+    thread.join(GUARD_SECONDS)
+
+    assert SilentStoreThread.waits == [0.0]
 
 
 class StartingThread(LastTaskThread):
