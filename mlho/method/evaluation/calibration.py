@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mlho.errors import DataError
-from mlho.method.evaluation.metrics import PROBABILITY_CLIP, Z_95, Estimate
+from mlho.method.evaluation.metrics import PROBABILITY_CLIP
 from mlho.method.evaluation.tally import FloatArray, Tally, class_reason, tally
 
 MAX_NEWTON_STEPS = 50
@@ -27,9 +27,6 @@ class LineFit:
     intercept: float
     slope: float
     """Valid only if ``reason`` is None."""
-    intercept_se: float
-    slope_se: float
-    """From the inverse information; ``slope_se`` is 0 for a fixed slope."""
     reason: str | None
     """Reason why the fit does not exist."""
 
@@ -39,7 +36,6 @@ def fit_line_of(t: Tally, x: FloatArray, *, fixed_slope: bool = False) -> LineFi
 
     Parameters
     ----------
-    t : Tally
     x : float64 array, shape (n_cells,)
         Logit of each distinct prediction, ascending.
     fixed_slope : bool
@@ -50,18 +46,19 @@ def fit_line_of(t: Tally, x: FloatArray, *, fixed_slope: bool = False) -> LineFi
     The likelihood is concave. A step is too long if it passes the maximum along its own direction and
     the gradient there is steeper than at its start; it is then halved. Separation is tested exactly before the fit (one
     variable separates the classes if their ranges do not overlap).
+
+    References
+    ----------
+    Cox (1958), Biometrika 45; Van Calster et al. (2019), BMC Medicine 17.
     """
     reason = _line_reason(t, fixed_slope)
     if reason is not None:
-        return LineFit(0.0, 1.0, 0.0, 0.0, reason)
+        return LineFit(0.0, 1.0, reason)
     cells = _held_cells(x, t.n.astype(np.float64, copy=False), t.n_positive.astype(np.float64, copy=False))
-    a, b, converged, h00, h01, h11 = _newton_line(*cells, 0.0, 1.0, not fixed_slope)
+    a, b, converged = _newton_line(*cells, 0.0, 1.0, not fixed_slope)
     if not converged:
-        return LineFit(0.0, 1.0, 0.0, 0.0, "the logistic regression on the logit did not converge")
-    if fixed_slope:
-        return LineFit(a, 1.0, math.sqrt(1.0 / h00), 0.0, None)
-    determinant = h00 * h11 - h01 * h01
-    return LineFit(a, b, math.sqrt(h11 / determinant), math.sqrt(h00 / determinant), None)
+        return LineFit(0.0, 1.0, "the logistic regression on the logit did not converge")
+    return LineFit(a, b, None)
 
 
 def fit_lines(
@@ -126,7 +123,7 @@ def _held_cells(
 @njit(cache=True, nogil=True)
 def _newton_line(
     x: FloatArray, n: FloatArray, n_positive: FloatArray, a: float, b: float, fit_slope: bool
-) -> tuple[float, float, bool, float, float, float]:
+) -> tuple[float, float, bool]:
     p = np.empty_like(x)
     da = 0.0
     db = 0.0
@@ -172,12 +169,12 @@ def _newton_line(
         if fit_slope:
             determinant = h00 * h11 - h01 * h01
             if not determinant > 1e-13 * h00 * h11:
-                return a, b, False, h00, h01, h11
+                return a, b, False
             da = (h11 * g0 - h01 * g1) / determinant
             db = (h00 * g1 - h01 * g0) / determinant
         else:
             if not h00 > 0.0:
-                return a, b, False, h00, h01, h11
+                return a, b, False
             da = g0 / h00
             db = 0.0
         ahead = g0 * da + g1 * db
@@ -188,7 +185,7 @@ def _newton_line(
         converged = abs(da) <= TOLERANCE * (1.0 + abs(a)) and abs(db) <= TOLERANCE * (1.0 + abs(b))
     # At extreme predictions the information can vanish in rounding, far from the maximum.
     information = h00 * h11 - h01 * h01 if fit_slope else h00
-    return a, b, converged and information > 0.0, h00, h01, h11
+    return a, b, converged and information > 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -206,63 +203,15 @@ def _fit_rows(
         negative = np.flatnonzero(kept_n > kept_positive)
         if not (positive.size and negative.size):
             continue
-        a, _, converged, _, _, _ = _newton_line(kept_x, kept_n, kept_positive, large[0], 1.0, False)
+        a, _, converged = _newton_line(kept_x, kept_n, kept_positive, large[0], 1.0, False)
         if converged:
             out[0, row] = a
         # No line if the predictions are equal or separate the classes.
         if negative[-1] <= positive[0] or positive[-1] <= negative[0]:
             continue
-        a, b, converged, _, _, _ = _newton_line(kept_x, kept_n, kept_positive, line[0], line[1], True)
+        a, b, converged = _newton_line(kept_x, kept_n, kept_positive, line[0], line[1], True)
         if converged:
             out[1, row], out[2, row] = a, b
-
-
-@dataclass(frozen=True)
-class CalibrationLine:
-    """Calibration in the large, and the regression line of the outcome on the logit of the prediction."""
-
-    in_the_large: Estimate
-    """Intercept with the slope fixed at 1. 0 is ideal; above 0 the predictions are too low on average."""
-    intercept: Estimate
-    """Intercept of the line; 0 is ideal."""
-    slope: Estimate
-    """1 is ideal; below 1 the predictions are too extreme (overfitting), above 1 not extreme enough."""
-
-
-def calibration_intercept_slope(y: ArrayLike, p: ArrayLike) -> CalibrationLine:
-    """Return calibration intercept and slope with Wald intervals (samples treated as independent).
-
-    Parameters
-    ----------
-    y : array of 0/1, shape (n_samples,)
-    p : array of float in [0, 1], shape (n_samples,)
-        Clipped to [1e-15, 1 − 1e-15] before the logit.
-
-    Returns
-    -------
-    CalibrationLine
-        Figures are absent, with the reason, for one class, constant predictions or separated classes.
-
-    References
-    ----------
-    Cox (1958), Biometrika 45; Van Calster et al. (2019), BMC Medicine 17.
-    """
-    t = tally(y, p)
-    x = logit_of(t)
-    line = fit_line_of(t, x)
-    large = fit_line_of(t, x, fixed_slope=True)
-    return CalibrationLine(
-        in_the_large=_wald(large.intercept, large.intercept_se, large.reason),
-        intercept=_wald(line.intercept, line.intercept_se, line.reason),
-        slope=_wald(line.slope, line.slope_se, line.reason),
-    )
-
-
-def _wald(value: float, standard_error: float, reason: str | None) -> Estimate:
-    if reason is not None:
-        return Estimate.absent(reason, "Wald")
-    half = Z_95 * standard_error
-    return Estimate(value, value - half, value + half, standard_error, "Wald")
 
 
 @dataclass(frozen=True)

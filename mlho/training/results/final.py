@@ -14,8 +14,9 @@ from mlho.encoding.cohort.levels import UNKNOWN
 from mlho.errors import DataError
 from mlho.method.classifiers import FittedClassifier, classifier_named
 from mlho.method.evaluation.auroc import auroc, auroc_estimate
-from mlho.method.evaluation.calibration import PlattCalibrator, calibration_intercept_slope, fit_calibrator
+from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, fit_line_of, logit_of
 from mlho.method.evaluation.metrics import Estimate
+from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import Threshold
 from mlho.method.selection.features import n_with_value
 from mlho.model.design import samples_per_column
@@ -139,7 +140,9 @@ def evidence_of(
     counted = problem.counted(cv.samples, cv.scores)
     calibrated = np.asarray(final.calibrator.apply(cv.scores[counted]))
     y_known = y[cv.samples[counted]]
-    slope = calibration_intercept_slope(y_known, calibrated).slope.value
+    known = tally(y_known, calibrated)
+    line = fit_line_of(known, logit_of(known))
+    slope = line.slope if line.reason is None else None
     own_scores = final.model.predict_proba(final.X)
     everyone = problem.counted(np.arange(len(y)), own_scores)
     is_calibrated = final.calibrator.reason is None

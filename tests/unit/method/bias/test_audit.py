@@ -10,12 +10,11 @@ import pytest
 from mlho.method.bias.audit import audit
 from mlho.method.bias.groups import Audit, Grouping, Periods
 from mlho.method.evaluation.auroc import auroc
-from mlho.method.evaluation.calibration import calibration_intercept_slope
 from mlho.method.evaluation.metrics import brier_of
 from mlho.method.evaluation.reliability import bins_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
-from tests.unit.method.evaluation.one_tally import calibration_error_of
+from tests.unit.method.evaluation.one_tally import calibration_error_of, line_of
 
 RULE = "youden"
 BENCHMARK = Path(__file__).parents[4] / "benchmarks" / "bias.py"
@@ -64,7 +63,7 @@ def test_figures_of_a_group_are_those_of_its_samples():
             "error_positive": 1 - own_p[own_y == 1].mean(),
             "error_negative": own_p[own_y == 0].mean(),
             "observed_expected": own_y.sum() / own_p.sum(),
-            "in_the_large": calibration_intercept_slope(own_y, own_p).in_the_large.value,
+            "in_the_large": line_of(own_y, own_p, fixed_slope=True).intercept,
             "ece_equal_width": width[0],
             "mce_equal_width": width[1],
             "ece_equal_count": count[0],

@@ -11,6 +11,7 @@ from mlho.method.evaluation.figures import BAND_AT, N_BINS, RECALL_ROUNDING
 from mlho.method.evaluation.metrics import absolute_error, brier_of, log_loss_of
 from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, decision_curve_of
 from mlho.method.evaluation.precision_recall import integral_parts, pr_curve_of
+from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import threshold_figures
 
 
@@ -126,8 +127,14 @@ def _line_of(t, x, start, *, fixed_slope):
         return None, None
     a, b = (0.0, 1.0) if start.reason is not None else (start.intercept, 1.0 if fixed_slope else start.slope)
     cells = calibration._held_cells(x, t.n.astype(np.float64), t.n_positive.astype(np.float64))
-    a, b, converged, *_ = calibration._newton_line(*cells, a, b, not fixed_slope)
+    a, b, converged = calibration._newton_line(*cells, a, b, not fixed_slope)
     return (a, b) if converged else (None, None)
+
+
+def line_of(y, p, *, fixed_slope=False):
+    """Return the calibration line of predictions."""
+    t = tally(y, p)
+    return calibration.fit_line_of(t, calibration.logit_of(t), fixed_slope=fixed_slope)
 
 
 def curve_of(smoother, t):

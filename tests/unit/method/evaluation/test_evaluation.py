@@ -7,7 +7,6 @@ import pytest
 
 from mlho.errors import DataError
 from mlho.method.evaluation.auroc import auroc_estimate
-from mlho.method.evaluation.calibration import calibration_intercept_slope
 from mlho.method.evaluation.calibration_curve import smoother_of
 from mlho.method.evaluation.evaluation import evaluate
 from mlho.method.evaluation.figures import CALIBRATION_FIGURES
@@ -15,7 +14,7 @@ from mlho.method.evaluation.metrics import brier_of
 from mlho.method.evaluation.precision_recall import pr_davis_goadrich_of
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import at_threshold
-from tests.unit.method.evaluation.one_tally import average_precision_of, curve_of, distances_of
+from tests.unit.method.evaluation.one_tally import average_precision_of, curve_of, distances_of, line_of
 
 
 def make_predictions(seed: int = 0, n: int = 240):
@@ -49,7 +48,7 @@ def test_the_evaluation_agrees_with_the_single_functions():
     assert result.thresholds["youden"].figures["ppv"].value == at_threshold(y, p, 0.3).ppv
     raw = result.calibration["raw"].figures
     assert set(raw) == set(CALIBRATION_FIGURES)
-    assert raw["slope"].value == pytest.approx(calibration_intercept_slope(y, p).slope.value, abs=1e-9)
+    assert raw["slope"].value == pytest.approx(line_of(y, p).slope, abs=1e-9)
     assert raw["ici"].value == distances_of(t, smoother.distance(t, curve_of(smoother, t)))[0]
     without_interval = {name for name, e in {**result.figures, **raw}.items() if e.low is None}
     assert without_interval == {"pr_davis_goadrich"}
