@@ -92,7 +92,6 @@ class Cell(NamedTuple):
         ----------
         weights : uint8, shape (n_replicates, n_patients)
             How often each patient is drawn.
-        n_rules : int
         start : float
             Where the search for the calibration in the large starts. It affects the number of steps, not the result.
         """

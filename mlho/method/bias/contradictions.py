@@ -109,7 +109,6 @@ def find_contradictions(
     ----------
     arrays : iterable of mapping
         For each iteration ``samples`` (int, the test samples) and their probabilities by classifier.
-    classifier : str
     outcome : uint8, shape (n_samples,)
         0 or 1.
     """

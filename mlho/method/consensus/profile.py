@@ -69,14 +69,12 @@ def profile_limit(
 
     Parameters
     ----------
-    groups : Groups
     top : Point
         The maximum.
     column : int
         0 is the intercept.
     error : float
         Standard error of the coefficient; the search starts at Wald's limit.
-    upward, penalised : bool
 
     Returns
     -------

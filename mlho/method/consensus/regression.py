@@ -236,7 +236,6 @@ def odds_ratios(
 
     Parameters
     ----------
-    fit : LogisticFit
     sd : array, shape (n_features,)
         Standard deviation (ddof 1) of every column of ``X``, including dropped ones.
     profile : sequence of ProfileInterval

@@ -159,7 +159,6 @@ def roc_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> RocC
 
     Parameters
     ----------
-    t : Tally
     max_points : int or None
         Maximum number of points, including the ends; None keeps one per distinct score.
     """

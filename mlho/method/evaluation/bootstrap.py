@@ -41,7 +41,6 @@ def bootstrap_by_patient(
     statistics : callable
         Function from a :class:`~mlho.method.evaluation.tally.Tally` (whose counts are the weights of a replicate) to figures by name;
         None for a figure that does not exist.
-    n_replicates : int
     seed : int ≥ 0, or several
         Patients are numbered in the order of their codes, so that the order of rows has no effect.
 

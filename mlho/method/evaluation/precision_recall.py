@@ -72,7 +72,6 @@ def pr_curve_of(t: Tally, *, max_points: int | None = MAX_CURVE_POINTS) -> PrCur
 
     Parameters
     ----------
-    t : Tally
     max_points : int or None
         Maximum number of points, including the ends; None keeps one per distinct prediction.
     """

@@ -39,7 +39,6 @@ def reliability_bins(
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
-    n_bins : int
     how : "equal-count" or "equal-width"
         Equal width: [i/n, (i+1)/n), the last one closed. Equal count: sample r of n in ascending order goes to bin
         ⌊r · n_bins / n⌋; equal predictions are kept together in the bin of the first of them.

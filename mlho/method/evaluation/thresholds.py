@@ -160,7 +160,6 @@ def at_threshold(y: ArrayLike, p: ArrayLike, threshold: float) -> ThresholdPerfo
     ----------
     y : array of 0/1, shape (n_samples,)
     p : array of float in [0, 1], shape (n_samples,)
-    threshold : float
 
     Examples
     --------

@@ -134,7 +134,6 @@ def levels_for_ranking(
 
     Parameters
     ----------
-    encoding : Encoding
     cells : Cells
         Cells of training samples only: the terciles are learned from them.
     every_count : bool

@@ -42,7 +42,6 @@ def durations(
 
     Parameters
     ----------
-    lists : DayLists
     first, then : int64, shape (n_pairs,)
         Codes of each pair.
     co_occurrence_days : int

@@ -122,7 +122,6 @@ def pair_samples(
 
     Parameters
     ----------
-    spans : CodeSpans
     first, then : int64, shape (n_pairs,)
     more_than, at_most : int64, shape (n_pairs,)
         Bounds in days of last(then) − first(first) of each pair.

@@ -12,10 +12,8 @@ def censoring_weights(times: EventTimes, observed: StepFunction, horizon: float)
 
     Parameters
     ----------
-    times : EventTimes
     observed : StepFunction
         Probability of still being observed, from :func:`mlho.method.survival.curves.uncensored`.
-    horizon : float
 
     Notes
     -----

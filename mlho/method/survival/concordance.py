@@ -14,7 +14,6 @@ def harrell(times: EventTimes, scores: Floats, *, until: float = np.inf) -> floa
 
     Parameters
     ----------
-    times : EventTimes
     scores : float64, shape (n_samples,)
         Only their order counts; ties count half.
     until : float
@@ -42,11 +41,9 @@ def uno(times: EventTimes, scores: Floats, observed: StepFunction, *, until: flo
 
     Parameters
     ----------
-    times : EventTimes
     scores : float64, shape (n_samples,)
     observed : StepFunction
         Probability of still being observed, from :func:`mlho.method.survival.curves.uncensored`.
-    until : float
 
     References
     ----------

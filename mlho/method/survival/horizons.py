@@ -50,12 +50,10 @@ def figures_at(times: EventTimes, risk: Floats, observed: StepFunction, horizon:
 
     Parameters
     ----------
-    times : EventTimes
     risk : float64, shape (n_samples,)
         Predicted probability of an event up to the horizon.
     observed : StepFunction
         Probability of still being observed, from :func:`mlho.method.survival.curves.uncensored`.
-    horizon : float
 
     Notes
     -----
