@@ -11,6 +11,7 @@ from importlib import import_module
 import mlho.steps.preload.tables  # noqa: F401 - importing is the purpose
 from mlho.fork_server import REST_SIGNAL
 from mlho.steps.preload.loops import load_loops
+from mlho.steps.preload.models import build_models
 from mlho.steps.preload.server import imports_of_server
 
 # Those of every training run, and of glmboost.
@@ -38,6 +39,7 @@ def _import_rest(*_: object) -> None:
         import_module("mlho.steps.preload.whole")
         import_module("mlho.report.page.html").prepare_report()
         load_loops(*_OF_LEARNING)
+        build_models()
 
 
 # The handler runs in the main thread, between two forks. The command blocked the signal, so that it is not lost before this line.
