@@ -81,6 +81,17 @@ class Sleep(_Noted):
         time.sleep(work.params["seconds"])
 
 
+class WaitForFile(_Noted):
+    """Ends when a file exists, so that a test can look at a task under way for as long as it takes."""
+
+    kind: ClassVar[str] = "test_wait_for_file"
+
+    @override
+    def do(self, work: Work) -> None:
+        while not Path(work.params["file"]).exists():
+            time.sleep(0.02)
+
+
 class SleepAtFirst(_Noted):
     """Sleeps at its first start only."""
 
@@ -187,7 +198,7 @@ class NoStoreAtFirst(_Noted):
 
 
 _MINE = (
-    Noop(), Noted(), Sleep(), SleepAtFirst(), HoldLock(), Burn(), Crash(), CrashOnce(), KillGroup(), Eat(), BadInput(), Leak(), NoStoreAtFirst(),
+    Noop(), Noted(), Sleep(), WaitForFile(), SleepAtFirst(), HoldLock(), Burn(), Crash(), CrashOnce(), KillGroup(), Eat(), BadInput(), Leak(), NoStoreAtFirst(),
 )  # fmt: skip
 cast(dict[str, Step], STEPS).update({step.kind: step for step in _MINE})
 

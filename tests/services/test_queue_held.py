@@ -33,9 +33,11 @@ def test_a_taken_message_has_no_copy_in_redis(home: Home) -> None:
     home.start_worker()
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(1)
-        future = executor.submit(task("test_sleep", "slow", home.starts, seconds=1))
+        looked = home.folder / "looked"
+        future = executor.submit(task("test_wait_for_file", "slow", home.starts, file=str(looked)))
         wait_until(lambda: noted_starts(home.starts) == ["slow"], what="a start")
         keys = [key.removeprefix(home.names.prefix) for key in cast(list[str], client.keys("*"))]
+        looked.touch()
         result(future)
     assert "leases" in keys
     assert not [key for key in keys if "unacked" in key]

@@ -166,7 +166,7 @@ def _quantiles(values: FloatArray, shares: tuple[float, ...]) -> list[float]:
     Parameters
     ----------
     values : float64 array, shape (n,)
-        Without NaN, at least one.
+        Without NaN, at least two.
     shares : tuple of float in [0, 1]
     """
     last = values.size - 1
