@@ -31,7 +31,8 @@ _PARQUET_BUFFER_BYTES: Final = 1 << 18
 _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
-_RELEASE_SECONDS: Final = 1.0
+_RELEASE_SECONDS: Final = 30.0
+_RELEASE_SECONDS_AFTER_FAULT: Final = 1.0
 # Spark writes INT96 timestamps, which Arrow reads as nanoseconds otherwise: 9999-12-31 would become a day of 1816.
 _PARQUET: Final[Mapping[str, Any]] = {"coerce_int96_timestamp_unit": "us"}
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
@@ -227,7 +228,7 @@ def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.R
     """Yield the batches of a CSV file, and wait at the end for the thread in which Arrow reads ahead.
 
     The wait takes place also if the caller wants no more rows. A thread that still reads, or still drops its reference to the
-    stream, when the interpreter exits aborts the process. The wait is bounded, because the traceback of an error refers to the stream, too.
+    stream, when the interpreter exits aborts the process. After a fault the wait is short, because the traceback may refer to the stream, too.
     """
     from pyarrow import csv as arrow_csv
 
@@ -237,9 +238,13 @@ def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.R
     file: Any = pa.PythonFile(borrowed, mode="r")
     del borrowed
     reader: Any = None
+    seconds = _RELEASE_SECONDS
     try:
         reader = arrow_csv.open_csv(file, *options)
         yield from reader
+    except _READ_FAULTS:
+        seconds = _RELEASE_SECONDS_AFTER_FAULT
+        raise
     finally:
         lines.end()
         if reader is not None:
@@ -247,7 +252,7 @@ def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.R
                 for _ in reader:
                     pass
         file = reader = None
-        is_released.wait(_RELEASE_SECONDS)
+        is_released.wait(seconds)
 
 
 def _open_parquet(file: SourceFile) -> TableFile:

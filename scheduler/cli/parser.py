@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlho import __version__
-from mlho.errors import MlhoError
+from mlho.errors import MlhoError, SpecError
 from mlho.log import configure
 from mlho.processes import is_interrupt, usable_cpus
 from mlho.settings import STORE, Settings
@@ -95,7 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no locale ends a command
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        return SpecError.exit_code
+    options = parser.parse_args(arguments)
     configure(options.log, verbose=options.log == "json")
     try:
         return int(options.command(options))

@@ -13,9 +13,12 @@ def shown_count(n: int, noun: str, min_cell: int = 0) -> str:
     >>> shown_count(1204, "sample", 11), shown_count(3, "sample", 11), shown_count(1, "sample")
     ('1,204 samples', 'fewer than 11 samples', '1 sample')
     """
-    if 0 < n < min_cell:
-        return f"fewer than {min_cell} {noun}s"
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{shown_number(n, min_cell)} {noun}{'' if is_one(n, min_cell) else 's'}"
+
+
+def shown_number(n: int, min_cell: int = 0) -> str:
+    """Return a count without a noun. A count from 1 to ``min_cell`` − 1 is shown only as a bound."""
+    return f"fewer than {min_cell}" if 0 < n < min_cell else f"{n:,}"
 
 
 def shown_with_share(n: int, total: int, noun: str, min_cell: int = 0) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.arrays import is_new
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
-from mlho.encoding.cohort.counts import LARGE_SHARE, is_one, shown_count
+from mlho.encoding.cohort.counts import LARGE_SHARE, is_one, shown_count, shown_number
 from mlho.encoding.cohort.deaths import check_cdm_version, last_days
 from mlho.encoding.cohort.join import OLDEST_YEARS, join_persons, person_of_patients
 from mlho.encoding.cohort.kept import refuse_differing
@@ -356,7 +356,9 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
     n_positive = int((kept == 1).sum())
     if 0 < n_positive < len(kept):
         return
-    dropped = ", ".join(f"{n} {rule}" for rule, n in selection.ledger.items() if n) or "none"
+    smallest = spec.report.min_cell
+    rules = {rule: n for rule, n in selection.ledger.items() if n}
+    dropped = ", ".join(f"{shown_number(n, smallest)} {rule}" for rule, n in rules.items()) or "none"
     is_by_rule = labels_place(spec) == BY_RULES
     outcome_words = "the outcome" if is_by_rule else f"outcome column {spec.cohort.outcome!r}"
     if spec.cohort.time_to_event is not None:
@@ -367,7 +369,7 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
         if len(kept)
         else f"no sample is left of the {'possible ones' if is_by_rule else 'labels'}",
         expected="samples with outcome 0 and samples with outcome 1",
-        got=f"{len(kept) - n_positive} with 0 and {n_positive} with 1 ({'not' if is_by_rule else 'rows dropped'}: {dropped})",
+        got=f"{shown_number(len(kept) - n_positive, smallest)} with 0 and {shown_number(n_positive, smallest)} with 1 ({'not' if is_by_rule else 'rows dropped'}: {dropped})",
         remedy="Check the rules: the codes, windows and levels of those that dropped most."
         if is_by_rule
         else "Check cohort.outcome and the rules by which rows were dropped.",

@@ -466,6 +466,11 @@ BAD_TABLES = {
         "no sample is left of the labels",
         "0 with 0 and 0 with 1 (rows dropped: 1 no index date, 1 outcome missing)",
     ),
+    "few rows": (
+        lambda root: cohort_of(root, "patient_id,index_date,label\na,,1\nb,2020-01-31,0\n", minCell=11),
+        "outcome column 'label' has one class",
+        "fewer than 11 with 0 and 0 with 1 (rows dropped: fewer than 11 no index date)",
+    ),
     "other outcomes": (
         lambda root: cohort_of(root, LABELS + f"d,2020-01-31,{SECRET}\ne,2020-01-31,2\n"),
         "outcome column 'label' holds a value that is not an outcome",

@@ -71,8 +71,14 @@ def test_help_of_run_says_that_it_resumes(capsys):
     assert "the same command continues" in " ".join(capsys.readouterr().out.split())
 
 
+def test_without_arguments_the_commands_are_listed(capsys):
+    """``mlho`` alone prints its whole help, with exit code 2."""
+    assert scheduler.cli.parser.main([]) == 2
+    assert "mlho demo" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["run"], ["plan", "x.yaml", "--workers", "0"], ["run", "x", "--log", "xml"]]
+    "arguments", [["fly"], ["run"], ["plan", "x.yaml", "--workers", "0"], ["run", "x", "--log", "xml"]]
 )
 def test_wrong_usage_is_refused(arguments, capsys):
     """Invalid arguments give exit code 2 and the usage."""
