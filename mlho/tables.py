@@ -221,7 +221,7 @@ def check_type(where: str, name: str, type_: Any, kind: ColumnKind) -> None:
             "Write it as a timestamp or a date, or state data.format.timeUnit: s, ms, us or days since 1970."
         )
     if kind is ColumnKind.PATIENT and is_number(type_):
-        remedy = "Write it as an integer column, or as text without decimals, as the other tables do: 17.0 is another id than 17."
+        remedy = "Write it as an integer column, or as strings without decimals, as the other tables do: 17.0 is another id than 17."
     if kind is ColumnKind.DEMOGRAPHIC and is_time(type_):
         rule = f"column {name!r} is a time; a demographic is a number or a category"
         remedy = "Write the years up to it as a number, or leave it out of features.demographics."

@@ -194,7 +194,7 @@ def test_ids_that_are_decimal_numbers_are_refused_with_a_remedy_that_keeps_the_i
     message = refused(beside(replace(trained.tables, demographics=numbers)), DataError)
 
     assert "column 'patient_id' has the wrong type" in message
-    assert "Write it as an integer column, or as text without decimals" in message
+    assert "Write it as an integer column, or as strings without decimals" in message
 
 
 def test_a_patient_in_two_partitions_is_refused(trained, beside):
