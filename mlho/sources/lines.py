@@ -1,9 +1,13 @@
 """Comparison of the lines and rows of a text table, to detect a stray quote that swallows rows without a parser error."""
 
 import csv
+from contextlib import suppress
 from io import RawIOBase, TextIOWrapper
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, override
+from weakref import ref
 
 import numpy as np
 import pyarrow as pa
@@ -77,19 +81,43 @@ class LineCounter(RawIOBase):
         return (self._line_feeds or self._carriage_returns) + (self._last not in (b"\n", b"\r", b""))
 
 
-class BorrowedLines(RawIOBase):
-    """The stream of a line counter, lent to a library: it is deleted when the library has dropped its last reference."""
+class Loan:
+    """Objects that a library holds in threads of its own. Their release can be waited for."""
 
-    def __init__(self, lines: LineCounter) -> None:
+    def __init__(self) -> None:
+        self._lent: list[ref[Any]] = []
+        self._released: SimpleQueue[object] = SimpleQueue()
+
+    def add(self, lent: Any) -> None:
+        """Add an object. It counts as released once the last reference to it is dropped."""
+        # The callback is a method in C. In Python, its thread could give up the interpreter lock and ask for it again after the exit.
+        self._lent.append(ref(lent, self._released.put))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until all objects are released, or the seconds are over."""
+        until = monotonic() + seconds
+        with suppress(Empty):
+            for _ in self._lent:
+                self._released.get(timeout=max(until - monotonic(), 0.0))
+
+
+class BorrowedLines(RawIOBase):
+    """The stream of a line counter, lent to a library with all that it reads."""
+
+    def __init__(self, lines: LineCounter, loan: Loan) -> None:
         self._lines = lines
+        self._loan = loan
+        loan.add(self)
 
     @override
     def readable(self) -> bool:
         return True
 
     @override
-    def read(self, size: int = -1, /) -> bytes:
-        return self._lines.read(size)
+    def read(self, size: int = -1, /) -> memoryview:  # bytes have no weak references
+        block = memoryview(self._lines.read(size))
+        self._loan.add(block)
+        return block
 
 
 def refuse_swallowed_rows(file: SourceFile, source: Source) -> None:

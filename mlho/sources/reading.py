@@ -5,13 +5,11 @@ Arrow's messages quote offending values. They are therefore not included in our 
 """
 
 import csv
-import weakref
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from threading import Event
 from typing import Any, ClassVar, Final, Protocol
 
 import pyarrow as pa
@@ -20,7 +18,14 @@ from mlho.errors import DataError, MlhoError, StoreUnavailable
 from mlho.sources.arrow import one_array
 from mlho.sources.base import Source
 from mlho.sources.files import SourceFile
-from mlho.sources.lines import BorrowedLines, LineCounter, delimiter_of, refuse_swallowed_rows, text_stream
+from mlho.sources.lines import (
+    BorrowedLines,
+    LineCounter,
+    Loan,
+    delimiter_of,
+    refuse_swallowed_rows,
+    text_stream,
+)
 from mlho.sources.native import NATIVE
 from mlho.tables import is_text
 
@@ -225,18 +230,16 @@ class _CsvTable:
 
 
 def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.RecordBatch]:
-    """Yield the batches of a CSV file, and wait at the end for the thread in which Arrow reads ahead.
+    """Yield the batches of a CSV file, and wait at the end for the threads in which Arrow reads ahead.
 
-    The wait takes place also if the caller wants no more rows. A thread that still reads, or still drops its reference to the
-    stream, when the interpreter exits aborts the process. After a fault the wait is short, because the traceback may refer to the stream, too.
+    The wait takes place also if the caller wants no more rows. A thread that still reads, or still drops a reference to the
+    stream or to what it has read, when the interpreter exits aborts the process. After a fault the wait is short, because the
+    traceback may refer to the stream, too.
     """
     from pyarrow import csv as arrow_csv
 
-    is_released = Event()
-    borrowed = BorrowedLines(lines)
-    weakref.finalize(borrowed, is_released.set)
-    file: Any = pa.PythonFile(borrowed, mode="r")
-    del borrowed
+    loan = Loan()
+    file: Any = pa.PythonFile(BorrowedLines(lines, loan), mode="r")
     reader: Any = None
     seconds = _RELEASE_SECONDS
     try:
@@ -252,7 +255,7 @@ def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.R
                 for _ in reader:
                     pass
         file = reader = None
-        is_released.wait(seconds)
+        loan.wait(seconds)
 
 
 def _open_parquet(file: SourceFile) -> TableFile:
