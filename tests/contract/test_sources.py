@@ -312,7 +312,10 @@ def test_a_label_of_meds_that_is_not_binary_is_refused(tmp_path, column):
     labels = {"subject_id": ["7", "8"], "day": [NOON] * 2, "boolean_value": pa.nulls(2, pa.bool_()), **values}
     write_table(tmp_path / "labels.parquet", pa.table(labels))
 
-    for name, message in ((column, "a value that is not an outcome"), ("boolean_value", "2 outcome missing")):
+    for name, message in (
+        (column, "a value that is not an outcome"),
+        ("boolean_value", "fewer than 11 outcome missing"),
+    ):
         cohort = spec.cohort.model_copy(update={"outcome": name})
         with pytest.raises(DataError, match=message):
             define_cohort(spec.model_copy(update={"cohort": cohort}), tmp_path)
