@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kinds", nargs="*", default=list(FLOORS), choices=list(FLOORS), metavar="KIND")
+    parser.add_argument("kinds", nargs="*", choices=list(FLOORS), metavar="KIND")
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
@@ -68,7 +68,7 @@ def main() -> None:
     validation = {"iterations": options.iterations, "folds": options.folds}
     kept = []
     with tempfile.TemporaryDirectory() as scratch:
-        for kind in options.kinds:
+        for kind in options.kinds or FLOORS:
             store = (options.store or Path(scratch)) / kind
             spec = write_spec(f"uci_{kind}", DATA / "uci_diabetes130", Path(scratch), validation)
             print(

@@ -61,13 +61,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", default=list(PICTURES), choices=list(PICTURES), metavar="NAME")
+    parser.add_argument("names", nargs="*", choices=list(PICTURES), metavar="NAME")
     parser.add_argument("--store", type=Path, help="keep the runs here (default: a temporary folder)")
     parser.add_argument("--to", type=Path, default=DOCS)
     options = parser.parse_args()
     large = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for name in options.names:
+        for name in options.names or PICTURES:
             picture = PICTURES[name]
             skip_without(DATA / picture.data)
             store = (options.store or Path(scratch)) / name
