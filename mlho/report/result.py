@@ -362,7 +362,7 @@ class Result(Part):
     quality: Annotated[Quality | None, OMITTED] = None
     """Findings of the checks of data quality before training; absent in results of earlier versions."""
     features: list[FeatureResult]
-    """Every feature that any iteration picked, the surest first, of equally sure ones that with the larger effect; then the demographics."""
+    """Every feature that any iteration selected, by descending confidence score, then by descending effect; the demographics follow."""
     consensus: dict[str, Any]
     """The consensus model: method, intercept, n, log-likelihood, notes."""
     stability: Stability
