@@ -101,7 +101,7 @@ def test_a_volume_that_cannot_be_mounted_is_shown(seconds_ago: float):
     ids=["no event", "an old event", "just placed", "running"],
 )
 def test_a_worker_that_starts_is_not_degraded(pod: PodFacts, events: tuple[dict[str, Any], ...]):
-    """A worker that has just been placed, whose image is pulled, or that runs, is no problem, whatever went wrong before."""
+    """A worker that has just been placed, whose image is being pulled, or that runs is not reported, even after earlier faults."""
     assert jobs_of(Refusing(events=events)).with_mounts(UID, "ehr", (pod,), NOW) == (pod,)
 
 
