@@ -123,6 +123,7 @@ class Service:
             seconds=_DRAIN_SECONDS,
             error="requests to the store had no answer. This worker exits without waiting for them.",
         )
+        # Without Redis, the leases expire as those of a worker that was killed.
         with suppress(QueueUnavailable):
             self._handler.return_leases()
             self._heartbeats.leave()

@@ -371,6 +371,7 @@ def _work_folder(task: Task, store: Store, scratch: Path | None) -> Iterator[Pat
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         if scratch is not None:
+            # The full disk is the fault that is raised below.
             with suppress(OSError):
                 store.make_room()
         raise StoreUnavailable(

@@ -122,9 +122,8 @@ class Operator:
         self._stop.set()
         self._checks.stop()
         self._queue.wake()
-        until = (
-            time.monotonic() + _STOP_SECONDS
-        )  # for all of them together: a pod is killed 30 s after SIGTERM
+        # One limit for all threads together: a pod is killed 30 s after SIGTERM.
+        until = time.monotonic() + _STOP_SECONDS
         self._thread.join(_STOP_SECONDS)
         drivers = [tracked.thread for tracked in self._tracked.values() if tracked.thread is not None]
         for thread in drivers:
