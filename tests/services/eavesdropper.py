@@ -27,7 +27,8 @@ class Eavesdropper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.shutdown(socket.SHUT_RDWR)
+        # The direction to Redis stays open: otherwise a command logged at this moment would be answered by a reset.
+        self._connection.shutdown(socket.SHUT_RD)
         self._thread.join()
         self._connection.close()
 
