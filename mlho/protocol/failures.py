@@ -1,5 +1,6 @@
 """Failure classes: the retry rule for each kind of failure. The documentation contains the same table."""
 
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from mlho.errors import (
 )
 from mlho.protocol.scripts import MAX_ATTEMPTS
 
-INFRASTRUCTURE_SECONDS: Final = 300.0  # how long a task may keep failing because of a store or a disk
+INFRASTRUCTURE_SECONDS: Final = 300.0  # for this time a task may fail because of a store or a disk
+_OUR_FOLDERS: Final = tuple(
+    f"{Path(__file__).parents[2] / package}{os.sep}" for package in ("mlho", "scheduler", "worker")
+)
 
 
 class FailureClass(StrEnum):
@@ -170,7 +174,7 @@ _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...]
 def kind_and_place(error: BaseException) -> str:
     """Return the type of an error and the line of our code that raised it. Its message may quote a patient's values."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "mlho" in frame.filename] or list(frames)
+    ours = [frame for frame in frames if frame.filename.startswith(_OUR_FOLDERS)] or list(frames)
     if not ours:
         return type(error).__name__
     return f"{type(error).__name__} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}"

@@ -1,4 +1,4 @@
-"""Synthetic cohorts with a planted truth: Synthetic EHR events of any size, with known effects.
+"""Synthetic cohorts with a planted truth: EHR events of any size, with known effects.
 
 ``make_cohort`` writes three tables and ``truth.json``; ``python -m mlho.synthetic`` does the same from a shell. Importing
 this package costs nothing: numpy and pyarrow are imported when a cohort is made.
@@ -28,15 +28,15 @@ def make_cohort(
 ) -> Truth:
     """Write a cohort in ``dbmart`` layout, and return the planted effects.
 
-    The values depend on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence`` only: other
-    partitions, layouts and workers give the same rows in other files. Memory is bounded by one batch of patients a
-    worker, and disk is the only limit on size.
+    The values depend on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence`` only. Other
+    partitions, layouts and numbers of workers give the same rows in other files. The memory of a worker does not grow
+    with the number of patients.
 
     Parameters
     ----------
     folder : str or Path
-        Gets ``events/``, ``labels/``, ``demographics/``, ``codes.parquet`` and, last of all, ``truth.json``. A cohort
-        that this function made there before is replaced.
+        Receives ``events/``, ``labels/``, ``demographics/``, ``codes.parquet`` and, last, ``truth.json``. A cohort that
+        this function wrote there earlier is replaced.
     n_patients : int, 1 or more
     n_codes : int, 200 or more
         Size of the vocabulary; frequencies follow Zipf's law.
@@ -49,9 +49,9 @@ def make_cohort(
         Expected share of patients with the outcome.
     layout : {"hash", "hive"}
         ``events/part-0007.parquet`` or ``events/bucket=0007/part-0.parquet``.
-    n_workers : int
-        Processes that write partitions. More than one needs the caller's script to be importable
-        (``if __name__ == "__main__":``), as for every pool of fresh processes.
+    n_workers : int, 1 or more
+        Processes that write partitions. With more than one, the caller's script must be importable
+        (``if __name__ == "__main__":``), because the processes are spawned.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def make_cohort(
     ------
     SpecError
         An argument is out of range, there are more partitions than batches of patients, or the folder has tables that
-        this function did not make.
+        this function did not write.
 
     Examples
     --------

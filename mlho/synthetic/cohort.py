@@ -33,16 +33,18 @@ from mlho.synthetic.world import MIN_CODES, Floats, Integers, World, make_world
 
 TABLES: Final = ("events", "labels", "demographics")
 _CODES_FILE: Final = "codes.parquet"
-_MAKING: Final = ".making"  # where a cohort grows until it is whole; sources skip names with a dot
+_MAKING: Final = ".making"  # holds a cohort until it is complete; sources skip names with a dot
 
-# A batch has its own random stream, so that partitions can be written in any order. Its size bounds memory (about
-# 100 bytes an event) and must not depend on the partitions, or the values would.
+# Each batch has its own random stream, so that partitions can be written in any order. Its size limits memory (about
+# 100 bytes for each event). It must not depend on the partitions, because the values would then depend on them too.
 _MAX_PATIENTS_A_BATCH: Final = 2_000
 _MIN_BATCHES: Final = 64
 _ROWS_A_ROW_GROUP: Final = 500_000
 _PATIENTS_STREAM: Final = 1
 _PILOT_STREAM: Final = 0xB0
-_N_PILOT: Final = 20_000  # patients who set the intercept and the number of visits, and are then forgotten
+_N_PILOT: Final = (
+    20_000  # patients from whom the intercept and the number of visits are computed; they are not written
+)
 _UNKNOWN_RACE: Final = 0.03
 _MEAN_DAYS_TO_OUTCOME: Final = 180
 
@@ -69,7 +71,9 @@ class Request:
         _check("n_patients", self.n_patients >= 1, "1 or more", self.n_patients)
         _check("n_codes", self.n_codes >= MIN_CODES, f"{MIN_CODES} or more", self.n_codes)
         fitting = 1 <= self.n_partitions <= self.n_batches
-        _check("n_partitions", fitting, f"1 to {self.n_batches} for as many patients", self.n_partitions)
+        _check(
+            "n_partitions", fitting, f"1 to {self.n_batches} for this number of patients", self.n_partitions
+        )
         _check("seed", self.seed >= 0, "0 or more", self.seed)
         _check("rows_per_patient", self.rows_per_patient >= 4, "4 or more", self.rows_per_patient)
         _check("prevalence", 0 < self.prevalence < 1, "between 0 and 1", self.prevalence)
@@ -77,16 +81,16 @@ class Request:
 
     @cached_property
     def batch_size(self) -> int:
-        """Patients of a batch."""
+        """Number of patients in a batch."""
         return max(1, min(_MAX_PATIENTS_A_BATCH, self.n_patients // _MIN_BATCHES))
 
     @cached_property
     def n_batches(self) -> int:
-        """Batches; each is in one partition."""
+        """Number of batches; each is in one partition."""
         return -(-self.n_patients // self.batch_size)
 
     def path(self, folder: Path, table: str, partition: int) -> Path:
-        """File of a table's partition."""
+        """Return the file of a table's partition."""
         if self.layout == "hive":
             return folder / table / f"bucket={partition:04d}" / "part-0.parquet"
         return folder / table / f"part-{partition:04d}.parquet"
@@ -94,7 +98,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Common input of all batches: the request, the world, and the values that the pilot patients set."""
+    """Common input of all batches: the request, the world, and the values computed from the pilot patients."""
 
     request: Request
     world: World
@@ -103,14 +107,15 @@ class _Plan:
 
     @cached_property
     def names(self) -> pa.Array:
-        """The vocabulary's names as Arrow has them; made once a process."""
+        """The vocabulary's names as an Arrow array; made once in each process."""
         return pa.array(self.world.vocabulary.names, pa.string())
 
 
 def write_cohort(
     folder: Path, request: Request, *, n_workers: int = 1, settings: WorldSettings = SETTINGS
 ) -> Truth:
-    """Write a cohort; see :func:`mlho.synthetic.make_cohort`. It takes its place in the folder only when it is whole."""
+    """Write a cohort; see :func:`mlho.synthetic.make_cohort`. The tables in the folder are replaced only when it is complete."""
+    _check("n_workers", n_workers >= 1, "1 or more", n_workers)
     _refuse_foreign_tables(folder)
     making = folder / _MAKING
     shutil.rmtree(making, ignore_errors=True)
@@ -132,9 +137,9 @@ def _check(name: str, holds: bool, expected: str, got: object) -> None:
 
 
 def _refuse_foreign_tables(folder: Path) -> None:
-    """Refuse to replace tables that have no ``truth.json`` in their folder: they are not ours."""
+    """Refuse to replace tables in a folder without ``truth.json`` or an interrupted cohort: another program wrote them."""
     found = [table for table in TABLES if (folder / table).exists()]
-    if found and not (folder / TRUTH_FILE).exists():
+    if found and not (folder / TRUTH_FILE).exists() and not (folder / _MAKING).exists():
         raise SpecError(
             f"{folder}: has {', '.join(found)} and no {TRUTH_FILE}, so these tables were not made here. "
             "Use another folder, or remove them."
@@ -142,7 +147,8 @@ def _refuse_foreign_tables(folder: Path) -> None:
 
 
 def _put_in_place(making: Path, folder: Path) -> None:
-    """Move the new cohort into the folder; ``truth.json`` comes last, and means that the cohort is whole."""
+    """Move the new cohort into the folder. ``truth.json`` is removed first and moved last: it marks a complete cohort."""
+    (folder / TRUTH_FILE).unlink(missing_ok=True)
     for name in TABLES:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (*TABLES, _CODES_FILE, TRUTH_FILE):
@@ -164,7 +170,7 @@ def _make_plan(request: Request, settings: WorldSettings) -> _Plan:
 
 
 def _solve_intercept(log_odds: Floats, prevalence: float) -> float:
-    """Intercept at which the mean risk is ``prevalence``, by bisection."""
+    """Return the intercept at which the mean risk is ``prevalence``, by bisection."""
     low, high = -25.0, 25.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -178,9 +184,9 @@ def _solve_intercept(log_odds: Floats, prevalence: float) -> float:
 def _write_partitions(plan: _Plan, folder: Path, n_workers: int) -> list[tuple[int, int]]:
     """Write all partitions; return (rows, patients with the outcome) of each."""
     partitions = range(plan.request.n_partitions)
-    if n_workers <= 1 or len(partitions) == 1:
+    if n_workers == 1 or len(partitions) == 1:
         return [_write_partition(plan, folder, partition) for partition in partitions]
-    # Fresh processes: a fork would copy the threads and locks of the caller.
+    # Spawned, because a fork would copy the threads and locks of the caller.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(n_workers, len(partitions)), mp_context=context) as pool:
         return list(pool.map(_write_partition, repeat(plan), repeat(folder), partitions))
@@ -202,7 +208,7 @@ def _write_partition(plan: _Plan, folder: Path, partition: int) -> tuple[int, in
 
 
 class _TableWriter:
-    """A Parquet file that grows by batches, in row groups of a readable size."""
+    """A Parquet file that is written batch by batch, in row groups of about ``_ROWS_A_ROW_GROUP`` rows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -235,7 +241,7 @@ class _TableWriter:
 
 
 def _draw_batch(plan: _Plan, batch: int) -> dict[str, pa.Table]:
-    """Tables of one batch of patients."""
+    """Return the tables of one batch of patients."""
     request = plan.request
     random = np.random.default_rng([request.seed, _PATIENTS_STREAM, batch])
     first = batch * request.batch_size
@@ -306,7 +312,7 @@ def _epoch_days(date: dt.date) -> int:
 
 
 def _write_codes(world: World, truth: Truth, path: Path) -> None:
-    """``codes.parquet``: each code's two names, its role, its trend, and whether it carries values."""
+    """Write ``codes.parquet``: the two names of each code, its role, its trend, and whether it has values."""
     vocabulary, n = world.vocabulary, world.vocabulary.n_codes
     table = {
         "phenx": pa.array(vocabulary.names[:n], pa.string()),

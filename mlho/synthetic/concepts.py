@@ -1,6 +1,6 @@
-"""Descriptions of the synthetic codes, so that tables and reports read like those of real records.
+"""Descriptions of the synthetic codes, so that tables and reports look like those of real records.
 
-They are composed from lists and independent of a code's effect.
+They are combined from lists and do not depend on a code's effect.
 """
 
 import csv
@@ -83,7 +83,7 @@ def descriptions(n_codes: int) -> Iterator[tuple[str, str]]:
 
 
 def write_concepts(path: Path, n_codes: int) -> None:
-    """Write the table of concepts with the names of a ``dbmart``."""
+    """Write the table of concepts (CSV) with the column names of a ``dbmart``."""
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("phenx", "DESCRIPTION"))

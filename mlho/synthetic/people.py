@@ -15,18 +15,18 @@ _DAYS_A_YEAR: Final = 365.25
 
 @dataclass(frozen=True)
 class _Person:
-    """Who the patients are: the part of :class:`People` that the rest depends on."""
+    """Demographics and observation of a batch of patients, on which the other fields of :class:`People` depend."""
 
     is_male: Booleans
     """Shape (n,)."""
     race: Integers
     site: Integers
-    """Numbers of the group and of the site. Shape (n,)."""
+    """Positions of the group in ``WorldSettings.races`` and of the site, from 0. Shape (n,)."""
     birth: Integers
     start: Integers
     end: Integers
     index: Integers
-    """Birth; first and last day under observation; index date, between half and four fifths of that time. Shape (n,)."""
+    """Birth, first and last day of observation, and index date, at 50 to 80 % of the observation. Shape (n,)."""
     age: Floats
     """In years at the index date. Shape (n,)."""
 
@@ -41,28 +41,28 @@ class People(_Person):
     conditions: Booleans
     """Shape (n, n_conditions)."""
     activity: Floats
-    """Relative number of rows; heavy-tailed, and larger with more conditions: the confounding of real records. Shape (n,)."""
+    """Relative number of rows; heavy-tailed, and larger with more conditions, as the confounding in real records. Shape (n,)."""
     has_causal: Booleans
     """Shape (n, n_causal)."""
     causal_day: Integers
-    """First record of a causal code, before the index date. Shape (n, n_causal)."""
+    """Day of the first record of a causal code, before the index date; unused without the code. Shape (n, n_causal)."""
     has_proxy: Booleans
     """Shape (n, n_with_proxies, n_proxies)."""
     has_sequence: Booleans
-    """Shape (n, n_sequences, 2)."""
+    """Whether each code of an ordered pair is recorded. Shape (n, n_sequences, 2)."""
     sequence_day: Integers
-    """Shape (n, n_sequences, 2)."""
+    """Day of its first record, before the index date; unused without the code. Shape (n, n_sequences, 2)."""
     log_odds: Floats
-    """Of the outcome, without the intercept. Shape (n,)."""
+    """Log-odds of the outcome, without the intercept. Shape (n,)."""
 
 
 def sigmoid(x: Floats) -> Floats:
-    """Probability of log-odds."""
+    """Return the probability at the log-odds ``x``."""
     return np.asarray(1.0 / (1.0 + np.exp(-x)))
 
 
 def draw_people(world: World, random: np.random.Generator, n: int) -> People:
-    """Draw ``n`` patients."""
+    """Draw a batch of ``n`` patients."""
     person = _draw_persons(world, random, n)
     frailty = random.normal(0.0, 1.0, n)
     conditions = _draw_conditions(world, random, person, frailty)
@@ -101,7 +101,7 @@ def _draw_persons(world: World, random: np.random.Generator, n: int) -> _Person:
     start = (random.random(n) ** 1.5 * (n_days - 730)).astype(np.int64)
     enrolled = _MIN_DAYS_ENROLLED + random.exponential(2_500, n).astype(np.int64)
     end = np.minimum(n_days - 1, start + enrolled)
-    # Nobody is enrolled before birth.
+    # No patient is enrolled before birth.
     birth = np.minimum((n_days // 2 - age_mid_calendar * _DAYS_A_YEAR).astype(np.int64), start)
     index = start + ((0.5 + 0.3 * random.random(n)) * (end - start)).astype(np.int64)
     return _Person(is_male, race, site, birth, start, end, index, (index - birth) / _DAYS_A_YEAR)
@@ -127,7 +127,7 @@ def _draw_proxies(world: World, random: np.random.Generator, has_causal: Boolean
 
 
 def _days_before_index(random: np.random.Generator, person: _Person, shape: tuple[int, ...]) -> Integers:
-    """Days between the start of observation and the day before the index date, uniform."""
+    """Draw days uniformly from the start of observation to the day before the index date."""
     wide = (slice(None), *(np.newaxis for _ in shape[1:]))
     span = (person.index - person.start)[wide]
     return np.asarray(person.start[wide] + (random.random(shape) * span).astype(np.int64))
@@ -141,7 +141,7 @@ def _log_odds(
     has_sequence: Booleans,
     sequence_day: Integers,
 ) -> Floats:
-    """Log-odds of the outcome without the intercept: the planted effects, the confounders, group and calendar."""
+    """Return the log-odds of the outcome without the intercept: planted effects, confounders, group and calendar."""
     settings = world.settings
     effect = np.tile(np.log(settings.causal_odds_ratios), (len(has_causal), 1))
     is_late = person.index >= settings.day_of(settings.vanish_day)

@@ -12,53 +12,57 @@ from mlho.synthetic.world import Booleans, Integers, World
 Codes = NDArray[np.int32]
 
 _MAX_VISITS: Final = 1_500
-_FOLLOW_UP_SHARE: Final = 0.35  # of the visits come within three weeks of the one before
-_CHRONIC_SHARE: Final = 0.35  # of the rows repeat an earlier code of the patient
-_LATE_CAUSAL_SHARE: Final = 0.03  # get a causal code only after the index date, where it cannot matter
+_FOLLOW_UP_SHARE: Final = 0.35  # share of the visits that are within three weeks of the previous one
+_CHRONIC_SHARE: Final = 0.35  # share of the rows that repeat an earlier code of the patient
+_LATE_CAUSAL_SHARE: Final = (
+    0.03  # share of patients with a causal code only after the index date, without an effect
+)
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Occurrences: ``day`` is after the index date, and means nothing where ``happened`` is false."""
+    """The outcomes of a batch of patients."""
 
     happened: Booleans
+    """Shape (n,)."""
     day: Integers
+    """Day after the index date, in days since the first day of the calendar; unused without the outcome. Shape (n,)."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """Events of a batch, by patient and day."""
+    """Events of a batch, sorted by patient and by day before the errors in days."""
 
     patient: Integers
     """Position in the batch. Shape (n_rows,)."""
     day: Integers
-    """Shape (n_rows,)."""
+    """Days since the first day of the calendar. Shape (n_rows,)."""
     name: Integers
     """Position among the vocabulary's names. Shape (n_rows,)."""
     has_day: Booleans
     has_code: Booleans
     has_value: Booleans
-    """Whether it was recorded. Shape (n_rows,)."""
+    """Whether day, code and value are recorded. Shape (n_rows,)."""
     value: NDArray[np.float32]
-    """Shape (n_rows,)."""
+    """Unused without a value. Shape (n_rows,)."""
 
 
 @dataclass
 class _Rows:
-    """Rows that are gathered piece by piece."""
+    """Rows collected in parts."""
 
     patient: list[Integers] = field(default_factory=list)
     day: list[Integers] = field(default_factory=list)
     code: list[Codes] = field(default_factory=list)
 
     def add(self, patient: Integers, day: Integers, code: int | Codes) -> None:
-        """Add rows; one code stands for all of them."""
+        """Add rows. A single code applies to all of them."""
         self.patient.append(patient)
         self.day.append(day)
         self.code.append(np.broadcast_to(np.asarray(code, np.int32), patient.shape))
 
     def joined(self) -> tuple[Integers, Integers, Codes]:
-        """All rows: patient, day, code."""
+        """Return patient, day and code of all rows."""
         return np.concatenate(self.patient), np.concatenate(self.day), np.concatenate(self.code)
 
 
@@ -70,7 +74,7 @@ def draw_records(
     Parameters
     ----------
     visits_scale : float
-        Mean visits of a patient whose activity is 1.
+        Mean number of visits of a patient whose activity is 1.
     """
     rows = _Rows()
     rows.add(*_draw_background(world, random, people, visits_scale))
@@ -85,7 +89,7 @@ def draw_records(
 def _draw_background(
     world: World, random: np.random.Generator, people: People, visits_scale: float
 ) -> tuple[Integers, Integers, Codes]:
-    """Rows without a planted role: visits, the codes of each visit, and the rows that the records of a group lose."""
+    """Draw the rows without a planted role: visits and the codes of each visit, without the rows that a group loses."""
     visitor, visit_day = _draw_visits(random, people, visits_scale)
     n_rows = 1 + random.poisson(world.settings.rows_per_visit - 1, len(visitor))
     patient, day = np.repeat(visitor, n_rows), np.repeat(visit_day, n_rows)
@@ -115,14 +119,14 @@ def _draw_visits(
 
 def _draw_codes(world: World, random: np.random.Generator, n: int) -> Codes:
     drawn = np.searchsorted(world.vocabulary.cumulative, random.random(n))
-    # The last sum may end a rounding below 1.
+    # By rounding, the last cumulative sum may be below 1.
     return np.minimum(drawn, world.vocabulary.n_codes - 1).astype(np.int32)
 
 
 def _put_cluster_codes(
     world: World, random: np.random.Generator, people: People, patient: Integers, code: Codes
 ) -> None:
-    """Replace part of the rows by codes of the patient's conditions; the more of them, the more rows."""
+    """Replace some rows by codes of the patient's conditions: more rows with more conditions."""
     n_conditions = people.conditions.sum(axis=1)
     share = np.where(n_conditions > 0, np.minimum(0.15 + 0.1 * n_conditions, 0.6), 0.0)
     rows = np.flatnonzero(random.random(len(patient)) < share[patient])
@@ -137,7 +141,7 @@ def _put_cluster_codes(
 def _repeat_chronic_codes(
     random: np.random.Generator, n_patients: int, patient: Integers, code: Codes
 ) -> None:
-    """Replace part of the rows by an earlier code of the same patient."""
+    """Replace the code of some rows by an earlier code of the same patient."""
     n_rows = np.bincount(patient, minlength=n_patients)
     first = (np.cumsum(n_rows) - n_rows)[patient]
     position = np.arange(len(patient)) - first
@@ -147,7 +151,7 @@ def _repeat_chronic_codes(
 
 
 def _follow_trends(world: World, random: np.random.Generator, day: Integers, code: Codes) -> None:
-    """Redraw the rows that the calendar forbids: early rows of growing codes, late rows of fading ones, a drug too new."""
+    """Redraw some early rows of growing codes, some late rows of fading codes, and rows of the new drug before its date."""
     settings, vocabulary = world.settings, world.vocabulary
     trend, chance, when = vocabulary.trend[code], random.random(len(code)), day / settings.n_days
     too_new = (code == vocabulary.new_drug) & (day < settings.day_of(settings.new_drug_day))
@@ -165,7 +169,7 @@ def _add(
     *,
     mean_repeats: float,
 ) -> None:
-    """Add a code's first record on a day, and repeats between it and the end of observation."""
+    """Add the first record of a code on a day, and repeats from that day to the end of observation."""
     rows.add(patient, first_day, code)
     if not mean_repeats:
         return
@@ -176,7 +180,7 @@ def _add(
 
 
 def _add_causal(world: World, random: np.random.Generator, people: People, rows: _Rows) -> None:
-    """Causal codes, their proxies, and causal codes that come too late to matter."""
+    """Add causal codes, their proxies, and causal codes after the index date, which have no effect."""
     for number, code in enumerate(world.planted.causal.tolist()):
         has = people.has_causal[:, number]
         patient = np.flatnonzero(has)
@@ -204,7 +208,7 @@ def _add_sequences(world: World, random: np.random.Generator, people: People, ro
 def _add_outcome(
     world: World, random: np.random.Generator, people: People, outcomes: Outcomes, rows: _Rows
 ) -> None:
-    """The outcome's own code, true and false, and the leak that follows the outcome."""
+    """Add the outcome code, true and false, and the leak code after the outcome."""
     settings, n = world.settings, len(people)
     true = np.flatnonzero(outcomes.happened & (random.random(n) < settings.outcome_sensitivity))
     _add(random, rows, people, true, outcomes.day[true], world.planted.outcome, mean_repeats=1.0)
@@ -232,7 +236,7 @@ def _record(
     day: Integers,
     code: Codes,
 ) -> Records:
-    """Write rows down: values, names as of the day, and errors, of which a row has at most one from the calendar."""
+    """Record rows: values, names as of the day, and errors, at most one of those in day and code for each row."""
     settings, vocabulary, n = world.settings, world.vocabulary, len(patient)
     errors = settings.errors
     noise = np.float32(0.25) * random.standard_normal(n, np.float32)

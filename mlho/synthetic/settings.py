@@ -1,4 +1,4 @@
-"""The constants of the planted world: the lives and records of people, and the causes of their risk.
+"""The constants of the planted world: how patients and their records are drawn, and what changes their risk.
 
 None is fitted to a data set. They are chosen so that a cohort has the difficulties of EHR data: heavy-tailed numbers of rows,
 confounding by morbidity, records that follow causes without being causes, and errors.
@@ -24,12 +24,14 @@ class ErrorRates:
     """Share of rows with each recording error."""
 
     duplicate: float = 0.02
+    """Rows with the patient, day and code of another row. Each has its own value and its own errors."""
     future_date: float = 0.001
     before_birth: float = 0.0005
     missing_date: float = 0.002
     missing_code: float = 0.001
     lower_case: float = 0.001
     unit_x1000: float = 0.002
+    """Values that are 1,000 times too large."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +42,32 @@ class WorldSettings:
     last_day: dt.date = dt.date(2025, 1, 1)
     """The observed calendar; ``last_day`` is the first day beyond it."""
     recode_day: dt.date = dt.date(2015, 10, 1)
-    """From here on ``recoded_share`` of the diagnoses have another name (as ICD-9 → ICD-10 on 2015-10-01)."""
+    """First day on which ``recoded_share`` of the diagnoses have another name (as ICD-9 → ICD-10 on 2015-10-01)."""
     new_drug_day: dt.date = dt.date(2017, 1, 1)
-    """One code does not exist before."""
+    """First day on which one code exists."""
     vanish_day: dt.date = dt.date(2019, 1, 1)
-    """Effects at the positions ``vanishing`` are gone for later index dates."""
+    """Index dates from this day on are without the effects at the positions ``vanishing``."""
     causal_odds_ratios: tuple[float, ...] = (
         *(3.0, 2.5, 2.2, 2.0, 2.0, 1.8, 1.8, 1.6, 1.6, 1.5, 1.5, 1.4, 1.4, 1.3, 1.3),
         *(0.75, 0.7, 0.6, 0.5, 0.4),
     )
-    """One causal code each."""
+    """One for each causal code."""
     vanishing: tuple[int, ...] = (4, 6)
-    """Positions in it."""
+    """Positions in ``causal_odds_ratios``."""
     interacting: tuple[int, int] = (9, 10)
-    """Positions of two causal codes; ``interaction_odds_ratio`` comes on top for those who have both."""
+    """Positions of two causal codes. ``interaction_odds_ratio`` is a further effect for patients with both."""
     interaction_odds_ratio: float = 2.0
     sequence_odds_ratios: tuple[float, ...] = (2.5, 2.2, 2.0, 1.8, 0.5)
-    """One ordered pair each: first A, then B."""
+    """One for each ordered pair: first A, then B."""
     n_with_proxies: int = 10
     n_proxies: int = 3
-    """The first causal codes have followers, so many each: seen in ``proxy_sensitivity`` of those with the cause, and in
-    ``proxy_background`` of the others."""
+    """The first ``n_with_proxies`` causal codes have ``n_proxies`` proxies each. A proxy is recorded for the share
+    ``proxy_sensitivity`` of patients with the cause, and ``proxy_background`` of the others."""
     proxy_sensitivity: float = 0.6
     proxy_background: float = 0.05
     n_conditions: int = 20
     n_harmful: int = 3
-    """Latent conditions, each with a cluster of codes; and how many of them raise the log-odds by ``harmful_log_odds``."""
+    """Number of latent conditions, each with a cluster of codes, and of those that raise the log-odds by ``harmful_log_odds``."""
     harmful_log_odds: float = 0.35
     races: tuple[Race, ...] = (
         Race("White", 0.60, 0.00, 0.00),
@@ -78,34 +80,34 @@ class WorldSettings:
     log_odds_of_men: float = 0.1
     log_odds_per_calendar_year: float = 0.06
     leak_sensitivity: float = 0.7
-    """Share of patients with the outcome who get the leak code after it."""
+    """Share of patients with the outcome who have the leak code after it."""
     outcome_sensitivity: float = 0.85
     outcome_false_positive: float = 0.01
-    """Of the outcome code."""
+    """Share of patients with the outcome, and of those without it, who have the outcome code."""
     rows_per_visit: float = 4.0
-    """Mean."""
+    """Mean number of background events of a visit."""
     recoded_share: float = 0.3
     trend_share: float = 0.05
-    """Share of the codes that grow over the calendar, and of those that fade."""
+    """Share of the codes whose frequency rises over the calendar, and the same share of codes whose frequency falls."""
     errors: ErrorRates = field(default_factory=ErrorRates)
 
     @property
     def n_causal(self) -> int:
-        """Causal codes."""
+        """Number of causal codes."""
         return len(self.causal_odds_ratios)
 
     @property
     def n_sequences(self) -> int:
-        """Ordered pairs."""
+        """Number of ordered pairs."""
         return len(self.sequence_odds_ratios)
 
     @property
     def n_days(self) -> int:
-        """Days of the observed calendar."""
+        """Number of days of the observed calendar."""
         return self.day_of(self.last_day)
 
     def day_of(self, date: dt.date) -> int:
-        """Days since ``first_day``: the unit of every time in this package."""
+        """Return the days since ``first_day``, the unit of every time in this package."""
         return (date - self.first_day).days
 
 

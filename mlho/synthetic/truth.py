@@ -20,23 +20,24 @@ class CausalCode:
 
     code: str
     odds_ratio: float
-    """Of having it before the index date, all else equal."""
+    """Conditional odds ratio of the outcome for patients with the code before the index date."""
     base_prevalence: float
-    """Probability of having it without the condition that makes it more frequent."""
+    """Approximate share of patients with the code. The log-odds are 0.3 lower without the condition that makes it more
+    frequent, and 0.6 higher with it."""
     vanishes_from: str | None
-    """ISO date; patients with a later index date feel no effect."""
+    """ISO date; for index dates from this day on the code has no effect."""
     proxies: tuple[str, ...]
-    """Codes that follow it without an effect of their own."""
+    """Codes that follow it and have no effect of their own."""
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read the output of :meth:`Truth.to_json`."""
+        """Restore the code from the output of :meth:`Truth.to_json`."""
         return cls(**{**plain, "proxies": tuple(plain["proxies"])})
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """Two causal codes that do more together than apart."""
+    """Two causal codes with a further effect for patients with both."""
 
     codes: tuple[str, ...]
     odds_ratio: float
@@ -44,7 +45,7 @@ class Interaction:
 
 @dataclass(frozen=True)
 class OrderedPair:
-    """Two codes that matter only when the first record of one comes before that of the other."""
+    """Two codes that have an effect only if the first record of ``first`` is before that of ``then``."""
 
     first: str
     then: str
@@ -61,7 +62,7 @@ class CodeCluster:
 
 @dataclass(frozen=True)
 class OutcomeCode:
-    """The code that records the outcome, imperfectly and only after it happened."""
+    """The code that records the outcome, with errors and only after the index date."""
 
     code: str
     sensitivity: float
@@ -70,7 +71,7 @@ class OutcomeCode:
 
 @dataclass(frozen=True)
 class Group:
-    """A group whose records are incomplete, or whose risk differs at equal records."""
+    """A group of patients: the share of its rows that is lost, and its own effect on the log-odds of the outcome."""
 
     race: str
     rows_lost: float
@@ -79,41 +80,40 @@ class Group:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that was planted, and how much was written."""
+    """The planted effects, and the size of the cohort."""
 
     arguments: Mapping[str, Any]
     """The arguments of :func:`mlho.synthetic.make_cohort`."""
     n_rows: int
     n_positive: int
-    """Events written; patients with the outcome."""
+    """Number of events, and of patients with the outcome."""
     causal: tuple[CausalCode, ...]
-    """Strongest harmful effect first, protective effects last."""
+    """The strongest harmful effect first, protective effects last."""
     interaction: Interaction
     sequences: tuple[OrderedPair, ...]
     clusters: tuple[CodeCluster, ...]
-    """Every code of each; a code may be in several."""
+    """All codes of each condition; a code may be in several."""
     leak: str
     """Recorded only after the outcome; its presence in a model is leakage."""
     outcome_code: OutcomeCode
     groups: tuple[Group, ...]
     recoded: tuple[str, ...]
-    """Names before ``shift["recode"]`` of codes that get another one from then on (``DX:`` → ``DX10:``)."""
+    """Earlier names of the codes that have another name from ``shift["recode"]`` on (``DX:`` → ``DX10:``)."""
     growing: tuple[str, ...]
     fading: tuple[str, ...]
     """Codes whose frequency has a trend over the calendar, and no effect."""
     shift: Mapping[str, Any]
-    """What changes over the calendar: dates, the new drug, the drift of the base rate."""
+    """Changes over the calendar: dates, the new drug, and the drift of the base rate."""
     errors: Mapping[str, float]
     """Share of rows with each recording error."""
     intercept: float
-    """Log-odds of the outcome with nothing on top."""
+    """Log-odds of the outcome without any effect."""
 
     def role_of(self, code: str) -> Role:
-        """Role of a code as written in the events.
+        """Return the role of a code as written in the events.
 
-        ``recoded``: a name that depends on the calendar or on a slip of the pen, without a planted role: either name of
-        a recoded code, or a lower-case spelling. ``cluster``: in any cluster, harmful or not. ``noise``: the rest, codes
-        with a trend included.
+        ``recoded``: either name of a recoded code without another role, or the lower-case spelling of any code.
+        ``cluster``: in any cluster, harmful or not. ``noise``: all others, including codes with a trend.
         """
         return self._roles.get(code, "noise" if code == code.upper() else "recoded")
 
@@ -135,12 +135,12 @@ class Truth:
         return roles
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read the output of :meth:`to_json`."""
+        """Restore the truth from the output of :meth:`to_json`."""
         return cls(
             **{
                 **plain,
@@ -159,7 +159,7 @@ class Truth:
         )
 
 
-# One diagnosis vocabulary of four sevenths, and laboratory, drugs and procedures of one seventh each.
+# Kinds in turn: four sevenths are diagnoses; laboratory tests, drugs and procedures are one seventh each.
 CODE_KINDS: Final = ("DX", "DX", "DX", "LAB", "RX", "PX", "DX")
 
 
@@ -169,7 +169,7 @@ def code_name(kind: str, number: int) -> str:
 
 
 def renamed(code: str) -> str:
-    """Name of a recoded diagnosis from the day of the recode on."""
+    """Return the name of a recoded diagnosis from the day of the recode on."""
     return code.replace("DX:", "DX10:", 1)
 
 
@@ -195,7 +195,7 @@ def read_truth(folder: Path) -> Truth:
 
 
 def is_complete(folder: Path, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a folder holds the whole cohort that these arguments give; some of the arguments will do."""
+    """Return whether a folder has a complete cohort with these arguments of ``make_cohort``; others are not compared."""
     if not (folder / TRUTH_FILE).is_file():
         return False
     have = read_truth(folder).arguments

@@ -1,4 +1,4 @@
-"""Whether a run found the planted effects: the truth against ``result.json``. Needs neither numpy nor pyarrow."""
+"""Comparison of the consensus of a run (``result.json``) with the planted effects. Needs neither numpy nor pyarrow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ STRONG_ODDS_RATIO: Final = 2.2
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much of the planted truth a run found."""
+    """The planted effects that a run found and missed."""
 
     expected: tuple[str, ...]
     """Causal codes that must be found: see :func:`is_expected`."""
     missed: tuple[str, ...]
-    """Of these, the ones that are not in the consensus."""
+    """Expected codes that are not in the consensus."""
     others: tuple[str, ...]
     """Other codes of the consensus with a planted role: weaker causes, proxies, clusters, ordered pairs, recoded."""
     leaks: tuple[str, ...]
-    """The leak code or the outcome code in the consensus: there must be none, for both come after the index date."""
+    """The leak code and the outcome code, if in the consensus. Both are recorded after the index date, so none may be."""
     noise: tuple[str, ...]
     """Codes of the consensus with the role ``noise``."""
 
     @property
     def words(self) -> str:
-        """The verdict in one line."""
+        """Return the verdict in one line."""
         n_back = len(self.expected) - len(self.missed)
         return (
             f"planted effects of {STRONG_ODDS_RATIO:g} or more that were found: {n_back} of {len(self.expected)}; "

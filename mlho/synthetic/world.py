@@ -1,4 +1,4 @@
-"""The world of a synthetic cohort: everything that does not depend on the patient. Drawn once from the seed."""
+"""The world of a synthetic cohort: codes, conditions and prevalences. Drawn once from the seed, for all patients."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,28 +16,28 @@ Booleans = NDArray[np.bool_]
 # Zipf-Mandelbrot: code frequencies of EHR data fall a little faster than one over the rank.
 _ZIPF_EXPONENT: Final = 1.07
 _ZIPF_SHIFT: Final = 2.7
-# Planted codes come out of the middle ranks: neither so common that all have them nor too rare to be seen.
+# Planted codes have middle ranks: neither recorded for almost all patients nor too rare to be found.
 _FIRST_PLANTED_RANK: Final = 50
 _LAST_PLANTED_RANK: Final = 3_000
-MIN_CODES: Final = 200  # below, the middle ranks have too few codes for the planted roles
-WORLD_STREAM: Final = 0xC0DE  # keeps the world's random stream apart from the patients'
+MIN_CODES: Final = 200  # fewer codes leave too few middle ranks for the planted roles
+WORLD_STREAM: Final = 0xC0DE  # separates the random stream of the world from those of the patients
 
 
 @dataclass(frozen=True)
 class PlantedCodes:
-    """Numbers of the codes with a role."""
+    """Positions in the vocabulary of the codes with a role."""
 
     causal: Integers
     """Shape (n_causal,)."""
     sequences: Integers
-    """First, then. Shape (n_sequences, 2)."""
+    """First and second code of each ordered pair. Shape (n_sequences, 2)."""
     proxies: Integers
     """Shape (n_with_proxies, n_proxies)."""
     leak: int
     outcome: int
 
     def all(self) -> Integers:
-        """Every code with a role."""
+        """Return all codes with a role."""
         groups = (self.causal, self.sequences.ravel(), self.proxies.ravel(), [self.leak, self.outcome])
         return np.concatenate(groups)
 
@@ -47,19 +47,19 @@ class Vocabulary:
     """The codes."""
 
     names: NDArray[np.object_]
-    """The first name of each code, its name from the recode on, its lower-case spelling. Shape (3 * n_codes,)."""
+    """All first names, then all names from the recode on, then these in lower case. Shape (3 * n_codes,)."""
     is_lab: Booleans
-    """Codes that carry a value. Shape (n_codes,)."""
+    """Whether records of the code have a value. Shape (n_codes,)."""
     is_recoded: Booleans
     """Shape (n_codes,)."""
     log_value: NDArray[np.float32]
     """Mean of the logarithm of its values. Shape (n_codes,)."""
     cumulative: Floats
-    """Distribution of background events over the codes; a planted code gets none. Shape (n_codes,)."""
+    """Cumulative distribution of background events over the codes; planted codes have none. Shape (n_codes,)."""
     trend: NDArray[np.int8]
-    """1 grows, -1 fades, 0 stays. Shape (n_codes,)."""
+    """1 if the frequency rises over the calendar, -1 if it falls, otherwise 0. Shape (n_codes,)."""
     new_drug: int
-    """Does not exist before a date."""
+    """Position of the code that does not exist before ``WorldSettings.new_drug_day``."""
 
     @property
     def n_codes(self) -> int:
@@ -69,7 +69,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Latent conditions: logit of having one = intercept + by_age · (age − 50)/20 + by_sex · male + frailty."""
+    """Latent conditions: logit of having one = intercept + by_age · (age − 50)/20 + by_sex · male + 0.6 · frailty."""
 
     intercept: Floats
     by_age: Floats
@@ -78,25 +78,25 @@ class Conditions:
     is_harmful: Booleans
     """Shape (n_conditions,)."""
     clusters: Integers
-    """The codes that a condition brings, the most frequent first. Shape (n_conditions, n_codes_of_cluster)."""
+    """Codes of each condition, the most frequent first. Shape (n_conditions, n_codes_of_cluster)."""
     cumulative: Floats
-    """Shape (n_codes_of_cluster,)."""
+    """Cumulative distribution of a condition's rows over its codes. Shape (n_codes_of_cluster,)."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that does not depend on the patient."""
+    """Settings, codes, conditions and prevalences of a cohort: all that is the same for every patient."""
 
     settings: WorldSettings
     planted: PlantedCodes
     vocabulary: Vocabulary
     conditions: Conditions
     causal_prevalence: Floats
-    """Shape (n_causal,)."""
+    """``CausalCode.base_prevalence`` of each causal code, from 0.03 to 0.15. Shape (n_causal,)."""
     causal_condition: Integers
     """The condition that makes a causal code more frequent: the confounder. Shape (n_causal,)."""
     sequence_prevalence: Floats
-    """Shape (n_sequences, 2)."""
+    """Prevalence of each code of an ordered pair, from 0.15 to 0.25. Shape (n_sequences, 2)."""
 
 
 def make_world(seed: int, n_codes: int, settings: WorldSettings) -> World:

@@ -216,12 +216,37 @@ def test_a_cohort_is_replaced_whole_and_foreign_tables_are_refused(tmp_path: Pat
     assert (tmp_path / "events/part-0000.parquet").is_file()
 
 
+@pytest.mark.parametrize("broken", ["events", "labels", "truth.json"])
+def test_a_replacement_that_was_interrupted_leaves_no_complete_cohort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """After an interruption between the tables the cohort is not complete, and can be made again."""
+    size = {"n_patients": 60, "n_codes": 200, "n_partitions": 1, "rows_per_patient": 10}
+    make_cohort(tmp_path, **size)
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == broken:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_cohort(tmp_path, **{**size, "n_patients": 70})
+
+    assert not is_complete(tmp_path, {})
+    make_cohort(tmp_path, **size)
+    assert is_complete(tmp_path, {"n_patients": 60})
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
+        ("n_workers", 0, "n_workers: expected 1 or more; got 0"),
         ("n_codes", 199, "n_codes: expected 200 or more; got 199"),
         ("n_patients", 0, "n_patients: expected 1 or more"),
-        ("n_partitions", 11, "n_partitions: expected 1 to 10 for as many patients; got 11"),
+        ("n_partitions", 11, "n_partitions: expected 1 to 10 for this number of patients; got 11"),
         ("prevalence", 1.0, "prevalence: expected between 0 and 1"),
         ("layout", "flat", "layout: expected hash or hive"),
         ("rows_per_patient", 3, "rows_per_patient: expected 4 or more"),
@@ -260,6 +285,16 @@ def test_the_command_writes_a_cohort_and_prints_its_size(
     assert figures["rows"] == read_truth(tmp_path / "cohort").n_rows
     assert main(["--out", str(tmp_path / "other"), "--codes", "5"]) == 2
     assert capsys.readouterr().err == "error: n_codes: expected 200 or more; got 5. Change it.\n"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command names a path that is not a folder, without a traceback."""
+    (tmp_path / "file").touch()
+
+    assert main(["--out", str(tmp_path / "file"), "--patients", "40", "--codes", "200"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'file'}: cannot be written (NotADirectoryError). Use a folder on a disk with free space.\n"
+    )
 
 
 def test_a_broken_truth_is_an_error_with_a_remedy(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import errno
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,9 @@ from mlho.protocol.failures import (
     TaskCrashed,
     TimeExceeded,
     classify,
+    kind_and_place,
 )
+from mlho.store.base import get_if_present
 
 DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
 _PARTS = {"expected": "a", "got": "b", "remedy": "c"}
@@ -81,6 +85,17 @@ def test_foreign_message_is_not_quoted() -> None:
         failure = Failure.of(error, step="run_fold")
     assert "Canary" not in failure.message
     assert failure.kind == "ValueError"
+
+
+def test_place_of_a_foreign_error_is_a_line_of_this_project_wherever_it_is_installed() -> None:
+    """A library in ``mlho-batch/.venv`` is not this project, although its path contains the name."""
+    library = "/srv/mlho-batch/.venv/lib/python3.13/site-packages/pandas/core/frame.py"
+    foreign: dict[str, Any] = {}
+    exec(compile("def get(key): raise KeyError(key)", library, "exec"), foreign)
+    with pytest.raises(KeyError) as caught:
+        get_if_present(SimpleNamespace(get=foreign["get"]), "k")  # type: ignore[arg-type] # only its get is called
+
+    assert re.fullmatch(r"KeyError in base\.py, line \d+", kind_and_place(caught.value))
 
 
 def test_failure_survives_the_journey() -> None:
