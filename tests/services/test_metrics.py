@@ -1,9 +1,9 @@
 """Prometheus metrics of real runs and their worker: the manual's names, few series, and none of finished runs."""
 
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class Page:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
                 families = list(text_string_to_metric_families(answer.read().decode()))
-        except (urllib.error.URLError, ConnectionError):
+        except (OSError, HTTPException):  # it is not served yet, or its process ends or is slow
             return False
         self.names |= {
             f"{family.name}_total" if family.type == "counter" else family.name for family in families

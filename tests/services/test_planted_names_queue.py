@@ -6,6 +6,7 @@ import re
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -73,7 +74,11 @@ class Ear:
             self._client.save()
             self.dumps.append(self._dump.read_bytes().decode(errors="replace"))
             for address in self._addresses:
-                with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2) as page:
+                # A process may end while it answers.
+                with (
+                    contextlib.suppress(OSError, HTTPException),
+                    urllib.request.urlopen(address, timeout=2) as page,
+                ):
                     self.pages.append(page.read().decode())
 
 

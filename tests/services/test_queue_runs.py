@@ -119,7 +119,7 @@ def test_status_shows_the_progress_of_a_run(spec: Path, tmp_path: Path, running:
             lambda: seen.append(status_of(store, run, server.url)) or "stage" in seen[-1],
             what="a word of the scheduler",
         )
-        assert running[0].wait(GUARD_SECONDS) == 0
+        assert running[0].wait(4 * GUARD_SECONDS) == 0
     status, tasks = seen[-1], seen[-1]["tasks"]
     assert status["stage"] in STAGES
     assert tasks["done"] < tasks["total"]
@@ -156,7 +156,7 @@ def test_a_run_with_quarantined_tasks_continues_after_retry(
         last = commands.run("--broker", server.url)
         wait_until(lambda: status_of(store, run, None)["state"] == "open", what="another try")
         commands.worker(run)
-        assert last.wait(GUARD_SECONDS) == 0
+        assert last.wait(4 * GUARD_SECONDS) == 0
     assert _published(tmp_path / "store") == alone
 
 

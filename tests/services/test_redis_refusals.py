@@ -18,7 +18,6 @@ from tests.services.redis_servers import Server
 
 SECONDS: Final = SLOWER * 15.0
 _REFUSING_SECONDS: Final = 11.0  # longer than two leases
-_TASK_SECONDS: Final = 6.0  # it ends while Redis rejects writes
 
 
 @pytest.fixture
@@ -69,12 +68,14 @@ def run_through(home: Home, refusing: Refusing) -> None:
     worker = home.start_worker(slots=2)
     with home.executor() as executor, home.redis() as client:
         home.wait_for_slots(2)
-        running = executor.submit(task("test_sleep", "slow", home.starts, seconds=_TASK_SECONDS))
+        may_end = home.folder / "may_end"
+        running = executor.submit(task("test_wait_for_file", "slow", home.starts, file=str(may_end)))
         wait_until(lambda: client.zcard(home.names.leases) == 1, what="a task under way")
         refusing.begins(client)
         wait_until(
             lambda: executor.counters.is_degraded, seconds=SECONDS, what="the run says that it is degraded"
         )
+        may_end.touch()  # so that it ends while Redis rejects writes
         futures = executor.submit_all([task("test_noted", f"t{number}", home.starts) for number in range(20)])
         time.sleep(_REFUSING_SECONDS)
         assert executor.counters.is_degraded

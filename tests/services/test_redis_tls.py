@@ -58,7 +58,8 @@ def with_tls(server: Server, certificate: Path) -> Iterator[str]:
     listener = socket.create_server((LOOPBACK, 0))
 
     def pump(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        # ValueError: the other direction has closed the socket at this moment.
+        with contextlib.suppress(OSError, ValueError):
             while data := source.recv(65536):
                 target.sendall(data)
         for side in (source, target):
@@ -77,7 +78,11 @@ def with_tls(server: Server, certificate: Path) -> Iterator[str]:
             except OSError:  # the client does not trust the certificate
                 plain.close()
                 continue
-            behind = socket.create_connection((LOOPBACK, server.port))
+            try:
+                behind = socket.create_connection((LOOPBACK, server.port))
+            except OSError:  # the server has been stopped
+                client.close()
+                continue
             for pair in ((client, behind), (behind, client)):
                 threading.Thread(target=pump, args=pair, daemon=True).start()
 

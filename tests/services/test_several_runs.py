@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.services.redis_servers import Server
 
 SHORT = {"validation.iterations": 2, "candidates": [{"classifier": "glmboost", "grid": {"nSteps": [20]}}]}
 LONG = {**SHORT, "validation.iterations": 120, "validation.seed": 11}
+_LOOK_SECONDS = 2.0  # in which a worker that did not finish its task would end
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +175,14 @@ def test_a_worker_that_is_asked_to_leave_finishes_its_task_and_takes_no_other(tm
     """A worker that is asked to exit finishes its task with one start and exits with code 0. The next task waits for another worker."""
     with Home(tmp_path) as home, home.executor() as executor:
         worker = home.start_worker()
-        first = executor.submit(task("test_sleep", "first", home.starts, seconds=4))
+        may_end = home.folder / "may_end"
+        first = executor.submit(task("test_wait_for_file", "first", home.starts, file=str(may_end)))
         second = executor.submit(task("test_noted", "second", home.starts))
         wait_until(lambda: noted_starts(home.starts) == ["first"], what="start of the first task")
         worker.send_signal(LEAVE_SIGNAL)
+        time.sleep(_LOOK_SECONDS)
+        assert worker.poll() is None
+        may_end.touch()
         assert worker.wait(GUARD_SECONDS) == 0
         assert first.result(GUARD_SECONDS).is_new
         assert noted_starts(home.starts) == ["first"]

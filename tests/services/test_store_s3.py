@@ -141,7 +141,7 @@ def test_a_folder_needs_no_probe(tmp_path):
 def _race(server: S3Server, folder: Path, prefix: str, barrier, wins) -> None:
     store = new_store(server, folder, prefix=prefix)
     for number in range(10):
-        barrier.wait(30)
+        barrier.wait(GUARD_SECONDS)
         if store.put_if_absent(f"commits/{number}", str(os.getpid()).encode()):
             wins[number] += 1
 
@@ -177,7 +177,7 @@ def test_a_client_is_created_again_after_a_fork(seaweedfs, tmp_path):
 
 def test_several_requests_are_under_way_at_once(store):
     """Four requests that wait for each other all finish, so they run concurrently."""
-    meeting = threading.Barrier(4, timeout=30)
+    meeting = threading.Barrier(4, timeout=GUARD_SECONDS)
 
     assert sorted(store.each(lambda _: meeting.wait(), range(4))) == [0, 1, 2, 3]
 

@@ -3,6 +3,7 @@
 import threading
 
 from mlho.processes import RepeatingThread
+from tests.limits import GUARD_SECONDS
 
 
 def test_action_that_fails_is_repeated() -> None:
@@ -18,7 +19,7 @@ def test_action_that_fails_is_repeated() -> None:
     thread = RepeatingThread("test", 0.001, act)
     thread.start()
 
-    assert is_done.wait(10)
+    assert is_done.wait(GUARD_SECONDS)
     thread.stop()
-    thread.join(10)
+    thread.join(GUARD_SECONDS)
     assert not thread.is_alive()

@@ -16,6 +16,7 @@ from mlho.steps.records import Commit, StoredFile, write_commit
 from mlho.store.keys import blob_key
 from mlho.store.memory import MemoryStore
 from tests.builders import make_spec
+from tests.limits import GUARD_SECONDS
 
 TASK = Task(kind="merge_dictionary", params={"block": 1}, inputs={"a": ("k1",)}, digests={"a": ("d1",)})
 
@@ -223,7 +224,7 @@ class RemoteStore(MemoryStore):
 
     def get(self, key):
         data = super().get(key)
-        self.all_sent.wait(10)
+        self.all_sent.wait(GUARD_SECONDS)
         return data
 
     def each(self, do, items):

@@ -3,7 +3,6 @@
 import datetime as dt
 import itertools
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -307,6 +306,19 @@ def test_health_is_served_over_http(is_well: bool, status: int):
     assert found == status
 
 
+class Patience:
+    """How long checks wait for the store until the status shows it: for as long as the test says, however slow the machine is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch.setattr
+        self._patch(checks, "_PATIENCE_SECONDS", GUARD_SECONDS)
+        self._patch(controller, "_RESYNC_SECONDS", 0.1)
+
+    def end(self) -> None:
+        """Show from the next pass on that the store does not answer."""
+        self._patch(checks, "_PATIENCE_SECONDS", 0.0)
+
+
 class SilentBackend(Backend):
     """A backend whose store does not answer until it is released."""
 
@@ -324,7 +336,7 @@ def test_a_run_with_a_silent_store_shows_it_until_the_check_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """While the store does not answer, the run's status says so. The result of the check then replaces that reason."""
-    monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
+    patience = Patience(monkeypatch)
     monkeypatch.setattr(controller, "STATUS_SECONDS", 0.1)
     backend, cluster = SilentBackend(tmp_path), OneCluster(resource("new", is_accepted=False))
 
@@ -332,6 +344,8 @@ def test_a_run_with_a_silent_store_shows_it_until_the_check_ends(
         return [status["conditions"][0]["reason"] for status in cluster.statuses]
 
     with leading(cluster, backend):
+        wait_until(lambda: reasons() == ["NotChecked"])
+        patience.end()
         wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable"])
         backend.answers.set()
         wait_until(lambda: reasons() == ["NotChecked", "StoreUnavailable", "InvalidSpec"])
@@ -339,11 +353,12 @@ def test_a_run_with_a_silent_store_shows_it_until_the_check_ends(
 
 def test_all_runs_that_wait_for_a_silent_store_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every run that waits for a silent store has this reason in its status, including runs for which no check thread is free."""
-    monkeypatch.setattr(checks, "_PATIENCE_SECONDS", 0.1)
-    backend = SilentBackend(tmp_path)
+    patience, backend = Patience(monkeypatch), SilentBackend(tmp_path)
     cluster = OneCluster(*(resource(f"run-{number}", is_accepted=False) for number in range(20)))
 
     with leading(cluster, backend):
+        wait_until(lambda: len(cluster.statuses) == 20)
+        patience.end()
         wait_until(lambda: len(cluster.statuses) >= 40)
         backend.answers.set()
 
@@ -441,13 +456,16 @@ def test_all_waits_of_a_scheduler_that_stops_share_one_limit(tmp_path: Path, mon
     found["spec"]["desiredState"] = "Running"
     monkeypatch.setattr(controller, "RunThread", SilentStoreThread)
     monkeypatch.setattr(controller, "_STOP_SECONDS", 0.2)
-    blocked = threading.Thread(target=time.sleep, args=[0.4])
+    has_stopped = threading.Event()
+    blocked = threading.Thread(target=has_stopped.wait, args=[GUARD_SECONDS])
 
     with leading(OneCluster(found), ReadyBackend(tmp_path)) as operator:
         assert SilentStoreThread.started.wait(GUARD_SECONDS)
         blocked.start()
         operator._thread, thread = blocked, operator._thread
-    thread.join(GUARD_SECONDS)
+    has_stopped.set()
+    for waited_for in (blocked, thread):
+        waited_for.join(GUARD_SECONDS)
 
     assert SilentStoreThread.waits == [0.0]
 

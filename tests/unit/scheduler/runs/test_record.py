@@ -244,7 +244,7 @@ class SlowRecording(Recording):
         if threading.current_thread().name != "record":
             return 1.0
         self.has_begun.set()
-        assert self.is_let_through.wait(30)
+        assert self.is_let_through.wait(GUARD_SECONDS)
         return 99.0
 
 
@@ -253,12 +253,12 @@ def test_a_renewal_does_not_change_the_duration_of_a_finished_run(store, monkeyp
     monkeypatch.setattr(records, "RENEW_SECONDS", 0.001)
     with SlowRecording(store, RUN) as recording:
         recording.begin(list)
-        assert recording.has_begun.wait(30)
+        assert recording.has_begun.wait(GUARD_SECONDS)
         finish = threading.Thread(target=lambda: recording.finish(n_new=1, cost=COST))
         finish.start()
         finish.join(0.2)  # if it does not wait for the renewal, it is over now
         recording.is_let_through.set()
-        finish.join(30)
+        finish.join(GUARD_SECONDS)
 
     record = read_record(store, RUN)
     assert record is not None
