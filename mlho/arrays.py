@@ -104,6 +104,16 @@ def arrays_from_bytes(buffer: bytes | memoryview, *, where: str) -> dict[str, ND
         raise ArtifactDamaged(f"{where}: damaged array file. Run again to recreate it.") from error
 
 
+def text_arrays(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return texts as the arrays ``<name>_bytes`` and ``<name>_offsets``; see :func:`texts_of`."""
+    return {f"{name}_{part}": array for part, array in pack_texts(texts).items()}
+
+
+def texts_of(name: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Restore texts from the arrays of :func:`text_arrays`."""
+    return tuple(unpack_texts(arrays[f"{name}_bytes"], arrays[f"{name}_offsets"]))
+
+
 def pack_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Convert texts to UTF-8 bytes and offsets, for storage as arrays; see :func:`unpack_texts`."""
     joined = "".join(texts)

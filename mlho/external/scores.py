@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
-from mlho.encoding.cohort.define import CohortResult, define_cohort
+from mlho.encoding.cohort.define import CohortResult, define_cohort, read_demographics
 from mlho.encoding.cohort.demographics import CategoryCode
-from mlho.encoding.cohort.persons import Persons, read_persons
-from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.rules.whole import make_rule_labels
@@ -22,7 +21,8 @@ from mlho.model.scoring import scoring_spec
 from mlho.scoring.partition import encode_files
 from mlho.scoring.persons import demographic_warnings, known_persons
 from mlho.scratch import scratch_folder
-from mlho.sources import Source, list_inputs, source_of
+from mlho.sources import Source, source_of
+from mlho.sources.arrow import text_array
 from mlho.sources.events import iter_events, require_values
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.omop.folder import CDM_FILES, files_of
@@ -72,7 +72,8 @@ def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCo
     defined = defined_cohort(spec, source, root, tables)
     cohort = defined.cohort
     samples = Samples(cohort.patient_ids, cohort.patient_of, cohort.index_us, cohort.index_us)
-    persons = _persons(spec.without_rules, root, cohort)
+    patient_ids = text_array(cohort.patient_ids).cast(pa.string())
+    persons = read_demographics(spec.without_rules, source, root, patient_ids)
     where = spec.data.tables.demographics or "demographics"
     known = None if persons is None else known_persons(bundle.demographics, persons, where)
     values = needs_values(scoring_spec(bundle.document))
@@ -119,16 +120,6 @@ def defined_cohort(
         labels=None if from_rules is None else from_rules.rows,
         rules=None if from_rules is None else from_rules.account,
     )
-
-
-def _persons(spec: TrainingSpec, root: DataRoot, cohort: Cohort) -> Persons | None:
-    source = source_of(spec.data)
-    if not spec.reads_static_rows:
-        return read_persons(spec, source, root)
-    import pyarrow as pa
-
-    files = list_inputs(root, spec.data.tables.events)
-    return read_static_rows(spec, source, files, pa.array(list(cohort.patient_ids), pa.string()))
 
 
 def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:

@@ -16,6 +16,7 @@ from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
 from mlho.inspection.dates import guess_formats
 from mlho.inspection.findings import Inspection
 from mlho.sources import Source, iter_events
+from mlho.sources.arrow import texts_in
 from mlho.sources.counting import MOST_FILES
 from mlho.sources.events import require_values
 from mlho.sources.files import SourceFile
@@ -169,12 +170,7 @@ def hint_of_dates(name: str, texts: Any) -> list[str]:
 
 def ids_in(batches: Sequence[Any]) -> set[str]:
     """Return the distinct patient ids of batches as text."""
-    found: set[str] = set()
-    for batch in batches:
-        ids = batch.column("patient").unique()
-        ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
-        found.update(ids.drop_null().cast(pa.string()).to_pylist())
-    return found
+    return texts_in(batch.column("patient") for batch in batches)
 
 
 def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:

@@ -108,7 +108,7 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
     left, scores = list(sketches), _SCORES
     of_cdm = find_cdm(sketches)
     if of_cdm is not None:
-        guess.source, guess.tables, left = OMOP_NAME, dict(of_cdm.tables), list(of_cdm.others)
+        guess.source, (guess.tables, left) = OMOP_NAME, of_cdm
         guess.reasons += [f"{name}: {sketch.pattern}" for name, sketch in guess.tables.items()]
         scores = {"labels": _labels}
     for name, score in scores.items():

@@ -1,7 +1,6 @@
 """Recognition of a folder of OMOP CDM tables among sketches, and of its persons' demographics. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow.compute as pc
@@ -14,19 +13,11 @@ _FOLDER: Final = "."
 _LEVELLED: Final = ("gender", "race", "ethnicity")
 
 
-@dataclass(frozen=True)
-class CdmSketches:
-    """The tables of a CDM in a folder."""
+def find_cdm(sketches: Sequence[Sketch]) -> tuple[dict[str, Sketch], list[Sketch]] | None:
+    """Return the tables of a CDM by our table name, and those not read as part of it; ``None`` without ``person`` and a table of events.
 
-    tables: dict[str, Sketch]
-    """``events`` is the folder, with the columns of times that are text; ``demographics``, and ``concepts`` if it is there. By our table
-    name."""
-    others: list[Sketch]
-    """Tables that are not read as part of the CDM."""
-
-
-def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:
-    """Return the tables of a CDM; ``None`` without a ``person`` table and a table of events."""
+    ``events`` is the folder, with the columns of times that are text.
+    """
     named = {cdm_table(sketch.pattern.rstrip("/")): sketch for sketch in sketches}
     events = [sketch for name, sketch in named.items() if name in EVENT_TABLES]
     person = named.get(PERSON)
@@ -45,7 +36,7 @@ def find_cdm(sketches: Sequence[Sketch]) -> CdmSketches | None:
     if CONCEPT in named:
         tables["concepts"] = named[CONCEPT]
     used = {id(sketch) for sketch in (*events, *tables.values(), named.get(CDM_SOURCE))}
-    return CdmSketches(tables, [sketch for sketch in sketches if id(sketch) not in used])
+    return tables, [sketch for sketch in sketches if id(sketch) not in used]
 
 
 def cdm_demographics(person: Sketch, *, has_index: bool) -> list[str]:

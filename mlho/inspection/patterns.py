@@ -4,9 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-
 from mlho.encoding.events.code_patterns import matches
+from mlho.sources.arrow import texts_in
 from mlho.spec.checks.subjects import OF_CODES
 from mlho.spec.training import TrainingSpec
 
@@ -27,7 +26,7 @@ def judge_patterns(
     is_whole : bool
         The sample has all rows. Otherwise a field is named only if none of its patterns matches, because a rare code may be elsewhere.
     """
-    codes = _codes_in(batches)
+    codes = texts_in(batch.column("code") for batch in batches)
     known = sorted(codes | {parents[code] for code in codes & parents.keys()})
     warnings = []
     for field, patterns in _stated(spec).items():
@@ -54,12 +53,3 @@ def _stated(spec: TrainingSpec) -> dict[str, tuple[str, ...]]:
         "quality.overrides": tuple(dict.fromkeys(itertools.chain.from_iterable(of_codes))),
     }
     return {field: patterns for field, patterns in stated.items() if patterns}
-
-
-def _codes_in(batches: Sequence[Any]) -> set[str]:
-    found: set[str] = set()
-    for batch in batches:
-        codes = batch.column("code").unique()
-        codes = codes.dictionary_decode() if pa.types.is_dictionary(codes.type) else codes
-        found.update(codes.drop_null().cast(pa.string()).to_pylist())
-    return found

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlho.errors import DataError
 from mlho.sources import Source
-from mlho.sources.arrow import one_array
+from mlho.sources.arrow import one_array, plain_array
 from mlho.sources.files import SourceFile, find_inputs
 from mlho.sources.names import FORMATS, format_of, is_document
 from mlho.sources.native import NATIVE
@@ -114,13 +114,11 @@ def sketch_folder(root: Path) -> Folder:
 def _sketch(pattern: str, files: Sequence[SourceFile], source: Source) -> Sketch:
     table = open_table(files[0], source)
     batch = next(iter(table.batches(list(table.column_names), batch_rows=_ROWS)), None)
-    columns = {name: _plain(batch.column(name)) if batch else pa.nulls(0) for name in table.column_names}
+    columns = {
+        name: plain_array(one_array(batch.column(name))) if batch else pa.nulls(0)
+        for name in table.column_names
+    }
     return Sketch(pattern, sum(file.size for file in files), columns)
-
-
-def _plain(array: Any) -> Any:
-    array = one_array(array)
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _form_of(files: Mapping[str, SourceFile]) -> tuple[Format, list[str]]:

@@ -11,10 +11,16 @@ import pyarrow as pa
 
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
-from mlho.encoding.cohort.define import USED, CohortResult, RuleAccount, join_cohort, where_of_persons
+from mlho.encoding.cohort.define import (
+    USED,
+    CohortResult,
+    RuleAccount,
+    join_cohort,
+    read_demographics,
+    where_of_persons,
+)
 from mlho.encoding.cohort.labels import LabelRows, read_labels
 from mlho.encoding.cohort.persons import Persons, read_persons
-from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.windows import needs_values
 from mlho.encoding.events.concepts import read_concepts
 from mlho.encoding.events.ledger import Rule, intended_rules
@@ -25,7 +31,6 @@ from mlho.inspection.events import is_whole, judge_all_rows, judge_rows, sample_
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.patterns import judge_patterns
 from mlho.inspection.persons import judge_levels, judge_numbers
-from mlho.inspection.rules import can_apply_rules
 from mlho.inspection.today import judge_future
 from mlho.inspection.zones import judge_zones
 from mlho.printable import shown
@@ -41,6 +46,8 @@ from mlho.tables import EVENTS
 
 #: Bytes up to which a table other than the events is read completely; for a larger one only the header is read.
 MOST_BYTES: Final = 256 << 20
+#: Bytes of events up to which the rules of a cohort are applied: some seconds, and they are read in a stream.
+MOST_EVENT_BYTES: Final = 64 << 20
 # Mean number of patient ids per person from which a column of persons is taken for one of groups.
 _MOST_IDS: Final = 5
 
@@ -154,14 +161,13 @@ def _read_small(
         lambda: read_labels(spec.cohort, source, root, tables.labels or "", kept=spec.kept_columns)
     )
     if not spec.reads_static_rows:
-        return labels, found.attempt(lambda: read_persons(spec, source, root))
+        return labels, found.attempt(partial(read_persons, spec, source, root))
     if labels is None or "events" not in files:
         return labels, None
     if not is_small(files["events"]):
         found.warn(["events: too large to read demographics from before the run. They are not checked."])
         return labels, None
-    read_rows = partial(read_static_rows, spec, source, files["events"], where=tables.events)
-    return labels, found.attempt(lambda: read_rows(labels.patient_ids))
+    return labels, found.attempt(partial(read_demographics, spec, source, root, labels.patient_ids))
 
 
 def _define_by_rule(
@@ -174,19 +180,14 @@ def _define_by_rule(
     """Define the cohort by its rules, if the events are few enough to read them whole."""
     without_rules, labels, events = spec.without_rules, None, files.get("events", [])
     source = source_of(without_rules.data)
-    if events and can_apply_rules(events):
+    if events and sum(file.size for file in events) <= MOST_EVENT_BYTES:
         labels = found.attempt(lambda: make_rule_labels(spec, source, root, events))
     else:
         found.facts["cohort"] = "by rule; the run counts who enters"
     if labels is None:
         return None
-    rows, where = labels.rows, without_rules.data.tables.events
-    if without_rules.reads_static_rows:
-        persons: Persons | None = found.attempt(
-            lambda: read_static_rows(without_rules, source, events, rows.patient_ids, where=where)
-        )
-    else:
-        persons = found.attempt(lambda: read_persons(without_rules, source, root))
+    rows = labels.rows
+    persons = found.attempt(partial(read_demographics, without_rules, source, root, rows.patient_ids))
     return _define(found, without_rules, rows, persons, of_cdm, rules=labels.account)
 
 

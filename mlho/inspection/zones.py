@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.sources import Source
-from mlho.sources.arrow import as_numpy, is_given, truths
+from mlho.sources.arrow import as_numpy, is_given, plain_array, truths
 from mlho.sources.files import SourceFile
 from mlho.sources.forms import is_zoned
 from mlho.sources.reading import open_table
@@ -83,8 +83,7 @@ def _looked_at(source: Source, columns: Iterable[_Column]) -> Iterator[_Found]:
 
 
 def _distinct(array: Any) -> Any:
-    plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-    return pc.unique(pc.utf8_trim_whitespace(plain.cast(pa.string()))).drop_null()
+    return pc.unique(pc.utf8_trim_whitespace(plain_array(array).cast(pa.string()))).drop_null()
 
 
 def _kinds_of(texts: Any) -> set[bool]:

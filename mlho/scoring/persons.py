@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, write_arrays
+from mlho.arrays import read_arrays, text_arrays, write_arrays
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
 from mlho.encoding.cohort.join import (
@@ -134,11 +134,9 @@ class KnownPersons:
 
     def write(self, path: Path) -> None:
         """Write to one array file; equal tables give equal bytes."""
-        texts = pack_texts(self.patient_ids.to_pylist())
         meta = [{"levels": column.levels, "name": column.name} for column in self.columns]
         arrays: dict[str, NDArray[Any]] = {
-            "patient_id_bytes": texts["bytes"],
-            "patient_id_offsets": texts["offsets"],
+            **text_arrays("patient_id", self.patient_ids.to_pylist()),
             "patient": self.patient,
             "row_index_us": self.row_index_us,
             "birth_us": self.birth_us,
@@ -161,7 +159,7 @@ class KnownPersons:
             )
             for place, column in enumerate(meta)
         )
-        ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
+        ids = mapped_texts("patient_id", arrays)
         warnings = tuple(json.loads(arrays["warnings"].tobytes()))
         return cls(ids, arrays["patient"], arrays["row_index_us"], arrays["birth_us"], columns, warnings)
 

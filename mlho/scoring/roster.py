@@ -1,7 +1,7 @@
 """The samples to score, from the cohort table or from the patients in a partition."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, write_arrays
+from mlho.arrays import read_arrays, text_arrays, write_arrays
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
 from mlho.errors import DataError
 from mlho.model.frames import NO_DATE, Samples, refuse_implausible, refuse_missing
 from mlho.sources import Source, list_inputs
-from mlho.sources.arrow import as_numpy, int64_array, is_given, text_array
+from mlho.sources.arrow import as_numpy, int64_array, is_given, text_array, texts_in
 from mlho.sources.events import patient_column
 from mlho.sources.files import DataRoot, SourceFile
-from mlho.sources.reading import TableFile, open_table, read_columns
+from mlho.sources.reading import open_table, read_columns
 from mlho.sources.times import DAY_US, read_times
 from mlho.spec.scoring import ScoringIndex
 from mlho.spec.types import PLAUSIBLE_YEARS
@@ -74,28 +74,22 @@ class Roster:
 
     def write(self, path: Path) -> None:
         """Write to one array file; equal rosters give equal bytes."""
-        texts = pack_texts(self.patient_ids.to_pylist())
-        write_arrays(
-            path,
-            {
-                "patient_id_bytes": texts["bytes"],
-                "patient_id_offsets": texts["offsets"],
-                "starts": self.starts,
-                "index_us": self.index_us,
-                "given_us": self.given_us,
-            },
-        )
+        ids = text_arrays("patient_id", self.patient_ids.to_pylist())
+        samples = {"starts": self.starts, "index_us": self.index_us, "given_us": self.given_us}
+        write_arrays(path, ids | samples)
 
     @classmethod
     def read(cls, path: Path) -> "Roster":
         """Memory-map a roster written by :meth:`write`."""
         arrays = read_arrays(path)
-        ids = mapped_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])
-        return cls(ids, arrays["starts"], arrays["index_us"], arrays["given_us"])
+        return cls(
+            mapped_texts("patient_id", arrays), arrays["starts"], arrays["index_us"], arrays["given_us"]
+        )
 
 
-def mapped_texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
-    """Wrap packed texts as an Arrow large_string array, without copying."""
+def mapped_texts(name: str, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """Wrap the texts of :func:`mlho.arrays.text_arrays` as an Arrow large_string array, without copying."""
+    data, offsets = arrays[f"{name}_bytes"], arrays[f"{name}_offsets"]
     buffers = [pa.py_buffer(np.ascontiguousarray(array)) for array in (offsets, data)]
     return pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
 
@@ -207,16 +201,6 @@ def patients_in(source: Source, file: SourceFile) -> list[str]:
     source.require(EVENTS, file.key, table.column_names)
     name = source.column(EVENTS, "patient_id")
     check_type(file.key, name, table.type_of(name), ColumnKind.PATIENT)
-    found: set[str] = set()
-    for texts in _distinct(table, name, file):
-        found.update(texts)
-    return sorted(found)
-
-
-def _distinct(table: TableFile, name: str, file: SourceFile) -> Iterator[list[str]]:
-    dictionaries = [name] if is_text(table.type_of(name)) else []
-    for batch in table.batches([name], dictionaries=dictionaries):
-        ids = patient_column(batch.column(name), where=file.key, name=name).unique()
-        if pa.types.is_dictionary(ids.type):
-            ids = ids.dictionary_decode()
-        yield ids.drop_null().cast(pa.string()).to_pylist()
+    batches = table.batches([name], dictionaries=[name] if is_text(table.type_of(name)) else [])
+    ids = (patient_column(batch.column(name), where=file.key, name=name) for batch in batches)
+    return sorted(texts_in(ids))

@@ -4,7 +4,7 @@ Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas if it is 
 second at the first call. Streaming code does not need it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,17 @@ def text_array(texts: Sequence[str]) -> Any:
 def null_where(mask: NDArray[np.bool_], array: Any) -> Any:
     """Replace values by null where the mask is true."""
     return pc.if_else(bool_array(mask), pa.nulls(1, array.type)[0], array)
+
+
+def plain_array(array: Any) -> Any:
+    """Return a dictionary-encoded array as its values; return another array unchanged."""
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def texts_in(arrays: Iterable[Any]) -> set[str]:
+    """Return the distinct values of arrays as text, without nulls."""
+    distinct = (plain_array(array.unique()).drop_null().cast(pa.string()) for array in arrays)
+    return {text for values in distinct for text in values.to_pylist()}
 
 
 def one_array(array: Any) -> Any:

@@ -210,6 +210,8 @@ class Step(ABC):
     """Whether dependent tasks are keyed by these files before the encryption. Only for whole cohorts: with few ids such a digest confirms a guess of them."""
     reads_windows: ClassVar[bool] = True
     """Whether ``cohort.lookBackDays`` and ``cohort.gapDays`` affect its output."""
+    reads_demographics: ClassVar[bool] = True
+    """Whether the demographics of ``features`` affect its output."""
     reads_min_cell: ClassVar[bool] = False
     """Whether it reads ``report.minCell``, the bound for small groups, and no other field of the report."""
     reads_bias_columns: ClassVar[bool] = False
@@ -222,8 +224,9 @@ class Step(ABC):
 
         Two runs that differ elsewhere then share this step's tasks.
         """
-        if not self.sections:
-            return None
+        return self._narrowed(spec) if self.sections else None
+
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
         stated = spec.cohort
         if not self.reads_rules:
             spec = spec.without_rules
@@ -242,6 +245,9 @@ class Step(ABC):
             kept["validation"] = spec.validation.model_copy(update={"temporal_check": None})
         narrowed = TrainingSpec(**{"cohort": spec.cohort, **kept, "data": self._narrow_data(spec)})
         update: dict[str, Any] = {}
+        if not self.reads_demographics:
+            no_demographics = {"demographics": (), "categorical": ()}
+            update["features"] = narrowed.features.model_copy(update=no_demographics)
         if self.reads_min_cell:
             update["report"] = type(spec.report)(min_cell=spec.report.min_cell)
         if self.reads_bias_columns and spec.bias and spec.bias.columns:

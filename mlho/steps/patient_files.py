@@ -30,14 +30,9 @@ def patients_in(path: Path, name: str, wanted: Set[str]) -> set[str]:
 
         held = pq.read_table(path, columns=["patient_id"])["patient_id"].unique()
         return set(held.to_pylist()) & wanted
-    from mlho.arrays import unpack_texts
+    from mlho.arrays import texts_of
     from mlho.pseudonyms import read_id_arrays
 
     arrays = read_id_arrays(path)
     texts = [stem.removesuffix("_bytes") for stem in arrays if stem.endswith("id_bytes")]
-    return {
-        patient
-        for stem in texts
-        for patient in unpack_texts(arrays[f"{stem}_bytes"], arrays[f"{stem}_offsets"])
-        if patient in wanted
-    }
+    return {patient for stem in texts for patient in texts_of(stem, arrays) if patient in wanted}

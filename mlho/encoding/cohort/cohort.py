@@ -5,7 +5,6 @@ that results do not depend on the order of rows or on the partitions. A block is
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, unpack_texts, write_arrays
+from mlho.arrays import text_arrays, texts_of, write_arrays
 from mlho.pseudonyms import read_id_arrays
 
 BLOCK_PATIENTS: Final = (
@@ -161,15 +160,13 @@ class Cohort:
             meta["parts"] = _column_meta(self.parts)
         if self.audited:
             meta["audited"] = [_column_meta(column) for column in self.audited]
-        ids, text = pack_texts(self.patient_ids), json.dumps(meta, sort_keys=True).encode()
         arrays: dict[str, NDArray[Any]] = {
-            "patient_id_bytes": ids["bytes"],
-            "patient_id_offsets": ids["offsets"],
+            **text_arrays("patient_id", self.patient_ids),
             "birth_us": self.birth_us,
             "patient_of": self.patient_of,
             "index_us": self.index_us,
             "outcome": self.outcome,
-            "meta": np.frombuffer(text, np.uint8),
+            "meta": np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8),
         }
         if self.last_us is not None:
             arrays["last_us"] = self.last_us
@@ -185,9 +182,7 @@ class Cohort:
             arrays["parts"] = self.parts.codes
         arrays |= {f"audited_{number}": column.codes for number, column in enumerate(self.audited)}
         if self.groups is not None:
-            texts = pack_texts(self.groups.ids)
-            arrays |= {"group_id_bytes": texts["bytes"], "group_id_offsets": texts["offsets"]}
-            arrays["group_of_patient"] = self.groups.of_patient
+            arrays |= text_arrays("group_id", self.groups.ids) | {"group_of_patient": self.groups.of_patient}
         write_arrays(path, arrays)
 
     @classmethod
@@ -196,19 +191,26 @@ class Cohort:
         arrays = read_id_arrays(path)
         meta = json.loads(arrays["meta"].tobytes())
         return cls(
-            patient_ids=tuple(unpack_texts(arrays["patient_id_bytes"], arrays["patient_id_offsets"])),
+            patient_ids=texts_of("patient_id", arrays),
             birth_us=arrays["birth_us"],
             patient_of=arrays["patient_of"],
             index_us=arrays["index_us"],
             outcome=arrays["outcome"],
-            demographics=_columns(meta["demographics"], arrays),
+            demographics=tuple(
+                NumericColumn(column["name"], arrays[f"demographic_{number}"])
+                if column["levels"] is None
+                else _category(column, arrays[f"demographic_{number}"])
+                for number, column in enumerate(meta["demographics"])
+            ),
             attrition=tuple(meta["attrition"]),
             warnings=tuple(meta["warnings"]),
-            groups=_groups(arrays),
-            parts=_parts(meta.get("parts"), arrays),
+            groups=Groups(texts_of("group_id", arrays), arrays["group_of_patient"])
+            if "group_of_patient" in arrays
+            else None,
+            parts=_category(meta["parts"], arrays["parts"]) if "parts" in meta else None,
             last_us=arrays.get("last_us"),
             audited=tuple(
-                CategoricalColumn(column["name"], tuple(column["levels"]), arrays[f"audited_{number}"])
+                _category(column, arrays[f"audited_{number}"])
                 for number, column in enumerate(meta.get("audited", ()))
             ),
             outcome_us=arrays.get("outcome_us"),
@@ -223,25 +225,5 @@ def _column_meta(column: NumericColumn | CategoricalColumn) -> dict[str, Any]:
     return {"levels": levels, "name": column.name}
 
 
-def _groups(arrays: dict[str, NDArray[Any]]) -> Groups | None:
-    if "group_of_patient" not in arrays:
-        return None
-    ids = unpack_texts(arrays["group_id_bytes"], arrays["group_id_offsets"])
-    return Groups(tuple(ids), arrays["group_of_patient"])
-
-
-def _parts(meta: dict[str, Any] | None, arrays: dict[str, NDArray[Any]]) -> CategoricalColumn | None:
-    return None if meta is None else CategoricalColumn(meta["name"], tuple(meta["levels"]), arrays["parts"])
-
-
-def _columns(
-    meta: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]]
-) -> tuple[NumericColumn | CategoricalColumn, ...]:
-    columns: list[NumericColumn | CategoricalColumn] = []
-    for number, entry in enumerate(meta):
-        values = arrays[f"demographic_{number}"]
-        if entry["levels"] is None:
-            columns.append(NumericColumn(entry["name"], values))
-        else:
-            columns.append(CategoricalColumn(entry["name"], tuple(entry["levels"]), values))
-    return tuple(columns)
+def _category(meta: dict[str, Any], codes: NDArray[np.int16]) -> CategoricalColumn:
+    return CategoricalColumn(meta["name"], tuple(meta["levels"]), codes)

@@ -13,7 +13,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.windows import DAY_US
 from mlho.errors import DataError
 from mlho.sources import Source, iter_events
-from mlho.sources.arrow import as_numpy, is_given, text_array
+from mlho.sources.arrow import as_numpy, is_given, plain_array, text_array
 from mlho.sources.files import SourceFile
 from mlho.sources.omop.folder import CDM_SOURCE, DEATH, cdm_table
 from mlho.sources.reading import open_table, read_columns
@@ -50,9 +50,8 @@ def last_days(
         if cdm_table(file.key) != DEATH:
             continue
         for batch in iter_events(source, file, values=False):
-            ids = batch.column("patient")
-            ids = ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
-            positions = pc.index_in(ids.cast(pa.large_string()), value_set=known)
+            ids = plain_array(batch.column("patient")).cast(pa.large_string())
+            positions = pc.index_in(ids, value_set=known)
             is_known = is_given(positions) & is_given(batch.column("time"))
             days = as_numpy(batch.column("time"))[is_known] // DAY_US
             np.maximum.at(last, as_numpy(positions)[is_known], (days + 1 + days_after) * DAY_US - 1)

@@ -22,7 +22,7 @@ from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.encoding.cohort.subgroup import subgroup
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, capitalized, plural
-from mlho.sources import list_inputs, source_of
+from mlho.sources import Source, list_inputs, source_of
 from mlho.sources.arrow import int64_array
 from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
@@ -145,12 +145,16 @@ def define_cohort(
     if labels is None:
         assert spec.data.tables.labels is not None, "a validator asks for labels or rules"
         labels = read_labels(spec.cohort, source, root, spec.data.tables.labels, kept=spec.kept_columns)
-    if spec.reads_static_rows:
-        events = spec.data.tables.events
-        files = list_inputs(root, events)
-        persons: Persons | None = read_static_rows(spec, source, files, labels.patient_ids, where=events)
-        return join_cohort(spec, labels, persons, rules=rules)
-    return join_cohort(spec, labels, read_persons(spec, source, root), cdm=cdm, rules=rules)
+    persons = read_demographics(spec, source, root, labels.patient_ids)
+    return join_cohort(spec, labels, persons, cdm=cdm, rules=rules)
+
+
+def read_demographics(spec: TrainingSpec, source: Source, root: DataRoot, patient_ids: Any) -> Persons | None:
+    """Read the demographics from their table, or of some patients from the codes of the events; ``None`` without a table."""
+    if not spec.reads_static_rows:
+        return read_persons(spec, source, root)
+    events = spec.data.tables.events
+    return read_static_rows(spec, source, list_inputs(root, events), patient_ids, where=events)
 
 
 def join_cohort(
@@ -391,10 +395,9 @@ def _assemble(
     patient_ids = labels.patient_ids.take(int64_array(kept))
     birth_us = np.full(len(kept), NO_DATE, np.int64)
     columns: tuple[Any, ...] = ()
-    kept_columns = read_kept_columns(spec, labels, rows, persons, patient_of)
-    groups = kept_columns.groups
+    groups, parts, audited = read_kept_columns(spec, labels, rows, persons, patient_of)
     unit_of = patient_of if groups is None else groups.of_patient[patient_of]
-    warnings = [*warnings, *_audit_warnings(kept_columns.audited, unit_of, spec.report.min_cell)]
+    warnings = [*warnings, *_audit_warnings(audited, unit_of, spec.report.min_cell)]
     if persons is not None:
         person_of = person_of_patients(persons, patient_ids)
         birth_us = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
@@ -420,8 +423,8 @@ def _assemble(
         demographics=columns,
         attrition=tuple(selection.attrition),
         groups=groups,
-        parts=kept_columns.parts,
-        audited=kept_columns.audited,
+        parts=parts,
+        audited=audited,
         outcome_us=None if labels.outcome_us is None else labels.outcome_us[rows],
         follow_up=None if labels.follow_up is None else labels.follow_up[rows],
     )

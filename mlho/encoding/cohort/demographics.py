@@ -226,16 +226,16 @@ class DemographicsEncoder:
         """Restore an encoder from the output of :meth:`to_json`."""
         return cls(
             tuple(
-                NumberCode(entry["name"], _float_or_none(entry["median"]), bool(entry["has_indicator"]))
+                NumberCode(
+                    entry["name"],
+                    None if entry["median"] is None else float(entry["median"]),
+                    bool(entry["has_indicator"]),
+                )
                 if entry["kind"] == "number"
                 else CategoryCode(entry["name"], tuple(entry["levels"]), bool(entry.get("of_numbers", False)))
                 for entry in plain
             )
         )
-
-
-def _float_or_none(number: Any) -> float | None:
-    return None if number is None else float(number)
 
 
 def encode_demographics(

@@ -1,6 +1,5 @@
 """The columns of labels and demographics that are not features: persons, sites or parts, and columns of the audit."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,14 @@ from mlho.encoding.cohort.persons import Persons
 from mlho.spec.training import TrainingSpec
 
 
-@dataclass(frozen=True, eq=False)
-class KeptColumns:
-    """Persons behind the patients, site or part of each sample, and columns of the audit; each where it is named."""
-
-    groups: Groups | None
-    parts: CategoricalColumn | None
-    audited: tuple[CategoricalColumn, ...]
-
-
 def read_kept_columns(
     spec: TrainingSpec,
     labels: LabelRows,
     rows: NDArray[np.int64],
     persons: Persons | None,
     patient_of: NDArray[np.integer[Any]],
-) -> KeptColumns:
-    """Return the columns that the specification names, for the samples of these label rows."""
+) -> tuple[Groups | None, CategoricalColumn | None, tuple[CategoricalColumn, ...]]:
+    """Return the persons behind the patients, the site or part of each sample, and the columns of the audit; each where it is named."""
     tables, group_by, part = spec.data.tables, spec.cohort.group_by, spec.validation.split_column
     where = " and ".join(filter(None, (tables.labels, tables.demographics)))
     person_rows = None
@@ -56,4 +46,4 @@ def read_kept_columns(
         category_of(name, read(name, "bias.columns", unknown=True), where, "bias.columns")
         for name in (() if spec.bias is None else spec.bias.columns)
     )
-    return KeptColumns(groups or None, parts or None, audited)
+    return groups or None, parts or None, audited

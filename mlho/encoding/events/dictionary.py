@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import read_arrays, text_arrays, texts_of, write_arrays
 from mlho.encoding.events.partition import EncodedPartition
 
 
@@ -31,20 +30,13 @@ class Dictionary:
 
     def write(self, path: Path) -> None:
         """Write to one array file; equal dictionaries give equal bytes."""
-        texts = pack_texts(self.codes)
-        arrays: dict[str, NDArray[Any]] = {
-            "code_bytes": texts["bytes"],
-            "code_offsets": texts["offsets"],
-            "rows_by_code": self.rows_by_code,
-        }
-        write_arrays(path, arrays)
+        write_arrays(path, text_arrays("code", self.codes) | {"rows_by_code": self.rows_by_code})
 
     @classmethod
     def read(cls, path: Path) -> "Dictionary":
         """Read a dictionary written by :meth:`write`."""
         arrays = read_arrays(path)
-        codes = tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
-        return cls(codes, arrays["rows_by_code"])
+        return cls(texts_of("code", arrays), arrays["rows_by_code"])
 
 
 def merge_dictionary(

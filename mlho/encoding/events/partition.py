@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import read_arrays, text_arrays, texts_of, write_arrays
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.patients import PatientFinder
@@ -43,10 +43,8 @@ class EncodedPartition:
 
     def write(self, path: Path) -> None:
         """Write the facts to one array file."""
-        texts = pack_texts(self.codes)
         arrays: dict[str, NDArray[Any]] = {
-            "code_bytes": texts["bytes"],
-            "code_offsets": texts["offsets"],
+            **text_arrays("code", self.codes),
             "rows_by_code": self.rows_by_code,
             "patients": self.patients,
             "fates": self.fates,
@@ -60,7 +58,7 @@ class EncodedPartition:
         arrays = read_arrays(path)
         return cls(
             ledger=Ledger.from_json(json.loads(arrays["ledger"].tobytes())),
-            codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
+            codes=texts_of("code", arrays),
             rows_by_code=arrays["rows_by_code"],
             patients=arrays["patients"],
             fates=arrays["fates"],

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, unpack_texts, write_arrays
+from mlho.arrays import text_arrays, texts_of, write_arrays
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.encoding.events.patients import take_ids
 from mlho.encoding.events.rows import LocalCodes
@@ -50,12 +50,10 @@ class RuleEvents:
 
     def write(self, path: Path) -> None:
         """Write them to one array file; equal events give equal bytes."""
-        ids = pack_texts(self.patient_ids)
         write_arrays(
             path,
             {
-                "id_bytes": ids["bytes"],
-                "id_offsets": ids["offsets"],
+                **text_arrays("id", self.patient_ids),
                 "first_us": self.first_us,
                 "last_us": self.last_us,
                 "patient": self.patient,
@@ -70,7 +68,7 @@ class RuleEvents:
         """Memory-map events written by :meth:`write`."""
         arrays = read_id_arrays(path)
         return cls(
-            patient_ids=tuple(unpack_texts(arrays["id_bytes"], arrays["id_offsets"])),
+            patient_ids=texts_of("id", arrays),
             first_us=arrays["first_us"],
             last_us=arrays["last_us"],
             patient=arrays["patient"],

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, unpack_texts, write_arrays
+from mlho.arrays import text_arrays, texts_of, write_arrays
 from mlho.encoding.cohort.cohort import FollowUp
 from mlho.encoding.cohort.define import RuleAccount
 from mlho.encoding.cohort.labels import LabelRows
@@ -36,14 +36,12 @@ class RuleLabels:
 
     def write(self, path: Path) -> None:
         """Write the labels to one array file; equal labels give equal bytes."""
-        ids = pack_texts(self.rows.patient_ids.to_pylist())
         text = json.dumps(vars(self.account), sort_keys=False).encode()
         follow_up = self.rows.follow_up
         write_arrays(
             path,
             {
-                "id_bytes": ids["bytes"],
-                "id_offsets": ids["offsets"],
+                **text_arrays("id", self.rows.patient_ids.to_pylist()),
                 "patient": self.rows.patient,
                 "index_us": self.rows.index_us,
                 "outcome": self.rows.outcome,
@@ -56,7 +54,7 @@ class RuleLabels:
     def read(cls, path: Path) -> "RuleLabels":
         """Memory-map labels written by :meth:`write`."""
         arrays = read_id_arrays(path)
-        ids = pa.array(unpack_texts(arrays["id_bytes"], arrays["id_offsets"]), pa.string())
+        ids = pa.array(texts_of("id", arrays), pa.string())
         plain: Mapping[str, Any] = json.loads(arrays["account"].tobytes())
         account = RuleAccount(plain["dropped"], tuple(plain["attrition"]), tuple(plain["warnings"]))
         times = FollowUp(arrays["days"], arrays["status"]) if "days" in arrays else None

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import pack_texts, read_arrays, unpack_texts, write_arrays
+from mlho.arrays import read_arrays, text_arrays, texts_of, write_arrays
 from mlho.encoding.tally.numbers import MonthlyLevels, SeriesSample, merged_levels, merged_series
 from mlho.encoding.tally.sketch import RowSample, merge_samples
 
@@ -59,9 +59,8 @@ class Tally:
 
     def write(self, path: Path) -> None:
         """Write the counts to one array file."""
-        texts = pack_texts(self.codes)
         arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in (*BY_CODE, *IN_ALL)}
-        arrays |= {"code_bytes": texts["bytes"], "code_offsets": texts["offsets"]}
+        arrays |= text_arrays("code", self.codes)
         arrays |= {"sample_hashes": self.sample.hashes, "sample_counts": self.sample.counts}
         for name in _NESTED:
             arrays |= {f"{name}_{column}": array for column, array in vars(getattr(self, name)).items()}
@@ -75,7 +74,7 @@ class Tally:
         for name, kind in _NESTED.items():
             counts[name] = kind(**{field.name: arrays[f"{name}_{field.name}"] for field in fields(kind)})
         return cls(
-            codes=tuple(unpack_texts(arrays["code_bytes"], arrays["code_offsets"])),
+            codes=texts_of("code", arrays),
             sample=RowSample(arrays["sample_hashes"], arrays["sample_counts"]),
             **counts,
         )
@@ -146,8 +145,7 @@ def codes_outside(paths: Iterable[Path], codes: Sequence[str]) -> list[str]:
     """Return the codes of partitions that are not among the codes with a used row, sorted."""
     seen: set[str] = set()
     for path in paths:
-        arrays = read_arrays(path)
-        seen.update(unpack_texts(arrays["code_bytes"], arrays["code_offsets"]))
+        seen.update(texts_of("code", read_arrays(path)))
     return sorted(seen - set(codes))
 
 

@@ -10,7 +10,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlho.errors import DataError, plural
-from mlho.sources.arrow import as_numpy, blank_texts, int64_array, is_given, null_where, text_array
+from mlho.sources.arrow import (
+    as_numpy,
+    blank_texts,
+    int64_array,
+    is_given,
+    null_where,
+    plain_array,
+    text_array,
+)
 from mlho.sources.forms import cast_or_null, is_zoned
 from mlho.sources.times import DAY_US
 from mlho.spec.layout import Format
@@ -103,7 +111,7 @@ def value_column(array: Any, form: Format, *, where: str) -> Any:
     """Return the numeric value as float64; null if missing. Text that is not a number is refused."""
     from mlho.sources.events import number_column
 
-    plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    plain = plain_array(array)
     if pa.types.is_null(plain.type):
         return plain.cast(pa.float64())
     if not is_text(plain.type):
@@ -115,8 +123,7 @@ def unit_column(raw: Mapping[str, Any], concepts: NDArray[np.int64]) -> Any:
     """Return the unit of each row: the concept id, else the text of the source; null if it is not known."""
     ids = null_where(concepts == 0, int64_array(concepts)).cast(pa.string())
     if UNIT_TEXT in raw and not pa.types.is_null(raw[UNIT_TEXT].type):
-        texts = raw[UNIT_TEXT]
-        texts = (texts.dictionary_decode() if pa.types.is_dictionary(texts.type) else texts).cast(pa.string())
+        texts = plain_array(raw[UNIT_TEXT]).cast(pa.string())
         texts = null_where(blank_texts(texts), pc.utf8_trim_whitespace(texts))
         ids = pc.coalesce(ids, texts)
     return ids.dictionary_encode()

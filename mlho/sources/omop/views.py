@@ -19,6 +19,7 @@ from mlho.sources.arrow import (
     is_given,
     null_where,
     one_array,
+    plain_array,
     text_array,
     truths,
 )
@@ -199,8 +200,7 @@ class PersonView(_View):
             return self._births(raw, n_rows)
         if name in _LEVELLED:
             return level_texts(self.numbers(raw, f"{name}_concept_id", n_rows))
-        plain = raw[name]
-        return plain.dictionary_decode() if pa.types.is_dictionary(plain.type) else plain
+        return plain_array(raw[name])
 
     def _births(self, raw: Mapping[str, Any], n_rows: int) -> Any:
         year, month, day = (self.numbers(raw, name, n_rows) for name in _BORN)

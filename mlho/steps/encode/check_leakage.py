@@ -16,17 +16,12 @@ class CheckLeakage(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``leakage.json``; raise an error if a finding blocks the run."""
         from mlho.encoding.tally.tally import FILE, codes_outside, merge_tallies
-        from mlho.training.checks.leakage import RowsAfterOutcome, find_leakage, refuse_leakage
+        from mlho.training.checks.leakage import find_leakage, refuse_leakage
 
         problem = open_problem(work)
         parts = [part.path(FILE) for part in work.inputs["partitions"]]
         tally = merge_tallies(parts, problem.codes)
-        after = RowsAfterOutcome(tally.before_outcome, tally.after_outcome)
-        leakage = find_leakage(
-            problem,
-            outside=codes_outside(parts, problem.codes),
-            after=after if problem.cohort.outcome_us is not None else None,
-        )
+        leakage = find_leakage(problem, outside=codes_outside(parts, problem.codes), tally=tally)
         refuse_leakage(leakage)
         work.write_json("leakage.json", leakage.model_dump(mode="json"))
         return {"n_findings": len(leakage.findings)}

@@ -16,10 +16,9 @@ class CheckQuality(Step):
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features", "quality")
     reads_min_cell: ClassVar[bool] = True
 
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
         """Keep the plausible years, from which months count, and the source, whose static rows have no time."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
+        narrowed = super()._narrowed(spec)
         kept = {"plausible_years": spec.data.plausible_years, "source": spec.data.source}
         data = narrowed.data.model_copy(update=kept)
         return narrowed.model_copy(update={"data": data})

@@ -13,10 +13,9 @@ class CheckSplits(Step):
     kind: ClassVar[str] = "check_splits"
     sections: ClassVar[tuple[str, ...]] = ("validation",)
 
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
         """Keep the validation, the groups of the audit and, for a split by date, the fields of the cohort that it reads. The cohort is among the inputs."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
+        narrowed = super()._narrowed(spec)
         stated, cohort = spec.cohort, Cohort(index=Index(none=True))
         if spec.validation.by_date:
             cohort = Cohort(index=stated.index, follow_up_days=stated.outcome_days)

@@ -21,10 +21,9 @@ class DefineCohort(Step):
     reads_bias_columns: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("labels", "demographics")
 
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
         """Keep only the demographics of the features, and the column of splits."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
+        narrowed = super()._narrowed(spec)
         features = type(spec.features)(
             demographics=spec.features.demographics, categorical=spec.features.categorical
         )

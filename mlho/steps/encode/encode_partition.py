@@ -15,15 +15,15 @@ class EncodePartition(Step):
     encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_outcome: ClassVar[bool] = False
+    reads_demographics: ClassVar[bool] = False
     tables: ClassVar[tuple[str, ...]] = ("events",)
 
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Ignore the model's demographics and the claim that the data are partitioned by patient. Keep only the longest window.
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
+        """Keep only the longest window.
 
         Windows nest, so the longest one decides which rows are used; the presence of others decides whether times are kept.
         """
-        narrowed = without_demographics(super().narrow(spec))
-        assert narrowed is not None
+        narrowed = super()._narrowed(spec)
         windows = narrowed.features.windows
         if len(narrowed.windows) == 1:
             return narrowed
@@ -67,11 +67,3 @@ class EncodePartition(Step):
             "n_rows": encoded.ledger.rows_in,
             "rows_by_year": dict(encoded.rows_by_year),
         }
-
-
-def without_demographics(spec: TrainingSpec | None) -> TrainingSpec | None:
-    """Return a specification without demographics, for steps that read events only."""
-    if spec is None:
-        return None
-    features = spec.features.model_copy(update={"demographics": (), "categorical": ()})
-    return spec.model_copy(update={"features": features})

@@ -2,9 +2,7 @@
 
 from typing import Any, ClassVar
 
-from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
-from mlho.steps.encode.encode_partition import without_demographics
 from mlho.steps.inputs import checked_root
 
 
@@ -16,12 +14,9 @@ class FindDescendants(Step):
     sections: ClassVar[tuple[str, ...]] = ("cohort",)
     reads_windows: ClassVar[bool] = False
     reads_outcome: ClassVar[bool] = False
+    reads_demographics: ClassVar[bool] = False
     reads_rules: ClassVar[bool] = True
     tables: ClassVar[tuple[str, ...]] = ("events",)  # for the form of CSV files
-
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Ignore the model's demographics and the name of the outcome."""
-        return without_demographics(super().narrow(spec))
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``descendants.json``."""

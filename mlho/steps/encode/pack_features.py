@@ -2,9 +2,7 @@
 
 from typing import Any, ClassVar
 
-from mlho.spec.training import TrainingSpec
 from mlho.steps.base import Step, Work
-from mlho.steps.encode.encode_partition import without_demographics
 from mlho.steps.inputs import open_cohort
 
 
@@ -15,10 +13,7 @@ class PackFeatures(Step):
     encodes: ClassVar[bool] = True
     sections: ClassVar[tuple[str, ...]] = ("cohort", "features")
     reads_outcome: ClassVar[bool] = False
-
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
-        """Ignore the model's demographics."""
-        return without_demographics(super().narrow(spec))
+    reads_demographics: ClassVar[bool] = False
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``block.arr``."""

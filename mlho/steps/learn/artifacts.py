@@ -26,10 +26,9 @@ class LearningStep(Step):
     sections: ClassVar[tuple[str, ...]] = LEARNING_SECTIONS
     reads_min_cell: ClassVar[bool] = True
 
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
         """Reset the number of iterations and the consensus threshold, so that adding iterations keeps the results."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
+        narrowed = super()._narrowed(spec)
         validation = narrowed.validation.model_copy(update={"iterations": 1})
         consensus = type(spec.consensus)(classifier=spec.consensus.classifier)
         return narrowed.model_copy(update={"validation": validation, "consensus": consensus})

@@ -14,10 +14,9 @@ class RunConsensusFold(Step):
     kind: ClassVar[str] = "run_consensus_fold"
     sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final")
 
-    def narrow(self, spec: TrainingSpec) -> TrainingSpec | None:
+    def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
         """Keep only the candidates that may be the final model, and the one that builds the consensus."""
-        narrowed = super().narrow(spec)
-        assert narrowed is not None
+        narrowed = super()._narrowed(spec)
         final, consensus = spec.final.classifier, spec.consensus.classifier
         kept = tuple(
             candidate

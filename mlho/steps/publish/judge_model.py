@@ -58,13 +58,13 @@ def _judge_consensus(work: Work, problem: "Problem") -> dict[str, Any]:
     """Evaluate by the outer folds. The scores of the final classifier and setting there also calibrate the final model."""
     from mlho.training.results.consensus_performance import judge_consensus
 
-    judged = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))
-    write_cross_validation(work, judged.cv)
-    work.write_json("performance.json", judged.performance.model_dump(mode="json"))
+    performance, cv = judge_consensus(problem, read_consensus_folds(work), read_iterations(work))
+    write_cross_validation(work, cv)
+    work.write_json("performance.json", performance.model_dump(mode="json"))
     return {
-        "auroc": judged.performance.headline["auroc"].mean,
-        "classifier": judged.performance.classifier,
-        "n_empty": sum(not test_set.n_features for test_set in judged.performance.test_sets),
+        "auroc": performance.headline["auroc"].mean,
+        "classifier": performance.classifier,
+        "n_empty": sum(not test_set.n_features for test_set in performance.test_sets),
     }
 
 

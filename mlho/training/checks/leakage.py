@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.counts import shown_count
+from mlho.encoding.tally.tally import Tally
 from mlho.errors import DataError, listed, plural
 from mlho.report.checks import Check, Finding, Leakage, Verdict, worst
 from mlho.spec.checks import Leakage as Bounds
@@ -46,14 +47,6 @@ TITLES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class RowsAfterOutcome:
-    """Used rows of patients with the outcome, by code: before the date of the outcome, and from that date on."""
-
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class _Suspect:
     check: str
     code: int
@@ -62,15 +55,15 @@ class _Suspect:
     figures: dict[str, float]
 
 
-def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOutcome | None) -> Leakage:
+def find_leakage(problem: Problem, *, outside: Sequence[str], tally: Tally) -> Leakage:
     """Return the findings of the sentinel.
 
     Parameters
     ----------
     outside : sequence of str
         Codes of the events without a used row.
-    after : RowsAfterOutcome or None
-        None if the labels have no date of the outcome.
+    tally : Tally
+        Of the codes of the problem, for the rows before and after the date of the outcome.
     """
     # A run with features.after describes codes after an index event, and does not predict.
     default = Bounds() if problem.spec.features.after is None else Bounds(action="warn")
@@ -81,14 +74,15 @@ def find_leakage(problem: Problem, *, outside: Sequence[str], after: RowsAfterOu
         *_by_association(associations, bounds, len(problem.codes)),
         *_by_name(problem, associations, bounds),
     ]
-    if after is not None:
-        suspects += _after_outcome(after, associations, bounds)
+    is_dated = problem.cohort.outcome_us is not None
+    if is_dated:
+        suspects += _after_outcome(tally, associations, bounds)
     findings = [_finding(problem, bounds, suspect) for suspect in suspects]
     findings += [*_early_outcomes(problem, bounds)]
     twins, twin_note = _twins(problem, bounds)
     findings += twins
     unknown = {"after-outcome": "", "near-duplicates": twin_note}
-    if after is None:
+    if not is_dated:
         no_dates = "Not checked: the labels have no date of the outcome (cohort.outcomeDate)."
         unknown |= {"after-outcome": no_dates, "outcome-dates": no_dates}
     checks = [_check(name, title, findings, unknown.get(name, "")) for name, title in TITLES.items()]
@@ -252,9 +246,9 @@ def _by_name(problem: Problem, associations: Associations, bounds: Bounds) -> It
         yield _Suspect("name", code, is_blocking, text, {"lift": lift} if is_blocking else {})
 
 
-def _after_outcome(rows: RowsAfterOutcome, associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
-    total = rows.before + rows.after
-    share = rows.after / np.maximum(total, 1)
+def _after_outcome(tally: Tally, associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
+    total = tally.before_outcome + tally.after_outcome
+    share = tally.after_outcome / np.maximum(total, 1)
     is_enough = (associations.n_patients >= bounds.min_patients) & (
         associations.n_positive >= bounds.min_patients
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +11,6 @@ from mlho.report.result import Confidence
 from mlho.training.results.records import CoefficientRecord
 
 Key = int | str  # a feature's number, or a demographic's name
-
-
-class SelectedAndFitted(Protocol):
-    """A selection and the coefficients of a fit on it, from an iteration or a subsample."""
-
-    @property
-    def selected(self) -> list[int]:
-        """Feature numbers, in the order of the ranking."""
-
-    @property
-    def coefficients(self) -> CoefficientRecord:
-        """Coefficients of the consensus classifier."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +66,19 @@ class Returns:
         return float(np.median(picked)) if picked.size else None
 
 
-def count_returns(records: Sequence[SelectedAndFitted], *, n_iterations_planned: int) -> Returns:
-    """Count how often features were selected. Odds ratios are per standard deviation, as in R MLHO."""
-    features = sorted({feature for record in records for feature in record.selected})
-    demographics = list(
-        dict.fromkeys(name for record in records for name in record.coefficients.demographics)
-    )
+def count_returns(
+    selections: Sequence[Sequence[int]], fits: Sequence[CoefficientRecord], *, n_iterations_planned: int
+) -> Returns:
+    """Count how often features were selected, given the fit on each selection. Odds ratios are per standard deviation, as in R MLHO."""
+    features = sorted({feature for selected in selections for feature in selected})
+    demographics = list(dict.fromkeys(name for fit in fits for name in fit.demographics))
     keys: list[Key] = [*features, *demographics]
     place = {key: number for number, key in enumerate(keys)}
-    ranks = np.full((len(records), len(features)), np.nan)
-    log_odds = np.full((len(records), len(keys)), np.nan)
-    for row, record in enumerate(records):
-        for rank, feature in enumerate(record.selected, start=1):
+    ranks = np.full((len(fits), len(features)), np.nan)
+    log_odds = np.full((len(fits), len(keys)), np.nan)
+    for row, (selected, fit) in enumerate(zip(selections, fits, strict=True)):
+        for rank, feature in enumerate(selected, start=1):
             ranks[row, place[feature]] = rank
-        fit = record.coefficients
         per_sd = np.array(fit.log_odds) * np.array(fit.scale)
         fitted_keys: list[Key] = [*fit.features, *fit.demographics]
         for key, value in zip(fitted_keys, per_sd, strict=True):

@@ -46,14 +46,6 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """A vote with one setting, in the form read by the confidence table."""
-
-    selected: list[int]
-    coefficients: CoefficientRecord
-
-
-@dataclass(frozen=True)
 class ConsensusFold:
     """Models on the consensus of the patients outside the held-out folds."""
 
@@ -142,22 +134,19 @@ def consensus_of(problem: Problem, votes: Sequence[Vote]) -> NDArray[np.int64]:
     """
     table = np.stack([subsample_vote.auroc for subsample_vote in votes], axis=1)
     setting = choose_setting(table, rule=problem.spec.validation.choice)
-    returns = count_returns(
-        [_with(subsample_vote, setting) for subsample_vote in votes], n_iterations_planned=len(votes)
-    )
+    fits = [_fit_of(subsample_vote, setting) for subsample_vote in votes]
+    returns = count_returns([fit.features for fit in fits], fits, n_iterations_planned=len(votes))
     kept = returns.consensus(problem.spec.consensus.min_confidence)
     return np.array(sorted(key for key in kept if isinstance(key, int)), np.int64)
 
 
-def _with(subsample_vote: Vote, setting: int) -> _Chosen:
-    features = subsample_vote.features.tolist()
-    coefficients = CoefficientRecord(
-        features=features,
+def _fit_of(subsample_vote: Vote, setting: int) -> CoefficientRecord:
+    return CoefficientRecord(
+        features=subsample_vote.features.tolist(),
         demographics=[],
         log_odds=subsample_vote.log_odds[setting].tolist(),
         scale=subsample_vote.scale.tolist(),
     )
-    return _Chosen(features, coefficients)
 
 
 def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> ConsensusFold:

@@ -52,19 +52,9 @@ class HeldOut:
     n_features: int
 
 
-@dataclass(frozen=True)
-class ConsensusJudgement:
-    """Results of the outer folds: the performance, and the inputs of the final model."""
-
-    performance: PerformanceRecord
-    cv: CrossValidation
-    """Settings and choice of the final model, with the scores of its classifier and setting in the outer folds, on which the final
-    calibrator and thresholds are fitted. An outer fold may have chosen another setting, whose scores are on another scale."""
-
-
 def judge_consensus(
     problem: Problem, folds: Mapping[Held, ConsensusFold], records: Sequence[IterationRecord]
-) -> ConsensusJudgement:
+) -> tuple[PerformanceRecord, CrossValidation]:
     """Evaluate the consensus procedure by its outer folds.
 
     Parameters
@@ -72,6 +62,13 @@ def judge_consensus(
     folds : mapping of held folds to ConsensusFold
     records : sequence of IterationRecord
         For the winners of the iterations, which come from another procedure.
+
+    Returns
+    -------
+    performance : PerformanceRecord
+    cv : CrossValidation
+        Settings and choice of the final model, with the scores of its classifier and setting in the outer folds, on which the final
+        calibrator and thresholds are fitted. An outer fold may have chosen another setting, whose scores are on another scale.
     """
     final = choose(problem, folds, None)
     held = _hold_out(problem, folds)
@@ -108,7 +105,7 @@ def judge_consensus(
         samples=np.arange(problem.cohort.n_samples, dtype=np.int64),
         scores=scores,
     )
-    return ConsensusJudgement(performance, cv)
+    return performance, cv
 
 
 def _curves(

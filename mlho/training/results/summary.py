@@ -56,7 +56,11 @@ def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRe
     records : sequence of IterationRecord
         In iteration order.
     """
-    returns = count_returns(records, n_iterations_planned=problem.spec.validation.iterations)
+    returns = count_returns(
+        [record.selected for record in records],
+        [record.coefficients for record in records],
+        n_iterations_planned=problem.spec.validation.iterations,
+    )
     scores = returns.confidence.score[: returns.n_features]
     false_features = expect_false(problem, scores, [record.shadows for record in records])
     consensus = returns.consensus(false_features.min_confidence)

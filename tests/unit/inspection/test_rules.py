@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-import mlho.inspection.rules
+import mlho.inspection.training
 from mlho.inspection.findings import Inspection
 from mlho.inspection.training import inspect_training
 from tests.builders import make_spec, make_tables, write_tables
@@ -41,7 +41,7 @@ def test_few_events_show_who_enters(folder):
 def test_many_events_are_left_to_the_run(folder, monkeypatch):
     """Above a size limit, or if files are missing, nothing is counted or estimated."""
     partial = inspected(folder, has_all_events=False)
-    monkeypatch.setattr(mlho.inspection.rules, "MOST_EVENT_BYTES", 10)
+    monkeypatch.setattr(mlho.inspection.training, "MOST_EVENT_BYTES", 10)
 
     for found in (partial, inspected(folder)):
         assert found.errors == []

@@ -1,7 +1,6 @@
 """Cross-validation, the record of an iteration, and features over iterations."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from mlho.training.iterations.iteration import best_of, finish_iteration, select
 from mlho.training.iterations.problem import FeatureName
 from mlho.training.iterations.splits import partition
 from mlho.training.results.confidence_table import count_returns
-from mlho.training.results.records import record_iteration
+from mlho.training.results.records import CoefficientRecord, record_iteration
 from tests.builders import make_tables, run_inline, write_tables
 
 
@@ -88,21 +87,16 @@ def test_the_first_of_equal_candidates_is_best():
     assert best_of({"b": 0.7, "a": 0.7, "c": 0.6}) == "b"
 
 
-def record_of(selected, features, log_odds, demographics=()):
-    fit = SimpleNamespace(
-        features=features, demographics=list(demographics), log_odds=log_odds, scale=[1.0] * len(log_odds)
+def fit_of(features, log_odds):
+    return CoefficientRecord(
+        features=features, demographics=["age"], log_odds=log_odds, scale=[1.0] * len(log_odds)
     )
-    return SimpleNamespace(selected=selected, coefficients=fit)
 
 
 def test_features_are_counted_over_the_planned_iterations():
     """The figures are counted by hand: in two of four iterations an odds ratio is above one, and in one below."""
-    records = [
-        record_of([5, 2], [2, 5], [0.5, 0.2, 0.1], ["age"]),
-        record_of([5], [5], [0.4, 0.1], ["age"]),
-        record_of([2, 5], [2, 5], [0.0, -0.1, 0.0], ["age"]),
-    ]
-    returns = count_returns(records, n_iterations_planned=4)
+    fits = [fit_of([2, 5], [0.5, 0.2, 0.1]), fit_of([5], [0.4, 0.1]), fit_of([2, 5], [0.0, -0.1, 0.0])]
+    returns = count_returns([[5, 2], [5], [2, 5]], fits, n_iterations_planned=4)
 
     assert returns.keys == [2, 5, "age"]
     assert returns.n_features == 2

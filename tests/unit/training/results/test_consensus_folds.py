@@ -111,8 +111,7 @@ def test_the_choice_for_an_outer_fold_ignores_its_patients(problem):
 def test_the_pooled_predictions_are_those_of_the_folds_held_out(problem):
     """Every sample is predicted once, by the choice for its outer fold. The headline has the AUROC of these predictions, and calibration is cross-fitted."""
     folds = folds_of(problem)
-    judged = judge_consensus(problem, folds, [record_of(problem)])
-    performance, cv = judged.performance, judged.cv
+    performance, cv = judge_consensus(problem, folds, [record_of(problem)])
 
     pooled, final = np.empty(problem.cohort.n_samples), choose(problem, folds, None)
     assert cv.samples.tolist() == list(range(problem.cohort.n_samples))
@@ -143,7 +142,7 @@ def test_a_calibrator_is_that_of_one_classifier_and_setting(problem, monkeypatch
     seen = []
     monkeypatch.setattr(consensus_performance, "audit_test_sets", lambda *args: seen.extend(args[2]))
 
-    cv = judge_consensus(problem, folds, [record_of(problem)]).cv
+    _, cv = judge_consensus(problem, folds, [record_of(problem)])
 
     of_few, of_many = (np.empty(problem.cohort.n_samples) for _ in range(2))
     for fold in range(3):
