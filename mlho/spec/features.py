@@ -170,6 +170,14 @@ class Features(SpecPart):
     """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
 
     @model_validator(mode="after")
+    def _sequences_are_of_presence(self) -> Self:
+        if self.sequences is not None and not self.sequences.enabled:
+            object.__setattr__(self, "sequences", None)  # frozen; not asked for
+        if self.sequences is not None and "presence" not in self.aggregates:
+            raise ValueError("sequences requires the aggregate presence. Add it to aggregates")
+        return self
+
+    @model_validator(mode="after")
     def _utilisation_counts_all_codes(self) -> Self:
         if self.utilisation and (self.include or self.exclude or self.roll_up):
             raise ValueError(
@@ -212,14 +220,6 @@ class Features(SpecPart):
         """Numbers of a cell that the aggregates need, in a fixed order."""
         needed = {NUMBERS[name] for name in self.aggregates if name in NUMBERS}
         return tuple(name for name in dict.fromkeys(NUMBERS.values()) if name in needed)
-
-    @model_validator(mode="after")
-    def _sequences_are_of_presence(self) -> Self:
-        if self.sequences is not None and not self.sequences.enabled:
-            object.__setattr__(self, "sequences", None)  # frozen; not asked for
-        if self.sequences is not None and "presence" not in self.aggregates:
-            raise ValueError("sequences requires the aggregate presence. Add it to aggregates")
-        return self
 
     @model_validator(mode="after")
     def _all_history_is_beside_windows(self) -> Self:

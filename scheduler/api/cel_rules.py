@@ -218,7 +218,8 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec.features",
-        "!has(self.after) || (self.windows.size() == 0 && !has(self.utilisation) && !has(self.sequences))",
+        "!has(self.after) || (self.windows.size() == 0 && !has(self.utilisation) && "
+        "(!has(self.sequences) || !self.sequences.enabled))",
         "after excludes windows, utilisation and sequences; remove one of them",
     ),
     CelRule(

@@ -134,7 +134,7 @@ CREATE = [
     Case(
         "after excludes windows, utilisation and sequences",
         {**AFTER, "features.sequences": {"enabled": True}},
-        AFTER,
+        {**AFTER, "features.sequences": {"enabled": False}},
     ),
     Case(
         "features.after requires an index date, and excludes cohort.lookBackDays",

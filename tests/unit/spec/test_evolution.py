@@ -129,6 +129,16 @@ def test_windows_that_make_no_sense_are_refused(changes, message):
         expand(parse_spec(yaml.safe_dump(make_document(changes))))
 
 
+def test_sequences_that_are_not_enabled_are_the_same_as_none():
+    """``sequences: {enabled: false}`` has the same effect as omitting it, also in a window after the index date."""
+    (spec, *_) = expand(parse_spec(yaml.safe_dump(make_document(EVOLUTION))))
+    disabled = {**EVOLUTION, "features.sequences": {"enabled": False}}
+
+    assert expand(parse_spec(yaml.safe_dump(make_document(disabled))))[0].digest == spec.digest
+    with pytest.raises(SpecError, match="after and sequences exclude each other"):
+        expand(parse_spec(yaml.safe_dump(make_document({**EVOLUTION, "features.sequences": {}}))))
+
+
 def present(home, code: str) -> set[str]:
     """Return the patients of a finished run who have the feature of a code, from its matrix."""
     from mlho.encoding.cohort.cohort import Cohort
