@@ -149,7 +149,10 @@ def _refuse_other_than_result(uri: str, bundle: PinnedBundle, store: Store) -> N
     try:
         expected = read_document_of(store, run, run_key(run, "result.json"))["final_model"]["bundle_digest"]
     except ArtifactNotFound:
-        return  # the run is not finished: its result is published last
+        raise BundleError(
+            f"run {run}: not finished (result.json is missing). Nothing states which bundle it made. Run its specification again to continue "
+            "it, or name a finished run."
+        ) from None
     if bundle.digest != expected:
         raise BundleError(
             f"run {run}: its bundle is not that of its result. Expected digest {expected}; got {bundle.digest}. Do not use it: find out who "

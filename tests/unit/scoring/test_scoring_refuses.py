@@ -93,6 +93,18 @@ def test_a_bundle_in_the_folder_of_another_run_is_refused(trained, tmp_path):
         assert digest in str(caught.value)
 
 
+def test_the_bundle_of_a_run_without_a_result_is_refused(trained, tmp_path):
+    """Nothing states which bundle the run made: its result is missing, by its id as by its name."""
+    store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
+    run = trained.home.finished.run_id
+    store.delete(run_key(run, "result.json"))
+
+    for uri in (f"run:{run}", "run:small"):
+        with pytest.raises(MlhoError, match=f"run {run}.*not finished") as caught:
+            prepare(trained.folder, store, {"bundle.uri": uri})
+        assert "Run its specification again" in str(caught.value)
+
+
 def test_a_bundle_that_fails_its_own_tests_is_refused(trained, monkeypatch):
     """A bundle whose own tests fail is refused before any patient is scored."""
     broken = {
