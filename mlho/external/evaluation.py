@@ -9,6 +9,7 @@ import numpy as np
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.define import labels_place
+from mlho.encoding.events.ledger import intended_rules
 from mlho.errors import DataError, plural
 from mlho.external.figures import audit_scores, evaluate_scores
 from mlho.external.monitoring import Period, findings_of, surveillance_sentence, watch
@@ -187,7 +188,8 @@ def _of_training(n_known_files: int) -> list[str]:
 
 
 def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[str]:
-    found = [*scored.cohort.warnings, *scored.warnings, *scored.ledger.warnings()]
+    ledger = scored.ledger.warnings(intended=intended_rules(spec))
+    found = [*scored.cohort.warnings, *scored.warnings, *ledger]
     if spec.cohort.outcome != bundle.document.outcome:
         found.append(
             f"The outcome is the column {spec.cohort.outcome!r}; the bundle was trained for {bundle.document.outcome!r}. Check that both mean "

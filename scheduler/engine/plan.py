@@ -441,7 +441,7 @@ def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) ->
         for name, part in written.items():
             yield PlannedTask(name, "deliver_part", "commit", params=forms, needs={**bundle, "part": (part,)})
         every = {**every, "delivered": tuple(written)}
-    committed: dict[str, Any] = {"index": index}
+    committed: dict[str, Any] = {"index": index, "source": spec.data.source}
     if manifest.left_out:
         committed["left_out"] = left_out_facts(manifest.left_out)
     if is_omop:

@@ -111,10 +111,15 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
 def intended_rules(spec: TrainingSpec) -> tuple[Rule, ...]:
     """Return the rules by which a run drops many rows on purpose.
 
-    Rules of a cohort leave patients out, and read the ids from the events themselves. The static rows of MEDS have no time.
+    Rules of a cohort leave patients out, and read the ids from the events themselves.
     """
     unknown = () if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)
-    return (*unknown, Rule.NO_TIME) if spec.data.source == MEDS.name else unknown
+    return (*unknown, *rules_of_source(spec.data.source))
+
+
+def rules_of_source(source: str) -> tuple[Rule, ...]:
+    """Return the rules that drop rows which a source has by its definition: the static rows of MEDS have no time."""
+    return (Rule.NO_TIME,) if source == MEDS.name else ()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -109,6 +109,7 @@ def _partitions(work: Work) -> list[str]:
 
 
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
+    from mlho.encoding.events.ledger import rules_of_source
     from mlho.scoring.account import (
         Scores,
         describe,
@@ -149,7 +150,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
             ),
             *alert_warnings(alerts, n_samples),
             *drift_warnings(drift),
-            *total.warnings(),
+            *total.warnings(intended=rules_of_source(work.params["source"])),
             *_missed(work),
         ],
         ledger=ledger,

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlho.errors import SpecError
+from mlho.external.evaluation import evaluate_scored
+from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import load_bundle
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
-from tests.builders import run_inline, write_table
+from tests.builders import make_spec, run_inline, write_table
 from tests.facts import make_facts, write_meds
 from tests.unit.scoring.conftest import score_inline
 
@@ -88,6 +90,27 @@ def test_several_values_of_a_patient_are_a_warning(folder, tmp_path):
     assert warning.endswith(
         " patients have several values of 'sex' in the events: it counts as missing there."
     )
+
+
+def test_many_static_rows_are_no_warning(folder, tmp_path):
+    """Rows without a time are a part of MEDS: scores and an evaluation do not advise to check their times."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    for path in (data / "by_patient").iterdir():
+        rows = pq.read_table(path)
+        static = rows.filter(pc.is_null(rows["time"]))
+        write_table(path, pa.concat_tables([rows, *[static] * (rows.num_rows // static.num_rows + 1)]))
+
+    scores = score_inline(data, MemoryStore(), SCORE).scores
+    bundle, tables = load_bundle(data / "bundle"), {"events": "by_patient", "labels": "labels.parquet"}
+    changes = {**TRAIN, "data.source": "meds", "data.tables": tables}
+    spec = evaluated_spec(make_spec(changes).spec, bundle)
+    found = evaluate_scored(bundle, spec, score_cohort(bundle, spec, data), data_digest="d")
+
+    for document in (scores, found.model_dump()):
+        (rule,) = [rule for rule in document["ledger"]["rules"] if rule["rule"] == "no time"]
+        assert rule["rows"] > document["ledger"]["rows_in"] / 4
+        assert [text for text in document["warnings"] if "no time" in text] == []
 
 
 def test_levels_in_another_form_are_a_warning(folder, tmp_path):

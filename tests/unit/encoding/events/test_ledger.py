@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from mlho.encoding.events.ledger import Ledger, Rule
 from mlho.errors import MlhoError
+from mlho.steps import STEPS
+from mlho.training.checks.ledger import ledger_warnings
+from tests.builders import make_spec
 
 
 @st.composite
@@ -14,6 +17,17 @@ def sound_ledgers(draw):
     dropped = draw(st.dictionaries(st.sampled_from(Rule), counts))
     used = draw(counts)
     return Ledger(used + sum(dropped.values()), used, dropped, draw(st.integers(0, used)))
+
+
+def test_the_report_does_not_warn_of_static_rows_of_meds():
+    """The step that writes the report keeps the source; static rows of other sources are a warning."""
+    ledger = Ledger(rows_in=10, rows_used=6, dropped={Rule.NO_TIME: 4})
+    meds, native = (
+        STEPS["write_report"].narrow(make_spec({"data.source": name}).spec) for name in ("meds", "native")
+    )
+
+    assert ledger_warnings(meds, ledger) == []
+    assert "no time" in ledger_warnings(native, ledger)[0]
 
 
 def test_the_published_order_of_rules():
