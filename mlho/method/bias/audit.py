@@ -60,6 +60,7 @@ def audit(
     periods: Periods | None = None,
     groups_by_period: bool = True,
     folds: NDArray[np.integer[Any]] | None = None,
+    models: ArrayLike | None = None,
     min_cell: int = MIN_CELL,
     n_replicates: int = N_REPLICATES,
     n_threads: int = 1,
@@ -82,6 +83,9 @@ def audit(
         If false, only all patients are evaluated in each period.
     folds : int array, shape (n_samples,), or None
         Fold of each sample's patient, for the recalibration within groups; None omits it.
+    models : array of int ≥ 0, shape (n_samples,), or None
+        Number of the model that predicted each sample; None: one model. The AUROC compares only samples of one model: the scales of two
+        models differ, and a model trained without the samples of a site with many outcomes predicts too low there.
     min_cell : int
         A group has figures with so many patients with the outcome, and so many without it.
     n_replicates : int
@@ -97,7 +101,7 @@ def audit(
     >>> [(group.level, round(group.figures["auroc"].value, 3)) for group in found.groups]
     [('all patients', 0.75), ('f', 0.75), ('m', 0.75)]
     """
-    problem = _Problem.of(y, p, patients, alerts, min_cell)
+    problem = _Problem.of(y, p, patients, models, alerts, min_cell)
     all_groupings = [Grouping.everyone(problem.p.size), *groupings]
     cells: dict[_Key, Cell] = {}
     for (place, level), samples in _members(all_groupings):
@@ -181,6 +185,7 @@ class _Problem:
     positive: NDArray[np.bool_]
     p: FloatArray
     patient: IntArray
+    model: IntArray
     alerts: NDArray[np.uint8]
     rules: tuple[str, ...]
     min_cell: int
@@ -191,6 +196,7 @@ class _Problem:
         y: ArrayLike,
         p: ArrayLike,
         patients: ArrayLike | None,
+        models: ArrayLike | None,
         alerts: Mapping[str, ArrayLike],
         min_cell: int,
     ) -> "_Problem":
@@ -206,6 +212,7 @@ class _Problem:
             positive=np.asarray(y) == 1,
             p=np.asarray(p, np.float64),
             patient=checked_groups(patients, size),
+            model=np.zeros(size, np.int64) if models is None else checked_groups(models, size),
             alerts=bits,
             rules=tuple(alerts),
             min_cell=max(1, min_cell),
@@ -216,7 +223,9 @@ class _Problem:
         return f"fewer than {self.min_cell} patients with or without the outcome"
 
     def cell(self, samples: IntArray, p: FloatArray) -> Cell:
-        return Cell.of(samples, p=p, positive=self.positive, patient=self.patient, alerts=self.alerts)
+        return Cell.of(
+            samples, p=p, positive=self.positive, patient=self.patient, model=self.model, alerts=self.alerts
+        )
 
     def is_usable(self, samples: IntArray) -> bool:
         """Return whether there are enough patients with and without the outcome."""

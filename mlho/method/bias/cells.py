@@ -24,6 +24,7 @@ SUMS: Final = (
     "p2",
     "p2_positive",
     "wins_twice",
+    "pairs",
     "in_the_large",
     "ece_equal_width",
     "mce_equal_width",
@@ -31,7 +32,7 @@ SUMS: Final = (
     "mce_equal_count",
 )
 _LARGEST_STEP: Final = 1.0  # of Newton's method, in log-odds
-_N, _POSITIVE, _P, _P_POSITIVE, _P2, _P2_POSITIVE, _WINS, _LARGE, _ERRORS = range(9)
+_N, _POSITIVE, _P, _P_POSITIVE, _P2, _P2_POSITIVE, _WINS, _PAIRS, _LARGE, _ERRORS = range(10)
 
 
 class Cell(NamedTuple):
@@ -41,8 +42,9 @@ class Cell(NamedTuple):
     patient: IntArray
     """Position in the audited arrays, and number of the patient. Shape (n,)."""
     positive: NDArray[np.bool_]
+    model: NDArray[np.int64]
     ends_tie: NDArray[np.bool_]
-    """Outcome; whether the next prediction is another one. Shape (n,)."""
+    """Outcome; number of the model that predicted; whether its next prediction is another one. Shape (n,)."""
     p: FloatArray
     odds_against: FloatArray
     """Prediction, and (1 − p) / p of the clipped prediction. Shape (n,)."""
@@ -62,6 +64,7 @@ class Cell(NamedTuple):
         p: FloatArray,
         positive: NDArray[np.bool_],
         patient: IntArray,
+        model: IntArray,
         alerts: NDArray[np.uint8],
     ) -> "Cell":
         """Return the cell of these samples, given the audited arrays of all samples."""
@@ -76,7 +79,8 @@ class Cell(NamedTuple):
             sample=order,
             patient=patient[order],
             positive=positive[order],
-            ends_tie=np.r_[sorted_p[1:] != sorted_p[:-1], True],
+            model=model[order],
+            ends_tie=_ends_of_ties(sorted_p, model[order]),
             p=sorted_p,
             odds_against=(1.0 - clipped) / clipped,
             alerts=bits[starts],
@@ -119,6 +123,15 @@ class Cell(NamedTuple):
         return found
 
 
+def _ends_of_ties(p: FloatArray, model: IntArray) -> NDArray[np.bool_]:
+    """Return for each sorted prediction whether the next one of the same model is another one."""
+    by_model = np.argsort(model, kind="stable")
+    is_last = (p[by_model][1:] != p[by_model][:-1]) | (model[by_model][1:] != model[by_model][:-1])
+    ends = np.empty(p.size, np.bool_)
+    ends[by_model] = np.r_[is_last, True]
+    return ends
+
+
 def _bins(p: FloatArray) -> tuple[IntArray, IntArray]:
     """Return the bins by width and by count of sorted predictions; equal predictions share a bin."""
     distinct, cell, n = np.unique(p, return_inverse=True, return_counts=True)
@@ -137,7 +150,7 @@ def draw_weights(rng: np.random.Generator, n_replicates: int, n_patients: int) -
 
 @njit(cache=True, nogil=True)
 def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float, out: FloatArray) -> None:
-    _, patient, positive, ends_tie, p, odds_against, alerts, starts, by_width, by_count = cell
+    _, patient, positive, model, ends_tie, p, odds_against, alerts, starts, by_width, by_count = cell
     size = p.size
     kept_odds, kept_weight = np.empty(size), np.empty(size)
     # Probability at the start of the search, and its first two derivatives: the first step needs only their sums.
@@ -146,11 +159,15 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
     bend = slope * (1.0 - 2.0 * at_start)
     bins = np.zeros((2, N_BINS, 2))  # by width and by count: samples, predicted minus observed
     of_rules = np.zeros(2 * MAX_RULES, np.int64)
+    n_models = model.max() + 1
+    # By model: samples without and with the outcome that were passed, and those among equal predictions.
+    passed, tied = np.zeros((n_models, 2), np.int64), np.zeros((n_models, 2), np.int64)
     for b in range(weights.shape[0]):
         weight_of = weights[b]
         bins[:] = 0.0
         of_rules[:] = 0
-        n = n_positive = wins_twice = below = tied_positive = tied_negative = 0
+        passed[:] = 0
+        n = n_positive = wins_twice = 0
         sum_p = sum_p2 = sum_positive = sum_positive2 = 0.0
         expected = information = curvature = 0.0
         n_kept = 0
@@ -161,12 +178,14 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
                 k_positive = k * int(positive[i])
                 n += k
                 n_positive += k_positive
-                tied_positive += k_positive
-                tied_negative += k - k_positive
+                m = model[i]
+                tied[m, 0] += k - k_positive
+                tied[m, 1] += k_positive
                 if ends_tie[i]:
-                    wins_twice += tied_positive * (2 * below + tied_negative)
-                    below += tied_negative
-                    tied_positive = tied_negative = 0
+                    wins_twice += tied[m, 1] * (2 * passed[m, 0] + tied[m, 0])
+                    passed[m, 0] += tied[m, 0]
+                    passed[m, 1] += tied[m, 1]
+                    tied[m, 0] = tied[m, 1] = 0
                 value = p[i]
                 sum_p += k * value
                 sum_p2 += k * value * value
@@ -189,6 +208,7 @@ def _sum_cell(weights: NDArray[np.uint8], cell: Cell, n_rules: int, start: float
                     of_rules[2 * r + 1] += n - n_before
         row = out[b]
         row[_N], row[_POSITIVE], row[_WINS] = n, n_positive, wins_twice
+        row[_PAIRS] = (passed[:, 0] * passed[:, 1]).sum()
         row[_P], row[_P_POSITIVE], row[_P2], row[_P2_POSITIVE] = sum_p, sum_positive, sum_p2, sum_positive2
         first = start + _first_step(n_positive - expected, information, curvature)
         row[_LARGE] = _in_the_large(kept_odds[:n_kept], kept_weight[:n_kept], n, n_positive, first)
@@ -298,7 +318,7 @@ def figures_of(sums: FloatArray, rules: Sequence[str]) -> dict[str, FloatArray]:
         brier = (squared_positive + squared_negative) / n
         missed, raised = positive - total["p_positive"], total["p"] - total["p_positive"]
         found = {
-            "auroc": total["wins_twice"] / (2.0 * positive * negative),
+            "auroc": total["wins_twice"] / (2.0 * total["pairs"]),
             "brier": brier,
             "brier_positive": squared_positive / positive,
             "brier_negative": squared_negative / negative,

@@ -26,7 +26,7 @@ class JudgeModel(Step):
     """Test metrics of models fitted like the final one, on patients outside their training data."""
 
     kind: ClassVar[str] = "judge_model"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "final", "report", "bias")
 
     def run(self, work: Work) -> dict[str, Any]:

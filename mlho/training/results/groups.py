@@ -59,15 +59,15 @@ def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predict
     tested : iterable of Predictions
         Only one entry is in memory.
     """
-    p = np.full(cohort.n_samples, np.nan)
+    p, model = np.full(cohort.n_samples, np.nan), np.zeros(cohort.n_samples, np.int64)
     alerts: dict[str, NDArray[np.bool_]] = {}
     without: set[str] = set()
-    for predictions in tested:
+    for number, predictions in enumerate(tested):
         new = np.isnan(p[predictions.samples])
         if not new.any():
             continue
         samples, calibrated = predictions.samples[new], predictions.calibrated[new]
-        p[samples] = calibrated
+        p[samples], model[samples] = calibrated, number
         for rule, threshold in predictions.thresholds.items():
             if threshold is None:
                 without.add(rule)
@@ -76,7 +76,7 @@ def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predict
                     calibrated >= threshold
                 )
     known = {rule: alert for rule, alert in alerts.items() if rule not in without}
-    return audit_predictions(spec, cohort, np.flatnonzero(~np.isnan(p)), p, known)
+    return audit_predictions(spec, cohort, np.flatnonzero(~np.isnan(p)), p, known, models=model)
 
 
 def audit_predictions(
@@ -86,6 +86,7 @@ def audit_predictions(
     p: NDArray[np.float64],
     alerts: Mapping[str, NDArray[np.bool_]],
     *,
+    models: NDArray[np.int64] | None = None,
     period: str | None = None,
     n_threads: int = 1,
 ) -> BiasAudit:
@@ -99,6 +100,8 @@ def audit_predictions(
         Samples with a prediction, ascending.
     p : float64, shape (n_samples,)
     alerts : mapping of rule to bool, shape (n_samples,)
+    models : int64, shape (n_samples,), or None
+        Number of the model that predicted each sample; None: one model.
     period : str or None
         Length of the periods, if not that of the specification: also ``night``.
     n_threads : int
@@ -128,6 +131,7 @@ def audit_predictions(
         periods=periods,
         groups_by_period=asked is not None and asked.periods is not None,
         folds=_folds(cohort, samples, seed),
+        models=None if models is None else models[samples],
         min_cell=spec.report.min_cell,
         n_replicates=replicates if asked is None or asked.replicates is None else asked.replicates,
         n_threads=n_threads,

@@ -95,6 +95,20 @@ def test_a_sample_counts_once_with_its_first_test_set():
     assert found.rules == ["youden"]
 
 
+def test_the_auroc_compares_only_patients_that_one_model_scored():
+    """Each of two models ranks its own patients perfectly. All scores of the second are below those of the first: pooled, the AUROC is 0.75."""
+    outcome, is_second = np.tile([0, 1], N // 2), np.arange(N) // 2 % 2 == 1
+    p = np.where(outcome == 1, 0.9, 0.6) - np.where(is_second, 0.5, 0.0)
+    sets = [Predictions(samples, p[samples], {}) for samples in map(np.flatnonzero, (~is_second, is_second))]
+
+    found = audit_test_sets(spec_of(), cohort_of(sex(HALF)), sets)
+
+    assert {group.figures["auroc"].value for group in found.groups} == {1.0}
+    pooled = audit_test_sets(spec_of(), cohort_of(sex(HALF)), [Predictions(np.arange(N), p, {})])
+    assert level(pooled, "all patients").figures["auroc"].value == 0.75
+    assert level(found, "f").figures["observed_expected"] == level(pooled, "f").figures["observed_expected"]
+
+
 def test_ages_are_put_into_bands_and_a_missing_age_into_none():
     """A bound belongs to the band above it, and a missing age belongs to no band."""
     age = np.concatenate([[10.0] * 5, [18.0] * 95, [50.0] * 140, [79.9] * 140, [np.nan] * 20])
