@@ -18,7 +18,7 @@ from mlho.report.external import Recalibration
 from mlho.report.monitoring import ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate
 from mlho.report.words import plural
-from mlho.scoring.drift import find_drift
+from mlho.scoring.drift import find_drift, shares_in_training
 from mlho.scoring.label_free import expected_performance
 from mlho.training.results.performance import estimate_of
 
@@ -117,8 +117,10 @@ def findings_of(
         )
         auroc = estimate_of(recent_auroc.to_json())
         implied = expected_performance(scored.probability[recent], bundle.document).auroc
-    prevalence = None if training is None else training.prevalence
-    drift = find_drift(bundle.document.features, prevalence, scored.present, scored.cohort.n_samples)
+    features = bundle.document.features
+    drift = find_drift(
+        features, shares_in_training(features, training), scored.present, scored.cohort.n_samples
+    )
     return Findings(
         trained=expected.training_auroc,
         expected=implied,

@@ -204,7 +204,7 @@ class TrainingSamples(BundlePart):
     deciles: Annotated[tuple[Share, ...] | None, Field(min_length=9, max_length=9), OMITTED] = None
     """The nine deciles of the calibrated out-of-fold probabilities, rounded to 0.0001. Absent in bundles of earlier versions."""
     missing: Annotated[dict[str, Share] | None, OMITTED] = None
-    """By demographic, and by id of a feature that is a value of an event: share of samples without a value, rounded up to 0.0001, and at
+    """By demographic, and by id of a feature that has a number: share of samples without a value, rounded up to 0.0001, and at
     least that of ``report.minCell`` samples. Absent in bundles of earlier versions, or without the features."""
     codes: Annotated[Vocabulary | None, OMITTED] = None
     """Absent in bundles of earlier versions, of models without a window, and with ``features.rollUp``."""

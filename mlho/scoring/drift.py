@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mlho.errors import listed
+from mlho.method.selection.features import VALUES
 from mlho.model.parts import BundleFeature, TrainingSamples
 from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
@@ -133,6 +134,29 @@ def score_psi(
     below = np.searchsorted(np.asarray(deciles), edges, side="right") / 10
     then = np.diff([0.0, *below.tolist(), 1.0]).tolist()
     return round(psi(then, (counts / len(probability)).tolist(), len(probability)), 4), None
+
+
+def is_counted_by_value(feature: BundleFeature, training: TrainingSamples | None) -> bool:
+    """Return whether the samples with a feature are those with its value, in training and here.
+
+    The design of a linear model does not show them: a value that equals the training median is a zero, as a missing one. A bundle without
+    the share of missing values has the prevalence in its design only.
+    """
+    missing = None if training is None else training.missing
+    return feature.aggregate in VALUES and feature.id in (missing or {})
+
+
+def shares_in_training(
+    features: Sequence[BundleFeature], training: TrainingSamples | None
+) -> list[float | None] | None:
+    """Return the share of the training samples with each feature; None where it is not known."""
+    if training is None or training.prevalence is None:
+        return None
+    missing = training.missing or {}
+    return [
+        round(1.0 - missing[feature.id], 4) if p is not None and is_counted_by_value(feature, training) else p
+        for feature, p in zip(features, training.prevalence, strict=True)
+    ]
 
 
 def find_drift(

@@ -20,6 +20,7 @@ from mlho.model.bundle import Bundle
 from mlho.model.design import samples_per_column
 from mlho.model.frames import Samples
 from mlho.model.scoring import cells_of_features, scoring_spec, with_utilisation
+from mlho.scoring.drift import is_counted_by_value
 from mlho.scoring.persons import KnownPersons, count_missing
 from mlho.spec.training import TrainingSpec
 
@@ -124,7 +125,9 @@ class ScoredPartition:
     @property
     def present(self) -> NDArray[np.int64]:
         """Number of samples with each feature of the bundle, after all blocks have been scored; int64, shape (n_features,)."""
-        return self._sums.present
+        document = self.bundle.document
+        by_value = [is_counted_by_value(feature, document.training) for feature in document.features]
+        return np.where(np.array(by_value, np.bool_), self._sums.with_value, self._sums.present)
 
     @property
     def with_value(self) -> NDArray[np.int64]:

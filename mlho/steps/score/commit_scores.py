@@ -237,7 +237,7 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
 
     from mlho.arrays import read_arrays
     from mlho.scoring.code_drift import find_code_drift
-    from mlho.scoring.drift import find_drift, find_missing, score_psi, with_missing
+    from mlho.scoring.drift import find_drift, find_missing, score_psi, shares_in_training, with_missing
 
     features, training = bundle.document.features, bundle.document.training
     counted = [read_arrays(part.path(PRESENT_FILE)) for part in parts]
@@ -250,9 +250,8 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
         others.update(json.loads(part.read(CODES_FILE)))
     names = [] if bundle.demographics is None else [code.name for code in bundle.demographics.codes]
     unknown = dict(zip(names, missing.tolist(), strict=True))
-    prevalence, deciles = (None, None) if training is None else (training.prevalence, training.deciles)
-    drift = find_drift(features, prevalence, present, len(scored))
-    index, reason = score_psi(scored, deciles)
+    drift = find_drift(features, shares_in_training(features, training), present, len(scored))
+    index, reason = score_psi(scored, None if training is None else training.deciles)
     codes = find_code_drift(training, listed, others, len(scored))
     drift = with_missing(drift, find_missing(features, training, with_value, unknown, len(scored)))
     return drift.model_copy(update={"score_psi": index, "reason": reason, "codes": codes})

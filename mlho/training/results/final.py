@@ -18,12 +18,12 @@ from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, 
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import tally
 from mlho.method.evaluation.thresholds import Threshold
-from mlho.method.selection.features import n_with_value
+from mlho.method.selection.features import OF_NUMBERS, VALUES, n_with_value
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import RiskHorizon, TrainingSamples, Vocabulary
-from mlho.spec.features import EVENT_VALUES, utilisation_names
+from mlho.spec.features import utilisation_names
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.iteration import fit_chosen, thresholds_of
@@ -218,20 +218,26 @@ def _missing(problem: Problem) -> dict[str, float]:
 
 
 def _without_value(problem: Problem, final: FinalModel) -> dict[str, float]:
-    """Return the share of the samples without a value of each feature that is a value of an event, as :func:`_missing`.
+    """Return the share of the samples without a value of each feature that is a value, as :func:`_missing`.
 
     The training matrix does not show it: in a linear model a value that equals the median is a zero, as a missing one.
     """
     n, least = problem.cohort.n_samples, problem.spec.report.min_cell
-    features = final.design.features
-    is_value = [problem.aggregate_of(feature) in EVENT_VALUES for feature in features.tolist()]
-    features = features[np.array(is_value, np.bool_)]
-    counts = [n_with_value(cells) for cells in cells_of(problem, features, None)]
     return {
         problem.name_of(feature).id: _rounded_up(max(n - count, min(least, n)) / n, 4)
-        for feature, count in zip(features.tolist(), counts, strict=True)
+        for feature, count in _with_value(problem, final).items()
         if count >= least
     }
+
+
+def _with_value(problem: Problem, final: FinalModel) -> dict[int, int]:
+    """Return the number of samples with a value of each feature that has a number."""
+    features = final.design.features
+    features = features[
+        np.array([problem.aggregate_of(feature) in OF_NUMBERS for feature in features.tolist()], np.bool_)
+    ]
+    counts = [n_with_value(cells) for cells in cells_of(problem, features, None)]
+    return dict(zip(features.tolist(), counts, strict=True))
 
 
 def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
@@ -272,5 +278,12 @@ def _rounded_up(share: float, digits: int) -> float:
 def _prevalence(problem: Problem, final: FinalModel) -> tuple[float | None, ...]:
     """Return the share of the samples with each feature; None for a small cell."""
     n, least = problem.cohort.n_samples, problem.spec.report.min_cell
-    counts = samples_per_column(final.X)[: len(final.design.features)].tolist()
+    features = final.design.features.tolist()
+    of_values = {
+        feature: count
+        for feature, count in _with_value(problem, final).items()
+        if problem.aggregate_of(feature) in VALUES
+    }
+    stored = samples_per_column(final.X)[: len(features)].tolist()
+    counts = [of_values.get(feature, count) for feature, count in zip(features, stored, strict=True)]
     return tuple(round(count / n, 4) if least <= count <= n - least else None for count in counts)

@@ -11,12 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from mlho.method.selection.features import Cells, Encoding, n_with_value
+from mlho.arrays import read_arrays
+from mlho.method.selection.features import VALUES, Cells, Encoding, n_with_value
 from mlho.model.parts import TrainingSamples, Vocabulary
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.drift import Drift, drift_warnings, find_drift, find_missing, psi, score_psi, with_missing
 from mlho.spec.training import parse_spec
-from mlho.store.keys import run_key
+from mlho.steps.records import read_commit
+from mlho.steps.score.artifacts import PRESENT_FILE
+from mlho.store.keys import blob_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from scheduler.cli.show_scores import partitions_table, show_scores
@@ -175,6 +178,26 @@ def test_a_value_that_equals_the_median_of_a_linear_model_is_a_value():
 
     assert len(Encoding("last", centre=5.0).encode(cells)[0]) == 1
     assert n_with_value(cells) == 3
+
+
+def test_a_value_that_equals_the_median_counts_in_training_and_scoring(trained, tmp_path):
+    """The share of the samples with a number is that with a value; those at the median have no cell in the design."""
+    document, store = trained.bundle.document, MemoryStore()
+    scored = score_inline(trained.folder, store)
+    commits = [read_commit(store, task.key) for task in scored.submitted if task.kind == "score_partition"]
+    present = np.zeros(len(document.features))
+    for commit in commits:
+        (tmp_path / "present").write_bytes(store.get(blob_key(commit.files[PRESENT_FILE].sha256)))
+        present += read_arrays(tmp_path / "present")["present"]
+
+    shares = zip(
+        document.features, document.training.prevalence, present / scored.scores["samples"], strict=True
+    )
+    values = [row for row in shares if row[0].aggregate in VALUES and row[1] is not None]
+    assert values
+    for feature, then, now in values:
+        assert then == pytest.approx(now, abs=2e-4)
+        assert then == pytest.approx(1 - document.training.missing[feature.id], abs=2e-4)
 
 
 def test_a_value_within_its_range_is_not_missing(trained):
