@@ -150,7 +150,7 @@ class Stability(Part):
     nogueira: Estimate
     """Nogueira, Sechidis and Brown 2018: 1 if identical, 0 as expected by chance."""
     permuted: Estimate = Estimate(value=None, reason="not measured")
-    """The same figure for the same selection on permuted labels, which carry no information. Splits share patients, so that it is not 0."""
+    """The same figure for the same selection on permuted labels, which carry no information. It is not 0, because splits share patients."""
     false_features: FalseFeatures | None = None
     """Error control by shadow features; ``null`` in results from before it."""
     expected_false: Estimate

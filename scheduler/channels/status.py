@@ -53,7 +53,7 @@ def with_condition(
     generation: int,
     now: dt.datetime,
 ) -> ChannelStatus:
-    """Return a status with its condition, whose time of change is kept from the status before unless it changes.
+    """Return a status with its condition. The time of change of an unchanged condition is kept from the previous status.
 
     Parameters
     ----------

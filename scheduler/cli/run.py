@@ -161,7 +161,7 @@ def _display(options: ExecutionOptions) -> terminal.Display:
 
 def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
     n_workers = options.workers or usable_cpus()
-    # With JSON, the log has the sentences.
+    # With --log json, the log contains these sentences.
     notify = terminal.print_note if options.log == "text" else lambda _: None
     health = StoreHealth(patience=store_patience(), notify=notify)
     counts = LocalCounts(slots=n_workers, health=health)

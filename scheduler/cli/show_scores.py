@@ -97,7 +97,7 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
     ]
     named = f": {', '.join(columns[:_N_NAMED])}" if columns else ""
     yield (
-        f"Missing values: {drift['n_missing_shifted']} of {drift['n_missing_compared']} columns miss more than in training{named}."
+        f"Missing values: {drift['n_missing_shifted']} of {drift['n_missing_compared']} columns have more missing values than in training{named}."
     )
 
 

@@ -40,7 +40,7 @@ def with_fields[Spec: (RunSpec, ScoringRunSpec)](spec: Spec, **fields: Any) -> S
 
 
 def renamed(spec: RunSpec, suffix: str) -> RunSpec:
-    """Return a specification with a suffix to its name, which is cut to the length of a name."""
+    """Return a specification with a suffix added to its name. The name is shortened to the maximum length first."""
     name = f"{spec.metadata.name[: _MAX_NAME - len(suffix)].rstrip('-.').removesuffix(suffix)}{suffix}"
     return spec.model_copy(update={"metadata": spec.metadata.model_copy(update={"name": name})})
 

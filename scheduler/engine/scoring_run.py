@@ -383,7 +383,7 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
     if not named:
         return spec
     if accepted is not None:
-        # A run that a failover ended before its description resolves the name as at the start.
+        # If a failover ended the run before it was described, the name is resolved as at the start.
         with suppress(ArtifactNotFound):
             before = _bundles(parse_scoring_spec(store.get(run_key(accepted, "spec.yaml")).decode()))
             return with_fields(spec, **{field: before[field] for field in named})

@@ -141,7 +141,7 @@ class QueueWatcher:
             if commit is not None:
                 is_new = event.new or event.event is not EventKind.COMMITTED
                 self._in_flight.settle(pending, Outcome(commit, is_new=is_new))
-            elif self._in_flight.get(pending.task) is pending:  # an earlier event may have settled it
+            elif self._in_flight.get(pending.task) is pending:  # not settled by an earlier event
                 self._handle(pending, event)
 
     def _handle(self, pending: Pending, event: Event) -> None:

@@ -11,8 +11,8 @@ from mlho.store.base import Store
 from mlho.store.keys import RUNS, run_key, uses_prefix
 from scheduler.runs.channels import KEPT_ENTRIES, kept_runs
 from scheduler.runs.garbage import GRACE, Collected, collect, store_time
-from scheduler.runs.record import RECORD, RunRecord, RunState, read_record, swap_record
-from scheduler.runs.stored import StoredRun, stored_runs
+from scheduler.runs.record import RECORD, RunRecord, RunState, read_record, swap_record, used_tasks
+from scheduler.runs.stored import RECALIBRATION, StoredRun, stored_runs
 
 _SPEC: Final = "spec.yaml"
 
@@ -74,10 +74,15 @@ def delete_runs(
         seen = {run.run_id: run.record for run in present}
         for run in sorted(ids):
             _delete_run(store, run, seen.get(run))
-    unknown = [run for run in present if run.record is None and run.run_id not in ids]
+    unknown = [run for run in present if run.run_id not in ids and not _is_listed(store, run)]
     all_ids = {run.run_id for run in present}
     collected = None if unknown else collect(store, all_ids, act=act, without=ids, grace=grace)
     return Deletion(to_delete, len(files), sum(file.size for file in files), collected, unknown)
+
+
+def _is_listed(store: Store, run: StoredRun) -> bool:
+    """Return whether the tasks of a run are listed. ``mlho recalibrate`` lists its task without a record."""
+    return run.record is not None or (run.kind == RECALIBRATION and bool(used_tasks(store, run.run_id)))
 
 
 def _refuse_promoted(kept: Mapping[str, str], wanted_ids: set[str]) -> None:

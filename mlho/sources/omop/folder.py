@@ -139,7 +139,7 @@ def _no_events(pattern: str, files: Sequence[SourceFile]) -> DataError:
         shown(pattern),
         "no table of events of the OMOP CDM",
         expected=f"files or folders named {', '.join(EVENT_TABLES)}, or some of them",
-        got=f"{len(files)} files of other names",
+        got=f"{len(files)} files with other names",
         remedy="Set data.tables.events to the folder of the CDM tables, or data.source to the layout of your files.",
     )
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from shutil import copytree, ignore_patterns
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ import yaml
 from mlho.errors import SpecError
 from mlho.model.bundle import load_bundle
 from mlho.spec.training import parse_spec
+from mlho.steps.records import read_commit
+from mlho.store.keys import blob_key
 from mlho.store.local import LocalStore
 from scheduler.api.resource import from_resource
 from scheduler.api.tenancy import ForeignAddress, check_addresses
@@ -20,7 +23,10 @@ from scheduler.cli import parser
 from scheduler.controller.run_thread import outcome_of
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare, prepare_in_cluster
+from scheduler.engine.publication import put_blobs
 from scheduler.engine.training_run import with_pinned_model
+from scheduler.runs.deletion import delete_runs
+from scheduler.runs.record import used_tasks
 from tests.builders import InlineExecutor, NullObserver, make_document, make_tables, run_inline, write_tables
 
 TRAINED_ON = "of labels is one that the bundle was trained on"
@@ -208,6 +214,27 @@ def test_a_repeated_recalibration_has_the_same_bytes(place, capsys):
 
     assert recalibrated(where, home, capsys) == first
     assert {key: store.get(key) for key in store.keys(f"runs/{first['run']}/")} == before
+
+
+def test_artifacts_are_collected_beside_a_recalibration_whose_own_stay(place, capsys, tmp_path):
+    """A recalibration has no record, and lists its artifact: others that no run uses are removed."""
+    where, home = place
+    run = recalibrated(where, home, capsys)["run"]
+    copytree(where / "store", tmp_path / "store")
+    store = LocalStore(tmp_path / "store")
+    unused = blob_key(put_blobs(store, {"unused": b"of no run"})["unused"].sha256)
+    own = {
+        blob_key(file.sha256)
+        for task in used_tasks(store, run)
+        for file in read_commit(store, task).files.values()
+    }
+
+    deletion = delete_runs(store, [], act=True, grace=timedelta(0))
+
+    assert deletion.unknown == []
+    assert unused not in store.keys("blobs/")
+    assert own
+    assert own <= set(store.keys("blobs/"))
 
 
 def test_a_failed_gate_keeps_the_version_and_blocks_its_promotion(place, capsys, tmp_path):
