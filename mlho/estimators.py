@@ -100,7 +100,13 @@ class MSMRSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         n_having = np.asarray(is_present.sum(axis=0)).ravel().astype(np.int64)
         kept = screen_by_prevalence(n_having, X.shape[0], self.min_prevalence, rule=self.screen)
         if kept.size == 0:
-            raise _nothing_passed(X.shape[1])
+            raise DataError(
+                "MSMRSelector",
+                "no column passes the screen",
+                expected="at least one",
+                got=f"0 of {X.shape[1]}",
+                remedy="Lower min_prevalence.",
+            )
         ranked = jmi.rank(
             (is_present if self.mode == "presence" else X)[:, kept],
             labels,
@@ -231,13 +237,3 @@ def _two_classes(y: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
             remedy="Use fewer folds or a stratified split, or widen the cohort.",
         )
     return codes.astype(np.int8), classes
-
-
-def _nothing_passed(n_columns: int) -> DataError:
-    return DataError(
-        "MSMRSelector",
-        "no column passes the screen",
-        expected="at least one",
-        got=f"0 of {n_columns}",
-        remedy="Lower min_prevalence.",
-    )

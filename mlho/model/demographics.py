@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode, is_absent
-from mlho.encoding.cohort.join import DAYS_PER_YEAR, OLDEST_YEARS, odd_age_warnings
+from mlho.encoding.cohort.join import OLDEST_YEARS, ages_at, odd_age_warnings
 from mlho.encoding.cohort.labels import read_births
 from mlho.encoding.cohort.levels import OTHER
 from mlho.encoding.cohort.persons import AGE, BIRTH_COLUMNS
@@ -27,7 +27,6 @@ from mlho.model.frames import (
     values_of,
 )
 from mlho.sources.native import NATIVE
-from mlho.sources.times import DAY_US
 from mlho.tables import ColumnKind, require_columns
 
 DEMOGRAPHICS_FRAME: Final = "demographics (DataFrame)"
@@ -84,7 +83,7 @@ def demographics_block(
     row_of = _rows(frame, patients, samples)
     table: dict[str, Sequence[Any]] = {name: _values(values_of(frame, name), row_of) for name in names}
     if AGE not in names_of(frame) and born is not None:
-        table[AGE] = ages(births[samples.patient_of], samples.index_us).tolist()
+        table[AGE] = ages_at(samples.index_us, births[samples.patient_of]).tolist()
     for code in encoder.codes:
         if code.name in CALENDAR and code.name not in table:
             table[code.name] = calendar_values(code.name, samples.index_us)
@@ -189,13 +188,6 @@ def _rows(frame: Frame, patients: Sequence[str | None], samples: Samples) -> lis
 
 def _values(column: Sequence[Any], row_of: Sequence[int]) -> list[Any]:
     return [None if row == _NO_ROW else column[row] for row in row_of]
-
-
-def ages(birth_us: NDArray[np.int64], index_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return ages in years as in training: whole days / 365.25; NaN if unknown or negative."""
-    days = index_us // DAY_US - birth_us // DAY_US
-    is_known = (birth_us != NO_DATE) & (days >= 0)
-    return np.where(is_known, days / DAYS_PER_YEAR, np.nan)
 
 
 def _refuse_contradictions(

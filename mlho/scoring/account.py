@@ -1,6 +1,7 @@
 """The account of a scoring run: rows, samples, the distribution of scores, and patients in more than one part."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -152,14 +153,13 @@ def ledger_summary(total: Ledger) -> LedgerSummary:
 
 def unknown_codes(partitions: Iterable[Mapping[str, int]]) -> UnknownCodes:
     """Sum the unknown codes of all partitions."""
-    rows: dict[str, int] = {}
+    rows: Counter[str] = Counter()
     for partition in partitions:
-        for code, n_rows in partition.items():
-            rows[code] = rows.get(code, 0) + n_rows
+        rows.update(partition)
     named = sorted(((-n, code) for code, n in rows.items() if n >= MIN_CELL))[:_N_CODES_NAMED]
     return UnknownCodes(
         codes=len(rows),
-        rows=sum(rows.values()),
+        rows=rows.total(),
         most=[UnknownCode(code=code, rows=-negative) for negative, code in named],
     )
 

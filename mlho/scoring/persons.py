@@ -16,6 +16,7 @@ from mlho.encoding.cohort.calendar import CALENDAR, calendar_values
 from mlho.encoding.cohort.demographics import CategoryCode, DemographicsEncoder, NumberCode
 from mlho.encoding.cohort.join import (
     OLDEST_YEARS,
+    ages_at,
     before_birth_warnings,
     matching_rows,
     odd_age_warnings,
@@ -34,7 +35,7 @@ from mlho.encoding.cohort.persons import (
 )
 from mlho.encoding.cohort.static_rows import read_static_rows
 from mlho.errors import DataError
-from mlho.model.demographics import ages, unseen_in_words
+from mlho.model.demographics import unseen_in_words
 from mlho.model.frames import Samples
 from mlho.scoring.drift import MIN_CELL
 from mlho.scoring.roster import mapped_texts
@@ -94,7 +95,7 @@ class KnownPersons:
         table: dict[str, list[Any]] = {column.name: _values(column, rows) for column in self.columns}
         if any(code.name == AGE for code in encoder.codes) and AGE not in table:
             births = _take(self.birth_us, person_of, missing=NO_DATE)
-            table[AGE] = ages(births[samples.patient_of], samples.index_us).tolist()
+            table[AGE] = ages_at(samples.index_us, births[samples.patient_of]).tolist()
         for code in encoder.codes:
             if code.name in CALENDAR and code.name not in table:
                 table[code.name] = list(calendar_values(code.name, samples.index_us))

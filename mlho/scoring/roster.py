@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlho.arrays import read_arrays, text_arrays, write_arrays
+from mlho.arrays import is_new, read_arrays, text_arrays, write_arrays
 from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.labels import encode_patients, read_index, read_patients
 from mlho.errors import DataError
@@ -137,10 +137,9 @@ def read_roster(
     order = np.lexsort((given_us, index_us, patient))
     patient, index_us, given_us = patient[order], index_us[order], given_us[order]
     # A date and the last microsecond of its day are the same sample.
-    is_new = np.ones(len(patient), np.bool_)
-    is_new[1:] = (patient[1:] != patient[:-1]) | (index_us[1:] != index_us[:-1])
-    starts = np.searchsorted(patient[is_new], np.arange(len(ids) + 1)).astype(np.int64)
-    return Roster(ids.cast(pa.large_string()), starts, index_us[is_new], given_us[is_new])
+    kept = is_new(patient, index_us)
+    starts = np.searchsorted(patient[kept], np.arange(len(ids) + 1)).astype(np.int64)
+    return Roster(ids.cast(pa.large_string()), starts, index_us[kept], given_us[kept])
 
 
 _Part = tuple[Any, NDArray[np.int64], NDArray[np.int64]]

@@ -7,6 +7,7 @@ commit record that is written once, last. Doing a task twice, anywhere, changes 
 
 import datetime as dt
 import errno
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -125,6 +126,10 @@ class Artifact:
     def read(self, name: str) -> bytes:
         """Return the verified bytes of a file of this artifact."""
         return self.path(name).read_bytes()
+
+    def json(self, name: str) -> Any:
+        """Return the parsed content of a JSON file of this artifact."""
+        return json.loads(self.read(name))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -113,6 +113,11 @@ def get_if_present(store: Store, key: str) -> bytes | None:
         return None
 
 
+def absent(key: str) -> ArtifactNotFound:
+    """Return the error of a key that does not exist."""
+    return ArtifactNotFound(f"{key}: the store has no object with this key.")
+
+
 def checked_key(key: str) -> str:
     """Return a key if it is a relative path of plain names. Refuse keys that could point outside the store."""
     parts = key.split("/")

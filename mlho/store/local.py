@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, override
 
-from mlho.errors import ArtifactNotFound, SpecError, StoreUnavailable
+from mlho.errors import SpecError, StoreUnavailable
 from mlho.scratch import scratch_file
-from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key, reporting_full_disk
+from mlho.store.base import RECENT_SECONDS, Store, StoredObject, absent, checked_key, reporting_full_disk
 from mlho.store.keys import CHANNELS, EVALUATIONS, MODELS, REFUSALS, RUNS, SIGNATURES
 
 _TEMPORARY: Final = ".tmp"
@@ -72,7 +72,7 @@ class LocalStore(Store):
             with open(self._name(key), "rb") as file:
                 return file.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise ArtifactNotFound(f"{key}: the store has no object with this key.") from None
+            raise absent(key) from None
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -152,7 +152,7 @@ class LocalStore(Store):
     def path(self, key: str) -> Path:
         file = self._file(key)
         if not file.is_file():
-            raise ArtifactNotFound(f"{key}: the store has no object with this key.")
+            raise absent(key)
         return file
 
     def scratch(self) -> Path:

@@ -9,8 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import override
 
-from mlho.errors import ArtifactNotFound
-from mlho.store.base import Store, StoredObject, checked_key
+from mlho.store.base import Store, StoredObject, absent, checked_key
 
 
 class MemoryStore(Store):
@@ -28,7 +27,7 @@ class MemoryStore(Store):
         try:
             return self._objects[checked_key(key)]
         except KeyError:
-            raise ArtifactNotFound(f"{key}: the store has no object with this key.") from None
+            raise absent(key) from None
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -50,13 +50,12 @@ class Refused(Exception):  # noqa: N818 - names the event, not an error
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """Metadata of an object; ``version`` is its version id if the bucket is versioned."""
+    """Metadata of an object."""
 
     key: str
     size: int
     etag: str
     modified: dt.datetime
-    version: str | None = None
     mark: str | None = None
 
 
@@ -138,7 +137,6 @@ class Bucket:
             answer["ContentLength"],
             answer["ETag"],
             answer["LastModified"],
-            _version(answer),
             marks.get(_MARK),
         )
 
@@ -369,11 +367,6 @@ class Bucket:
         if isinstance(error, exceptions.ParamValidationError):
             raise SpecError(f"{self.where}: no valid bucket or key. Correct the address.") from error
         return Fault(type(error).__name__, 0)
-
-
-def _version(answer: Any) -> str | None:
-    version = answer.get("VersionId")
-    return None if version in (None, "null") else str(version)
 
 
 _forgotten_at = -math.inf

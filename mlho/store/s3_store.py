@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final, override
 
-from mlho.errors import ArtifactNotFound
-from mlho.store.base import RECENT_SECONDS, Store, StoredObject, checked_key
+from mlho.store.base import RECENT_SECONDS, Store, StoredObject, absent, checked_key
 from mlho.store.cache import BlobCache
 from mlho.store.keys import BLOBS
 from mlho.store.s3 import Bucket
@@ -46,7 +45,7 @@ class S3Store(Store):
     def get(self, key: str) -> bytes:
         found = self.bucket.get(self._own(key))
         if found is None:
-            raise _not_found(key)
+            raise absent(key)
         return found[0]
 
     @override
@@ -116,7 +115,7 @@ class S3Store(Store):
 
         def fetch(file: BinaryIO) -> None:
             if self.bucket.download(self._own(key), file) is None:
-                raise _not_found(key)
+                raise absent(key)
 
         return self.cache.path(digest, fetch)
 
@@ -147,7 +146,3 @@ def _digest_in(key: str) -> str | None:
     digest = key.rpartition("/")[2]
     is_blob = key == f"{BLOBS}/{digest[:2]}/{digest}" and len(digest) == 64 and digest.isalnum()
     return digest if is_blob else None
-
-
-def _not_found(key: str) -> ArtifactNotFound:
-    return ArtifactNotFound(f"{key}: the store has no object with this key.")

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
+from pydantic import TypeAdapter
+
 from mlho.errors import DataError
 
 TRUTH_FILE: Final = "truth.json"
@@ -28,11 +30,6 @@ class CausalCode:
     """ISO date; for index dates from this day on the code has no effect."""
     proxies: tuple[str, ...]
     """Codes that follow it and have no effect of their own."""
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Restore the code from the output of :meth:`Truth.to_json`."""
-        return cls(**{**plain, "proxies": tuple(plain["proxies"])})
 
 
 @dataclass(frozen=True)
@@ -141,22 +138,7 @@ class Truth:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Restore the truth from the output of :meth:`to_json`."""
-        return cls(
-            **{
-                **plain,
-                "causal": tuple(CausalCode.from_json(code) for code in plain["causal"]),
-                "interaction": Interaction(
-                    tuple(plain["interaction"]["codes"]), plain["interaction"]["odds_ratio"]
-                ),
-                "sequences": tuple(OrderedPair(**pair) for pair in plain["sequences"]),
-                "clusters": tuple(
-                    CodeCluster(cluster["log_odds"], tuple(cluster["codes"])) for cluster in plain["clusters"]
-                ),
-                "outcome_code": OutcomeCode(**plain["outcome_code"]),
-                "groups": tuple(Group(**group) for group in plain["groups"]),
-                **{name: tuple(plain[name]) for name in ("recoded", "growing", "fading")},
-            }
-        )
+        return TypeAdapter(cls).validate_python(plain)
 
 
 # Kinds in turn: four sevenths are diagnoses; laboratory tests, drugs and procedures are one seventh each.
@@ -184,7 +166,7 @@ def read_truth(folder: Path) -> Truth:
     path = folder / TRUTH_FILE
     try:
         return Truth.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             str(path),
             "cannot be read as the truth of a synthetic cohort",

@@ -51,10 +51,11 @@ def join_persons(
     }
     columns |= {name: calendar_column(name, index_us) for name in persons.from_index}
     if persons.age_from_birth:
-        ages, n_before = _ages(persons.birth_us, person_of, index_us)
+        births = np.where(person_of == MISSING, NO_DATE, persons.birth_us[person_of])
+        ages = ages_at(index_us, births)
         _refuse_empty(AGE, np.isnan(ages), where)
         columns[AGE] = NumericColumn(AGE, ages)
-        warnings += before_birth_warnings(n_before, min_cell)
+        warnings += before_birth_warnings(int((np.isnan(ages) & (births != NO_DATE)).sum()), min_cell)
     warnings += _age_warnings(columns.get(AGE), patient_of, min_cell)
     ordered = _without_rare_numbers([columns[name] for name in names], patient_of, min_cell, warnings)
     ordered = _merged(ordered, patient_of, min_cell, warnings)
@@ -195,12 +196,7 @@ def _merged(
     return tuple(merged)
 
 
-def _ages(
-    birth_us: NDArray[np.int64], person_of: NDArray[np.int64], index_us: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], int]:
-    """Ages at the index date, as whole days / 365.25; NaN if unknown or negative; and the number of negative ages."""
-    births = np.where(person_of == MISSING, NO_DATE, birth_us[person_of])
-    days = index_us // DAY_US - births // DAY_US
-    is_known = births != NO_DATE
-    ages = np.where(is_known & (days >= 0), days / DAYS_PER_YEAR, np.nan)
-    return ages, int((is_known & (days < 0)).sum())
+def ages_at(index_us: NDArray[np.int64], birth_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ages in years: whole days / 365.25; NaN if unknown or negative."""
+    days = index_us // DAY_US - birth_us // DAY_US
+    return np.where((birth_us != NO_DATE) & (days >= 0), days / DAYS_PER_YEAR, np.nan)

@@ -1,6 +1,5 @@
 """Step: check that every row is used or dropped by exactly one named rule; fail the run otherwise."""
 
-import json
 from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
@@ -39,9 +38,7 @@ class BalanceLedger(Step):
         cohort = open_cohort(work)
         fates = join_fates([(part.patients, part.fates) for part in parts], cohort.n_patients)
         lost = samples_lost(fates, np.diff(cohort.sample_starts()))
-        units = judge_units(
-            json.loads(part.read(UNITS)) for part in work.inputs["partitions"] if UNITS in part.names
-        )
+        units = judge_units(part.json(UNITS) for part in work.inputs["partitions"] if UNITS in part.names)
         of_units = {} if units is None else {"units": units}
         work.write_json("ledger.json", {**total.to_json(), "samples_lost": lost, **of_units})
         return {"rows_in": total.rows_in, "rows_used": total.rows_used}

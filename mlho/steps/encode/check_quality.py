@@ -1,6 +1,5 @@
 """Step: check the quality of the data before training, and stop the run if the specification requires it."""
 
-import json
 from typing import Any, ClassVar
 
 from mlho.spec.training import TrainingSpec
@@ -30,7 +29,7 @@ class CheckQuality(Step):
         from mlho.training.checks.evidence import Evidence
         from mlho.training.checks.quality import check_quality, refuse_quality
 
-        problem, ledger = open_problem(work), json.loads(work.one("ledger").read("ledger.json"))
+        problem, ledger = open_problem(work), work.one("ledger").json("ledger.json")
         tally = merge_tallies([part.path(FILE) for part in work.inputs["partitions"]], problem.codes)
         quality = check_quality(Evidence(problem, tally, Ledger.from_json(ledger), ledger))
         refuse_quality(quality)

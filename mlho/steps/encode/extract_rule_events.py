@@ -1,6 +1,5 @@
 """Step: take from one partition the events that the rules of the cohort mention."""
 
-import json
 from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
@@ -30,7 +29,7 @@ class ExtractRuleEvents(Step):
         rules = work.spec.cohort.rules
         assert rules is not None, "the plan has this task for rules only"
         years = work.spec.data.plausible_years
-        below = json.loads(work.one("descendants").read("descendants.json")) if rules.hierarchy else {}
+        below = work.one("descendants").json("descendants.json") if rules.hierarchy else {}
         events = extract_file(rules, source_of(work.spec.data), file, years=years, below=below)
         events.write(work.out / "rule_events.arr")
         return {"n_events": len(events.patient), "n_patients": len(events.patient_ids)}

@@ -1,6 +1,5 @@
 """Reading and writing of the artifacts of the learning steps, such as selections and fold scores."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -176,6 +175,6 @@ def read_iterations(work: Work) -> "list[IterationRecord]":
     from mlho.training.results.records import IterationRecord
 
     return [
-        IterationRecord.model_validate(json.loads(artifact.read("iteration.json")))
+        IterationRecord.model_validate(artifact.json("iteration.json"))
         for artifact in work.inputs["iterations"]
     ]

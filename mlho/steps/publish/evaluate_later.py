@@ -1,6 +1,5 @@
 """Step: evaluate the final model's procedure on later patients, in addition to a random split."""
 
-import json
 from typing import Any, ClassVar
 
 from mlho.steps.base import Work
@@ -19,7 +18,7 @@ class EvaluateLater(LearningStep):
         """Write ``later.json``."""
         from mlho.training.results.temporal_check import evaluate_later
 
-        final = json.loads(work.one("model").read("final.json"))
+        final = work.one("model").json("final.json")
         later = evaluate_later(open_problem(work), final["classifier"], final["setting"])
         work.write_json("later.json", later.model_dump(mode="json"))
         return {"test_from": later.test_from}

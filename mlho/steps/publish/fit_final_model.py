@@ -1,6 +1,5 @@
 """Step: fit the final model and write its bundle."""
 
-import json
 from typing import Any, ClassVar
 
 from mlho.steps.base import Step, Work
@@ -26,10 +25,8 @@ class FitFinalModel(Step):
         from mlho.training.results.summary import SummaryRecord
 
         problem = open_problem(work)
-        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
-        performance = PerformanceRecord.model_validate(
-            json.loads(work.one("performance").read("performance.json"))
-        )
+        summary = SummaryRecord.model_validate(work.one("summary").json("summary.json"))
+        performance = PerformanceRecord.model_validate(work.one("performance").json("performance.json"))
         name = performance.classifier
         cv = read_cross_validation(work, name)
         if cv is not None:

@@ -1,6 +1,5 @@
 """Step: evaluate the final model."""
 
-import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlho.steps.base import Step, Work
@@ -40,7 +39,7 @@ class JudgeModel(Step):
         problem = open_problem(work)
         if work.inputs.get("consensus_folds"):
             return _judge_consensus(work, problem)
-        summary = SummaryRecord.model_validate(json.loads(work.one("summary").read("summary.json")))
+        summary = SummaryRecord.model_validate(work.one("summary").json("summary.json"))
         name = final_classifier(problem, summary)
         mean = mean_probability(_scores(work), name, problem.cohort.n_samples)
         performance = judge_by_iterations(problem, read_iterations(work), name, mean)

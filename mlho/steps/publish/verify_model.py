@@ -20,16 +20,12 @@ class TestModel(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""
         from mlho.model.bundle import load_bundle
-
-        model, folder = work.one("model"), work.out / "bundle"
-        for name in model.names:
-            if name.startswith("bundle/"):
-                target = work.out / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(model.path(name), target)
+        from mlho.model.files import write_files
         from mlho.model.testing.records import failed_sentence
         from mlho.model.testing.runner import blocking
 
+        model, folder = work.one("model"), work.out / "bundle"
+        write_files(work.out, {name: model.read(name) for name in model.names if name.startswith("bundle/")})
         results = load_bundle(folder).run_tests(measured=False)
         shutil.rmtree(folder)
         if defects := blocking(results, "defect"):

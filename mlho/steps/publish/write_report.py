@@ -1,6 +1,5 @@
 """Step: write the result as JSON and as an HTML page."""
 
-import json
 import os
 from collections import Counter
 from importlib import metadata
@@ -56,11 +55,11 @@ class WriteReport(Step):
 
         result = assemble_result(
             open_problem(work),
-            SummaryRecord.model_validate(_read_json(work, "summary", "summary.json")),
-            PerformanceRecord.model_validate(_read_json(work, "performance", "performance.json")),
+            SummaryRecord.model_validate(work.one("summary").json("summary.json")),
+            PerformanceRecord.model_validate(work.one("performance").json("performance.json")),
             [record.result for record in read_iterations(work)],
-            final=_read_json(work, "model", "final.json"),
-            tests=[BundleTest(**test) for test in _read_json(work, "tests", "tests.json")],
+            final=work.one("model").json("final.json"),
+            tests=[BundleTest(**test) for test in work.one("tests").json("tests.json")],
             ledgers=_ledgers(work),
             checks=_checks(work),
             provenance=_provenance(work),
@@ -82,9 +81,7 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
     assert earlier_run is not None
     run = earlier_run.uri.removeprefix(RUN_BUNDLE)
     try:
-        earlier = facts_of(
-            pinned, json.loads(pinned.read("result.json")), run=run, name=str(pinned.facts["name"])
-        )
+        earlier = facts_of(pinned, pinned.json("result.json"), run=run, name=str(pinned.facts["name"]))
     except (KeyError, ValueError) as error:
         raise SpecError(
             f"compareWith: the artifacts of run {run} are those of another version of this program ({type(error).__name__}). Run its "
@@ -104,16 +101,12 @@ def _changes(work: Work, result: "Result") -> "ChangesSince":
     return changes_since(earlier, this_run)
 
 
-def _read_json(work: Work, role: str, name: str) -> Any:
-    return json.loads(work.one(role).read(name))
-
-
 def _ledgers(work: Work) -> "RunLedgers":
     from mlho.training.results.publish import RunLedgers
 
     return RunLedgers(
-        events=_read_json(work, "ledger", "ledger.json"),
-        labels=_read_json(work, "cohort", "labels.json"),
+        events=work.one("ledger").json("ledger.json"),
+        labels=work.one("cohort").json("labels.json"),
         rows_by_year=_rows_by_year(work),
     )
 
@@ -123,11 +116,9 @@ def _checks(work: Work) -> "RunChecks":
     from mlho.training.results.publish import RunChecks
 
     return RunChecks(
-        leakage=Leakage(**_read_json(work, "leakage", "leakage.json")),
-        quality=Quality(**_read_json(work, "quality", "quality.json")),
-        later=LaterEvaluation(**_read_json(work, "later", "later.json"))
-        if work.inputs.get("later")
-        else None,
+        leakage=Leakage(**work.one("leakage").json("leakage.json")),
+        quality=Quality(**work.one("quality").json("quality.json")),
+        later=LaterEvaluation(**work.one("later").json("later.json")) if work.inputs.get("later") else None,
     )
 
 

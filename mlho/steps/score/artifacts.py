@@ -36,13 +36,11 @@ def open_bundle(work: Work) -> "Bundle":
 @lru_cache(maxsize=2)  # that of the run, and the one to compare with
 def _opened(files: tuple[tuple[str, Path], ...], digest: str) -> "Bundle":
     from mlho.model.bundle import load_bundle
+    from mlho.model.files import write_files
 
     with scratch_folder("mlho-bundle") as scratch:
         folder = scratch / "bundle"
-        for name, path in files:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+        write_files(folder, {name: path.read_bytes() for name, path in files})
         return load_bundle(folder, digest=digest)
 
 

@@ -1,6 +1,5 @@
 """Step: check and add up all parts, and write the manifest that makes them the scores of the run."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -154,7 +153,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
             *_missed(work),
         ],
         ledger=ledger,
-        unknown=unknown_codes(json.loads(part.read(UNKNOWN_FILE)) for part in parts),
+        unknown=unknown_codes(part.json(UNKNOWN_FILE) for part in parts),
         distribution=describe(scored),
         drift=drift,
         expected=expected,
@@ -223,7 +222,7 @@ def _alerts(bundle: "Bundle", parts: Sequence[Artifact]) -> "list[AlertSummary]"
 
 def _missed(work: Work) -> list[str]:
     """Return a warning if the bundle misses an expectation: it may be used, and could not be promoted."""
-    results = json.loads(work.one("tests").read("tests.json"))
+    results = work.one("tests").json("tests.json")
     failed = [test for test in results if not test["passed"]]
     if not failed:
         return []
@@ -247,7 +246,7 @@ def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.floa
     )
     others: Counter[str] = Counter()
     for part in parts:
-        others.update(json.loads(part.read(CODES_FILE)))
+        others.update(part.json(CODES_FILE))
     names = [] if bundle.demographics is None else [code.name for code in bundle.demographics.codes]
     unknown = dict(zip(names, missing.tolist(), strict=True))
     drift = find_drift(features, shares_in_training(features, training), present, len(scored))
