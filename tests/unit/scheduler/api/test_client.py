@@ -46,7 +46,7 @@ def silent() -> Iterator[Cluster]:
 
 def test_a_silent_watch_is_ended_by_the_client(silent: Cluster, monkeypatch: pytest.MonkeyPatch):
     """A watch without data ends with ClusterUnavailable on the client's side, after the events received so far were delivered."""
-    monkeypatch.setattr(door, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(door, "_SILENCE_SECONDS", 2.0)  # the server has to answer within it
     changes = silent.watch(Kind.TRAINING_RUN, "ehr", "1")
 
     assert next(changes) == ("ADDED", {"metadata": {"uid": "a"}})

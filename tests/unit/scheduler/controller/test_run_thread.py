@@ -1,6 +1,7 @@
 """The thread that carries out a run, and its retries after temporary errors."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,18 +61,20 @@ def test_a_store_that_refuses_access_is_trouble_and_in_the_end_a_failure(
 
     def carry_out(*_: Any, **__: Any) -> None:
         shown.append(thread.snapshot().trouble)
+        if len(shown) == 3:
+            thread._health._clock = lambda: time.monotonic() + 2 * GUARD_SECONDS
         raise StoreAccessDenied("s3://b: access denied. Grant it.")
 
     monkeypatch.setattr(run_thread, "carry_out_on_queue", carry_out)
     monkeypatch.setattr(run_thread, "_RETRY_SECONDS", (0.05,))
-    settings = Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32, store_patience=0.5)
+    settings = Settings(broker="redis://127.0.0.1:1/0", signing_key=b"k" * 32, store_patience=GUARD_SECONDS)
     backend = run_thread.Backend(str(tmp_path), settings)
     thread = run_thread.RunThread(backend, SimpleNamespace(run_id="0123456789abcdef"), lambda: None)  # type: ignore[arg-type]
 
     thread.start()
 
     assert thread.join(GUARD_SECONDS)
-    assert shown[0] is None
+    assert (shown[0], len(shown)) == (None, 3)
     reason, message = shown[-1] or ("", "")
     assert reason == "StoreAccessDenied"
     assert "Store refuses access since" in message
