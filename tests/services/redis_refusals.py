@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 import redis
 
-from scheduler.queue.embedded_server import free_port
+from tests.ports import free_port
 from tests.services.redis_servers import Server
 
 

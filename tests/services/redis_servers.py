@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-from scheduler.queue.embedded_server import LOOPBACK, free_port, server_binary
+from scheduler.queue.embedded_server import LOOPBACK, server_binary
 from tests.limits import GUARD_SECONDS
+from tests.ports import free_port
 
 
 class Server:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 
 from mlho.store.s3_settings import S3Settings
 from tests.limits import GUARD_SECONDS
+from tests.ports import free_port
 
 ACCESS_KEY: Final = "mlho-tests"
 SECRET_KEY: Final = "only-for-loopback"
@@ -115,13 +115,6 @@ def _answers(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    """Return an unused loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program(name: str) -> str:

@@ -18,12 +18,13 @@ from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
 from tests.disks import enlarge, small_disk
 from tests.limits import GUARD_SECONDS, SLOWER
+from tests.ports import free_port
 from tests.services.queue_commands import Commands, ending, published, run_alone, write_small_run
 from tests.services.queue_home import RUN, Home, kill_group, result, wait_until
 from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_refusals import REFUSING, broker_client, fill
 from tests.services.redis_servers import Server
-from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of, free_port
+from tests.services.s3_servers import BUCKET, READ_ONLY_KEY, S3Server, client_of
 
 pytestmark = pytest.mark.usefixtures("credentials")
 SECONDS: Final = SLOWER * 15.0

@@ -12,9 +12,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlho.store.local import LocalStore
-from scheduler.queue.embedded_server import free_port
 from tests.builders import make_document, make_tables, write_tables
 from tests.limits import GUARD_SECONDS
+from tests.ports import free_port
 from tests.services.queue_commands import Commands, ending
 from tests.services.queue_home import ROOT, wait_until
 from tests.services.redis_servers import Server

@@ -14,10 +14,10 @@ import pytest
 import redis
 
 from mlho.store.local import LocalStore
-from scheduler.queue.embedded_server import free_port
 from tests.builders import Tables, write_spec, write_tables
 from tests.limits import GUARD_SECONDS
 from tests.planted_names import PLANTED, planted, planted_tables
+from tests.ports import free_port
 from tests.services.queue_commands import Commands, ending
 from tests.services.redis_servers import Server
 from tests.services.trace_collector import Collector

@@ -26,12 +26,12 @@ from scheduler.runs import garbage
 from scheduler.runs.garbage import collect
 from tests.contract import test_store as suite
 from tests.limits import GUARD_SECONDS, SLOWER
+from tests.ports import free_port
 from tests.services.s3_servers import (
     BUCKET,
     READ_ONLY_KEY,
     S3Server,
     client_of,
-    free_port,
     seaweedfs_server,
 )
 

@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from mlho.store.local import LocalStore
-from scheduler.queue.embedded_server import free_port
 from tests.builders import make_tables, write_spec, write_tables
 from tests.limits import GUARD_SECONDS, SLOWER
+from tests.ports import free_port
 from tests.services.queue_commands import Commands, ending, published
 from tests.services.queue_home import Home, result
 from tests.services.queue_steps import noted_starts, task

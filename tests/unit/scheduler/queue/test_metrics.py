@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from mlho.errors import SpecError
 from scheduler.engine.plan import STAGES
 from scheduler.engine.progress import StageProgress
-from scheduler.queue.embedded_server import free_port
 from scheduler.queue.executor_state import QueueCounters
 from scheduler.queue.metrics import MetricsPage
 from tests.limits import GUARD_SECONDS
+from tests.ports import free_port
 
 MANUAL = Path(__file__).parents[4] / "docs/operations.md"
 ONE, OTHER = "a" * 16, "b" * 16
