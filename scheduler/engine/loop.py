@@ -209,12 +209,12 @@ class _Loop:
         self._report(ready)
 
     def _report(self, ready: ReadyTasks) -> None:
-        """Report progress, except that of a first plan whose commits were all found.
+        """Report progress, except that of a first plan that is done.
 
-        The progress of a resumed run would go back to that of the first plan until the whole plan is known.
+        The run would seem complete until the whole plan is known, and the progress of a resumed run would go back.
         """
         state = self.state
-        if state.is_whole or state.n_new or len(state.commits) < len(state.plan):
+        if state.is_whole or len(state.commits) < len(state.plan):
             self.observer.update(ready.by_stage(), len(state.running))
 
     def _dispatch_if_served(self, ready: ReadyTasks) -> ReadyTasks:

@@ -145,6 +145,21 @@ def test_the_progress_of_a_resumed_run_does_not_go_back(data):
     assert again.seen[0][0] >= reported > 10
 
 
+def test_the_progress_of_a_run_is_complete_at_its_end_only(data):
+    """The first plan, which is done before the whole plan is known, is not shown as the whole run."""
+    seen: list[tuple[int, int]] = []
+
+    class Watching(NullObserver):
+        def update(self, stages, running):
+            seen.append((sum(stage.done for stage in stages), sum(stage.total for stage in stages)))
+
+    run = make_run(data)
+    carry_out(run, InlineExecutor(run.store, data), Watching(), n_slots=2)
+
+    assert seen[-1] == (17, 17)
+    assert [(done, total) for done, total in seen[:-1] if done == total] == []
+
+
 def test_a_finished_run_does_nothing_again(data):
     """Running a finished run again executes no task and returns the same report."""
     store = MemoryStore()
