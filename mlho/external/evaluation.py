@@ -22,7 +22,7 @@ from mlho.report.advice import advise
 from mlho.report.external import ExternalEvaluation
 from mlho.report.monitoring import CodeDrift
 from mlho.report.parts import Part
-from mlho.report.result import Estimate, Spread
+from mlho.report.result import Estimate, LedgerSummary, Spread
 from mlho.report.words import estimate, percent, spread
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.label_free import expected_performance
@@ -30,7 +30,6 @@ from mlho.spec.training import TrainingSpec
 from mlho.training.iterations.planned import FEWEST
 from mlho.training.results.disclosure import index_dates, shown_attrition
 from mlho.training.results.performance import curves_over, estimate_of, figures_of
-from mlho.training.results.publish import ledger_summary
 from mlho.training.results.records import record_curves
 
 MOST_WITHOUT_EVENTS = 0.2  # above the share in training, as in a scoring run
@@ -127,7 +126,7 @@ def _account(scored: ScoredCohort, min_cell: int) -> dict[str, Any]:
         "n_positive_samples": int(cohort.outcome.sum()),
         "attrition": attrition.steps,
         "label_ledger": attrition.label_ledger,
-        "ledger": ledger_summary(scored.ledger.to_json()),
+        "ledger": LedgerSummary.model_validate(scored.ledger.account()),
         "index_dates": index_dates(cohort, min_cell),
         "unknown_codes": scored.unknown_codes,
         "share_without_events": _share_without_events(scored, min_cell),

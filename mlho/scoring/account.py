@@ -13,7 +13,7 @@ from pydantic import Field
 from mlho.encoding.events.ledger import Ledger
 from mlho.errors import DataError, plural
 from mlho.report.monitoring import Advice, ExpectedPerformance
-from mlho.report.result import LedgerRule, LedgerSummary, Part
+from mlho.report.result import LedgerSummary, Part
 from mlho.scoring.drift import MIN_CELL as MIN_CELL
 from mlho.scoring.drift import Drift, deciles_of
 from mlho.scoring.parts import hashes_of, read_part
@@ -136,19 +136,6 @@ class ScoresManifest(Part):
 def total_ledger(ledgers: Iterable[Mapping[str, Any]]) -> Ledger:
     """Return the sum of the partitions' ledgers, after checking that it adds up."""
     return Ledger.total(Ledger.from_json(ledger) for ledger in ledgers).check("events, total")
-
-
-def ledger_summary(total: Ledger) -> LedgerSummary:
-    """Return the account of the rows as the manifest shows it."""
-    return LedgerSummary(
-        rows_in=total.rows_in,
-        rows_used=total.rows_used,
-        rules=[
-            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=total.n_dropped(rule))
-            for rule in total.rules
-        ],
-        notes={"rows with a value": total.rows_with_value},
-    )
 
 
 def unknown_codes(partitions: Iterable[Mapping[str, int]]) -> UnknownCodes:

@@ -11,6 +11,7 @@ from mlho.model.bundle import load_bundle
 from mlho.store.keys import run_key
 from mlho.store.local import LocalStore
 from tests.builders import Home, Tables, make_tables, run_inline, write_table, write_tables
+from tests.unit.scoring.conftest import score_inline
 
 PARENTS = {"E11": "diabetes", "I10": "circulation", "N00": "circulation", "N01": "other", "X99": "other"}
 WORDS = {"diabetes": "Diabetes, any", "circulation": "Circulatory disease", "other": None}
@@ -107,6 +108,17 @@ def test_scoring_needs_no_map(homes, tables, tmp_path):
     used = {feature.code for feature in bundle.document.features} | {feature.then for feature in pairs}
     assert bundle.document.roll_up == {code: parent for code, parent in PARENTS.items() if parent in used}
     assert plain.document.roll_up is None
+
+
+def test_the_account_of_a_scoring_run_notes_the_rows_that_count_as_their_parent(homes, tables, tmp_path):
+    """Scoring rolls up the codes that the bundle uses; its account states their rows, as that of training does."""
+    bundle = bundle_of(homes["rolled"], write_tables(tmp_path / "data", tables, by_patient=True) / "bundle")
+
+    scored = score_inline(tmp_path / "data", LocalStore(tmp_path / "store"))
+
+    n_rolled_up = sum(code in bundle.document.roll_up for code in tables.events["code"].to_pylist())
+    notes = scored.manifest["scores"]["ledger"]["notes"]
+    assert notes["rows whose code counts as its parent"] == n_rolled_up > 0
 
 
 def test_a_map_that_fits_no_code_is_a_warning(tables, tmp_path):

@@ -229,6 +229,19 @@ class Ledger:
             **({"rows_rolled_up": self.rows_rolled_up} if self.rows_rolled_up else {}),
         }
 
+    def account(self) -> dict[str, object]:
+        """Return the fields of a ``LedgerSummary``: the rows, the rules to show with their meaning, and notes."""
+        return {
+            "rows_in": self.rows_in,
+            "rows_used": self.rows_used,
+            "rules": [
+                {"rule": rule.words, "meaning": rule.meaning, "rows": self.n_dropped(rule)}
+                for rule in self.rules
+            ],
+            "notes": {"rows with a value": self.rows_with_value}
+            | ({"rows whose code counts as its parent": self.rows_rolled_up} if self.rows_rolled_up else {}),
+        }
+
     @classmethod
     def from_json(cls, plain: Mapping[str, object]) -> "Ledger":
         """Restore a ledger from the output of :meth:`to_json`."""

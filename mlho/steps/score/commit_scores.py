@@ -33,11 +33,12 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
-        from mlho.scoring.account import ScoresManifest, ledger_summary, total_ledger
+        from mlho.report.result import LedgerSummary
+        from mlho.scoring.account import ScoresManifest, total_ledger
         from mlho.scoring.checks import partition_warnings, unseen_in_partitions
 
         bundle, parts = open_bundle(work), work.inputs["parts"]
@@ -53,7 +54,7 @@ class CommitScores(Step):
             warnings=[
                 *partition_warnings(
                     {
-                        entry.source: ledger_summary(total_ledger([entry.ledger]))
+                        entry.source: LedgerSummary.model_validate(total_ledger([entry.ledger]).account())
                         for entry in entries
                         if entry.source is not None and entry.ledger is not None
                     }
@@ -109,10 +110,10 @@ def _partitions(work: Work) -> list[str]:
 
 def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Sequence[Artifact]) -> "Scores":
     from mlho.encoding.events.ledger import rules_of_source
+    from mlho.report.result import LedgerSummary
     from mlho.scoring.account import (
         Scores,
         describe,
-        ledger_summary,
         probabilities,
         total_ledger,
         unknown_codes,
@@ -126,7 +127,7 @@ def _scores(work: Work, bundle: "Bundle", parts: Sequence[Artifact], absent: Seq
     every, training = (*parts, *absent), bundle.document.training
     n_samples = sum(part.facts["n_rows"] for part in every)
     total = total_ledger(part.facts["ledger"] for part in parts)
-    ledger = ledger_summary(total)
+    ledger = LedgerSummary.model_validate(total.account())
     unusual = _unusual_data(work, bundle, parts, every, ledger)
     alerts = _alerts(bundle, every)
     scored = probabilities([part.path(PART_FILE) for part in every])

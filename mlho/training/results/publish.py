@@ -28,7 +28,6 @@ from mlho.report.result import (
     FinalModelResult,
     IterationResult,
     LaterEvaluation,
-    LedgerRule,
     LedgerSummary,
     Lineage,
     Profile,
@@ -282,7 +281,7 @@ def assemble_result(
             *_failed_tests(tests),
         ],
         cohort=_cohort_summary(problem, ledgers),
-        ledger=ledger_summary(ledgers.events),
+        ledger=LedgerSummary.model_validate(Ledger.from_json(ledgers.events).account()),
         features=_features(summary, importance),
         consensus=summary.consensus,
         stability=summary.stability,
@@ -437,19 +436,4 @@ def _cohort_summary(problem: Problem, ledgers: RunLedgers) -> CohortSummary:
         characteristics=characteristics(cohort, min_cell),
         index_dates=index_dates(cohort, min_cell),
         event_years={year: n for year, n in ledgers.rows_by_year.items() if n >= min_cell},
-    )
-
-
-def ledger_summary(plain: Mapping[str, Any]) -> LedgerSummary:
-    """Return a ledger for the result."""
-    ledger = Ledger.from_json(plain)
-    return LedgerSummary(
-        rows_in=ledger.rows_in,
-        rows_used=ledger.rows_used,
-        rules=[
-            LedgerRule(rule=rule.words, meaning=rule.meaning, rows=ledger.n_dropped(rule))
-            for rule in ledger.rules
-        ],
-        notes={"rows with a value": ledger.rows_with_value}
-        | ({"rows whose code counts as its parent": ledger.rows_rolled_up} if ledger.rows_rolled_up else {}),
     )
