@@ -10,6 +10,8 @@ from scheduler.engine.forkserver import IN_PARTS, WHOLE, begin_server
 
 _PRELOAD = {"run": IN_PARTS, "score": WHOLE}
 _WITH_TEXTS = ("crd", "dossier", "init", "schema")  # they print the texts under the fields of specifications
+_INTERRUPTED = 130  # as in scheduler.cli.parser, which is imported later
+_EXIT_SECONDS = 2.0
 
 
 def main() -> int:
@@ -38,7 +40,13 @@ def main() -> int:
         return 130
     gc.freeze()
     gc.enable()
-    return command()
+    code = command()
+    if code == _INTERRUPTED:
+        from mlho.processes import exit_later
+
+        # Threads may wait for a server that does not answer. The interpreter would wait for them, until the next Ctrl-C.
+        exit_later(_EXIT_SECONDS, code, sys.stdout.flush)
+    return code
 
 
 if __name__ == "__main__":

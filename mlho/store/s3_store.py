@@ -104,8 +104,15 @@ class S3Store(Store):
         if len(items) < 2:
             return super().each(do, items)
         n_threads = min(len(items), self.bucket.settings.max_connections)
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="store") as threads:
+        threads = ThreadPoolExecutor(n_threads, thread_name_prefix="store")
+        is_waited_for = True
+        try:
             return list(threads.map(do, items))
+        except KeyboardInterrupt:
+            is_waited_for = False  # a server that does not answer would keep them for minutes
+            raise
+        finally:
+            threads.shutdown(wait=is_waited_for, cancel_futures=True)
 
     @override
     def path(self, key: str) -> Path:

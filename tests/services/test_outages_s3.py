@@ -222,3 +222,26 @@ def test_sigterm_during_requests_without_an_answer_ends_a_worker_and_returns_its
         with connect(broker.url) as client:
             assert client.hgetall(names.owners) == {}
             assert set(client.hgetall(names.attempts).values()) <= {"0"}
+
+
+def test_one_ctrl_c_ends_a_list_of_runs_while_the_store_is_silent(seaweedfs, proxy, tmp_path):
+    """The threads of parallel requests would keep the command until their deadline, or the next Ctrl-C."""
+    prefix = f"listed-{uuid4().hex[:6]}"
+    for run in ("0" * 16, "1" * 16):
+        client_of(seaweedfs).put_object(Bucket=BUCKET, Key=f"{prefix}/runs/{run}/spec.yaml", Body=b"{}")
+    proxy.fate = lambda method, path: HANG if "spec.yaml" in path else None
+    environment = {**os.environ, **seaweedfs.variables(), "MLHO_S3_ENDPOINT": proxy.endpoint}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scheduler", "list", "--store", f"s3://{BUCKET}/{prefix}"],
+        env={**environment, "MLHO_CACHE_DIR": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_until(lambda: len(proxy.done) == 2, seconds=GUARD_SECONDS, what="two requests without an answer")
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(SHOWN_SECONDS) == 130
+        assert b"Stopped." in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
