@@ -148,9 +148,11 @@ names: {{ list .Release.Namespace | toJson }}
 {{- end }}
 {{- end -}}
 
-{{- /* The same and more as a container's env; .extra is a list of variables. */ -}}
+{{- /* The same and more as a container's env; .extra is a list of variables. With .storeOnly, without what Redis, workers and ids of patients need. */ -}}
 {{- define "mlho.env" -}}
+{{- $others := ternary (list "MLHO_BROKER" "MLHO_SIGNING_KEY" "MLHO_PSEUDONYM_KEY") list (default false .storeOnly) -}}
 {{- range concat (include "mlho.variables" .root | fromYamlArray) .extra }}
+{{- if not (has .name $others) }}
 - name: {{ .name }}
   {{- if .secret }}
   valueFrom:
@@ -161,11 +163,12 @@ names: {{ list .Release.Namespace | toJson }}
   value: {{ .value | quote }}
   {{- end }}
 {{- end }}
+{{- end }}
 {{- if .root.Values.store.caConfigMap }}
 - name: MLHO_S3_CA_BUNDLE
   value: /etc/mlho/ca/ca.crt
 {{- end }}
-{{- if .root.Values.redis.caConfigMap }}
+{{- if and .root.Values.redis.caConfigMap (not .storeOnly) }}
 - name: MLHO_REDIS_CA
   value: /etc/mlho/redis-ca/ca.crt
 {{- end }}
@@ -219,14 +222,8 @@ imagePullSecrets:
 {{- end -}}
 {{- /* To DNS, to Redis and to object storage: what scheduler and workers both need. */ -}}
 {{- define "mlho.egress" -}}
+{{- include "mlho.storeEgress" . }}
 {{- $values := .Values.networkPolicy -}}
-- to:
-    {{- include "mlho.peer" (dict "namespace" $values.dns.namespace "labels" $values.dns.podLabels) | nindent 4 }}
-  ports:
-    {{- range $values.dns.ports }}
-    - {protocol: UDP, port: {{ . }}}
-    - {protocol: TCP, port: {{ . }}}
-    {{- end }}
 {{- if include "mlho.ownRedis" . }}
 {{- $redis := merge (dict "app.kubernetes.io/component" "redis") (include "mlho.selector" . | fromYaml) }}
 - to:
@@ -248,6 +245,18 @@ imagePullSecrets:
   ports:
     - {protocol: TCP, port: {{ $values.redis.port }}}
 {{- end }}
+{{- end -}}
+
+{{- /* To DNS and to object storage, and the destinations of extraEgress. */ -}}
+{{- define "mlho.storeEgress" -}}
+{{- $values := .Values.networkPolicy -}}
+- to:
+    {{- include "mlho.peer" (dict "namespace" $values.dns.namespace "labels" $values.dns.podLabels) | nindent 4 }}
+  ports:
+    {{- range $values.dns.ports }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
 {{- with $values.s3.cidrs }}
 - to:
     {{- range . }}
