@@ -12,6 +12,8 @@ from typing import Final
 MAX_NAME: Final = 52  # the limit of Kubernetes for names to which it adds a suffix, as of CronJobs
 MAX_LABEL: Final = 63
 _UID_DIGITS: Final = 8
+_LATEST_START: Final = dt.timedelta(days=31)
+_CLOCK_DIFFERENCE: Final = dt.timedelta(minutes=5)
 
 
 def worker_job_name(run: str, uid: str, generation: int) -> str:
@@ -40,6 +42,30 @@ def nightly_name(prefix: str, day: dt.date) -> str:
     'nightly-2026-11-24'
     """
     return f"{dns_label(prefix, MAX_NAME - 11)}-{day.isoformat()}"
+
+
+def scheduled_time(job: str, now: dt.datetime) -> dt.datetime | None:
+    """Return the time for which a CronJob created a Kubernetes Job; ``None`` if somebody created it by hand.
+
+    Kubernetes appends the scheduled time, in minutes since 1970, to the name of such a Job.
+
+    Parameters
+    ----------
+    now : datetime
+        A number that is not a time of the past 31 days is part of a name. A clock may be five minutes behind.
+
+    Examples
+    --------
+    >>> noon = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+    >>> scheduled_time("mlho-nightly-29924638", noon).isoformat()
+    '2026-11-23T23:58:00+00:00'
+    >>> scheduled_time("mlho-nightly-20261124", noon)
+    """
+    match = re.fullmatch(r".+-([0-9]{8})", job)
+    if match is None:
+        return None
+    time = dt.datetime.fromtimestamp(60 * int(match[1]), dt.UTC)
+    return time if now - _LATEST_START <= time <= now + _CLOCK_DIFFERENCE else None
 
 
 def dns_label(text: str, length: int = MAX_LABEL) -> str:

@@ -16,6 +16,7 @@ from mlho.protocol.documents import NOT_ON_A_QUEUE, State
 from mlho.spec.reading import parse_mapping, read_text
 from mlho.spec.training import API_VERSION
 from mlho.store import open_store
+from scheduler.api.names import scheduled_time
 from scheduler.api.resource import DesiredState, dated, from_resource, with_annotations
 from scheduler.api.status import TASKS_QUARANTINED
 from scheduler.cli import terminal
@@ -54,6 +55,11 @@ def add_cluster_commands(commands: Commands) -> None:
         "--by-date",
         action="store_true",
         help="append today's date to the name; submitting it twice gives the same run",
+    )
+    parser.add_argument(
+        "--scheduled-by",
+        metavar="JOB",
+        help="with --by-date in a CronJob: name of its Kubernetes Job, whose scheduled day replaces today",
     )
     add_nights(parser)
     parser.add_argument("--wait", action="store_true", help="wait until it has ended")
@@ -148,10 +154,24 @@ def _submit(options: SubmitOptions) -> int:
     obj = _read(options.spec)
     if options.by_date and options.as_of:
         raise SpecError("--by-date means today: give it or --as-of.")
-    days = [dt.datetime.now().astimezone().date()] if options.by_date else options.as_of
+    if options.scheduled_by and not options.by_date:
+        raise SpecError("--scheduled-by: needs --by-date.")
+    days = [_day(options.scheduled_by)] if options.by_date else options.as_of
     if not days:
         return _submit_one(obj, options, is_dated=False)
     return max(_submit_one(dated(obj, day), options, is_dated=True) for day in days)
+
+
+def _day(job: str | None) -> dt.date:
+    """Return the day for which a CronJob created a Kubernetes Job, in the time zone of this process. Without one, return today.
+
+    A Job that starts late, or is tried again after midnight, makes the run of its own day.
+    """
+    now = dt.datetime.now(dt.UTC)
+    time = scheduled_time(job, now) if job else now
+    if time is None:
+        terminal.print_note(f"Kubernetes Job {job} was not created by a schedule: the run is that of today.")
+    return (time or now).astimezone().date()
 
 
 def _submit_one(obj: dict[str, Any], options: SubmitOptions, *, is_dated: bool) -> int:

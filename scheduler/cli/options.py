@@ -295,6 +295,7 @@ class SubmitOptions(Protocol):
     spec: Path
     namespace: str | None
     by_date: bool
+    scheduled_by: str | None
     as_of: Sequence[dt.date] | None
     wait: bool
     timeout: float

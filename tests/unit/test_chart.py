@@ -871,6 +871,14 @@ def test_a_schedule_makes_the_run_of_the_day_at_most_once(helm: str, tmp_path: P
         "suspend": False,
     }
     assert {name: cron["spec"][name] for name in wanted} == wanted
+    [container] = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    options = _parser().parse_args(
+        [word.replace("$(JOB)", "mlho-other-29924638") for word in container["args"]]
+    )
+    assert (options.by_date, options.scheduled_by) == (True, "mlho-other-29924638")
+    environment = {variable["name"]: variable for variable in container["env"]}
+    assert environment["TZ"]["value"] == wanted["timeZone"]
+    assert "batch.kubernetes.io/job-name" in environment["JOB"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert run["metadata"] == {"name": "other", "namespace": "b", "labels": {"mlho.io/schedule": "other"}}
     role = next(obj for obj in objects if obj["kind"] == "Role" and obj["metadata"]["name"] == "mlho-trigger")
     assert role["rules"] == [
@@ -898,6 +906,28 @@ def test_retention_prunes_the_store_on_a_schedule(helm: str, tmp_path: Path):
         obj for obj in objects if obj["kind"] == "NetworkPolicy" and "retention" in obj["metadata"]["name"]
     )
     assert "ingress" not in policy["spec"]
+
+
+def test_the_pod_of_retention_gets_no_secret_that_it_does_not_use(helm: str, tmp_path: Path):
+    """It reads and deletes objects of the store: it needs neither Redis, its certificates and its network, nor the keys of messages and ids."""
+    values = {
+        **VALUE_SETS["retention"],
+        "pseudonyms": {"existingSecret": "ids"},
+        "redis": {"caConfigMap": "redis-ca"},
+        "networkPolicy": {"redis": {"cidrs": ["10.9.0.0/16"]}},
+    }
+    objects = render(helm, values, tmp_path)
+    cron = next(obj for obj in objects if obj["kind"] == "CronJob")
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    policy = next(
+        obj for obj in objects if obj["kind"] == "NetworkPolicy" and "retention" in obj["metadata"]["name"]
+    )
+    names = {variable["name"] for variable in pod["containers"][0]["env"]}
+
+    unused = {"MLHO_BROKER", "MLHO_SIGNING_KEY", "MLHO_PSEUDONYM_KEY", "MLHO_REDIS_CA"}
+    assert names & unused == set()
+    assert "redis" not in json.dumps([pod, policy["spec"]])
+    assert "10.9.0.0" not in json.dumps(policy)
 
 
 @pytest.mark.parametrize("path", sorted(K8S.glob("examples/*.yaml")), ids=lambda path: path.name)

@@ -1,5 +1,8 @@
 """Commands that talk to a cluster: the objects that they create, and the input that they reject first."""
 
+import datetime as dt
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,46 @@ def test_a_range_of_nights_is_one_run_for_each(cluster: UsersCluster, spec: Path
         f"{name}-{day}" for day in ("2026-11-29", "2026-11-30", "2026-12-01")
     ]
     assert scheduler.cli.parser.main([*command, "--by-date"]) == 2
+
+
+@pytest.fixture
+def in_auckland(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set a time zone whose day begins half a day before that of UTC."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_auckland")
+@pytest.mark.parametrize("days_ago", [0, 1, 20])
+def test_a_run_of_a_schedule_has_the_day_of_its_scheduled_time(
+    cluster: UsersCluster, spec: Path, days_ago: int
+):
+    """A pod that starts, or is tried again, after midnight makes the run of the day before: the day of the schedule, in its time zone."""
+    late = dt.datetime.now().astimezone().replace(hour=0, minute=0) - dt.timedelta(days=days_ago, minutes=2)
+    job = f"mlho-nightly-{int(late.timestamp()) // 60}"
+    name = yaml.safe_load(spec.read_text())["metadata"]["name"]
+
+    assert scheduler.cli.parser.main(["submit", str(spec), "--by-date", f"--scheduled-by={job}"]) == 0
+    assert [obj["metadata"]["name"] for obj in cluster.made] == [f"{name}-{late.date()}"]
+
+
+def test_a_job_that_was_created_by_hand_makes_the_run_of_today(
+    cluster: UsersCluster, spec: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Its name has no scheduled time, even if it ends with a date. The command says which day it takes."""
+    command = ["submit", str(spec), "--by-date", "--scheduled-by=nightly-20261124"]
+    name = yaml.safe_load(spec.read_text())["metadata"]["name"]
+
+    assert scheduler.cli.parser.main(command) == 0
+    today = dt.datetime.now().astimezone().date()
+    assert [obj["metadata"]["name"] for obj in cluster.made] == [f"{name}-{today}"]
+    assert (
+        "nightly-20261124 was not created by a schedule: the run is that of today" in capsys.readouterr().err
+    )
+    assert scheduler.cli.parser.main([word for word in command if word != "--by-date"]) == 2
 
 
 @pytest.mark.parametrize(
