@@ -229,6 +229,12 @@ def _unknown_names(sketch: Sketch, missing: Sequence[str]) -> str:
     return ""
 
 
+def names_looked_for(missing: Sequence[str]) -> str:
+    """Return the names by which columns of the missing tables are found, such as ``the patient: patientid, mrn``."""
+    roles = _ROLES if "events" in missing else {"patient_id": _ROLES["patient_id"]}
+    return "; ".join(f"{words}: {', '.join(_NAMES[ours])}" for ours, words in roles.items())
+
+
 def _guess_columns(guess: Guess) -> None:
     """Guess the source, and the names of the columns that are not those of the source."""
     columns = {name.casefold() for name in guess.tables["events"].columns}

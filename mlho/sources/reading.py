@@ -382,10 +382,16 @@ def _unreadable(file: SourceFile, layout: str, got: str, remedy: str) -> DataErr
 def _ragged(file: SourceFile, source: Source, row: tuple[int | None, int, int]) -> DataError:
     number, expected, actual = row
     place = f"row {number}" if number is not None else "a row"
+    remedy = "Quote texts that hold this character or line breaks, or set data.format.delimiter."
+    if actual < expected:
+        remedy = (
+            "Write empty fields at the end of a row too, which some spreadsheets omit, or write the table as Parquet. If a text of this row "
+            "holds a line break, quote it."
+        )
     return DataError(
         file.key,
         f"{place} has a different number of fields than the header",
         expected=f"{expected} fields separated by {delimiter_of(file, source)!r}",
         got=f"{actual}",
-        remedy="Quote texts that hold this character or line breaks, or set data.format.delimiter.",
+        remedy=remedy,
     )

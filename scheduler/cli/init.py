@@ -84,6 +84,8 @@ def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
 
 
 def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
+    from mlho.inspection.guess import names_looked_for
+
     rules = (
         " Labels are a table of their own; without one, define the cohort by rules over the events instead: docs/cohorts.md."
         if guess.missing == ["labels"]
@@ -96,7 +98,8 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
         got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
         remedy=f"{rename} the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
-        f"data.columns: docs/data.md, “Other column names and formats”.{rules}",
+        f"data.columns: docs/data.md, “Other column names and formats”. Names that are recognised, without case and signs, are for "
+        f"{names_looked_for(guess.missing)}.{rules}",
     )
 
 

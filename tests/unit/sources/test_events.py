@@ -366,6 +366,26 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("row", "remedy"),
+    [
+        ("2;2020-01-31;A", "Write empty fields at the end of a row too, which some spreadsheets omit"),
+        ("2;2020-01-31;A;B;3", "Quote texts that hold this character or line breaks"),
+    ],
+    ids=["fewer", "more"],
+)
+def test_the_remedy_for_a_row_of_another_length_depends_on_it(tmp_path, row, remedy):
+    """Spreadsheets omit separators of empty fields at the end of a row, which quotes do not mend."""
+    file = write(
+        tmp_path / "a.csv", f"patient_id;time;code;numeric_value\n1;2020-01-31;A;1\n{row}\n".encode()
+    )
+
+    with pytest.raises(DataError, match="row 3 has a different number of fields") as caught:
+        read(source_from({"source": "native", "format": {"delimiter": ";"}}), file)
+
+    assert caught.value.remedy.startswith(remedy)
+
+
 def test_a_decimal_comma_is_read_if_it_is_stated_and_named_if_not(tmp_path):
     """Without ``data.format.decimal`` the error names the cause; with it a decimal point is refused, because 1.234 could be thousands."""
     text = b"patient_id;time;code;numeric_value\n1;2020-01-31;A;3,5\n1;2020-01-31;A;-0,25\n1;2020-01-31;A;7\n1;2020-01-31;A;\n"

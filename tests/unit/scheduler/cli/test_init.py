@@ -344,6 +344,12 @@ def test_columns_with_names_in_another_language_are_a_reason(tmp_path, call):
     assert output.code == 3
     assert "Labels.csv is not used (none of its 2 columns has a usual name for the patient)" in output.err
     assert "name your columns in data.columns: docs/data.md" in output.err
+    assert (
+        "Names that are recognised, without case and signs, are for the patient: patientid, patientnum,"
+        in output.err
+    )
+    assert "; the time: time, startdate," in output.err
+    assert "; the code: code, phenx," in output.err
 
 
 def test_what_a_table_of_events_lacks_is_named(tmp_path, call):
