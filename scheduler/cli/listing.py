@@ -8,9 +8,11 @@ from rich.text import Text
 
 from mlho.errors import ArtifactNotFound, SpecError
 from mlho.settings import STORE
+from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE
 from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.keys import run_key
+from mlho.store.memory import MemoryStore
 from scheduler.cli import terminal
 from scheduler.cli.help import LIST_ABOUT
 from scheduler.cli.options import Commands, ListOptions, StoreOptions
@@ -30,19 +32,20 @@ def _list(options: ListOptions) -> int:
     return 0
 
 
-def list_runs(store: Store, address: str, *, as_json: bool) -> None:
-    """Print every run of a store, the newest first."""
+def list_runs(store: Store, address: str, *, as_json: bool) -> list[StoredRun]:
+    """Print every run of a store, the newest first. Return them."""
     runs = stored_runs(store)
     headlines = store.each(lambda run: headline_of(store, run), runs)
     if as_json:
         facts = [run_facts(run, headline) for run, headline in zip(runs, headlines, strict=True)]
         terminal.print_json(facts)
-        return
+        return runs
     if not runs:
         terminal.print_line(f"No runs in {address}. Start one: mlho run spec.yaml")
-        return
+        return runs
     optional = ("CPU hours", "kind", "duration", "started")
     terminal.print_table(_table(runs, headlines), optional=optional)
+    return runs
 
 
 def _table(runs: list[StoredRun], headlines: list[str]) -> Table:
@@ -84,12 +87,22 @@ def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
 
 def existing_store(options: StoreOptions) -> Store:
     """Return the store for a command that starts nothing. A folder that does not exist is an error and is not created."""
-    if "://" not in options.store and not Path(options.store).expanduser().is_dir():
+    if not _is_there(options.store):
         raise SpecError(
             f"--store {options.store}: no such folder, so it has no runs. Give an existing folder or bucket (--store, or "
             f"{STORE}), or start one: mlho run spec.yaml."
         )
     return open_store(options.store)
+
+
+def store_to_read(options: StoreOptions, *bundles: str) -> Store:
+    """Return the store for a command that reads bundles and writes nothing. Only bundles of a run or channel need an existing one."""
+    is_needed = any(bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE)) for bundle in bundles)
+    return existing_store(options) if is_needed or _is_there(options.store) else MemoryStore()
+
+
+def _is_there(address: str) -> bool:
+    return "://" in address or Path(address).expanduser().is_dir()
 
 
 def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -> None:

@@ -18,7 +18,6 @@ from mlho.processes import is_interrupt, usable_cpus
 from mlho.settings import STORE, Settings
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import load_spec
-from mlho.store import open_store
 from mlho.store.keys import run_key
 from scheduler.cli import terminal
 from scheduler.cli.about import add_about
@@ -47,6 +46,7 @@ from scheduler.cli.listing import (
     find_id,
     list_runs,
     result_of,
+    store_to_read,
 )
 from scheduler.cli.options import (
     Commands,
@@ -346,7 +346,9 @@ def _plan(options: PlanOptions) -> int:
 
     spec = load_as_of_today(options.spec)
     # A plan of a training run reads nothing from a store, and must not create one.
-    store = open_store(options.store) if isinstance(spec, ScoringRunSpec) else MemoryStore()
+    store = (
+        store_to_read(options, spec.spec.bundle.uri) if isinstance(spec, ScoringRunSpec) else MemoryStore()
+    )
     looks: list[Inspection] = []
     run = prepare(spec, options.spec, store, inspect=lambda *tables: looks.extend(inspect_first(*tables)))
     if not isinstance(run, ScoringRun):
@@ -362,7 +364,9 @@ def _plan(options: PlanOptions) -> int:
 def _show(options: ShowOptions) -> int:
     store = existing_store(options)
     if options.run is None:
-        list_runs(store, options.store, as_json=options.json)
+        runs = list_runs(store, options.store, as_json=options.json)
+        if runs and not options.json:
+            terminal.print_note(f"To see the result of a run, name it: mlho show {runs[0].name}")
         return 0
     run = find_finished(store, options.run)
     if run.kind == SCORING:

@@ -12,10 +12,10 @@ from mlho.spec.expansion import expand
 from mlho.spec.scoring import ScoringRunSpec
 from mlho.spec.training import RunSpec
 from mlho.steps.inspection import inspect_tables
-from mlho.store import open_store
 from mlho.store.s3_settings import SCHEME
 from scheduler.cli import terminal
 from scheduler.cli.help import VALIDATE_ABOUT
+from scheduler.cli.listing import store_to_read
 from scheduler.cli.options import Commands, SpecOptions
 from scheduler.cli.scoring.template import load_as_of_today
 from scheduler.engine.manifest import data_root, left_out_sentences
@@ -44,12 +44,12 @@ def _validate(options: SpecOptions) -> int:
     spec = load_as_of_today(options.spec)
     document = None
     if isinstance(spec, ScoringRunSpec):
-        store = open_store(options.store)
+        store = store_to_read(options, spec.spec.bundle.uri)
         spec = with_run_id(spec, store)
         bundle = read_bundle(spec.spec.bundle, options.spec, store)
         document = bundle.files[DOCUMENT]
     elif (earlier := spec.spec.compare_with) is not None:
-        store = open_store(options.store)
+        store = store_to_read(options)
         pinned_run(address_now(earlier, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
     inspections = {

@@ -169,12 +169,16 @@ def find_run(
     if len(matches) == 1:
         return matches[0]
     listed = ", ".join(f"{run.run_id} ({run.name})" for run in candidates[:_MAX_LISTED]) or "none"
+    if len(candidates) > _MAX_LISTED:
+        listed += f" and {len(candidates) - _MAX_LISTED} more"
     other = next((run for run in runs if wanted in (run.run_id, run.name)), None)
     if other is not None:
         raise SpecError(
             f"run {other.run_id} ({other.name}): is a {other.kind}. Expected a {' or '.join(kinds or ())}; the store has: {listed}. Give an id, "
             "the beginning of one, or a name."
         )
+    if wanted is None and matches:
+        raise SpecError(f"the store has {len(matches)} runs, and no name is given. Give one of: {listed}.")
     problem = "no run matches" if not matches else f"{plural(len(matches), 'run')} match"
     raise SpecError(
         f"{problem} {wanted or 'without a name'}. The store has: {listed}. Give an id, the beginning of one, or a name."

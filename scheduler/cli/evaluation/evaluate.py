@@ -11,7 +11,6 @@ from mlho.errors import DataError, SpecError
 from mlho.spec.data import training_only
 from mlho.spec.scoring import BundleSource
 from mlho.spec.training import RunSpec, digest_of, parse_spec
-from mlho.store import open_store
 from mlho.store.base import Store
 from mlho.store.inputs import open_data
 from mlho.store.keys import evaluation_key
@@ -19,7 +18,7 @@ from scheduler.api.resource import load_checked
 from scheduler.cli import terminal
 from scheduler.cli.evaluation.advised_run import advised_manifest
 from scheduler.cli.init import FILE, guessed_spec
-from scheduler.cli.listing import checked_output
+from scheduler.cli.listing import checked_output, store_to_read
 from scheduler.cli.options import Commands, EvaluateOptions, LabelledOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.run import usable_store
@@ -78,7 +77,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: EvaluateOptions) -> int:
     checked_output(options.out, "--out", is_folder=True)
-    store = usable_store(options) if options.publish else open_store(options.store)
+    store = usable_store(options) if options.publish else store_to_read(options, options.bundle)
     source = bundle_now(BundleSource(uri=options.bundle), store)
     bundle = read_bundle(source, Path("spec.yaml"), store)
     spec, path = asked_spec(options, bundle)

@@ -10,11 +10,9 @@ from rich.text import Text
 
 from mlho.errors import BundleError, SpecError
 from mlho.printable import printable
-from mlho.spec.scoring import CHANNEL_BUNDLE, RUN_BUNDLE, RUN_ID, BundleSource
-from mlho.store import open_store
-from mlho.store.base import Store
+from mlho.spec.scoring import RUN_BUNDLE, RUN_ID, BundleSource
 from scheduler.cli import terminal
-from scheduler.cli.listing import existing_store
+from scheduler.cli.listing import existing_store, store_to_read
 from scheduler.cli.options import Commands, StoreOptions
 from scheduler.engine.scoring_run import PinnedBundle, read_bundle
 from scheduler.registry.bundle_tests import run_in_fresh_process
@@ -58,7 +56,9 @@ def add_test(commands: Commands) -> None:
 
 def _command(options: Options) -> int:
     """Run ``mlho test``. Return 0 if every test passed."""
-    bundle = read_bundle(BundleSource(uri=_address(options)), Path.cwd() / "spec.yaml", _store(options))
+    bundle = read_bundle(
+        BundleSource(uri=_address(options)), Path.cwd() / "spec.yaml", store_to_read(options, options.bundle)
+    )
     if options.junit is not None and not options.junit.parent.is_dir():
         raise _unwritable(options.junit, "no such folder")
     results = run_in_fresh_process(bundle.files)
@@ -75,11 +75,6 @@ def _command(options: Options) -> int:
     else:
         _show(bundle, results)
     return BundleError.exit_code if failed else 0
-
-
-def _store(options: Options) -> Store:
-    is_stored = options.bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
-    return existing_store(options) if is_stored else open_store(options.store)
 
 
 def _address(options: Options) -> str:

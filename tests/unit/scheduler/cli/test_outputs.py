@@ -1,10 +1,24 @@
 """Outputs of commands that cannot be written, and options without effect: both are told before any work is done."""
 
+from pathlib import Path
+from shutil import copytree
+
 import pytest
+import yaml
 
 from mlho.errors import SpecError
 from scheduler.cli.listing import checked_output
-from tests.builders import call_command
+from tests.builders import call_command, make_tables, write_spec
+from tests.unit.scoring.conftest import make_score_document, train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of tables, a bundle that was trained on them, and specifications."""
+    folder = train(tmp_path_factory.mktemp("trained"), {}, make_tables(300, seed=6)).folder
+    write_spec(folder)
+    (folder / "score.yaml").write_text(yaml.safe_dump(make_score_document()))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -51,6 +65,31 @@ def test_a_command_refuses_its_output_before_it_reads_anything(words, tmp_path, 
 
     assert output.code == 2
     assert words[-1] in output.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate bundle --spec spec.yaml",
+        "evaluate run:a --spec spec.yaml",
+        "test bundle",
+        "plan score.yaml",
+        "validate score.yaml",
+    ],
+)
+def test_a_command_that_writes_nothing_to_a_store_does_not_make_one(
+    words, place, tmp_path, monkeypatch, capsys
+):
+    """An empty folder would be left where the command was called. Only a bundle of a run or channel needs an existing store."""
+    copytree(place, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+    output = call_command(words.split(), tmp_path / "store", capsys)
+
+    needs_store = "run:a" in words
+    assert (output.code == 2) == needs_store, output.err
+    assert ("no such folder" in output.err) == needs_store
+    assert not (tmp_path / "store").exists()
 
 
 def test_an_export_says_that_the_options_of_a_cluster_are_not_used(tmp_path, capsys):

@@ -319,13 +319,23 @@ def test_a_missing_run_is_refused(command_name, command, finished):
 
 
 def test_an_ambiguous_run_is_refused(command, finished):
-    """Without a name, two runs are ambiguous, and the command asks for one."""
-    command("run", finished)
-    command("run", write_spec(finished.parent, {"validation.seed": 8}))
+    """Without a name, two runs are ambiguous, and the command asks for one of their ids or names."""
+    first = run_of(command("run", finished))
+    second = run_of(command("run", write_spec(finished.parent, {"validation.seed": 8}, name="other")))
     output = command("report")
 
     assert output.code == 2
-    assert "2 runs match without a name" in output.err
+    expected = f"the store has 2 runs, and no name is given. Give one of: {second} (other), {first} (small)."
+    assert expected in output.err
+
+
+def test_show_without_a_name_says_how_to_see_one_run(command, finished):
+    """``mlho show`` prints the results of a run only if it is named: the list of all runs says so."""
+    command("run", finished)
+
+    assert "To see the result of a run, name it: mlho show small" in command("show").err
+    assert command("list").err == ""
+    assert command("show", "--json").err == ""
 
 
 def test_a_name_is_the_newest_run_of_that_name(command, finished, tmp_path):
