@@ -5,12 +5,13 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mlho.errors import MlhoError, SpecError
+from mlho.errors import ArtifactNotFound, MlhoError, SpecError
 from mlho.log import configure, error_fields, log
 from mlho.protocol.documents import Execution, check_committer, is_over, read_execution
 from mlho.protocol.failures import QueueError
@@ -18,6 +19,7 @@ from mlho.settings import HARD_LIMIT, SOFT_LIMIT, Settings
 from mlho.spec.training import RUN_ID_LENGTH
 from mlho.store import open_store
 from mlho.store.base import Store
+from mlho.store.keys import RUNS
 from mlho.store.probe import probe_store
 
 EX_CONFIG: Final = 78  # from sysexits.h; the Kubernetes Job does not retry on it
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, help="id of the run, as mlho list shows it")
+    parser.add_argument("--run", required=True, help="id of the run, or name of one in progress: mlho list")
     parser.add_argument("--store", help="where the artifacts are (or MLHO_STORE)")
     parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
     parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
@@ -112,15 +114,12 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         raise SpecError(f"--slots {options.slots}: must be 1 or more.")
     if options.memory is not None and options.memory < 1:
         raise SpecError(f"--memory {options.memory}: must be 1 byte or more.")
-    if not re.fullmatch(f"[0-9a-f]{{{RUN_ID_LENGTH}}}", options.run):
-        raise SpecError(
-            f"--run {options.run[:100]}: expected the id of a run ({RUN_ID_LENGTH} hexadecimal digits), which mlho list shows."
-        )
     soft_limit, hard_limit = _time_limits(options.soft_limit, options.hard_limit, settings)
     settings.require_signing_key()
     store = open_store(address)
     probe_store(store)
-    execution = _find_execution(store, address, options.run, options.wait)
+    run = options.run if _is_id(options.run) else _id_of(store, options.run, address)
+    execution = _find_execution(store, address, run, options.wait)
     if is_over(store, execution):  # no work is left, which is not an error
         # This worker may have been started before the next execution.
         log.warning("run_is_over", store=address)
@@ -149,6 +148,37 @@ def _time_limits(soft: float | None, hard: float | None, settings: Settings) -> 
             raise SpecError(f"{flag} {seconds:g}: must be a positive number of seconds.")
     soft = soft or settings.soft_limit or _SOFT_SECONDS
     return soft, hard or settings.hard_limit or soft + _GRACE_SECONDS
+
+
+def _is_id(run: str) -> bool:
+    return re.fullmatch(f"[0-9a-f]{{{RUN_ID_LENGTH}}}", run) is not None
+
+
+def _id_of(store: Store, name: str, address: str) -> str:
+    """Return the id of the run in progress with this name. Do not wait for one: the name may be misspelt."""
+    found = [run for run in _runs_named(store, name) if _is_in_progress(store, run)]
+    if len(found) == 1:
+        return found[0]
+    problem = "several runs" if found else "no run"
+    raise SpecError(
+        f"--run {name[:100]}: {problem} of this name in progress in the store {address}{': ' if found else ''}{', '.join(found)}. Expected the "
+        f"id of a run ({RUN_ID_LENGTH} hexadecimal digits), or the name of one in progress; mlho list shows both."
+    )
+
+
+def _is_in_progress(store: Store, run: str) -> bool:
+    execution = read_execution(store, run)
+    return execution is not None and not is_over(store, execution)
+
+
+def _runs_named(store: Store, name: str) -> Iterator[str]:
+    import yaml
+
+    for key in store.keys(f"{RUNS}/"):
+        if key.count("/") == 2 and key.endswith("/spec.yaml"):
+            with suppress(ArtifactNotFound, yaml.YAMLError, LookupError, TypeError):
+                if yaml.safe_load(store.get(key))["metadata"]["name"] == name:
+                    yield key.split("/")[1]
 
 
 def _find_execution(store: Store, address: str, run: str, seconds: float) -> Execution:

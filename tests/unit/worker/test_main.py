@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from mlho.errors import StoreUnavailable
+from mlho.errors import SpecError, StoreUnavailable
 from mlho.protocol.documents import State
 from mlho.settings import Settings
+from mlho.store.keys import run_key
 from mlho.store.local import LocalStore
 from scheduler.queue.executions import begin_execution, end_execution
 from worker import command as worker_main
-from worker.command import EX_CONFIG, _parser, _time_limits, main
+from worker.command import EX_CONFIG, _id_of, _parser, _time_limits, main
 
 RUN = "0123456789abcdef"
 
@@ -30,13 +31,36 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("run", ["tiny", RUN.upper(), RUN + "0", RUN[:8], f"{RUN}-1"])
-def test_an_invalid_run_id_is_refused_at_once(run: str, capsys: pytest.CaptureFixture[str]):
-    """A `--run` value that is not a run id, such as a name or an execution id, is rejected at once, because waiting for it could never end."""
+def test_an_unknown_run_is_refused_at_once(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A `--run` value that is neither a run id nor the name of a run in progress is rejected at once, because waiting for it could never end."""
     assert main(["--run", run]) == EX_CONFIG
     event = json.loads(capsys.readouterr().err)
-    words = f"--run {run}: expected the id of a run (16 hexadecimal digits), which mlho list shows."
+    words = (
+        f"--run {run}: no run of this name in progress in the store {tmp_path / 'store'}. Expected the id of a run (16 hexadecimal digits), "
+        "or the name of one in progress; mlho list shows both."
+    )
     assert (event["error"], event["error_kind"], event["level"]) == (words, "SpecError", "critical")
     assert event["run_id"] == run
+
+
+@pytest.mark.parametrize("n_open", [1, 2])
+def test_a_run_in_progress_is_found_by_its_name(n_open: int, tmp_path: Path):
+    """A name, which all other commands take, is that of the only run in progress. Runs that have ended do not count; two are refused."""
+    store = LocalStore(tmp_path / "store")
+    runs = [letter * 16 for letter in "abc"]
+    for number, run in enumerate(runs):
+        store.put_if_absent(run_key(run, "spec.yaml"), b"metadata: {name: tiny}")
+        execution, _ = begin_execution(store, run, tmp_path)
+        if number >= n_open:
+            end_execution(store, execution, State.FINISHED)
+
+    if n_open == 1:
+        assert _id_of(store, "tiny", "s3://b") == runs[0]
+    else:
+        with pytest.raises(
+            SpecError, match=f"several runs of this name in progress .*: {runs[0]}, {runs[1]}"
+        ):
+            _id_of(store, "tiny", "s3://b")
 
 
 @pytest.mark.usefixtures("environment")
