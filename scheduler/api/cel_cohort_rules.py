@@ -21,6 +21,19 @@ def _rises(low: str, high: str) -> str:
 COHORT_RULES: Final = (
     CelRule(
         "spec",
+        "has(self.cohort.rules) || !(self.cohort.outcome in self.features.demographics || (has(self.bias) && "
+        "self.cohort.outcome in self.bias.columns) || (has(self.validation.splitColumn) && self.validation.splitColumn == "
+        "self.cohort.outcome) || (has(self.cohort.groupBy) && self.cohort.groupBy == self.cohort.outcome))",
+        "features.demographics, bias.columns, validation.splitColumn and cohort.groupBy must not name the column of the outcome",
+    ),
+    CelRule(
+        "spec",
+        "!has(self.bias) || !((has(self.cohort.groupBy) && self.cohort.groupBy in self.bias.columns) || "
+        "(has(self.cohort.index) && has(self.cohort.index.column) && self.cohort.index.column in self.bias.columns))",
+        "bias.columns must not name the column of cohort.groupBy or the index date; bias.periods gives figures by time",
+    ),
+    CelRule(
+        "spec",
         "has(self.data.tables.labels) != has(self.cohort.rules)",
         "give exactly one of data.tables.labels and cohort.rules",
     ),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from scheduler.api.cel_cohort_rules import COHORT_RULES
+from scheduler.api.cel_gate_rules import GATE_RULES
 from scheduler.api.cel_rule import CelRule
 from scheduler.api.channel import CHANNEL_PATTERN
 from scheduler.api.resource import MIN_CPU, MIN_MEMORY
@@ -235,6 +236,11 @@ _TRAINING: Final = (
     ),
     CelRule(
         "spec.features.sequences",
+        "!has(self.bands) || (self.bands.isSorted() && self.bands.all(a, self.bands.exists_one(b, b == a) && a > self.coOccurrenceDays))",
+        "sequences: bands must be increasing and above coOccurrenceDays, for example [365, 1095]",
+    ),
+    CelRule(
+        "spec.features.sequences",
         "!has(self.durations) || self.order == 'any'",
         "sequences: durations requires order: any; remove durations, or use bands",
     ),
@@ -349,18 +355,22 @@ _TRAINING: Final = (
         "self.source != 'omop' || !has(self.columns) || (!has(self.columns.events) && !has(self.columns.concepts))",
         "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM",
     ),
+    CelRule(
+        "spec.data.format",
+        "self.dateFormats.all(f, f == 'iso' || f.matches('^([^%]|%[YmdbBHIMSfpz])*$'))",
+        "a date format has %Y %m %d %b %B %H %I %M %S %f %p %z and literal characters, such as %d.%m.%Y",
+    ),
+    CelRule(
+        "spec.data.format",
+        "self.dateFormats.all(f, f == 'iso' || (f.contains('%Y') && f.contains('%d') && f.matches('%[mbB]')))",
+        "a date format has a year (%Y), a month (%m, %b or %B) and a day (%d), such as %d.%m.%Y",
+    ),
     *COHORT_RULES,
     *_inside("spec.data.tables", "events", optional=("labels", "demographics", "concepts")),
     *_inside("spec.features.rollUp", "table"),
     *_inside("spec.cohort.rules", optional=("hierarchy",)),
     *_inside("spec.cohort.rules.observation", optional=("periods",)),
-    CelRule(
-        "spec",
-        "!has(self.gates) || self.gates.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95) || "
-        "has(g.minDifference) || has(g.maxDifference))",
-        "a gate requires a bound: min, max, between, lower95 or upper95; with a champion minDifference, maxDifference, lower95 or "
-        "upper95",
-    ),
+    *GATE_RULES,
     *_frozen(
         "cohort",
         "features",

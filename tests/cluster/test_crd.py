@@ -79,6 +79,11 @@ def by_age(**age: Any) -> dict[str, Any]:
     return by_rule(criteria=[{"name": "of age", "age": age}])
 
 
+def gate(metric: str = "auroc", **fields: Any) -> dict[str, Any]:
+    """Return the changes for one gate."""
+    return {"gates": [{"metric": metric, **fields}]}
+
+
 @dataclass(frozen=True)
 class Case:
     """The message of a rule, changes of the object that it accepts, and changes that it rejects."""
@@ -378,6 +383,73 @@ CREATE = [
                 {"metric": "brier", "champion": "production", "maxDifference": 0},
             ]
         },
+    ),
+    Case("lower95 and upper95 require min or max", gate(lower95={}), gate(lower95={"min": 0.7})),
+    Case("between must be the lowest", gate(between=[0.9, 0.7]), gate(between=[0.7, 0.9])),
+    Case(
+        "threshold belongs to sensitivity",
+        gate("sensitivity", min=0.5),
+        gate("sensitivity", min=0.5, threshold="youden"),
+    ),
+    Case(
+        "groupsBy belongs to",
+        gate("equalOpportunity", max=0.1, threshold="youden"),
+        gate("equalOpportunity", max=0.1, threshold="youden", groupsBy="age"),
+    ),
+    Case(
+        "require a group, such as",
+        gate("observedExpected", max=1.2),
+        gate("observedExpected", max=1.2, group={"age": "65-79"}),
+    ),
+    Case(
+        "groups have auroc",
+        gate("logLoss", max=1, group={"age": "65-79"}),
+        gate("brier", max=1, group={"age": "65-79"}),
+    ),
+    Case(
+        "is not compared between groups",
+        gate("expectedCalibrationError", max=1, group={"age": "65-79"}, versus="difference"),
+        gate("expectedCalibrationError", max=1, group={"age": "65-79"}),
+    ),
+    Case(
+        "minDifference and maxDifference require a champion",
+        gate(minDifference=0),
+        gate(minDifference=0, champion="production"),
+    ),
+    Case(
+        "a champion excludes min",
+        gate(min=0.7, champion="production"),
+        gate(lower95={"min": -0.1}, champion="production"),
+    ),
+    Case(
+        "a champion is compared by",
+        gate("scaledBrier", minDifference=0, champion="production"),
+        gate("logLoss", minDifference=0, champion="production"),
+    ),
+    Case(
+        "sequences: bands must be increasing",
+        {"features.sequences": {"order": "first", "bands": [365, 30]}},
+        {"features.sequences": {"order": "first", "bands": [30, 365]}},
+    ),
+    Case(
+        "must not name the column of the outcome",
+        {"features.demographics": ["label"]},
+        {"features.demographics": ["sex"]},
+    ),
+    Case(
+        "bias.columns must not name",
+        {"bias": {"columns": ["index_date"]}},
+        {"bias": {"columns": ["race"]}},
+    ),
+    Case(
+        "a date format has %Y %m",
+        {"data.format": {"dateFormats": ["%Y-%m-%d %Q"]}},
+        {"data.format": {"dateFormats": ["iso", "%d.%m.%Y %H:%M"]}},
+    ),
+    Case(
+        "a date format has a year",
+        {"data.format": {"dateFormats": ["%Y-%m"]}},
+        {"data.format": {"dateFormats": ["%d %b %Y"]}},
     ),
     Case("give exactly one of data.tables.labels and cohort.rules", {"data.tables.labels": None}, BY_RULE),
     Case("give index, such as {column: index_date}, or rules", {"cohort.index": None}, BY_RULE),

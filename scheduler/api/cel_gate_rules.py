@@ -1,0 +1,70 @@
+"""CEL validation rules of ``gates``; the model checks the same conditions (:mod:`mlho.spec.gates`)."""
+
+from typing import Final
+
+from mlho.spec.gates import AGAINST_CHAMPION, AT_THRESHOLD, GAPS, NOT_COMPARED, OF_GROUPS
+from scheduler.api.cel_rule import CelRule
+
+_GATES: Final = "spec.gates"
+_ONLY_OF_GROUPS: Final = ["observedExpected", "calibrationInTheLarge", "expectedCalibrationError"]
+
+GATE_RULES: Final = (
+    CelRule(
+        _GATES,
+        "self.all(g, has(g.min) || has(g.max) || has(g.between) || has(g.lower95) || has(g.upper95) || "
+        "has(g.minDifference) || has(g.maxDifference))",
+        "a gate requires a bound: min, max, between, lower95 or upper95; with a champion minDifference, maxDifference, lower95 or "
+        "upper95",
+    ),
+    CelRule(
+        _GATES,
+        "self.all(g, (!has(g.lower95) || has(g.lower95.min) || has(g.lower95.max)) && "
+        "(!has(g.upper95) || has(g.upper95.min) || has(g.upper95.max)))",
+        "lower95 and upper95 require min or max, such as {min: 0.75}",
+    ),
+    CelRule(
+        _GATES,
+        "self.all(g, !has(g.between) || g.between[0] <= g.between[1])",
+        "between must be the lowest and the highest value, such as [0.8, 1.25]",
+    ),
+    CelRule(
+        _GATES,
+        f"self.all(g, has(g.threshold) == (g.metric in {list(AT_THRESHOLD)}))",
+        f"threshold belongs to {', '.join(AT_THRESHOLD)}, which require it, and to no other metric",
+    ),
+    CelRule(
+        _GATES,
+        f"self.all(g, has(g.groupsBy) == (g.metric in {list(GAPS)}))",
+        f"groupsBy belongs to {', '.join(GAPS)}, which require it",
+    ),
+    CelRule(
+        _GATES,
+        f"self.all(g, has(g.group) || !(has(g.versus) || g.metric in {_ONLY_OF_GROUPS}))",
+        f"versus, {', '.join(_ONLY_OF_GROUPS)} require a group, such as group: {{sex: female}}",
+    ),
+    CelRule(
+        _GATES,
+        f"self.all(g, !has(g.group) || g.metric in {list(OF_GROUPS)})",
+        f"groups have {', '.join(OF_GROUPS)}",
+    ),
+    CelRule(
+        _GATES,
+        f"self.all(g, !has(g.versus) || !(g.metric in {list(NOT_COMPARED)}))",
+        f"{NOT_COMPARED[0]} is not compared between groups; remove versus",
+    ),
+    CelRule(
+        _GATES,
+        "self.all(g, has(g.champion) || !(has(g.minDifference) || has(g.maxDifference)))",
+        "minDifference and maxDifference require a champion, such as champion: production",
+    ),
+    CelRule(
+        _GATES,
+        "self.all(g, !has(g.champion) || !(has(g.min) || has(g.max) || has(g.between) || has(g.group) || has(g.threshold)))",
+        "a champion excludes min, max, between, group and threshold; use minDifference or maxDifference",
+    ),
+    CelRule(
+        _GATES,
+        f"self.all(g, !has(g.champion) || g.metric in {list(AGAINST_CHAMPION)})",
+        f"a champion is compared by {', '.join(AGAINST_CHAMPION)}",
+    ),
+)
