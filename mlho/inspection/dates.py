@@ -55,7 +55,7 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
     distinct = pc.unique(texts.filter(bool_array(~is_missing(texts))))
     if not len(distinct):
         return (), False
-    if _reads_all(distinct, ()):
+    if not len(_unread(distinct, (ISO,))):
         return (), False
     # A form that does not fit the first text cannot read all; most columns of text are not dates.
     first = distinct[0].as_py().strip()
@@ -88,7 +88,3 @@ def _formats_of(texts: Any, day: str) -> tuple[str, ...]:
 def _unread(texts: Any, formats: Sequence[str]) -> Any:
     times = read_times(texts, Format(date_formats=tuple(formats)))
     return texts.filter(times.is_bad) if times.is_bad is not None else texts.slice(0, 0)
-
-
-def _reads_all(texts: Any, formats: Sequence[str]) -> bool:
-    return not len(_unread(texts, formats or (ISO,)))

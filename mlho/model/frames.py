@@ -133,7 +133,12 @@ def events_batch(events: Frame, *, values: bool) -> Any:
     have = [str(name) for name in names_of(events)]
     wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
     require_columns(EVENTS_FRAME, have, wanted, remedy="Rename or add it.")
-    return batch_of({name: _events_column(events, name) for name in wanted})
+    return batch_of(
+        {
+            name: arrow_column(events, name, where=EVENTS_FRAME, kind=EVENTS.column(name).kind)
+            for name in wanted
+        }
+    )
 
 
 def batch_of(columns: Mapping[str, Any]) -> Any:
@@ -149,10 +154,6 @@ def batch_of(columns: Mapping[str, Any]) -> Any:
     if "numeric_value" in columns:
         arrays["value"] = number_column(columns["numeric_value"], where=EVENTS_FRAME, name="numeric_value")
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-
-
-def _events_column(events: Frame, name: str) -> Any:
-    return arrow_column(events, name, where=EVENTS_FRAME, kind=EVENTS.column(name).kind)
 
 
 def _known_type(array: Any) -> Any:

@@ -51,7 +51,7 @@ def variant_tables(comparison: VariantComparison) -> list[Table]:
     others: list[tuple[str, ...]] = [
         (
             variant.run.name,
-            "; ".join(_change(field) for field in variant.changes),
+            "; ".join(f"{field.field}: {plain(field.a)} → {plain(field.b)}" for field in variant.changes),
             str(variant.features_entered),
             str(variant.features_left),
             str(variant.features_shifted),
@@ -79,7 +79,3 @@ def _paired(variant: VariantResult) -> tuple[str, ...]:
     else:
         shown = [difference(variant.paired.differences[figure]) for figure in FIGURES]
     return variant.run.name, words.spread(variant.auroc, 3), *shown, words.count(variant.paired.n_samples)
-
-
-def _change(field: FieldChange) -> str:
-    return f"{field.field}: {plain(field.a)} → {plain(field.b)}"

@@ -16,7 +16,7 @@ from mlho.sources.events import number_column, text_column
 from mlho.sources.files import SourceFile
 from mlho.sources.omop.columns import concepts_of
 from mlho.sources.omop.views import iter_concepts
-from mlho.sources.reading import TableFile, open_table, read_columns
+from mlho.sources.reading import open_table, read_columns
 from mlho.tables import CONCEPTS, EVENTS, ColumnKind, check_type, is_text
 
 
@@ -137,17 +137,15 @@ def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[st
             continue
         for name in (code, description):
             check_type(file.key, name, table.type_of(name), ColumnKind.TEXT)
-        for batch in table.batches([code, description], dictionaries=_texts(table, [code, description])):
+        names = [code, description]
+        texts = [name for name in names if is_text(table.type_of(name))]
+        for batch in table.batches(names, dictionaries=texts):
             counts.update(_pairs(text_column(batch.column(code)), text_column(batch.column(description))))
     best: dict[str, str] = {}
     for (text, words), n in sorted(counts.items()):
         if text not in best or n > counts[text, best[text]]:
             best[text] = words
     return best
-
-
-def _texts(table: TableFile, names: Sequence[str]) -> list[str]:
-    return [name for name in names if is_text(table.type_of(name))]
 
 
 def _pairs(codes: Any, descriptions: Any) -> dict[tuple[str, str], int]:
