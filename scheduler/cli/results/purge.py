@@ -106,7 +106,7 @@ def _lines(plan: Purge) -> list[str]:
         )
     n_absent = plan.n_wanted - plan.n_found
     lines.append(
-        f"{plural(plan.n_wanted, 'patient')} asked for: data of {plan.n_found} in {plural(len(plan.holdings), 'run')}, none of {n_absent}."
+        f"{plural(plan.n_wanted, 'patient')} asked for: {plan.n_found} with data, in {plural(len(plan.holdings), 'run')}; {n_absent} without."
     )
     return lines
 

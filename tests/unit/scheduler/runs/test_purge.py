@@ -89,7 +89,7 @@ def test_a_purge_leaves_no_file_with_a_patient(store, runs, tmp_path, capsys):
     assert len(files_with(store, OTHER)) == n_of_others > 0
     assert [run.run_id for run in stored_runs(store)] == [runs["other"]]
     again = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
-    assert (again.code, again.out) == (0, "1 patient asked for: data of 0 in 0 runs, none of 1.\n")
+    assert (again.code, again.out) == (0, "1 patient asked for: 0 with data, in 0 runs; 1 without.\n")
 
 
 def test_a_purge_finds_every_file_with_an_id(store, runs):
@@ -224,7 +224,7 @@ def test_a_damaged_file_does_not_stop_a_purge(store, runs, tmp_path, capsys):
         f"a file with ids of patients is damaged, so that it is not known whom it holds. Delete the run: mlho delete {runs['scores']}"
         in before.out
     )
-    assert "data of 1 in 2 runs" in before.out
+    assert "1 with data, in 2 runs" in before.out
     assert {run.run_id for run in stored_runs(store)} == {runs["scores"], runs["other"]}
     call_command(["delete", runs["scores"], "--yes"], store.root, capsys)
     again = call_command(["purge", listed(tmp_path, HELD)], store.root, capsys)
