@@ -10,7 +10,6 @@ from mlho.errors import plural
 from scheduler.api.objects import WorkerGeneration, next_memory
 from scheduler.api.resource import DesiredState, as_number
 from scheduler.api.status import (
-    MAX_MESSAGE,
     TASKS_QUARANTINED,
     Condition,
     ConditionType,
@@ -18,7 +17,6 @@ from scheduler.api.status import (
     Status,
     TaskCounts,
     WorkerCounts,
-    cut,
     get_condition,
     in_words,
     is_true,
@@ -124,15 +122,9 @@ def cancelled(observed: ObservedRun) -> Status:
 
 def refused(observed: ObservedRun) -> Status:
     """Return the status of a run that was not accepted."""
-    assert observed.check is not None
-    return _set(
-        observed,
-        observed.status,
-        ConditionType.ACCEPTED,
-        False,
-        observed.check.reason,
-        observed.check.message,
-    )
+    check = observed.check
+    assert check is not None
+    return _set(observed, observed.status, ConditionType.ACCEPTED, False, check.reason, check.message)
 
 
 def ended(observed: ObservedRun, progress: RunProgress) -> Status:
@@ -181,13 +173,14 @@ def _closed(observed: ObservedRun, status: Status) -> Status:
 
 
 def _accepted(observed: ObservedRun) -> Status:
-    if observed.check is None or not observed.check.is_accepted:
+    check = observed.check
+    if check is None or not check.is_accepted:
         return observed.status
-    message = observed.check.message or "The specification is valid, and its store and data are accessible."
-    if observed.check.warning:
-        message += f" Warning: {observed.check.warning}"
-    status = _set(observed, observed.status, ConditionType.ACCEPTED, True, observed.check.reason, message)
-    return status.model_copy(update={"run_id": observed.check.run_id})
+    message = check.message or "The specification is valid, and its store and data are accessible."
+    if check.warning:
+        message += f" Warning: {check.warning}"
+    status = _set(observed, observed.status, ConditionType.ACCEPTED, True, check.reason, message)
+    return status.model_copy(update={"run_id": check.run_id})
 
 
 def under_way(
@@ -311,7 +304,7 @@ def _trouble(observed: ObservedRun, status: Status) -> tuple[str, str] | None:
     if observed.progress is not None and observed.progress.trouble is not None:
         return observed.progress.trouble
     if observed.refusal:
-        return WORKERS_REFUSED, cut(observed.refusal, MAX_MESSAGE)
+        return WORKERS_REFUSED, observed.refusal
     exhausted = any(
         observed.ran_out(job) and next_memory(observed.resource.workers, job.memory) is None
         for job in observed.jobs
@@ -398,7 +391,8 @@ def events_of(
     for condition in status.conditions:
         reason = _FLIPS.get((ConditionType(condition.type), condition.status))
         old = get_condition(observed.status.conditions, ConditionType(condition.type))
-        if reason is not None and _has_more_detail(old, condition) and not _is_plain_end(status, reason):
+        is_only_the_end = reason is EventReason.RECOVERED and has_ended(status)
+        if reason is not None and _has_more_detail(old, condition) and not is_only_the_end:
             words = condition.message or condition.reason
             is_partial = reason is EventReason.ACCEPTED and bool(observed.check and observed.check.warning)
             events.append(RunEvent(reason, words, is_warning=is_partial or reason in _WARNINGS))
@@ -429,8 +423,3 @@ def _has_more_detail(old: Condition | None, new: Condition) -> bool:
         return kind != (ConditionType.DEGRADED, "False")
     is_wrong = kind in ((ConditionType.ACCEPTED, "False"), (ConditionType.DEGRADED, "True"))
     return old.status != new.status or (is_wrong and old.reason != new.reason)
-
-
-def _is_plain_end(status: Status, reason: EventReason) -> bool:
-    """Return whether a problem is over only because the run has ended."""
-    return reason is EventReason.RECOVERED and has_ended(status)

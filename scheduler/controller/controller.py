@@ -9,7 +9,6 @@ import datetime as dt
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -84,13 +83,11 @@ class Operator:
         *,
         identity: str,
         secrets: str = "",
-        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._cluster = cluster
         self._config = config
         self._backend = backend
         self._secrets = secrets
-        self._now = now
         self._recorder = EventRecorder(cluster, identity)
         self._workers = WorkerJobs(cluster, config.worker, secrets=secrets)
         self._tracked: dict[str, TrackedRun] = {}
@@ -102,8 +99,8 @@ class Operator:
         self._workloads = Cache(self._workload_changed)
         self._watchers = self._make_watchers()
         self._checks = RunChecks(backend, config.prefixes, self._queue)
-        cleaner = Cleaner(backend, f"{config.namespace}.{config.lease_name}")
-        self._finalizer = RunFinalizer(cleaner, self._tracked, self._queue)
+        self._cleaner = Cleaner(backend, f"{config.namespace}.{config.lease_name}")
+        self._finalizer = RunFinalizer(self._cleaner, self._tracked, self._queue)
         self._turns: frozenset[str] = frozenset()
         self._priorities: dict[str, int] = {}
         self._thread = threading.Thread(target=self._reconcile_for_ever, name="reconcile", daemon=True)
@@ -131,7 +128,7 @@ class Operator:
         for thread in drivers:
             thread.join(max(0.0, until - time.monotonic()))
         self._write_ended()
-        self._finalizer.stop()
+        self._cleaner.stop()
         for watcher in self._watchers:
             watcher.stop()
 
@@ -245,7 +242,9 @@ class Operator:
         try:
             obj = self._runs.get(uid)
             if obj is None:
-                self._on_deleted(uid)
+                self._workers.forget(uid)
+                self._checks.forget(uid)
+                self._finalizer.on_deleted(uid)
             elif self._is_known(obj["metadata"]["namespace"]):  # otherwise the next resync tries again
                 self._reconcile(uid, obj)
         except (Conflict, NotFound):
@@ -275,7 +274,7 @@ class Operator:
         assert tracked.request is not None
         jobs = tuple(job_facts(job) for job in self._jobs.all() if run_of(job) == uid)
         pods = tuple(pod_facts(pod) for pod in self._pods.all() if run_of(pod) == uid)
-        progress, now = tracked.progress_shown(status), self._now()
+        progress, now = tracked.progress_shown(status), dt.datetime.now(dt.UTC)
         pods = self._workers.with_mounts(uid, tracked.request.namespace, pods, now)
         refusal = self._workers.refusal(uid, tracked.request.namespace, jobs, now)
         tracked.note_workers(jobs, pods, progress)
@@ -317,10 +316,8 @@ class Operator:
         else:
             tracked.request = resource
             tracked.set_spec(resource.spec)
-        tracked.generation, tracked.created = (
-            metadata.get("generation", 0),
-            metadata.get("creationTimestamp", ""),
-        )
+        tracked.generation = metadata.get("generation", 0)
+        tracked.created = metadata.get("creationTimestamp", "")
 
     def _quota(self, uid: str, request: RunRequest) -> Quota | None:
         if request.workers.kueue_queue is None or not self._config.kueue_enabled:
@@ -329,11 +326,10 @@ class Operator:
         latest = max(jobs, key=lambda job: job_facts(job).generation, default=None)
         if latest is None:
             return None
-        workloads = (
-            workload for workload in self._workloads.all() if owner_of(workload) == latest["metadata"]["uid"]
-        )
-        workload = next(workloads, None)
-        return quota_of(workload) if workload is not None else None
+        for workload in self._workloads.all():
+            if owner_of(workload) == latest["metadata"]["uid"]:
+                return quota_of(workload)
+        return None
 
     # Actions.
 
@@ -414,11 +410,6 @@ class Operator:
                 self._backend,
                 run,
                 lambda: self._queue.mark(uid),
-                note=lambda: self._finalizer.note(uid, run.run_id),
+                note=lambda: self._cleaner.note(uid, run.run_id),
             )
             tracked.thread.start()
-
-    def _on_deleted(self, uid: str) -> None:
-        self._workers.forget(uid)
-        self._checks.forget(uid)
-        self._finalizer.on_deleted(uid)

@@ -28,14 +28,6 @@ class RunFinalizer:
         """Read the records of the previous leader."""
         self._cleaner.find(self._found_former)
 
-    def stop(self) -> None:
-        """Stop retrying."""
-        self._cleaner.stop()
-
-    def note(self, uid: str, run_id: str) -> None:
-        """Record in the store that a run is active. Blocks until it is recorded."""
-        self._cleaner.note(uid, run_id)
-
     def is_cancelled(self, uid: str, tracked: TrackedRun, observed: ObservedRun) -> bool:
         """Start the cancellation of a run. Return whether the durable flag is set or not needed."""
         run_id = observed.status.run_id or (tracked.prepared.run_id if tracked.prepared else "")

@@ -3,9 +3,10 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -182,14 +183,14 @@ def _held(status: Mapping[str, Any], kind: ConditionType, says: str) -> Mapping[
     return next(matching, None)
 
 
+@dataclass(frozen=True)
 class _Snapshot(Collector):
     """The values of one scrape as metric families."""
 
-    def __init__(self, figures: MetricValues) -> None:
-        self._figures = figures
+    figures: MetricValues
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        for name, value in self._figures.items():
+        for name, value in self.figures.items():
             words, label, _ = METRICS[name]
             make = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             family = make(name, words, labels=[label] if label else [])
@@ -200,6 +201,4 @@ class _Snapshot(Collector):
 
 def exposition(figures: MetricValues) -> bytes:
     """Return the metrics in the Prometheus text format."""
-    registry = CollectorRegistry()
-    registry.register(_Snapshot(figures))
-    return generate_latest(registry)
+    return generate_latest(_Snapshot(figures))

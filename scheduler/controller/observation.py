@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic.alias_generators import to_camel
+
 from scheduler.api.objects import (
     EXECUTION_ANNOTATION,
     GENERATION_LABEL,
@@ -247,6 +249,7 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
     since = scheduled.get("lastTransitionTime") or metadata.get("creationTimestamp")
     cannot_start = waiting.get("reason") in _IMAGE_REASONS
     is_placed = is_alive and scheduled.get("status") == "True" and not cannot_start
+    is_creating = all(state.get("waiting", {}).get("reason") == "ContainerCreating" for state in states)
     return PodFacts(
         name=metadata["name"],
         generation=int(metadata.get("labels", {}).get(GENERATION_LABEL, 0)),
@@ -255,15 +258,11 @@ def pod_facts(obj: Mapping[str, Any]) -> PodFacts:
         is_out_of_memory=any(state.get("terminated", {}).get("reason") == "OOMKilled" for state in states),
         unschedulable=scheduled.get("message", "") if is_alive and is_unschedulable else "",
         unschedulable_since=parsed(since) if is_alive and is_unschedulable and since else None,
-        starting_since=parsed(since) if is_placed and since and _is_creating(states) else None,
+        starting_since=parsed(since) if is_placed and since and is_creating else None,
         image_problem=(
             f"{waiting['reason']}: {waiting.get('message', '')}" if is_alive and cannot_start else ""
         ),
     )
-
-
-def _is_creating(states: list[Mapping[str, Any]]) -> bool:
-    return all(state.get("waiting", {}).get("reason") == "ContainerCreating" for state in states)
 
 
 def quota_of(workload: Mapping[str, Any]) -> Quota:
@@ -277,12 +276,7 @@ def quota_of(workload: Mapping[str, Any]) -> Quota:
     return Quota(holds, reservation.get("reason") or "Pending", reservation.get("message", ""))
 
 
-_COMPARED: Final = {
-    "comparedMean": "compared_mean",
-    "rankCorrelation": "rank_correlation",
-    "meanAbsoluteDifference": "mean_absolute_difference",
-    "topTenthShared": "top_tenth_shared",
-}
+_COMPARED: Final = ("compared_mean", "rank_correlation", "mean_absolute_difference", "top_tenth_shared")
 
 
 def scoring_metrics(scores: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, str]:
@@ -305,5 +299,5 @@ def scoring_metrics(scores: Mapping[str, Any], comparison: Mapping[str, Any] | N
     expected = (scores.get("expected") or {}).get("auroc", {})
     if expected.get("value") is not None:
         metrics["expectedAuroc"] = str(expected["value"])
-    figures = {} if comparison is None else {name: comparison[key] for name, key in _COMPARED.items()}
+    figures = {} if comparison is None else {to_camel(name): comparison[name] for name in _COMPARED}
     return metrics | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}

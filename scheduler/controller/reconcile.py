@@ -25,9 +25,7 @@ from scheduler.controller.conditions import (
 )
 from scheduler.controller.observation import JobFacts, ObservedRun, RunProgress, parsed
 
-_SHORT_LIFE_SECONDS: Final = (
-    30.0  # workers that exit earlier have failed at startup: the next start with backoff
-)
+_SHORT_LIFE_SECONDS: Final = 30.0  # workers that exit earlier failed at startup: the next have a backoff
 _MAX_PAUSE_SECONDS: Final = 60.0
 _LINGER_SECONDS: Final = 20.0  # for workers to exit by themselves after the run has ended
 _IDLE_SECONDS: Final = 15.0
@@ -61,13 +59,9 @@ def decide(observed: ObservedRun) -> Decision:
     if desired is DesiredState.CANCELLED:
         return _finish(observed, Decision(cancelled(observed), is_cancelled=True, delete=_alive(observed)))
     if observed.check is None and not is_true(observed.status.conditions, ConditionType.ACCEPTED):
-        return (
-            Decision(observed.status)
-            if observed.status.phase
-            else _finish(observed, Decision(observed.status))
-        )
-    is_accepted = observed.check.is_accepted if observed.check else True
-    if not is_accepted:
+        unchanged = Decision(observed.status)
+        return unchanged if observed.status.phase else _finish(observed, unchanged)
+    if observed.check is not None and not observed.check.is_accepted:
         return _finish(observed, Decision(refused(observed)))
     if observed.progress is not None and observed.progress.end is not None:
         return _finish(observed, Decision(ended(observed, observed.progress)))

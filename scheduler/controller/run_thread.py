@@ -268,7 +268,7 @@ class RunThread:
                     return
                 if isinstance(error, AnotherScheduler):
                     n_tries = 0  # usually the previous leader, whose lease expires within seconds
-                self._show(replace(self._progress, trouble=(reason_of(error), cut(str(error), 512))))
+                self._show(trouble=(reason_of(error), str(error)))
             except MlhoError as error:
                 self._fail(error)
                 return
@@ -305,17 +305,14 @@ class RunThread:
         outcome = outcome_of(self._backend, self._run, finished.report.facts)
         stages = tuple(replace(stage, done=stage.total) for stage in self._progress.stages)
         self._show(
-            replace(
-                self._progress,
-                stages=stages,
-                running=0,
-                trouble=None,
-                end=ConditionType.SUCCEEDED,
-                end_reason="Succeeded",
-                end_message=_count_of(finished, began_it=self._began_it),
-                cost=_shown_cost(finished),
-                **outcome,
-            )
+            stages=stages,
+            running=0,
+            trouble=None,
+            end=ConditionType.SUCCEEDED,
+            end_reason="Succeeded",
+            end_message=_count_of(finished, began_it=self._began_it),
+            cost=_shown_cost(finished),
+            **outcome,
         )
         renew_site(self._backend.store())
 
@@ -325,7 +322,7 @@ class RunThread:
         self._began_it = executor.is_new
         self._health.served(_RUN_THREAD)
         self._idle_since = time.monotonic()
-        self._show(replace(self._progress, execution=execution.id, trouble=None))
+        self._show(execution=execution.id, trouble=None)
 
     def update(self, stages: Stages, running: int) -> None:
         """Receive the progress as an observer. Raise ``Stopped`` or ``RunCancelled`` if the run is to be stopped or cancelled."""
@@ -335,9 +332,8 @@ class RunThread:
             raise RunCancelled(f"run {self.run_id}: cancelled. Committed results are kept.")
         if self._progress.running and not running:
             self._idle_since = time.monotonic()
-        snapshot = replace(self._progress, stages=stages, running=running)
-        if snapshot != self._progress:
-            self._show(snapshot)
+        if (stages, running) != (self._progress.stages, self._progress.running):
+            self._show(stages=stages, running=running)
 
     def _fail(self, error: MlhoError) -> None:
         log.error("run_failed", run_id=self.run_id, **error_fields(error))
@@ -346,40 +342,31 @@ class RunThread:
         self._end(ConditionType.FAILED, reason_of(error), str(error))
 
     def _end(self, end: ConditionType, reason: str, message: str) -> None:
-        snapshot = self._progress
-        self._show(
-            replace(
-                snapshot, running=0, trouble=None, end=end, end_reason=reason, end_message=cut(message, 512)
-            )
-        )
+        self._show(running=0, trouble=None, end=end, end_reason=reason, end_message=message)
 
-    def _show(self, snapshot: RunProgress) -> None:
-        self._progress = snapshot
+    def _show(self, **changes: Any) -> None:
+        self._progress = replace(self._progress, **changes)
         self._on_change()
 
 
 def _count_of(finished: Finished, *, began_it: bool) -> str:
     """Return the number of tasks. The number of new tasks is known only if this scheduler started the execution."""
-    return (
-        f"{plural(finished.n_tasks, 'task')}, {finished.n_new} of them new."
-        if began_it
-        else f"{plural(finished.n_tasks, 'task')}."
-    )
+    new = f", {finished.n_new} of them new" if began_it else ""
+    return f"{plural(finished.n_tasks, 'task')}{new}."
 
 
 def _trouble_of(health: StoreHealth, executor: QueueExecutor | None) -> tuple[str, str] | None:
     """Return reason and message of the problem of a run that continues. An outage of the store comes first, as it may cause others."""
     if health.outage is not None:
-        return health.outage.reason, cut(
-            f"{health.outage.words} The run waits, and resumes when the store is available.", 512
-        )
-    if executor is not None and executor.counters.is_degraded:
-        return "QueueUnavailable", cut(
-            f"{executor.counters.outage} Workers finish their current tasks, and wait.", 512
-        )
-    if executor is not None and executor.counters.forged:
+        outage = health.outage
+        return outage.reason, f"{outage.words} The run waits, and resumes when the store is available."
+    if executor is None:
+        return None
+    if executor.counters.is_degraded:
+        return "QueueUnavailable", f"{executor.counters.outage} Workers finish their current tasks, and wait."
+    if executor.counters.forged:
         return "MessagesRefused", OTHER_KEY
-    if executor is not None and executor.counters.is_tampered:
+    if executor.counters.is_tampered:
         return "QueueTampered", TAMPERED
     return None
 

@@ -12,12 +12,8 @@ from typing import Any, Final
 
 N_SLOTS: Final = 32  # concurrent runs; each has a thread, connections, and a plan in memory
 N_STARTERS: Final = 4  # additional slots for runs that Kueue must know before it can preempt others for them
-ASK_SECONDS: Final = (
-    300.0  # for a run to plan and to request workers, on a busy machine together with all others
-)
-HINDERED_SECONDS: Final = (
-    20.0  # the same, during an outage of store or queue, or while its workers are rejected
-)
+ASK_SECONDS: Final = 300.0  # to plan and to request workers, on a busy machine together with all other runs
+HINDERED_SECONDS: Final = 20.0  # the same, during an outage of store or queue, or while workers are rejected
 ADMIT_SECONDS: Final = 5.0  # for requested workers to be admitted
 REST_SECONDS: Final = 60.0  # before a run that released its slot without requesting workers tries again
 UNKNOWN_PRIORITY: Final = 2**31  # of a class whose value is unknown until a Workload with it exists
@@ -83,10 +79,8 @@ def assign_turns(contenders: Iterable[Contender]) -> frozenset[str]:
     """
     all_contenders = list(contenders)
     chosen = {contender.run_id: contender.uid for contender in all_contenders if contender.holds_slot}
-    for contender in sorted(
-        (contender for contender in all_contenders if not contender.holds_slot),
-        key=lambda contender: contender.rank,
-    ):
+    waiting = [contender for contender in all_contenders if not contender.holds_slot]
+    for contender in sorted(waiting, key=lambda contender: contender.rank):
         is_starter = contender.needs_workload and contender.is_new
         if contender.run_id not in chosen and len(chosen) < N_SLOTS + (N_STARTERS if is_starter else 0):
             chosen[contender.run_id] = contender.uid

@@ -69,11 +69,8 @@ class WorkerJobs:
                 raise
             refused = self._refused.setdefault(workers.uid, _Refused())
             pause = _ASK_AGAIN_SECONDS[min(refused.n_times, len(_ASK_AGAIN_SECONDS) - 1)]
-            refused.job, refused.n_times, refused.ask_again_at = (
-                str(error),
-                refused.n_times + 1,
-                time.monotonic() + pause,
-            )
+            refused.job, refused.ask_again_at = str(error), time.monotonic() + pause
+            refused.n_times += 1
             log.warning("workers_refused", run_id=workers.run_id, error=str(error))
             return None
         self.forget(workers.uid)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,24 +23,24 @@ from scheduler.replica.rotation import checksum_of, end_on_rotation
 _ALIVE_SECONDS: Final = 60.0
 
 
+@dataclass(frozen=True)
 class ClusterLease:
     """The Lease in the cluster."""
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
-        self._cluster = cluster
-        self._namespace = namespace
-        self._name = name
+    cluster: Cluster
+    namespace: str
+    name: str
 
     def read(self) -> dict[str, Any] | None:
         """Return the Lease, or ``None`` if it does not exist."""
         try:
-            return self._cluster.get(Kind.LEASE, self._namespace, self._name)
+            return self.cluster.get(Kind.LEASE, self.namespace, self.name)
         except NotFound:
             return None
 
     def write(self, spec: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
         """Write the Lease unless it has changed since it was read. Return whether it was written."""
-        metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
+        metadata: dict[str, Any] = {"name": self.name, "namespace": self.namespace}
         if found is not None:
             metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
         lease = {
@@ -49,7 +50,7 @@ class ClusterLease:
             "spec": dict(spec),
         }
         try:
-            (self._cluster.create if found is None else self._cluster.replace)(Kind.LEASE, lease)
+            (self.cluster.create if found is None else self.cluster.replace)(Kind.LEASE, lease)
         except Conflict:
             return False
         return True
@@ -83,27 +84,17 @@ def _operate(config_file: Path, port: int, kubeconfig: Path | None) -> int:
     os._exit(code)
 
 
+@dataclass
 class _Replica:
     """One scheduler process: stands by, then leads."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        config: ClusterConfig,
-        elector: LeaderElector,
-        identity: str,
-        *,
-        port: int,
-        secrets: str,
-    ) -> None:
-        self._secrets = secrets
-        self._cluster = cluster
-        self._config = config
-        self._elector = elector
-        self._identity = identity
-        self._port = port
-        self._operator: Any = None
-        self._began_at = time.monotonic()
+    cluster: Cluster
+    config: ClusterConfig
+    elector: LeaderElector
+    identity: str
+    port: int
+    secrets: str
+    operator: Any = None
 
     def run(self, stop: threading.Event) -> int:
         """Stand by, lead, and release the Lease. Return the exit code."""
@@ -112,45 +103,43 @@ class _Replica:
         from scheduler.controller.controller import Operator
         from scheduler.controller.run_thread import Backend
 
-        backend = Backend(self._config.store, Settings.from_environment())
+        backend = Backend(self.config.store, Settings.from_environment())
         # The startup probe waits for it, so that a rollout does not end a replica before the next one can take over.
-        serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self._port)
-        log.info("standing_by", outcome=self._identity)
-        if not self._elector.wait_to_lead(stop):
+        serve_health(Health(self._is_alive, self._is_ready, self._figures), port=self.port)
+        log.info("standing_by", outcome=self.identity)
+        if not self.elector.wait_to_lead(stop):
             return 0
-        log.info("leading", outcome=self._identity)
-        self._operator = Operator(
-            self._cluster, self._config, backend, identity=self._identity, secrets=self._secrets
+        log.info("leading", outcome=self.identity)
+        self.operator = Operator(
+            self.cluster, self.config, backend, identity=self.identity, secrets=self.secrets
         )
-        self._operator.start()
-        channels = ChannelReporter(self._cluster, self._config, backend)
+        self.operator.start()
+        channels = ChannelReporter(self.cluster, self.config, backend)
         channels.start()
-        if not self._elector.lead(stop):
+        if not self.elector.lead(stop):
             return 1
-        renewing, released = threading.Event(), threading.Thread(target=self._keep_lease, daemon=True)
-        self._renewing = renewing
-        released.start()
+        # Keep the Lease while the runs are stopped. Until then no other replica may take over.
+        stopped = threading.Event()
+        keeper = threading.Thread(target=self.elector.lead, args=(stopped,), daemon=True)
+        keeper.start()
         channels.stop()
-        self._operator.stop()
-        renewing.set()
-        released.join(5)
-        self._elector.release()
-        log.info("lease_released", outcome=self._identity)
+        self.operator.stop()
+        stopped.set()
+        keeper.join(5)
+        self.elector.release()
+        log.info("lease_released", outcome=self.identity)
         return 0
 
-    def _keep_lease(self) -> None:
-        """Keep the Lease while the runs are stopped. Until then no other replica may take over."""
-        self._elector.lead(self._renewing)
-
     def _is_alive(self) -> bool:
-        operator = self._operator
+        operator = self.operator
         return operator is None or time.monotonic() - operator.last_pass_at < _ALIVE_SECONDS
 
     def _is_ready(self) -> bool:
-        operator = self._operator
-        return operator is None or bool(operator.is_ready)
+        return self.operator is None or bool(self.operator.is_ready)
 
     def _figures(self) -> MetricValues:
-        operator = self._operator
-        figures = {"mlho_scheduler_leader": float(operator is not None)}
-        return {**figures, **(operator.figures() if operator is not None else {})}
+        operator = self.operator
+        return {
+            "mlho_scheduler_leader": float(operator is not None),
+            **(operator.figures() if operator is not None else {}),
+        }
