@@ -98,15 +98,9 @@ def serve(app: Celery, *, worker: str, slots: int, handler: TaskHandler, on_stop
     def stopping(**_: Any) -> None:
         threading.Thread(target=on_stop, name="drain").start()
 
-    def unknown(**_: Any) -> None:
-        handler.refuse(Refusal.UNKNOWN)
-
-    def rejected(**_: Any) -> None:
-        handler.refuse(Refusal.MALFORMED)
-
     signals.worker_shutting_down.connect(stopping, weak=False)
-    signals.task_unknown.connect(unknown, weak=False)
-    signals.task_rejected.connect(rejected, weak=False)
+    signals.task_unknown.connect(lambda **_: handler.refuse(Refusal.UNKNOWN), weak=False)
+    signals.task_rejected.connect(lambda **_: handler.refuse(Refusal.MALFORMED), weak=False)
     program = _quiet_program(app.Worker)(
         pool="threads",
         concurrency=slots,
@@ -162,10 +156,8 @@ class _Quiet(logging.Handler):
 
 
 def _set_up_logging() -> None:
-    def no_set_up(**_: Any) -> None:
-        """Prevent Celery from setting up logging, which it does if this signal has no receiver."""
-
-    signals.setup_logging.connect(no_set_up, weak=False)
+    # Celery sets up logging itself if this signal has no receiver.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
     # The warning about running as root does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     root = logging.getLogger()

@@ -129,8 +129,7 @@ def _pin(files_by_table: Mapping[str, FoundFiles]) -> Manifest:
 
 def _try_to_read(files: Sequence[SourceFile]) -> None:
     """Read one byte from a bucket, so that missing read permission fails now instead of stalling the run."""
-    objects = (file.path for file in files if not isinstance(file.path, Path))
-    first = next(objects, None)
+    first = next((file.path for file in files if not isinstance(file.path, Path)), None)
     if first is not None:
         with first.open() as file:
             file.read(1)

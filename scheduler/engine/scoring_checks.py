@@ -152,12 +152,11 @@ def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) 
     if checks is None:
         return
     n_rows, n_samples = scores["ledger"]["rows_in"], scores["samples"]
-    for name, count, least in (
-        ("minRows", n_rows, checks.min_rows),
-        ("minSamples", n_samples, checks.min_samples),
+    for name, what, count, least in (
+        ("minRows", "event rows", n_rows, checks.min_rows),
+        ("minSamples", "samples", n_samples, checks.min_samples),
     ):
         if least is not None and count < least:
-            what = "event rows" if name == "minRows" else "samples"
             raise _incomplete(f"at least {least:,} {what} (checks.complete.{name})", f"{count:,}")
     if checks.previous_nights is not None:
         _check_against_nights(n_rows, checks.previous_nights, spec.metadata.name, store)

@@ -164,9 +164,7 @@ class Outbox:
         if not tasks:
             return
         messages = [self._message(pending) for pending in tasks]
-        for (
-            pending
-        ) in tasks:  # before sending: the watcher may handle the answer before this thread continues
+        for pending in tasks:  # before sending: the watcher may handle the answer before this thread goes on
             pending.sent_at = time.monotonic()
         try:
             self._sender.send(messages, leader=self._leader)

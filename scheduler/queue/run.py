@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -153,49 +153,47 @@ def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[
         yield broker, key
 
 
+@dataclass
 class _Upkeep:
     """An observer that restarts dead workers and warns of a queue that others write to."""
 
-    def __init__(
-        self, workers: WorkerProcesses | None, counters: QueueCounters, warn: Callable[[str], None]
-    ) -> None:
-        self._workers = workers
-        self._counters = counters
-        self._warn = warn
-        self._warned: set[str] = set()
+    workers: WorkerProcesses | None
+    counters: QueueCounters
+    warn: Callable[[str], None]
+    warned: set[str] = field(default_factory=set)
 
     def update(self, stages: Stages, running: int) -> None:
         """Look after the workers and the queue."""
-        if self._workers is not None:
-            self._workers.replace_dead()
-        if self._counters.forged:
+        if self.workers is not None:
+            self.workers.replace_dead()
+        if self.counters.forged:
             self._warn_once(OTHER_KEY)
-        elif self._counters.is_tampered:
+        elif self.counters.is_tampered:
             self._warn_once(TAMPERED)
 
     def _warn_once(self, words: str) -> None:
-        if words not in self._warned:
-            self._warned.add(words)
-            self._warn(words)
+        if words not in self.warned:
+            self.warned.add(words)
+            self.warn(words)
 
 
+@dataclass
 class _ProgressPublisher:
     """An observer that publishes the progress in Redis for ``mlho status``, at intervals."""
 
-    def __init__(self, leases: Leases, leader: Leader) -> None:
-        self._leases = leases
-        self._leader = leader
-        self._published: Stages = ()
-        self._next = 0.0
+    leases: Leases
+    leader: Leader
+    published: Stages = ()
+    next_at: float = 0.0
 
     def update(self, stages: Stages, running: int) -> None:
         """Publish progress while this scheduler is the leader. Ignore outages of Redis and the store."""
-        if stages == self._published or time.monotonic() < self._next:
+        if stages == self.published or time.monotonic() < self.next_at:
             return
-        self._published, self._next = stages, time.monotonic() + _PUBLISH_SECONDS
+        self.published, self.next_at = stages, time.monotonic() + _PUBLISH_SECONDS
         with suppress(QueueUnavailable, StoreUnavailable, OSError):
-            self._leader.check()
-            self._leases.publish_progress(stages)
+            self.leader.check()
+            self.leases.publish_progress(stages)
 
 
 @contextmanager
@@ -212,9 +210,8 @@ def _ending(
     finally:
         state = _state_after(ended_by)
         if state is State.CANCELLED:
-            with suppress(
-                QueueUnavailable
-            ):  # in compat mode without Redis: the flag in the store ends the execution, too
+            # In compat mode without Redis, the flag in the store ends the execution, too.
+            with suppress(QueueUnavailable):
                 leader.check()
                 _close(store, execution, state, leases, cleans_up=cleans_up)
         elif state is not None:
@@ -246,9 +243,9 @@ def _state_after(error: BaseException | None) -> State | None:
     return None  # stopped: the same command continues this execution
 
 
-def clean_up(leases: Leases, *, seconds: float = LEAVE_SECONDS) -> int:
+def clean_up(leases: Leases) -> int:
     """Wait for an execution's workers to leave, then delete its keys. Return the number of keys."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + LEAVE_SECONDS
     leases.mend()
     while leases.look().slots and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
@@ -275,8 +272,8 @@ def _address(store: str) -> str:
 
 def cancel_run(store: Store, run: str, broker: str | None) -> str:
     """Cancel a run's execution. Return a sentence about the result."""
-    execution = _open_execution(store, run)
-    if execution is None:
+    execution = read_execution(store, run)
+    if execution is None or execution.state is not State.OPEN:
         return f"run {run}: nothing is under way."
     cancel_execution(store, execution)
     if broker is None:
@@ -338,11 +335,6 @@ def _progress(stages: Stages) -> dict[str, Any]:
         "progress": share(done, total),
         "tasks": {"total": total, "done": done},
     }
-
-
-def _open_execution(store: Store, run: str) -> Execution | None:
-    execution = read_execution(store, run)
-    return execution if execution is not None and execution.state is State.OPEN else None
 
 
 @contextmanager

@@ -81,18 +81,18 @@ class RunTrace:
         )
 
 
+@dataclass(frozen=True)
 class _Followed:
     """An executor whose tasks are traced."""
 
-    def __init__(self, executor: Executor, trace: RunTrace) -> None:
-        self._executor = executor
-        self._trace = trace
+    executor: Executor
+    trace: RunTrace
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Start tasks. Those that an outage of the store keeps from starting are submitted again, and do not count."""
         began = time.time_ns()
-        futures = self._executor.submit_all(tasks)
+        futures = self.executor.submit_all(tasks)
         for task, future in zip(tasks, futures, strict=True):
-            self._trace.task_began(task.kind, began)
-            future.add_done_callback(lambda _, kind=task.kind: self._trace.task_ended(kind))  # type: ignore[misc]
+            self.trace.task_began(task.kind, began)
+            future.add_done_callback(lambda _, kind=task.kind: self.trace.task_ended(kind))  # type: ignore[misc]
         return futures

@@ -47,17 +47,13 @@ class ShareChanges:
     """Numbers of the workers that are to exit after their current task."""
 
 
-def shares(
-    needs: Sequence[Need], assignments: Sequence[Assignment], n_workers: int, *, turn: float = TURN_SECONDS
-) -> dict[str, int]:
+def shares(needs: Sequence[Need], assignments: Sequence[Assignment], n_workers: int) -> dict[str, int]:
     """Return the number of workers for each run.
 
     Parameters
     ----------
     needs : sequence of Need
         All active runs, each once.
-    turn : float
-        Seconds that a place belongs to a run when there are not enough for all.
 
     Examples
     --------
@@ -72,15 +68,13 @@ def shares(
             assigned[need.run] += 1
         left -= len(hungry)
         hungry = [need for need in hungry if assigned[need.run] < need.wants]
-    order = sorted(hungry, key=lambda need: _rank(need, assignments, assigned, turn=turn))
+    order = sorted(hungry, key=lambda need: _rank(need, assignments, assigned))
     for need in order[:left]:
         assigned[need.run] += 1
     return assigned
 
 
-def share_changes(
-    needs: Sequence[Need], assignments: Sequence[Assignment], n_workers: int, *, turn: float = TURN_SECONDS
-) -> ShareChanges:
+def share_changes(needs: Sequence[Need], assignments: Sequence[Assignment], n_workers: int) -> ShareChanges:
     """Return the workers to start and to release, so that each run reaches its share.
 
     A worker is released only if another run is waiting for its place. Parameters as for :func:`shares`.
@@ -90,7 +84,7 @@ def share_changes(
     >>> share_changes([Need("a", 9), Need("b", 9)], [Assignment(0, "a", 7.0), Assignment(1, "a", 7.0)], 2)
     ShareChanges(start=(), release=(1,))
     """
-    due = shares(needs, assignments, n_workers, turn=turn)
+    due = shares(needs, assignments, n_workers)
     serving = {run: _serving(run, assignments) for run in due}
     short = _interleaved({run: due[run] - len(serving[run]) for run in due})
     free = max(0, n_workers - len(assignments))
@@ -111,14 +105,14 @@ def _serving(run: str, assignments: Sequence[Assignment]) -> list[Assignment]:
 
 
 def _rank(
-    need: Need, assignments: Sequence[Assignment], assigned: Mapping[str, int], *, turn: float
+    need: Need, assignments: Sequence[Assignment], assigned: Mapping[str, int]
 ) -> tuple[bool, float, int]:
     """Return the sort key of a run for the rotating places.
 
     Runs whose turn is not over come first, then those that have waited longest.
     """
     serving = _serving(need.run, assignments)
-    has_its_turn = len(serving) > assigned[need.run] and serving[-1].seconds < turn
+    has_its_turn = len(serving) > assigned[need.run] and serving[-1].seconds < TURN_SECONDS
     return not has_its_turn, -need.waited, len(serving)
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from mlho.errors import BundleError, MlhoError
+from mlho.model.files import write_files
 from mlho.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ def _run(files: Mapping[str, bytes]) -> dict[str, Any]:
         )
     with scratch_folder("mlho-bundle") as scratch:
         folder, results = scratch / "bundle", scratch / "results.json"
-        for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_files(folder, files)
         code = _start(str(folder), str(results))
         if code or not results.exists():
             raise MlhoError(

@@ -39,16 +39,10 @@ class StoredModel:
     """Channels that show it now."""
 
 
-def stored_models(store: Store, *, now: dt.datetime | None = None) -> list[StoredModel]:
-    """Return the models of a store, the newest first; at the end those whose run was deleted.
-
-    Parameters
-    ----------
-    now : datetime, optional
-        As in :func:`scheduler.runs.stored.stored_runs`.
-    """
+def stored_models(store: Store) -> list[StoredModel]:
+    """Return the models of a store, the newest first; at the end those whose run was deleted."""
     channels = [inspect_channel(store, name) for name in channel_names(store)]
-    runs = [run for run in stored_runs(store, now=now) if run.kind in MODELS and run.result is not None]
+    runs = [run for run in stored_runs(store) if run.kind in MODELS and run.result is not None]
     maybe_models = store.each(lambda run: _model(store, run, channels), runs)
     models = [model for model in maybe_models if model is not None]
     return models + _without_run(store, channels, {model.bundle for model in models})

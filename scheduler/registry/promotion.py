@@ -275,11 +275,6 @@ def _count_passed_tests(bundle: PinnedBundle, test: Tester | None, *, where: str
     """Run the tests of a bundle. Return the number of its self-tests, as the run that made it counts them.
 
     Tests that measure this machine must pass, too, and are not counted.
-
-    Raises
-    ------
-    BundleError
-        One of them failed.
     """
     results = (test or run_in_fresh_process)(bundle.files)
     failed = [result for result in results if not result.passed]

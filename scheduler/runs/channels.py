@@ -166,16 +166,10 @@ def inspect_channel(store: Store, name: str) -> Channel:
     prefix = channel_prefix(checked_name(name))
     names = [key.removeprefix(prefix) for key in store.keys(prefix)]
     numbers = [entry_name for entry_name in names if _NUMBER.fullmatch(entry_name) and int(entry_name) > 0]
-    contents = dict(
-        zip(
-            map(int, numbers),
-            store.each(lambda number: get_if_present(store, prefix + number), numbers),
-            strict=True,
-        )
-    )
+    contents = store.each(lambda number: get_if_present(store, prefix + number), numbers)
     parsed = {
-        number: _parsed(data, channel_key(name, number))
-        for number, data in contents.items()
+        int(number): _parsed(data, prefix + number)
+        for number, data in zip(numbers, contents, strict=True)
         if data is not None
     }
     faults = [
@@ -189,13 +183,7 @@ def inspect_channel(store: Store, name: str) -> Channel:
 
 
 def _parsed(data: bytes, where: str) -> ChannelEntry | None:
-    """Return an entry; ``None`` if its bytes are damaged.
-
-    Raises
-    ------
-    MlhoError
-        The bytes are whole, and a different version of this program wrote them.
-    """
+    """Return an entry; ``None`` if its bytes are damaged. Raise if a different version of this program wrote whole ones."""
     content = unsealed(data)
     if content is None:
         return None

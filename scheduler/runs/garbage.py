@@ -142,22 +142,22 @@ class _Sweep:
         return young, needed
 
 
+@dataclass
 class _Uses:
     """The tasks that runs use, read again as runs add to their lists."""
 
-    def __init__(self, store: Store, without: Set[str]) -> None:
-        self._store = store
-        self._without = without
-        self._seen: set[str] = set()
-        self.tasks: set[str] = set()
+    store: Store
+    without: Set[str]
+    seen: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
 
     def read(self) -> None:
         """Add the tasks that runs have listed since the last call."""
-        unseen = (key for key in self._store.keys(f"{USES}/") if key not in self._seen)
-        new = [key for key in unseen if key.split("/")[1] not in self._without]
-        for content in self._store.each(lambda key: get_if_present(self._store, key), new):
+        unseen = (key for key in self.store.keys(f"{USES}/") if key not in self.seen)
+        new = [key for key in unseen if key.split("/")[1] not in self.without]
+        for content in self.store.each(lambda key: get_if_present(self.store, key), new):
             self.tasks.update((content or b"").decode().split())
-        self._seen.update(new)
+        self.seen.update(new)
 
 
 def _digests_in(store: Store, records: Sequence[StoredObject]) -> Iterator[str]:

@@ -27,9 +27,7 @@ CRATE_FILE: Final = "ro-crate-metadata.json"
 _EVENT_SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _VERSION_FACET: Final = "https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json"
 _JOB_FACET: Final = "https://openlineage.io/spec/facets/2-0-3/JobTypeJobFacet.json"
-_RUN_FACET: Final = (
-    "https://mlho.io/schemas/MlhoRunFacet-1.json"  # ours: OpenLineage allows facets with a prefix
-)
+_RUN_FACET: Final = "https://mlho.io/schemas/MlhoRunFacet-1.json"  # OpenLineage allows facets with a prefix
 _CONTEXT: Final = "https://w3id.org/ro/crate/1.1/context"
 _TYPES: Final[Mapping[str, str]] = {
     ".json": "application/json",

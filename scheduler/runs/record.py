@@ -25,9 +25,7 @@ from mlho.store.keys import run_key, uses_prefix
 
 RECORD: Final = "record.json"
 RENEW_SECONDS: Final = 30.0
-STALE_SECONDS: Final = (
-    300.0  # without a renewal for this long, a run counts as stopped: its process was killed
-)
+STALE_SECONDS: Final = 300.0  # without a renewal, a run counts as stopped: its process was killed
 _MAX_REASON: Final = 1000
 _MAX_WRITES: Final = 8
 _LEADER_SECONDS: Final = 60.0  # for the leader to be confirmed, after which the run stops
@@ -130,13 +128,11 @@ class Recording:
         *,
         leader: Leader = SOLE_LEADER,
         is_away: Callable[[], bool] = lambda: False,
-        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._store = store
         self._run = run
         self._leader = leader
         self._is_away = is_away
-        self._now = now
         self._token = secrets.token_hex(8)
         self._record: RunRecord | None = None
         self._before = 0.0
@@ -229,9 +225,8 @@ class Recording:
         seconds = record.seconds if record is not None else 0.0
         # Between the read and the swap: a scheduler that was suspended here must not replace the record of its successor.
         self._leader.wait(seconds=_LEADER_SECONDS)
-        return RunRecord(
-            state=RunState.RUNNING, started=self._now(), seconds=seconds, token=self._token, renewal=0
-        )
+        started = dt.datetime.now(dt.UTC)
+        return RunRecord(state=RunState.RUNNING, started=started, seconds=seconds, token=self._token)
 
     def _seconds(self) -> float:
         return round(self._before + time.monotonic() - self._clock, 3)
@@ -240,7 +235,7 @@ class Recording:
         self, state: RunState, *, seconds: float, reason: str | None = None, cost: RunCost | None = None
     ) -> None:
         self._stop_renewing()  # a renewal under way would write another duration over the final one
-        self._swap(state=state, ended=self._now(), seconds=seconds, reason=reason, cost=cost)
+        self._swap(state=state, ended=dt.datetime.now(dt.UTC), seconds=seconds, reason=reason, cost=cost)
 
     def _swap(self, **update: object) -> bool:
         """Replace our record. Return whether it was still ours: another scheduler may have taken over."""

@@ -10,7 +10,7 @@ next run's end completes it.
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Final
 
@@ -99,29 +99,29 @@ def renew_site(store: Store, *, render_comparison: Renderer | None = None) -> st
     return None
 
 
+@dataclass
 class _Comparisons:
     """Pages of comparisons: written once, because finished runs do not change."""
 
-    def __init__(self, store: Store, present: Mapping[str, StoredObject], render: Renderer | None) -> None:
-        self._store = store
-        self._known = present
-        self._render = render
-        self.keys: set[str] = set()
-        self.n_new = 0
+    store: Store
+    known: Mapping[str, StoredObject]
+    render: Renderer | None
+    keys: set[str] = field(default_factory=set)
+    n_new: int = 0
 
     def page(self, a: SiteRun, b: SiteRun) -> str | None:
         """Return the address of the comparison of two runs; None if it was not made and cannot be made here."""
         name = f"compare-{a.run}-{b.run}-v{COMPARISON_VERSION}.html"
         key = site_key(name)
-        if key not in self._known:
-            if self._render is None:
+        if key not in self.known:
+            if self.render is None:
                 return None
             try:
-                text = self._render((a.run, a.name), (b.run, b.name))
+                text = self.render((a.run, a.name), (b.run, b.name))
             except MlhoError as error:  # artifacts of a run were removed
                 log.warning("runs_not_compared", a=a.run, b=b.run, error=str(error))
                 return None
-            self.n_new += self._store.put_if_absent(key, text.encode())
+            self.n_new += self.store.put_if_absent(key, text.encode())
         self.keys.add(key)
         return name
 
