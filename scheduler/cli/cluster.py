@@ -144,8 +144,8 @@ def _named(run: str | None) -> "tuple[Kind, str]":
     from scheduler.api.client import RUN_KINDS
 
     run = run or ""
-    kind, separator, name = run.partition("/")
-    if not separator or not name or kind.lower() not in _NAMES:
+    kind, _, name = run.partition("/")
+    if not name or kind.lower() not in _NAMES:
         raise SpecError(f"run {run[:100]!r}: write trainingrun/NAME or scoringrun/NAME.")
     return RUN_KINDS[_NAMES[kind.lower()]], name
 

@@ -84,13 +84,9 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser], words: Mapping[str, st
                 f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
                 for flag in action.option_strings
             )
-            takes = (
-                f" -x -a {_quoted(_choices(action))}"
-                if action.choices
-                else " -r"
-                if action.nargs != 0
-                else ""
-            )
+            takes = " -r" if action.nargs != 0 else ""
+            if action.choices:
+                takes = f" -x -a {_quoted(_choices(action))}"
             yield f"complete -c {_PROGRAM} {seen} {flags}{takes} -d {_quoted(_sentence(parser, action))}"
         for action in _positionals(parser):
             if action.choices:

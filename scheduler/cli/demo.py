@@ -138,18 +138,9 @@ def _note(truth: Truth, causal: CausalCode) -> str:
 
 
 def _generate(folder: Path, arguments: dict[str, int]) -> None:
-    options = {
-        "--out": folder,
-        "--patients": arguments["n_patients"],
-        "--codes": arguments["n_codes"],
-        "--partitions": arguments["n_partitions"],
-        "--seed": arguments["seed"],
-        "--workers": 1,
-    }
-    flat = [str(part) for option in options.items() for part in option]
-    done = subprocess.run(  # noqa: S603 - this interpreter, our own module, numbers and one path
-        [sys.executable, "-m", "mlho.synthetic", *flat], capture_output=True, text=True, check=False
-    )
+    options = [f"--{name.removeprefix('n_')}={number}" for name, number in arguments.items()]
+    command = [sys.executable, "-m", "mlho.synthetic", f"--out={folder}", "--workers=1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this interpreter, our own module, numbers and one path
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise MlhoError(f"The demo's cohort could not be made: {last.removeprefix('error: ')}")

@@ -79,41 +79,34 @@ def _without_promoted(store: Store, runs: Sequence[StoredRun]) -> list[StoredRun
 
 
 def _carry_out(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
+    act = options.yes or (not options.json and _is_confirmed(store, runs))
     if options.json:
-        done = delete_runs(store, runs, act=options.yes)
-        terminal.print_json(deletion_facts(done, is_done=options.yes))
-        if options.yes:
-            renew(store, options.store)
-        return 0
-    if options.yes:
-        return _delete_and_print(store, runs, options)
+        terminal.print_json(deletion_facts(delete_runs(store, runs, act=act), is_done=act))
+    elif act:
+        print_deletion(delete_runs(store, runs, act=True), verb="Deleted")
+    if act:
+        renew(store, options.store)
+    return 0
+
+
+def _is_confirmed(store: Store, runs: Sequence[StoredRun]) -> bool:
+    """List the objects to delete, and ask on a terminal."""
     planned = delete_runs(store, runs, act=False)
     print_deletion(planned, verb="Would delete")
-    is_empty = not (planned.runs or planned.n_files or (planned.collected and planned.collected.n_objects))
-    if is_empty:
-        return 0
+    if not (planned.runs or planned.n_files or (planned.collected and planned.collected.n_objects)):
+        return False
     if sys.stdin is None or not sys.stdin.isatty():
         terminal.out.print("Nothing was deleted. To delete, add --yes.")
-        return 0
-    if not _is_confirmed():
-        terminal.out.print("Nothing was deleted.")
-        return 0
-    return _delete_and_print(store, runs, options)
-
-
-def _is_confirmed() -> bool:
+        return False
     terminal.out.print("Delete? [y/N] ", end="", markup=False)
     try:
-        return input().strip().lower() in ("y", "yes")
+        is_confirmed = input().strip().lower() in ("y", "yes")
     except EOFError:  # Ctrl-D
         terminal.out.print()
-        return False
-
-
-def _delete_and_print(store: Store, runs: Sequence[StoredRun], options: RemovalOptions) -> int:
-    print_deletion(delete_runs(store, runs, act=True), verb="Deleted")
-    renew(store, options.store)
-    return 0
+        is_confirmed = False
+    if not is_confirmed:
+        terminal.out.print("Nothing was deleted.")
+    return is_confirmed
 
 
 def print_deletion(deletion: Deletion, *, verb: str) -> None:

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
@@ -128,11 +129,7 @@ def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Fin
         (track,) = display.tracks({run.run_id: name})
         state = "failed"
         try:
-            finished = (
-                _carry_out(run, options, track)
-                if options.broker is None
-                else _carry_out_on_queue(run, options, track)
-            )
+            finished = (_carry_out if options.broker is None else _carry_out_on_queue)(run, options, track)
             state = "finished"
         except BaseException as error:
             state = "stopped" if is_interrupt(error) else state
@@ -171,20 +168,20 @@ def _carry_out(run: PreparedRun, options: ExecutionOptions, track: terminal.Trac
         return carry_out(run, _Counting(pool, counts), observer, n_slots=n_workers, health=health)
 
 
+@dataclass
 class _Counting:
     """An executor wrapper that counts the tasks that are submitted again."""
 
-    def __init__(self, executor: Executor, counts: LocalCounts) -> None:
-        self._executor = executor
-        self._counts = counts
-        self._seen: set[str] = set()
+    executor: Executor
+    counts: LocalCounts
+    seen: set[str] = field(default_factory=set)
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Start tasks."""
         keys = [task.key for task in tasks]
-        self._counts.retried += sum(key in self._seen for key in keys)
-        self._seen.update(keys)
-        return self._executor.submit_all(tasks)
+        self.counts.retried += sum(key in self.seen for key in keys)
+        self.seen.update(keys)
+        return self.executor.submit_all(tasks)
 
 
 def _carry_out_on_queue(run: PreparedRun, options: ExecutionOptions, track: terminal.Track) -> Finished:
@@ -211,10 +208,8 @@ def _metrics_page(options: ExecutionOptions) -> "Iterator[MetricsPage | None]":
 
     page = MetricsPage()
     page.serve(options.metrics_port, options.metrics_address)
-    try:
+    with closing(page):
         yield page
-    finally:
-        page.close()
 
 
 def _queue_config(broker: str, options: ExecutionOptions) -> "QueueConfig":
@@ -314,13 +309,11 @@ def _print_ended(run: TrainingRun, ended: "Ended", store_address: str, *, is_qui
     name = run.spec.metadata.name
     if ended.finished is None:
         error = ended.error
-        words = (
-            str(error)
-            if isinstance(error, MlhoError)
-            else f"{type(error).__name__}. Report this as a defect."
-        )
+        words, code = f"{type(error).__name__}. Report this as a defect.", 1
+        if isinstance(error, MlhoError):
+            words, code = str(error), error.exit_code
         terminal.print_note(f"{name} ({run.run_id}): failed: {words}")
-        return error.exit_code if isinstance(error, MlhoError) else 1
+        return code
     if is_quiet:
         return 0
     terminal.out.print(f"{name}", markup=False, style="bold")

@@ -76,11 +76,8 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
     """Yield the difference from training; scores of earlier versions do not contain it."""
     if drift is None or not drift["n_compared"]:
         return
-    index = (
-        f"PSI of the scores {drift['score_psi']:.2f}"
-        if drift["score_psi"] is not None
-        else "no PSI of the scores"
-    )
+    psi = drift["score_psi"]
+    index = "no PSI of the scores" if psi is None else f"PSI of the scores {psi:.2f}"
     yield f"Against training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
     yield from _missing(drift)
     yield from _codes(drift.get("codes"))

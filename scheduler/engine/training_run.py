@@ -1,6 +1,7 @@
 """Runs that make a model, for the run loop: a training run, and a recalibration. Their plans and published files."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -294,16 +295,11 @@ def prepare_recalibration(
     MlhoError
         The run cannot start; the message states the remedy.
     """
-    gated_spec = gated(without_recalibrate(spec), training_spec(source, store))
+    gated_spec = gated(with_fields(spec, recalibrate=None), training_spec(source, store))
     data = data_root(gated_spec, spec_path)
     manifest = training_manifest(gated_spec, data)
     n_known = known_files(source, store, manifest.plain(), tables=["labels"])
     return RecalibrationRun(gated_spec, source, bundle, correction, manifest, data, store, n_known)
-
-
-def without_recalibrate(spec: RunSpec) -> RunSpec:
-    """Return the specification of the data alone."""
-    return with_fields(spec, recalibrate=None)
 
 
 def gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
@@ -331,10 +327,9 @@ def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = Non
         return spec
     source = None
     if accepted is not None:
-        try:
+        # If a failover came before its description, the address is resolved as at the start.
+        with suppress(ArtifactNotFound):
             before = yaml.safe_load(store.get(run_key(accepted, "spec.yaml")))["spec"]["bundle"]
             source = BundleSource(uri=before["uri"], digest=before["digest"])
-        except ArtifactNotFound:
-            pass  # a failover came before its description: resolve the address as at the start
     pinned = recalibrate.model_copy(update={"bundle": source or bundle_now(recalibrate.bundle, store)})
     return with_fields(spec, recalibrate=pinned)

@@ -150,8 +150,7 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
                 f"Warning: {path}: recalibrate is not used. Bundle and correction are those of the command."
             )
         return spec, path
-    assert options.data is not None  # as above
-    spec = guessed_spec(options.data, outcome=str(bundle.document["outcome"]))
+    spec = guessed_spec(path.parent, outcome=str(bundle.document["outcome"]))
     tables = ", ".join(
         f"{name} {file}" for name, file in spec.spec.data.tables.model_dump(exclude_none=True).items()
     )

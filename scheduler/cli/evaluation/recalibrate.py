@@ -25,7 +25,7 @@ from scheduler.engine.manifest import data_root
 from scheduler.engine.process_pool import call_beside
 from scheduler.engine.publication import publish_blob, put_blobs, renamed, spec_yaml
 from scheduler.engine.scoring_run import bundle_now, read_bundle
-from scheduler.engine.training_run import gated, prepare_recalibration, without_recalibrate
+from scheduler.engine.training_run import gated, prepare_recalibration
 from scheduler.runs.origin import training_spec
 
 _SUFFIX: Final = "-recalibrated"
@@ -87,8 +87,8 @@ def _recalibrate(options: RecalibrateOptions) -> int:
 
 def _only_data(spec: RunSpec) -> RunSpec:
     """Return the specification without fields that have no effect, so that they do not enter the run's id."""
-    plain = without_recalibrate(spec)
-    return plain.model_copy(update={"spec": without_training(plain.spec)})
+    section = without_training(spec.spec).model_copy(update={"recalibrate": None})
+    return spec.model_copy(update={"spec": section})
 
 
 def _named(spec: RunSpec, model: RunSpec, name: str | None) -> RunSpec:

@@ -83,7 +83,11 @@ def add_registry(commands: Commands) -> None:
         "--to", type=int, metavar="K", help="number of the entry whose model is to be shown (see mlho audit)"
     )
     for parser in (promotion, rollback):
-        _add_change(parser)
+        parser.add_argument("--channel", required=True, help=_CHANNEL_HELP)
+        parser.add_argument(
+            "--why", required=True, metavar="TEXT", help="reason, for the log; no patient's data"
+        )
+        parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
     audit = add("audit", "show and verify the log of a channel", AUDIT_ABOUT, _audit)
     audit.add_argument("--channel", help=f"{_CHANNEL_HELP} (default: every channel)")
     audit.add_argument(
@@ -103,13 +107,6 @@ def _add_signing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sign-certificate", type=Path, metavar="FILE", help="certificate of that key with its chain (PEM)"
     )
-
-
-def _add_change(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every change of a channel: the channel, the reason and the author."""
-    parser.add_argument("--channel", required=True, help=_CHANNEL_HELP)
-    parser.add_argument("--why", required=True, metavar="TEXT", help="reason, for the log; no patient's data")
-    parser.add_argument("--who", metavar="NAME", help="author, for the log (default: user@host)")
 
 
 def _models(options: ListOptions) -> int:
@@ -182,10 +179,9 @@ def _words(text: str, option: str) -> str:
 
 def _print_change(change: Change, options: ChannelOptions) -> int:
     if options.json:
-        facts = {"changed": change.is_new, **entry_facts(change.entry)}
-        terminal.print_json(facts)
-        return 0
-    terminal.print_lines(change_lines(change.entry, is_new=change.is_new))
+        terminal.print_json({"changed": change.is_new, **entry_facts(change.entry)})
+    else:
+        terminal.print_lines(change_lines(change.entry, is_new=change.is_new))
     return 0
 
 

@@ -45,23 +45,19 @@ def _purge(options: PurgeOptions) -> int:
     plan = find_patients(store, _wanted(options.file))
     deletion = purge(store, plan) if options.yes else None
     if options.json:
-        facts = _facts(plan) | (
-            {} if deletion is None else {"deletion": deletion_facts(deletion, is_done=True)}
-        )
-        terminal.print_json(facts)
+        done = {} if deletion is None else {"deletion": deletion_facts(deletion, is_done=True)}
+        terminal.print_json(_facts(plan) | done)
     else:
         terminal.print_lines(_lines(plan))
         if deletion is not None:
             print_deletion(deletion, verb="Deleted")
         elif plan.deletable or plan.unlisted:
             terminal.out.print("Nothing was deleted. To delete this data, add --yes.")
-    if deletion is not None:
-        renew(store, options.store)
     if deletion is None:
-        is_left = bool(plan.holdings or plan.unlisted)
-    else:
-        is_left = any(holding.live_in for holding in plan.holdings)
-    deleted = {run.run_id for run in deletion.runs} if deletion is not None else set()
+        return 1 if plan.holdings or plan.unlisted or plan.damaged or plan.unknown else 0
+    renew(store, options.store)
+    deleted = {run.run_id for run in deletion.runs}
+    is_left = any(holding.live_in for holding in plan.holdings)
     is_left |= any(run.run_id not in deleted for run in plan.damaged)
     return 1 if is_left or plan.unknown else 0
 

@@ -32,13 +32,8 @@ def _site(options: StoreOptions) -> int:
     store = existing_store(options)
     written = write_site(store, render_comparison=_renderer(options.store))
     site = written.site
-    found = ", ".join(
-        (
-            plural(len(site.runs), "run"),
-            plural(len(site.models), "model"),
-            plural(len(site.channels), "channel"),
-        )
-    )
+    numbers = {"run": len(site.runs), "model": len(site.models), "channel": len(site.channels)}
+    found = ", ".join(plural(number, name) for name, number in numbers.items())
     terminal.print_line(f"site     {options.store.rstrip('/')}/{INDEX}")
     terminal.print_line(f"{found}; {plural(written.n_new, 'new page')}.")
     return 0
