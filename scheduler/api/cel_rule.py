@@ -1,4 +1,4 @@
-"""One CEL validation rule of a custom resource."""
+"""One CEL validation rule of a custom resource, and several of one node."""
 
 from dataclasses import dataclass
 
@@ -20,3 +20,8 @@ class CelRule:
         """Return the rule as an entry of ``x-kubernetes-validations``."""
         validation = {"rule": self.rule, "message": self.message}
         return validation | ({"fieldPath": f".{self.field}"} if self.field else {})
+
+
+def rules_at(node: str, *rules: tuple[str, str]) -> list[CelRule]:
+    """Return the rules of one schema node, given as expression and message."""
+    return [CelRule(node, rule, message) for rule, message in rules]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from scheduler.api.cel_cohort_rules import COHORT_RULES
 from scheduler.api.cel_gate_rules import GATE_RULES
-from scheduler.api.cel_rule import CelRule
+from scheduler.api.cel_rule import CelRule, rules_at
 from scheduler.api.channel import CHANNEL_PATTERN
 from scheduler.api.resource import MIN_CPU, MIN_MEMORY
 
@@ -76,49 +76,50 @@ _COMMON: Final = (
         "oldSelf.desiredState != 'Cancelled' || self.desiredState == 'Cancelled'",
         "a cancelled run cannot be resumed; create a new resource, which reuses the committed results",
     ),
-    CelRule(
+    *rules_at(
         "spec.data",
-        "self.uri.startsWith('s3://')",
-        "data.uri must start with s3:// in a cluster, for example s3://bucket/cohort/",
+        (
+            "self.uri.startsWith('s3://')",
+            "data.uri must start with s3:// in a cluster, for example s3://bucket/cohort/",
+        ),
+        ("!self.uri.contains('..')", "data.uri must not contain .."),
+        (
+            "self.source == 'omop' || !has(self.afterDeathDays)",
+            "data.afterDeathDays requires data.source: omop",
+        ),
     ),
-    CelRule("spec.data", "!self.uri.contains('..')", "data.uri must not contain .."),
-    CelRule(
-        "spec.data",
-        "self.source == 'omop' || !has(self.afterDeathDays)",
-        "data.afterDeathDays requires data.source: omop",
-    ),
-    CelRule("spec.workers", "self.min <= self.max", "workers.min must not be more than workers.max"),
-    CelRule(
+    *rules_at(
         "spec.workers",
-        "!has(self.priorityClass) || has(self.kueueQueue)",
-        "workers.priorityClass requires workers.kueueQueue",
+        ("self.min <= self.max", "workers.min must not be more than workers.max"),
+        (
+            "!has(self.priorityClass) || has(self.kueueQueue)",
+            "workers.priorityClass requires workers.kueueQueue",
+        ),
     ),
-    CelRule(
+    *rules_at(
         "spec.workers.resources",
-        f"quantity(string(self.cpu)).compareTo(quantity('{MIN_CPU}')) >= 0",
-        f"workers.resources.cpu must be {MIN_CPU} or more",
-    ),
-    CelRule(
-        "spec.workers.resources",
-        f"quantity(string(self.memory)).compareTo(quantity('{MIN_MEMORY}')) >= 0",
-        f"workers.resources.memory must be {MIN_MEMORY} or more",
-    ),
-    CelRule(
-        "spec.workers.resources",
-        "!has(self.maxMemory) || quantity(string(self.maxMemory)).compareTo(quantity(string(self.memory))) >= 0",
-        "workers.resources.maxMemory must not be less than memory",
-    ),
-    CelRule(
-        "spec.workers.resources",
-        "!has(self.limits) || !has(self.limits.cpu) || "
-        "quantity(string(self.limits.cpu)).compareTo(quantity(string(self.cpu))) >= 0",
-        "workers.resources.limits.cpu must not be less than cpu",
-    ),
-    CelRule(
-        "spec.workers.resources",
-        "!has(self.limits) || !has(self.limits.ephemeralStorage) || !has(self.ephemeralStorage) || "
-        "quantity(string(self.limits.ephemeralStorage)).compareTo(quantity(string(self.ephemeralStorage))) >= 0",
-        "workers.resources.limits.ephemeralStorage must not be less than ephemeralStorage",
+        (
+            f"quantity(string(self.cpu)).compareTo(quantity('{MIN_CPU}')) >= 0",
+            f"workers.resources.cpu must be {MIN_CPU} or more",
+        ),
+        (
+            f"quantity(string(self.memory)).compareTo(quantity('{MIN_MEMORY}')) >= 0",
+            f"workers.resources.memory must be {MIN_MEMORY} or more",
+        ),
+        (
+            "!has(self.maxMemory) || quantity(string(self.maxMemory)).compareTo(quantity(string(self.memory))) >= 0",
+            "workers.resources.maxMemory must not be less than memory",
+        ),
+        (
+            "!has(self.limits) || !has(self.limits.cpu) || "
+            "quantity(string(self.limits.cpu)).compareTo(quantity(string(self.cpu))) >= 0",
+            "workers.resources.limits.cpu must not be less than cpu",
+        ),
+        (
+            "!has(self.limits) || !has(self.limits.ephemeralStorage) || !has(self.ephemeralStorage) || "
+            "quantity(string(self.limits.ephemeralStorage)).compareTo(quantity(string(self.ephemeralStorage))) >= 0",
+            "workers.resources.limits.ephemeralStorage must not be less than ephemeralStorage",
+        ),
     ),
     *_frozen("data", "workers.resources", optional=("workers.kueueQueue", "workers.priorityClass")),
 )
@@ -144,30 +145,101 @@ def _bundle_address(field: str) -> CelRule:
 _TRAINING: Final = (
     _one_index("spec.cohort.index"),
     _bundle_address("recalibrate.bundle"),
-    CelRule(
+    *rules_at(
         "spec.cohort",
-        "!has(self.index) || !has(self.index.none) || !has(self.lookBackDays)",
-        "lookBackDays requires an index date, but index is none",
+        (
+            "!has(self.index) || !has(self.index.none) || !has(self.lookBackDays)",
+            "lookBackDays requires an index date, but index is none",
+        ),
+        (
+            "!has(self.index) || !has(self.index.none) || self.gapDays == 0",
+            "gapDays requires an index date, but index is none",
+        ),
+        (
+            "!has(self.lookBackDays) || self.gapDays < self.lookBackDays",
+            "gapDays must be less than lookBackDays",
+        ),
+        (
+            "!has(self.outcomes)",
+            "a resource has one outcome; write one for each, with cohort.outcome and cohort.shareEncoding: true",
+        ),
+        (
+            "!has(self.index) || !has(self.index.none) || !has(self.followUpDays)",
+            "followUpDays requires an index date, but index is none",
+        ),
     ),
-    CelRule(
-        "spec.cohort",
-        "!has(self.index) || !has(self.index.none) || self.gapDays == 0",
-        "gapDays requires an index date, but index is none",
-    ),
-    CelRule(
-        "spec.cohort",
-        "!has(self.lookBackDays) || self.gapDays < self.lookBackDays",
-        "gapDays must be less than lookBackDays",
-    ),
-    CelRule(
-        "spec.cohort",
-        "!has(self.outcomes)",
-        "a resource has one outcome; write one for each, with cohort.outcome and cohort.shareEncoding: true",
-    ),
-    CelRule(
+    *rules_at(
         "spec",
-        "!has(self.variants) && !has(self.evolution)",
-        "a resource is one run; write one for each of the variants, or with features.after for each window of the evolution",
+        (
+            "!has(self.variants) && !has(self.evolution)",
+            "a resource is one run; write one for each of the variants, or with features.after for each window of the evolution",
+        ),
+        (
+            "self.candidates.all(c, (c.classifier in ['cox', 'xgboostAft', 'discreteTime']) == has(self.cohort.timeToEvent))",
+            "cohort.timeToEvent requires the candidates cox, xgboostAft and discreteTime, which require it; give candidates",
+        ),
+        (
+            "self.final.classifier == 'best' || self.candidates.exists(c, c.classifier == self.final.classifier)",
+            "final.classifier must be best or one of the candidates",
+        ),
+        (
+            "self.features.windows.size() == 0 || !has(self.cohort.lookBackDays)",
+            "features.windows and cohort.lookBackDays exclude each other; remove one of them",
+        ),
+        (
+            "self.features.windows.size() == 0 || !has(self.cohort.index) || !has(self.cohort.index.none)",
+            "features.windows requires an index date, but cohort.index is none",
+        ),
+        (
+            "self.features.windows.all(days, days > self.cohort.gapDays)",
+            "each of features.windows must be longer than cohort.gapDays",
+        ),
+        (
+            "!has(self.features.after) || (!has(self.cohort.lookBackDays) && self.cohort.gapDays == 0 && "
+            "(!has(self.cohort.index) || !has(self.cohort.index.none)))",
+            "features.after requires an index date, and excludes cohort.lookBackDays and gapDays",
+        ),
+        (
+            "!has(self.cohort.index) || !has(self.cohort.index.none) || !('recency' in self.features.aggregates)",
+            "the aggregate recency requires an index date, but cohort.index is none",
+        ),
+        (
+            "self.features.demographics.size() == 0 || has(self.data.tables.demographics) || self.data.source == 'meds'",
+            "features.demographics requires data.tables.demographics",
+        ),
+        (
+            "self.final.features != 'consensus' || self.validation.folds >= 3",
+            "final.features: consensus requires at least 3 validation.folds",
+        ),
+        (
+            "!has(self.consensus.maxFalseShare) || (self.consensus.minConfidence == 80 && self.selection.ranking != 'mlho-r' "
+            "&& self.final.features != 'consensus')",
+            "consensus.maxFalseShare, which chooses the score, excludes minConfidence, ranking: mlho-r and final.features: consensus",
+        ),
+        (
+            "self.selection.ranking != 'mlho-r' || self.features.aggregates.size() == 1",
+            "selection.ranking: mlho-r is defined for one aggregate only",
+        ),
+        (
+            "!has(self.features.sequences) || !self.features.sequences.enabled || self.selection.ranking != 'mlho-r'",
+            "selection.ranking: mlho-r is defined without features.sequences; remove one",
+        ),
+        (
+            f"!has(self.validation.temporalCheck) || {_HAS_COLUMN}",
+            "validation.temporalCheck requires cohort.index.column",
+        ),
+        (
+            "!has(self.validation.temporalCheck) || self.final.features != 'consensus'",
+            "final.features: consensus and validation.temporalCheck exclude each other",
+        ),
+        (
+            f"!(self.validation.split in ['temporal', 'rolling']) || {_HAS_COLUMN}",
+            "validation.split: temporal and rolling require cohort.index.column",
+        ),
+        (
+            "self.final.features != 'consensus' || self.validation.split in ['random', 'stratified']",
+            "final.features: consensus, which is validated by folds, excludes all splits except random and stratified",
+        ),
     ),
     _unique("spec.features.aggregates"),
     _unique("spec.features.windows"),
@@ -183,187 +255,93 @@ _TRAINING: Final = (
         "candidates must not repeat a classifier; extend its grid instead",
     ),
     CelRule(
-        "spec",
-        "self.candidates.all(c, (c.classifier in ['cox', 'xgboostAft', 'discreteTime']) == has(self.cohort.timeToEvent))",
-        "cohort.timeToEvent requires the candidates cox, xgboostAft and discreteTime, which require it; give candidates",
-    ),
-    CelRule(
         "spec.cohort.timeToEvent.horizonDays",
         f"self.isSorted() && {_UNIQUE}",
         "horizonDays must be ascending, without duplicates",
     ),
-    CelRule(
-        "spec",
-        "self.final.classifier == 'best' || self.candidates.exists(c, c.classifier == self.final.classifier)",
-        "final.classifier must be best or one of the candidates",
-    ),
-    CelRule(
-        "spec",
-        "self.features.windows.size() == 0 || !has(self.cohort.lookBackDays)",
-        "features.windows and cohort.lookBackDays exclude each other; remove one of them",
-    ),
-    CelRule(
-        "spec",
-        "self.features.windows.size() == 0 || !has(self.cohort.index) || !has(self.cohort.index.none)",
-        "features.windows requires an index date, but cohort.index is none",
-    ),
-    CelRule(
-        "spec",
-        "self.features.windows.all(days, days > self.cohort.gapDays)",
-        "each of features.windows must be longer than cohort.gapDays",
-    ),
-    CelRule(
+    *rules_at(
         "spec.features",
-        "!has(self.allHistory) || self.windows.size() > 0",
-        "allHistory adds a window to windows, which is empty; remove it, or give windows",
+        (
+            "!has(self.allHistory) || self.windows.size() > 0",
+            "allHistory adds a window to windows, which is empty; remove it, or give windows",
+        ),
+        (
+            "!has(self.after) || (self.windows.size() == 0 && !has(self.utilisation) && "
+            "(!has(self.sequences) || !self.sequences.enabled))",
+            "after excludes windows, utilisation and sequences; remove one of them",
+        ),
+        (
+            "!has(self.utilisation) || !(has(self.include) || has(self.exclude) || has(self.rollUp))",
+            "utilisation counts all codes, and excludes include, exclude and rollUp; remove one",
+        ),
+        (
+            "!has(self.sequences) || !self.sequences.enabled || 'presence' in self.aggregates",
+            "sequences requires the aggregate presence; add it to aggregates",
+        ),
     ),
-    CelRule(
-        "spec.features",
-        "!has(self.after) || (self.windows.size() == 0 && !has(self.utilisation) && "
-        "(!has(self.sequences) || !self.sequences.enabled))",
-        "after excludes windows, utilisation and sequences; remove one of them",
-    ),
-    CelRule(
-        "spec",
-        "!has(self.features.after) || (!has(self.cohort.lookBackDays) && self.cohort.gapDays == 0 && "
-        "(!has(self.cohort.index) || !has(self.cohort.index.none)))",
-        "features.after requires an index date, and excludes cohort.lookBackDays and gapDays",
-    ),
-    CelRule(
+    *rules_at(
         "spec.features.sequences",
-        "!has(self.bands) || self.order == 'first'",
-        "sequences: bands requires order: first; add it, or remove bands",
-    ),
-    CelRule(
-        "spec.features.sequences",
-        "!has(self.bands) || (self.bands.isSorted() && self.bands.all(a, self.bands.exists_one(b, b == a) && a > self.coOccurrenceDays))",
-        "sequences: bands must be increasing and above coOccurrenceDays, for example [365, 1095]",
-    ),
-    CelRule(
-        "spec.features.sequences",
-        "!has(self.durations) || self.order == 'any'",
-        "sequences: durations requires order: any; remove durations, or use bands",
+        (
+            "!has(self.bands) || self.order == 'first'",
+            "sequences: bands requires order: first; add it, or remove bands",
+        ),
+        (
+            "!has(self.bands) || (self.bands.isSorted() && self.bands.all(a, self.bands.exists_one(b, b == a) && a > self.coOccurrenceDays))",
+            "sequences: bands must be increasing and above coOccurrenceDays, for example [365, 1095]",
+        ),
+        (
+            "!has(self.durations) || self.order == 'any'",
+            "sequences: durations requires order: any; remove durations, or use bands",
+        ),
     ),
     CelRule(
         "spec.leakage",
         "!has(self.allow) || self.allow.size() == 0 || self.action == 'block'",
         "leakage.allow requires leakage.action: block; with warn nothing is stopped",
     ),
-    CelRule(
+    *rules_at(
         "spec.data",
-        "self.plausibleYears[0] <= self.plausibleYears[1]",
-        "plausibleYears must be the first and the last year, such as [1900, 2299]",
+        (
+            "self.plausibleYears[0] <= self.plausibleYears[1]",
+            "plausibleYears must be the first and the last year, such as [1900, 2299]",
+        ),
+        (
+            "self.source != 'omop' || has(self.tables.demographics)",
+            "data.source: omop requires data.tables.demographics, the table person of the CDM",
+        ),
+        (
+            "self.source != 'omop' || !has(self.columns) || (!has(self.columns.events) && !has(self.columns.concepts))",
+            "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM",
+        ),
     ),
-    CelRule(
-        "spec.features",
-        "!has(self.utilisation) || !(has(self.include) || has(self.exclude) || has(self.rollUp))",
-        "utilisation counts all codes, and excludes include, exclude and rollUp; remove one",
-    ),
-    CelRule(
-        "spec",
-        "!has(self.cohort.index) || !has(self.cohort.index.none) || !('recency' in self.features.aggregates)",
-        "the aggregate recency requires an index date, but cohort.index is none",
-    ),
-    CelRule(
-        "spec",
-        "self.features.demographics.size() == 0 || has(self.data.tables.demographics) || self.data.source == 'meds'",
-        "features.demographics requires data.tables.demographics",
-    ),
-    CelRule(
-        "spec",
-        "self.final.features != 'consensus' || self.validation.folds >= 3",
-        "final.features: consensus requires at least 3 validation.folds",
-    ),
-    CelRule(
-        "spec",
-        "!has(self.consensus.maxFalseShare) || (self.consensus.minConfidence == 80 && self.selection.ranking != 'mlho-r' "
-        "&& self.final.features != 'consensus')",
-        "consensus.maxFalseShare, which chooses the score, excludes minConfidence, ranking: mlho-r and final.features: consensus",
-    ),
-    CelRule(
-        "spec",
-        "self.selection.ranking != 'mlho-r' || self.features.aggregates.size() == 1",
-        "selection.ranking: mlho-r is defined for one aggregate only",
-    ),
-    CelRule(
-        "spec",
-        "!has(self.features.sequences) || !self.features.sequences.enabled || self.selection.ranking != 'mlho-r'",
-        "selection.ranking: mlho-r is defined without features.sequences; remove one",
-    ),
-    CelRule(
-        "spec.features",
-        "!has(self.sequences) || !self.sequences.enabled || 'presence' in self.aggregates",
-        "sequences requires the aggregate presence; add it to aggregates",
-    ),
-    CelRule(
-        "spec.cohort",
-        "!has(self.index) || !has(self.index.none) || !has(self.followUpDays)",
-        "followUpDays requires an index date, but index is none",
-    ),
-    CelRule(
+    *rules_at(
         "spec.validation",
-        "!has(self.testFrom) || self.split == 'temporal'",
-        "testFrom belongs to split: temporal",
-    ),
-    CelRule(
-        "spec.validation",
-        "has(self.origins) == (self.split == 'rolling')",
-        "origins and split: rolling belong together",
+        ("!has(self.testFrom) || self.split == 'temporal'", "testFrom belongs to split: temporal"),
+        ("has(self.origins) == (self.split == 'rolling')", "origins and split: rolling belong together"),
+        (
+            "!has(self.temporalCheck) || self.split in ['random', 'stratified']",
+            "temporalCheck belongs to split: random or stratified",
+        ),
+        (
+            "has(self.splitColumn) == (self.split in ['site', 'given'])",
+            "splitColumn and split: site or given belong together",
+        ),
     ),
     CelRule(
         "spec.validation.origins",
         f"self.isSorted() && {_UNIQUE}",
         "origins must be ascending, without duplicates",
     ),
-    CelRule(
-        "spec.validation",
-        "!has(self.temporalCheck) || self.split in ['random', 'stratified']",
-        "temporalCheck belongs to split: random or stratified",
-    ),
-    CelRule(
-        "spec",
-        f"!has(self.validation.temporalCheck) || {_HAS_COLUMN}",
-        "validation.temporalCheck requires cohort.index.column",
-    ),
-    CelRule(
-        "spec",
-        "!has(self.validation.temporalCheck) || self.final.features != 'consensus'",
-        "final.features: consensus and validation.temporalCheck exclude each other",
-    ),
-    CelRule(
-        "spec.validation",
-        "has(self.splitColumn) == (self.split in ['site', 'given'])",
-        "splitColumn and split: site or given belong together",
-    ),
-    CelRule(
-        "spec",
-        f"!(self.validation.split in ['temporal', 'rolling']) || {_HAS_COLUMN}",
-        "validation.split: temporal and rolling require cohort.index.column",
-    ),
-    CelRule(
-        "spec",
-        "self.final.features != 'consensus' || self.validation.split in ['random', 'stratified']",
-        "final.features: consensus, which is validated by folds, excludes all splits except random and stratified",
-    ),
-    CelRule(
-        "spec.data",
-        "self.source != 'omop' || has(self.tables.demographics)",
-        "data.source: omop requires data.tables.demographics, the table person of the CDM",
-    ),
-    CelRule(
-        "spec.data",
-        "self.source != 'omop' || !has(self.columns) || (!has(self.columns.events) && !has(self.columns.concepts))",
-        "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM",
-    ),
-    CelRule(
+    *rules_at(
         "spec.data.format",
-        "self.dateFormats.all(f, f == 'iso' || f.matches('^([^%]|%[YmdbBHIMSfpz])*$'))",
-        "a date format has %Y %m %d %b %B %H %I %M %S %f %p %z and literal characters, such as %d.%m.%Y",
-    ),
-    CelRule(
-        "spec.data.format",
-        "self.dateFormats.all(f, f == 'iso' || (f.contains('%Y') && f.contains('%d') && f.matches('%[mbB]')))",
-        "a date format has a year (%Y), a month (%m, %b or %B) and a day (%d), such as %d.%m.%Y",
+        (
+            "self.dateFormats.all(f, f == 'iso' || f.matches('^([^%]|%[YmdbBHIMSfpz])*$'))",
+            "a date format has %Y %m %d %b %B %H %I %M %S %f %p %z and literal characters, such as %d.%m.%Y",
+        ),
+        (
+            "self.dateFormats.all(f, f == 'iso' || (f.contains('%Y') && f.contains('%d') && f.matches('%[mbB]')))",
+            "a date format has a year (%Y), a month (%m, %b or %B) and a day (%d), such as %d.%m.%Y",
+        ),
     ),
     *COHORT_RULES,
     *_inside("spec.data.tables", "events", optional=("labels", "demographics", "concepts")),
@@ -386,28 +364,30 @@ _TRAINING: Final = (
 
 _SCORING: Final = (
     _one_index("spec.index"),
-    CelRule(
+    *rules_at(
         "spec",
-        "!has(self.index.column) || has(self.data.tables.cohort)",
-        "index.column requires data.tables.cohort, the table that contains the column",
+        (
+            "!has(self.index.column) || has(self.data.tables.cohort)",
+            "index.column requires data.tables.cohort, the table that contains the column",
+        ),
+        (
+            "!has(self.index.none) || !has(self.output.formats) || !('fhir' in self.output.formats)",
+            "output.formats: fhir requires index dates, because a RiskAssessment is a prediction; remove fhir, or give an index date",
+        ),
     ),
     *(_bundle_address(field) for field in ("bundle", "compareWith")),
-    CelRule(
+    *rules_at(
         "spec.output",
-        f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",
-        "output.prefix is reserved for the run's own files; choose another name",
+        (
+            f"!(self.prefix in {sorted(RESERVED_FOLDERS)})",
+            "output.prefix is reserved for the run's own files; choose another name",
+        ),
+        (
+            "!has(self.patientSystem) || (has(self.formats) && 'fhir' in self.formats)",
+            "output.patientSystem is written into FHIR resources only; add fhir to formats, or remove it",
+        ),
     ),
     _unique("spec.output.formats"),
-    CelRule(
-        "spec.output",
-        "!has(self.patientSystem) || (has(self.formats) && 'fhir' in self.formats)",
-        "output.patientSystem is written into FHIR resources only; add fhir to formats, or remove it",
-    ),
-    CelRule(
-        "spec",
-        "!has(self.index.none) || !has(self.output.formats) || !('fhir' in self.output.formats)",
-        "output.formats: fhir requires index dates, because a RiskAssessment is a prediction; remove fhir, or give an index date",
-    ),
     CelRule(
         "spec.explain",
         "!has(self.onlyAlertsOf) || self.topReasons >= 1",
