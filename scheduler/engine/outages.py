@@ -210,7 +210,10 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> Iterator[None]:
-    """Probe a remote store for an object every few seconds while the block runs."""
+    """Probe a remote store for an object every few seconds while the block runs.
+
+    A block that ends without an error has used the store, which ends an outage that the next probe would have ended.
+    """
     if not store.may_be_unavailable:
         yield
         return
@@ -234,5 +237,7 @@ def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> I
     threading.Thread(target=look, name="store-watch", daemon=True).start()
     try:
         yield
+        ends.set()
+        health.served(_WATCH)
     finally:
         ends.set()

@@ -1,5 +1,6 @@
 """Outages of the store: every access waits, the outage is shown, and the run fails after a stated time."""
 
+import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,6 +17,7 @@ from scheduler.engine.manifest import make_manifest
 from scheduler.engine.outages import StoreGivenUp, StoreHealth, watching
 from scheduler.engine.training_run import TrainingRun
 from tests.builders import InlineExecutor, NullObserver, make_spec, make_tables, run_inline, write_tables
+from tests.limits import GUARD_SECONDS
 from tests.unit.scheduler.in_memory import wait_until
 
 DENIED = StoreAccessDenied("s3://b: access denied.")
@@ -257,6 +259,32 @@ def test_a_store_that_may_be_away_is_asked_all_the_time(monkeypatch):
     store.is_away = True
     time.sleep(0.1)
     assert health.outage is None
+
+
+def test_a_run_that_ends_before_the_next_probe_reports_the_end_of_an_outage(monkeypatch):
+    """Otherwise the last thing that the user reads of the store is that it is unavailable."""
+    monkeypatch.setattr(outages, "_LOOK_SECONDS", 0.01)
+    probed_again, run_ended = threading.Event(), threading.Event()
+
+    class Remote(MemoryStore):
+        may_be_unavailable = True
+        n_probes = 0
+
+        def ping(self, key):
+            self.n_probes += 1
+            if self.n_probes > 1:
+                probed_again.set()
+                run_ended.wait(GUARD_SECONDS)
+            raise AWAY
+
+    said = []
+    health = StoreHealth(notify=said.append)
+    with watching(Remote(), "runs/r/spec.yaml", health, run="r"):
+        assert probed_again.wait(GUARD_SECONDS)
+        assert health.outage is not None
+    run_ended.set()
+    assert health.outage is None
+    assert "The store is available again" in said[-1]
 
 
 def test_a_probe_that_fails_by_a_defect_is_repeated(monkeypatch):
