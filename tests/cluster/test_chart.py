@@ -17,6 +17,7 @@ from tests.cluster.storage import download, storage_here, upload
 
 # An earlier chart, packaged by `helm package --version 0.0.9`.
 OLDER_CHART: Final = Path(__file__).parent / "fixtures" / "mlho-0.0.9.tgz"
+BY_HAND: Final = "was not created by a schedule"
 
 
 def test_helm_test_carries_out_a_tiny_run(stack: Stack):
@@ -143,6 +144,7 @@ def test_a_night_is_scored_once_however_often_its_cronjob_fires(calendar: Stack,
     again = trigger(calendar, "night-two")
 
     assert f"scoringrun/{name} created" in output
+    assert BY_HAND in output
     assert f"scoringrun/{name} already exists" in again
     assert [obj["metadata"]["name"] for obj in calendar.items("srun") if day in obj["metadata"]["name"]] == [
         name
@@ -163,3 +165,8 @@ def test_a_due_retraining_is_created_by_its_schedule(calendar: Stack, day: str):
     )
 
     assert calendar.wait(name, "Succeeded")["outputs"] == calendar.status("champion")["outputs"]
+    done = [
+        job["metadata"]["name"] for job in calendar.items("jobs") if job.get("status", {}).get("succeeded")
+    ]
+    newest = max(name for name in done if name.startswith("mlho-month-"))
+    assert BY_HAND not in calendar.kubectl("logs", f"job/{newest}")
