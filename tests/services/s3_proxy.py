@@ -2,6 +2,7 @@
 
 import http.client
 import random
+import select
 import ssl
 import threading
 import time
@@ -103,6 +104,16 @@ def proxy_of(port: int, *, certificate: Path | None = None) -> Iterator[Proxy]:
 def _handler(port: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else the second part of a response waits 40 ms
+
+        def setup(self) -> None:
+            """Keep one connection to the server for each connection of a client."""
+            super().setup()
+            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+        def finish(self) -> None:
+            self._connection.close()
+            super().finish()
 
         def log_message(self, *_: object) -> None:
             """Suppress the log."""
@@ -130,21 +141,24 @@ def _handler(port: int) -> type[BaseHTTPRequestHandler]:
                     time.sleep(0.1)
                 self.close_connection = True
                 return
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            try:
-                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for name, value in self.headers.items():
-                    if name.lower() not in ("expect", "connection"):
-                        connection.putheader(name, value)
-                connection.endheaders(body)
-                reply = connection.getresponse()
-                data = reply.read()
-            finally:
-                connection.close()
+            reply, data = self._ask(body)
             if fault == LOSE:
                 self.close_connection = True
                 return
             self._answer(reply.status, reply.getheaders(), data, cut=fault == CUT)
+
+        def _ask(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+            """Send the request to the server once, since it may be carried out although no response comes."""
+            connection = self._connection
+            if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+                connection.close()  # the server has closed it; the next call opens it again
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("expect", "connection"):
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            reply = connection.getresponse()
+            return reply, reply.read()
 
         def _answer(
             self, status: int, headers: list[tuple[str, str]], data: bytes, *, cut: bool = False
