@@ -176,6 +176,7 @@ def _runs_named(store: Store, name: str) -> Iterator[str]:
 
     for key in store.keys(f"{RUNS}/"):
         if key.count("/") == 2 and key.endswith("/spec.yaml"):
+            # A run that was deleted meanwhile, or whose specification is damaged, has no name. Its id still selects it.
             with suppress(ArtifactNotFound, yaml.YAMLError, LookupError, TypeError):
                 if yaml.safe_load(store.get(key))["metadata"]["name"] == name:
                     yield key.split("/")[1]
