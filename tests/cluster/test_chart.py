@@ -79,19 +79,20 @@ def test_an_upgrade_with_other_values_during_a_run_loses_nothing(older: Stack, h
     assert before.items() <= older.commits().items()
 
 
-def zone_of_another_day() -> str:
-    """Return a time zone whose date differs from that of UTC, also an hour from now."""
+@pytest.fixture(scope="module")
+def zone() -> str:
+    """Return a time zone whose date differs from that of UTC. It is chosen once, for the tests may run past midnight."""
     return "Pacific/Pago_Pago" if dt.datetime.now(dt.UTC).hour < 10 else "Pacific/Kiritimati"
 
 
 @pytest.fixture(scope="module")
-def day() -> str:
-    """Return today's date in the schedules' time zone."""
-    return dt.datetime.now(ZoneInfo(zone_of_another_day())).date().isoformat()
+def day(zone: str) -> str:
+    """Return today's date in the schedules' time zone, which is the same for at least an hour."""
+    return dt.datetime.now(ZoneInfo(zone)).date().isoformat()
 
 
 @pytest.fixture(scope="module")
-def calendar(stack: Stack, cohort: Path, day: str) -> Iterator[Stack]:
+def calendar(stack: Stack, cohort: Path, zone: str, day: str) -> Iterator[Stack]:
     """Yield the installation with a nightly scoring of the day's patients, and a retraining that is due each minute."""
     training = stack.submit("champion", validation={"iterations": 2, "folds": 3, "seed": 51})
     run_id = stack.wait("champion", "Succeeded")["runId"]
@@ -108,7 +109,7 @@ def calendar(stack: Stack, cohort: Path, day: str) -> Iterator[Stack]:
         "index": {"date": "{date}"},
         "workers": ONE_WORKER,
     }
-    common = {"timeZone": zone_of_another_day()}
+    common = {"timeZone": zone}
     night = {"name": "night", "schedule": "0 3 * * *", "resource": {"kind": "ScoringRun", "spec": scoring}}
     month = {
         "name": "month",
