@@ -26,8 +26,8 @@ _ALLOWED_KINDS = "biufmM"  # booleans, integers, floats, times; never objects or
 def n_distinct(values: NDArray[np.integer[Any]]) -> int:
     """Return the number of distinct integers.
 
-    Sorting is about twenty times faster than ``np.unique``, which hashes integers since numpy 2.3, above all for values that are
-    sorted already.
+    Sorting is about twenty times faster than ``np.unique``, which has hashed integers since numpy 2.3, especially if the
+    values are already sorted.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def n_distinct(values: NDArray[np.integer[Any]]) -> int:
 
 
 def is_new(*columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which rows differ from the row before in any column; the first row does.
+    """Return which rows differ from the previous row in any column; the first row always counts as different.
 
     Examples
     --------
@@ -73,9 +73,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def release_pages(array: NDArray[Any]) -> None:
-    """Take the pages of the array's mapped file out of this process. They stay in the page cache and are mapped again when read.
+    """Release this process's pages of the array's mapped file. They stay in the page cache and are mapped again when read.
 
-    An array that is not mapped is not changed.
+    Do nothing if the array is not mapped.
     """
     owner: Any = array
     while isinstance(owner, np.ndarray):

@@ -1,7 +1,7 @@
 """Errors, named after the action that the reader should take.
 
-Every message gives the location, the expectation, the finding and the remedy, and never a patient's values: only counts,
-keys and column names. ``retryable`` alone decides whether the executor retries a task.
+Every message says where the problem is, what was expected, what was found and what to do. It contains counts, keys and column
+names, but never a patient's values. ``retryable`` alone decides whether the executor retries a task.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ class MlhoError(Exception):
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
     run_state: ClassVar[str] = "failed"
-    """State in the record of a run that it ends: ``stopped`` if the same command continues the run."""
+    """State recorded for a run that ends with this error; ``stopped`` if the same command continues the run."""
     task: str = ""
-    """Name in the plan of the task that failed with this error, once known."""
+    """Name (in the plan) of the task that failed with this error, once known."""
 
 
 class SpecError(MlhoError, ValueError):
@@ -40,7 +40,7 @@ class DataError(MlhoError, ValueError):
         super().__init__(f"{where}: {rule}. Expected {expected}; got {got}. {remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the fields when the error crosses a process boundary, where it is rebuilt by keyword."""
+        """Preserve the fields across a process boundary, where the error is rebuilt from keyword arguments."""
         named = partial(type(self), expected=self.expected, got=self.got, remedy=self.remedy)
         return named, (self.where, self.rule)
 
@@ -49,7 +49,7 @@ class InputChanged(DataError):  # noqa: N818 - named after the event, as in the 
     """An input no longer matches the manifest: submit the run again."""
 
 
-class ArtifactNotFound(MlhoError, LookupError):  # noqa: N818 - reads as the state, like FileNotFoundError's cause
+class ArtifactNotFound(MlhoError, LookupError):  # noqa: N818 - named after the state
     """The key does not exist in the store."""
 
 
@@ -63,7 +63,7 @@ class _DigestError(MlhoError):
         self.sha256 = sha256
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the digest when the error crosses a process boundary."""
+        """Preserve the digest across a process boundary."""
         return partial(type(self), sha256=self.sha256), (str(self),)
 
 
@@ -115,7 +115,7 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def listed(items: Sequence[str], most: int, separator: str = ", ") -> str:
-    """Join the first items, and state how many more there are.
+    """Join the first items, and add how many more there are.
 
     Examples
     --------

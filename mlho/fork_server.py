@@ -5,7 +5,7 @@ import sys
 from typing import Final
 
 REST_SIGNAL: Final = signal.SIGUSR1
-"""Asks the fork server of ``mlho run`` to import the modules that only learning needs."""
+"""Signal that tells the fork server of ``mlho run`` to import the modules that only learning needs."""
 
 _is_server = any("multiprocessing.forkserver" in word for word in sys.orig_argv)
 
@@ -16,6 +16,6 @@ def is_server() -> bool:
 
 
 def become_server() -> None:
-    """Make this process, a copy of a command, a fork server."""
+    """Turn this process, a copy of a command, into a fork server."""
     global _is_server
     _is_server = True

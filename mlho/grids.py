@@ -207,7 +207,7 @@ GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
     ),
     "discreteTime": (
         *_PENALTY,
-        # Up to the horizon, and as many after it.
+        # Intervals up to the horizon; the same number follow after it.
         Parameter("nIntervals", "int", (10,), low=1, high=100),
     ),
     "ebm": (
@@ -217,7 +217,7 @@ GRIDS: Final[Mapping[str, tuple[Parameter, ...]]] = {
         Parameter("learningRate", "float", (0.015,), low=0.0, high=1.0, low_is_excluded=True),
         # Each round visits all features; fitting stops early on a held-out share of the training rows.
         Parameter("maxRounds", "int", (5_000,), low=1, high=100_000),
-        # Number of averaged models; interpret's default is 14, with smoother steps at three times the work.
+        # Number of averaged models; interpret's default of 14 gives smoother steps at three times the work.
         Parameter("nBags", "int", (4,), low=1, high=100, simpler="low"),
     ),
 }

@@ -31,14 +31,14 @@ _RUN: Final[ContextVar[str]] = ContextVar("run_id", default="")
 
 
 class Logger:
-    """A logger that imports structlog with the first event that is written. The import takes 0.1 s, and most commands log nothing."""
+    """A logger that imports structlog when it writes its first event. The import takes 0.1 s, and most commands log nothing."""
 
     def __init__(self) -> None:
         self._level = logging.NOTSET
         self._set_up: Callable[[], None] | None = None
 
     def configure(self, level: int, set_up: Callable[[], None]) -> None:
-        """Write events from a level on. ``set_up`` is called before the first one."""
+        """Write events of this level and above. ``set_up`` is called before the first one."""
         self._level, self._set_up = level, set_up
 
     def __getattr__(self, method: str) -> Any:
@@ -52,7 +52,7 @@ class Logger:
 
     def begin(self) -> None:
         """Set up the logger if no event has done so."""
-        set_up = self._set_up  # another thread may write its first event now, too
+        set_up = self._set_up  # another thread may be writing its first event at the same time
         if set_up is not None:
             set_up()
             self._set_up = None
@@ -80,7 +80,7 @@ def configure(style: LogStyle, *, verbose: bool, warns: bool = False, run_id: st
     level = logging.INFO if verbose else logging.WARNING if warns else logging.CRITICAL
     log.configure(level, partial(_set_up, style, run_id))
     if verbose:
-        log.begin()  # there will be events, and a command that starts worker processes has to wait for them anyway
+        log.begin()  # events will follow, and a command that starts worker processes has to wait for them anyway
 
 
 def _set_up(style: LogStyle, run_id: str) -> None:
@@ -106,13 +106,13 @@ def _set_up(style: LogStyle, run_id: str) -> None:
 
 
 def bind_run(run_id: str) -> None:
-    """Add a run to all events of this thread that name none."""
+    """Add a run to all events of this thread that do not name one."""
     _RUN.set(run_id)
 
 
 @contextmanager
 def bound_run(run_id: str) -> Iterator[None]:
-    """Add a run to all events of the block that name none."""
+    """Add a run to all events of the block that do not name one."""
     token = _RUN.set(run_id)
     try:
         yield
@@ -142,6 +142,6 @@ def show_control_characters(
 
 
 def error_fields(error: BaseException) -> dict[str, str]:
-    """Return type and message of an error; the message only if it is one of our errors."""
+    """Return the type of an error, and its message if it is one of our errors."""
     message = str(error) if isinstance(error, MlhoError) else "not shown: it may quote data"
     return {"error_kind": type(error).__name__, "error": message}

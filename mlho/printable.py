@@ -28,7 +28,7 @@ _SHOWN_IN_LINES: Final = {code: sign for code, sign in _SHOWN.items() if chr(cod
 _ESCAPED: Final = {code: f"\\u{code:04x}" for code in (_DELETE, *_C1, *_DIRECTIONS, *_LINE_ENDS)}
 
 
-#: The characters above as a range of a regular expression for valid UTF-8 (RE2, as Arrow has it).
+#: The characters above as a range of a regular expression for valid UTF-8 (RE2, which Arrow uses).
 CONTROL_CHARACTERS: Final = "".join(f"\\x{{{code:x}}}" for code in _SHOWN if code not in _SURROGATES)
 
 
@@ -71,7 +71,7 @@ def has_control(text: str) -> bool:
 
 
 def folded(text: str) -> str:
-    r"""Return a text normalized for comparing names: without differences of case, Unicode form and white space.
+    r"""Return a text normalised for comparing names, without differences in case, Unicode form or white space.
 
     Examples
     --------

@@ -37,7 +37,7 @@ def end_with_parent() -> Callable[[], None]:
 
 
 class RepeatingThread(threading.Thread):
-    """A daemon thread that acts at an interval until it is stopped. An action that fails is logged and repeated.
+    """A daemon thread that repeats an action at an interval until it is stopped. A failed action is logged, and the thread goes on.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def stopping_on_sigterm(report: Callable[[], None], *, seconds: float = STOP_SEC
     Parameters
     ----------
     report : callable
-        Called before this process exits with code 130 because the block has not ended ``seconds`` after the first signal: a thread waits for
-        a server that accepts requests and does not answer, which takes minutes.
+        Called before this process exits with code 130, if the block has not ended ``seconds`` after the first signal. This
+        happens if a thread waits, possibly for minutes, for a server that accepts requests and does not answer.
     """
     if threading.current_thread() is not threading.main_thread():  # Python accepts handlers only there
         yield
@@ -86,7 +86,7 @@ def stopping_on_sigterm(report: Callable[[], None], *, seconds: float = STOP_SEC
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
-        if number is signal.SIGTERM or before[number] is signal.default_int_handler:  # else it is ignored
+        if number is signal.SIGTERM or before[number] is signal.default_int_handler:  # keep an ignored SIGINT
             signal.signal(number, stop)
     try:
         yield
@@ -98,7 +98,7 @@ def stopping_on_sigterm(report: Callable[[], None], *, seconds: float = STOP_SEC
 
 
 def exit_later(seconds: float, code: int, report: Callable[[], None]) -> threading.Timer:
-    """Start a timer that ends this process without waiting for its threads. Call ``report`` before."""
+    """Start a timer that ends this process without waiting for its threads. The timer calls ``report`` first."""
 
     def end() -> None:
         try:
@@ -120,7 +120,7 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 
 def usable_cpus() -> int:
-    """Number of cores available to this process, by CPU affinity and container quota."""
+    """Return the number of cores available to this process, by CPU affinity and container quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -130,7 +130,7 @@ def usable_cpus() -> int:
 
 
 def memory_limit() -> int:
-    """Bytes available to this process and its children: the container limit or the memory of the machine."""
+    """Return the bytes available to this process and its children: the container limit or the memory of the machine."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for name in _LIMIT_FILES:
         try:
@@ -143,9 +143,9 @@ def memory_limit() -> int:
 
 
 def own_memory(pid: int) -> int:
-    """Anonymous and shared memory of a process in bytes, without mapped files; 0 if it has ended.
+    """Return the anonymous and shared memory of a process in bytes, without mapped files; 0 if it has ended.
 
-    Artifacts are mapped files, which the kernel evicts under memory pressure, so that they need not count.
+    Artifacts are mapped files. They are not counted, because the kernel evicts them under memory pressure.
     """
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -157,7 +157,7 @@ def own_memory(pid: int) -> int:
 
 @contextmanager
 def serving_metrics(port: int, address: str) -> Iterator[None]:
-    """Convert failures to serve on a port or an address.
+    """Turn a failure to serve on a port or an address into an error with the remedy.
 
     Raises
     ------

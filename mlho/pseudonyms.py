@@ -1,7 +1,8 @@
 """Pseudonyms of patients, and the encryption of their ids in artifacts, both with one key from the environment.
 
-Splits and joins need the ids, so that artifacts hold them encrypted, and a process with the key restores them in memory. In such an artifact a patient is a number: its
-position. AES-SIV (RFC 5297) has no nonce: equal ids and an equal key give equal bytes, as every artifact must.
+Splits and joins need the ids. Artifacts therefore hold them encrypted, and a process with the key restores them in memory. In
+such an artifact a patient is identified by a number, its position. AES-SIV (RFC 5297) has no nonce, so equal ids and an equal
+key give equal bytes, as required of every artifact.
 """
 
 import hashlib
@@ -23,8 +24,8 @@ EARLIER_KEYS: Final = "MLHO_PSEUDONYM_KEYS_EARLIER"
 _HOW: Final = (
     f"Create one: export {PSEUDONYM_KEY}=$(python -c 'import secrets; print(secrets.token_hex(32))')"
 )
-_IDS: Final = ("id_bytes", "id_offsets")  # how the names of arrays with ids end
-_ENCRYPTED: Final = ".encrypted"  # after the name of an array
+_IDS: Final = ("id_bytes", "id_offsets")  # suffixes of the names of arrays with ids
+_ENCRYPTED: Final = ".encrypted"  # suffix of the name of an encrypted array
 _KEY: Final = "ids_key"  # name of the array with the fingerprint
 
 

@@ -37,8 +37,8 @@ class BundleModel:
         Returns
         -------
         DataFrame
-            For events as of :meth:`~mlho.model.bundle.Bundle.predict_events`. For a matrix the column ``probability``, in [0, 1], with
-            the index of the matrix.
+            For events, the output of :meth:`~mlho.model.bundle.Bundle.predict_events`. For a matrix, the column
+            ``probability``, in [0, 1], with the index of the matrix.
 
         Raises
         ------

@@ -145,7 +145,7 @@ class Run:
         Columns: id, words, kind, code, description, window_days, aggregate, n_patients, prevalence, selection_frequency,
         median_rank, in_consensus, in_final_model, final_importance, confidence_score, and the consensus model's odds
         ratios (odds_ratio, wald_low, wald_high, profile_low, profile_high, p_value, odds_ratio_per_sd, per_sd_low,
-        per_sd_high). Missing values are absent.
+        per_sd_high). Values that do not apply are missing.
         """
         return _frame([_feature_row(feature.model_dump()) for feature in self.result.features])
 
@@ -164,7 +164,7 @@ class Run:
     def metrics(self) -> "pd.DataFrame":
         """Table with one row per candidate and metric: iteration, classifier, is_winner, metric, value, low, high, reason; on test sets.
 
-        Metrics of a version of the probabilities or of a threshold have it as prefix: ``calibrated/slope``,
+        Metrics of one version of the probabilities, or of one threshold, have its name as a prefix: ``calibrated/slope``,
         ``youden/sensitivity``.
         """
         rows = [row for iteration in self.result.iterations for row in _metric_rows(iteration)]

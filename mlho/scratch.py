@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 TEMPORARY_PREFIX: Final = "mlho-"
-"""Beginning of the names of scratch folders in the folder of temporary files of the machine."""
+"""Prefix of the names of scratch folders in the machine's folder of temporary files."""
 _OWNER: Final = "owner"  # in a scratch folder, the file that its owner has locked
 _NAME: Final = re.compile(r".+\.(?P<host>[0-9a-f]{8})\.[0-9a-f]{16}")
 _ABANDONED_SECONDS: Final = 86_400.0
@@ -34,7 +34,7 @@ def scratch_folder(kind: str, within: Path | None = None) -> Iterator[Path]:
     Parameters
     ----------
     kind : str
-        Beginning of its name.
+        Prefix of its name.
     within : Path, optional
         Default: the folder of temporary files of this machine. ``kind`` then begins with :data:`TEMPORARY_PREFIX`.
     """
@@ -65,12 +65,12 @@ def scratch_file(kind: str, within: str) -> Iterator[tuple[str, int]]:
 
 
 def remove_abandoned(folder: Path, *, prefix: str = "") -> None:
-    """Remove the scratch in a folder whose process has ended; keep lock files, and names without the prefix."""
+    """Remove from a folder the scratch of processes that have ended. Keep lock files, and names without the prefix."""
     with suppress(OSError):
         names = sorted(name for name in os.listdir(folder) if name.startswith(prefix))
         for name in names:
             if prefix and _NAME.fullmatch(name) is None:
-                continue  # in a shared folder, only files that are certainly ours
+                continue  # in a shared folder, remove only files that are certainly ours
             if not name.endswith(".lock"):
                 _remove_if_abandoned(folder / name)
 
@@ -89,7 +89,7 @@ def _new_folder(kind: str, within: Path) -> tuple[Path, int]:
 
 
 def _lock_new(handle: int) -> bool:
-    """Lock a new file; return false, with the file closed, if another process took it for abandoned before it was locked."""
+    """Lock a new file. Return false, with the file closed, if another process removed it as abandoned before it was locked."""
     fcntl.flock(handle, fcntl.LOCK_EX)
     if os.fstat(handle).st_nlink:
         return True
@@ -122,7 +122,7 @@ def _claim(path: Path) -> int | None:
     except (
         FileNotFoundError,
         PermissionError,
-    ):  # its owner was killed before it locked it, or is another user
+    ):  # its owner was killed before locking it, or is another user
         handle = None
     try:
         if handle is not None:

@@ -125,7 +125,7 @@ CASES: list[tuple[str, Callable[[Path], None], dict[str, Any], int, str]] = [
     ("an index date of 9999 for all", nothing, {"cohort.index": {"date": "9999-12-31"}}, 2, r"cohort\.index\.date must be within data\.plausibleYears"),
     ("one class", rewrite("labels", lambda t: replaced(t, "label", pa.array(np.zeros(t.num_rows, np.int8)))), {}, 3, r"labels\.parquet: .*(one class|class).*[Ee]xpected.*got"),
     ("conflicting labels", rewrite("labels", first_of_the_label_again), {}, 3, r"labels\.parquet: .*conflict.*got 3 .*cohort\.conflictingLabels"),
-    ("patients without demographics", rewrite("demographics", lambda t: t.slice(5)), {}, 3, r"labels\.parquet: labelled patients are unknown to the demographics.*5 .*cohort\.unknownPatients"),
+    ("patients without demographics", rewrite("demographics", lambda t: t.slice(5)), {}, 3, r"labels\.parquet: labelled patients are missing from the demographics.*5 .*cohort\.unknownPatients"),
     ("differing demographics", rewrite("demographics", lambda t: pa.concat_tables([t, replaced(t.slice(0, 2), "age", pa.array([1.0, 2.0]))])), {}, 3, r"demographics\.parquet: a patient has differing rows.*2 patients whose rows differ in 'age'"),
     ("a patient in two partitions", nothing, {"data.partitionedBy": "patient"}, 3, r"events/part-0\.parquet and events/part-1\.parquet: .*a patient is in two partitions.*Set partitionedBy: nothing"),
     ("unreadable Parquet", garbage, {}, 3, r"events/part-1\.parquet: the file is not readable Parquet.*Write it again"),

@@ -1,6 +1,7 @@
-"""Demographics from the index date: ``index_year``, a number, and ``index_month``, a category from ``01`` to ``12``; and completed years.
+"""Demographics computed from the index date: ``index_year``, ``index_month``, and completed years.
 
-Each is computed if the demographics have no column of that name, in training and in scoring by the same functions.
+``index_year`` is a number, ``index_month`` a category from ``01`` to ``12``. Each is computed if the demographics have no column
+of that name. Training and scoring use the same functions.
 """
 
 from collections.abc import Collection, Sequence
@@ -33,12 +34,12 @@ def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]
     Raises
     ------
     SpecError
-        There is no index date, or one of them is declared categorical.
+        There is no index date, or one of these demographics is declared categorical.
     """
     names = tuple(name for name in spec.features.demographics if name in CALENDAR and name not in have)
     if names and not spec.cohort.has_index:
         raise SpecError(
-            f"features.demographics: {names[0]} would be taken from the index date, and cohort.index is none. Give an index "
+            f"features.demographics: {names[0]} is computed from the index date, but cohort.index is none. Give an index "
             f"date, add a column {names[0]!r} to the demographics, or leave it out."
         )
     if declared := [name for name in names if name in spec.features.categorical]:
@@ -50,7 +51,7 @@ def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]
 
 
 def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | CategoricalColumn:
-    """Return one of ``CALENDAR`` for each sample.
+    """Return the values of one name in ``CALENDAR``, one for each sample.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | C
 
 
 def calendar_values(name: str, index_us: NDArray[np.int64]) -> Sequence[Any]:
-    """Return the same as plain values, for scoring."""
+    """Return the values of :func:`calendar_column` as plain values, for scoring."""
     months = _months(index_us)
     if name == INDEX_YEAR:
         years: list[float] = (months // 12 + _EPOCH).astype(np.float64).tolist()
@@ -83,7 +84,7 @@ def _months(index_us: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the anniversaries of a day up to another day; the 29th of February has its anniversary on the 1st of March.
+    """Return the number of anniversaries of one day up to another; a 29 February has its anniversary on 1 March in other years.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """The cohort: patients in canonical order, their samples with index dates and outcomes, and their demographics.
 
 Patients are sorted by the text of their id, samples by (patient, index date). Every later array follows this order, so
-that results do not depend on the order of rows or on the partitions. A block is a range of consecutive patients.
+results do not depend on the order of rows or on the partitions. A block is a range of consecutive patients.
 """
 
 import json
@@ -54,7 +54,7 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class FollowUp:
-    """Observations after the index date (``cohort.timeToEvent``); as in :class:`mlho.method.survival.times.EventTimes`."""
+    """Follow-up after the index date (``cohort.timeToEvent``), as in :class:`mlho.method.survival.times.EventTimes`."""
 
     days: NDArray[np.float64]
     """From the index date to the event, the competing event or the end of observation."""
@@ -89,27 +89,26 @@ class Cohort:
     parts: CategoricalColumn | None = None
     """Site or part of each sample, if ``validation.splitColumn`` names a column; levels sorted, all of them used."""
     last_us: NDArray[np.int64] | None = None
-    """Last time at which an event of a patient is plausible: some days after the death; ``None`` if no patient has a bound. Shape
-    (n_patients,)."""
+    """Last plausible time of each patient's events, some days after the death; ``None`` without any bound. Shape (n_patients,)."""
     audited: tuple[CategoricalColumn, ...] = ()
     """Groups that are not features, in the order of ``bias.columns``."""
     outcome_us: NDArray[np.int64] | None = None
     """Date of the outcome, if ``cohort.outcomeDate`` names a column; ``NO_BOUND`` for a sample without one. Shape (n_samples,)."""
     follow_up: FollowUp | None = None
-    """Of each sample, if the outcome is a time to an event; ``outcome`` is then an event up to the first horizon."""
+    """Follow-up of each sample, if the outcome is a time to an event; ``outcome`` is then 1 for an event up to the first horizon."""
 
     @property
     def unit_ids(self) -> tuple[str, ...]:
-        """Ids of the units of splits and intervals: persons, if they are named, or else patients."""
+        """Ids of the units of splits and intervals: persons if they are named, otherwise patients."""
         return self.patient_ids if self.groups is None else self.groups.ids
 
     @cached_property
     def unit_of(self) -> NDArray[np.int32]:
-        """Unit of each sample, shape (n_samples,): its person, if persons are named, or else its patient."""
+        """Unit of each sample, shape (n_samples,): its person if persons are named, otherwise its patient."""
         return self.patient_of if self.groups is None else self.groups.of_patient[self.patient_of]
 
     def positive_units(self, samples: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Units with the outcome in any sample, or in any of these samples. They form the strata of splits and folds."""
+        """Return which units have the outcome in any sample, or in any of these samples. Splits and folds are stratified by it."""
         positive = np.zeros(len(self.unit_ids), np.bool_)
         is_positive = self.outcome == 1
         positive[self.unit_of[is_positive if samples is None else is_positive & samples]] = True
@@ -136,11 +135,11 @@ class Cohort:
         return self.n_samples > self.n_patients
 
     def sample_starts(self) -> NDArray[np.int64]:
-        """First sample of each patient, with the number of samples as the last entry; shape (n_patients + 1,)."""
+        """Return the first sample of each patient, with the number of samples as the last entry; shape (n_patients + 1,)."""
         return np.searchsorted(self.patient_of, np.arange(self.n_patients + 1)).astype(np.int64)
 
     def block_patients(self, block: int) -> tuple[int, int]:
-        """First patient of a block, and the first patient after it."""
+        """Return the first patient of a block, and the first patient after it."""
         return block * BLOCK_PATIENTS, min((block + 1) * BLOCK_PATIENTS, self.n_patients)
 
     def positive_patients(self) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ _MOST: Final = 3  # versions that an error lists
 def last_days(
     source: Source, files: Sequence[SourceFile], patient_ids: Sequence[str], *, after_days: int | None
 ) -> NDArray[np.int64] | None:
-    """Return the last microsecond of each patient's events: the end of the day of death and some days more.
+    """Return the last plausible microsecond of each patient's events: the end of the day of death, plus some days.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def last_days(
 
 
 def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    """Refuse a CDM of a different version than 5.3 and 5.4; return a warning if the version is not known.
+    """Refuse a CDM whose version is neither 5.3 nor 5.4; return a warning if the version is not known.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
     Raises
     ------
     DataError
-        The version is another one.
+        The version is a different one.
     """
     versions: set[str] = set()
     where = ""

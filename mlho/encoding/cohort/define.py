@@ -1,4 +1,4 @@
-"""Definition of the cohort: from label rows and demographics to samples in canonical order, with an account of each step."""
+"""Definition of the cohort: turn label rows and demographics into samples in canonical order, with an account of each step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,9 +41,8 @@ LABEL_RULES: Final[Mapping[str, str]] = {
     "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
     "equal labels": "Another row of the same sample says the same.",
 }
-NOT_AT_RISK: Final = (
-    "not at risk"  # only with cohort.timeToEvent: event or end of observation up to the index date
-)
+# Only with cohort.timeToEvent: the event or the end of observation is not after the index date.
+NOT_AT_RISK: Final = "not at risk"
 _LABEL_REMEDIES: Final[Mapping[str, str]] = {
     "no patient": "Check the column of patient ids.",
     "no index date": "Check the column of index dates.",
@@ -74,7 +73,7 @@ class RuleAccount:
     dropped: Mapping[str, int]
     """Number of possible samples that each rule drops, in the order of the rules."""
     attrition: Sequence[Mapping[str, Any]]
-    """As in the cohort; the last one counts the label rows."""
+    """Steps as in the cohort's attrition; the last one counts the label rows."""
     warnings: Sequence[str] = ()
 
 
@@ -123,7 +122,7 @@ def define_cohort(
     cdm : sequence of SourceFile
         Files of an OMOP CDM, for the deaths and the version.
     labels, rules : LabelRows and RuleAccount, optional
-        Labels that rules have made, with their account, in place of the table.
+        Labels that rules have made, with their account, instead of the table.
 
     Returns
     -------
@@ -135,7 +134,7 @@ def define_cohort(
     ------
     DataError
         A table is missing, empty or unreadable; a column is missing or has a wrong type; outcomes are of one class or
-        conflict; labelled patients are unknown to the demographics. Messages contain counts only.
+        conflict; labelled patients are missing from the demographics. Messages contain counts only.
     SpecError
         ``age`` is to be computed from the birth date, but there is no index date.
     """
@@ -150,7 +149,7 @@ def define_cohort(
 
 
 def read_demographics(spec: TrainingSpec, source: Source, root: DataRoot, patient_ids: Any) -> Persons | None:
-    """Read the demographics from their table, or of some patients from the codes of the events; ``None`` without a table."""
+    """Read the demographics from their table, or those of some patients from the codes of the events; ``None`` without a table."""
     if not spec.reads_static_rows:
         return read_persons(spec, source, root)
     events = spec.data.tables.events
@@ -200,7 +199,7 @@ def join_cohort(
 
 
 def _label_warnings(ledger: Mapping[str, int], n_rows: int) -> list[str]:
-    """Warn of each rule that drops many label rows. No number: the label ledger gives or suppresses it."""
+    """Warn about each rule that drops many label rows. The warning gives no number, because the label ledger shows or suppresses it."""
     return [
         f"More than {100 * LARGE_SHARE:.0f} % of the label rows are dropped by the rule “{rule}”. {remedy}"
         for rule, remedy in _LABEL_REMEDIES.items()
@@ -209,7 +208,7 @@ def _label_warnings(ledger: Mapping[str, int], n_rows: int) -> list[str]:
 
 
 def labels_place(spec: TrainingSpec) -> str:
-    """Return where the labels are from: their table, or the rules."""
+    """Return the origin of the labels: their table, or the rules."""
     return spec.data.tables.labels or BY_RULES
 
 
@@ -237,7 +236,7 @@ def where_of_persons(spec: TrainingSpec) -> str:
 def _audit_warnings(
     columns: Sequence[CategoricalColumn], unit_of: NDArray[np.integer[Any]], min_cell: int
 ) -> list[str]:
-    """Warn of columns of the audit that have no group with enough patients."""
+    """Warn about columns of the audit that have no group with enough patients."""
     return [
         f"bias.columns: every value of {column.name!r} has fewer than {min_cell} patients (report.minCell). They are "
         f"one group, {OTHER!r}, and nothing is compared: name a column of larger groups."
@@ -247,7 +246,7 @@ def _audit_warnings(
 
 
 def _is_implausible(labels: LabelRows, spec: TrainingSpec) -> NDArray[np.bool_]:
-    """Label rows whose own index date lies outside the plausible years."""
+    """Return which label rows have an index date of their own outside the plausible years."""
     if spec.cohort.index.column is None:
         return np.zeros(len(labels.patient), np.bool_)
     first, last = year_bounds(spec.data.plausible_years)
@@ -270,8 +269,8 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
     if n_unknown and policy == "error":
         raise DataError(
             labels_place(spec),
-            "labelled patients are unknown to the demographics",
-            expected="a row of the demographics for each labelled patient",
+            "labelled patients are missing from the demographics",
+            expected="a row in the demographics for each labelled patient",
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
             remedy="Complete the demographics, check that both tables write ids alike (17.0 is another id than 17), or set "
             "cohort.unknownPatients to keep or drop.",
@@ -342,7 +341,7 @@ def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnin
             remedy="Correct the labels, or set cohort.conflictingLabels to drop (leave these samples out) or any "
             "(count them as positive).",
         )
-    if policy == "drop":  # no number: the label ledger gives or suppresses it
+    if policy == "drop":  # without a number: the label ledger shows or suppresses it
         warnings.append("Samples with conflicting outcomes are left out; the label ledger counts their rows.")
         return
     smallest = spec.report.min_cell
@@ -387,7 +386,7 @@ def _assemble(
     spec: TrainingSpec,
     warnings: list[str],
 ) -> Cohort:
-    """Number the remaining patients, sort the samples, and join the demographics."""
+    """Assign numbers to the remaining patients, sort the samples, and join the demographics."""
     labels = selection.labels
     rows = np.flatnonzero(selection.is_in)
     rows = rows[np.lexsort((labels.index_us[rows], labels.patient[rows]))]

@@ -2,8 +2,8 @@
 
 Trees take numbers unchanged: missing values stay NaN, without an indicator column.
 
-Demographics bypass screen and ranking and enter every candidate. The set of columns depends only on the whole cohort, so
-that it is the same in all folds. Only the medians are estimated on the training samples.
+Demographics bypass screen and ranking and enter every candidate. The set of columns is determined by the whole cohort, so it
+is the same in all folds. Only the medians are estimated on the training samples.
 """
 
 import math
@@ -23,7 +23,7 @@ DemographicColumn = NumericColumn | CategoricalColumn
 
 @dataclass(frozen=True)
 class NumberCode:
-    """Encoding of a number: missing values are replaced by ``median``, with an indicator column if there are any.
+    """Encoding of a number. Missing values are replaced by ``median``, with an indicator column if the cohort has any.
 
     Without a median (for trees) missing values stay NaN.
     """
@@ -79,7 +79,7 @@ class CategoryCode:
         return np.array([position.get(text, missing if text is None else unseen) for text in texts], np.int64)
 
     def unseen(self, values: Sequence[object]) -> NDArray[np.bool_]:
-        """Return which values are present but are not a level.
+        """Return which values are present but are not among the levels.
 
         Examples
         --------
@@ -283,7 +283,7 @@ def _code(
 
 
 def _values(code: NumberCode | CategoryCode, column: DemographicColumn | None) -> NDArray[Any]:
-    """Input of an encoding: numbers, or positions among the levels of the encoding."""
+    """Return the input of an encoding: numbers, or positions among the levels of the encoding."""
     if column is None:
         raise _missing_column(code.name)
     if isinstance(code, NumberCode) != isinstance(column, NumericColumn):
@@ -328,7 +328,7 @@ def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def _level_of(value: object) -> str | None:
-    """Text of a level. Booleans become ``true`` and ``false``, as they do when read from Parquet."""
+    """Return the text of a level. Booleans become ``true`` and ``false``, as they do when read from Parquet."""
     if is_absent(value):
         return None
     if isinstance(value, bool | np.bool_):
@@ -344,7 +344,7 @@ def _number_of(text: str | None) -> float | None:
 
 
 def _by_number(levels: Sequence[str]) -> dict[float | None, str]:
-    """Map each number to the level with that value, unless several levels have it, such as ``1`` and ``01``."""
+    """Map each number to the level with that value, unless several levels have the value, such as ``1`` and ``01``."""
     numbers = [_number_of(level) for level in levels]
     return {
         number: level
@@ -368,5 +368,5 @@ def _missing_column(name: str) -> DataError:
         f"column {name!r} is missing",
         expected="the columns of the training cohort",
         got="none of that name",
-        remedy="Add it; leave single values empty where they are not known.",
+        remedy="Add it; leave individual values empty where they are not known.",
     )

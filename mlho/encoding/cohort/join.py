@@ -74,7 +74,7 @@ def _age_warnings(
 
 
 def odd_age_warnings(n: int, noun: str, min_cell: int) -> list[str]:
-    """Return a warning of patients, samples or rows with an implausible age; none for a count of 0."""
+    """Return a warning about patients, samples or rows with an implausible age; none for a count of 0."""
     if not n:
         return []
     odd = shown_count(n, noun, min_cell)
@@ -82,7 +82,7 @@ def odd_age_warnings(n: int, noun: str, min_cell: int) -> list[str]:
 
 
 def before_birth_warnings(n: int, min_cell: int) -> list[str]:
-    """Return a warning of samples whose index date is before birth; none for a count of 0."""
+    """Return a warning about samples whose index date is before birth; none for a count of 0."""
     if not n:
         return []
     samples = shown_count(n, "sample", min_cell)
@@ -90,14 +90,14 @@ def before_birth_warnings(n: int, min_cell: int) -> list[str]:
 
 
 def person_of_patients(persons: Persons, patient_ids: Any) -> NDArray[np.int64]:
-    """Position of each patient id in the demographics; ``MISSING`` if absent."""
+    """Return the position of each patient id in the demographics; ``MISSING`` if absent."""
     return positions_in(patient_ids, persons.patient_ids)
 
 
 def rows_of_persons(
     persons: Persons, person_of: NDArray[np.int64], index_us: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Row of the table for each sample; ``MISSING`` if there is none."""
+    """Return the row of the table for each sample; ``MISSING`` if there is none."""
     if persons.index_us is None:  # one row per patient
         return person_of
     return matching_rows(persons.patient, persons.index_us, person_of, index_us)
@@ -109,7 +109,7 @@ def matching_rows(
     patient_of: NDArray[np.int64],
     index_us: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Row with the patient and the date of each sample; ``MISSING`` if there is none. The rows are in ascending order of both."""
+    """Return the row with the patient and the date of each sample; ``MISSING`` if there is none. The rows must ascend by patient and date."""
     dates = np.unique(np.concatenate([row_us, index_us]))
     have = patient.astype(np.int64) * len(dates) + np.searchsorted(dates, row_us)
     want = patient_of * len(dates) + np.searchsorted(dates, index_us)
@@ -158,7 +158,7 @@ def _without_rare_numbers(
     min_cell: int,
     warnings: list[str],
 ) -> tuple[NumericColumn | CategoricalColumn, ...]:
-    """Return the columns without numbers that too few patients have. A median or a split would reveal their values."""
+    """Return the columns without numeric columns that are known for too few patients: a median or a split would reveal their values."""
     kept: list[NumericColumn | CategoricalColumn] = []
     for column in columns:
         if isinstance(column, NumericColumn):

@@ -1,7 +1,7 @@
-"""Columns in addition to the features: the person behind patient ids (``cohort.groupBy``), sites or parts (``validation.splitColumn``), and
-columns of the audit (``bias.columns``).
+"""Columns that are read in addition to the features: persons, sites or parts, and columns of the audit.
 
-They are read as text from the labels or, if missing there, from the demographics. They are not features.
+``cohort.groupBy`` names the person behind patient ids, ``validation.splitColumn`` the site or part, and ``bias.columns`` the
+columns of the audit. They are read as text from the labels or, if missing there, from the demographics.
 """
 
 import math
@@ -26,7 +26,7 @@ MAX_PARTS: Final = 1000  # sites or folds; a column with more values is an ident
 
 @dataclass(frozen=True)
 class TextColumn:
-    """A column of texts, one row for each row of its table."""
+    """A column of texts, with one entry for each row of its table."""
 
     levels: tuple[str, ...]
     """Sorted by their UTF-8 bytes."""
@@ -51,7 +51,7 @@ def read_texts(array: Any) -> Any:
 
 
 def number_text(number: float) -> str | None:
-    """Text of a numeric code: 3.0 gives ``3``; None for NaN.
+    """Return the text of a numeric code: 3.0 gives ``3``; None for NaN.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def number_text(number: float) -> str | None:
 def refuse_differing(
     columns: Mapping[str, TextColumn], rows: NDArray[np.int64], first: NDArray[np.int64], where: str
 ) -> None:
-    """Refuse label rows of one sample that differ in a kept column: which of them counts would depend on their order.
+    """Refuse label rows of one sample that differ in a kept column, because the result would depend on their order.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def refuse_differing(
                 where,
                 f"rows of one sample differ in column {name!r}",
                 expected="one value for each patient and index date",
-                got=f"{plural(n_bad, 'row')} with a different value than the first row of the sample",
+                got=f"{plural(n_bad, 'row')} whose value differs from that of the first row of the sample",
                 remedy="Keep one of the rows.",
             )
 
@@ -155,7 +155,7 @@ def _with_unknown(
 
 
 def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]], where: str) -> Groups:
-    """Return the persons behind the patients. Refuse a patient id of two persons."""
+    """Return the persons behind the patients. Refuse a patient id that belongs to two persons."""
     starts = np.flatnonzero(is_new(patient_of))
     of_patient = column.codes[starts]
     n_bad = n_distinct(patient_of[column.codes != of_patient[patient_of]])
@@ -171,7 +171,7 @@ def groups_of(name: str, column: TextColumn, patient_of: NDArray[np.integer[Any]
 
 
 def category_of(name: str, column: TextColumn, where: str, field: str) -> CategoricalColumn:
-    """Return the sites, parts or groups of the samples. Refuse a column with the values of an identifier."""
+    """Return the sites, parts or groups of the samples. Refuse a column with so many values that it must be an identifier."""
     if len(column.levels) > MAX_PARTS:
         raise DataError(
             where,

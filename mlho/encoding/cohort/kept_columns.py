@@ -1,4 +1,4 @@
-"""The columns of labels and demographics that are not features: persons, sites or parts, and columns of the audit."""
+"""Columns of labels and demographics that are not features: persons, sites or parts, and columns of the audit."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def read_kept_columns(
     persons: Persons | None,
     patient_of: NDArray[np.integer[Any]],
 ) -> tuple[Groups | None, CategoricalColumn | None, tuple[CategoricalColumn, ...]]:
-    """Return the persons behind the patients, the site or part of each sample, and the columns of the audit; each where it is named."""
+    """Return the persons behind the patients, the part of each sample, and the columns of the audit, as far as they are specified."""
     tables, group_by, part = spec.data.tables, spec.cohort.group_by, spec.validation.split_column
     where = " and ".join(filter(None, (tables.labels, tables.demographics)))
     person_rows = None

@@ -43,7 +43,7 @@ class LabelRows:
     outcome: NDArray[np.int8]
     """0, 1, or ``MISSING``. Shape (n_rows,)."""
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
-    """Columns for the splits, as far as the labels have them. By name."""
+    """Kept columns by name (persons, splits, audit), as far as the labels have them."""
     outcome_us: NDArray[np.int64] | None = None
     """Date of the outcome in microseconds since 1970, ``NO_BOUND`` without one; None if the specification names no column. Shape
     (n_rows,)."""
@@ -54,7 +54,7 @@ class LabelRows:
 def read_labels(
     cohort: Cohort, source: Source, root: DataRoot, pattern: str, *, kept: Sequence[str] = ()
 ) -> LabelRows:
-    """Read the label files, and of the columns ``kept`` those that they have.
+    """Read the label files, and those of the columns ``kept`` that they contain.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _joined(parts: Sequence[FollowUp | None]) -> FollowUp:
 
 
 def _present(source: Source, files: Sequence[SourceFile], kept: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that any file has; every one must have them."""
+    """Return the columns that any file has. Raise an error unless every file has them."""
     if not kept:
         return ()
     have = {name for file in files for name in open_table(file, source).column_names}
@@ -113,7 +113,7 @@ def _present(source: Source, files: Sequence[SourceFile], kept: Sequence[str]) -
 
 
 def encode_patients(texts: Sequence[Any]) -> tuple[Any, NDArray[np.int64]]:
-    """Distinct ids sorted by their UTF-8 bytes, and the position of each row among them (``MISSING`` for null)."""
+    """Return the distinct ids, sorted by their UTF-8 bytes, and the position of each row among them (``MISSING`` for null)."""
     encoded = pa.concat_arrays(list(texts)).dictionary_encode()
     order = pc.sort_indices(encoded.dictionary)
     rank = np.empty(len(order), np.int64)
@@ -146,7 +146,7 @@ def read_index(
 
 
 def read_births(array: Any, source: Source, *, where: str, name: str) -> NDArray[np.int64]:
-    """Birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing.
+    """Return birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def _read_file(cohort: Cohort, source: Source, file: SourceFile, kept: Sequence[
     patient = source.column(LABELS, "patient_id")
     _check_columns(cohort, source, table, file, patient)
     index = cohort.index.column
-    require_columns(file.key, table.column_names, kept, remedy="Other files of the table have it.")
+    require_columns(file.key, table.column_names, kept, remedy="Add it: other files of the table have it.")
     dated = cohort.outcome_date
     names = [*dict.fromkeys(filter(None, [patient, *_outcome_columns(cohort), index, dated, *kept]))]
     columns = read_columns(table, names)
@@ -294,7 +294,7 @@ def _outcomes(array: Any, where: str, name: str) -> NDArray[np.int8]:
 
 
 def _outcome_numbers(array: Any) -> NDArray[np.float64]:
-    """Outcomes as floats: NaN means missing, 2 means a text that is not an outcome."""
+    """Return outcomes as floats: NaN means missing, 2 means a text that is not an outcome."""
     if not is_text(array.type):
         numbers = as_numpy(array.cast(pa.float64(), safe=False)).copy()
         numbers[~is_given(array)] = np.nan
@@ -313,9 +313,10 @@ Dates = tuple[NDArray[np.int64], NDArray[np.bool_]]  # last microsecond of each 
 
 
 def read_follow_up(times: TimeToEvent, dates: Mapping[str, Dates], index_us: NDArray[np.int64]) -> FollowUp:
-    """Return the first observed fate after each index date. ``NaN`` days where nothing ends the observation.
+    """Return what ended the observation after each index date; the days are ``NaN`` where nothing did.
 
-    An event after the end of observation was not observed. If an event and a competing one have the same time, the event counts.
+    An event after the end of observation counts as not observed. If an event and a competing one have the same time, the
+    event counts.
     """
     assert times.event is not None, "the specification requires both without rules"
     assert times.end is not None
@@ -333,7 +334,7 @@ def _times(dates: Dates) -> NDArray[np.int64]:
 
 
 def outcome_of(follow_up: FollowUp, times: TimeToEvent) -> NDArray[np.int8]:
-    """Return 1 for an event up to the first horizon, else 0; ``MISSING`` where nothing ends the observation."""
+    """Return 1 for an event up to the first horizon, 0 otherwise, and ``MISSING`` where nothing ends the observation."""
     is_event = (follow_up.status == 1) & (follow_up.days <= times.horizon_days[0])
     return np.where(np.isnan(follow_up.days), MISSING, is_event).astype(np.int8)
 
@@ -341,7 +342,7 @@ def outcome_of(follow_up: FollowUp, times: TimeToEvent) -> NDArray[np.int8]:
 def refuse_other_times(
     follow_up: FollowUp, rows: NDArray[np.int64], first: NDArray[np.int64], where: str
 ) -> None:
-    """Refuse label rows of one sample with a different follow-up than its first row (``rows``, ``first``: positions of both)."""
+    """Refuse label rows whose follow-up differs from that of their sample's first row (``rows``, ``first``: positions of both)."""
     repeated, of_first = follow_up[rows], follow_up[first]
     n_bad = int(((repeated.days != of_first.days) | (repeated.status != of_first.status)).sum())
     if n_bad:
@@ -349,6 +350,6 @@ def refuse_other_times(
             where,
             "rows of one sample have different dates of cohort.timeToEvent",
             expected="one time for each patient and index date",
-            got=f"{plural(n_bad, 'row')} with a different time than the first row of the sample",
+            got=f"{plural(n_bad, 'row')} whose time differs from that of the first row of the sample",
             remedy="Keep one of the rows.",
         )

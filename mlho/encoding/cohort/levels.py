@@ -12,7 +12,7 @@ from mlho.encoding.cohort.cohort import CategoricalColumn
 UNKNOWN: Final = "unknown"  # the level of missing values
 OTHER: Final = "other"  # the level that collects rare levels
 # Replacements for a level that training merged or never saw, and for a missing value: the first of these that is a level,
-# else the reference. Training and scoring use the same order, so that a patient gets the same score in both.
+# else the reference. Training and scoring use the same order, so a patient gets the same score in both.
 OF_UNSEEN: Final = (OTHER, UNKNOWN)
 OF_MISSING: Final = (UNKNOWN, OTHER)
 

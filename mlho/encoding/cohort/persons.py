@@ -34,7 +34,7 @@ _Form = Literal["number", "category", "csv text"]
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A demographic column as in the table: numbers (NaN: missing), or positions in ``levels`` (-1: missing)."""
+    """A demographic column as stored in the table: numbers (NaN: missing), or positions in ``levels`` (-1: missing)."""
 
     name: str
     values: NDArray[Any]
@@ -63,9 +63,9 @@ class Persons:
     from_index: tuple[str, ...] = ()
     """Requested demographics that are computed from the index date; see :mod:`mlho.encoding.cohort.calendar`."""
     conflicts: tuple[tuple[str, int], ...] = ()
-    """Demographics from static rows that have several values for a patient, and none therefore. As (name, number of patients)."""
+    """Demographics whose static rows give some patients several values, which count as missing. As (name, number of patients)."""
     kept: Mapping[str, TextColumn] = field(default_factory=dict)
-    """Columns for the splits, as far as the table has them. By name."""
+    """Kept columns by name (persons, splits, audit), as far as the table has them."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,21 @@ class _Layout:
     patient: str
     index: str | None
     birth: str | None
-    wanted: tuple[tuple[str, str], ...]  # our name and that of the file
+    wanted: tuple[tuple[str, str], ...]  # our name and the file's name
     categorical: frozenset[str]
     age_from_birth: bool
     from_index: tuple[str, ...]
 
 
 def ignored_warnings(persons: Persons) -> list[str]:
-    """Return a warning of the rows without a patient id; none if there are none."""
+    """Return a warning about rows without a patient id; an empty list if there are none."""
     n = persons.n_without_patient
     have, are = ("has", "is") if n == 1 else ("have", "are")
     return [f"{plural(n, 'row')} of the demographics {have} no patient and {are} ignored."] if n else []
 
 
 def conflict_warnings(persons: Persons, noun: str, min_cell: int) -> list[str]:
-    """Return a warning of the patients whose static rows differ, for each demographic; none if there are none."""
+    """Return a warning for each demographic whose static rows differ within a patient; an empty list if there is none."""
     return [
         capitalized(
             f"{shown_count(n, noun, min_cell)} {'has' if is_one(n, min_cell) else 'have'} several values of {name!r} in the "
@@ -100,7 +100,7 @@ def conflict_warnings(persons: Persons, noun: str, min_cell: int) -> list[str]:
 
 
 def birth_column(source: Source, have: Sequence[str]) -> str | None:
-    """Return the name of the column of birth dates among those of a file; ``None`` if there is none."""
+    """Return the name of a file's column of birth dates; ``None`` if there is none."""
     names = (source.column(DEMOGRAPHICS, name) for name in BIRTH_COLUMNS)
     return next((name for name in names if name in have), None)
 
@@ -152,7 +152,7 @@ def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons 
 
 
 def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFile, TableFile]]) -> _Layout:
-    """Determine the columns to read: those that any file has. Check that every file has them."""
+    """Determine the columns to read: those that any file has. Raise an error unless every file has them."""
     patient = source.column(DEMOGRAPHICS, "patient_id")
     have = [name for _, table in tables for name in table.column_names]
     file_column = partial(source.column, DEMOGRAPHICS)
@@ -166,7 +166,7 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
     demographics = [name for name in demographics if name not in from_index]
     if age_from_birth and not spec.cohort.has_index:
         raise SpecError(
-            "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
+            "features.demographics: age is computed from the birth date at the index date, but cohort.index is "
             "none. Give an index date, add a column 'age' to the demographics, or leave age out."
         )
     if patient in map(file_column, demographics):
@@ -175,7 +175,7 @@ def _layout(spec: TrainingSpec, source: Source, tables: Sequence[tuple[SourceFil
     categorical = frozenset([*spec.features.categorical, *kept])
     if age_from_birth and AGE in categorical:
         raise SpecError(
-            "features.categorical: age is counted from the birth date, and is a number. Leave it out."
+            "features.categorical: age is computed from the birth date and is a number. Leave it out."
         )
     index = file_column(index) if index is not None and file_column(index) in have else None
     names = tuple((name, file_column(name)) for name in [*demographics, *kept])
@@ -198,7 +198,7 @@ def _check_file(file: SourceFile, table: TableFile, layout: _Layout, source: Sou
     kinds = {layout.patient: ColumnKind.PATIENT, **dict.fromkeys(wanted, ColumnKind.DEMOGRAPHIC)}
     for name in (layout.index, layout.birth):
         if name is not None:
-            require_columns(file.key, have, [name], remedy="Other files of the table have it.")
+            require_columns(file.key, have, [name], remedy="Add it: other files of the table have it.")
             kinds.setdefault(name, ColumnKind.TIME)
     for name, kind in kinds.items():
         source.check_type(file.key, name, table.type_of(name), kind)
@@ -229,7 +229,7 @@ def _read_file(file: SourceFile, table: TableFile, layout: _Layout, source: Sour
 
 
 def _piece(array: Any, file: SourceFile, name: str) -> _Piece:
-    """One file's part of a column: numbers, or texts with blanks as null."""
+    """Return one file's part of a column: numbers, or texts with blanks as null."""
     if pa.types.is_null(array.type):
         return "csv text", array.cast(pa.string()), file.key
     if pa.types.is_boolean(array.type):
@@ -244,13 +244,13 @@ def _piece(array: Any, file: SourceFile, name: str) -> _Piece:
 
 
 def _category(array: Any, file: SourceFile, name: str) -> _Piece:
-    """One file's part of a column declared categorical: numbers as their shortest text, text unchanged."""
+    """Return one file's part of a column declared categorical: numbers as their shortest text, text unchanged."""
     _, piece, key = _piece(array, file, name)
     return "category", read_texts(piece), key
 
 
 def join_parts(where: str, name: str, pieces: Sequence[_Piece], *, decimal: str | None = None) -> RawColumn:
-    """Join one column of all files. A CSV column is numeric if all of its text is, with the decimal sign of ``data.format``."""
+    """Join one column of all files. A CSV column is numeric if all of its texts are numbers, with the decimal sign of ``data.format``."""
     forms = {form for form, _, _ in pieces} - {"csv text"}
     if len(forms) == 2:
         raise DataError(
@@ -325,7 +325,7 @@ def _empty(where: str, n_rows: int, needed: Sequence[str]) -> DataError:
     if n_rows:
         remedy = "Check the column of patient ids."
     elif needed:
-        remedy = f"Write it again: {', '.join(needed)} are read from it. Single patients and values may be missing."
+        remedy = f"Write it again: {', '.join(needed)} are read from it. Individual patients and values may be missing."
     else:
         remedy = "Write the demographics, or leave out data.tables.demographics."
     return DataError(

@@ -1,7 +1,7 @@
-"""Demographics from static rows among the events, as MEDS has them: ``GENDER//M``, ``RACE//WHITE``, ``MEDS_BIRTH``.
+"""Demographics from static rows among the events, as in MEDS: ``GENDER//M``, ``RACE//WHITE``, ``MEDS_BIRTH``.
 
-One pass over three columns of the events. Memory grows with the patients of the labels and their distinct values, and not
-with the rows. The result depends neither on the order of rows nor on the files.
+One pass over three columns of the events. Memory grows with the patients of the labels and their distinct values, not with
+the rows. The result depends neither on the order of rows nor on the files.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from mlho.tables import EVENTS, is_text
 
 BIRTH: Final = "birth_date"
 _SEPARATOR: Final = "//"
-_MOST_PENDING: Final = 1 << 20  # keys that wait before equal ones are merged
+_MOST_PENDING: Final = 1 << 20  # keys collected before equal ones are merged
 _VALUE_BITS: Final = 31
 
 
@@ -40,7 +40,7 @@ class _Values:
     n_pending: int = 0
 
     def add(self, patient: NDArray[np.int64], values: Sequence[Hashable], which: NDArray[np.int64]) -> None:
-        """Add a pair for each patient: the value at its position."""
+        """Add a pair for each patient; ``which`` is the position of its value."""
         ids = np.array([self.ids.setdefault(value, len(self.ids)) for value in values], np.int64)
         self.keys.append(np.unique(patient << _VALUE_BITS | ids[which]))
         self.n_pending += len(self.keys[-1])
@@ -51,7 +51,7 @@ class _Values:
         return np.unique(np.concatenate([np.empty(0, np.int64), *self.keys]))
 
     def one_each(self, n_patients: int) -> tuple[NDArray[np.int64], int]:
-        """Return the position in ``ids`` of each patient's value, -1 if there is none or there are several, and the number of patients with several."""
+        """Return the position in ``ids`` of each patient's only value, -1 if there is none, and the number of patients with several."""
         keys = self._merged()
         patient, value = keys >> _VALUE_BITS, keys & ((1 << _VALUE_BITS) - 1)
         n_values = np.bincount(patient, minlength=n_patients)
@@ -75,7 +75,7 @@ def read_static_rows(
     spec : TrainingSpec
         Its demographics have no table.
     source : Source
-        A layout with static codes.
+        Source with a layout that has static codes.
     patient_ids : Arrow string array
         Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
 
@@ -93,7 +93,7 @@ def read_static_rows(
     """
     if AGE in spec.features.demographics and not spec.cohort.has_index:
         raise SpecError(
-            "features.demographics: age would be counted from the birth date at the index date, and cohort.index is "
+            "features.demographics: age is computed from the birth date at the index date, but cohort.index is "
             "none. Give an index date, or leave age out."
         )
     from_index = calendar_names(spec, ())

@@ -1,4 +1,4 @@
-"""The subgroup of a cohort that ``cohort.only`` asks for: by sex, and by age at the index date."""
+"""The subgroup of a cohort that ``cohort.only`` selects by sex and by age at the index date."""
 
 from typing import Final
 
@@ -15,13 +15,13 @@ from mlho.spec.rules import Age
 
 OF_SEX: Final = "of the sex of cohort.only"
 OF_AGE: Final = "of the age of cohort.only"
-_SEX: Final = ("sex", "gender")  # the first that the demographics have
+_SEX: Final = ("sex", "gender")  # the first column that the demographics have
 
 
 def subgroup(
     only: Only, persons: Persons | None, person_of: NDArray[np.int64], index_us: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return for each condition which label rows meet it; an unknown sex or age does not.
+    """Return, for each condition, which label rows meet it; an unknown sex or age does not.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def subgroup(
 
 
 def is_of_age(age: Age, years: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which ages in completed years are within the bounds; NaN is not."""
+    """Return which ages in completed years are within the bounds; NaN never is."""
     low = 0 if age.at_least is None else age.at_least
     high = np.inf if age.at_most is None else age.at_most
     return np.asarray((years >= low) & (years <= high))

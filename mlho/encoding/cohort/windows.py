@@ -4,11 +4,11 @@ For a sample with index date t, a gap of g days and a window of w days, a time i
 
     t - w days < time <= t - g days.
 
-An index date without a time means the last microsecond of its day, so that a window of w days without a gap is exactly w
-calendar days and ends with the index day. Without a window the whole history up to the gap is visible; without an
-index date, all data are. Windows nest: a time in one window is in every longer one.
+An index date without a time means the last microsecond of its day, so a window of w days without a gap is exactly w calendar
+days and ends with the index day. Without a window the whole history up to the gap is visible; without an index date, all data
+are. Windows nest: a time in one window is in every longer one.
 
-With ``features.after`` the window lies after the index date, and two longer ones tell which codes are new:
+With ``features.after`` the window lies after the index date, and two longer ones determine which codes are new:
 
     t + from days < time <= t + to days    (the window)
     t             < time <= t + to days
@@ -69,7 +69,7 @@ def sample_windows(
 
 
 def _after(after: After, starts: NDArray[np.int64], index_us: NDArray[np.int64]) -> SampleWindows:
-    """Return the window after the index date, then two that reach back to the index date, and to the begin of the past."""
+    """Return the window after the index date, then two longer ones: from the index date, and from the start of the past."""
     end = index_us + after.to_days * DAY_US
     past = after.past_days
     oldest = np.full_like(index_us, NO_LOWER_BOUND) if past is None else index_us - past * DAY_US
@@ -90,7 +90,7 @@ def year_bounds(years: Sequence[int]) -> tuple[int, int]:
 
 
 def needs_times(spec: TrainingSpec, cohort: Cohort) -> bool:
-    """Return whether the times of used rows are still needed. With one sample and one window, the rows are sufficient."""
+    """Return whether the times of used rows are still needed. With one sample per patient and one window, the rows alone are sufficient."""
     return (
         bool(spec.features.numbers or spec.features.utilisation)
         or spec.features.sequences is not None

@@ -407,7 +407,7 @@ def test_year_and_month_of_the_index_date_are_demographics(tmp_path):
 
 def test_the_year_of_the_index_date_needs_one(tmp_path):
     """With ``index: none``, the year of the index date is undefined."""
-    with pytest.raises(SpecError, match=r"index_year would be taken from the index date"):
+    with pytest.raises(SpecError, match=r"index_year is computed from the index date"):
         cohort_of(
             tmp_path,
             "patient_id,label\na,0\nb,1\n",

@@ -129,7 +129,7 @@ def test_age_needs_an_index_date_and_at_least_one_value(tmp_path):
     """An age without an index date, and a demographic without any value, give the same errors as with a table of demographics."""
     folder = write(tmp_path)
 
-    with pytest.raises(SpecError, match="age would be counted from the birth date"):
+    with pytest.raises(SpecError, match="age is computed from the birth date"):
         define_cohort(make_spec("age", index="none"), folder)
     with pytest.raises(DataError, match="'religion' is empty for the whole cohort"):
         define_cohort(make_spec("religion"), folder)
