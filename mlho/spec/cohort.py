@@ -15,7 +15,7 @@ from mlho.spec.types import OMITTED, ColumnName, Day, ShortName, SpecPart, Yes, 
 
 
 class Index(SpecPart):
-    """The index date, up to and including which data may be used. Exactly one of the three."""
+    """The index date, up to and including which data may be used. Set exactly one of the three fields."""
 
     column: ColumnName | None = None
     """A column of the labels. A date includes its whole day; a timestamp means up to and including that instant."""
@@ -44,25 +44,26 @@ _Level = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Window = Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(min_length=2, max_length=2)]
 
 
-#: Classifiers of a time to an event; the first is the default of the candidates.
+#: Classifiers for a time to an event; the first is the default candidate.
 OF_TIMES: Final = ("cox", "xgboostAft", "discreteTime")
 
 
 class TimeToEvent(SpecPart):
-    """The outcome as the time to an event, with censoring at the end of observation: by dates in the labels, or by ``cohort.rules``."""
+    """The outcome as a censored time to an event, defined by dates in the labels or by ``cohort.rules``."""
 
     event: Annotated[ColumnName | None, OMITTED] = None
-    """Column of the date of the event; empty where it was not seen. Required without ``rules``, whose outcome is the event."""
+    """Column with the date of the event; empty if no event was observed. Required without ``rules``, whose outcome is the event."""
     end: Annotated[ColumnName | None, OMITTED] = None
-    """Column of the date on which the observation ends. A sample without an event up to it is censored there. It may be empty where an
-    event or a competing event is given. Required without ``rules``, whose observation and time at risk end it."""
+    """Column with the date on which observation ends. A sample without an event by that date is censored on it. The date may be
+    empty if there is an event or a competing event. Required without ``rules``; with ``rules``, their observation and time at risk
+    determine the end."""
     competing: Annotated[ColumnName | None, OMITTED] = None
-    """Column of the date of an event after which the other cannot happen, such as the death; empty where it was not seen."""
+    """Column with the date of a competing event, after which the event cannot occur, such as death; empty if none was observed."""
     horizon_days: Annotated[
         tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(min_length=1, max_length=10)
     ]
-    """Days after the index date up to which the risk is predicted, ascending. The first is that of the probability: screen, ranking,
-    consensus, thresholds and the figures of ``headline`` are about an event up to it."""
+    """Days after the index date up to which the risk is predicted, ascending. The predicted probability is the risk up to the first
+    one, which also defines the outcome for screen, ranking, consensus, thresholds and the figures of ``headline``."""
 
     @model_validator(mode="after")
     def _horizons_ascend(self) -> Self:
@@ -73,15 +74,15 @@ class TimeToEvent(SpecPart):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of dates in the labels; none with rules."""
+        """The date columns of the labels; empty with rules."""
         return tuple(name for name in (self.event, self.end, self.competing) if name is not None)
 
     def check_columns(self, rules: Rules | None, *, by_rules: bool) -> None:
-        """Refuse columns together with rules, missing columns without rules, and horizons after the time at risk of the rules."""
+        """Refuse columns together with rules, missing columns without rules, and horizons beyond the time at risk of the rules."""
         if by_rules and self.columns:
             raise ValueError(
-                "timeToEvent: event, end and competing are columns of the labels, and rules make the labels. Remove them; a competing event "
-                "is rules.competing, such as {codes: [DEATH]}"
+                "timeToEvent: event, end and competing are columns of the labels, but rules create the labels. Remove them; a competing event "
+                "belongs in rules.competing, such as {codes: [DEATH]}"
             )
         if not by_rules and (self.event is None or self.end is None):
             raise ValueError("timeToEvent requires event and end, the columns of dates in the labels")
@@ -89,7 +90,7 @@ class TimeToEvent(SpecPart):
             return
         if self.horizon_days[-1] > rules.outcome.to_days:
             raise ValueError(
-                f"timeToEvent: horizonDays end after the time at risk. Set rules.outcome.toDays to {self.horizon_days[-1]} or more"
+                f"timeToEvent: horizonDays extend beyond the time at risk. Set rules.outcome.toDays to {self.horizon_days[-1]} or more"
             )
         if rules.not_observable != "drop":
             raise ValueError(
@@ -116,7 +117,7 @@ class Group(Only):
     """A named subgroup."""
 
     name: ShortName
-    """Ending of the names of its runs."""
+    """Suffix of the names of its runs."""
 
     @property
     def only(self) -> Only:
@@ -128,7 +129,7 @@ class Evolution(SpecPart):
     """Evolving phenotypes: which new codes follow the index date, in one window after another, for everyone and by group."""
 
     windows: Annotated[tuple[_Window, ...], Field(min_length=1, max_length=24)]
-    """Begin and end of each window in days after the index date: ``[[0, 90], [90, 180]]``."""
+    """Start and end of each window in days after the index date: ``[[0, 90], [90, 180]]``."""
     past_days: Annotated[Annotated[int, Field(ge=1, le=36_525)] | None, OMITTED] = None
     """Days up to and including the index date. A code recorded in them is not new. Default: all history."""
     groups: Annotated[tuple[Group, ...], Field(max_length=12)] = ()
@@ -137,7 +138,7 @@ class Evolution(SpecPart):
     @model_validator(mode="after")
     def _windows_and_names(self) -> Self:
         if any(begin >= end for begin, end in self.windows):
-            raise ValueError("each of windows must begin before it ends")
+            raise ValueError("each of windows must start before it ends")
         if list(self.windows) != sorted(set(self.windows)):
             raise ValueError("windows must be ascending, without duplicates")
         refuse_repeats([group.name for group in self.groups], "groups must not repeat a name")
@@ -152,14 +153,14 @@ class Cohort(SpecPart):
     outcomes: Annotated[
         Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=100)] | None, OMITTED
     ] = None
-    """Several outcomes instead of one: the ``mlho`` command makes one run of each, ``NAME-OUTCOME``, from one encoding. A resource
-    in a cluster has one outcome; write one for each, with ``shareEncoding``."""
+    """Several outcomes instead of one: the ``mlho`` command creates one run for each, ``NAME-OUTCOME``, from a shared encoding. A
+    custom resource has one outcome; write one resource for each, with ``shareEncoding``."""
     outcome_date: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels with the date of the outcome, empty without the outcome. The leakage sentinel compares it with the index
     date and with the events. It is not a feature."""
     share_encoding: Annotated[Yes | None, OMITTED] = None
-    """Encode the events without the outcome, so that runs that differ only in the outcome share the encoding if it
-    exists for the same samples. Set by ``outcomes``. It changes the run id but no figure.
+    """Encode the events without the outcome. Runs on the same samples that differ only in the outcome then share the encoding. Set
+    by ``outcomes``. It changes the run id but no figure.
     """
     index: Index = Field(default_factory=lambda: Index(column=BY_RULES))
     """The index date, up to and including which data may be used: ``{column: index_date}``, ``{date: 2020-01-01}``, or
@@ -167,30 +168,30 @@ class Cohort(SpecPart):
     predictive: association only". Required without ``rules``, which give the index date themselves.
     """
     rules: Annotated[Rules | None, OMITTED] = None
-    """Cohort by rule, in place of ``index`` and of ``data.tables.labels``: entry, criteria, index date, outcome and end of
-    observation from the events. See docs/cohorts.md.
+    """Cohort by rule, instead of ``index`` and ``data.tables.labels``: the events determine entry, criteria, index date, outcome
+    and end of observation. See docs/cohorts.md.
     """
     only: Annotated[Only | None, OMITTED] = None
-    """Keep a subgroup of the samples only, such as ``{sex: [female], age: {atLeast: 65}}``."""
+    """Keep only a subgroup of the samples, such as ``{sex: [female], age: {atLeast: 65}}``."""
     look_back_days: Annotated[int, Field(ge=1, le=36525)] | None = None
     """Days of history before the index date. Default: all history."""
     gap_days: Annotated[int, Field(ge=0, le=3650)] = 0
     """Days before the index date that features ignore, so that diagnostics for the outcome cannot leak."""
     time_to_event: Annotated[TimeToEvent | None, OMITTED] = None
-    """The outcome is the time to an event, with censoring, in place of a column of 0 and 1; ``outcome`` is then its name in reports. The
+    """A censored time to an event as the outcome, instead of a column of 0 and 1. ``outcome`` is then its name in reports, and the
     candidates are ``cox``, ``xgboostAft`` and ``discreteTime``."""
     follow_up_days: Annotated[Annotated[int, Field(ge=1, le=36525)] | None, OMITTED] = None
-    """Days after the index date in which the outcome is counted. A split by date leaves samples out of training whose outcome
-    window reaches the test period; without it only the index date decides, and there is a warning. It changes nothing else. Default with
-    ``rules``: ``rules.outcome.toDays``."""
+    """Days after the index date in which the outcome is counted. A split by date excludes from training the samples whose outcome
+    window extends into the test period. Without this field, such a split uses only the index date and warns. The field has no other
+    effect. Default with ``rules``: ``rules.outcome.toDays``."""
     group_by: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels, or else of the demographics, that names the person behind several patient ids. Splits, folds, intervals
-    and small cells then go by person."""
+    and small cells are then based on persons."""
     conflicting_labels: Literal["error", "drop", "any"] = "error"
-    """A sample with outcomes 0 and 1: fail, drop the sample, or count it as positive."""
+    """Action for a sample that has both outcomes, 0 and 1: fail, drop the sample, or count it as positive."""
     unknown_patients: Literal["error", "keep", "drop"] = "error"
-    """A labelled patient without demographics: fail, keep with unknown demographics, or drop. Without a demographics
-    table all labelled patients are kept, also those without events.
+    """Action for a labelled patient without demographics: fail, keep with unknown demographics, or drop. Without a demographics
+    table all labelled patients are kept, including those without events.
     """
 
     @property
@@ -212,7 +213,7 @@ class Cohort(SpecPart):
             )
         if self.follow_up_days is not None and self.follow_up_days < self.rules.outcome.to_days:
             raise ValueError(
-                "followUpDays is less than rules.outcome.toDays, the end of the time at risk. Remove followUpDays: toDays counts in its place"
+                "followUpDays is less than rules.outcome.toDays, the end of the time at risk. Remove followUpDays: toDays is used instead"
             )
         if self.rules.competing is not None and self.time_to_event is None:
             raise ValueError(
@@ -220,7 +221,7 @@ class Cohort(SpecPart):
             )
         if self.outcomes is not None:
             raise ValueError(
-                "rules and outcomes exclude each other: rules have one outcome. Remove one of them"
+                "rules and outcomes exclude each other: rules define one outcome. Remove one of them"
             )
         return self
 
@@ -241,7 +242,7 @@ class Cohort(SpecPart):
     def _dates_need_a_table(self) -> Self:
         if self.outcome_date is not None and (self.rules is not None or self.outcomes is not None):
             raise ValueError(
-                "outcomeDate requires a table of labels with one outcome. Remove it, rules or outcomes"
+                "outcomeDate requires a table of labels with one outcome. Remove outcomeDate, rules or outcomes"
             )
         if self.outcome_date is not None and self.share_encoding:
             raise ValueError("outcomeDate and shareEncoding exclude each other. Remove one of them")
@@ -265,7 +266,7 @@ class Cohort(SpecPart):
         return self
 
     def check_times(self, spec: Any) -> None:
-        """Refuse candidates of the other kind of outcome, and fields that cannot be combined with a time to an event."""
+        """Refuse candidates for the other kind of outcome, and fields that cannot be combined with a time to an event."""
         times = self.time_to_event is not None
         if any((candidate.classifier in OF_TIMES) != times for candidate in spec.candidates):
             rule = "requires the candidates" if times else "is required by the candidates"
@@ -277,10 +278,10 @@ class Cohort(SpecPart):
             )
 
     def check_uses(self, spec: Any) -> None:
-        """Refuse columns of the outcome and of the patients as features, persons, parts or groups, and persons and dates as groups of the audit.
+        """Refuse outcome and patient columns in other roles, and persons and dates as groups of the audit.
 
-        With the outcome as a feature, the model would know its own target. A patient, person or date is too small for a group: all
-        would count as ``other``.
+        The other roles are feature, person, split column and group. With the outcome as a feature, the model would know its own
+        target. A patient, person or date is too small to be a group: all would count as ``other``.
         """
         dates = () if self.time_to_event is None else self.time_to_event.columns
         of_outcome = {*(self.outcomes or (self.outcome,)), self.outcome_date, *dates} - {None}
@@ -323,7 +324,7 @@ class Cohort(SpecPart):
 
     @property
     def without_rules(self) -> Self:
-        """The cohort for later steps: index dates and outcomes are those of a table that the rules have made."""
+        """The cohort for later steps, with the index dates and outcomes of the table that the rules created."""
         return self if self.rules is None else self.model_copy(update={"index": self.index, "rules": None})
 
     @model_validator(mode="after")

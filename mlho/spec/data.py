@@ -27,7 +27,7 @@ def refuse_other_layout(source: str, *, has_names: bool, after_death_days: int |
     """
     if source == "omop" and has_names:
         raise ValueError(
-            "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM"
+            "data.source: omop excludes data.columns.events and concepts, whose column names are those of the CDM"
         )
     if source != "omop" and after_death_days is not None:
         raise ValueError("data.afterDeathDays requires data.source: omop")
@@ -68,14 +68,14 @@ class Data(SpecPart):
     does not hold.
     """
     duplicates: Literal["keep", "drop"] = "keep"
-    """``drop`` counts one code of one patient on one day once. ``keep`` counts all rows, as R MLHO does."""
+    """``drop`` counts a code at most once per patient and day. ``keep`` counts all rows, as R MLHO does."""
     plausible_years: Annotated[tuple[Year, ...], Field(min_length=2, max_length=2)] = PLAUSIBLE_YEARS
-    """First and last plausible year of events and index dates. Rows outside are dropped by a named rule. Dates that
-    were shifted into the future to protect patients, up to 2299, are plausible.
+    """First and last plausible year of events and index dates. Rows outside this range are dropped by a named rule. Dates that were
+    shifted into the future to protect patients, up to 2299, are plausible.
     """
     after_death_days: AfterDeathDays = None
-    """Days after a death in which events are used, with ``omop``; later ones are dropped by the rule "after death".
-    Default: 60.
+    """With ``omop``: number of days after a death in which events are still used. Later events are dropped by the rule "after
+    death". Default: 60.
     """
 
     @model_validator(mode="after")
@@ -114,13 +114,13 @@ class BundleSource(SpecPart):
     """The model."""
 
     uri: Address
-    """Folder of the bundle (a relative one counts from the specification file), its address in object storage, or
+    """Folder of the bundle (a relative path is relative to the specification file), its address in object storage, or
     ``run:<run id>`` for the bundle of a training run in the same store; ``run:<name>`` means the newest training run of that
     name when the run is submitted. ``channel:<name>`` means the model that the channel shows when the run is
-    submitted, and ``channel:<name>/<number>`` the one of this entry. No part of the run id: the bundle's digest is, and the run
-    records it."""
+    submitted, and ``channel:<name>/<number>`` the model of that entry. The field itself is not part of the run id; the bundle's
+    digest is, and the run records it."""
     digest: Digest | None = None
-    """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. Another bundle is rejected."""
+    """Required SHA-256 of the bundle, as printed by ``mlho run`` and in ``bundle.sha256``. A different bundle is rejected."""
 
 
 class EarlierRun(SpecPart):
@@ -132,28 +132,28 @@ class EarlierRun(SpecPart):
     """``run:<name>``, the newest finished training run of that name in the same store, ``run:<run id>``, or ``channel:<name>``, the run
     whose model the channel shows. It is looked up when the run is submitted; the run records the id that was found."""
     digest: Digest | None = None
-    """Required result digest of that run. The run records it; another result is rejected."""
+    """Required result digest of that run. The run records it; a different result is rejected."""
 
 
 class Recalibrate(SpecPart):
     """Fit a new calibrator to an existing model instead of training a model."""
 
     bundle: BundleSource
-    """The model, most often ``channel:production``."""
+    """The model to recalibrate, usually ``channel:production``."""
     correction: Literal["line", "intercept"] = "line"
-    """Of the log-odds: ``line``, an intercept and a slope; or ``intercept``, which keeps the slope."""
+    """Correction of the log-odds: ``line`` fits an intercept and a slope; ``intercept`` fits an intercept and keeps the slope."""
 
     def check_alone(self, spec: BaseModel) -> None:
         """Refuse sections of a training specification that a recalibration would ignore."""
         if names := training_only(spec):
             raise ValueError(
-                f"recalibrate fits a new calibrator to an existing model, so that {', '.join(names)} would be ignored. Remove them, or "
+                f"recalibrate fits a new calibrator to an existing model, so {', '.join(names)} would be ignored. Remove them, or "
                 "remove recalibrate to train a model"
             )
 
 
-#: Fields of a training specification that describe labelled data for a model that exists, by section; None: all of the section. The specifications of
-#: several runs, variants and evolution, are refused elsewhere.
+#: Fields of a training specification that describe labelled data for an existing model, by section; None means the whole section.
+#: Variants and evolution, which specify several runs, are refused elsewhere.
 _OF_LABELLED_DATA: Final[dict[str, tuple[str, ...] | None]] = {
     **dict.fromkeys(("data", "cohort", "bias", "gates", "recalibrate", "variants", "evolution")),
     "features": ("demographics", "categorical"),
@@ -166,7 +166,7 @@ _OF_SITES: Final = ("split", "split_column")
 def training_only(spec: BaseModel) -> list[str]:
     """Return the fields that the user has set in a training specification and that only training uses.
 
-    A field that has its default, which an API server fills in, does not count.
+    A field with its default value does not count, because an API server fills in defaults.
     """
     return [
         field.alias or name if section is None else f"{section}.{field.alias or name}"
@@ -189,7 +189,7 @@ def without_training[Spec: BaseModel](spec: Spec) -> Spec:
 
 
 def _training_fields(spec: BaseModel) -> Iterator[tuple[str | None, str, FieldInfo]]:
-    """Yield section and name of each field that only training uses and that differs from its default; the section is None for a whole one."""
+    """Yield section and name of each field that only training uses and that is not at its default; None and the name for a section."""
     for name, field in type(spec).model_fields.items():
         value, kept = getattr(spec, name), _OF_LABELLED_DATA.get(name, ())
         if kept is None:

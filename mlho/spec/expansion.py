@@ -1,4 +1,4 @@
-"""Documents of several runs: one specification for each outcome, variant, or window after the index date."""
+"""Documents that specify several runs: one specification for each outcome, variant, or window after the index date."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def expand(spec: RunSpec) -> tuple[RunSpec, ...]:
 
     With ``cohort.outcomes`` one for each outcome, named ``NAME-OUTCOME``. With ``evolution`` one for each window after the index date,
     for everyone and then for each group: ``NAME-FROM-TO`` and ``NAME-FROM-TO-GROUP``. With ``variants`` the document without them, and one for
-    each variant, named ``NAME-VARIANT``. Else the specification itself.
+    each variant, named ``NAME-VARIANT``. Otherwise the specification itself.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def _one_per_outcome(spec: RunSpec, outcomes: tuple[str, ...]) -> tuple[RunSpec,
     names = [_name(spec.metadata.name, outcome) for outcome in outcomes]
     if len(set(names)) != len(names):
         raise SpecError(
-            f"cohort.outcomes: two outcomes give the same name of a run. Expected distinct names; got {', '.join(names)}. Rename a "
+            f"cohort.outcomes: two outcomes give the same run name. Expected distinct names; got {', '.join(names)}. Rename a "
             "column, or write a specification for each."
         )
     return tuple(_with_outcome(spec, name, outcome) for name, outcome in zip(names, outcomes, strict=True))
@@ -83,7 +83,7 @@ def _of_evolution(spec: RunSpec, evolution: Evolution) -> Iterator[RunSpec]:
     del plain["spec"]["evolution"]
     if {"after", "only"} & {*plain["spec"].get("features", ()), *plain["spec"]["cohort"]}:
         raise SpecError(
-            "evolution: gives features.after and cohort.only itself. Expected neither of them; got one. Remove it."
+            "evolution: sets features.after and cohort.only itself. Expected neither of them; got one. Remove it."
         )
     features, cohort = plain["spec"].get("features", {}), plain["spec"]["cohort"]
     for group in (None, *evolution.groups):
@@ -101,6 +101,6 @@ def _of_evolution(spec: RunSpec, evolution: Evolution) -> Iterator[RunSpec]:
 
 
 def _name(stem: str, what: str) -> str:
-    """Return a valid name of a run: lower-case letters, digits, ``-``."""
+    """Return a valid run name: lower-case letters, digits, ``-``."""
     end = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-") or "outcome"
     return f"{stem}-{end}"[:_MAX_NAME].rstrip("-.")

@@ -1,4 +1,4 @@
-"""The section ``features`` of a specification: the codes that make columns, the content of a column, their selection, and variants of the data."""
+"""The section ``features`` of a specification: the columns, their content and selection, and variants of the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
@@ -18,7 +18,7 @@ Aggregate = Literal[
     "presence", "count", "levels", "recency", "last", "first", "min", "max", "mean", "slope", "outOfRange"
 ]
 RECENCY: Final = "recency"
-#: Number of a cell from which an aggregate is made; the other aggregates need the count only.
+#: The number in a cell from which an aggregate is computed; the other aggregates need only the count.
 NUMBERS: Final[Mapping[str, str]] = {
     RECENCY: RECENCY,
     "last": "last",
@@ -29,12 +29,12 @@ NUMBERS: Final[Mapping[str, str]] = {
     "mean": "mean",
     "slope": "slope",
 }
-#: Aggregates that are a value of an event, which a sample may lack.
+#: Aggregates of event values; they are missing in a sample without values.
 EVENT_VALUES: Final = frozenset(NUMBERS) - {RECENCY}
 
 
 class RollUp(SpecPart):
-    """Map of codes to coarser ones."""
+    """Map of codes to coarser codes."""
 
     table: TablePattern
     """Path relative to ``data.uri``: Parquet or CSV with ``code``, ``parent``, and optionally ``description`` of the parent."""
@@ -46,32 +46,33 @@ class Sequences(SpecPart):
     enabled: bool = True
     """``false`` has the same effect as omitting ``sequences``."""
     max_candidates: Annotated[int, Field(ge=1, le=20_000)] = 5_000
-    """Maximum number of candidate pairs: those whose order is most informative about the outcome of the training samples
-    with both codes. Significant ones are selected first, at most half of ``selection.nFeatures``; the others are ranked together with
+    """Maximum number of candidate pairs: those whose order is most informative about the outcome among the training samples with
+    both codes. Significant ones are selected first, at most half of ``selection.nFeatures``; the others are ranked together with
     the codes."""
     order: Literal["any", "first"] = "any"
     """``any``: an event of the first code is earlier than an event of the second. ``first``: the first event of the first
     code is earlier than the first event of the second. ``any`` depends more on how often the codes are recorded."""
     co_occurrence_days: Annotated[int, Field(ge=0, le=36_525)] = 0
-    """Events at most this number of days apart have no order. 0: those of one day."""
+    """Events at most this number of days apart have no order. With 0, only events on the same day have none."""
     bands: Annotated[
         tuple[Annotated[int, Field(ge=1, le=36_525)], ...] | None, Field(min_length=1, max_length=8), OMITTED
     ] = None
-    """Edges in days of bands of the time from the first event of the first code to the first of the second, such as
-    ``[365, 1095]``: up to a year, 1 to 3 years, more. A significant pair is selected together with its bands that pass the
+    """Edges, in days, of bands of the time from the first event of the first code to the first event of the second, such as ``[365,
+    1095]``: up to a year, 1 to 3 years, more than 3 years. A significant pair is selected together with its bands that pass the
     screen. Requires ``order: first``."""
     durations: Annotated[tuple[Literal["min", "mean", "max"], ...] | None, Field(min_length=1), OMITTED] = (
         None
     )
-    """Days from events of the first code to later events of the second, such as ``[min, max]``: the shortest, the mean and the
-    longest time. Each is a column of every candidate pair, ranked together with the codes. Requires ``order: any``."""
+    """Aggregates of the days from events of the first code to later events of the second: ``min``, ``mean`` and ``max`` are the
+    shortest, mean and longest time. Each is a column of every candidate pair, ranked together with the codes. Requires ``order:
+    any``."""
     start_codes: CodePatterns = None
     """Patterns of the codes that a pair may start with, as in ``include``. Default: all."""
     end_codes: CodePatterns = None
     """Patterns of the codes that a pair may end with. Default: all."""
 
     def days_of_band(self, band: int) -> tuple[int, int | None] | None:
-        """Return the bounds of a band, counted from 1: more than the first, at most the second; None for 0, any number of days."""
+        """Return the bounds of a band in days, exclusive and inclusive; None for band 0, which includes any time."""
         if band == 0 or self.bands is None:
             return None
         low = (self.co_occurrence_days, *self.bands)[band - 1]
@@ -81,7 +82,7 @@ class Sequences(SpecPart):
     def _durations_are_of_any_events(self) -> Self:
         if self.durations is not None and self.order != "any":
             raise ValueError(
-                "sequences: durations requires order: any; first events are one duration apart. Remove durations, or use bands"
+                "sequences: durations requires order: any; two first events have only one duration. Remove durations, or use bands"
             )
         refuse_repeats(self.durations or (), "sequences: durations must not contain duplicates")
         return self
@@ -101,12 +102,12 @@ class Sequences(SpecPart):
 
 
 class After(SpecPart):
-    """A window after the index date in place of look-back windows, and codes that are new relative to the past."""
+    """A window after the index date instead of look-back windows, with codes that are new relative to the past."""
 
     from_days: Annotated[int, Field(ge=0, le=36_525)] = 0
-    """Begin of the window in days after the index date; not part of it."""
+    """Start of the window in days after the index date, exclusive."""
     to_days: Annotated[int, Field(ge=1, le=36_525)]
-    """End of the window in days after the index date, part of it."""
+    """End of the window in days after the index date, inclusive."""
     past_days: Annotated[Annotated[int, Field(ge=1, le=36_525)] | None, OMITTED] = None
     """Days up to and including the index date. A code recorded in them is not new, and counts as absent. Default: all history."""
 
@@ -133,8 +134,8 @@ class Features(SpecPart):
     aggregates: Annotated[tuple[Aggregate, ...], Field(min_length=1)] = ("presence",)
     """``presence``: any event. ``count``: events. ``levels``: the count cut at ``levelCuts``. ``recency``: whole days from
     the last event to the index date. Of the numeric values: ``last``, ``first``, ``min``, ``max``, ``mean``, and ``slope``,
-    the least-squares change per year (from two days on). ``outOfRange``: whether the last value is outside its reference
-    range (from the concepts, else outside Tukey's fences of the training values)."""
+    the least-squares change per year (needs values on at least two days). ``outOfRange``: whether the last value is outside its
+    reference range (from the concepts, otherwise Tukey's fences of the training values)."""
     include: CodePatterns = None
     """Patterns of the codes to use, such as ``[ICD10:*, "LOINC:2160-?"]``: ``*`` is any text, ``?`` one character, all else is
     literal. Without it: all codes. Rows of other codes are dropped by the ledger rule "excluded code"."""
@@ -142,7 +143,7 @@ class Features(SpecPart):
     """Patterns of codes to exclude. They take precedence over ``include``."""
     roll_up: Annotated[RollUp | None, OMITTED] = None
     """Map of codes to coarser ones, such as ``{table: maps/phecode.parquet}``. A code in the map counts as its parent, in training
-    and in scoring; other codes stay. ``include`` and ``exclude`` apply to the codes after it."""
+    and in scoring; other codes are kept. ``include`` and ``exclude`` apply to the mapped codes."""
     windows: Annotated[tuple[Annotated[int, Field(ge=1, le=36525)], ...], Field(max_length=32)] = ()
     """Look-back windows in days; each gives its own columns. Default: one window, ``cohort.lookBackDays`` or all
     history.
@@ -150,13 +151,13 @@ class Features(SpecPart):
     all_history: Annotated[Yes | None, OMITTED] = None
     """``true`` adds all history to ``windows`` as one more window."""
     utilisation: Annotated[Yes | None, OMITTED] = None
-    """``true`` adds the counts of events, of distinct codes and of days with an event in each window. Like demographics, they
-    enter every candidate. They count all codes: not with ``include``, ``exclude`` or ``rollUp``."""
+    """``true`` adds the counts of events, of distinct codes and of days with an event in each window. Like demographics, they enter
+    every candidate. They count all codes and therefore exclude ``include``, ``exclude`` and ``rollUp``."""
     after: Annotated[After | None, OMITTED] = None
     """Codes of a window after the index date that are new relative to the past, such as ``{fromDays: 90, toDays: 180, pastDays: 730}``.
     Such a run does not predict, and every report states this. Excludes look-back windows, ``utilisation`` and ``sequences``."""
     sequences: Annotated[Sequences | None, OMITTED] = None
-    """Sequences in the longest window; ``{}`` takes every default. Requires the aggregate ``presence``."""
+    """Sequences in the longest window; ``{}`` uses all defaults. Requires the aggregate ``presence``."""
     level_cuts: Annotated[tuple[int, ...], Field(min_length=1, max_length=15)] = (1, 2, 3)
     """Cut points of ``levels``: (1, 2, 3) gives none, one, two, three or more."""
     demographics: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
@@ -165,14 +166,15 @@ class Features(SpecPart):
     monotone: Annotated[dict[ColumnName, Literal["increasing", "decreasing"]] | None, OMITTED] = None
     """Numbers whose effect has a known direction, such as ``{age: increasing, "LOINC:2160-0": increasing}``: a demographic that is a number, or a
     code with the aggregates ``last``, ``first``, ``min``, ``max`` or ``mean``; or ``CODE|presence`` and ``CODE|count``, in which an absent code is
-    zero. ``xgboost`` and ``ebm`` obey it; a required test of the bundle checks it for every classifier. An unknown value has no place in the order."""
+    zero. ``xgboost`` and ``ebm`` enforce the direction; a required test of the bundle checks it for every classifier. It does not
+    apply to unknown values."""
     categorical: Annotated[tuple[ColumnName, ...], Field(max_length=256)] = ()
     """Demographics whose numbers are category codes, for example of a ward. Text columns are always categorical."""
 
     @model_validator(mode="after")
     def _sequences_are_of_presence(self) -> Self:
         if self.sequences is not None and not self.sequences.enabled:
-            object.__setattr__(self, "sequences", None)  # frozen; not asked for
+            object.__setattr__(self, "sequences", None)  # frozen; enabled: false counts as absent
         if self.sequences is not None and "presence" not in self.aggregates:
             raise ValueError("sequences requires the aggregate presence. Add it to aggregates")
         return self
@@ -217,7 +219,7 @@ class Features(SpecPart):
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """Numbers of a cell that the aggregates need, in a fixed order."""
+        """The numbers in a cell that the aggregates need, in a fixed order."""
         needed = {NUMBERS[name] for name in self.aggregates if name in NUMBERS}
         return tuple(name for name in dict.fromkeys(NUMBERS.values()) if name in needed)
 
@@ -246,11 +248,10 @@ class Selection(SpecPart):
     min_prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.005
     """Minimum fraction of training patients in which a column must be present."""
     screen: Literal["at-least", "mlho-r"] = "at-least"
-    """``mlho-r``: R MLHO's rule (more than the rounded bound)."""
+    """``at-least``: at least ``minPrevalence``. ``mlho-r``: R MLHO's rule (more than the rounded bound)."""
     ranking: Literal["jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"] = "jmi"
-    """``jmi``: joint mutual information. ``mlho-r`` reproduces the ranking of R MLHO. The others serve for comparison.
-    All but ``mlho-r`` bin ``count``, ``recency`` and values at the terciles of the training values, and correct for the
-    number of levels.
+    """``jmi``: joint mutual information. ``mlho-r`` reproduces the ranking of R MLHO. The other methods are for comparison. All but
+    ``mlho-r`` bin ``count``, ``recency`` and values at the terciles of the training values, and correct for the number of levels.
     """
     n_features: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Number of columns that the ranking keeps, not counting demographics."""
@@ -261,10 +262,10 @@ class Selection(SpecPart):
 
 
 class Variant(SpecPart):
-    """Other data for the same algorithm: fields that replace those of the document. ``null`` removes a field."""
+    """Different data for the same algorithm: fields that replace those of the document. ``null`` removes a field."""
 
     name: ShortName
-    """Ending of the run's name: ``NAME-VARIANT``."""
+    """Suffix of the run's name: ``NAME-VARIANT``."""
     features: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of ``features``: ``{windows: [30, 365]}``, ``{exclude: ["LOINC:*"]}``, ``{rollUp: {table: maps/phecode.parquet}}``."""
     cohort: dict[str, JsonValue] = Field(default_factory=dict)
@@ -274,7 +275,7 @@ class Variant(SpecPart):
 
     @property
     def sections(self) -> dict[str, dict[str, JsonValue]]:
-        """The changes by section; only sections that change."""
+        """The changes by section, without sections that do not change."""
         all_of = {"features": self.features, "cohort": self.cohort, "data": self.data}
         return {section: changes for section, changes in all_of.items() if changes}
 
@@ -299,7 +300,7 @@ _VARIED: Final[Mapping[str, set[str]]] = {
 
 
 def utilisation_names(windows: Sequence[int | None]) -> tuple[str, ...]:
-    """Return the names of the columns of utilisation: events, codes and days of each window.
+    """Return the names of the utilisation columns: events, codes and days in each window.
 
     Examples
     --------

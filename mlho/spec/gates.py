@@ -30,14 +30,14 @@ Metric = Literal[
     "equalisedOdds",
     "demographicParity",
 ]
-#: Name of each metric in ``headline`` and ``groups`` of a result.
+#: Names of the metrics in ``headline`` and ``groups`` of a result.
 METRIC_KEYS: Final[dict[str, str]] = {name: to_snake(name) for name in get_args(Metric)} | {
     "calibrationInTheLarge": "in_the_large",
     "expectedCalibrationError": "ece_equal_count",
 }
 #: Gaps between the groups of a column.
 GAPS: Final = ("equalOpportunity", "equalisedOdds", "demographicParity")
-#: Metrics at a threshold, for which a gate names its rule.
+#: Metrics at a threshold, for which a gate must name the rule.
 AT_THRESHOLD: Final = (
     "sensitivity",
     "specificity",
@@ -103,18 +103,19 @@ class Gate(SpecPart):
     ``brier``, ``observedExpected``, ``calibrationInTheLarge``, ``expectedCalibrationError`` and, at a threshold, ``sensitivity``,
     ``specificity``, ``ppv``, ``npv`` and ``alertsPer100``."""
     versus: Annotated[Literal["difference", "ratio", "perYear"] | None, OMITTED] = None
-    """Comparison of the group's figure: its difference or ratio to the reference group, or its change per year (with ``bias.periods``)."""
+    """Comparison to use instead of the group's figure itself: its difference from the reference group, its ratio to it, or its
+    change per year (with ``bias.periods``)."""
     groups_by: Annotated[ColumnName | None, OMITTED] = None
     """A demographic, for ``equalOpportunity`` (sensitivity), ``equalisedOdds`` (the larger of sensitivity and specificity) and
     ``demographicParity`` (share with an alert): the largest difference between any two of its groups."""
     champion: Annotated[ChannelName | None, OMITTED] = None
-    """A channel: the figure is the difference to the model that it shows at the promotion, this model minus that one, on the samples
-    that both runs have tested (``auroc``, ``brier``, ``logLoss``), with an interval from a paired bootstrap of patients. Without a
-    model in the channel the gate passes."""
+    """A channel. The figure is then the difference from the model that the channel shows at promotion: this model minus that one,
+    on the samples that both runs have tested (``auroc``, ``brier``, ``logLoss``), with an interval from a paired bootstrap of
+    patients. If the channel has no model, the gate passes."""
     min_difference: MaybeBound = None
-    """Lowest difference to the champion that passes, such as ``-0.01``. ``lower95`` and ``upper95`` bound its interval."""
+    """Lowest difference from the champion that passes, such as ``-0.01``. ``lower95`` and ``upper95`` bound its interval."""
     max_difference: MaybeBound = None
-    """Highest difference to the champion that passes."""
+    """Highest difference from the champion that passes."""
     min: MaybeBound = None
     """Lowest mean over the test sets that passes."""
     max: MaybeBound = None
@@ -136,7 +137,7 @@ class Gate(SpecPart):
         self._check_champion()
         if (self.threshold is not None) != (self.metric in AT_THRESHOLD):
             raise ValueError(
-                f"threshold belongs to {', '.join(AT_THRESHOLD)}, which require it, and to no other metric"
+                f"threshold is required for {', '.join(AT_THRESHOLD)}, and not allowed for other metrics"
             )
         self._check_groups()
         if self.between is not None and self.between[0] > self.between[1]:
@@ -149,12 +150,12 @@ class Gate(SpecPart):
             named = self.metric if self.versus is None else "versus"
             raise ValueError(f"{named} requires a group, such as group: {{sex: female}}")
         if self.group is not None and self.metric not in OF_GROUPS:
-            raise ValueError(f"groups have {', '.join(OF_GROUPS)}. Got {self.metric}")
+            raise ValueError(f"group requires one of the metrics {', '.join(OF_GROUPS)}. Got {self.metric}")
         if self.versus is not None and self.metric in NOT_COMPARED:
             raise ValueError(f"{self.metric} is not compared between groups. Remove versus")
         if (self.groups_by is not None) != (self.metric in GAPS):
             raise ValueError(
-                f"groupsBy belongs to {', '.join(GAPS)}, which require it, such as groupsBy: sex"
+                f"groupsBy is required for {', '.join(GAPS)}, and not allowed for other metrics, such as groupsBy: sex"
             )
 
     def _check_champion(self) -> None:
@@ -162,10 +163,12 @@ class Gate(SpecPart):
         others = {"min": self.min, "max": self.max, "between": self.between, "group": self.group}
         wrong = differences if self.champion is None else {**others, "threshold": self.threshold}
         if named := [name for name, value in wrong.items() if value is not None]:
-            rule = "requires a champion" if self.champion is None else "does not go with a champion"
+            rule = "requires a champion" if self.champion is None else "cannot be combined with a champion"
             raise ValueError(f"{named[0]} {rule}, such as champion: production with minDifference: -0.01")
         if self.champion is not None and self.metric not in AGAINST_CHAMPION:
-            raise ValueError(f"a champion is compared by {', '.join(AGAINST_CHAMPION)}. Got {self.metric}")
+            raise ValueError(
+                f"champion requires one of the metrics {', '.join(AGAINST_CHAMPION)}. Got {self.metric}"
+            )
 
     def bounds(self) -> Iterator[tuple[Literal["mean", "low", "high"], float | None, float | None]]:
         """Yield the part of the figure, the lowest and the highest value that pass, for each bound."""

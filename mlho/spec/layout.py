@@ -1,4 +1,4 @@
-"""How tables are written where they differ from ours: column names, separators, encodings and forms of time."""
+"""The layout of tables that differ from ours: column names, separators, encodings and time formats."""
 
 import datetime as dt
 import itertools
@@ -10,9 +10,9 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model
 
 from mlho.spec.types import OMITTED, ColumnName, SpecPart, refuse_repeats
 
-#: Among ``dateFormats``: the form that is read without any.
+#: The entry of ``dateFormats`` for ISO 8601, the default format.
 ISO: Final = "iso"
-# Expression of each directive.
+# Regular expression of each directive.
 DIRECTIVES: Final = {
     "Y": r"\d{4}",
     "m": r"\d{1,2}",
@@ -44,12 +44,12 @@ def directives_of(date_format: str) -> list[str]:
 
 
 def has_time_of_day(date_format: str) -> bool:
-    """Return whether a format has an hour; a text without one is a whole day."""
+    """Return whether a format has an hour; a time without an hour is a whole day."""
     return bool({"H", "I"} & set(directives_of(date_format)))
 
 
 def is_digits(date_format: str) -> bool:
-    """Return whether texts of a format are digits only, such as ``%Y%m%d``."""
+    """Return whether times in this format consist of digits only, such as ``%Y%m%d``."""
     letters = directives_of(date_format)
     is_bare = len(date_format) == 2 * len(letters)
     return is_bare and all(DIRECTIVES[letter].startswith(r"\d") for letter in letters)
@@ -60,11 +60,11 @@ def _as_a_date_format(text: str) -> str:
         return text
     letters = directives_of(text)
     if "y" in letters:
-        raise ValueError("%y is a year of two digits, whose century is not known. Write years with four: %Y")
+        raise ValueError("%y is a two-digit year, whose century is unknown. Write four-digit years: %Y")
     unknown = next((letter for letter in letters if letter not in DIRECTIVES), None)
     if unknown is not None:
         raise ValueError(
-            f"%{unknown} is not read. Known: {', '.join(f'%{letter}' for letter in DIRECTIVES)}. {_SUCH_AS}"
+            f"%{unknown} is not supported. Supported: {', '.join(f'%{letter}' for letter in DIRECTIVES)}. {_SUCH_AS}"
         )
     is_whole = letters.count("Y") == letters.count("d") == sum(letter in _MONTHS for letter in letters) == 1
     if not is_whole or len(set(letters)) != len(letters):
@@ -72,15 +72,17 @@ def _as_a_date_format(text: str) -> str:
             f"a format has a year (%Y), a month (%m, %b or %B) and a day (%d), each once. {_SUCH_AS}"
         )
     if ("I" in letters) != ("p" in letters):
-        raise ValueError("%I, the hour of 12, needs %p (AM or PM), and %p needs %I. The hour of 24 is %H")
+        raise ValueError(
+            "%I, the hour of the 12-hour clock, requires %p (AM or PM), and %p requires %I. Use %H for the 24-hour clock"
+        )
     if {"M", "S", "f", "z"} & set(letters) and not has_time_of_day(text):
-        raise ValueError("a format with minutes, seconds or an offset needs the hour: %H, or %I and %p")
+        raise ValueError("a format with minutes, seconds or an offset requires the hour: %H, or %I and %p")
     return text
 
 
 def _are_clear(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse two formats that read one text as different days."""
-    refuse_repeats(formats, "a format stands twice")
+    refuse_repeats(formats, "dateFormats must not repeat a format")
     written = {date_format: "%Y-%m-%d" if date_format == ISO else date_format for date_format in formats}
     for first, second in itertools.permutations(formats, 2):
         text = _PROBE.strftime(written[first])
@@ -114,13 +116,12 @@ Encoding = Literal[
 
 
 class Format(SpecPart):
-    """Format of the fields, for all tables."""
+    """Format of the fields in all tables."""
 
     delimiter: (
         Annotated[str, StringConstraints(min_length=1, max_length=1, pattern='^[^"\\r\\n]$')] | None
     ) = None
-    """Separator of the fields of CSV files, one character, such as ``;``. Without it: a comma in ``.csv``, a tab in
-    ``.tsv``."""
+    """Separator of the fields of CSV files, one character, such as ``;``. Default: a comma in ``.csv``, a tab in ``.tsv``."""
     encoding: Encoding = "utf-8"
     """Encoding of CSV files."""
     decimal: Annotated[Literal[".", ","] | None, OMITTED] = None
@@ -128,8 +129,8 @@ class Format(SpecPart):
     either."""
     date_formats: Annotated[tuple[DateFormat, ...], Field(max_length=8), AfterValidator(_are_clear)] = ()
     """How dates and times are written in text, as in strptime: ``%Y %m %d %b %B %H %I %M %S %f %p %z`` and literal
-    characters. Several are tried in order for each text; ``iso`` among them is ISO 8601. Without it only ISO 8601 is read.
-    A format without an hour is a whole day; months by name are English. An integer column is read by its digits."""
+    characters. Several formats are tried in order for each text; the entry ``iso`` means ISO 8601. Default: ISO 8601 only. A time
+    without an hour is a whole day. Month names are English. An integer column is parsed as the text of its digits."""
     time_unit: TimeUnit | None = None
     """Unit of times that are integers, counted from 1970-01-01 00:00 UTC: ``s``, ``ms``, ``us``, or ``days``, which are
     whole days."""
@@ -143,7 +144,7 @@ class Format(SpecPart):
 
     @property
     def reads_numbers(self) -> bool:
-        """Whether a number can be a time: it has a unit, or digits are a form of dates."""
+        """Whether a number can be a time: it has a unit, or a date format consists of digits."""
         return self.time_unit is not None or any(map(is_digits, self.date_formats))
 
 

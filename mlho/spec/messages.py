@@ -1,4 +1,4 @@
-"""Messages about the problems of a document in terms of YAML: expected, got, an example, and the nearest valid name."""
+"""Messages about problems in a document, in terms of YAML: expected, got, an example, and the nearest valid name."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlho.printable import shown
 
-# Names of R MLHO that a newcomer will type, and their names here. Units differ too, so they are refused, not mapped.
+# R MLHO's names that a new user may type, and their equivalents here. Units differ too, so the names are refused, not mapped.
 R_NAMES: Final[Mapping[str, str]] = {
     "dbmart": "data.tables.events",
     "labeldt": "data.tables.labels",
@@ -29,7 +29,7 @@ R_NAMES: Final[Mapping[str, str]] = {
     "note": "metadata",
 }
 
-# A correct line for fields that are often written otherwise.
+# A correct example of fields that are often written incorrectly.
 _EXAMPLES: Final[Mapping[str, str]] = {
     "aggregates": "aggregates: [presence]",
     "bundle": "bundle: {uri: run:ID}",
@@ -55,12 +55,12 @@ _COLUMN_EXAMPLES: Final[Mapping[str, str]] = {
     "labels": "labels: {patient_id: MRN}",
     "demographics": "demographics: {birth_date: DOB}",
 }
-# Columns that are named elsewhere than in data.columns.
+# Columns that are named outside data.columns.
 _NAMED_ELSEWHERE: Final[Mapping[str, str]] = {
     "index_date": "cohort.index.column names the column of index dates",
     "label": "cohort.outcome names the column of the outcome",
 }
-# What each expression means.
+# The meaning of each regular expression.
 _PATTERNS: Final[Mapping[str, str]] = {
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "lower-case letters, digits, '-' and '.', such as readmission-2026",
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and '-', such as scores",
@@ -169,7 +169,7 @@ def _sentence(detail: Mapping[str, Any], path: tuple[Any, ...], value: Any) -> s
         return f"expected {bound} {_noun(bound, 'character', 'characters')}; got {len(str(value))}."
     if kind == "string_pattern_mismatch":
         meaning = _PATTERNS.get(
-            context["pattern"], "a text of another form; the documentation of the field has it"
+            context["pattern"], "text in a different form, see the documentation of the field"
         )
         return f"expected {meaning}; got {_got(value)}."
     return f"{detail['msg'].removeprefix('Value error, ').removesuffix('.')}."
@@ -203,7 +203,7 @@ def _got(value: Any) -> str:
 
 
 def _example(path: tuple[Any, ...]) -> str:
-    """Return a correct line for a field; for an entry of a list, that of the list."""
+    """Return a correct example of a field; for an entry of a list, the example of the list."""
     names = [part for part in path if isinstance(part, str)]
     if "grid" in names[:-1]:
         return f" Such as {names[-1]}: [50, 100]." if not isinstance(path[-1], int) else ""
@@ -226,7 +226,7 @@ def _not_of_these(expected: Sequence[str], value: Any) -> str:
 
 
 def _value_at(plain: Any, path: tuple[Any, ...]) -> Any:
-    """Return the value of the document at a path, as far as it leads."""
+    """Return the value of the document at a path, or a marker if there is none."""
     for part in path:
         try:
             plain = plain[part]
@@ -240,7 +240,7 @@ def _unknown_field(path: tuple[Any, ...], location: tuple[Any, ...], root: type[
     if "columns" in path[:-1] and name in _NAMED_ELSEWHERE:
         return f"unknown field: {_NAMED_ELSEWHERE[name]}."
     if name in R_NAMES:
-        return f"R MLHO's name {name!r} is here {R_NAMES[name]}."
+        return f"R MLHO's name {name!r} corresponds to {R_NAMES[name]}."
     known = _names_at(location[:-1], root)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     everywhere = difflib.get_close_matches(name, sorted(set(_all_names(root))), n=1, cutoff=0.7)
@@ -251,7 +251,7 @@ def _unknown_field(path: tuple[Any, ...], location: tuple[Any, ...], root: type[
 
 
 def _is_union_branch(part: object) -> bool:
-    """Return whether a location names a branch of a union (a type), which users never wrote."""
+    """Return whether a location names a branch of a union (a type), which does not appear in the document."""
     return isinstance(part, str) and (part[:1].isupper() or part.startswith(("literal[", "constrained-")))
 
 

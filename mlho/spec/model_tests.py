@@ -29,7 +29,7 @@ class CasePatient(SpecPart):
     """An invented patient: codes, values and demographics. All else is absent or unknown."""
 
     codes: Annotated[tuple[Code, ...], Field(max_length=100)] = ()
-    """Codes recorded once, on the last day that features see."""
+    """Codes recorded once, on the last day that features use."""
     values: dict[Code, float] = Field(default_factory=dict)
     """Codes with a numeric value: ``{"LOINC:4548-4": 9.1}``."""
     demographics: dict[ColumnName, Given] = Field(default_factory=dict)
@@ -40,7 +40,7 @@ class Case(SpecPart):
     """Two invented patients. The first must get the higher score."""
 
     name: Name
-    """Statement of the case, for example ``diabetes raises the risk at 70``."""
+    """The clinical statement that the case tests, for example ``diabetes raises the risk at 70``."""
     higher: CasePatient
     """The patient with the higher score."""
     lower: CasePatient
@@ -60,13 +60,13 @@ class Floors(SpecPart):
     """Smallest mean AUROC. Default: the lower bound of its interval is above 0.5."""
     group_auroc: Annotated[Probability | None, OMITTED] = None
     """Smallest mean AUROC in each group of the demographics. Default: the upper bound of its interval is at most 0.1 below the mean
-    of all."""
+    of all patients."""
     average_precision: Annotated[Probability | None, OMITTED] = None
     """Smallest mean average precision. Default: none."""
     calibration_slope: Annotated[
         Annotated[tuple[float, ...], Field(min_length=2, max_length=2)] | None, OMITTED
     ] = None
-    """Smallest and largest mean calibration slope, for example ``[0.8, 1.25]``. Default: the interval meets 0.5 to 2."""
+    """Smallest and largest mean calibration slope, for example ``[0.8, 1.25]``. Default: the interval overlaps 0.5 to 2."""
 
     @model_validator(mode="after")
     def _range_rises(self) -> Self:
@@ -82,15 +82,16 @@ class Budgets(SpecPart):
     """Largest acceptable costs for those who use and run the model."""
 
     alerts_per_100: Annotated[Annotated[float, Field(gt=0, le=100)] | None, OMITTED] = None
-    """Alerts per 100 samples, at each threshold. Default: twice the rate of a fixed-alert-rate threshold, 90 at the others."""
+    """Alerts per 100 samples, at each threshold. Default: twice the rate of a fixed-alert-rate threshold; 90 for other
+    thresholds."""
     reasons: Annotated[int, Field(ge=1, le=50)] = 5
-    """Reasons shown with an alert."""
+    """Number of reasons shown with an alert."""
     reason_length: Annotated[int, Field(ge=20, le=500)] = 80
-    """Characters of a reason in words."""
+    """Number of characters of a reason in words."""
     seconds_per_1000: Annotated[float, Field(gt=0, le=3600)] = 30
     """Seconds for the scores and reasons of 1,000 samples. Measured by ``mlho test`` and before a promotion."""
     memory_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
-    """Additional memory for them, in MB. Measured by ``mlho test`` and before a promotion."""
+    """Additional memory for these scores and reasons, in MB. Measured by ``mlho test`` and before a promotion."""
     bundle_mb: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Size of the bundle in MB."""
 

@@ -23,12 +23,12 @@ _COMMANDS: Final[Mapping[str, str]] = {"TrainingRun": "mlho run", "ScoringRun": 
 
 
 def read_text(path: Path) -> str:
-    """Text of a specification file.
+    """Return the text of a specification file.
 
     Raises
     ------
     SpecError
-        The file cannot be read, or is too long; no more of it is read then.
+        The file cannot be read, or is longer than the limit. No more than that is read.
     """
     where = shown(str(path))
     try:
@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
             raise SpecError(f"{where}: is not UTF-8 text. A specification is a YAML file.") from error
         if isinstance(error, UnicodeDecodeError):
             raise _too_long(where) from error
-        reason = getattr(error, "strerror", None) or "no name of a file"
+        reason = getattr(error, "strerror", None) or "not a file name"
         raise SpecError(f"{where}: cannot be read ({reason}). Give the path of a YAML file.") from error
     if len(content) > MAX_BYTES:
         raise _too_long(where)
@@ -78,7 +78,7 @@ def validate_document[Document: BaseModel](
 
 
 def validate[Document: BaseModel](plain: Any, model: type[Document], *, where: str) -> Document:
-    """A model of plain values, with strict types: a truth value is not a number, a number not a text, a text not a number.
+    """Return a model of plain values, with strict types: a truth value is not a number, a number not a text, a text not a number.
 
     Raises
     ------
@@ -98,17 +98,19 @@ def check_plain(plain: Any, *, where: str) -> None:
     while waiting:
         value, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise SpecError(f"{where}: more than {MAX_DEPTH} levels are nested. Write it as documented.")
+            raise SpecError(
+                f"{where}: more than {MAX_DEPTH} levels are nested. Use the documented structure."
+            )
         if isinstance(value, Mapping):
             waiting += [(item, depth + 1) for pair in value.items() for item in pair]
         elif isinstance(value, list):
             waiting += [(item, depth + 1) for item in value]
         elif isinstance(value, str) and has_control(value) and value != TAB:
-            raise SpecError(f"{where}: {shown(value)!r} holds a control character. Remove it.")
+            raise SpecError(f"{where}: {shown(value)!r} contains a control character. Remove it.")
         elif (isinstance(value, int) and value not in INT64) or (
             isinstance(value, float) and not math.isfinite(value)
         ):
-            raise SpecError(f"{where}: a number is too large. Expected one of 64 bits.")
+            raise SpecError(f"{where}: a number is too large. Expected at most 64 bits.")
 
 
 def _refusal(error: ValidationError, model: type[BaseModel], plain: Any, *, where: str) -> SpecError:
@@ -122,7 +124,7 @@ def _refusal(error: ValidationError, model: type[BaseModel], plain: Any, *, wher
 
 
 def parse_mapping(text: str, *, where: str) -> dict[str, Any]:
-    """Plain values of a YAML document of this version of the API; see :func:`parse_document`."""
+    """Return the plain values of a YAML document of this API version; see :func:`parse_document`."""
     try:
         document = read_yaml(text)
     except YamlError as error:
@@ -138,12 +140,12 @@ def _refuse_other_versions(document: Mapping[str, Any], where: str) -> None:
     version = document.get("apiVersion")
     if isinstance(version, str) and version != API_VERSION:
         raise SpecError(
-            f"{where}: apiVersion is {version[:64]!r}; this program reads {API_VERSION}. Change it, or use the program's other version."
+            f"{where}: apiVersion is {version[:64]!r}; this program reads {API_VERSION}. Change apiVersion, or use the program version that reads it."
         )
 
 
 def _without_the_clusters(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document without the fields that only a cluster reads, so that one file works everywhere."""
+    """Return the document without the fields that only a cluster reads, so that one file works everywhere."""
     plain = dict(document)
     if isinstance(plain.get("spec"), Mapping):
         plain["spec"] = {name: value for name, value in plain["spec"].items() if name not in CLUSTER_ONLY}

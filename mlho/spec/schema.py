@@ -1,6 +1,6 @@
-"""JSON Schemas of the specifications, for editors: names, types and descriptions while a file is written.
+"""JSON Schemas of the specifications, for editors, which show names, types and descriptions while a file is written.
 
-A schema is looser than the reader: rules that join several fields are checked by ``mlho validate``.
+A schema is less strict than the program: only ``mlho validate`` checks rules that involve several fields.
 """
 
 import json

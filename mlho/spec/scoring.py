@@ -42,7 +42,7 @@ class ScoringTables(SpecPart):
     events: TablePattern
     """Events: patient, time, code, and a numeric value where the bundle uses values. One file is one partition."""
     cohort: TablePattern | None = None
-    """Patients to score and, with ``index.column``, their index dates. Default: all patients with an event."""
+    """Cohort table: the patients to score and, with ``index.column``, their index dates. Default: all patients with an event."""
     demographics: TablePattern | None = None
     """Demographics: one row per patient, with the columns that the bundle uses. With ``source: meds`` and without a table they are
     read from the codes of the events."""
@@ -69,7 +69,7 @@ class ScoringData(SpecPart):
     separately. This is verified before publication.
     """
     after_death_days: AfterDeathDays = None
-    """As in training, with ``omop``: days after a death in which events are used. Default: 60."""
+    """As in training, with ``omop``: number of days after a death in which events are still used. Default: 60."""
 
     @model_validator(mode="after")
     def _is_of_one_layout(self) -> Self:
@@ -79,7 +79,7 @@ class ScoringData(SpecPart):
 
 
 class ScoringIndex(Index):
-    """The index date, up to and including which data may be used. Exactly one of the three; it must match the bundle."""
+    """The index date, up to and including which data may be used. Set exactly one of the three fields; it must match the bundle."""
 
     column: ColumnName | None = None
     """A column of the cohort table. A date includes its whole day; a timestamp means up to and including that instant."""
@@ -101,8 +101,8 @@ class Explain(SpecPart):
     only_alerts_of: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=64)] | None, OMITTED
     ] = None
-    """Explain only the samples that alert by this threshold of the bundle, such as ``fixed-alert-rate:0.1``; the list of reasons of the
-    others is empty. Most of the time of explanations is saved."""
+    """Explain only the samples that alert by this threshold of the bundle, such as ``fixed-alert-rate:0.1``; the others have an
+    empty list of reasons. This saves most of the time spent on explanations."""
 
     @model_validator(mode="after")
     def _explains_something(self) -> Self:
@@ -112,7 +112,7 @@ class Explain(SpecPart):
 
 
 class Output(SpecPart):
-    """Location and forms of the scores."""
+    """Location and formats of the scores."""
 
     prefix: FolderName = "scores"
     """Folder of the parts and their manifest, under ``runs/<run id>/`` of the store. Lower-case letters, digits, ``-``."""
@@ -132,9 +132,9 @@ class Output(SpecPart):
             )
         if self.patient_system is not None and "fhir" not in (self.formats or ()):
             raise ValueError(
-                "patientSystem is written into FHIR resources only: add fhir to formats, or leave it out"
+                "patientSystem is written only into FHIR resources. Add fhir to formats, or remove patientSystem"
             )
-        refuse_repeats(self.formats or (), "formats has a form twice: name each once")
+        refuse_repeats(self.formats or (), "formats must not repeat a format")
         return self
 
 
@@ -142,26 +142,27 @@ class PreviousNights(SpecPart):
     """The runs with which a night is compared: the finished runs in the store that have the same name with an earlier date."""
 
     nights: Annotated[int, Field(ge=1, le=60)] = 7
-    """Number of nights: the latest ones before this one. The first night of a name is compared with none."""
+    """Number of previous nights to compare with, the latest first. The first night of a name is not compared."""
     min_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Least number of event rows, as a share of the median of these nights."""
+    """Minimum number of event rows, as a share of the median of these nights."""
     new_events: Annotated[Yes | None, OMITTED] = None
-    """Also refuse the run if its files of events are those of the night before, byte for byte: the extract was not renewed."""
+    """Also refuse the run if its event files are identical to those of the night before, which shows that the extract was not
+    renewed."""
 
 
 class Completeness(SpecPart):
-    """When the tables of a night are complete. Before that nothing is scored or published, and the same run can be repeated."""
+    """Conditions for the tables of a night to be complete. Until then nothing is scored, and the same run can be repeated."""
 
     partitions: Annotated[tuple[TablePattern, ...], Field(max_length=64)] = ()
     """Patterns such as ``events/north-*``, relative to ``data.uri``: at least one file of events must match each."""
     min_files: Annotated[int, Field(ge=1)] | None = None
-    """Least number of files of events."""
+    """Minimum number of event files."""
     min_rows: Annotated[int, Field(ge=1)] | None = None
-    """Least number of event rows."""
+    """Minimum number of event rows."""
     min_samples: Annotated[int, Field(ge=1)] | None = None
-    """Least number of samples to score."""
+    """Minimum number of samples to score."""
     previous_nights: PreviousNights | None = None
-    """Compare the event rows with those of the nights before. The name of the run must end with its date, such as
+    """Compare the event rows with those of previous nights. The name of the run must end with its date, such as
     ``nightly-2026-11-24``, as ``mlho score --as-of`` and schedules name it."""
 
 
@@ -169,14 +170,14 @@ class Checks(SpecPart):
     """Checks of all scores before publication."""
 
     empty_samples: Literal["fail", "warn"] = "fail"
-    """More samples without any usable event than the share of such samples in training plus 20 percentage points: ``fail``
-    publishes nothing, because dates, codes or the partitioning are most often not as in training; ``warn`` publishes the
-    scores with a warning. A bundle that does not have the share is not checked."""
+    """Action if the share of samples without any usable event exceeds that of training by more than 20 percentage points. ``fail``
+    publishes nothing, because dates, codes or partitioning then usually differ from training. ``warn`` publishes the scores with a
+    warning. Bundles that do not record the share are not checked."""
     complete: Annotated[Completeness | None, OMITTED] = None
     """When the tables of a night count as complete. Default: each named table has a file."""
     future_date: Annotated[Literal["allow"] | None, OMITTED] = None
-    """``allow``: accept an ``index.date`` after today, for data whose dates were shifted into the future to protect patients. Without
-    it such a date is refused when the run is submitted: events until then are not recorded yet."""
+    """``allow``: accept an ``index.date`` after today, for data whose dates were shifted into the future to protect patients.
+    Without ``allow`` such a date is refused when the run is submitted, because events up to it are not yet recorded."""
 
 
 class ScoringSpec(SpecPart):
@@ -184,13 +185,13 @@ class ScoringSpec(SpecPart):
 
     bundle: BundleSource
     compare_with: Annotated[BundleSource | None, OMITTED] = None
-    """Another bundle that scores the same samples, most often the model in use (``channel:production``), if ``bundle`` is its challenger.
-    ``comparison.json`` has the differences; the scores of this bundle are not published by the run."""
+    """Another bundle that scores the same samples, usually the model in use (``channel:production``) when ``bundle`` is its
+    challenger. ``comparison.json`` contains the differences; the run does not publish the scores of this bundle."""
     data: ScoringData
     index: ScoringIndex
     """The index date, up to and including which data may be used: ``{date: 2026-11-24}``, ``{column: index_date}`` of
-    the cohort table, or ``none``, stated explicitly. A bundle that was trained with index dates requires one,
-    and a bundle that was trained without accepts none.
+    the cohort table, or ``none``, stated explicitly. A bundle that was trained with index dates requires an index date; a bundle
+    that was trained without them requires ``none``.
     """
     explain: Explain = Explain()
     output: Output = Output()
@@ -210,7 +211,7 @@ class ScoringSpec(SpecPart):
         if self.index.column is not None and self.data.tables.cohort is None:
             raise ValueError(
                 "index.column requires data.tables.cohort, the table that contains the column. Give the table, or one "
-                "date for everybody: index: {date: 2026-11-24}"
+                "date for all patients: index: {date: 2026-11-24}"
             )
         return self
 
@@ -225,9 +226,9 @@ class ScoringRunSpec(SpecPart):
 
 
 def normalised(spec: ScoringSpec) -> dict[str, Any]:
-    """Plain values of a spec with every default filled in, without where the bundle and the data are.
+    """Return the plain values of a spec with every default filled in, without the locations of the bundle and the data.
 
-    Checks enter only if they are not the default, so that runs from before this field keep their ids.
+    Checks are included only if they differ from the default, so that runs from before this field keep their ids.
     """
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     del plain["bundle"], plain["data"]["uri"]
@@ -240,7 +241,7 @@ def normalised(spec: ScoringSpec) -> dict[str, Any]:
 def scoring_run_id(
     spec: ScoringSpec, manifest: object, bundle_digest: str, compared: str | None = None
 ) -> str:
-    """Identity of a scoring run: the hash of the specification, of the data manifest, of the bundle and of the one to compare with."""
+    """Return the id of a scoring run: the hash of the specification, the manifest and the bundles."""
     identity = {"bundle": bundle_digest, "kind": "ScoringRun", "manifest": manifest, "spec": normalised(spec)}
     identity |= {} if compared is None else {"comparedWith": compared}
     return digest_of(identity)[:RUN_ID_LENGTH]
@@ -265,7 +266,7 @@ def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpe
 
 
 def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
-    """Refuse an index date that has begun nowhere on earth yet.
+    """Refuse an index date that has not yet begun in any time zone.
 
     Parameters
     ----------
@@ -280,8 +281,8 @@ def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
     latest = (now.astimezone(dt.UTC) + _EARLIEST_ZONE).date()
     if spec.index.date is not None and spec.index.date > latest and spec.checks.future_date is None:
         raise SpecError(
-            f"index.date: in the future. Expected {latest} or earlier, because events until then are not recorded yet; got "
-            f"{spec.index.date}. Correct it, or for data with shifted dates write checks: {{futureDate: allow}}."
+            f"index.date: in the future. Expected {latest} or earlier, because later events are not yet recorded; got "
+            f"{spec.index.date}. Correct it, or for data with shifted dates set checks: {{futureDate: allow}}."
         )
 
 
@@ -301,7 +302,7 @@ def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
     kind = document["scoring"]["indexKind"]
     if kind == "none" and spec.index.none is None:
         raise SpecError(
-            "index: the bundle was trained with index: none, and everything that a patient has counts. Expected index: none; "
+            "index: the bundle was trained with index: none, so it uses all events of a patient. Expected index: none; "
             f"got {'a date' if spec.index.date else 'a column'}. Correct index, or use a bundle with index dates."
         )
     if kind != "none" and spec.index.none is not None:

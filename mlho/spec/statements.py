@@ -10,7 +10,7 @@ _Statement = Annotated[str, Field(min_length=1, max_length=4000)] | None
 
 
 class Statements(SpecPart):
-    """Statements that a person must make for ``mlho dossier``. A field that is not given is shown there as open."""
+    """Statements that a person must make for ``mlho dossier``. The dossier shows an omitted field as open."""
 
     contact: _Statement = None
     """Developer of the model and contact for questions."""
@@ -39,17 +39,17 @@ class Statements(SpecPart):
     output_value: _Statement = None
     """Benefit that the output is expected to give."""
     fairness_approach: _Statement = None
-    """Measures during development so that the model performs equally for all groups."""
+    """Measures during development to make the model perform equally for all groups."""
     bias_management: _Statement = None
     """Measures against bias that remains."""
     local_relevance: _Statement = None
     """Relevance of the training data to the setting where the model is to be used."""
     external_validation: _Statement = None
-    """External validation: data, who did it, how representative, results."""
+    """External validation: the data, who performed it, how representative the data are, and the results."""
     local_validation: _Statement = None
     """Validity and fairness in the data of the place of use."""
     use_evaluation: _Statement = None
-    """References to evaluations of the model's use for outcomes of care."""
+    """References to evaluations of how use of the model affects outcomes of care."""
     monitoring: _Statement = None
     """Process and frequency of monitoring validity and fairness in use."""
     updating: _Statement = None
@@ -57,7 +57,7 @@ class Statements(SpecPart):
     ethics: _Statement = None
     """Ethical approval and consent."""
     protocol: _Statement = None
-    """Where the study protocol and the registration are."""
+    """Location of the study protocol and the registration."""
     data_availability: _Statement = None
     """Availability of the data."""
     patient_involvement: _Statement = None

@@ -1,8 +1,8 @@
 """Strict YAML: texts, numbers, truth values, lists and mappings, and nothing that two readers could read differently.
 
-kubectl reads YAML 1.1, most other programs 1.2. They differ in unquoted scalars such as ``010``, ``1:30`` and ``yes``: these
-are refused here, with a replacement. So a file means the same to every reader. Dates stay text. Anchors,
-tags and repeated keys are refused; sizes are bounded. Nothing is recursive, so that depth cannot exhaust the stack.
+kubectl reads YAML 1.1, most other programs 1.2. They differ in unquoted scalars such as ``010``, ``1:30`` and ``yes``: these are
+refused here with a suggested replacement, so a file means the same to every reader. Dates stay text. Anchors, tags and repeated
+keys are refused; sizes are bounded. Nothing is recursive, so that depth cannot exhaust the stack.
 """
 
 import re
@@ -15,13 +15,13 @@ import yaml
 from mlho.errors import plural
 from mlho.printable import has_control, shown
 
-MAX_BYTES: Final = 256 * 1024  # limit of kubectl apply for a resource in its annotation
-TAB: Final = "\t"  # the one control character that may be a text: a separator
+MAX_BYTES: Final = 256 * 1024  # kubectl apply stores the resource in an annotation of at most this size
+TAB: Final = "\t"  # the only control character allowed as a text, because it can be a separator
 MAX_DEPTH: Final = 32  # a specification has 6 levels
 _LONGEST_NUMBER: Final = 128  # characters
 INT64: Final = range(-(2**63), 2**63)
 
-# The same events, some twenty times as fast, where PyYAML was built with libyaml.
+# The same events, about twenty times as fast, if PyYAML was built with libyaml.
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
@@ -31,7 +31,7 @@ _TRUTHS: Final = {
 _WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _REAL: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _TRUTHS_OF_11: Final = frozenset(("y", "n", "yes", "no", "on", "off"))
-# Numbers of YAML 1.1 only, or of a different value in 1.2, and numbers that we do not accept.
+# Scalars that are numbers only in YAML 1.1 or have a different value in 1.2, and numbers that are not accepted here.
 _OTHER_NUMBERS: Final = re.compile(
     r"[-+]?(0[0-9_]+(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[bBoOxX][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?"
     r"|[0-9][0-9_]*\.[0-9]*_[0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
@@ -39,7 +39,7 @@ _OTHER_NUMBERS: Final = re.compile(
 
 
 class YamlError(Exception):
-    """A text that is not YAML of this kind: the position (from 1, or 0) and the remedy, in words for the author."""
+    """Invalid YAML, with the line (from 1; 0 if unknown) and the remedy for the author."""
 
     def __init__(self, line: int, problem: str) -> None:
         self.line = line
@@ -48,7 +48,7 @@ class YamlError(Exception):
 
 @dataclass
 class _Open:
-    """A list or mapping that is not complete yet."""
+    """A list or mapping that is not yet complete."""
 
     value: list[Any] | dict[str, Any]
     line: int
@@ -57,7 +57,7 @@ class _Open:
 
 
 def read_yaml(text: str) -> Any:
-    """Plain values of one YAML document.
+    """Return the plain values of one YAML document.
 
     Parameters
     ----------
@@ -106,13 +106,13 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _build(events: Iterator[Any]) -> Any:
-    """Put the events of a document together."""
+    """Build the values of a document from its events."""
     root: list[Any] = []
     open_parts: list[_Open] = []
     for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.DocumentStartEvent) and root:
-            raise YamlError(line, "a second document begins there. Give one a file")
+            raise YamlError(line, "a second document begins there. Write each document to its own file")
         if isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
             open_parts.pop()
             continue
@@ -128,20 +128,22 @@ def _build(events: Iterator[Any]) -> Any:
 
 
 def _value(event: Any, line: int) -> Any:
-    """The value that an event begins or is."""
+    """Return the value that an event starts or contains."""
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         raise YamlError(
             line, "anchors and aliases (& and *) are not supported. Write the value out, or quote it"
         )
     if event.tag is not None:
-        raise YamlError(line, f"tags ({shown(event.tag)}) are not read. Remove it")
+        raise YamlError(line, f"tags ({shown(event.tag)}) are not supported. Remove it")
     if isinstance(event, yaml.MappingStartEvent):
         return {}
     if isinstance(event, yaml.SequenceStartEvent):
         return []
     text = str(event.value)
     if has_control(text) and text != TAB:
-        raise YamlError(line, "a text holds a line break or another control character. Write it on one line")
+        raise YamlError(
+            line, "a text contains a line break or another control character. Write it on one line"
+        )
     return _scalar(text, line) if event.implicit[0] else text
 
 
@@ -155,7 +157,7 @@ def _add(value: Any, event: Any, line: int, open_parts: list[_Open], root: list[
     elif part.key is None:
         part.key = _key(value, event, line)
         if part.key in part.value:
-            raise YamlError(line, f"the key {shown(part.key)!r} stands twice")
+            raise YamlError(line, f"the key {shown(part.key)!r} occurs twice")
     else:
         part.value[part.key] = value
         part.key = None
@@ -165,19 +167,17 @@ def _key(value: Any, event: Any, line: int) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list | dict):
-        raise YamlError(line, "a list or a mapping is in the place of a name")
+        raise YamlError(line, "a list or a mapping is used as a key")
     raise YamlError(line, f"the key {shown(event.value)!r} is not a text. Quote it: '{shown(event.value)}'")
 
 
 def _scalar(text: str, line: int) -> Any:
-    """Value of a scalar without quotes."""
+    """Return the value of an unquoted scalar."""
     if text in _NULLS:
         return None
     if text in _TRUTHS:
         return _TRUTHS[text]
-    if (
-        len(text) > _LONGEST_NUMBER
-    ):  # the time of the expressions grows with the square of the length of a number
+    if len(text) > _LONGEST_NUMBER:  # matching time grows with the square of the length of a number
         if text[0] in "+-.0123456789":
             raise YamlError(line, f"{shown(text)} is too long for a number. Quote it if it is a text")
         return text
@@ -204,4 +204,4 @@ def _ambiguous(text: str) -> str:
         return f"{text} without quotes is a truth value in YAML 1.1, and text in 1.2. Write {quoted} for the text, or {instead}"
     if "inf" in text.lower() or "nan" in text.lower():
         return f"{text} is not a usable number. Write {quoted} for the text, or a finite number"
-    return f"{shown(text)} without quotes is not the same for all readers of YAML. Write {quoted} for the text, or a decimal number"
+    return f"{shown(text)} without quotes has different values in YAML 1.1 and 1.2. Write {quoted} for the text, or a decimal number"

@@ -1,8 +1,7 @@
 """RunSpec and its parts. Frozen, strict, and hashed to the run id.
 
 The same YAML document is used locally and in a cluster. Field names are camelCase in YAML and snake_case here; the text under a field is
-its documentation. Fields for locations (the data's URI) are not part of the hash: the same data elsewhere is the
-same work.
+its documentation. Fields for locations (the data's URI) are not part of the hash: the same data elsewhere gives the same run.
 """
 
 import hashlib
@@ -34,10 +33,10 @@ from mlho.spec.validation import Bias
 from mlho.spec.validation import Validation as Validation
 
 RUN_ID_LENGTH: Final = 16  # hexadecimal digits: 64 bits, no collision in a store's lifetime
-_ITEMS_AT_ONCE: Final = 1_000  # of a long list, while its JSON is made
+_ITEMS_AT_ONCE: Final = 1_000  # items of a long list converted to JSON at a time
 
 
-LINEAR: Final = ("glmboost", "elasticnet")  # the first is the default of the consensus
+LINEAR: Final = ("glmboost", "elasticnet")  # the first one is the default consensus classifier
 ClassifierName = Literal["glmboost", "elasticnet", "xgboost", "ebm", "cox", "xgboostAft", "discreteTime"]
 
 
@@ -93,7 +92,7 @@ class Report(SpecPart):
     """Explain the model on real patients (without id and dates) instead of synthetic profiles."""
 
 
-class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of documents, tasks and bundles
+class TrainingSpec(SpecPart, defer_build=False):  # built once; documents and tasks contain it
     """A training run: from events to a tested model and a report."""
 
     data: Data
@@ -123,7 +122,7 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of doc
     gates: Gates = None
     """Bounds that the model must reach before it may be promoted to a channel. A failed gate keeps the bundle and blocks the promotion."""
     leakage: Annotated[Leakage | None, OMITTED] = None
-    """The leakage sentinel, which stops a run before training. Default: it does, with the documented bounds."""
+    """The leakage sentinel. Default: findings stop the run before training, at the documented bounds."""
     quality: Annotated[Quality | None, OMITTED] = None
     """Checks of data quality before training. Default: all warn, at the documented bounds."""
     tests: Annotated[Tests | None, OMITTED] = None
@@ -132,11 +131,13 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of doc
     variants: Annotated[
         Annotated[tuple[Variant, ...], Field(min_length=1, max_length=32)] | None, OMITTED
     ] = None
-    """The same algorithm on other windows, roll-ups, filters or code lists: the ``mlho`` command makes one run of the document and one
-    of each variant, ``NAME-VARIANT``, and a table of paired differences. A resource in a cluster is one run; write one for each."""
+    """The same algorithm on other windows, roll-ups, filters or code lists. The ``mlho`` command creates one run for the document
+    and one for each variant, ``NAME-VARIANT``, and a table of paired differences. A custom resource is one run; write one resource
+    for each."""
     evolution: Annotated[Evolution | None, OMITTED] = None
-    """Evolving phenotypes: the ``mlho`` command makes one run for each window after the index date and group, ``NAME-FROM-TO-GROUP``, and
-    a table and figure of the odds ratios. A resource in a cluster is one run, with ``features.after`` and ``cohort.only``."""
+    """Evolving phenotypes. The ``mlho`` command creates one run for each window after the index date and group,
+    ``NAME-FROM-TO-GROUP``, and a table and figure of the odds ratios. A custom resource is one run, with ``features.after`` and
+    ``cohort.only``."""
     recalibrate: Annotated[Recalibrate | None, OMITTED] = None
     """Recalibrate a model on these data instead of training one. Fields that only training uses, such as ``candidates``, are refused."""
 
@@ -272,7 +273,7 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of doc
 
     @property
     def reads_static_rows(self) -> bool:
-        """Whether demographics are read from static rows of the events, for want of a table."""
+        """Whether demographics are read from static rows of the events, because there is no table."""
         is_static = self.data.source == "meds" and self.data.tables.demographics is None
         return is_static and bool(self.features.demographics)
 
@@ -291,7 +292,7 @@ class TrainingSpec(SpecPart, defer_build=False):  # built once, as a part of doc
 
     @property
     def without_rules(self) -> Self:
-        """The specification as later steps see it: the rules have made the labels."""
+        """The specification for later steps, with the labels that the rules created."""
         if self.cohort.rules is None:
             return self
         tables = self.data.tables.model_copy(update={"labels": BY_RULES})
@@ -344,7 +345,7 @@ class RunMetadata(Metadata):
 
     @property
     def about(self) -> dict[str, str]:
-        """The fields that the report prints, without those that are not given."""
+        """The fields that the report prints, without fields that are not set."""
         fields = self.model_dump(include={*ABOUT}, exclude_none=True)
         if self.statements is not None and self.statements.out_of_scope is not None:
             fields["out_of_scope"] = self.statements.out_of_scope
@@ -364,31 +365,31 @@ class RunSpec(SpecPart):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the normalised ``spec`` without the data's URI."""
+        """Return the SHA-256 of the normalised ``spec`` without the data's URI."""
         return digest_of(normalised(self.spec))
 
 
 def normalised(spec: TrainingSpec) -> dict[str, Any]:
-    """Plain values of a spec with every default filled in and the data's URI left out."""
+    """Return the plain values of a spec with every default filled in and without the data's URI."""
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
     del plain["data"]["uri"]
     return plain
 
 
 def canonical_json(value: object) -> bytes:
-    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity are refused."""
+    """Return UTF-8 JSON with sorted keys and no spaces, so that equal values give equal bytes. NaN and infinity are refused."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 (hexadecimal) of a value's canonical JSON."""
+    """Return the SHA-256 (hexadecimal) of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def digest_of_fields(fields: Mapping[str, object]) -> str:
-    """SHA-256 (hexadecimal) of the canonical JSON of an object, which is never completely in memory.
+    """Return the SHA-256 (hexadecimal) of the canonical JSON of an object, which is never completely in memory.
 
     Examples
     --------
@@ -404,7 +405,8 @@ def digest_of_fields(fields: Mapping[str, object]) -> str:
 
 
 def canonical_parts(fields: Mapping[str, object]) -> Iterator[bytes]:
-    """The canonical JSON of an object, part by part; an iterator in it, or in an object in it, stands for the list of its items.
+    """Yield the canonical JSON of an object in parts; an iterator in it, or in an object in it, is written as the list of its
+    items.
 
     Examples
     --------
@@ -437,7 +439,7 @@ def _has_iterator(value: object) -> bool:
 
 
 def run_id(spec: RunSpec, manifest: object) -> str:
-    """Identity of a run: the hash of the specification and of the data manifest."""
+    """Return the id of a run: the hash of the specification and the data manifest."""
     return digest_of({"manifest": manifest, "spec": spec.digest})[:RUN_ID_LENGTH]
 
 

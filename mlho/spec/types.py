@@ -17,7 +17,7 @@ TablePattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
 def _as_a_day(value: Any) -> Any:
-    """The date of a text by its form: plain digits would count as seconds since 1970."""
+    """Read a text as a date only in the form YYYY-MM-DD, because plain digits would count as seconds since 1970."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is None:
@@ -35,9 +35,9 @@ def _only_true(value: Any) -> Any:
     return value
 
 
-#: Mark of a field that is omitted from plain values if not given, so that documents without it keep their digest.
+#: Marks a field that is omitted from plain values if not set, so that documents without it keep their digest.
 OMITTED: Final[Any] = Field(exclude_if=lambda value: value is None)
-#: First and last plausible year unless said otherwise.
+#: First and last plausible year by default.
 PLAUSIBLE_YEARS: Final = (1900, 2299)
 Year = Annotated[int, Field(ge=1, le=9999)]
 Day = Annotated[dt.date, BeforeValidator(_as_a_day)]
@@ -45,19 +45,19 @@ Yes = Annotated[Literal[True], BeforeValidator(_only_true)]
 
 
 def refuse_repeats(values: Sequence[object], problem: str) -> None:
-    """Raise the error if a value stands twice."""
+    """Raise an error with this message if a value occurs twice."""
     if len(set(values)) != len(values):
         raise ValueError(problem)
 
 
 def refuse_several(fields: Mapping[str, object]) -> None:
-    """Raise an error if more than one of these fields is given: they exclude each other."""
+    """Raise an error if more than one of these fields is set, because they exclude each other."""
     if len(present := [name for name, value in fields.items() if value is not None]) > 1:
         raise ValueError(f"{present[0]} and {present[1]} exclude each other. Remove one of them")
 
 
 def refuse_bounds(at_least: float | None, at_most: float | None) -> None:
-    """Raise an error unless one of two bounds is given, and both are in order."""
+    """Raise an error if neither bound is set, or if the lower bound exceeds the upper."""
     if at_least is None and at_most is None:
         raise ValueError("give atLeast, atMost or both")
     if at_least is not None and at_most is not None and at_least > at_most:
@@ -65,7 +65,7 @@ def refuse_bounds(at_least: float | None, at_most: float | None) -> None:
 
 
 class SpecPart(BaseModel):
-    """Base of every part: frozen, strict about names, camelCase outside, documented by the text under each field."""
+    """Base class of every part: frozen, strict about names, camelCase outside, documented by the text under each field."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -80,7 +80,7 @@ class SpecPart(BaseModel):
 
 
 def _whole_if_whole(number: int | float) -> int | float:
-    """2.0 as 2: a document that went through another program's JSON still asks for the same."""
+    """Read 2.0 as 2, because another program's JSON may write an integer that way."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 

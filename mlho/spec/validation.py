@@ -15,7 +15,7 @@ class Validation(SpecPart):
     """Validation: splits, folds, thresholds and intervals."""
 
     iterations: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Number of train/test splits, each with its own selection. Confidence scores count over them."""
+    """Number of train/test splits, each with its own selection. Confidence scores are computed over these splits."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Fraction of the patients (of each stratum) held out in an iteration. With ``temporal``, ``rolling``, ``site`` and
     ``given``: the fraction of the training patients that an iteration leaves out, so that iterations differ."""
@@ -30,13 +30,13 @@ class Validation(SpecPart):
     """First index date of the test set of ``temporal``. Default: the first day of the month from which the share of
     samples is closest to ``testFraction``."""
     origins: Annotated[Annotated[tuple[Day, ...], Field(min_length=1, max_length=100)] | None, OMITTED] = None
-    """Dates of ``rolling``, ascending: each test set reaches from its date to the next one, the last to the end. Iterations take
-    them in turn."""
+    """Dates of ``rolling``, ascending: each test set extends from its date to the next one, the last to the end of the data.
+    Iterations use the test sets in turn."""
     split_column: Annotated[ColumnName | None, OMITTED] = None
     """Column of the labels, or else of the demographics, for ``site`` and ``given``."""
     temporal_check: Annotated[Yes | None, OMITTED] = None
-    """In addition to a random or stratified split: fit the final model's setting once on the samples before such a month and evaluate it on
-    the later ones, if the index dates span more than two years. The report then states both."""
+    """In addition to a random or stratified split: fit the final model's setting once on the samples before the default date of
+    ``testFrom`` and evaluate it on the later ones, if the index dates span more than two years. The report then states both."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random numbers."""
     choice: Literal["best", "one-se"] = "best"
@@ -44,7 +44,7 @@ class Validation(SpecPart):
     error of it.
     """
     bootstrap_replicates: Annotated[int, Field(ge=0, le=10_000)] = 200
-    """Bootstrap replicates (of patients) for intervals without a closed formula. 0 omits these intervals."""
+    """Bootstrap replicates (of patients) for intervals without a closed form. 0 omits these intervals."""
     alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of samples that the fixed-alert-rate threshold flags."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
@@ -103,8 +103,8 @@ class Bias(SpecPart):
     )
     """Level with which the others of a column are compared, such as ``{sex: female}``. Default: the one with the most samples."""
     periods: Annotated[Literal["month", "quarter", "year"] | None, OMITTED] = None
-    """Length of the periods of the index dates in which every group is evaluated. Default: all patients only, by the shortest that
-    gives at most 24 periods."""
+    """Length of the periods of the index dates in which every group is evaluated. Default: only all patients are evaluated by
+    period, with the shortest length that gives at most 24 periods."""
     replicates: Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, OMITTED] = None
     """Bootstrap replicates of patients. Default: ``validation.bootstrapReplicates``."""
 

@@ -55,7 +55,7 @@ COHORT_RULES: Final = (
         (
             "!has(self.timeToEvent) || !has(self.rules) || (!has(self.timeToEvent.event) && !has(self.timeToEvent.end) && "
             "!has(self.timeToEvent.competing))",
-            "event, end and competing of timeToEvent are columns of the labels, and rules make the labels; remove them, and use rules.competing",
+            "event, end and competing of timeToEvent are columns of the labels, but rules create the labels; remove them, and use rules.competing",
         ),
         (
             "!has(self.timeToEvent) || !has(self.rules) || (self.rules.notObservable == 'drop' && "
@@ -80,7 +80,7 @@ COHORT_RULES: Final = (
         f"{_RULES}.entry",
         (
             "self.which == 'any' || self.washoutDays == 0",
-            "washoutDays is for which: any; with first or last a patient has one entry",
+            "washoutDays requires which: any; with first or last a patient has one entry",
         ),
         (_rises("self.low", "self.high"), "low of the entry must not be more than high"),
     ),

@@ -30,12 +30,12 @@ GATE_RULES: Final = (
     CelRule(
         _GATES,
         f"self.all(g, has(g.threshold) == (g.metric in {list(AT_THRESHOLD)}))",
-        f"threshold belongs to {', '.join(AT_THRESHOLD)}, which require it, and to no other metric",
+        f"threshold is required for {', '.join(AT_THRESHOLD)}, and not allowed for other metrics",
     ),
     CelRule(
         _GATES,
         f"self.all(g, has(g.groupsBy) == (g.metric in {list(GAPS)}))",
-        f"groupsBy belongs to {', '.join(GAPS)}, which require it",
+        f"groupsBy is required for {', '.join(GAPS)}, and not allowed for other metrics",
     ),
     CelRule(
         _GATES,
@@ -45,7 +45,7 @@ GATE_RULES: Final = (
     CelRule(
         _GATES,
         f"self.all(g, !has(g.group) || g.metric in {list(OF_GROUPS)})",
-        f"groups have {', '.join(OF_GROUPS)}",
+        f"group requires one of the metrics {', '.join(OF_GROUPS)}",
     ),
     CelRule(
         _GATES,
@@ -65,6 +65,6 @@ GATE_RULES: Final = (
     CelRule(
         _GATES,
         f"self.all(g, !has(g.champion) || g.metric in {list(AGAINST_CHAMPION)})",
-        f"a champion is compared by {', '.join(AGAINST_CHAMPION)}",
+        f"champion requires one of the metrics {', '.join(AGAINST_CHAMPION)}",
     ),
 )

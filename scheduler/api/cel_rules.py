@@ -297,7 +297,7 @@ _TRAINING: Final = (
     CelRule(
         "spec.leakage",
         "!has(self.allow) || self.allow.size() == 0 || self.action == 'block'",
-        "leakage.allow requires leakage.action: block; with warn nothing is stopped",
+        "leakage.allow requires leakage.action: block; with warn no finding stops the run",
     ),
     *rules_at(
         "spec.data",
@@ -311,7 +311,7 @@ _TRAINING: Final = (
         ),
         (
             "self.source != 'omop' || !has(self.columns) || (!has(self.columns.events) && !has(self.columns.concepts))",
-            "data.source: omop excludes data.columns.events and concepts, which have the names of the CDM",
+            "data.source: omop excludes data.columns.events and concepts, whose column names are those of the CDM",
         ),
     ),
     *rules_at(
@@ -384,7 +384,7 @@ _SCORING: Final = (
         ),
         (
             "!has(self.patientSystem) || (has(self.formats) && 'fhir' in self.formats)",
-            "output.patientSystem is written into FHIR resources only; add fhir to formats, or remove it",
+            "output.patientSystem is written only into FHIR resources; add fhir to formats, or remove it",
         ),
     ),
     _unique("spec.output.formats"),
@@ -396,7 +396,7 @@ _SCORING: Final = (
     CelRule(
         "spec.data",
         "self.source != 'omop' || !has(self.columns) || !has(self.columns.events)",
-        "data.source: omop excludes data.columns.events, which has the names of the CDM",
+        "data.source: omop excludes data.columns.events, whose column names are those of the CDM",
     ),
     *_inside("spec.data.tables", "events", optional=("cohort", "demographics")),
     *_frozen("bundle", "index", "explain", "output", "checks", optional=("compareWith",)),

@@ -213,7 +213,7 @@ CREATE = [
         {"cohort.timeToEvent": TIMES, **OF_TIMES},
     ),
     Case(
-        "rules make the labels; remove them, and use rules.competing",
+        "rules create the labels; remove them, and use rules.competing",
         {**BY_RULE, "cohort.timeToEvent": {**TIMES, "horizonDays": [365]}, **OF_TIMES},
         {**BY_RULE, "cohort.timeToEvent": {"horizonDays": [365]}, **OF_TIMES},
     ),
@@ -387,12 +387,12 @@ CREATE = [
     Case("lower95 and upper95 require min or max", gate(lower95={}), gate(lower95={"min": 0.7})),
     Case("between must be the lowest", gate(between=[0.9, 0.7]), gate(between=[0.7, 0.9])),
     Case(
-        "threshold belongs to sensitivity",
+        "threshold is required for sensitivity",
         gate("sensitivity", min=0.5),
         gate("sensitivity", min=0.5, threshold="youden"),
     ),
     Case(
-        "groupsBy belongs to",
+        "groupsBy is required for",
         gate("equalOpportunity", max=0.1, threshold="youden"),
         gate("equalOpportunity", max=0.1, threshold="youden", groupsBy="age"),
     ),
@@ -402,7 +402,7 @@ CREATE = [
         gate("observedExpected", max=1.2, group={"age": "65-79"}),
     ),
     Case(
-        "groups have auroc",
+        "group requires one of the metrics auroc",
         gate("logLoss", max=1, group={"age": "65-79"}),
         gate("brier", max=1, group={"age": "65-79"}),
     ),
@@ -422,7 +422,7 @@ CREATE = [
         gate(lower95={"min": -0.1}, champion="production"),
     ),
     Case(
-        "a champion is compared by",
+        "champion requires one of the metrics",
         gate("scaledBrier", minDifference=0, champion="production"),
         gate("logLoss", minDifference=0, champion="production"),
     ),
@@ -464,7 +464,7 @@ CREATE = [
         {**by_count(atMost=0), "data.tables.demographics": None, "features.demographics": []},
     ),
     Case(
-        "washoutDays is for which: any",
+        "washoutDays requires which: any",
         by_rule(entry={"codes": ["A"], "washoutDays": 30}),
         by_rule(entry={"codes": ["A"], "which": "last"}),
     ),
@@ -647,7 +647,7 @@ SCORING_CREATE = [
         {"output.formats": ["csv", "fhir"]},
     ),
     Case(
-        "output.patientSystem is written into FHIR resources only",
+        "output.patientSystem is written only into FHIR resources",
         {"output": {"formats": ["csv"], "patientSystem": "urn:oid:1.2.36"}},
         {"output": {"formats": ["fhir"], "patientSystem": "urn:oid:1.2.36"}},
     ),

@@ -16,23 +16,25 @@ class Leakage(SpecPart):
     """The leakage sentinel: codes and labels that reveal the outcome instead of predicting it."""
 
     action: Literal["block", "warn"] = "block"
-    """``block``: a finding stops the run before training. ``warn``: the report states it. Without the section
-    ``leakage``, a run with ``features.after`` only warns: it describes and does not predict."""
+    """``block``: a finding stops the run before training. ``warn``: the report states the finding. Without the section ``leakage``,
+    a run with ``features.after`` only warns, because it describes and does not predict."""
     max_auroc: Annotated[float, Field(ge=0.7, le=1)] = 0.9
-    """AUROC that a single code may reach, by presence, count or value."""
+    """AUROC of a single code, by presence, count or value, from which it is a finding."""
     max_share: Annotated[float, Field(ge=0.8, le=1)] = 0.98
-    """Share of samples with the outcome among those with one code, and share of samples with one code among those with the
-    outcome, that is a finding."""
+    """Share from which a code is a finding: of samples with the outcome among those with the code, or of samples with the code
+    among those with the outcome."""
     min_patients: Annotated[int, Field(ge=11, le=1_000_000)] = 11
-    """Minimum number of patients of a code that is checked."""
+    """Minimum number of patients with a code; rarer codes are not checked."""
     allow: Annotated[dict[str, Reason], Field(max_length=1000)] = Field(default_factory=dict)
-    """Findings that do not stop the run: the code, or ``outcome-dates`` or ``near-duplicates``, and a written reason of at least 10
-    characters, which the report prints."""
+    """Findings that do not stop the run. Each key is a code, ``outcome-dates`` or ``near-duplicates``; its value is a reason of at
+    least 10 characters, which the report prints."""
 
     @model_validator(mode="after")
     def _allow_is_needed(self) -> Self:
         if self.allow and self.action == "warn":
-            raise ValueError("leakage.allow requires leakage.action: block; with warn nothing is stopped")
+            raise ValueError(
+                "leakage.allow requires leakage.action: block; with warn no finding stops the run"
+            )
         return self
 
 
@@ -64,7 +66,7 @@ CheckName = Literal[
     "weekdays",
 ]
 Action = Literal["block", "warn", "off"]
-#: Checks with one figure for all rows or samples, and its subject: no part of it has a separate bound.
+#: Checks with a single figure for all rows or samples, and the subject of that figure. Such a check has only one bound.
 WHOLE: Final[Mapping[CheckName, str]] = {
     "units": "events",
     "unknown-patients": "events",
@@ -84,18 +86,20 @@ class Bound(SpecPart):
     """The bound of one check of data quality, and the action for a figure above it."""
 
     max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    """Largest figure without a finding. Default: that of docs/method.md."""
+    """Largest figure that is not a finding. Default: see docs/method.md."""
     action: Action = "warn"
-    """``block``: a finding stops the run before training. ``warn``: the report states it. ``off``: the check is not made."""
+    """``block``: a finding stops the run before training. ``warn``: the report states the finding. ``off``: the check is
+    skipped."""
 
 
 class CodeBounds(SpecPart):
     """The plausible values of one code."""
 
     range: Annotated[tuple[float, ...], Field(min_length=2, max_length=2)]
-    """Lowest and highest plausible number, in the unit of the code. A number counts as outside if it is so by more than a fifth."""
+    """Lowest and highest plausible number, in the unit of the code. A number that is outside by more than a fifth always counts;
+    one closer to the range may not."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Share of the code's numbers outside the range without a finding."""
+    """Largest share of the code's numbers outside the range that is not a finding."""
     action: Literal["block", "warn"] = "warn"
     """Action for a larger share."""
 
@@ -107,16 +111,16 @@ class CodeBounds(SpecPart):
 
 
 class Override(SpecPart):
-    """Another bound or action of checks for some codes, tables or sites."""
+    """A different bound or action for some codes, tables or sites."""
 
     checks: Annotated[tuple[CheckName, ...], Field(min_length=1, max_length=32)]
-    """Checks for which it holds."""
+    """Checks to which the override applies."""
     subjects: Annotated[tuple[SubjectPattern, ...], Field(min_length=1, max_length=100)]
     """Patterns of the subjects of findings: a code, which in OMOP begins with its table (``measurement:*``), ``site NAME``, a demographic, a
-    year, or a rule of the ledger. ``*`` is any text, ``?`` one character. A check with one figure for all rows, such as ``duplicates``, has the one
-    subject ``events`` and takes no code or table; see docs/data.md."""
+    year, or a rule of the ledger. ``*`` is any text, ``?`` one character. A check with one figure for all rows, such as
+    ``duplicates``, has only the subject ``events``, not a code or table; see docs/data.md."""
     max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    """Largest figure without a finding. Default: that of the check."""
+    """Largest figure that is not a finding. Default: that of the check."""
     action: Action = "warn"
     """As in ``quality.checks``; ``off``: no finding for these subjects."""
 
@@ -124,13 +128,13 @@ class Override(SpecPart):
     def _subjects_can_match(self) -> Self:
         if "value-range" in self.checks:
             raise ValueError(
-                "value-range has its ranges, shares and actions in quality.codes. Leave it out of overrides"
+                "the ranges, shares and actions of value-range belong in quality.codes. Remove value-range from overrides"
             )
         for check in self.checks:
             subject = WHOLE.get(check)
             if subject is not None and not {subject, "*"} & {*self.subjects}:
                 raise ValueError(
-                    f"{check} has one figure, whose subject is {subject}, and no separate bound for a code, table or site. "
+                    f"{check} has a single figure, with the subject {subject}, and no separate bound for a code, table or site. "
                     f"Set quality.checks.{check}, or leave the check out of this override"
                 )
             if subject is None and not any(can_match(pattern, check) for pattern in self.subjects):
@@ -153,15 +157,15 @@ class Quality(SpecPart):
     checks: Annotated[dict[CheckName, Bound], Field(max_length=32)] = Field(default_factory=dict)
     """Bounds and actions by check. Checks that are not named warn at their default bound."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=100)] = ()
-    """Bounds and actions for some subjects, before those of ``checks``; the first that matches holds."""
+    """Bounds and actions for some subjects. They take precedence over ``checks``; the first match applies."""
     codes: Annotated[dict[str, CodeBounds], Field(max_length=1000)] = Field(default_factory=dict)
-    """Plausible values by code, for the check ``value-range``. They need an aggregate of values."""
+    """Plausible values by code, for the check ``value-range``. Requires an aggregate of values."""
 
     def check_demographics(self, known: Collection[str]) -> None:
         """Refuse overrides of ``missing-by-outcome`` for demographics that the model does not use."""
         for override in self.overrides:
             if "missing-by-outcome" in override.checks and unmatched_demographics(override.subjects, known):
                 raise ValueError(
-                    "quality.overrides of missing-by-outcome name no demographic of the model. Expected "
+                    "quality.overrides for missing-by-outcome match no demographic of the model. Expected "
                     f"{', '.join((RECORDS, *known))}. Correct the subjects, or add the demographic to features.demographics"
                 )

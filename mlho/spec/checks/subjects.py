@@ -13,7 +13,7 @@ NAMED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Subject of ``missing-by-outcome`` in addition to the demographics.
 RECORDS: Final = "records"
-SITE: Final = "site "  # begin of a subject of ``site-months``
+SITE: Final = "site "  # prefix of the subjects of ``site-months``
 OF_YEARS: Final = ("hours", "weekdays")
 #: Checks whose subjects are codes, which are known only from the events.
 OF_CODES: Final = (
@@ -27,7 +27,7 @@ OF_CODES: Final = (
 
 
 def matches_subject(pattern: str, subject: str) -> bool:
-    """Tell whether a pattern, in which ``*`` is any text and ``?`` one character, matches a subject.
+    """Return whether a pattern, in which ``*`` is any text and ``?`` one character, matches a subject.
 
     Examples
     --------
@@ -51,12 +51,12 @@ def subjects_in_words(check: str) -> str:
 
 
 def can_match(pattern: str, check: str, only: str | None = None) -> bool:
-    """Tell whether a pattern may match a subject of a check, as far as this is known without data.
+    """Return whether a pattern can match a subject of a check, as far as is known without data.
 
     Parameters
     ----------
     only : str or None
-        The one subject of a check with one figure.
+        The only subject of a check with a single figure.
 
     Examples
     --------
@@ -77,6 +77,6 @@ def can_match(pattern: str, check: str, only: str | None = None) -> bool:
 
 
 def unmatched_demographics(patterns: Sequence[str], demographics: Collection[str]) -> bool:
-    """Tell whether none of the patterns of ``missing-by-outcome`` matches one of its subjects."""
+    """Return whether no pattern of ``missing-by-outcome`` matches any of its subjects."""
     subjects = (RECORDS, *demographics)
     return not any(matches_subject(pattern, subject) for pattern in patterns for subject in subjects)

@@ -11,7 +11,7 @@ from mlho.spec.rules.parts import Criterion, Entry, Observation, Outcome
 from mlho.spec.rules.parts import EventSet as EventSet
 from mlho.spec.types import OMITTED, SpecPart, TablePattern, refuse_repeats
 
-#: Stands for the column of index dates and for the table of labels where rules make them.
+#: Placeholder for the index date column and the labels table of a cohort by rule.
 BY_RULES: Final = "cohort.rules"
 MAX_CRITERIA: Final = 32
 #: Sets of events are bits of a 64-bit integer, which also has bits for the entry, the outcome and the competing event.
@@ -26,19 +26,19 @@ class Rules(SpecPart):
     offset_days: Annotated[int, Field(ge=0, le=3650)] = 0
     """Days from the entry to the index date."""
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA)] = ()
-    """Conditions that a sample meets to stay, in the order of the attrition."""
+    """Conditions that a sample must meet to stay in the cohort, in the order of the attrition."""
     outcome: Outcome
     """The outcome and the time at risk."""
     competing: Annotated[EventSet | None, OMITTED] = None
-    """With ``cohort.timeToEvent``: events after which the outcome cannot happen, such as the death. The first one, at any time before
-    the end of observation, ends a sample."""
+    """With ``cohort.timeToEvent``: competing events, after which the outcome cannot occur, such as death. The first one before the
+    end of observation ends a sample."""
     observation: Observation = Observation()
-    """From when to when a patient is observed."""
+    """The period in which a patient is observed."""
     hierarchy: Annotated[TablePattern | None, OMITTED] = None
     """Table of codes and their ancestors, relative to ``data.uri``, for sets with ``descendants``: OMOP's ``concept_ancestor``, or ``code``
     and ``parent``, such as the map of ``features.rollUp``."""
     not_observable: Literal["drop", "negative"] = "drop"
-    """A sample without the outcome whose observation ends before the time at risk does: leave it out, or count it as
+    """Action for a sample without the outcome whose observation ends before the time at risk does: drop it, or count it as a sample
     without the outcome."""
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Rules(SpecPart):
 
     @property
     def further_tables(self) -> dict[str, str]:
-        """Paths of the tables that rules name, by their name in the manifest."""
+        """Paths of the tables named in the rules, by their name in the manifest."""
         tables = {"hierarchy": self.hierarchy, "periods": self.observation.periods}
         return {name: path for name, path in tables.items() if path is not None}
 

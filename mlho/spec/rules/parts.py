@@ -24,12 +24,12 @@ _MaybeNumber = Annotated[float | None, OMITTED]
 
 
 class EventSet(SpecPart):
-    """Events by code and, where it matters, by value."""
+    """A set of events, by code and optionally by numeric value."""
 
     codes: _Patterns
     """Patterns of codes, such as ``["ICD10:I21*"]``: ``*`` is any text, ``?`` one character, all else is literal."""
     descendants: Annotated[Yes | None, OMITTED] = None
-    """Also all codes below ``codes`` in ``hierarchy``. The codes are literal then, without ``*`` and ``?``."""
+    """Also all codes below ``codes`` in ``hierarchy``. The codes are then literal, without ``*`` and ``?``."""
     low: _MaybeNumber = None
     """Only events with a numeric value of at least this, in the unit of the code."""
     high: _MaybeNumber = None
@@ -49,7 +49,7 @@ class EventSet(SpecPart):
 
     @property
     def has_range(self) -> bool:
-        """Whether the numeric value decides."""
+        """Whether events are selected by numeric value."""
         return self.low is not None or self.high is not None
 
 
@@ -57,31 +57,31 @@ class Entry(EventSet):
     """The events by which a patient enters."""
 
     which: Literal["first", "any", "last"] = "first"
-    """Which of a patient's entry events count: the first of all, any (each is a sample), or the last. Events at one instant are
-    one."""
+    """Which of a patient's entry events count: the first, any (each is a sample), or the last. Simultaneous events count as one."""
     washout_days: _Days = 0
-    """Minimum number of days between two entries of a patient; an entry closer to the last kept one is left out. For ``which: any``."""
+    """Minimum number of days between two entries of a patient; an entry closer to the last kept one is dropped. Requires ``which:
+    any``."""
     prior_observation_days: _Days = 0
     """Minimum number of days of observation before the entry."""
 
     @model_validator(mode="after")
     def _washout_needs_any(self) -> Self:
         if self.washout_days and self.which != "any":
-            raise ValueError("washoutDays is for which: any; with first or last a patient has one entry")
+            raise ValueError("washoutDays requires which: any; with first or last a patient has one entry")
         return self
 
 
 class Count(EventSet):
-    """How many events of a set lie in a window relative to the entry: entry + fromDays < time ≤ entry + toDays."""
+    """A condition on the number of events of a set in a window relative to the entry: entry + fromDays < time ≤ entry + toDays."""
 
     from_days: Annotated[Annotated[int, Field(ge=-36525, le=3650)] | None, OMITTED] = None
-    """Begin of the window in days from the entry, negative before it; not part of the window. Default: all history."""
+    """Start of the window in days from the entry (negative: before the entry), exclusive. Default: all history."""
     to_days: Annotated[int, Field(ge=-36525, le=3650)] = 0
-    """End of the window in days from the entry, part of the window; not after the index date. Default: the entry itself."""
+    """End of the window in days from the entry, inclusive; not after the index date. Default: the entry itself."""
     at_least: Annotated[Annotated[int, Field(ge=1, le=100_000)] | None, OMITTED] = None
-    """Smallest number of events."""
+    """Minimum number of events."""
     at_most: Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, OMITTED] = None
-    """Largest number of events; 0 excludes patients with any."""
+    """Maximum number of events; 0 excludes patients with any such event."""
     distinct_days: Annotated[Yes | None, OMITTED] = None
     """Count days (UTC) with an event instead of events."""
 
@@ -108,14 +108,16 @@ class Age(SpecPart):
 
 
 class Condition(SpecPart):
-    """One condition. Exactly one of count, age and sex."""
+    """One condition: exactly one of count, age and sex."""
 
     count: Annotated[Count | None, OMITTED] = None
     """Events of a set in a window relative to the entry."""
     age: Annotated[Age | None, OMITTED] = None
-    """Age at the index date, from ``birth_date``, or else ``age``, of the demographics. An unknown age does not meet it."""
+    """Age at the index date, from ``birth_date``, or else ``age``, of the demographics. An unknown age does not meet the
+    condition."""
     sex: Annotated[Annotated[tuple[_Level, ...], Field(min_length=1, max_length=16)] | None, OMITTED] = None
-    """Accepted levels of the column ``sex``, or else ``gender``, of the demographics. A missing one does not meet it."""
+    """Accepted levels of the column ``sex``, or else ``gender``, of the demographics. A missing value does not meet the
+    condition."""
 
     @property
     def _given(self) -> tuple[object, ...]:
@@ -129,12 +131,12 @@ class Condition(SpecPart):
 
 
 class Criterion(Condition):
-    """A condition that a sample meets to stay. Exactly one of count, age, sex and any."""
+    """A condition that a sample must meet to stay in the cohort: exactly one of count, age, sex and any."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
-    """Its name in the attrition, as a description of the remaining samples: ``no earlier infarction``."""
+    """Name of the criterion in the attrition, as a description of the remaining samples: ``no earlier infarction``."""
     any: Annotated[Annotated[tuple[Condition, ...], Field(min_length=2, max_length=8)] | None, OMITTED] = None
-    """Alternatives, of which at least one is met: ``[{count: …}, {age: …}]``."""
+    """Alternatives, at least one of which must be met: ``[{count: …}, {age: …}]``."""
 
     @property
     def _given(self) -> tuple[object, ...]:
@@ -150,11 +152,11 @@ class Outcome(EventSet):
     """The outcome: an event of a set in the time at risk, index date + fromDays < time ≤ index date + toDays."""
 
     from_days: Annotated[int, Field(ge=0, le=36525)] = 0
-    """Begin of the time at risk in days after the index date; not part of it."""
+    """Start of the time at risk in days after the index date, exclusive."""
     to_days: Annotated[int, Field(ge=1, le=36525)]
-    """End of the time at risk in days after the index date, part of it."""
+    """End of the time at risk in days after the index date, inclusive."""
     exclude_prior: Annotated[Yes | None, OMITTED] = None
-    """Leave out samples with an outcome event before the time at risk begins, ever."""
+    """Drop samples with an outcome event at any time before the time at risk begins."""
 
     @model_validator(mode="after")
     def _time_at_risk(self) -> Self:
@@ -164,15 +166,15 @@ class Outcome(EventSet):
 
 
 class Observation(SpecPart):
-    """From when to when a patient is observed. Default: from the first to the last event of any code."""
+    """The period in which a patient is observed. Default: from the first to the last event of any code."""
 
     start_column: Annotated[ColumnName | None, OMITTED] = None
     """A column of the demographics with the first day of observation."""
     end_column: Annotated[ColumnName | None, OMITTED] = None
     """A column of the demographics with the last day of observation."""
     periods: Annotated[TablePattern | None, OMITTED] = None
-    """Table of periods, relative to ``data.uri``: OMOP's ``observation_period``, or ``patient_id``, ``start_date`` and ``end_date``. An
-    entry is observed in the period that holds it. Excludes the other fields."""
+    """Table of periods, relative to ``data.uri``: OMOP's ``observation_period``, or ``patient_id``, ``start_date`` and
+    ``end_date``. The observation of an entry is the period that contains it. Excludes the other fields."""
     end_date: Annotated[Day | None, OMITTED] = None
     """The last day on which every patient is observed, such as the day of the export."""
 

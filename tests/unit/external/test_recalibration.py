@@ -342,7 +342,7 @@ def test_a_section_that_only_training_uses_is_refused_in_a_recalibration(place, 
     document["spec"][section] = content
 
     for read in (from_resource, lambda manifest: parse_spec(yaml.safe_dump(manifest))):
-        with pytest.raises(SpecError, match=f"so that {named} would be ignored. Remove them"):
+        with pytest.raises(SpecError, match=f"so {named} would be ignored. Remove them"):
             read(document)
 
 

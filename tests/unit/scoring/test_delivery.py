@@ -107,8 +107,8 @@ def test_a_form_that_is_added_later_scores_nothing_again(trained):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"output.patientSystem": "urn:x"}, "add fhir to formats"),
-        ({"output.formats": ["csv", "csv"]}, "has a form twice"),
+        ({"output.patientSystem": "urn:x"}, "Add fhir to formats"),
+        ({"output.formats": ["csv", "csv"]}, "must not repeat a format"),
         ({"output.formats": ["hl7v2"]}, "csv"),
         ({"output.formats": ["fhir"], "index": "none"}, "fhir needs index dates"),
     ],

@@ -112,7 +112,7 @@ def test_a_document_with_windows_is_one_specification_of_each_window_and_group()
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evolution": {"windows": [[90, 30]]}}, "must begin before it ends"),
+        ({"evolution": {"windows": [[90, 30]]}}, "must start before it ends"),
         ({"evolution": {"windows": [[90, 180], [0, 90]]}}, "windows must be ascending"),
         ({"evolution": {"windows": [[0, 90]], "groups": [{"name": "a"}]}}, "give sex, age or both"),
         ({**EVOLUTION, "cohort.outcomes": ["a", "b"]}, r"evolution and cohort\.outcomes exclude each other"),
@@ -120,7 +120,7 @@ def test_a_document_with_windows_is_one_specification_of_each_window_and_group()
         ({**EVOLUTION, "features.windows": [30]}, "after and windows exclude each other"),
         ({**EVOLUTION, "data.duplicates": "drop"}, r"features\.after excludes data\.duplicates"),
         ({**EVOLUTION, "cohort.index": {"none": True}}, r"features\.after requires an index date"),
-        ({**EVOLUTION, "cohort.only": {"sex": ["female"]}}, r"gives features\.after and cohort\.only itself"),
+        ({**EVOLUTION, "cohort.only": {"sex": ["female"]}}, r"sets features\.after and cohort\.only itself"),
     ],
 )
 def test_windows_that_make_no_sense_are_refused(changes, message):

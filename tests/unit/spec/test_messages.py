@@ -32,7 +32,7 @@ from tests.builders import make_spec
         ("data.source", "dbmrt", "Did you mean 'dbmart'?"),
         ("data.format", {"encoding": "utf8"}, "Did you mean 'utf-8'?"),
         ("data.format", {"timeUnit": "seconds"}, "Did you mean 's'?"),
-        ("data.format", {"dateFormats": ["%d.%m.%y"]}, "%y is a year of two digits"),
+        ("data.format", {"dateFormats": ["%d.%m.%y"]}, "%y is a two-digit year"),
         ("data.format", {"dateFormats": ["%d/%m/%Y", "%m/%d/%Y"]}, "the same text as different days"),
         ("data.columns", {"labels": {"label": "X"}}, "cohort.outcome names the column of the outcome."),
         ("data.columns", {"events": {"patient": "X"}}, "Did you mean 'patient_id'?"),

@@ -51,7 +51,7 @@ def test_a_document_with_outcomes_is_one_specification_of_each():
     [
         ({"cohort.outcomes": ["a", "b"], "cohort.outcome": "a"}, "outcome and outcomes exclude each other"),
         ({"cohort.outcomes": ["a", "a"]}, "outcomes must not contain duplicates"),
-        ({"cohort.outcomes": ["Death", "death"]}, "two outcomes give the same name of a run"),
+        ({"cohort.outcomes": ["Death", "death"]}, "two outcomes give the same run name"),
     ],
 )
 def test_indistinguishable_outcomes_are_refused(changes, message):

@@ -52,7 +52,7 @@ def test_rules_stand_in_place_of_labels_and_index():
         (
             {**RULES, "entry": {"codes": ["A"], "washoutDays": 3}},
             {},
-            "spec.cohort.rules.entry: washoutDays is for which: any",
+            "spec.cohort.rules.entry: washoutDays requires which: any",
         ),
         ({**RULES, "outcome": {"codes": ["A"]}}, {}, "spec.cohort.rules.outcome.toDays: is missing"),
         (

@@ -89,7 +89,7 @@ def test_an_index_is_one_of_three(index, date, none):
         ("output.prefix", "../up", "; got the text"),
         ("bundle.digest", "abc", "; got the text"),
         ("bundle.url", "x", "Did you mean 'uri'?"),
-        ("data.tables.dbmart", "x", "R MLHO's name 'dbmart' is here data.tables.events"),
+        ("data.tables.dbmart", "x", "R MLHO's name 'dbmart' corresponds to data.tables.events"),
         ("validation", {"folds": 3}, "unknown field"),
     ],
 )

@@ -47,7 +47,7 @@ def test_cox_is_the_default_candidate():
         ({"cohort.timeToEvent": {"horizonDays": [365]}}, "timeToEvent requires event and end"),
         (
             {**BY_RULES, "cohort.timeToEvent": TIMES},
-            "rules make the labels. Remove them; a competing event is rules.competing",
+            "rules create the labels. Remove them; a competing event belongs in rules.competing",
         ),
         (
             {

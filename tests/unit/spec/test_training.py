@@ -144,7 +144,7 @@ def test_names_of_r_are_refused_with_ours(name):
     with pytest.raises(SpecError) as caught:
         parse_spec(yaml.safe_dump(plain))
 
-    assert f"R MLHO's name {name!r} is here {R_NAMES[name]}" in str(caught.value)
+    assert f"R MLHO's name {name!r} corresponds to {R_NAMES[name]}" in str(caught.value)
 
 
 def test_a_percentage_of_r_is_refused_with_its_unit():
@@ -213,12 +213,12 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ({"spec__selection__ranking": "mlho-r"}, "mlho-r is defined for one aggregate only"),
         (
             {"spec__quality": {"overrides": [{"checks": ["duplicates"], "subjects": ["measurement:*"]}]}},
-            "duplicates has one figure, whose subject is events, and no separate bound for a code, table or site. "
+            "duplicates has a single figure, with the subject events, and no separate bound for a code, table or site. "
             "Set quality.checks.duplicates",
         ),
         (
             {"spec__quality": {"overrides": [{"checks": ["value-range"], "subjects": ["*"]}]}},
-            "value-range has its ranges, shares and actions in quality.codes",
+            "the ranges, shares and actions of value-range belong in quality.codes",
         ),
         (
             {"spec__quality": {"overrides": [{"checks": ["site-months"], "subjects": ["LOINC:*"]}]}},
@@ -234,7 +234,7 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ),
         (
             {"spec__quality": {"overrides": [{"checks": ["missing-by-outcome"], "subjects": ["bmi"]}]}},
-            "quality.overrides of missing-by-outcome name no demographic of the model. Expected records",
+            "quality.overrides for missing-by-outcome match no demographic of the model. Expected records",
         ),
         (
             {"spec__consensus": {"maxFalseShare": 0.1, "minConfidence": 70}},

@@ -152,7 +152,7 @@ def test_workers_and_desired_state_are_no_part_of_the_run():
         ({"report": {"realProfiles": 1}}, "spec.report.realProfiles: expected true or false"),
         ({"cohort": {"index": {"date": 20260101}}}, "spec.cohort.index.date: expected a date"),
         ({"validation": {"seed": 2**70}}, "a number is too large"),
-        ({"cohort": {"index": {"column": "a\x1b[2J"}}}, "holds a control character"),
+        ({"cohort": {"index": {"column": "a\x1b[2J"}}}, "contains a control character"),
         ({"candidates": [{"classifier": "glmboost", "grid": {"nSteps": []}}]}, "the grid of nSteps is empty"),
         ({"ttlSecondsAfterFinished": -1}, "ttlSecondsAfterFinished"),
         ({"ttlSecondsAfterFinished": "7d"}, "ttlSecondsAfterFinished"),
