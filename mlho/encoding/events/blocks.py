@@ -1,8 +1,8 @@
 """Packed blocks: the non-zero cells of every column (code × window) for a range of patients.
 
 The rows of a block are sorted by (code, patient) with a counting sort. For each group of rows, each sample of the patient
-then gets the number of rows in its windows and the latest number. These operations do not depend on the order of rows,
-so that the bytes depend only on the data.
+then gets the number of rows in its windows and the latest number. These operations do not depend on the order of rows, so the
+bytes depend only on the data.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from mlho.encoding.events.summaries import RowArrays, WindowArrays, sort_by_time
 from mlho.encoding.events.utilisation import count_utilisation
 from mlho.spec.training import TrainingSpec
 
-_N_AFTER: Final = 3  # windows of features.after: its own, since the index date, and with the past
+_N_AFTER: Final = 3  # windows of features.after: its own, from the index date, and from the start of the past
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class PackedBlock:
     n_cells: int
     """Non-zero cells."""
     duplicates: tuple[int, ...]
-    """Rows dropped as same-day duplicates. If duplicates are in several partitions, the row in the first partition is kept. One per
-    partition."""
+    """Rows dropped as same-day duplicates, by partition. Of duplicates in several partitions the row in the first one is kept."""
 
 
 def pack_block(
@@ -102,13 +101,13 @@ def pack_block(
 
 
 def _of_new_codes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the cells of the first of three windows whose code the sample has no event of before the second; see ``features.after``."""
+    """Return the cells of the first of three windows whose code has no event in the sample's past; see ``features.after``."""
     indptr, indices, count = arrays["indptr"], arrays["indices"].astype(np.int64), arrays["count"]
     column = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     code, window = column // _N_AFTER, column % _N_AFTER
     key = code * (int(indices.max(initial=0)) + 1) + indices
     outcome_cells, since_cells, ever_cells = (np.flatnonzero(window == number) for number in range(_N_AFTER))
-    # Windows nest, so that a cell of one window has a cell in each longer one; keys ascend in each.
+    # Windows nest, so a cell of one window has a cell in each longer one; keys ascend in each.
     n_since, n_ever = (
         count[rows[np.searchsorted(key[rows], key[outcome_cells])]] for rows in (since_cells, ever_cells)
     )
@@ -122,7 +121,7 @@ def _of_new_codes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 def _rows_of_block(
     block: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]]
 ) -> tuple[UsedRows, NDArray[np.int32]]:
-    """Rows of a block from all partitions, their codes as dictionary ids, and the partition of each row."""
+    """Return the rows of a block from all partitions, with their codes as dictionary ids, and the partition of each row."""
     no_ids = np.empty(0, np.int32)
     pieces, numbers = [UsedRows(no_ids, no_ids, np.empty(0, np.int64), np.empty(0, np.float64))], [no_ids]
     for number, (path, code_ids) in enumerate(partitions):
@@ -138,9 +137,10 @@ def _rows_of_block(
 def _counted_cells(
     block: int, partitions: Sequence[tuple[Path, NDArray[np.int32]]], windows: SampleWindows, n_codes: int
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Return the arrays of a block that needs counts of rows only, and its number of rows: each patient has one sample, and the only window has every used row.
+    """Return the arrays of a block that needs only counts of rows, and its number of rows.
 
-    Rows are brought into the order of the patients; a code's cells are then in the order of its samples without another sort.
+    Each patient has one sample, and the only window contains every used row. Rows are grouped by patient, which puts the
+    cells of each code in the order of the samples without another sort.
     """
     pieces = [(rows, code_ids) for path, code_ids in partitions for rows in Segments.open(path).rows(block)]
     starts = np.zeros(len(windows.starts), np.int64)
@@ -160,7 +160,7 @@ def _counted_cells(
 
 @njit(cache=True, nogil=True)
 def _count_rows(patient: Any, starts: Any) -> None:  # pragma: no cover - compiled
-    """Add the rows of each patient to the place behind it, so that the cumulative sum is the first row of each."""
+    """Add the rows of each patient to the next patient's place, so that the cumulative sum gives the first row of each patient."""
     for i in range(patient.size):
         starts[np.uint64(patient[i]) + np.uint64(1)] += 1
 
@@ -177,11 +177,11 @@ def _place_codes(
 
 @njit(cache=True, nogil=True)
 def _merge_rows(starts: Any, codes: Any, counts: Any, filled: Any) -> Any:  # pragma: no cover - compiled
-    """Make one cell of the rows of each patient with the same code: its code, in place of the rows' codes, and its number of rows.
+    """Merge the rows of each patient and code into one cell: its code, in place of the rows' codes, and its number of rows.
 
     Add the cells of each code to ``filled``, and return the first cell of each patient.
     """
-    cell_of = np.full(filled.size, -1, np.int32)  # the latest of each code
+    cell_of = np.full(filled.size, -1, np.int32)  # the latest cell of each code
     cell_starts = np.zeros_like(starts)
     n = 0
     for p in range(starts.size - 1):
@@ -242,7 +242,7 @@ def _cells(
 
 @njit(cache=True, nogil=True)
 def _order_rows(code: Any, patient: Any, n_codes: Any, n_patients: Any) -> Any:  # pragma: no cover - compiled
-    """Stable order of rows by (code, patient), by two counting sorts, and the start of each code in it."""
+    """Return the stable order of rows by (code, patient), from two counting sorts, and the start of each code in it."""
     by_patient = np.empty(code.size, np.int32)
     place = np.zeros(n_patients + 1, np.int64)
     for i in range(patient.size):
@@ -305,7 +305,8 @@ def _fill_cells(
 ) -> None:  # pragma: no cover - compiled
     """Write each cell at the ``place`` of its column and advance it. With empty arrays, only count the cells.
 
-    A single loop nest without helper functions: passing these arrays costs more than the work on a group of a few rows.
+    This is a single loop nest without helper functions, because passing these arrays costs more than the work on a group of a
+    few rows.
     """
     patient, time, value = rows
     sample_starts, _, upper_us, lower_us = windows

@@ -1,4 +1,4 @@
-"""Code patterns: which codes ``features.include`` and ``features.exclude`` keep."""
+"""Code patterns: the codes that ``features.include`` and ``features.exclude`` keep."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -10,7 +10,7 @@ from mlho.spec.features import Features
 
 
 def code_filter(features: Features, *, never: Collection[str] = ()) -> Callable[[str], bool]:
-    """Return a function that tells whether a code is excluded: not among ``include``, or among ``exclude`` or ``never``.
+    """Return a function that says whether a code is excluded: it is not among ``include``, or it is among ``exclude`` or ``never``.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def matches(patterns: Sequence[str], codes: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _any_of(patterns: Sequence[str] | None) -> re.Pattern[str] | None:
-    """Return the expression of patterns in which ``*`` is any text and ``?`` one character; all else is literal."""
+    """Return the regular expression of patterns in which ``*`` is any text and ``?`` one character; all else is literal."""
     if patterns is None:
         return None
     escaped = (re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in patterns)

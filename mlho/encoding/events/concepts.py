@@ -30,10 +30,10 @@ class Concepts:
     high: Mapping[str, float] = field(default_factory=dict)
     """Reference range, in the unit of the code's values, both bounds inclusive. By code."""
     parents: Mapping[str, str] = field(default_factory=dict)
-    """Code to parent. Codes of the events that count as another one (``features.rollUp``)."""
+    """Code to parent, for codes of the events that are counted as their parent (``features.rollUp``)."""
 
     def with_roll_up(self, parents: Mapping[str, str], descriptions: Mapping[str, str]) -> "Concepts":
-        """Return these concepts with a map of codes, and with descriptions of parents that have none."""
+        """Return these concepts with a map of codes to parents, which also describes parents without a description."""
         words = dict(sorted({**descriptions, **self.descriptions}.items()))
         return replace(self, descriptions=words, parents=parents)
 

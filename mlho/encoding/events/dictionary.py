@@ -13,7 +13,7 @@ from mlho.encoding.events.partition import EncodedPartition
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Codes by id. Ids follow the codes' UTF-8 bytes, so that they do not depend on rows or partitions."""
+    """Codes by id. Ids follow the order of the codes' UTF-8 bytes, so they do not depend on rows or partitions."""
 
     codes: tuple[str, ...]
     """Sorted. Shape (n_codes,)."""

@@ -1,7 +1,7 @@
 """Fates of patients: the rules that dropped rows of each patient, and whether any row was used.
 
-A fate is a bit set: bit 0 for a used row, bit ``rule + 1`` for a row dropped by a rule. Fates of partitions are combined
-by bitwise "or", so that they do not depend on the partitions.
+A fate is a bit set: bit 0 for a used row, bit ``rule + 1`` for a row dropped by a rule. Fates from several partitions are
+combined by bitwise "or", so the result does not depend on the partitions.
 """
 
 from collections.abc import Mapping, Sequence

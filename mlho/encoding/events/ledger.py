@@ -111,14 +111,14 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
 def intended_rules(spec: TrainingSpec) -> tuple[Rule, ...]:
     """Return the rules by which a run drops many rows on purpose.
 
-    Rules of a cohort leave patients out, and read the ids from the events themselves.
+    A cohort by rule leaves patients out. Its ids come from the events, so rows of unknown patients do not indicate an error.
     """
     unknown = () if spec.cohort.rules is None else (Rule.UNKNOWN_PATIENT,)
     return (*unknown, *rules_of_source(spec.data.source))
 
 
 def rules_of_source(source: str) -> tuple[Rule, ...]:
-    """Return the rules that drop rows which a source has by its definition: the static rows of MEDS have no time."""
+    """Return the rules that drop rows which are part of the source's format: the static rows of MEDS have no time."""
     return (Rule.NO_TIME,) if source == MEDS.name else ()
 
 
@@ -141,7 +141,7 @@ class Ledger:
     rows_with_value: int = 0
     """Rows with a finite number that passed all rules but the last; 0 if no aggregate uses numbers."""
     rows_rolled_up: int = 0
-    """Rows read whose code counts as its parent (``features.rollUp``)."""
+    """Rows read whose code was counted as its parent (``features.rollUp``)."""
 
     def __add__(self, other: "Ledger") -> "Ledger":
         return Ledger(
@@ -158,7 +158,7 @@ class Ledger:
         return sum(ledgers, cls())
 
     def n_dropped(self, rule: Rule) -> int:
-        """Number of rows dropped by one rule."""
+        """Return the number of rows dropped by one rule."""
         return self.dropped.get(rule, 0)
 
     def with_duplicates(self, n_duplicates: int) -> "Ledger":
@@ -186,19 +186,19 @@ class Ledger:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules to show, in the published order. Those that only some specifications bring about need a row."""
+        """The rules to show, in the published order. Rules that apply to some specifications only are shown if they dropped a row."""
         return tuple(rule for rule in Rule if rule not in _RARE or self.n_dropped(rule))
 
     @property
     def largest_rule(self) -> Rule | None:
-        """The rule that drops most rows, the first of equals; ``None`` if no row is dropped."""
+        """The rule that drops the most rows, the first one in a tie; ``None`` if no row is dropped."""
         rule = max(Rule, key=self.n_dropped)
         return rule if self.n_dropped(rule) else None
 
     def warnings(self, *, intended: Collection[Rule] = ()) -> list[str]:
         """Return a sentence for each rule that drops more than ``LARGE_SHARE`` of the rows, the largest first.
 
-        ``intended`` are rules that the specification makes drop many rows.
+        ``intended``: rules that are expected to drop many rows under this specification.
 
         Examples
         --------

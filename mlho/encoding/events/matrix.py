@@ -14,9 +14,9 @@ from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.events.patients import frozen
 from mlho.errors import ArtifactDamaged
 
-LAST: Final = "last"  # the number that is returned unless another one is named
+LAST: Final = "last"  # the number that is returned by default
 UTILISATION: Final = "utilisation"
-FIRST_DAY: Final = "first_day"  # of each cell of the longest window, for sequences
+FIRST_DAY: Final = "first_day"  # first and last day of each cell of the longest window, for sequences
 LAST_DAY: Final = "last_day"
 DAYS: Final = "days"  # all days of each of these cells, for durations of sequences
 DAY_STARTS: Final = "day_starts"
@@ -37,7 +37,7 @@ class ColumnBlock:
     count: NDArray[np.int32]
     """Events in the window (days with an event if duplicates are dropped), at least 1. Shape (n_cells,)."""
     number: NDArray[np.float64] | None
-    """Latest number or the one asked for, ``NaN`` if missing; None if the blocks hold no numbers. Shape (n_cells,)."""
+    """Latest number, or the requested one; ``NaN`` if missing; None if the blocks hold no numbers. Shape (n_cells,)."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.indptr, self.indices, self.count, self.number))
@@ -50,12 +50,12 @@ class _Block:
     indices: NDArray[np.int32]
     count: NDArray[np.int32]
     numbers: Mapping[str, NDArray[np.float64]]
-    utilisation: NDArray[np.int32]  # shape (n_windows × 3, n_samples of the block); empty if not asked for
+    utilisation: NDArray[np.int32]  # shape (n_windows × 3, n_samples of the block); empty if not requested
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts, and gives the pages back."""
+    """Cells of all blocks, memory-mapped. Every method reads only the cells that it returns or counts, and releases their pages."""
 
     n_samples: int
     n_columns: int
@@ -232,7 +232,7 @@ class Matrix:
         return ColumnBlock(indptr, kept[0], kept[1], kept[2] if has_numbers else None)
 
     def _new_index(self, sample_mask: NDArray[np.bool_] | None) -> NDArray[np.int32]:
-        """New number of each sample among the masked ones, -1 outside the mask; empty without a mask."""
+        """Return the new number of each sample among the masked ones, -1 outside the mask; empty without a mask."""
         if sample_mask is None:
             return frozen(np.empty(0, np.int32))
         mask = self._checked(sample_mask)
@@ -249,7 +249,7 @@ class Matrix:
 def _columns_by_number(
     n_columns: int, numbers: Sequence[str | None] | None
 ) -> dict[str | None, NDArray[np.int64]]:
-    """Return the places of the columns by the number that they need."""
+    """Return the positions of the columns, grouped by the number that they need."""
     names = [None] * n_columns if numbers is None else list(numbers)
     return {
         name: np.array([place for place, other in enumerate(names) if other == name], np.int64)
@@ -343,7 +343,7 @@ def _copy_samples(
 def _close_gaps(
     starts: Any, indptr: Any, indices: Any, count: Any, last: Any
 ) -> None:  # pragma: no cover - compiled
-    """Move the cells of each column from its start to its new place, which is never behind."""
+    """Shift the cells of each column left, from ``starts`` to ``indptr``."""
     for j in range(indptr.size - 1):
         shift = starts[j] - indptr[j]
         for at in range(indptr[j], indptr[j + 1]):
@@ -357,7 +357,7 @@ def _close_gaps(
 def move_cells(
     block: ColumnBlock, places: NDArray[np.int64], moves: NDArray[np.int64], sample_at: NDArray[np.int32]
 ) -> ColumnBlock:
-    """Shift the cells of each column along a ring of samples, and keep those that a sample of interest then has.
+    """Shift the cells of each column along a ring of samples, and keep those that land on a sample of interest.
 
     Parameters
     ----------

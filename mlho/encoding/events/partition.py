@@ -37,7 +37,7 @@ class EncodedPartition:
     fates: NDArray[np.uint16]
     """Fate of each of these patients; see :mod:`mlho.encoding.events.fates`."""
     rows_by_year: Mapping[str, int] = field(default_factory=dict)
-    """Used rows; for the report, and not in the file."""
+    """Used rows by year; for the report, not stored in the file."""
     tally: Tally | None = None
     """Counts for the checks of data quality, in a separate file."""
 
@@ -89,9 +89,9 @@ def encode_partition(
     finder : PatientFinder, optional
         Finder of the same cohort, to be shared between partitions.
     parents : mapping of code to parent, optional
-        Codes that count as another one.
+        Codes that are counted as another one.
     is_tallied : bool
-        Count the rows for the checks of data quality; without it there is no tally, and there are no rows by year.
+        Whether to count the rows for the checks of data quality; otherwise there is no tally, and there are no rows by year.
 
     Raises
     ------

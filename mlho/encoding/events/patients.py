@@ -101,7 +101,7 @@ def check_partitioned_by_patient(
     Raises
     ------
     DataError
-        Patients are shared; the message names two such partitions and the number of patients in more than one.
+        Partitions share patients; the message names two such partitions and the number of patients in more than one.
     """
     owner = np.full(n_patients, -1, np.int32)
     is_shared = np.zeros(n_patients, np.bool_)
@@ -125,7 +125,7 @@ def check_partitioned_by_patient(
 
 
 def buffers_of(array: Any, dtype: Any) -> tuple[NDArray[Any], NDArray[np.uint8], int]:
-    """Values, validity bits (empty: all valid) and bit offset of a fixed-width Arrow array, without copying."""
+    """Return the values, validity bits (empty: all valid) and bit offset of a fixed-width Arrow array, without copying."""
     validity, data = array.buffers()[:2]
     if data is None:  # an empty array may have no buffer
         return frozen(np.empty(0, dtype)), frozen(np.empty(0, np.uint8)), 0

@@ -30,7 +30,7 @@ class RollUp:
 
 
 def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
-    """Read the map: ``code``, ``parent``, and optionally ``description``, which is that of the parent.
+    """Read the map: ``code``, ``parent``, and optionally ``description``, which describes the parent.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
         parent for parent in parents.values() if len(parent) > MAX_CODE_CHARACTERS or has_control(parent)
     }
     _refuse(where, "a code has several parents", "one parent for each code", several)
-    _refuse(where, "a parent has a parent itself", "a map of one step", chained)
+    _refuse(where, "a parent has a parent of its own", "a map with one step", chained)
     _refuse(where, "a parent has several descriptions", "one description for each parent", worded)
     _refuse(
         where, "a parent is not a code", f"at most {MAX_CODE_CHARACTERS:,} printable characters", unusable

@@ -1,7 +1,7 @@
 """Rules for event rows: each row is used or dropped by the first matching rule, and used rows are collected.
 
 One pass over a batch applies all rules of the ledger but the last (duplicates depend on rows of other batches; see
-``blocks``). Used rows are written to fixed-size buffers, so that memory does not grow with the partition.
+``blocks``). Used rows are written to fixed-size buffers, so memory does not grow with the partition.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ NO_CODE: Final = -1
 UNUSABLE_CODE: Final = -2
 EXCLUDED_CODE: Final = -3
 _N_RULES: Final = len(Rule)
-# Plain integers are constants in compiled code; members of an enumeration would be looked up.
+# Plain integers are constants in compiled code, whereas members of an enumeration would be looked up.
 _NO_PATIENT, _NO_CODE, _UNUSABLE = int(Rule.NO_PATIENT), int(Rule.NO_CODE), int(Rule.UNUSABLE_CODE)
 _UNREADABLE = int(Rule.UNREADABLE_TIME)
 _NO_TIME, _UNKNOWN, _IMPLAUSIBLE = int(Rule.NO_TIME), int(Rule.UNKNOWN_PATIENT), int(Rule.IMPLAUSIBLE_DATE)
@@ -59,7 +59,7 @@ class LocalCodes:
     Parameters
     ----------
     parents : mapping of code to parent
-        Codes that count as another one, also for ``is_excluded``.
+        Codes that are counted as another one; ``is_excluded`` applies to the parent.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class LocalCodes:
         return len(self._ids)
 
     def texts(self) -> tuple[str, ...]:
-        """Codes by id."""
+        """Return the codes by id."""
         return tuple(self._ids)
 
     def find(self, codes: Any) -> NDArray[np.int32]:
@@ -97,7 +97,7 @@ class LocalCodes:
             texts = dictionary.to_pylist()
             if not self._found.keys() >= set(
                 texts
-            ):  # each row group has its own dictionary, most often of the same codes
+            ):  # each row group has its own dictionary, usually of the same codes
                 unusable = _is_unusable(dictionary).tolist()
                 for text, out in zip(texts, unusable, strict=True):
                     if text not in self._found:
@@ -117,10 +117,10 @@ class LocalCodes:
 
 
 def _is_unusable(codes: Any) -> NDArray[np.bool_]:
-    """Codes that are too long or contain a control character, shape (n_codes,)."""
+    """Return which codes are too long or contain a control character, shape (n_codes,)."""
     is_long = (
         as_numpy(pc.utf8_length(codes)) > MAX_CODE_CHARACTERS
-    )  # Arrow would import pandas for the number
+    )  # Arrow would import pandas to convert the number
     has_control = as_numpy(pc.match_substring_regex(codes, _CONTROL))
     return np.asarray((is_long | has_control) & is_given(codes))
 
@@ -284,20 +284,20 @@ class RowRules:
         return rows if self._keeps_times else replace(rows, time=rows.time[:0])
 
     def ledger(self) -> Ledger:
-        """The account so far, without same-day duplicates, which are found later."""
+        """Return the account so far, without same-day duplicates, which are found later."""
         dropped = {rule: int(self._dropped[rule]) for rule in Rule}
         return Ledger(self.rows_in, self.rows_used, dropped, self.rows_with_value, self.codes.rows_rolled_up)
 
     def rows_by_code(self) -> NDArray[np.int64]:
-        """Used rows of each code, including same-day duplicates."""
+        """Return the used rows of each code, including same-day duplicates."""
         return self._rows_by_code.copy()
 
     def patients_seen(self) -> NDArray[np.int32]:
-        """Cohort patients named by any row, used or not, ascending."""
+        """Return the cohort patients named by any row, used or not, in ascending order."""
         return np.flatnonzero(self._fates).astype(np.int32)
 
     def fates(self) -> NDArray[np.uint16]:
-        """Fates of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
+        """Return the fates of :meth:`patients_seen`; see :mod:`mlho.encoding.events.fates`."""
         return np.asarray(self._fates[self._fates != 0])
 
 
@@ -345,7 +345,7 @@ def _is_plausible(
 def _rule_of_time(
     time: Any, first: Any, stop: Any, index_us: Any, upper_us: Any, lower_us: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Rule for a plausible time of a known patient, whose samples are ``first`` to ``stop``."""
+    """Return the rule for a plausible time of a known patient, whose samples are ``first`` to ``stop``."""
     is_after, is_in_gap = True, False
     for s in range(first, stop):
         if time <= index_us[s]:

@@ -126,7 +126,7 @@ def _by_block(rows: UsedRows, n_blocks: int) -> tuple[dict[str, NDArray[Any]], N
     """Return the columns with the rows grouped by block, in their order, and the start of each block."""
     columns = (rows.patient, rows.code, rows.time, rows.value)
     grouped = (np.empty(len(rows), np.uint16), *(np.empty_like(column) for column in columns[1:]))
-    # Not a global of the compiled function: a cached build would keep the number with which it was compiled.
+    # Passed as an argument, because a cached build would keep the value that a global had when it was compiled.
     starts = _group(columns, grouped, n_blocks, np.uint32(BLOCK_PATIENTS.bit_length() - 1))
     return {name: column for name, column in zip(_DTYPES, grouped, strict=True) if column.size}, starts
 

@@ -1,7 +1,8 @@
 """The matrix with sequences: after the columns of the codes, one column for every ordered pair of codes.
 
 A block holds the spans of the codes: the first and the last day in the longest window of each sample, and all days if
-durations are asked for. Columns of pairs are computed from them when they are read, in the same way in training and in scoring.
+durations are requested. Columns of pairs are computed from them when they are read, in the same way in training and in
+scoring.
 """
 
 from collections.abc import Sequence
@@ -28,20 +29,20 @@ from mlho.spec.training import TrainingSpec
 
 @dataclass(frozen=True, eq=False)
 class SequenceMatrix(Matrix):
-    """A matrix in which column ``n_columns + n_codes · (n_codes · part + first) + then`` is of the pair first → then.
+    """A matrix in which column ``n_columns + n_codes · (n_codes · part + first) + then`` belongs to the pair first → then.
 
-    Part 0 is the pair with any number of days between the events. Part k is the pair in the k-th band, or its k-th duration: a
-    matrix has bands or durations, or none of them. Counts by column are of the columns of codes only.
+    Part 0 is the pair with any number of days between the events. Part k is the pair in the k-th band, or its k-th duration:
+    a matrix has bands, or durations, or neither. Counts by column cover only the columns of codes.
     """
 
     n_codes: int
     co_occurrence_days: int
-    """Events at most this number of days apart have no order."""
+    """Events that are at most this many days apart have no order."""
     spans_of_blocks: tuple[tuple[int, CodeSpans], ...]
     bands: tuple[int, ...] = ()
     """Edges of the bands in days, ascending; the last band has no upper bound."""
     durations: tuple[str, ...] = ()
-    """Of ``max``, ``mean`` and ``min``: days between all events of the two codes."""
+    """Any of ``max``, ``mean`` and ``min`` of the days between all events of the two codes."""
     days: tuple[DayLists, ...] = ()
     """One per block; empty without durations."""
 
@@ -52,7 +53,7 @@ class SequenceMatrix(Matrix):
         *,
         numbers: Sequence[str | None] | None = None,
     ) -> ColumnBlock:
-        """Return the cells of columns of codes and of pairs. A pair has the count 1; its number is its duration, if it has one."""
+        """Return the cells of columns of codes and pairs. The count of a pair is 1; its number is its duration, if it has one."""
         wanted = np.asarray(columns, np.int64)
         is_pair = wanted >= self.n_columns
         code_numbers = (
@@ -87,7 +88,7 @@ class SequenceMatrix(Matrix):
     def pair_columns(
         self, first: NDArray[np.int64], then: NDArray[np.int64], *, part: int = 0
     ) -> NDArray[np.int64]:
-        """Return the columns of pairs of codes."""
+        """Return the column numbers of pairs of codes."""
         return self.n_columns + (part * self.n_codes + first) * self.n_codes + then
 
     def _with_pairs(
@@ -99,7 +100,7 @@ class SequenceMatrix(Matrix):
         *,
         has_counts: bool,
     ) -> ColumnBlock:
-        """Put the columns of codes and of pairs in the order that is wanted."""
+        """Put the columns of codes and of pairs in the requested order."""
         if not is_pair.any():
             return codes
         pairs = self._split(wanted[is_pair] - self.n_columns)
@@ -121,7 +122,7 @@ class SequenceMatrix(Matrix):
     def _split(
         self, pairs: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the part and the two codes of columns of pairs, counted from the first of them."""
+        """Return the part and the two codes of pair columns, which are numbered from the first pair column."""
         part_and_first, then = np.divmod(pairs, self.n_codes)
         part, first = np.divmod(part_and_first, self.n_codes)
         return part, first, then
@@ -134,7 +135,7 @@ class SequenceMatrix(Matrix):
         sample_mask: NDArray[np.bool_] | None,
         has_durations: bool,
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-        """Return the samples with each pair and their numbers; with a mask, the masked ones under their new numbers."""
+        """Return the samples with each pair, and the pair's number in each; with a mask, only masked samples, renumbered."""
         band = part if self.bands else np.zeros_like(part)
         low = np.array([self.co_occurrence_days, self.co_occurrence_days, *self.bands], np.int64)[band]
         high = np.array([_NO_BOUND, *self.bands, _NO_BOUND], np.int64)[band]
@@ -163,7 +164,7 @@ class SequenceMatrix(Matrix):
     def _durations(
         self, block: int, part: NDArray[np.int64], first: NDArray[np.int64], then: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Return one duration of each pair in each sample with it, in the order of the cells of these columns."""
+        """Return one duration of each pair in each sample that has the pair, in the order of the cells of these columns."""
         lists, numbers = self.days[block], [np.empty(0)]
         for pairs, durations in durations_in_pieces(
             lists, first, then, co_occurrence_days=self.co_occurrence_days
@@ -183,7 +184,7 @@ _NO_BOUND = np.iinfo(np.int64).max
 
 
 def open_matrix(spec: TrainingSpec, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int) -> Matrix:
-    """Memory-map packed blocks: with columns of pairs if the specification has sequences.
+    """Memory-map packed blocks, with columns of pairs if the specification has sequences.
 
     Raises
     ------
@@ -221,7 +222,7 @@ def day_arrays(
     *,
     has_all_days: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Compute the first and the last day of each cell of the longest window, and all distinct days if they are asked for.
+    """Compute the first and the last day of each cell of the longest window, and all distinct days if requested.
 
     Parameters
     ----------
@@ -230,7 +231,7 @@ def day_arrays(
     code_starts : int64, shape (n_codes + 1,)
     windows : SampleWindows
     n_cells : int
-        Cells of all windows, at least the number of cells of the longest one.
+        At least the number of cells of the longest window, such as the cells of all windows.
     has_all_days : bool
         Also return the days, ascending within a cell, and the start of each cell.
     """
@@ -263,7 +264,7 @@ def _open_days(path: Path, spans: CodeSpans) -> DayLists:
 def _open_spans(
     block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int, n_windows: int, order: str
 ) -> tuple[tuple[int, CodeSpans], ...]:
-    """Memory-map the first sample and the spans of each packed block; with the order ``first``, spans end on the first day."""
+    """Memory-map the first sample and the spans of each packed block. With the order ``first``, each span ends on its first day."""
     starts = cohort.sample_starts()
     blocks = []
     for number, path in enumerate(block_paths):

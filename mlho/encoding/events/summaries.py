@@ -1,8 +1,8 @@
-"""Numbers of a cell that summarize its rows: recency, and first, smallest, largest, mean and slope of the values.
+"""Numbers that summarise the rows of a cell: recency, and the first, smallest and largest value, their mean and slope.
 
-The rows of a code and patient are put in one order, by time and value, before anything is added up, so that equal rows give
-equal bytes for any partitioning. Mean and slope are updated row by row (Welford 1962), so that a constant value has
-exactly this mean and the slope 0. If same-day duplicates are dropped, a day has one value: its latest in the window.
+The rows of a code and patient are sorted by time and value before anything is added up, so equal rows give equal bytes for
+any partitioning. Mean and slope are updated row by row (Welford 1962), so a constant value has exactly this mean and the
+slope 0. If same-day duplicates are dropped, a day has one value: its latest in the window.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from mlho.encoding.events.rows import UsedRows
 
 DAYS_PER_YEAR: Final = 365.25  # of a slope
 SUMMARIES: Final = ("recency", "first", "min", "max", "mean", "slope")
-_FEW: Final = 16  # rows that are sorted by insertion
+_FEW: Final = 16  # maximum number of rows sorted by insertion
 
 
 class RowArrays(NamedTuple):
@@ -87,8 +87,8 @@ def summarize(
     Returns
     -------
     dict of name to float64, shape (n_cells,)
-        ``recency``: days from the last row to the index date, both as days (UTC). ``slope``: change of the value per year by
-        least squares on the day, ``NaN`` unless two days have a value. The others are ``NaN`` without any value.
+        ``recency``: whole days (UTC) from the last row to the index date. ``slope``: change of the value per year by least
+        squares on the day, ``NaN`` unless two days have a value. The others are ``NaN`` without any value.
     """
     n_cells = int(indptr[-1])
     numbers = {name: np.empty(n_cells if name in names else 0) for name in SUMMARIES}
@@ -163,7 +163,7 @@ class _Numbers(NamedTuple):
 def _summarize(
     code_starts: Any, rows: RowArrays, windows: WindowArrays, is_daily: Any, place: Any, out: _Numbers
 ) -> None:  # pragma: no cover - compiled
-    """Write the numbers of each cell at the ``place`` of its column and advance it. Empty arrays are not wanted."""
+    """Write the numbers of each cell at the ``place`` of its column and advance it. Skip empty arrays."""
     patient, time, value = rows
     sample_starts, index_us, upper_us, lower_us = windows
     recency, first, lowest, highest, mean, slope = out

@@ -1,4 +1,4 @@
-"""Units of numeric values: how many rows of a code have a different unit than most of its rows."""
+"""Units of numeric values: the number of rows of a code whose unit differs from that of most of its rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ import numpy as np
 
 from mlho.sources.arrow import as_numpy, is_given
 
-#: Unit of rows whose unit is not known.
+#: Marks rows whose unit is not known.
 UNKNOWN: Final = ""
 FILE: Final = "units.json"
 _SHOWN: Final = 3  # codes that a warning names
@@ -21,7 +21,7 @@ class UnitCounts:
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches as :func:`mlho.sources.events.iter_events` does, and count those that have units."""
+        """Yield the batches of :func:`mlho.sources.events.iter_events` unchanged, and count the units of those that have any."""
         for batch in batches:
             if {"unit", "value"} <= set(batch.schema.names):
                 self._add(batch)
@@ -48,18 +48,19 @@ class UnitCounts:
 
 
 def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Any] | None:
-    """Return how many rows have a different unit than most rows of their code; ``None`` if none has.
+    """Return how many rows have a unit that differs from that of most rows of their code; ``None`` if there are none.
 
     Parameters
     ----------
     parts : iterable of mapping
-        Rows by code and unit of each partition. A code whose unit is never known has one unit.
+        Rows by code and unit, for each partition. A code whose unit is never known counts as having one unit.
 
     Returns
     -------
     dict or None
-        ``codes`` with several units, ``rows`` with a value of these codes, ``others`` of them with a unit other than the most
-        frequent one, ``unknown`` of those without a known unit, and the ``first`` codes by rows with a different unit.
+        ``codes``: number of codes with several units. ``rows``: rows with a value of these codes. ``others``: those of the
+        rows whose unit is not the most frequent one. ``unknown``: those of the others without a known unit. ``first``: the
+        codes with the most other rows.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, A
 
 
 def units_sentence(summary: Mapping[str, Any]) -> str:
-    """Return the warning for the outcome of :func:`judge_units`.
+    """Return the warning for the result of :func:`judge_units`.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Utilisation: the amount of records of a patient in each window, as numbers of events, of different codes, and of days with an event.
+"""Utilisation: the numbers of a patient's events, different codes, and days with an event in each window.
 
-They measure morbidity and contact with care, which no single code does, and enter every candidate like demographics.
+These numbers measure morbidity and contact with care, which no single code does. They enter every candidate, like demographics.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,13 @@ def count_utilisation(
     rows : UsedRows
         In any order, with times.
     cells : dict of array
-        ``indptr``, ``indices`` and ``count`` of the block: events are counted as there, days once if duplicates are dropped.
+        ``indptr``, ``indices`` and ``count`` of the block. Events are counted as in ``count``: once a day if duplicates are
+        dropped.
 
     Returns
     -------
     int32, shape (n_windows × 3, n_samples)
-        Events, codes and days of the first window, then of the next.
+        Events, codes and days of the first window, then those of the next.
     """
     n_samples = len(windows.index_us)
     counts = np.zeros((windows.n_windows, N_KINDS, n_samples), np.int32)

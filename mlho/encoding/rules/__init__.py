@@ -1,1 +1,1 @@
-"""Cohorts by rule: events that rules mention, and from them entries, index dates, criteria and outcomes."""
+"""Cohorts by rule: extract the events that rules mention, and derive entries, index dates, criteria and outcomes from them."""

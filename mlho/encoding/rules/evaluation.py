@@ -1,7 +1,7 @@
-"""Evaluation of rules: from histories and persons to samples with index date and label, and the account of each step. Pure.
+"""Evaluation of rules: turn histories and persons into samples with index date and label, with an account of each step. Pure.
 
 A *possible sample* is an entry event, or a patient without one. Each becomes a sample or is dropped by exactly one step.
-All windows are half open, as the look-back windows of features: from < time ≤ to.
+All windows are half-open, like the look-back windows of features: from < time ≤ to.
 """
 
 from collections.abc import Callable
@@ -40,14 +40,14 @@ from mlho.spec.rules import (
 )
 
 POSSIBLE: Final = "entry events, and patients without one"
-#: From patients and times to the start and end of the observation at each.
+#: Returns, for patients and times, the start and end of the observation at each time.
 type _Observed = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01 as a proleptic Gregorian ordinal
 
 
 @dataclass(frozen=True, eq=False)
 class RuleCohort:
-    """Samples that rules make, and their account."""
+    """Samples that the rules produce, and their account."""
 
     patient: NDArray[np.int64]
     """Position among the patients of the histories; sorted by patient and index date. Shape (n_samples,)."""
@@ -56,12 +56,12 @@ class RuleCohort:
     outcome: NDArray[np.int8]
     """Shape (n_samples,)."""
     dropped: dict[str, int]
-    """Possible samples dropped by each step, in order; with the samples they add up to all of them. By step."""
+    """Possible samples dropped, by step in order. Together with the samples they add up to all possible samples."""
     attrition: tuple[dict[str, Any], ...]
-    """As in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples."""
+    """Steps as in :class:`mlho.encoding.cohort.cohort.Cohort`; the first one counts all possible samples."""
     warnings: tuple[str, ...] = ()
     follow_up: FollowUp | None = None
-    """If the outcome is a time to an event."""
+    """Follow-up of each sample, if the outcome is a time to an event."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ class _Selection:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def keep(self, name: str, is_kept: NDArray[np.bool_]) -> None:
-        """Drop the entries that do not meet a step."""
+        """Drop the entries that do not pass a step."""
         self.dropped[name] = int((~is_kept).sum())
         self.patient, self.time_us = self.patient[is_kept], self.time_us[is_kept]
         self.note(name)
@@ -104,12 +104,13 @@ def apply_rules(
     periods : Periods or None
         Numbered by the patients of the histories; needed if the observation is by periods.
     times : TimeToEvent or None
-        The outcome is the time to its event. A sample that is not observed to the end of the time at risk is then censored, not dropped.
+        Given if the outcome is the time to its event. A sample that is not observed to the end of the time at risk is then
+        censored, not dropped.
 
     Raises
     ------
     DataError
-        No event is an entry, or no code is one of the outcome.
+        No event is an entry, or no event has a code of the outcome.
     """
     _refuse_empty_sets(rules, histories)
     selection = _entries(rules, histories)
@@ -139,7 +140,7 @@ def apply_rules(
 
 
 def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
-    """Refuse rules of which no code of the events is an entry, an outcome or a competing event: the patterns are misspelt."""
+    """Refuse rules whose patterns for entry, outcome or competing event match no code of the events: the patterns are misspelt."""
     competing = [] if rules.competing is None else [(_competing_set(rules), "competing")]
     for number, name in ((ENTRY, "entry"), (OUTCOME, "outcome"), *competing):
         if not histories.seen & (1 << number):
@@ -153,7 +154,7 @@ def _refuse_empty_sets(rules: Rules, histories: Histories) -> None:
 
 
 def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -> tuple[str, ...]:
-    """Warn of criteria that, as written, nothing in the data can meet or violate."""
+    """Warn about criteria whose patterns or levels match nothing in the data."""
     named = [
         (criterion.name, condition) for criterion in rules.criteria for condition in criterion.conditions
     ]
@@ -174,7 +175,7 @@ def _warnings(rules: Rules, histories: Histories, persons: RulePersons | None) -
 
 
 def _entries(rules: Rules, histories: Histories) -> _Selection:
-    """Return the entries by ``which`` and washout."""
+    """Return the entries that ``which`` and the washout keep."""
     entries = histories.timeline(ENTRY)
     is_distinct = is_new(entries.patient, entries.time_us)
     patient, time_us = entries.patient[is_distinct], entries.time_us[is_distinct]
@@ -193,7 +194,7 @@ def _entries(rules: Rules, histories: Histories) -> _Selection:
 
 @njit(cache=True, nogil=True)
 def _apart(patient: Any, time_us: Any, least_us: Any) -> Any:  # pragma: no cover - compiled
-    """Mark the first entry of each patient, and each that lies far enough after the last marked one."""
+    """Mark the first entry of each patient, and each later one that is far enough after the last marked one."""
     is_kept = np.zeros(patient.size, np.bool_)
     last = 0
     for i in range(patient.size):
@@ -213,7 +214,7 @@ class _Lifelong:
     def at(
         self, patient: NDArray[np.int64], time_us: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the start and end for each time, which need not be in between."""
+        """Return the patient's start and end for each time; the time itself may lie outside."""
         return self.start_us[patient], self.end_us[patient]
 
 
@@ -258,7 +259,7 @@ def _is_met(
     events: Timeline | None,
     persons: RulePersons | None,
 ) -> NDArray[np.bool_]:
-    """Return which entries meet a condition; ``events`` are those that it counts."""
+    """Return which entries meet a condition; ``events`` are the events that the condition counts."""
     if condition.count is not None:
         assert events is not None
         return _is_counted(condition.count, events, selection)
@@ -293,7 +294,7 @@ def _is_of_age(
 
 
 def _label(selection: _Selection, rules: Rules, outcomes: Timeline, observed: _Observed) -> NDArray[np.int8]:
-    """Return the outcomes; drop samples without one that are not observed to the end of the time at risk."""
+    """Return the outcomes. Drop samples without the outcome whose observation ends before the time at risk does."""
     index_us = selection.time_us + rules.offset_days * DAY_US
     after = index_us + rules.outcome.from_days * DAY_US
     until = index_us + rules.outcome.to_days * DAY_US
@@ -311,10 +312,10 @@ def _competing_set(rules: Rules) -> int:
 
 
 def _follow_up(selection: _Selection, rules: Rules, histories: Histories, observed: _Observed) -> FollowUp:
-    """Return the days to the first outcome event in the time at risk, to the first competing event, or to the end of it or of the observation.
+    """Return the days to the first outcome event in the time at risk, a competing event, or the end of what is observed of it.
 
-    If an event and a competing one have the same time, the event counts. A competing event may lie before the index date: the sample
-    is then not at risk.
+    If an event and a competing one have the same time, the event counts. A competing event may lie before the index date; the
+    sample is then not at risk.
     """
     index_us = selection.time_us + rules.offset_days * DAY_US
     after = index_us + rules.outcome.from_days * DAY_US

@@ -1,4 +1,4 @@
-"""The sets of events that rules mention (``Rules.event_sets``), numbered; the membership of an event is a bit for each set."""
+"""The numbered sets of events that rules mention (``Rules.event_sets``), and the bits that say which sets an event is in."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,15 +12,14 @@ from mlho.spec.rules import EventSet
 
 ENTRY: Final = 0
 OUTCOME: Final = 1
-FIRST_COUNT: Final = (
-    2  # the counts of the conditions follow, in their order, and the competing event is the last set
-)
+# The sets of the conditions follow in order from this number. The competing event is the last set.
+FIRST_COUNT: Final = 2
 
 
 def memberships(
     sets: Sequence[EventSet], codes: Sequence[str], below: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> NDArray[np.uint64]:
-    """Return for each code the sets whose patterns match it, or that hold it as a descendant of one of their codes, as bits.
+    """Return for each code, as bits, the sets whose patterns match it or whose codes have it as a descendant.
 
     Examples
     --------
@@ -40,7 +39,7 @@ def memberships(
 def without_values_outside(
     bits: NDArray[np.uint64], values: NDArray[np.float64], sets: Sequence[EventSet]
 ) -> NDArray[np.uint64]:
-    """Return the bits of events, without the sets whose range excludes the value; a missing value is excluded.
+    """Return the bits of events without those of sets whose range excludes the value. A missing value is outside every range.
 
     Parameters
     ----------

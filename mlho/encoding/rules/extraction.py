@@ -1,6 +1,6 @@
-"""Extraction: from the events of one partition those that rules mention, and when each patient was first and last seen.
+"""Extraction of the events of one partition that rules mention, and of the times at which each patient was first and last seen.
 
-No code and no value leaves a partition: an event is a patient, a time, and a bit for each set that it is in.
+The result contains no codes and no values: an event is a patient, a time, and a bit for each set that it is in.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ class RuleEvents:
     """Patients with any usable event, by the UTF-8 bytes of their ids. Shape (n_patients,)."""
     first_us: NDArray[np.int64]
     last_us: NDArray[np.int64]
-    """Their first and last usable event of any code, in microseconds since 1970. Shape (n_patients,)."""
+    """Times of their first and last usable event of any code, in microseconds since 1970. Shape (n_patients,)."""
     patient: NDArray[np.int32]
     """Position in ``patient_ids``. Events are sorted by patient, time and bits. Shape (n_events,)."""
     time_us: NDArray[np.int64]
@@ -46,7 +46,7 @@ class RuleEvents:
     bits: NDArray[np.uint64]
     """Sets that the event is in; see :mod:`mlho.encoding.rules.event_sets`. Shape (n_events,)."""
     seen: int
-    """Sets of which any code was seen, as bits, with any value."""
+    """Sets of which any code was seen, as bits, regardless of the value."""
 
     def write(self, path: Path) -> None:
         """Write them to one array file; equal events give equal bytes."""
@@ -111,8 +111,8 @@ def extract_events(
     Parameters
     ----------
     batches : iterable of pyarrow RecordBatch
-        As from :func:`mlho.sources.iter_events`. A row without patient, usable code or readable time is passed over, as the
-        ledger of the run counts later.
+        As from :func:`mlho.sources.iter_events`. A row without a patient, a usable code or a readable time is skipped; the
+        ledger of the run counts it later.
     years : (int, int)
         First and last plausible year.
     below : mapping of code to codes
@@ -144,7 +144,7 @@ class _Extraction:
         times, given = as_numpy(batch.column("time")), is_given(batch.column("time"))
         is_usable = (code >= 0) & (patient != _NO_PATIENT) & given
         is_usable &= (times >= self._earliest) & (times <= self._latest)
-        if "rule" in batch.schema.names:  # of rows that the layout excludes
+        if "rule" in batch.schema.names:  # marks rows that the layout excludes
             is_usable &= as_numpy(batch.column("rule")) == 0
         rows = np.flatnonzero(is_usable)
         patient, code, time_us = patient[rows], code[rows], times[rows]
@@ -162,7 +162,7 @@ class _Extraction:
 
     def result(self) -> RuleEvents:
         ids = self._patients.texts()
-        # A number and a text of equal form are one patient; a patient without a usable event does not count.
+        # A number and a text that read the same are one patient. Patients without a usable event are left out.
         distinct = sorted(
             {patient_id for patient_id, first in zip(ids, self._first, strict=False) if first != _LATEST},
             key=str.encode,
@@ -206,7 +206,7 @@ class _LocalPatients:
         return len(self._ids)
 
     def texts(self) -> list[str]:
-        """Ids as text, by number."""
+        """Return the ids as text, by number."""
         return [str(patient_id) for patient_id in self._ids]
 
     def find(self, ids: Any) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""Descendants of codes: the members of a set with ``descendants`` in addition to its codes, from OMOP's ``concept_ancestor`` or a map of parents."""
+"""Descendants of codes, from OMOP's ``concept_ancestor`` or a map of parents: further members of a set with ``descendants``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mlho.sources.reading import TableFile, open_table
 from mlho.spec.rules import BY_RULES, Rules
 from mlho.tables import require_columns
 
-#: Ancestor and descendant: names of the OMOP CDM, all levels in one table, and those of a map with one level for each row.
+#: Columns of ancestor and descendant: in the OMOP CDM, whose table has all levels, and in a map of codes to direct parents.
 OMOP_COLUMNS: Final = ("ancestor_concept_id", "descendant_concept_id")
 MAP_COLUMNS: Final = ("parent", "code")
 #: Domain of a code of an OMOP source, ``condition`` in ``condition:201826``; concepts in ``concept_ancestor`` have none.
@@ -29,7 +29,8 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
     source : Source
         For the form of CSV files only.
     files : sequence of SourceFile
-        Columns ``ancestor_concept_id`` and ``descendant_concept_id`` (all levels), or ``code`` and ``parent`` (one level for each row).
+        Columns ``ancestor_concept_id`` and ``descendant_concept_id`` (all levels), or ``code`` and ``parent`` (direct
+        parents).
 
     Raises
     ------
@@ -69,7 +70,7 @@ class _Pairs:
 
 
 def _below(tables: Sequence[_Pairs], wanted: set[str], *, is_closed: bool) -> dict[str, set[str]]:
-    """Return all descendants of some codes. A table with all levels is read once, another once for each level."""
+    """Return all descendants of some codes. A table with all levels is read once, any other table once for each level."""
     children: dict[str, set[str]] = {}
     expanded: set[str] = set()
     frontier = set(wanted)

@@ -14,7 +14,7 @@ from mlho.encoding.cohort.windows import DAY_US
 from mlho.encoding.rules.event_sets import in_set
 from mlho.encoding.rules.extraction import RuleEvents
 
-#: Bounds of a window without one, far outside of all times, so that days can be added.
+#: Bounds of a window that has none: far outside all times, but days can still be added.
 BEFORE_ALL: Final = -(1 << 61)
 AFTER_ALL: Final = 1 << 61
 
@@ -30,27 +30,27 @@ class Timeline:
 
     def __init__(self, patient: NDArray[np.int64], time_us: NDArray[np.int64]) -> None:
         self.patient, self.time_us = patient, time_us
-        # One key for (patient, time): times as their rank among the distinct ones, so that no key overflows.
+        # One integer key for (patient, time). Times are replaced by their ranks, so that no key overflows.
         self._times = np.unique(time_us)
         self._keys = patient * (len(self._times) + 1) + np.searchsorted(self._times, time_us)
 
     def n_until(self, patient: NDArray[np.int64], time_us: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the position after the last event of each patient at or before a time."""
+        """Return the position after each patient's last event at or before a time."""
         rank = np.searchsorted(self._times, time_us, side="right")
-        # Ranks of events at or before the time are below this one.
+        # Events at or before the time have lower ranks.
         return np.asarray(np.searchsorted(self._keys, patient * (len(self._times) + 1) + rank))
 
     def count(
         self, patient: NDArray[np.int64], after_us: NDArray[np.int64], until_us: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the number of events of each patient with after < time ≤ until."""
+        """Return the number of each patient's events with after < time ≤ until."""
         n = self.n_until(patient, until_us) - self.n_until(patient, after_us)
         return np.asarray(np.maximum(n, 0))
 
     def first_in(
         self, patient: NDArray[np.int64], after_us: NDArray[np.int64], until_us: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the time of the first event of each patient with after < time ≤ until; ``AFTER_ALL`` without one."""
+        """Return the time of each patient's first event with after < time ≤ until; ``AFTER_ALL`` without one."""
         first = np.full(len(patient), AFTER_ALL)
         has_event = self.count(patient, after_us, until_us) > 0
         first[has_event] = self.time_us[self.n_until(patient[has_event], after_us[has_event])]
@@ -82,7 +82,7 @@ class Histories:
     """Patients with any usable event, sorted by their UTF-8 bytes. Arrow string array, shape (n_patients,)."""
     first_us: NDArray[np.int64]
     last_us: NDArray[np.int64]
-    """Their first and last event of any code. Shape (n_patients,)."""
+    """Times of their first and last event of any code. Shape (n_patients,)."""
     patient: NDArray[np.int64]
     time_us: NDArray[np.int64]
     bits: NDArray[np.uint64]
@@ -97,7 +97,7 @@ class Histories:
 
 
 def join_histories(parts: Sequence[RuleEvents]) -> Histories:
-    """Join the events of all partitions. A patient may be in several of them; their order does not matter."""
+    """Join the events of all partitions, in any order. A patient may be in several partitions."""
     texts = [pa.array(part.patient_ids, pa.string()) for part in parts]
     patient_ids, place = encode_patients(texts)
     bounds = np.cumsum([0, *(len(ids) for ids in texts)])

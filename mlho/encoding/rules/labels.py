@@ -1,4 +1,4 @@
-"""The labels that rules make, as an artifact: the columns of a table of labels, and the account of the rules."""
+"""The labels that rules produce, as an artifact: the columns of a table of labels, and the account of the rules."""
 
 import json
 from collections.abc import Mapping

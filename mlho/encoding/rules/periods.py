@@ -1,4 +1,4 @@
-"""Periods of observation: from when to when a patient is observed at a time, from a table such as OMOP's ``observation_period``."""
+"""Periods in which patients are observed, from a table such as OMOP's ``observation_period``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ OWN_COLUMNS: Final = ("patient_id", "start_date", "end_date")
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """Periods of some patients, by patient and start; those of one patient do not touch."""
+    """Periods of some patients, sorted by patient and start. Periods of one patient neither overlap nor touch."""
 
     patient: NDArray[np.int64]
     """Shape (n_periods,)."""
@@ -36,7 +36,7 @@ class Periods:
     def at(
         self, patient: NDArray[np.int64], time_us: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return start and end of the period that holds each time; ``NO_DATE`` where none does."""
+        """Return the start and end of the period that contains each time; ``NO_DATE`` if none does."""
         if not len(self.patient):
             return np.full_like(time_us, NO_DATE), np.full_like(time_us, NO_DATE)
         place = Timeline(self.patient, self.start_us).n_until(patient, time_us) - 1
@@ -46,7 +46,7 @@ class Periods:
 
 
 def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) -> Periods:
-    """Read the periods of some patients; those that overlap or follow each other without a day between are one.
+    """Read the periods of some patients. Merge periods that overlap or follow each other without a day in between.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
     files : sequence of SourceFile
         Columns ``patient_id``, ``start_date`` and ``end_date``, or those of OMOP's ``observation_period``.
     patient_ids : Arrow string array
-        Patients; periods of others are passed over.
+        Patients whose periods are read; others are skipped.
 
     Raises
     ------
@@ -74,7 +74,8 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
 def _merged(patient: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]) -> Periods:
     if not len(patient):
         return Periods(patient, start, end)
-    # The latest end so far of each patient: ends of a later patient are lifted above all of the earlier ones.
+    # The latest end so far of each patient. Ends are shifted by patient, so that those of a later patient are larger than all
+    # earlier ones.
     order = np.argsort(np.argsort(end, kind="stable"), kind="stable").astype(np.int64)
     reached = np.maximum.accumulate(patient * (len(end) + 1) + order) % (len(end) + 1)
     latest = np.sort(end)[reached]

@@ -20,7 +20,7 @@ from mlho.spec.rules import Rules
 from mlho.spec.training import TrainingSpec
 from mlho.tables import DEMOGRAPHICS, ColumnKind, require_columns
 
-_SEX: Final = ("sex", "gender")  # the first that the table has
+_SEX: Final = ("sex", "gender")  # the first column that the table has
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class RulePersons:
     birth_us: NDArray[np.int64]
     """``NO_DATE`` if unknown. Shape (n_patients,)."""
     age: NDArray[np.float64]
-    """Age as in the table, where there is no birth date; NaN if unknown. Shape (n_patients,)."""
+    """Age as in the table, used where there is no birth date; NaN if unknown. Shape (n_patients,)."""
     sex: tuple[str | None, ...]
     """Shape (n_patients,)."""
     start_us: NDArray[np.int64] | None = None
@@ -70,7 +70,7 @@ def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> R
         _refuse_text(columns[AGE], pattern)
         ages = np.where(place == MISSING, np.nan, columns[AGE].values[place])
     for name in columns.keys() & {*_SEX}:
-        levels = (*(columns[name].levels or ()), None)  # the last stands for a missing one, -1
+        levels = (*(columns[name].levels or ()), None)  # the last entry is for -1, a missing sex
         codes = np.where(place == MISSING, MISSING, columns[name].values[place])
         sex = tuple(levels[code] for code in codes.tolist())
     observed = partial(_dates_of, source, files, patient_ids)

@@ -1,4 +1,4 @@
-"""The rules of a cohort applied in one process, for the inspection before a run and for an evaluation."""
+"""Application of a cohort's rules in one process, for the inspection before a run and for an evaluation."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from mlho.spec.training import TrainingSpec
 def make_rule_labels(
     spec: TrainingSpec, source: Source, root: DataRoot, files: Sequence[SourceFile]
 ) -> RuleLabels:
-    """Return the labels that the rules make, as the run does.
+    """Return the labels that the rules produce, exactly as in the run.
 
     Raises
     ------

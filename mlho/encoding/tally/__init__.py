@@ -1,1 +1,1 @@
-"""Integer counts of the used rows for the checks of data quality, made while a partition is encoded."""
+"""Counts of the used rows for the checks of data quality, collected while a partition is encoded."""

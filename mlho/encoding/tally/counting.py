@@ -32,7 +32,7 @@ _LOWEST_POSITIVE_PLACEHOLDER: Final = min(number for number in PLACEHOLDERS if n
 _HOUR_US: Final = 3_600_000_000
 _NO_SITE: Final = -1
 _TIMED: Final = "timed"
-"""Rows with a time of day, from which those at midnight follow."""
+"""Name of the count of rows with a time of day; the remaining rows are those at midnight."""
 
 
 class _Calendar(NamedTuple):
@@ -58,7 +58,7 @@ class RowCounter:
         self._codes: list[str] = []
         self._hashes = np.empty(0, np.uint64)
         self._by_code = self._no_codes(0)
-        # Rows of a patient often come by time, so that counts of one year are together.
+        # Years first: a patient's rows are often in order of time, so consecutive rows then update adjacent counts.
         self._by_year = np.zeros((YEARS, 0), np.int64)
         self._sampler = RowSampler()
         self._numbers = NumberCounter(years)
@@ -108,7 +108,7 @@ class RowCounter:
             self._by_code, self._by_year = grown, by_year
 
     def rows_by_year(self) -> dict[str, int]:
-        """Used rows of each year with any."""
+        """Return the number of used rows by year, without years that have none."""
         by_year = self._months().reshape(-1, 12).sum(axis=1)
         return {str(self._first_year + place): int(n) for place, n in enumerate(by_year) if n}
 
@@ -149,7 +149,7 @@ def _sums(keys: NDArray[Any], counts: NDArray[np.int64], n: int) -> NDArray[np.i
 
 
 def sites_of_patients(cohort: Cohort) -> tuple[NDArray[np.int32], int]:
-    """Return the site of each patient's first sample, and the number of sites; no site if there are too many."""
+    """Return the site of each patient's first sample, and the number of sites; no sites if there are too many."""
     sites = np.full(cohort.n_patients, _NO_SITE, np.int32)
     if cohort.parts is None or len(cohort.parts.levels) > MAX_SITES:
         return sites, 0
@@ -181,8 +181,8 @@ def _count_times(
 ) -> None:  # pragma: no cover - compiled
     first_us, _, years = calendar
     for i in range(code.size):
-        # Division of unsigned numbers by a constant is several times faster than that of signed ones, and unsigned positions
-        # need no test for negative ones.
+        # Division by a constant is several times faster for unsigned than for signed numbers, and unsigned positions need no
+        # test for negative values.
         since, c = np.uint64(time[i] - first_us), np.uint64(code[i])
         day = since // np.uint64(DAY_US)
         clock = since - day * np.uint64(DAY_US)
@@ -236,7 +236,7 @@ def _count_values(
 
 @njit(cache=True, nogil=True)
 def _bin_of(v: Any) -> Any:  # pragma: no cover - compiled
-    """Position of a number among the bins of size."""
+    """Return the bin of a number by its size."""
     if v == 0:
         return ZERO
     if v < 0:

@@ -1,4 +1,4 @@
-"""The numbers of codes over time: sums by month, and a sample of series of patients. Counted in the pass that encodes rows."""
+"""The numbers of codes over time: sums by month, and a sample of patients' series. Collected in the pass that encodes rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from mlho.encoding.cohort.windows import DAY_US, year_bounds
 from mlho.encoding.tally.sketch import mix
 
 MONTHS: Final = 12 * 64
-"""Months of the counts by code and month: a year modulo 64, as in :class:`mlho.encoding.tally.tally.Tally`."""
+"""Number of months in the counts by code and month: years go by modulo 64, as in :class:`mlho.encoding.tally.tally.Tally`."""
 LEVELS: Final = 120
-"""Levels of a positive number from 2⁻¹⁰ to 2²⁰: four to the octave, of equal width within an octave."""
+"""Number of levels of positive numbers from 2⁻¹⁰ to 2²⁰: four per octave, of equal width within an octave."""
 SAMPLED_ROWS: Final = 1 << 14
 MOST_OF_SERIES: Final = 32
-"""Rows of a series, so that a few long ones do not fill the sample."""
+"""Maximum number of rows per series, so that a few long series do not fill the sample."""
 _FIRST_LEVEL: Final = 4 * (1023 - 10)
 _NO_SLOT: Final = -1
 _LAST_HASH: Final = np.uint64(np.iinfo(np.uint64).max)
@@ -26,18 +26,18 @@ _LAST_HASH: Final = np.uint64(np.iinfo(np.uint64).max)
 
 @dataclass(frozen=True, eq=False)
 class MonthlyLevels:
-    """Sums of the levels of positive numbers: an entry for each code and month that has any, sorted."""
+    """Sums of the levels of positive numbers: one entry for each code and month with any, sorted."""
 
     code: NDArray[np.int64]
-    """Place of the code. Shape (n_entries,)."""
+    """Position of the code. Shape (n_entries,)."""
     month: NDArray[np.int64]
     """Year modulo 64 × 12 + month. Shape (n_entries,)."""
     n: NDArray[np.int64]
     total: NDArray[np.int64]
-    """Numbers, and the sum of their levels. Shape (n_entries,)."""
+    """Count of numbers, and the sum of their levels. Shape (n_entries,)."""
 
     def of_codes(self, place: NDArray[np.int64]) -> "MonthlyLevels":
-        """Return the entries with other places of the codes; −1 leaves a code out."""
+        """Return the entries with new positions of the codes; −1 leaves a code out."""
         code = place[self.code] if len(self.code) else self.code
         kept = code >= 0
         return merged_levels([MonthlyLevels(code[kept], self.month[kept], self.n[kept], self.total[kept])])
@@ -59,15 +59,15 @@ def merged_levels(parts: Iterable[MonthlyLevels]) -> MonthlyLevels:
 
 @dataclass(frozen=True, eq=False)
 class SeriesSample:
-    """Rows with a number of some series, a series being the numbers of one code of one patient.
+    """Sampled rows with a number, by series. A series is the numbers of one code of one patient.
 
-    The sample holds whole series with the smallest hashes, each up to ``MOST_OF_SERIES`` distinct rows, the earliest first, as many as
-    ``SAMPLED_ROWS`` rows allow. It depends on the rows alone, not on their order or partition.
+    The sample holds the series with the smallest hashes, as many as fit into ``SAMPLED_ROWS`` rows. A series contributes its
+    earliest distinct rows, at most ``MOST_OF_SERIES``. It depends on the rows alone, not on their order or partition.
     """
 
     series: NDArray[np.uint64]
     code: NDArray[np.uint64]
-    """Hash of patient and code, ascending, and of the code. Shape (n_rows,)."""
+    """Hash of patient and code, ascending, and hash of the code. Shape (n_rows,)."""
     time: NDArray[np.int64]
     """Microseconds, ascending within a series. Shape (n_rows,)."""
     value: NDArray[np.float64]
@@ -163,7 +163,7 @@ class NumberCounter:
                 self._shrink()
 
     def _grow(self, code: NDArray[np.int32], value: NDArray[np.float64], n_codes: int) -> None:
-        """Give a place in the sums to codes that are new and have a positive number."""
+        """Assign a position in the sums to each new code that has a positive number."""
         if n_codes > len(self._slots):
             more = np.full(n_codes - len(self._slots), _NO_SLOT, np.int64)
             self._slots = np.concatenate([self._slots, more])
@@ -226,7 +226,7 @@ def _count_levels(
 def _sample(
     columns: Any, first: Any, hashes: Any, bound: Any, rows: Any, n_rows: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Add rows of series below the bound until the room is full; return the next row, and the rows in the room."""
+    """Add rows of series below the bound until the buffer is full. Return the next row, and the number of rows in the buffer."""
     patient, code, time, value = columns
     series, codes, times, values = rows
     for i in range(first, value.size):

@@ -1,7 +1,7 @@
 """A sample of distinct rows with their multiplicity, to estimate how many rows are duplicates.
 
-The sample holds the rows with the smallest hashes (bottom-k). Copies of a row have the same hash, so that they are sampled together,
-and the samples of partitions are merged exactly: the result depends on the rows alone.
+The sample holds the rows with the smallest hashes (bottom-k). Copies of a row have the same hash, so they are sampled
+together, and samples of partitions can be merged exactly. The result depends on the rows alone.
 """
 
 from collections.abc import Iterable
@@ -61,7 +61,7 @@ class RowSampler:
         self._new = np.empty(2 * SAMPLED, np.uint64)
         self._n_new = 0
         self._bound = np.uint64(np.iinfo(np.uint64).max)
-        """Hashes at or above it are not in the sample."""
+        """Hashes at or above this bound are not in the sample."""
 
     def add(
         self,
@@ -71,7 +71,7 @@ class RowSampler:
         time: NDArray[np.int64],
         bits: NDArray[np.uint64],
     ) -> None:
-        """Add rows; ``bits`` are those of the values, empty without any."""
+        """Add rows; ``bits`` are the bits of the values, empty if there are no values."""
         start = 0
         while start < len(patient):
             rows = (patient, code, time, bits)
@@ -85,7 +85,7 @@ class RowSampler:
         return self._sample
 
     def _merge(self) -> None:
-        # NumPy sorts these arrays several times faster than compiled code of Numba, so that rows are only collected there.
+        # NumPy sorts these arrays several times faster than Numba's compiled code, which therefore only collects the rows.
         new = RowSample(self._new[: self._n_new], np.ones(self._n_new, np.int64))
         self._sample, self._n_new = merge_samples([self._sample, new]), 0
         if len(self._sample.hashes) == SAMPLED:
@@ -104,7 +104,7 @@ def mix(x: Any) -> Any:  # pragma: no cover - compiled
 def _collect(
     rows: Any, code_hashes: Any, start: Any, bound: Any, new: Any, n_new: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Append the hashes below the bound until there is no more room. Return the next row and the number of hashes."""
+    """Append the hashes below the bound until the buffer is full. Return the next row and the number of hashes."""
     patient, code, time, bits = rows
     for i in range(start, patient.size):
         row_hash = code_hashes[np.uint64(code[i])] ^ (np.uint64(patient[i]) * np.uint64(0x9E3779B97F4A7C15))

@@ -1,4 +1,4 @@
-"""Counts of the used rows of a partition, by code and by calendar. Counts of partitions add up exactly."""
+"""Counts of the used rows of a partition, by code and by calendar. Counts of several partitions add up exactly."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from mlho.encoding.tally.numbers import MonthlyLevels, SeriesSample, merged_leve
 from mlho.encoding.tally.sketch import RowSample, merge_samples
 
 FILE: Final = "tally.arr"
-YEARS: Final = 64  # counts by code and year go by the year modulo 64
-#: Values by size: quarters of an octave from 2⁻¹⁰ to 2²⁰, then negative numbers and zero.
+YEARS: Final = 64  # counts by year use the year modulo 64
+#: Bins of values by size: quarter octaves from 2⁻¹⁰ to 2²⁰, then negative numbers and zero.
 LOWEST_OCTAVE: Final = -10
 OCTAVES: Final = 30
 NEGATIVE: Final = 4 * OCTAVES
 ZERO: Final = NEGATIVE + 1
 VALUE_BINS: Final = ZERO + 1
-MAX_SITES: Final = 64  # more are not counted
+MAX_SITES: Final = 64  # with more sites, none is counted
 #: Numbers that stand for a missing value in many exports.
 PLACEHOLDERS: Final = (-1.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.0, 999999.0)
 
@@ -38,12 +38,12 @@ class Tally:
     sites: NDArray[np.int64]
     """Rows by site of the patient; no column without sites. Shape (n_codes, n_sites)."""
     values: NDArray[np.int64]
-    """Rows with a number, by its size; no column if no feature uses numbers. Shape (n_codes, VALUE_BINS)."""
+    """Rows with a number, by bin of its size; no columns if no feature uses numbers. Shape (n_codes, VALUE_BINS)."""
     placeholders: NDArray[np.int64]
     """Rows whose number is one of ``PLACEHOLDERS``. Shape (n_codes,)."""
     after_outcome: NDArray[np.int64]
     before_outcome: NDArray[np.int64]
-    """Rows of patients with a dated outcome: from that date on, and before it. Shape (n_codes,)."""
+    """Rows of patients with a dated outcome: on or after that date, and before it. Shape (n_codes,)."""
     months: NDArray[np.int64]
     """Rows by month since the first plausible year, and site. Shape (n_months, max(1, n_sites))."""
     hours: NDArray[np.int64]
@@ -54,7 +54,7 @@ class Tally:
     """Rows by day of the month. Shape (31,)."""
     sample: RowSample
     levels: MonthlyLevels
-    """Empty if no feature uses numbers, as ``series``."""
+    """Like ``series``, empty if no feature uses numbers."""
     series: SeriesSample
 
     def write(self, path: Path) -> None:
@@ -113,7 +113,7 @@ assert {*BY_CODE, *IN_ALL, *_NESTED, "codes", "sample"} == {field.name for field
 
 
 def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
-    """Return the sum of the counts of partitions for the codes of the dictionary.
+    """Return the sum of the counts over partitions, for the codes of the dictionary.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
 
 
 def codes_outside(paths: Iterable[Path], codes: Sequence[str]) -> list[str]:
-    """Return the codes of partitions that are not among the codes with a used row, sorted."""
+    """Return the codes of partitions that have no used row, sorted."""
     seen: set[str] = set()
     for path in paths:
         seen.update(texts_of("code", read_arrays(path)))

@@ -35,7 +35,7 @@ def test_a_map_is_read_in_any_order(tmp_path):
     ("columns", "rule"),
     [
         ({"code": ["A", "A"], "parent": ["P", "Q"]}, "a code has several parents"),
-        ({"code": ["A", "P"], "parent": ["P", "Q"]}, "a parent has a parent itself"),
+        ({"code": ["A", "P"], "parent": ["P", "Q"]}, "a parent has a parent of its own"),
         (
             {"code": ["A", "B"], "parent": ["P", "P"], "description": ["x", "y"]},
             "a parent has several descriptions",
