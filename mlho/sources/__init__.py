@@ -1,6 +1,6 @@
 """Adapters from other table layouts to ours, one module each.
 
-Modules that read data import Arrow and are imported lazily, because a manifest can be made without it.
+Modules that read data import Arrow, so they are imported lazily: a manifest can be made without Arrow.
 """
 
 from importlib import import_module

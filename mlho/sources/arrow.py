@@ -1,7 +1,7 @@
 """Zero-copy conversion between Arrow and numpy arrays.
 
-Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas if it is installed, which costs a process one
-second at the first call. Streaming code does not need it.
+Arrow's own ``to_numpy``, ``pa.array`` and ``pa.scalar`` import pandas if it is installed, which takes one second at the first
+call of a process. Streaming code does not need pandas.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,7 +47,7 @@ def is_given(array: Any) -> NDArray[np.bool_]:
 
 
 def positions_in(values: Any, known: Any) -> NDArray[np.int64]:
-    """Return the position of each value among known ones, −1 if it is not among them; shape (len(values),)."""
+    """Return the position of each value among the known ones, −1 for an unknown value; shape (len(values),)."""
     positions = pc.index_in(values, value_set=known)
     return np.where(is_given(positions), as_numpy(positions).astype(np.int64), -1)
 
@@ -95,7 +95,7 @@ def one_array(array: Any) -> Any:
     """Return a chunked array as one array; return an array unchanged."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # some versions keep an empty one chunked
+    if isinstance(array, pa.ChunkedArray):  # some versions of Arrow return an empty one as a chunked array
         return pa.concat_arrays(array.chunks) if array.num_chunks else pa.nulls(0, array.type)
     return array
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mlho.spec.layout import Format
 from mlho.tables import EVENTS, TABLES, ColumnKind, Table, check_type, is_number, require_columns
 
-#: Number of the ledger's rule ``Rule.MODIFIER``, which is defined above this room.
+#: Number of the ledger's rule ``Rule.MODIFIER``, which this package may not import.
 MODIFIER_RULE: Final = 12
 #: Number of ``Rule.END_BEFORE_START``.
 END_BEFORE_START_RULE: Final = 13
@@ -24,13 +24,13 @@ _SIGNS: Final = (
 
 @dataclass(frozen=True)
 class EventDetails:
-    """Columns of the events, in addition to ours, that a layout needs to read a row."""
+    """Columns that a layout needs, in addition to ours, to read a row of the events."""
 
     columns: tuple[str, ...]
-    """The layout's names. A file may lack them."""
+    """Names in the layout. A file may lack these columns."""
     refine: Callable[[dict[str, Any], Mapping[str, Any]], None]
-    """Takes the normalised columns of a batch, which it may change, and those of ``columns`` that the file has. It may null values, and add
-    ``rule``: uint8, the ledger rule that drops a row that is usable otherwise, 0 for none."""
+    """Called with the normalised columns of a batch, which it may change, and with those of ``columns`` that the file has. It may
+    null values, and add ``rule``: uint8, the ledger rule that drops an otherwise usable row, 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,28 @@ class Source:
     name: str
     """Its name in ``data.source`` of the specification."""
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By table name; our column name to the layout's. A column without an entry has our name."""
+    """By table name, our column names to those of the layout. A column without an entry has our name."""
     missing_texts: tuple[str, ...] = ("",)
     """Unquoted CSV fields that mean "missing"; quoted ones are text."""
     format: Format = field(default_factory=Format)
     """``data.format`` of the specification."""
     named_columns: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Table name to our column names. Columns that ``data.columns`` names: a file without one is refused."""
+    """By table name, our names of the columns that ``data.columns`` names. A file without one of them is refused."""
     ignores_case: bool = False
-    """Whether the layout's column names are found in any case."""
+    """Whether case is ignored in the layout's column names."""
     details: EventDetails | None = None
     """Further columns that decide how an event is read."""
     takes_first_description: bool = False
     """Whether a code may have several descriptions; the first in alphabetical order is used."""
     static_codes: Mapping[str, str] | None = None
-    """Column of the demographics to code. For a layout with demographics among the events, as ``CODE//value``. A column without an entry
-    has its name in capitals as code."""
+    """Column of the demographics to code, for a layout with demographics among the events, as ``CODE//value``. The code of a column
+    without an entry is its name in capitals."""
     views: Mapping[str, Callable[[Any, Any, "Source"], Any]] = field(default_factory=dict)
-    """By table of the layout whose columns are computed: returns a file with our columns for (file, opened file, source)."""
+    """By table whose columns are computed: a function of (file, opened file, source) that returns a file with our columns."""
     table_of: Callable[[str], str | None] = lambda _: None
-    """Tells by a file's key which table of the layout it belongs to."""
+    """Returns the table of the layout to which the file with this key belongs."""
     times_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The layout's table to columns. Columns of times, in lower case, for a layout with several tables of events."""
+    """For a layout with several tables of events: its tables to their columns of times, in lower case."""
 
     def column(self, table: Table, name: str) -> str:
         """Return this layout's name for one of our columns."""
@@ -73,17 +73,17 @@ class Source:
 
     @property
     def of_own_names(self) -> "Source":
-        """Our column names in files of the same form: separator, encoding, missing texts and dates."""
+        """Our column names, for files of the same form: separator, encoding, missing texts and dates."""
         return Source("native", missing_texts=self.missing_texts, format=self.format)
 
     def static_code(self, name: str) -> str:
-        """Return the code that gives one of our demographics: as ``data.columns`` states, else as the layout has it."""
+        """Return the code that gives one of our demographics: the code in ``data.columns``, otherwise that of the layout."""
         if name in self.named_columns.get("demographics", ()):
             return self.names["demographics"][name]
         return (self.static_codes or {}).get(name, name.upper())
 
     def time_columns(self, key: str, file_columns: Sequence[str]) -> list[str]:
-        """Return the columns of a file of events that may hold its times, the first one that counts first."""
+        """Return the columns of a file of events that may hold its times, in order of precedence."""
         wanted = self.times_of.get(self.table_of(key) or "", (self.column(EVENTS, "time"),))
         by_name = (
             {name.casefold(): name for name in file_columns}
@@ -93,7 +93,7 @@ class Source:
         return [by_name[name] for name in wanted if name in by_name]
 
     def view(self, file: Any, table: Any) -> Any:
-        """Return a file with our columns, if the file belongs to a table whose columns are computed; else the file as it is."""
+        """Return a file with our columns if its table's columns are computed, otherwise the file as it is."""
         make = self.views.get(self.table_of(file.key) or "")
         return make(file, table, self) if make is not None else table
 
@@ -103,7 +103,8 @@ class Source:
         Raises
         ------
         DataError
-            The message names the file, the columns, and the other source if the file matches its layout.
+            The message names the file and the columns. If the file matches the layout of another source, it names that
+            source.
         """
         named_columns = self.named_columns.get(table.name, ())
         required = [
@@ -146,7 +147,7 @@ class Source:
 
 
 def separator_remedy(file_columns: Sequence[str]) -> str | None:
-    """Return the remedy for a file whose header is one name that holds a separator; ``None`` for others."""
+    """Return the remedy for a file whose header is a single name that contains a separator; ``None`` for other files."""
     mark = next((mark for mark in ";\t|," if len(file_columns) == 1 and mark in file_columns[0]), None)
     if mark is None:
         return None

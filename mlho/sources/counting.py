@@ -1,4 +1,4 @@
-"""Estimation of the number of rows of a table without reading it: Parquet footers, and the beginning of text files.
+"""Estimation of the number of rows of a table without reading it, from Parquet footers and the beginning of text files.
 
 Used for the preview of a run. The run itself counts every row.
 """
@@ -16,7 +16,7 @@ from mlho.sources.reading import parquet_rows, text_sample
 #: Number of files inspected per table; the others are extrapolated by size.
 MOST_FILES: Final = 20
 _SAMPLE_BYTES: Final = 1 << 20
-_USUAL_RATIO: Final = 5.0  # compression ratio of text if Arrow has no codec for its format
+_USUAL_RATIO: Final = 5.0  # compression ratio of text for which Arrow has no codec
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _count(file: SourceFile) -> tuple[int, bool]:
 
 
 def _stored_bytes(sample: bytes, compression: str | None) -> float:
-    """Compressed size of a piece of text."""
+    """Return the compressed size of a piece of text."""
     if compression is None:
         return len(sample)
     try:

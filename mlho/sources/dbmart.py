@@ -1,4 +1,4 @@
-"""The three tables of R MLHO, ``dbmart`` (events), ``labeldt`` (labels) and ``dems`` (demographics), with their names."""
+"""The three tables of R MLHO, with their column names: ``dbmart`` (events), ``labeldt`` (labels) and ``dems`` (demographics)."""
 
 from typing import Final
 

@@ -47,11 +47,11 @@ class RemoteRoot(ABC):
 
     @abstractmethod
     def find(self, pattern: str, *, wanted: "Wanted" = None) -> "FoundFiles":
-        """Same as :func:`find_inputs`."""
+        """Do the same as :func:`find_inputs`."""
 
     @abstractmethod
     def find_file(self, key: str) -> "SourceFile | None":
-        """Same as :func:`find_file`."""
+        """Do the same as :func:`find_file`."""
 
 
 # Folder or remote location given by ``data.uri``.
@@ -100,7 +100,7 @@ def find_inputs(root: DataRoot, pattern: str, *, wanted: Wanted = None) -> Found
         Relative to the root: a file, a folder (read recursively, including linked folders), or a glob pattern such as
         ``events/*/part-*.parquet``. :mod:`mlho.sources.names` defines which names are read.
     wanted : callable, optional
-        Tells by its key which file of a folder may belong to the table; others are passed over.
+        Returns whether a file of a folder, given by its key, may belong to the table; other files are skipped.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def find_inputs(root: DataRoot, pattern: str, *, wanted: Wanted = None) -> Found
         return root.find(pattern, wanted=wanted)
     start = root.joinpath(*fixed_part(pattern))
     there = {*_marks_above(root, pattern), *_keys_there(root, start, pattern)}
-    if not there and not has_glob(pattern):  # otherwise the key of the file, or an error
+    # A file has a key, and a missing file is an error: without keys, the pattern is an empty folder.
+    if not there and not has_glob(pattern):
         raise nothing_there(pattern, is_folder=True, place=str(root / pattern))
     selection = select_keys(there, pattern, place=str(root / pattern), wanted=wanted)
     return FoundFiles(_opened(root, selection.found), selection.left_out)
@@ -149,7 +150,7 @@ def _marks_above(root: Path, pattern: str) -> Iterator[str]:
 
 
 def _keys_there(root: Path, start: Path, pattern: str) -> Iterator[str]:
-    """Yield the keys of all files that a pattern may match, and of markers of Delta, Hudi and Iceberg tables."""
+    """Yield the keys of all files that a pattern may match, and keys that indicate Delta, Hudi and Iceberg tables."""
     try:
         is_folder = stat.S_ISDIR(start.stat().st_mode)
     except OSError as error:
@@ -212,7 +213,7 @@ def _opened(root: Path, keys: Sequence[str]) -> list[SourceFile]:
                 key,
                 "the table contains the file under two names",
                 expected="each file once",
-                got=f"the file of {first} again, by a link",
+                got=f"the file of {first} again, through a link",
                 remedy="Remove the link, or name the files by a pattern.",
             )
         files.append(SourceFile(key, root / key, status.st_size))

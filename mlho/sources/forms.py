@@ -1,4 +1,4 @@
-"""Dates and times in other forms of text, rewritten as ISO 8601; no clock and no locale is involved."""
+"""Dates and times in other text formats, rewritten as ISO 8601, independently of clock and locale."""
 
 import re
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ _MONTH_NAMES: Final = (
 
 
 def cast_or_null(array: Any, type_: Any) -> Any:
-    """Cast each value, or return null if it cannot be cast, independent of the other values.
+    """Cast each value independently of the others. A value that cannot be cast becomes null.
 
-    Bisection finds the unreadable values, so that a column with few of them is nearly as fast as one without.
+    Bisection finds the unreadable values, so a column with few of them is cast nearly as fast as one with none.
     """
     try:
         return pc.cast(array, type_)
@@ -49,7 +49,7 @@ def numbers_or_null(texts: Any, decimal: str | None) -> Any:
 
 
 def is_zoned(texts: Any) -> NDArray[np.bool_]:
-    """Return which ISO 8601 texts end in an offset."""
+    """Return which ISO 8601 texts end in an offset from UTC."""
     return truths(pc.match_substring_regex(texts, r"^.{10,}:.*(Z|[+-]\d\d(:?\d\d)?)$"))
 
 

@@ -30,11 +30,11 @@ def _is_blank(array: Any) -> NDArray[np.bool_]:
 
 
 def _refine(columns: dict[str, Any], details: Mapping[str, Any]) -> None:
-    """Mark rows of modifiers, and keep the number of numeric results only.
+    """Mark rows of modifiers, and keep the numbers of numeric results only.
 
-    A row with ``modifier_cd`` other than ``@`` qualifies another row of the same fact, and would count it twice.
-    ``nval_num`` is a result where ``valtype_cd`` is ``N`` and ``tval_char`` is not ``NE`` (not equal). With ``L``, ``LE``, ``G``
-    or ``GE`` it is the bound that the instrument gave, and counts as the value. ``units_cd`` is its unit.
+    A row with ``modifier_cd`` other than ``@`` qualifies another row of the same fact, which would otherwise be counted
+    twice. ``nval_num`` is a result where ``valtype_cd`` is ``N`` and ``tval_char`` is not ``NE`` (not equal). With ``L``,
+    ``LE``, ``G`` or ``GE`` it is the bound that the instrument gave, and counts as the value. ``units_cd`` is its unit.
     """
     modifier = details.get("modifier_cd")
     if modifier is not None:
@@ -80,7 +80,7 @@ I2B2: Final = Source(
         },
         "concepts": {"code": "concept_cd", "description": "name_char"},
     },
-    # Texts that databases export for a missing value.
+    # Texts that databases write for a missing value when they export.
     missing_texts=("", "NULL", "(null)", "\\N"),
     ignores_case=True,
     details=EventDetails(("modifier_cd", "valtype_cd", "tval_char", _UNITS), _refine),

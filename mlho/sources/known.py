@@ -42,12 +42,12 @@ def source_of(data: Data | ScoringData) -> Source:
 
 
 def source_from(data: Mapping[str, Any]) -> Source:
-    """Return the source of tables, from plain values.
+    """Return the source of tables that is described by plain values.
 
     Parameters
     ----------
     data : mapping
-        Plain values of ``source``, and of ``columns`` and ``format`` where they are given, by the names in the file.
+        ``source``, and optionally ``columns`` and ``format``, as plain values under the names in the specification's file.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Comparison of the lines and rows of a text table, to detect a stray quote that swallows rows without a parser error."""
+"""Comparison of the line and row counts of a text table, to detect a stray quote that swallows rows without a parser error."""
 
 import csv
 from contextlib import suppress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _LINE_FEED: Final = ord("\n")
-_LONGEST_FIELD: Final = 16 << 20  # a longer one has no end: memory stays bounded
+_LONGEST_FIELD: Final = 16 << 20  # a longer field is taken as unterminated, so that memory stays bounded
 
 
 def delimiter_of(file: SourceFile, source: Source) -> str:
@@ -49,7 +49,7 @@ class LineCounter(RawIOBase):
         self._is_ended = False
 
     def end(self) -> None:
-        """Return no more data: from now on the stream is at its end."""
+        """End the stream: later reads return no data."""
         self._is_ended = True
 
     @override
@@ -63,7 +63,7 @@ class LineCounter(RawIOBase):
         data: bytes = self._stream.read(size if size >= 0 else None)
         # ``bytes.count`` takes three times as long.
         self._line_feeds += int(np.count_nonzero(np.frombuffer(data, np.uint8) == _LINE_FEED))
-        if not self._line_feeds:  # only a text without line feeds is counted by carriage returns
+        if not self._line_feeds:  # carriage returns count only in a text without line feeds
             self._carriage_returns += data.count(b"\r")
         self._last = data[-1:] or self._last
         return data
@@ -82,7 +82,7 @@ class LineCounter(RawIOBase):
 
 
 class Loan:
-    """Objects that a library holds in threads of its own. Their release can be waited for."""
+    """Objects that a library holds in its own threads, and whose release can be awaited."""
 
     def __init__(self) -> None:
         self._lent: list[ref[Any]] = []
@@ -90,11 +90,12 @@ class Loan:
 
     def add(self, lent: Any) -> None:
         """Add an object. It counts as released once the last reference to it is dropped."""
-        # The callback is a method in C. In Python, its thread could give up the interpreter lock and ask for it again after the exit.
+        # The callback is a method in C. A callback in Python could release the interpreter lock and request it again after
+        # the exit.
         self._lent.append(ref(lent, self._released.put))
 
     def wait(self, seconds: float) -> None:
-        """Wait until all objects are released, or the seconds are over."""
+        """Wait until all objects are released, but at most for these seconds."""
         until = monotonic() + seconds
         with suppress(Empty):
             for _ in self._lent:
@@ -102,7 +103,7 @@ class Loan:
 
 
 class BorrowedLines(RawIOBase):
-    """The stream of a line counter, lent to a library with all that it reads."""
+    """The stream of a line counter, lent to a library together with all blocks that it returns."""
 
     def __init__(self, lines: LineCounter, loan: Loan) -> None:
         self._lines = lines
@@ -114,7 +115,7 @@ class BorrowedLines(RawIOBase):
         return True
 
     @override
-    def read(self, size: int = -1, /) -> memoryview:  # bytes have no weak references
+    def read(self, size: int = -1, /) -> memoryview:  # not bytes, which cannot be weakly referenced
         block = memoryview(self._lines.read(size))
         self._loan.add(block)
         return block
@@ -160,6 +161,6 @@ def _swallowed(file: SourceFile, line: int, n_breaks: int) -> DataError:
         file.key,
         "a quoted field holds whole rows",
         expected="quotes around single texts",
-        got=f"a field that begins in line {line:,} and goes over {n_breaks:,} line ends, with as many separators as rows have",
+        got=f"a field that begins in line {line:,} and spans {n_breaks:,} line ends, with as many separators as whole rows",
         remedy="Correct the stray quote there, or write the table as Parquet.",
     )

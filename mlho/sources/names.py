@@ -16,7 +16,7 @@ from mlho.printable import has_control, shown
 
 _PARQUET: Final = (".parquet", ".pq", ".parq")
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
-_COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # for text; Arrow cannot read .xz
+_COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of text files; Arrow cannot read .xz
 FORMATS: Final = "Parquet (.parquet, .pq, .parq), CSV or TSV (.csv, .tsv, and with .gz, .bz2 or .zst)"
 GLOB_MARKS: Final = "*?["
 _LONGEST: Final = 1024  # maximum characters of a pattern, as for keys of object storage
@@ -80,7 +80,7 @@ def select_keys(
         A file, a folder (read recursively), or a glob pattern such as ``events/*/part-*.parquet``, in which ``**`` matches any
         number of folders.
     wanted : callable, optional
-        Tells which files of a folder may belong to the table; others are passed over.
+        Returns whether a file of a folder may belong to the table; other files are skipped.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def split_pattern(pattern: str) -> tuple[str, ...]:
             shown(pattern),
             "the path leaves data.uri",
             expected="a path relative to data.uri, without '..' or '~'",
-            got="one that is absolute or climbs",
+            got="a path that is absolute or leads out of the folder",
             remedy="Set data.uri to a folder that holds all tables.",
         )
     if len(pattern) > _LONGEST or has_control(pattern):
@@ -154,7 +154,7 @@ def listing_prefix(pattern: str) -> str:
 
 
 def is_worth_a_look(folder: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a folder may contain matches of a pattern, or metadata of an Iceberg table."""
+    """Return whether a folder may contain matches of a pattern, or the metadata of an Iceberg table."""
     if folder[-1].startswith(".") and folder[-1] not in pattern:
         return False
     return folder[-1] == _ICEBERG or _may_lead(folder, pattern)
@@ -199,7 +199,7 @@ def is_iceberg_file(name: str) -> bool:
 
 
 def _lake_root(key: str) -> str | None:
-    """Return the folder of the table to whose log or metadata a key belongs; empty for the root."""
+    """Return the folder of the table whose log or metadata contains this key; empty for the root."""
     parts = key.split("/")
     for n, part in enumerate(parts[:-1]):
         if is_lake_folder(part) or (part == _ICEBERG and n == len(parts) - 2 and is_iceberg_file(parts[-1])):
@@ -208,14 +208,14 @@ def _lake_root(key: str) -> str | None:
 
 
 def _refuse_lake(key: str, roots: AbstractSet[str]) -> None:
-    """Refuse files of a table with a list of valid files, because stale files would be read as well."""
+    """Refuse the files of a table that keeps a list of its valid files, because stale files would be read as well."""
     root = next((folder for folder in roots if not folder or key.startswith(f"{folder}/")), None)
     if root is not None:
         raise DataError(
             shown(root or "."),
             "the folder is a Delta, Iceberg or Hudi table",
             expected="a folder in which every file counts",
-            got="one with a list of its valid files, which is not read here: removed rows would count again",
+            got="one with a list of its valid files, which is not read here, so removed rows would count again",
             remedy="Export the table's current rows to Parquet files, and name their folder.",
         )
 
@@ -237,7 +237,7 @@ def _checked(key: str) -> str:
             "the format is not known",
             expected=FORMATS,
             got=f"a file with the suffix {suffix!r}" if suffix else "a file without a suffix",
-            remedy="Write the table in one of these formats, and name the file so; or name the files that are the table "
+            remedy="Write the table in one of these formats, and give the file its suffix; or name the files that are the table "
             "by a pattern, such as events/*.parquet.",
         )
     return key
@@ -262,12 +262,12 @@ def is_document(name: str) -> bool:
 
 
 def _is_matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a pattern matches a key or one of its parent folders."""
+    """Return whether a pattern matches a key or one of its parent folders."""
     return any(_glob_matches(parts[:n], pattern) for n in range(1, len(parts) + 1))
 
 
 def _glob_matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether names match a pattern one by one; ``**`` matches any number of names."""
+    """Return whether names match a pattern one by one; ``**`` matches any number of names."""
     reached = {0}
     for wanted in pattern:
         if wanted == "**":

@@ -31,14 +31,14 @@ from mlho.tables import is_text
 
 # Compressed bytes held per column while a row group streams; larger reads were not faster.
 _PARQUET_BUFFER_BYTES: Final = 1 << 18
-# Arrow reads up to 32 blocks ahead, which cannot be configured: with 8 MiB a worker used 467 MB for a file of 355 MB, with
-# this size 197 MB, and less time.
+# Arrow reads up to 32 blocks ahead, which cannot be configured. For a file of 355 MB a worker used 467 MB with blocks of 8
+# MiB; with this size it used 197 MB and took less time.
 _CSV_BLOCK_BYTES: Final = 2 << 20
 _HEADER_BYTES: Final = 1 << 20  # a longer first line is not a header
 _READ_FAULTS: Final = (pa.ArrowException, OSError, EOFError, UnicodeError, csv.Error, ValueError)
 _RELEASE_SECONDS: Final = 30.0
 _RELEASE_SECONDS_AFTER_FAULT: Final = 1.0
-# Spark writes INT96 timestamps, which Arrow reads as nanoseconds otherwise: 9999-12-31 would become a day of 1816.
+# Spark writes INT96 timestamps. Arrow would read them as nanoseconds, and 9999-12-31 would become a day in 1816.
 _PARQUET: Final[Mapping[str, Any]] = {"coerce_int96_timestamp_unit": "us"}
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
@@ -47,7 +47,7 @@ class TableFile(Protocol):
     """A file of a table: its columns and rows."""
 
     marks: ClassVar[tuple[str, ...]]
-    """Further columns of batches, in those that have such rows; see :func:`mlho.sources.events.iter_events`."""
+    """Further columns, present only in batches with such rows; see :func:`mlho.sources.events.iter_events`."""
 
     @property
     def column_names(self) -> Sequence[str]:
@@ -94,7 +94,7 @@ def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _with_names_of(source: Source, table: TableFile, file: SourceFile) -> TableFile:
-    """Return a table whose columns have the names of the source where they differ in case only."""
+    """Return a table in which columns whose names differ from the source's only in case have the source's names."""
     names = {name for columns in source.names.values() for name in columns.values()}
     names |= set(() if source.details is None else source.details.columns)
     known = {name.casefold(): name for name in sorted(names)}
@@ -162,7 +162,7 @@ class _ParquetTable:
 
 
 def _check_texts(batch: pa.RecordBatch) -> None:
-    """Raise an Arrow error for text that is not UTF-8, which Arrow does not check when it reads Parquet."""
+    """Raise an Arrow error for text that is not UTF-8. Arrow does not check this when it reads Parquet."""
     for array in batch.columns:
         if is_text(array.type):
             texts = array.dictionary if pa.types.is_dictionary(array.type) else array
@@ -232,9 +232,9 @@ class _CsvTable:
 def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.RecordBatch]:
     """Yield the batches of a CSV file, and wait at the end for the threads in which Arrow reads ahead.
 
-    The wait takes place also if the caller wants no more rows. A thread that still reads, or still drops a reference to the
-    stream or to what it has read, when the interpreter exits aborts the process. After a fault the wait is short, because the
-    traceback may refer to the stream, too.
+    The generator also waits if the caller stops early. If a thread still reads, or still releases the stream or a block, when
+    the interpreter exits, the process aborts. After a fault the wait is short, because the traceback may refer to the stream,
+    too.
     """
     from pyarrow import csv as arrow_csv
 
@@ -251,7 +251,7 @@ def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.R
     finally:
         lines.end()
         if reader is not None:
-            with suppress(*_READ_FAULTS):  # such as a last row that is cut
+            with suppress(*_READ_FAULTS):  # such as a truncated last row
                 for _ in reader:
                     pass
         file = reader = None
@@ -293,7 +293,7 @@ def _refuse_repeated(file: SourceFile, names: Sequence[str], *, remedy: str) -> 
 
 
 def _first_repeated(names: Sequence[str]) -> int:
-    """Return the number of the first column with the name of an earlier one. Without a header, names are a patient's values."""
+    """Return the number of the first column that repeats an earlier name. Without a header, names are a patient's values."""
     return next(number for number, name in enumerate(names, 1) if name in names[: number - 1])
 
 
@@ -325,9 +325,9 @@ def _open_csv(file: SourceFile, source: Source) -> TableFile:
             "the first line states a separator",
             expected="a CSV with a header line",
             got="a line that only spreadsheets read",
-            remedy="Remove the line, and set data.format.delimiter to this separator if it is no comma.",
+            remedy="Remove the line, and set data.format.delimiter to this separator if it is not a comma.",
         )
-    # Spreadsheets export empty columns at the end, and R its row names, without a name: no specification can name them.
+    # Columns without a name cannot be specified: empty columns at the end from spreadsheets, and row names from R.
     names = tuple(name for name in header if name)
     _refuse_repeated(file, names, remedy="Rename one. If the first line is data, add a header.")
     return _CsvTable(file, names, source, has_rows)
@@ -345,7 +345,7 @@ def _read_errors(
         yield
     except FileNotFoundError:
         raise _unreadable(
-            file, layout, "no file any more", "Run again when the data no longer change."
+            file, layout, "no file any more", "Run again when the data have stopped changing."
         ) from None
     except PermissionError:
         raise _unreadable(file, layout, "no permission to read it", "Grant it to this user.") from None
@@ -354,7 +354,7 @@ def _read_errors(
     except _READ_FAULTS as error:
         if (
             isinstance(error, OSError) and error.errno
-        ):  # a fault of the machine, not of the file; Arrow sets no errno for the latter
+        ):  # a fault of the machine; for a fault of the file Arrow sets no errno
             raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
         if bad_rows:
             raise _ragged(file, source, bad_rows[0]) from None
@@ -368,7 +368,7 @@ def _read_errors(
                 if file.is_parquet
                 else "Set data.format.encoding, such as latin-1 or windows-1252, or write it as UTF-8."
                 if encoding == "utf-8"
-                else "data.format.encoding holds for all CSV files: write them in one encoding, such as UTF-8, and state it."
+                else "data.format.encoding applies to all CSV files: write them in one encoding, such as UTF-8, and state it."
             )
         raise _unreadable(file, layout, got, remedy) from None
 

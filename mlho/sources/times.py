@@ -46,7 +46,7 @@ def read_times(array: Any, form: Format = _PLAIN) -> Times:
         Timestamp of any unit and zone, date, text (plain or dictionary; ``YYYY-MM-DD``, then optionally ``T`` or a
         space, ``HH:MM``, seconds with a fraction, and ``Z`` or an offset), or all null. The caller checks the type.
     form : Format
-        How text and numbers are read otherwise.
+        Format of the table: other forms of text, and the unit of numbers.
     """
     if pa.types.is_null(array.type):
         array = array.cast(_MICROSECONDS)
@@ -69,7 +69,7 @@ def _to_microseconds(array: Any) -> Any:
 
 
 def _from_numbers(array: Any, unit: str) -> Times:
-    """Convert numbers of a unit; those beyond the range of microseconds are unreadable."""
+    """Convert numbers with a unit; numbers beyond the range of microseconds are unreadable."""
     is_known = is_given(array)
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64(), safe=False)
@@ -96,7 +96,7 @@ def _from_text(array: Any, form: Format) -> Times:
 
 
 def _parse_as(texts: Any, form: Format) -> tuple[Any, NDArray[np.bool_]]:
-    """Parse each text by the first matching form; return the microseconds, null if none matches, and which are dates."""
+    """Parse each text by the first form that matches. Return the microseconds (null if none matches), and which texts are dates."""
     if not form.date_formats and form.time_unit is None:
         return _parse_iso(texts)
     parsed, is_date = pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.bool_)
@@ -123,7 +123,7 @@ def _parse_iso(texts: Any) -> tuple[Any, NDArray[np.bool_]]:
 
 
 def _parse(texts: Any) -> Any:
-    """Parse each text independently: as a naive time, else as a time with an offset, else null."""
+    """Parse each text independently: as a naive time, otherwise as a time with an offset, otherwise as null."""
     try:
         return pc.cast(texts, _MICROSECONDS).cast(pa.int64())
     except pa.ArrowInvalid:
@@ -135,7 +135,7 @@ def _parse(texts: Any) -> Any:
 
 
 def _lost(array: Any, microseconds: Any) -> Any:
-    """Rows whose time is outside the range of microseconds."""
+    """Return which times are outside the range of microseconds; None if there are none."""
     if array.null_count == microseconds.null_count:
         return None
     return _any_or_none(is_given(array) & ~is_given(microseconds))

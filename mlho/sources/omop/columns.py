@@ -1,4 +1,4 @@
-"""Columns of the OMOP CDM as ours: concept ids, codes, values, units and times."""
+"""Conversion of OMOP CDM columns to ours: concept ids, codes, values, units and times."""
 
 import re
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ _CODE_FORM: Final = re.compile(r"[a-z]+:(\d+)(?:=(\d+))?")
 
 
 def concepts_of(code: str) -> tuple[int, ...]:
-    """Return the concept of a code, and that of its result if it has one; nothing for another code.
+    """Return the concept of a code, and that of its result if it has one; nothing for a code without a concept.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def concepts_of(code: str) -> tuple[int, ...]:
 
 
 def level_texts(concepts: NDArray[np.int64]) -> Any:
-    """Return names of concepts: the usual ones, else the id; null for 0."""
+    """Return the names of concepts: a usual name if there is one, otherwise the id; null for 0."""
     encoded = null_where(concepts == 0, int64_array(concepts)).dictionary_encode()
     texts = [LEVELS.get(concept, f"concept {concept}") for concept in encoded.dictionary.to_pylist()]
     return text_array(texts).cast(pa.string()).take(encoded.indices)
@@ -120,7 +120,7 @@ def value_column(array: Any, form: Format, *, where: str) -> Any:
 
 
 def unit_column(raw: Mapping[str, Any], concepts: NDArray[np.int64]) -> Any:
-    """Return the unit of each row: the concept id, else the text of the source; null if it is not known."""
+    """Return the unit of each row: the concept id, otherwise the text of the source; null if it is not known."""
     ids = null_where(concepts == 0, int64_array(concepts)).cast(pa.string())
     if UNIT_TEXT in raw and not pa.types.is_null(raw[UNIT_TEXT].type):
         texts = plain_array(raw[UNIT_TEXT]).cast(pa.string())
@@ -136,7 +136,7 @@ def whole_days(microseconds: Any) -> Any:
 
 
 class ZoneCheck:
-    """Refuses a column in which only some times have an offset: their order is unknown."""
+    """Refuses a column in which only some times have an offset, because their order is then unknown."""
 
     def __init__(self, where: str) -> None:
         self._where = where

@@ -1,4 +1,4 @@
-"""Tables of the OMOP CDM 5.3 and 5.4 by the names of their files. Pure: no table is read."""
+"""Tables of the OMOP CDM 5.3 and 5.4, identified by their file names. Pure: no table is read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from mlho.sources.names import format_of
 
 #: ``data.source`` of an OMOP folder.
 OMOP_NAME: Final = "omop"
-#: Code of the rows of ``death``. It is never a feature: a death without a time of day would be known before it happened.
+#: Code of the rows of ``death``. It is never a feature, because a death without a time of day would be known before it
+#: happened.
 DEATH: Final = "death"
 PERSON: Final = "person"
 CONCEPT: Final = "concept"
@@ -28,7 +29,7 @@ class EventTable:
     """Prefix of its codes and of its concept columns: ``condition`` in ``condition_concept_id``."""
     start: tuple[str, ...]
     end: tuple[str, ...] = ()
-    """Columns of a time, of which the first one that is given counts; empty ``end``: the table has no such column."""
+    """Columns of start and end times; the first one with a value counts. ``end`` is empty if the table has no such column."""
     has_value: bool = False
     """Whether it has ``value_as_number``, ``value_as_concept_id`` and a unit."""
 
@@ -56,7 +57,7 @@ _TABLES: Final = frozenset((*EVENT_TABLES, PERSON, CONCEPT, CDM_SOURCE))
 
 
 def cdm_table(key: str) -> str | None:
-    """Return the table of the CDM that a file belongs to, by the name of the file or of a folder above it.
+    """Return the CDM table to which a file belongs, by the name of the file or of a folder above it.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def _is_table(key: str) -> bool:
 def _of_cdm(
     there: FoundFiles | DataError, pattern: str, others: Mapping[str, FoundFiles | DataError]
 ) -> dict[str, FoundFiles | DataError]:
-    """Divide the files of a folder: tables of events, ``cdm_source``, and those that nothing reads."""
+    """Divide the files of a folder into tables of events, ``cdm_source``, and files that are not used."""
     if isinstance(there, DataError):
         return {"events": there}
     events = [file for file in there.files if cdm_table(file.key) in EVENT_TABLES]
@@ -145,7 +146,7 @@ def _no_events(pattern: str, files: Sequence[SourceFile]) -> DataError:
 
 
 def present_tables(files: Sequence[SourceFile]) -> tuple[list[str], list[str]]:
-    """Return the tables of events that are there, and those that are not."""
+    """Return the tables of events that are present, and those that are absent."""
     there = {cdm_table(file.key) for file in files}
     return [name for name in EVENT_TABLES if name in there], [
         name for name in EVENT_TABLES if name not in there

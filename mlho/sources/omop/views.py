@@ -1,6 +1,6 @@
-"""OMOP CDM 5.3 and 5.4: several tables of events with different columns, and ``person``, as views with our columns.
+"""OMOP CDM 5.3 and 5.4: the tables of events and ``person`` as views with our columns.
 
-A view is a file whose columns are computed batch by batch, in bounded memory. Names of columns are compared without case.
+A view is a file whose columns are computed batch by batch, in bounded memory. The case of column names is ignored.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ _LEVELLED: Final = ("gender", "race", "ethnicity")
 
 @dataclass(frozen=True)
 class _View:
-    """The part that views have in common: the file, and its columns by their names in lower case."""
+    """Common part of the views: the file, and its columns by their names in lower case."""
 
     file: SourceFile
     table: Any
@@ -80,7 +80,7 @@ class _View:
         return whole_numbers(columns[name], where=self.file.key, name=name)
 
     def times(self, columns: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, Any]:
-        """Return the first time that each row has, in microseconds, and which rows have an unreadable one only."""
+        """Return the first readable time of each row, in microseconds, and which rows have only unreadable times."""
         found, bad = None, None
         for name in names:
             if name not in columns:
@@ -98,7 +98,7 @@ class _View:
 class EventView(_View):
     """A table of events with our columns, whose codes are the domain and the concept id.
 
-    Its marks are columns that :func:`mlho.sources.events.iter_events` passes on.
+    ``marks`` are further columns, which :func:`mlho.sources.events.iter_events` passes on.
     """
 
     event_table: EventTable
@@ -188,7 +188,7 @@ class PersonView(_View):
     def batches(
         self, columns: Sequence[str], *, dictionaries: Collection[str] = (), batch_rows: int = 1_000_000
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the columns asked for; see :class:`mlho.sources.reading.TableFile`."""
+        """Yield the requested columns; see :class:`mlho.sources.reading.TableFile`."""
         names = ["person_id", "birth_datetime", *_BORN, *(f"{name}_concept_id" for name in _LEVELLED)]
         for raw in self.raw_batches(dict.fromkeys([*names, *columns]), batch_rows):
             arrays = {name: self._column(raw, name) for name in columns}
@@ -274,7 +274,7 @@ def _lower(file: SourceFile, table: Any) -> dict[str, str]:
     if len(found) != len(names):
         raise DataError(
             file.key,
-            "two columns have the same name but for case",
+            "the names of two columns differ only in case",
             expected="columns of different names",
             got=f"{len(names) - len(found)} repeated among {len(names)}",
             remedy="Remove one.",

@@ -139,7 +139,7 @@ def test_one_of_several_encodings_is_an_error_with_its_own_remedy(tmp_path):
 
     with pytest.raises(
         DataError,
-        match=r"not UTF-16.*data\.format\.encoding holds for all CSV files: write them in one encoding",
+        match=r"not UTF-16.*data\.format\.encoding applies to all CSV files: write them in one encoding",
     ):
         open_table(SourceFile("labels.csv", path, path.stat().st_size), source)
 
