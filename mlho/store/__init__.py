@@ -36,13 +36,13 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
 
 
 def remove_scratch(store: Store) -> None:
-    """Remove the scratch of processes that have ended: of this store, and of this machine."""
+    """Remove the scratch of processes that have ended, both in this store and on this machine."""
     _remove_scratch(store.scratch())
 
 
 @cache
 def _remove_scratch_once(_process: int, scratch: Path | None) -> None:
-    """Remove it when a process first opens a store, because workers open the store for each task."""
+    """Remove this scratch only when a process first opens a store, because workers open the store for each task."""
     _remove_scratch(scratch)
 
 

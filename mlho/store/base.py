@@ -33,7 +33,7 @@ class Store(ABC):
 
     @property
     def has_one_winner(self) -> bool:
-        """Whether exactly one of several concurrent writes under one key succeeds. If not, only one process may commit."""
+        """Whether exactly one of several concurrent writes to one key succeeds. If not, only one process may commit."""
         return True
 
     @abstractmethod
@@ -46,11 +46,11 @@ class Store(ABC):
 
     @abstractmethod
     def put_file_if_absent(self, key: str, path: Path) -> bool:
-        """Like :meth:`put_if_absent`, from a file. The file may be moved."""
+        """Do the same as :meth:`put_if_absent` with the content of a file, which may be moved."""
 
     @abstractmethod
     def copy_if_absent(self, source: str, target: str) -> bool:
-        """Copy an object to a second key unless that key exists. Return whether this call did."""
+        """Copy an object to a second key unless that key exists. Return whether this call copied it."""
 
     @abstractmethod
     def compare_and_swap(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
@@ -58,7 +58,7 @@ class Store(ABC):
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Whether a key exists."""
+        """Return whether a key exists."""
 
     @abstractmethod
     def objects(self, prefix: str) -> Iterator[StoredObject]:
@@ -84,7 +84,7 @@ class Store(ABC):
         """Return a read-only local file with these bytes. Raise ``ArtifactNotFound`` if the key does not exist."""
 
     def each[T, R](self, do: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Apply ``do``, which sends requests to this store, to each item; concurrently where requests have latency."""
+        """Apply ``do``, which sends requests to this store, to each item. Run concurrently if requests have latency."""
         return [do(item) for item in items]
 
     @property
@@ -106,7 +106,7 @@ class Store(ABC):
 
 
 def get_if_present(store: Store, key: str) -> bytes | None:
-    """Return the content of a key, or ``None`` without one."""
+    """Return the bytes under a key, or ``None`` if the key does not exist."""
     try:
         return store.get(key)
     except ArtifactNotFound:
@@ -114,7 +114,7 @@ def get_if_present(store: Store, key: str) -> bytes | None:
 
 
 def absent(key: str) -> ArtifactNotFound:
-    """Return the error of a key that does not exist."""
+    """Return the error for a key that does not exist."""
     return ArtifactNotFound(f"{key}: the store has no object with this key.")
 
 
@@ -133,7 +133,7 @@ def file_digest(path: Path) -> str:
 
 
 _Seen = tuple[str, str, int, int]
-_intact: set[_Seen] = set()  # files compared by this process: path, digest, size, modification time
+_intact: set[_Seen] = set()  # files that this process has compared: path, digest, size, modification time
 
 
 def is_intact(path: Path, sha256: str) -> bool:
@@ -147,7 +147,7 @@ def is_intact(path: Path, sha256: str) -> bool:
 
 
 def mark_intact(path: Path, sha256: str) -> None:
-    """Note that a file has this digest."""
+    """Record that a file has this digest."""
     _intact.add(_seen(path, sha256))
 
 

@@ -23,7 +23,7 @@ from mlho.store.base import file_digest, is_intact, mark_intact, reporting_full_
 
 _FOLDERS: Final = ("blobs", "files", "locks", "tmp")
 _MAX_BYTES: Final = 8 << 30
-# A copy used this recently may be about to be mapped: keep it, even if the bound is exceeded meanwhile.
+# A copy used this recently may be about to be mapped. It is kept, even if the bound is exceeded in the meantime.
 _GRACE_SECONDS: Final = 120.0
 _SCANS_IN_BOUND: Final = 64  # a process scans the folder after adding this fraction (1/64) of the bound
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -35,10 +35,10 @@ class BlobCache:
     Parameters
     ----------
     folder : Path
-        On a local disk. Created if missing, readable by its owner only, since blobs hold patients' data.
+        On a local disk. Created if missing; readable by its owner only, because blobs hold patients' data.
     max_bytes : int
-        Bound of the total size. The least recently used copies are removed first, down to 7/8 of it. Copies used within
-        ``grace_seconds`` are kept: a working set larger than the bound is kept while it is in use.
+        Upper bound of the total size. If it is exceeded, the least recently used copies are removed, down to 7/8 of it.
+        Copies used within ``grace_seconds`` are kept: a working set larger than the bound is kept while it is in use.
     grace_seconds : float
         Two minutes by default.
 
@@ -55,7 +55,7 @@ class BlobCache:
         self.max_bytes = max_bytes
         self._grace_seconds = grace_seconds
         self._has_warned = False
-        self._added: int | None = None  # bytes added since this process last scanned; None: not scanned yet
+        self._added: int | None = None  # bytes added since the last scan; None before the first one
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in _FOLDERS:
@@ -112,7 +112,7 @@ class BlobCache:
         return target
 
     def admit(self, digest: str, source: Path) -> None:
-        """Add a file that was just stored as this blob, so that this node need not download it. The file may be removed then."""
+        """Add a file that was just stored as this blob, so that this node need not download it. The file may be removed afterwards."""
         target = self._blob(digest)
         if target.exists():
             return
@@ -214,7 +214,7 @@ class BlobCache:
         remove_abandoned(self.scratch())
 
     def _remove(self, copies: Sequence[tuple[Path, os.stat_result]], n_bytes: int) -> int:
-        """Remove the least recently used copies until they had this size together, but none that may be in use. Return their size."""
+        """Remove the least recently used copies, up to this total size, but none that may be in use. Return their total size."""
         now, removed = time.time(), 0
         for path, stat in sorted(copies, key=lambda entry: entry[1].st_atime_ns):
             if removed >= n_bytes or now - stat.st_atime < self._grace_seconds:
@@ -238,7 +238,7 @@ class BlobCache:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # until another process has removed copies
+                fcntl.flock(lock, fcntl.LOCK_EX)  # wait until another process has removed copies
                 return True
             copies = list(self._copies())
             removed = self._remove(copies, sum(stat.st_size for _, stat in copies) // 2)
@@ -266,7 +266,7 @@ class BlobCache:
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:
-        """Hold the lock for blobs with the same first two digits. The kernel releases it if the process is killed."""
+        """Hold the lock of all blobs whose digests begin with the same two digits. The kernel releases it if the process is killed."""
         with (self.folder / "locks" / digest[:2]).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

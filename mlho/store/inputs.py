@@ -1,7 +1,7 @@
 """Tables in object storage: listed without being read, and read by range requests, so that nothing is copied to disk.
 
-A listing records the ETag of each object, and every read is conditional on it: the server refuses to read an object
-that was replaced meanwhile, so that two versions are never mixed.
+A listing records the ETag of each object, and every read is conditional on it. The server refuses to read an object that was
+replaced in the meantime, so two versions are never mixed.
 """
 
 import os
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from mlho.store.s3 import Bucket
 
 _FIRST_WINDOW_BYTES: Final = 1 << 20  # a column chunk of a small row group, or a footer
-_LARGEST_WINDOW_BYTES: Final = 8 << 20  # at 100 MB/s a request's latency is then a small part of the time
+_LARGEST_WINDOW_BYTES: Final = 8 << 20  # at 100 MB/s, latency is then a small part of a request's time
 _MAX_WINDOWS: Final = 8  # more than the columns of any of our tables
 _BUFFER_BYTES: Final = 1 << 16
-_MARKS_PAGE: Final = 100  # keys of a folder ``metadata`` that are searched for those of Iceberg
+_MARKS_PAGE: Final = 100  # number of keys in a folder ``metadata`` that are searched for files of Iceberg
 
 
 def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> DataRoot:
@@ -86,7 +86,7 @@ class S3Root(RemoteRoot):
         return None if item is None else self.file(key, size=item.size, version=item.etag.strip('"'))
 
     def _marks_above(self, pattern: str) -> Iterator[str]:
-        """Yield keys that indicate a Delta, Hudi or Iceberg table in a folder above the listed ones, which are checked elsewhere."""
+        """Yield keys that indicate a Delta, Hudi or Iceberg table in a folder above the listed folders, which are checked elsewhere."""
         parts = fixed_part(pattern)
         for n in range(len(parts)):
             for prefix in lake_marks("/".join(parts[:n])):
@@ -94,13 +94,13 @@ class S3Root(RemoteRoot):
                 yield from (item.key[len(self.prefix) :] for item in islice(page, _MARKS_PAGE))
 
     def file(self, key: str, *, size: int, version: str) -> SourceFile:
-        """Return the input with this key at one version, whether or not it is the current one."""
+        """Return the input with this key at one version, which need not be the current one."""
         return SourceFile(key, S3File(self.bucket, self.prefix + key, key, size, version), size)
 
 
 @dataclass(frozen=True)
 class PinnedRoot(RemoteRoot):
-    """Tables as named by a manifest; nothing is listed again."""
+    """Tables as pinned by a manifest; nothing is listed again."""
 
     files: Sequence[SourceFile]
 
@@ -156,7 +156,7 @@ class S3File(RemoteFile):
 
 @dataclass
 class _Window:
-    """Buffered bytes, and the number to fetch if reading continues at their end."""
+    """Buffered bytes, and the number of bytes to fetch if reading continues at their end."""
 
     start: int
     data: bytes
@@ -168,7 +168,7 @@ class _Window:
 
 
 class _RangeReader(RawIOBase):
-    """A file over range requests, with a growing window for each position at which reading continues.
+    """A file read by range requests, with a growing window for each position at which reading continues.
 
     The columns of a Parquet file are read concurrently, each sequentially, so several windows are kept. A window starts
     small, because the next bytes may not be needed, and doubles while reading continues.

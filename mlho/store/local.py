@@ -1,7 +1,7 @@
 """A store in a folder: an object is a file, and a hard link makes a second write fail.
 
-A killed process loses no data. After a power cut, artifacts may be damaged, which is detected by the digest, and they are
-produced again. Objects that nothing can produce again, such as the entries of channels, are flushed to the disk.
+No data are lost if a process is killed. After a power cut, artifacts may be damaged; their digests show this, and they are
+produced again. Objects that cannot be produced again, such as the entries of channels, are flushed to the disk.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ from mlho.store.keys import CHANNELS, EVALUATIONS, MODELS, REFUSALS, RUNS, SIGNA
 _TEMPORARY: Final = ".tmp"
 _FLUSHED: Final = tuple(f"{top}/" for top in (CHANNELS, EVALUATIONS, MODELS, REFUSALS, RUNS, SIGNATURES))
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-# A file is copied if it is on another disk, has too many links, or is another user's.
+# A file is copied if it is on another disk, has too many links, or belongs to another user.
 _COPIED: Final = (errno.EXDEV, errno.EMLINK, *_NO_LINKS)
 _LOCK_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.005
@@ -54,7 +54,7 @@ class LocalStore(Store):
         self._is_writable = os.access(self.root / _TEMPORARY, os.W_OK)
 
     def check_writable(self) -> None:
-        """Return if this user may write the folder.
+        """Return normally if this user may write to the folder.
 
         Raises
         ------
@@ -130,9 +130,9 @@ class LocalStore(Store):
         folder = os.path.dirname(self._name(key))
         while folder != self._root and _is_empty(folder):
             try:
-                with self._locked():  # not between the creation of a folder and that of its first file
+                with self._locked():  # not between the creation of a folder and of its first file
                     os.rmdir(folder)
-            except OSError:  # it has a new file, or another process has removed it
+            except OSError:  # the folder has a new file, or another process has removed it
                 return
             folder = os.path.dirname(folder)
 
@@ -163,7 +163,7 @@ class LocalStore(Store):
         return Path(self._name(key))
 
     def _name(self, key: str) -> str:
-        """Return the file name of a key as text. Small objects dominate the cost of a queue's tasks, and ``Path`` would dominate theirs."""
+        """Return the file name of a key as text. Tasks of a queue write many small objects, for which a ``Path`` would be slow."""
         return f"{self._root}/{checked_key(key)}"
 
     def _link_or_copy(self, source: str, key: str) -> bool:
@@ -193,13 +193,13 @@ class LocalStore(Store):
 
     @contextmanager
     def _flushing(self, temporary: str, key: str) -> Iterator[None]:
-        """Flush a new file before it gets its name in the block, and the name after it, if nothing can produce the object again."""
+        """Flush a new file before the block links it to its name, and the folder afterwards, if the object cannot be produced again."""
         is_flushed = key.startswith(_FLUSHED)
         if is_flushed:
             _flush(temporary)
         yield
         if is_flushed:
-            with suppress(FileNotFoundError):  # deleted again meanwhile
+            with suppress(FileNotFoundError):  # deleted again in the meantime
                 _flush(os.path.dirname(self._name(key)))
 
     def _link(self, source: str, key: str) -> bool:
@@ -220,13 +220,13 @@ class LocalStore(Store):
 
     @contextmanager
     def _temporary(self, data: bytes = b"") -> Iterator[str]:
-        """Create a new file under a unique name, and remove it at the end."""
+        """Create a file under a unique name, and remove it at the end."""
         self.check_writable()
         with (
             self._reporting_full_disk(),
             scratch_file("object", f"{self._root}/{_TEMPORARY}") as (name, handle),
         ):
-            os.fchmod(handle, 0o644)  # independent of the umask: the folder decides who reads it
+            os.fchmod(handle, 0o644)  # whatever the umask: the folder's permissions decide who can read it
             with open(handle, "wb", closefd=False) as file:
                 file.write(data)
             yield name
@@ -243,7 +243,7 @@ class LocalStore(Store):
 
 
 def _take(lock: IO[str]) -> None:
-    """Wait for a lock, which is normally held for a moment. Give up if its holder seems to be stopped."""
+    """Wait for a lock, which is normally held only briefly. Give up if its holder seems to be suspended."""
     until = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

@@ -47,7 +47,7 @@ class MemoryStore(Store):
             if self._objects.get(checked_key(key)) != expected:
                 return False
             self._write(key, data)
-            (self._files / key).unlink(missing_ok=True)  # the file of the pointer's old value
+            (self._files / key).unlink(missing_ok=True)  # the file with the pointer's old value
             return True
 
     def _write(self, key: str, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """Test, before the first write, whether a store guarantees atomic conditional writes.
 
 The guarantee: of several writes under one key the first one succeeds, and all others are refused. Some servers ignore the
-condition of a write; with such a server two workers that finish the same task would silently overwrite each other. It is
-refused, unless compat mode is configured: compat mode does not need the guarantee, because only the scheduler commits.
+condition of a write. With such a server, two workers that finish the same task would silently overwrite each other. The
+server is therefore refused unless compat mode is configured, which does not need the guarantee because only the scheduler
+commits.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ class Capabilities:
     refuses_stale_swap: bool = True
     """A conditional write with an old version of a pointer is refused (``If-Match``)."""
     has_one_winner: bool = True
-    """Of simultaneous writes under one key exactly one succeeds."""
+    """Exactly one of several simultaneous writes to one key succeeds."""
 
 
 def probe_store(store: Store) -> Capabilities:
@@ -70,7 +71,8 @@ def probe_store(store: Store) -> Capabilities:
     prefix = f"{store.prefix}{PROBES}/{uuid4().hex}"
     if not bucket.asks_conditions:
         log.warning("compat_mode", store=bucket.where)
-    next(bucket.listed(prefix, page=1), None)  # reports a wrong bucket or credential at once
+    # The first request reports a wrong bucket or credential at once.
+    next(bucket.listed(prefix, page=1), None)
     try:
         if not bucket.asks_conditions:
             _try_plain(bucket, f"{prefix}/once")
@@ -83,20 +85,20 @@ def probe_store(store: Store) -> Capabilities:
 
 
 def _try_plain(bucket: Bucket, key: str) -> None:
-    """Test the requirement of compat mode: a finished write is visible at once."""
+    """Test the requirement of compat mode: a completed write is visible at once."""
     bucket.put(key, b"first")
     found = bucket.get(key)
     listed = [item.key for item in bucket.listed(key)]
     if found is None or found[0] != b"first" or listed != [key]:
         raise SpecError(
             f"{bucket.where}: an object that was just written is not found. This server cannot be used. Expected reads and lists that "
-            "show every finished write. Use another server, or a folder as the store."
+            "show every completed write. Use another server, or a folder as the store."
         )
 
 
 def _clean_up(bucket: Bucket, prefix: str) -> None:
     for name in ("once", "race"):
-        # The error that is being raised names the failure. Without permission to delete, two small objects remain.
+        # The error that is already being raised names the failure. Without permission to delete, two small objects remain.
         with suppress(MlhoError):
             bucket.delete(f"{prefix}/{name}")
 

@@ -30,7 +30,7 @@ _MEDIA_TYPES: Final = {"html": "text/html; charset=utf-8", "json": "application/
 _MARK: Final = "mlho-writer"
 _PART_BYTES: Final = 16 << 20
 _MAX_PARTS: Final = 9_000  # S3 allows 10,000
-_MAX_COPY_BYTES: Final = 5 << 30  # S3 copies no larger object in one request; artifacts are far smaller
+_MAX_COPY_BYTES: Final = 5 << 30  # S3 cannot copy a larger object in one request; artifacts are far smaller
 _CHUNK_BYTES: Final = 1 << 20
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 8.0
@@ -141,7 +141,7 @@ class Bucket:
         )
 
     def put(self, key: str, data: bytes | Path, *, if_match: str | None = None) -> bool:
-        """Write bytes or a file if the key is absent, or if its ETag equals ``if_match``. Return whether this call did."""
+        """Write bytes or a file if the key is absent, or if its ETag equals ``if_match``. Return whether this call wrote them."""
         if not self._looks_as_expected(key, if_match):
             return False
         mark = uuid4().hex
@@ -161,7 +161,7 @@ class Bucket:
         return True
 
     def put_file(self, key: str, path: Path) -> bool:
-        """Write a file if the key is absent. Return whether this call did. Large files are uploaded in parts."""
+        """Write a file if the key is absent. Return whether this call wrote it. Large files are uploaded in parts."""
         if path.stat().st_size < self.settings.multipart_bytes:
             return self.put(key, path)
         if not self._looks_as_expected(key, None):
@@ -174,21 +174,22 @@ class Bucket:
                 return True
             except Refused as refused:
                 fault = refused.fault
-                # A conflict invalidates the parts. An upload may no longer exist because one of our lost requests or a clean-up ended it.
+                # A conflict invalidates the parts. The upload may have been ended by a request of ours whose reply was lost,
+                # or by a clean-up.
                 is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
                 self._raise_unless(is_known, refused, "write")
             found = self.head(key)
             if found is not None:
                 return found.mark == mark
             if time.monotonic() >= ends:
-                raise self._error(Fault(fault.code, 0), "write")  # the upload is lost: a retry helps
+                raise self._error(Fault(fault.code, 0), "write")  # the upload is lost, so a retry helps
 
     def delete(self, key: str) -> None:
         """Remove an object if it exists."""
         self._or_none("delete", lambda client: client.delete_object(Bucket=self.name, Key=key))
 
     def refresh(self, key: str, *, after_seconds: float) -> bool:
-        """Copy an object onto itself if it is older than this, which sets its time. Return whether it exists."""
+        """Copy an object onto itself, which renews its time, if it is older than this. Return whether it exists."""
         found = self.head(key)
         if found is None:
             return False
@@ -196,7 +197,7 @@ class Bucket:
         if age.total_seconds() < after_seconds or found.size > _MAX_COPY_BYTES:
             return True
         source = {"Bucket": self.name, "Key": key}
-        # Servers refuse a copy onto itself that changes nothing.
+        # Servers refuse to copy an object onto itself if nothing changes.
         more = {
             **source,
             "CopySource": source,
@@ -310,7 +311,7 @@ class Bucket:
         return as_error(fault, where=self.where, endpoint=endpoint, action=action)
 
     def _call[T](self, action: str, request: Callable[[Any], T], *, conflict_passes: bool = True) -> T:
-        """Send a request, and retry transient faults until the deadline."""
+        """Send a request, and retry it after transient faults until the deadline."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         client = self._shared_client()
@@ -415,7 +416,7 @@ def _new_lock() -> None:
     _making = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_new_lock)  # another thread of the parent may hold it
+os.register_at_fork(after_in_child=_new_lock)  # at the fork, another thread of the parent may have held the lock
 
 
 def _type_of(key: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ _BUSY: Final = frozenset(
         "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
-        _WRONG_CLOCK,  # after a laptop wakes up, its clock is corrected within the deadline, or never
+        _WRONG_CLOCK,  # the clock of a laptop that wakes up is corrected within the deadline, or not at all
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
@@ -43,12 +43,12 @@ _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorage
 
 @dataclass(frozen=True)
 class Fault:
-    """A failed request, without any text of the server about the content."""
+    """A failed request, without any text from the server about the content."""
 
     code: str
     """The server's code (``NoSuchKey``), the HTTP status (``404``) if it sent no code, or the name of the client's error."""
     status: int
-    """HTTP status; 0 without an answer."""
+    """HTTP status; 0 without a response."""
 
     @property
     def is_missing(self) -> bool:

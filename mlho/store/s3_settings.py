@@ -8,7 +8,8 @@ from typing import Final, Self
 from mlho.errors import SpecError
 
 SCHEME: Final = "s3://"
-# A smaller file is sent by one PUT, a larger one in parts, so that a broken connection costs one part, not the file.
+# A smaller file is sent by one PUT. A larger one is sent in parts, so that a broken connection costs one part, not the whole
+# file.
 MULTIPART_BYTES: Final = 64 << 20
 _ADDRESSING: Final = ("auto", "path", "virtual")
 _CHECKSUMS: Final = ("when_required", "when_supported")
@@ -31,8 +32,8 @@ class S3Settings:
     ca_bundle: str | None = None
     """``MLHO_S3_CA_BUNDLE``: file of trusted certificates, for a server with a certificate of an internal authority."""
     checksums: str = "when_required"
-    """``MLHO_S3_CHECKSUMS``: ``when_required`` (default) or ``when_supported``. Servers other than AWS often refuse the checksums that
-    boto3 adds since 1.36; our own SHA-256 is verified on every read either way."""
+    """``MLHO_S3_CHECKSUMS``: ``when_required`` (default) or ``when_supported``. Servers other than AWS often refuse the checksums
+    that boto3 has added since 1.36. Our own SHA-256 is verified on every read either way."""
     conditional: str = STRICT
     """``MLHO_S3_CONDITIONAL``: ``strict`` (default), or ``compat`` for a server without conditional writes: no conditional request is sent,
     and only the scheduler commits."""
@@ -44,8 +45,7 @@ class S3Settings:
     deadline_seconds: float = 120.0
     """``MLHO_S3_DEADLINE`` (120): time after which an operation is not retried."""
     max_attempts: int = 3
-    """Attempts per request inside boto3, with waits of up to 20 seconds; after them our own retries with shorter waits, until the
-    deadline."""
+    """Attempts per request inside boto3, with waits of up to 20 seconds. Our own retries follow, with shorter waits, until the deadline."""
     max_connections: int = 16
     """Connections kept open by a process."""
     multipart_bytes: int = MULTIPART_BYTES

@@ -10,7 +10,7 @@ from mlho.store.cache import BlobCache
 from mlho.store.keys import BLOBS
 from mlho.store.s3 import Bucket
 
-_SMALL_BYTES: Final = 64 << 10  # below this size a HEAD request costs as much as the write that it might save
+_SMALL_BYTES: Final = 64 << 10  # below this size, a HEAD request costs as much as the write that it might save
 
 
 class S3Store(Store):
@@ -109,7 +109,7 @@ class S3Store(Store):
         try:
             return list(threads.map(do, items))
         except KeyboardInterrupt:
-            is_waited_for = False  # a server that does not answer would keep them for minutes
+            is_waited_for = False  # threads would wait for minutes for a server that does not answer
             raise
         finally:
             threads.shutdown(wait=is_waited_for, cancel_futures=True)
@@ -133,7 +133,7 @@ class S3Store(Store):
 
     @override
     def ping(self, key: str) -> None:
-        # Send a GET, because the response to a HEAD has no reason for a refusal.
+        # Send a GET, because the response to a HEAD does not give the reason for a refusal.
         self.bucket.impatient().get(self._own(key))
 
     @override
