@@ -1,1 +1,1 @@
-"""Inspection of tables before a run: the findings, the errors that would stop it, and the warnings. Reads headers and samples only."""
+"""Inspection of tables before a run, by headers, small tables and samples: facts, errors that would stop the run, and warnings."""

@@ -1,4 +1,4 @@
-"""Guesses of the form of dates from texts. Pure."""
+"""Guesses of the format of dates from texts. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -29,7 +29,7 @@ _CLOCKS: Final = (
     "%H%M",
     " %H:%M:%S UTC",
 )
-#: Words for a missing value, in lower case: those that a layout reads so, and NaN of pandas.
+#: Words for a missing value, in lower case: those that the layouts read as missing, and NaN of pandas.
 _MISSING: Final = ("na", "nan", "null", "(null)", "\\n")
 _MOST_FORMATS: Final = 2  # with and without a time of day
 
@@ -40,12 +40,13 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
     Parameters
     ----------
     texts : Arrow string array
-        A sample of the column.
+        Sample of the column.
 
     Returns
     -------
     tuple of formats and whether a different form reads as many, or None
-        Empty formats for ISO 8601. ``None`` if no combination reads every text. Words for a missing value, such as NA, do not count.
+        No formats for ISO 8601. ``None`` if no combination reads every text. Words for a missing value, such as NA, are
+        ignored.
 
     Examples
     --------
@@ -57,7 +58,7 @@ def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
         return (), False
     if not len(_unread(distinct, (ISO,))):
         return (), False
-    # A form that does not fit the first text cannot read all; most columns of text are not dates.
+    # A form that does not match the first text cannot read all texts. Most columns of text are not dates.
     first = distinct[0].as_py().strip()
     days = [day for day in _DAYS if begins_as(first, day)]
     found = [formats for day in days if (formats := _formats_of(distinct, day))]
@@ -72,7 +73,7 @@ def is_missing(texts: Any) -> NDArray[np.bool_]:
 
 
 def _formats_of(texts: Any, day: str) -> tuple[str, ...]:
-    """Return formats with this form of the day that together read every text; empty if there are none."""
+    """Return formats with this form of the day that together read every text; an empty result if there are none."""
     kept: list[str] = []
     left = texts
     for clock in _CLOCKS:

@@ -1,4 +1,4 @@
-"""A sample of the events, with the rules of the ledger applied, and hints why rows do not fit."""
+"""A sample of the events, with the rules of the ledger applied, and hints at the causes of dropped rows."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ from mlho.sources.reading import open_table
 from mlho.spec.training import TrainingSpec
 from mlho.tables import is_text
 
-#: Rows that are read of all files together; beyond, shares change little.
+#: Number of rows read from all files together. With more rows the shares change little.
 SAMPLE_ROWS: Final = 50_000
-# Ways to normalise ids, and their names.
+# Ways to normalise ids, by the words that describe them.
 _ALIKE: Final[dict[str, Callable[[str], str]]] = {
     "without leading zeros": lambda text: text.lstrip("0"),
     "without a decimal point and zero at the end": lambda text: re.sub(r"\.0+$", "", text),
@@ -34,7 +34,7 @@ _ALIKE: Final[dict[str, Callable[[str], str]]] = {
     "without regard to case": str.casefold,
     "by their digits alone": lambda text: re.sub(r"\D", "", text).lstrip("0"),
 }
-# Rules that look at the row alone. If they drop a whole sample, other rows are not better.
+# Rules that depend on the row alone. If they drop the whole sample, other rows are probably no better.
 _OF_ANY_ROW: Final = (
     Rule.NO_PATIENT,
     Rule.NO_CODE,
@@ -42,7 +42,7 @@ _OF_ANY_ROW: Final = (
     Rule.UNREADABLE_TIME,
     Rule.NO_TIME,
 )
-_MOST: Final = 0.5  # of the unknown ids that a change has to explain
+_MOST: Final = 0.5  # minimum share of the unknown ids that a change must explain
 
 
 def spread(files: Sequence[SourceFile]) -> list[SourceFile]:
@@ -51,7 +51,7 @@ def spread(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) -> Iterator[Any]:
-    """Yield the first rows of some files as :func:`mlho.sources.iter_events` does.
+    """Yield the first rows of some files, in the form of :func:`mlho.sources.iter_events`.
 
     Raises
     ------
@@ -67,13 +67,13 @@ def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) 
 
 
 def is_whole(files: Sequence[SourceFile], batches: Sequence[Any]) -> bool:
-    """Return whether a sample certainly has all rows: no file is left out, and none can have more rows than were read."""
+    """Return whether a sample certainly contains all rows: no file is left out, and none can have more rows than were read."""
     n_rows = sum(batch.num_rows for batch in batches)
     return len(files) <= MOST_FILES and n_rows < SAMPLE_ROWS // max(1, len(files))
 
 
 def _first(batches: Iterator[Any], n_rows: int) -> Iterator[Any]:
-    """Yield the first rows. A block of a CSV or a row group may have fewer."""
+    """Yield the first rows, in several batches if a block of a CSV or a row group has fewer."""
     n_left = n_rows
     for batch in batches:
         yield batch.slice(0, n_left)
@@ -85,7 +85,7 @@ def _first(batches: Iterator[Any], n_rows: int) -> Iterator[Any]:
 def _rules_of(
     spec: TrainingSpec, cohort: Cohort, batches: Sequence[Any], parents: Mapping[str, str]
 ) -> Ledger:
-    """Apply the rules of the ledger to batches. Duplicates of one day are not looked for."""
+    """Apply the rules of the ledger to batches, without a search for duplicates of one day."""
     n_rows = max((batch.num_rows for batch in batches), default=1)
     rules = RowRules(spec, cohort, PatientFinder(cohort), n_rows, parents)
     for batch in batches:
@@ -105,7 +105,7 @@ def judge_rows(
     parents: Mapping[str, str],
     intended: Collection[Rule] = (),
 ) -> Ledger:
-    """Add the effect of the rules on a sample, with warnings about rules that drop many rows, without intended ones, and the likely cause."""
+    """Add the effect of the rules on a sample, and warnings about unintended rules that drop many rows, with the likely cause."""
     ledger = _rules_of(spec, cohort, batches, parents)
     found.facts["sampled event rows"] = f"{ledger.rows_in:,}: {_shares(ledger)}"
     found.warn(f"In a sample, {warning}" for warning in ledger.warnings(intended=intended))
@@ -131,7 +131,7 @@ def judge_rows(
 
 
 def judge_all_rows(found: Inspection, source: Source, files: Sequence[SourceFile], ledger: Ledger) -> None:
-    """Add the error of a training run that can use no row, if the sample is all there is."""
+    """Add the error for a training run that can use no row, if the sample contains all rows."""
     n_left = ledger.rows_in
     if ledger.rows_used or found.errors:
         return
@@ -144,7 +144,7 @@ def judge_all_rows(found: Inspection, source: Source, files: Sequence[SourceFile
 
 
 def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    """State which format would read the texts of the first table of events for which there is one."""
+    """State which format would read the texts of the events; the first table with such a format counts."""
     for file in files:
         plain = open_table(file, replace(source, views={}))
         for name in source.time_columns(file.key, plain.column_names):
@@ -157,7 +157,7 @@ def _hint_of_dates(source: Source, files: Sequence[SourceFile]) -> list[str]:
 
 
 def hint_of_dates(name: str, texts: Any) -> list[str]:
-    """State which format would read the texts of a column; nothing if no format does, or if none is needed."""
+    """State which format would read the texts of a column; nothing if no format reads them, or if none is needed."""
     found = guess_formats(texts)
     if not found or not found[0]:
         return []
@@ -174,7 +174,7 @@ def ids_in(batches: Sequence[Any]) -> set[str]:
 
 
 def hint_of_ids(ours: set[str], known: Sequence[str]) -> list[str]:
-    """State how ids of the events would have to change to be those of the labels; nothing if no simple change does.
+    """State how ids in the events would have to change to match those of the labels; nothing if no simple change is enough.
 
     Examples
     --------

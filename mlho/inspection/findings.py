@@ -20,11 +20,11 @@ class TableFacts:
 
 @dataclass
 class Inspection:
-    """The account of an inspection, filled while tables are read."""
+    """The result of an inspection, filled in while tables are read."""
 
     tables: list[TableFacts] = field(default_factory=list)
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Files in the folder of a table that are not read. By table."""
+    """By table, files in its folder that are not read."""
     facts: dict[str, str] = field(default_factory=dict)
     """Facts for the reader to confirm, such as the number of patients with the outcome: words by name."""
     size: tuple[int, int] | None = None
@@ -35,12 +35,12 @@ class Inspection:
     samples: str | None = None
     """Digest of patients and index dates; runs with equal samples can share the encoding."""
     errors: list[MlhoError] = field(default_factory=list)
-    """What a run would stop with."""
+    """Errors that would stop a run."""
     warnings: list[str] = field(default_factory=list)
-    """What a run would accept, and its author may not mean."""
+    """Warnings about what a run would accept although its author may not intend it."""
 
     def attempt[Result](self, look: Callable[[], Result]) -> Result | None:
-        """Return the result of an inspection, or ``None`` if it raises an error of data or specification, which is added."""
+        """Return the result of a check, or ``None`` if it raises an error about the data or the specification. Add that error."""
         try:
             return look()
         except (DataError, SpecError) as error:
@@ -49,7 +49,7 @@ class Inspection:
             return None
 
     def warn(self, sentences: Iterable[str]) -> None:
-        """Add warnings that are not there yet."""
+        """Add warnings that are not yet in the list."""
         self.warnings += [sentence for sentence in sentences if sentence not in self.warnings]
 
     def to_json(self) -> dict[str, Any]:

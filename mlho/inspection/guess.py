@@ -20,7 +20,7 @@ from mlho.sources.omop.folder import OMOP_NAME
 from mlho.spec.layout import ISO, is_digits
 from mlho.tables import DEMOGRAPHICS, EVENTS, TABLES, Table, is_number, is_text, is_time
 
-# Names of columns as people write them, without case and signs; the first that a table has is taken.
+# Usual names of columns, without case and punctuation. The first name that a table has is used.
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "patient_id": (
         "patientid", "patientnum", "patient", "subjectid", "subject", "personid", "person", "mrn", "patid", "pat", "ptid", "empi",
@@ -47,7 +47,7 @@ _DEMOGRAPHICS: Final = (
     "language",
     "insurance",
 )
-# Parts of names of columns that are known after the index date only, in tables of demographics.
+# Parts of the names of demographics columns whose values are known only after the index date.
 _FUTURE: Final = ("death", "dead", "deceased", "died", "mortal", "vital", "outcome", "readmi", "verstorben")
 _TABLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "events": ("event", "dbmart", "fact", "diagnos", "data"),
@@ -55,16 +55,16 @@ _TABLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "demographics": ("dem", "person", "people", "patient"),
     "concepts": ("concept", "code", "dictionar", "vocab"),
 }
-# Columns of the events that identify a source; the first source that has all of them is used.
+# Columns of the events that identify a source. The first source whose columns are all present is used.
 _SIGNS: Final[Mapping[str, frozenset[str]]] = {
     "dbmart": frozenset(("patient_num", "phenx")),
     "i2b2": frozenset(("patient_num", "concept_cd")),
     "meds": frozenset(("subject_id", "time", "code")),
 }
-# Demographics that are looked for among the codes of MEDS.
+# Demographics that are searched for among the codes of MEDS.
 _STATIC: Final = ("sex", "race", "ethnicity")
 _ROLES: Final = {"patient_id": "the patient", "time": "the time", "code": "the code"}
-_MOST_NAMED: Final = 10  # tables that are not used
+_MOST_NAMED: Final = 10  # maximum number of unused tables that are named
 _TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _DAYS, _MILLIS = 100_000, 1e11
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -83,7 +83,7 @@ class Guess:
     source: str = "native"
     """``data.source``."""
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By table: our names to those of the files, where they differ."""
+    """By table, our column names to those of the files, where they differ."""
     outcome: str | None = None
     index: str | None = None
     """Names of columns of the labels."""
@@ -92,9 +92,9 @@ class Guess:
     date_formats: list[str] = field(default_factory=list)
     time_unit: str | None = None
     reasons: list[str] = field(default_factory=list)
-    """What was guessed, for the author."""
+    """Guesses, for the author to read."""
     doubts: list[str] = field(default_factory=list)
-    """What the author should check."""
+    """Points that the author should check."""
 
     @property
     def missing(self) -> list[str]:
@@ -139,7 +139,7 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
 
 
 def find_column(sketch: Sketch, ours: str, *, fits: Callable[[Any], bool] = lambda _: True) -> str | None:
-    """Return the column of a table that seems to be ours, by its name."""
+    """Return the column of a table that seems to be one of ours, judged by its name."""
     by_name = {_bare(name): name for name, values in sketch.columns.items() if fits(values)}
     return next((by_name[name] for name in _NAMES[ours] if name in by_name), None)
 
@@ -181,7 +181,7 @@ _SCORES: Final[Mapping[str, Callable[[Sketch], int]]] = {
 
 
 def _bonus(sketch: Sketch, table: str) -> int:
-    """Return more than any column gives if the file is named so, and less if it is named as another table."""
+    """Return a bonus above that of any column if the file is named after the table, and a penalty if it is named after another."""
     named = [name for name, marks in _TABLE_NAMES.items() if any(mark in sketch.name for mark in marks)]
     return (20 if table in named else -5) if named else 0
 
@@ -203,7 +203,7 @@ def _is_outcome(values: Any) -> bool:
 
 
 def _reason(sketch: Sketch) -> str:
-    """Explain why a candidate table is not used as labels, if the values of a column are the reason."""
+    """Explain why a candidate table is not used as labels, if the reason lies in the values of a column."""
     column = find_column(sketch, "label") if find_column(sketch, "patient_id") else None
     if column is None or _is_outcome(sketch.columns[column]):
         return ""
@@ -217,7 +217,7 @@ def _reason(sketch: Sketch) -> str:
 
 
 def _unknown_names(sketch: Sketch, missing: Sequence[str]) -> str:
-    """Return what no column seems to be. The names are not shown: without a header they are a patient's values."""
+    """State which roles no column seems to have. Names are not shown, because without a header they are a patient's values."""
     lacks = [words for ours, words in _ROLES.items() if not find_column(sketch, ours)]
     none_of_them = f" (none of its {plural(len(sketch.columns), 'column')}"
     if missing and "the patient" in lacks:
@@ -230,13 +230,13 @@ def _unknown_names(sketch: Sketch, missing: Sequence[str]) -> str:
 
 
 def names_looked_for(missing: Sequence[str]) -> str:
-    """Return the names by which columns of the missing tables are found, such as ``the patient: patientid, mrn``."""
+    """Return the names by which columns of the missing tables would be found, such as ``the patient: patientid, mrn``."""
     roles = _ROLES if "events" in missing else {"patient_id": _ROLES["patient_id"]}
     return "; ".join(f"{words}: {', '.join(_NAMES[ours])}" for ours, words in roles.items())
 
 
 def _guess_columns(guess: Guess) -> None:
-    """Guess the source, and the names of the columns that are not those of the source."""
+    """Guess the source, and the columns whose names differ from those of the source."""
     columns = {name.casefold() for name in guess.tables["events"].columns}
     is_omop = guess.source == OMOP_NAME
     if not is_omop:
@@ -266,7 +266,7 @@ def _guess_columns(guess: Guess) -> None:
 
 
 def _usual(source: str, table: Table, ours: str, sketch: Sketch) -> str:
-    """Return the source's name of a column, written as the file has it if the source ignores the case."""
+    """Return the source's name of a column, spelled as in the file if the source ignores case."""
     layout = source_named(source)
     usual = layout.column(table, ours)
     if not layout.ignores_case:
@@ -322,7 +322,7 @@ def _has_digit_dates(values: Any) -> bool:
 
 
 def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
-    """Guess which columns enter the models: age, those with usual names, and others of few levels."""
+    """Guess which columns enter the models: age, columns with usual names, and others with few levels."""
     if guess.source == "i2b2":
         _guess_dimension(guess, sketch)
         return
@@ -353,7 +353,7 @@ def _guess_demographics(guess: Guess, sketch: Sketch) -> None:
 
 
 def _guess_dimension(guess: Guess, sketch: Sketch) -> None:
-    """Guess the demographics of a ``patient_dimension``: those that the source knows. Others, such as the vital status, reveal the future."""
+    """Guess the demographics of a ``patient_dimension``: those known to the source. Others, such as vital status, reveal the future."""
     columns = {name.casefold(): values for name, values in sketch.columns.items()}
     known = source_named(guess.source).names["demographics"]
     if known["birth_date"] in columns and guess.index is not None:
@@ -369,7 +369,7 @@ def _guess_dimension(guess: Guess, sketch: Sketch) -> None:
 
 
 def _guess_static(guess: Guess, sketch: Sketch) -> None:
-    """Guess the demographics that codes of the events give."""
+    """Guess the demographics that can be read from codes of the events."""
     source = source_named(guess.source)
     codes = [code for code in pc.unique(sketch.columns["code"]).to_pylist() if code]
     if guess.index is not None and any(code.startswith(source.static_code("birth_date")) for code in codes):
@@ -384,7 +384,7 @@ def _guess_static(guess: Guess, sketch: Sketch) -> None:
 
 
 def _guess_times(guess: Guess) -> None:
-    """Guess the forms of all columns of times that are used."""
+    """Guess the formats of all columns of times that are used."""
     formats: list[str] = []
     for table, name in _time_columns(guess):
         values = guess.tables[table].columns[name]

@@ -1,4 +1,4 @@
-"""Recognition of a folder of OMOP CDM tables among sketches, and of its persons' demographics. Pure."""
+"""Recognition of a folder of OMOP CDM tables from sketches, and of the demographics in ``person``. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,9 +14,9 @@ _LEVELLED: Final = ("gender", "race", "ethnicity")
 
 
 def find_cdm(sketches: Sequence[Sketch]) -> tuple[dict[str, Sketch], list[Sketch]] | None:
-    """Return the tables of a CDM by our table name, and those not read as part of it; ``None`` without ``person`` and a table of events.
+    """Return the tables of a CDM by our table name, and the tables that are not part of it.
 
-    ``events`` is the folder, with the columns of times that are text.
+    ``events`` is the folder, with those columns of times that are text. Return ``None`` without ``person`` and a table of events.
     """
     named = {cdm_table(sketch.pattern.rstrip("/")): sketch for sketch in sketches}
     events = [sketch for name, sketch in named.items() if name in EVENT_TABLES]
@@ -40,7 +40,7 @@ def find_cdm(sketches: Sequence[Sketch]) -> tuple[dict[str, Sketch], list[Sketch
 
 
 def cdm_demographics(person: Sketch, *, has_index: bool) -> list[str]:
-    """Return the demographics of ``person`` that differ between its patients."""
+    """Return the demographics of ``person`` that are not the same for all patients."""
     columns = _lower(person)
     found = ["age"] if has_index else []
     return found + [

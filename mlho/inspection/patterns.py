@@ -9,22 +9,23 @@ from mlho.sources.arrow import texts_in
 from mlho.spec.checks.subjects import OF_CODES
 from mlho.spec.training import TrainingSpec
 
-_NAMED: Final = 3  # patterns in a warning
+_NAMED: Final = 3  # maximum number of patterns in a warning
 
 
 def judge_patterns(
     spec: TrainingSpec, batches: Sequence[Any], parents: Mapping[str, str], *, is_whole: bool
 ) -> list[str]:
-    """Warn of patterns that match no code, such as one in another case: nothing else shows that they have no effect.
+    """Warn about patterns that match no code, for example because of their case; nothing else shows that they have no effect.
 
     Parameters
     ----------
     batches : sequence of record batches
         A sample of the events.
     parents : mapping of code to parent
-        Of ``features.rollUp``.
+        The map of ``features.rollUp``.
     is_whole : bool
-        The sample has all rows. Otherwise a field is named only if none of its patterns matches, because a rare code may be elsewhere.
+        Whether the sample contains all rows. Otherwise a field is reported only if none of its patterns matches, because a
+        rare code may be outside the sample.
     """
     codes = texts_in(batch.column("code") for batch in batches)
     known = sorted(codes | {parents[code] for code in codes & parents.keys()})

@@ -1,4 +1,4 @@
-"""Judgements of demographics: numbers among text, and levels that differ in writing only. Pure."""
+"""Checks of demographics: numbers stored as text, and levels that differ only in spelling. Pure."""
 
 import re
 from collections import defaultdict
@@ -17,13 +17,13 @@ from mlho.printable import folded
 _LIKE_A_NUMBER: Final = re.compile(
     r"\s*[<>≥≤~]?=?\s*[-+]?\d+([.,]\d{3})*([.,]\d+)?\s*(\+|y|yr|yrs|year|years|yo)?\s*", re.IGNORECASE
 )
-_MOSTLY: Final = 0.8  # of the rows with a value
+_MOSTLY: Final = 0.8  # minimum share of the rows with a value
 
 
 def judge_numbers(
     persons: Persons, where: str, *, categorical: Collection[str], min_cell: int
 ) -> tuple[list[DataError], list[str]]:
-    """Find columns whose texts are mostly numbers, and would become categories.
+    """Find columns whose texts are mostly numbers, and which would become categories.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def judge_numbers(
 
 
 def judge_levels(persons: Persons, where: str, *, min_cell: int) -> list[str]:
-    """Warn of levels that differ only in case, white space or form of Unicode, or of which one is the first letter of another."""
+    """Warn about levels that differ only in case, white space or Unicode form, and about a level that is the first letter of another."""
     return [
         sentence
         for column in persons.columns
@@ -101,7 +101,7 @@ def _variants(column: RawColumn, where: str, min_cell: int) -> Iterator[str]:
 
 
 def _joined_by_initial(groups: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """Yield groups of levels; a single letter joins the only longer name that begins with it: ``f`` and ``female``."""
+    """Yield groups of levels. A single letter joins the only longer name that begins with it: ``f`` and ``female``."""
     names = set(groups)
     target = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Inspection of the tables of a scoring run, with the needs of its bundle."""
+"""Inspection of the tables of a scoring run against the requirements of its bundle."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
     Raises
     ------
     BundleError
-        The document is not one of this version.
+        The document is not of this version.
     """
     bundle = parse_document(document, where="bundle.json")
     found, source, tables = Inspection(), source_of(spec.data), spec.data.tables
@@ -82,7 +82,7 @@ def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspe
 
 
 def _unmatched(samples: Samples, persons: KnownPersons) -> list[str]:
-    """Return a warning if no patient has a row of demographics, as with ids in another form."""
+    """Return a warning if no patient has a row of demographics, for example because ids are written differently."""
     n = len(samples.patient_ids)
     if not n or len(persons.among(samples.patient_ids).patient_ids):
         return []

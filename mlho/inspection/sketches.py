@@ -19,14 +19,11 @@ from mlho.spec.layout import Encoding, Format
 
 _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
-_MOST_TABLES: Final = 100  # files and folders that are inspected
-_CODES_OF_MEDS: Final = "codes.parquet"  # in addition to a description in JSON
-_STORE: Final = (
-    "blobs",
-    "commits",
-    "runs",
-)  # folders of a store, which is in this folder if mlho was started in it
-_SCHEMA: Final = ".schema.json"  # mlho init writes one for editors
+_MOST_TABLES: Final = 100  # maximum number of files and folders that are inspected
+_CODES_OF_MEDS: Final = "codes.parquet"  # the folder of MEDS also has a description in JSON
+# Folders of a store, which is here if mlho was started in this folder.
+_STORE: Final = ("blobs", "commits", "runs")
+_SCHEMA: Final = ".schema.json"  # written by mlho init for editors
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -58,7 +55,7 @@ class Folder:
 
 
 def sketch_folder(root: Path) -> Folder:
-    """Inspect the files of a folder; a folder in it is one table.
+    """Inspect the files of a folder. Each subfolder counts as one table.
 
     Raises
     ------
@@ -122,10 +119,10 @@ def _sketch(pattern: str, files: Sequence[SourceFile], source: Source) -> Sketch
 
 
 def _form_of(files: Mapping[str, SourceFile]) -> tuple[Format, list[str]]:
-    """Guess separator and encoding of CSV files: those of most of them. Return also the tables with a different separator."""
+    """Guess the separator and encoding of most of the CSV files. Return also the tables with a different separator."""
     samples = [(file, text_sample(file, _SAMPLE_BYTES)[0]) for file in files.values()]
     encodings = Counter(_encoding_of(content) for _, content in samples)
-    # One file that is not UTF-8 decides: UTF-8 without other characters is read by the others too.
+    # A file that is not UTF-8 decides: its encoding also reads files in plain ASCII, which count as UTF-8.
     encoding = next((name for name, _ in encodings.most_common() if name != "utf-8"), "utf-8")
     delimiters = dict(zip(files, _delimiters_of(samples, encoding), strict=True))
     delimiter = Counter(delimiters.values()).most_common(1)[0][0] if delimiters else None
@@ -146,7 +143,7 @@ def _encoding_of(content: bytes) -> Encoding:
 
 
 def _delimiters_of(samples: Sequence[tuple[SourceFile, bytes]], encoding: str) -> Iterator[str | None]:
-    """Yield the separator of each file; ``None`` if it is that of its suffix."""
+    """Yield the separator of each file; ``None`` if it is the usual one for the file's suffix."""
     for file, content in samples:
         header = content.decode(encoding, errors="replace").partition("\n")[0]
         best = max(_DELIMITERS, key=header.count)

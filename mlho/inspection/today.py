@@ -1,4 +1,4 @@
-"""The index dates of a cohort and today. Only a command knows the current date: the output of a run must not depend on it."""
+"""Comparison of a cohort's index dates with today, by commands only: the output of a run must not depend on the current date."""
 
 import datetime as dt
 from typing import Final
@@ -8,7 +8,8 @@ import numpy as np
 from mlho.encoding.cohort.cohort import NO_BOUND, Cohort
 from mlho.encoding.cohort.counts import shown_with_share
 
-_SLACK: Final = dt.timedelta(days=2)  # an index date ends with its day, which may begin earlier elsewhere
+# An index date ends with its day, which may begin earlier in another time zone.
+_SLACK: Final = dt.timedelta(days=2)
 
 
 def judge_future(cohort: Cohort, today: dt.date, *, min_cell: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Inspection of the tables of a training run: the headers, the small tables whole, and a sample of the events."""
+"""Inspection of the tables of a training run: headers, complete small tables, and a sample of the events."""
 
 import datetime as dt
 import hashlib
@@ -44,11 +44,12 @@ from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
 from mlho.tables import EVENTS
 
-#: Bytes up to which a table other than the events is read completely; for a larger one only the header is read.
+#: Size in bytes up to which a table other than the events is read completely. Of a larger table only the header is read.
 MOST_BYTES: Final = 256 << 20
-#: Bytes of events up to which the rules of a cohort are applied: some seconds, and they are read in a stream.
+#: Size of the events in bytes up to which the rules of a cohort are applied. This takes some seconds; the events are
+#: streamed.
 MOST_EVENT_BYTES: Final = 64 << 20
-# Mean number of patient ids per person from which a column of persons is taken for one of groups.
+# Mean number of patient ids per person above which a column of persons is assumed to hold groups.
 _MOST_IDS: Final = 5
 
 
@@ -60,16 +61,17 @@ def inspect_training(
     Parameters
     ----------
     spec : TrainingSpec
-        Its own rules, such as those of grids, are already checked.
+        Already validated, including its grids.
     has_all_events : bool
         Whether the root has all files of events, so that the rules of a cohort can be applied.
     today : date, optional
-        Of a command, which warns of later index dates. A task has none: its output must not depend on it.
+        Given by a command, which warns about later index dates. A task gives no date, because its output must not depend on
+        it.
 
     Returns
     -------
     Inspection
-        Errors are those that the run itself would stop with. Nothing in it is a value of a patient.
+        Its errors are those with which the run itself would stop. It contains no values of patients.
 
     Raises
     ------
@@ -110,7 +112,7 @@ def look_at_zones(
     *,
     dated: str = "labels",
 ) -> None:
-    """Warn of events and index dates of which some have a zone, and of index dates that are days beside events of another zone.
+    """Warn about times only some of which have a zone, and about index dates without a time if the events' zone is not UTC.
 
     Parameters
     ----------
@@ -142,14 +144,14 @@ def find_tables(
 
 
 def is_small(files: Sequence[SourceFile]) -> bool:
-    """Return whether a table is read whole."""
+    """Return whether a table is read completely."""
     return sum(file.size for file in files) <= MOST_BYTES
 
 
 def _read_small(
     found: Inspection, spec: TrainingSpec, source: Source, root: DataRoot, files: dict[str, list[SourceFile]]
 ) -> tuple[LabelRows | None, Persons | None]:
-    """Read labels and demographics, each if it is there and small."""
+    """Read the labels and the demographics, each if it exists and is small."""
     tables = spec.data.tables
     for name in ("labels", "demographics"):
         if name in files and not is_small(files[name]):
@@ -177,7 +179,7 @@ def _define_by_rule(
     files: dict[str, list[SourceFile]],
     of_cdm: Sequence[SourceFile],
 ) -> Cohort | None:
-    """Define the cohort by its rules, if the events are few enough to read them whole."""
+    """Define the cohort by its rules, if the events are few enough to be read completely."""
     without_rules, labels, events = spec.without_rules, None, files.get("events", [])
     source = source_of(without_rules.data)
     if events and sum(file.size for file in events) <= MOST_EVENT_BYTES:
@@ -200,7 +202,7 @@ def _define(
     *,
     rules: RuleAccount | None = None,
 ) -> Cohort | None:
-    """Define the cohort as the run does, and check the demographics."""
+    """Define the cohort in the same way as the run, and check the demographics."""
     where, min_cell = where_of_persons(spec), spec.report.min_cell
     if persons is not None:
         errors, warnings = judge_numbers(
@@ -222,7 +224,7 @@ def _define(
 
 
 def _judge_groups(cohort: Cohort, spec: TrainingSpec) -> Iterator[str]:
-    """Warn of a column of persons whose values look like sites or wards."""
+    """Warn about a column of persons whose values look like sites or wards."""
     n_persons = len(cohort.unit_ids)
     if cohort.groups is not None and n_persons * _MOST_IDS <= cohort.n_patients:
         shown_persons = shown_count(n_persons, "person", spec.report.min_cell)
@@ -234,7 +236,7 @@ def _judge_groups(cohort: Cohort, spec: TrainingSpec) -> Iterator[str]:
 
 
 def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile]) -> None:
-    """State which tables of events of a CDM are there, and whether only some of them have times with a zone."""
+    """State which tables of events a CDM has, and whether only some of them have times with a zone."""
     if of_cdm:
         zones = {file.key: found.attempt(partial(_is_zoned, source, file)) for file in spread(of_cdm)}
         zoned, plain = (
@@ -254,7 +256,7 @@ def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile])
 
 
 def _is_zoned(source: Source, file: SourceFile) -> bool | None:
-    """Whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps."""
+    """Return whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps."""
     table = open_table(file, replace(source, views={}))
     types = [table.type_of(name) for name in source.time_columns(file.key, table.column_names)]
     zones = [column_type.tz is not None for column_type in types if pa.types.is_timestamp(column_type)]
@@ -311,7 +313,7 @@ def _look_at_events(
 
 
 def describe_tables(found: Inspection, source: Source, files: Mapping[str, list[SourceFile]]) -> None:
-    """Add the role of each table. A file that cannot be opened is an error among those found."""
+    """Add the role of each table. A file that cannot be opened is added as an error."""
     for name, table_files in files.items():
         n_columns = found.attempt(partial(_count_columns, source, table_files))
         found.tables.append(

@@ -1,4 +1,4 @@
-"""Times with a zone: beside times without one, which are read as UTC, and beside index dates that are days of UTC."""
+"""Checks of times with a zone: next to times without one, which are read as UTC, or next to index dates that are UTC days."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -26,23 +26,24 @@ _Found = tuple[str, Any, Any]  # place, Arrow type, distinct texts
 def judge_zones(
     source: Source, times: Iterable[_Column], dates: Iterable[_Column] = (), *, has_common_day: bool = False
 ) -> list[str]:
-    """Return warnings if only some times have a zone, or if index dates are days of UTC and times have another zone.
+    """Return warnings if only some times have a zone, or if index dates are UTC days and times have another zone.
 
     Parameters
     ----------
     times, dates : iterable of (file, name)
-        Columns of times of events, and of index dates; those that a file lacks are passed over. The first rows of text are looked at.
+        Columns of the times of events, and of index dates; columns that a file lacks are skipped. Of texts only the first
+        rows are read.
     has_common_day : bool
-        Whether all samples have one day as index date (``index.date``).
+        Whether all samples have the same day as index date (``index.date``).
     """
-    if source.format.date_formats:  # which state whether texts have a zone
+    if source.format.date_formats:  # these states say whether texts have a zone
         return []
     of_times, of_dates = (list(_looked_at(source, columns)) for columns in (times, dates))
     return [*_judge_mixed([*of_times, *of_dates]), *_judge_days(of_times, of_dates, has_common_day)]
 
 
 def _judge_mixed(looked_at: Iterable[_Found]) -> Iterator[str]:
-    """Warn if some times have a zone and others have a time of day and no zone."""
+    """Warn if some times have a zone and others have a time of day but no zone."""
     places: dict[bool, str] = {}
     for place, type_, texts in looked_at:
         found = {type_.tz is not None} if pa.types.is_timestamp(type_) else _kinds_of(texts)
@@ -70,7 +71,7 @@ def _judge_days(
 
 
 def _looked_at(source: Source, columns: Iterable[_Column]) -> Iterator[_Found]:
-    """Yield place, type and distinct texts of each column that is there."""
+    """Yield the place, type and distinct texts of each column that exists."""
     for file, name in columns:
         table = open_table(file, source)
         if name not in table.column_names:
@@ -93,7 +94,7 @@ def _kinds_of(texts: Any) -> set[bool]:
 
 
 def _is_elsewhere(type_: Any, texts: Any) -> bool:
-    """Whether times have a zone other than UTC."""
+    """Return whether times have a zone other than UTC."""
     if pa.types.is_timestamp(type_):
         return type_.tz is not None and type_.tz not in _UTC
     is_utc = truths(pc.match_substring_regex(texts, r"(Z|[+-]00(:?00)?)$"))
