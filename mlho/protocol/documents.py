@@ -18,7 +18,7 @@ from mlho.store.keys import run_key
 TASKS: Final = "tasks"
 ATTEMPTS: Final = "attempts"
 NOT_ON_A_QUEUE: Final = "not on a queue"
-"""Shown as the state of a run that has no execution."""
+"""Displayed state of a run that has no execution."""
 PLACES: Final = ("iteration", "fold", "block")
 
 
@@ -46,7 +46,7 @@ class Execution(BaseModel):
 
     run: str
     number: int
-    """Starts at 1; a run that is started again after its end gets the next."""
+    """Starts at 1; a run that is started again after it ended gets the next number."""
     state: State
     data: str
     """Folder of the tables, as the scheduler sees it."""
@@ -96,12 +96,12 @@ def read_execution(store: Store, run: str) -> Execution | None:
 
 
 def committer_of(store: Store) -> Committer:
-    """Return the side that writes commit records in a store, from the mode in which it is opened."""
+    """Return the side that writes commit records, given the mode in which the store is opened."""
     return Committer.SCHEDULER if CommitLog(store).is_adopted else Committer.WORKERS
 
 
 def check_committer(store: Store, execution: Execution) -> None:
-    """Check that a worker with this store may serve an execution.
+    """Check that a worker with this store can serve an execution.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def task_document_key(task_key: str) -> str:
 
 
 def write_task(store: Store, task: Task, task_key: str) -> None:
-    """Write the document of a task for the workers. Replace a document that a power cut has truncated."""
+    """Write the document of a task for the workers. Replace a document that was truncated by a power cut."""
     key, document = task_document_key(task_key), task.document()
     if store.put_if_absent(key, document):
         return
@@ -158,23 +158,23 @@ def read_task(store: Store, task_key: str) -> Task:
     try:
         task = Task.model_validate_json(text)
         is_its_own = task.key == task_key
-    except (ValidationError, KeyError):  # a field or a kind of step that this version does not know
+    except (ValidationError, KeyError):  # a field or a kind of step that is unknown to this version
         is_its_own = False
     if not is_its_own:
         raise SpecError(
-            f"task {task_key[:12]}…: its document does not have the hash that names it. Use the same version of this "
+            f"task {task_key[:12]}…: its document does not match the hash in its name. Use the same version of this "
             "program for scheduler and workers, and run again."
         )
     return task
 
 
 def place_in(params: Mapping[str, Any]) -> dict[str, str | int]:
-    """Return iteration, fold and block, which distinguish a task from its siblings in logs and traces."""
+    """Return the iteration, fold and block, which distinguish a task from its siblings in logs and traces."""
     return {name: params[name] for name in PLACES if name in params}
 
 
 def place_of(store: Store, task_key: str) -> dict[str, str | int]:
-    """Return step, iteration, fold and block of a task, or nothing while the store is unavailable."""
+    """Return the step, iteration, fold and block of a task, or nothing while the store is unavailable."""
     try:
         task = read_task(store, task_key)
     except (MlhoError, OSError):
@@ -188,14 +188,14 @@ def attempt_key(execution: str, task_key: str, nonce: str) -> str:
 
 
 class Start(BaseModel):
-    """The record of an attempt from the second on. Its worker renews it."""
+    """The record of a repeated attempt, from the second on. Its worker renews it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     attempt: int
     renewals: int = 0
     is_over: bool = False
-    """Its worker has seen it end, by the task's own fault."""
+    """Whether the worker saw the attempt end through a fault of the task itself."""
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON."""

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlho.protocol.failures import Failure, FailureClass
 from mlho.protocol.messages import ExecutionId, MessageRefused, Nonce, Refusal, TaskKey
 
-MAX_EVENT_CHARACTERS: Final = 131_072  # most of it is the error message
+MAX_EVENT_CHARACTERS: Final = 131_072  # most of an event is the error message
 _SIGNATURE_CHARACTERS: Final = 64
-_MESSAGE_CHARACTERS: Final = 16_384  # in JSON a control character takes six
-_PURPOSE: Final = b"event\n"  # keeps signatures of messages and of events distinct
+_MESSAGE_CHARACTERS: Final = 16_384  # in JSON a control character takes six characters
+_PURPOSE: Final = b"event\n"  # keeps the signatures of messages and of events distinct
 
 
 class EventKind(StrEnum):
@@ -30,7 +30,7 @@ class EventKind(StrEnum):
     RELEASED = "released"
     """No work was done, for a reason outside the task."""
     EXHAUSTED = "exhausted"
-    """The store has records of as many attempts as a task may have."""
+    """The store already has records of as many attempts as a task may have."""
     EXPIRED = "expired"
 
 
@@ -46,9 +46,7 @@ class ReportedFailure(BaseModel):
 
     @classmethod
     def of(cls, failure: Failure) -> Self:
-        """Return the failure with its text cut to the limit of an event and cleaned of characters that JSON
-        cannot hold.
-        """
+        """Return the failure with its text truncated to the limit of an event, and with characters that JSON cannot hold replaced."""
         message = failure.message[:_MESSAGE_CHARACTERS].encode(errors="replace").decode()
         plain = {**failure.plain(), "class": failure.failure_class, "message": message}
         return cls.model_validate(plain)
@@ -65,11 +63,11 @@ class Event(BaseModel):
     """Nonce of the message that this event answers."""
     event: EventKind
     attempt: int = Field(default=0, ge=0)
-    """Number of the task's start; 0 if the task was not started."""
+    """Number of the attempt; 0 if the task was not started."""
     new: bool = False
-    """Whether the start committed the task."""
+    """Whether this attempt committed the task."""
     memory: int = Field(default=0, ge=0)
-    """Memory in bytes of the worker in which the task ran out of memory."""
+    """Memory of the worker in bytes, if the task ran out of memory there."""
     failure: ReportedFailure | None = None
 
     @property

@@ -19,14 +19,14 @@ from mlho.errors import (
 )
 from mlho.protocol.scripts import MAX_ATTEMPTS
 
-INFRASTRUCTURE_SECONDS: Final = 300.0  # for this time a task may fail because of a store or a disk
+INFRASTRUCTURE_SECONDS: Final = 300.0  # time for which a task may keep failing because of a store or a disk
 _OUR_FOLDERS: Final = tuple(
     f"{Path(__file__).parents[2] / package}{os.sep}" for package in ("mlho", "scheduler", "worker")
 )
 
 
 class FailureClass(StrEnum):
-    """Class of a failure, by the action that it requires."""
+    """Class of a failure, named after its cause; each has its own retry rule."""
 
     INPUT = "input"
     SPEC = "spec"
@@ -80,12 +80,12 @@ class TaskCrashed(MlhoError):  # noqa: N818 - names the event, not an error
 
 
 class Quarantined(MlhoError):  # noqa: N818 - names the event, not an error
-    """Tasks used up their attempts. The others continue; then ``mlho retry`` gives these new attempts.
+    """Tasks have used up their attempts. The other tasks continue; ``mlho retry`` then gives these tasks new attempts.
 
     Parameters
     ----------
     attempts : int
-        Number of attempts, if it is one task.
+        Number of attempts, if a single task is meant.
     tasks : mapping of str to Quarantined, optional
         The errors by task name in the plan, if they block a run.
     """
@@ -117,7 +117,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, *, step: str) -> Self:
-        """Describe an error. Use only type and location of a foreign one, because its message may quote data."""
+        """Describe an error. Use only the type and location of an error that is not ours, because its message may quote data."""
         if isinstance(error, MlhoError):
             return cls(classify(error), type(error).__name__, str(error), getattr(error, "sha256", ""))
         message = f"{step}: {kind_and_place(error)}. Report this as a defect."

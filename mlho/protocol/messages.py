@@ -1,8 +1,7 @@
 """The message that starts a task: small, strict, signed, and free of data.
 
-It names a task. The task itself is in the store, under a key that is the hash of its content. A client that
-can write to the queue but lacks the signing key can at most send a copy, which makes a worker repeat a task
-of the run.
+It names a task. The task itself is in the store, under a key that is the hash of its content. A client that can write to the
+queue but lacks the signing key can at most send a copy of a message, which makes a worker repeat a task of the run.
 """
 
 import hashlib
@@ -16,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mlho.spec.training import RUN_ID_LENGTH, canonical_json
 
-TASK_NAME: Final = "mlho.run_task"  # the complete allow-list
+TASK_NAME: Final = "mlho.run_task"  # the complete list of allowed task names
 MAX_MESSAGE_BYTES: Final = 1024
 NONCE_BYTES: Final = 16
 SIGNATURE: Final = "signature"
-ID_SEPARATOR: Final = "."  # in the id of a message in the queue: task, nonce
+ID_SEPARATOR: Final = "."  # of the parts in the id of a queued message: task, nonce
 
 RunId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}$")]
 ExecutionId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}-[1-9][0-9]{{0,5}}$")]
@@ -34,10 +33,10 @@ class Refusal(StrEnum):
     OVERSIZED = "oversized"
     MALFORMED = "malformed"
     FORGED = "forged"
-    FOREIGN = "foreign"  # signed with our key, for another execution
-    REPLAYED = "replayed"  # its nonce was used before
+    FOREIGN = "foreign"  # signed with our key, but for another execution
+    REPLAYED = "replayed"  # its nonce has been used before
     EXPIRED = "expired"
-    UNKNOWN = "unknown"  # another task name
+    UNKNOWN = "unknown"  # a different task name
 
     @property
     def counter(self) -> str:
@@ -62,7 +61,7 @@ class TaskMessage(BaseModel):
     execution: ExecutionId
     task: TaskKey
     expires: int
-    """Milliseconds since 1970 by the clock of Redis; afterwards the message is dropped and sent again."""
+    """Milliseconds since 1970 by the clock of Redis. After this time the message is dropped and sent again."""
     nonce: Nonce
     """Random nonce. A claim consumes it, so that a copied message cannot start a task."""
 

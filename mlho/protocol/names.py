@@ -7,13 +7,12 @@ from typing import Final
 PREFIX: Final = "mlho"
 QUEUE: Final = "tasks"
 KEEP_SECONDS: Final = 30
-"""TTL of an execution's keys after the last sign of life of its scheduler and workers, which may all be gone
-and unable to delete them.
+"""TTL of an execution's keys after the last sign of life of its scheduler and workers. If all of them are gone, the keys expire.
 """
 
 
 class _Key:
-    """A key of an execution, with the type that it must have. Any client of Redis can replace it by one of another type."""
+    """A key of an execution, with its required type. Any client of Redis can replace it with a key of another type."""
 
     def __init__(self, type_: str, name: str = "") -> None:
         self.type = type_
@@ -45,7 +44,7 @@ class Names:
 
     @property
     def lasting(self) -> tuple[str, ...]:
-        """Return all keys that are kept as long as a scheduler or worker is alive."""
+        """Return all keys that are kept while a scheduler or worker is alive."""
         return tuple(getattr(self, name) for name in LASTING)
 
     epoch = _Key("string")
@@ -55,7 +54,7 @@ class Names:
     done = _Key("string")
     """Present if no tasks are left; workers then exit."""
     committed = _Key("set")
-    """Task keys: a hint that saves work; the store is the source of truth."""
+    """Keys of committed tasks: a hint that saves work; the store is the source of truth."""
     attempts = _Key("hash")
     """Task key to counted attempts; a hint, because the records in the store decide."""
     leases = _Key("zset")

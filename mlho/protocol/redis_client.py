@@ -15,7 +15,7 @@ from mlho.protocol.names import Names
 type Redis = redis.Redis
 
 _ROOM_SECONDS: Final = 10
-# From a word of the answer, or the client's exception name, to the cause and the remedy.
+# A word of the reply, or the name of the client's exception: the cause and the remedy.
 _WORDS: Final[Mapping[str, str]] = {
     "OutOfMemoryError": "its memory is full (maxmemory). Raise it: redis-cli config set maxmemory 2gb.",
     "MISCONF": "it cannot write its file to disk. Make room on its disk.",
@@ -38,7 +38,7 @@ class QueueAccessDenied(QueueUnavailable):
 
 
 def connect(url: str) -> Redis:
-    """Return a client that does not retry, because each caller decides how long to continue.
+    """Return a client that does not retry: each caller decides how long to retry.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def connect(url: str) -> Redis:
 def check_server(client: Redis, names: Names) -> bool:
     """Check that Redis answers, accepts the credentials and writes, and does not evict keys.
 
-    Return false if its user may not ask for the eviction policy.
+    Return false if the user may not read the eviction policy.
 
     Raises
     ------
@@ -102,9 +102,9 @@ def answering() -> Iterator[None]:
             raise QueueError(
                 "broker: the server has no database with this number. End the address with a lower one, such as /0."
             ) from error
-        words = outage_of(error) or "refuses a command, as a key is not what it must be."
+        words = outage_of(error) or "refuses a command, because a key has an unexpected value."
         raise QueueUnavailable(f"broker: {words} An active run then continues.") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:  # also while Redis loads its file
+    except (redis.ConnectionError, redis.TimeoutError) as error:  # raised also while Redis loads its file
         raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 
 
@@ -129,7 +129,7 @@ def outage_of(error: Exception) -> str | None:
 
 
 def lost_words(error: BaseException) -> str:
-    """Return the cause of a failed connection, as far as TLS reports it, and the remedy.
+    """Return the cause of a failed connection, if TLS reports one, and the remedy.
 
     Examples
     --------

@@ -1,10 +1,8 @@
 """Atomic operations in Redis, as Lua scripts.
 
-They use the server's time, so that the clocks of workers do not matter.
-
-Each script is small enough to be checked against a Python model of itself (``tests/unit/protocol``). Keys
-come first, in the order of the ``KEYS`` tuples of names. Arguments are described above each script. ``now``
-is in milliseconds.
+They use the server's time, so the clocks of workers do not matter. Each script is small enough to be checked against a model
+in Python (``tests/unit/protocol``). Keys come first, in the order of the tuple of names next to the script. Arguments are
+described above each script. ``now`` is in milliseconds.
 """
 
 from dataclasses import dataclass
@@ -14,12 +12,12 @@ from typing import Final
 from mlho.protocol.names import KEEP_SECONDS, LASTING, TYPES, Names
 
 LEASE_MS: Final = 5_000
-HEARTBEAT_SECONDS: Final = 1.25  # a quarter of the lease: three heartbeats may be lost
+HEARTBEAT_SECONDS: Final = 1.25  # a quarter of the lease, so that three heartbeats may be lost
 MAX_ATTEMPTS: Final = 3
 MESSAGE_MS: Final = 3_600_000
-"""Maximum time of a message in the queue."""
+"""Longest time for which a message stays valid in the queue."""
 WRONG_TYPE: Final = "WRONGTYPE"
-"""First word of Redis' error for a key of a different type."""
+"""First word of Redis's error for a key of a different type."""
 
 
 class ClaimVerdict(StrEnum):
@@ -35,7 +33,7 @@ class ClaimVerdict(StrEnum):
 
 
 class HeartbeatState(StrEnum):
-    """State of the execution, as a heartbeat returns it."""
+    """State of the execution that a heartbeat returns."""
 
     GO_ON = "go on"
     CANCELLED = "cancelled"
@@ -64,7 +62,8 @@ class Script:
 
 
 _ANY_SIZE: Final = 2**53
-_LONG: Final = ("committed", "nonces")  # as many as completed tasks, and as messages of an hour
+# One grows with the completed tasks, the other with the messages of an hour.
+_LONG: Final = ("committed", "nonces")
 _CHECK_TYPES: Final = f"""
 for i, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok

@@ -1,8 +1,8 @@
 """OpenTelemetry spans of an execution: the work done and its times, but never data or error messages.
 
-Scheduler and workers share a trace without exchanging ids: the ids of the trace and of parent spans are
-hashes of the execution's id. Messages therefore stay small and strict. Without a collector's address, or
-without the packages of the extra ``tracing``, nothing is imported and no span is created.
+Scheduler and workers share a trace without exchanging ids, because the ids of the trace and of parent spans are hashes of the
+execution's id. Messages therefore stay small and strict. Without a collector's address, or without the packages of the extra
+``tracing``, nothing is imported and no span is created.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 RUN: Final = "run"
 FIELDS: Final = ("step", "task", "iteration", "fold", "block", "attempt", "outcome", "n_tasks")
-_FLUSH_SECONDS: Final = 3.0  # at the end, for a collector that does not answer
+_FLUSH_SECONDS: Final = 3.0  # maximum wait at the end for a collector that does not answer
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Span:
     """A time interval and the work done in it."""
 
     name: str
-    """From a short fixed list."""
+    """One of a short fixed list."""
     began: int
     ended: int
     """Nanoseconds since 1970."""
     fields: Mapping[str, str | int]
-    """Those of :data:`FIELDS`; others are dropped. Run and execution are added."""
+    """Fields named in :data:`FIELDS`; others are dropped. Run and execution are added."""
     part: str = ""
     """Name under which child spans refer to this span; empty if it has none."""
     within: str = RUN
@@ -78,7 +78,7 @@ def step_part(kind: str) -> str:
 
 
 def open_traces(service: str, execution: str, environment: Mapping[str, str] | None = None) -> Traces:
-    """Return the receiver of an execution's spans: the collector that the environment names, or one that ignores them.
+    """Return the receiver of an execution's spans: the collector that the environment names, or a receiver that ignores them.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _provider(service: str) -> "TracerProvider":
                 log.warning("spans_not_sent")
             return result
 
-    # It quotes responses; our own log records that spans were not sent.
+    # OpenTelemetry's log quotes responses. Our own log records that spans were not sent.
     logging.getLogger("opentelemetry").propagate = False
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     resource = Resource.create({"service.name": name, "service.version": __version__})

@@ -1,7 +1,7 @@
 """Celery settings shared by scheduler and workers. Plain values without imports of Celery.
 
 Celery only carries messages. Its other features (results, retries, events, revoking, remote control) are
-disabled. So is its own redelivery, because leases recover a lost task within seconds
+disabled. Its redelivery is disabled, too, because leases recover a lost task within seconds
 (docs/decisions/0009-no-redelivery.md).
 """
 
@@ -38,7 +38,7 @@ def celery_settings(names: Names) -> dict[str, Any]:
         "broker_pool_limit": 2,
         "broker_transport_options": {
             "global_keyprefix": names.prefix,
-            "priority_steps": [0],  # one list, not one for each priority
+            "priority_steps": [0],  # a single list instead of one per priority
             "socket_timeout": 10,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,

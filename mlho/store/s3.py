@@ -416,7 +416,8 @@ def _new_lock() -> None:
     _making = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_new_lock)  # at the fork, another thread of the parent may have held the lock
+# At the fork, another thread of the parent may have held the lock.
+os.register_at_fork(after_in_child=_new_lock)
 
 
 def _type_of(key: str) -> dict[str, str]:

@@ -10,7 +10,8 @@ from mlho.store.cache import BlobCache
 from mlho.store.keys import BLOBS
 from mlho.store.s3 import Bucket
 
-_SMALL_BYTES: Final = 64 << 10  # below this size, a HEAD request costs as much as the write that it might save
+# Below this size, a HEAD request costs as much as the write that it might save.
+_SMALL_BYTES: Final = 64 << 10
 
 
 class S3Store(Store):

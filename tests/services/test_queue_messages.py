@@ -209,7 +209,7 @@ def test_tampered_task_document_is_not_run(home: Home) -> None:
     home.start_worker()
     with home.executor() as executor:
         home.wait_for_slots(1)
-        with pytest.raises(Exception, match="does not have the hash that names it"):
+        with pytest.raises(Exception, match="does not match the hash in its name"):
             result(executor.submit(genuine))
     assert noted_starts(home.starts) == []
 

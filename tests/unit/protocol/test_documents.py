@@ -29,5 +29,5 @@ def test_the_document_of_another_task_is_not_replaced():
 
     write_task(store, FOLD, FOLD.key)
 
-    with pytest.raises(SpecError, match="does not have the hash that names it"):
+    with pytest.raises(SpecError, match="does not match the hash in its name"):
         read_task(store, FOLD.key)
