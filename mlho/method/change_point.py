@@ -1,4 +1,4 @@
-"""Change points: the period in which a rate or an effect changes abruptly, of many series at once."""
+"""Change points: the period in which a rate or an effect changes abruptly, for many series at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Probability that any series has a change if none has one (Bonferroni over series and periods).
+# Probability that a change is reported in any series if there is none (Bonferroni over series and periods).
 FAMILY_ERROR: Final = 0.05
 # Periods on each side of a change: fewer do not show whether the new level lasts.
 _LEAST_PERIODS: Final = 3
 # Periods on each side whose rates are compared: a trend changes little in a year.
 _LOCAL_PERIODS: Final = 12
-# Variance (of observed minus expected cases) on each side of a change of effect: below, the normal approximation is poor.
+# Minimum variance (of observed minus expected cases) on each side of a change of effect; below it, the normal approximation is
+# poor.
 _LEAST_INFORMATION: Final = 20.0
 
 
@@ -137,7 +138,7 @@ def change_of_effect(observed: Floats, expected: Floats, variance: Floats) -> Ch
 def _rate_between(
     counts: Floats, totals: Floats, start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> Floats:
-    """Rate of each series in its periods from ``start`` to before ``stop``; 0 without any."""
+    """Return the rate of each series in the periods from ``start`` to before ``stop``; 0 without periods."""
     sums = np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0)))
     of_totals = np.pad(np.cumsum(totals), (1, 0))
     rows = np.arange(len(counts))
@@ -156,7 +157,7 @@ def _best(statistic: Floats, offset: int) -> tuple[NDArray[np.int64], Floats]:
 
 
 def _tails(values: Floats) -> Floats:
-    """Sums from each period to the last."""
+    """Return the sums from each period to the last."""
     return np.cumsum(values[..., ::-1], axis=-1)[..., ::-1]
 
 

@@ -96,5 +96,5 @@ def _expected(prevalence: float, r2: float | None) -> tuple[float, float]:
 
 
 def _each(r2: float, shrinkage: float) -> float:
-    """Patients for each parameter at an expected shrinkage."""
+    """Return the patients needed for each parameter at an expected shrinkage."""
     return 1 / ((shrinkage - 1) * math.log(1 - r2 / shrinkage))

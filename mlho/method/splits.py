@@ -92,7 +92,7 @@ def test_patients(
     seed: int,
     iteration: int | str,
     test_fraction: float,
-    split: Split = "random",  # noqa: PT028 - not a test: patients who test
+    split: Split = "random",  # noqa: PT028 - not a test function, despite its name
     purpose: str = "test",  # noqa: PT028
 ) -> NDArray[np.bool_]:
     """Draw the test patients of one iteration.

@@ -99,9 +99,9 @@ class Gate(SpecPart):
         Field(min_length=1, max_length=1),
         OMITTED,
     ] = None
-    """One level of a demographic, such as ``{sex: female}`` or ``{age: "65-79"}``, as the report names it. Groups have ``auroc``,
-    ``brier``, ``observedExpected``, ``calibrationInTheLarge``, ``expectedCalibrationError`` and, at a threshold, ``sensitivity``,
-    ``specificity``, ``ppv``, ``npv`` and ``alertsPer100``."""
+    """One level of a demographic, such as ``{sex: female}`` or ``{age: "65-79"}``, as the report names it. The metrics of groups
+    are ``auroc``, ``brier``, ``observedExpected``, ``calibrationInTheLarge``, ``expectedCalibrationError`` and, at a threshold,
+    ``sensitivity``, ``specificity``, ``ppv``, ``npv`` and ``alertsPer100``."""
     versus: Annotated[Literal["difference", "ratio", "perYear"] | None, OMITTED] = None
     """Comparison to use instead of the group's figure itself: its difference from the reference group, its ratio to it, or its
     change per year (with ``bias.periods``)."""

@@ -42,7 +42,7 @@ CALIBRATION: Final = (
     "mce_equal_count",
 )
 ERRORS: Final = CALIBRATION[3:]
-# Third part of the key of a cell, in addition to the number of a period.
+# Special periods in the key of a cell: all samples, and all samples with recalibrated probabilities.
 WHOLE: Final = -1
 RECALIBRATED: Final = -2
 _Key = tuple[int, int, int]  # grouping, level, period
@@ -85,13 +85,14 @@ def audit(
         Fold of each sample's patient, for the recalibration within groups; None omits it.
     models : array of int ≥ 0, shape (n_samples,), or None
         Number of the model that predicted each sample; None: one model. The AUROC compares only samples of one model: the scales of two
-        models differ, and a model trained without the samples of a site with many outcomes predicts too low there.
+        models differ, and a model trained without a site where the outcome is frequent predicts risks that are too low for that
+        site.
     min_cell : int
-        A group has figures with so many patients with the outcome, and so many without it.
+        Minimum number of patients with the outcome, and of patients without it, for a group to have figures.
     n_replicates : int
-        All groups and periods see the same replicates, so that differences are paired.
+        All groups and periods use the same replicates, so differences are paired.
     n_threads : int
-        It has no effect on the result.
+        Has no effect on the result.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def audit(
 
 
 def _members(groupings: Sequence[Grouping]) -> Iterator[tuple[tuple[int, int], IntArray]]:
-    """Yield each level by its numbers, with its samples."""
+    """Yield the samples of each level, keyed by the numbers of the grouping and the level."""
     for place, grouping in enumerate(groupings):
         for level, samples in enumerate(grouping.members()):
             yield (place, level), samples
@@ -204,7 +205,7 @@ class _Problem:
             raise SpecError(
                 f"audit: expected at most {MAX_RULES} alert rules; got {len(alerts)}. Audit fewer."
             )
-        size = tally(y, p).cell.size  # checks both
+        size = tally(y, p).cell.size  # checks both arrays
         bits = np.zeros(size, np.uint8)
         for place, alert in enumerate(alerts.values()):
             bits |= np.asarray(alert, bool).astype(np.uint8) << np.uint8(place)

@@ -44,14 +44,14 @@ class Cell(NamedTuple):
     positive: NDArray[np.bool_]
     model: NDArray[np.int64]
     ends_tie: NDArray[np.bool_]
-    """Outcome; number of the model that predicted; whether its next prediction is another one. Shape (n,)."""
+    """Outcome; number of the model that predicted; whether the next prediction of that model differs. Shape (n,)."""
     p: FloatArray
     odds_against: FloatArray
     """Prediction, and (1 − p) / p of the clipped prediction. Shape (n,)."""
     alerts: NDArray[np.uint8]
     """One bit for each rule. Shape (n_segments,)."""
     starts: IntArray
-    """Segments of samples that are in one bin of both binnings and have the same alerts. Shape (n_segments + 1,)."""
+    """Boundaries of the segments: samples that share a bin in both binnings and have the same alerts. Shape (n_segments + 1,)."""
     by_width: IntArray
     by_count: IntArray
     """Bin of each segment. Shape (n_segments,)."""
@@ -104,7 +104,7 @@ class Cell(NamedTuple):
         return found
 
     def n_patients(self, name: str, rules: Sequence[str]) -> int:
-        """Return the patients in the denominator of a rate; for the AUROC those with the outcome or without it, if they are fewer."""
+        """Return the number of patients in the denominator of a rate; for the AUROC, that of the smaller class."""
         rule, _, rate = name.rpartition("/")
         members = {"sensitivity": self.positive, "specificity": ~self.positive}.get(rate)
         if rate in ("ppv", "npv"):
@@ -124,7 +124,7 @@ class Cell(NamedTuple):
 
 
 def _ends_of_ties(p: FloatArray, model: IntArray) -> NDArray[np.bool_]:
-    """Return for each sorted prediction whether the next one of the same model is another one."""
+    """Return for each sorted prediction whether the next prediction of the same model differs."""
     by_model = np.argsort(model, kind="stable")
     is_last = (p[by_model][1:] != p[by_model][:-1]) | (model[by_model][1:] != model[by_model][:-1])
     ends = np.empty(p.size, np.bool_)
@@ -261,7 +261,7 @@ def _in_the_large(odds: FloatArray, weight: FloatArray, n: int, n_positive: int,
         step = (n_positive - expected) / max(information, 1e-300)
         step = min(max(step, -_LARGEST_STEP), _LARGEST_STEP)
         shift += step
-        # Newton's method converges quadratically: the error after a step is at most half of its square.
+        # Newton's method converges quadratically: the error after a step is at most half of the square of the step.
         if step * step <= TOLERANCE * (1.0 + abs(shift)):
             return shift
     return math.nan

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mlho.method.bias.intervals import wilson
 from mlho.method.evaluation.metrics import Estimate
 
-FEWEST: Final = 3  # iterations that must have tested a sample, before "most of them" means something
+FEWEST: Final = 3  # minimum number of iterations that tested a sample, for "most of them" to be meaningful
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Contradictions:
 
     @property
     def contradicted(self) -> NDArray[np.int64]:
-        """Iterations that contradict the label of each sample."""
+        """Number of iterations that contradict the label of each sample."""
         return np.where(self.outcome == 1, self.as_positive, self.as_negative)
 
     @property
@@ -51,9 +51,11 @@ class Contradictions:
         return int(self.is_judged.sum())
 
     def ranked(self) -> NDArray[np.int64]:
-        """Return the samples that most iterations contradict: by the share of iterations, then by the distance of label and probability.
+        """Return the samples that most iterations contradict, sorted by the share of iterations.
 
-        Samples that no iteration, or fewer than three, have tested are left out.
+        Ties are sorted by the distance between label and probability.
+
+        Samples that fewer than three iterations have tested are omitted.
         """
         contradicted = self.contradicted
         listed = np.flatnonzero(self.is_judged & (2 * contradicted > self.tested))
@@ -93,7 +95,7 @@ class Contradictions:
 
 @dataclass(frozen=True)
 class Rate:
-    """Samples tested often enough, the share that most iterations contradict, and the share expected of right labels."""
+    """Samples tested often enough, the share that most iterations contradict, and the share expected if all labels are right."""
 
     n_samples: int
     observed: Estimate

@@ -25,7 +25,7 @@ FEWEST_PERIODS: Final = 3
 class Drawn:
     """The figures of a cell, and of its replicates; NaN where a figure does not exist.
 
-    ``n_patients`` has the patients in the denominator of each rate that is the same in all replicates.
+    ``n_patients`` contains the number of patients in the denominator of each rate that is the same in all replicates.
     """
 
     value: Mapping[str, float]
@@ -85,8 +85,8 @@ def _estimate(value: float, drawn: FloatArray) -> Estimate:
 def gaps(grouping: Grouping, drawn: Sequence[Drawn | None], rules: Sequence[str]) -> Iterator[Gap]:
     """Yield the largest differences of the rates at each rule between any two levels.
 
-    ``equal_opportunity`` is of the sensitivity, ``equalised_odds`` the larger of those of sensitivity and specificity, and
-    ``demographic_parity`` of the share of samples with an alert.
+    ``equal_opportunity`` is the difference in sensitivity, ``equalised_odds`` the larger of the differences in sensitivity and
+    specificity, and ``demographic_parity`` the difference in the share of samples with an alert.
 
     References
     ----------
@@ -191,7 +191,7 @@ def _delta(area: Estimate) -> tuple[Estimate, float | None]:
 def trends(
     by: str, level: str, drawn: Sequence[Drawn | None], periods: Periods, rules: Sequence[str]
 ) -> Iterator[Trend]:
-    """Yield the change per year of each compared figure, with weights by the variance of each period's replicates."""
+    """Yield the change per year of each compared figure, weighted by the inverse variance of each period's replicates."""
     for metric in compared_metrics(rules):
         usable = [
             (years, period)

@@ -26,8 +26,8 @@ class Grouping:
     reference: int | None = None
     """Level with which the others are compared. None: the level with the most samples."""
     is_crossed: bool = False
-    """The levels are combinations of the levels of two groupings. If one is small, no count is shown: those of the two groupings would give
-    it away."""
+    """The levels are combinations of the levels of two groupings. If one is small, no count is shown, because the counts of the two
+    groupings would reveal it."""
 
     @classmethod
     def everyone(cls, n_samples: int) -> "Grouping":
@@ -36,7 +36,7 @@ class Grouping:
 
     @property
     def reference_level(self) -> int:
-        """Level with which the others are compared; the first of those with equally many samples."""
+        """Level with which the others are compared; in a tie of sample counts, the first."""
         if self.reference is not None:
             return self.reference
         return int(np.bincount(self.codes[self.codes >= 0], minlength=len(self.levels)).argmax())
@@ -54,7 +54,7 @@ class Periods:
     unit: str
     """``month``, ``quarter`` or ``year``."""
     levels: tuple[str, ...]
-    """In the order of time."""
+    """In chronological order."""
     codes: NDArray[np.integer[Any]]
     """Shape (n_samples,)."""
     years: FloatArray
@@ -74,7 +74,7 @@ class PeriodFigures:
 
 @dataclass(frozen=True)
 class Chance:
-    """Distribution of a non-negative figure without any deviation: its mean and its 95 % quantile."""
+    """Distribution of a non-negative figure if there is no true deviation: its mean and its 95 % quantile."""
 
     mean: float
     high: float
@@ -94,7 +94,7 @@ class GroupFigures:
     perfect: dict[str, Chance] = field(default_factory=dict)
     """ECE and MCE of these predictions if they were calibrated perfectly."""
     recalibrated: dict[str, Estimate] = field(default_factory=dict)
-    """Calibration figures of probabilities recalibrated within the group, each outside the fit."""
+    """Calibration figures of probabilities recalibrated within the group, each outside the data of its fit."""
     periods: tuple[PeriodFigures, ...] = ()
     reason: str | None = None
     """Reason why there are no figures."""
@@ -102,7 +102,7 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of a group minus that of the reference group, and divided by it.
+    """A figure of a group minus, and divided by, that of the reference group.
 
     ``p_value`` tests the difference; ``adjusted`` allows for all comparisons of the audit (false discovery rate).
     """
@@ -138,7 +138,8 @@ class ErrorComparison:
 class Gap:
     """The largest difference of a rate between any two groups of a column.
 
-    ``by_chance`` is the mean gap of groups with equal rates and these numbers of patients: a gap is never negative.
+    ``by_chance`` is the mean gap of groups with equal rates and these numbers of patients; it is above 0, because a gap is never
+    negative.
     """
 
     by: str
@@ -162,7 +163,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that is found; groups in the order of the groupings, all patients first."""
+    """The results of an audit; groups in the order of the groupings, all patients first."""
 
     unit: str | None
     rules: tuple[str, ...]
@@ -176,7 +177,7 @@ class Audit:
 def counts_shown(
     members: Sequence[IntArray], positive: NDArray[np.bool_], patient: IntArray, min_cell: int
 ) -> list[tuple[int | None, int | None]]:
-    """Return the samples, and the samples with the outcome, of each part; None where small or where another one would follow."""
+    """Return the numbers of samples and of samples with the outcome in each part; None for those that could disclose a small cell."""
     by_outcome = []
     for outcome in (False, True):
         cells = [samples[positive[samples] == outcome] for samples in members]
@@ -189,6 +190,6 @@ def counts_shown(
 
 
 def fewest_patients(samples: IntArray, positive: NDArray[np.bool_], patient: IntArray) -> int:
-    """Return the patients with the outcome, or those without it, if they are fewer."""
+    """Return the smaller of the numbers of patients with and without the outcome."""
     is_positive = positive[samples]
     return min(int(np.unique(patient[samples[is_positive == outcome]]).size) for outcome in (False, True))

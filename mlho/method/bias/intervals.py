@@ -26,7 +26,7 @@ def group_estimate(name: str, value: float, drawn: FloatArray, *, n_patients: in
         NaN if the figure does not exist.
     drawn : float64, shape (n_replicates,)
     n_patients : int
-        Patients in the denominator of the rate: the number of samples if its value is 0 or 1.
+        Patients in the denominator of the rate; used as the number of samples if the rate is 0 or 1.
 
     References
     ----------
@@ -51,9 +51,9 @@ def wilson(rate: float, variance: float, n_patients: int) -> tuple[float, float,
     Parameters
     ----------
     rate, variance : float
-        Of the rate, with samples of one patient taken together.
+        The rate and its variance, with the samples of a patient taken together.
     n_patients : int
-        The number of samples if the variance is 0.
+        Used as the number of samples if the variance is 0.
     """
     spread = rate * (1.0 - rate)
     size = spread / variance if variance > 0.0 and spread > 0.0 else float(n_patients)
@@ -64,20 +64,20 @@ def wilson(rate: float, variance: float, n_patients: int) -> tuple[float, float,
 
 
 def is_equal_rate(name: str, drawn: FloatArray) -> bool:
-    """Return whether a figure is a rate that is the same in all replicates, as one of 0 or 1 is."""
+    """Return whether a figure is a rate that is the same in all replicates, as a rate of 0 or 1 is."""
     present = drawn[~np.isnan(drawn)]
     return _last(name) in RATES and bool(present.size) and float(present.min()) == float(present.max())
 
 
 def scattered(name: str, drawn: FloatArray, n_patients: int, rng: np.random.Generator) -> FloatArray:
-    """Return replicates of a rate that is the same in all of them, with the error of a rate of so many patients.
+    """Return random replicates for a rate that is the same in all replicates, with the error of a rate of this number of patients.
 
-    Without it a group in which 11 of 11 patients are found would count as one whose rate is known exactly.
+    Otherwise a rate of 11 of 11 patients would count as known exactly.
 
     Parameters
     ----------
     drawn : float64, shape (n_replicates,)
-        NaN stays.
+        NaN is kept.
     n_patients : int
         Patients in the denominator, at least 1.
 

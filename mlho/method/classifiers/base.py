@@ -142,7 +142,7 @@ class FittedClassifier(ABC):
         return self._contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features + 1))
 
     def feature_contributions(self, X: Any) -> Floats:
-        """Return :meth:`contributions` without the intercept, shape (n_samples, n_features), with the same bits."""
+        """Return :meth:`contributions` without the intercept, shape (n_samples, n_features), bit-identical."""
         matrix = self.checked(X)
         return self._feature_contributions(matrix) if matrix.shape[0] else np.empty((0, self.n_features))
 
@@ -156,7 +156,7 @@ class TrainingData(NamedTuple):
     matrix: Matrix
     """In the format of the classifier."""
     labels: Any
-    """Times for a :class:`TimeClassifier`. 0 and 1 as int8, or EventTimes; shape (n_samples,)."""
+    """0 and 1 as int8, or EventTimes for a :class:`TimeClassifier`. Shape (n_samples,)."""
     seed: int
     value_columns: NDArray[np.bool_]
     """Shape (n_features,)."""
@@ -192,16 +192,16 @@ class Classifier(ABC):
         """Return one setting: the given values and the first default of every other parameter."""
         return setting_from(values or {}, self.parameters, self._where)
 
-    #: Direction of each column that the fit obeys: 1 increasing, -1 decreasing, 0 none. Empty: none at all.
+    #: Monotone constraint on each column: 1 increasing, -1 decreasing, 0 none. Empty: no constraints.
     directions: tuple[int, ...] = ()
 
     def constrained(self, directions: NDArray[np.int8]) -> Self:
-        """Return this classifier with monotone constraints. Those that cannot obey them ignore them.
+        """Return this classifier with monotone constraints. Classifiers that do not support constraints ignore them.
 
         Parameters
         ----------
         directions : int8, shape (n_features,)
-            1 increasing, -1 decreasing, 0 none. Missing values have no place in the order.
+            1 increasing, -1 decreasing, 0 none. Missing values are not constrained.
         """
         if not directions.any():
             return self
@@ -284,7 +284,7 @@ class Classifier(ABC):
     ) -> Floats:
         """Return for each new column whether the fitted model would use it if it alone were added.
 
-        Only for classifiers with coefficients that exclude columns.
+        Only for classifiers whose coefficients show which columns they use.
 
         Parameters
         ----------
@@ -341,7 +341,7 @@ def _refuse_no_columns(matrix: Matrix) -> None:
 def prefix_groups(settings: Sequence[Setting], length: str) -> dict[tuple[tuple[str, float], ...], int]:
     """Return the largest value of ``length`` for each combination of the other parameters.
 
-    A boosted model with fewer steps is a prefix of one with more, so that each group is fitted once and truncated.
+    A boosted model with fewer steps is a prefix of one with more, so each group is fitted once and truncated.
     """
     longest: dict[tuple[tuple[str, float], ...], int] = {}
     for setting in settings:

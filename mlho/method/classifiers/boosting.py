@@ -66,7 +66,7 @@ class GLMBoostResult:
         """Return the model after the first ``n_steps`` steps, bit-identical to ``fit`` with that many steps."""
         if not 1 <= n_steps <= self.n_steps:
             raise SpecError(
-                f"n_steps: expected 1 to {self.n_steps}, the steps that were fitted; got {n_steps}."
+                f"n_steps: expected 1 to {self.n_steps}, the number of fitted steps; got {n_steps}."
             )
         return _result(
             self.path[:n_steps],

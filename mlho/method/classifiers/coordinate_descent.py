@@ -20,7 +20,8 @@ from mlho.method.classifiers.design_matrix import (
     columns_of,
 )
 
-#: Converged if no standardised coefficient moves by more than this in a Newton step; the remaining error is of its square.
+#: Converged if no standardised coefficient moves by more than this in a Newton step; the remaining error is of the order of its
+#: square.
 _TOLERANCE = 1e-7
 #: Tolerance of the coordinates within a Newton step.
 _TOLERANCE_INNER = 1e-9
@@ -36,7 +37,7 @@ class Penalty(NamedTuple):
 
 
 def penalty_of(c: float, l1_ratio: float, n_samples: int) -> Penalty:
-    """Return the penalty of the mean loss from the setting, which is for the sum over the samples."""
+    """Convert a setting, which penalises the loss summed over the samples, to the penalty of the mean loss."""
     return Penalty(l1_ratio / (c * n_samples), (1.0 - l1_ratio) / (c * n_samples))
 
 
@@ -239,7 +240,7 @@ def solve_quadratic(
             dot = 0.0
             for k in range(indptr[j], indptr[j + 1]):
                 dot += data[k] * pull[indices[k]]
-            # Σ weight·residual is zero after the step of the intercept, so that the centre enters only through `shift`.
+            # Σ weight·residual is zero after the step of the intercept, so the centre enters only through `shift`.
             slope = (dot + shift * centre[j] * total_weight) / (sd[j] * n_rows)
             target = curvature[j] * new[j] + slope
             solved = math.copysign(max(abs(target) - l1, 0.0), target) / (curvature[j] + l2)

@@ -1,7 +1,7 @@
 """Cox proportional hazards with an elastic-net penalty, as a classifier of the risk up to a horizon.
 
-With a competing event the hazard is that of the event itself: samples leave at the competing event as if censored. Their risk is
-then too high, which the calibrator corrects.
+With competing events, the hazard is cause-specific: samples leave at a competing event as if censored. The predicted risk is then
+too high, which the calibrator corrects.
 """
 
 import math
@@ -31,7 +31,7 @@ from mlho.method.survival.times import EVENT, EventTimes
 #: Converged if no standardised coefficient moves by more than this in a step.
 _TOLERANCE = 1e-8
 _MAX_STEPS = 500
-#: Log cumulative hazards from which the risk is 1 to float64.
+#: Log cumulative hazard from which the risk is 1 in float64.
 _LARGEST = 6.5
 
 
@@ -54,17 +54,17 @@ class FittedCox(FittedLinear):
         return logs
 
     def _contributions(self, matrix: Matrix) -> Floats:
-        """Return the contributions of the features to the log-odds, in proportion to those to the log hazard.
+        """Return the contributions of the features to the log-odds, in proportion to their contributions to the log hazard.
 
-        They are the integrated gradients from the training mean to the row (Sundararajan et al. 2017), of which the log-odds of a
-        linear predictor have a closed form.
+        They are the integrated gradients from the training mean to the row (Sundararajan et al. 2017), which have a closed form for
+        log-odds of a linear predictor.
         """
         parts = super()._contributions(matrix)
         to_log_odds(parts, self.base)
         return parts
 
     def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
-        """Return None: the coefficients are log hazard ratios, no log odds ratios."""
+        """Return None: the coefficients are log hazard ratios, not log odds ratios."""
 
     def _own_fields(self) -> dict[str, Any]:
         return {"horizon": self.horizon, "converged": self.converged}
@@ -111,7 +111,7 @@ def fit(matrix: Matrix, times: EventTimes, *, c: float = 1.0, l1_ratio: float = 
         values=per_unit(beta, spread.sd),
         mean=spread.mean,
         scale=spread.sd,
-        base=math.log(float(before.max())),  # an event up to the horizon was checked
+        base=math.log(float(before.max())),  # above 0: the input check requires an event up to the horizon
         horizon=float(times.horizon),
         converged=bool(converged),
     )
@@ -157,7 +157,7 @@ def _to_log_odds(parts: Any, at_base: float) -> None:  # pragma: no cover - comp
 
 
 class _Ordered(NamedTuple):
-    """The samples by day: their order, the place of each one's day among the distinct days, and whether it has the event."""
+    """The samples by day: their order, the rank of each sample's day among the distinct days, and whether it has the event."""
 
     order: NDArray[np.int64]
     place: NDArray[np.int64]

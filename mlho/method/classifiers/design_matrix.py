@@ -134,7 +134,7 @@ def checked_labels(y: Any, n_samples: int) -> NDArray[np.int8]:
     if n_other:
         raise DataError(
             where,
-            "labels beside 0 and 1",
+            "labels other than 0 and 1",
             expected="0 or 1",
             got=f"{plural(n_other, 'other value')}",
             remedy="Code the outcome as 0 (absent) and 1 (present).",

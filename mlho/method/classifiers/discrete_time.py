@@ -1,8 +1,8 @@
 """Logistic regression of the hazard in intervals of time, as a classifier of the risk up to a horizon.
 
-The log-odds of an event in an interval, given none before, are a number of the interval plus a linear predictor of the features. A sample
-would be a row in each interval in which it is at risk; rows of one sample share their features, so that they are summed and never
-written. A competing event counts as the end of observation.
+The log-odds of an event in an interval, given none before, are an intercept of the interval plus a linear predictor of the
+features. In the usual formulation, a sample is a row in each interval in which it is at risk. The rows of a sample share their
+features, so they are summed and never stored. A competing event counts as the end of observation.
 """
 
 import math
@@ -33,7 +33,7 @@ from mlho.method.survival.times import EVENT, EventTimes
 #: Converged if no standardised coefficient moves by more than this in a step.
 _TOLERANCE = 1e-8
 _MAX_STEPS = 500
-#: Bound of the log-odds of an interval: beyond it the hazard is 0 or 1 to float64.
+#: Bound of the log-odds of an interval: beyond it the hazard is 0 or 1 in float64.
 _BOUND = 36.0
 
 
@@ -66,7 +66,7 @@ class FittedDiscreteTime(FittedLinear):
         parts = super()._contributions(matrix)
         total = _sum_rows(parts)
         log_odds = self._of_predictor(total)
-        step = 1e-4  # of the derivative where the predictor is that of the mean
+        step = 1e-4  # of the numerical derivative at the training mean
         below, at_mean, above = self._of_predictor(np.array([-step, 0.0, step])).tolist()
         is_far = np.abs(total) > 1e-6
         slope = np.full(total.size, (above - below) / (2.0 * step))
@@ -76,7 +76,7 @@ class FittedDiscreteTime(FittedLinear):
         return parts
 
     def coefficients(self) -> None:  # type: ignore[override]  # a linear model has them, but no log odds ratios
-        """Return None: the coefficients are of the odds of the hazard in an interval, not of those of the risk."""
+        """Return None: the coefficients apply to the odds of the hazard in an interval, not to those of the risk."""
 
     def _own_fields(self) -> dict[str, Any]:
         return {"horizon": self.horizon, "intervals": self.intervals, "converged": self.converged}
@@ -129,7 +129,7 @@ def interval_ends(times: EventTimes, n_intervals: int) -> tuple[Floats, int]:
         np.unique(np.quantile(side, shares, method="inverted_cdf")) if side.size else side
         for side in (days[days <= times.horizon], days[days > times.horizon])
     )
-    before[-1] = times.horizon  # an event up to it was checked
+    before[-1] = times.horizon  # not empty: the input check requires an event up to the horizon
     return np.concatenate([before, after]), before.size
 
 
@@ -138,9 +138,9 @@ def fit(
 ) -> FittedDiscreteTime:
     """Fit penalised logistic hazards on standardised columns.
 
-    Minimises ``Σ loss of the rows + (1/c) · (l1_ratio · ‖β‖₁ + (1 − l1_ratio)/2 · ‖β‖²)`` over β per training standard deviation and
-    one number of each interval. A row is a sample in an interval in which it is at risk; a sample that is censored within an
-    interval counts half in it, as in a life table.
+    Minimises ``Σ loss of the rows + (1/c) · (l1_ratio · ‖β‖₁ + (1 − l1_ratio)/2 · ‖β‖²)`` over β per training standard deviation
+    and one intercept for each interval. A row is a sample in an interval in which it is at risk; a sample that is censored within
+    an interval counts half in it, as in a life table.
 
     References
     ----------
@@ -217,7 +217,7 @@ def _probability(z: float) -> float:  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _solve_intervals(eta: Any, at_risk: _AtRisk, intervals: Any) -> float:  # pragma: no cover - compiled
-    """Solve for the number of each interval with the predictor fixed, in place. Return the mean loss."""
+    """Solve for the intercept of each interval with the predictor fixed, in place. Return the mean loss."""
     order, last, share, is_event = at_risk
     loss = 0.0
     for k in range(intervals.size):

@@ -1,6 +1,6 @@
 """Explainable boosting (a sum of learned step functions) as a classifier.
 
-interpret fits the model. It is stored in our own JSON format: for each term its cut points and a
+The library interpret fits the model. It is stored in our own JSON format: for each term its cut points and a
 score for each bin. Predictions use only that, so interpret is not needed to use a model.
 
 It is fitted on the matrix of trees (:mod:`mlho.method.classifiers.tree_matrix`): missing values have a separate bin before the
@@ -129,7 +129,7 @@ def _terms_from(fields: ModelFields, n_features: int, *, has_missing: bool) -> I
         features = term.integers("features", low=0, high=n_features - 1)
         cuts = tuple(term.as_floats(part, "cuts") for part in term.sequence("cuts", size=features.size))
         if features.size not in (1, 2) or not all((np.diff(part) > 0).all() for part in cuts):
-            term.refuse("a term has not one or two features with increasing cuts")
+            term.refuse("a term does not have one or two features with increasing cuts")
         shape = tuple(part.size + 1 + has_missing for part in cuts)
         scores = term.floats("scores", size=int(np.prod(shape))).reshape(shape)
         term.finish()
@@ -161,7 +161,7 @@ class EBM(Classifier):
 
 
 def _pairs_of(directions: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the pairs of columns of which one has a direction."""
+    """Return the pairs of columns in which at least one column has a direction."""
     pairs = combinations(range(len(directions)), 2)
     return [(a, b) for a, b in pairs if directions[a] or directions[b]]
 
@@ -178,7 +178,7 @@ def _fitted(dense: Floats, data: TrainingData, setting: Setting, directions: tup
         learning_rate=setting["learningRate"],
         max_rounds=int(setting["maxRounds"]),
         outer_bags=int(setting["nBags"]),
-        # A pair would add to the effect of its features, so that a column with a direction is in no pair.
+        # A pair would add to the effect of its features, so columns with a direction are excluded from pairs.
         exclude=_pairs_of(directions),
         # One process: runs are parallelised by tasks.
         n_jobs=1,
@@ -189,7 +189,7 @@ def _fitted(dense: Floats, data: TrainingData, setting: Setting, directions: tup
         warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
         # Raised for a column that is missing in all training rows: it gets no cut and no effect.
         warnings.filterwarnings("ignore", message="All-NaN slice encountered", category=RuntimeWarning)
-        # An absent code with a direction is fitted as the number zero, which has a place in the order.
+        # Absent cells of a code with a direction are fitted as the number zero, which is part of the order.
         counted = [
             place for place, direction in enumerate(directions) if direction and not data.value_columns[place]
         ]
@@ -198,7 +198,8 @@ def _fitted(dense: Floats, data: TrainingData, setting: Setting, directions: tup
         for place, direction in enumerate(directions):
             if direction:  # after the fit, as interpret recommends: during it, other columns would compensate
                 model.monotonize(place, increasing=direction > 0)
-        for place in counted:  # in no pair: its only term has the number of the column; bin 0 is of missing numbers, bin 1 of zero
+        # The column is not in a pair, so its only term has its number. Bin 0 is for missing numbers, bin 1 for zero.
+        for place in counted:
             model.term_scores_[place][0] = model.term_scores_[place][1]
     terms = tuple(_term(model, t) for t in range(len(model.term_features_)))
     return FittedEBM(

@@ -97,7 +97,7 @@ class ModelFields:
             self.refuse(f"field {ABSENT!r} is neither zero nor missing")
         columns = self.integers(VALUE_COLUMNS, low=0, high=n_features - 1)
         if not (np.diff(columns) > 0).all():
-            self.refuse(f"field {VALUE_COLUMNS!r} does not rise")
+            self.refuse(f"field {VALUE_COLUMNS!r} is not increasing")
         is_value = np.zeros(n_features, np.bool_)
         is_value[columns] = True
         return is_value

@@ -2,8 +2,8 @@
 
 There are two kinds of columns. In a value column (a laboratory value, an age) every known number is stored, including
 zero, and an absent cell means "unknown". In any other column (presence, levels, counts, indicators)
-only non-zeros are stored, and an absent cell means "absent". Trees learn for each split the side of the absent cells,
-so that nothing is imputed.
+only non-zeros are stored, and an absent cell means "absent". Trees learn for each split the side of the absent cells, so nothing is
+imputed.
 
 In dense input, NaN in a value column means "unknown", and 0 in any other column means "absent".
 """
@@ -125,7 +125,7 @@ def _check(
     if is_too_large.any():
         raise DataError(
             where,
-            "values beyond float32, in which trees compute",
+            "values beyond float32, the number type of the trees",
             expected=f"at most {_LARGEST:.3g} in size",
             got=f"{np.count_nonzero(is_too_large)} larger values in {_named(is_too_large, column, names)}",
             remedy="Correct them, use a larger unit for that code, or leave it out.",

@@ -211,7 +211,7 @@ def _with_zeros(matrix: Matrix, columns: Sequence[int]) -> Any:
 
 
 def _absent_like_zero(model: bytes, columns: Sequence[int]) -> bytes:
-    """Return the model with absent cells of these columns on the side of zero: the left one, because they have no negative numbers."""
+    """Return the model with absent cells of these columns on the side of zero: the left side, because these columns have no negative numbers."""
     document = json.loads(bytes(_booster_from(model).save_raw("json")))
     for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
         for node, feature in enumerate(tree["split_indices"]):
@@ -257,7 +257,7 @@ def training_parameters(values: Mapping[str, float], seed: int) -> dict[str, Any
 
 
 def _prefix(booster: Any, n_rounds: int, value_columns: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the attributes of the model of the first trees."""
+    """Return the attributes of the model truncated to its first trees."""
     prefix = booster if booster.num_boosted_rounds() == n_rounds else booster[:n_rounds]
     gain = np.zeros(value_columns.size)
     for feature, total in prefix.get_score(importance_type="total_gain").items():

@@ -1,7 +1,7 @@
 """Accelerated failure time with boosted trees (xgboost), as a classifier of the risk up to a horizon.
 
 The log of the time is a sum of trees plus a logistic error. The log-odds of an event up to day h are then
-``(log h − trees) / scale``, so that contributions of features add up. A competing event counts as the end of observation.
+``(log h − trees) / scale``, so the contributions of features add up. A competing event counts as the end of observation.
 """
 
 import math
@@ -28,13 +28,13 @@ class FittedXGBoostAFT(FittedXGBoost):
     horizon: float = 1.0
     """In days."""
     scale: float = 1.0
-    """Of the logistic distribution of the log of the time."""
+    """Scale of the logistic distribution of the log of the time."""
 
     def _log_odds(self, matrix: Matrix) -> Floats:
         return (math.log(self.horizon) - super()._log_odds(matrix)) / self.scale
 
     def _contributions(self, matrix: Matrix) -> Floats:
-        """Return TreeSHAP values on the scale of the log-odds; the intercept includes the difference of rounding."""
+        """Return TreeSHAP values on the scale of the log-odds; the intercept includes the rounding difference."""
         return with_intercept(
             self._predicted(matrix, pred_contribs=True) / -self.scale, self._log_odds(matrix)
         )

@@ -40,7 +40,7 @@ def dot(a: FloatArray, b: FloatArray) -> float:
 
 @njit(cache=True, nogil=True)
 def factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
-    """Compute the lower factor of the lower triangle; a partial factor and false if a pivot is rounding error."""
+    """Compute the lower Cholesky factor from the lower triangle; a partial factor and false if a pivot is rounding error."""
     n = matrix.shape[0]
     lower = np.zeros((n, n))
     for i in range(n):

@@ -22,7 +22,8 @@ _NOT_CONVERGED: Final = (
 )
 # Bounds of the squared Newton decrement and of a coefficient per standard deviation, beyond which there is no maximum.
 _DECREMENT, _LARGEST = 1e-12, 30.0
-# Without a maximum the steps do not become smaller: one still moves a coefficient per standard deviation where the decrement hardly does.
+# Without a maximum the steps do not shrink: coefficients per standard deviation still move by _MOVE at a decrement below
+# _SLOW_DECREMENT.
 _SLOW_DECREMENT, _MOVE = 1e-8, 1e-3
 _MAX_STEPS = 50
 
@@ -33,21 +34,21 @@ class HazardRatio:
 
     log_ratio: float | None
     standard_error: float | None
-    """Per unit of the column; None if there is none."""
+    """Per unit of the column, as ``log_ratio``; both are None if there is no estimate."""
     sd: float
     """Standard deviation (ddof 1)."""
     reason: str | None = None
-    """Why there is none."""
+    """Reason why there is no estimate."""
 
     @property
     def p_value(self) -> float | None:
-        """Of Wald's test of no effect, two-sided."""
+        """P value of the two-sided Wald test of no effect."""
         if self.log_ratio is None or self.standard_error is None:
             return None
         return math.erfc(abs(self.log_ratio / self.standard_error) / math.sqrt(2))
 
     def ratio(self, *, units: float = 1.0, side: int = 0) -> float | None:
-        """Return the hazard ratio of so many units, or with side −1 or 1 a limit of its 95 % Wald interval."""
+        """Return the hazard ratio for this number of units, or, with side −1 or 1, a limit of its 95 % Wald interval."""
         if self.log_ratio is None or self.standard_error is None:
             return None
         log_ratio = (self.log_ratio + side * Z_95 * self.standard_error) * units
@@ -64,7 +65,7 @@ def fit_hazards(X: npt.ArrayLike, days: npt.ArrayLike, is_event: npt.ArrayLike) 
     days : array of numbers, shape (n_samples,)
         Until the event or the end of observation.
     is_event : array of bool, shape (n_samples,)
-        Others, also those with a competing event, are censored: ratios are of the cause-specific hazard.
+        All others, including those with a competing event, count as censored: the ratios are of the cause-specific hazard.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def fit_hazards(X: npt.ArrayLike, days: npt.ArrayLike, is_event: npt.ArrayLike) 
 
 
 def _maximise(X: FloatArray, days: FloatArray, is_event: npt.NDArray[np.bool_]) -> Any:
-    """Return coefficients and covariance of standardised columns, and which coefficients have no maximum; None without any."""
+    """Return coefficients and covariance of standardised columns, and which coefficients have no maximum; None if there is no maximum at all."""
     beta = np.zeros(X.shape[1])
     value, slope, information = _evaluate(X, days, is_event, beta)
     for _ in range(_MAX_STEPS):
@@ -154,7 +155,7 @@ def _gram(X: Any) -> Any:  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _evaluate(X: Any, days: Any, is_event: Any, beta: Any) -> Any:  # pragma: no cover - compiled
-    """Return log partial likelihood, gradient and information; days descend."""
+    """Return log partial likelihood, gradient and information; samples are in descending order of days."""
     n, k = X.shape
     value, slope, information = 0.0, np.zeros(k), np.zeros((k, k))
     weight, first, second = 0.0, np.zeros(k), np.zeros((k, k))

@@ -25,9 +25,9 @@ DECREMENT, MOVE = 1e-12, 1e-6
 MAX_ITERATIONS = 200
 # If every step lowers the likelihood only by rounding error, thirty halvings (1e-9 of a step) show it.
 MAX_HALVINGS = 30
-# No step changes any log odds by more: beyond, the logistic curve is flat and gives no direction.
+# No step changes any log odds by more than this: beyond it, the logistic curve is flat and gives no direction.
 MAX_SHIFT = 20.0
-# Of the limits of all intervals.
+# Normal quantile for the limits of all intervals.
 Z_95 = NormalDist().inv_cdf(0.975)
 # Enough to approximate the curvature for a few dozen coefficients; older pairs are obsolete.
 MAX_PAIRS = 12

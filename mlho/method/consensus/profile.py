@@ -10,9 +10,8 @@ from mlho.method.consensus import likelihood
 from mlho.method.consensus.cholesky import dot, solve
 from mlho.method.consensus.likelihood import Z_95, FloatArray, Groups, Pair, Point
 
-# Bounds of the squared Newton decrement. The quadratic model adds the remaining gain, with an error of about its
-# power 3/2. The curvature of Fisher scoring differs slightly from that model, so that the penalised likelihood uses
-# a smaller bound.
+# Bounds of the squared Newton decrement. The quadratic model adds the remaining gain, with an error of about its power 3/2. The
+# curvature of Fisher scoring differs slightly from that model, so the penalised likelihood uses a smaller bound.
 _DECREMENT, _PENALISED_DECREMENT = 1e-6, 1e-9
 _MAX_CLIMBS = 100
 # The last Newton correction squares this error, relative to the critical value.
@@ -111,7 +110,7 @@ def likelihood_ratio(groups: Groups, top: Point, column: int, *, penalised: bool
 
 
 def _first_reach(groups: Groups, top: Point, column: int) -> float:
-    """Distance that the coefficient can move along the tangent before the log odds of a group change by five.
+    """Return the distance that the coefficient can move along the tangent before the log odds of a group change by five.
 
     With nearly separated labels, Wald's limit is far beyond that distance, and the tangent is useless there.
     """
@@ -176,7 +175,7 @@ def _move(
 
 
 def _tangent(point: Point, column: int, distance: float, free: npt.NDArray[np.intp]) -> FloatArray | None:
-    """Best change of the other coefficients under the quadratic model, if one coefficient moves by ``distance``."""
+    """Return the best change of the other coefficients under the quadratic model, if one coefficient moves by ``distance``."""
     right = point.gradient[free] - distance * point.curvature[column, free]
     along = solve(point.curvature[np.ix_(free, free)], right)
     return None if along is None else likelihood.spread(along, free, len(point.beta))

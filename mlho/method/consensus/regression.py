@@ -46,7 +46,7 @@ class LogisticFit:
     """Inverse Fisher information at the estimate, intercept first. Shape (n_kept + 1, n_kept + 1)."""
     log_likelihood: float
     objective: float
-    """Without and with Firth's penalty, if used."""
+    """The log-likelihood plus Firth's penalty, if used."""
     converged: bool
     """If false, the estimates are not usable."""
     n_iterations: int
@@ -54,7 +54,7 @@ class LogisticFit:
     """The unpenalised likelihood has no maximum: a combination of columns separates the labels perfectly."""
     penalty: Penalty
     method: str
-    """The maximised objective, and its description."""
+    """Description of the maximised objective."""
     n_samples: int
     n_positive: int
 

@@ -62,7 +62,7 @@ def auroc_estimate(y: ArrayLike, p: ArrayLike, *, groups: ArrayLike | None = Non
     y : array of 0/1, shape (n_samples,)
     p : array of float, shape (n_samples,)
     groups : array of int, shape (n_samples,), or None
-        Patient of each sample. When a patient has several, the clustered variance is used.
+        Patient of each sample. If a patient has several samples, the clustered variance is used.
 
     Returns
     -------

@@ -14,7 +14,7 @@ Statistics = Callable[[Tally], Mapping[str, float | FloatArray | None]]
 #: Figures of several replicates of one tally by name, with one entry for each; NaN for a figure that does not exist.
 ManyStatistics = Callable[[Sequence[Tally]], Mapping[str, FloatArray]]
 
-# Replicates with more cells in total are computed in several passes. Their arrays of 128 KiB stay in the cache of a processor.
+# Replicates with more cells in total are computed in several passes, so that the arrays of 128 KiB stay in the processor's cache.
 CELLS_AT_ONCE = 2**14
 
 # If a larger share of the replicates has no value, the others are not representative.
@@ -72,7 +72,7 @@ def bootstrap_by_patient(
 
 
 def one_by_one(statistics: Statistics) -> ManyStatistics:
-    """Return the function of several replicates that calls a function of one for each of them."""
+    """Return a function of several replicates that calls a function of one replicate for each."""
 
     def of_many(replicates: Sequence[Tally]) -> dict[str, FloatArray]:
         figures = [statistics(t) for t in replicates]
@@ -161,7 +161,7 @@ def percentile_estimate(
 
 
 def _quantiles(values: FloatArray, shares: tuple[float, ...]) -> list[float]:
-    """Return what ``np.quantile`` returns, to the last bit, in a tenth of its time. A run asks for hundreds of intervals.
+    """Return what ``np.quantile`` returns, to the last bit, in a tenth of its time. A run computes hundreds of intervals.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def percentile_band(drawn: FloatArray | None) -> tuple[list[float | None], list[
     share_absent = np.isnan(drawn).mean(axis=0)
     usable, whole = share_absent <= MAX_ABSENT_SHARE, share_absent == 0
     ends = np.full((2, drawn.shape[1]), np.nan)
-    # Equal to the last bit. ``nanquantile`` goes from point to point, which took a twentieth of a small iteration.
+    # Both give the same bits. ``nanquantile`` loops over the points, which took a twentieth of the time of a small iteration.
     for quantile, points in ((np.quantile, whole), (np.nanquantile, usable & ~whole)):
         if points.any():
             ends[:, points] = quantile(drawn[:, points], ENDS, axis=0)

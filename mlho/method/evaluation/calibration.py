@@ -64,7 +64,7 @@ def fit_line_of(t: Tally, x: FloatArray, *, fixed_slope: bool = False) -> LineFi
 def fit_lines(
     x: FloatArray, n: FloatArray, n_positive: FloatArray, *, large: LineFit, line: LineFit
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return (in_the_large, intercept, slope) of replicates as by ``fit_line_of``, NaN if a fit does not exist.
+    """Return (in_the_large, intercept, slope) of each replicate as ``fit_line_of`` would, NaN if a fit does not exist.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 The smoother differs from R's: local-linear regression of y on p, tricube weights, the nearest 75 % of the samples,
 fitted at up to 50 grid points, linearly interpolated, and clipped to [0, 1]. R's ``loess`` is local-quadratic by
-default and ``lowess`` has span 2/3, so that figures differ in the second or third decimal. Above 500
+default and ``lowess`` has span 2/3, so figures differ in the second or third decimal. Above 500
 distinct predictions neighbours are merged into 500 cells for the local fits; distances are taken at every sample.
 
 References
@@ -22,7 +22,7 @@ N_GRID_POINTS = 50
 SPAN = 0.75
 # More distinct predictions than this are merged with their neighbours before smoothing (not for the distances).
 MAX_CELLS = 500
-# Numbers per quantity of the grid points in compiled loops. With a power of two ≥ N_GRID_POINTS the compiler adds to several of them by
+# Array length for the grid points in compiled loops. With a power of two ≥ N_GRID_POINTS the compiler adds several elements with
 # one vector instruction, which halves the time; each sum keeps its order.
 ROW = 64
 
@@ -49,7 +49,7 @@ class Smoother:
     def distance(self, t: Counts, curve: FloatArray) -> FloatArray:
         """Return |smoothed observed risk − prediction| of each distinct prediction, for one curve or a row for each replicate."""
         right = np.minimum(self.left + 1, self.grid.size - 1)
-        # ``take`` returns rows in the order of C, so that sums over a row have the order of one curve.
+        # ``take`` returns rows in C order, so sums over a row have the same order as for a single curve.
         at_left, at_right = np.take(curve, self.left, axis=-1), np.take(curve, right, axis=-1)
         distance: FloatArray = np.abs(at_left * (1.0 - self.fraction) + at_right * self.fraction - t.p)
         return distance
@@ -181,7 +181,7 @@ def _smoothed_rows(
 def quantiles_of_rows(distance: FloatArray, n: FloatArray) -> FloatArray:
     """Return E50, E90 and Emax of each row of distances, shape (3, n_rows), where each distance occurs n times.
 
-    Selected instead of sorted, which took a seventh of the time of all intervals with 2,000 cells.
+    The ranks are selected without sorting, which took a seventh of the time of all intervals with 2,000 cells.
     """
     out = np.empty((3, distance.shape[0]))
     held, times = np.empty(distance.shape[1]), np.empty(distance.shape[1], np.int64)

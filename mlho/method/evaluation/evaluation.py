@@ -34,7 +34,7 @@ from mlho.method.evaluation.thresholds import THRESHOLD_FIGURES, ThresholdPerfor
 # Replicates merge neighbouring predictions into this number of cells, a multiple of the bins and of the smoothing cells. With 50,000
 # samples this is five times faster, and moves the ends of the intervals by less than a third of the error of 200 replicates.
 REPLICATE_CELLS = 2_000
-# Some figures depend on the extreme predictions most: the precision at few alerts, the maximum distance of the curve.
+# Some figures depend most on the extreme predictions: the precision at few alerts, the maximum distance of the curve.
 N_EXTREME = 250
 # Decimals of a curve's coordinates in JSON: sufficient for drawing, and keeps results small.
 CURVE_DECIMALS = 6
@@ -54,10 +54,9 @@ class CalibrationReport:
     """Calibration of one version of the predictions."""
 
     figures: dict[str, Estimate]
-    """Figures named in ``CALIBRATION_FIGURES``. Distances are never negative, so that their intervals are too high if calibration is
-    good."""
+    """Figures named in ``CALIBRATION_FIGURES``. Distances are never negative, so their intervals are too high if calibration is good."""
     bins: dict[str, tuple[ReliabilityBin, ...]]
-    """``equal-count`` and ``equal-width``, ten each, without empty ones."""
+    """``equal-count`` and ``equal-width``: ten bins each, without empty ones."""
     predicted: FloatArray
     observed: FloatArray
     """Smooth curve."""
@@ -92,7 +91,7 @@ class Evaluation:
     thresholds: dict[str, ThresholdReport]
     """For the calibrated probabilities if there are any, as for ``decision``."""
     roc: RocCurve | None
-    """None if a required class is missing, as ``pr``."""
+    """None if a required class is missing; the same applies to ``pr``."""
     roc_band: Band
     """Band of the true positive rate over the false positive rate."""
     pr: PrCurve | None
@@ -254,7 +253,7 @@ class _Version:
 
 
 def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict[str, _Version]:
-    """Return the predictions with their figures; those of decisions rest on the calibrated ones, if there are any."""
+    """Return the predictions with their figures; decisions are evaluated on the calibrated ones, if there are any."""
 
     def final_of(s: Stack) -> Figures:
         return {**accuracy_of(s), **decision_of(s), **operating_of(s, chosen)}

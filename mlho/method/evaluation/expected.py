@@ -80,8 +80,8 @@ def expected_ppv(p: ArrayLike, threshold: float) -> Estimate:
     Returns
     -------
     Estimate
-        Absent, with the reason, without an alert; the interval also if fewer than five alerts with or without the outcome
-        are expected.
+        Absent, with the reason, if there is no alert. The interval is also absent if fewer than five alerts with or without the
+        outcome are expected.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The figures of many replicates in one pass; those of the data themselves are of a stack of one.
+"""The figures of many replicates in one pass; the data themselves are a stack of one replicate.
 
 A replicate is a row of a stack. Each figure has the same bits in a stack of any size: counts are whole numbers and so exact in any
-order, and each row is summed in the order of a one-dimensional sum. On a test set of some hundred samples, calls for each replicate took
-most of the time.
+order, and each row is summed in the order of a one-dimensional sum. On a test set of a few hundred samples, separate calls for each
+replicate took most of the time.
 """
 
 import math
@@ -159,7 +159,7 @@ def discrimination_of(s: Stack) -> Figures:
     ends = np.cumsum(np.count_nonzero(some, axis=1)).tolist()
 
     def area(parts: FloatArray) -> FloatArray:
-        # A sum of floats depends on their number: each replicate is summed alone.
+        # The rounding of a sum depends on the number of terms, so each replicate is summed alone.
         sums = [np.add.reduce(parts[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
         return _ratio(np.array(sums), s.n_positive_total)
 

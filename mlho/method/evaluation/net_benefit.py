@@ -49,7 +49,7 @@ def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
     [0.4375]
     """
     if not np.all((thresholds > 0.0) & (thresholds < 1.0)):
-        raise SpecError("decision curve: a threshold is a risk above 0 and below 1.")
+        raise SpecError("decision curve: thresholds must be risks above 0 and below 1.")
     alerted_cells = t.p.size - np.searchsorted(t.p, thresholds, side="left")
     tp, fp = (counts[alerted_cells] for counts in t.operating_points)
     n = t.n_total

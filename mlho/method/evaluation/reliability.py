@@ -127,7 +127,7 @@ def _wilson(n_positive: float, n: float) -> tuple[float, float, float]:
 def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
     """Return the bin of each distinct prediction, from 0 to n_bins − 1."""
     if n_bins < 1:
-        raise SpecError(f"calibration: the number of bins is at least 1, not {n_bins}.")
+        raise SpecError(f"calibration: the number of bins must be at least 1; got {n_bins}.")
     if how == "equal-width":
         return np.searchsorted(bin_edges(n_bins), t.p, side="right").astype(np.int64, copy=False)
     first = np.cumsum(t.n) - t.n

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Smallest loss that matters, to find within days. A smaller one is found later, and one below half of it only by chance.
+#: Smallest loss that matters and must be detected within days. A smaller loss is detected later, a loss below half of it only by
+#: chance.
 LOSS: Final = 0.05
 #: Bound on the rate of alarms without a loss. With 6,000 samples a night, 10 % of them with the outcome, a loss is still found within three nights
 #: (benchmarks/simulated_year.py: 100 of 100).
@@ -19,7 +20,7 @@ class Watch:
     evidence: tuple[float, ...]
     """Log-likelihood ratio of a loss that began in some period against none, at most twice the limit. At least 0."""
     limit: float
-    """Alarm if the evidence exceeds it."""
+    """Evidence above which there is an alarm."""
 
     @property
     def alarms(self) -> tuple[int, ...]:
@@ -55,7 +56,7 @@ def watch_auroc(
     Parameters
     ----------
     values, standard_errors : sequence of float, shape (n_periods,)
-        AUROC of each period and its standard error, in the order of time.
+        AUROC of each period and its standard error, in chronological order.
     reference : float
         AUROC without a loss.
     periods_a_year : float
@@ -65,7 +66,7 @@ def watch_auroc(
     -----
     A period with value a and standard error s adds (LOSS / s²) · (reference − a − LOSS / 2), the log-likelihood ratio of two normal
     distributions; the sum restarts at 0. The mean time between false alarms of such a CUSUM is at least e^limit periods, for
-    independent periods, so that the limit is ln(periods_a_year / FALSE_ALARMS_A_YEAR). The evidence is capped, so that it falls soon
+    independent periods, so the limit is ln(periods_a_year / FALSE_ALARMS_A_YEAR). The evidence is capped, so that it falls soon
     after the loss has ended.
 
     References

@@ -44,9 +44,9 @@ class Tally:
     n: NDArray[Any]
     """Samples (or their summed integer weights) with this prediction. int64 or float64, shape (n_cells,)."""
     n_positive: NDArray[Any]
-    """Samples with y = 1. Of the same kind, shape (n_cells,)."""
+    """Samples with y = 1. Of the same type as ``n``, shape (n_cells,)."""
     cell: IntArray
-    """Index into ``p`` of each sample. Shape (n_samples,)."""
+    """Index into ``p`` for each sample. Shape (n_samples,)."""
 
     @cached_property
     def n_total(self) -> float:
@@ -73,7 +73,7 @@ class Tally:
         return tp, fp
 
     def redrawn(self, times: IntArray, patient: IntArray, positive: NDArray[np.bool_]) -> "Tally":
-        """Return the tally of the same predictions where each patient occurs a number of times.
+        """Return the tally of the same predictions with each patient counted a given number of times.
 
         Parameters
         ----------
@@ -231,7 +231,7 @@ def _checked(y: ArrayLike, p: ArrayLike, *, probabilities: bool) -> tuple[NDArra
             "outcome",
             "outcomes are 0 or 1",
             expected="0 or 1 in every sample",
-            got=f"{plural(n_other, 'sample')} with something else",
+            got=f"{plural(n_other, 'sample')} with another value",
             remedy="Drop or recode them before evaluation.",
         )
     valid = np.isfinite(prediction)

@@ -217,4 +217,4 @@ def _youden_numerator(t: Tally, true_positive: Any, alerts: Any) -> Any:
 
 def _check_fraction(name: str, value: float) -> None:
     if not 0.0 < value <= 1.0:
-        raise SpecError(f"thresholds: the {name} is a fraction above 0 and up to 1, not {value:g}.")
+        raise SpecError(f"thresholds: the {name} must be a fraction above 0 and at most 1; got {value:g}.")

@@ -178,7 +178,7 @@ def bit_pair(
     """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in row ``row`` and W in row ``pick``.
 
     Let t samples of a class have both features, x and w have each one, and n be all. The four cells of that class are t,
-    x − t, w − t and n − x − w + t, so that one bit count determines them.
+    x − t, w − t and n − x − w + t, so one bit count determines them.
     """
     n0, n1 = n_by_class[0], n_by_class[1]
     w0, w1 = ones[pick, 0], ones[pick, 1]

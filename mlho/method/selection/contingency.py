@@ -2,7 +2,7 @@
 
 With h(c) = c · ln c, every information is a difference of sums of h over the cells of a table. For n samples
 I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and similarly I(X;W). All counts and sums are integers
-(``bits.entropy_table``), so that the result does not depend on the order of rows.
+(``bits.entropy_table``), so the result does not depend on the order of rows.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlho.method.selection.levels import cut_at_terciles, cut_levels
 
-AGGREGATES: Final = (  # in their order within a column
+AGGREGATES: Final = (  # in the order of their features within a column
     "count",
     "first",
     "last",
@@ -25,7 +25,7 @@ AGGREGATES: Final = (  # in their order within a column
     "recency",
     "slope",
 )
-DURATIONS: Final = ("maxDays", "meanDays", "minDays")  # of sequences only
+DURATIONS: Final = ("maxDays", "meanDays", "minDays")  # only for sequences
 VALUES: Final = frozenset(
     {"first", "last", "max", "mean", "min", "recency", "slope", *DURATIONS}
 )  # zero is an ordinary number
@@ -42,7 +42,7 @@ class Cells:
     counts: NDArray[np.int32]
     """At least 1. Shape (n_cells,)."""
     values: NDArray[np.float64] | None = None
-    """``NaN`` for events without one: without a value, or a slope without a second day. Shape (n_cells,)."""
+    """``NaN`` if there is none: events without a value, or a slope without a second day. Shape (n_cells,)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Encoding:
         return self.aggregate in VALUES
 
     def stored(self, cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Return the cells to store in the matrix of trees: all known values unchanged, else as :meth:`encode`."""
+        """Return the cells to store in the matrix of trees: all known values unchanged for a value column, otherwise as :meth:`encode`."""
         return _with_value(cells) if self.is_value else self.encode(cells)
 
 

@@ -54,8 +54,8 @@ def rank(
         Number of features to select, at least 1; with fewer columns all of them are ranked.
     mode : {"presence", "levels", "counts"}
         Levels of a feature: present or not; counts cut at ``cut_points``; or every distinct count as a level, as
-        praznik treats R's integers. There is no correction for the number of levels, so that with ``counts`` columns with
-        many levels rank first regardless of content. Runs rank corrected terciles instead, see :func:`rank_columns`.
+        praznik treats R's integers. There is no correction for the number of levels: with ``counts``, columns with many levels rank
+        first regardless of content. Runs rank corrected terciles instead; see :func:`rank_columns`.
     mask : ndarray of bool, shape (n_samples,), optional
         Samples to include; default: all.
     ranking : {"jmi", "mlho-r", "mim", "mrmr", "cmim", "jmim"}
@@ -85,7 +85,7 @@ def rank(
     References
     ----------
     Yang & Moody (1999) for JMI; Peng et al. (2005) mRMR; Fleuret (2004) CMIM; Bennasar et al. (2015) JMIM; Brown et al.
-    (2012) for the family. R: praznik::JMI 13.0.0, on which MLHO's MSMR.lite rests.
+    (2012) for the family. R: praznik::JMI 13.0.0, on which MLHO's MSMR.lite is based.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def _pick(
 ) -> Ranking:
     """Select ``n_picks`` of the first ``n_columns`` columns (default: all), one by one.
 
-    Before each selection ``watch`` gets the scores of the columns after them, and the best score of the selectable ones.
+    Before each selection, ``watch`` is called with the scores of the other columns and the best score of the selectable ones.
     """
     order, scores = np.empty(n_picks, dtype=np.int32), np.empty(n_picks, dtype=np.float64)
     left = np.arange(informations.relevance.size, dtype=np.int32)
@@ -246,7 +246,7 @@ def _pick(
     memory = _FIRST_MEMORY[ranking](informations.relevance)
     n_columns = left.size if n_columns is None else n_columns
     for step in range(n_picks):
-        # Columns keep their order, so that the selectable ones come first.
+        # Columns keep their order, so the selectable ones come first.
         selectable = score[: n_columns - step]
         largest = selectable.max()
         if watch is not None:
@@ -354,7 +354,7 @@ class _Informations:
 def _check_options(n_features: int, ranking: str) -> None:
     _check_choice("ranking", ranking, get_args(RankingName))
     if not isinstance(n_features, int | np.integer) or isinstance(n_features, bool) or n_features < 1:
-        raise SpecError(f"selection.nFeatures: expected a whole number from 1 on; got {n_features!r}.")
+        raise SpecError(f"selection.nFeatures: expected a whole number of at least 1; got {n_features!r}.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

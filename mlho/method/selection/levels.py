@@ -120,7 +120,7 @@ def cut_levels(counts: ArrayLike, cut_points: Sequence[int] = (1, 2, 3)) -> NDAr
     is_ascending = points.ndim == 1 and points.dtype.kind in "iu" and bool((np.diff(points) > 0).all())
     if not is_ascending or not 1 <= points.size <= 255 or points[0] < 1:
         raise SpecError(
-            "selection.cutPoints: expected between 1 and 255 ascending whole numbers from 1 on; "
+            "selection.cutPoints: expected between 1 and 255 ascending whole numbers of at least 1; "
             f"got {list(cut_points)}. Use for example [1, 2, 3]."
         )
     return np.searchsorted(points, np.asarray(counts), side="right").astype(np.uint8)

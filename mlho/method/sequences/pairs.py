@@ -32,7 +32,7 @@ class Pairs:
     information: NDArray[np.float64]
     """I(pair; Y | first, then) in nats. Shape (n_pairs,)."""
     n_screened: int
-    """Number of pairs among which these were chosen: those that enough patients have."""
+    """Number of pairs from which these were chosen: those with enough patients."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -51,8 +51,8 @@ def informative_pairs(
 ) -> Pairs:
     """Return the pairs with the largest I(pair; Y | first, then), largest first.
 
-    A pair is present only in samples with both codes, so that this is the information of the order among these samples. Pairs without
-    any (every sample with both codes has the order) are left out.
+    A pair is present only in samples with both codes, so this is the information in the order among these samples. Pairs without
+    information (every sample with both codes has the order) are omitted.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def informative_pairs(
     Returns
     -------
     Pairs
-        Ties are in the order of (first, then). Sums are integers, so that ties are exact and no order of summation matters.
+        Ties are in the order of (first, then). Sums are integers, so ties are exact and the order of summation does not matter.
     """
     no_number = np.empty(0, np.int64)
     nothing = Pairs(no_number, no_number, no_number, np.empty(0), 0)

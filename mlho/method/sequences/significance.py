@@ -24,7 +24,7 @@ def is_significant(information: NDArray[np.float64], *, n_units: int, n_tests: i
         Number of patients. With several samples per patient, G counts each patient once, because their samples are not
         independent.
     n_tests : int
-        Number of pairs among which these were chosen.
+        Number of pairs from which these were chosen.
 
     Returns
     -------

@@ -49,8 +49,8 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
         1 for identical sets; about 0 for random sets; at least -1/(n_iterations - 1). Above 0.75
         is called excellent and below 0.40 poor (the paper, after Fleiss). The interval is the paper's
         asymptotic one, clipped at 1. It is optimistic for few iterations, the more so because iterations share
-        patients. Without a value if there are fewer than two sets, or only empty or full sets;
-        without an interval where all sets are equal.
+        patients. There is no value if there are fewer than two sets, or only empty or full sets, and no interval if all sets are
+        equal.
 
     References
     ----------
@@ -103,17 +103,17 @@ def bound_false_selections(selected: BoolArray, *, threshold: float, training_fr
         Minimum fraction of iterations for a feature to be kept. For features kept by a confidence score of at
         least s use (s - 0.5) / 100: apart from rounding, no score exceeds the selection frequency.
     training_fraction : float in (0, 1)
-        Training share of the patients. The theorem applies to subsamples of one half drawn without replacement; anything
-        else has no bound, and a reason is given.
+        Training share of the patients. The theorem applies to subsamples of one half drawn without replacement; for other fractions
+        there is no bound, and a reason is given.
 
     Returns
     -------
     Bound
-        q² / ((2 threshold - 1) p) for p features and sets of the mean size q, at most p.
+        q² / ((2 threshold - 1) p) for p features and sets of mean size q, at most p.
 
     Notes
     -----
-    The noise features are assumed to be exchangeable in their selection, and the selection to be not worse than guessing.
+    The noise features are assumed to be exchangeable in their selection, and the selection to be no worse than guessing.
     Patients are treated as independent draws. Codes of very different prevalence are hardly exchangeable: treat the bound as
     an order of magnitude.
 

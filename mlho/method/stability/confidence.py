@@ -25,18 +25,18 @@ class ConfidenceTable:
     n_negative: IntArray
     """Iterations with a non-zero coefficient; those with odds ratio above and below one. Shape (n_features,)."""
     mean_odds_ratio: MaskedFloats
-    """exp(mean log odds ratio) over the iterations that saw the feature; masked where none did. Shape (n_features,)."""
+    """exp(mean log odds ratio) over the iterations with a non-zero coefficient; masked if there are none. Shape (n_features,)."""
     adjusted_count: IntArray
     """Iterations that agree with the direction of the mean, minus twice those that do not; zero if the mean is one. Shape (n_features,)."""
     score: IntArray
-    """round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200; negative where few large
-    effects outweigh more small ones of the other sign. Shape (n_features,)."""
+    """round(100 · adjusted_count / n_iterations_planned), half to even as R rounds. At most 100, above -200; negative if a few
+    large effects outweigh a larger number of small ones of the opposite sign. Shape (n_features,)."""
     low95: MaskedFloats
     high95: MaskedFloats
     low99: MaskedFloats
     high99: MaskedFloats
-    """t-intervals of the mean log odds ratio, as odds ratios; masked if seen fewer than twice, or if the limit exceeds the range of floats
-    (two iterations that hardly agree). Shape (n_features,)."""
+    """t-intervals of the mean log odds ratio, as odds ratios; masked if fewer than two coefficients are non-zero, or if the limit
+    exceeds the range of floats (two iterations that hardly agree). Shape (n_features,)."""
 
 
 def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int) -> ConfidenceTable:
@@ -142,7 +142,7 @@ def _checked(
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Mean and its standard error (zero, and not to be used, for fewer than two values or equal values)."""
+    """Return the mean and its standard error (zero, and not to be used, for fewer than two values or equal values)."""
     n = len(values)
     if n == 0:
         return 0.0, 0.0

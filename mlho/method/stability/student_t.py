@@ -27,7 +27,9 @@ def t_quantile(probability: float, df: int) -> float:
     2.446912
     """
     if not 0.0 < probability < 1.0 or df < 1:
-        raise SpecError("t quantile: the probability is above 0 and below 1, degrees of freedom at least 1.")
+        raise SpecError(
+            "t quantile: the probability must be above 0 and below 1, and the degrees of freedom at least 1."
+        )
     if probability == 0.5:
         return 0.0
     central = abs(2.0 * probability - 1.0)

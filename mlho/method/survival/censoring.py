@@ -33,8 +33,9 @@ def censoring_weights(times: EventTimes, observed: StepFunction, horizon: float)
 def weighted_copies(times: EventTimes, weights: Floats, horizon: float, scores: Floats) -> NDArray[np.int64]:
     """Return positions of samples, ascending, each repeated by its weight, rounded so that the totals are preserved.
 
-    Figures of the scores without weights, computed on the copies, are figures with weights. The rounding goes along the samples by
-    status and score: up to any score, the copies of a status add up to the weights within one.
+    Unweighted figures of the copies approximate the weighted figures of the samples. The cumulative weights are rounded in the
+    order of status and score: up to any score, the number of copies with a status differs from the sum of the weights by at most
+    one.
 
     Examples
     --------

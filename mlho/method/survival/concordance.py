@@ -22,12 +22,12 @@ def harrell(times: EventTimes, scores: Floats, *, until: float = np.inf) -> floa
     Returns
     -------
     float or None
-        None without a comparable pair.
+        None if no pair is comparable.
 
     Notes
     -----
     A pair is comparable if one has the event while the other is still observed. A sample with a competing event never has the
-    event, so that it is comparable with every event (Wolbers et al. 2009, Epidemiology 20).
+    event, so it is comparable with every event (Wolbers et al. 2009, Epidemiology 20).
 
     References
     ----------
@@ -53,7 +53,7 @@ def uno(times: EventTimes, scores: Floats, observed: StepFunction, *, until: flo
 
 
 def _concordance(times: EventTimes, scores: Floats, weights: Floats, until: float) -> float | None:
-    # Latest first; within a day those without an event first, because they outlast the events of the day.
+    # Latest first; within a day, samples without an event first, because they outlast the events of the day.
     is_event = times.status == EVENT
     order = np.lexsort((is_event, -times.days))
     rank = np.unique(scores, return_inverse=True)[1] + 1

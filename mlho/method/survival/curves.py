@@ -15,9 +15,9 @@ class StepFunction:
     at: Floats
     """Ascending. Shape (n_steps,)."""
     values: Floats
-    """From each step on. Shape (n_steps,)."""
+    """Value from each step on. Shape (n_steps,)."""
     start: float
-    """Before the first step."""
+    """Value before the first step."""
 
     def __call__(self, x: Floats | float) -> Floats:
         """Return the values at x."""
@@ -59,7 +59,7 @@ def cumulative_incidence(times: EventTimes) -> StepFunction:
 def uncensored(times: EventTimes) -> StepFunction:
     """Return the probability of still being observed after each day (Kaplan–Meier of the censoring).
 
-    Events of a day precede its censorings, so that the events of a day are no longer at risk of being censored on it.
+    Events precede censoring on the same day, so samples with an event on a day are not at risk of being censored on it.
     """
     at, place = np.unique(times.days, return_inverse=True)
     n_censored = np.bincount(place[times.status == CENSORED], minlength=len(at))

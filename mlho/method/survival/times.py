@@ -27,7 +27,7 @@ class EventTimes:
     """``CENSORED``, ``EVENT`` or ``COMPETING``: what happened at ``days``. An event on the last day of observation counts as observed.
     Shape (n_samples,)."""
     horizon: float
-    """Day at which a classifier gives the risk."""
+    """Day up to which a classifier predicts the risk."""
 
     def __len__(self) -> int:
         return len(self.days)
@@ -78,7 +78,7 @@ def checked_times(times: EventTimes, n_samples: int) -> EventTimes:
             "an invalid time or status",
             expected="days above 0, and status 0, 1 or 2",
             got=f"{plural(n_bad, 'other sample')}",
-            remedy="Leave samples out that were not observed after the index date.",
+            remedy="Leave out samples that were not observed after the index date.",
         )
     if not (times.status_at(times.horizon) == EVENT).any():
         raise DataError(

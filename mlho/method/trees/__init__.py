@@ -1,1 +1,1 @@
-"""Computations on fitted trees, for any library that made them."""
+"""Computations on fitted trees from any library."""

@@ -1,9 +1,10 @@
 """Exact Shapley values of shallow trees, from tables of each leaf.
 
-A leaf contributes to the Shapley values of the features on its path only. They depend on the row by one bit for each of these
-features: whether the row meets all conditions of the path on it. The values for all patterns of these bits are therefore computed once for a model. A
-tree in turn depends on the row by the outcomes of its tests, and rows with equal outcomes have equal values: each
-distinct pattern of outcomes is computed once in a chunk of rows. Rows of patients are sparse, so that patterns are few.
+A leaf contributes only to the Shapley values of the features on its path. They depend on the row only through one bit for each of
+these features: whether the row meets all conditions of the path on it. The values for all patterns of these bits are therefore
+computed once for a model. A tree in turn depends on the row only through the outcomes of its tests, and rows with equal outcomes
+have equal values: each distinct pattern of outcomes is computed once in a chunk of rows. Patients' rows are sparse, so there are
+few patterns.
 
 References
 ----------

@@ -65,5 +65,5 @@ def test_without_test_fraction_there_is_no_interval():
 
 def test_a_percentage_is_refused():
     """R's test.sample is a percentage, and ours is a fraction."""
-    with pytest.raises(SpecError, match="above 0 and below 1, not 30"):
+    with pytest.raises(SpecError, match="above 0 and below 1; got 30"):
         mean_with_spread([0.7, 0.8], test_fraction=30)
