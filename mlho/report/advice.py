@@ -8,9 +8,9 @@ from mlho.report.monitoring import Advice
 from mlho.report.parts import Estimate
 from mlho.report.words import capitalized, estimate, plural
 
-#: Smallest loss of AUROC, and smallest gap to the AUROC that the probabilities imply, that justify another fit.
+#: Smallest loss of AUROC, and smallest gap to the AUROC implied by the probabilities, that justify retraining.
 MIN_LOSS: Final = 0.02
-#: Smallest shift of the log-odds (odds wrong by a tenth), and smallest error of the slope, that justify a new calibrator.
+#: Smallest shift of the log-odds (odds off by a tenth), and smallest error of the slope, that justify recalibration.
 MIN_SHIFT: Final = 0.1
 MIN_SLOPE_ERROR: Final = 0.1
 LARGE_PSI: Final = 0.25
@@ -28,26 +28,26 @@ class Findings:
     score_psi: float | None = None
     """Population stability index of the scores, against training."""
     vanished: int = 0
-    """Features expected in these samples and seen in none."""
+    """Features expected in these samples and absent in all of them."""
     missing: int = 0
     """Columns with far more missing values than in training."""
     observed: Estimate | None = None
     """AUROC with labels; None without labels."""
     alarm: str | None = None
-    """Period of the last alarm of the surveillance, while it lasts."""
+    """Period of the last alarm of the surveillance; None if no alarm is active."""
     shift: Estimate | None = None
     slope: Estimate | None = None
     """Calibration in the large, and calibration slope, of labelled samples."""
     log_loss: Mapping[Correction, float] | None = None
-    """Log loss as delivered minus log loss corrected, on patients outside each fit."""
+    """Log loss as delivered minus log loss after each correction, on patients not used to fit it."""
 
 
 def advise(found: Findings) -> Advice:
     """Return the advice that follows from the findings.
 
     Retrain if features have vanished, or if the AUROC is below that of training and below what the probabilities imply for these
-    patients: a change of the patients alone would lower both. Recalibrate if calibration is off beyond chance, by an amount that matters, and
-    a correction improves the log loss of patients outside its fit. Otherwise hold.
+    patients: a change in case mix alone would lower both. Recalibrate if the probabilities are miscalibrated beyond chance, by a relevant
+    amount, and a correction improves the log loss of patients not used to fit it. Otherwise hold.
 
     Examples
     --------
@@ -58,10 +58,13 @@ def advise(found: Findings) -> Advice:
     'hold'
     """
     if found.vanished:
-        named = f"{plural(found.vanished, 'feature')} that training had often {'is' if found.vanished == 1 else 'are'} absent in all samples."
+        was, is_absent = ("was", "is absent") if found.vanished == 1 else ("were", "are absent")
+        named = (
+            f"{plural(found.vanished, 'feature')} that {was} common in training {is_absent} from all samples."
+        )
         return Advice(
             action="retrain",
-            reason=f"{named} Check the feed of codes first: retrain only if they are gone for good.",
+            reason=f"{named} Check the source of the codes first: retrain only if they are permanently unavailable.",
             gain=_shortfall(found),
         )
     if found.observed is None:
@@ -72,19 +75,23 @@ def advise(found: Findings) -> Advice:
 def _shortfall(found: Findings) -> str:
     expected = None if found.expected is None else found.expected.value
     if expected is None or found.trained is None:
-        return "The gain is unknown."
-    return f"The AUROC expected without labels is {expected:.3f}; it was {found.trained:.3f} in training."
+        return "The expected gain is unknown."
+    return (
+        f"The AUROC expected without labels is {expected:.3f}, compared with {found.trained:.3f} in training."
+    )
 
 
 def _without_labels(found: Findings) -> Advice:
     doubts = []
     if found.missing:
-        verb = "misses" if found.missing == 1 else "miss"
+        verb = "has" if found.missing == 1 else "have"
         doubts.append(
-            f"{plural(found.missing, 'column')} {verb} many more values than in training, which is to be checked first"
+            f"{plural(found.missing, 'column')} {verb} many more missing values than in training (check this first)"
         )
     if found.score_psi is not None and found.score_psi > LARGE_PSI:
-        doubts.append(f"the scores are distributed differently from training (PSI {found.score_psi:.2f})")
+        doubts.append(
+            f"the distribution of the scores differs from that in training (PSI {found.score_psi:.2f})"
+        )
     expected, trained = found.expected, found.trained
     if (
         expected is not None
@@ -94,11 +101,15 @@ def _without_labels(found: Findings) -> Advice:
         and expected.high < trained
         and trained - expected.value >= MIN_LOSS
     ):
-        doubts.append(f"the expected AUROC is {estimate(expected, 3)}, in training {trained:.3f}")
-    reason = "Nothing seen without labels speaks against the model."
+        doubts.append(
+            f"the expected AUROC is {estimate(expected, 3)}, compared with {trained:.3f} in training"
+        )
+    reason = "The checks that need no labels found no evidence against the model."
     if doubts:
-        reason = f"{capitalized(' and '.join(doubts))}. Evaluate the model as soon as there are labels (mlho evaluate)."
-    return Advice(action="hold", reason=reason, gain="The gain of another model is unknown without labels.")
+        reason = f"{capitalized('; '.join(doubts))}. Evaluate the model (mlho evaluate) as soon as labels are available."
+    return Advice(
+        action="hold", reason=reason, gain="Without labels, the gain from another model cannot be estimated."
+    )
 
 
 def _retrain(found: Findings, observed: Estimate) -> Advice | None:
@@ -111,13 +122,13 @@ def _retrain(found: Findings, observed: Estimate) -> Advice | None:
         return None
     gap = min(expected.value, trained) - observed.value  # overconfident probabilities imply too much
     if gap < MIN_LOSS or observed.value >= expected.low:
-        return None  # the patients explain the loss: another model would rank them no better
+        return None  # case mix explains the loss: another model would not rank these patients better
     since = "" if found.alarm is None else f" (alarm of {found.alarm})"
     return Advice(
         action="retrain",
-        reason=f"The AUROC is {estimate(observed, 3)}, in training {trained:.3f}{since}. The probabilities imply {estimate(expected, 3)} for "
-        "these patients, so that the relation of features and outcome has changed, and not only the patients.",
-        gain=f"Expected gain: up to {gap:.3f} of AUROC.",
+        reason=f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training{since}. The probabilities imply "
+        f"{estimate(expected, 3)} for these patients: the association between features and outcome has changed, not only the case mix.",
+        gain=f"Expected gain in AUROC: up to {gap:.3f}.",
     )
 
 
@@ -136,8 +147,8 @@ def _recalibrate(found: Findings) -> Advice | None:
         reasons.append(f"the calibration slope is {estimate(found.slope)}, where 1 is ideal")
     return Advice(
         action="recalibrate",
-        reason=f"{capitalized(' and '.join(reasons))}; the AUROC does not justify another fit.",
-        gain=f"Expected gain: {gain:.4f} of log loss, on patients outside the fit of the correction.",
+        reason=f"{capitalized(' and '.join(reasons))}; the AUROC does not justify retraining.",
+        gain=f"Expected reduction in log loss: {gain:.4f}, estimated on patients not used to fit the correction.",
         correction=correction,
     )
 
@@ -151,13 +162,13 @@ def _is_off(figure: Estimate | None, ideal: float, least: float) -> bool:
 def _hold(found: Findings, observed: Estimate) -> Advice:
     trained, expected = found.trained, found.expected
     if observed.value is None or trained is None:
-        reason = "There is no AUROC of these data or of training to compare."
+        reason = "The AUROC on these data or in training is not available, so the two cannot be compared."
     elif observed.high is not None and observed.high < trained and trained - observed.value >= MIN_LOSS:
         implied = "" if expected is None else f", and the probabilities imply {estimate(expected, 3)}"
         reason = (
-            f"The AUROC is {estimate(observed, 3)}, in training {trained:.3f}{implied}: the patients are harder to rank, which another fit does "
-            "not change."
+            f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training{implied}: these patients are harder to rank, "
+            "which retraining would not change."
         )
     else:
-        reason = f"The AUROC is {estimate(observed, 3)}, in training {trained:.3f}, and calibration is not off by an amount that matters."
-    return Advice(action="hold", reason=reason, gain="No gain is expected of another model.")
+        reason = f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training, and no relevant miscalibration was found."
+    return Advice(action="hold", reason=reason, gain="No gain is expected from another model.")

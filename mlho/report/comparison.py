@@ -11,7 +11,7 @@ from mlho.report.changes import Changes, ChangesSince, ComparedRun, FeatureChang
 from mlho.report.parts import ALIASED, Estimate
 
 COMPARISON_SCHEMA: Final = "mlho.io/comparison/v1"
-MOST_ROWS: Final = 40  # of a table of text; the document has all
+MOST_ROWS: Final = 40  # rows of a text table; the document has all of them
 
 
 class Comparison(Changes):
@@ -31,7 +31,7 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Return title, columns and rows of each table of text; without those that have no row."""
+    """Return title, columns and rows of each text table that has rows."""
     files: list[tuple[str, ...]] = [
         (name, where) for where, names in comparison.files.items() for name in names
     ]
@@ -126,7 +126,7 @@ def _input_tables(changes: Changes, a: RunSize, b: RunSize, names: tuple[str, st
             [(row.rule, words.counted(row.a), words.counted(row.b)) for row in changes.label_rows],
         ),
         (
-            f"Codes of features; {words.count(changes.codes_not_named)} more differ and are not named",
+            f"Codes of features; {words.count(changes.codes_not_named)} more differ and are not listed",
             ("Code", f"Rows: {first}", f"Rows: {second}"),
             [(row.code, words.counted(row.a), words.counted(row.b)) for row in changes.codes],
         ),

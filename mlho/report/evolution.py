@@ -166,7 +166,8 @@ def _summary(
             f"{words.plural(len(windows), 'window')}, {n_all} in all of them."
         )
     sentences.append(
-        f"Odds ratios are of “{outcome}” given a code that is new in the window: associations after the index date, not predictions."
+        f"Odds ratios compare the odds of “{outcome}” with and without a code that is new in the window: they describe associations after the "
+        "index date, not predictions."
     )
     return sentences
 
@@ -221,9 +222,9 @@ def _figure(evolution: Evolution, group: str, number: int) -> Figure | None:
     return Figure(
         name,
         title,
-        "Each feature has a row for each window. Right of 1: patients in whom the code is new in the window have higher odds of the outcome. A row "
-        "without a mark: the feature is not stable in that window. Numbers on the right are confidence scores. "
-        f"At most {MOST_DRAWN} features with the largest effects are drawn.",
+        "Each feature has a row for each window. To the right of 1, patients in whom the code is new in the window have higher odds of the "
+        "outcome. A row without a mark means that the feature is not stable in that window. Numbers on the right are confidence scores. "
+        f"At most {MOST_DRAWN} features, those with the largest effects, are shown.",
         *both(lambda width: charts.forest(name, title, rows, bounds, axis, width=width)),
         columns,
         tuple(numbers),

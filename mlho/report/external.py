@@ -44,7 +44,7 @@ class RecalibratedModel(Part):
 
 
 class RecalibrationResult(Part):
-    """``result.json`` of a recalibration: a new version of a model. Fields that a training run has, too, have its names."""
+    """``result.json`` of a recalibration: a new version of a model. Fields that a training run also has keep their names."""
 
     schema_: Literal["mlho.io/recalibration/v1"] = Field(default=RECALIBRATION_SCHEMA, alias="schema")
     outcome: str

@@ -7,8 +7,8 @@ from pydantic import Field
 from mlho.report.parts import Estimate, Part
 
 ASSUMES: Final = (
-    "These figures take the probabilities as calibrated. They show a change of the patients, and cannot show a change in the relation of "
-    "features and outcome: that needs labels."
+    "These figures assume that the probabilities are calibrated. They reflect changes in case mix, but cannot show a change in the "
+    "association between features and outcome, which requires labels."
 )
 Action = Literal["hold", "recalibrate", "retrain"]
 
@@ -18,26 +18,26 @@ class CodeShift(Part):
 
     code: str
     training: float
-    """Share of the training samples with the code; for a new code, the largest share that it can have had."""
+    """Share of the training samples with the code; for a new code, an upper bound on that share."""
     now: float
     """Share of these samples with the code."""
 
 
 class CodeDrift(Part):
-    """The codes of these samples against those of training, in the longest window of the model."""
+    """The codes of these samples compared with those of training, in the longest window of the model."""
 
     reason: str | None = None
-    """Why they are not compared."""
+    """Why the codes are not compared."""
     n_compared: int = 0
     """Codes whose share in training is known."""
     n_new: int = 0
-    """Codes of at least 30 samples, beyond chance in more than twice the share that training can have had."""
+    """Codes found in at least 30 samples whose share exceeds, beyond chance, twice the upper bound on their share in training."""
     new: list[CodeShift] = Field(default_factory=list)
-    """The 20 most frequent of them."""
+    """The 20 most frequent new codes."""
     n_vanished: int = 0
-    """Codes that at least 30 of these samples should have, and none has."""
+    """Codes expected in at least 30 of these samples and found in none."""
     vanished: list[CodeShift] = Field(default_factory=list)
-    """The 20 of them that were most frequent in training."""
+    """The 20 vanished codes that were most frequent in training."""
 
 
 class ExpectedPerformance(Part):
@@ -45,7 +45,7 @@ class ExpectedPerformance(Part):
 
     assumes: str = ASSUMES
     auroc: Estimate
-    """With the interval for the AUROC that labels would show."""
+    """With an interval for the AUROC that would be observed with labels."""
     training_auroc: float | None
     """Mean test AUROC in training; null if the bundle does not have it."""
     ppv: dict[str, Estimate] = Field(default_factory=dict)
@@ -59,23 +59,23 @@ class Surveillance(Part):
     reference: float | None = None
     """Mean test AUROC in training."""
     loss: float | None = None
-    """Loss to be found."""
+    """Loss of AUROC to be detected."""
     limit: float | None = None
-    """Alarm if the evidence exceeds it."""
+    """Evidence above which an alarm is raised."""
     false_alarms_a_year: float | None = None
-    """Bound on the rate of alarms without a loss."""
+    """Upper bound on the number of false alarms per year."""
     n_left_out: int = 0
-    """Periods without their own AUROC, because they have few patients."""
+    """Periods left out because they have too few patients for an AUROC."""
     evidence: dict[str, float] = Field(default_factory=dict)
     """By period: log-likelihood ratio of a loss against none."""
     alarms: list[str] = Field(default_factory=list)
     """Periods in which the evidence rises above the limit."""
     is_alarmed: bool = False
-    """Whether it is above the limit after the last period."""
+    """Whether the evidence is above the limit after the last period."""
     since: str | None = None
-    """While it is: the period in which the loss began, as estimated."""
+    """Estimated period in which the loss began; null unless the evidence is above the limit."""
     reason: str | None = None
-    """Why there is none."""
+    """Why there is no surveillance."""
 
 
 class Advice(Part):
@@ -84,9 +84,9 @@ class Advice(Part):
     action: Action
     reason: str
     gain: str
-    """Expected gain, or why none is stated."""
+    """Expected gain, or the reason why none is stated."""
     correction: Literal["intercept", "line"] | None = None
-    """Of ``recalibrate``: a shift of the log-odds, or intercept and slope."""
+    """For ``recalibrate``: a shift of the log-odds, or intercept and slope."""
 
     @property
     def sentence(self) -> str:

@@ -19,7 +19,7 @@ class ShownOdds:
     low: float | None
     high: float | None
     unit: str
-    """Empty for one unit of the feature; else, for example, ``per SD of 85``."""
+    """Empty for one unit of the feature; otherwise, for example, ``per SD of 85``."""
 
 
 def shown_odds(odds: OddsRatio) -> ShownOdds | None:

@@ -6,7 +6,7 @@ from mlho.report.parts import Estimate, Part
 
 
 class AttritionStep(Part):
-    """The rest of the cohort after one rule, as CONSORT draws it."""
+    """The cohort remaining after one rule, as in a CONSORT diagram."""
 
     rule: str
     patients: int | None
@@ -39,13 +39,14 @@ class Characteristic(Part):
     without_outcome: Cell | None
     with_outcome: Cell | None
     difference: float | None = None
-    """Standardised mean difference, with minus without the outcome (Austin 2009); ``null`` where a cell is hidden."""
+    """Standardised mean difference, samples with minus samples without the outcome (Austin 2009); ``null`` where a cell is hidden."""
 
 
 class Period(Part):
-    """Months between which dates are, as ``2014-03``.
+    """First and last month of a range of dates, such as ``2014-03``.
 
-    ``minCell`` patients have a date up to the first month, and as many from the last month on, so that neither is one patient's.
+    At least ``minCell`` patients have a date up to the first month, and as many from the last month onwards, so neither month identifies a
+    patient.
     """
 
     first: str
@@ -61,7 +62,7 @@ class LeftOut(Part):
 
 
 class SplitSet(Part):
-    """One test set of a split by date, site or given part. All counts together are the samples of the cohort."""
+    """One test set of a split by date, site or given part. Its counts add up to the samples of the cohort."""
 
     name: str
     n_test_samples: int | None
@@ -78,7 +79,7 @@ class SplitAccount(Part):
     column: str | None
     """Column of sites or parts."""
     follow_up_days: int | None
-    """Days after the index date in which the outcome is counted; ``null`` where only the index date decided."""
+    """Days after the index date in which the outcome is counted; ``null`` where only the index date decides."""
     left_out_fraction: float
     """Share of the training patients that each iteration leaves out, so that iterations differ."""
     iterations_each: int
@@ -87,7 +88,7 @@ class SplitAccount(Part):
 
 
 class LaterEvaluation(Part):
-    """The temporal check: the final model's setting, fitted on samples before a date and evaluated on those from that date on."""
+    """The temporal check: the final model's setting, fitted on samples before a date and evaluated on samples from that date onwards."""
 
     test_from: str | None
     """First day of the test period."""
@@ -100,7 +101,7 @@ class LaterEvaluation(Part):
 
 
 class CohortSummary(Part):
-    """Who is in the run."""
+    """The patients and samples of the run."""
 
     n_patients: int
     n_samples: int

@@ -1,6 +1,6 @@
 """The result of a run, as numbers: the documented schema of ``result.json``, which the report draws.
 
-Everything here but ``about``, ``made_at``, ``timing`` and ``inputs`` is a function of the specification and of the events, independent of
+Everything here except ``about``, ``made_at``, ``timing`` and ``inputs`` is a function of the specification and of the events, independent of
 partitions, workers and faults. ``result_digest`` is the SHA-256 of that part without its prose (:mod:`mlho.report.digest`).
 A value that does not exist is ``null``, with a reason; there is no NaN.
 """
@@ -47,13 +47,13 @@ class Confidence(Part):
     n_positive: int
     n_negative: int
     mean_odds_ratio: float | None
-    """Geometric mean over the iterations that saw it, of shrunken odds ratios per standard deviation."""
+    """Geometric mean of the shrunken odds ratios per standard deviation, over the iterations that used the feature."""
     low95: float | None = None
     high95: float | None = None
     low99: float | None = None
     high99: float | None = None
     reason: str | None = None
-    """Why the interval is absent: seen once, or all odds ratios equal."""
+    """Why the interval is absent: used by one iteration only, or all odds ratios are equal."""
 
 
 class OddsRatio(Part):
@@ -74,7 +74,7 @@ class OddsRatio(Part):
 
 
 class HazardRatio(Part):
-    """From an unpenalised Cox regression of the cause-specific hazard on the features with enough confidence; Wald's interval of 95 %."""
+    """From an unpenalised Cox regression of the cause-specific hazard on the features with enough confidence; 95 % Wald interval."""
 
     per_unit: float | None
     low: float | None = None
@@ -94,19 +94,19 @@ class FeatureResult(Part):
     id: str
     """code, window and aggregate: unique in the run."""
     words: str
-    """For people: description, aggregate and window."""
+    """For display: description, aggregate and window."""
     kind: Literal["feature", "demographic"]
     code: str | None = None
     description: str | None = None
     window_days: int | None = None
     aggregate: str | None = None
     n_patients: int | None = None
-    """Patients of the cohort who have it; ``null`` below ``minCell``."""
+    """Patients of the cohort who have the feature; ``null`` below ``minCell``."""
     prevalence: float | None = None
     selection_frequency: float
     """Share of iterations whose ranking selected it; 1 for demographics."""
     median_rank: float | None = None
-    """Median position in the ranking, over the iterations that picked it; 1 is first."""
+    """Median position in the ranking, over the iterations that selected the feature; 1 is first."""
     confidence: Confidence | None = None
     in_consensus: bool = False
     odds_ratio: OddsRatio | None = None
@@ -114,7 +114,7 @@ class FeatureResult(Part):
     """With a time to an event."""
     in_final_model: bool = False
     note: str | None = None
-    """Caution before quoting an odds ratio: the two of this feature contradict each other."""
+    """Caution to readers if the two odds ratios of this feature contradict each other."""
     final_importance: float | None = None
     """Mean absolute contribution to the log-odds in the final model."""
 
@@ -124,9 +124,9 @@ class ConfidenceLevel(Part):
 
     min_confidence: int
     n_features: int
-    """Features with this score or more, demographics left out."""
+    """Features with at least this score, excluding demographics."""
     expected_false: int
-    """Shadow features with this score or more: features without any effect on the outcome."""
+    """Shadow features with at least this score: features without any effect on the outcome."""
 
 
 class FalseFeatures(Part):
@@ -152,7 +152,7 @@ class Stability(Part):
     permuted: Estimate = Estimate(value=None, reason="not measured")
     """The same figure for the same selection on permuted labels, which carry no information. It is not 0, because splits share patients."""
     false_features: FalseFeatures | None = None
-    """Error control by shadow features; ``null`` in results from before it."""
+    """Error control by shadow features; ``null`` in results of versions without it."""
     expected_false: Estimate
     """Upper bound on falsely selected features, where its assumptions hold."""
     n_consensus: int
@@ -273,7 +273,7 @@ class GateResult(Part):
 
 
 class FinalModelResult(Part):
-    """The model that leaves the run."""
+    """The final model, which the run publishes."""
 
     classifier: str
     setting: dict[str, Any]
@@ -289,7 +289,7 @@ class FinalModelResult(Part):
 
 
 class TestSet(Part):
-    """Patients on whom one model made like the final one was tested; neither its selection nor its fit had seen them."""
+    """Patients on whom one model built like the final one was tested; neither its selection nor its fit used them."""
 
     name: str
     """``iteration 3``; for a final model on the consensus ``outer fold 2``."""
@@ -303,7 +303,7 @@ class TestSet(Part):
 
 
 class Curves(Part):
-    """Curves of models made like the final one on the test sets, one line a test set, for drawing."""
+    """Curves of models built like the final one on the test sets, one line per test set, for drawing."""
 
     roc: list[dict[str, list[float]]]
     """``x`` false-positive rate, ``y`` sensitivity."""
@@ -322,7 +322,7 @@ class Lineage(Part):
     spec: dict[str, Any]
     """The normalised specification without where the data are and how they are cut."""
     spec_digest: str
-    """SHA-256 of ``spec`` here."""
+    """SHA-256 of ``spec``."""
     matrix_digest: str
     """SHA-256 over the cohort, the dictionary and the packed blocks."""
     seed: int
@@ -376,11 +376,11 @@ class Result(Part):
     iterations: list[IterationResult]
     candidates: list[CandidateSummary]
     procedure: str
-    """The subject of ``headline``, ``curves`` and ``errors``, in words: models made like the final one."""
+    """The subject of ``headline``, ``curves`` and ``errors``, in words: models built like the final one."""
     test_sets: list[TestSet]
-    """On whom, one entry for each of ``headline_auroc`` and each line of ``curves``."""
+    """The test sets: one entry for each value of ``headline_auroc`` and each line of ``curves``."""
     headline: dict[str, Spread]
-    """Test metrics of models made like the final one: mean over test sets with spread; calibration after calibration. For a
+    """Test metrics of models built like the final one: mean over test sets with spread; calibration figures are those after calibration. For a
     model on the consensus, ``mean`` is the figure of the pooled predictions; calibrators and thresholds are cross-fitted."""
     headline_auroc: list[Estimate]
     """Their AUROC on each test set with its own interval (DeLong, clustered by patient where patients repeat)."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from mlho.report.gates import gates_in_words
 
 RETRAIN_FILE: Final = "retrain.yaml"
-MIN_CELL: Final = 11  # a smaller number of alerting samples could identify persons
+MIN_CELL: Final = 11  # a smaller number of flagged samples could identify persons
 
 
 class _Facts(BaseModel):
@@ -29,7 +29,7 @@ class TrainedFacts(_Facts):
     """A finished training run."""
 
     made: dt.datetime
-    """Time at which it was made; for a result without that time, the start of the run."""
+    """Time at which the result was made; for a result without that time, the start of the run."""
     outcome: str
     predictive: bool
     bundle: str
@@ -47,11 +47,11 @@ class TrainedFacts(_Facts):
 
 
 class AlertRate(_Facts):
-    """Share of the samples that alert at one threshold."""
+    """Share of the samples that are flagged at one threshold."""
 
     rule: str
     share: float | None
-    """Null if fewer than 11 samples alert, or do not alert."""
+    """Null if fewer than 11 samples are flagged, or fewer than 11 are not."""
     training: float | None
     """Share in training; null if the bundle does not have it."""
 
@@ -77,7 +77,7 @@ class ScoredFacts(_Facts):
     """Demographics and values of events with more missing values than in training; null if the bundle does not have the shares."""
     n_new_codes: int | None
     n_vanished_codes: int | None
-    """Null, as that of new ones, if the bundle does not have the codes of training."""
+    """Null, like the number of new codes, if the bundle does not have the codes of training."""
     mean: float | None
     """Of the calibrated probabilities."""
     expected_auroc: Figure
@@ -102,7 +102,7 @@ class PeriodFacts(_Facts):
     """Share of the samples with the outcome; null for a small cell."""
     auroc: Figure
     observed_expected: Figure
-    """Patients with the outcome, divided by those whom the probabilities imply."""
+    """Observed number with the outcome, divided by the number expected from the probabilities."""
 
 
 class EvaluatedFacts(_Facts):
@@ -141,12 +141,12 @@ class SiteRun:
     started: dt.datetime
     seconds: float
     reason: str = ""
-    """Why it failed; empty otherwise."""
+    """Why the run failed; empty otherwise."""
     trained: TrainedFacts | None = None
     scored: ScoredFacts | None = None
-    """Of a finished run the one of its kind."""
+    """For a finished run, the facts of its kind: ``trained`` or ``scored``."""
     studies: Sequence[str] = ()
-    """Names of the pages that compare it with the other runs of its document."""
+    """Names of the pages that compare the run with the other runs of its document."""
 
 
 @dataclass(frozen=True)

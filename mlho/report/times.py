@@ -10,11 +10,11 @@ class RiskGroup(Part):
 
     predicted: float
     observed: float | None
-    """Cumulative incidence; ``null`` where any test set has fewer than ``minCell`` patients in it with an event, or known without."""
+    """Cumulative incidence; ``null`` where any test set has fewer than ``minCell`` patients in it with an event, or known to be without one."""
 
 
 class HorizonPerformance(Part):
-    """The risk of an event up to a day, of models made like the final one."""
+    """The risk of an event up to a day, of models built like the final one."""
 
     days: int
     figures: dict[str, Spread]

@@ -26,7 +26,7 @@ class VariantResult(Part):
     """Features that are stable in the variant only."""
     features_left: int
     features_shifted: int
-    """Stable features whose odds ratio differs, by an interval that takes the runs as independent."""
+    """Stable features whose odds ratio differs, by an interval that treats the runs as independent."""
 
 
 class VariantComparison(Part):
@@ -66,7 +66,7 @@ def variant_tables(comparison: VariantComparison) -> list[Table]:
             paired,
         ),
         (
-            f"Stable features that enter and leave, beside those of {name}",
+            f"Stable features that enter and leave, compared with those of {name}",
             ("Run", "Changed fields", "Enter", "Leave", "Shift"),
             others,
         ),

@@ -10,15 +10,15 @@ from mlho.report.result import CohortSummary, Spread
 MIN_SAMPLES: Final = 100
 MIN_FOR_CALIBRATION: Final = 200
 CHANCE: Final = 0.5
-# Above it, a clinical model from routine records is more often the result of leakage than a success.
+# A higher AUROC of a clinical model from routine records is more often due to leakage than to a good model.
 SUSPICIOUS_AUROC: Final = 0.95
 # Between these slopes miscalibration is small; the upper bound is the inverse of the lower.
 CLOSE_SLOPES: Final = (0.8, 1.25)
 # The same for the observed odds, divided by the predicted ones.
 CLOSE_ODDS: Final = CLOSE_SLOPES
-_CLOSE: Final = "close to what was observed"
+_CLOSE: Final = "close to the observed frequencies"
 _EXTREME: Final = "too extreme: high probabilities are too high and low ones too low"
-_TIMID: Final = "too timid: high probabilities are too low and low ones too high"
+_MODERATE: Final = "too moderate: high probabilities are too low and low ones too high"
 
 
 def has_samples(cohort: CohortSummary, n: int) -> bool:
@@ -32,43 +32,43 @@ def auroc_caution(auroc: Spread, cohort: CohortSummary) -> str | None:
     An AUROC is not called good or bad: that depends on the use of the model.
     """
     if not has_samples(cohort, MIN_SAMPLES):
-        return f"With fewer than {MIN_SAMPLES} samples with or without the outcome this figure is too uncertain to rely on"
+        return f"With fewer than {MIN_SAMPLES} samples with or without the outcome, this figure is too uncertain to rely on"
     if auroc.mean is None or auroc.low is None or auroc.high is None:
-        return "It has no interval, so that its uncertainty is not known"
+        return "It has no interval, so its uncertainty is unknown"
     if auroc.high < CHANCE:
         return "This is worse than chance: patients with the outcome have lower scores"
     if auroc.low <= CHANCE:
-        return "It cannot be told from chance, which is 0.5"
+        return "It cannot be distinguished from chance (0.5)"
     if auroc.mean >= SUSPICIOUS_AUROC:
-        return "This is suspiciously high: look for leakage before anything else"
+        return "This is suspiciously high: check for leakage first"
     return None
 
 
 def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | None:
     """Interpret the calibration slope; None without a verdict.
 
-    The interval may lie in one zone (too extreme, close, too timid) or in two. An interval from the first to the last zone
+    The interval may lie in one zone (too extreme, close, too moderate) or in two. An interval from the first to the last zone
     is inconclusive.
     """
     if slope is None or slope.mean is None or slope.low is None or slope.high is None:
         return None
     if not has_samples(cohort, MIN_FOR_CALIBRATION):
         return None
-    may_be_extreme, may_be_timid = slope.low < CLOSE_SLOPES[0], slope.high > CLOSE_SLOPES[1]
+    may_be_extreme, may_be_moderate = slope.low < CLOSE_SLOPES[0], slope.high > CLOSE_SLOPES[1]
     may_be_close = slope.high >= CLOSE_SLOPES[0] and slope.low <= CLOSE_SLOPES[1]
-    if may_be_extreme and may_be_timid:
+    if may_be_extreme and may_be_moderate:
         return None
     if may_be_extreme:
         return f"{_CLOSE}, or {_EXTREME}" if may_be_close else _EXTREME
-    if may_be_timid:
-        return f"{_CLOSE}, or {_TIMID}" if may_be_close else _TIMID
+    if may_be_moderate:
+        return f"{_CLOSE}, or {_MODERATE}" if may_be_close else _MODERATE
     return _CLOSE
 
 
 def level_verdict(in_the_large: Spread | None, cohort: CohortSummary) -> str | None:
     """State that the probabilities are too low or too high on average; None unless it is certain and not small.
 
-    A good slope does not show it: it belongs to the differences between patients, not to their mean.
+    A good slope does not exclude it: the slope describes differences between patients, not their mean.
     """
     if in_the_large is None or in_the_large.mean is None or not has_samples(cohort, MIN_FOR_CALIBRATION):
         return None

@@ -33,7 +33,7 @@ NOT_PREDICTIVE: Final = "not predictive: association only"
 METRICS: Final[dict[str, tuple[str, str]]] = {
     "auroc": (
         "AUROC",
-        "chance that a patient with the outcome scores higher than one without; 0.5 is chance, 1 is perfect",
+        "probability that a patient with the outcome scores higher than one without; 0.5 is chance, 1 is perfect",
     ),
     "average_precision": (
         "Average precision",
@@ -45,17 +45,17 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     ),
     "pr_davis_goadrich": (
         "PR integral, Davis–Goadrich",
-        "the same, between the observed points only",
+        "the same area, interpolated between the observed points only",
     ),
     "brier": ("Brier score", "mean squared error of the probability; 0 is perfect"),
     "scaled_brier": (
         "Scaled Brier score",
-        "1 is perfect; 0 is no better than giving every patient the prevalence",
+        "1 is perfect; 0 is no better than predicting the prevalence for every patient",
     ),
     "log_loss": ("Log loss", "mean negative log likelihood; 0 is perfect"),
     "calibration_intercept": (
         "Calibration intercept",
-        "of the line with the calibration slope; with a slope of 1, 0 is ideal",
+        "intercept of the line with the calibration slope; with a slope of 1, 0 is ideal",
     ),
     "calibration_slope": (
         "Calibration slope",
@@ -67,13 +67,13 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     ),
     "calibration_ici": (
         "ICI",
-        "integrated calibration index: mean distance to the smoothed calibration curve; 0 is perfect",
+        "integrated calibration index: mean distance of the predictions from the smoothed calibration curve; 0 is perfect",
     ),
     "calibration_ece_equal_count": (
         "ECE",
         "expected calibration error over ten bins of equal count; 0 is perfect",
     ),
-    "calibration_brier": ("Brier score, calibrated", "the same after calibration"),
+    "calibration_brier": ("Brier score, calibrated", "Brier score after calibration"),
     "sensitivity": ("Sensitivity", "share of those with the outcome who are flagged"),
     "specificity": ("Specificity", "share of those without the outcome who are not flagged"),
     "ppv": ("PPV", "share of the flagged who have the outcome"),
@@ -82,7 +82,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "alerts_per_100": ("Alerts per 100", "how many of 100 samples are flagged"),
     "number_needed_to_evaluate": (
         "Number needed to evaluate",
-        "flagged samples for each one with the outcome",
+        "flagged samples per flagged sample with the outcome",
     ),
     "mean_absolute_error": ("Mean absolute error", "mean of |y − p|"),
 }
@@ -335,13 +335,13 @@ def _how_well(
     auroc: Spread | None, test_sets: Sequence[TestSet], classifier: str, cohort: CohortSummary
 ) -> str:
     if auroc is None or auroc.mean is None:
-        return "Discrimination could not be measured: no test set held both outcomes."
+        return "Discrimination could not be measured: no test set contains samples both with and without the outcome."
     pairs = count(100 * auroc.mean)
     caution = auroc_caution(auroc, cohort)
     return (
-        f"On patients held out of training, the final model's classifier, {classifier}, had an AUROC of {spread(auroc)} over "
+        f"In patients held out of training, the final model's classifier, {classifier}, had an AUROC of {spread(auroc)} over "
         f"{test_sets_in_words(test_sets)}: in {pairs} of 100 pairs of a patient with and a patient without the outcome, the "
-        f"one with it had the higher score." + (f" {caution}." if caution else "")
+        f"patient with the outcome had the higher score." + (f" {caution}." if caution else "")
     )
 
 
@@ -350,11 +350,11 @@ def split_sentence(split: SplitAccount) -> str:
     names = [test_set.name for test_set in split.test_sets]
     if split.kind in ("temporal", "rolling"):
         which = f"index dates {names[0]} on" if len(names) == 1 else f"later index dates ({'; '.join(names)})"
-        return f"The test patients have {which}; models were trained on earlier ones."
+        return f"The test patients have {which}; models were trained on patients with earlier dates."
     if len(names) == 1:
-        return f"The test patients are those that column “{split.column}” gives."
+        return f"The test patients are those assigned by column “{split.column}”."
     return (
-        f"Each of {plural(len(names), split.kind if split.kind == 'site' else 'fold')} of column “{split.column}” was tested by "
+        f"Each of the {plural(len(names), split.kind if split.kind == 'site' else 'fold')} in column “{split.column}” was tested by "
         "models trained on the others."
     )
 
@@ -371,14 +371,14 @@ def times_sentence(times: TimeToEventPerformance) -> str:
 def later_sentence(later: LaterEvaluation) -> str:
     """Describe the discrimination on later patients."""
     return (
-        f"On patients with index dates from {later.test_from} on, the same classifier and setting, fitted on earlier ones, had an AUROC of "
+        f"In patients with index dates from {later.test_from} onwards, the same classifier and setting, fitted on earlier patients, had an AUROC of "
         f"{estimate(later.figures['auroc'])}."
     )
 
 
 def _winners(auroc: Spread) -> str:
     return (
-        "Another procedure, which takes the best candidate on ranked features in each iteration, had an AUROC of "
+        "Another procedure, which uses the best candidate on ranked features in each iteration, had an AUROC of "
         f"{spread(auroc)}. This is not the AUROC of the final model."
     )
 
@@ -395,7 +395,7 @@ def calibrated(headline: Mapping[str, Spread], cohort: CohortSummary) -> str:
     if level is not None and large is not None:
         return f"After calibration, the predicted probabilities were {level} (calibration in the large {spread(large)}, where 0 is ideal).{figure}"
     if verdict is None:
-        return f"The calibration of the probabilities cannot be judged ({why_not_judged(slope, cohort)}).{figure}"
+        return f"The calibration of the probabilities cannot be assessed ({why_not_judged(slope, cohort)}).{figure}"
     return f"After calibration, the predicted probabilities were {verdict}.{figure}"
 
 
@@ -408,13 +408,13 @@ def _how_stable(stability: Stability) -> str:
     if permuted is None:
         return f"{figure}. On permuted labels it could not be measured, so it cannot be interpreted."
     return (
-        f"{figure}. The same selection on randomly permuted labels reached {number(permuted)}, so the selection is "
-        f"{stability_gain(value, permuted)} stable than the patients shared by the iterations explain."
+        f"{figure}. With randomly permuted labels it was {number(permuted)}, so the selection is "
+        f"{stability_gain(value, permuted)} stable than the patients shared by the iterations alone would explain."
     )
 
 
 def n_stable_demographics(features: Sequence[FeatureResult]) -> int:
-    """Return the number of demographic columns in the consensus, which no selection chose."""
+    """Return the number of demographic columns in the consensus, which enter without selection."""
     return sum(feature.in_consensus and feature.kind == "demographic" for feature in features)
 
 
@@ -444,6 +444,6 @@ def _which(features: Sequence[FeatureResult], stability: Stability) -> str:
     expected = ""
     if found is not None and found.expected.value is not None:
         n_false = count(found.expected.value) if found.expected.value else "none"
-        not_counted = ", demographics not counted" if n_demographics else ""
+        not_counted = ", not counting demographics" if n_demographics else ""
         expected = f" By chance alone, {n_false} would be expected{not_counted}."
     return f"{entered}, led by {top}.{expected}" if top else f"{entered}.{expected}"

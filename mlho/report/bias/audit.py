@@ -9,7 +9,7 @@ from mlho.spec.types import OMITTED
 
 
 class Chance(Part):
-    """Distribution of a non-negative figure by chance."""
+    """Distribution of a non-negative figure under chance alone."""
 
     mean: float
     high: float
@@ -17,14 +17,14 @@ class Chance(Part):
 
 
 class ContradictedLabels(Part):
-    """Samples of a group whose label the model contradicts in most of at least three iterations that tested them."""
+    """Samples of a group, each tested by at least three iterations, whose label most of these iterations contradict."""
 
     n_samples: int | None
-    """Samples that so many iterations tested; ``null`` where the number of samples of the group is."""
+    """Samples that at least three iterations tested; ``null`` if the number of samples of the group is ``null``."""
     observed: Estimate
-    """Their share."""
+    """Share of these samples with a contradicted label."""
     expected: float
-    """The share if labels were drawn with the mean test probabilities: that of right labels and a calibrated model."""
+    """The share expected with correct labels and a calibrated model: labels drawn with the mean test probabilities."""
 
 
 class PeriodBias(Part):
@@ -61,7 +61,7 @@ class GroupBias(Part):
 
 
 class GroupComparison(Part):
-    """A figure of a group minus that of the reference group, and divided by it; replicates are paired."""
+    """A figure of a group compared with that of the reference group, as difference and ratio; bootstrap replicates are paired."""
 
     by: str
     level: str
@@ -71,7 +71,7 @@ class GroupComparison(Part):
     ratio: Estimate
     p_value: float | None
     adjusted: float | None
-    """Adjusted for all comparisons of the audit: below 0.05, five of 100 such findings are expected to be false."""
+    """P value adjusted for all comparisons of the audit: of the findings below 0.05, at most 5 in 100 are expected to be false."""
 
 
 class PatientErrors(Part):
@@ -96,7 +96,7 @@ class AlertGap(Part):
     ``youden/demographic_parity`` (share with an alert)."""
     value: Estimate
     by_chance: float | None
-    """Mean gap of groups with equal rates."""
+    """Mean gap expected between groups with equal rates."""
 
 
 class GroupTrend(Part):

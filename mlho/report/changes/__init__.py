@@ -98,9 +98,10 @@ class Changes(Part):
     codes_only_a: int
     codes_only_b: int
     codes_not_named: int
-    """Codes with other numbers of used rows that fewer than ``minCell`` patients have, or that no iteration selected in either run."""
+    """Number of codes whose used rows differ but that are not listed: too few patients have them (``minCell``), or no iteration of
+    either run selected them."""
     codes: list[CodeChange]
-    """The others with other numbers of used rows, the largest difference first."""
+    """The other codes whose used rows differ, the largest difference first."""
     features: list[FeatureChange]
     performance: list[PerformanceChange]
     paired: PairedChange

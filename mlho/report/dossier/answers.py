@@ -61,7 +61,7 @@ def population(facts: Facts) -> str:
 def dates(facts: Facts) -> str:
     """Return the period of the index dates."""
     if not facts.result.predictive and not words.after_of(facts.result):
-        return "There is no index date: all records of a patient count."
+        return "There is no index date: all records of a patient are used."
     if (period := facts.result.cohort.index_dates) is None:
         return "The index dates are not shown: too few patients."
     return f"Index dates from {period.first} to {period.last} (year and month)."
@@ -74,7 +74,7 @@ def attrition(facts: Facts) -> str:
     text = "; ".join(
         f"{words.rule_words(step.rule)}: {words.counted(step.samples)} samples" for step in steps
     )
-    return f"Samples that remain after each step: {text}."
+    return f"Samples remaining after each step: {text}."
 
 
 @_from("result.json: cohort.characteristics", "cohort")
@@ -83,12 +83,14 @@ def characteristics(facts: Facts) -> str | Gap:
     names = list(dict.fromkeys(characteristic.name for characteristic in facts.result.cohort.characteristics))
     if not names:
         return Gap("features.demographics")
-    return f"{', '.join(names[:_N_LISTED])}: with and without the outcome, with standardised differences and missing values."
+    return (
+        f"{', '.join(names[:_N_LISTED])}: by outcome, with standardised mean differences and missing values."
+    )
 
 
 @_from("result.json: ledger", "ledger")
 def preparation(facts: Facts) -> str:
-    """Return the account of the event rows, and the checks of quality that found something."""
+    """Return the account of the event rows, and the data quality checks with findings."""
     ledger = facts.result.ledger
     dropped = sorted((rule for rule in ledger.rules if rule.rows), key=lambda rule: -rule.rows)
     rules = "; ".join(f"{rule.rule}: {words.count(rule.rows)}" for rule in dropped[:_N_LISTED])
@@ -104,28 +106,28 @@ def _checked(facts: Facts) -> str:
         return ""
     found = [check.check for check in quality.checks if check.n_findings]
     named = f": {', '.join(found)}" if found else ""
-    return f" Checks of data quality with findings: {len(found)} of {len(quality.checks)}{named}."
+    return f" Data quality checks with findings: {len(found)} of {len(quality.checks)}{named}."
 
 
 @_from("docs/method.md", "cohort")
 def missing_values(facts: Facts) -> str:
     """Return how missing values are handled."""
     return (
-        "A code that is not recorded counts as absent. A missing category is the level “unknown”; a missing number is replaced by the "
-        "median of the training patients, with an indicator."
+        "A code that is not recorded counts as absent. A missing category becomes the level “unknown”; a missing number is replaced by the "
+        "median of the training patients, and an indicator of missingness is added."
     )
 
 
 @_from("result.json: lineage.spec.features, lineage.spec.selection", "features")
 def predictors(facts: Facts) -> str:
-    """Return the predictors and their choice."""
+    """Return the predictors and how they are selected."""
     result, spec = facts.result, facts.result.lineage.spec
     features = spec["features"]
     demographics = ", ".join(features["demographics"]) or "none"
     return (
-        f"Recorded codes as {', '.join(features['aggregates'])}, of {words.window(result)}; demographics: {demographics}. Codes present in "
+        f"Recorded codes as {', '.join(features['aggregates'])}, from {words.window(result)}; demographics: {demographics}. Codes present in "
         f"at least {words.percent(spec['selection']['minPrevalence'])} of the training patients are ranked "
-        f"({spec['selection']['ranking']}), and the first {spec['selection']['nFeatures']} are used."
+        f"({spec['selection']['ranking']}), and the {spec['selection']['nFeatures']} highest-ranked are used."
     )
 
 
@@ -136,8 +138,8 @@ def sample_size(facts: Facts) -> str:
     n_columns = max(1, model.n_features + model.n_demographics)
     per_column = min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) / n_columns
     return (
-        f"All {words.count(cohort.n_samples)} eligible samples are used; {words.number(per_column, 1)} events for each column of the final "
-        "model. mlho plan gives the size that the criteria of Riley et al. require."
+        f"All {words.count(cohort.n_samples)} eligible samples are used: {words.number(per_column, 1)} samples with the rarer outcome for each "
+        "column of the final model. mlho plan states the sample size that the criteria of Riley et al. require."
     )
 
 
@@ -149,8 +151,8 @@ def methods(facts: Facts) -> str:
     names = ", ".join(candidate["classifier"] for candidate in spec["candidates"])
     return (
         f"Candidates: {names}. {words.plural(validation['iterations'], 'iteration')} of a train/test split "
-        f"({_split_words(validation)}) with {validation['folds']}-fold cross-validation inside; features are selected and settings chosen on "
-        f"training patients only (scope: {spec['selection']['scope']}). Scores are calibrated on out-of-fold predictions."
+        f"({_split_words(validation)}), each with nested {validation['folds']}-fold cross-validation; features and settings are chosen on "
+        f"training patients only (scope of the selection: {spec['selection']['scope']}). Scores are calibrated on out-of-fold predictions."
     )
 
 
@@ -162,17 +164,17 @@ def _split_words(validation: dict[str, Any]) -> str:
 @_from("docs/method.md")
 def imbalance(facts: Facts) -> str:
     """Return how unequal class sizes are handled."""
-    return "No resampling and no weights: probabilities keep the observed frequency of the outcome."
+    return "Neither resampling nor class weights are used: the probabilities reflect the observed frequency of the outcome."
 
 
 @_from("result.json: bias", "performance")
 def evaluated_groups(facts: Facts) -> str | Gap:
-    """Return which groups are evaluated on their own."""
+    """Return which groups are evaluated separately."""
     bias = facts.result.bias
     names = [] if bias is None else bias.columns
     if not names:
         return Gap("features.demographics")
-    return f"Performance is computed by {', '.join(names)}, with intervals; small groups are hidden."
+    return f"Performance is reported by {', '.join(names)}, with 95 % intervals; small groups are not shown."
 
 
 @_from("result.json: bias", "performance")
@@ -187,13 +189,13 @@ def group_performance(facts: Facts) -> str | Gap:
         if "auroc" in group.figures
     ]
     n_hidden = sum("auroc" not in group.figures for group in groups)
-    hidden = f" {words.plural(n_hidden, 'group')} hidden: too few patients." if n_hidden else ""
+    hidden = f" {words.plural(n_hidden, 'group')} not shown: too few patients." if n_hidden else ""
     return f"AUROC by group: {'; '.join(parts) or 'none can be shown'}.{hidden}"
 
 
 @_from("result.json: final_model.thresholds", "model")
 def output(facts: Facts) -> str:
-    """Return what the model gives."""
+    """Return the output of the model and its thresholds."""
     thresholds = facts.result.final_model.thresholds
     text = "; ".join(
         f"{threshold.rule}: {words.ABSENT if threshold.value is None else words.number(threshold.value, 3)}"
@@ -210,7 +212,7 @@ def performance(facts: Facts) -> str:
     text = "; ".join(
         f"{words.metric_name(name)} {words.spread(headline[name])}" for name in shown if name in headline
     )
-    return f"On held-out patients: {text}. {facts.result.procedure}"
+    return f"In held-out patients: {text}. {facts.result.procedure}"
 
 
 @_from("result.json: final_model; bundle/", "model")
@@ -218,8 +220,8 @@ def specification(facts: Facts) -> str:
     """Return how the model can be obtained and checked."""
     model = facts.result.final_model
     return (
-        f"{model.classifier} with {words.plural(model.n_features, 'feature')} and {words.plural(model.n_demographics, 'column')} of demographics; "
-        f"coefficients or trees, dictionary, calibrator and tests are in the bundle with digest {model.bundle_digest}."
+        f"{model.classifier} with {words.plural(model.n_features, 'feature')} and {words.plural(model.n_demographics, 'demographic column')}. "
+        f"Coefficients or trees, dictionary, calibrator and tests are in the bundle with digest {model.bundle_digest}."
     )
 
 
@@ -259,7 +261,7 @@ def sensitive_inputs(facts: Facts) -> str:
 
 @_from("result.json: final_model.tests", "model")
 def model_tests(facts: Facts) -> str:
-    """Return the outcome of the model's own tests."""
+    """Return how many of the tests in the bundle passed."""
     tests = facts.result.final_model.tests
     n_passed = sum(test.passed for test in tests)
-    return f"{n_passed} of {words.plural(len(tests), 'test')} of the model passed."
+    return f"{n_passed} of the model's {words.plural(len(tests), 'test')} passed."

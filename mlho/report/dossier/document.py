@@ -58,13 +58,13 @@ def _meanings() -> dict[str, str]:
     Raises
     ------
     RuntimeError
-        A field has no text, as in a process of the fork server, which does not read them.
+        A field has no description, as in a process of the fork server, which does not load descriptions.
     """
     parts: dict[str, type[SpecPart]] = {METADATA: RunMetadata, STATEMENTS: Statements, "features.": Features}
     for part in parts.values():
         if without := [name for name, field in part.model_fields.items() if not field.description]:
             raise RuntimeError(
-                f"{part.__name__}.{without[0]} has no description. A process of the fork server reads none: make the dossier in the command"
+                f"{part.__name__}.{without[0]} has no description. Processes of the fork server do not load descriptions: build the dossier in the process of the command"
             )
     return {
         f"{prefix}{field.alias or name}": " ".join((field.description or "").split())

@@ -51,7 +51,7 @@ class Item:
     title: str
     """The question, in our words."""
     sources: tuple[Source, ...] = ()
-    """Each gives a part of the answer; none: the item cannot apply to this product's runs, and ``reason`` says why."""
+    """Sources of the parts of the answer. Empty if the item cannot apply to runs of this product; ``reason`` explains why."""
     reason: str = ""
 
 

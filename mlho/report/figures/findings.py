@@ -31,10 +31,10 @@ Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with the 
 
 
 def chart_labels(features: Sequence[FeatureResult]) -> dict[str, str]:
-    """Return the chart label of each feature, by id: its description, and in parentheses what tells it from the others.
+    """Return the chart label of each feature, by id: its description, and in parentheses the details that distinguish it.
 
-    That is the code if another description begins alike, and aggregate and window if features differ in them. Before it a long description
-    is cut, because a chart cuts the end of a label.
+    The details are the code, if another description has the same beginning, and the aggregate and window, if features differ in them.
+    A long description is truncated before the parentheses, because a chart truncates labels at their end.
     """
     known = {f.id: f.id.rsplit("|", 2)[1:] for f in features if f.kind == "feature" and f.id.count("|") > 1}
     differs = [len(set(parts)) > 1 for parts in zip(*known.values(), strict=True)]
@@ -74,10 +74,10 @@ def consensus_forest(result: Result) -> Figure | None:
         result,
         "consensus",
         "Odds ratios of the consensus model",
-        "Right of 1: higher odds of the outcome, all other features being equal. An interval that crosses 1 is compatible with no "
-        "association. One unit is presence, one more record, or one unit of a value; where that would round to 1.00, one standard "
-        "deviation. The features were selected and fitted on the same patients, so the intervals are too narrow.",
-        "Odds ratio per unit, or per SD where it says so (logarithmic)",
+        "To the right of 1: higher odds of the outcome, all other features being equal. An interval that includes 1 is compatible with no "
+        "association. One unit is presence, one more record, or one unit of a value. Where the odds ratio per unit would round to 1.00, it is "
+        "given per standard deviation. The features were selected and fitted on the same patients, so the intervals are too narrow.",
+        "Odds ratio per unit, or per SD where stated (log scale)",
         known,
     )
 
@@ -93,9 +93,9 @@ def confidence_forest(result: Result) -> Figure | None:
         result,
         "confidence",
         "Odds ratios over the iterations",
-        "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. The fit shrinks them "
-        "towards 1: they show direction and agreement rather than size.",
-        "Odds ratio per SD, mean over iterations (logarithmic)",
+        "Per standard deviation: the mean over the iterations that used the feature, with a 95 % t-interval. Penalisation shrinks the odds "
+        "ratios towards 1, so they show direction and consistency rather than effect size.",
+        "Odds ratio per SD, mean over iterations (log scale)",
         known,
     )
 
@@ -117,7 +117,7 @@ def _forest(
     bounds = forest_bounds(reached, FOREST_LIMITS)
     more = " Sorted by size of effect."
     if len(known) > len(shown):
-        more += f" The {len(shown)} features with the highest confidence scores, of {len(known)}, are drawn."
+        more += f" Of {len(known)} features, the {len(shown)} with the highest confidence scores are shown."
     return Figure(
         name,
         title,
@@ -177,13 +177,13 @@ def frequency(result: Result) -> Figure | None:
     return Figure(
         "frequency",
         "Selection frequency",
-        "All features that any iteration selected, from the most to the least often. The steeper the fall, the more the iterations "
-        "agree. A feature of the consensus (dots) was also used with the same direction of effect.",
+        "All features that any iteration selected, from the most to the least frequently selected. The steeper the decline, the better the "
+        "iterations agree. Features in the consensus (dots) also had a consistent direction of effect.",
         curves.frequency(
             [feature.selection_frequency for feature in known], [feature.in_consensus for feature in known]
         ),
         None,
-        ("Selected in iterations", "Features", "Of them in the consensus"),
+        ("Selected in iterations", "Features", "Of these, in the consensus"),
         tuple(rows),
     )
 
@@ -198,10 +198,10 @@ def importance(result: Result) -> Figure | None:
     rows = [Row(labels[feature.id], words.number(value, 3), (value,)) for feature, value in shown]
     return Figure(
         "importance",
-        "What the final model uses most",
-        "How far each feature moves the log-odds on average, up or down (trees: TreeSHAP), over at most 10,000 training samples. "
-        "It does not show a cause. "
-        f"The first {len(shown)} of {len(known)}.",
+        "Most important features of the final model",
+        "Mean absolute contribution of each feature to the log-odds (TreeSHAP for trees), over at most 10,000 training samples. "
+        "A large contribution does not imply causation. "
+        f"The first {len(shown)} of {len(known)} features are shown.",
         *both(lambda width: charts.importance(rows, width=width)),
         ("Feature", "Mean |contribution|"),
         tuple((feature.words, words.number(value, 4)) for feature, value in shown),
@@ -224,7 +224,7 @@ def profile(
     return Figure(
         f"profile_{number}",
         profile.title,
-        f"{kind}. From the base, each bar adds the contribution of one feature. Together they give a probability of "
+        f"{kind}. Starting from the base, each bar adds the contribution of one feature. Together they give a probability of "
         f"{words.percent(profile.calibrated_probability)} after calibration ({words.percent(profile.probability)} before it). "
         "The numbers beside the coloured bars are contributions to the log-odds.",
         *both(lambda width: charts.waterfall(number, profile.title, rows, ticks, axis, width=width)),
@@ -262,7 +262,7 @@ def _waterfall_rows(
 
 @dataclass(frozen=True)
 class _CalibrationLine:
-    """The calibrated log-odds as a line on those of the model: the identity if the calibrator is not a rising line."""
+    """The calibrated log-odds as a linear function of the model's log-odds: the identity if the calibrator is not an increasing line."""
 
     intercept: float = 0.0
     slope: float = 1.0

@@ -17,7 +17,7 @@ from mlho.report.svg.pictogram import pictogram
 
 _AUROC_READING: Final = (
     "Each point is a group with its 95 % interval. The dashed line is the AUROC of all patients. Within a group of similar age, "
-    "age itself no longer separates patients, so the AUROC is usually lower."
+    "age itself no longer discriminates between patients, so the AUROC is usually lower."
 )
 _RATIO_READING: Final = "Above 1 the outcome is more frequent in the group than the model predicts, below 1 less frequent. Bars are 95 % intervals."
 

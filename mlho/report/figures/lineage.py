@@ -37,7 +37,7 @@ def lineage(result: Result) -> Figure:
     return Figure(
         "lineage",
         "Lineage",
-        "Each row was made of the row above. Equal digests mean equal content. Scores name the digest of the bundle with which they were made.",
+        "Each row was made from the row above. Equal digests mean equal content. Scores name the digest of the bundle that produced them.",
         *both(partial(flow, "lineage", "Lineage", levels)),
         ("What", "Digest or version", "Detail"),
         rows,

@@ -98,7 +98,7 @@ def _precision_recall(curve_data: Curves, prevalence: float, overlap: float | No
     return Figure(
         "precision_recall",
         "Precision–recall curve",
-        f"For each share of cases found, the share of alerts that are correct. Random alerts reach the dashed line, the prevalence ({words.percent(prevalence)}).",
+        f"For each sensitivity (share of cases found), the precision (share of alerts that are correct). Random alerts reach the dashed line, the prevalence ({words.percent(prevalence)}).",
         curves.precision_recall(lines, mean, prevalence),
         None,
         ("Recall", "Precision", "95 % interval"),
@@ -140,7 +140,7 @@ def _calibration(
         + (
             f"Points with intervals (Wilson, for independent samples) are bins of {which}."
             if bins
-            else f"The bins of {which}, have too few samples to show."
+            else f"The bins have too few samples to show ({which})."
         )
         + (" The small bars show how often each probability is predicted." if histogram else "")
         + (_ZOOMED if is_zoomed else ""),
@@ -256,7 +256,7 @@ def _decision(curve_data: Curves, smallest: int) -> Figure | None:
     return Figure(
         "decision",
         "Decision curve (net benefit)",
-        "The threshold is the probability at which one would act. The model is useful where its line is above both others."
+        "The threshold is the probability at which one would act. The model is useful where its net benefit exceeds that of both other strategies."
         + (" Shaded: from the lowest to the highest test set." if len(items) > 1 else "")
         + (_ZOOMED if end < whole_end else ""),
         curves.decision("decision", curve, end),

@@ -98,5 +98,9 @@ def confidence_words(feature: FeatureResult, n_iterations: int) -> str:
     direction = "raises" if (confidence.mean_odds_ratio or 1.0) >= 1 else "lowers"
     agreeing = confidence.n_positive if direction == "raises" else confidence.n_negative
     sentence = f"{direction} the odds in {agreeing} of {n_iterations}"
-    against = confidence.n_seen - agreeing
-    return f"{sentence}, against in {against}" if against else sentence
+    opposite = confidence.n_seen - agreeing
+    return (
+        f"{sentence}, {'lowers' if direction == 'raises' else 'raises'} them in {opposite}"
+        if opposite
+        else sentence
+    )

@@ -8,10 +8,10 @@ def limits(result: Result) -> list[str]:
     """Return the limitations of the results."""
     sentences = [
         _validated(result),
-        "Records show what was documented, which is not always what happened. That a test was ordered can say more than its result.",
-        "Odds ratios are associations, not causes. The consensus model is fitted on the patients that selected its features, so its intervals are too narrow and its p values too small.",
+        "Records show what was documented, which is not always what happened. The fact that a test was ordered can be more informative than its result.",
+        "Odds ratios describe associations, not causal effects. The consensus model is fitted on the same patients that were used to select its features, so its intervals are too narrow and its p values too small.",
         _intervals(result),
-        "The final model is fitted on all patients. Its test figures are those of models made in the same way without the test patients.",
+        "The final model is fitted on all patients. Its test figures are those of models built in the same way without the test patients.",
     ]
     if not result.predictive:
         sentences.insert(
@@ -20,7 +20,7 @@ def limits(result: Result) -> list[str]:
         )
     if len(result.iterations) < 10:
         sentences.append(
-            f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores move in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."
+            f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores change in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."
         )
     return sentences
 
@@ -28,8 +28,10 @@ def limits(result: Result) -> list[str]:
 def why_not_predictive(result: Result) -> str:
     """Return the reason why a run describes associations only."""
     if words.after_of(result):
-        return "Features are of a time after the index date, when the outcome may be known."
-    return "The run has no index date, so records after the outcome count as well."
+        return (
+            "Features are computed from records after the index date, when the outcome may already be known."
+        )
+    return "The run has no index date, so records after the outcome are used as well."
 
 
 def is_pooled(result: Result) -> bool:
@@ -42,20 +44,20 @@ def _validated(result: Result) -> str:
     if result.split is None or result.split.kind == "given":
         return f"{same} Other hospitals and later years may differ."
     if result.split.kind == "site":
-        return (
-            f"{same} Each site was tested by models of the others; sites that are not among them may differ."
-        )
+        return f"{same} Each site was tested by models trained on the other sites; sites outside these data may differ."
     return f"{same} Models were tested on later patients; other hospitals may differ."
 
 
 def _intervals(result: Result) -> str:
     if is_pooled(result):
-        return "Each patient is in one outer fold. The intervals are of the pooled predictions, and do not cover the draw of the training patients."
+        return "Each patient is in one outer fold. The intervals refer to the pooled predictions and do not reflect the sampling of the training patients."
     if result.split is None:
         return "Iterations share patients. The intervals of means allow for this approximately (Nadeau and Bengio 2003)."
     if len(result.split.test_sets) == 1:
         return (
-            "All iterations have the same test set. The interval of a mean is the mean of the iterations' intervals: it covers the "
-            "draw of the test patients, not that of the training patients."
+            "All iterations have the same test set. The interval of a mean is the mean of the iterations' intervals: it reflects the "
+            "sampling of the test patients, not that of the training patients."
         )
-    return "The test sets are not random draws, so a mean over them has no interval. Compare them one by one."
+    return (
+        "The test sets are not random draws, so a mean over them has no interval. Compare them individually."
+    )

@@ -36,7 +36,7 @@ class Panel[Facts]:
         *,
         note: str = "",
     ) -> Chart:
-        """Draw the values over days; ``changes`` are the days of another version of the model."""
+        """Draw the values over days; ``changes`` are the days on which the model version changed."""
         drawn = timeline(
             name,
             title,
@@ -46,14 +46,14 @@ class Panel[Facts]:
             changes=changes,
             is_from_zero=self.is_from_zero,
         )
-        change = " A dotted line marks another version of the model." if changes else ""
+        change = " A dotted line marks a change of the model version." if changes else ""
         return title, f"{self.reading}{note}{change}", drawn
 
 
 _RATIO: Final = Panel[PeriodFacts](
     "ratio",
     "Observed / expected",
-    "Samples with the outcome, divided by those that the probabilities imply; 1 is ideal.",
+    "Observed number of samples with the outcome, divided by the number expected from the probabilities; 1 is ideal.",
     lambda period: period.observed_expected,
     (1.0,),
     is_from_zero=False,
@@ -66,7 +66,7 @@ _RATE: Final = Panel[PeriodFacts](
 def performance_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     """Yield AUROC, observed / expected and share with the outcome, by month and by night.
 
-    If a period is in several evaluations, the one with the most samples counts.
+    If a period is in several evaluations, the one with the most samples is shown.
     """
     for by in ("month", "night"):
         found = periods_by_day(evaluations, by)
@@ -94,7 +94,7 @@ def performance_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
 def periods_by_day(
     evaluations: Sequence[Evaluation], by: str
 ) -> Mapping[dt.date, tuple[PeriodFacts, EvaluatedFacts]]:
-    """Return each period with the evaluation that it is from, by rising day."""
+    """Return each period with the evaluation that contains it, in order of date."""
     ranked = sorted(
         (
             (period.day, period.n_samples or 0, evaluation.id, period, evaluation.facts)
@@ -104,7 +104,7 @@ def periods_by_day(
         ),
         key=lambda entry: entry[:3],
     )
-    return {day: (period, facts) for day, _, _, period, facts in ranked}  # the last of a day stays
+    return {day: (period, facts) for day, _, _, period, facts in ranked}  # keep the last one of a day
 
 
 def value_of(day: dt.date, value: float | Figure | None) -> DayValue:
@@ -115,5 +115,5 @@ def value_of(day: dt.date, value: float | Figure | None) -> DayValue:
 
 
 def newest_of(values: Iterable[float | None]) -> float | None:
-    """Return the last value that is there."""
+    """Return the last value that is not None."""
     return next((value for value in reversed(list(values)) if value is not None), None)

@@ -23,12 +23,12 @@ _NO_CHECKS: Final = "Not known: this result was made by a version without these 
 def questions(result: Result) -> list[tuple[str, str, str]]:
     """Return question, answer, and the section with the details."""
     answers: tuple[tuple[str, Callable[[Result], str], str], ...] = (
-        ("Who is in?", _who, "cohort"),
-        ("What was dropped, and why?", _dropped, "ledger"),
-        ("Can it be leaking?", _leaking, "leakage"),
+        ("Who was included?", _who, "cohort"),
+        ("Which records were excluded, and why?", _dropped, "ledger"),
+        ("Could there be leakage?", _leaking, "leakage"),
         ("Are the data sound?", _sound, "quality"),
-        ("Is it calibrated?", _calibrated, "performance"),
-        ("Whom does it fail?", _failed, "performance"),
+        ("Is the model calibrated?", _calibrated, "performance"),
+        ("For whom does the model perform worst?", _failed, "performance"),
         ("What changed since the last run?", _changed, "changes"),
         ("What must not be concluded?", _limited, "limits"),
     )
@@ -56,7 +56,7 @@ def _dropped(result: Result) -> str:
     n = ledger.rows_in - ledger.rows_used
     by_rows = sorted((rule for rule in ledger.rules if rule.rows), key=lambda rule: -rule.rows)
     if not n or not by_rows:
-        return f"No event row: all {words.count(ledger.rows_in)} are used."
+        return f"None: all {words.plural(ledger.rows_in, 'event row')} are used."
     shown = [rule for rule in by_rows[:_NAMED] if rule.rows >= _FEW * ledger.rows_in] or by_rows[:1]
     named = "; ".join(f"“{rule.rule}” {words.share(rule.rows, ledger.rows_in)}" for rule in shown)
     others = len(by_rows) - len(shown)
@@ -69,7 +69,7 @@ def _leaking(result: Result) -> str:
         return _NO_CHECKS
     summary = _checked(result.leakage.checks)
     if not result.predictive:
-        return f"Yes: without a prediction at an index date, records after the outcome count. {summary}"
+        return f"Yes: there is no prediction at an index date, so records after the outcome may be used. {summary}"
     return f"{summary} Whether a code is known before the outcome is also a clinical question."
 
 
@@ -78,7 +78,7 @@ def _sound(result: Result) -> str:
 
 
 def _checked(checks: Sequence[Check]) -> str:
-    """State how many checks passed, found something, and were not made, and name those that found something.
+    """State how many checks passed and how many could not be carried out, and name those with findings.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def _checked(checks: Sequence[Check]) -> str:
     found = [check for check in checks if check.verdict != "passed"]
     n_passed = len(checks) - len(absent) - len(found)
     summary = f"{n_passed} of {words.plural(len(checks), 'check')} passed"
-    summary += f"; {len(absent)} could not be made." if absent else "."
+    summary += f"; {len(absent)} could not be carried out." if absent else "."
     if not found:
         return f"{summary} No findings."
     titles = [
@@ -114,7 +114,7 @@ def _failed(result: Result) -> str:
     sentences = [_worst(audit, shown), _different(audit)]
     small = [_name(group) for group in audit.groups[1:] if not group.figures]
     if small:
-        sentences.append(f"Too few patients to tell: {listed(small, _NAMED)}.")
+        sentences.append(f"Too few patients to assess: {listed(small, _NAMED)}.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -184,17 +184,17 @@ def _changed(result: Result) -> str:
 
 
 def _performed(changes: ChangesSince) -> str:
-    """State how the AUROC differs, paired if it can be."""
+    """State the difference of the AUROC, paired if possible."""
     if changes.paired.reason is None:
         auroc = difference(changes.paired.differences["auroc"])
-        return f"AUROC on {words.plural(changes.paired.n_samples, 'sample')} that both tested: difference {auroc}."
+        return f"AUROC on {words.plural(changes.paired.n_samples, 'sample')} tested in both runs: difference {auroc}."
     change = next((figure.difference for figure in changes.performance if figure.metric == "auroc"), None)
     return f"AUROC: {'no difference' if change is None else f'unpaired difference {difference(change)}'}."
 
 
 def _limited(result: Result) -> str:
     first, *others = limits.limits(result)
-    return f"{first} {words.plural(len(others), 'further limit')} below."
+    return f"{first} {words.plural(len(others), 'further limitation')} below."
 
 
 def _name(group: GroupBias) -> str:

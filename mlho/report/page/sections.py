@@ -75,7 +75,7 @@ def tiles(result: Result) -> list[dict[str, str]]:
 
 
 def _stable_of(result: Result) -> str:
-    """State of how many selected features the stable ones are; demographics are in the model without selection."""
+    """State how many features were ever selected, as context for the stable ones; demographics enter the model without selection."""
     n = words.n_stable_demographics(result.features)
     of = f"of {words.count(result.stability.n_ever_selected)} ever selected"
     return f"{words.count(result.stability.n_consensus - n)} {of}, {words.count(n)} demographic" if n else of
@@ -182,8 +182,8 @@ def stability_facts(result: Result) -> Rows:
     stability = result.stability
     rows: Rows = [
         ("Stability (Nogueira 2018)", words.estimate(stability.nogueira)),
-        ("The same on permuted labels", words.estimate(stability.permuted)),
-        ("Falsely selected, at most", words.estimate(stability.expected_false, 1)),
+        ("Stability on permuted labels", words.estimate(stability.permuted)),
+        ("Upper bound on falsely selected features", words.estimate(stability.expected_false, 1)),
         ("Stable (in the consensus)", words.stable_features(result)),
         ("Selected at least once", words.plural(stability.n_ever_selected, "feature")),
     ]
@@ -200,11 +200,11 @@ def expected_false(found: FalseFeatures) -> str:
     chosen = (
         ""
         if found.max_share is None
-        else f", chosen for a share of at most {words.percent(found.max_share, 0)}"
+        else f", chosen to keep the share at or below {words.percent(found.max_share, 0)}"
     )
     return (
-        f"{words.count(found.expected.value)}{share} at a confidence score of {found.min_confidence}{chosen}; by shadow "
-        "features: the screened columns once more, permuted among patients"
+        f"{words.count(found.expected.value)}{share} at a confidence score of {found.min_confidence}{chosen}; estimated with shadow "
+        "features: copies of the screened columns, permuted among patients"
     )
 
 
@@ -318,7 +318,7 @@ def split_rows(result: Result) -> dict[str, Any] | None:
 
 
 def _each(n: int) -> str:
-    return "The iteration" if n == 1 else f"Each of {words.plural(n, 'iteration')}"
+    return "The iteration" if n == 1 else f"Each of the {words.plural(n, 'iteration')}"
 
 
 def later_rows(result: Result) -> dict[str, Any] | None:
@@ -347,7 +347,7 @@ def later_words(later: LaterEvaluation) -> str:
         f"{part.rule}: {words.counted(part.samples)}" for part in account.left_out if part.samples != 0
     )
     return (
-        f"Index dates from {later.test_from} on: {words.counted(account.n_test_samples)} samples, {words.counted(account.n_test_positive_samples)} with the "
+        f"Index dates from {later.test_from} onwards: {words.counted(account.n_test_samples)} samples, {words.counted(account.n_test_positive_samples)} with the "
         f"outcome. The final model's setting was fitted once on {words.counted(account.n_train_samples)} earlier samples. Left out of both: "
         f"{left_out or 'none'}."
     )
@@ -368,7 +368,7 @@ def lineage_facts(result: Result) -> Rows:
         stage.get("seconds", 0.0) for stage in result.timing.values() if isinstance(stage, dict)
     )
     if seconds:
-        rows.append(("Time", f"{words.number(seconds, 1)} s of work in all its tasks"))
+        rows.append(("Time", f"{words.number(seconds, 1)} s of work over all tasks"))
     return rows
 
 

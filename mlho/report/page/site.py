@@ -40,7 +40,7 @@ _NIGHT_COLUMNS: Final = (
     "Event rows used",
     "PSI of the scores",
     "Shifted features",
-    "Columns that miss more values",
+    "Columns with more missing values",
     "New codes",
     "Vanished codes",
 )
@@ -65,27 +65,27 @@ _COUNT_AND_DRIFT_PANELS: Final[tuple[Panel[ScoredFacts], ...]] = (
     ),
     Panel(
         "missing",
-        "Columns that miss more values",
+        "Columns with more missing values",
         "Demographics and values of events with more missing values than in training.",
         lambda facts: facts.n_missing_more,
     ),
     Panel(
         "new",
         "New codes",
-        "Codes of at least 30 samples that training did not have, or hardly.",
+        "Codes found in at least 30 samples that were absent or rare in training.",
         lambda facts: facts.n_new_codes,
     ),
     Panel(
         "vanished",
         "Vanished codes",
-        "Codes that at least 30 samples should have, and none has.",
+        "Codes expected in at least 30 samples and found in none.",
         lambda facts: facts.n_vanished_codes,
     ),
 )
 _MEAN_PANEL: Final = Panel[ScoredFacts](
     "mean",
     "Mean predicted probability",
-    "The share with the outcome that the model expects.",
+    "The share of samples with the outcome that the model predicts.",
     lambda facts: facts.mean,
 )
 
@@ -224,7 +224,7 @@ def _advice(newest: Night | None) -> Iterator[tuple[str, str]]:
     text: str = Markup("{}: {}").format(facts.date, facts.advice)
     if facts.advised is not None:
         address = f"../runs/{newest.run}/{facts.folder}/{facts.advised}"
-        text += Markup(" The run that it names, with what to renew first: {}.").format(
+        text += Markup(" Manifest of the advised run, with the inputs to update first: {}.").format(
             _link(address, facts.advised)
         )
     yield "Advice", text
@@ -248,7 +248,7 @@ def charts(nights: Sequence[Night]) -> list[Chart]:
         n_absent = sum(value.value is None for value in values)
         if n_absent == len(values):
             continue
-        absent = f" It is absent in {words.plural(n_absent, 'run')}." if n_absent else ""
+        absent = f" Not available in {words.plural(n_absent, 'run')}." if n_absent else ""
         description = f"{panel.title} of {words.plural(len(values), 'scoring run')}; the numbers are in the table below."
         found.append(
             panel.chart(f"nights-{panel.name}", panel.title, description, values, changes, note=absent)
@@ -290,7 +290,8 @@ def _alert_panels(nights: Sequence[Night]) -> Iterator[Panel[ScoredFacts]]:
         yield Panel(
             f"alerts-{number}",
             f"Alert rate, {words.rule_words(rule)}",
-            "Share of the samples that alert." + (" Dashed: in training." if training is not None else ""),
+            "Share of the samples that are flagged."
+            + (" Dashed: in training." if training is not None else ""),
             _share_of(rule),
             () if training is None else (training,),
         )
@@ -301,8 +302,8 @@ def _auroc_panel(nights: Sequence[Night]) -> Panel[ScoredFacts]:
     return Panel(
         "auroc",
         "Expected AUROC",
-        "Computed without labels, with its 95 % interval. It shows a change of the patients, and cannot show that the outcome depends on the features "
-        "in another way." + (" Dashed: in training." if auroc is not None else ""),
+        "Computed without labels, with its 95 % interval. It reflects changes in case mix, but cannot show a change in the association between "
+        "features and outcome." + (" Dashed: in training." if auroc is not None else ""),
         lambda facts: facts.expected_auroc,
         () if auroc is None else (auroc,),
         is_from_zero=False,
@@ -318,7 +319,7 @@ def _rules(nights: Sequence[Night]) -> list[str]:
 
 
 def _version_rows(model: SiteModel, channels: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """Yield the versions, the newest first, each with the comparison with the one before."""
+    """Yield the versions, the newest first, each with its comparison with the previous version."""
     for previous, run in reversed(list(pairwise([None, *model.versions]))):
         assert run is not None  # only the first version has none before it
         trained = run.trained

@@ -67,7 +67,7 @@ def _account(performance: TimeToEventPerformance) -> str:
     )
     return (
         f"{words.counted(performance.n_events)} samples had the event{competing}, and {words.counted(performance.n_censored)} were censored, after a median of "
-        f"{words.number(performance.median_days, 0)} days. Screen, ranking and consensus count an event within {first} as the outcome, and samples "
-        "that were censored before as without it. All other figures are corrected for censoring by inverse probability weights, which "
-        "assume that it does not depend on the risk. Samples of groups, in bins of probabilities and at thresholds are counted with these weights."
+        f"{words.number(performance.median_days, 0)} days. Screen, ranking and consensus treat an event within {first} as the outcome, and samples "
+        "censored earlier as without the outcome. All other figures are corrected by inverse probability of censoring weights, which assume "
+        "that censoring does not depend on the risk. The same weights apply to the numbers of samples in groups, in probability bins and at thresholds."
     )

@@ -18,7 +18,7 @@ NARROW_WIDTH, USUAL_WIDTH, WIDE_WIDTH = 4.4, 7.2, 8.6
 LOG_STEPS: Final = (1.0, 2.0, 5.0)
 FINE_LOG_STEPS: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 MAX_LOG_TICKS: Final = 7
-WIDE_ENOUGH: Final = 600.0  # pixels; a chart of less has the layout for a phone
+WIDE_ENOUGH: Final = 600.0  # pixels; a narrower chart has the layout for a phone
 SAMPLE_WIDTH: Final = 20.0  # length of a sample line in a legend
 
 Point = tuple[float, float]
@@ -192,7 +192,7 @@ def svg(
 
 
 def name_at(name: str, width: float) -> str:
-    """Return the name of a chart at a width: a wide and a narrow version may stand on one page."""
+    """Return the name of a chart at a width: a page may contain both a wide and a narrow version."""
     return name if width >= WIDE_ENOUGH else f"{name}-narrow"
 
 

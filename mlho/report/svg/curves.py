@@ -263,7 +263,7 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
 
 
 def _above(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the points of a falling line, clipped at the bottom of the frame."""
+    """Return the points of a descending line, clipped at the bottom of the frame."""
     points = []
     for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
         if y0 < frame.y.low:
@@ -285,7 +285,7 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
     shares : sequence of float in [0, 1], descending
     """
     n = len(shares)
-    title = "Features, the most often selected first"
+    title = "Features, the most frequently selected first"
     frame = Frame.make((0, n), (0, 1), title, "Share of iterations", width=640.0, bottom=66.0)
     steps = [(x, share) for i, share in enumerate(shares) for x in (i, i + 1)]
     corners = [
@@ -301,5 +301,5 @@ def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
         if chosen
     ]
     parts.append(_row_legend([("bold", "selected"), ("accent", "in the consensus")], frame))
-    reading = f"Share of iterations that selected each of {n} features, in falling order; dots are features of the consensus."
+    reading = f"Share of iterations that selected each of {n} features, in descending order; dots are features of the consensus."
     return svg("frequency", "Selection frequency", reading, frame.width, frame.height, "".join(parts))

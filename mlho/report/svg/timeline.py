@@ -13,7 +13,7 @@ from mlho.report.svg.canvas import Scale, line, marker, polygon, polyline, svg, 
 WIDTH: Final = 380.0
 HEIGHT: Final = 170.0
 _LEFT: Final = 62.0
-_MAX_MARKED: Final = 45  # with more days the marks would hide the line
+_MAX_MARKED: Final = 45  # with more days, marks would cover the line
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def timeline(
     Parameters
     ----------
     values : sequence of DayValue
-        By rising day; at least one.
+        In order of date; at least one.
     references : sequence of float
         Dashed horizontal lines.
     changes : sequence of date

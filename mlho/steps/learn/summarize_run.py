@@ -11,7 +11,7 @@ class SummarizeRun(Step):
     """Confidence scores, stability, the consensus model, and the comparison of candidates."""
 
     kind: ClassVar[str] = "summarize_run"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     sections: ClassVar[tuple[str, ...]] = (*LEARNING_SECTIONS, "report")
 
     def run(self, work: Work) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class TestModel(Step):
     """
 
     kind: ClassVar[str] = "test_model"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""

@@ -18,7 +18,7 @@ class TestBundle(Step):
     """
 
     kind: ClassVar[str] = "test_bundle"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``tests.json``."""

@@ -142,7 +142,7 @@ def _by_outcome(evidence: Evidence) -> Iterator[Measure]:
     problem, cohort = evidence.problem, evidence.problem.cohort
     has_row = problem.matrix.has_events(range(problem.n_windows))
     text = f"{100 * (1 - has_row.mean()):.1f} % of the samples"
-    remedy = "Check that patient ids are written alike in events and labels, and the look-back."
+    remedy = "Check that events and labels write patient ids in the same form, and that the look-back is long enough."
     yield Measure("empty-samples", "samples", 1 - float(has_row.mean()), text, remedy)
     missing: dict[str, NDArray[Any]] = {"records": ~has_row}
     for column in cohort.demographics:
@@ -152,8 +152,8 @@ def _by_outcome(evidence: Evidence) -> Iterator[Measure]:
             missing[column.name] = column.codes == column.levels.index("unknown")
     for name, is_missing in missing.items():
         figure = _difference(is_missing, problem.y == 1)
-        text = f"missing in {100 * figure:.1f} percentage points more of the samples with or without the outcome than of the others"
-        remedy = "Check whether it is recorded because of the outcome."
+        text = f"the share of samples with missing data differs by {100 * figure:.1f} percentage points between the outcomes"
+        remedy = "Check whether the data are recorded because of the outcome."
         yield Measure("missing-by-outcome", name, figure, text, remedy)
 
 

@@ -19,7 +19,7 @@ NO_SITE: Final = "no site is known (validation.splitColumn)"
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a check for one subject; None if the check cannot be made, with the reason as ``detail``."""
+    """A figure of a check for one subject; None if the check cannot be carried out, with the reason as ``detail``."""
 
     check: CheckName
     subject: str
@@ -30,7 +30,7 @@ class Measure:
 
 
 def not_measured(reason: str, *checks: CheckName) -> Iterator[Measure]:
-    """Yield the reason in place of the figures of checks that cannot be made."""
+    """Yield the reason in place of the figures of checks that cannot be carried out."""
     for check in checks:
         yield Measure(check, "events", None, reason)
 

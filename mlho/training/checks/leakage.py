@@ -25,24 +25,24 @@ SUSPICIOUS_CORRELATION: Final = 0.7
 BLOCKED_CORRELATION: Final = 0.85
 #: Between P(code | outcome) and P(code | no outcome), so that a code of all patients is not a finding.
 MIN_DIFFERENCE: Final = 0.5
-_NEGLIGIBLE: Final = 1e-17  # share of a sum that does not change it
+_NEGLIGIBLE: Final = 1e-17  # relative size of a term that no longer changes the sum
 MAX_CHANCE: Final = 1e-3  # expected number of codes without effect that reach a finding by chance
 NAMED_LIFT: Final = 3.0  # P(outcome | code) ÷ P(outcome) at which a code named like the outcome is a finding
 TWIN_SHARE: Final = 0.01
 EARLY_SHARE: Final = 0.01
-MAX_CELLS: Final = 100_000_000  # of the search for near-duplicates, which holds 8 bytes a cell
+MAX_CELLS: Final = 100_000_000  # of the search for near-duplicates, which holds 8 bytes per cell
 _NAMED: Final = 5
 _NAMES_OUTSIDE: Final = 3
 
 TITLES: Final[Mapping[str, str]] = {
-    "one-code-auroc": "One code separates the outcome (AUROC of presence, count or value)",
+    "one-code-auroc": "One code alone predicts the outcome (AUROC of presence, count or value)",
     "outcome-given-code": "Nearly all samples with one code have the outcome",
     "code-given-outcome": "Nearly all samples with the outcome have one code",
-    "co-occurrence": "One code occurs where the outcome does (correlation of presence and outcome)",
+    "co-occurrence": "One code coincides with the outcome (correlation of presence and outcome)",
     "name": "A code is named like the outcome",
-    "after-outcome": "A code is recorded only from the outcome on",
-    "outcome-dates": "The outcome is dated before or on the index date",
-    "near-duplicates": "Patients with nearly the same record under several ids",
+    "after-outcome": "A code is recorded only on or after the date of the outcome",
+    "outcome-dates": "The outcome is dated on or before the index date",
+    "near-duplicates": "Patients with nearly identical records under several ids",
 }
 
 
@@ -101,7 +101,7 @@ def refuse_leakage(found: Leakage) -> None:
     key = next(iter(by_subject))
     raise DataError(
         "leakage",
-        "the data reveal the outcome, so that a model would not predict it",
+        "the data reveal the outcome, so a model would not predict it",
         expected="no code or label that is recorded because of the outcome",
         got=_named(by_subject),
         remedy=f"{_remedy(blocked)} To train nevertheless, write the reason: leakage: {{allow: {{{json.dumps(key, ensure_ascii=False)}: "
@@ -126,7 +126,7 @@ def leakage_warnings(found: Leakage) -> list[str]:
         sentences.append(f"Possible leakage: {_named(codes)}. {_remedy([*codes.values()])}")
     allowed = {finding.subject: finding for finding in found.findings if finding.verdict == "allowed"}
     sentences += [
-        f"Allowed in spite of possible leakage: {finding.words}: {finding.detail}. Reason given: {finding.reason}"
+        f"Allowed despite possible leakage: {finding.words}: {finding.detail}. Reason given: {finding.reason}"
         for finding in allowed.values()
     ]
     return [*sentences, *found.notes]
@@ -157,7 +157,7 @@ def _by_auroc(associations: Associations, bounds: Bounds) -> Iterator[_Suspect]:
             if getattr(associations, name)[code] >= bounds.max_auroc
         )
         aspect = next(reached, "presence, count or value")
-        text = f"its {aspect} alone separates the outcome with an AUROC of {auroc[code]:.3f}"
+        text = f"its {aspect} alone predicts the outcome with an AUROC of {auroc[code]:.3f}"
         yield _Suspect(
             "one-code-auroc", code, bool(auroc[code] >= bounds.max_auroc), text, {"auroc": auroc[code]}
         )
@@ -169,7 +169,7 @@ def _by_association(associations: Associations, bounds: Bounds, n_codes: int) ->
     enough = (associations.n_patients >= bounds.min_patients) & (associations.n_positive > 0)
     enough &= n1 >= bounds.min_patients
     base = n1 / (n1 + n0)
-    # With several samples of a patient only the patients count as independent.
+    # If patients have several samples, only the patients count as independent.
     share = associations.n_patients / np.maximum(associations.n_samples, 1)
     apart = associations.of_positive - associations.of_negative
     is_full = (associations.of_positive >= bounds.max_share) & (apart >= MIN_DIFFERENCE)
@@ -184,12 +184,12 @@ def _by_association(associations: Associations, bounds: Bounds, n_codes: int) ->
         yield _Suspect("outcome-given-code", code, True, text, {"bound": bounds.max_share})
     for code in np.flatnonzero(is_real & is_full).tolist():
         text = (
-            f"at least {100 * bounds.max_share:g} % of the samples with the outcome have it, and at least "
-            f"{100 * MIN_DIFFERENCE:g} percentage points fewer of the others"
+            f"at least {100 * bounds.max_share:g} % of the samples with the outcome have it; among the other samples the share is at least "
+            f"{100 * MIN_DIFFERENCE:g} percentage points lower"
         )
         yield _Suspect("code-given-outcome", code, True, text, {"bound": bounds.max_share})
     for code in np.flatnonzero(is_real & is_alike).tolist():
-        text = f"its presence and the outcome have a correlation of {correlation[code]:.2f}"
+        text = f"the correlation of its presence with the outcome is {correlation[code]:.2f}"
         is_blocking = bool(correlation[code] >= BLOCKED_CORRELATION)
         yield _Suspect("co-occurrence", code, is_blocking, text, {"correlation": correlation[code]})
 
@@ -207,7 +207,7 @@ def _by_chance(
 def _binomial_tail(k: int, n: int, p: float) -> float:
     """Return the probability of at least ``k`` successes in ``n`` trials, exact to about 1e-9 relative above the expectation.
 
-    Up to the expectation 1 is returned, which no bound on chance distinguishes from the exact value. Importing scipy.special would take 0.06 s.
+    Up to the expectation, return 1: no bound on chance distinguishes it from the exact value. Importing scipy.special would take 0.06 s.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def _binomial_tail(k: int, n: int, p: float) -> float:
     ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     term = math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p))
     total = term
-    # Above the expectation the terms fall, faster and faster.
+    # Above the expectation the terms decrease, at an increasing rate.
     while k < n and term > total * _NEGLIGIBLE:
         term *= (n - k) / (k + 1) * p / (1.0 - p)
         total += term
@@ -238,9 +238,9 @@ def _by_name(problem: Problem, associations: Associations, bounds: Bounds) -> It
             lift >= NAMED_LIFT
             or (associations.precision[code] >= 0.9 and associations.of_positive[code] >= 0.5)
         )
-        # More than chance: the share of the outcome that the code has, too.
+        # A high lift alone could be chance: the code must also cover a share of the samples with the outcome.
         is_blocking = bool(is_strong and associations.of_positive[code] >= 0.2)
-        text = "its name holds the words of the outcome's name"
+        text = "its name contains the words of the outcome's name"
         if is_blocking:
             text += f", and the outcome is {lift:.1f} times as frequent with it"
         yield _Suspect("name", code, is_blocking, text, {"lift": lift} if is_blocking else {})
@@ -253,12 +253,12 @@ def _after_outcome(tally: Tally, associations: Associations, bounds: Bounds) -> 
         associations.n_positive >= bounds.min_patients
     )
     for code in np.flatnonzero(is_enough & (total > 0) & (share >= bounds.max_share)).tolist():
-        text = f"at least {100 * bounds.max_share:g} % of its rows of patients with the outcome are dated on the outcome or after it"
+        text = f"at least {100 * bounds.max_share:g} % of its rows in patients with the outcome are dated on or after the outcome"
         yield _Suspect("after-outcome", code, True, text, {"bound": bounds.max_share})
 
 
 def _early_outcomes(problem: Problem, bounds: Bounds) -> Iterator[Finding]:
-    """Yield the finding on outcomes that are dated before or on the index date."""
+    """Yield the finding on outcomes that are dated on or before the index date."""
     cohort = problem.cohort
     if cohort.outcome_us is None or not problem.spec.cohort.has_index:
         return
@@ -269,7 +269,7 @@ def _early_outcomes(problem: Problem, bounds: Bounds) -> Iterator[Finding]:
         return
     is_blocking = n >= bounds.min_patients and is_early.sum() > EARLY_SHARE * is_dated.sum()
     counted = shown_count(n, "patient", problem.spec.report.min_cell)
-    text = f"the outcome of {counted} is dated before or on the index date"
+    text = f"the outcome of {counted} is dated on or before the index date"
     remedy = "Move the index date before the outcome, leave these samples out, or set cohort.gapDays."
     yield _table_finding("outcome-dates", bounds, is_blocking=bool(is_blocking), text=text, remedy=remedy)
 
@@ -284,8 +284,8 @@ def _twins(problem: Problem, bounds: Bounds) -> tuple[list[Finding], str]:
     is_blocking = n >= bounds.min_patients and n >= TWIN_SHARE * len(problem.cohort.unit_ids)
     counted = shown_count(n, "patient", problem.spec.report.min_cell)
     text = (
-        f"{counted} share at least {100 * MIN_OVERLAP:g} % of their codes and counts with a patient of another id, "
-        "so that training and test parts can hold the same person"
+        f"{counted} share at least {100 * MIN_OVERLAP:g} % of their codes and counts with a patient under another id, "
+        "so the same person may be in both training and test parts"
     )
     remedy = "Name the person behind the ids in cohort.groupBy, or merge the ids."
     finding = _table_finding("near-duplicates", bounds, is_blocking=is_blocking, text=text, remedy=remedy)
@@ -347,15 +347,15 @@ def _remedy(findings: Sequence[Finding]) -> str:
 def _unused_reasons(bounds: Bounds, findings: Sequence[Finding]) -> list[str]:
     allowed = {finding.subject for finding in findings if finding.verdict == "allowed"}
     unused = sorted(set(bounds.allow) - allowed)
-    return [f"leakage.allow names {name!r}, which is no blocking finding: remove it." for name in unused]
+    return [f"leakage.allow names {name!r}, which is not a blocking finding: remove it." for name in unused]
 
 
 def _outside_notes(problem: Problem, outside: Sequence[str]) -> list[str]:
-    """Return the note on codes that are named like the outcome and never enter."""
+    """Return the note on codes that are named like the outcome and cannot become features."""
     alike = [outside[place] for place in proxies_by_name(problem.spec.cohort.outcome, outside, {})]
     if not alike:
         return []
     return [
-        f"Codes named like the outcome that are recorded outside the windows of all samples, so that no model sees them: "
+        f"Codes named like the outcome that are recorded outside the windows of all samples, so no model uses them: "
         f"{', '.join(alike[:_NAMES_OUTSIDE])}."
     ]

@@ -17,7 +17,7 @@ _STEM: Final = 5  # characters in which two words agree: readmit and readmission
 
 
 def name_words(name: str) -> list[str]:
-    """Return the telling words of a name, in lower case.
+    """Return the significant words of a name, in lower case.
 
     Examples
     --------
@@ -31,8 +31,8 @@ def name_words(name: str) -> list[str]:
 def proxies_by_name(outcome: str, codes: Sequence[str], descriptions: Mapping[str, str]) -> list[int]:
     """Return the positions of the codes that are named like the outcome.
 
-    A code is, if it equals the outcome's name (in any case), or if its text or description has a word for each telling word of the
-    outcome's name that begins with the same five characters.
+    A code matches if it equals the outcome's name (ignoring case), or if for each significant word of the outcome's name its text or
+    description has a word that begins with the same five characters.
 
     Examples
     --------

@@ -17,7 +17,7 @@ _MIN_Z: Final = 5.0  # standard errors of a jump
 _LEVELS_TO_OCTAVE: Final = 4.0
 _MIN_PAIRS: Final = 100  # of consecutive numbers of one patient
 _MIN_SERIES: Final = 30
-#: Share of the series without change from which a code does not change in a patient, such as height.
+#: Share of series without change at which a code counts as constant within a patient, such as height.
 _CONSTANT: Final = 0.9
 
 
@@ -87,7 +87,7 @@ def jump(mean: NDArray[np.float64], n: NDArray[np.int64], spread: float) -> tupl
 
 
 def _spread(counts: NDArray[np.int64]) -> float:
-    """Return the standard deviation of the places of counted bins."""
+    """Return the standard deviation of the bin positions, weighted by the counts."""
     places, total = np.arange(len(counts)), max(int(counts.sum()), 1)
     mean = float(counts @ places) / total
     return float(np.sqrt(counts @ (places - mean) ** 2 / total))
@@ -103,7 +103,7 @@ def _copies(evidence: Evidence) -> Iterator[Measure]:
         share = copied_share(sample.series[rows], sample.time[rows], sample.value[rows])
         if share is None:
             continue
-        text = f"{100 * share:.0f} % of its numbers equal the previous one of the patient, after subtraction of chance"
+        text = f"{100 * share:.0f} % of its numbers equal the patient's previous number, after subtracting the share expected by chance"
         remedy = "Check whether missing numbers were filled with earlier ones before the export."
         yield evidence.of_code("copy-forward", code, share, text, remedy)
 
@@ -111,7 +111,7 @@ def _copies(evidence: Evidence) -> Iterator[Measure]:
 def copied_share(
     series: NDArray[np.uint64], time: NDArray[np.int64], value: NDArray[np.float64]
 ) -> float | None:
-    """Return the share of numbers that equal the previous one of the patient, minus that of equal numbers by chance.
+    """Return the share of numbers that equal the patient's previous number, minus the share expected by chance.
 
     None with too few numbers, and for a code whose numbers hardly change in a patient, such as height.
 

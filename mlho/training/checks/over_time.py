@@ -18,11 +18,9 @@ _MIN_MONTH: Final = 50  # median rows of a month below which a change is not inf
 _USUAL: Final = 1 / 3
 _NEIGHBOURS: Final = 6  # months on each side
 _MIN_ROWS: Final = 200  # of a code, or of a year
-_FEW: Final = 0.05  # of the usual rows of a code in a year, in which it counts as absent
-_MIN_END: Final = 20  # rows that make the end of the data
-_SLACK_DAYS: Final = (
-    31  # from the last month with events on: the last index dates need not have a recent event
-)
+_FEW: Final = 0.05  # share of a code's usual rows below which the code counts as absent from a year
+_MIN_END: Final = 20  # rows needed in and after the last month of the data
+_SLACK_DAYS: Final = 31  # after the last month with events: the last index dates need not have a recent event
 _MOST_SITES: Final = 11
 _MOST_CODES: Final = 6
 
@@ -48,9 +46,9 @@ def measure(evidence: Evidence) -> Iterator[Measure]:
 
 
 def _dips(evidence: Evidence, check: CheckName, subject: str, rows: NDArray[np.int64]) -> Iterator[Measure]:
-    """Yield the number of months with less than a third of the median of their neighbours."""
+    """Yield the number of months with fewer than a third of the median rows of their neighbours."""
     low = [_month(evidence, place) for place in dips(rows)]
-    text = f"{len(low)} months have less than a third of the usual rows, such as {', '.join(low[:3])}"
+    text = f"{len(low)} months have fewer than a third of the usual rows, such as {', '.join(low[:3])}"
     remedy = "Check whether the export of these months is complete."
     yield Measure(check, subject, float(len(low)), text, remedy)
 
@@ -99,7 +97,7 @@ def _late_index(evidence: Evidence) -> Measure:
 
 
 def last_month(rows: NDArray[np.int64], n_least: int) -> int | None:
-    """Return the place of the last month from which on there are ``n_least`` rows; ``None`` if there are fewer in all.
+    """Return the position of the last month in and after which there are at least ``n_least`` rows; ``None`` if there are fewer in total.
 
     Single rows with a wrong year therefore do not count as the end of the data.
 
@@ -129,7 +127,7 @@ def churned(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     half, is_churned = counts.shape[1] // 2, np.zeros(len(counts), np.bool_)
     for part in (slice(0, half), slice(half, None)):
         rows, usual_rows = counts[:, part].sum(axis=1), usual[:, part].sum(axis=1)
-        # Half of the years without the code cannot be chance if it would have had 30 rows there.
+        # Its absence from half of the years cannot be chance if 30 rows were expected there.
         is_churned |= (rows < _FEW * usual_rows) & (usual_rows >= 30)
     return is_churned
 
@@ -153,7 +151,7 @@ def _hours(evidence: Evidence) -> Iterator[Measure]:
     angles = np.exp(2j * np.pi * (np.arange(24) + 0.5) / 24)
     mean = complex((hours.sum(axis=0) * angles).sum() / max(int(hours.sum()), 1))
     if int(hours.sum()) < _MIN_ROWS or abs(mean) < 0.1:
-        yield from not_measured("the rows have no time of day, or none that prevails", "hours")
+        yield from not_measured("the rows have no time of day, or none that predominates", "hours")
         return
     for year, counts in zip(evidence.years, hours, strict=True):
         rest = hours.sum(axis=0) - counts
@@ -162,7 +160,7 @@ def _hours(evidence: Evidence) -> Iterator[Measure]:
         of_year, of_rest = complex((counts * angles).sum()), complex((rest * angles).sum())
         turn = math.remainder(float(np.angle(of_year) - np.angle(of_rest)), 2 * math.pi)
         shift = abs(turn) * 24 / (2 * math.pi)
-        text = f"the mean hour is {shift:.1f} hours from that of the other years"
+        text = f"the mean hour of the day differs by {shift:.1f} hours from that of the other years"
         yield Measure("hours", str(year), shift, text, "Check the time zone.")
 
 
@@ -173,7 +171,7 @@ def _weekdays(evidence: Evidence) -> Iterator[Measure]:
         if counts.sum() < _MIN_ROWS or rest.sum() < _MIN_ROWS:
             continue
         change = float(np.abs(counts / counts.sum() - rest / rest.sum()).sum() / 2)
-        text = f"{100 * change:.0f} % of the rows are on other days of the week than in the other years"
+        text = f"{100 * change:.0f} % of the rows fall on different days of the week than in the other years"
         yield Measure("weekdays", str(year), change, text, "Check whether dates were shifted or filled in.")
 
 

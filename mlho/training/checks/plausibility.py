@@ -10,7 +10,7 @@ from mlho.encoding.tally.tally import NEGATIVE
 from mlho.training.checks.evidence import NO_NUMBERS, NO_SITE, Evidence, Measure, not_measured
 
 _MIN_VALUES: Final = 100
-_ONLY_DATES: Final = 0.95  # share of rows at midnight from which the data have no time of day
+_ONLY_DATES: Final = 0.95  # share of rows at midnight at which the data are taken to have no time of day
 _GAP: Final = 4  # quarters of an octave, nearly empty, between two scales; of counts, 1 and 2 are three apart
 _NEARLY_EMPTY: Final = 0.05  # of the smaller scale
 _MOST_OF_ONE_SITE: Final = 0.5  # a site with more of all rows may well have its own codes
@@ -40,7 +40,9 @@ def _numbers(evidence: Evidence) -> Iterator[Measure]:
         text, remedy = f"{100 * share:.1f} % of its numbers", "Check signs and placeholders."
         yield evidence.of_code("negative-values", code, share, text, remedy)
         share = two_scales(values[code, :NEGATIVE])
-        text = f"{100 * share:.1f} % of its numbers are on another scale than the others, apart by a gap"
+        text = (
+            f"{100 * share:.1f} % of its numbers are on a different scale, separated from the others by a gap"
+        )
         yield evidence.of_code(
             "two-scales", code, share, text, "Convert the numbers of the code to one unit."
         )
@@ -80,7 +82,7 @@ def _sites(evidence: Evidence) -> Iterator[Measure]:
         evidence.words(code)
         for code in np.flatnonzero(only)[np.argsort(-rows[only], kind="stable")][:3].tolist()
     )
-    text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes of one site, such as {named}"
+    text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes that only one site records, such as {named}"
     remedy = "Map local codes to common ones (features.rollUp), or leave them out."
     yield Measure("one-site", "events", share, text, remedy)
 
@@ -95,4 +97,4 @@ def _clock(evidence: Evidence) -> Iterator[Measure]:
         yield Measure("midnight", "events", share, text, "Check whether a default time was written.")
     first = int(evidence.tally.days[0]) / total
     text = f"{100 * first:.1f} % of the used rows"
-    yield Measure("first-of-month", "events", first, text, "Check whether dates were cut to the month.")
+    yield Measure("first-of-month", "events", first, text, "Check whether dates were truncated to the month.")

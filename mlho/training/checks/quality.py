@@ -20,45 +20,45 @@ _MOST_SUBJECTS: Final = 20  # findings of one check; the others are counted
 CHECKS: Final[Mapping[CheckName, tuple[str, str, float]]] = {
     "unusable-rows": ("Rows without a patient, a usable code or a readable time", "conformance", 0.05),
     "code-form": (
-        "Rows whose code stands for nothing (NA, null) or lost its text form (250.0)",
+        "Rows whose code is a placeholder (NA, null) or was converted to a number (250.0)",
         "conformance",
         0.001,
     ),
     "code-variants": (
-        "Rows of codes that differ from a more frequent one in case or blanks only",
+        "Rows of codes that differ from a more frequent code only in case or blanks",
         "conformance",
         0.01,
     ),
-    "units": ("Rows with another unit than most rows of their code", "conformance", 0.01),
-    "value-range": ("Numbers outside the range that the specification gives", "conformance", 0.01),
+    "units": ("Rows with a different unit from most rows of their code", "conformance", 0.01),
+    "value-range": ("Numbers outside the range given in the specification", "conformance", 0.01),
     "unknown-patients": ("Rows of patients who are not in the cohort", "completeness", 0.5),
     "empty-samples": ("Samples without a used row", "completeness", 0.5),
-    "values-missing": ("Rows without a number, of codes that usually have one", "completeness", 0.2),
-    "months": ("Months with less than a third of the usual rows", "completeness", 0.0),
-    "site-months": ("The same, by site", "completeness", 0.0),
+    "values-missing": ("Rows without a number for codes that usually have one", "completeness", 0.2),
+    "months": ("Months with fewer than a third of the usual rows", "completeness", 0.0),
+    "site-months": ("Months with fewer than a third of the usual rows, by site", "completeness", 0.0),
     "missing-by-outcome": (
         "Difference of missing data between samples with and without the outcome",
         "completeness",
         0.1,
     ),
     "implausible-dates": ("Rows with an implausible date", "plausibility", 0.01),
-    "late-index": ("Samples with an index date after the events end", "plausibility", 0.001),
-    "duplicates": ("Rows that repeat patient, code, time and number of another one", "plausibility", 0.1),
-    "placeholder-values": ("Numbers that stand for a missing one (-999, 9999)", "plausibility", 0.01),
+    "late-index": ("Samples with an index date after the end of the events", "plausibility", 0.001),
+    "duplicates": ("Rows that repeat patient, code, time and number of another row", "plausibility", 0.1),
+    "placeholder-values": ("Placeholder numbers for missing values (-999, 9999)", "plausibility", 0.01),
     "negative-values": ("Numbers with the less frequent sign", "plausibility", 0.01),
-    "two-scales": ("Numbers of one code on two scales, as of two units", "plausibility", 0.02),
+    "two-scales": ("Numbers of one code on two scales, as if in two units", "plausibility", 0.02),
     "value-jumps": (
         "Months in which the numbers of a code jump, in doublings of the typical number",
         "plausibility",
         0.5,
     ),
-    "copy-forward": ("Numbers that repeat the previous one of the patient", "plausibility", 0.4),
+    "copy-forward": ("Numbers that repeat the patient's previous number", "plausibility", 0.4),
     "code-churn": ("Rows of codes that begin or end within the period", "plausibility", 0.2),
     "one-site": ("Rows of frequent codes that only one site records", "plausibility", 0.2),
     "midnight": ("Rows at 00:00 among rows with a time of day", "plausibility", 0.3),
     "first-of-month": ("Rows on the first day of a month", "plausibility", 0.1),
     "hours": ("Shift of the mean hour of a year, in hours", "plausibility", 2.0),
-    "weekdays": ("Change of the share of weekdays of a year", "plausibility", 0.15),
+    "weekdays": ("Change in the distribution over days of the week in a year", "plausibility", 0.15),
 }
 assert set(CHECKS) == set(get_args(CheckName))
 
@@ -117,9 +117,9 @@ def unused_overrides(
     subjects : mapping of check to sequence of str
         Subjects that have a figure in this run.
     reasons : mapping of check to str
-        Why a check was not made.
+        Why a check was not carried out.
     """
-    held: set[tuple[str, str]] = set()  # check and subject for which an earlier override holds
+    held: set[tuple[str, str]] = set()  # check and subject to which an earlier override applies
     sentences = []
     for override in asked.overrides:
         measured = [(check, subject) for check in override.checks for subject in subjects.get(check, ())]
@@ -131,13 +131,13 @@ def unused_overrides(
             if not of_pattern:
                 why = " ".join(dict.fromkeys(reasons[check] for check in override.checks if check in reasons))
                 sentences.append(
-                    f"quality.overrides names {pattern!r}, for which {' and '.join(override.checks)} had no figure, so that it had no effect. "
+                    f"quality.overrides names {pattern!r}, for which {' and '.join(override.checks)} had no figure, so it had no effect. "
                     f"{why or 'Correct or remove it.'}"
                 )
             elif of_pattern <= held:
                 sentences.append(
-                    f"quality.overrides names {pattern!r} for {' and '.join(override.checks)} after an override that holds for the same "
-                    "subjects, so that it had no effect. Put it first, or remove it."
+                    f"quality.overrides names {pattern!r} for {' and '.join(override.checks)} after an override that applies to the same "
+                    "subjects, so it had no effect. Put it first, or remove it."
                 )
         held |= matched
     return sentences

@@ -11,9 +11,9 @@ from mlho.spec.training import TrainingSpec
 
 
 def times_of(spec: TrainingSpec, cohort: Cohort) -> EventTimes | None:
-    """Return the times to the event of each sample, if the outcome is one.
+    """Return the times to the event of each sample; None if the outcome is not a time to an event.
 
-    With a split by date they end at the last horizon: later facts of a training sample may lie in the test period.
+    With a split by date, the times end at the last horizon: later facts of a training sample may fall in the test period.
     """
     follow_up = cohort.follow_up
     if follow_up is None or (asked := spec.cohort.time_to_event) is None:
@@ -28,7 +28,8 @@ def times_of(spec: TrainingSpec, cohort: Cohort) -> EventTimes | None:
 def censored_like(times: EventTimes, samples: NDArray[np.int64], spec: TrainingSpec) -> EventTimes:
     """Return the times from which the censoring of these samples is estimated.
 
-    Of all samples; but by date or site the parts of a split may be followed for other times, so that it is estimated on their own.
+    By default these are the times of all samples. In a split by date or site, follow-up may differ between the parts, so censoring is
+    estimated within each part.
     """
     return times if spec.validation.is_drawn else times[samples]
 
@@ -43,8 +44,8 @@ def counted(
 ) -> NDArray[np.int64]:
     """Return the positions of the samples that enter figures of their scores: each once.
 
-    With a time to an event those whose status at the horizon is known, each repeated by its censoring weight: figures of these
-    copies are corrected for censoring.
+    With a time to an event, return the samples whose status at the horizon is known, each repeated by its censoring weight. Figures of
+    these copies are corrected for censoring.
 
     Parameters
     ----------

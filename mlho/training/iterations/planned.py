@@ -27,10 +27,10 @@ LEFT_OUT: Final = {
     TEST_PATIENT: "sample of a test patient outside the test set",
     CROSSING: "outcome window reaches the test period",
 }
-#: Patients with, and without, the outcome in a test set: fewer terms give no variance of an AUROC.
+#: Minimum number of patients with, and without, the outcome in a test set: with fewer, the variance of an AUROC cannot be estimated.
 FEWEST: Final = 5
-#: The remedy of a part in which the status at a horizon is not known.
-SHORTER_HORIZONS: Final = "Or give shorter cohort.timeToEvent.horizonDays."
+#: Additional remedy for a part in which too few statuses at a horizon are known.
+SHORTER_HORIZONS: Final = "Or set shorter cohort.timeToEvent.horizonDays."
 _WORDS: Final = ("train", "test")
 
 
@@ -39,7 +39,7 @@ class PlannedSet:
     """One test set."""
 
     name: str
-    """For people: ``from 2024-01-01``, ``2022-01-01 to 2022-12-31``, ``site A``, ``fold 2``, or ``test``."""
+    """For display: ``from 2024-01-01``, ``2022-01-01 to 2022-12-31``, ``site A``, ``fold 2``, or ``test``."""
     role: NDArray[np.int8]
     """``TESTED``, ``TRAINED``, or a rule of ``LEFT_OUT``. Shape (n_samples,)."""
 
@@ -71,8 +71,8 @@ def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:
 def cut_of(spec: TrainingSpec, cohort: Cohort) -> dt.date:
     """Return the first index date of the test set: ``testFrom``, or the first day of a month.
 
-    It is the month from which the share of samples is closest to ``testFraction``, the later one of two; a day within a month
-    would be the index date of a patient.
+    The month is chosen so that the share of samples from it onwards is closest to ``testFraction``; in a tie, the later month. A month is
+    used because a day within it would be the index date of a patient.
     """
     if spec.validation.test_from is not None:
         return spec.validation.test_from
@@ -103,7 +103,7 @@ def _one_each(cohort: Cohort, parts: CategoricalColumn, kind: str) -> tuple[Plan
     if len(parts.levels) < 2:
         raise DataError(
             "validation.splitColumn",
-            f"column {parts.name!r} has one value for the whole cohort",
+            f"column {parts.name!r} has the same value for the whole cohort",
             expected=f"at least two {kind}s",
             got="one",
             remedy="Name another column, or use validation.split: stratified.",
@@ -124,7 +124,7 @@ def _given(cohort: Cohort, parts: CategoricalColumn) -> tuple[PlannedSet, ...]:
     n_other = sum(level not in _WORDS and not level.isdigit() for level in parts.levels)
     raise DataError(
         "validation.splitColumn",
-        f"column {parts.name!r} gives no split",
+        f"column {parts.name!r} does not define a split",
         expected="train and test, or the number of a fold, for each sample",
         got=f"{plural(n_other, 'other value')}"
         if n_other
@@ -134,7 +134,7 @@ def _given(cohort: Cohort, parts: CategoricalColumn) -> tuple[PlannedSet, ...]:
 
 
 def _roles(cohort: Cohort, is_test: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Return the roles if these samples are tested: their patients are not trained on."""
+    """Return the roles if these samples are tested: no sample of their patients is used for training."""
     tested = np.zeros(len(cohort.unit_ids), np.bool_)
     tested[cohort.unit_of[is_test]] = True
     role = np.where(tested[cohort.unit_of], TEST_PATIENT, TRAINED).astype(np.int8)
@@ -143,15 +143,15 @@ def _roles(cohort: Cohort, is_test: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 
 def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSet]) -> None:
-    """Refuse test sets on which nothing can be measured, or before which nothing can be learned.
+    """Refuse test sets that are too small to measure performance, or whose training samples are too few.
 
-    A message gives the number of a test set, because a site is a value of the data.
+    Messages name a test set by its number, because the name of a site is a value of the data.
 
     Raises
     ------
     DataError
-        A test set or the samples before it have too few patients with or without the outcome, or the iterations do not
-        take every test set equally often.
+        A test set or its training samples have too few patients with or without the outcome, or the iterations do not use every test set
+        equally often.
     """
     n_iterations = spec.validation.iterations
     if n_iterations % len(sets):

@@ -61,7 +61,7 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
         raise DataError(
             "selection.minPrevalence",
             "no feature passes the screen",
-            expected=f"a feature that a share of {asked.min_prevalence:g} of the training patients have",
+            expected=f"at least one feature that enough training patients have (a share of {asked.min_prevalence:g})",
             got=f"none of {len(problem.codes) * problem.n_windows * len(problem.aggregates)} columns",
             remedy="Lower selection.minPrevalence, or widen the look-back.",
         )

@@ -17,7 +17,7 @@ from mlho.method.sequences.significance import is_significant
 from mlho.training.iterations.permutation import shifted_samples
 from mlho.training.iterations.problem import Problem
 
-# Codes keep at least half of the places of a selection.
+# At least half of the places in a selection are reserved for codes.
 _MAX_SHARE: Final = 0.5
 # Times in days, of about a month, a season, a year and three years, by which pairs are also judged if durations are asked for: a pair that is always
 # in order may differ in them only.

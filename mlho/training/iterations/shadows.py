@@ -21,12 +21,12 @@ from mlho.training.iterations.permutation import shadow_cells
 from mlho.training.iterations.problem import Problem
 from mlho.training.iterations.selection import Selection, has_shadows, learn_feature
 
-METHOD = "shadow features: each screened column once more, its rows permuted"
+METHOD = "shadow features: copies of the screened columns with permuted rows"
 OF_SEQUENCES = "; sequences: the best pairs of the permuted rows"
 
 
 class ShadowRecord(Part):
-    """The shadows that one iteration saw: the numbers of their features, rising, and a log odds ratio per standard deviation."""
+    """The shadows that one iteration saw: their feature numbers, ascending, and a log odds ratio per standard deviation."""
 
     features: list[int]
     log_odds: list[float]
@@ -84,7 +84,9 @@ def expect_false(
             min_confidence=asked.min_confidence,
             max_share=None,
             expected=Estimate(
-                value=None, method=method, reason="ranking: mlho-r has no order to look beside"
+                value=None,
+                method=method,
+                reason="ranking: mlho-r gives no order in which shadows could be placed",
             ),
         )
     levels = levels_of(scores, shadow_scores(records, problem.spec.validation.iterations))
@@ -107,8 +109,8 @@ def warn_of_share(found: FalseFeatures) -> list[str]:
     if found.max_share is None or found.share is None or found.share <= found.max_share:
         return []
     return [
-        f"No confidence score keeps the expected share of features without effect at {found.max_share:g} (consensus.maxFalseShare): at "
-        f"{found.min_confidence}, the best of them, it is {found.share:.2f}."
+        f"No confidence score keeps the expected share of features without effect at or below {found.max_share:g} (consensus.maxFalseShare). "
+        f"The lowest share is {found.share:.2f}, at a confidence score of {found.min_confidence}."
     ]
 
 

@@ -80,8 +80,8 @@ def judge_consensus(
     headline = _headline(problem, held, pooled, single)
     performance = PerformanceRecord(
         classifier=final.classifier,
-        procedure=f"{final.classifier} on the consensus features, found again without each of {len(held)} outer folds; "
-        "pooled predictions of the folds held out",
+        procedure=f"{final.classifier} on the consensus features, selected again without each of the {len(held)} outer folds; "
+        "pooled predictions for the held-out folds",
         test_sets=[_test_set(problem, fold, held_out) for fold, held_out in enumerate(held)],
         headline=headline,
         headline_auroc=[estimate_of(evaluation.figures["auroc"].to_json()) for evaluation in single],

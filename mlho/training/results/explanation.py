@@ -149,13 +149,13 @@ def _profile(
 
 
 def typical_rows(scores: NDArray[np.float64], among: Iterable[int]) -> list[tuple[int, str]]:
-    """Choose rows of low, middle and high predicted risk, with a title each."""
+    """Choose rows of lower, intermediate and higher predicted risk, each with a title."""
     ordered = sorted(among, key=lambda row: (float(scores[row]), row))
     if not ordered:
         return []
     places = {
         "Lower risk": len(ordered) // 10,
-        "Middle risk": len(ordered) // 2,
+        "Intermediate risk": len(ordered) // 2,
         "Higher risk": len(ordered) * 9 // 10,
     }
     return [(ordered[place], title) for title, place in places.items()]

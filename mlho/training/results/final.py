@@ -204,7 +204,7 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
 
 
 def _missing(problem: Problem) -> dict[str, float]:
-    """Return the share of the samples without a value of each demographic, small shares raised to those of a cell."""
+    """Return the share of the samples without a value, for each demographic; a count below the minimum cell is raised to it."""
     n, least = problem.cohort.n_samples, problem.spec.report.min_cell
     computed = utilisation_names(problem.spec.windows) if problem.spec.features.utilisation else ()
     counts = {
@@ -218,9 +218,9 @@ def _missing(problem: Problem) -> dict[str, float]:
 
 
 def _without_value(problem: Problem, final: FinalModel) -> dict[str, float]:
-    """Return the share of the samples without a value of each feature that is a value, as :func:`_missing`.
+    """Return the share of the samples without a value, for each feature that has values; see :func:`_missing`.
 
-    The training matrix does not show it: in a linear model a value that equals the median is a zero, as a missing one.
+    The training matrix does not show it: for linear models, a value equal to the median and a missing value are both stored as zero.
     """
     n, least = problem.cohort.n_samples, problem.spec.report.min_cell
     return {
@@ -241,7 +241,7 @@ def _with_value(problem: Problem, final: FinalModel) -> dict[int, int]:
 
 
 def _vocabulary(problem: Problem, window: int) -> Vocabulary | None:
-    """Return how often the samples have each code in a window; None if codes count as others, which scoring knows for features only."""
+    """Return the share of the samples with each code in a window; None with a roll-up, whose map scoring has for features only."""
     if problem.concepts.parents:
         return None
     n, least, asked = problem.cohort.n_samples, problem.spec.report.min_cell, problem.spec.features

@@ -45,7 +45,7 @@ def judge_gates(
     Returns
     -------
     list of GateResult or None
-        The self-tests first, then in the order of the specification. A gate against a champion is judged at the promotion. A figure without a value, such as that of a small group,
+        The self-tests first, then in the order of the specification. A gate against a champion is evaluated at promotion. A figure without a value, such as that of a small group,
         does not pass.
     """
     if gates is None:
@@ -77,7 +77,7 @@ def _of_tests(tests: Sequence[BundleTest]) -> GateResult:
 def _judge(gate: Gate, headline: Mapping[str, Spread], bias: BiasAudit | None) -> GateResult:
     plain, words = gate.model_dump(mode="json", by_alias=True), _words(gate)
     if gate.champion is not None:
-        return GateResult(gate=plain, words=words, passed=None, detail="judged at the promotion")
+        return GateResult(gate=plain, words=words, passed=None, detail="evaluated at promotion")
     figure, reason = _figure(gate, headline, bias)
     failures = list(_failures(gate, figure, reason))
     return GateResult(

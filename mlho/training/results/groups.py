@@ -195,7 +195,7 @@ def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
     for name in (*names, *pairs, *asked.references):
         if name not in by_name:
             raise SpecError(
-                f"bias: {name!r} makes no groups. Expected a categorical demographic or age; got a number. List it in "
+                f"bias: {name!r} does not define groups. Expected a categorical demographic or age; got a number. List it in "
                 "features.categorical, or remove it from bias."
             )
     for name, level in asked.references.items():

@@ -142,8 +142,8 @@ def spread_over(values: Iterable[float | None], test_fraction: float | None, met
 def metrics_over(problem: Problem, evaluations: Sequence[dict[str, Any]]) -> dict[str, Spread]:
     """Test metrics over evaluations, one for each iteration. Calibration metrics are those of the calibrated probabilities.
 
-    With one test set for all iterations the interval is the mean of the iterations' intervals. It covers the draw of
-    that test set, not the draw of the training patients, whose spread is ``sd``.
+    With one test set for all iterations the interval is the mean of the iterations' intervals. It reflects the
+    sampling of that test set, not that of the training patients, whose spread is ``sd``.
     """
     rules = evaluations[0]["thresholds"]
     names = [

@@ -339,7 +339,7 @@ def _warnings_before_training(problem: Problem, ledgers: RunLedgers, checks: Run
 
 
 def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
-    """Return a warning of declared directions that no column of the final model has."""
+    """Return a warning about declared directions that apply to no column of the final model."""
     declared = spec.features.monotone or {}
     unused = [
         column for column in declared if not monotone_directions(columns, {column: declared[column]}).any()
@@ -347,7 +347,7 @@ def _without_direction(spec: TrainingSpec, columns: Sequence[str]) -> list[str]:
     if not unused:
         return []
     return [
-        f"features.monotone has no effect on the final model for {', '.join(unused)}: it has no such column. A code alone means its numbers: CODE|presence and CODE|count mean its events."
+        f"features.monotone has no effect on the final model for {', '.join(unused)}: it has no such column. A code alone refers to its numbers; CODE|presence and CODE|count refer to its events."
     ]
 
 
@@ -367,13 +367,13 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
     auroc = performance.headline["auroc"].mean
     if auroc is not None and auroc > MAX_AUROC:
         found.append(
-            f"The test AUROC is {auroc:.3f}. Above {MAX_AUROC} a clinical prediction is more often leakage than success: "
-            "look for features that are recorded because of the outcome, and set an index date or a gap."
+            f"The test AUROC is {auroc:.3f}. In clinical prediction, an AUROC above {MAX_AUROC} is more often due to leakage than to a good "
+            "model: look for features that are recorded because of the outcome, and set an index date or a gap."
         )
     if problem.spec.selection.scope == "iteration":
         found.append(
             "Features were ranked once before cross-validation (selection.scope: iteration): out-of-fold scores are "
-            "flattered, and with them the choice of settings, the calibrators and the thresholds."
+            "optimistic, which also affects the choice of settings, the calibrators and the thresholds."
         )
     n_rare = sum(feature.kind == "feature" and feature.prevalence is None for feature in summary.features)
     if n_rare:
@@ -381,24 +381,24 @@ def _warnings(problem: Problem, summary: SummaryRecord, performance: Performance
         # The share refers to training patients; without drawn test sets, half of the cohort is a bound.
         share = least / n_patients / (1.0 - (problem.spec.validation.drawn_fraction or 0.5))
         found.append(
-            f"{plural(n_rare, 'feature')} of fewer than {least} patients: the codes are in the report and may be in the bundle. "
-            f"selection.minPrevalence: {share:.2g} leaves such features out."
+            f"{plural(n_rare, 'feature')} found in fewer than {least} patients: the codes are in the report and may be in the bundle. "
+            f"selection.minPrevalence: {share:.2g} excludes such features."
         )
     n_empty = sum(not test_set.n_features for test_set in performance.test_sets)
     if n_empty:
         found.append(
-            f"In {n_empty} of {len(performance.test_sets)} test sets no feature had enough confidence: the model tested there has no more than the "
-            "demographics."
+            f"In {n_empty} of {len(performance.test_sets)} test sets no feature had a sufficient confidence score: the model tested there uses "
+            "demographics only."
         )
     if problem.spec.final.features == "consensus" and not summary.consensus_features:
-        found.append("No feature has enough confidence: the final model has the demographics only.")
+        found.append("No feature has a sufficient confidence score: the final model uses demographics only.")
     n_iterations = problem.spec.validation.iterations
     if n_iterations < 5:
         found.append(
-            f"Only {plural(n_iterations, 'iteration')}: confidence scores and spreads say little below five."
+            f"Only {plural(n_iterations, 'iteration')}: with fewer than five, confidence scores and spreads are unreliable."
         )
     if not summary.consensus.get("converged", True):
-        found.append("The consensus model did not converge: its odds ratios are not to be trusted.")
+        found.append("The consensus model did not converge: its odds ratios are unreliable.")
     return found
 
 
@@ -417,8 +417,8 @@ def _date_warnings(problem: Problem) -> list[str]:
         )
     if asked.by_date and problem.spec.cohort.outcome_days is None:
         found.append(
-            "cohort.followUpDays is not given: only the index date decides which samples are trained on, and their outcomes "
-            "may lie in the test period."
+            "cohort.followUpDays is not set: training samples are chosen by their index date only, and their outcomes may fall in the test "
+            "period."
         )
     return found
 

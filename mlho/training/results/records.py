@@ -44,7 +44,7 @@ class IterationRecord(Part):
     selected: list[int]
     """Feature numbers, in the order of the ranking."""
     of_permuted: list[int]
-    """Features that the same selection picks for permuted labels, in the order of the ranking."""
+    """Features that the same selection chooses for permuted labels, in the order of the ranking."""
     coefficients: CoefficientRecord
     """Of the consensus classifier."""
     shadows: ShadowRecord

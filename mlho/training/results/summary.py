@@ -40,7 +40,7 @@ class SummaryRecord(Part):
     features: list[FeatureResult]
     consensus: dict[str, Any]
     consensus_features: list[int]
-    """Feature numbers with enough confidence, demographics left out."""
+    """Feature numbers with a sufficient confidence score, without demographics."""
     stability: Stability
     candidates: list[CandidateSummary]
     best_candidate: str
@@ -213,8 +213,8 @@ def _describe(problem: Problem, fit: LogisticFit | None, threshold: int) -> dict
         "method": fit.method,
         "n_positive": fit.n_positive,
         "n_samples": fit.n_samples,
-        "note": "The features were selected on the same patients: intervals and p values are post-selection, and too narrow."
-        + (" Samples of one patient are taken as independent." if problem.cohort.has_repeats else ""),
+        "note": "The features were selected on the same patients: intervals are too narrow and p values too small (post-selection inference)."
+        + (" Samples of the same patient are treated as independent." if problem.cohort.has_repeats else ""),
     }
 
 
@@ -275,7 +275,7 @@ def contradiction(confidence: Confidence | None, odds_ratio: OddsRatio | None) -
     return (
         f"The odds ratio over the iterations ({ratio(mean)}) and that of the consensus model ({ratio(consensus)}) lie on different sides of 1. "
         "The iterations shrink coefficients towards 1 and share an effect among features that occur together (collinearity); the consensus "
-        "model does not shrink, and adjusts for other features. Read no direction from either."
+        "model does not shrink, and adjusts for other features. Do not infer a direction of effect from either."
     )
 
 

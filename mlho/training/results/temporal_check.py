@@ -1,4 +1,4 @@
-"""The temporal check: the final model's procedure on samples before a date, evaluated on those from that date on.
+"""The temporal check: the final model's procedure on samples before a date, evaluated on samples from that date onwards.
 
 It complements randomly drawn test sets, which give no information about later patients.
 """
@@ -26,7 +26,7 @@ LEAST_DAYS: Final = 731  # two years, a leap year among them
 
 
 def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> LaterEvaluation:
-    """Fit the final model's classifier and setting on samples before a date, and evaluate them on those from that date on.
+    """Fit the final model's classifier and setting on samples before a date, and evaluate them on samples from that date onwards.
 
     Selection, folds for the calibrator and thresholds, and the fit use all samples before the date; the date is that of
     :func:`mlho.training.iterations.planned.cut_of`.

@@ -70,7 +70,7 @@ def test_the_report_answers_at_its_head_and_shows_the_tables(place):
 
     assert f"Since run {earlier.finished.run_id} (small, computed on " in page
     assert "patients 400 → 400" in page
-    assert re.search(r"AUROC on \d+ samples that both tested: difference −0\.\d+ \(", page)
+    assert re.search(r"AUROC on \d+ samples tested in both runs: difference −0\.\d+ \(", page)
     assert re.search(r"Stable features: \d+ enter?, [1-9]\d* leave, \d+ stay", page)
     assert "Event rows, with the share of the rows that were read" in page
 

@@ -21,11 +21,11 @@ HOLDS = Findings(
     log_loss={"intercept": -0.0001, "line": -0.0002},
 )
 CASES = {
-    "nothing is wrong": ({}, "hold", "not off by an amount"),
+    "nothing is wrong": ({}, "hold", "no relevant miscalibration"),
     "the relation changed": (
         {"observed": near(0.70)},
         "retrain",
-        "the relation of features and outcome has changed",
+        "the association between features and outcome has changed",
     ),
     "the patients changed": ({"observed": near(0.70), "expected": near(0.71)}, "hold", "harder to rank"),
     "a loss that chance explains": ({"observed": near(0.72, 0.05)}, "hold", ""),
@@ -46,9 +46,13 @@ CASES = {
     ),
     "a correction that helps nobody outside its fit": ({"shift": near(-0.4, 0.1)}, "hold", ""),
     "significant and too small to matter": ({"shift": near(-0.05, 0.01)}, "hold", ""),
-    "vanished features": ({"vanished": 2}, "retrain", "Check the feed of codes first"),
-    "no labels": ({"observed": None}, "hold", "Nothing seen without labels"),
-    "no labels, missing columns": ({"observed": None, "missing": 3}, "hold", "3 columns miss"),
+    "vanished features": ({"vanished": 2}, "retrain", "Check the source of the codes first"),
+    "no labels": ({"observed": None}, "hold", "found no evidence against the model"),
+    "no labels, missing columns": (
+        {"observed": None, "missing": 3},
+        "hold",
+        "3 columns have many more missing values",
+    ),
     "no labels, other scores": ({"observed": None, "score_psi": 0.4}, "hold", "mlho evaluate"),
     "no labels, harder patients": ({"observed": None, "expected": near(0.70)}, "hold", "mlho evaluate"),
 }

@@ -31,8 +31,8 @@ def test_the_summary_names_both_stabilities_and_the_false_features(result: Resul
     text = " ".join(result.summary)
 
     assert "The stability of the selection was 0.71" in text
-    assert "The same selection on randomly permuted labels reached 0.64" in text
-    assert "hardly more stable than the patients shared by the iterations explain" in text
+    assert "With randomly permuted labels it was 0.64" in text
+    assert "hardly more stable than the patients shared by the iterations alone would explain" in text
     assert "By chance alone, 1 would be expected." in text
     assert "excellent" not in text
     assert "good stability" not in text
@@ -42,7 +42,7 @@ def test_the_report_shows_the_figures_of_chance(result: Result):
     """The report has the figures, and the table of thresholds from the strictest to those mostly reached by chance."""
     facts = dict(stability_facts(result))
 
-    assert facts["The same on permuted labels"].startswith("0.64")
+    assert facts["Stability on permuted labels"].startswith("0.64")
     assert facts["Stable features expected to have no effect"].startswith("1 (12")
     assert confidence_levels(result) == [("86", "8", "1"), ("57", "14", "5")]
     assert "Expected by chance" in render_html(result)
@@ -57,7 +57,7 @@ def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
     assert consensus_words(with_stability(result, false_features=chosen)).startswith(
         "A feature with a score of 86 or more"
     )
-    assert "chosen for a share of at most 10" in expected_false(chosen)
+    assert "chosen to keep the share at or below 10" in expected_false(chosen)
 
 
 def test_missing_figures_are_reported_as_missing(result: Result):
@@ -68,7 +68,7 @@ def test_missing_figures_are_reported_as_missing(result: Result):
 
     assert "mlho-r has no order" in expected_false(found.model_copy(update={"expected": reason}))
     before = with_stability(result, false_features=None, permuted=Estimate(value=None, reason="not measured"))
-    assert dict(stability_facts(before))["The same on permuted labels"] == "not available (not measured)"
+    assert dict(stability_facts(before))["Stability on permuted labels"] == "not available (not measured)"
     assert confidence_levels(before) == []
     assert "Expected by chance" not in render_html(before)
 

@@ -26,10 +26,10 @@ LARGE = cohort_of(1000, 9000)
     [
         (0.75, 0.72, 0.78, None),
         (0.52, 0.51, 0.53, None),
-        (0.55, 0.48, 0.62, "It cannot be told from chance"),
+        (0.55, 0.48, 0.62, "It cannot be distinguished from chance"),
         (0.37, 0.30, 0.44, "This is worse than chance"),
-        (0.37, 0.10, 0.64, "It cannot be told from chance"),
-        (0.987, 0.98, 0.994, "This is suspiciously high: look for leakage"),
+        (0.37, 0.10, 0.64, "It cannot be distinguished from chance"),
+        (0.987, 0.98, 0.994, "This is suspiciously high: check for leakage"),
         (0.75, None, None, "It has no interval"),
     ],
 )
@@ -49,17 +49,17 @@ def test_few_samples_of_one_outcome_are_a_caution(n_positive, n_negative):
     assert auroc_caution(narrow, cohort_of(100, 100)) is None
     slope = Spread(mean=1.0, low=0.95, high=1.05)
     assert calibration_verdict(slope, cohort_of(n_positive + 100, n_negative + 100)) is None
-    assert calibration_verdict(slope, cohort_of(200, 200)) == "close to what was observed"
+    assert calibration_verdict(slope, cohort_of(200, 200)) == "close to the observed frequencies"
 
 
 @pytest.mark.parametrize(
     ("mean", "low", "high", "beginning"),
     [
-        (1.03, 0.86, 1.20, "close to what was observed"),
+        (1.03, 0.86, 1.20, "close to the observed frequencies"),
         (0.60, 0.45, 0.75, "too extreme: high probabilities are too high"),
-        (0.85, 0.70, 1.00, "close to what was observed, or too extreme"),
-        (1.60, 1.40, 1.80, "too timid"),
-        (1.20, 1.00, 1.40, "close to what was observed, or too timid"),
+        (0.85, 0.70, 1.00, "close to the observed frequencies, or too extreme"),
+        (1.60, 1.40, 1.80, "too moderate"),
+        (1.20, 1.00, 1.40, "close to the observed frequencies, or too moderate"),
     ],
 )
 def test_calibration_is_called_by_the_interval_of_its_slope(mean, low, high, beginning):

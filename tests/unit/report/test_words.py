@@ -66,7 +66,7 @@ def test_demographic_columns_among_the_stable_features_are_counted(result):
         "8 features are stable (selected in most iterations, with the same direction of effect), 1 of them demographic"
         in sentences[4]
     )
-    assert sentences[4].endswith("By chance alone, 1 would be expected, demographics not counted.")
+    assert sentences[4].endswith("By chance alone, 1 would be expected, not counting demographics.")
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_demographic_columns_among_the_stable_features_are_counted(result):
     [
         (Spread(mean=0.69, low=0.5, high=0.9), "too low on average"),
         (Spread(mean=-0.69, low=-0.9, high=-0.5), "too high on average"),
-        (Spread(mean=0.1, low=0.05, high=0.15), "close to what was observed"),
-        (Spread(mean=0.4, low=-0.1, high=0.9), "close to what was observed"),
-        (Spread(mean=None), "close to what was observed"),
+        (Spread(mean=0.1, low=0.05, high=0.15), "close to the observed frequencies"),
+        (Spread(mean=0.4, low=-0.1, high=0.9), "close to the observed frequencies"),
+        (Spread(mean=None), "close to the observed frequencies"),
     ],
 )
 def test_probabilities_that_are_off_on_average_are_not_called_close(result, large, words_of_it):
@@ -96,7 +96,7 @@ def test_the_summary_says_for_whom_how_well_and_how_surely(result):
     assert len(result.summary) == 6
     assert "71,515 patients" in result.summary[0]
     assert "0.68 (95\u202f% CI 0.66–0.69)" in result.summary[1]
-    assert "close to what was observed" in result.summary[2]
+    assert "close to the observed frequencies" in result.summary[2]
     assert "0.71" in result.summary[3]
     assert "8 features are stable" in result.summary[4]
     assert "Another procedure" in result.summary[5]

@@ -57,5 +57,5 @@ def test_few_samples_have_no_verdict(result):
     """With few samples, the summary does not assess the model."""
     assert "With fewer than 100 samples with or without the outcome" in result["summary"][1]
     assert result["summary"][2].startswith(
-        "The calibration of the probabilities cannot be judged (fewer than 200"
+        "The calibration of the probabilities cannot be assessed (fewer than 200"
     )

@@ -39,7 +39,7 @@ def test_a_subject_without_a_figure_is_named():
     (note,) = notes(override("LOINC:1", "loinc:2"))
 
     assert note == (
-        "quality.overrides names 'loinc:2', for which copy-forward had no figure, so that it had no effect. Correct or remove it."
+        "quality.overrides names 'loinc:2', for which copy-forward had no figure, so it had no effect. Correct or remove it."
     )
 
 
@@ -47,14 +47,14 @@ def test_the_note_says_why_a_check_was_not_made():
     """Where the check itself could not be made, the subject may be right."""
     (note,) = notes(override("2020", checks=("hours",)), reasons={"hours": "Not checked: no time of day."})
 
-    assert note.endswith("so that it had no effect. Not checked: no time of day.")
+    assert note.endswith("so it had no effect. Not checked: no time of day.")
 
 
 def test_an_override_behind_a_wider_one_is_named():
     """The first that matches holds, so that a narrow override after a wide one has no effect."""
     (note,) = notes(override("LOINC:*"), override("LOINC:2"))
 
-    assert "'LOINC:2' for copy-forward after an override that holds for the same subjects" in note
+    assert "'LOINC:2' for copy-forward after an override that applies to the same subjects" in note
 
 
 def test_the_known_subjects_are_those_of_the_checks():

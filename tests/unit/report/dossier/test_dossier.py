@@ -144,7 +144,7 @@ def test_windows_and_index_dates_are_answered_as_in_the_report(result):
         changed = {"lineage": lineage, "predictive": "after" not in changes}
         return json.dumps(make_dossier(RUN, result.model_copy(update=changed), {}))
 
-    assert "of 90 days and all history up to and including the index date" in answered(
+    assert "from 90 days and all history up to and including the index date" in answered(
         windows=[90], allHistory=True
     )
     assert "There is no index date" not in answered(after={"fromDays": 0, "toDays": 180})

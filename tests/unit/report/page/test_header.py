@@ -106,4 +106,7 @@ def test_a_run_on_events_after_the_index_date_is_not_said_to_have_none(result):
 
     assert "no index date" not in page
     assert "<dt>Data after them</dt><dd>1 to 180 days after the index date" in page
-    assert "Features are of a time after the index date, when the outcome may be known. Its figures" in page
+    assert (
+        "Features are computed from records after the index date, when the outcome may already be known. Its figures"
+        in page
+    )

@@ -200,8 +200,8 @@ def test_one_test_set_is_in_the_singular(make_result):
 
 def test_intervals_of_figures_that_resampling_raises_are_explained(page):
     """The expected calibration error and the gaps are at least 0 and rise in replicates: an interval may exclude its figure."""
-    assert "resampling raises it: its interval may lie above the value" in page
-    assert "Resampling raises a largest difference" in page
+    assert "resampling inflates it, so its interval may lie above the value" in page
+    assert "Resampling inflates a largest difference" in page
 
 
 def test_a_test_set_of_a_site_is_named(result):

@@ -27,7 +27,7 @@ def test_every_question_has_an_answer_and_a_section(result):
 def test_the_largest_rule_of_the_ledger_is_named(result):
     largest = max(result.ledger.rules, key=lambda rule: rule.rows)
 
-    assert f"“{largest.rule}”" in answers(result)["What was dropped, and why?"]
+    assert f"“{largest.rule}”" in answers(result)["Which records were excluded, and why?"]
 
 
 def test_a_leakage_finding_and_a_check_that_was_not_made_are_counted(result):
@@ -39,10 +39,10 @@ def test_a_leakage_finding_and_a_check_that_was_not_made_are_counted(result):
     ]
     leakage = Leakage(checks=checks, findings=[], never_enter=0)
 
-    found = answers(result.model_copy(update={"leakage": leakage}))["Can it be leaking?"]
+    found = answers(result.model_copy(update={"leakage": leakage}))["Could there be leakage?"]
 
     assert found.startswith(
-        "1 of 3 checks passed; 1 could not be made. Findings: three (allowed with a reason)."
+        "1 of 3 checks passed; 1 could not be carried out. Findings: three (allowed with a reason)."
     )
 
 
@@ -54,14 +54,14 @@ def test_the_worst_group_and_the_groups_without_figures_are_named(result):
     small = shown[0].model_copy(update={"level": "small", "figures": {}, "reason": "too few"})
     audit = BiasAudit.model_validate({**dict(bias), "groups": [*bias.groups, small]})
 
-    found = answers(result.model_copy(update={"bias": audit}))["Whom does it fail?"]
+    found = answers(result.model_copy(update={"bias": audit}))["For whom does the model perform worst?"]
 
     assert f"Lowest AUROC: {lowest.by}: {lowest.level}" in found
-    assert f"{small.by}: small." in found.partition("Too few patients to tell: ")[2]
+    assert f"{small.by}: small." in found.partition("Too few patients to assess: ")[2]
 
 
 def test_without_groups_the_answer_says_so(result):
-    found = answers(result.model_copy(update={"bias": None}))["Whom does it fail?"]
+    found = answers(result.model_copy(update={"bias": None}))["For whom does the model perform worst?"]
 
     assert found.startswith("Not known")
 
@@ -74,7 +74,7 @@ def test_differences_without_a_p_value_are_not_called_insignificant(result):
     ]
     audit = result.bias.model_copy(update={"comparisons": untested})
 
-    found = answers(result.model_copy(update={"bias": audit}))["Whom does it fail?"]
+    found = answers(result.model_copy(update={"bias": audit}))["For whom does the model perform worst?"]
 
     assert "Differences between groups were not tested." in found
     assert "significant" not in found

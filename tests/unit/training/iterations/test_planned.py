@@ -180,11 +180,15 @@ def test_the_final_iteration_trains_on_all_samples_of_any_split():
             {"split": "site", "splitColumn": "site"},
             "a multiple of 3 test sets.*Set validation.iterations to 21",
         ),
-        (with_parts("north"), {"split": "site", "splitColumn": "site"}, "one value for the whole cohort"),
+        (
+            with_parts("north"),
+            {"split": "site", "splitColumn": "site"},
+            "the same value for the whole cohort",
+        ),
         (
             with_parts("tets", "train"),
             {"split": "given", "splitColumn": "site"},
-            "gives no split.*1 other value",
+            "does not define a split.*1 other value",
         ),
         (with_parts("train"), {"split": "given", "splitColumn": "site"}, "only train, only test"),
     ],

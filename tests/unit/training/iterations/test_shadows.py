@@ -262,7 +262,7 @@ def test_an_unreachable_share_gives_a_warning():
     )
 
     (warning,) = warn_of_share(found)
-    assert "at 100, the best of them, it is 0.25" in warning
+    assert "The lowest share is 0.25, at a confidence score of 100" in warning
     assert warn_of_share(found.model_copy(update={"share": 0.1})) == []
 
 

@@ -192,7 +192,9 @@ def test_empty_consensus_models_are_counted(tmp_path):
     assert any(
         warning.startswith(f"In {len(empty)} of 3 test sets no feature") for warning in result["warnings"]
     )
-    assert any(warning.startswith("No feature has enough confidence") for warning in result["warnings"])
+    assert any(
+        warning.startswith("No feature has a sufficient confidence score") for warning in result["warnings"]
+    )
     # The outcome is random, so only the floor of the AUROC can fail.
     failed = [test["name"] for test in result["final_model"]["tests"] if not test["passed"]]
     assert all(name.startswith("floor.auroc") for name in failed), failed

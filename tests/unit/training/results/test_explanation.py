@@ -75,7 +75,11 @@ def test_typical_rows_are_of_low_middle_and_high_risk():
     """Rows are taken by rank among the allowed ones; without an allowed row there is none."""
     scores = np.linspace(1, 0, 101)
 
-    assert typical_rows(scores, range(101)) == [(90, "Lower risk"), (50, "Middle risk"), (10, "Higher risk")]
+    assert typical_rows(scores, range(101)) == [
+        (90, "Lower risk"),
+        (50, "Intermediate risk"),
+        (10, "Higher risk"),
+    ]
     assert typical_rows(scores, []) == []
 
 

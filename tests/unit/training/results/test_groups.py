@@ -132,7 +132,7 @@ def test_pairs_and_references_follow_the_specification():
 @pytest.mark.parametrize(
     ("bias", "problem"),
     [
-        ({"groups": ["weight"]}, "'weight' makes no groups"),
+        ({"groups": ["weight"]}, "'weight' does not define groups"),
         ({"references": {"sex": "x"}}, "sex has no level 'x'. Expected one of f, m"),
     ],
 )
