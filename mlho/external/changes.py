@@ -30,7 +30,7 @@ from mlho.spec.training import TrainingSpec
 
 Kind = Literal["begins", "ends", "rises", "falls", "effect"]
 
-# A smaller change of a rate is not reported: with enough patients every season is significant.
+# A smaller change of a rate is not reported: with enough patients every seasonal change is significant.
 LEAST_RATIO: Final = 2.0
 # Share of the patients of the busiest month: in months with fewer, wrong dates outnumber the others.
 _LEAST_ACTIVE: Final = 0.05
@@ -63,7 +63,7 @@ def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
     """
     if not asked.cohort.has_index:
         raise SpecError(
-            "cohort.index: none has no index date, so that effects have no month. Give an index date to date changes."
+            "cohort.index: none has no index date, so effects cannot be assigned to months. Set an index date to date the changes."
         )
     source, spec = source_of(asked.data), asked.without_rules
     tables = files_of(root, asked.data.tables.model_dump() | spec.further_tables, source.name)
@@ -214,7 +214,7 @@ def _keys(
 
 
 def _in_parts(n_codes: int) -> Iterator[slice]:
-    """Divide codes, because the method makes a dozen tables of 64-bit numbers of each part."""
+    """Split the codes into parts, because the method builds a dozen tables of 64-bit numbers for each part."""
     return (slice(start, start + _CODES_AT_ONCE) for start in range(0, n_codes, _CODES_AT_ONCE))
 
 

@@ -44,8 +44,8 @@ _METRICS: Final = (
     "calibration_in_the_large",
 )
 _Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
-_COMPARED: Final = "compareWith."  # the run to compare with changes no figure
-_UNPAIRED: Final = "unpaired: the intervals of both runs, taken as independent"
+_COMPARED: Final = "compareWith."  # naming the earlier run changes no figure
+_UNPAIRED: Final = "unpaired: from the intervals of both runs, treated as independent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +146,14 @@ def _performance(metric: str, a: Spread, b: Spread) -> PerformanceChange:
 def _paired(a: RunFacts, b: RunFacts) -> PairedChange:
     """Compare both runs on the samples that both tested, with one bootstrap of patients for both."""
     if a.probability is None or b.probability is None:
-        return _not_paired("a final model on the consensus has no test probability of each sample")
+        return _not_paired("a final model on the consensus has no test probability for each sample")
     if a.cohort.follow_up is not None or b.cohort.follow_up is not None:
-        return _not_paired("the outcome is a time to an event, of which censored samples have no status")
+        return _not_paired("the outcome is a time to an event, whose status is unknown for censored samples")
     first, second = _shared(a.cohort, b.cohort)
     if not first.size:
         return _not_paired("the runs share no sample")
     if (a.cohort.outcome[first] != b.cohort.outcome[second]).any():
-        return _not_paired("the shared samples have other outcomes")
+        return _not_paired("the shared samples have different outcomes in the two runs")
     tested = ~np.isnan(a.probability[first]) & ~np.isnan(b.probability[second])
     first, second = first[tested], second[tested]
     y, unit = a.cohort.outcome[first], a.cohort.unit_of[first]
@@ -370,7 +370,9 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
         said.append(f"The runs have different outcomes: {a.result.outcome} and {b.result.outcome}.")
     is_same = a.result.lineage.matrix_digest == b.result.lineage.matrix_digest
     said.append(
-        "Both runs learned from the same matrix." if is_same else "The runs learned from different matrices."
+        "Both runs were trained on the same matrix."
+        if is_same
+        else "The runs were trained on different matrices."
     )
     if changes.performance:
         auroc = changes.performance[0]
@@ -379,11 +381,13 @@ def _summary(a: RunFacts, b: RunFacts, changes: Changes) -> list[str]:
         said.append(f"There is no paired difference: {paired.reason}. The difference is unpaired.")
     else:
         said.append(
-            f"On {plural(paired.n_samples, 'sample')} that both tested, B minus A in AUROC is "
+            f"On {plural(paired.n_samples, 'sample')} tested in both runs, the difference in AUROC (B minus A) is "
             f"{estimate(paired.differences['auroc'], 3)}."
         )
     n_shifted = sum(feature.is_shifted for feature in changes.features)
-    said.append(f"Stable features: {turnover(changes)}; the odds ratio of {n_shifted} shifts.")
+    said.append(
+        f"Stable features: {turnover(changes)}; the odds ratio of {n_shifted} differs between the runs."
+    )
     return said
 
 

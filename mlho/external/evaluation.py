@@ -160,19 +160,20 @@ def _summary(
     said = [
         f"{evaluation.n_patients:,} patients, {evaluation.n_samples:,} samples, {share} of them with the outcome.",
         f"The AUROC is {estimate(figures['auroc'], 3)} on these data"
-        + (f"; in training it was {spread(trained['auroc'], 3)}." if "auroc" in trained else "."),
+        + (f", compared with {spread(trained['auroc'], 3)} in training." if "auroc" in trained else "."),
     ]
     slope, large = figures["calibration_slope"], figures["calibration_in_the_large"]
     if slope.value is not None and large.value is not None:
         direction = "too low" if large.value > 0 else "too high"
         is_off = large.low is not None and large.high is not None and (large.low > 0 or large.high < 0)
         said.append(
-            f"The calibration slope is {estimate(slope)}, where 1 is ideal; on average the probabilities are "
+            f"The calibration slope is {estimate(slope)}, where 1 is ideal. "
             + (
-                f"{direction} (calibration in the large {estimate(large)})."
+                f"On average, the probabilities are {direction}"
                 if is_off
-                else "right within the interval."
+                else "The mean probability agrees with the observed outcome"
             )
+            + f" (calibration in the large {estimate(large)}, where 0 is ideal)."
         )
     return said
 
@@ -182,7 +183,7 @@ def _of_training(n_known_files: int) -> list[str]:
         return []
     return [
         f"{plural(n_known_files, 'file')} of events or labels {'is one' if n_known_files == 1 else 'are among those'} that the bundle was "
-        "trained on. Figures of patients that a model was trained on are too optimistic: this is not an external validation."
+        "trained on. Performance in patients used for training is optimistic: this is not an external validation."
     ]
 
 
@@ -200,8 +201,8 @@ def _warnings(bundle: Bundle, spec: TrainingSpec, scored: ScoredCohort) -> list[
     if before is not None and share > before + MOST_WITHOUT_EVENTS:
         samples = shown_count(scored.n_without_events, "sample", spec.report.min_cell)
         found.append(
-            f"{samples} of {scored.cohort.n_samples} without any usable event in the windows of the bundle, in training "
-            f"{percent(before, 0)}. Codes, dates or ids are most often written differently."
+            f"{samples} of {scored.cohort.n_samples} without any usable event in the windows of the bundle, compared with {percent(before, 0)} in "
+            "training. Most often, the cause is a different form of codes, dates or ids."
         )
     return found
 

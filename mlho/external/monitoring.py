@@ -90,13 +90,17 @@ def surveillance_sentence(surveillance: Surveillance) -> Iterator[str]:
     n = len(surveillance.evidence)
     if surveillance.reason is not None or surveillance.reference is None or n + surveillance.n_left_out < 2:
         return
-    left = f", {surveillance.n_left_out} left out for few patients" if surveillance.n_left_out else ""
-    against = f"a loss of {surveillance.loss} against the AUROC of training, {surveillance.reference:.3f} ({plural(n, surveillance.period)}{left})"
+    left = (
+        f", {surveillance.n_left_out} left out because of too few patients" if surveillance.n_left_out else ""
+    )
+    against = f"a loss of {surveillance.loss} from the AUROC of training, {surveillance.reference:.3f} ({plural(n, surveillance.period)}{left})"
     if not surveillance.alarms:
-        yield f"Surveillance has no alarm of {against}."
+        yield f"Surveillance gives no alarm for {against}."
         return
-    state = f"it lasts, and began about {surveillance.since}" if surveillance.is_alarmed else "it has ended"
-    yield f"Surveillance has an alarm of {against}: {', '.join(surveillance.alarms[:5])}; {state}."
+    state = (
+        f"it is ongoing; estimated onset {surveillance.since}" if surveillance.is_alarmed else "it has ended"
+    )
+    yield f"Surveillance gives an alarm for {against}: {', '.join(surveillance.alarms[:5])}; {state}."
 
 
 def findings_of(
@@ -134,7 +138,7 @@ def findings_of(
 
 
 def _gains(recalibration: Recalibration) -> dict[Correction, float] | None:
-    """Return how much each correction lowers the log loss of patients outside its fit."""
+    """Return how much each correction lowers the log loss of patients not used to fit it."""
     losses = {name: figures["log_loss"].value for name, figures in recalibration.figures.items()}
     before, gains = losses.get(AS_DELIVERED), dict[Correction, float]()
     names: dict[Correction, str] = {"intercept": SHIFTED, "line": LINE}

@@ -80,12 +80,12 @@ def recalibration_result(
 
 
 def labels_of_training(n_files: int) -> list[str]:
-    """Return the warning of a correction that is fitted on files of labels that the model was trained on."""
+    """Return the warning about a correction fitted on files of labels that the model was trained on."""
     if not n_files:
         return []
     return [
         f"{plural(n_files, 'file')} of labels {'is one' if n_files == 1 else 'are among those'} that the bundle was trained on. A model ranks its own "
-        "training patients too well, so that the correction makes the probabilities of other patients too extreme. Do not promote this "
+        "training patients too well, so the correction makes the probabilities of other patients too extreme. Do not promote this "
         "version: recalibrate on labels of other patients."
     ]
 
@@ -101,7 +101,7 @@ def _summary(
 ) -> Iterator[str]:
     line = recalibrated.correction
     slope = "" if correction == "intercept" else f" {line.slope:.2f} times"
-    yield f"The log-odds become {line.intercept:+.2f} plus{slope} the log-odds as delivered. The ranking of patients, and which of them alert, stay."
+    yield f"The log-odds become {line.intercept:+.2f} plus{slope} the log-odds as delivered. The ranking of patients and the flagged patients do not change."
     figures = evaluation.recalibration.figures
     for name, words in (
         ("calibration_in_the_large", "calibration in the large"),
@@ -109,7 +109,7 @@ def _summary(
         ("log_loss", "the log loss"),
     ):
         before, after = (figures[version][name] for version in (AS_DELIVERED, _VERSIONS[correction]))
-        yield f"On patients outside each fit {words} is {estimate(after, 3)}; as delivered it was {estimate(before, 3)}."
+        yield f"In patients not used to fit the correction, {words} is {estimate(after, 3)}; as delivered it was {estimate(before, 3)}."
     yield f"{plural(n_passed, 'test')} of the new bundle passed."
 
 
@@ -117,4 +117,4 @@ def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator
     figures = evaluation.recalibration.figures
     before, after = (figures[name]["log_loss"].value for name in (AS_DELIVERED, _VERSIONS[correction]))
     if before is not None and after is not None and after >= before:
-        yield "The correction does not lower the log loss of patients outside its fit: the bundle as delivered is at least as good."
+        yield "The correction does not lower the log loss of patients not used to fit it: the bundle as delivered is at least as good."

@@ -27,7 +27,7 @@ from mlho.scratch import scratch_folder
 from mlho.spec.training import TrainingSpec, canonical_json
 from mlho.training.results.performance import figures_of
 
-PROCEDURE: Final = "the model of an earlier bundle with a calibrator fitted on later samples; calibrated figures are of patients outside each fit"
+PROCEDURE: Final = "the model of an earlier bundle with a calibrator fitted on later samples; calibrated figures are those of patients not used in each fit"
 #: Relative. A sample with a probability equal to the threshold must not lose its alert to rounding.
 _ROUNDING: Final = 1e-12
 
@@ -58,7 +58,7 @@ def recalibrated_bundle(
     """Return a bundle with a new calibrator. Model, features and the samples that alert stay.
 
     Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples; calibrated
-    figures are measured on patients outside each fit.
+    figures are measured on patients not used in each fit.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def _fit(
         raise DataError(
             "labels",
             "no correction of the calibration can be fitted",
-            expected="both outcomes, in at least ten patients each, and an outcome that rises with the probability",
+            expected="both outcomes, in at least ten patients each, and an outcome that becomes more frequent with the probability",
             got=line.reason or "too few patients with or without the outcome",
             remedy="Recalibrate on more patients, or train another model.",
         )
@@ -187,14 +187,12 @@ def _moved_test(
     if test.id == "calibration.mean":
         rate = float(y.mean())
         bounds = {"min": rate - MAX_GAP, "max": rate + MAX_GAP}
-        meaning = (
-            "The mean calibrated probability of the later samples is the share of them with the outcome."
-        )
+        meaning = "The mean calibrated probability of the later samples equals their share with the outcome."
         inputs = {**test.inputs, "value": float(corrected.mean())}
         return test.model_copy(update={"expected": bounds, "meaning": meaning, "inputs": inputs})
     if test.id == "calibration.slope":
         t = tally(y, corrected)
-        meaning = "The outcome of the later samples rises with the calibrated log-odds at a slope of 1."
+        meaning = "The calibration slope of the calibrated probabilities of the later samples is 1."
         inputs = {**test.inputs, "value": fit_line_of(t, logit_of(t)).slope}
         return test.model_copy(update={"meaning": meaning, "inputs": inputs})
     return test

@@ -1,4 +1,4 @@
-"""Recalibration of a bundle on other data: an intercept, or intercept and slope, evaluated on patients outside each fit."""
+"""Recalibration of a bundle on other data: an intercept, or intercept and slope, evaluated on patients not used in each fit."""
 
 from typing import Final
 

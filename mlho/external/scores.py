@@ -51,7 +51,7 @@ class ScoredCohort:
     n_without_events: int
     """Samples without any usable event in the bundle's windows."""
     warnings: tuple[str, ...] = ()
-    """Demographics that the bundle does not know as they are written."""
+    """Warnings about demographics that are written differently from those of the bundle."""
 
 
 def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCohort:

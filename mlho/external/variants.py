@@ -46,7 +46,7 @@ def _summary(base: RunFacts, results: Sequence[VariantResult]) -> list[str]:
         verdict = "its interval excludes 0" if clear else "its interval includes 0"
         said.append(
             f"{result.run.name} differs by {estimate(auroc, 3)} in AUROC on {plural(result.paired.n_samples, 'sample')} "
-            f"that both tested; {verdict}."
+            f"tested in both runs; {verdict}."
         )
     said.append("Intervals are not adjusted for the number of variants.")
     return said

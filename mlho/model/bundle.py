@@ -310,7 +310,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> str:
     Parameters
     ----------
     folder : Path
-        A new folder, or one that contains this very bundle and is left unchanged. Writing is atomic.
+        A new folder, or one with an identical bundle, which is left unchanged. Writing is atomic.
 
     Returns
     -------
@@ -363,8 +363,8 @@ def _check(parts: BundleParts) -> None:
     problems = {
         f"the classifier has {parts.classifier.n_features} columns": parts.classifier.n_features != n_columns,
         f"there are statistics of {len(parts.statistics)} columns": len(parts.statistics) != n_columns,
-        "a column has no name of its own": len(set(parts.columns)) != n_columns,
-        "the classifier has other columns of values": not has_value_columns(
+        "the names of the columns are not unique": len(set(parts.columns)) != n_columns,
+        "the classifier has different value columns": not has_value_columns(
             parts.classifier, parts.features, parts.scoring, parts.demographics
         ),
         "lineage has no whole number 'seed'": not isinstance(seed, int) or isinstance(seed, bool) or seed < 0,
@@ -373,7 +373,7 @@ def _check(parts: BundleParts) -> None:
     found = [words for words, is_so in problems.items() if is_so]
     if found:
         raise BundleError(
-            f"bundle: parts do not fit. Expected {n_columns} columns (features, then demographics), a seed and plain"
+            f"bundle: the parts are inconsistent. Expected {n_columns} columns (features, then demographics), a seed and plain"
             f" figures; got: {'; '.join(found)}. Build the parts from one fit."
         )
 
@@ -423,8 +423,8 @@ def load_bundle(path: str | Path, *, digest: str | None = None) -> Bundle:
     classifier, demographics = classifier_of(document, files), demographics_of(document)
     if not has_value_columns(classifier, document.features, document.scoring, demographics):
         raise BundleError(
-            f"{folder}: parts do not fit. Expected a model whose columns of values are the features of values, the"
-            " demographics that are numbers and utilisation; got others. Build the bundle again."
+            f"{folder}: the parts are inconsistent. Expected a model whose value columns are the features with values, the"
+            " numeric demographics and utilisation; got others. Build the bundle again."
         )
     return Bundle(
         document=document,

@@ -36,7 +36,7 @@ WRITTEN_BY_PEOPLE: Final[Mapping[str, str]] = {
     "Data": "where the events come from, which sites and years, who is missing",
     "Outcome": "how the outcome was defined and verified",
     "Limits": "what is known to go wrong, and what was not examined",
-    "Ethical considerations": "who may be harmed by a wrong or an unequal score, and what is done about it",
+    "Ethical considerations": "who may be harmed by wrong or unfair scores, and what is done about it",
 }
 N_LEVELS: Final = 10  # levels of a demographic
 N_SHOWN: Final = 25  # features listed; bundle.json contains all
@@ -88,28 +88,28 @@ def _section(name: str, parts: BundleParts) -> str:
 
 
 def _not_for(parts: BundleParts) -> str:
-    """Return the exclusions that hold for every model, and those that follow from the data of this one."""
+    """Return the exclusions that apply to every model, and those that follow from the data of this model."""
     excluded = ["Decisions about a patient without human judgement. The model is not a medical device."]
     if not parts.predictive:
         excluded.append("Prediction: it shows associations only.")
     elif parts.horizons:
         days = plural(max(horizon.days for horizon in parts.horizons), "day")
         excluded.append(
-            f"Another outcome than `{_plain(parts.outcome)}`, or a risk beyond {days} after the index date."
+            f"Outcomes other than `{_plain(parts.outcome)}`, or risks beyond {days} after the index date."
         )
     else:
         excluded.append(
-            f"Another outcome than `{_plain(parts.outcome)}`, or another time after the index date than that of its labels."
+            f"Outcomes other than `{_plain(parts.outcome)}`, or periods after the index date other than that of its labels."
         )
     excluded.append(
-        "Patients, sites and years that its cohort did not have, before it is evaluated on them (`mlho evaluate`)."
+        "Patients, sites and years not represented in its cohort, unless it has been evaluated on them (`mlho evaluate`)."
     )
     for code in () if parts.demographics is None else parts.demographics.codes:
         if isinstance(code, CategoryCode):
             levels = [level for level in code.levels if level not in (OTHER, UNKNOWN)]
             known = listed([_plain(level) for level in levels], N_LEVELS)
             excluded.append(
-                f"Patients with another {_plain(code.name)} than {known}: it had too few of them, or none."
+                f"Patients with a {_plain(code.name)} other than {known}: the training data had none or too few of them."
             )
     return "\n".join(f"- {sentence}" for sentence in excluded)
 
@@ -121,16 +121,16 @@ def _data(parts: BundleParts) -> str:
     seen = " and ".join("all history" if days is None else f"{days} days" for days in windows) or "no events"
     index = {
         "column": "each sample's own index date",
-        "date": f"one index date for everybody ({scoring.index_date})",
-        "none": "no index date: everything that a patient has counts",
+        "date": f"one index date for all patients ({scoring.index_date})",
+        "none": "no index date: all records of a patient are used",
     }[scoring.index_kind]
     if scoring.after is not None:
         days = scoring.after.past_days
         past = "all history" if days is None else f"the {days} days up to it"
         return f"Codes recorded {scoring.after.words} and not before it, in {past}; {index}."
-    same_day = "counted as they are" if scoring.duplicates == "keep" else "counted once a day"
+    same_day = "all counted" if scoring.duplicates == "keep" else "counted once per day"
     return (
-        f"Events up to {index}; look-back: {seen}; the last {scoring.gap_days} days before it are not seen."
+        f"Events up to {index}; look-back: {seen}; the last {scoring.gap_days} days before it are excluded."
         f" Repeated codes are {same_day}."
     )
 
@@ -147,9 +147,9 @@ def _outcome(parts: BundleParts) -> str:
 def _features(parts: BundleParts) -> str:
     n_demographics = len(parts.columns) - len(parts.features)
     lines = [
-        f"{len(parts.features)} features of events and {n_demographics} columns of demographics.",
+        f"{len(parts.features)} event features and {n_demographics} demographic columns.",
         "",
-        "| feature | mean \\|contribution\\| | odds ratio, per unit unless it says per SD |",
+        "| feature | mean \\|contribution\\| | odds ratio per unit, or per SD where stated |",
         "|---|---:|---:|",
     ]
     coefficients = parts.classifier.coefficients()
@@ -176,13 +176,13 @@ def _performance(parts: BundleParts) -> str:
     figures = {name: spread for name, spread in parts.metrics.items() if "/" not in name}
     rows = [_metric_row(name, spread) for name, spread in sorted(figures.items())]
     if not rows:
-        return "No test metrics were given to this bundle."
+        return "This bundle contains no test metrics."
     head = ["| metric (on test sets) | value | 95 % interval |", "|---|---:|---|"]
     table = "\n".join([*head, *rows])
     judged = parts.performance
     if judged is None:
         return table
-    said = f"Figures of models made like this one, on patients that they had not seen: {_plain(judged.procedure)}."
+    said = f"Figures of models built like this one, on held-out patients: {_plain(judged.procedure)}."
     return "\n\n".join([said, table, *_net_benefit(judged), *_winners(parts.metrics, judged)])
 
 
@@ -193,7 +193,7 @@ def _net_benefit(judged: BundlePerformance) -> list[str]:
     if not at:
         return []
     lines = [
-        "| net benefit, acting from | model | lowest | highest | treat all |",
+        "| net benefit at threshold | model | lowest | highest | treat all |",
         "|---:|---:|---:|---:|---:|",
     ]
     for place in at:
@@ -211,7 +211,7 @@ def _winners(metrics: Mapping[str, Any], judged: BundlePerformance) -> list[str]
     ends = "" if auroc["low"] is None else f" (95 % CI {_number(auroc['low'])} to {_number(auroc['high'])})"
     return [
         f"Another procedure, the best candidate on ranked features in each iteration, had an AUROC of "
-        f"{_number(auroc['mean'])}{ends}; it is not this model's."
+        f"{_number(auroc['mean'])}{ends}. This is not the AUROC of this model."
     ]
 
 
@@ -232,7 +232,7 @@ def _number(value: Any) -> str:
 def _calibration(parts: BundleParts) -> str:
     calibrator = parts.calibrator
     if calibrator.reason is not None:
-        return f"None: {_plain(calibrator.reason)}. Probabilities are the classifier's own."
+        return f"None: {_plain(calibrator.reason)}. The probabilities are those of the classifier."
     return (
         "Logistic on the logit, fitted on out-of-fold probabilities:"
         f" intercept {calibrator.intercept:.4g}, slope {calibrator.slope:.4g}."
@@ -269,10 +269,10 @@ def _rate(spread: Mapping[str, Any] | None) -> str:
 def _limits(parts: BundleParts) -> str:
     known = [
         "- Coefficients and contributions describe the model, not causes.",
-        "- Figures hold for patients like those of the training data; codes and their use differ between sites and years.",
+        "- The figures apply to patients like those in the training data; codes and their use differ between sites and years.",
     ]
     if not parts.predictive:
-        known.append("- Fitted without an index date: it may have seen what came after the outcome.")
+        known.append("- Fitted without an index date: the features may include records after the outcome.")
     return "\n".join(known)
 
 
@@ -282,7 +282,7 @@ def _lineage(parts: BundleParts) -> str:
     if isinstance(versions, Mapping):
         plain["versions"] = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     lines = [f"| {_plain(name)} | {_plain(str(value))} |" for name, value in sorted(plain.items())]
-    return "\n".join(["| what | value |", "|---|---|", *lines])
+    return "\n".join(["| item | value |", "|---|---|", *lines])
 
 
 def _plain(text: str) -> str:

@@ -45,7 +45,7 @@ def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> Fitte
         ) from error
     if classifier.n_features != len(document.columns):
         raise BundleError(
-            f"{DOCUMENT}: parts do not fit. Expected a model of {len(document.columns)} columns; got"
+            f"{DOCUMENT}: the parts are inconsistent. Expected a model of {len(document.columns)} columns; got"
             f" {classifier.n_features}. Build the bundle again."
         )
     return classifier

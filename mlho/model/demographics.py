@@ -32,7 +32,7 @@ from mlho.tables import ColumnKind, require_columns
 DEMOGRAPHICS_FRAME: Final = "demographics (DataFrame)"
 INDEX: Final = "index_date"
 _NO_ROW = -1
-# Shares of rows with a level that the bundle does not have from which they are a warning: without and with the level "other".
+# Share of rows with a level unknown to the bundle that gives a warning, without and with the level "other".
 _MOST_UNSEEN: Final = 0.05
 _MOST_UNSEEN_WITH_OTHER: Final = 0.5
 _NAMED: Final = 6  # levels in a warning
@@ -93,15 +93,15 @@ def demographics_block(
 def lost_values(
     encoder: DemographicsEncoder | None, samples: Samples, events: Frame, frame: Frame | None
 ) -> list[str]:
-    """Return a sentence for each loss of demographics that the caller of a score may not expect: ids or levels in another form."""
+    """Return a warning for each loss of demographics that the caller may not expect: ids or levels in a different form."""
     if encoder is None or frame is None or not len(frame):
         return []
     with_events = patients_of(events, where=EVENTS_FRAME).intersection(samples.patient_ids)
     found = []
     if with_events and with_events.isdisjoint(patients_of(frame, where=DEMOGRAPHICS_FRAME)):
         found.append(
-            f"None of the {plural(len(with_events), 'patient')} with events has a row of demographics, so that their values are unknown. Check "
-            "that patient ids are written alike in events and demographics: 17.0 is another id than 17."
+            f"None of the {plural(len(with_events), 'patient')} with events has a row of demographics, so their values are unknown. Check "
+            "that events and demographics write patient ids in the same form: 17.0 and 17 are different ids."
         )
     for code in encoder.codes:
         if isinstance(code, CategoryCode) and code.name in names_of(frame):
@@ -210,5 +210,5 @@ def _refuse_contradictions(
             "rows of one patient differ",
             expected="one row per patient, or one per (patient, index_date) with a column index_date",
             got=f"{plural(n_contradictions, 'row')} contradicting an earlier one",
-            remedy="Keep the row that holds at the index date.",
+            remedy="Keep the row that is valid at the index date.",
         )

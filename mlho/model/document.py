@@ -47,7 +47,7 @@ class Signature(BundlePart):
     events: dict[str, Any]
     """A table of events: required and optional columns, and the meaning of an index date."""
     output: dict[str, str]
-    """Each output and what it is."""
+    """Each output with its meaning."""
 
 
 class BundleDocument(BundlePart):
@@ -69,13 +69,13 @@ class BundleDocument(BundlePart):
     scoring: Scoring
     signature: Signature
     metrics: dict[str, Any]
-    """Test figures of models made like this one."""
+    """Test figures of models built like this one."""
     performance: BundlePerformance | None = None
-    """How they were measured."""
+    """How the test figures were measured."""
     training: TrainingSamples | None = None
     """Statistics of the training samples; absent in bundles of earlier versions."""
     roll_up: Annotated[dict[str, str] | None, OMITTED] = None
-    """Codes of the events that count as another one, which is a code of the features."""
+    """Codes of the events that are replaced by another code, which is a code of the features."""
     horizons: Annotated[tuple[RiskHorizon, ...] | None, Field(min_length=1), OMITTED] = None
     """For a time to an event: the risk up to each day; the first one is the probability."""
     notes: dict[str, str]
@@ -210,7 +210,7 @@ def _signature(parts: BundleParts) -> Signature:
         },
         output={
             "probability": "P(outcome), calibrated, strictly between 0 and 1",
-            "uncalibrated": "P(outcome) as the classifier gives it",
+            "uncalibrated": "P(outcome) as returned by the classifier",
             "alert": "for each threshold: probability >= value",
             **{horizon.column: f"P(outcome within {horizon.days} days)" for horizon in parts.horizons},
         },
@@ -221,9 +221,9 @@ def _missing(parts: BundleParts) -> dict[str, Any]:
     """Describe how the matrix represents unknown values."""
     is_value = parts.classifier.value_columns
     if is_value is None:
-        return {"missing": "not allowed: 0 says absent"}
+        return {"missing": "not allowed: 0 means absent"}
     return {
-        "missing": "NaN in valueColumns, where 0 is a value; elsewhere 0 says absent, and NaN is not allowed",
+        "missing": "NaN in valueColumns, where 0 is a value; elsewhere 0 means absent, and NaN is not allowed",
         "valueColumns": [
             name for name, holds_values in zip(parts.columns, is_value, strict=True) if holds_values
         ],

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from mlho.model.golden import ColumnStatistics
 
-MIN_Z: Final = 5.0  # of an association that is called strong: about one in two million without one
+MIN_Z: Final = (
+    5.0  # of a strong association; without an association, about one column in two million reaches it
+)
 MAX_CORRELATION: Final = (
     0.3  # with every other column: beyond it, another column may explain or reverse the association
 )

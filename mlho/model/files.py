@@ -57,7 +57,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         if _holds(folder, files):
             return
         raise BundleError(
-            f"{folder}: exists and is not this bundle. Expected a new path; bundles are never written over."
+            f"{folder}: exists and is not this bundle. Expected a new path; bundles are never overwritten."
         )
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -117,7 +117,7 @@ def read_document(folder: Path) -> bytes:
 def _shown(digest_file: bytes) -> str:
     """Return the digest in a digest file, or report that there is none, without printing foreign content."""
     match = re.fullmatch(rb"([0-9a-f]{64})  bundle\.json\n", digest_file)
-    return match[1].decode() if match else "which holds no SHA-256"
+    return match[1].decode() if match else "which contains no SHA-256"
 
 
 def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]:

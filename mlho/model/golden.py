@@ -124,7 +124,7 @@ def _is_known(row: NDArray[np.float64], empty_row: NDArray[np.float64]) -> NDArr
 def _columns(columns: Sequence[int], n_columns: int) -> list[int]:
     chosen = [int(column) for column in columns]
     if sorted(set(chosen)) != chosen or (chosen and not 0 <= chosen[0] <= chosen[-1] < n_columns):
-        raise ValueError("columns must rise and exist")
+        raise ValueError("columns must ascend and exist")
     return chosen
 
 

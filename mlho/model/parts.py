@@ -117,9 +117,9 @@ class BundleFeature(BundlePart):
     window_days: Annotated[int, Field(ge=1)] | None = None
     """Look-back before the index date; ``null`` is all history."""
     encoding: JsonEncoding
-    """How counts and values become the number that the model sees."""
+    """How counts and values become the number that the model uses."""
     words: str
-    """For people: description, aggregate and window."""
+    """For display: description, aggregate and window."""
     importance: float
     """Mean absolute contribution to the log-odds, over at most 10,000 training samples."""
     coefficient: float | None = None
@@ -144,7 +144,7 @@ class Scoring(BundlePart):
     index_date: dt.date | None = None
     """The one index date of training, for ``date``; a newer one may be given when scoring."""
     gap_days: Annotated[int, Field(ge=0)] = 0
-    """Days just before the index date that features do not see."""
+    """Days just before the index date that features exclude."""
     duplicates: Literal["keep", "drop"] = "keep"
     """``drop`` counts one code of one patient on one day once."""
     co_occurrence_days: Annotated[int | None, Field(ge=0), OMITTED] = None
@@ -158,7 +158,7 @@ class Scoring(BundlePart):
     plausible_years: Annotated[
         tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=2, max_length=2)
     ] = PLAUSIBLE_YEARS
-    """First and last year of events that count, and of index dates."""
+    """First and last plausible year of events and index dates; events outside are dropped."""
     utilisation_windows: Annotated[
         tuple[Annotated[int, Field(ge=1)] | None, ...] | None, Field(min_length=1), OMITTED
     ] = None
@@ -177,17 +177,17 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Vocabulary(BundlePart):
-    """How often the training samples had each code of the events, the codes that the model does not use included."""
+    """Shares of the training samples with each code of the events, including codes that the model does not use."""
 
     floor: Share
-    """A code that is not listed was in at most this share of the samples."""
+    """Upper bound on the share of the samples with a code that is not listed."""
     shares: dict[str, Share]
     """By code: share of samples with it in the longest window of the model, rounded to 0.000001. At most the 10,000 most frequent
-    codes, each of at least ``report.minCell`` patients; a share that fewer than so many samples lack is lowered to theirs."""
+    codes, each of at least ``report.minCell`` patients; a share is capped so that at least that many samples lack the code."""
     include: Annotated[tuple[str, ...] | None, OMITTED] = None
     """Patterns of the codes that training used (``features.include``). Absent: all."""
     exclude: Annotated[tuple[str, ...] | None, OMITTED] = None
-    """Patterns of the codes that it did not use (``features.exclude``)."""
+    """Patterns of the codes that training excluded (``features.exclude``)."""
 
 
 class TrainingSamples(BundlePart):
@@ -197,7 +197,7 @@ class TrainingSamples(BundlePart):
     """Share of samples without any used event in the windows of the model's features, rounded to 0.01; 0 if these are fewer
     than ``report.minCell``, and null if the model has no features."""
     alert_rates: dict[str, Share]
-    """By rule of a threshold: share of the out-of-fold probabilities that alert, rounded to 0.001."""
+    """By rule of a threshold: share of the out-of-fold probabilities at or above it, rounded to 0.001."""
     prevalence: Annotated[tuple[Share | None, ...] | None, OMITTED] = None
     """By feature, in column order: share of samples with the feature, rounded to 0.0001; null if fewer than ``report.minCell`` have
     it or lack it. Absent in bundles of earlier versions."""
@@ -214,12 +214,12 @@ class BundlePerformance(BundlePart):
     """The procedure behind the metrics of a bundle, and further measured figures."""
 
     procedure: str
-    """The evaluated models, in words: those made like this one."""
+    """The evaluated models, in words: those built like this one."""
     n_test_sets: Annotated[int, Field(ge=1)]
     decision_curve: dict[str, Any]
     """Net benefit over thresholds: ``threshold``, ``model`` (mean, low, high over the test sets), ``all``."""
     winner_per_iteration: dict[str, Any] = Field(default_factory=dict)
-    """The same metrics of another procedure: the best candidate of each iteration. They are not this model's."""
+    """The same metrics of another procedure: the best candidate of each iteration. They do not describe this model."""
 
 
 class RiskHorizon(BundlePart):

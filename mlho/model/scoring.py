@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Rules that drop rows of a table that holds more than the samples need. The caller has asked for it.
+# Rules that drop rows that the samples do not need. They are not a reason for a warning: the caller chose the samples.
 _ASKED_FOR: Final = frozenset(
     (Rule.UNKNOWN_PATIENT, Rule.AFTER_INDEX, Rule.IN_GAP, Rule.BEFORE_LOOK_BACK, Rule.DUPLICATE)
 )
-# From this number of rows, chance cannot explain that none has a code of the bundle.
+# With at least this many rows, chance cannot explain that none has a code of the bundle.
 _MIN_ROWS: Final = 100
 
 
@@ -137,7 +137,7 @@ def encode_events(
 
 
 def lost_rows(encoded: EncodedEvents) -> list[str]:
-    """Return a sentence for each loss of event rows that the caller of a score may not expect.
+    """Return a warning for each loss of event rows that the caller may not expect.
 
     Raises
     ------

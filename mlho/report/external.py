@@ -17,7 +17,7 @@ RECALIBRATION_SCHEMA: Final = "mlho.io/recalibration/v1"
 class Recalibration(Part):
     """Corrections of the bundle's probabilities fitted on these data, and their effects.
 
-    ``figures`` describe probabilities of patients outside each fit, so that a correction is not evaluated on the patients of
+    ``figures`` describe probabilities of patients not used in each fit, so that a correction is not evaluated on the patients of
     its fit.
     """
 
@@ -58,7 +58,7 @@ class RecalibrationResult(Part):
     correction: dict[str, Any]
     """``kind`` (intercept, line), ``intercept`` and ``slope``: log-odds become intercept + slope · log-odds."""
     headline: dict[str, Spread]
-    """Figures of the later samples; calibrated ones are of patients outside each fit."""
+    """Figures of the later samples; calibrated ones are those of patients not used in each fit."""
     final_model: RecalibratedModel
     gates: list[GateResult] | None
     lineage: dict[str, Any]

@@ -21,7 +21,7 @@ class VariantResult(Part):
     """Fields of the specification that differ: ``a`` in the document, ``b`` in the variant."""
     auroc: Spread
     paired: PairedChange
-    """The variant minus the document, on the samples that both tested."""
+    """The variant minus the document, on the samples tested in both."""
     features_entered: int
     """Features that are stable in the variant only."""
     features_left: int

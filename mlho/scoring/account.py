@@ -61,11 +61,11 @@ class UnknownCodes(Part):
     codes: int
     rows: int
     most: list[UnknownCode]
-    """Those with the most rows; none with very few."""
+    """The unknown codes with the most rows; codes with very few rows are not listed."""
 
 
 class Scores(Part):
-    """``scores.json``: a function of the bundle, of whom to score and of the events, however these are cut."""
+    """``scores.json``: a function of the bundle, the samples to score and the events, independent of the partitions."""
 
     schema_: str = Field(default=SCORES_SCHEMA, alias="schema")
     outcome: str
@@ -73,12 +73,12 @@ class Scores(Part):
     """False for a bundle without index date: association only, no prediction."""
     bundle_digest: str
     index: dict[str, Any]
-    """As the specification says it."""
+    """As stated in the specification."""
     patients: int
     samples: int
     """Scores: one for each patient and index date."""
     patients_without_events: int
-    """Patients of the cohort table whom no event names; they are scored too. 0 without a cohort table."""
+    """Patients of the cohort table without any event; they are scored too. 0 without a cohort table."""
     samples_without_events: int
     """Samples without any used event in the windows of the bundle; they are scored too."""
     training_share_without_events: float | None
@@ -101,7 +101,7 @@ class DeliveredFile(Part):
     """A file in the folder of the manifest: a part in one of the forms of ``output.formats``."""
 
     name: str
-    """File name beside the manifest."""
+    """File name in the folder of the manifest."""
     sha256: str
     size: int
     """Bytes."""
@@ -208,7 +208,7 @@ def refuse_shared_patients(
         raise DataError(
             f"{names[pair[0]]} and {names[pair[1]]}",
             "data.partitionedBy is patient, and a patient is in two partitions",
-            expected="all rows of a patient in one partition: each is scored by itself",
+            expected="all rows of a patient in one partition: each partition is scored separately",
             got=f"{plural(len(shared), 'patient')} in more than one of {plural(len(parts), 'part')}",
             remedy="Write the events partitioned by patient, or as one file. Nothing is published.",
         )

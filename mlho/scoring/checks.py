@@ -11,9 +11,9 @@ from mlho.scoring.account import MIN_CELL, AlertSummary
 MARGIN: Final = 0.2
 #: Largest plausible ratio of the alert rates of scoring and training, in either direction.
 _FACTOR: Final = 2.0
-#: From this number of samples with events, chance cannot explain that none has a code of the bundle.
+#: With at least this many samples with events, chance cannot explain that none has a code of the bundle.
 _MIN_WITH_EVENTS: Final = 100
-#: From this number of event rows, chance cannot explain a small share of used rows.
+#: With at least this many event rows, chance cannot explain a small share of used rows.
 _MIN_ROWS: Final = 100
 _N_NAMED: Final = 5
 
@@ -54,7 +54,11 @@ def check_empty_samples(
     if allows:
         return f"{got}."
     most = max(ledger.rules, key=lambda rule: rule.rows, default=None)
-    lost = f"; most others are under the rule: {most.rule}" if most is not None and most.rows else ""
+    lost = (
+        f"; most of the others were dropped by the rule: {most.rule}"
+        if most is not None and most.rows
+        else ""
+    )
     raise DataError(
         "events",
         "too many samples have no usable event: their scores would not reflect their patients",
@@ -101,7 +105,7 @@ def check_vocabulary(
     raise DataError(
         "events",
         "no code of the bundle occurs: the scores would not reflect the patients",
-        expected="codes of the system that the bundle was trained with",
+        expected="codes of the code system with which the bundle was trained",
         got=got,
         remedy="Check data.tables.events and the column of codes: another code system, or another prefix. Map the codes, or train on the "
         "new ones. If this is intended, set checks.emptySamples: warn. Nothing is published.",
@@ -109,7 +113,7 @@ def check_vocabulary(
 
 
 def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
-    """Return a warning if far fewer of the event rows of a partition are used than of all rows.
+    """Return a warning if the share of used event rows in a partition is far below that in all partitions.
 
     Parameters
     ----------
@@ -120,7 +124,7 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
     --------
     >>> good, bad = (LedgerSummary(rows_in=500, rows_used=n, rules=[]) for n in (450, 90))
     >>> partition_warnings({"a": good, "b": good, "c": bad})
-    ['In 1 of 3 partitions less than half as many of the event rows are used as in all (66 %): c (18 % of 500). Check dates, patient ids and codes there.']
+    ['In 1 of 3 partitions the share of used event rows is less than half of the overall share (66 %): c (18 % of 500). Check dates, patient ids and codes there.']
     """
     rows_in = sum(ledger.rows_in for ledger in ledgers.values())
     whole = sum(ledger.rows_used for ledger in ledgers.values()) / max(rows_in, 1)
@@ -132,13 +136,13 @@ def partition_warnings(ledgers: Mapping[str, LedgerSummary]) -> list[str]:
     if not few:
         return []
     return [
-        f"In {len(few)} of {plural(len(ledgers), 'partition')} less than half as many of the event rows are used as in all "
+        f"In {len(few)} of {plural(len(ledgers), 'partition')} the share of used event rows is less than half of the overall share "
         f"({100 * whole:.0f} %): {listed(few, _N_NAMED)}. Check dates, patient ids and codes there."
     ]
 
 
 def unseen_in_partitions(names: Sequence[str], warnings: Sequence[Sequence[str]]) -> list[str]:
-    """Return the warnings of the first partition that has some, and how many partitions have some.
+    """Return the warnings of the first partition with warnings, and the number of such partitions.
 
     Parameters
     ----------
@@ -166,7 +170,7 @@ def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
     --------
     >>> alerts = [AlertSummary(rule="youden", value=0.3, alerts=60, training_rate=0.1)]
     >>> alert_warnings(alerts, 200)
-    ['threshold youden: 30.0 % of the samples alert, and 10.0 % did in training.']
+    ['Threshold youden: 30.0 % of the samples are flagged, compared with 10.0 % in training.']
     >>> alert_warnings(alerts, 300)
     []
     """
@@ -179,7 +183,7 @@ def alert_warnings(alerts: Sequence[AlertSummary], n_samples: int) -> list[str]:
             continue
         if alert.alerts > _FACTOR * expected or _FACTOR * alert.alerts < expected:
             found.append(
-                f"threshold {alert.rule}: {100 * alert.alerts / n_samples:.1f} % of the samples alert, and "
-                f"{100 * alert.training_rate:.1f} % did in training."
+                f"Threshold {alert.rule}: {100 * alert.alerts / n_samples:.1f} % of the samples are flagged, compared with "
+                f"{100 * alert.training_rate:.1f} % in training."
             )
     return found

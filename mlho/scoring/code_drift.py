@@ -1,4 +1,4 @@
-"""Codes of the events that are new or have vanished since training, those that the model does not use included. Pure."""
+"""Codes of the events that are new or have vanished since training, including codes that the model does not use. Pure."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ from mlho.model.parts import TrainingSamples
 from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.spec.features import Features
 
-#: Samples that have a new code, or should have a vanished one. Without any of 30 expected, chance is ruled out (e⁻³⁰).
+#: Minimum number of samples with a new code, or expected with a vanished one. If 30 are expected and none is found, chance is ruled out (e⁻³⁰).
 MIN_SAMPLES: Final = 30
-#: Share of the samples from which a new or a vanished code is a warning: rarer codes come and go with each edition of a code system.
+#: Share of the samples at which a new or a vanished code gives a warning: rarer codes come and go with each edition of a code system.
 COMMON: Final = 0.01
 _Z: Final = 3.89  # two-sided, one false finding in 10,000 codes
 _N_LISTED: Final = 20
@@ -93,12 +93,12 @@ def _is_new(count: int, n: int, floor: float) -> bool:
 
 
 def code_warnings(found: CodeDrift) -> list[str]:
-    """Return warnings of new and of vanished codes that are or were common.
+    """Return warnings about new and vanished codes that are, or were, common.
 
     Examples
     --------
     >>> code_warnings(CodeDrift(n_compared=9, n_new=1, new=[CodeShift(code="U07.1", training=0.001, now=0.2)]))
-    ['Codes that training did not have, or hardly: U07.1 (20.0 % of the samples). The model ignores them. Check whether they replace others: map them to the codes of training, or train again.']
+    ['Codes that were absent or rare in training: U07.1 (20.0 % of the samples). The model ignores them. Check whether they replace other codes; if so, map them to the codes of training, or retrain.']
     """
     return [
         *_warning(
@@ -107,8 +107,8 @@ def code_warnings(found: CodeDrift) -> list[str]:
                 for shift in found.new
                 if shift.now >= COMMON
             ],
-            "Codes that training did not have, or hardly",
-            "The model ignores them. Check whether they replace others: map them to the codes of training, or train again.",
+            "Codes that were absent or rare in training",
+            "The model ignores them. Check whether they replace other codes; if so, map them to the codes of training, or retrain.",
         ),
         *_warning(
             [
@@ -116,8 +116,8 @@ def code_warnings(found: CodeDrift) -> list[str]:
                 for shift in found.vanished
                 if shift.training >= COMMON
             ],
-            "Codes that no sample has any more",
-            "Check the feed of events and its code systems.",
+            "Codes of training that are absent from all samples",
+            "Check the source of the events and its code systems.",
         ),
     ]
 

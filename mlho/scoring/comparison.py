@@ -115,7 +115,7 @@ def _rank_correlation(scores: NDArray[np.float64], compared: NDArray[np.float64]
 
 
 def _shared_top(scores: NDArray[np.float64], compared: NDArray[np.float64]) -> float | None:
-    """Return the share of the other's highest tenth that is in this one's; ties at the border count as inside."""
+    """Return the share of the other's highest tenth that is in this one's; ties at the boundary count as inside."""
     n_top = math.ceil(_TOP_SHARE * len(scores))
     if not n_top:
         return None

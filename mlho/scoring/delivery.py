@@ -30,7 +30,7 @@ def write_csv(part: Path, out: Path) -> None:
 def write_fhir(
     part: Path, out: Path, *, outcome: str, bundle_digest: str, patient_system: str | None
 ) -> None:
-    """Write a part as FHIR R4 RiskAssessments, one JSON document a line.
+    """Write a part as FHIR R4 RiskAssessments, one JSON document per line.
 
     Parameters
     ----------

@@ -30,7 +30,9 @@ MIN_CELL: Final = 11
 LARGE: Final = 0.25
 SMALL: Final = 0.1
 _Z: Final = 3.89  # two-sided, one false shift in 10,000 features
-_MIN_EXPECTED: Final = 30.0  # samples of which none has a feature, before chance cannot explain its absence
+_MIN_EXPECTED: Final = (
+    30.0  # expected samples with a feature; if none has it, chance cannot explain its absence
+)
 _N_LISTED: Final = 20
 _N_NAMED: Final = 5
 
@@ -43,7 +45,7 @@ class FeatureShift(Part):
     training: float
     """Share of the training samples with the feature."""
     now: float | None
-    """Share of these samples; null if it would be of fewer than 11 samples with or without."""
+    """Share of these samples; null if fewer than 11 samples are on either side of it."""
     psi: float | None
     """Null where ``now`` is."""
 
@@ -56,7 +58,7 @@ class MissingShift(Part):
     training: float
     """Share of the training samples without a value; for a demographic, at least the share of ``report.minCell`` samples."""
     now: float | None
-    """Share of these samples; null if it would be of fewer than 11 samples with or without."""
+    """Share of these samples; null if fewer than 11 samples are on either side of it."""
     psi: float | None
     """Null where ``now`` is."""
     is_shifted: bool
@@ -75,15 +77,15 @@ class Drift(Part):
     n_shifted: int = 0
     """Features with a PSI of at least 0.1 and a difference beyond chance, and those that vanished."""
     shifted: list[FeatureShift] = Field(default_factory=list)
-    """The 20 of them with the largest PSI."""
+    """The 20 shifted features with the largest PSI."""
     vanished: list[str] = Field(default_factory=list)
-    """Features that at least 30 of these samples should have, and none has."""
+    """Features expected in at least 30 of these samples and found in none."""
     n_missing_compared: int = 0
     """Demographics, and features that are values of events, whose share of missing values in training is known."""
     n_missing_shifted: int = 0
-    """Those of them with more missing values than in training, with a PSI of at least 0.1 and beyond chance."""
+    """Columns with more missing values than in training, with a PSI of at least 0.1 and beyond chance."""
     missing: list[MissingShift] = Field(default_factory=list)
-    """The 20 with the largest PSI, shifted or not."""
+    """The 20 columns with the largest PSI, shifted or not."""
     codes: CodeDrift | None = None
     """Codes of the events that are new or have vanished; null in scores of earlier versions."""
 
@@ -137,10 +139,10 @@ def score_psi(
 
 
 def is_counted_by_value(feature: BundleFeature, training: TrainingSamples | None) -> bool:
-    """Return whether the samples with a feature are those with its value, in training and here.
+    """Return whether the samples with a feature are counted by its value, in training and here.
 
-    The design of a linear model does not show them: a value that equals the training median is a zero, as a missing one. A bundle without
-    the share of missing values has the prevalence in its design only.
+    The design of a linear model does not show which samples have a value: a value equal to the training median and a missing value are both
+    zero. Bundles without shares of missing values have only the prevalence in their design.
     """
     missing = None if training is None else training.missing
     return feature.aggregate in VALUES and feature.id in (missing or {})
@@ -209,7 +211,7 @@ def _is_beyond_chance(share: float, p: float, n: int) -> bool:
 
 
 def _shown(count: int, n: int, index: float) -> tuple[float | None, float | None]:
-    """Return the share and the PSI for a result; None where the share is of few samples, with or without."""
+    """Return the share and the PSI for a result; None where few samples are on either side of the share."""
     if 0 < count < MIN_CELL or 0 < n - count < MIN_CELL:
         return None, None
     return round(count / n if n else 0.0, 4), round(index, 4)
@@ -278,30 +280,30 @@ def with_missing(drift: Drift, found: Sequence[MissingShift]) -> Drift:
 
 
 def drift_warnings(drift: Drift) -> list[str]:
-    """Return warnings of scores that are distributed differently and of features that vanished.
+    """Return warnings about a shifted distribution of the scores, and about vanished features and missing values.
 
     Examples
     --------
     >>> drift_warnings(Drift(score_psi=0.31, n_compared=200, n_shifted=12))
-    ['The scores are distributed differently from training (PSI 0.31; over 0.25 is large). 12 of 200 features are shifted.']
+    ['The distribution of the scores differs from that in training (PSI 0.31; over 0.25 is large). 12 of 200 features are shifted.']
     """
     said = []
     if drift.score_psi is not None and drift.score_psi > LARGE:
         said.append(
-            f"The scores are distributed differently from training (PSI {drift.score_psi:.2f}; over {LARGE} is large). "
+            f"The distribution of the scores differs from that in training (PSI {drift.score_psi:.2f}; over {LARGE} is large). "
             f"{drift.n_shifted} of {drift.n_compared} features are shifted."
         )
     if drift.vanished:
         named = listed(drift.vanished, _N_NAMED)
         said.append(
-            f"No sample has these features, which training had often: {named}. Check the codes of the events."
+            f"Features that were common in training are absent from all samples: {named}. Check the codes of the events."
         )
     said += _missing_warnings(drift.missing)
     return said if drift.codes is None else [*said, *code_warnings(drift.codes)]
 
 
 def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
-    """Return a warning of the columns with far more missing values than in training."""
+    """Return a warning about columns with far more missing values than in training."""
     named = [
         f"{shift.words} ({100 * shift.now:.0f} % of the samples; {100 * shift.training:.0f} % in training)"
         for shift in missing

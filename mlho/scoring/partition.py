@@ -1,4 +1,4 @@
-"""Scoring of one partition: rows are ruled and packed as in training, and samples are scored in blocks of patients."""
+"""Scoring of one partition: rows are filtered by the rules and packed as in training, and samples are scored in blocks of patients."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

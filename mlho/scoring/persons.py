@@ -292,7 +292,7 @@ def read_static_persons(
     files: Sequence[SourceFile],
     patient_ids: Sequence[str],
 ) -> KnownPersons:
-    """Read the demographics used by a bundle from the codes of the events, for want of a table.
+    """Read the demographics used by a bundle from the codes of the events, if there is no table.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 A *step* is a kind of work; a *task* is one step on given inputs. A task's key is the hash of all that determines its
 output: kind, version, parameters and the digests of its inputs. Its output is one artifact: named files as blobs, and a
-commit record that is written once, last. Doing a task twice, anywhere, changes nothing.
+commit record that is written once, last. Running a task twice, on any machine, changes nothing.
 """
 
 import datetime as dt
@@ -155,7 +155,7 @@ def verified_blob(store: Store, sha256: str) -> Path:
 
 def _damaged(sha256: str, what: str) -> ArtifactDamaged:
     return ArtifactDamaged(
-        f"blob {sha256[:12]}…: {what}. Run the same command again, which computes it again.", sha256=sha256
+        f"blob {sha256[:12]}…: {what}. Run the same command again, which recomputes it.", sha256=sha256
     )
 
 
@@ -243,7 +243,7 @@ class Step(ABC):
             cohort |= {name: Cohort.model_fields[name].default for name in ("look_back_days", "gap_days")}
         is_by_date = spec.validation.by_date or (self.reads_temporal_check and spec.validation.temporal_check)
         if "validation" in kept and is_by_date and stated.time_to_event is None and not self.reads_rules:
-            cohort["follow_up_days"] = stated.outcome_days  # that of the rules, which the step does not see
+            cohort["follow_up_days"] = stated.outcome_days  # that of the rules, which the step does not read
         if cohort:
             kept["cohort"] = spec.cohort.model_copy(update=cohort)
         if "validation" in kept and not self.reads_temporal_check:

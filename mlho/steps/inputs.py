@@ -26,7 +26,7 @@ def checked_source(work: Work, source: InputFile) -> "Path | RemoteFile":
     Raises
     ------
     InputChanged
-        Its size or content is another one, or there is no such file.
+        Its size or content differs, or the file does not exist.
     """
     from mlho.store.inputs import S3Root, open_data
 

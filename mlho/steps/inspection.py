@@ -32,7 +32,7 @@ def inspect_tables(
     env : mapping, optional
         Settings of object storage; default: the environment.
     today : date, optional
-        Of a command: index dates of training after it are warned of.
+        Of a command: training index dates after this day give a warning.
     """
     root = open_data(data, env)
     if isinstance(spec, RunSpec):

@@ -24,7 +24,7 @@ class Leader:
         """Return if this scheduler leads the run; raise otherwise."""
 
     def wait(self, *, seconds: float = math.inf, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Check as :meth:`check` does, but wait while the answer cannot be had, and call ``meanwhile`` again and again."""
+        """Check as :meth:`check` does, but wait while the answer is not available, and call ``meanwhile`` repeatedly."""
         self.check()
 
 

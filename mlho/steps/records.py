@@ -1,7 +1,7 @@
 """Commit records. An artifact exists if it has one. Each record is bound to its key and carries its own digest.
 
 A record ends with the SHA-256 of all bytes before that field, so that any corruption by a disk or a network is detected. A damaged record counts as
-missing: its task runs again, and the new record replaces exactly those damaged bytes, by a conditional write; a whole one that came meanwhile stays.
+missing: its task runs again, and the new record replaces exactly those damaged bytes, by a conditional write. An intact record that was written in the meantime is kept.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ def parse_record(data: bytes, task_key: str) -> Commit | None:
     Raises
     ------
     MlhoError
-        They are undamaged, and this version cannot read them.
+        The bytes are undamaged, but this version cannot read them.
     """
     content = unsealed(data)
     try:
@@ -113,7 +113,7 @@ def read_commit(store: Store, task_key: str) -> Commit | None:
     Raises
     ------
     MlhoError
-        The record is a different version's.
+        The record was written by a different version.
     """
     try:
         return parse_record(store.get(commit_key(task_key)), task_key)
@@ -127,7 +127,7 @@ def write_commit(store: Store, commit: Commit) -> Commit | None:
     Raises
     ------
     StoreUnavailable
-        The record there changes at every attempt.
+        The record changes before every attempt to replace it.
     """
     key, data = commit_key(commit.task), commit.to_bytes()
     for _ in range(_MAX_WRITES):

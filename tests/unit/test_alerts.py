@@ -44,7 +44,7 @@ SCORED = {
         "advisesRetraining": "0",
         "expectedAuroc": "0.741",
     },
-    "warnings": ["threshold youden: 30.0 % of the samples alert, and 10.0 % did in training."],
+    "warnings": ["Threshold youden: 30.0 % of the samples are flagged, compared with 10.0 % in training."],
 }
 RUNS: list[dict[str, Any]] = [
     {

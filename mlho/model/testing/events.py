@@ -30,7 +30,7 @@ def encoding(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         found == test.expected,
         f"{len(differ)} columns are encoded differently",
-        f"The dictionary encodes events otherwise than in training (code, window, unit, centre or range): {named}.",
+        f"The dictionary encodes events differently from training (code, window, unit, centre or range): {named}.",
     )
 
 
@@ -98,7 +98,7 @@ def after_index(subject: Subject, test: ModelTest) -> Finding:
     """Add events after the index date."""
     day = max(subject.index_date, subject.last_day) + dt.timedelta(days=30)
     time = dt.datetime(day.year, day.month, day.day)
-    return _ignored(subject, time, "The score uses what happened after the index date.")
+    return _ignored(subject, time, "The score uses events after the index date.")
 
 
 def _ignored(subject: Subject, time: dt.datetime | None, defect: str) -> Finding:
@@ -130,14 +130,14 @@ def _equal(found: dict[str, float], expected: dict[str, float], defect: str) -> 
 
 
 def unseen_levels(subject: Subject, test: ModelTest) -> Finding:
-    """Score a patient with a category that training did not have."""
+    """Score a patient with a category that did not occur in training."""
     encoder = subject.bundle.demographics
     assert encoder is not None  # written for models with demographics only
     demographics = {
         code.name: "mlho:no such level" for code in encoder.codes if not isinstance(code, NumberCode)
     }
     score = float(subject.invented([CasePatient(demographics=demographics)])[0])
-    return valid_score(score, "A category that training did not have gets no valid score.")
+    return valid_score(score, "A category that did not occur in training gets no valid score.")
 
 
 def case(subject: Subject, test: ModelTest) -> Finding:

@@ -17,12 +17,14 @@ from mlho.printable import printable
 from mlho.spec.model_tests import Tests
 
 MAX_AUROC: Final = 0.95  # above it, leakage is more likely than a good model
-HIGH_FLOOR: Final = 0.9  # of the AUROC; who states one expects a model that is better than most
-#: Figure of the model on its own training samples, against models that had not seen them.
+HIGH_FLOOR: Final = (
+    0.9  # of the AUROC; a specification with such a floor expects a model that is better than most
+)
+#: Largest loss of AUROC of the model on its own training samples, compared with models not trained on them.
 MAX_LOST_AUROC: Final = 0.02
-#: Between the mean calibrated probability and the share with the outcome: a fit leaves none.
+#: Largest gap between the mean calibrated probability and the share with the outcome; a correct fit leaves none.
 MAX_GAP: Final = 0.01
-SLOPE: Final = (0.9, 1.1)  # of the outcome on calibrated out-of-fold scores: a fit leaves 1
+SLOPE: Final = (0.9, 1.1)  # of the outcome on calibrated out-of-fold scores; 1 after a correct fit
 WIDE_SLOPE: Final = (0.5, 2.0)
 MAX_GROUP_LOSS: Final = 0.1
 MIN_SPREAD: Final = 1e-3  # of the log-odds
@@ -63,12 +65,16 @@ _EVENTS: Final = (
     ("impossible.no-code", "missing-column", "Events without a column of codes are refused."),
 )
 _BUDGETS: Final = (
-    ("reasons.number", "reasons", "An alert has at most this many reasons, each in words of its own."),
+    ("reasons.number", "reasons", "An alert has at most this many reasons, each with distinct wording."),
     ("reasons.length", "reason-lengths", "A reason in words has at most this many characters."),
     ("size.card", "card-size", "The model card has at most this many bytes."),
     ("size.bundle", "bundle-size", "The bundle has at most this many bytes."),
     ("cost.seconds", "seconds", "Scores and reasons of 1,000 rows take at most this many seconds."),
-    ("cost.memory", "memory", "They need at most this many MB of additional memory."),
+    (
+        "cost.memory",
+        "memory",
+        "Scores and reasons of 1,000 rows need at most this many MB of additional memory.",
+    ),
 )
 
 
@@ -124,7 +130,7 @@ def _rows(bundle: Scorer) -> Iterator[ModelTest]:
         meaning, inputs = f"A row with {words} is refused.", {"fault": fault}
         yield _test(f"impossible.{fault}", "refused-rows", meaning, "refused", inputs=inputs)
     if bundle.classifier.coefficients() is not None:
-        meaning = "More of a column moves the score as its coefficient says."
+        meaning = "A higher value of a column moves the score in the direction of its coefficient."
         yield _test("directions.coefficients", "coefficient-directions", meaning)
         meaning = "The dictionary states the coefficients of the model."
         yield _test("dictionary.coefficients", "dictionary-coefficients", meaning)
@@ -134,12 +140,12 @@ def _stored(bundle: Scorer) -> Iterator[ModelTest]:
     files = {name: fact.sha256 for name, fact in bundle.document.files.items() if name.startswith("model/")}
     yield _test("model.files", "model-files", "The files of the model are those that were built.", files)
     rules = values_by_rule(bundle.thresholds)
-    yield _test("thresholds.stored", "thresholds", "The thresholds are those that were chosen for it.", rules)
+    yield _test("thresholds.stored", "thresholds", "The thresholds are those chosen for this model.", rules)
     scoring = scoring_record(bundle.document)
-    meaning = "Index, gap, duplicates, plausible years and the parents of codes are those of the training."
+    meaning = "Index, gap, duplicates, plausible years and the parents of codes are those of training."
     yield _test("scoring.rules", "scoring-rules", meaning, scoring)
     lines = dictionary_lines(bundle.document)
-    yield _test("dictionary.columns", "dictionary", "The columns are those of the training, in order.", lines)
+    yield _test("dictionary.columns", "dictionary", "The columns are those of training, in order.", lines)
 
 
 def _events(bundle: Scorer) -> Iterator[ModelTest]:
@@ -163,7 +169,7 @@ def _events(bundle: Scorer) -> Iterator[ModelTest]:
 def _demographics(bundle: Scorer) -> Iterator[ModelTest]:
     encoder = bundle.demographics
     if encoder is not None and any(isinstance(code, CategoryCode) for code in encoder.codes):
-        meaning = "A category that training did not have gets a score between 0 and 1."
+        meaning = "A category that did not occur in training gets a score between 0 and 1."
         yield _test("missing.levels", "unseen-levels", meaning)
 
 
@@ -173,7 +179,7 @@ def _directions(evidence: Evidence) -> Iterator[ModelTest]:
         yield _test(
             f"directions.strong-{number:02d}",
             "direction",
-            f"More of {_short(association.column)} {words} the mean score, and moves at most 5 % of the rows the other way.",
+            f"A higher value of {_short(association.column)} {words} the mean score, and does the opposite in at most 5 % of the rows.",
             association.direction,
             "expected",
             tolerance=MAX_AGAINST,
@@ -210,11 +216,11 @@ def _figures(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterato
         bad = "It ranks patients by risk less well than tests.floors.auroc requires. Check the outcome, the index date and the features."
     bounds = [("floor.auroc", auroc, floors.auroc, bad)]
     if floors.auroc is None or floors.auroc < HIGH_FLOOR:
-        leak = "It is better than clinical predictions are: a feature may contain the outcome."
+        leak = "Its AUROC is implausibly high for a clinical prediction: a feature may reveal the outcome."
         bounds.append(("ceiling.auroc", ("auroc", "mean", {"max": MAX_AUROC}), None, leak))
     if floors.average_precision is not None:
         asked = ("average_precision", "mean", {"min": floors.average_precision})
-        bad = "Too few of its alerts are right."
+        bad = "Too few of its alerts are correct."
         bounds.append(("floor.average-precision", asked, floors.average_precision, bad))
     for id_, (name, statistic, expected), floor, defect in bounds:
         if floor is None and name not in metrics:
@@ -236,7 +242,7 @@ def _slope(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
     if slope is None and asked is None:
         return
     meaning = "The calibration slope on the test sets is within its bounds."
-    defect = "Its probabilities are too extreme or too timid."
+    defect = "Its probabilities are too extreme or too moderate."
     if asked is not None:
         inputs = {"metric": "calibration_slope", "statistic": "mean", "defect": defect}
         bounds = {"min": asked[0], "max": asked[1]}
@@ -258,17 +264,15 @@ def _recorded(evidence: Evidence) -> Iterator[ModelTest]:
     rate, mean = evidence.outcome_rate, evidence.mean_probability
     if rate is not None and mean is not None:
         bounds = {"min": rate - MAX_GAP, "max": rate + MAX_GAP}
-        meaning = "The mean calibrated out-of-fold probability is the share of samples with the outcome."
+        meaning = "The mean calibrated out-of-fold probability equals the share of samples with the outcome."
         yield recorded("calibration.mean", "mean probability", mean, bounds, meaning, wrong)
     if evidence.slope is not None:
         bounds = {"min": SLOPE[0], "max": SLOPE[1]}
-        meaning = "The outcome rises with the calibrated out-of-fold log-odds at a slope of 1."
+        meaning = "The calibration slope of the calibrated out-of-fold probabilities is 1."
         yield recorded("calibration.slope", "slope", evidence.slope, bounds, meaning, wrong)
     if evidence.own_auroc is not None and evidence.unseen_auroc is not None:
         bounds = {"min": evidence.unseen_auroc - MAX_LOST_AUROC}
-        meaning = (
-            "The model ranks its own training samples at least as well as models that had not seen them."
-        )
+        meaning = "The model ranks its own training samples at least as well as models that were not trained on them."
         defect = "The final fit is broken: its columns are swapped, its labels or sign are wrong, or trees are missing."
         yield recorded("fit.own-samples", "AUROC", evidence.own_auroc, bounds, meaning, defect)
 
@@ -288,10 +292,10 @@ def _groups(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator
         value = figure.high if asked is None else figure.mean
         if value is None:
             continue  # without an interval, chance alone lets a small group miss the default floor
-        bad = f"It ranks patients badly in the group {group}."
+        bad = f"It ranks patients poorly in the group {group}."
         statistic = "high" if asked is None else "mean"
         inputs = {"figure": "AUROC", "value": value, "statistic": statistic, "defect": bad}
-        meaning = f"The AUROC in the group {group} is not far below that of all."
+        meaning = f"The AUROC in the group {group} is not far below that of all patients."
         yield _test(f"groups.{group}", "recorded", meaning, {"min": least}, _level(asked), inputs=inputs)
 
 
@@ -303,7 +307,7 @@ def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
         usual = min(200 * float(nominal), MAX_ALERTS) if nominal != rule else MAX_ALERTS
         highest = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
         alert_level = _level(budgets.alerts_per_100)
-        meaning = f"The threshold {rule} alerts for some of 100 samples, and not for too many."
+        meaning = f"The threshold {rule} flags some of 100 samples, but not too many."
         yield _test(f"alerts.{rule}", "alerts", meaning, {"max": highest}, alert_level, inputs={"rule": rule})
     most = {
         "reasons": budgets.reasons,

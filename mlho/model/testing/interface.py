@@ -18,13 +18,14 @@ def alerts(subject: Subject, test: ModelTest) -> Finding:
     training = subject.bundle.document.training
     rate = None if training is None else training.alert_rates.get(test.inputs["rule"])
     if rate is None:
-        return Finding(False, "no rate", "The bundle does not say how often this threshold alerts.")
+        return Finding(False, "no rate", "The bundle does not state the alert rate of this threshold.")
     per_100, most = 100 * rate, test.expected["max"]
     few = "It never alerts." if not per_100 else ""
     return Finding(
         0 < per_100 <= most,
         f"{per_100:.1f}",
-        few or f"It alerts for {per_100:.1f} of 100 samples, more than {most:g}: its users would ignore it.",
+        few
+        or f"It alerts for {per_100:.1f} of 100 samples, more than {most:g}: users would ignore the alerts.",
     )
 
 

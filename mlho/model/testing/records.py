@@ -54,7 +54,7 @@ class ModelTestResult:
     got: str
     """In words."""
     defect: str = ""
-    """On failure, a sentence that names the defect; else empty."""
+    """On failure, a sentence that names the defect; otherwise empty."""
     seconds: float = field(default=0.0, compare=False)
     """Time of the check; not compared."""
 

@@ -33,7 +33,7 @@ def golden_calibration(subject: Subject, test: ModelTest) -> Finding:
     """Compare the calibrated scores of the stored scores with the stored ones, bit by bit."""
     golden = subject.bundle.golden
     calibrated = np.asarray(subject.bundle.calibrator.apply(golden.probability))
-    defect = "The calibrator is not the one of this model."
+    defect = "The calibrator does not belong to this model."
     return _same(calibrated, golden.calibrated, defect, "scores are calibrated as stored")
 
 
@@ -49,7 +49,7 @@ def golden_columns(subject: Subject, test: ModelTest) -> Finding:
     named = ", ".join(bundle.columns[column] for column in columns[:_N_NAMED])
     return Finding(
         not columns,
-        f"{len(columns)} columns have another effect than when the model was built",
+        f"{len(columns)} columns have a different effect from that at the build",
         f"Columns are swapped, or their coefficients or trees are altered: {named}.",
     )
 
@@ -63,7 +63,7 @@ def model_files(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         not differ,
         f"{len(differ)} files differ",
-        f"The model was altered after it was built: {', '.join(differ)} is cut, edited or of another model.",
+        f"The model was altered after it was built: {', '.join(differ)} is truncated, edited or from another model.",
     )
 
 
@@ -76,7 +76,7 @@ def thresholds(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         not differ,
         f"{len(differ)} thresholds differ",
-        f"A threshold is not the one of this model: {', '.join(differ)}.",
+        f"A threshold does not belong to this model: {', '.join(differ)}.",
     )
 
 
@@ -97,7 +97,7 @@ def dictionary(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         is_same,
         "as built" if is_same else f"{len(differ or moved)} columns differ",
-        f"The dictionary is of another model, stale, or its columns are swapped: {named}.",
+        f"The dictionary is stale or from another model, or its columns are swapped: {named}.",
     )
 
 
@@ -116,7 +116,7 @@ def scoring_rules(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         not differ,
         f"{len(differ)} rules differ",
-        f"Scoring would apply other rules than training: {', '.join(differ)}.",
+        f"Scoring would apply different rules from training: {', '.join(differ)}.",
     )
 
 
@@ -195,7 +195,7 @@ def spread(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         deviation >= test.expected,
         f"{deviation:.3g}",
-        "The model gives nearly all patients one score: its trees or coefficients are missing, or it learned nothing.",
+        "The model gives nearly all patients the same score: its trees or coefficients are missing, or it learned nothing.",
     )
 
 
@@ -208,7 +208,7 @@ def calibration_order(subject: Subject, test: ModelTest) -> Finding:
 
 
 def coefficient_directions(subject: Subject, test: ModelTest) -> Finding:
-    """Check that more of a column moves the score as its coefficient says (linear models)."""
+    """Check that a higher value of a column moves the score in the direction of its coefficient (linear models)."""
     classifier = subject.bundle.classifier
     coefficients = classifier.coefficients()
     assert coefficients is not None  # written for linear models only
@@ -241,7 +241,7 @@ def dictionary_coefficients(subject: Subject, test: ModelTest) -> Finding:
     return Finding(
         not differ,
         f"{len(differ)} coefficients differ",
-        f"The dictionary states another coefficient than the model has, for {', '.join(differ[:_N_NAMED])}.",
+        f"The dictionary states a coefficient that differs from the model's, for {', '.join(differ[:_N_NAMED])}.",
     )
 
 

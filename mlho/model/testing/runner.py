@@ -1,4 +1,4 @@
-"""Runs the tests of a bundle. The one door for those who decide whether a bundle may be used or promoted."""
+"""Run the tests of a bundle: the only entry point for code that decides whether a bundle may be used or promoted."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -53,7 +53,7 @@ class GroupBias(Part):
     perfect: dict[str, Chance] = Field(default_factory=dict)
     """ECE and MCE of these predictions if they were calibrated perfectly."""
     recalibrated: dict[str, Estimate] = Field(default_factory=dict)
-    """Calibration after a recalibration within the group, for patients outside each fit."""
+    """Calibration after a recalibration within the group, for patients not used in each fit."""
     contradicted: Annotated[ContradictedLabels | None, OMITTED] = None
     """Absent for evaluations, for a final model on the consensus, and with fewer than three iterations for each sample."""
     periods: list[PeriodBias] = Field(default_factory=list)

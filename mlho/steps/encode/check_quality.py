@@ -16,7 +16,7 @@ class CheckQuality(Step):
     reads_min_cell: ClassVar[bool] = True
 
     def _narrowed(self, spec: TrainingSpec) -> TrainingSpec:
-        """Keep the plausible years, from which months count, and the source, whose static rows have no time."""
+        """Keep the plausible years, from which months are counted, and the source, because its static rows have no time."""
         narrowed = super()._narrowed(spec)
         kept = {"plausible_years": spec.data.plausible_years, "source": spec.data.source}
         data = narrowed.data.model_copy(update=kept)

@@ -1,4 +1,4 @@
-"""Step: refuse a run with a split that has one class only in a part, or with groups that do not exist, before anything is fitted."""
+"""Step: before anything is fitted, refuse a run if a part of a split has one class only, or if groups do not exist."""
 
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ class CheckSplits(Step):
         stated, cohort = spec.cohort, Cohort(index=Index(none=True))
         if spec.validation.by_date:
             cohort = Cohort(index=stated.index, follow_up_days=stated.outcome_days)
-        # With a time to an event the default of the candidates is another one.
+        # With a time to an event, the default candidates are different.
         candidates = TrainingSpec.model_fields["candidates"].default
         if stated.time_to_event is not None:
             cohort = Cohort(index=stated.index, time_to_event=stated.time_to_event)

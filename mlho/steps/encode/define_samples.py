@@ -1,4 +1,4 @@
-"""Step: take the outcome out of the cohort, so that runs that differ in the outcome share the encoding."""
+"""Step: remove the outcome from the cohort, so that runs that differ only in the outcome share the encoding."""
 
 from typing import Any, ClassVar
 

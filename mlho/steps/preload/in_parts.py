@@ -1,7 +1,7 @@
-"""Preloading for the fork server of ``mlho run``: the modules that read tables at once, and the others on request.
+"""Preloading for the fork server of ``mlho run``: the modules that read tables immediately, and the others on request.
 
-The first tasks do not wait for the imports of those that learn. The templates of the report are compiled with the rest, while
-other processes look at the tables; otherwise its task would do it, when nothing else is left to do.
+The first tasks therefore do not wait for the imports of the learning modules. The templates of the report are compiled with the others, while
+other processes inspect the tables; otherwise the report's task would compile them at the end, when no other task is left to run.
 """
 
 import signal

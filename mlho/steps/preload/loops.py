@@ -8,9 +8,9 @@ from numba.core.dispatcher import Dispatcher
 
 
 def load_loops(*modules: str) -> None:
-    """Load the loops of modules that numba has compiled before, for the types of that time. Nothing is compiled here.
+    """Load the loops of modules that numba has already compiled, for the types used then. Nothing is compiled here.
 
-    A loop that another one calls is part of that one.
+    A loop that is called by another loop is part of the calling loop.
     """
     values = (value for name in modules for value in vars(import_module(name)).values())
     loops = {value.py_func.__name__: value for value in values if isinstance(value, Dispatcher)}

@@ -57,7 +57,7 @@ def imports_of_server() -> Iterator[None]:
 
 @contextmanager
 def parts_hidden(library: ModuleType, *names: str) -> Iterator[None]:
-    """Let a library offer None for parts that it would import when they are asked for. Only in a fork server."""
+    """In a fork server, set attributes of a library to None that it would import on access."""
     hidden = [name for name in names if name not in vars(library)] if is_server() else []
     for name in hidden:
         setattr(library, name, None)

@@ -8,7 +8,7 @@ from mlho.steps.learn.artifacts import LearningStep
 
 
 class EvaluateLater(LearningStep):
-    """Fit the final model's setting on samples before a date, and evaluate it on those from that date on."""
+    """Fit the final model's setting on samples before a date, and evaluate it on samples from that date onwards."""
 
     kind: ClassVar[str] = "evaluate_later"
     version: ClassVar[int] = 2

@@ -90,11 +90,11 @@ def write_part(
     Parameters
     ----------
     batches : iterable of (name, iterable of RecordBatch)
-        Their events, and any others', by file.
+        The events of these patients, and possibly of others, by file.
     last_us : int64 array, optional
         Last plausible time of each patient's events.
     files : sequence of SourceFile
-        What their events are in; demographics are read from there if there is no table of them.
+        The files with their events; demographics are read from these files if there is no table of demographics.
     numbers : int64 array, optional
         The patients' numbers in the roster.
     """

@@ -188,7 +188,7 @@ def _unusual_data(
     every: Sequence[Artifact],
     ledger: "LedgerSummary",
 ) -> list[str]:
-    """Return warnings of many samples without events and of foreign codes. Refuse both, unless the specification allows them."""
+    """Return warnings about many samples without events, and about unknown codes. Refuse both, unless the specification allows them."""
     from mlho.scoring.checks import check_empty_samples, check_vocabulary
 
     training, allows = bundle.document.training, work.params.get("empty_samples") == "warn"
@@ -222,13 +222,13 @@ def _alerts(bundle: "Bundle", parts: Sequence[Artifact]) -> "list[AlertSummary]"
 
 
 def _missed(work: Work) -> list[str]:
-    """Return a warning if the bundle misses an expectation: it may be used, and could not be promoted."""
+    """Return a warning if the bundle misses an expectation: it may be used, but not promoted."""
     results = work.one("tests").json("tests.json")
     failed = [test for test in results if not test["passed"]]
     if not failed:
         return []
     named = " ".join(f"{test['id']}: {test['defect']}" for test in failed[:3])
-    return [f"The bundle fails {len(failed)} of its {len(results)} tests, and could not be promoted. {named}"]
+    return [f"The bundle fails {len(failed)} of its {len(results)} tests, and cannot be promoted. {named}"]
 
 
 def _drift(bundle: "Bundle", parts: Sequence[Artifact], scored: "NDArray[np.float64]") -> "Drift":

@@ -14,6 +14,6 @@ class PinBundle(Step):
     def run(self, work: Work) -> dict[str, Any]:
         """Raise an error: the bundle is missing or damaged in the store."""
         raise BundleError(
-            f"bundle {str(work.params['digest'])[:12]}…: no longer complete in the store. Run the same command again: it is put "
-            "there again from its address."
+            f"bundle {str(work.params['digest'])[:12]}…: no longer complete in the store. Run the same command again, "
+            "which stores it again from its address."
         )

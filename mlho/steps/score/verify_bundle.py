@@ -43,7 +43,7 @@ class TestBundle(Step):
 
 
 def _refuse_skew(bundle: "Bundle", work: Work) -> None:
-    """Refuse a bundle to which this program gives other features or scores than the path of training does."""
+    """Refuse a bundle for which a scoring run computes features or scores that differ from those of the training path."""
     from mlho.scoring.skew import TOLERANCE, find_skew
 
     folder = work.out / "skew"
@@ -52,7 +52,7 @@ def _refuse_skew(bundle: "Bundle", work: Work) -> None:
     shutil.rmtree(folder)
     if not skew.is_equal:
         raise BundleError(
-            f"bundle: train/serve skew. The scoring run gives {plural(skew.n_patients, 'synthetic patient')} other features or scores than the "
-            f"path of training. Expected differences of at most {TOLERANCE:g}; got {skew.features:g} in a feature and {skew.scores:g} in a "
+            f"bundle: train/serve skew. For {plural(skew.n_patients, 'synthetic patient')}, the scoring run computes features or scores that differ from "
+            f"those of training. Expected differences of at most {TOLERANCE:g}; got {skew.features:g} in a feature and {skew.scores:g} in a "
             "score. No patient is scored. Use the version of mlho that wrote the bundle, and report this as a defect."
         )

@@ -118,8 +118,8 @@ def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
     assert [shift.code for shift in evaluation.codes.new] == ["NEW"]
     assert evaluation.codes.new[0].now > 2 * evaluation.codes.new[0].training
     words = " ".join(evaluation.warnings)
-    assert "Codes that training did not have, or hardly: NEW (" in words
-    assert f"Codes that no sample has any more: {renamed} (" in words
+    assert "Codes that were absent or rare in training: NEW (" in words
+    assert f"Codes of training that are absent from all samples: {renamed} (" in words
     assert "Codes that are new or have vanished since training" in render_evaluation(evaluation)
 
 

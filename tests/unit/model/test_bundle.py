@@ -239,7 +239,7 @@ def test_a_bundle_is_never_written_over(parts, tmp_path):
     before = _contents(tmp_path)
 
     write_bundle(tmp_path / "bundle", parts())
-    with pytest.raises(BundleError, match="never written over"):
+    with pytest.raises(BundleError, match="never overwritten"):
         write_bundle(tmp_path / "bundle", parts(outcome="another"))
 
     assert _contents(tmp_path) == before
@@ -279,7 +279,7 @@ def test_a_wrong_model_fails_its_golden_rows(parts, tmp_path):
 
     assert not results["scores.golden"].passed
     assert results["rows.single"].passed
-    assert "model/model.json is cut, edited or of another model" in results["model.files"].defect
+    assert "model/model.json is truncated, edited or from another model" in results["model.files"].defect
 
 
 def test_text_from_data_is_escaped_in_html_and_card(parts, tmp_path):

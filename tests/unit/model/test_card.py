@@ -33,13 +33,16 @@ def test_uses_and_patients_outside_the_training_data_are_excluded(parts):
     for changes, words in (
         (
             {},
-            "Another outcome than `label`, or another time after the index date than that of its labels.",
+            "Outcomes other than `label`, or periods after the index date other than that of its labels.",
         ),
         ({"predictive": False}, "Prediction: it shows associations only."),
-        ({"demographics": encoder}, "Patients with another sex than F, M: it had too few of them, or none."),
+        (
+            {"demographics": encoder},
+            "Patients with a sex other than F, M: the training data had none or too few of them.",
+        ),
         (
             {"horizons": tuple(RiskHorizon(days=days, calibrator=calibrator) for days in (90, 365))},
-            "or a risk beyond 365 days after the index date.",
+            "or risks beyond 365 days after the index date.",
         ),
     ):
         section = model_card(parts(**changes)).partition("## Not for")[2].partition("## Data")[0]
@@ -75,7 +78,7 @@ def test_the_procedure_its_rival_and_the_net_benefit_are_named(parts):
     card = model_card(parts(metrics={"auroc": spread, "youden/ppv": spread}, performance=judged))
     alone = judged.model_copy(update={"winner_per_iteration": {"auroc": spread}})
 
-    assert "on patients that they had not seen: glmboost on ranked features." in card
+    assert "on held-out patients: glmboost on ranked features." in card
     assert "| youden | 0.4 | 0.81 (0.75 to 0.87) |" in card
     assert "| 10 % | 0.0100 | 0.0000 | 0.0200 | -0.0500 |" in card
     assert (

@@ -91,4 +91,4 @@ def test_an_alert_rate_far_from_training_is_a_warning(trained: Trained, beside: 
     training = trained.bundle.document.training
     assert training is not None
     assert rates == training.alert_rates
-    assert [warning for warning in scores["warnings"] if warning.startswith("threshold ")]
+    assert [warning for warning in scores["warnings"] if warning.startswith("Threshold ")]

@@ -247,7 +247,8 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     lost = [feature.id for feature in features if feature.code == most]
     assert set(scores["drift"]["vanished"]) & set(lost)
     assert any(
-        most in warning and "No sample has these features" in warning for warning in scores["warnings"]
+        most in warning and "Features that were common in training are absent" in warning
+        for warning in scores["warnings"]
     )
     codes, shares = scores["drift"]["codes"], trained.bundle.document.training.codes.shares
     assert [(code["code"], code["training"]) for code in codes["vanished"]] == [(most, shares[most])]
@@ -298,7 +299,7 @@ def test_a_partition_that_loses_its_rows_is_named_in_the_manifest_and_shown(trai
     scored = score_inline(tmp_path / "data", MemoryStore(), {"checks": {"emptySamples": "warn"}})
 
     (warning,) = scored.manifest["warnings"]
-    assert warning.startswith("In 1 of 3 partitions less than half as many")
+    assert warning.startswith("In 1 of 3 partitions the share of used event rows is less than half")
     assert "events/part-1.parquet (0 % of" in warning
     assert "part-1" not in json.dumps(scored.scores)
     show_scores(scored.run.store, scored.run.run_id)

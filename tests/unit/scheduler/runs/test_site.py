@@ -75,7 +75,7 @@ def plant_night(store, number, *, bundle="1" * 64, samples=3000, alerts=300, psi
         "advice": {"action": "retrain", "reason": "A feature is absent.", "gain": "The gain is unknown."},
         "expected": {"auroc": {"value": 0.8, "low": 0.78, "high": 0.82}, "training_auroc": 0.81},
         "alerts": [{"rule": "fixed-alert-rate:0.1", "alerts": alerts, "training_rate": 0.1}],
-        "warnings": ["The scores are distributed differently from training."] if psi > 0.25 else [],
+        "warnings": ["The distribution of the scores differs from that in training."] if psi > 0.25 else [],
     }
     manifest = {"parts": [], "scores": scores}
     files = {
@@ -171,7 +171,7 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
     assert "2 versions; 6 scoring runs from 2026-11-01 to 2026-11-06." in page
     assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img"') == 10
     assert (
-        "retrain. A feature is absent. The gain is unknown. The run that it names, with what to renew first:"
+        "retrain. A feature is absent. The gain is unknown. Manifest of the advised run, with the inputs to update first:"
         in page
     )
     assert f"../runs/{5:016x}/scores/retrain.yaml" in page
