@@ -14,7 +14,7 @@ from mlho.errors import plural
 from mlho.inspection.dates import guess_formats, is_missing
 from mlho.inspection.guess_cdm import cdm_demographics, find_cdm
 from mlho.inspection.sketches import Sketch
-from mlho.sources.arrow import as_numpy, is_given
+from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.known import source_named
 from mlho.sources.omop.folder import OMOP_NAME
 from mlho.spec.layout import ISO, is_digits
@@ -61,6 +61,7 @@ _SIGNS: Final[Mapping[str, frozenset[str]]] = {
     "i2b2": frozenset(("patient_num", "concept_cd")),
     "meds": frozenset(("subject_id", "time", "code")),
 }
+_NUMBER: Final = r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?"
 # Demographics that are searched for among the codes of MEDS.
 _STATIC: Final = ("sex", "race", "ethnicity")
 _ROLES: Final = {"patient_id": "the patient", "time": "the time", "code": "the code"}
@@ -275,8 +276,9 @@ def _usual(source: str, table: Table, ours: str, sketch: Sketch) -> str:
 
 
 def _is_numeric_text(values: Any) -> bool:
-    texts = {str(value).strip() for value in pc.unique(values).to_pylist() if value is not None} - {""}
-    return bool(texts) and all(re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", text) for text in texts)
+    texts = {str(value).strip().lower() for value in pc.unique(values).to_pylist() if value is not None}
+    texts -= {"", "nan", "inf", "-inf"}  # which are read, and count as missing
+    return bool(texts) and all(re.fullmatch(_NUMBER, text) for text in texts)
 
 
 def _guess_labels(guess: Guess, sketch: Sketch) -> None:
@@ -414,8 +416,12 @@ def _guess_times(guess: Guess) -> None:
 
 
 def _guess_number(guess: Guess, table: str, name: str, values: Any, formats: list[str]) -> None:
+    if is_text(values.type):
+        texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
+        values = null_where(blank_texts(texts), texts)
     numbers = values.cast(pa.float64(), safe=False)
     known = np.abs(as_numpy(numbers)[is_given(numbers)])
+    known = known[np.isfinite(known)]
     middle = float(np.median(known)) if len(known) else 0.0
     for scale, date_format in _DIGITS.items():
         if _FIRST_DAY <= middle / scale < _LAST_DAY + 1:

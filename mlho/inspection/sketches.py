@@ -17,6 +17,8 @@ from mlho.sources.native import NATIVE
 from mlho.sources.reading import open_table, text_sample
 from mlho.spec.layout import Encoding, Format
 
+# First files of a table among which one with rows is looked for; some programs write empty ones first.
+_MOST_EMPTY: Final = 20
 _ROWS: Final = 5_000
 _SAMPLE_BYTES: Final = 1 << 18
 _MOST_TABLES: Final = 100  # maximum number of files and folders that are inspected
@@ -91,7 +93,12 @@ def sketch_folder(root: Path) -> Folder:
             found[pattern] = find_inputs(root, pattern.rstrip("/")).files
         except DataError as error:
             left_out.append(f"{pattern}: {error.rule}")
-    texts = {pattern: files[0] for pattern, files in found.items() if not files[0].is_parquet}
+    texts = {
+        # A file without rows does not show the encoding.
+        pattern: max(files[:_MOST_EMPTY], key=lambda file: file.size)
+        for pattern, files in found.items()
+        if not files[0].is_parquet
+    }
     form, unlike = _form_of(texts)
     left_out += [
         f"{pattern}: the fields have a different separator than in most tables; use one separator for all, or name files with tabs .tsv and "
@@ -109,13 +116,15 @@ def sketch_folder(root: Path) -> Folder:
 
 
 def _sketch(pattern: str, files: Sequence[SourceFile], source: Source) -> Sketch:
-    table = open_table(files[0], source)
-    batch = next(iter(table.batches(list(table.column_names), batch_rows=_ROWS)), None)
-    columns = {
-        name: plain_array(one_array(batch.column(name))) if batch else pa.nulls(0)
-        for name in table.column_names
-    }
-    return Sketch(pattern, sum(file.size for file in files), columns)
+    n_bytes = sum(file.size for file in files)
+    for file in files[:_MOST_EMPTY]:
+        table = open_table(file, source)
+        batch = next(iter(table.batches(list(table.column_names), batch_rows=_ROWS)), None)
+        if batch:
+            columns = {name: plain_array(one_array(batch.column(name))) for name in table.column_names}
+            return Sketch(pattern, n_bytes, columns)
+    names = open_table(files[0], source).column_names
+    return Sketch(pattern, n_bytes, {name: pa.nulls(0) for name in names})
 
 
 def _form_of(files: Mapping[str, SourceFile]) -> tuple[Format, list[str]]:

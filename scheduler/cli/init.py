@@ -24,7 +24,7 @@ SCHEMA_FILE: Final = FILES["TrainingRun"]
 _MOST_TRIES: Final = 20  # columns that are left out because a run would refuse them
 # Findings that stop a run, and the field of the cohort that lets it continue.
 _POLICIES: Final = {
-    "unknown to the demographics": ("unknownPatients", "keep"),
+    "missing from the demographics": ("unknownPatients", "keep"),
     "has conflicting outcomes": ("conflictingLabels", "drop"),
 }
 _DEMOGRAPHICS: Final = "features.demographics: "

@@ -49,7 +49,10 @@ def known_files(
     *,
     tables: Sequence[str] = ("events", "labels"),
 ) -> int:
-    """Return how many files of these tables the runs that made the bundle have read, too; those of runs that are not known do not count."""
+    """Return how many files of these tables the runs that made the bundle have read, too.
+
+    Files of runs that are not known do not count, and files of events without a row neither: two exports may have equal ones.
+    """
     return len(_versions(manifest, tables) & _versions_read(source, store, tables))
 
 
@@ -63,13 +66,25 @@ def _versions_read(source: BundleSource, store: Store, tables: Sequence[str]) ->
     if run is None:
         return set()
     try:
-        read = _versions(json.loads(store.get(run_key(run, "manifest.json"))), tables)
+        manifest = json.loads(store.get(run_key(run, "manifest.json")))
+        read = _versions(manifest, tables) - _versions_without_rows(run, store, manifest)
         document = yaml.safe_load(store.get(run_key(run, "spec.yaml")))
     except ArtifactNotFound:
         return set()  # the run was deleted
     if document["kind"] == RECALIBRATION:
         read |= _versions_read(BundleSource(uri=document["spec"]["bundle"]["uri"]), store, tables)
     return read
+
+
+def _versions_without_rows(run: str, store: Store, manifest: Mapping[str, Any]) -> set[str]:
+    """Return the files of events in which a training run found no row, such as a CSV of a header only."""
+    try:
+        result = json.loads(store.get(run_key(run, "result.json")))
+    except ArtifactNotFound:
+        return set()  # the run has not ended
+    ledgers = result.get("inputs", {}).get("ledger_by_partition", ())
+    files = manifest.get("events", ())
+    return {file["version"] for file, ledger in zip(files, ledgers, strict=False) if not ledger["rows_in"]}
 
 
 def training_spec(source: BundleSource, store: Store) -> RunSpec | None:

@@ -537,3 +537,68 @@ def test_without_labels_the_two_ways_to_define_a_cohort_are_named(tmp_path, call
     assert output.code == 3
     assert "have 1 distinct value: add the samples with the other outcome)" in output.err
     assert "define the cohort by rules over the events instead: docs/cohorts.md" in output.err
+
+
+def test_an_empty_first_file_of_a_table_is_passed_over(tmp_path, call):
+    """Names, encoding and demographics are guessed from the first file with rows, as if there were no empty one."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_meds(folder, make_facts(300))
+    assert call("init", folder).code == 0
+    wanted = load_spec(folder / "mlho.yaml").spec
+    first = min((folder / "data").rglob("*.parquet"))
+    pq.write_table(pq.read_table(first).slice(0, 0), folder / "data" / "-empty.parquet")
+    (folder / "mlho.yaml").unlink()
+
+    output = call("init", folder)
+
+    assert "can be read" not in output.out
+    assert "not numbers" not in output.out
+    assert load_spec(folder / "mlho.yaml").spec == wanted
+    assert wanted.features.demographics
+
+
+def test_an_empty_first_file_does_not_hide_the_encoding(tmp_path, call):
+    """A CSV of a header only is UTF-8 and Windows-1252; the next one decides."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    part = min((folder / "events").iterdir())
+    header = part.read_text(encoding="utf-8").partition("\n")[0]
+    part.write_bytes(part.read_bytes() + b"p1,2015-01-01,\xc4rzte" + b"," * (header.count(",") - 2) + b"\n")
+    (folder / "events" / "aa.csv").write_text(header + "\n", encoding="utf-8")
+
+    assert call("init", folder).code == 0
+
+    assert data_of(folder)["format"] == {"encoding": "windows-1252"}
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_blanks_among_dates_of_digits_are_no_dates(blank, tmp_path, call):
+    """Texts such as 20200131 beside empty ones, as exports that quote all fields have them, are dates of digits."""
+    folder = write_tables(tmp_path / "data", make_tables(300))
+    for part in (folder / "events").iterdir():
+        events = pq.read_table(part)
+        days = [
+            time.strftime("%Y%m%d") if n % 9 and time else blank
+            for n, time in enumerate(events["time"].to_pylist())
+        ]
+        write_table(part, events.set_column(events.column_names.index("time"), "time", pa.array(days)))
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert data_of(folder)["format"] == {"dateFormats": ["%Y%m%d"]}
+
+
+def test_nan_among_numbers_as_text_is_a_number(tmp_path, call):
+    """A CSV column of results with NaN, as pandas can write missing ones, is found as a run reads it."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    for part in (folder / "events").iterdir():
+        events = pd.read_csv(part, dtype=str, keep_default_na=False)
+        events = events.rename(columns={"numeric_value": "result"})
+        events["result"] = events["result"].where(events["result"] != "", "NaN")
+        events.to_csv(part, index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert data_of(folder)["columns"]["events"] == {"numeric_value": "result"}
