@@ -102,9 +102,13 @@ def _checked_names(source: Source, table: TableFile, file: SourceFile, values: b
 
 
 def _details(source: Source, table: TableFile) -> list[str]:
-    """Return the additional columns of the layout that the file has."""
+    """Return the additional columns of the layout that the file has; one without any value may have the type null."""
     further = () if source.details is None else source.details.columns
-    return [name for name in further if name in table.column_names and is_text(table.type_of(name))]
+    return [name for name in further if name in table.column_names and _is_text_or_null(table.type_of(name))]
+
+
+def _is_text_or_null(type_: Any) -> bool:
+    return is_text(type_) or bool(pa.types.is_null(type_))
 
 
 def _normalised(

@@ -128,6 +128,25 @@ def test_an_event_that_ends_before_it_starts_is_named(tmp_path):
     assert END_BEFORE_START_RULE == Rule.END_BEFORE_START
 
 
+@pytest.mark.parametrize(
+    ("more", "n_early"),
+    [
+        ({"condition_end_date": DAY}, 0),
+        ({"condition_end_date": DAY, "condition_end_datetime": None}, 0),
+        ({"condition_end_date": DAY - dt.timedelta(days=1)}, 1),
+        ({"condition_end_date": DAY, "condition_start_date": None}, 1),
+        ({"condition_end_date": DAY, "condition_end_datetime": "2020-01-31T21:00:00-05:00"}, 0),
+        ({"condition_end_date": DAY, "condition_end_datetime": "2020-01-31T18:00:00-05:00"}, 1),
+    ],
+)
+def test_an_end_without_a_time_is_compared_with_the_date_of_the_start(more, n_early, tmp_path):
+    """In the evening of a zone west of UTC the time is on the next day in UTC; the dates are those of the zone."""
+    evening = event("condition_occurrence", 1, condition_start_datetime="2020-01-31T20:00:00-05:00") | more
+    (row,) = read(write_cdm(tmp_path, {"condition_occurrence": [evening]}))
+
+    assert row.get("rule", 0) == n_early * END_BEFORE_START_RULE
+
+
 def test_events_before_birth_and_long_after_death_are_named(tmp_path):
     """Birth is taken from ``person``. Events are plausible until 60 days after the last date of death, or the stated number of days."""
     dead = DAY - dt.timedelta(days=100)

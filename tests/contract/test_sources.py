@@ -284,6 +284,14 @@ def test_values_of_i2b2_are_those_of_numeric_results(tmp_path):
     assert [row["value"] for row in read_events(I2B2, folder)] == [1.0, None, 3.0, None, None]
 
 
+@pytest.mark.parametrize("type_", [pa.null(), pa.string()], ids=str)
+def test_a_file_of_i2b2_without_any_type_of_value_has_no_values(type_, tmp_path):
+    """A column without values, which some programs write with the type null, is read as one of texts."""
+    folder = observation_fact(tmp_path, nval_num=[1.0, 2.0], valtype_cd=pa.nulls(2, type_))
+
+    assert [row["value"] for row in read_events(I2B2, folder)] == [None, None]
+
+
 def test_units_of_i2b2_come_with_the_values(tmp_path):
     """Events carry the unit, so that a run can name the codes with values in several units."""
     folder = observation_fact(

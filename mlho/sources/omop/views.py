@@ -146,15 +146,33 @@ class EventView(_View):
             found["numeric_value"] = pa.nulls(n_rows, pa.float64())
         if bad is not None:
             found["time_bad"] = bad
-        if any(name in raw for name in self.event_table.end):
-            end, _ = self.times(raw, self.event_table.end)
-            is_early = truths(pc.less(whole_days(end), whole_days(time)))
-            if is_early.any():
-                rules = is_early.astype(np.uint8) * END_BEFORE_START_RULE
-                found["rule"] = pa.Array.from_buffers(
-                    pa.uint8(), n_rows, [None, pa.py_buffer(np.ascontiguousarray(rules, np.uint8))]
-                )
+        is_early = self._ends_early(raw, time)
+        if is_early.any():
+            rules = is_early.astype(np.uint8) * END_BEFORE_START_RULE
+            found["rule"] = pa.Array.from_buffers(
+                pa.uint8(), n_rows, [None, pa.py_buffer(np.ascontiguousarray(rules, np.uint8))]
+            )
         return pa.RecordBatch.from_arrays(list(found.values()), names=list(found))
+
+    def _ends_early(self, raw: Mapping[str, Any], time: Any) -> NDArray[np.bool_]:
+        """Return which rows end on an earlier day than they start.
+
+        A date is a local day, and a time with an offset may be on another day in UTC. If a row does not have both times, its dates are therefore
+        compared with each other, and with a time only if one of them is missing, too.
+        """
+        table, n_rows = self.event_table, len(time)
+        if not any(name in raw for name in table.end):
+            return np.zeros(n_rows, np.bool_)
+        end, _ = self.times(raw, table.end)
+        is_early = truths(pc.less(whole_days(end), whole_days(time)))
+        if not all(name in raw for name in (table.start[-1], table.end[-1])):
+            return is_early
+        first, last = (self.times(raw, names[-1:])[0] for names in (table.start, table.end))
+        has_dates = is_given(first) & is_given(last)
+        if all(name in raw for name in (table.start[0], table.end[0])):
+            begins, ends = (self.times(raw, names[:1])[0] for names in (table.start, table.end))
+            has_dates &= ~(is_given(begins) & is_given(ends))
+        return np.where(has_dates, truths(pc.less(whole_days(last), whole_days(first))), is_early)
 
     def _codes(self, raw: Mapping[str, Any], n_rows: int) -> Any:
         domain = self.event_table.domain
