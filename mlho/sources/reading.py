@@ -4,6 +4,7 @@ Arrow's messages quote offending values. They are therefore not included in our 
 (``from None``), because a traceback would print it.
 """
 
+import codecs
 import csv
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -304,6 +305,7 @@ def _arrow_file(file: SourceFile) -> Any:
 
 def _open_csv(file: SourceFile, source: Source) -> TableFile:
     delimiter = delimiter_of(file, source)
+    _refuse_utf8(file, source)
     with (
         _read_errors(file, "CSV", source),
         text_stream(file, source) as binary,
@@ -331,6 +333,20 @@ def _open_csv(file: SourceFile, source: Source) -> TableFile:
     names = tuple(name for name in header if name)
     _refuse_repeated(file, names, remedy="Rename one. If the first line is data, add a header.")
     return _CsvTable(file, names, source, has_rows)
+
+
+def _refuse_utf8(file: SourceFile, source: Source) -> None:
+    """Refuse a file that is UTF-8 by its byte order mark and would be read in another encoding: codes would become other codes."""
+    encoding = source.format.encoding
+    if encoding != "utf-8" and text_sample(file, len(codecs.BOM_UTF8))[0] == codecs.BOM_UTF8:
+        raise DataError(
+            file.key,
+            "the file begins with the byte order mark of UTF-8",
+            expected=f"text that is {encoding.upper()}, as data.format.encoding states",
+            got="UTF-8",
+            remedy="data.format.encoding holds for all CSV files: leave it out if they are UTF-8; otherwise write this file in that encoding, "
+            "without the mark.",
+        )
 
 
 @contextmanager

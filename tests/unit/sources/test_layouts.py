@@ -144,6 +144,17 @@ def test_one_of_several_encodings_is_an_error_with_its_own_remedy(tmp_path):
         open_table(SourceFile("labels.csv", path, path.stat().st_size), source)
 
 
+@pytest.mark.parametrize("encoding", ["windows-1252", "utf-16", "gb18030"])
+def test_a_file_with_the_mark_of_utf8_is_not_read_in_another_encoding(encoding, tmp_path):
+    """Its codes would silently be other codes: Windows-1252 reads any UTF-8."""
+    path = tmp_path / "codes.csv"
+    path.write_text("n,code\n1,Größe\n", encoding="utf-8-sig")
+    source = source_from({"source": "native", "format": {"encoding": encoding}})
+
+    with pytest.raises(DataError, match=r"byte order mark of UTF-8.*write this file in that encoding"):
+        open_table(SourceFile("codes.csv", path, path.stat().st_size), source)
+
+
 def test_columns_without_a_name_are_not_part_of_a_table(tmp_path):
     """Spreadsheets export empty columns at the end, and R row names: such columns are no columns of one name."""
     path = tmp_path / "codes.csv"
