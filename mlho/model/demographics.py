@@ -196,13 +196,15 @@ def _refuse_contradictions(
     names: Sequence[str],
     born: NDArray[np.int64] | None,
 ) -> None:
-    """Refuse rows of one patient (and index date) that differ in a column in use."""
+    """Refuse rows of one patient (and index date) that differ in a column in use. Missing values are equal in any form."""
     first: dict[Any, tuple[Any, ...]] = {}
     columns = [values_of(frame, name) for name in names] + ([] if born is None else [born.tolist()])
     n_contradictions = 0
-    for number, key in enumerate(_keys(frame, patients)):
-        # Compare texts, so that two missing values are equal.
-        row = tuple(str(column[number]) for column in columns)
+    for number, (patient, key) in enumerate(zip(patients, _keys(frame, patients), strict=True)):
+        if patient is None:  # such rows are ignored, as in training
+            continue
+        cells = [column[number] for column in columns]
+        row = tuple("" if is_absent(cell) else str(cell) for cell in cells)
         n_contradictions += first.setdefault(key, row) != row
     if n_contradictions:
         raise DataError(

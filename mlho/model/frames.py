@@ -17,7 +17,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.windows import year_bounds
 from mlho.errors import DataError, plural
 from mlho.sources.arrow import is_given
-from mlho.sources.events import number_column, patient_column, text_column
+from mlho.sources.events import number_column, patient_column, refuse_huge, text_column
 from mlho.sources.times import DAY_US, read_times
 from mlho.tables import EVENTS, LABELS, ColumnKind, check_type, require_columns
 
@@ -153,6 +153,7 @@ def batch_of(columns: Mapping[str, Any]) -> Any:
         arrays["time_bad"] = times.is_bad
     if "numeric_value" in columns:
         arrays["value"] = number_column(columns["numeric_value"], where=EVENTS_FRAME, name="numeric_value")
+        refuse_huge(arrays["value"], where=EVENTS_FRAME, name="numeric_value")
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 

@@ -63,6 +63,17 @@ def test_equal_rows_collapse_and_contradictions_are_refused():
     assert "Jane" not in str(caught.value)
 
 
+def test_missing_values_are_equal_and_rows_without_a_patient_are_ignored():
+    """As in training, None, NaN and blanks are equal, and rows without a patient do not count."""
+    samples = samples_of(["1"], DAY)
+    sexes = pd.Series(["F", "M", None, np.nan, " "], dtype=object)
+    frame = pd.DataFrame({"patient_id": [None, None, "1", "1", "1"], "age": np.nan, "sex": sexes})
+
+    block, _ = demographics_block(ENCODER, samples, frame)
+
+    assert block.tolist() == demographics_block(ENCODER, samples, frame.iloc[2:3])[0].tolist()
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

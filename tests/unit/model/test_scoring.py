@@ -149,6 +149,7 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
         (EVENTS.drop(columns="numeric_value"), INDEX, "numeric_value"),
         (EVENTS.assign(code=401), INDEX, "column 'code' is a number; codes are text"),
         (EVENTS.assign(code=[401, *["Jane"] * 10]), INDEX, "values of several types"),
+        (EVENTS.assign(numeric_value=9.99e37), INDEX, "numbers that no measurement has.*got 11 such rows"),
         (EVENTS, None, "trained with index column"),
         (EVENTS, "2020-01-01", r"index: is not a DataFrame.*datetime\.date\(2020, 1, 31\); got str"),
         (EVENTS, pd.NaT, "index: is not a DataFrame.*got NaTType"),
@@ -358,13 +359,17 @@ def _tree_bundle(parts, folder: Path):
 
 def test_a_value_beyond_float32_names_its_code(parts, tmp_path):
     """A value that trees cannot represent is refused, and the error names the feature and not the value."""
-    tables, bundle = _tree_bundle(parts, tmp_path)
-    events = tables["events"].assign(numeric_value=np.where(tables["events"]["code"] == "B", 1e39, 1.0))
+    _, bundle = _tree_bundle(parts, tmp_path)
+    values = [
+        1e39 if feature.code == "B" and feature.aggregate in ("first", "last") else 1.0
+        for feature in bundle.document.features
+    ]
+    values += [1.0] * (len(bundle.columns) - len(values))
 
     with pytest.raises(
         DataError, match=r"beyond float32.*larger values in 'B\|90d\|first', 'B\|90d\|last'"
     ) as caught:
-        bundle.predict_events(events, tables["labels"], tables["persons"])
+        bundle.predict_proba(pd.DataFrame([values], columns=bundle.columns))
     assert "e+39" not in str(caught.value)
 
 
