@@ -254,7 +254,8 @@ def _guess_columns(guess: Guess) -> None:
             usual = _usual(guess.source, table_named[table], ours, sketch)
             found = usual if usual in sketch.columns else find_column(sketch, ours)
             if ours == "numeric_value" and found and not is_number(sketch.columns[found].type):
-                is_numeric = _is_numeric_text(sketch.columns[found])
+                missing = source_named(guess.source).missing_texts
+                is_numeric = _is_numeric_text(sketch.columns[found], missing)
                 if not is_numeric:
                     guess.doubts.append(
                         f"{table}: column {found!r} may hold the values, but some of its texts are not numbers. Name it in "
@@ -275,9 +276,9 @@ def _usual(source: str, table: Table, ours: str, sketch: Sketch) -> str:
     return next((name for name in sketch.columns if name.casefold() == usual), usual)
 
 
-def _is_numeric_text(values: Any) -> bool:
+def _is_numeric_text(values: Any, missing: Sequence[str] = ()) -> bool:
     texts = {str(value).strip().lower() for value in pc.unique(values).to_pylist() if value is not None}
-    texts -= {"", "nan", "inf", "-inf"}  # which are read, and count as missing
+    texts -= {"", "nan", "inf", "-inf", *map(str.lower, missing)}  # which are read, and count as missing
     return bool(texts) and all(re.fullmatch(_NUMBER, text) for text in texts)
 
 

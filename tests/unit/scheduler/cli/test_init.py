@@ -602,3 +602,18 @@ def test_nan_among_numbers_as_text_is_a_number(tmp_path, call):
 
     assert output.code == 0, output.out + output.err
     assert data_of(folder)["columns"]["events"] == {"numeric_value": "result"}
+
+
+def test_null_among_numbers_of_i2b2_is_no_doubt(tmp_path, call):
+    """Databases export NULL for a missing value, which this source reads so."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_i2b2(folder, make_facts(300))
+    path = folder / "observation_fact.csv"
+    facts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    facts.assign(NVAL_NUM=facts["NVAL_NUM"].replace("", "NULL")).to_csv(path, index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 0, output.out + output.err
+    assert "not numbers" not in output.out
