@@ -196,7 +196,7 @@ class Cohort(SpecPart):
 
     @property
     def has_index(self) -> bool:
-        """Whether there is an index date, so that the run predicts."""
+        """Whether there is an index date, which makes the run a prediction."""
         return self.index.none is None
 
     @model_validator(mode="after")
@@ -280,8 +280,8 @@ class Cohort(SpecPart):
     def check_uses(self, spec: Any) -> None:
         """Refuse outcome and patient columns in other roles, and persons and dates as groups of the audit.
 
-        The other roles are feature, person, split column and group. With the outcome as a feature, the model would know its own
-        target. A patient, person or date is too small to be a group: all would count as ``other``.
+        Such a column cannot be a feature, a person, a split column or a group. With the outcome as a feature, the model would know
+        its own target. A patient, person or date is too small to be a group: all would count as ``other``.
         """
         dates = () if self.time_to_event is None else self.time_to_event.columns
         of_outcome = {*(self.outcomes or (self.outcome,)), self.outcome_date, *dates} - {None}

@@ -72,7 +72,7 @@ class Sequences(SpecPart):
     """Patterns of the codes that a pair may end with. Default: all."""
 
     def days_of_band(self, band: int) -> tuple[int, int | None] | None:
-        """Return the bounds of a band in days, exclusive and inclusive; None for band 0, which includes any time."""
+        """Return the exclusive lower and the inclusive upper bound of a band in days; None for band 0, which means any time."""
         if band == 0 or self.bands is None:
             return None
         low = (self.co_occurrence_days, *self.bands)[band - 1]

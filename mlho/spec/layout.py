@@ -125,8 +125,8 @@ class Format(SpecPart):
     encoding: Encoding = "utf-8"
     """Encoding of CSV files."""
     decimal: Annotated[Literal[".", ","] | None, OMITTED] = None
-    """Decimal sign of numbers in CSV files: ``.``, the default, or ``,``. With a comma, a number with a point is refused: 1.234 could be
-    either."""
+    """Decimal sign of numbers in CSV files: ``.``, the default, or ``,``. With a comma, a number that contains a point is refused,
+    because 1.234 could be either."""
     date_formats: Annotated[tuple[DateFormat, ...], Field(max_length=8), AfterValidator(_are_clear)] = ()
     """How dates and times are written in text, as in strptime: ``%Y %m %d %b %B %H %I %M %S %f %p %z`` and literal
     characters. Several formats are tried in order for each text; the entry ``iso`` means ISO 8601. Default: ISO 8601 only. A time

@@ -47,7 +47,7 @@ class Statements(SpecPart):
     external_validation: _Statement = None
     """External validation: the data, who performed it, how representative the data are, and the results."""
     local_validation: _Statement = None
-    """Validity and fairness in the data of the place of use."""
+    """Validity and fairness in data from the setting of use."""
     use_evaluation: _Statement = None
     """References to evaluations of how use of the model affects outcomes of care."""
     monitoring: _Statement = None

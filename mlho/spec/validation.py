@@ -73,13 +73,13 @@ class Validation(SpecPart):
     @model_validator(mode="after")
     def _split_has_what_it_needs(self) -> Self:
         if self.test_from is not None and self.split != "temporal":
-            raise ValueError(f"testFrom belongs to split: temporal. Got split: {self.split}")
+            raise ValueError(f"testFrom requires split: temporal. Got split: {self.split}")
         if (self.origins is not None) != (self.split == "rolling"):
             raise ValueError(f"origins and split: rolling belong together. Got split: {self.split}")
         if self.origins is not None and list(self.origins) != sorted(set(self.origins)):
             raise ValueError("origins must be ascending, without duplicates")
         if self.temporal_check and not self.is_drawn:
-            raise ValueError(f"temporalCheck belongs to split: random or stratified. Got split: {self.split}")
+            raise ValueError(f"temporalCheck requires split: random or stratified. Got split: {self.split}")
         if (self.split_column is not None) != (self.split in ("site", "given")):
             raise ValueError(f"splitColumn and split: site or given belong together. Got split: {self.split}")
         return self
@@ -89,15 +89,15 @@ class Bias(SpecPart):
     """Groups and periods by which the performance is audited. Without the section: every categorical demographic, age bands and sites."""
 
     groups: Annotated[tuple[ColumnName, ...] | None, Field(min_length=1, max_length=32), OMITTED] = None
-    """Demographics that make groups: categorical ones, and ``age`` in bands. Default: all of them, and the sites of ``split: site``."""
+    """Demographics that define groups: categorical ones, and ``age`` in bands. Default: all of them, and the sites of ``split: site``."""
     columns: Annotated[tuple[ColumnName, ...], Field(max_length=32)] = ()
-    """Columns of the labels or the demographics that make groups and enter no model, such as ``[race]``. Their values are taken as text;
-    those with few patients count as ``other``. Not the columns of patients, persons, index date and outcome."""
+    """Columns of the labels or the demographics that define groups and enter no model, such as ``[race]``. Their values are taken
+    as text; those with few patients count as ``other``. Not the columns of patients, persons, index date and outcome."""
     pairs: Annotated[
         tuple[Annotated[tuple[ColumnName, ...], Field(min_length=2, max_length=2)], ...],
         Field(max_length=32),
     ] = ()
-    """Pairs of demographics whose combinations make groups, such as ``[[sex, race]]``."""
+    """Pairs of demographics whose combinations define groups, such as ``[[sex, race]]``."""
     references: dict[ColumnName, Annotated[str, Field(min_length=1, max_length=128)]] = Field(
         default_factory=dict
     )
@@ -113,7 +113,7 @@ class Bias(SpecPart):
         named = {*(self.groups or ()), *(name for pair in self.pairs for name in pair), *self.references}
         if shared := sorted({*self.columns} & {*demographics}):
             raise ValueError(
-                f"bias.columns names features: {', '.join(shared)}. Remove them: features.demographics make groups too"
+                f"bias.columns names features: {', '.join(shared)}. Remove them: features.demographics define groups too"
             )
         if unknown := sorted(named - {*demographics, *self.columns, "site"}):
             raise ValueError(

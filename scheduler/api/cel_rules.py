@@ -316,11 +316,11 @@ _TRAINING: Final = (
     ),
     *rules_at(
         "spec.validation",
-        ("!has(self.testFrom) || self.split == 'temporal'", "testFrom belongs to split: temporal"),
+        ("!has(self.testFrom) || self.split == 'temporal'", "testFrom requires split: temporal"),
         ("has(self.origins) == (self.split == 'rolling')", "origins and split: rolling belong together"),
         (
             "!has(self.temporalCheck) || self.split in ['random', 'stratified']",
-            "temporalCheck belongs to split: random or stratified",
+            "temporalCheck requires split: random or stratified",
         ),
         (
             "has(self.splitColumn) == (self.split in ['site', 'given'])",

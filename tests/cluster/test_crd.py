@@ -330,7 +330,7 @@ CREATE = [
         {"cohort.followUpDays": 30},
     ),
     Case(
-        "testFrom belongs to split: temporal",
+        "testFrom requires split: temporal",
         {"validation.testFrom": "2024-01-01"},
         {"validation.testFrom": "2024-01-01", "validation.split": "temporal"},
     ),
@@ -345,7 +345,7 @@ CREATE = [
         {"validation.split": "rolling", "validation.origins": ["2024-01-01"]},
     ),
     Case(
-        "temporalCheck belongs to split: random or stratified",
+        "temporalCheck requires split: random or stratified",
         {"validation.temporalCheck": True, "validation.split": "temporal"},
         {"validation.temporalCheck": True},
     ),

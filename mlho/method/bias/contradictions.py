@@ -53,9 +53,8 @@ class Contradictions:
     def ranked(self) -> NDArray[np.int64]:
         """Return the samples that most iterations contradict, sorted by the share of iterations.
 
-        Ties are sorted by the distance between label and probability.
-
-        Samples that fewer than three iterations have tested are omitted.
+        Ties are sorted by the distance between label and probability. Samples that fewer than three iterations have tested are
+        omitted.
         """
         contradicted = self.contradicted
         listed = np.flatnonzero(self.is_judged & (2 * contradicted > self.tested))

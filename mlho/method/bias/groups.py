@@ -102,9 +102,9 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure of a group minus, and divided by, that of the reference group.
+    """A figure of a group compared with that of the reference group: the difference and the ratio.
 
-    ``p_value`` tests the difference; ``adjusted`` allows for all comparisons of the audit (false discovery rate).
+    ``p_value`` tests the difference; ``adjusted`` accounts for all comparisons of the audit (false discovery rate).
     """
 
     by: str

@@ -1,4 +1,4 @@
-"""Intervals and p values from bootstrap replicates, and the correction for many comparisons."""
+"""Intervals and p values from bootstrap replicates, and the correction for multiple comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def is_equal_rate(name: str, drawn: FloatArray) -> bool:
 
 
 def scattered(name: str, drawn: FloatArray, n_patients: int, rng: np.random.Generator) -> FloatArray:
-    """Return random replicates for a rate that is the same in all replicates, with the error of a rate of this number of patients.
+    """Return random replicates of a rate that is the same in all replicates, with the error expected for its number of patients.
 
     Otherwise a rate of 11 of 11 patients would count as known exactly.
 

@@ -207,9 +207,9 @@ def _quadratic(
 def solve_quadratic(
     columns: Columns, quadratic: Quadratic, penalty: Penalty, beta: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Minimise a penalised quadratic by coordinates. Return the new beta, the centres of the columns, and whether it converged.
+    """Minimise a penalised quadratic by coordinate descent.
 
-    ``pull`` is overwritten.
+    Return the new beta, the centres of the columns, and whether it converged. ``pull`` is overwritten.
     """
     data, indices, indptr, _, sd = columns
     weight, pull, total_weight, shift = quadratic

@@ -60,7 +60,7 @@ def checked_matrix(X: Any, *, n_features: int | None = None, where: str = "featu
             "values that are not finite",
             expected="a finite number in every cell",
             got=f"{n_bad} NaN or infinite values",
-            remedy="Impute missing numbers (training median and an indicator) before this.",
+            remedy="Impute missing numbers first (training median and an indicator).",
         )
     return matrix
 
@@ -98,7 +98,7 @@ def dense_floats(X: Any, where: str) -> Floats:
             "cells that are not numbers",
             expected="numbers in every cell",
             got=f"an array of dtype {np.asarray(X).dtype}",
-            remedy="Encode text as indicator columns before this.",
+            remedy="Encode text as indicator columns first.",
         ) from error
     if dense.ndim != 2:
         raise DataError(

@@ -226,7 +226,7 @@ def boosted(
     parameters: Callable[[Mapping[str, float]], dict[str, Any]],
     **labels: Any,
 ) -> list[dict[str, Any]]:
-    """Return the attributes of the fitted model of each setting; settings that differ in ``nRounds`` only share a fit."""
+    """Return the attributes of the fitted model of each setting; settings that differ only in ``nRounds`` share a fit."""
     import xgboost
 
     # Bins are independent of the setting and stored with the matrix, so they are computed once for all settings. The trees

@@ -118,7 +118,7 @@ def group_rows(X: FloatArray, y: npt.NDArray[np.int8]) -> Groups:
 
 
 def find_aliased(groups: Groups) -> BoolArray:
-    """Mark the columns that are a linear combination of earlier ones (a constant is one of the intercept).
+    """Mark the columns that are a linear combination of earlier ones (a constant is a multiple of the intercept).
 
     Returns
     -------

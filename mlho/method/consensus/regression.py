@@ -204,8 +204,8 @@ def profile_intervals(fit: LogisticFit, X: npt.ArrayLike, y: npt.ArrayLike) -> t
 
     References
     ----------
-    Venzon and Moolgavkar 1988, Applied Statistics 37:87 (the problem); the signed root of the drop is nearly
-    linear in the coefficient, so that Newton's method on it needs two or three steps.
+    Venzon and Moolgavkar 1988, Applied Statistics 37:87 (the problem); the signed root of the drop is nearly linear in the
+    coefficient, so Newton's method on it needs two or three steps.
     """
     matrix, labels = _checked(X, y)
     if matrix.shape[0] != fit.n_samples:

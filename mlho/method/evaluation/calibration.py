@@ -143,7 +143,7 @@ def _newton_line(
             eta = a + b * x[i]
             e = math.exp(-abs(eta))
             p[i] = (1.0 if eta >= 0.0 else e) / (1.0 + e)
-        # A second loop, because a call of exp between sums costs more than storing its result.
+        # A second loop, because a call to exp between sums costs more than storing its result.
         for i in range(x.size):
             pi = p[i]
             residual = n_positive[i] - n[i] * pi
@@ -220,7 +220,7 @@ class PlattCalibrator:
 
     intercept: float
     slope: float
-    """The slope is positive, so that calibration preserves the order of patients."""
+    """The slope is positive, so calibration preserves the order of patients."""
     reason: str | None = None
     """Reason why it is the identity (0, 1) instead of a fit."""
 

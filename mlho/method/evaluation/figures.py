@@ -91,7 +91,7 @@ class Stack:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationBasis:
-    """What the calibration figures of replicates have in common: bins, grid and starting values of the original data."""
+    """The parts that the calibration figures of all replicates share: bins, grid and starting values of the original data."""
 
     logit: FloatArray
     line: LineFit

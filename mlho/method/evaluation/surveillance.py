@@ -30,7 +30,7 @@ class Watch:
 
     @property
     def began(self) -> int | None:
-        """The first period of the loss, as estimated: the first after which the evidence has not been 0. None while it is 0."""
+        """Estimated first period of the loss: the first one since which the evidence has been above 0. None while it is 0."""
         began = None
         for place in reversed(range(len(self.evidence))):
             if not self.evidence[place]:

@@ -87,7 +87,7 @@ def youden(y: ArrayLike, p: ArrayLike) -> Threshold:
 
 
 def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:
-    """Return the lowest threshold at which at most this fraction of samples is alerted.
+    """Return the lowest threshold at which at most this fraction of samples triggers an alert.
 
     If the samples tied at the highest prediction already exceed the rate, return that prediction, with the
     actual rate as the reason.

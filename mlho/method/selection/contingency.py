@@ -1,6 +1,6 @@
 """Contingency tables of one selected feature with all others, reduced to the sums needed for mutual information.
 
-With h(c) = c · ln c, every information is a difference of sums of h over the cells of a table. For n samples
+With h(c) = c · ln c, mutual information is a difference of sums of h over the cells of a table. For n samples
 I((X,W);Y) = [Σ h(n_xwy) − Σ h(n_xw) − Σ h(n_y) + h(n)] / n, and similarly I(X;W). All counts and sums are integers
 (``bits.entropy_table``), so the result does not depend on the order of rows.
 """
@@ -371,7 +371,7 @@ def _level_pair(
         first, last = group_start[group], group_start[group + 1]
         for p in range(first, last):
             cells[codes[positions[p]]] += 1
-        # Read the counts by sample if there are fewer samples than levels, else by level.
+        # Read the counts by sample if there are fewer samples than levels, otherwise by level.
         n_reads = min(last - first, n_codes // 2)
         by_sample = n_reads == last - first
         for k in range(n_reads):

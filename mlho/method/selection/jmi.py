@@ -121,7 +121,7 @@ def rank_columns(
     y, n_features, mask, ranking, n_patients_by_column
         See :func:`rank`.
     correct_bias : bool
-        Subtract from every information the first-order bias of its plug-in estimate: with L observed levels and
+        Subtract from every mutual information the first-order bias of its plug-in estimate: with L observed levels and
         n samples, (L_x − 1) / 2n from I(X;Y), (L_x·L_w − 1) / 2n from I((X,W);Y) and (L_x − 1)(L_w − 1) / 2n from I(X;W).
         Otherwise columns with many levels rank first regardless of content. If no column has more than two levels, nothing
         is subtracted, because for ``jmi``, ``mim`` and ``jmim`` the correction would be equal for all columns.
@@ -277,7 +277,7 @@ def _pick(
 
 
 def _without[Value: np.generic](values: NDArray[Value], place: int) -> NDArray[Value]:
-    """Return the values without the one at a place, in the same memory: ``np.delete`` would take as long as a table."""
+    """Remove one value in place and return the others; ``np.delete`` would take as long as a table."""
     values[place:-1] = values[place + 1 :]
     return values[:-1]
 
@@ -293,7 +293,7 @@ _FIRST_MEMORY: dict[str, Any] = {
 
 
 class _Informations:
-    """Informations in nats, from sums over contingency tables.
+    """Mutual information in nats, from sums over contingency tables.
 
     Plug-in estimates are floored at 0 against rounding; bias-corrected ones may be negative.
     """

@@ -75,7 +75,7 @@ class DayLists:
 def join_spans(
     blocks: Sequence[tuple[int, CodeSpans]], codes: NDArray[np.int64], sample_mask: NDArray[np.bool_]
 ) -> CodeSpans:
-    """Join the spans of some codes from blocks of samples, on the masked samples, which are renumbered 0, 1, … in their order.
+    """Join the spans of some codes from blocks of samples; only the masked samples are kept, renumbered 0, 1, … in their order.
 
     Parameters
     ----------

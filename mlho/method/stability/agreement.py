@@ -71,7 +71,7 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
     if total in (0, n_iterations * n_features):
         reason = "no feature was ever selected" if total == 0 else "every feature was always selected"
         return StabilityEstimate(None, None, None, None, reason)
-    # Integers as far as possible: M² · sum of p(1 - p) is an integer, so that the order of summation has no effect.
+    # Integers as far as possible: M² · sum of p(1 - p) is an integer, so the order of summation has no effect.
     spread = int(np.sum(counts * (n_iterations - counts)))
     share = total / (n_iterations * n_features)
     chance = share * (1 - share)

@@ -45,7 +45,7 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
     Parameters
     ----------
     log_odds_ratios : float64, shape (n_iterations, n_features)
-        One row per finished iteration. NaN and zero mean not seen.
+        One row per finished iteration. NaN and zero mean that the iteration did not use the feature.
     n_iterations_planned : int
         At least the number of rows. Failed iterations count against every feature.
 

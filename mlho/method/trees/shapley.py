@@ -70,8 +70,8 @@ class _Features(NamedTuple):
 class _Leaves(NamedTuple):
     """The leaves of the trees.
 
-    ``first`` is the first leaf of each tree. For each leaf: the number of features on its path, their places among the tree's,
-    mask and outcome of their tests, and the start of its values in ``table``.
+    ``first`` is the first leaf of each tree. For each leaf: the number of features on its path, their positions among the tree's
+    features, the mask and outcome of their tests, and the start of its values in ``table``.
     """
 
     first: NDArray[np.int64]
@@ -282,8 +282,8 @@ def _add(
 ) -> None:  # pragma: no cover - compiled
     """Add the values of all trees.
 
-    Each pattern of outcomes is computed once, as the difference from that of a row without numbers, which many trees have, and found again in a
-    hash table.
+    Each pattern of outcomes is computed once and kept in a hash table. Its values are differences from those of a row without
+    numbers, a pattern that many trees have.
     """
     first_feature, features = of_trees
     n_rows = outcomes.shape[1]

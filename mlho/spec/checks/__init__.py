@@ -19,10 +19,11 @@ class Leakage(SpecPart):
     """``block``: a finding stops the run before training. ``warn``: the report states the finding. Without the section ``leakage``,
     a run with ``features.after`` only warns, because it describes and does not predict."""
     max_auroc: Annotated[float, Field(ge=0.7, le=1)] = 0.9
-    """AUROC of a single code, by presence, count or value, from which it is a finding."""
+    """Minimum AUROC at which a single code becomes a finding, by presence, count or value."""
     max_share: Annotated[float, Field(ge=0.8, le=1)] = 0.98
-    """Share from which a code is a finding: of samples with the outcome among those with the code, or of samples with the code
-    among those with the outcome."""
+    """Minimum share at which a code becomes a finding: of samples with the outcome among those with the code, of samples with the
+    code among those with the outcome, or of the code's rows in patients with the outcome that are dated on or after it (with
+    ``cohort.outcomeDate``)."""
     min_patients: Annotated[int, Field(ge=11, le=1_000_000)] = 11
     """Minimum number of patients with a code; rarer codes are not checked."""
     allow: Annotated[dict[str, Reason], Field(max_length=1000)] = Field(default_factory=dict)
@@ -139,7 +140,7 @@ class Override(SpecPart):
                 )
             if subject is None and not any(can_match(pattern, check) for pattern in self.subjects):
                 raise ValueError(
-                    f"none of the subjects is one of {check}. Expected {subjects_in_words(check)}. Correct the subjects, or leave the check out "
+                    f"no pattern in subjects matches a subject of {check}. Expected {subjects_in_words(check)}. Correct the subjects, or leave the check out "
                     "of this override"
                 )
         for pattern in self.subjects:

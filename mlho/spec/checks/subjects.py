@@ -1,4 +1,4 @@
-"""The subjects of findings of data quality that are known before a run, and whether a pattern can match one."""
+"""The subjects of data quality findings that are known before a run, and whether a pattern can match one."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence

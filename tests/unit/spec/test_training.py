@@ -222,11 +222,11 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
         ),
         (
             {"spec__quality": {"overrides": [{"checks": ["site-months"], "subjects": ["LOINC:*"]}]}},
-            "none of the subjects is one of site-months. Expected sites, such as site North. Correct the subjects",
+            "no pattern in subjects matches a subject of site-months. Expected sites, such as site North. Correct the subjects",
         ),
         (
             {"spec__quality": {"overrides": [{"checks": ["code-form"], "subjects": ["blanks"]}]}},
-            "none of the subjects is one of code-form. Expected placeholder, number, blank",
+            "no pattern in subjects matches a subject of code-form. Expected placeholder, number, blank",
         ),
         (
             {"spec__quality": {"overrides": [{"checks": ["hours"], "subjects": ["2020", "June"]}]}},

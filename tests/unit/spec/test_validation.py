@@ -20,7 +20,7 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"validation.testFrom": "2020-01-01"}, "testFrom belongs to split: temporal"),
+        ({"validation.testFrom": "2020-01-01"}, "testFrom requires split: temporal"),
         ({"validation.split": "rolling"}, "origins and split: rolling belong together"),
         (
             {"validation.split": "rolling", "validation.origins": ["2021-01-01", "2020-01-01"]},
@@ -34,7 +34,7 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
         ({**SITE, "final.features": "consensus", "validation.folds": 3}, "excludes validation.split: site"),
         (
             {"validation.split": "temporal", "validation.temporalCheck": True},
-            "temporalCheck belongs to split: random or stratified",
+            "temporalCheck requires split: random or stratified",
         ),
         (
             {"validation.temporalCheck": True, "cohort.index": {"date": "2020-01-01"}},
