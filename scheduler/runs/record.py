@@ -44,6 +44,9 @@ class RunState(StrEnum):
     """Its deletion has begun and is not complete."""
 
 
+_KEPT: Final = frozenset((RunState.RUNNING, RunState.FINISHED, RunState.DELETING))
+
+
 class RunCost(BaseModel):
     """The cost of a run. Tasks that another run had made count as if this run had made them."""
 
@@ -102,6 +105,24 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
     raise MlhoError(
         f"run {run}: another process changes its record at the same time. Run the same command again."
     )
+
+
+def record_finished(store: Store, run: str, *, started: dt.datetime, seconds: float, cost: RunCost) -> None:
+    """Record a finished run that had no :class:`Recording`. The record of a run that is in progress or finished stays."""
+
+    def change(record: RunRecord | None) -> RunRecord:
+        if record is not None and record.state in _KEPT:
+            return record
+        before = record.seconds if record is not None else 0.0
+        return RunRecord(
+            state=RunState.FINISHED,
+            started=started,
+            ended=dt.datetime.now(dt.UTC),
+            seconds=round(before + seconds, 3),
+            cost=cost,
+        )
+
+    swap_record(store, run, change)
 
 
 def used_tasks(store: Store, run: str) -> set[str]:

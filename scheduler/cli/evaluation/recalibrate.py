@@ -1,6 +1,8 @@
 """The command ``mlho recalibrate``: a new version of a model with a new calibrator, fitted on recent labels."""
 
+import datetime as dt
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,6 +29,7 @@ from scheduler.engine.publication import publish_blob, put_blobs, renamed, spec_
 from scheduler.engine.scoring_run import bundle_now, read_bundle
 from scheduler.engine.training_run import gated, prepare_recalibration
 from scheduler.runs.origin import training_spec
+from scheduler.runs.record import RunCost, record_finished
 
 _SUFFIX: Final = "-recalibrated"
 
@@ -67,6 +70,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
     prepared = prepare_recalibration(spec, source, bundle, correction, path, store)
     run = prepared.run_id
+    started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     files = call_beside(
         _files,
         dict(bundle.files),
@@ -76,7 +80,10 @@ def _recalibrate(options: RecalibrateOptions) -> int:
         prepared.data_digest,
         prepared.n_known_labels,
     )
-    _publish(store, run, {**prepared.description, **files})
+    computed = round(time.monotonic() - clock, 3)
+    stored_bytes = _publish(store, run, {**prepared.description, **files})
+    cost = RunCost(cpu_seconds=computed, read_bytes=prepared.manifest.n_bytes, stored_bytes=stored_bytes)
+    record_finished(store, run, started=started, seconds=time.monotonic() - clock, cost=cost)
     result = json.loads(files["result.json"])
     if options.json:
         terminal.print_json({**result, "run": run, "name": spec.metadata.name})
@@ -120,8 +127,14 @@ def _files(
     )
 
 
-def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> None:
-    """Commit the files and publish them in the folder of the run; ``result.json``, which marks it as finished, comes last."""
+def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> int:
+    """Commit the files and publish them in the folder of the run; ``result.json``, which marks it as finished, comes last.
+
+    Returns
+    -------
+    int
+        Number of bytes of the files.
+    """
     stored = put_blobs(store, files)
     digest = facts_of(files[f"bundle/{DOCUMENT}"]).sha256
     task = Task(kind="pin_bundle", params={"digest": digest, "run": run})
@@ -130,6 +143,7 @@ def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> None:
     store.put_if_absent(f"{uses_prefix(run)}recalibrate", f"{task.key}\n".encode())
     for name in sorted(files, key=lambda name: (name == "result.json", name != "spec.yaml", name)):
         publish_blob(store, stored[name].sha256, run_key(run, name))
+    return sum(file.size for file in stored.values())
 
 
 def _show(result: Mapping[str, Any], name: str, run: str) -> None:

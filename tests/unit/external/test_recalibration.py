@@ -216,8 +216,26 @@ def test_a_repeated_recalibration_has_the_same_bytes(place, capsys):
     assert {key: store.get(key) for key in store.keys(f"runs/{first['run']}/")} == before
 
 
+def test_duration_and_cost_of_a_recalibration_are_listed(place, capsys):
+    """They are those of its computation; a repetition does not add to them."""
+    where, home = place
+    run = recalibrated(where, home, capsys, "--name", "timed")["run"]
+
+    mlho(where, "list", "--json")
+    first = next(fact for fact in json.loads(capsys.readouterr().out) if fact["run"] == run)
+    recalibrated(where, home, capsys, "--name", "timed")
+    mlho(where, "list", "--json")
+    again = next(fact for fact in json.loads(capsys.readouterr().out) if fact["run"] == run)
+
+    assert first == again
+    assert first["state"] == "finished"
+    assert 0 < first["cost"]["cpu_seconds"] <= first["seconds"]
+    assert first["cost"]["read_bytes"] > 0 < first["cost"]["stored_bytes"]
+    assert first["started"] <= first["ended"]
+
+
 def test_artifacts_are_collected_beside_a_recalibration_whose_own_stay(place, capsys, tmp_path):
-    """A recalibration has no record, and lists its artifact: others that no run uses are removed."""
+    """A recalibration lists its artifact: others that no run uses are removed."""
     where, home = place
     run = recalibrated(where, home, capsys)["run"]
     copytree(where / "store", tmp_path / "store")
