@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from mlho.errors import plural
 from mlho.inspection.dates import guess_formats, is_missing
 from mlho.inspection.guess_cdm import cdm_demographics, find_cdm
+from mlho.inspection.outcomes import is_outcome, two_values
 from mlho.inspection.sketches import Sketch
 from mlho.sources.arrow import as_numpy, blank_texts, is_given, null_where
 from mlho.sources.known import source_named
@@ -66,7 +67,6 @@ _NUMBER: Final = r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?"
 _STATIC: Final = ("sex", "race", "ethnicity")
 _ROLES: Final = {"patient_id": "the patient", "time": "the time", "code": "the code"}
 _MOST_NAMED: Final = 10  # maximum number of unused tables that are named
-_TRUTHS: Final = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _DAYS, _MILLIS = 100_000, 1e11
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # Dates as digits, such as 20200131 and, in HL7, 202001310830 and 20200131083000.
@@ -88,6 +88,8 @@ class Guess:
     outcome: str | None = None
     index: str | None = None
     """Names of columns of the labels."""
+    outcome_values: str = "0 and 1"
+    """The two values of the outcome."""
     demographics: list[str] = field(default_factory=list)
     """Our names."""
     date_formats: list[str] = field(default_factory=list)
@@ -160,7 +162,7 @@ def _concepts(sketch: Sketch) -> int:
 def _labels(sketch: Sketch) -> int:
     if not find_column(sketch, "patient_id"):
         return 0
-    return (5 if find_column(sketch, "label", fits=_is_outcome) else 2) if _outcomes(sketch) else 0
+    return (5 if find_column(sketch, "label", fits=is_outcome) else 2) if _outcomes(sketch) else 0
 
 
 def _demographics(sketch: Sketch) -> int:
@@ -188,25 +190,13 @@ def _bonus(sketch: Sketch, table: str) -> int:
 
 
 def _outcomes(sketch: Sketch) -> list[str]:
-    return [name for name, values in sketch.columns.items() if _is_outcome(values)]
-
-
-def _is_outcome(values: Any) -> bool:
-    if is_time(values.type):
-        return False
-    texts = {
-        str(value).strip().casefold() for value in pc.unique(values).to_pylist() if value is not None
-    } - {
-        "",
-        "na",
-    }
-    return len(texts) == 2 and texts <= _TRUTHS
+    return [name for name, values in sketch.columns.items() if is_outcome(values)]
 
 
 def _reason(sketch: Sketch) -> str:
     """Explain why a candidate table is not used as labels, if the reason lies in the values of a column."""
     column = find_column(sketch, "label") if find_column(sketch, "patient_id") else None
-    if column is None or _is_outcome(sketch.columns[column]):
+    if column is None or is_outcome(sketch.columns[column]):
         return ""
     values = pc.unique(sketch.columns[column].drop_null()).to_pylist()
     n_values = len(values)
@@ -214,7 +204,7 @@ def _reason(sketch: Sketch) -> str:
     remedy = {1: ": add the samples with the other outcome", 2: ": write them as 0 and 1"}.get(n_values, "")
     if column in values:
         remedy = ", and one row repeats the header: remove it"
-    return f", because column {column!r} is not one of 0 and 1 (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
+    return f", because column {column!r} is not one of 0 and 1, or of false and true (its first {len(sketch.columns[column]):,} rows have {counted}{remedy})"
 
 
 def _unknown_names(sketch: Sketch, missing: Sequence[str]) -> str:
@@ -226,7 +216,7 @@ def _unknown_names(sketch: Sketch, missing: Sequence[str]) -> str:
     if "events" in missing and lacks:
         return f"{none_of_them} has a usual name for {' or for '.join(lacks)})"
     if "labels" in missing and not _outcomes(sketch):
-        return f"{none_of_them} holds 0 and 1)"
+        return f"{none_of_them} holds 0 and 1, or false and true)"
     return ""
 
 
@@ -284,11 +274,15 @@ def _is_numeric_text(values: Any, missing: Sequence[str] = ()) -> bool:
 
 def _guess_labels(guess: Guess, sketch: Sketch) -> None:
     outcomes = _outcomes(sketch)
-    guess.outcome = find_column(sketch, "label", fits=_is_outcome) or outcomes[0]
-    guess.reasons.append(f"cohort.outcome: {guess.outcome!r}, a column of 0 and 1")
-    if len(outcomes) > 1:
-        others = ", ".join(repr(name) for name in outcomes if name != guess.outcome)
-        guess.doubts.append(f"Other columns of 0 and 1 could be the outcome: {others}.")
+    guess.outcome = find_column(sketch, "label", fits=is_outcome) or outcomes[0]
+    guess.outcome_values = two_values(sketch.columns[guess.outcome])
+    guess.reasons.append(f"cohort.outcome: {guess.outcome!r}, a column of {guess.outcome_values}")
+    others = [name for name in outcomes if name != guess.outcome]
+    if others:
+        kinds = sorted({two_values(sketch.columns[name]) for name in others})
+        guess.doubts.append(
+            f"Other columns of {' or of '.join(kinds)} could be the outcome: {', '.join(map(repr, others))}."
+        )
     times = [name for name, values in sketch.columns.items() if _is_like_time(values)]
     times += [name for name in [find_column(sketch, "index_date", fits=_has_digit_dates)] if name]
     guess.index = find_column(sketch, "index_date", fits=_is_like_time) or next(iter(times), None)

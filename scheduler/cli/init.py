@@ -95,7 +95,7 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
     return DataError(
         str(folder),
         f"no table looks like the {' and the '.join(guess.missing)}",
-        expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1",
+        expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1, or of false and true",
         got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
         remedy=f"{rename} the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
         f"data.columns: docs/data.md, “Other column names and formats”. Names that are recognised, without case and signs, are for "
@@ -158,7 +158,7 @@ def _head_lines(name: str) -> Iterator[str]:
     yield f"  name: {name}"
     yield "  # title: Readmission within 30 days  # of the report, which prints all five"
     yield "  # description: why the model is made"
-    yield "  # outcomeDefinition: what a 1 in the outcome column means"
+    yield "  # outcomeDefinition: what a 1 or true in the outcome column means"
     yield "  # followUp: how long after the index date the outcome was recorded"
     yield "  # intendedUse: who uses it, for which patients, at what moment"
     yield "spec:"
@@ -182,7 +182,7 @@ def _data_lines(guess: "Guess", form: "Format") -> Iterator[str]:
 
 def _cohort_lines(guess: "Guess", policies: Mapping[str, str]) -> Iterator[str]:
     yield "  cohort:"
-    yield f"    outcome: {_quoted(guess.outcome or '')}  # CHECK: a column of the labels, 0 and 1"
+    yield f"    outcome: {_quoted(guess.outcome or '')}  # CHECK: a column of the labels, {guess.outcome_values}"
     if guess.index is None:
         yield "    index: none  # CHECK: without dates all events count, so that the result is an association, no prediction"
     else:

@@ -66,6 +66,31 @@ def test_a_meds_folder_and_an_i2b2_export_are_recognised(write, tmp_path, call):
     assert call("validate", folder / "mlho.yaml").code == 0
 
 
+def test_an_outcome_of_truth_values_is_called_so(tmp_path, call):
+    """The boolean_value of MEDS is no column of 0 and 1."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_meds(folder, make_facts(300))
+
+    output = call("init", folder)
+
+    assert "cohort.outcome: 'boolean_value', a column of false and true" in output.out
+    assert "# CHECK: a column of the labels, false and true\n" in (folder / "mlho.yaml").read_text()
+
+
+def test_other_columns_that_could_be_the_outcome_are_named_with_their_values(tmp_path, call):
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    labels = pd.read_csv(folder / "labels.csv")
+    labels.assign(late=labels["label"].map({0: "False", 1: "True"})).to_csv(
+        folder / "labels.csv", index=False
+    )
+
+    output = call("init", folder)
+
+    assert "cohort.outcome: 'label', a column of 0 and 1" in output.out
+    assert "Other columns of false and true could be the outcome: 'late'." in output.out
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_an_omop_folder_is_recognised(suffix, tmp_path, call):
     """In an OMOP folder, events, persons, concepts and labels are found, and a table that is not read is named."""
@@ -330,7 +355,10 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
     output = call("init", folder)
 
     assert output.code == 3
-    assert "labels.csv is not used, because column 'label' is not one of 0 and 1" in output.err
+    assert (
+        "labels.csv is not used, because column 'label' is not one of 0 and 1, or of false and true (its"
+        in output.err
+    )
     assert "2 distinct values: write them as 0 and 1" in output.err
     assert "demographics.csv: the fields have a different separator" in output.err
 
