@@ -68,6 +68,11 @@ class Request:
     layout: str
 
     def __post_init__(self) -> None:
+        for name in ("n_patients", "n_codes", "n_partitions", "seed"):
+            _check_whole(name, getattr(self, name))
+        for name in ("rows_per_patient", "prevalence"):
+            value = getattr(self, name)
+            _check(name, isinstance(value, int | float), "a number", repr(value))
         _check("n_patients", self.n_patients >= 1, "1 or more", self.n_patients)
         _check("n_codes", self.n_codes >= MIN_CODES, f"{MIN_CODES} or more", self.n_codes)
         fitting = 1 <= self.n_partitions <= self.n_batches
@@ -115,6 +120,7 @@ def write_cohort(
     folder: Path, request: Request, *, n_workers: int = 1, settings: WorldSettings = SETTINGS
 ) -> Truth:
     """Write a cohort; see :func:`mlho.synthetic.make_cohort`. The tables in the folder are replaced only when it is complete."""
+    _check_whole("n_workers", n_workers)
     _check("n_workers", n_workers >= 1, "1 or more", n_workers)
     _refuse_foreign_tables(folder)
     making = folder / _MAKING
@@ -134,6 +140,11 @@ def write_cohort(
 def _check(name: str, holds: bool, expected: str, got: object) -> None:
     if not holds:
         raise SpecError(f"{name}: expected {expected}; got {got}. Change it.")
+
+
+def _check_whole(name: str, got: object) -> None:
+    # Numbers of numpy and booleans are refused too: truth.json would not have the arguments that were given.
+    _check(name, type(got) is int, "a whole number (int)", repr(got))
 
 
 def _refuse_foreign_tables(folder: Path) -> None:

@@ -7,13 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mlho.errors import DataError
 
 TRUTH_FILE: Final = "truth.json"
 
 Role = Literal["causal", "sequence", "proxy", "leak", "outcome", "cluster", "recoded", "noise"]
+
+_KNOWN: Final = ConfigDict(extra="forbid")  # unknown fields are refused when the truth is read
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class CausalCode:
     """ISO date; for index dates from this day on the code has no effect."""
     proxies: tuple[str, ...]
     """Codes that follow it and have no effect of their own."""
+    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Interaction:
 
     codes: tuple[str, ...]
     odds_ratio: float
+    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class OrderedPair:
     first: str
     then: str
     odds_ratio: float
+    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class CodeCluster:
 
     log_odds: float
     codes: tuple[str, ...]
+    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class OutcomeCode:
     code: str
     sensitivity: float
     false_positive: float
+    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Group:
     race: str
     rows_lost: float
     log_odds: float
+    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ class Truth:
     """Share of rows with each recording error."""
     intercept: float
     """Log-odds of the outcome without any effect."""
+    __pydantic_config__ = _KNOWN
 
     def role_of(self, code: str) -> Role:
         """Return the role of a code as written in the events.
@@ -155,13 +164,21 @@ def renamed(code: str) -> str:
     return code.replace("DX:", "DX10:", 1)
 
 
+def _fault_of(error: OSError | ValueError) -> str:
+    """Return the unknown fields of the file, or the type of the error."""
+    details = error.errors(include_input=False) if isinstance(error, ValidationError) else []
+    unknown = [detail["loc"] for detail in details if detail["type"] == "unexpected_keyword_argument"]
+    named = ", ".join(".".join(map(str, place)) for place in unknown)
+    return f"unknown fields: {named}" if named else type(error).__name__
+
+
 def read_truth(folder: Path) -> Truth:
     """Read ``truth.json`` of a cohort.
 
     Raises
     ------
     DataError
-        The file is missing, or :func:`mlho.synthetic.make_cohort` did not write it.
+        The file is missing, has unknown fields, or :func:`mlho.synthetic.make_cohort` did not write it.
     """
     path = folder / TRUTH_FILE
     try:
@@ -171,7 +188,7 @@ def read_truth(folder: Path) -> Truth:
             str(path),
             "cannot be read as the truth of a synthetic cohort",
             expected="the file that mlho.synthetic writes last",
-            got=type(error).__name__,
+            got=_fault_of(error),
             remedy="Make the cohort again: python -m mlho.synthetic --out FOLDER.",
         ) from error
 

@@ -251,6 +251,14 @@ def test_a_replacement_that_was_interrupted_leaves_no_complete_cohort(
         ("layout", "flat", "layout: expected hash or hive"),
         ("rows_per_patient", 3, "rows_per_patient: expected 4 or more"),
         ("seed", -1, "seed: expected 0 or more"),
+        ("n_patients", 10.0, r"n_patients: expected a whole number \(int\); got 10\.0"),
+        ("n_codes", 200.0, r"n_codes: expected a whole number \(int\); got 200\.0"),
+        ("n_partitions", 1.0, r"n_partitions: expected a whole number \(int\); got 1\.0"),
+        ("seed", "7", r"seed: expected a whole number \(int\); got '7'"),
+        ("n_workers", 2.0, r"n_workers: expected a whole number \(int\); got 2\.0"),
+        ("n_workers", True, r"n_workers: expected a whole number \(int\); got True"),
+        ("prevalence", "0.1", "prevalence: expected a number; got '0.1'"),
+        ("rows_per_patient", None, "rows_per_patient: expected a number; got None"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_before_anything_is_written(
@@ -301,6 +309,17 @@ def test_a_broken_truth_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     """The error for a damaged truth.json names the file and how to create the cohort again."""
     (tmp_path / "truth.json").write_text("{}")
     with pytest.raises(DataError, match="Make the cohort again"):
+        read_truth(tmp_path)
+
+
+def test_unknown_fields_of_a_truth_are_refused_by_name(cohort: tuple[Path, Truth], tmp_path: Path) -> None:
+    """Fields that another version has written, at any depth, are not ignored: a comparison with the truth would not cover them."""
+    plain = json.loads(json.dumps(cohort[1].to_json()))
+    plain["seasons"] = []
+    plain["causal"][3]["dose"] = 2
+    (tmp_path / "truth.json").write_text(json.dumps(plain))
+
+    with pytest.raises(DataError, match=r"unknown fields: causal\.3\.dose, seasons"):
         read_truth(tmp_path)
 
 
