@@ -85,9 +85,12 @@ class _Alarm:
     def ring(self, _signal: int, _frame: FrameType | None) -> None:
         if self.is_set:
             self.is_set = False
-            raise TimeExceeded(
-                f"the task exceeded its soft time limit. {raise_limit_words('--soft-limit', SOFT_LIMIT)}"
-            )
+            raise TimeExceeded(soft_limit_words())
+
+
+def soft_limit_words() -> str:
+    """Return the message for a task that has exceeded its soft limit."""
+    return f"the task exceeded its soft time limit. {raise_limit_words('--soft-limit', SOFT_LIMIT)}"
 
 
 def raise_limit_words(flag: str, variable: str) -> str:

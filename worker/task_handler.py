@@ -19,7 +19,7 @@ from mlho.protocol.scripts import MAX_ATTEMPTS, ClaimVerdict
 from mlho.settings import HARD_LIMIT
 from mlho.store.base import Store
 from worker.attempt_records import Starts
-from worker.child import raise_limit_words
+from worker.child import SOFT_LIMIT_SIGNAL, raise_limit_words, soft_limit_words
 from worker.child_processes import Answer, ChildDied, Children, Ending, death_words
 from worker.claims import Claim, Claims, Lease
 from worker.envelope import genuine_envelope
@@ -249,6 +249,8 @@ def failure_of_death(death: ChildDied) -> Failure:
         remedy = raise_limit_words("--hard-limit", HARD_LIMIT)
         message = f"the task exceeded its hard time limit and was stopped. {remedy}"
         return Failure(FailureClass.TIME, "TimeExceeded", message)
+    if death.exit_code == -SOFT_LIMIT_SIGNAL:  # the limit passed before the process handled the signal
+        return Failure(FailureClass.TIME, "TimeExceeded", soft_limit_words())
     message = f"the task's process {death_words(death.exit_code)}."
     if death.exit_code == -signal.SIGKILL:  # this worker has not sent it
         message += " Most often the kernel does so when memory runs out: give the worker more memory, or fewer slots."

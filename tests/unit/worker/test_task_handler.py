@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from mlho.protocol.failures import FailureClass
+from worker.child import SOFT_LIMIT_SIGNAL
 from worker.child_processes import ChildDied, Ending
 from worker.task_handler import failure_of_death
 
@@ -18,6 +19,7 @@ MEMORY = "give the worker more memory, or fewer slots"
         pytest.param(None, -signal.SIGSEGV, FailureClass.POISON, False, id="crashed"),
         pytest.param(Ending.MEMORY, -signal.SIGKILL, FailureClass.MEMORY, True, id="close-to-the-limit"),
         pytest.param(Ending.TIME, -signal.SIGKILL, FailureClass.TIME, False, id="too-long"),
+        pytest.param(None, -SOFT_LIMIT_SIGNAL, FailureClass.TIME, False, id="too-long-before-its-handler"),
     ],
 )
 def test_a_process_that_was_killed_from_outside_names_memory_and_the_remedy(
