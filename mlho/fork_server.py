@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 REST_SIGNAL: Final = signal.SIGUSR1
@@ -19,3 +21,16 @@ def become_server() -> None:
     """Turn this process, a copy of a command, into a fork server."""
     global _is_server
     _is_server = True
+
+
+@contextmanager
+def blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Block signals in this thread, and in a server that is started meanwhile and its children."""
+    from multiprocessing import resource_tracker  # not needed by most importers of this module
+
+    resource_tracker.ensure_running()  # its start would unblock some of them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,13 +2,10 @@
 
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
 
-from mlho.field_texts import omit
-from scheduler.engine.forkserver import IN_PARTS, WHOLE, begin_server
-
-_PRELOAD = {"run": IN_PARTS, "score": WHOLE}
 _WITH_TEXTS = ("crd", "dossier", "init", "schema")  # they print the texts under the fields of specifications
 _INTERRUPTED = 130  # as in scheduler.cli.parser, which is imported later
 _EXIT_SECONDS = 2.0
@@ -21,6 +18,12 @@ def main() -> int:
     before it is called. The fork server is forked after the imports that it shares with the command, and does its others while the
     command does its own.
     """
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    if on_interrupt is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, _stop)
+    from mlho.field_texts import omit
+    from scheduler.engine.forkserver import IN_PARTS, WHOLE, begin_server
+
     # pydantic would look for plugins in the metadata of all installed packages.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Programs that this one starts would otherwise import a random.py, or another copy of mlho, from the working directory.
@@ -28,18 +31,16 @@ def main() -> int:
     name = "".join(sys.argv[1:2])
     if name.isalpha() and name not in _WITH_TEXTS:
         omit()
-    preload = _PRELOAD.get(name)
+    preload = {"run": IN_PARTS, "score": WHOLE}.get(name)
     gc.disable()  # collections take a tenth of the imports and find nothing
-    try:
-        if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
-            import_module("scheduler.engine.process_pool")  # what both need
-            begin_server(preload, is_forked=True)
-        from scheduler.cli.parser import main as command
-    except KeyboardInterrupt:  # later ones are handled by the command
-        sys.stderr.write("\nStopped before anything began.\n")
-        return 130
+    if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
+        import_module("scheduler.engine.process_pool")  # what both need
+        begin_server(preload, is_forked=True)
+    from scheduler.cli.parser import main as command
+
     gc.freeze()
     gc.enable()
+    signal.signal(signal.SIGINT, on_interrupt)  # the command handles it
     code = command()
     if code == _INTERRUPTED:
         from mlho.processes import exit_later
@@ -47,6 +48,12 @@ def main() -> int:
         # Threads may wait for a server that does not answer. The interpreter would wait for them, until the next Ctrl-C.
         exit_later(_EXIT_SECONDS, code, sys.stdout.flush)
     return code
+
+
+def _stop(*_: object) -> None:
+    """Exit during the imports. They would drop a KeyboardInterrupt in one of their callbacks, and the run would go on."""
+    os.write(sys.stderr.fileno(), b"\nStopped before anything began.\n")
+    os._exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any, Final
 
+from mlho.fork_server import blocked
 from mlho.protocol.failures import Failure
 from mlho.store.s3_settings import SCHEME
 from worker.child import SOFT_LIMIT_SIGNAL, serve
@@ -215,7 +216,8 @@ def _context() -> Any:
 
 
 def _start_child(arguments: tuple[str, str]) -> tuple[BaseProcess, Connection]:
-    with _starting:  # only one thread at a time may use the fork server
+    # Only one thread at a time may use the fork server. Ctrl-C also reaches the server and its children: the worker ends them.
+    with _starting, blocked(signal.SIGINT):
         parent_end, child_end = multiprocessing.Pipe()
         process: BaseProcess = _context().Process(target=serve, args=(child_end, *arguments), daemon=True)
         process.start()

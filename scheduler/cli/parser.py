@@ -95,13 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no locale ends a command
-    parser = _parser()
-    if not (sys.argv[1:] if arguments is None else arguments):
-        parser.print_help(sys.stderr)
-        return SpecError.exit_code
-    options = parser.parse_args(arguments)
-    configure(options.log, verbose=options.log == "json")
     try:
+        parser = _parser()
+        if not (sys.argv[1:] if arguments is None else arguments):
+            parser.print_help(sys.stderr)
+            return SpecError.exit_code
+        options = parser.parse_args(arguments)
+        configure(options.log, verbose=options.log == "json")
         return int(options.command(options))
     except KeyboardInterrupt:
         return _print_stopped()

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import pairwise
-from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing import forkserver, util
 from typing import Any, Final
 
-from mlho.fork_server import REST_SIGNAL, become_server
+from mlho.fork_server import REST_SIGNAL, become_server, blocked
 
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
@@ -43,16 +43,11 @@ def begin_server(preload: str = WHOLE, *, is_forked: bool = False) -> None:
         _begun.append(preload)
         os.environ.update(ONE_THREAD)
         forkserver.set_forkserver_preload([preload])
-    resource_tracker.ensure_running()  # it would unblock the signals below
     # Ctrl-C also reaches the server and its children. The command ends them, and their imports must not print a traceback.
     # The other signal waits until the server has its handler.
     signals = [signal.SIGINT, *([REST_SIGNAL] if is_in_parts() else [])]
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        with _forking() if is_forked else nullcontext():
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    with blocked(*signals), _forking() if is_forked else nullcontext():
+        forkserver.ensure_running()
 
 
 @contextmanager

@@ -74,8 +74,12 @@ def _exit_immediately(server: int) -> None:
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the error of a process that cannot start, unless the command has ended: its semaphores, which have no file name, no longer exist."""
-    if kind is not FileNotFoundError or getattr(error, "filename", None) is not None:
+    """Print the error of a server or of a process that cannot start, unless the command has ended.
+
+    Its semaphores, which have no file name, then no longer exist. If Ctrl-C came while it asked for a process, the request is cut off.
+    """
+    is_of_ended = kind is EOFError or (kind is FileNotFoundError and getattr(error, "filename", None) is None)
+    if not is_of_ended:
         sys.__excepthook__(kind, error, trace)
 
 

@@ -1,7 +1,9 @@
 """A child that is killed at the end of a task takes no further task, and a child inherits what its store imports."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +92,35 @@ def test_children_inherit_the_libraries_of_object_storage_only_if_it_is_their_st
     )
 
     assert done.stdout == "[]\n"
+
+
+_INTERRUPTED = """
+import os, signal, sys, threading
+from worker.child_processes import Children
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: None)  # the worker itself goes on
+    threading.Timer(0.1, os.killpg, (0, signal.SIGINT)).start()
+    children = Children(1, sys.argv[1], sys.argv[1])
+    children.warm_up()
+    children.close()
+    print("started")
+"""
+
+
+def test_ctrl_c_during_the_imports_of_the_server_does_not_reach_it(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal. The worker decides when its server and children end."""
+    program = tmp_path / "program.py"
+    program.write_text(_INTERRUPTED, encoding="utf-8")
+    root = str(Path(__file__).resolve().parents[3])
+
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "store")],
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": root},
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "started\n", "")

@@ -13,13 +13,23 @@ from scheduler.api.crd import render_crds
 from tests.builders import make_tables, write_tables
 
 _PROGRAM = """
-import sys
+import signal, sys, weakref
+
+class Thing: ...
+
+def interrupt_now():
+    signal.raise_signal(signal.SIGINT)
+
+def interrupt_in_a_callback():
+    thing = Thing()
+    dropped = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
 
 class Interrupting:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "scheduler.cli.parser":
-            raise KeyboardInterrupt
+        if name == {module!r}:
+            {interrupt}()
 
 sys.meta_path.insert(0, Interrupting)
 sys.argv = ["mlho", "list"]
@@ -28,10 +38,16 @@ sys.exit(main())
 """
 
 
-def test_ctrl_c_during_the_imports_of_the_command_is_no_traceback():
-    """The command takes some tenths of a second to import. Ctrl-C then ends it as it does later, with exit code 130."""
+@pytest.mark.parametrize("interrupt", ["interrupt_now", "interrupt_in_a_callback"])
+@pytest.mark.parametrize("module", ["multiprocessing.util", "scheduler.cli.parser"])
+def test_ctrl_c_during_the_imports_of_the_command_is_no_traceback(module, interrupt):
+    """The command takes some tenths of a second to import. Ctrl-C then ends it as it does later, with exit code 130.
+
+    The import system has callbacks in which Python ignores a KeyboardInterrupt: the run would go on.
+    """
+    program = _PROGRAM.format(module=module, interrupt=interrupt)
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nStopped before anything began.\n")

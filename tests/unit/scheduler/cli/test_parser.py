@@ -466,6 +466,18 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt(monkeypatch, capsys):
     assert "run the same command to continue" in capsys.readouterr().err
 
 
+def test_ctrl_c_while_the_command_line_is_read_is_no_traceback(capsys, monkeypatch):
+    """The parser of all commands takes some hundredths of a second."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scheduler.cli.parser, "_parser", interrupted)
+
+    assert scheduler.cli.parser.main(["version"]) == 130
+    assert "Stopped." in capsys.readouterr().err
+
+
 def test_report_opens_the_browser_if_asked(command, finished, monkeypatch):
     """`mlho report --open` opens the browser and prints the path. Without a browser, it says what to do."""
     run = command("run", finished)

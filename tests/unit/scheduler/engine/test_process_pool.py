@@ -210,6 +210,46 @@ def test_ctrl_c_during_the_imports_of_the_server_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+_CUT_OFF = """
+import os, socket, sys
+from multiprocessing import forkserver
+from scheduler.engine.forkserver import begin_server
+
+begin_server(is_forked=True)
+server = forkserver._forkserver
+if sys.argv[1] == "process":
+    status, request = forkserver.connect_to_new_process([])
+    os.close(request)
+    forkserver.read_signed(status)
+    print(forkserver.read_signed(status))
+else:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(server._forkserver_address)
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(server._forkserver_address)
+            client.recv(1)  # until the server has handled the first request
+    except OSError:
+        pass
+os.close(server._forkserver_alive_fd)
+os.waitpid(server._forkserver_pid, 0)
+"""
+
+
+@pytest.mark.parametrize(("request_for", "printed"), [("server", ""), ("process", "1\n")])
+def test_a_request_that_ctrl_c_cuts_off_is_no_traceback(request_for, printed):
+    """The command is interrupted after it has connected to the server, or before it has described the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CUT_OFF, request_for],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+
+
 _FORKED = """
 import os
 from scheduler.engine.forkserver import begin_server
