@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from mlho.spec.layout import PATIENT
 from mlho.spec.rules import BY_RULES, RULE_NAMES
 from scheduler.api.cel_rule import CelRule, rules_at
 
@@ -18,13 +19,55 @@ def _rises(low: str, high: str) -> str:
     return f"!has({low}) || !has({high}) || {low} <= {high}"
 
 
+def _used_as_group(column: str, *, also: str = "") -> str:
+    """Return an expression: a column is a feature, a group of the audit or the column of a split."""
+    return (
+        f"({column} in self.features.demographics || (has(self.bias) && {column} in self.bias.columns) || "
+        f"(has(self.validation.splitColumn) && self.validation.splitColumn == {column}){also})"
+    )
+
+
+def _used(column: str) -> str:
+    """Return an expression: a column has one of these roles, or groups the patients."""
+    return _used_as_group(column, also=f" || (has(self.cohort.groupBy) && self.cohort.groupBy == {column})")
+
+
+_OF_PATIENTS: Final = f"{{{', '.join(f"'{source}': '{column}'" for source, column in PATIENT.items())}}}"
+_TIMES: Final = ("event", "end", "competing")
+
 COHORT_RULES: Final = (
     *rules_at(
         "spec",
         (
-            "has(self.cohort.rules) || !(self.cohort.outcome in self.features.demographics || (has(self.bias) && "
-            "self.cohort.outcome in self.bias.columns) || (has(self.validation.splitColumn) && self.validation.splitColumn == "
-            "self.cohort.outcome) || (has(self.cohort.groupBy) && self.cohort.groupBy == self.cohort.outcome))",
+            f"['patient_id', {_OF_PATIENTS}[self.data.source]].all(c, !{_used_as_group('c')})",
+            "features.demographics, bias.columns and validation.splitColumn must not name the column of the patients",
+        ),
+        (
+            "!has(self.data.columns) || !has(self.data.columns.labels) || "
+            f"!{_used_as_group('self.data.columns.labels.patient_id')}",
+            "features.demographics, bias.columns and validation.splitColumn must not name the column of the patients in data.columns.labels",
+        ),
+        (
+            f"!has(self.cohort.outcomeDate) || !{_used('self.cohort.outcomeDate')}",
+            "features.demographics, bias.columns, validation.splitColumn and cohort.groupBy must not name cohort.outcomeDate",
+        ),
+        (
+            "!has(self.cohort.timeToEvent) || has(self.cohort.rules) || !("
+            + " || ".join(
+                f"(has(self.cohort.timeToEvent.{name}) && {_used(f'self.cohort.timeToEvent.{name}')})"
+                for name in _TIMES
+            )
+            + ")",
+            "features.demographics, bias.columns, validation.splitColumn and cohort.groupBy must not name a date of cohort.timeToEvent",
+        ),
+        (
+            "!has(self.cohort.index) || !has(self.cohort.index.date) || "
+            "(self.cohort.index.date.getFullYear() >= self.data.plausibleYears[0] && "
+            "self.cohort.index.date.getFullYear() <= self.data.plausibleYears[1])",
+            "cohort.index.date must be within data.plausibleYears",
+        ),
+        (
+            f"has(self.cohort.rules) || !{_used('self.cohort.outcome')}",
             "features.demographics, bias.columns, validation.splitColumn and cohort.groupBy must not name the column of the outcome",
         ),
         (

@@ -1,11 +1,13 @@
-"""CEL validation rules of ``gates``; the model checks the same conditions (:mod:`mlho.spec.gates`)."""
+"""CEL validation rules of ``gates`` and ``quality``; the models check the same conditions (:mod:`mlho.spec.gates`, :mod:`mlho.spec.checks`)."""
 
 from typing import Final
 
+from mlho.spec.checks import WHOLE
 from mlho.spec.gates import AGAINST_CHAMPION, AT_THRESHOLD, GAPS, NOT_COMPARED, OF_GROUPS
 from scheduler.api.cel_rule import CelRule
 
 _GATES: Final = "spec.gates"
+_OVERRIDES: Final = "spec.quality.overrides"
 _ONLY_OF_GROUPS: Final = ["observedExpected", "calibrationInTheLarge", "expectedCalibrationError"]
 
 GATE_RULES: Final = (
@@ -66,5 +68,30 @@ GATE_RULES: Final = (
         _GATES,
         f"self.all(g, !has(g.champion) || g.metric in {list(AGAINST_CHAMPION)})",
         f"champion requires one of the metrics {', '.join(AGAINST_CHAMPION)}",
+    ),
+)
+
+
+def _of_whole(subject: str) -> CelRule:
+    """Return the rule for overrides of the checks that have only this subject."""
+    checks = [check for check, only in WHOLE.items() if only == subject]
+    return CelRule(
+        _OVERRIDES,
+        f"self.all(o, !o.checks.exists(c, c in {checks}) || o.subjects.exists(s, s in {[subject, '*']}))",
+        f"quality.overrides: {', '.join(checks)} {'has' if len(checks) == 1 else 'have'} only the subject {subject}; use quality.checks",
+    )
+
+
+QUALITY_RULES: Final = (
+    CelRule(
+        _OVERRIDES,
+        "self.all(o, !('value-range' in o.checks))",
+        "quality.overrides must not name value-range; its ranges, shares and actions belong in quality.codes",
+    ),
+    *(_of_whole(subject) for subject in dict.fromkeys(WHOLE.values())),
+    CelRule(
+        "spec.quality.codes",
+        "self.all(code, self[code].range[0] < self[code].range[1])",
+        "range must be the lowest and the highest plausible number, such as [0.1, 30]",
     ),
 )

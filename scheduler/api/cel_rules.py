@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from scheduler.api.cel_cohort_rules import COHORT_RULES
-from scheduler.api.cel_gate_rules import GATE_RULES
+from scheduler.api.cel_gate_rules import GATE_RULES, QUALITY_RULES
 from scheduler.api.cel_rule import CelRule, rules_at
 from scheduler.api.channel import CHANNEL_PATTERN
 from scheduler.api.resource import MIN_CPU, MIN_MEMORY
@@ -342,13 +342,24 @@ _TRAINING: Final = (
             "self.dateFormats.all(f, f == 'iso' || (f.contains('%Y') && f.contains('%d') && f.matches('%[mbB]')))",
             "a date format has a year (%Y), a month (%m, %b or %B) and a day (%d), such as %d.%m.%Y",
         ),
+        (
+            "self.dateFormats.all(f, f == 'iso' || (['%Y', '%d', '%H', '%I', '%M', '%S', '%f', '%p', '%z'].all(part, "
+            "f.split(part).size() <= 2) && !f.matches('%[mbB].*%[mbB]')))",
+            "a date format has each of %Y %d %H %I %M %S %f %p %z, and one of %m %b %B, at most once",
+        ),
+        (
+            "self.dateFormats.all(f, f.contains('%I') == f.contains('%p') && (!f.matches('%[MSfz]') || f.matches('%[HI]')))",
+            "in a date format, %I and %p require each other, and %M, %S, %f and %z require an hour: %H, or %I and %p",
+        ),
     ),
+    _unique("spec.data.format.dateFormats"),
     *COHORT_RULES,
     *_inside("spec.data.tables", "events", optional=("labels", "demographics", "concepts")),
     *_inside("spec.features.rollUp", "table"),
     *_inside("spec.cohort.rules", optional=("hierarchy",)),
     *_inside("spec.cohort.rules.observation", optional=("periods",)),
     *GATE_RULES,
+    *QUALITY_RULES,
     *_frozen(
         "cohort",
         "features",

@@ -451,6 +451,96 @@ CREATE = [
         {"data.format": {"dateFormats": ["%Y-%m"]}},
         {"data.format": {"dateFormats": ["%d %b %Y"]}},
     ),
+    Case(
+        "a date format has each of",
+        {"data.format": {"dateFormats": ["%d.%m.%Y %d"]}},
+        {"data.format": {"dateFormats": ["%d.%m.%Y %H:%M:%S.%f%z"]}},
+    ),
+    Case(
+        "a date format has each of",
+        {"data.format": {"dateFormats": ["%d %m %b %Y"]}},
+        {"data.format": {"dateFormats": ["%d %B %Y"]}},
+    ),
+    Case(
+        "%I and %p require each other",
+        {"data.format": {"dateFormats": ["%d.%m.%Y %I:%M"]}},
+        {"data.format": {"dateFormats": ["%d.%m.%Y %I:%M %p"]}},
+    ),
+    Case(
+        "%S, %f and %z require an hour",
+        {"data.format": {"dateFormats": ["%d.%m.%Y %z"]}},
+        {"data.format": {"dateFormats": ["%d.%m.%Y %H%z"]}},
+    ),
+    Case(
+        "dateFormats must not contain duplicates",
+        {"data.format": {"dateFormats": ["iso", "iso"]}},
+        {"data.format": {"dateFormats": ["iso", "%d.%m.%Y"]}},
+    ),
+    Case(
+        "must not name the column of the patients",
+        {"features.demographics": ["patient_id"]},
+        {"features.demographics": ["patient_num"]},
+    ),
+    Case(
+        "must not name the column of the patients",
+        {"data.source": "dbmart", "bias": {"columns": ["patient_num"]}},
+        {"data.source": "dbmart", "bias": {"columns": ["race"]}, "cohort.groupBy": "patient_num"},
+    ),
+    Case(
+        "must not name the column of the patients in data.columns.labels",
+        {"data.columns": {"labels": {"patient_id": "MRN"}}, "features.demographics": ["MRN"]},
+        {"data.columns": {"labels": {"patient_id": "MRN"}}},
+    ),
+    Case(
+        "must not name cohort.outcomeDate",
+        {"cohort.outcomeDate": "died_on", "cohort.groupBy": "died_on"},
+        {"cohort.outcomeDate": "died_on", "cohort.groupBy": "person"},
+    ),
+    Case(
+        "must not name a date of cohort.timeToEvent",
+        {
+            "cohort.timeToEvent": {**TIMES, "competing": "died_on"},
+            **OF_TIMES,
+            "features.demographics": ["died_on"],
+        },
+        {"cohort.timeToEvent": {**TIMES, "competing": "died_on"}, **OF_TIMES},
+    ),
+    Case(
+        "cohort.index.date must be within data.plausibleYears",
+        {"cohort.index": {"date": "2020-01-01"}, "data.plausibleYears": [1990, 2019]},
+        {"cohort.index": {"date": "2020-01-01"}, "data.plausibleYears": [2020, 2020]},
+    ),
+    Case(
+        "quality.overrides must not name value-range",
+        {"quality": {"overrides": [{"checks": ["value-range"], "subjects": ["LOINC:*"]}]}},
+        {"quality": {"overrides": [{"checks": ["copy-forward"], "subjects": ["LOINC:*"]}]}},
+    ),
+    Case(
+        "have only the subject events",
+        {"quality": {"overrides": [{"checks": ["duplicates"], "subjects": ["LOINC:*"]}]}},
+        {"quality": {"overrides": [{"checks": ["duplicates"], "subjects": ["events"]}]}},
+    ),
+    Case(
+        "has only the subject codes",
+        {"quality": {"overrides": [{"checks": ["code-variants"], "subjects": ["LOINC:*"]}]}},
+        {"quality": {"overrides": [{"checks": ["code-variants"], "subjects": ["*"]}]}},
+    ),
+    Case(
+        "have only the subject samples",
+        {"quality": {"overrides": [{"checks": ["late-index"], "subjects": ["events"]}]}},
+        {"quality": {"overrides": [{"checks": ["late-index", "empty-samples"], "subjects": ["samples"]}]}},
+    ),
+    Case(
+        "range must be the lowest and the highest plausible number",
+        {
+            "features.aggregates": ["presence", "last"],
+            "quality": {"codes": {"LOINC:1": {"range": [30, 0.1]}}},
+        },
+        {
+            "features.aggregates": ["presence", "last"],
+            "quality": {"codes": {"LOINC:1": {"range": [0.1, 30]}}},
+        },
+    ),
     Case("give exactly one of data.tables.labels and cohort.rules", {"data.tables.labels": None}, BY_RULE),
     Case("give index, such as {column: index_date}, or rules", {"cohort.index": None}, BY_RULE),
     Case(
