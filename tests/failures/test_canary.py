@@ -146,7 +146,7 @@ def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., 
     warnings = json.loads(command("show", "small", "--json").out)["warnings"]
 
     (warning,) = (sentence for sentence in warnings if "of fewer than 11 patients" in sentence)
-    assert "selection.minPrevalence: 0.079 leaves such features out" in warning
+    assert "selection.minPrevalence: 0.079 excludes such features" in warning
 
 
 def test_a_planted_name_that_fails_scoring_is_not_quoted(

@@ -43,7 +43,7 @@ def test_a_trace_of_the_outcome_stops_the_run_before_training(tmp_path):
     with pytest.raises(DataError) as raised:
         run_inline(data, tmp_path / "store")
 
-    assert "HOSPICE: its presence alone separates the outcome with an AUROC of 0.9" in raised.value.got
+    assert "HOSPICE: its presence alone predicts the outcome with an AUROC of 0.9" in raised.value.got
     assert "E11" not in str(raised.value)
     assert 'features: {exclude: ["HOSPICE"]}' in raised.value.remedy
     kinds = {commit["kind"] for commit in _commits(tmp_path / "store")}
@@ -68,7 +68,7 @@ def test_a_written_reason_lets_the_code_pass_and_is_printed(tmp_path):
         "co-occurrence",
     }
     assert any("Reason given: Referral precedes" in text for text in result["warnings"])
-    assert any("names 'E11', which is no blocking finding" in text for text in result["warnings"])
+    assert any("names 'E11', which is not a blocking finding" in text for text in result["warnings"])
     assert "Referral precedes the outcome by months." in page
 
 
@@ -126,7 +126,7 @@ def test_an_outcome_dated_before_the_index_date_stops_the_run(tmp_path):
     data = write_tables(tmp_path / "data", dated)
     changes = {"cohort.outcomeDate": "outcome_date"}
 
-    with pytest.raises(DataError, match=r"the outcome of \d+ patients is dated before or on the index date"):
+    with pytest.raises(DataError, match=r"the outcome of \d+ patients is dated on or before the index date"):
         run_inline(data, tmp_path / "store", changes)
     home = run_inline(
         data, tmp_path / "store", changes | {"leakage.allow": {"outcome-dates": "Dates are of the letter."}}

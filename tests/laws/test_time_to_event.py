@@ -138,7 +138,7 @@ def test_the_planted_hazard_ratios_are_in_their_intervals(result):
         assert ratio.p_value < 1e-4
     assert page.count('id="times-hazards"') == 1
     assert (
-        "Samples of groups, in bins of probabilities and at thresholds are counted with these weights."
+        "The same weights apply to the numbers of samples in groups, in probability bins and at thresholds."
         in page
     )
 

@@ -175,7 +175,7 @@ def test_a_model_has_its_versions_and_the_scoring_runs_that_used_them(store):
         in page
     )
     assert f"../runs/{5:016x}/scores/retrain.yaml" in page
-    assert "A dotted line marks another version" in page
+    assert "A dotted line marks a change of the model version" in page
 
 
 def test_a_model_has_its_performance_by_month_and_night_where_evaluations_were_kept(store):
