@@ -140,7 +140,7 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
         )
     if spec.variants is not None or spec.evolution is not None:
         raise SpecError(
-            "variants and evolution: an evaluation is of one cohort. Expected neither; got one. Remove it."
+            "variants and evolution: an evaluation covers one cohort. Expected neither; got one. Remove it."
         )
     if (scoring.index_kind == "none") == spec.cohort.has_index:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""The words of a reason: those of a feature, short enough for an alert."""
+"""The wording of a reason: the words of a feature, shortened to fit an alert."""
 
 import re
 from typing import Final

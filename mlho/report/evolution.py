@@ -200,7 +200,7 @@ def evolution_tables(evolution: Evolution) -> list[Table]:
 
 
 def evolution_figures(evolution: Evolution) -> list[Figure]:
-    """Return a forest plot of each group: the odds ratio of each feature in one window after the other."""
+    """Return a forest plot of each group: the odds ratio of each feature in successive windows."""
     return [
         figure
         for number, group in enumerate(evolution.groups)

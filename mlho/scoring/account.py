@@ -127,7 +127,7 @@ class ScoresManifest(Part):
     parts: list[PartEntry]
     rows: int
     left_out: dict[str, Any] = Field(default_factory=dict)
-    """By table: how many files of its folder are not read, and the first of their names."""
+    """By table: the number of unread files in its folder, and the first of their names."""
     warnings: list[str] = Field(default_factory=list)
     """About single partitions; those about all scores are in ``scores``."""
     scores: Scores

@@ -274,7 +274,7 @@ def read_known_persons(
 
 
 def known_persons(encoder: DemographicsEncoder | None, persons: Persons, pattern: str) -> KnownPersons:
-    """Return the columns that a bundle uses of demographics that were read; see :func:`read_known_persons`."""
+    """Return those columns of the demographics that a bundle uses; see :func:`read_known_persons`."""
     codes = encoder.codes if encoder else ()
     is_category = {code.name: isinstance(code, CategoryCode) for code in codes}
     columns = tuple(

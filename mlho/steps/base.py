@@ -382,7 +382,7 @@ def _work_folder(task: Task, store: Store, scratch: Path | None) -> Iterator[Pat
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         if scratch is not None:
-            # The full disk is the fault that is raised below.
+            # A failure to remove local copies is ignored: the error raised below reports the full disk.
             with suppress(OSError):
                 store.make_room()
         raise StoreUnavailable(

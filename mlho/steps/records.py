@@ -71,9 +71,9 @@ class Commit(BaseModel):
     facts: dict[str, Any] = Field(default_factory=dict)
     """A few numbers for the plan and the progress; never a patient's values."""
     seconds: float
-    """How long the first attempt that committed took. No part of the digest."""
+    """Duration of the first attempt that committed. Not part of the digest."""
     finished_at: str | None = None
-    """When it ended: UTC, ISO 8601, to the second. No part of the digest; absent in records of earlier versions."""
+    """End of that attempt: UTC, ISO 8601, to the second. Not part of the digest; absent in records of earlier versions."""
 
     @property
     def digest(self) -> str:

@@ -145,7 +145,7 @@ def test_a_code_of_few_patients_in_a_report_is_warned_of(command: Callable[..., 
     command("run", cohort / "spec.yaml")
     warnings = json.loads(command("show", "small", "--json").out)["warnings"]
 
-    (warning,) = (sentence for sentence in warnings if "of fewer than 11 patients" in sentence)
+    (warning,) = (sentence for sentence in warnings if "found in fewer than 11 patients" in sentence)
     assert "selection.minPrevalence: 0.079 excludes such features" in warning
 
 

@@ -52,16 +52,16 @@ def of_curves(
     which: str,
     overlap: float | None = 0.0,
 ) -> list[Figure]:
-    """Plot ROC, precision–recall, calibration and decision curves with their means, as far as there are data.
+    """Plot ROC, precision–recall, calibration and decision curves with their means, where data are available.
 
     Parameters
     ----------
     smallest : int
-        Samples that a bin of the calibration must have.
+        Minimum number of samples in a bin of the calibration curve.
     typical : int
-        Place of the test set whose bins are drawn.
+        Position of the test set whose bins are drawn.
     which : str
-        That test set, in words.
+        Description of that test set.
     overlap : float or None
         As in :func:`mlho.report.svg.curves.mean_curve`.
     """

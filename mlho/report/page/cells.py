@@ -14,7 +14,7 @@ def with_note(main: str, note: str) -> Markup:
 
 
 def spread_cell(spread: Spread | None, digits: int = 3) -> str:
-    """Format a metric's mean over iterations with its interval below; a text if it is absent."""
+    """Format a metric's mean over iterations with its interval below it; state if it is not available."""
     if spread is None or spread.mean is None:
         return words.ABSENT
     return with_ends(spread.mean, spread.low, spread.high, digits)

@@ -23,7 +23,7 @@ from mlho.training.iterations.problem import Problem
 SUSPICIOUS_AUROC: Final = 0.85  # of one code: a warning; genuine single predictors stay far below
 SUSPICIOUS_CORRELATION: Final = 0.7
 BLOCKED_CORRELATION: Final = 0.85
-#: Between P(code | outcome) and P(code | no outcome), so that a code of all patients is not a finding.
+#: Minimum difference between P(code | outcome) and P(code | no outcome): a code that all patients have is not a finding.
 MIN_DIFFERENCE: Final = 0.5
 _NEGLIGIBLE: Final = 1e-17  # relative size of a term that no longer changes the sum
 MAX_CHANCE: Final = 1e-3  # expected number of codes without effect that reach a finding by chance

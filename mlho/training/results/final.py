@@ -132,9 +132,9 @@ def evidence_of(
     Parameters
     ----------
     performance : PerformanceRecord
-        Of models fitted like it.
+        Performance of models fitted like the final one.
     features : sequence of str
-        Ids of its features, in column order.
+        Ids of the model's features, in column order.
     """
     y, cv, demographics = problem.y, final.cv, final.design.demographics
     counted = problem.counted(cv.samples, cv.scores)

@@ -32,7 +32,7 @@ AGE_BANDS: Final = (
 )
 MONTHS_OF: Final = {"month": 1, "quarter": 3, "year": 12}
 DAYS_A_YEAR: Final = 365.25
-MOST_PERIODS: Final = 24  # of a report, where the specification names no length
+MOST_PERIODS: Final = 24  # of a report, if the specification sets no length
 N_FOLDS: Final = 5  # of the recalibration within groups
 PAIR: Final = " × "
 
@@ -50,7 +50,7 @@ class Predictions:
 
 
 def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predictions]) -> BiasAudit:
-    """Audit the predictions on test sets, each sample once: with the first test set that holds it.
+    """Audit the predictions on test sets, each sample once: with the first test set that contains it.
 
     A prediction is thus that of one model, as in use, and not a mean over several, which would be better than any of them.
 
@@ -272,7 +272,7 @@ def periods_of(
     unit_of : int32, shape (n_samples,)
         Patient of each sample.
     unit : str or None
-        ``night``, ``month``, ``quarter`` or ``year``. None: the shortest but nights that gives at most 24 periods.
+        ``night``, ``month``, ``quarter`` or ``year``. None: the shortest unit, other than nights, that gives at most 24 periods.
     min_cell : int
         Samples of a period with fewer patients are in none.
     """
