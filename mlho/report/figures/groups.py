@@ -19,7 +19,7 @@ _AUROC_READING: Final = (
     "Each point is a group with its 95 % interval. The dashed line is the AUROC of all patients. Within a group of similar age, "
     "age itself no longer discriminates between patients, so the AUROC is usually lower."
 )
-_RATIO_READING: Final = "Above 1 the outcome is more frequent in the group than the model predicts, below 1 less frequent. Bars are 95 % intervals."
+_RATIO_READING: Final = "Above 1, the outcome is more frequent in the group than the model predicts; below 1, it is less frequent. Bars are 95 % intervals."
 
 
 def of_audit(bias: BiasAudit | None) -> list[Figure]:
@@ -114,7 +114,7 @@ def _by_period(
         for panel in panels
         for at, value, low, high in panel.points
     )
-    line = "of all patients" if ideal is None else "the ideal"
+    line = "the value for all patients" if ideal is None else "the ideal"
     reading = (
         f"Points are values with their 95 % intervals; all panels have the same scales. The dashed line is {line}. "
         f"A {bias.unit} with too few patients has no point."

@@ -387,9 +387,9 @@ def errors(result: Result) -> Figure | None:
     return Figure(
         "errors",
         "Distribution of the error, by outcome",
-        "Bars at the left are correct and confident predictions, at the right wrong and confident ones. The box holds the middle half, the "
-        "whiskers 5 % to 95 %. When the outcome is rare, errors of samples with the outcome are large for any model. "
-        "A sample of several test sets has its mean probability, whose error is smaller than that of one model.",
+        "Bars on the left are predictions that are confident and correct, bars on the right those that are confident and wrong. The box spans "
+        "the middle half, the whiskers the 5th to the 95th percentile. When the outcome is rare, errors of samples with the outcome are large "
+        "for any model. For a sample in several test sets, the mean probability is used; its error is smaller than that of a single model.",
         charts.errors([(f"{label} (n = {words.count(group['n'])})", group) for _, label, group in groups]),
         None,
         ("Group", "Samples", "5 %", "25 %", "Median", "75 %", "95 %"),

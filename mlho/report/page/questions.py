@@ -43,7 +43,9 @@ def _who(result: Result) -> str:
     )
     rules = [step.rule for step in cohort.attrition[1:]]
     excluded = (
-        f" Excluded by rule: {', '.join(rules)}." if rules else " No rule excluded a patient or sample."
+        f" Rules that excluded patients or samples: {', '.join(f'“{rule}”' for rule in rules)}."
+        if rules
+        else " No rule excluded a patient or sample."
     )
     return (
         f"{words.plural(cohort.n_patients, 'patient')}{samples}{dates}; "
@@ -156,8 +158,8 @@ def _different(audit: BiasAudit) -> str:
         return f"None of {words.plural(n, 'difference')} between groups is significant."
     first = found[0]
     return (
-        f"{len(found)} of {words.plural(n, 'difference')} between groups {'is' if len(found) == 1 else 'are'} significant, "
-        f"first: {metric_words(first.metric)}, {first.by}: {first.level} against {first.reference}."
+        f"{len(found)} of {words.plural(n, 'difference')} between groups {'is' if len(found) == 1 else 'are'} significant. "
+        f"The clearest: {metric_words(first.metric)}, {first.by}: {first.level} against {first.reference}."
     )
 
 
