@@ -375,7 +375,7 @@ def test_a_cohort_by_rule_is_evaluated_like_the_same_cohort_as_a_table(trained, 
 def test_variants_are_no_cohort_to_evaluate(trained):
     """A document with several runs is refused instead of being read in part."""
     variants = {"variants": [{"name": "short", "cohort": {"lookBackDays": 30}}]}
-    with pytest.raises(SpecError, match="an evaluation is of one cohort"):
+    with pytest.raises(SpecError, match="an evaluation covers one cohort"):
         evaluated_spec(make_spec(variants).spec, trained[2])
 
 

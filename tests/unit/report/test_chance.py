@@ -62,11 +62,11 @@ def test_a_chosen_threshold_is_the_one_that_is_named(result: Result):
 
 def test_missing_figures_are_reported_as_missing(result: Result):
     """A ranking without shadows, permuted labels of one class, and a result of an earlier version have no figures, and the report says so."""
-    reason = Estimate(value=None, reason="ranking: mlho-r has no order to look beside")
+    reason = Estimate(value=None, reason="ranking: mlho-r gives no order in which shadows could be placed")
     found = result.stability.false_features
     assert found is not None
 
-    assert "mlho-r has no order" in expected_false(found.model_copy(update={"expected": reason}))
+    assert "mlho-r gives no order" in expected_false(found.model_copy(update={"expected": reason}))
     before = with_stability(result, false_features=None, permuted=Estimate(value=None, reason="not measured"))
     assert dict(stability_facts(before))["Stability on permuted labels"] == "not available (not measured)"
     assert confidence_levels(before) == []
