@@ -1,4 +1,4 @@
-"""Runs of the ``mlho`` command for benchmarks: the data's path is set in a specification, and the processes are measured."""
+"""Run the ``mlho`` command for benchmarks: set the path of the data in a specification, and measure the processes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 0.25
 
 
 def skip_without(path: Path) -> None:
-    """Exit without a failure if the required data are absent, as in a plain clone."""
+    """Exit without failing if the required data are absent, as in a plain clone."""
     if not path.exists():
         print(f"skipped: needs {path}, which is not part of the repository; MLHO_REFERENCE names its folder")
         sys.exit(0)
@@ -34,7 +34,7 @@ class Watched:
     Attributes
     ----------
     wall_seconds, cpu_seconds : float
-        The CPU time of a process is that of its last sample, so that up to a quarter of a second each is missed.
+        The CPU time of a process is that of its last sample, so up to a quarter of a second is missed for each process.
     peak_mb : float
         Largest sum of the processes' resident memory; a shared page counts once (Linux's proportional set size).
     """
@@ -55,7 +55,7 @@ def write_spec(name: str, data: Path, folder: Path, validation: Mapping[str, obj
 
 
 def run_mlho(spec: Path, store: Path, *, n_workers: int) -> Watched:
-    """Carry out ``mlho run`` into ``store`` and measure it; a failure shows the command's output."""
+    """Run ``mlho run`` into ``store`` and measure it. If it fails, show its output."""
     command = [sys.executable, "-m", "scheduler", "run", str(spec), "--store", str(store)]
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -89,7 +89,7 @@ def read_result(store: Path) -> dict[str, Any]:
 
 
 class Watcher:
-    """Samples a process and its descendants until it is stopped. Without /proc it measures nothing."""
+    """Samples a process and its descendants until stopped. Measures nothing on a system without /proc."""
 
     def __init__(self, root: int) -> None:
         self.cpu_seconds: dict[int, float] = {}
@@ -126,7 +126,7 @@ def processes_below(root: int) -> dict[int, tuple[float, float]]:
         try:
             fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended in the meantime
         pid = int(folder.name)
         parents[pid] = int(fields[1])
         seconds[pid] = (int(fields[11]) + int(fields[12])) / ticks
@@ -139,6 +139,6 @@ def processes_below(root: int) -> dict[int, tuple[float, float]]:
 def _proportional_mb(pid: int) -> float:
     try:
         found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has ended in the meantime
         return 0.0
     return int(found[1]) * 1024 / 1e6 if found else 0.0

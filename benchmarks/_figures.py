@@ -1,4 +1,4 @@
-"""Printing of one aligned line per figure, and the memory that a call needs in addition to its input."""
+"""Print one aligned line per figure, and measure the time and the extra memory of a call."""
 
 import resource
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def show(name: str, ours: float, limit: float, unit: str, *, source: str = "limit") -> bool:
-    """Print our figure, the rival's or the limit's, and their ratio; return whether ours is no larger."""
+    """Print our figure, the rival's figure or the limit, and their ratio. Return whether ours is no larger."""
     is_ok = ours <= limit
     ratio = limit / ours if ours else float("inf")
     print(

@@ -1,6 +1,6 @@
 """A real fit of about a second, for the queue and for joblib. Run as a program, it is a worker with the fit as a step.
 
-Both call :func:`fit`, which maps the same table from the disk and trains with one thread.
+Both call :func:`fit`, which memory-maps the same table and trains with one thread.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A learning problem as iterations of a run read it, prepared from a specification in this process."""
+"""A learning problem as the iterations of a run read it, prepared from a specification in this process."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from scheduler.engine.manifest import make_manifest
 from scheduler.engine.plan import plan_cohort, plan_run
 
 PREPARATION = ("encode", "concepts", "dictionary", "pack", "ledger", "splits", "leakage", "quality")
-FIRST = ("select/0001", "iteration/0001")  # in a plan by fold, the iteration is its end
+FIRST = ("select/0001", "iteration/0001")  # in a plan with tasks by fold, this task ends the iteration
 
 
 def prepare(spec_path: Path, data: Path, store_path: Path) -> Problem:

@@ -1,6 +1,6 @@
 """Shared parts of the queue's benchmarks: arguments, and a run with a given plan whose steps do almost nothing.
 
-Servers and workers are those of the service tests, which are beside this folder: import this module before any of ``tests``.
+Servers and workers are those of the service tests. This module makes ``tests`` importable, so import it first.
 """
 
 import argparse
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mlho.steps.records import Commit
 from mlho.store.base import Store
 from scheduler.engine.plan import Manifest, Plan, PlannedTask
-from tests.services import queue_steps  # noqa: F401 - with it the tests' steps are known
+from tests.services import queue_steps  # noqa: F401 - registers the tests' steps
 
 N_WORKERS = 2
 
@@ -29,7 +29,7 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with a given plan, which neither describes nor publishes anything."""
+    """A run with a given plan that neither describes nor publishes anything."""
 
     plan: Plan
     data: Path
@@ -75,7 +75,7 @@ def how_many(description: str | None, what: str, *, usual: int, short: int) -> i
 
 
 def show_load() -> None:
-    """Print the load of the machine, because wall times mean little beside other load."""
+    """Print the load of the machine, because wall times mean little on a busy machine."""
     print(f"load of this machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 

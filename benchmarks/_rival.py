@@ -1,4 +1,4 @@
-"""The comparison program: pandas, mutual information of scikit-learn, and xgboost on sparse matrices with five folds.
+"""The comparison program: pandas, mutual information from scikit-learn, and xgboost on sparse matrices with five folds.
 
 Run as a program with the folder of a synthetic cohort, it prints the AUROC of the out-of-fold predictions.
 """

@@ -1,6 +1,6 @@
 """Tasks that only sleep. Run as a program, it is a worker that runs them in threads, so that one machine can have a thousand slots.
 
-Everything except the child processes is a real worker: messages, claims, leases, heartbeats, commit records.
+Everything except the child processes is that of a real worker: messages, claims, leases, heartbeats, commit records.
 """
 
 import json
@@ -42,7 +42,7 @@ cast(dict[str, Step], STEPS)[KIND] = Sleep()
 
 
 class Threads:
-    """Stands in for a worker's child processes: the calling thread runs the task."""
+    """A substitute for a worker's child processes, which runs the task in the calling thread."""
 
     def __init__(self, n_slots: int, store_address: str, data: str) -> None:
         self.n_slots = n_slots

@@ -1,4 +1,4 @@
-"""Whether the AUROC that a run reports is that of its bundle: ten planted cohorts with 20,000 new patients each.
+"""Compare the AUROC that a run reports with that of its bundle, on ten planted cohorts with 20,000 new patients each.
 
     python benchmarks/attribution.py [--cohorts 10] [--first 1] [--patients 4000] [--fresh 20000] [--workers 2]
 
@@ -46,7 +46,7 @@ TABLES = ("events", "labels", "demographics")
 
 @dataclass(frozen=True)
 class Figures:
-    """AUROC of one model: the reported one, that on the new patients, and that of each iteration's winner."""
+    """AUROC of one model: as reported, on the new patients, and of each iteration's winner."""
 
     claimed: float
     own: float
@@ -118,7 +118,7 @@ def write_spec(folder: Path, features: str, classifier: str, min_confidence: int
 
 
 def run(spec: Path, store: Path, n_workers: int) -> Path:
-    """Carry out a run, and return its folder."""
+    """Run the specification, and return the folder of the run."""
     before = set(store.glob("runs/*/result.json"))
     with Path("/dev/null").open("w") as quiet:
         shown, sys.stdout = sys.stdout, quiet

@@ -4,7 +4,7 @@
 
 Speed: 56,000 patients, four models, 20 groups in 12 months with 1,000 bootstrap replicates of patients, on two
 threads, in at most 60 seconds. Coverage: in cohorts with at least 50 patients of each class, 93 to 97 % of the 95 %
-intervals contain the figure of the population (with fewer cohorts than 2,000, the limits are wider).
+intervals contain the figure of the population. With fewer than 2,000 cohorts, the limits are wider.
 """
 
 import argparse
@@ -23,12 +23,13 @@ N_PATIENTS, N_MODELS, N_MONTHS, N_THREADS, LIMIT_SECONDS = 56_000, 4, 12, 2, 60.
 LEVELS = {"sex": 2, "race": 5, "age": 5, "sex × age": 8}  # 20 groups
 COVERED = ("auroc", "brier", "in_the_large", "rule/sensitivity", "rule/specificity")
 LOWEST, HIGHEST = 0.93, 0.97
-# Patients, and mean and standard deviation of the log-odds: all but one of a thousand cohorts have at least 50 of each class.
+# Patients, and mean and standard deviation of the log-odds. In all but one of a thousand cohorts each class has 50 patients
+# or more.
 SETTINGS = {"balanced": (150, 0.0, 1.2), "rare": (1000, -2.6, 1.2), "sharp": (150, 0.0, 2.4)}
 
 
 def risks(rng: np.random.Generator, n: int, mean: float, spread: float) -> tuple[Any, Any]:
-    """Return outcome and prediction of a model whose predictions are too extreme and too low."""
+    """Return the outcomes, and the predictions of a model that are too extreme and too low."""
     logit = rng.normal(mean, spread, n)
     y = rng.random(n) < 1.0 / (1.0 + np.exp(-(0.9 * logit + 0.2)))
     return y.astype(np.uint8), 1.0 / (1.0 + np.exp(-logit))

@@ -1,13 +1,13 @@
-"""Encoding: rows per second with two processes, and memory with ten times the rows.
+"""Measure encoding: rows per second with two processes, and memory with ten times the rows.
 
     python benchmarks/encoding.py [--data EHR]… [--processes 2] [--duplicates keep] [--aggregates count,last]
         [--windows 30,365,730] [--all-history] [--batch-rows 131072]
 
-``EHR`` is a folder of the generator (``python -m mlho.synthetic``: ``events``, ``demographics``, ``labels``). Without
-any, cohorts of 5 and 50 million rows are written to a temporary folder first (a minute, 1 GB). Each process encodes
-one partition after another: Parquet decoding, all rules of the ledger, segments written. Then the dictionary is
-merged, the blocks are packed and columns are read. Prints our figures, the limits and their ratios. For comparison:
-partition-wise pyarrow to CSR without rules or ledger took 3.0 s for 50 M rows, measured elsewhere on two cores.
+``EHR`` is a folder of the generator (``python -m mlho.synthetic``: ``events``, ``demographics``, ``labels``). Without any,
+cohorts of 5 and 50 million rows are written to a temporary folder first (a minute, 1 GB). Each process encodes one partition
+after another: Parquet decoding, all rules of the ledger, segments written. Then the dictionary is merged, the blocks are
+packed and columns are read. Prints our figures, the limits and their ratios. For comparison, a conversion to CSR by partition
+with pyarrow, without rules or ledger, took 3.0 s for 50 million rows, measured elsewhere on two cores.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def microseconds(column: Any) -> Any:
 
 @dataclass
 class Work:
-    """The data of every process, sent to it once."""
+    """The data that every process needs, sent to it once."""
 
     spec: TrainingSpec
     folder: Path
@@ -77,7 +77,7 @@ class Work:
     finder: PatientFinder = field(init=False)
 
     def start(self) -> None:
-        """Read the data that a process keeps."""
+        """Read the data that stay in a process."""
         self.cohort = Cohort.read(self.folder / "cohort")
         self.finder = PatientFinder(self.cohort)
 
@@ -123,7 +123,7 @@ def peak_mb() -> float:
 def spread(
     task: Callable[[int], Any], n_tasks: int, work: Work, n_processes: int
 ) -> tuple[list[Any], list[float], float]:
-    """Run all tasks in processes, and return the results, each process's peak memory after each task, and the seconds after loading the code."""
+    """Run all tasks in processes. Return the results, the peak memory of the process after each task, and the seconds of the tasks."""
     with multiprocessing.get_context("spawn").Pool(n_processes, start, (work,)) as pool:
         first = pool.map(task, range(min(n_processes, n_tasks)), chunksize=1)
         started = time.perf_counter()
@@ -163,7 +163,7 @@ def measure(data: Path, folder: Path, spec: TrainingSpec, options: argparse.Name
         f"         memory {min(encode_mb):.0f} MB after one partition ({n_rows / len(facts) / 1e6:.1f} M rows), "
         f"{max(encode_mb):.0f} MB after all: × {growth:.2f}, promised × {PROMISED_GROWTH:.2f}"
     )
-    print(f"  merge  {merge_seconds:7.2f} s, the check of partitionedBy included")
+    print(f"  merge  {merge_seconds:7.2f} s, including the check of partitionedBy")
     print(
         f"  pack   {pack_seconds:7.2f} s {n_rows / pack_seconds / 1e6:7.1f} M rows/s, {max(pack_mb):.0f} MB"
     )
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--batch-rows", type=int, default=1 << 17)
     parser.add_argument("--duplicates", choices=["keep", "drop"], default="keep")
     parser.add_argument("--aggregates", default="presence", help="with commas between")
-    parser.add_argument("--windows", default="", help="days, with commas between")
+    parser.add_argument("--windows", default="", help="days, separated by commas")
     parser.add_argument("--all-history", action="store_true", help="beside the windows")
     options = parser.parse_args()
     windows = [int(days) for days in options.windows.split(",") if days]

@@ -1,10 +1,10 @@
-"""The estimate of false features by shadow features: 20 planted cohorts of 10,000 patients and 1,000 codes, 20 iterations, 200 picks.
+"""Check the estimate of false features from shadow features: 20 planted cohorts of 10,000 patients and 1,000 codes.
 
     python benchmarks/false_features.py [--seeds 20] [--keep FOLDER]
 
-For each cohort, the confidence scores of features and shadows are computed over 20 splits, each with its own
-selection and a glmboost of 300 steps (which cross-validation chooses in all of these cohorts; without it the
-benchmark takes minutes instead of hours). The claims:
+For each cohort, the confidence scores of features and shadows are computed over 20 splits, each with its own selection of 200
+features and a glmboost of 300 steps. Cross-validation would choose this number in all of these cohorts; leaving it out saves
+hours. The claims:
 
 - at a score of 80, the expected and the true number of noise codes differ on average by at most 0.5. The expected
   number is that of shadows of noise columns. All shadows are shown as well: more than half of the columns belong to

@@ -1,4 +1,4 @@
-"""Joint mutual information over counts, on the matrix of the measurement with R's praznik: 1,168 patients × 308 columns.
+"""Joint mutual information over counts, on the matrix that was measured with R's praznik: 1,168 patients × 308 columns.
 
 Run with ``python benchmarks/jmi_counts.py``; the reference folder is found by ``MLHO_REFERENCE``. praznik's time,
 0.09–0.14 s for 200 picks, was measured elsewhere (2 cores, R 4.5.0, praznik 13.0.0).
@@ -18,7 +18,7 @@ MATRIX = REFERENCE / "msmr" / "jmi_input_sp0.005_top200_binFALSE.csv.gz"
 
 
 def read_matrix() -> tuple[np.ndarray, np.ndarray]:
-    """Return counts and labels; the columns between the patient and the label are the codes."""
+    """Return counts and labels. The columns between the patient and the label are the codes."""
     with gzip.open(MATRIX, "rt", newline="") as file:
         rows = list(csv.reader(file))[1:]
     table = np.array([row[1:] for row in rows], dtype=np.int64)

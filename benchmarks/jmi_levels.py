@@ -54,7 +54,7 @@ def make_cohort(seed: int, area: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_columns(counts: np.ndarray, *, every_count: bool) -> ColumnBlock:
-    """Return columns with the counts themselves, or with their terciles as in a run."""
+    """Return columns with the counts themselves or, as in a run, with their terciles."""
     samples = [np.flatnonzero(column) for column in counts.T]
     present = [column[rows] for column, rows in zip(counts.T, samples, strict=True)]
     levels = present if every_count else [cut_at_terciles(values) for values in present]
@@ -81,7 +81,7 @@ def show_planted() -> bool:
                 place_of_predictor(seed, area, every_count=every_count) for seed in range(N_COHORTS)
             )
             n_within = sum(place <= within for place in places)
-            name = "every count a level" if every_count else "corrected terciles"
+            name = "every count is a level" if every_count else "corrected terciles"
             verdict = "" if every_count else " ok" if n_within >= at_least else " MISSED"
             print(
                 f"AUROC {area:g}, {name}: within {within} picks in {n_within} of {N_COHORTS} (promised {at_least}), "
@@ -93,7 +93,7 @@ def show_planted() -> bool:
 
 
 def select_uncorrected(problem: Problem, train: np.ndarray, screened: np.ndarray) -> np.ndarray:
-    """Return the features that plain ``jmi`` selects with every distinct count as a level and quarters of values."""
+    """Return the features that plain ``jmi`` selects if every distinct count is a level and values are cut into quarters."""
     indptr, samples, levels = [0], [], []
     for feature, cells in zip(screened, cells_of(problem, screened, train), strict=True):
         rows, codes = cells.samples, np.ones(cells.samples.size)

@@ -33,7 +33,7 @@ def main() -> int:
     columns, y = make_cohort()
     rows = columns.tocsr()
     print(f"density {columns.nnz / N_SAMPLES / N_COLUMNS:.3%}")
-    # In practice, compiled code comes from the cache on disk; a benchmark does not count its first compilation.
+    # In practice, compiled code comes from the cache on disk, so the benchmark does not count the first compilation.
     rank(columns[:500, :50], y[:500], 3)
     rank(rows[:500, :50], y[:500], 3)
     is_ok = []

@@ -1,13 +1,12 @@
-"""The cost of learning compared with its parts, and of the whole command compared with a common script.
+"""Compare the cost of learning with that of its parts, and the whole command with a common script.
 
     python benchmarks/learning.py [--patients 50000] [--iterations 1] [--codes 5000] [--no-rival]
 
-``mlho.synthetic`` generates the cohort (about 210 rows per patient). The first part measures the CPU time of
-iterations in this process, with selection in every fold, glmboost and xgboost, permuted labels, shadows and
-intervals, and then again with timed parts: the rankings on columns in memory, and the fits and predictions on the
-matrices of the run. The whole may take 1.25 times the parts. The second part compares ``mlho run`` with one iteration
-of five folds with ``_rival.py``: each as a whole command, in CPU time of all processes, which other load affects less
-than the wall time that is also printed.
+``mlho.synthetic`` generates the cohort (about 210 rows per patient). The first part measures the CPU time of iterations in
+this process, with selection in every fold, glmboost and xgboost, permuted labels, shadows and intervals, and then again with
+timed parts: the rankings on columns in memory, and the fits and predictions on the matrices of the run. The whole may take
+1.25 times the parts. The second part compares ``mlho run`` with one iteration of five folds with ``_rival.py``: each as a
+whole command, in CPU time of all processes. The wall time is printed, too, but depends more on other load.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def learn(problem: Problem, n_iterations: int) -> None:
 
 
 def timed_parts(problem: Problem, n_iterations: int) -> dict[str, float]:
-    """Return CPU seconds by part; "the rest" reads, screens and packs columns and creates shadows."""
+    """Return CPU seconds by part. "The rest" reads, screens and packs columns, and creates shadows."""
     seconds: dict[str, float] = {}
     started = time.process_time()
     with ExitStack() as stack:

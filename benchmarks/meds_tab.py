@@ -1,4 +1,4 @@
-"""The features of a run compared with MEDS-Tab on the same MEDS data: whole commands, in wall and CPU seconds and peak memory.
+"""Compare the features of a run with MEDS-Tab on the same MEDS data: whole commands, in wall and CPU seconds and peak memory.
 
     python benchmarks/meds_tab.py --python VENV/bin/python [--rows 380000 5000000] [--processes 2]
 
@@ -34,7 +34,7 @@ from _figures import show
 
 from mlho.synthetic import make_cohort
 
-GOALS = {380_000: 20.0, 5_000_000: 50.0}  # times as fast; other sizes have no goal
+GOALS = {380_000: 20.0, 5_000_000: 50.0}  # how many times as fast; other sizes have no goal
 ROWS_PER_PATIENT = 217
 N_SHARDS = 4
 _SPEC = {
@@ -129,7 +129,7 @@ def write_shards(folder: Path, n_rows: int, n_processes: int) -> int:
 
 
 def counted_rows(folder: Path) -> tuple[int, int]:
-    """Return the number of rows that MEDS-Tab counts in all history, and of rows at or before their patient's prediction time."""
+    """Return the number of rows that MEDS-Tab counts in all history, and the number of rows up to their patient's prediction time."""
     n_found, n_rows = 0, 0
     for path in sorted((folder / "data" / "train").glob("*.parquet")):
         labels = pq.read_table(folder / "labels" / "train" / path.name)

@@ -1,12 +1,12 @@
-"""The whole command compared with R's ``mlho.it``: raw tables to report, seven iterations, start-up included.
+"""Compare the whole command with R's ``mlho.it``: from raw tables to the report, seven iterations, including start-up.
 
     python benchmarks/mlho_it.py [--times 5] [--workers 2]
 
 The tables are ``syntheticmass`` beside the reference folder (``MLHO_REFERENCE``); the specification is
-``specs/mlho_it.yaml``. Each time is that of ``mlho run`` into an empty store, after one run that caches bytecode and
-compiled loops on the disk. R's time was measured elsewhere: 15.3 s on 2 cores with R 4.5.0, for selection and fitting
-alone (no bundle, no report), after the start of R. Wall time and CPU time of all processes are printed; other load
-affects CPU time less. Memory is the sum over all processes, in which a shared page counts once.
+``specs/mlho_it.yaml``. Each time is that of ``mlho run`` into an empty store, after one run that caches bytecode and compiled
+loops on the disk. R's time was measured elsewhere: 15.3 s on 2 cores with R 4.5.0, for selection and fitting alone (no
+bundle, no report), after the start of R. Wall time and CPU time of all processes are printed; CPU time depends less on other
+load. Memory is the sum over all processes; a shared page counts once.
 """
 
 import argparse

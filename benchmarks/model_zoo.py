@@ -1,4 +1,4 @@
-"""The share of broken and of sound models that the tests of their bundles reject: ``make model-zoo``.
+"""Measure the shares of broken and of sound models that the tests of their bundles reject (``make model-zoo``).
 
 At least 90 % of the broken kinds must be rejected by a test that names the defect, and at most 2 % of the sound models.
 """

@@ -1,4 +1,4 @@
-"""The planted effects that a run finds: ten cohorts of 10,000 patients with 1,000 codes; presence, 20 iterations, 200 picks.
+"""Check which planted effects a run finds: ten cohorts of 10,000 patients with 1,000 codes; presence, 20 iterations, 200 features.
 
 Run with ``python benchmarks/planted_truth.py --seeds 10``. The claim, for every seed: each planted code with an odds
 ratio of 2.2 or more whose effect does not vanish is in the consensus, and at most two noise codes are.
@@ -76,7 +76,7 @@ def run(folder: Path, seed: int, workers: int) -> tuple[Truth, dict, float]:
 
 
 def row(seed: int, truth: Truth, result: dict, verdict: Verdict) -> list[str]:
-    """Return one seed's cells."""
+    """Return the cells of one seed's row."""
     features = {feature["code"]: feature for feature in result["features"] if feature["kind"] == "feature"}
     odds_ratios = {causal.code: causal.odds_ratio for causal in truth.causal}
     missed = [_missed(code, odds_ratios[code], features.get(code)) for code in verdict.missed]

@@ -2,9 +2,9 @@
 
     python benchmarks/queue_fits.py [FITS | --short]
 
-Both do the same fits on the same table, with one thread each, in alternating groups of twenty with a changing first,
-so that other load affects both equally. joblib only runs them; the queue signs, claims, leases, and commits each
-model to a store. CPU seconds of all processes of each side are printed, too.
+Both do the same fits on the same table, with one thread each. They take turns of twenty fits and alternate in going first, so
+that other load affects both equally. joblib only runs the fits; the queue also signs, claims and leases each task, and
+commits each model to a store. CPU seconds of all processes of each side are printed, too.
 """
 
 import os
@@ -29,7 +29,7 @@ from tests.services.queue_home import Home, result
 N_FITS, N_SHORT, N_AT_ONCE = 400, 40, 20
 MOST_RATIO = 1.05
 _TRIAL_ROUNDS = 20
-_WARM = range(-2 * N_WORKERS, 0)  # fits of one tree each, so that libraries are imported
+_WARM = range(-2 * N_WORKERS, 0)  # seeds of fits with one tree each, which import the libraries
 _SECONDS = 600.0  # limit for twenty fits on a very busy machine
 
 Turn = Callable[[range], object]

@@ -1,9 +1,9 @@
-"""The scheduler's memory for a large run: 100,000 tasks, from the plan to the last commit.
+"""Measure the scheduler's memory for a large run: 100,000 tasks, from the plan to the last commit.
 
     python benchmarks/queue_memory.py [TASKS | --short]
 
-The plan is that of a real specification with the most iterations and folds that are allowed, a thousand of twenty,
-and with as many partitions as the number of tasks needs; its steps do nothing.
+The plan is that of a real specification with the largest allowed numbers of iterations (1,000) and folds (20), and with as
+many partitions as are needed to reach the number of tasks. Its steps do nothing.
 
 The run uses the scheduler's own loop, two workers and a folder. The figure is the peak memory of this process.
 """

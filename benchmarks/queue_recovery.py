@@ -1,4 +1,4 @@
-"""The time in which a restarted scheduler reads the commits in object storage: 2,000 commits.
+"""Measure how long a restarted scheduler takes to read 2,000 commits from object storage.
 
     python benchmarks/queue_recovery.py [TASKS | --short]
 

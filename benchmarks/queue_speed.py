@@ -1,11 +1,11 @@
-"""The queue's own cost: 10,000 empty tasks, dispatched, run, committed and observed; and one task at a time.
+"""Measure the queue's own cost: 10,000 empty tasks dispatched, run, committed and observed; and one task at a time.
 
     python benchmarks/queue_speed.py [TASKS | --short]
 
-Workers are two processes of one slot each, the server is Valkey from its wheel, and the store is a folder: the
-remaining cost is that of signing, claims, leases, child processes and commit records. The folder is in ``TMPDIR``; a
-second line shows the same in memory (``/dev/shm``) and thereby the cost of the disk. CPU seconds of all processes are
-printed, because wall times mean little on a busy machine.
+Workers are two processes with one slot each, the server is Valkey from its wheel, and the store is a folder. The remaining
+cost is that of signing, claims, leases, child processes and commit records. The folder is in ``TMPDIR``; a second line shows
+the same in memory (``/dev/shm``); the difference is the cost of the disk. CPU seconds of all processes are printed, because
+wall times mean little on a busy machine.
 """
 
 import os
@@ -35,7 +35,7 @@ IN_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Taken:
-    """The resources that a number of tasks took."""
+    """Resources used by a number of tasks."""
 
     wall_seconds: float
     cpu_seconds: float

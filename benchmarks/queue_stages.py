@@ -1,10 +1,9 @@
-"""The pause of a run between two stages: from the last commit of one to the first start of the next.
+"""Measure the pause of a run between two stages, from the last commit of one to the first start of the next.
 
     python benchmarks/queue_stages.py [STAGES | --short]
 
-A plan of many small stages, each of which waits for all tasks of the one before, runs through the scheduler's own
-loop with two workers and a folder. The time of a commit is that of its file; the task itself notes the time of its
-start.
+A plan of many small stages runs through the scheduler's own loop with two workers and a folder. Each stage waits for all
+tasks of the previous one. The time of a commit is that of its file; the task itself notes the time of its start.
 """
 
 import sys

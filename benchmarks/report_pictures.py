@@ -1,10 +1,10 @@
-"""Screenshots of reports on real and public data, for the documentation.
+"""Take screenshots of reports on real and public data, for the documentation.
 
     python benchmarks/report_pictures.py [syntheticmass gibleed uci] [--store FOLDER] [--to docs]
 
-Trains the specification ``specs/report_<name>.yaml`` on the data beside the reference folder (``MLHO_REFERENCE``),
-opens the report in Chromium and writes ``report-<name>.png``. A run that is in the store is not trained again. The
-pictures show sums and shares, in which small cells are hidden as in every report.
+Trains the specification ``specs/report_<name>.yaml`` on the data beside the reference folder (``MLHO_REFERENCE``), opens the
+report in Chromium and writes ``report-<name>.png``. A run that is already in the store is not trained again. The pictures
+show sums and shares; small cells are hidden, as in every report.
 """
 
 import argparse
@@ -22,7 +22,7 @@ WIDTH: Final = 1000
 
 
 class Picture(NamedTuple):
-    """The folder of the data, and the part of the page: from the top of one element, for a height in pixels."""
+    """The folder of the data, and the part of the page, given by the element at its top and its height in pixels."""
 
     data: str
     element: str

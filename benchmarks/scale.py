@@ -1,11 +1,11 @@
-"""The number of slots that the queue keeps busy: sleeping tasks, as a share of the ideal use of the slots.
+"""Measure how many slots the queue keeps busy with sleeping tasks, as a share of their ideal use.
 
     python benchmarks/scale.py [SLOTS …] [--rounds 5] [--seconds 2]
 
-The usual slots are 1, 64 and 256 with five tasks of 2 s for each, and 1,024 with 24 tasks of 5 s, because the queue's own cost per
-task limits the number of tasks per second. Redis and the store are real; slots are threads of workers
-(``_sleepers.py``), at most 64 in each, because one machine cannot run so many processes. The share counts from the
-first message to the last result.
+The usual slots are 1, 64 and 256 with five tasks of 2 s for each, and 1,024 with 24 tasks of 5 s, because the queue's own
+cost per task limits the number of tasks per second. Redis and the store are real; slots are threads of workers
+(``_sleepers.py``), at most 64 in each, because one machine cannot run so many processes. The share is measured from the first
+message to the last result.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""A night of scores: seconds from Parquet to committed Parquet on two processes, with and without reasons, and the lower bound.
+"""Measure a night of scoring: seconds from Parquet to committed Parquet on two processes, with and without reasons.
 
     python benchmarks/scoring.py [--patients 1000000] [--partitions 32] [--folder FOLDER]
 
-Generates a cohort of about 210 events per patient (``--folder`` keeps it), trains xgboost (200 trees on up to 200
-features) on one partition, and scores all patients with ``mlho score``: without reasons, with five reasons for the
-alerts of the highest tenth, and for all. All tests of the bundle and the check for skew and drift are included. The
-lower bound is xgboost alone on the same number of rows, on one thread: prediction, and its TreeSHAP for the tenth and
-for all. CPU seconds are shown with wall seconds, because they are comparable on a machine with other load. The goals
-hold for 1,000,000 patients on two quiet cores. Linux only.
+Generates a cohort of about 210 events per patient (``--folder`` keeps it), trains xgboost (200 trees on up to 200 features)
+on one partition, and scores all patients with ``mlho score``: without reasons, with five reasons for the alerts of the
+highest tenth, and for all. All tests of the bundle and the check for skew and drift are included. The lower bound is xgboost
+alone on the same number of rows, on one thread: prediction, and its TreeSHAP for the tenth and for all. CPU seconds are shown
+in addition to wall seconds, because they are comparable on a machine with other load. The goals hold for 1,000,000 patients
+on two quiet cores. Linux only.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def train(folder: Path, data: Path, n_workers: int) -> Path:
 
 
 def command(folder: Path, kind: str, name: str, spec: dict[str, Any], verb: str, n_workers: int) -> Taken:
-    """Carry out a specification in a separate process."""
+    """Run a specification in a separate process."""
     document = {"apiVersion": "mlho.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Transitive sequences: every ordered pair of codes of a ``dbmart``, and of 200,000 patients with 100 rows each.
+"""Measure transitive sequences: every ordered pair of codes of a ``dbmart``, and of 200,000 patients with 100 rows each.
 
 Run with ``python benchmarks/sequences.py --dbmart dbmart.csv.gz --large`` (the demo data of R MLHO: 1,171 patients, 383,732 rows). The
 figures of tSPM+ (C++, the same file, 329 million sequences) were measured elsewhere.
@@ -51,7 +51,7 @@ def day_lists(
     """Return the distinct days of each code in each sample, from one event per row."""
     origin = int(days.min())
     n_days = int(days.max()) - origin + 1
-    # A row as one number, whose order is (code, sample, day). Sorting is 100 times as fast as numpy's unique, which hashes.
+    # Each row is one number that sorts by (code, sample, day). Sorting is 100 times as fast as numpy's unique, which hashes.
     keys = np.multiply(codes, n_samples, dtype=np.int64)
     keys += samples
     keys *= n_days
@@ -71,12 +71,12 @@ def day_lists(
 
 
 def is_new(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which numbers differ from the one before."""
+    """Return which numbers differ from the previous one."""
     return np.concatenate([[True], ordered[1:] != ordered[:-1]])
 
 
 def syntheticmass(path: str) -> list[bool]:
-    """Count and score all pairs of the file with random labels, then compute the durations of those with any information."""
+    """Count and score all pairs of the file with random labels, then compute the durations of the informative pairs."""
     table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={"phenx": "string"}))
     patients, codes = (
         pc.dictionary_encode(table[name].combine_chunks()) for name in ("patient_num", "DESCRIPTION")

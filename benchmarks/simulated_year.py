@@ -1,12 +1,11 @@
-"""A simulated year: 365 nights of a model in use with planted shifts, evaluated by the code of ``mlho evaluate --by night`` and of scoring runs.
+"""Simulate 365 nights of a model in use with planted shifts, evaluated by the code of ``mlho evaluate --by night`` and of scoring runs.
 
     python benchmarks/simulated_year.py [--years 20] [--losses 200] [--seed 1]
 
 A model (xgboost with its calibrator) is fitted on 20,000 patients with ten features, two of which interact. Every
 night 6,000 samples are scored, about 10 % of them with the outcome, and labels arrive at once. The claims:
 
-- a loss of 0.05 of AUROC, planted as a weaker relation of features and outcome, is found within three nights with a
-  power of at least 0.9;
+- a loss of 0.05 in AUROC, planted as a weaker relation between features and outcome, is found within three nights with a power of at least 0.9;
 - without a loss there is at most one false alarm a year (the limit is set for one in ten years);
 - without labels, in months whose patients differ (covariate shift), the error of the expected AUROC is at most 0.02;
 - after the loss the expected AUROC does not move: concept drift cannot be seen without labels.
@@ -45,7 +44,7 @@ class Patients:
 
 
 def draw(rng: np.random.Generator, n: int, *, strength: float = 1.0, month: int | None = None) -> Patients:
-    """Draw samples; ``strength`` scales the relation of features and outcome, ``month`` shifts mean and spread of the features."""
+    """Draw samples. ``strength`` scales the relation of features and outcome; ``month`` shifts mean and spread of the features."""
     X = rng.normal(size=(n, N_FEATURES))
     if month is not None:
         angle = 2 * np.pi * month / 12
@@ -93,7 +92,7 @@ def fit(rng: np.random.Generator) -> Model:
 
 
 def weaker(rng: np.random.Generator, model: Model) -> float:
-    """Return the strength of the relation at which the AUROC is lower by 0.05."""
+    """Return the strength of the relation that lowers the AUROC by 0.05."""
     low, high, of_reference = 0.0, 1.0, np.random.default_rng(int(rng.integers(2**32)))
     X = of_reference.normal(size=(N_REFERENCE, N_FEATURES))
     uniform, scores = of_reference.random(N_REFERENCE), model.score(X)
@@ -109,7 +108,7 @@ def weaker(rng: np.random.Generator, model: Model) -> float:
 def nights(
     rng: np.random.Generator, model: Model, n: int, strength: float = 1.0
 ) -> list[tuple[float, float]]:
-    """Return AUROC and standard error of nights."""
+    """Return the AUROC of each night, and its standard error."""
 
     def each() -> Iterator[tuple[float, float]]:
         for _ in range(n):
@@ -139,11 +138,11 @@ class Year:
     false_alarms : float
         Number per year.
     errors : list of float
-        Errors of the expected AUROC, by month of shifted patients.
+        Errors of the expected AUROC, by month with shifted patients.
     blind : float
         Change of the expected AUROC by the loss of 0.05.
     aurocs : list of float
-        Observed AUROC, by month of shifted patients.
+        Observed AUROC, by month with shifted patients.
     """
 
     power: float

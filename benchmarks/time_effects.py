@@ -1,12 +1,12 @@
-"""The share of the attainable AUROC that a run reaches when time matters, on the synthetic cohort with its true risks.
+"""Measure how close a run comes to the attainable AUROC when time matters, on the synthetic cohort with its true risks.
 
     python benchmarks/time_effects.py [--patients 250000] [--fresh 50000] [--workers 2] [--short]
 
-Trains on all history: presence, the order of first events (``features.sequences``), age, sex, race and index year.
-The bundle scores new patients of the same population, who are in no table of the run. The claims: the AUROC of the
-bundle is at most 0.010 below that of the true risks of the same patients (with a paired interval), and each planted
-order is in the consensus with the right direction. Prints the other pairs of the consensus, too. ``--short`` only
-checks that everything works: with 2,000 patients, the gap is larger and rare pairs are not significant.
+Trains on all history: presence, the order of first events (``features.sequences``), age, sex, race and index year. The bundle
+scores new patients of the same population, who are in no table of the run. The claims: the AUROC of the bundle is at most
+0.010 below that of the true risks of the same patients (with a paired interval), and each planted order is in the consensus,
+in the right direction. Prints the other pairs of the consensus, too. ``--short`` only checks that everything works: with
+2,000 patients, the gap is larger and rare pairs are not significant.
 """
 
 import argparse
@@ -49,7 +49,7 @@ XGBOOST = {
 
 @dataclass(frozen=True)
 class Gap:
-    """Difference of two AUROCs of the same patients, with a 95 % interval (DeLong)."""
+    """Difference between two AUROCs of the same patients, with a 95 % interval (DeLong)."""
 
     of_truth: float
     of_model: float
@@ -122,7 +122,7 @@ def make_data(folder: Path, options: argparse.Namespace) -> None:
 
 
 def run(folder: Path, options: argparse.Namespace) -> Path:
-    """Carry out the run, and return the folder of its bundle."""
+    """Run the specification, and return the folder of its bundle."""
     grids = {"glmboost": {"nSteps": [600]}, "xgboost": {**XGBOOST, "nRounds": options.rounds}}
     document = {
         "apiVersion": "mlho.io/v1alpha1",
@@ -180,7 +180,7 @@ def _with_text_ids(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def gap_of(y: NDArray[np.float64], risk: NDArray[np.float64], probability: NDArray[np.float64]) -> Gap:
-    """Return the difference of the AUROCs of ``risk`` and ``probability``, with DeLong's paired interval."""
+    """Return the difference between the AUROCs of ``risk`` and ``probability``, with DeLong's paired interval."""
     is_case = y == 1
     shares = [_placements(is_case, score) for score in (risk, probability)]
     (of_truth, _), (of_model, _) = ((cases.mean(), controls.mean()) for cases, controls in shares)

@@ -1,7 +1,8 @@
-"""Boosted trees on our sparse tree matrix compared with dense rows: 20,000 samples × 300 columns, 5 % of the cells stored.
+"""Compare boosted trees on our sparse tree matrix with dense rows: 20,000 samples × 300 columns, 5 % of the cells stored.
 
-Run with ``python benchmarks/tree_matrix.py``. Dense is the former method: float32 in which a missing value is zero.
-Both include their conversion from the CSC matrix of the design; one thread. The limits are ratios of 1.5 and 1.
+Run with ``python benchmarks/tree_matrix.py``. "Dense" is the former method: float32 rows in which a missing value is zero.
+Both include the conversion from the CSC matrix of the design, and use one thread. The limits are ratios of 1.5 (fit) and 1
+(predict).
 """
 
 import sys
@@ -31,7 +32,7 @@ def make_cohort() -> tuple[sparse.csc_array, np.ndarray]:
 
 
 def fit_dense(X: sparse.csc_array, y: np.ndarray) -> xgboost.Booster:
-    """Fit the same trees on dense rows of float32, in which a missing value is zero."""
+    """Fit the same trees on dense float32 rows in which a missing value is zero."""
     parameters = {
         "max_depth": SETTING["maxDepth"],
         "learning_rate": SETTING["learningRate"],

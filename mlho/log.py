@@ -59,7 +59,7 @@ class Logger:
 
 
 log: Final = Logger()
-"""The logger of every module."""
+"""The logger that all modules use."""
 
 
 def _ignore(*_: object, **__: object) -> None:

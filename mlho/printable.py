@@ -1,4 +1,4 @@
-"""Safe display of text from the data: control characters are replaced by visible symbols.
+"""Safe display of text from the data: control characters are replaced with visible symbols.
 
 Codes and descriptions are free text. An escape sequence would reach the terminal, and a bidirectional control character
 would reverse the text after it; both could falsify a report.
@@ -33,7 +33,7 @@ CONTROL_CHARACTERS: Final = "".join(f"\\x{{{code:x}}}" for code in _SHOWN if cod
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Replace each control character by a visible symbol; the length does not change.
+    r"""Replace each control character with a visible symbol; the length does not change.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def _find(store: Path, run: str) -> Path:
             return matches[0]
         if matches:
             raise ArtifactNotFound(
-                f"{store}: {len(matches)} finished runs are called {run[:64]!r}: {_listed(matches)}. Give more of the id."
+                f"{store}: {len(matches)} finished runs are called {run[:64]!r}: {_listed(matches)}. Give more characters of the id."
             )
     raise ArtifactNotFound(
         f"{store}: no finished run is called {run[:64]!r}. There are: {_listed(finished)}."

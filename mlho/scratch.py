@@ -138,7 +138,7 @@ def _claim(path: Path) -> int | None:
 
 
 def _newest(path: Path) -> float:
-    """Return the time of the last change of a file, or of a folder and all in it."""
+    """Return the time of the last change of a file, or of a folder and everything in it."""
     return max(file.stat().st_mtime for file in (path, *path.rglob("*")))
 
 

@@ -36,7 +36,7 @@ class Settings:
     hard_limit: float | None = None
     """``MLHO_HARD_LIMIT``: seconds after which a worker kills the task."""
     store_patience: float = STORE_PATIENCE_SECONDS
-    """``MLHO_STORE_PATIENCE``: seconds for which a running run waits for object storage."""
+    """``MLHO_STORE_PATIENCE``: seconds for which a run in progress waits for object storage."""
 
     redis_ca: str | None = None
     """``MLHO_REDIS_CA``: file of trusted certificates for a broker with TLS."""
@@ -90,7 +90,7 @@ class Settings:
 
 
 def store_patience(environment: Mapping[str, str] | None = None) -> float:
-    """Return the seconds for which a running run waits for object storage.
+    """Return the seconds for which a run in progress waits for object storage.
 
     Raises
     ------

@@ -106,9 +106,14 @@ LABELS: Final = Table(
             "index_date",
             ColumnKind.TIME,
             False,
-            "The end of the events used: a date includes its whole day, a timestamp that instant. Any name.",
+            "The time up to and including which events are used: a date includes its whole day. The column may have any name.",
         ),
-        Column("label", ColumnKind.OUTCOME, True, "The outcome; any name, given as cohort.outcome."),
+        Column(
+            "label",
+            ColumnKind.OUTCOME,
+            True,
+            "The outcome. The column may have any name, which is given as cohort.outcome.",
+        ),
     ),
     invariants=(
         "At least one row, and both outcomes among the samples that are used.",
@@ -124,20 +129,20 @@ DEMOGRAPHICS: Final = Table(
             "birth_date",
             ColumnKind.TIME,
             False,
-            "Gives the age at the index date, and finds events before birth.",
+            "The date of birth, from which the age at the index date is computed and events before birth are detected.",
         ),
         Column("age", ColumnKind.NUMBER, False, "Age in years, used as it is."),
         Column(
             "sex",
             ColumnKind.DEMOGRAPHIC,
             False,
-            "Like any other column: a number or a category, with any name.",
+            "Any other column, with any name: a number or a category.",
         ),
     ),
     invariants=(
         "One row per patient; equal rows collapse, differing ones are an error.",
         "With a column named as the labels' index column: one row per (patient, index date), joined by both.",
-        "A string or boolean is a category, a number a number; text in CSV that is all numbers is a number.",
+        "A string or boolean column is a category, and a numeric column a number. A CSV column is a number if all of its texts are numbers.",
     ),
 )
 
@@ -221,7 +226,7 @@ def check_type(where: str, name: str, type_: Any, kind: ColumnKind) -> None:
             "Write it as a timestamp or a date, or state data.format.timeUnit: s, ms, us or days since 1970."
         )
     if kind is ColumnKind.PATIENT and is_number(type_):
-        remedy = "Write it as an integer column, or as strings without decimals, as the other tables do: 17.0 is another id than 17."
+        remedy = "Write it as an integer column, or as strings without decimals, as in the other tables: 17.0 and 17 are different ids."
     if kind is ColumnKind.DEMOGRAPHIC and is_time(type_):
         rule = f"column {name!r} is a time; a demographic is a number or a category"
         remedy = "Write the years up to it as a number, or leave it out of features.demographics."

@@ -78,7 +78,7 @@ def cancel_key(execution: Execution) -> str:
 
 
 def quarantine_key(run: str, task_key: str) -> str:
-    """Return the key of the record that a task is quarantined, until ``mlho retry``."""
+    """Return the key of the record that marks a task as quarantined until ``mlho retry``."""
     return run_key(run, f"quarantine/{task_key}")
 
 

@@ -76,7 +76,7 @@ def text_array(texts: Sequence[str]) -> Any:
 
 
 def null_where(mask: NDArray[np.bool_], array: Any) -> Any:
-    """Replace values by null where the mask is true."""
+    """Replace values with null where the mask is true."""
     return pc.if_else(bool_array(mask), pa.nulls(1, array.type)[0], array)
 
 

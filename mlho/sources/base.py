@@ -151,5 +151,5 @@ def separator_remedy(file_columns: Sequence[str]) -> str | None:
     mark = next((mark for mark in ";\t|," if len(file_columns) == 1 and mark in file_columns[0]), None)
     if mark is None:
         return None
-    other = ", or name the file .tsv if the others have commas" if mark == "\t" else ""
+    other = ", or give the file the suffix .tsv if the others have commas" if mark == "\t" else ""
     return f"Set data.format.delimiter to {json.dumps(mark)}{other}."

@@ -226,6 +226,6 @@ def number_column(array: Any, *, where: str, name: str, form: Format = _PLAIN) -
             expected=f"numbers with a decimal {'comma' if form.decimal == ',' else 'point'}, or empty fields",
             got=f"{plural(n_bad, 'such row')} among {len(texts):,}"
             + (f", {n_commas:,} with a decimal comma" if n_commas and form.decimal != "," else ""),
-            remedy=f"{advice} numbers with a decimal point and without units and thousands separators. Move text results to another column (text_value is ignored) and leave this one empty.",
+            remedy=f"{advice} numbers with a decimal point and without units or thousands separators. Move text results to another column (text_value is ignored) and leave this one empty.",
         )
     return numbers

@@ -192,7 +192,7 @@ def _leads_back(key: str) -> DataError:
         "a link leads back to a folder above it",
         expected="folders that end",
         got="a cycle, in which every file would count again",
-        remedy="Remove the link, or name the files by a pattern.",
+        remedy="Remove the link, or select the files by a pattern.",
     )
 
 
@@ -214,7 +214,7 @@ def _opened(root: Path, keys: Sequence[str]) -> list[SourceFile]:
                 "the table contains the file under two names",
                 expected="each file once",
                 got=f"the file of {first} again, through a link",
-                remedy="Remove the link, or name the files by a pattern.",
+                remedy="Remove the link, or select the files by a pattern.",
             )
         files.append(SourceFile(key, root / key, status.st_size))
     return files
@@ -239,6 +239,6 @@ def _cannot_look(where: str, error: OSError, *, place: str = "") -> DataError | 
             "the folder cannot be read",
             expected="a folder that this user may list",
             got=error.strerror or "an error",
-            remedy="Correct the link or the permissions, or name the files by a pattern.",
+            remedy="Correct the link or the permissions, or select the files by a pattern.",
         )
     return StoreUnavailable(f"{shown(where)}: cannot be read now ({error.strerror}). Try again.")

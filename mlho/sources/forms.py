@@ -97,7 +97,7 @@ def begins_as(text: str, date_format: str) -> bool:
 
 
 def _expression(date_format: str) -> str:
-    """Return the regular expression of a format. A number that touches the next one has its full width."""
+    """Return the regular expression of a format. A number that directly adjoins another one must have its full width."""
     parts = re.split(r"(%.)", date_format)
     expression = ""
     for n, part in enumerate(parts):
@@ -115,7 +115,7 @@ def _expression(date_format: str) -> str:
 
 
 def _month(field: Any) -> Any:
-    """Return the month of two digits, from a number or an English name."""
+    """Return the month as two digits, from a number or an English name."""
     if field("m") is not None:
         return pc.utf8_lpad(field("m"), 2, "0")
     names, months = (_MONTHS, field("b")) if field("b") is not None else (_MONTH_NAMES, field("B"))

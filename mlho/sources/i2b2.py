@@ -12,7 +12,7 @@ from mlho.sources.arrow import bool_array, is_given, null_where, truths
 from mlho.sources.base import MODIFIER_RULE, EventDetails, Source
 from mlho.sources.events import text_column
 
-_NOTHING: Final = "@"  # how i2b2 writes that a field does not apply
+_NOTHING: Final = "@"  # text of i2b2 for a field that does not apply
 _NUMERIC: Final = "N"
 _UNITS: Final = "units_cd"
 _NOT_EQUAL: Final = "NE"

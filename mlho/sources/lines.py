@@ -160,7 +160,7 @@ def _swallowed(file: SourceFile, line: int, n_breaks: int) -> DataError:
     return DataError(
         file.key,
         "a quoted field holds whole rows",
-        expected="quotes around single texts",
+        expected="quotes around individual texts",
         got=f"a field that begins in line {line:,} and spans {n_breaks:,} line ends, with as many separators as whole rows",
         remedy="Correct the stray quote there, or write the table as Parquet.",
     )

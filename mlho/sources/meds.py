@@ -41,7 +41,7 @@ def check_version(root: DataRoot) -> None:
     try:
         version = json.loads(text).get("meds_version")
     except (ValueError, AttributeError):
-        raise _refusal("the description of the data set is not readable", "other content") from None
+        raise _refusal("the description of the data set cannot be read", "other content") from None
     if version is not None and ".".join(str(version).split(".")[:2]) not in _READ:
         raise _refusal("the data set has a different version of MEDS", _shown(version))
 

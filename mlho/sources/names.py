@@ -237,7 +237,7 @@ def _checked(key: str) -> str:
             "the format is not known",
             expected=FORMATS,
             got=f"a file with the suffix {suffix!r}" if suffix else "a file without a suffix",
-            remedy="Write the table in one of these formats, and give the file its suffix; or name the files that are the table "
+            remedy="Write the table in one of these formats, and give the file its suffix; or select the files of the table "
             "by a pattern, such as events/*.parquet.",
         )
     return key

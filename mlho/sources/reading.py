@@ -95,12 +95,12 @@ def read_columns(table: TableFile, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _with_names_of(source: Source, table: TableFile, file: SourceFile) -> TableFile:
-    """Return a table in which columns whose names differ from the source's only in case have the source's names."""
+    """Return a table whose columns have the source's names, also if the file's names differ from them in case."""
     names = {name for columns in source.names.values() for name in columns.values()}
     names |= set(() if source.details is None else source.details.columns)
     known = {name.casefold(): name for name in sorted(names)}
     shown = [name if name in names else known.get(name.casefold(), name) for name in table.column_names]
-    _refuse_repeated(file, shown, remedy="They differ in case only. Rename or remove one.")
+    _refuse_repeated(file, shown, remedy="They differ only in case. Rename or remove one.")
     return _RenamedTable(table, dict(zip(shown, table.column_names, strict=True)))
 
 
@@ -361,7 +361,7 @@ def _read_errors(
         yield
     except FileNotFoundError:
         raise _unreadable(
-            file, layout, "no file any more", "Run again when the data have stopped changing."
+            file, layout, "a file that no longer exists", "Run again when the data have stopped changing."
         ) from None
     except PermissionError:
         raise _unreadable(file, layout, "no permission to read it", "Grant it to this user.") from None
@@ -401,7 +401,7 @@ def _ragged(file: SourceFile, source: Source, row: tuple[int | None, int, int]) 
     remedy = "Quote texts that hold this character or line breaks, or set data.format.delimiter."
     if actual < expected:
         remedy = (
-            "Write empty fields at the end of a row too, which some spreadsheets omit, or write the table as Parquet. If a text of this row "
+            "Write the empty fields at the end of a row, which some spreadsheets omit, or write the table as Parquet. If a text of this row "
             "holds a line break, quote it."
         )
     return DataError(

@@ -84,7 +84,7 @@ class Store(ABC):
         """Return a read-only local file with these bytes. Raise ``ArtifactNotFound`` if the key does not exist."""
 
     def each[T, R](self, do: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Apply ``do``, which sends requests to this store, to each item. Run concurrently if requests have latency."""
+        """Apply ``do``, which sends requests to this store, to each item. Call it concurrently if requests have latency."""
         return [do(item) for item in items]
 
     @property
@@ -93,7 +93,7 @@ class Store(ABC):
         return False
 
     def ping(self, key: str) -> None:
-        """Return if the store answers a request for this key, even with an error; raise ``StoreOutage`` within seconds if not."""
+        """Return if the store answers a request for this key, even with an error. Otherwise raise ``StoreOutage`` within seconds."""
         self.exists(key)
 
     def scratch(self) -> Path | None:
@@ -158,7 +158,7 @@ def _seen(path: Path, sha256: str) -> _Seen:
 
 @contextmanager
 def reporting_full_disk(where: str, remedy: str) -> Iterator[None]:
-    """Report a disk that is full or does not answer as ``StoreUnavailable``."""
+    """Report a disk that is full or does not respond as ``StoreUnavailable``."""
     try:
         yield
     except OSError as error:

@@ -162,9 +162,9 @@ class BlobCache:
         return self.folder / "blobs" / digest[:2] / digest
 
     def _is_cached(self, target: Path, digest: str) -> bool:
-        """Whether a complete copy exists. Each process verifies its digest once.
+        """Return whether a complete copy exists. Each process verifies its digest once.
 
-        A damaged copy is left to be replaced under the lock: another process may have just replaced it.
+        A damaged copy is replaced under the lock, not here, because another process may have just replaced it.
         """
         try:
             return is_intact(target, digest)
@@ -247,7 +247,7 @@ class BlobCache:
             log.warning(
                 "cache_reduced",
                 n_bytes=removed,
-                error=f"cache {self.folder}: its disk is full. Enlarge it, or set MLHO_CACHE_BYTES to less. Copies that are removed are "
+                error=f"cache {self.folder}: its disk is full. Enlarge it, or set MLHO_CACHE_BYTES to a lower value. Copies that are removed are "
                 "downloaded again when they are needed.",
             )
         return removed > 0

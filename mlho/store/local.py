@@ -31,7 +31,7 @@ _POLL_SECONDS: Final = 0.005
 
 
 class LocalStore(Store):
-    """Objects under one folder, which is created if missing. A folder that this user may not write can be read.
+    """Objects under one folder, which is created if missing. A folder to which this user may not write can still be read.
 
     Raises
     ------

@@ -374,7 +374,7 @@ _forgotten_at = -math.inf
 
 
 def _forget_client() -> None:
-    """Discard the client, so that the next request reads the credential files again, which may have been replaced."""
+    """Discard the client. The next request reads the credential files, which may have been replaced, again."""
     global _forgotten_at
     now = time.monotonic()
     if now - _forgotten_at > _RENEW_SECONDS:

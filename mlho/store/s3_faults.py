@@ -124,7 +124,7 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
             "correct MLHO_S3_SSE_KMS_KEY."
         )
     if fault.is_denied:
-        # One text without the code: it must not reveal whether a bucket exists to clients without access.
+        # One text without the server's code, which must not reveal to clients without access whether a bucket exists.
         return StoreAccessDenied(
             f"{where}: no such bucket, or access denied to {action}. Correct the address, set MLHO_S3_REGION to the bucket's region, or "
             "grant s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on "

@@ -28,15 +28,15 @@ def make_cohort(
 ) -> Truth:
     """Write a cohort in ``dbmart`` layout, and return the planted effects.
 
-    The values depend on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence`` only. Other
-    partitions, layouts and numbers of workers give the same rows in other files. The memory of a worker does not grow
-    with the number of patients.
+    The values depend only on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence``. With a different
+    number of partitions or workers, or another layout, the same rows are in different files. The memory of a worker does not
+    grow with the number of patients.
 
     Parameters
     ----------
     folder : str or Path
-        Receives ``events/``, ``labels/``, ``demographics/``, ``codes.parquet`` and, last, ``truth.json``. A cohort that
-        this function wrote there earlier is replaced.
+        Receives ``events/``, ``labels/``, ``demographics/``, ``codes.parquet`` and, last, ``truth.json``. A cohort that this
+        function wrote there before is replaced.
     n_patients : int, 1 or more
     n_codes : int, 200 or more
         Size of the vocabulary; frequencies follow Zipf's law.

@@ -33,17 +33,17 @@ from mlho.synthetic.world import MIN_CODES, Floats, Integers, World, make_world
 
 TABLES: Final = ("events", "labels", "demographics")
 _CODES_FILE: Final = "codes.parquet"
-_MAKING: Final = ".making"  # holds a cohort until it is complete; sources skip names with a dot
+_MAKING: Final = ".making"  # holds a cohort until it is complete; sources skip names that begin with a dot
 
-# Each batch has its own random stream, so that partitions can be written in any order. Its size limits memory (about
-# 100 bytes for each event). It must not depend on the partitions, because the values would then depend on them too.
+# Each batch has its own random stream, so that partitions can be written in any order. The batch size limits memory (about
+# 100 bytes per event). It must not depend on the partitions, because the values would then depend on them, too.
 _MAX_PATIENTS_A_BATCH: Final = 2_000
 _MIN_BATCHES: Final = 64
 _ROWS_A_ROW_GROUP: Final = 500_000
 _PATIENTS_STREAM: Final = 1
 _PILOT_STREAM: Final = 0xB0
 _N_PILOT: Final = (
-    20_000  # patients from whom the intercept and the number of visits are computed; they are not written
+    20_000  # patients used to compute the intercept and the number of visits; they are not written
 )
 _UNKNOWN_RACE: Final = 0.03
 _MEAN_DAYS_TO_OUTCOME: Final = 180
@@ -112,7 +112,7 @@ class _Plan:
 
     @cached_property
     def names(self) -> pa.Array:
-        """The vocabulary's names as an Arrow array; made once in each process."""
+        """The names of the vocabulary as an Arrow array; created once in each process."""
         return pa.array(self.world.vocabulary.names, pa.string())
 
 

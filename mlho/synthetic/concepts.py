@@ -1,6 +1,6 @@
-"""Descriptions of the synthetic codes, so that tables and reports look like those of real records.
+"""Descriptions of the synthetic codes, which make tables and reports look like those of real records.
 
-They are combined from lists and do not depend on a code's effect.
+They are combined from lists and do not depend on the effect of a code.
 """
 
 import csv
@@ -61,7 +61,7 @@ _WORDS: Final = {
 
 
 def descriptions(n_codes: int) -> Iterator[tuple[str, str]]:
-    """Yield code and description; codes beyond the lists have none.
+    """Yield codes and their descriptions. Codes beyond the end of the lists have none.
 
     Examples
     --------

@@ -15,7 +15,7 @@ _DAYS_A_YEAR: Final = 365.25
 
 @dataclass(frozen=True)
 class _Person:
-    """Demographics and observation of a batch of patients, on which the other fields of :class:`People` depend."""
+    """Demographics and observation of a batch of patients. The other fields of :class:`People` depend on these."""
 
     is_male: Booleans
     """Shape (n,)."""
@@ -41,15 +41,15 @@ class People(_Person):
     conditions: Booleans
     """Shape (n, n_conditions)."""
     activity: Floats
-    """Relative number of rows; heavy-tailed, and larger with more conditions, as the confounding in real records. Shape (n,)."""
+    """Relative number of rows; heavy-tailed, and larger with more conditions, which gives the confounding of real records. Shape (n,)."""
     has_causal: Booleans
     """Shape (n, n_causal)."""
     causal_day: Integers
-    """Day of the first record of a causal code, before the index date; unused without the code. Shape (n, n_causal)."""
+    """Day of the first record of each causal code, before the index date; unused without the code. Shape (n, n_causal)."""
     has_proxy: Booleans
     """Shape (n, n_with_proxies, n_proxies)."""
     has_sequence: Booleans
-    """Whether each code of an ordered pair is recorded. Shape (n, n_sequences, 2)."""
+    """Whether each code of each ordered pair is recorded. Shape (n, n_sequences, 2)."""
     sequence_day: Integers
     """Day of its first record, before the index date; unused without the code. Shape (n, n_sequences, 2)."""
     log_odds: Floats

@@ -12,10 +12,10 @@ from mlho.synthetic.world import Booleans, Integers, World
 Codes = NDArray[np.int32]
 
 _MAX_VISITS: Final = 1_500
-_FOLLOW_UP_SHARE: Final = 0.35  # share of the visits that are within three weeks of the previous one
+_FOLLOW_UP_SHARE: Final = 0.35  # share of visits that are within three weeks of the previous one
 _CHRONIC_SHARE: Final = 0.35  # share of the rows that repeat an earlier code of the patient
 _LATE_CAUSAL_SHARE: Final = (
-    0.03  # share of patients with a causal code only after the index date, without an effect
+    0.03  # share of patients who get a causal code only after the index date, without an effect
 )
 
 
@@ -31,7 +31,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Records:
-    """Events of a batch, sorted by patient and by day before the errors in days."""
+    """Events of a batch, sorted by patient and by the day before errors are added."""
 
     patient: Integers
     """Position in the batch. Shape (n_rows,)."""
@@ -89,7 +89,7 @@ def draw_records(
 def _draw_background(
     world: World, random: np.random.Generator, people: People, visits_scale: float
 ) -> tuple[Integers, Integers, Codes]:
-    """Draw the rows without a planted role: visits and the codes of each visit, without the rows that a group loses."""
+    """Draw the rows without a planted role: visits, and the codes of each visit. Leave out the rows that a group loses."""
     visitor, visit_day = _draw_visits(random, people, visits_scale)
     n_rows = 1 + random.poisson(world.settings.rows_per_visit - 1, len(visitor))
     patient, day = np.repeat(visitor, n_rows), np.repeat(visit_day, n_rows)
@@ -119,14 +119,14 @@ def _draw_visits(
 
 def _draw_codes(world: World, random: np.random.Generator, n: int) -> Codes:
     drawn = np.searchsorted(world.vocabulary.cumulative, random.random(n))
-    # By rounding, the last cumulative sum may be below 1.
+    # Because of rounding, the last cumulative sum may be below 1.
     return np.minimum(drawn, world.vocabulary.n_codes - 1).astype(np.int32)
 
 
 def _put_cluster_codes(
     world: World, random: np.random.Generator, people: People, patient: Integers, code: Codes
 ) -> None:
-    """Replace some rows by codes of the patient's conditions: more rows with more conditions."""
+    """Replace some rows with codes of the patient's conditions; more rows are replaced with more conditions."""
     n_conditions = people.conditions.sum(axis=1)
     share = np.where(n_conditions > 0, np.minimum(0.15 + 0.1 * n_conditions, 0.6), 0.0)
     rows = np.flatnonzero(random.random(len(patient)) < share[patient])
@@ -141,7 +141,7 @@ def _put_cluster_codes(
 def _repeat_chronic_codes(
     random: np.random.Generator, n_patients: int, patient: Integers, code: Codes
 ) -> None:
-    """Replace the code of some rows by an earlier code of the same patient."""
+    """Replace the code of some rows with an earlier code of the same patient."""
     n_rows = np.bincount(patient, minlength=n_patients)
     first = (np.cumsum(n_rows) - n_rows)[patient]
     position = np.arange(len(patient)) - first
@@ -208,7 +208,7 @@ def _add_sequences(world: World, random: np.random.Generator, people: People, ro
 def _add_outcome(
     world: World, random: np.random.Generator, people: People, outcomes: Outcomes, rows: _Rows
 ) -> None:
-    """Add the outcome code, true and false, and the leak code after the outcome."""
+    """Add the outcome code, correctly and falsely recorded, and the leak code after the outcome."""
     settings, n = world.settings, len(people)
     true = np.flatnonzero(outcomes.happened & (random.random(n) < settings.outcome_sensitivity))
     _add(random, rows, people, true, outcomes.day[true], world.planted.outcome, mean_repeats=1.0)
@@ -236,7 +236,7 @@ def _record(
     day: Integers,
     code: Codes,
 ) -> Records:
-    """Record rows: values, names as of the day, and errors, at most one of those in day and code for each row."""
+    """Record rows: add values, the names in use on the day, and errors, at most one in the day or code of each row."""
     settings, vocabulary, n = world.settings, world.vocabulary, len(patient)
     errors = settings.errors
     noise = np.float32(0.25) * random.standard_normal(n, np.float32)
@@ -250,7 +250,7 @@ def _record(
         errors.lower_case,
         errors.missing_code,
     )
-    # 0: the first error, and so on; len(rates): none.
+    # Number of the error, from 0; len(rates) means no error.
     kind = np.searchsorted(np.cumsum(rates), random.random(n), side="right")
     future, unborn, lower = (np.flatnonzero(kind == number) for number in (1, 2, 3))
     day[future] = settings.n_days + random.integers(1, 1_800, len(future))

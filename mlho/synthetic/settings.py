@@ -1,7 +1,7 @@
 """The constants of the planted world: how patients and their records are drawn, and what changes their risk.
 
-None is fitted to a data set. They are chosen so that a cohort has the difficulties of EHR data: heavy-tailed numbers of rows,
-confounding by morbidity, records that follow causes without being causes, and errors.
+None is fitted to a data set. They are chosen to give a cohort the difficulties of EHR data: heavy-tailed numbers of rows,
+confounding by morbidity, records that follow from causes without being causes, and errors.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ class ErrorRates:
     """Share of rows with each recording error."""
 
     duplicate: float = 0.02
-    """Rows with the patient, day and code of another row. Each has its own value and its own errors."""
+    """Rows with the same patient, day and code as another row. Each has its own value and its own errors."""
     future_date: float = 0.001
     before_birth: float = 0.0005
     missing_date: float = 0.002
@@ -42,23 +42,23 @@ class WorldSettings:
     last_day: dt.date = dt.date(2025, 1, 1)
     """The observed calendar; ``last_day`` is the first day beyond it."""
     recode_day: dt.date = dt.date(2015, 10, 1)
-    """First day on which ``recoded_share`` of the diagnoses have another name (as ICD-9 → ICD-10 on 2015-10-01)."""
+    """First day on which ``recoded_share`` of the diagnoses have a new name (like ICD-9 → ICD-10 on 2015-10-01)."""
     new_drug_day: dt.date = dt.date(2017, 1, 1)
-    """First day on which one code exists."""
+    """First day on which the new drug's code exists."""
     vanish_day: dt.date = dt.date(2019, 1, 1)
-    """Index dates from this day on are without the effects at the positions ``vanishing``."""
+    """From this index date on, the causal codes at the positions ``vanishing`` have no effect."""
     causal_odds_ratios: tuple[float, ...] = (
         *(3.0, 2.5, 2.2, 2.0, 2.0, 1.8, 1.8, 1.6, 1.6, 1.5, 1.5, 1.4, 1.4, 1.3, 1.3),
         *(0.75, 0.7, 0.6, 0.5, 0.4),
     )
-    """One for each causal code."""
+    """Odds ratio of each causal code."""
     vanishing: tuple[int, ...] = (4, 6)
     """Positions in ``causal_odds_ratios``."""
     interacting: tuple[int, int] = (9, 10)
-    """Positions of two causal codes. ``interaction_odds_ratio`` is a further effect for patients with both."""
+    """Positions of two causal codes. ``interaction_odds_ratio`` is the additional effect for patients with both."""
     interaction_odds_ratio: float = 2.0
     sequence_odds_ratios: tuple[float, ...] = (2.5, 2.2, 2.0, 1.8, 0.5)
-    """One for each ordered pair: first A, then B."""
+    """Odds ratio of each ordered pair, if A is recorded before B."""
     n_with_proxies: int = 10
     n_proxies: int = 3
     """The first ``n_with_proxies`` causal codes have ``n_proxies`` proxies each. A proxy is recorded for the share
@@ -85,10 +85,10 @@ class WorldSettings:
     outcome_false_positive: float = 0.01
     """Share of patients with the outcome, and of those without it, who have the outcome code."""
     rows_per_visit: float = 4.0
-    """Mean number of background events of a visit."""
+    """Mean number of background events per visit."""
     recoded_share: float = 0.3
     trend_share: float = 0.05
-    """Share of the codes whose frequency rises over the calendar, and the same share of codes whose frequency falls."""
+    """Share of codes whose frequency rises over the calendar, and of codes whose frequency falls."""
     errors: ErrorRates = field(default_factory=ErrorRates)
 
     @property

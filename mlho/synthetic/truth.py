@@ -29,7 +29,7 @@ class CausalCode:
     """Approximate share of patients with the code. The log-odds are 0.3 lower without the condition that makes it more
     frequent, and 0.6 higher with it."""
     vanishes_from: str | None
-    """ISO date; for index dates from this day on the code has no effect."""
+    """ISO date; for index dates from this day on, the code has no effect."""
     proxies: tuple[str, ...]
     """Codes that follow it and have no effect of their own."""
     __pydantic_config__ = _KNOWN
@@ -37,7 +37,7 @@ class CausalCode:
 
 @dataclass(frozen=True)
 class Interaction:
-    """Two causal codes with a further effect for patients with both."""
+    """Two causal codes with an additional effect for patients with both."""
 
     codes: tuple[str, ...]
     odds_ratio: float
@@ -108,7 +108,7 @@ class Truth:
     fading: tuple[str, ...]
     """Codes whose frequency has a trend over the calendar, and no effect."""
     shift: Mapping[str, Any]
-    """Changes over the calendar: dates, the new drug, and the drift of the base rate."""
+    """Changes over the calendar: their dates, the new drug, and the drift of the base rate."""
     errors: Mapping[str, float]
     """Share of rows with each recording error."""
     intercept: float
@@ -194,7 +194,7 @@ def read_truth(folder: Path) -> Truth:
 
 
 def is_complete(folder: Path, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a folder has a complete cohort with these arguments of ``make_cohort``; others are not compared."""
+    """Return whether a folder has a complete cohort made with these arguments of ``make_cohort``; other arguments are not compared."""
     if not (folder / TRUTH_FILE).is_file():
         return False
     have = read_truth(folder).arguments

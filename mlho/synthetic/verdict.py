@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mlho.synthetic.truth import CausalCode, Truth
 
-# An effect this strong must be found in 10,000 patients with the outcome in a tenth of them.
+# An effect this strong must be found in 10,000 patients, a tenth of them with the outcome.
 STRONG_ODDS_RATIO: Final = 2.2
 
 
@@ -21,7 +21,7 @@ class Verdict:
     others: tuple[str, ...]
     """Other codes of the consensus with a planted role: weaker causes, proxies, clusters, ordered pairs, recoded."""
     leaks: tuple[str, ...]
-    """The leak code and the outcome code, if in the consensus. Both are recorded after the index date, so none may be."""
+    """The leak code and the outcome code, if in the consensus. Both are recorded after the index date, so neither may be there."""
     noise: tuple[str, ...]
     """Codes of the consensus with the role ``noise``."""
 
@@ -46,7 +46,7 @@ def judge(truth: Truth, result: Mapping[str, Any]) -> Verdict:
     Parameters
     ----------
     truth : Truth
-        Of the cohort that the run read.
+        Truth of the cohort that the run read.
     result : mapping
         The run's ``result.json``.
     """

@@ -1,4 +1,4 @@
-"""The world of a synthetic cohort: codes, conditions and prevalences. Drawn once from the seed, for all patients."""
+"""The world of a synthetic cohort: codes, conditions and prevalences, drawn once from the seed for all patients."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +16,7 @@ Booleans = NDArray[np.bool_]
 # Zipf-Mandelbrot: code frequencies of EHR data fall a little faster than one over the rank.
 _ZIPF_EXPONENT: Final = 1.07
 _ZIPF_SHIFT: Final = 2.7
-# Planted codes have middle ranks: neither recorded for almost all patients nor too rare to be found.
+# Planted codes have middle ranks: they are neither recorded for almost all patients nor too rare to be found.
 _FIRST_PLANTED_RANK: Final = 50
 _LAST_PLANTED_RANK: Final = 3_000
 MIN_CODES: Final = 200  # fewer codes leave too few middle ranks for the planted roles
@@ -47,7 +47,7 @@ class Vocabulary:
     """The codes."""
 
     names: NDArray[np.object_]
-    """All first names, then all names from the recode on, then these in lower case. Shape (3 * n_codes,)."""
+    """All first names, then all names after the recode, then the latter in lower case. Shape (3 * n_codes,)."""
     is_lab: Booleans
     """Whether records of the code have a value. Shape (n_codes,)."""
     is_recoded: Booleans
@@ -69,7 +69,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Latent conditions: logit of having one = intercept + by_age · (age − 50)/20 + by_sex · male + 0.6 · frailty."""
+    """Latent conditions: logit of having a condition = intercept + by_age · (age − 50)/20 + by_sex · male + 0.6 · frailty."""
 
     intercept: Floats
     by_age: Floats
@@ -85,7 +85,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class World:
-    """Settings, codes, conditions and prevalences of a cohort: all that is the same for every patient."""
+    """Settings, codes, conditions and prevalences of a cohort: everything that is the same for every patient."""
 
     settings: WorldSettings
     planted: PlantedCodes

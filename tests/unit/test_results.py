@@ -60,7 +60,9 @@ def test_a_name_of_several_runs_opens_the_last_finished_one(store):
 @pytest.mark.parametrize("selector", ["ab"])
 def test_an_ambiguous_run_is_refused_with_the_ids(store, selector):
     """If an id prefix matches two runs, the error lists both."""
-    with pytest.raises(ArtifactNotFound, match=r"2 finished runs are called .*ab33.*Give more of the id"):
+    with pytest.raises(
+        ArtifactNotFound, match=r"2 finished runs are called .*ab33.*Give more characters of the id"
+    ):
         open_run(store, selector)
 
 

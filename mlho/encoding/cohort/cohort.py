@@ -143,7 +143,7 @@ class Cohort:
         return block * BLOCK_PATIENTS, min((block + 1) * BLOCK_PATIENTS, self.n_patients)
 
     def positive_patients(self) -> NDArray[np.bool_]:
-        """Patients with the outcome in any sample."""
+        """Return which patients have the outcome in any sample."""
         positive = np.zeros(self.n_patients, np.bool_)
         positive[self.patient_of[self.outcome == 1]] = True
         return positive

@@ -23,7 +23,7 @@ from mlho.tables import is_text
 #: late results and bills.
 AFTER_DEATH_DAYS: Final = 60
 _ACCEPTED: Final = re.compile(r"\D{0,8}5\.[34](\.\d+)*")
-_MOST: Final = 3  # versions that an error lists
+_MOST: Final = 3  # maximum number of versions that an error lists
 
 
 def last_days(
@@ -84,7 +84,7 @@ def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
     if wrong:
         raise DataError(
             where,
-            "the version of the OMOP CDM is not read",
+            "this version of the OMOP CDM cannot be read",
             expected="cdm_version 5.3 or 5.4, such as v5.3.1",
             got=", ".join(repr(version[:20]) for version in wrong[:_MOST]),
             remedy="Convert the tables to CDM 5.4 with the scripts of OHDSI, or correct cdm_source.",

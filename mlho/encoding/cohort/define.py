@@ -272,7 +272,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             "labelled patients are missing from the demographics",
             expected="a row in the demographics for each labelled patient",
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
-            remedy="Complete the demographics, check that both tables write ids alike (17.0 is another id than 17), or set "
+            remedy="Complete the demographics, check that ids are written alike in both tables (17.0 and 17 are different ids), or set "
             "cohort.unknownPatients to keep or drop.",
         )
     if policy == "drop":
@@ -370,7 +370,7 @@ def _refuse_one_class(selection: _Selection, outcome: NDArray[np.int8], spec: Tr
         labels_place(spec),
         f"{outcome_words} has one class"
         if len(kept)
-        else f"no sample is left of the {'possible ones' if is_by_rule else 'labels'}",
+        else ("no possible sample is left" if is_by_rule else "no label row gives a sample"),
         expected="samples with outcome 0 and samples with outcome 1",
         got=f"{shown_number(len(kept) - n_positive, smallest)} with 0 and {shown_number(n_positive, smallest)} with 1 ({'not' if is_by_rule else 'rows dropped'}: {dropped})",
         remedy="Check the rules: the codes, windows and levels of those that dropped most."

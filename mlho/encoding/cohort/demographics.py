@@ -201,7 +201,7 @@ class DemographicsEncoder:
                 "columns differ in length",
                 expected="one value for each row in every column",
                 got=f"lengths from {min(lengths)} to {max(lengths)}",
-                remedy="Give all columns of the same rows.",
+                remedy="Give all columns for the same rows.",
             )
         out = np.zeros((lengths.pop() if lengths else 0, len(self.names)))
         start = 0

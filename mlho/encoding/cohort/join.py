@@ -42,7 +42,8 @@ def join_persons(
     person_of : int64, shape (n_samples,)
         Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` if the patient is absent from the table.
     min_cell : int
-        Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`), and numbers known for fewer are left out.
+        Levels with fewer patients are merged (:mod:`mlho.encoding.cohort.levels`), and numeric columns known for fewer
+        patients are left out.
     """
     row = rows_of_persons(persons, person_of, index_us)
     warnings: list[str] = []

@@ -48,7 +48,7 @@ class LabelRows:
     """Date of the outcome in microseconds since 1970, ``NO_BOUND`` without one; None if the specification names no column. Shape
     (n_rows,)."""
     follow_up: FollowUp | None = None
-    """If the outcome is a time to an event."""
+    """Follow-up of each row, if the outcome is a time to an event."""
 
 
 def read_labels(
@@ -226,7 +226,7 @@ def _refuse_headers(columns: Mapping[str, Any], where: str) -> None:
             f"row {rows[0] + 1} repeats the header",
             expected="the header in the first line only",
             got="the names of the columns as values",
-            remedy="Remove such rows; files that were appended to each other have them.",
+            remedy="Remove such rows, which come from files that were appended to each other.",
         )
 
 

@@ -54,10 +54,10 @@ def pack_block(
 
     Write the arrays ``indptr`` (int64, shape (n_columns + 1,)), ``indices`` (int32: sample within the block, increasing in
     each column), ``count`` (int32: events in the window, or days with an event if duplicates are dropped) and the numbers
-    that the aggregates need (float64; ``NaN`` if there is none): ``last``, the number of the latest event that has one, the
-    largest of those at the same microsecond, and those of :mod:`mlho.encoding.events.summaries`; and, if asked for, ``utilisation``, and
-    the days of :mod:`mlho.encoding.events.sequences`. Column = code id × number
-    of windows + window, shortest window first.
+    that the aggregates need (float64; ``NaN`` if there is none): ``last``, the number of the latest event that has one (the
+    largest if several are at the same microsecond), and those of :mod:`mlho.encoding.events.summaries`; and, if requested,
+    ``utilisation`` and the days of :mod:`mlho.encoding.events.sequences`. Column = code id × number of windows + window,
+    shortest window first.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ def _fill_cells(
                     for k in range(n_windows - 1, -1, -1):
                         if t <= lower_us[k, s]:
                             break  # shorter windows begin later
-                        # Days are sorted here if duplicates are dropped, and all rows after the start of a window are in it.
+                        # If duplicates are dropped, the days are sorted, and all rows after the start of a window are in it.
                         if not is_daily or n[k] == 0 or day != day_before:
                             n[k] += 1
                         if last.size == 0 or np.isnan(value[i]):

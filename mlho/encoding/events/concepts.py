@@ -79,7 +79,7 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
 
 
 def read_concept_names(source: Source, files: Sequence[SourceFile], codes: Sequence[str]) -> Concepts:
-    """Read the names of used codes from the table ``concept`` of an OMOP CDM, of any size.
+    """Read the names of used codes from the table ``concept`` of an OMOP CDM, which may have any size.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def _refuse_upside_down(where: str, low: Mapping[str, float], high: Mapping[str,
     if n_codes:
         raise DataError(
             where,
-            "a reference range is upside down",
+            "the bounds of a reference range are swapped",
             expected="'low' not above 'high'",
             got=f"{plural(n_codes, 'code')} with a higher 'low'",
             remedy="Correct the ranges.",

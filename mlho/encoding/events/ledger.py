@@ -257,7 +257,7 @@ class Ledger:
 
 
 def no_row_used(total: Ledger) -> DataError:
-    """Return the error for events without any usable row; the remedy follows the rule that dropped most rows."""
+    """Return the error for events without any usable row; the remedy depends on the rule that dropped the most rows."""
     cause = total.largest_rule
     dropped = [f"{total.n_dropped(rule)} {rule.words}" for rule in Rule if total.n_dropped(rule)]
     return DataError(

@@ -222,7 +222,7 @@ class RowRules:
         parents = {code: parent for code, parent in self.parents.items() if code not in never}
         self.codes = LocalCodes(is_excluded, parents)
         windows = sample_windows(self.spec, self.cohort)
-        # Windows nest, so that the longest one decides whether a row is used.
+        # Windows nest, so the longest one decides whether a row is used.
         self._bounds = _Bounds(
             frozen(windows.starts),
             frozen(windows.index_us),

@@ -1,7 +1,8 @@
 """Segments: the used rows of one partition in one file, grouped by block, written and read piece by piece.
 
-A segment is a bounded number of rows, each column grouped by block. The file holds the columns of the segments as raw
-bytes, a JSON index of their offsets, and the length of the index. Packing a block maps the file and reads its rows only.
+A segment is a bounded number of rows, each column grouped by block. The file holds the columns of the segments as raw bytes,
+a JSON index of their offsets, and the length of the index. To pack a block, the file is mapped and only the rows of the block
+are read.
 """
 
 import json

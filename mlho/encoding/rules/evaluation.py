@@ -232,7 +232,7 @@ def _lifelong(rules: Rules, histories: Histories, persons: RulePersons | None) -
 
 
 def _keep_observed(selection: _Selection, rules: Rules, observed: _Observed) -> None:
-    """Keep entries with enough observation before them whose index date is observed."""
+    """Keep entries that have enough observation before them and whose index date is observed."""
     start, end = observed(selection.patient, selection.time_us)
     prior = rules.entry.prior_observation_days * DAY_US
     index_us = selection.time_us + rules.offset_days * DAY_US

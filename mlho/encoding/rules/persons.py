@@ -109,7 +109,7 @@ def _wanted(rules: Rules, source: Source, files: list[SourceFile]) -> tuple[str,
 def _dates_of(
     source: Source, files: list[SourceFile], patient_ids: Any, name: str | None, *, is_end: bool
 ) -> NDArray[np.int64] | None:
-    """Return the dates of a column for each patient; a last day is included completely."""
+    """Return the dates of a column for each patient; a last day is included in full."""
     if name is None:
         return None
     parts = [_read_dates(source, file, name, is_end=is_end) for file in files]

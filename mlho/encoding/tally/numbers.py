@@ -62,7 +62,7 @@ class SeriesSample:
     """Sampled rows with a number, by series. A series is the numbers of one code of one patient.
 
     The sample holds the series with the smallest hashes, as many as fit into ``SAMPLED_ROWS`` rows. A series contributes its
-    earliest distinct rows, at most ``MOST_OF_SERIES``. It depends on the rows alone, not on their order or partition.
+    earliest distinct rows, at most ``MOST_OF_SERIES``. The sample depends on the rows alone, not on their order or partition.
     """
 
     series: NDArray[np.uint64]
@@ -214,7 +214,7 @@ def _count_levels(
 ) -> None:  # pragma: no cover - compiled
     for i in range(value.size):
         if value[i] > 0:
-            # Exponent and the first two bits of the mantissa: four levels to the octave, without a logarithm.
+            # Exponent and the first two bits of the mantissa: four levels per octave, without a logarithm.
             level = np.int64(bits[i] >> np.uint64(50)) - _FIRST_LEVEL
             day = np.uint64(time[i] - first_us) // np.uint64(DAY_US)
             slot, month = slots[code[i]], months[day]

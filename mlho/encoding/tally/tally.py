@@ -21,7 +21,7 @@ OCTAVES: Final = 30
 NEGATIVE: Final = 4 * OCTAVES
 ZERO: Final = NEGATIVE + 1
 VALUE_BINS: Final = ZERO + 1
-MAX_SITES: Final = 64  # with more sites, none is counted
+MAX_SITES: Final = 64  # with more sites, rows are not counted by site
 #: Numbers that stand for a missing value in many exports.
 PLACEHOLDERS: Final = (-1.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.0, 999999.0)
 

@@ -60,7 +60,7 @@ def test_levels_of_sex_that_no_patient_has_are_a_warning(folder):
     found = inspected(folder, criteria=[{"name": "women", "sex": ["FEMALE"]}])
 
     (error,) = found.errors
-    assert "no sample is left of the possible ones" in str(error)
+    assert "no possible sample is left" in str(error)
     assert "women" in str(error)
 
 

@@ -426,7 +426,7 @@ def test_numbers_written_otherwise_are_told_how(tmp_path, text):
 
 def test_a_file_that_is_gone_is_named(tmp_path):
     """A file that disappears between listing and reading is named in the error."""
-    with pytest.raises(DataError, match="no file any more"):
+    with pytest.raises(DataError, match="a file that no longer exists"):
         list(iter_events(NATIVE, SourceFile("gone.parquet", tmp_path / "gone.parquet", 1)))
 
 

@@ -275,6 +275,6 @@ def test_a_group_without_samples_is_named_by_its_run(data, tmp_path, capsys):
     assert main(command) == DataError.exit_code
     output = " ".join(capsys.readouterr().err.split())
     assert (
-        "Not started, because of small-0-90-absent: error: labels.parquet: no sample is left of the labels"
+        "Not started, because of small-0-90-absent: error: labels.parquet: no label row gives a sample"
         in output
     )

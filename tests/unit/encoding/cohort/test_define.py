@@ -463,7 +463,7 @@ BAD_TABLES = {
     ),
     "nothing left": (
         lambda root: cohort_of(root, "patient_id,index_date,label\na,,1\nb,2020-01-31,\n"),
-        "no sample is left of the labels",
+        "no label row gives a sample",
         "0 with 0 and 0 with 1 (rows dropped: 1 no index date, 1 outcome missing)",
     ),
     "few rows": (
