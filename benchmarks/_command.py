@@ -119,7 +119,7 @@ class Watcher:
 
 
 def processes_below(root: int) -> dict[int, tuple[float, float]]:
-    """Return CPU seconds and MB of a process and each of its descendants. A shared page counts in proportion to its users."""
+    """Return the CPU seconds and MB of a process and of each of its descendants. A shared page counts in proportion to its users."""
     ticks = os.sysconf("SC_CLK_TCK")
     parents, seconds = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):

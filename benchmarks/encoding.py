@@ -191,7 +191,7 @@ def read_matrix(work: Work, cohort: Cohort) -> None:
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """Return result and seconds of the second call, because the first one loads compiled code and maps pages."""
+    """Return the result and the seconds of the second call, because the first one loads compiled code and maps pages."""
     function()
     started = time.perf_counter()
     return function(), time.perf_counter() - started

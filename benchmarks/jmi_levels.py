@@ -3,7 +3,7 @@
     python benchmarks/jmi_levels.py [planted] [counts] [values] [--iterations 5] [--store FOLDER]
 
 ``planted``: 20 cohorts of 1,125 samples, 99 of them positive, with 300 noise counts of 20 to 200 levels and one code
-whose presence has an AUROC of 0.66 (to be among the first 3 picks in all of them) or 0.575 (within 25 picks in 18).
+whose presence has an AUROC of 0.66 or 0.575. It must be among the first 3 picks in all cohorts, or within 25 picks in 18.
 The AUROC is exact in each cohort; the code's prevalence without the outcome goes from 5 % to 30 %.
 
 ``counts``, ``values``: ``uci_diabetes130`` with the specifications of ``real_data.py``. For each iteration and

@@ -115,7 +115,7 @@ def measure_learning(folder: Path, spec: Path, n_iterations: int) -> bool:
     alone = sum(parts[name] for name in ALONE)
     print(f"learning / (rankings + fits + predictions): {whole:.2f} s / {alone:.2f} s = {whole / alone:.3f}")
     print(
-        f"peak of resident memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+        f"peak resident memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
     )
     return show(
         f"learning, {n_iterations} iteration(s), CPU",

@@ -48,7 +48,7 @@ def show_auroc(kind: str, result: dict[str, Any]) -> bool:
 def show_cost(kind: str, watched: Watched) -> bool:
     """Print wall time, CPU time and memory with their limits, and return whether they are within the limits."""
     fast = show(f"  {kind}: wall", watched.wall_seconds, MINUTES * 60, "s")
-    # On two idle cores, the wall time is about half of this plus the serial end.
+    # On two idle cores, the wall time is about half of this, plus the serial end of the run.
     print(f"  {kind}: CPU {watched.cpu_seconds:.0f} s, of all processes")
     small = show(f"  {kind}: memory of all processes", watched.peak_mb, MEMORY_MB, "MB")
     return fast and small

@@ -116,7 +116,7 @@ def command(folder: Path, kind: str, name: str, spec: dict[str, Any], verb: str,
 
 
 def usage_of_session(session: int) -> dict[str, tuple[float, float]]:
-    """Return CPU seconds and largest resident memory in MB of each process of a session, from ``/proc``."""
+    """Return the CPU seconds and the largest resident memory in MB of each process of a session, from ``/proc``."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -15,7 +15,7 @@ class TableFacts:
     n_files: int
     n_bytes: int
     n_columns: int | None
-    """Most columns of a file; ``None`` if a file cannot be opened."""
+    """Largest number of columns in any file; ``None`` if a file cannot be opened."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ TASK_NAME: Final = "mlho.run_task"  # the complete list of allowed task names
 MAX_MESSAGE_BYTES: Final = 1024
 NONCE_BYTES: Final = 16
 SIGNATURE: Final = "signature"
-ID_SEPARATOR: Final = "."  # of the parts in the id of a queued message: task, nonce
+ID_SEPARATOR: Final = "."  # between task and nonce in the id of a queued message
 
 RunId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}$")]
 ExecutionId = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{RUN_ID_LENGTH}}}-[1-9][0-9]{{0,5}}$")]

@@ -102,7 +102,7 @@ def answering() -> Iterator[None]:
             raise QueueError(
                 "broker: the server has no database with this number. End the address with a lower one, such as /0."
             ) from error
-        words = outage_of(error) or "refuses a command, because a key has an unexpected value."
+        words = outage_of(error) or "refuses a command, because a key has an unexpected type or value."
         raise QueueUnavailable(f"broker: {words} An active run then continues.") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:  # raised also while Redis loads its file
         raise QueueUnavailable(f"broker: {lost_words(error)}") from error

@@ -47,7 +47,7 @@ def source_from(data: Mapping[str, Any]) -> Source:
     Parameters
     ----------
     data : mapping
-        ``source``, and optionally ``columns`` and ``format``, as plain values under the names in the specification's file.
+        ``source``, and optionally ``columns`` and ``format``, with keys as in the specification's file.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from mlho.sources.files import DataRoot, find_file
 
 #: File in which a data set describes its format.
 DATASET: Final = "metadata/dataset.json"
-_READ: Final = ("0.3", "0.4")  # versions whose columns are those read here
+_READ: Final = ("0.3", "0.4")  # versions with the columns that are read here
 _MOST_BYTES: Final = 1 << 20
 _SUBJECT: Final = {"patient_id": "subject_id"}
 

@@ -67,7 +67,7 @@ class BlobCache:
             ) from error
         if not all(os.access(self.folder / name, os.W_OK) for name in _FOLDERS):
             raise SpecError(
-                f"cache {self.folder}: not writable. Set MLHO_CACHE_DIR to a folder that this user may write."
+                f"cache {self.folder}: not writable. Set MLHO_CACHE_DIR to a folder that this user can write to."
             )
 
     @classmethod

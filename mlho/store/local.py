@@ -49,7 +49,7 @@ class LocalStore(Store):
         except OSError as error:
             if not self.root.is_dir():
                 raise SpecError(
-                    f"store {root}: cannot be made ({error.strerror}). Give a folder that this user may write, with --store."
+                    f"store {root}: cannot be made ({error.strerror}). Give a folder that this user can write to, with --store."
                 ) from error
         self._is_writable = os.access(self.root / _TEMPORARY, os.W_OK)
 
@@ -63,7 +63,7 @@ class LocalStore(Store):
         """
         if not self._is_writable:
             raise SpecError(
-                f"store {self.root}: not writable. Give a folder that this user may write, with --store."
+                f"store {self.root}: not writable. Give a folder that this user can write to, with --store."
             )
 
     @override

@@ -62,7 +62,7 @@ class _Rows:
         self.code.append(np.broadcast_to(np.asarray(code, np.int32), patient.shape))
 
     def joined(self) -> tuple[Integers, Integers, Codes]:
-        """Return patient, day and code of all rows."""
+        """Return the patient, day and code of all rows."""
         return np.concatenate(self.patient), np.concatenate(self.day), np.concatenate(self.code)
 
 

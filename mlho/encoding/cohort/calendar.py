@@ -98,7 +98,7 @@ def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDA
 
 
 def _calendar(time_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return year (since 1970), month (0 to 11) and day of the month (from 0)."""
+    """Return the year (since 1970), the month (0 to 11) and the day of the month (from 0)."""
     day = (time_us // DAY_US).astype("M8[D]")
     month, year = day.astype("M8[M]"), day.astype("M8[Y]")
     return (

@@ -1,4 +1,4 @@
-"""Definition of the cohort: turn label rows and demographics into samples in canonical order, with an account of each step."""
+"""Define the cohort: turn label rows and demographics into samples in canonical order, with an account of each step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Evaluation of rules: turn histories and persons into samples with index date and label, with an account of each step. Pure.
+"""Evaluate rules: turn histories and persons into samples with index date and label, with an account of each step. Pure.
 
 A *possible sample* is an entry event, or a patient without one. Each becomes a sample or is dropped by exactly one step.
 All windows are half-open, like the look-back windows of features: from < time ≤ to.

@@ -95,7 +95,7 @@ def _closure(children: Mapping[str, set[str]], code: str) -> set[str]:
 
 
 def _pairs(tables: Sequence[_Pairs], parents: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield parent and code of each row whose parent is in ``parents``, in bounded memory."""
+    """Yield the parent and the code of each row whose parent is in ``parents``, in bounded memory."""
     wanted = pa.array(sorted(parents), pa.string())
     for table in tables:
         for batch in table.table.batches(table.columns):

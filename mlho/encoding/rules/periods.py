@@ -87,7 +87,7 @@ def _merged(patient: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[n
 
 
 def _read_file(source: Source, file: SourceFile) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
-    """Return patients, first and last microseconds of the periods of a file."""
+    """Return the patients, and the first and last microseconds, of the periods in a file."""
     table = open_table(file, source.of_own_names)
     names = _names(file, table)
     for name in names[1:]:

@@ -36,7 +36,7 @@ _TIMED: Final = "timed"
 
 
 class _Calendar(NamedTuple):
-    """The plausible days: the first microsecond, and for each day its month, counted from the first, and its year modulo ``YEARS``."""
+    """The range of plausible days: its first microsecond, and for each day the month since the start and the year modulo ``YEARS``."""
 
     first_us: int
     months: NDArray[np.int32]

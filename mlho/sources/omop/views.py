@@ -238,7 +238,7 @@ class PersonView(_View):
 def iter_concepts(
     source: Source, file: SourceFile, wanted: Sequence[int]
 ) -> Iterator[tuple[list[int], list[str]]]:
-    """Yield ids and names of the wanted concepts in a file of the table ``concept``, in bounded memory.
+    """Yield the ids and names of the wanted concepts in a file of the table ``concept``, in bounded memory.
 
     Raises
     ------

@@ -369,7 +369,7 @@ def test_a_file_that_cannot_be_read_is_named_without_its_values(tmp_path, name):
 @pytest.mark.parametrize(
     ("row", "remedy"),
     [
-        ("2;2020-01-31;A", "Write empty fields at the end of a row too, which some spreadsheets omit"),
+        ("2;2020-01-31;A", "Write the empty fields at the end of a row, which some spreadsheets omit"),
         ("2;2020-01-31;A;B;3", "Quote texts that hold this character or line breaks"),
     ],
     ids=["fewer", "more"],

@@ -257,7 +257,7 @@ def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcom
 
 def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
     """Labelled patients without demographics are refused, and the remedy names the usual cause: the tables write ids differently."""
-    with pytest.raises(DataError, match="check that both tables write ids alike") as caught:
+    with pytest.raises(DataError, match="check that ids are written alike in both tables") as caught:
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,F\n")
 
     assert caught.value.got == "2 patients without one, of 3"

@@ -469,7 +469,7 @@ def test_a_csv_with_tabs_is_a_table(tmp_path, call):
     (folder / "without.yaml").write_text(text.replace('delimiter: "\\t"', "encoding: utf-8"), "utf-8")
     refused = call("validate", folder / "without.yaml")
     assert refused.code == 3
-    assert 'Set data.format.delimiter to "\\t", or name the file .tsv' in refused.out + refused.err
+    assert 'Set data.format.delimiter to "\\t", or give the file the suffix .tsv' in refused.out + refused.err
 
 
 def test_concepts_with_tabs_beside_tables_with_commas_are_named_with_the_remedy(tmp_path, call):
@@ -489,7 +489,7 @@ def test_concepts_with_tabs_beside_tables_with_commas_are_named_with_the_remedy(
     accepted = call("init", folder)
 
     assert refused.code == 3
-    assert "or name the file .tsv if the others have commas" in refused.out + refused.err
+    assert "or give the file the suffix .tsv if the others have commas" in refused.out + refused.err
     assert accepted.code == 0, accepted.out + accepted.err
     assert load_spec(folder / "mlho.yaml").spec.data.tables.concepts == "CONCEPT.tsv"
 
