@@ -14,9 +14,9 @@ _EXIT_SECONDS = 2.0
 def main() -> int:
     """Run the command. Return its exit code.
 
-    Worker processes import the module that started the program, so this module imports nothing of the command
-    before it is called. The fork server is forked after the imports that it shares with the command, and does its others while the
-    command does its own.
+    Worker processes import the module that started the program, so this module imports the command only when it is
+    called. The fork server is forked after the imports that it shares with the command. Both then do their other
+    imports in parallel.
     """
     on_interrupt = signal.getsignal(signal.SIGINT)
     if on_interrupt is signal.default_int_handler:  # else it is ignored
@@ -34,7 +34,7 @@ def main() -> int:
     preload = {"run": IN_PARTS, "score": WHOLE}.get(name)
     gc.disable()  # collections take a tenth of the imports and find nothing
     if preload is not None and not any(word.startswith("--broker") for word in sys.argv):
-        import_module("scheduler.engine.process_pool")  # what both need
+        import_module("scheduler.engine.process_pool")  # shared by the fork server and the command
         begin_server(preload, is_forked=True)
     from scheduler.cli.parser import main as command
 

@@ -28,7 +28,7 @@ _TICK_SECONDS: Final = 1.0
 class _Waker:
     """A pipe that wakes the main loop.
 
-    Celery's loop does not notice that another thread has freed a slot, and would sleep.
+    Without it, Celery's loop would not notice that another thread has freed a slot, and would keep sleeping.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def make_app(broker: str, names: Names, handler: TaskHandler, on_tick: Callable[
 
 
 def serve(app: Celery, *, worker: str, slots: int, handler: TaskHandler, on_stop: Callable[[], None]) -> int:
-    """Receive messages until told to stop. Return the exit code.
+    """Receive messages until asked to stop. Return the exit code.
 
     Parameters
     ----------

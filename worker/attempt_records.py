@@ -21,7 +21,7 @@ RENEW_SECONDS: Final = 2.0
 
 
 class Starts(RepeatingThread):
-    """The records of one worker's repeated attempts. The thread renews them."""
+    """The records of one worker's repeated attempts. A thread renews them."""
 
     def __init__(self, store: Store, execution: Execution) -> None:
         super().__init__("starts", RENEW_SECONDS, self.renew)
@@ -50,7 +50,7 @@ class Starts(RepeatingThread):
         return self._store.exists(quarantine_key(self._execution.run, task))
 
     def note(self, lease: Lease) -> bool:
-        """Record an attempt before it starts. Return whether its message has started no attempt before."""
+        """Record an attempt before it starts. Return false if its message has already started an attempt."""
         if lease.attempt == 1:
             return True
         key, record = self._key(lease), Start(attempt=lease.attempt)

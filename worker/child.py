@@ -95,7 +95,7 @@ def soft_limit_words() -> str:
 
 def raise_limit_words(flag: str, variable: str) -> str:
     """Return the remedy for a task that needs more time."""
-    return f"Raise its worker's {flag} or {variable} (in a cluster: worker.extraEnv of the chart), or cut the work finer."
+    return f"Raise the worker's {flag} or {variable} (in a cluster: worker.extraEnv of the chart), or divide the work into smaller tasks."
 
 
 def _carry_out(task_key: str, store: Store, data: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
 PRELOAD: Final = ("mlho.steps.preload.whole", "worker.child")
-_OF_OBJECT_STORAGE: Final = ("boto3.s3.inject",)  # with all that a client imports, 0.14 s of CPU time
+_OF_OBJECT_STORAGE: Final = ("boto3.s3.inject",)  # with all modules that a client imports, 0.14 s of CPU time
 
 
 class Ending(StrEnum):
@@ -92,9 +92,7 @@ class _Slot:
         finally:
             with self._lock:
                 self._owner, was_killed = "", self._ending is not None
-            if (
-                was_killed
-            ):  # after its answer: it looks alive for a moment, and the next task would die with it
+            if was_killed:  # it died after its answer: it would seem alive for a moment, and the next task would fail with it
                 self.close()
 
     def ensure(self) -> tuple[BaseProcess, Connection]:

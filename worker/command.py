@@ -56,9 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m worker", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, help="id of the run, or name of one in progress: mlho list")
-    parser.add_argument("--store", help="where the artifacts are (or MLHO_STORE)")
+    parser.add_argument("--store", help="address of the artifacts (or MLHO_STORE)")
     parser.add_argument("--broker", help="address of Redis (or MLHO_BROKER, which no process list shows)")
-    parser.add_argument("--data", help="folder of the tables, if it is elsewhere here than for the scheduler")
+    parser.add_argument(
+        "--data", help="folder of the tables, if its path here differs from that for the scheduler"
+    )
     parser.add_argument("--slots", type=int, default=1, help="concurrent tasks (default: %(default)s)")
     _add_limits(parser)
     parser.add_argument(
@@ -66,10 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60,
         metavar="SECONDS",
-        help="for the run to begin (default: %(default)s)",
+        help="maximum wait for the run to begin (default: %(default)s)",
     )
     parser.add_argument(
-        "--liveness-file", type=Path, help="touched by the main loop; a probe looks at its age"
+        "--liveness-file", type=Path, help="touched by the main loop; a liveness probe checks its age"
     )
     parser.add_argument("--metrics-port", type=int, help="serve Prometheus metrics")
     parser.add_argument("--metrics-address", default="127.0.0.1", help="where to (default: %(default)s)")
@@ -84,13 +86,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--soft-limit",
         type=float,
         metavar="SECONDS",
-        help=f"then a task is asked to stop (default: {SOFT_LIMIT}, or {_SOFT_SECONDS:.0f})",
+        help=f"time after which a task is asked to stop (default: {SOFT_LIMIT}, or {_SOFT_SECONDS:.0f})",
     )
     parser.add_argument(
         "--hard-limit",
         type=float,
         metavar="SECONDS",
-        help=f"then it is killed (default: {HARD_LIMIT}, or {_GRACE_SECONDS:.0f} more than the soft limit, "
+        help=f"time after which it is killed (default: {HARD_LIMIT}, or {_GRACE_SECONDS:.0f} more than the soft limit, "
         f"{_SOFT_SECONDS + _GRACE_SECONDS:.0f})",
     )
     parser.add_argument(

@@ -95,7 +95,7 @@ class Service:
         self._app = celery_app.make_app(settings.broker, names, self._handler, self._watchdog.tick)
 
     def run(self) -> int:
-        """Serve until the execution is over or this worker is told to stop. Return the exit code."""
+        """Serve until the execution is over or this worker is asked to stop. Return the exit code."""
         self._wait_for_redis()
         self._children.warm_up()
         signal.signal(LEAVE_SIGNAL, lambda *_: celery_app.stop())  # the pool waits for running tasks
@@ -121,7 +121,7 @@ class Service:
         log.warning(
             "worker_not_drained",
             seconds=_DRAIN_SECONDS,
-            error="requests to the store had no answer. This worker exits without waiting for them.",
+            error="the store has not answered some requests. This worker exits without waiting for them.",
         )
         # Without Redis, the leases expire as those of a worker that was killed.
         with suppress(QueueUnavailable):

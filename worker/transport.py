@@ -35,8 +35,8 @@ def use_transport(handler: TaskHandler) -> None:
 class _Received(QoS):
     """Received messages that are not yet acknowledged, known to this worker only.
 
-    A new connection does not know the messages of the previous one. The task handler does, so that a busy worker
-    takes no message that another worker could run.
+    A new connection does not know the messages of the previous one. The task handler does. It thus keeps a busy
+    worker from taking a message that another worker could run.
     """
 
     restore_at_shutdown = False  # the task handler returns messages that it cannot start

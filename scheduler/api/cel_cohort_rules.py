@@ -15,7 +15,7 @@ _BY_PERSON: Final = (
 
 
 def _rises(low: str, high: str) -> str:
-    """Return an expression: a bound is not more than another, where both are given."""
+    """Return an expression: if both bounds are given, the first does not exceed the second."""
     return f"!has({low}) || !has({high}) || {low} <= {high}"
 
 

@@ -172,7 +172,7 @@ _TRAINING: Final = (
         "spec",
         (
             "!has(self.variants) && !has(self.evolution)",
-            "a resource is one run; write one for each of the variants, or with features.after for each window of the evolution",
+            "a resource is one run; write one resource for each variant, or for each window of the evolution with features.after",
         ),
         (
             "self.candidates.all(c, (c.classifier in ['cox', 'xgboostAft', 'discreteTime']) == has(self.cohort.timeToEvent))",
@@ -417,7 +417,7 @@ _CHANNEL: Final = (
     CelRule(
         ROOT,
         f"has(self.spec.channel) || self.metadata.name.matches('{CHANNEL_PATTERN}')",
-        "the name of the resource is not that of a channel (lower-case letters, digits and -, at most 63): give spec.channel",
+        "metadata.name is not a valid channel name (at most 63 lower-case letters, digits and -): give spec.channel",
         field="spec.channel",
     ),
 )
@@ -435,7 +435,7 @@ def add_rules(schema: dict[str, Any], rules: Iterable[CelRule]) -> None:
     Raises
     ------
     KeyError
-        The schema has no such node, so that the rules do not match the models.
+        The schema has no such node: the rules do not match the models.
     """
     for rule in rules:
         node = schema

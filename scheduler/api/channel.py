@@ -1,4 +1,4 @@
-"""The custom resource ``ModelChannel``: which model of the store a channel has in use, for ``kubectl get mch``.
+"""The custom resource ``ModelChannel``: the model that a channel of the store has in use, for ``kubectl get mch``.
 
 It only shows the model. Promotion and rollback are commands, because they run the tests of a model, may sign it, and need a reason and an author.
 """
@@ -18,7 +18,7 @@ class ChannelCondition(StrEnum):
     """Condition types of a channel."""
 
     READY = "Ready"
-    """The log of the channel is whole, and shows a model."""
+    """The log of the channel is complete, and shows a model."""
 
 
 class ModelChannelSpec(SpecPart):
@@ -49,7 +49,7 @@ class ChannelStatus(SpecPart):
     observed_generation: Count | None = None
     """Generation of the spec from which this status was derived."""
     model: ShortText | None = None
-    """Name of the training run that made the model."""
+    """Name of the training run that produced the model."""
     run_id: ShortText | None = None
     """Id of that run, and name of its folder in the store."""
     bundle: ShortText | None = None
@@ -69,9 +69,9 @@ class ChannelStatus(SpecPart):
     gates: ShortText | None = None
     """Gates of the model at its promotion: `passed`, or how many failed and were overridden. Absent without gates."""
     tests_passed: Count | None = None
-    """Tests of the bundle that passed just before."""
+    """Number of tests of the bundle that passed just before."""
     refusal: Refusal | None = None
-    """The latest promotion that was refused since the model is in use."""
+    """The latest promotion that was refused since the model came into use."""
     conditions: Conditions = ()
     """Conditions of the channel: Ready."""
 

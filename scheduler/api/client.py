@@ -72,7 +72,7 @@ class Kind(Enum):
     WORKLOAD = ("/apis/kueue.x-k8s.io/v1beta1", "workloads")
 
     def path(self, namespace: str, name: str = "", part: str = "") -> str:
-        """Return the path of an object, or of a collection if no name is given. An empty namespace stands for all namespaces."""
+        """Return the path of an object, or of a collection if no name is given. An empty namespace means all namespaces."""
         group, plural = self.value
         place = f"/namespaces/{quote(namespace)}" if namespace else ""
         return "/".join(filter(None, (f"{group}{place}/{plural}", quote(name), part)))
@@ -220,7 +220,8 @@ class Cluster:
     ) -> None:
         """Delete an object and its dependents in the background. A missing object is not an error.
 
-        With ``found``, the object as it was read: raise ``Conflict`` if it was replaced or has changed.
+        With ``found``, the object as it was read, raise ``Conflict`` if the object was replaced or changed in the
+        meantime.
         """
         body: dict[str, Any] = {
             "kind": "DeleteOptions",

@@ -116,7 +116,7 @@ class ClusterConfig(SpecPart):
     """Configuration of the scheduler in a cluster."""
 
     watch_namespaces: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Namespaces whose runs the scheduler carries out; an empty string stands for all namespaces, which requires a ClusterRole."""
+    """Namespaces whose runs the scheduler carries out; an empty string means all namespaces, which requires a ClusterRole."""
     namespace: str
     """Namespace of the scheduler and of its Lease."""
     lease_name: str = "mlho-scheduler"

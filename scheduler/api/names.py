@@ -9,7 +9,7 @@ import datetime as dt
 import re
 from typing import Final
 
-MAX_NAME: Final = 52  # the limit of Kubernetes for names to which it adds a suffix, as of CronJobs
+MAX_NAME: Final = 52  # Kubernetes' limit for names to which it adds a suffix, such as those of CronJobs
 MAX_LABEL: Final = 63
 _UID_DIGITS: Final = 8
 _LATEST_START: Final = dt.timedelta(days=31)
@@ -34,7 +34,7 @@ def worker_job_name(run: str, uid: str, generation: int) -> str:
 
 
 def nightly_name(prefix: str, day: dt.date) -> str:
-    """Return the name of the run of a day. The same day gives the same name.
+    """Return the name of the run for a day. The same day gives the same name.
 
     Examples
     --------
@@ -45,14 +45,15 @@ def nightly_name(prefix: str, day: dt.date) -> str:
 
 
 def scheduled_time(job: str, now: dt.datetime) -> dt.datetime | None:
-    """Return the time for which a CronJob created a Kubernetes Job; ``None`` if somebody created it by hand.
+    """Return the scheduled time of a Kubernetes Job that a CronJob created; ``None`` if it was created manually.
 
     Kubernetes appends the scheduled time, in minutes since 1970, to the name of such a Job.
 
     Parameters
     ----------
     now : datetime
-        A number that is not a time of the past 31 days is part of a name. A clock may be five minutes behind.
+        Current time. The number is a scheduled time only if it lies within the past 31 days; otherwise it is part of
+        the name. The clock may be five minutes slow.
 
     Examples
     --------
@@ -91,5 +92,5 @@ def label_value(text: str) -> str:
 def _digits(uid: str) -> str:
     digits = re.sub(r"[^a-z0-9]", "", uid.lower())[:_UID_DIGITS]
     if not digits:
-        raise ValueError("a run without uid: only a stored custom resource can have workers")
+        raise ValueError("the run has no uid: only a stored custom resource can have workers")
     return digits

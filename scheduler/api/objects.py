@@ -101,9 +101,9 @@ def worker_job(workers: WorkerGeneration, template: WorkerTemplate, *, secrets: 
 
 
 def first_memory(spec: WorkersSpec, needed: int) -> str:
-    """Return the memory of the first workers, of which each process needs so many bytes.
+    """Return the memory of the first workers, given the bytes that each process needs.
 
-    At least the requested memory, and at most the run's maximum.
+    It is at least the requested memory and at most the run's maximum.
     """
     requested = spec.resources.memory
     desired_bytes = min(needed * slots(spec), _most_memory(spec))

@@ -136,7 +136,7 @@ class LabelSelector(SpecPart):
 
 
 class PodTerm(SpecPart):
-    """Pods to be placed near to, or away from."""
+    """Pods to be placed near, or away from."""
 
     topology_key: LabelKey
     """Node label that defines the topology domain, for example kubernetes.io/hostname."""

@@ -75,7 +75,7 @@ class WorkerResources(SpecPart):
     cpu: Quantity = "1"
     """CPU request. A worker runs one task at a time for each whole core."""
     memory: Quantity = "2Gi"
-    """Least memory request and limit. A run whose plan needs more requests more. A worker that runs out of memory is replaced by one with twice as much, up to ``maxMemory``."""
+    """Minimum memory request and limit. If the plan of the run needs more memory, the request is larger. A worker that runs out of memory is replaced by one with twice as much, up to ``maxMemory``."""
     max_memory: Quantity | None = None
     """Maximum memory of a worker after it ran out of memory. Default: four times ``memory``."""
     scratch: Quantity = "4Gi"
@@ -155,7 +155,7 @@ class ClusterParts(SpecPart):
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The desired state of a custom resource, also of one with an invalid specification."""
+    """The desired state of a custom resource, even if its specification is invalid."""
 
     kind: str
     namespace: str
@@ -166,7 +166,7 @@ class RunRequest:
     """Generation of its ``spec``, as in ``status.observedGeneration``."""
     workers: WorkersSpec
     desired: DesiredState
-    """A resource that is being deleted is to be cancelled."""
+    """``Cancelled`` for a resource that is being deleted."""
     ttl: int | None = None
     """Seconds from the end of the run to the deletion of the resource."""
 
@@ -297,7 +297,7 @@ def check_cluster_parts(document: Mapping[str, Any], *, where: str) -> ClusterPa
 
 
 def dated(obj: Mapping[str, Any], day: dt.date) -> dict[str, Any]:
-    """Return the run of a day from a template: the date is appended to its name and replaces ``{date}`` in all strings.
+    """Return the run for a day from a template: the date is appended to its name and replaces ``{date}`` in all strings.
 
     Examples
     --------

@@ -56,7 +56,7 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"
     """The run continues with a problem: Redis is unavailable, workers cannot be scheduled, or tasks are quarantined."""
     DATA_QUALITY = "DataQuality"
-    """No check of data quality has a finding. Unknown before the end; false with findings, or if they stopped the run. Absent for scoring runs."""
+    """No data-quality check has a finding. Unknown until the run ends; false if there are findings, or if they stopped the run. Absent for scoring runs."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
@@ -129,7 +129,7 @@ class Outputs(SpecPart):
     scores: Uri | None = None
     """The manifest of the scores."""
     advised: Uri | None = None
-    """The manifest of the run that the advice of these scores names."""
+    """The manifest of the run that the advice recommends."""
     result_digest: ShortText | None = None
     """SHA-256 digest of the result. It does not depend on where the run was carried out."""
 
@@ -188,7 +188,7 @@ class Status(SpecPart):
     metrics: Annotated[dict[str, ShortText], Field(max_length=16)] | None = None
     """Headline figures as strings. A figure that could not be computed is absent; the report states the reason."""
     model: ShortText | None = None
-    """Bundle with which a scoring run has scored, such as ``channel:production/3``: entry 3 of this channel."""
+    """Bundle that a scoring run used, such as ``channel:production/3``: entry 3 of this channel."""
     gates: ShortText | None = None
     """Whether the model may be promoted to a channel: ``passed``, or how many gates failed. Absent without gates in the
     specification."""

@@ -67,7 +67,7 @@ def _sources(spec: RunSpec | ScoringRunSpec) -> dict[str, BundleSource | Earlier
 
 
 def may_read(address: str | None, allowed: Sequence[str] | None) -> bool:
-    """Return whether an address is below one of the allowed prefixes; an unknown one is only without a restriction."""
+    """Return whether an address is below one of the allowed prefixes. An unknown address is allowed only without a restriction."""
     return allowed is None or (address is not None and _is_below(address, allowed))
 
 

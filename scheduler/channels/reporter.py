@@ -94,7 +94,7 @@ class ChannelReporter:
             try:
                 self.report()
                 self._last_error = ""
-            except ClusterError as error:  # such as a definition or a right that is not installed
+            except ClusterError as error:  # such as a missing CRD or RBAC rule
                 self._note(error)
             except Exception as error:
                 log.exception("channels_not_reported", error_kind=type(error).__name__)
@@ -133,7 +133,7 @@ class ChannelReporter:
             return  # deleted or replaced meanwhile: the next pass sees it
 
     def _status(self, obj: dict[str, Any], before: dict[str, Any]) -> ChannelStatus:
-        """Return the status of a resource, given the one that it has."""
+        """Return the new status of a resource, given its current one."""
         is_temporary = False
         try:
             status, reason, message = self._read(_channel_of(obj), obj["metadata"]["namespace"])
@@ -184,7 +184,7 @@ class ChannelReporter:
 def _channel_of(obj: dict[str, Any]) -> str:
     try:
         return ModelChannelSpec.model_validate(obj["spec"]).channel or str(obj["metadata"]["name"])
-    except ValidationError as error:  # which the schema of an older definition accepted
+    except ValidationError as error:  # the schema of an older CRD accepted it
         raise SpecError(
             f"spec: {error.errors(include_input=False)[0]['msg']}. Apply a corrected one."
         ) from None

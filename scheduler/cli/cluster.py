@@ -48,7 +48,7 @@ TIMED_OUT: Final = 124  # exit code of timeout(1)
 
 
 def add_cluster_commands(commands: Commands) -> None:
-    """Add the commands that work on a cluster only."""
+    """Add the commands that require a cluster."""
     parser = commands.add("submit", _submit, "start a run in a Kubernetes cluster")
     parser.add_argument("spec", type=Path, help="the specification or resource (YAML)")
     parser.add_argument(
@@ -59,7 +59,7 @@ def add_cluster_commands(commands: Commands) -> None:
     parser.add_argument(
         "--scheduled-by",
         metavar="JOB",
-        help="with --by-date in a CronJob: name of its Kubernetes Job, whose scheduled day replaces today",
+        help="with --by-date in a CronJob: the name of its Kubernetes Job, whose scheduled day is used instead of today",
     )
     add_nights(parser)
     parser.add_argument("--wait", action="store_true", help="wait until it has ended")
@@ -67,9 +67,9 @@ def add_cluster_commands(commands: Commands) -> None:
     add_place(parser)
     for name, command, words in (
         ("wait", _wait_command, "wait for a run in a cluster to end"),
-        ("suspend", _suspend, "stop a run in a cluster for a while: it keeps no workers"),
+        ("suspend", _suspend, "suspend a run in a cluster, and remove its workers"),
         ("resume", _resume, "resume a suspended run"),
-        ("logs", _logs, "the last lines of a run's workers"),
+        ("logs", _logs, "print the last log lines of a run's workers"),
     ):
         parser = commands.add(name, command, words)
         parser.add_argument("run", help="trainingrun/NAME or scoringrun/NAME")
@@ -95,7 +95,7 @@ def add_export(commands: Commands) -> None:
     parser.add_argument(
         "--mlflow",
         action="store_true",
-        help="make the folder also a model that mlflow.pyfunc.load_model loads, where mlho is installed",
+        help="also make the folder an MLflow model: mlflow.pyfunc.load_model loads it where mlho is installed",
     )
     add_place(parser)
 
@@ -153,7 +153,7 @@ def _named(run: str | None) -> "tuple[Kind, str]":
 def _submit(options: SubmitOptions) -> int:
     obj = _read(options.spec)
     if options.by_date and options.as_of:
-        raise SpecError("--by-date means today: give it or --as-of.")
+        raise SpecError("--by-date uses today's date: give either --by-date or --as-of.")
     if options.scheduled_by and not options.by_date:
         raise SpecError("--scheduled-by: needs --by-date.")
     days = [_day(options.scheduled_by)] if options.by_date else options.as_of
@@ -163,14 +163,14 @@ def _submit(options: SubmitOptions) -> int:
 
 
 def _day(job: str | None) -> dt.date:
-    """Return the day for which a CronJob created a Kubernetes Job, in the time zone of this process. Without one, return today.
+    """Return the scheduled day of a CronJob's Kubernetes Job, in the time zone of this process. Without one, return today.
 
-    A Job that starts late, or is tried again after midnight, makes the run of its own day.
+    A Job that starts late, or is retried after midnight, thus creates the run of its scheduled day.
     """
     now = dt.datetime.now(dt.UTC)
     time = scheduled_time(job, now) if job else now
     if time is None:
-        terminal.print_note(f"Kubernetes Job {job} was not created by a schedule: the run is that of today.")
+        terminal.print_note(f"Kubernetes Job {job} was not created by a CronJob. Today's date is used.")
     return (time or now).astimezone().date()
 
 
@@ -281,12 +281,13 @@ def run_in_cluster(options: NamedRunOptions) -> str:
     """Return the run id of a resource, for a command that reads its store."""
     if not options.store.startswith("s3://"):
         raise SpecError(
-            f"--store: expected the bucket of {options.run}; got a folder of this machine. Give --store s3://bucket/prefix, the chart's store.uri."
+            f"--store: expected the bucket of {options.run}; got a folder on this machine. Give --store "
+            "s3://bucket/prefix, the chart's store.uri."
         )
     run: str | None = _status_of(options).get("runId")
     if run is None:
         raise SpecError(
-            f"{options.run}: has no run yet, as it was not accepted. See: mlho status {options.run}"
+            f"{options.run}: has no run yet, because it was not accepted. See: mlho status {options.run}"
         )
     return run
 
@@ -341,7 +342,8 @@ def _export(options: ExportOptions) -> int:
     checked_output(options.to, "--to", is_folder=True)
     if is_in_store and (options.context or options.namespace):
         terminal.print_note(
-            "Warning: --context and --namespace are not used: the run is one of --store. Name a run in a cluster as trainingrun/NAME."
+            "Warning: --context and --namespace are ignored, because the run is in --store. Name a run in a cluster as "
+            "trainingrun/NAME."
         )
     address, run, digest = (options.store, "", None) if is_in_store else _exportable(options)
     store = existing_store(options) if is_in_store else open_store(address)

@@ -36,12 +36,12 @@ metadata:
   intendedUse: None. No patient of this cohort exists, and the descriptions of codes are assigned at random.
 spec:
   data:
-    source: dbmart  # R MLHO's three tables; the paths count from this file
+    source: dbmart  # R MLHO's three tables; paths are relative to this file
     tables: {{events: events/, labels: labels/, demographics: demographics/, concepts: concepts.csv}}
     partitionedBy: patient  # a promise, which is verified
   cohort:
     outcome: outcome
-    index: {{column: index_date}}  # what happened up to and including this day may be used
+    index: {{column: index_date}}  # events up to and including this day may be used
   features:
     aggregates: [presence]  # was the code ever recorded?
     demographics: [age, sex, race]  # enter every model, unselected
@@ -55,12 +55,12 @@ spec:
     folds: 5
     seed: {seed}
   candidates:
-    # R MLHO tries 50, 100 and 150 steps; on this cohort the longest of them is always the best, so one more follows.
+    # R MLHO tries 50, 100 and 150 steps. On this cohort 150 is always the best of them, so a larger number is added.
     - {{classifier: glmboost, grid: {{nSteps: [50, 100, 150, 300]}}}}
 {rival}  consensus: {{classifier: glmboost, minConfidence: 80}}  # a feature with this score or more is stable
 """
 _RIVAL: Final = """\
-    - {classifier: xgboost, grid: {maxDepth: [2], nRounds: [50]}}  # small, so that the demo stays short
+    - {classifier: xgboost, grid: {maxDepth: [2], nRounds: [50]}}  # small, to keep the demo short
 """
 
 

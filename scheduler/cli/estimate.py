@@ -1,7 +1,6 @@
 """Estimate of a run: tasks, bytes, and approximate time, from the specification, the manifest and two row counts.
 
-Only ``mlho plan`` counts rows: reading a file footer needs pyarrow, which the scheduler does not import at
-start.
+Only ``mlho plan`` counts rows: reading a file footer needs pyarrow, which the scheduler does not import at startup.
 """
 
 from collections.abc import Sequence
@@ -41,8 +40,8 @@ _BLOCK_PATIENTS: Final = 16_384
 class Rows:
     """Row counts of the labels, which equal the samples except for those that a rule drops, and of the events.
 
-    Without a table of labels (``cohort.rules``) the count is ``None``, and the samples are those that the inspection of the tables
-    has found, or guessed.
+    Without a table of labels (``cohort.rules``) the count is ``None``, and the number of samples comes from the
+    inspection of the tables or is a guess.
     """
 
     labels: "RowCount | None"
@@ -181,7 +180,7 @@ def estimate(
     basis = (
         f"Rests on {samples} and"
         f" {rows.events.n_rows:,} of events ({rows.events.basis}); times are guesses for {spec.spec.selection.n_features}"
-        " features and the requested grids: half or twice as much is common."
+        " features and the requested grids: half or twice the estimate is common."
     )
     return Estimate(
         name=spec.metadata.name,
@@ -198,7 +197,7 @@ def estimate(
 
 
 def _samples(rows: Rows, n_found: int | None) -> tuple[int, str]:
-    """Return the number of samples, and where it is from in words."""
+    """Return the number of samples, and its source in words."""
     if rows.labels is not None:
         return rows.labels.n_rows, f"{plural(rows.labels.n_rows, 'row')} of labels ({rows.labels.basis})"
     if n_found is not None:
@@ -211,13 +210,14 @@ def _samples(rows: Rows, n_found: int | None) -> tuple[int, str]:
 
 
 def outcome_window_sentences(spec: TrainingSpec) -> list[str]:
-    """State the outcome window of a split by date, and the field that it is from; nothing of other splits."""
+    """State the outcome window of a split by date, and the field that sets it. Return no sentence for other splits."""
     asked, window = spec.validation, spec.cohort.outcome_window
     if not asked.by_date and not asked.temporal_check:
         return []
     if window is None:
         return [
-            "Outcome window: cohort.followUpDays is not given, so that only the index date decides which samples are before the test period."
+            "Outcome window: cohort.followUpDays is not given, so only the index date determines which samples are "
+            "before the test period."
         ]
     return [
         f"Outcome window: {plural(window[0], 'day')} ({window[1]}); samples whose window reaches the test period leave training."

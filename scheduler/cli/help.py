@@ -15,8 +15,8 @@ Train models on electronic health records: select stable features, fit, calibrat
   mlho show RUN                the result of a run in the terminal
   mlho report RUN              print the path of a run's report; --open shows it in your browser
   mlho delete RUN, mlho prune  delete runs, and artifacts that no run uses
-  mlho purge FILE              find and delete what the store holds of the patients listed in a file
-  mlho compare RUN_A RUN_B     what differs between two runs: performance, features, odds ratios, rows, codes
+  mlho purge FILE              find and delete the data that the store holds on patients listed in a file
+  mlho compare RUN_A RUN_B     the differences between two runs: performance, features, odds ratios, rows, codes
   mlho score score.yaml        score patients with a run's bundle
   mlho evaluate BUNDLE         evaluate a bundle on other labelled data: external validation
   mlho recalibrate BUNDLE      make a new version of a model, calibrated on recent labels
@@ -41,8 +41,8 @@ Print a script with which your shell completes commands, options and their value
 """
 
 SCHEMA_ABOUT: Final = """\
-Print the JSON Schema of a specification, with which editors complete names and show their meaning. An editor with a YAML
-language server reads it if this is the first line of the file (`mlho init` writes both):
+Print the JSON Schema of a specification, which editors use to complete names and show their meaning. An
+editor with a YAML language server reads it if this is the first line of the file (`mlho init` writes both):
 
   # yaml-language-server: $schema=training-run.schema.json
 
@@ -112,6 +112,7 @@ the others.
 VALIDATE_ABOUT: Final = """\
 Check a specification and look at its tables, without running anything.
 
-Opens every table, reads the small ones and a sample of the events: columns and types, patient ids that match, forms of dates,
-the share of rows that each rule would drop, outcomes, demographics. An error would stop a run; a warning would not. No value of a patient is printed. `mlho plan`, `mlho run` and `mlho score` do the same before they begin.
+Opens every table, reads the small ones and a sample of the events: columns and types, patient ids that match, date formats, the
+share of rows that each rule would drop, outcomes, demographics. An error would stop a run; a warning would not. No value of a
+patient is printed. `mlho plan`, `mlho run` and `mlho score` do the same before they begin.
 """

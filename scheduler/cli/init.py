@@ -37,7 +37,7 @@ def add_init(commands: Commands) -> None:
     init.add_argument(
         "folder",
         type=Path,
-        help=f"where the tables are; {FILE} is written there, never over another, with {SCHEMA_FILE} for editors",
+        help=f"folder of the tables; {FILE} is written there unless it exists, with {SCHEMA_FILE} for editors",
     )
 
 
@@ -87,7 +87,7 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
     from mlho.inspection.guess import names_looked_for
 
     rules = (
-        " Labels are a table of their own; without one, define the cohort by rules over the events instead: docs/cohorts.md."
+        " Labels are a separate table; without one, define the cohort by rules over the events: docs/cohorts.md."
         if guess.missing == ["labels"]
         else ""
     )
@@ -98,7 +98,8 @@ def _not_found(folder: Path, guess: "Guess", *, has_unread: bool) -> MlhoError:
         expected="events with a patient, a time and a code; labels with a patient and a column of 0 and 1, or of false and true",
         got=", ".join(reason.rstrip(".") for reason in [*guess.reasons, *guess.doubts]) or "no table",
         remedy=f"{rename} the columns, for example to patient_id, time and code, or write the specification by hand and name your columns in "
-        f"data.columns: docs/data.md, “Other column names and formats”. Names that are recognised, without case and signs, are for "
+        "data.columns: docs/data.md, “Other column names and formats”. These names are recognised, ignoring case and "
+        "punctuation, for "
         f"{names_looked_for(guess.missing)}.{rules}",
     )
 
@@ -156,8 +157,8 @@ def _head_lines(name: str) -> Iterator[str]:
     yield "kind: TrainingRun"
     yield "metadata:"
     yield f"  name: {name}"
-    yield "  # title: Readmission within 30 days  # of the report, which prints all five"
-    yield "  # description: why the model is made"
+    yield "  # title: Readmission within 30 days  # of the report, which prints all five fields"
+    yield "  # description: purpose of the model"
     yield "  # outcomeDefinition: what a 1 or true in the outcome column means"
     yield "  # followUp: how long after the index date the outcome was recorded"
     yield "  # intendedUse: who uses it, for which patients, at what moment"
@@ -166,8 +167,8 @@ def _head_lines(name: str) -> Iterator[str]:
 
 def _data_lines(guess: "Guess", form: "Format") -> Iterator[str]:
     yield "  data:"
-    yield f"    source: {guess.source}  # whose layout: native, dbmart (R MLHO), meds, i2b2 or omop"
-    yield "    uri: .  # counts from this file"
+    yield f"    source: {guess.source}  # layout of the tables: native, dbmart (R MLHO), meds, i2b2 or omop"
+    yield "    uri: .  # relative to this file"
     yield "    tables:"
     for table in ("events", "labels", "demographics", "concepts"):
         if table in guess.tables:
@@ -184,11 +185,11 @@ def _cohort_lines(guess: "Guess", policies: Mapping[str, str]) -> Iterator[str]:
     yield "  cohort:"
     yield f"    outcome: {_quoted(guess.outcome or '')}  # CHECK: a column of the labels, {guess.outcome_values}"
     if guess.index is None:
-        yield "    index: none  # CHECK: without dates all events count, so that the result is an association, no prediction"
+        yield "    index: none  # CHECK: without dates all events count, so that the result is an association, not a prediction"
     else:
         yield f"    index: {{column: {_quoted(guess.index)}}}  # CHECK: events up to and including this date may be used"
         yield "    # lookBackDays: 730  # how far back; without it, all history"
-        yield "    # gapDays: 30  # days before the index date that are not used, if codes could already tell the outcome"
+        yield "    # gapDays: 30  # days before the index date that are not used, in case their codes already reveal the outcome"
     for field, value in policies.items():
         yield f"    {field}: {value}  # CHECK: without it a run would stop; mlho validate says how many patients it concerns"
 
@@ -206,7 +207,7 @@ def _method_lines(guess: "Guess") -> Iterator[str]:
 
 
 def _of_text(form: "Format") -> dict[str, str]:
-    """Return the fields of ``data.format`` about CSV files, where they are not the default."""
+    """Return the CSV fields of ``data.format`` that differ from the default."""
     fields: dict[str, str] = {}
     if form.delimiter is not None:
         fields["delimiter"] = _quoted(form.delimiter)

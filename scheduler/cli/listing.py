@@ -86,7 +86,7 @@ def run_facts(run: StoredRun, headline: str) -> dict[str, Any]:
 
 
 def existing_store(options: StoreOptions) -> Store:
-    """Return the store for a command that starts nothing. A folder that does not exist is an error and is not created."""
+    """Return the store for a command that starts no run. A folder that does not exist is an error, and is not created."""
     if not _is_there(options.store):
         raise SpecError(
             f"--store {options.store}: no such folder, so it has no runs. Give an existing folder or bucket (--store, or "
@@ -96,7 +96,10 @@ def existing_store(options: StoreOptions) -> Store:
 
 
 def store_to_read(options: StoreOptions, *bundles: str) -> Store:
-    """Return the store for a command that reads bundles and writes nothing. Only bundles of a run or channel need an existing one."""
+    """Return the store for a command that reads bundles and writes nothing.
+
+    The store must exist only if a bundle is given by run or channel.
+    """
     is_needed = any(bundle.startswith((RUN_BUNDLE, CHANNEL_BUNDLE)) for bundle in bundles)
     return existing_store(options) if is_needed or _is_there(options.store) else MemoryStore()
 
@@ -161,7 +164,7 @@ def result_of(store: Store, run: str) -> dict[str, Any]:
 
 
 def last_document(store: Store, run: str, key: str) -> dict[str, Any]:
-    """Return the JSON document that a run writes last. Raise SpecError if it has not."""
+    """Return the JSON document that a run writes last. Raise SpecError if it does not exist."""
     try:
         return read_document(store, run, key)
     except ArtifactNotFound:

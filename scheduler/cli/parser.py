@@ -94,7 +94,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, the shell convention
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no locale ends a command
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: no locale makes a command fail
     try:
         parser = _parser()
         if not (sys.argv[1:] if arguments is None else arguments):
@@ -235,7 +235,7 @@ def _add_progress(parser: argparse.ArgumentParser) -> None:
         "--progress",
         choices=PROGRESS,
         default="auto",
-        help="auto: bars on a terminal, in a pipe a line at each tenth of a stage; json: one line per second on stderr (default: %(default)s)",
+        help="auto: bars on a terminal, in a pipe one line for each tenth of a stage; json: one line per second on stderr (default: %(default)s)",
     )
 
 

@@ -40,10 +40,10 @@ def add_retention(commands: Commands) -> None:
         "--older-than",
         type=_age,
         metavar="AGE",
-        help="delete only runs whose latest start is so long ago: 90d, 12h, 4w (default with --keep: any age)",
+        help="delete only runs that were last started at least this long ago: 90d, 12h, 4w (default with --keep: any age)",
     )
     for parser in (delete, prune):
-        parser.add_argument("--yes", "-y", action="store_true", help="delete without a question")
+        parser.add_argument("--yes", "-y", action="store_true", help="delete without confirmation")
         parser.add_argument(
             "--json", action="store_true", help="print the objects to delete as JSON; deletes only with --yes"
         )
@@ -114,14 +114,14 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
     for run in deletion.runs:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M}"
         terminal.print_line(f"{verb} run {run.run_id} ({run.name}, {run.state}, {started})")
-    sizes = f"{verb} {plural(deletion.n_files, 'file')} in folders of runs, {terminal.size(deletion.n_bytes)}"
+    sizes = f"{verb} {plural(deletion.n_files, 'file')} in run folders, {terminal.size(deletion.n_bytes)}"
     collected = deletion.collected
     if collected is None:
         names = ", ".join(run.run_id for run in deletion.unknown[:5])
         terminal.print_line(f"{sizes}.")
         terminal.print_note(
             f"Artifacts stay: {plural(len(deletion.unknown), 'run')} of an earlier version did not list their artifacts ({names}). Run their "
-            "specifications again, which computes nothing that is there, or delete them."
+            "specifications again, which reuses all existing artifacts, or delete them."
         )
         return
     terminal.print_line(
@@ -134,7 +134,7 @@ def print_deletion(deletion: Deletion, *, verb: str) -> None:
 
 
 def deletion_facts(deletion: Deletion, *, is_done: bool) -> dict[str, Any]:
-    """Return the same as plain JSON types."""
+    """Return the counts of a deletion as plain JSON types."""
     collected = deletion.collected
     return {
         "deleted": is_done,

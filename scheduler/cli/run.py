@@ -77,7 +77,10 @@ def run_command(options: RunOptions) -> int:
 
 
 def _publish_study(document: TrainingRun, runs: Sequence[TrainingRun], options: RunOptions) -> dict[str, str]:
-    """Publish and print the study of finished variants or windows. Return its key by the first run; empty without such."""
+    """Publish and print the study of finished variants or windows.
+
+    Return its key by the id of the first run; an empty mapping if there is no study.
+    """
     published = publish_study(document, options.store, runs)
     if published is None:
         return {}
@@ -88,7 +91,7 @@ def _publish_study(document: TrainingRun, runs: Sequence[TrainingRun], options: 
 
 
 def refuse_what_needs_a_queue(options: ExecutionOptions) -> None:
-    """Refuse options that have a meaning on a queue only."""
+    """Refuse options that apply only to a run on a queue."""
     if options.metrics_port is not None and options.broker is None:
         raise SpecError(
             "--metrics-port: only a run on a queue serves metrics. Add --broker, or omit the option."
@@ -142,7 +145,8 @@ def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Fin
 def _report_forced_end() -> None:
     terminal.err.show_cursor(True)  # the progress bars hide it
     terminal.print_note(
-        f"Stopped without waiting for requests that had no answer for {STOP_SECONDS:.0f} s. Committed results are kept: run the same command to "
+        f"Stopped without waiting for requests that were unanswered for {STOP_SECONDS:.0f} s. Committed results are "
+        "kept: run the same command to "
         "continue."
     )
 
@@ -335,7 +339,7 @@ def print_finished(run: TrainingRun, finished: Finished, store_address: str) -> 
 
 
 def print_json(store: Store, ids: Sequence[str], store_address: str, studies: Mapping[str, str]) -> None:
-    """Print facts about these runs, as ``mlho list --json`` does, and where their files and the study of all of them are."""
+    """Print facts about these runs, as ``mlho list --json`` does, and the locations of their files and their joint study."""
     stored = {run.run_id: run for run in stored_runs(store) if run.run_id in ids}
     root = shown_address(store_address)
     facts = [

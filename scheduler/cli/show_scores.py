@@ -69,7 +69,7 @@ def sentences(scores: dict[str, Any]) -> Iterator[str]:
         yield f"Advice: {advice['action']}. {advice['reason']} {advice['gain']}"
     unknown = scores["unknown"]
     if unknown["rows"]:
-        yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; ignored."
+        yield f"{unknown['rows']:,} usable rows have one of {unknown['codes']:,} codes that the bundle does not use; they are ignored."
 
 
 def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
         return
     psi = drift["score_psi"]
     index = "no PSI of the scores" if psi is None else f"PSI of the scores {psi:.2f}"
-    yield f"Against training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
+    yield f"Compared with training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
     yield from _missing(drift)
     yield from _codes(drift.get("codes"))
 
@@ -207,11 +207,11 @@ def _advised(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str]:
     """Yield where the manifest of the advised run is, if the run wrote one."""
     key = _score_key(spec, run, RETRAIN_FILE)
     if store.exists(key):
-        yield f"The run that this advice names is in {key} of the store. Its first lines state what to renew, and the command."
+        yield f"The manifest of the advised run is {key} in the store. Its first lines state the tables to renew, and the command."
 
 
 def _comparison(store: Store, spec: Mapping[str, Any], run: str) -> Iterator[str]:
-    """Yield how the scores differ from those of the bundle to compare with, if the run has one."""
+    """Yield the differences from the scores of the bundle in ``compareWith``, if the run names one."""
     if "compareWith" not in spec:
         return
     comparison = json.loads(store.get(_score_key(spec, run, COMPARISON_FILE)))

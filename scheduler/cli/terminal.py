@@ -54,7 +54,7 @@ class SafeConsole(Console):
                 yield Segment(printable(segment.text, lines=True), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Let the command decide about a closed standard output. A command without standard error ends here."""
+        """Raise for a closed standard output, which the command handles. A closed standard error ends the command here."""
         if not self.stderr:
             raise
         super().on_broken_pipe()
@@ -90,7 +90,7 @@ def print_json(value: object) -> None:
 def print_document(text: str) -> None:
     """Print JSON or YAML on standard output in UTF-8, in every locale."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a surrogate is valid JSON then
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a surrogate is then valid JSON
     print(text, end="", flush=True)  # noqa: T201 - the command's output
 
 
@@ -105,7 +105,7 @@ def new_table(title: str | None, left: Iterable[str] = (), right: Iterable[str] 
 
 
 def text_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """Return a table of text, as wide as its title, which would be wrapped otherwise."""
+    """Return a table of text, at least as wide as its title, which would otherwise be wrapped."""
     table = new_table(title, columns)
     table.min_width = min(cell_len(title), out.width)
     for row in rows:
@@ -116,7 +116,8 @@ def text_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]
 def print_table(table: RenderableType, *, optional: Sequence[str] = ()) -> None:
     """Print a table on standard output; in a pipe as wide as it needs to be.
 
-    A narrow terminal would cut off all columns. It leaves out ``optional`` ones in this order, until the others fit.
+    On a terminal that is too narrow, ``optional`` columns are left out in this order until the others fit. Otherwise
+    all columns would be cut off.
     """
     if not out.is_terminal:
         _wide.print(table)
@@ -129,7 +130,7 @@ def print_table(table: RenderableType, *, optional: Sequence[str] = ()) -> None:
         left_out.append(name)
     out.print(table)
     if left_out:
-        out.print(f"Too narrow for: {', '.join(left_out)}. --json has all.", markup=False)
+        out.print(f"Too narrow for: {', '.join(left_out)}. --json prints all columns.", markup=False)
 
 
 def print_tables(tables: Iterable[RenderableType]) -> None:

@@ -27,9 +27,9 @@ from scheduler.runs.earlier import address_now, pinned_run
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
 
-# Without one of these, no access to object storage is set up here.
+# Without one of these variables, access to object storage is not configured on this machine.
 _ACCESS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "MLHO_S3_ENDPOINT"))
-_DEADLINE, _DEADLINE_SECONDS = "MLHO_S3_DEADLINE", "5"  # of a look that may fail
+_DEADLINE, _DEADLINE_SECONDS = "MLHO_S3_DEADLINE", "5"  # for an inspection that may fail
 
 
 def add_validate(commands: Commands) -> None:
@@ -84,7 +84,7 @@ def inspect_first(
     Raises
     ------
     DataError, SpecError
-        The first error found; others are printed before.
+        The first error found, after the others are printed.
     """
     run_specs = _each(spec)
     inspections = [

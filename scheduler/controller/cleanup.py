@@ -66,7 +66,7 @@ class Cleaner:
         self._begin("not_cancelled", act)
 
     def find(self, found: Callable[[Mapping[str, str]], None]) -> None:
-        """Read all records and call ``found`` with the run ids by uid of the resource."""
+        """Read all records and call ``found`` with the run id by resource uid."""
         self._begin("notes_not_read", lambda: found(self._read()))
 
     def _forget(self, uid: str) -> None:

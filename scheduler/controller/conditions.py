@@ -285,7 +285,7 @@ def _progressing(observed: ObservedRun, is_working: bool) -> tuple[bool, str, st
         return (
             False,
             "WaitingForTurn",
-            "The scheduler first carries out other runs, or the same run of another resource.",
+            "The scheduler carries out other runs first, or the same run for another resource.",
         )
     is_begun = (
         bool(observed.progress.execution)

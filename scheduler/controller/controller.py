@@ -115,7 +115,7 @@ class Operator:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop all threads. Runs stay open for the next leader, and those that end meanwhile are written as ended."""
+        """Stop all threads. Runs stay open for the next leader. The status of runs that end in the meantime is written."""
         self._stop.set()
         self._checks.stop()
         self._queue.wake()

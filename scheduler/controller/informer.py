@@ -56,7 +56,7 @@ class Cache:
         self._on_change(old, obj)
 
     def remove(self, obj: Object) -> None:
-        """Remove a deleted object. Its uid does not return: a later ``put`` is the late response to an earlier request."""
+        """Remove a deleted object. Its uid does not return: a later ``put`` is the delayed response to an earlier request."""
         uid = obj["metadata"]["uid"]
         with self._lock:
             old = self._objects.pop(uid, None)
@@ -67,9 +67,9 @@ class Cache:
             self._on_change(old, None)
 
     def replace(self, objects: Mapping[str, Object], *, version: int, namespace: str, kind: str = "") -> None:
-        """Replace all objects of a namespace and a kind by a list of this resource version. An empty name stands for all.
+        """Replace all objects of a namespace and a kind by a list of this resource version. An empty name means all.
 
-        Later objects stay: they were created while the list was under way.
+        Later objects stay: they were created during the list request.
         """
         with self._lock:
             missing = [
@@ -102,7 +102,7 @@ class Watcher(threading.Thread):
         self._cluster = cluster
         self._kind = kind
         self.namespace = namespace
-        """An empty name stands for all namespaces."""
+        """An empty name means all namespaces."""
         self._cache = cache
         self._selector = selector
         self._kind_of_run = next((name for name, run_kind in RUN_KINDS.items() if run_kind is kind), "")
@@ -128,8 +128,8 @@ class Watcher(threading.Thread):
             except Exception as error:
                 is_refused = isinstance(error, ClusterError) and error.status == 403
                 self.n_refused += is_refused
-                # The API server also answers "not found" for a moment while a definition is replaced. An empty list
-                # would then end all runs, so that only the optional kind counts as absent.
+                # The API server also answers "not found" for a moment while a CRD is replaced. An empty list would
+                # then end all runs, so only the optional kind counts as absent.
                 is_absent = self._kind is Kind.WORKLOAD and (is_refused or isinstance(error, NotFound))
                 if is_absent:
                     self.synced.set()

@@ -24,7 +24,7 @@ class Metric(NamedTuple):
     words: str
     label: str | None = None
     field: str | None = None
-    """Field of ``status.metrics`` of a scoring run, of which it has the value."""
+    """Field of ``status.metrics`` of a scoring run that gives the value."""
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -48,29 +48,37 @@ METRICS: Final[Mapping[str, Metric]] = {
         "samplesWithoutEvents",
     ),
     "mlho_scheduler_schedule_score_psi": Metric(
-        "Population stability index of their scores against training", "schedule", "scorePsi"
+        "Population stability index of the scores of the schedule's last successful run against training",
+        "schedule",
+        "scorePsi",
     ),
     "mlho_scheduler_schedule_shifted_features": Metric(
-        "Features that are shifted against training", "schedule", "shiftedFeatures"
+        "Features that have shifted since training, in the schedule's last successful run",
+        "schedule",
+        "shiftedFeatures",
     ),
     "mlho_scheduler_schedule_columns_missing_more": Metric(
-        "Demographics and values of events with more missing values than in training",
+        "Demographics and event values with more missing values than in training, in the schedule's last successful run",
         "schedule",
         "columnsMissingMore",
     ),
     "mlho_scheduler_schedule_new_codes": Metric(
-        "Codes of the events that training did not have", "schedule", "newCodes"
+        "Codes in the events of the schedule's last successful run that did not occur in training",
+        "schedule",
+        "newCodes",
     ),
     "mlho_scheduler_schedule_vanished_codes": Metric(
-        "Codes of training that no sample has", "schedule", "vanishedCodes"
+        "Codes of training that no sample of the schedule's last successful run has",
+        "schedule",
+        "vanishedCodes",
     ),
     "mlho_scheduler_schedule_advises_retraining": Metric(
-        "1 if the advice of the schedule's last successful run is to train again",
+        "1 if the advice of the schedule's last successful run is to retrain",
         "schedule",
         "advisesRetraining",
     ),
     "mlho_scheduler_schedule_expected_auroc": Metric(
-        "AUROC that the probabilities imply without labels", "schedule", "expectedAuroc"
+        "AUROC expected without labels for the schedule's last successful run", "schedule", "expectedAuroc"
     ),
     "mlho_scheduler_schedule_warnings": Metric(
         "Warnings of the schedule's last successful run", label="schedule"
@@ -82,7 +90,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "mlho_scheduler_events_total": Metric("Events recorded"),
     "mlho_scheduler_reconciles_total": Metric("Reconciliations of a run"),
     "mlho_scheduler_api_errors_total": Metric(
-        "Reconciliations that failed with an error of the Kubernetes API, and lists refused for lack of a right"
+        "Reconciliations that failed with an error of the Kubernetes API, and list requests refused for missing permissions"
     ),
     "mlho_scheduler_reconcile_errors_total": Metric(
         "Reconciliations that failed with any other error, which is a defect"

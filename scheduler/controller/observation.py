@@ -69,10 +69,10 @@ class PodFacts:
     is_ready: bool = False
     is_out_of_memory: bool = False
     unschedulable: str = ""
-    """Message of Kubernetes if the pod cannot be scheduled."""
+    """Message from Kubernetes if the pod cannot be scheduled."""
     unschedulable_since: dt.datetime | None = None
     starting_since: dt.datetime | None = None
-    """Time at which a node took the pod, while its container does not exist."""
+    """Time at which the pod was scheduled, until its container exists."""
     image_problem: str = ""
     """Reason and message if the container cannot start."""
 

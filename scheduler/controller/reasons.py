@@ -71,7 +71,7 @@ def quality_shown(result: Mapping[str, Any]) -> tuple[bool, str, str] | None:
     --------
     >>> checks = [{"check": "months", "n_findings": 0}, {"check": "units", "n_findings": 2}]
     >>> quality_shown({"quality": {"checks": checks}})
-    (False, 'Findings', '1 check has findings: units (2). The report has evidence and remedy.')
+    (False, 'Findings', '1 check has findings: units (2). The report gives the evidence and the remedy.')
     """
     if not result.get("quality"):
         return None
@@ -80,7 +80,7 @@ def quality_shown(result: Mapping[str, Any]) -> tuple[bool, str, str] | None:
     if not counts:
         return True, "Passed", "No check of data quality has a finding."
     counted = f"{plural(len(counts), 'check')} {'has' if len(counts) == 1 else 'have'}"
-    message = f"{counted} findings: {', '.join(counts)}. The report has evidence and remedy."
+    message = f"{counted} findings: {', '.join(counts)}. The report gives the evidence and the remedy."
     return False, "Findings", cut(message, MAX_MESSAGE)
 
 

@@ -172,7 +172,7 @@ def _memory(observed: ObservedRun) -> str:
 
 
 def _pause_left(observed: ObservedRun) -> float:
-    """Return the remaining backoff before the next generation, which doubles with each that failed or exited early."""
+    """Return the remaining backoff before the next generation, which doubles with each generation that failed or exited early."""
     short = [
         job.ended_at
         for job in observed.jobs

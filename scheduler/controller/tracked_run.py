@@ -27,7 +27,7 @@ NO_ANSWER: Final = Check(
 
 
 class Cancellation(Enum):
-    """How far the cancellation of a run is."""
+    """Progress of the cancellation of a run."""
 
     NONE = 0
     REQUESTED = 1

@@ -16,7 +16,7 @@ from scheduler.controller.observation import JobFacts, PodFacts, parsed
 
 _ASK_AGAIN_SECONDS: Final = (5.0, 10.0, 30.0, 60.0)
 _POD_SECONDS: Final = 3.0  # for the Job controller to create pods
-_POLL_SECONDS: Final = 5.0  # between two looks at a Job's Events
+_POLL_SECONDS: Final = 5.0  # between two reads of a Job's Events
 _NO_RIGHT_SECONDS: Final = 600.0  # between retries without the right to read Events
 _RECENT_SECONDS: Final = 120.0  # the Job controller tries again at least each minute
 _START_SECONDS: Final = 30.0  # for a node to mount the volumes
@@ -130,7 +130,7 @@ class WorkerJobs:
     def _event(
         self, refused: _Refused, namespace: str, about: tuple[str, str, str], now: dt.datetime, seconds: float
     ) -> str:
-        """Return the message of the latest Event of an object (kind, name, reason) in the last seconds."""
+        """Return the message of the latest Event of an object (kind, name, reason) within the last few seconds."""
         fields = "involvedObject.kind={},involvedObject.name={},reason={}".format(*about)
         try:
             events = self._cluster.list(Kind.EVENT, namespace, fields=fields).items

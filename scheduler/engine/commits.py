@@ -1,4 +1,4 @@
-"""The commits of a plan, held in as little memory as the run loop needs.
+"""The commits of a plan, in as little memory as the run loop needs.
 
 A plan can have a hundred thousand tasks, and a commit record takes some kilobytes of memory. Later tasks need
 only the key and the digest of each commit. The few callers that need a whole record read it from the store
@@ -17,7 +17,7 @@ from mlho.store.base import Store
 from scheduler.engine.plan import Committed
 from scheduler.runs.record import RunCost
 
-# Key and digest without their hexadecimal form, seconds, and bytes of the files: a third of the memory of objects.
+# Key and digest in binary form, seconds, and bytes of the files: this takes a third of the memory of objects.
 _RECORD: Final = struct.Struct("<32s32sdQ")
 
 

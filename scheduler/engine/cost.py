@@ -1,4 +1,4 @@
-"""Cost of a run: estimated seconds on one core and bytes in the store, from the specification and the numbers of rows alone.
+"""Cost of a run: estimated seconds on one core and bytes in the store, from the specification and the row counts alone.
 
 Pure arithmetic, so that a plan that depends on it is the same on every machine. The constants are CPU seconds
 measured on 300 count features of ``uci_diabetes130`` with 8 % of the cells stored. Expect a factor of two in
@@ -112,7 +112,7 @@ def stage_seconds(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fo
 
 
 def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fold: bool) -> float:
-    """Return about how many bytes a run stores at most: every row used, each in a separate cell."""
+    """Return the approximate maximum number of bytes that a run stores: every row is used, each in a separate cell."""
     numbers = spec.features.numbers
     value = _VALUE if set(numbers) - {RECENCY} else 0
     encoded = n_events * (_ROW + _TIME + value)
@@ -130,10 +130,11 @@ def stored_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int, is_by_fol
 
 
 def worker_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int) -> float:
-    """Return about how much memory a worker process needs for the largest learning task, without the mapped matrix.
+    """Return the approximate memory of a worker process for the largest learning task, without the mapped matrix.
 
-    The ranking holds each screened column and its shadow: as bits if only presence is asked, else as cells. Fits hold the
-    selected columns. The screened columns are guessed: their mean prevalence is about six times the least one.
+    The ranking holds each screened column and its shadow: as bits if presence is the only aggregate, otherwise as
+    cells. Fits hold the selected columns. The number of screened columns is a guess: their mean prevalence is about
+    six times the lowest one.
     """
     n_train = n_samples * (1 - spec.validation.test_fraction)
     n_cells = n_events * _CELLS_A_ROW * len(spec.windows)
@@ -153,7 +154,7 @@ def worker_bytes(spec: TrainingSpec, *, n_samples: int, n_events: int) -> float:
 
 
 def guess_rows(files: Iterable[tuple[str, int]]) -> int:
-    """Return about how many rows the files have at most, from their names and sizes.
+    """Return the approximate maximum number of rows of the files, from their names and sizes.
 
     Examples
     --------
@@ -167,7 +168,7 @@ def guess_rows(files: Iterable[tuple[str, int]]) -> int:
 
 
 def guess_samples(n_events: int) -> int:
-    """Estimate the number of samples that cohort rules make, before they are applied: a patient for each hundred events."""
+    """Estimate the number of samples that cohort rules make, before they are applied: one patient per hundred events."""
     return n_events // _EVENTS_A_PATIENT
 
 

@@ -1,6 +1,6 @@
 """The fork server for worker processes. It can start its imports before the command has finished its own.
 
-A command forks it from itself, so that both share what is imported until then, and no further interpreter starts.
+A command forks it from itself, so that both share the modules imported so far and no further interpreter starts.
 """
 
 import os
@@ -35,9 +35,9 @@ def is_in_parts() -> bool:
 
 
 def begin_server(preload: str = WHOLE, *, is_forked: bool = False) -> None:
-    """Start the server if it is not running. It imports the modules of the steps in the background, by a module that imports them.
+    """Start the server if it is not running. It imports the module ``preload``, and with it those of the steps, in the background.
 
-    ``is_forked`` makes it a copy of this process, which must have no threads, instead of a program of a new interpreter.
+    With ``is_forked`` the server is a fork of this process, which must have no threads, instead of a new interpreter.
     """
     if not _begun:
         _begun.append(preload)

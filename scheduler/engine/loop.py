@@ -195,7 +195,8 @@ class _Loop:
             if is_due:
                 ready = self._dispatch_if_served(ready)
             self._report(ready)
-            # A delay may end at any moment of this pass: only a pass that handed out all that is ready shows that nothing is.
+            # A delay may end during this pass. Only a pass that handed out every ready task shows that no task is
+            # ready.
             was_served = is_due and state.again_at == due
             if (
                 was_served
@@ -209,9 +210,9 @@ class _Loop:
         self._report(ready)
 
     def _report(self, ready: ReadyTasks) -> None:
-        """Report progress, except that of a first plan that is done.
+        """Report progress, unless the first plan is complete and the whole plan is not yet known.
 
-        The run would seem complete until the whole plan is known, and the progress of a resumed run would go back.
+        The run would seem complete, and the progress of a resumed run would go backwards.
         """
         state = self.state
         if state.is_whole or len(state.commits) < len(state.plan):
@@ -316,7 +317,7 @@ def _blocked_error(state: LoopState) -> MlhoError:
     """Return the error of a run that can make no further progress."""
     if not state.quarantined:
         return MlhoError(
-            "nothing runs and nothing is ready, but the plan is not done. Report this as a defect."
+            "no task is running or ready, but the plan is not complete. Report this as a defect."
         )
     words = str(next(iter(state.quarantined.values())))
     if len(state.quarantined) > 1:
@@ -335,7 +336,7 @@ def _count_attempt(state: LoopState, planned: PlannedTask, error: MlhoError) -> 
 def _forget_damaged(store: Store, state: LoopState, error: ArtifactDamaged) -> None:
     """Remove a blob and the commits that name it, so that their tasks run again.
 
-    Verify here first that it is damaged.
+    First verify that the blob is damaged.
     """
     if not error.sha256:
         raise error

@@ -229,7 +229,7 @@ def watching(store: Store, key: str, health: StoreHealth, *, run: str = "") -> I
                     health.failed(_WATCH, error)
             except MlhoError:
                 continue  # the store answered; callers that need a valid answer report the error themselves
-            except Exception as error:  # without this thread, its last failure would never end
+            except Exception as error:  # if this thread ended, its last failure would never be cleared
                 log.exception("probe_failed", **error_fields(error))
             else:
                 health.served(_WATCH)

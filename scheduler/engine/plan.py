@@ -56,7 +56,7 @@ class Manifest:
 
 
 def left_out_facts(left_out: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return by table the number of files that are left out, and the first of their names."""
+    """Return the number of unread files by table, and the first of their names."""
     return {
         name: {"files": len(names), "first": list(names[:LEFT_OUT_NAMED])}
         for name, names in sorted(left_out.items())
@@ -110,7 +110,7 @@ SCORES_TASK: Final = "scores"
 COMPARISON_TASK: Final = "comparison"
 _COMPARED: Final = "compared/"  # before the names of the tasks of a bundle to compare with
 _LAYOUT: Final = {"source", "columns", "format", "after_death_days"}
-_MOST_INSPECTED: Final = 20  # files of events that are looked at
+_MOST_INSPECTED: Final = 20  # event files that are inspected
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -153,13 +153,14 @@ def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     """
     if spec.variants is not None or spec.evolution is not None:
         raise SpecError(
-            "variants and evolution: a resource is one run. The mlho command makes a run of each; in a cluster write a resource for each: of "
-            "variants, and compare them with mlho compare; of windows, with features.after and cohort.only."
+            "variants and evolution: a resource is one run. The mlho command makes one run of each. In a cluster, "
+            "write one resource for each variant, and compare the runs with mlho compare; or one for each window, with "
+            "features.after and cohort.only."
         )
     if spec.cohort.outcomes is not None:
         raise SpecError(
-            "cohort.outcomes: a run has one outcome. The mlho command makes one run of each; in a cluster write a resource for each, "
-            "with cohort.outcome and cohort.shareEncoding: true."
+            "cohort.outcomes: a run has one outcome. The mlho command makes one run of each. In a cluster, write one "
+            "resource for each, with cohort.outcome and cohort.shareEncoding: true."
         )
     make = _Maker(spec)
     read = ("labels", "demographics", "dataset", CDM_FILES, *(("events",) if spec.reads_static_rows else ()))
@@ -191,7 +192,7 @@ def _cohort_by_rule(
 
 
 def plan_inspection(spec: TrainingSpec, manifest: Manifest) -> Plan:
-    """Return the plan with the task that looks at the tables: at the small ones, and at events spread evenly over the files."""
+    """Return the plan with the task that inspects the tables: the small ones, and events spread evenly over the files."""
     sources = inspected_files(manifest, all_events=spec.reads_static_rows)
     return _by_name([_Maker(spec)(INSPECTION_TASK, "inspect_tables", "cohort", sources=sources)])
 
@@ -246,7 +247,7 @@ def _encoding(
         yield make(name, "encode_partition", "encode", sources=(file, *roll_up), needs=cohort)
     yield make("dictionary", "merge_dictionary", "pack", needs={"partitions": encoded})
     concepts = manifest.tables.get("concepts", ())
-    # The concepts of an OMOP CDM are millions, of which only those in use are kept.
+    # An OMOP CDM has millions of concepts. Only those in use are kept.
     used: Needs = {"dictionary": ("dictionary",)} if concepts and make.spec.data.source == OMOP_NAME else {}
     described, params = (*(concepts or events), *roll_up), {"roll_up": len(roll_up)} if roll_up else None
     yield make("concepts", "describe_codes", "encode", sources=described, params=params, needs=used)
@@ -304,7 +305,7 @@ def _learning_by_fold(make: _Maker, n_blocks: int) -> Iterator[PlannedTask]:
 
 
 def _consensus_folds(make: _Maker, n_blocks: int, *, by_fold: bool) -> Iterator[PlannedTask]:
-    """Yield the consensus procedure for each set of held-out folds. Where a fold is a task, so is a subsample."""
+    """Yield the consensus procedure for each set of held-out folds. If a fold is a separate task, so is a subsample."""
     matrix = _matrix(n_blocks)
     for held in held_out_together(make.spec.validation):
         params, tag = {"held": list(held)}, _tag(held)
@@ -423,7 +424,7 @@ def _scoring_tasks(spec: ScoringSpec, manifest: Manifest, bundle_digest: str) ->
         params = {"index": index, **layout, **named}
         yield PlannedTask("scored", "define_scored", "cohort", params=params, sources=sources, needs=tested)
         scored = {"scored": ("scored",)}
-    # A patient is in several tables of a CDM, which is one partition therefore.
+    # A patient is in several tables of a CDM, which is therefore one partition.
     is_omop = spec.data.source == OMOP_NAME
     partitions = [(*events, *manifest.tables.get(CDM_FILES, ()))] if is_omop else [(file,) for file in events]
     parts = tuple(f"score/{number:05d}" for number in range(len(partitions)))

@@ -37,8 +37,8 @@ def prepare(
     spec_path : Path
         File of the specification, at which relative paths start.
     inspect : callable, optional
-        Called with the specification, the address of the tables and the bundle's document, before the tables are hashed.
-        Without it a task of the run looks at the tables, before anything is encoded or scored.
+        Called with the specification, the address of the tables and the bundle's document, before the tables are
+        hashed. Without it, a task of the run inspects the tables before anything is encoded or scored.
 
     Raises
     ------

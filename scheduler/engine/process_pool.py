@@ -41,8 +41,8 @@ class WorkerLost(MlhoError):  # noqa: N818 - names the event, not an error
 class LocalPool:
     """Runs tasks in worker processes, which start with the first task.
 
-    If the fork server imports in parts, the tasks that encode have separate workers. These do not wait for the modules that learn,
-    and their memory is free when learning begins.
+    If the fork server imports in parts, encoding tasks have separate workers. These do not wait for the modules of
+    the learning tasks, and their memory is free when learning begins.
     """
 
     def __init__(self, store_address: str, data: Path | str, *, n_workers: int) -> None:
@@ -81,7 +81,7 @@ class LocalPool:
             raise worker_lost() from error
 
     def _pool_for(self, task: Task) -> ProcessPoolExecutor:
-        """Return the workers that encode until the first other task, and from then on the others."""
+        """Return the encoding workers until the first task of another kind, and the other workers from then on."""
         if self._pool is None and is_in_parts() and task.kind in _ENCODING:
             self._encoders = self._encoders or _take_spare(self._n_workers) or _start_pool(self._n_workers)
             return self._encoders
@@ -92,7 +92,7 @@ class LocalPool:
         return self._pool
 
     def _end_encoders(self) -> None:
-        """Let the workers that encode end with their last task."""
+        """Let the encoding workers exit after their last task."""
         pool, self._encoders = self._encoders or _take_spare(self._n_workers), None
         if pool is not None:
             self._end_of_encoders = threading.Thread(target=pool.shutdown)
@@ -106,7 +106,7 @@ _spare: list[tuple[int, ProcessPoolExecutor]] = []
 def call_beside[**P, R](function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     """Call a function in a separate process with the modules of the steps, so that this process does not import them.
 
-    Where the server has not begun, the function is called here.
+    If the server has not started, the function is called in this process.
     """
     if not has_begun():
         return function(*arguments, **options)

@@ -1,4 +1,4 @@
-"""Progress, rate and remaining time of a run, and the observers that are told of it."""
+"""Progress, rate and remaining time of a run, and the observers that receive it."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -35,7 +35,7 @@ def spec_yaml(spec: RunSpec | ScoringRunSpec) -> bytes:
 
 
 def with_fields[Spec: (RunSpec, ScoringRunSpec)](spec: Spec, **fields: Any) -> Spec:
-    """Return a specification with other values of fields of its section ``spec``. They are not validated."""
+    """Return a specification with some fields of its section ``spec`` replaced. The new values are not validated."""
     return spec.model_copy(update={"spec": spec.spec.model_copy(update=fields)})
 
 
@@ -46,7 +46,9 @@ def renamed(spec: RunSpec, suffix: str) -> RunSpec:
 
 
 def retraining_yaml(trained: RunSpec, file: str) -> bytes:
-    """Return the manifest of a run that trains again on the current version of the training tables; its comment lists the tables to renew first.
+    """Return the manifest of a run that retrains on the current version of the training tables.
+
+    Its comment lists the tables to renew first.
 
     If the training run was compared with an earlier run, the next one is compared with the training run.
     """

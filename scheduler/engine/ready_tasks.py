@@ -52,7 +52,7 @@ class ReadyTasks:
         self._total = Counter(task.stage for task in plan.values())
         self._done = Counter(plan[name].stage for name in commits if name in plan)
         needs = self._make_needs(commits)
-        for name, place in self._place.items():  # the numbers of the mapping: others would be new objects
+        for name, place in self._place.items():  # shares the mapping's integers; enumerate() makes new ones
             if name not in commits and name not in taken:
                 missing = [
                     need for names in plan[name].needs.values() if (need := needs[id(names)]).n_missing

@@ -22,7 +22,7 @@ class LoopState:
     commits: Commits
     health: StoreHealth
     is_whole: bool = False
-    """The plan is the whole plan, not the first one."""
+    """The plan is complete, not only its first tasks."""
 
     running: "dict[Future[Outcome], PlannedTask]" = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)

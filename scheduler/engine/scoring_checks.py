@@ -1,4 +1,7 @@
-"""Checks of a scoring run: before it starts that specification and bundle fit, and before anything is published that the night is complete."""
+"""Checks of a scoring run.
+
+Before it starts, the specification must fit the bundle. Before anything is published, the night must be complete.
+"""
 
 import json
 import statistics
@@ -46,7 +49,7 @@ def check_document(files: Mapping[str, bytes], spec: ScoringSpec) -> None:
 
 
 def _rules_of(document: Mapping[str, Any]) -> list[str]:
-    """Return the threshold rules of a bundle that have a value; none of a document of a different shape."""
+    """Return the threshold rules of a bundle that have a value; none for a document of a different shape."""
     try:
         return [
             str(threshold["rule"]) for threshold in document["thresholds"] if threshold["value"] is not None
@@ -87,7 +90,7 @@ def _most_reasons(files: Mapping[str, bytes]) -> int | None:
 
 
 def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
-    """Refuse a night whose files are not all there.
+    """Refuse a night with missing files.
 
     Raises
     ------
@@ -141,12 +144,12 @@ def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) 
     scores : mapping
         ``scores.json`` of the run.
     store : Store
-        Where the nights before are.
+        Store of the earlier nights.
 
     Raises
     ------
     DataError
-        There are fewer than ``checks.complete`` asks for.
+        There are fewer than ``checks.complete`` requires.
     """
     checks = spec.spec.checks.complete
     if checks is None:

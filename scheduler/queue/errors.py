@@ -8,7 +8,7 @@ from mlho.protocol.failures import RULES, Failure, FailureClass, Quarantined
 LEASE_EXPIRED: Final = Failure(
     FailureClass.POISON,
     "LeaseExpired",
-    "its worker died, most often because memory ran out, or lost its connection. Give workers more memory, or fewer slots.",
+    "its worker died, most often because memory ran out, or it lost its connection. Give workers more memory, or fewer slots.",
 )
 
 

@@ -84,7 +84,7 @@ class QueueExecutor:
         LeadershipLost
             Another scheduler is the leader.
         """
-        # In compat mode without Redis the watcher sends the tasks, after a check of its own.
+        # In compat mode without Redis the watcher sends the tasks, after its own check.
         with suppress(QueueUnavailable):
             self._leader.check()
         futures: list[Future[Outcome]] = []

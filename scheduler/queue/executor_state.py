@@ -88,7 +88,7 @@ class Pending:
     due_at: float = 0.0
     """Earliest time to send it, by the monotonic clock."""
     failing_since: dict[bool, float] = field(default_factory=dict)
-    """When failures of the infrastructure began: of object storage (true) and of all else, each with its own patience."""
+    """Start of the failures of the infrastructure: of object storage (true) and of everything else (false). Each has its own patience."""
     n_waits: int = 0
     last_failure: Failure | None = None
     nonces: set[str] = field(default_factory=set)
@@ -103,7 +103,7 @@ class Pending:
         self.sent_at, self.due_at = None, due_at
 
     def postpone(self, now: float, patience: float, *, is_outage: bool) -> bool:
-        """Schedule a retry with backoff. Return false if the task has been failing so for longer than ``patience``."""
+        """Schedule a retry with backoff. Return false if the task has been failing in this way for longer than ``patience``."""
         if now - self.failing_since.setdefault(is_outage, now) > patience:
             return False
         self.send_at(now + _BACKOFF_SECONDS[min(self.n_waits, len(_BACKOFF_SECONDS) - 1)])
@@ -177,7 +177,7 @@ class InFlight:
             future.set_exception(error)
 
     def fail_all(self, error: MlhoError) -> None:
-        """Fail all futures, and each one that is asked for later."""
+        """Fail all futures, and each one that is requested later."""
         with self._lock:
             self._failed = error
         for pending in self.all():

@@ -17,14 +17,14 @@ from scheduler.queue.errors import LEASE_EXPIRED, failure_error, now_quarantined
 from scheduler.queue.executions import quarantine_task, quarantined_for
 from scheduler.queue.executor_state import InFlight, Pending
 
-_MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise all attempts are used up in small ones
+_MEMORY_SECONDS: Final = 3.0  # for larger workers to start; otherwise small workers use up all attempts
 _SILENCE_SECONDS: Final = 6.0  # three renewals of the record of an attempt in progress
 _LIMITED: Final = (FailureClass.POISON, FailureClass.MEMORY, FailureClass.TIME)
 _DAMAGE: Final = {kind.__name__: kind for kind in (ArtifactDamaged, CommitLost)}
 
 
 class FailurePolicy:
-    """Decides on the tasks of one execution whose attempt has failed."""
+    """Decides what to do with tasks of one execution after a failed attempt."""
 
     def __init__(
         self, store: Store, execution: Execution, leader: Leader, in_flight: InFlight, outbox: Outbox
@@ -82,9 +82,9 @@ class FailurePolicy:
             self._outbox.send_again(pending)
 
     def resend_returned(self, pending: Pending) -> None:
-        """Send a task again that a worker has returned, unless it is quarantined: workers return it at once then.
+        """Resend a task that a worker has returned, unless it is quarantined: workers would return it again at once.
 
-        An outage may have hidden from this scheduler that it wrote the record.
+        During an outage this scheduler may have written the record without receiving the reply.
         """
         known = quarantined_for(self._store, self._execution.run, pending.task)
         if known is None:

@@ -205,8 +205,8 @@ class StoreLease(_Lease):
     def _swap(self, record: bytes) -> bool:
         """Replace our record. Return false if the pointer is no longer ours.
 
-        If the reply to an earlier write was lost, our own record looks like another scheduler's. To find it is no renewal:
-        a rival has watched it since it was written.
+        If the reply to an earlier write was lost, our own record looks like another scheduler's. Finding it does not
+        count as a renewal: a rival has watched it since it was written.
         """
         if self._store.compare_and_swap(self._key, record, expected=self._current):
             return True
@@ -281,7 +281,7 @@ class RedisLease(_Lease):
 
 
 class Leadership(_Lease):
-    """The right to drive a run, as a context manager: all leases that the store's mode requires.
+    """The leadership of a run, as a context manager: all leases that the store's mode requires.
 
     Raises
     ------

@@ -19,7 +19,7 @@ _COUNTERS: Final = {
     "retried": "Retried attempts",
     "lost": "Messages that were lost and sent again",
     "quarantined": "Tasks that used up their starts",
-    "dropped": "Items in Redis that no program of the run has written, and old answers",
+    "dropped": "Items in Redis that no program of the run has written, and outdated answers",
 }
 
 

@@ -100,7 +100,7 @@ def carry_out_several(
                 for thread in threads:
                     thread.stop()
                 for thread in threads:
-                    if thread.ident is not None:  # else the starts were interrupted before it
+                    if thread.ident is not None:  # otherwise the start was interrupted before it
                         thread.join()
     return [thread.ended for thread in threads]
 
@@ -166,7 +166,7 @@ class _RunThread(threading.Thread):
         return max((running for _, running in self._under_way), default=1)
 
     def started(self, _execution: Execution, _executor: QueueExecutor) -> None:
-        """Let workers be given to the run."""
+        """Allow workers to be assigned to the run."""
         self.has_started = True
 
 

@@ -155,7 +155,7 @@ def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[
 
 @dataclass
 class _Upkeep:
-    """An observer that restarts dead workers and warns of a queue that others write to."""
+    """An observer that restarts dead workers, and warns if other programs write to the queue."""
 
     workers: WorkerProcesses | None
     counters: QueueCounters
@@ -163,7 +163,7 @@ class _Upkeep:
     warned: set[str] = field(default_factory=set)
 
     def update(self, stages: Stages, running: int) -> None:
-        """Look after the workers and the queue."""
+        """Check the workers and the queue."""
         if self.workers is not None:
             self.workers.replace_dead()
         if self.counters.forged:
@@ -274,7 +274,7 @@ def cancel_run(store: Store, run: str, broker: str | None) -> str:
     """Cancel a run's execution. Return a sentence about the result."""
     execution = read_execution(store, run)
     if execution is None or execution.state is not State.OPEN:
-        return f"run {run}: nothing is under way."
+        return f"run {run}: nothing is running."
     cancel_execution(store, execution)
     if broker is None:
         return f"run {run}: cancelled. Its workers and its scheduler end within seconds."

@@ -16,7 +16,7 @@ from scheduler.engine.loop import Executor
 
 @dataclass
 class _Step:
-    """Time from the first task of a kind that was handed out to the last one that ended."""
+    """Time from the dispatch of the first task of a kind to the end of the last one."""
 
     began: int
     ended: int
@@ -89,7 +89,7 @@ class _Followed:
     trace: RunTrace
 
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
-        """Start tasks. Those that an outage of the store keeps from starting are submitted again, and do not count."""
+        """Start tasks. Tasks that an outage of the store prevents from starting are submitted again, and do not count."""
         began = time.time_ns()
         futures = self.executor.submit_all(tasks)
         for task, future in zip(tasks, futures, strict=True):

@@ -31,7 +31,9 @@ from scheduler.queue.lost_messages import LostMessages
 
 _EVENT_SECONDS: Final = 0.5
 _GATHER_SECONDS: Final = 0.01
-_PLENTY: Final = 32  # tasks beyond the running ones: more than workers complete while events are gathered
+_PLENTY: Final = (
+    32  # tasks in addition to the running ones: more than workers complete while events are gathered
+)
 _SCAN_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 2.0
 _LOST_SCAN_SECONDS: Final = 2.0
@@ -111,7 +113,7 @@ class QueueWatcher:
 
     def _poll(self) -> None:
         if self._counters.is_degraded:
-            # No scan does while Redis is unavailable, and in compat mode the check of the leader needs Redis.
+            # Scans do not run while Redis is unavailable, and in compat mode the check of leadership needs Redis.
             self._end_if_cancelled(time.monotonic(), must=False)
         self._leader.check()
         if self._counters.is_degraded:
@@ -122,7 +124,9 @@ class QueueWatcher:
         self._leader.check()  # a suspended scheduler is most often resumed here
         self._handle_events(events)
         if len(events) and len(self._in_flight) > self._counters.slots + _PLENTY:
-            self._closing.wait(_GATHER_SECONDS)  # one pass over many events costs little more than over one
+            self._closing.wait(
+                _GATHER_SECONDS
+            )  # one pass over many events costs little more than a pass over one
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + _SCAN_SECONDS
             self._scan()

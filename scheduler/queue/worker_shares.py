@@ -1,9 +1,8 @@
 """Sharing of one machine's workers among several runs. Pure functions of the demand and the current workers.
 
-A worker serves one run, and its task is never interrupted: it is asked to exit, finishes its task, and a worker of
-another run takes its place. All runs with work get the same number of workers, as far as they can use them.
-Workers that cannot be divided evenly rotate: when a turn is over, the place goes to the run that has waited
-longest.
+A worker serves one run, and its task is never interrupted: when asked to exit, it finishes its task, and a worker of
+another run takes its place. All runs with work get the same number of workers, as far as they can use them. Workers
+that cannot be divided evenly rotate: when a turn is over, the place goes to the run that has waited longest.
 """
 
 import math

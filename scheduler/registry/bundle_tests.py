@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from mlho.model.testing.records import ModelTestResult
 
 _MODULE: Final = "mlho.model.testing.process"
-_TIMEOUT_SECONDS: Final = 1800  # the budgets of time allow two hours at most; a test that hangs ends here
+_TIMEOUT_SECONDS: Final = (
+    1800  # time budgets allow at most two hours; a test that hangs is stopped after this time
+)
 
 
 def run_in_fresh_process(files: Mapping[str, bytes]) -> "list[ModelTestResult]":
-    """Run all tests of a bundle in a process that has loaded nothing else, from its files, as it would be loaded for scoring.
+    """Run all tests of a bundle in a fresh process, from its files, as it would be loaded for scoring.
 
     Raises
     ------
@@ -48,8 +50,8 @@ def _run(files: Mapping[str, bytes]) -> dict[str, Any]:
         code = _start(str(folder), str(results))
         if code or not results.exists():
             raise MlhoError(
-                f"the process that tests the bundle ended with exit code {code} and no result, most often because memory "
-                "ran out. Run the command where there is more."
+                f"the process that tests the bundle ended with exit code {code} and no result, most often because "
+                "memory ran out. Run the command on a machine with more memory."
             )
         plain: dict[str, Any] = json.loads(results.read_text(encoding="utf-8").replace(str(folder), "bundle"))
         return plain

@@ -1,4 +1,4 @@
-"""Gates at a promotion: those that the result of the run has judged, and those against the model in use."""
+"""Gates at a promotion: those already evaluated in the result of the run, and those against the model in use."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +37,7 @@ def checked_gates(
     Raises
     ------
     GateFailed
-        A gate failed, and that is not accepted.
+        A gate failed and is not overridden.
     """
     assert run.result is not None
     gates = read_document(store, run.run_id, run.result).get("gates") or ()
@@ -59,7 +59,7 @@ def _record(store: Store, run: StoredRun, gate: Mapping[str, Any], compare: Comp
 
 
 def _against_champion(store: Store, run: StoredRun, gate: Gate, compare: Comparer | None) -> tuple[bool, str]:
-    """Judge a gate against the model that a channel shows now."""
+    """Evaluate a gate against the model that a channel shows now."""
     assert gate.champion is not None
     champion = read_channel(store, gate.champion).head
     if champion is None:

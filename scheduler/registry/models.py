@@ -30,9 +30,9 @@ class StoredModel:
     """Headline AUROC with ``mean``, ``low`` and ``high``; ``None`` if the run was deleted."""
     n_tests: int
     n_passed: int
-    """Self-tests of the bundle at build; of a deleted run those at promotion."""
+    """Self-tests of the bundle when it was built; for a deleted run, those at promotion."""
     n_signatures: int
-    """Signatures that promotions have made of it."""
+    """Signatures of the bundle that promotions have created."""
     gates: str | None
     """Whether its gates passed, in words; ``None`` without gates."""
     channels: Sequence[str]
@@ -40,7 +40,7 @@ class StoredModel:
 
 
 def stored_models(store: Store) -> list[StoredModel]:
-    """Return the models of a store, the newest first; at the end those whose run was deleted."""
+    """Return the models of a store, the newest first. Models whose run was deleted come last."""
     channels = [inspect_channel(store, name) for name in channel_names(store)]
     runs = [run for run in stored_runs(store) if run.kind in MODELS and run.result is not None]
     maybe_models = store.each(lambda run: _model(store, run, channels), runs)

@@ -1,4 +1,4 @@
-"""Promotion of a model to a channel, and the way back.
+"""Promotion of a model to a channel, and rollback.
 
 A promotion verifies the bundle and its self-tests, copies the bundle under its digest (``models/<digest>/``), and then writes one entry of
 the channel. The copy does not depend on the run: scoring can use the model of a channel after its run was deleted. A promotion
@@ -71,7 +71,7 @@ def promote(
 ) -> Change:
     """Make the bundle of a finished training run the model of a channel.
 
-    Nothing is written if it is that already.
+    Nothing is written if it already is.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def promote(
     BundleError
         The bundle is damaged or not that of the result, one of its self-tests failed, or ``MLHO_VERIFY_KEY`` is set and no signature matches.
     GateFailed
-        A gate of the specification failed, and it is not forced.
+        A gate of the specification failed, and ``force`` is false.
     ChannelMoved
         Another command changed the channel at the same time.
     ChannelDamaged
@@ -124,7 +124,7 @@ def promote(
 
 @contextmanager
 def _recording_refusal(store: Store, run: StoredRun, channel: str, author: Author) -> Iterator[None]:
-    """Keep the reason of a refusal in the store, for later readers of the channel, and raise it again."""
+    """Keep the reason for a refusal in the store, for later readers of the channel, and raise the error again."""
     try:
         yield
     except (BundleError, GateFailed) as error:
@@ -224,14 +224,14 @@ def _next_entry(
 
 
 def _read(store: Store, address: str, digest: str | None = None) -> PinnedBundle:
-    """Read a bundle of the store, with all digests verified, and not its signature."""
+    """Read a bundle of the store. Verify all digests, but not the signature."""
     assert address.startswith((RUN_BUNDLE, CHANNEL_BUNDLE))
     source = BundleSource(uri=address, digest=digest)
     return read_bundle(source, Path("mlho.yaml"), store, must_be_signed=False)
 
 
 def keep_signature(store: Store, bundle: PinnedBundle, signer: Signer) -> None:
-    """Sign a bundle and keep the signature, unless one that is asked for is there."""
+    """Sign a bundle and keep the signature, unless the store already has the required one."""
     key, before = verify_key(), stored_signatures(store, bundle.digest)
     if key is not None and before:
         with suppress(BundleError):
@@ -272,9 +272,9 @@ def model_faults(store: Store, channel: Channel) -> list[str]:
 
 
 def _count_passed_tests(bundle: PinnedBundle, test: Tester | None, *, where: str) -> int:
-    """Run the tests of a bundle. Return the number of its self-tests, as the run that made it counts them.
+    """Run the tests of a bundle. Return the number of its self-tests, as counted by the run that produced it.
 
-    Tests that measure this machine must pass, too, and are not counted.
+    Tests that measure this machine must pass too, but are not counted.
     """
     results = (test or run_in_fresh_process)(bundle.files)
     failed = [result for result in results if not result.passed]

@@ -1,9 +1,8 @@
 """Leader election with a Kubernetes Lease: one replica leads and renews the Lease, the others stand by.
 
-A standby replica measures the age of the Lease by its own clock, so that clocks need not agree. A leader that
-cannot renew in time ends its process before another replica may take over. Correctness does not depend on
-this: each run has a pointer in the store that is updated by compare-and-swap, which makes a stale leader
-harmless.
+A standby replica measures the age of the Lease by its own clock, so that clocks need not agree. A leader that cannot
+renew in time ends its process before another replica may take over. Correctness does not depend on this: each run has
+a fencing pointer in the store, updated by compare-and-swap, which makes a stale leader harmless.
 """
 
 import datetime as dt
@@ -18,7 +17,7 @@ from scheduler.api.status import timestamp
 
 LEASE_SECONDS: Final = 7
 RENEW_SECONDS: Final = 1.5
-_LOOK_SECONDS: Final = 0.25  # between two looks at the age of the last renewal
+_LOOK_SECONDS: Final = 0.25  # between two checks of the age of the last renewal
 #: Time without a renewal. Less than LEASE_SECONDS, because a rival counts from when it last read the Lease.
 GIVE_UP_SECONDS: Final = 6.0
 
@@ -95,7 +94,7 @@ class LeaderElector:
     def release(self) -> None:
         """Release the Lease for good, so that another replica can acquire it at once.
 
-        A renewal under way in another thread would otherwise find the released Lease free, and take it again.
+        Otherwise a renewal in progress in another thread would find the released Lease free and take it again.
         """
         with self._lock:
             self._is_released = True
@@ -114,7 +113,7 @@ class LeaderElector:
         return False
 
     def lead(self, stop: threading.Event) -> bool:
-        """Renew the Lease until ``stop`` is set. Return whether it was held all the time.
+        """Renew the Lease until ``stop`` is set. Return whether it was held throughout.
 
         The renewals have a separate thread: a request that the API server does not answer must not delay the end of a leader.
         """

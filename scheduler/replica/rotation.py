@@ -1,7 +1,7 @@
 """Detect rotated Secrets by a checksum of their keys, which Kubernetes mounts as files.
 
-Programs read Secrets from their environment once, at startup. A scheduler whose Secrets change exits, and the
-kubelet restarts it with the new ones. It then replaces the workers that have old ones
+Programs read Secrets from their environment once, at startup. A scheduler whose Secrets change exits, and the kubelet
+restarts it with the new ones. It then replaces the workers that have the old ones
 (:mod:`scheduler.controller.reconcile`).
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from mlho.log import log
 
 _POLL_SECONDS: Final = 5.0
-_HEX: Final = 8  # digits: enough to detect a change, too few to verify a guessed Secret; anyone who can read Jobs sees them
+_HEX: Final = 8  # digits: enough to detect a change, too few to verify a guessed Secret: everyone with read access to Jobs sees them
 
 
 def checksum_of(folder: Path | None) -> str:

@@ -1,10 +1,10 @@
 """Channels of a store: which model is in use, as an append-only log.
 
-A channel is a folder of entries, numbered from 1. Each entry is written once and only if its number is free, so that it is pointer,
-compare-and-swap and audit record in one: of two promotions at once, one gets the number, and the other is told. An entry names
-the digest of the entry before it and ends with its own digest, so that a damaged, missing or inserted entry is recognised. The
-removal of the newest entries cannot be detected: keep the digest of an entry elsewhere, and check it with ``mlho audit
---includes``.
+A channel is a folder of entries, numbered from 1. Each entry is written once, and only if its number is free. It is
+therefore pointer, compare-and-swap and audit record in one: of two concurrent promotions, one gets the number, and
+the other fails. An entry names the digest of the entry before it and ends with its own digest, so a damaged, missing
+or inserted entry is detected. The removal of the newest entries cannot be detected: keep the digest of an entry
+elsewhere, and check it with ``mlho audit --includes``.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ from mlho.store.base import Store, get_if_present
 from mlho.store.keys import CHANNELS, channel_key, channel_prefix
 
 KEPT_ENTRIES: Final = 10
-"""Newest entries of a channel whose runs retention keeps, so that a rollback still finds report and lineage."""
+"""Number of newest entries of a channel whose runs retention keeps, so that report and lineage are available after a rollback."""
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NUMBER: Final = re.compile(r"[0-9]{6}")
 _MAX_NUMBER: Final = 999_999
@@ -33,7 +33,7 @@ Words = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
 class ChannelMoved(MlhoError):  # noqa: N818 - reads as the state
-    """Another command changed the channel at the same time: look at it, and decide again."""
+    """Another command changed the channel at the same time: inspect it, and decide again."""
 
 
 class Action(StrEnum):
@@ -44,7 +44,7 @@ class Action(StrEnum):
 
 
 class GateRecord(BaseModel):
-    """One gate of the specification of the run, as judged when the model was made."""
+    """One gate of the specification of the run, as evaluated when the model was built."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,11 +71,11 @@ class ChannelEntry(BaseModel):
     action: Action
     why: Words
     run: str
-    """Id of the training run that made the bundle."""
+    """Id of the training run that produced the bundle."""
     model: str
     """Name of that run."""
     bundle: str
-    """Digest of the bundle that is in use from here on."""
+    """Digest of the bundle that is in use from this entry on."""
     replaces: str | None
     """Digest of the bundle that was in use before."""
     restores: int | None = None
@@ -86,7 +86,7 @@ class ChannelEntry(BaseModel):
     gates: tuple[GateRecord, ...] = ()
     """Gates of the run; none if its specification has none."""
     forced: bool = False
-    """Whether a gate failed, and the model was promoted all the same (``--force``)."""
+    """Whether a gate failed and the model was promoted nevertheless (``--force``)."""
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON that ends with the digest of the preceding bytes."""
@@ -110,7 +110,7 @@ class Channel:
 
     name: str
     entries: Sequence[ChannelEntry]
-    """Whole entries by rising number."""
+    """Undamaged entries in ascending order of their numbers."""
     faults: Sequence[str] = ()
     """Damaged, missing and inserted entries, in words."""
 
@@ -135,7 +135,7 @@ class Channel:
         )
 
     def origin(self, entry: ChannelEntry) -> ChannelEntry:
-        """Return the promotion that an entry restores, over any number of rollbacks; of a promotion itself."""
+        """Return the promotion that an entry restores, through any number of rollbacks. Return a promotion itself."""
         while entry.restores is not None:
             entry = self.entry(entry.restores)
         return entry
@@ -162,7 +162,7 @@ def channel_names(store: Store) -> list[str]:
 
 
 def inspect_channel(store: Store, name: str) -> Channel:
-    """Return a channel with all that is wrong with its log."""
+    """Return a channel with all defects of its log."""
     prefix = channel_prefix(checked_name(name))
     names = [key.removeprefix(prefix) for key in store.keys(prefix)]
     numbers = [entry_name for entry_name in names if _NUMBER.fullmatch(entry_name) and int(entry_name) > 0]
@@ -183,7 +183,10 @@ def inspect_channel(store: Store, name: str) -> Channel:
 
 
 def _parsed(data: bytes, where: str) -> ChannelEntry | None:
-    """Return an entry; ``None`` if its bytes are damaged. Raise if a different version of this program wrote whole ones."""
+    """Return an entry; ``None`` if its bytes are damaged.
+
+    Raise if the bytes are intact but a different version of this program wrote them.
+    """
     content = unsealed(data)
     if content is None:
         return None
@@ -216,7 +219,7 @@ def _faults(name: str, parsed: Mapping[int, ChannelEntry | None]) -> Iterator[st
 
 
 def read_channel(store: Store, name: str) -> Channel:
-    """Return a channel whose log is whole.
+    """Return a channel whose log is intact.
 
     Raises
     ------
@@ -278,20 +281,20 @@ def append_entry(store: Store, entry: ChannelEntry) -> None:
     """
     if not store.has_one_winner:
         raise SpecError(
-            "channels need a store with conditional writes: in compat mode two promotions could overwrite each other. Use "
-            "another store for models, or a folder."
+            "channels need a store with conditional writes: in compat mode two promotions could overwrite each other. "
+            "Use another store, or a folder, for models."
         )
     if entry.number > _MAX_NUMBER:
-        raise SpecError(f"channel {entry.channel}: full. Begin another channel.")
+        raise SpecError(f"channel {entry.channel}: full. Create another channel.")
     key, data = channel_key(entry.channel, entry.number), entry.to_bytes()
-    # A lost reply makes the second write of the same entry fail: then it is there.
+    # After a lost reply, the second write of the same entry fails, although the entry exists.
     if store.put_if_absent(key, data) or get_if_present(store, key) == data:
         return
     other = _parsed(get_if_present(store, key) or b"", key)
     what = f" by {other.who}: {other.action} of {other.model} ({other.run})" if other is not None else ""
     raise ChannelMoved(
-        f"channel {entry.channel}: entry {entry.number} was written at the same time{what}. Nothing was changed by this command. Look at "
-        f"mlho audit --channel {entry.channel}, then decide again."
+        f"channel {entry.channel}: entry {entry.number} was written at the same time{what}. This command changed "
+        f"nothing. Inspect mlho audit --channel {entry.channel}, then decide again."
     )
 
 

@@ -55,7 +55,7 @@ def delete_runs(
     Raises
     ------
     SpecError
-        One of the runs is running, or a channel shows its model or has done so lately.
+        One of the runs is running, or a channel shows its model or showed it recently.
     """
     now = store_time(store)
     present = stored_runs(store, now=now)
@@ -88,13 +88,13 @@ def _is_listed(store: Store, run: StoredRun) -> bool:
 def _refuse_promoted(kept: Mapping[str, str], wanted_ids: set[str]) -> None:
     for run in sorted(wanted_ids & kept.keys()):
         raise SpecError(
-            f"run {run}: {kept[run]}. The runs of the newest {KEPT_ENTRIES} entries of a channel are kept, for a rollback. Leave it; it can be "
-            "deleted once newer entries have taken its place."
+            f"run {run}: {kept[run]}. The runs of the newest {KEPT_ENTRIES} entries of a channel are kept for a "
+            "rollback. Keep this run; it can be deleted once newer entries have replaced it."
         )
 
 
 def _half_deleted(store: Store) -> set[str]:
-    """Return the ids of runs of which only the record is left."""
+    """Return the ids of runs whose only remaining object is the record."""
     names = {key: key.split("/")[1] for key in store.keys(f"{RUNS}/") if key.count("/") == 2}
     described = {run for key, run in names.items() if key.endswith(f"/{_SPEC}")}
     recorded = {run for key, run in names.items() if key.endswith(f"/{RECORD}")}
@@ -103,17 +103,17 @@ def _half_deleted(store: Store) -> set[str]:
 
 
 def _delete_run(store: Store, run: str, seen: RunRecord | None) -> None:
-    """Delete the objects of a run. Killed at any point, the next deletion completes it."""
+    """Delete the objects of a run. If the deletion is interrupted at any point, the next one completes it."""
 
     def change(record: RunRecord | None) -> RunRecord:
         if record is not None and record.state is RunState.RUNNING and record != seen:
-            raise SpecError(f"run {run}: has just been started. Stop it first, or leave it.")
+            raise SpecError(f"run {run}: has just been started. Stop it first, or do not delete it.")
         started = record.started if record is not None else dt.datetime.now(dt.UTC)
         return RunRecord(state=RunState.DELETING, started=started)
 
     swap_record(store, run, change)  # from here on the run cannot be started
     last = [run_key(run, _SPEC), run_key(run, RECORD)]
-    # The file that marks the run as finished comes before those that it names.
+    # The file that marks the run as finished is deleted before the files that it names.
     keys = sorted(
         store.keys(f"{RUNS}/{run}/"), key=lambda key: not key.endswith(("/result.json", "/manifest.json"))
     )

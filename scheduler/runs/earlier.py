@@ -38,7 +38,7 @@ class PinnedRun:
 
 
 def address_now(earlier: EarlierRun, store: Store) -> EarlierRun:
-    """Return the id of the run that an address means now: the newest finished one of a name, or the one whose model a channel shows.
+    """Return the id of the run to which an address refers now: the newest finished one of a name, or that of a channel's model.
 
     Raises
     ------
@@ -63,8 +63,9 @@ def address_now(earlier: EarlierRun, store: Store) -> EarlierRun:
 def compared_before(run: str, store: Store) -> EarlierRun | None:
     """Return the earlier run that a run was compared with; ``None`` without one.
 
-    A run that is not stored yet has no specification. One that this version cannot read is no answer either: the address is
-    resolved again, and the id of the run then differs if it means a different run.
+    A run that is not stored yet has no specification. A specification that this version cannot read is treated in the
+    same way: the address is resolved again, and the id of the run differs if the address now refers to a different
+    run.
     """
     with suppress(ArtifactNotFound, SpecError):
         return parse_spec(store.get(run_key(run, "spec.yaml")).decode()).spec.compare_with
@@ -158,13 +159,13 @@ def run_artifact(store: Store, run: str) -> Artifact:
 
 
 def _only(run: str, commits_by_kind: Mapping[str, list[Commit]], kind: str) -> Commit:
-    # A run that was started with another key has the same content twice. The one that can be read here is taken.
+    # A run that was started again with another key has the same content twice. Take the one that can be read here.
     readable_last = sorted(commits_by_kind.get(kind, []), key=_is_readable)
     commits = list({commit.digest: commit for commit in readable_last}.values())
     if len(commits) != 1:
         raise MlhoError(
-            f"run {run}: {kind} is committed {len(commits)} times, expected once. Its artifacts were removed or belong to another version; run "
-            "its specification again."
+            f"run {run}: {kind} is committed {len(commits)} times, expected once. Its artifacts were removed, or "
+            "another version wrote them; run its specification again."
         )
     return commits[0]
 

@@ -131,7 +131,7 @@ def _other_files(store: Store, run: str) -> dict[str, Content]:
 
 
 def _mlflow_model(run: str, result: Mapping[str, Any], digest: str, files: Mapping[str, Content]) -> bytes:
-    """Return the description of the folder as a model of MLflow. It holds no time, so that equal runs give equal bytes."""
+    """Return the description of the folder as an MLflow model. It contains no time, so that equal runs give equal bytes."""
     bundle = _digest(files[f"{BUNDLE}/bundle.json"])
     document = {
         "flavors": {"python_function": {"loader_module": "mlho.pyfunc", "data": BUNDLE}},
@@ -185,7 +185,7 @@ def _result_digest(content: bytes, expected: str | None, run: str) -> str:
     digest = result_digest(json.loads(content))
     if expected is not None and digest != expected:
         raise ArtifactDamaged(
-            f"run {run}: another result. Expected the digest {expected[:64]}; got {digest}. See that --store and the "
+            f"run {run}: another result. Expected the digest {expected[:64]}; got {digest}. Check that --store and the "
             "endpoint are those of the cluster."
         )
     return digest
@@ -204,7 +204,7 @@ def _write(folder: Path, files: Mapping[str, Content]) -> bool:
         partial.rename(folder)
     except OSError as error:
         raise SpecError(
-            f"{folder}: cannot be written ({error.strerror}). Give a new folder on a disk with room, with --to."
+            f"{folder}: cannot be written ({error.strerror}). Give a new folder on a disk with enough space, with --to."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,13 +1,13 @@
 """The garbage collector of a store: artifacts that no run uses are removed.
 
-The roots are the lists of tasks that each run keeps (``uses/<run>/``), also those of active runs. An artifact stays if a run
-uses its task. A file stays if the commit record of an artifact that stays names it. Nothing younger than a day is removed, by
-the clock of the store: it may belong to a task whose commit is about to be written. A task that finds its file in the store
-already makes it young again (:meth:`mlho.store.base.Store.refresh`).
+The roots are the lists of tasks that each run keeps (``uses/<run>/``), also those of active runs. An artifact stays
+if a run uses its task. A file stays if the commit record of an artifact that stays names it. Nothing younger than a
+day, by the clock of the store, is removed: it may belong to a task whose commit is about to be written. A task that
+finds its file already in the store renews the file's time (:meth:`mlho.store.base.Store.refresh`).
 
-Commit records go before the files that they name, so that a collector that is killed leaves no record of a missing file, and a
-later one removes the rest. The lists of the runs are read again before each group of objects. A run that still loses an
-artifact to a collector computes it again, as after any damage.
+Commit records are removed before the files that they name. A collector that is killed therefore leaves no record of a
+missing file, and a later one removes the rest. The lists of the runs are read again before each group of objects. A
+run that nevertheless loses an artifact to a collector recomputes it, as after any damage.
 """
 
 import datetime as dt
@@ -64,7 +64,7 @@ class Collected:
 
 
 def store_time(store: Store) -> dt.datetime:
-    """Return the time of the store's clock, which is that of its objects."""
+    """Return the time of the store's clock, which also sets the times of its objects."""
     key = f"{PROBES}/clock-{secrets.token_hex(8)}"
     store.put_if_absent(key, b"")
     try:
@@ -89,7 +89,7 @@ def collect(
     act : bool
         Whether to remove them; otherwise only count them.
     without : set of str
-        Ids of runs that are to be deleted: their tasks are not kept for them.
+        Ids of runs that are to be deleted. Their lists of tasks are ignored.
     grace : timedelta
         Age from which an object may be removed.
     """

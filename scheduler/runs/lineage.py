@@ -46,7 +46,7 @@ class Dataset:
     """``events``, ``labels``, …, ``bundle``, ``result`` or ``scores``."""
     namespace: str
     name: str
-    """Where it is: root address, and path below it."""
+    """Location: root address, and path below it."""
     digest: str
     """SHA-256 of its content, or of the list of its files with size and version."""
     n_files: int = 0

@@ -55,7 +55,7 @@ def finished_nights(store: Store) -> dict[str, StoredRun]:
 def nights_before(store: Store, name: str, n: int) -> list[Night]:
     """Return the latest ``n`` finished nights of the same series with an earlier date, the latest first.
 
-    Nights with a later date do not count, so that a night that is scored late is compared with the same nights.
+    Nights with a later date are ignored, so that a night is compared with the same nights even if it is scored late.
     """
     day, series = day_of(name), _series(name)
     nights = finished_nights(store)

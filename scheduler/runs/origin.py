@@ -1,4 +1,4 @@
-"""The run that made a bundle, and its specification."""
+"""The run that produced a bundle, and its specification."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def entry_at(uri: str, store: Store) -> ChannelEntry:
 
 
 def run_of(source: BundleSource, store: Store) -> str | None:
-    """Return the id of the run that made a bundle; ``None`` for a bundle outside the store."""
+    """Return the id of the run that produced a bundle; ``None`` for a bundle outside the store."""
     if source.uri.startswith(RUN_BUNDLE):
         return source.uri.removeprefix(RUN_BUNDLE)
     return entry_at(source.uri, store).run if source.uri.startswith(CHANNEL_BUNDLE) else None
@@ -49,9 +49,9 @@ def known_files(
     *,
     tables: Sequence[str] = ("events", "labels"),
 ) -> int:
-    """Return how many files of these tables the runs that made the bundle have read, too.
+    """Return how many files of these tables the runs that produced the bundle have read, too.
 
-    Files of runs that are not known do not count, and files of events without a row neither: two exports may have equal ones.
+    Files of unknown runs do not count. Nor do event files without rows, because two exports may have equal ones.
     """
     return len(_versions(manifest, tables) & _versions_read(source, store, tables))
 
@@ -61,7 +61,7 @@ def _versions(manifest: Mapping[str, Any], tables: Sequence[str]) -> set[str]:
 
 
 def _versions_read(source: BundleSource, store: Store, tables: Sequence[str]) -> set[str]:
-    """Return the files that the run of a bundle has read, and of a recalibration also those that its model was trained on."""
+    """Return the files that the run of a bundle has read; for a recalibration, also those that its model was trained on."""
     run = run_of(source, store)
     if run is None:
         return set()
@@ -88,7 +88,7 @@ def _versions_without_rows(run: str, store: Store, manifest: Mapping[str, Any]) 
 
 
 def training_spec(source: BundleSource, store: Store) -> RunSpec | None:
-    """Return the specification of the training run that made a bundle, if the store has it."""
+    """Return the specification of the training run that produced a bundle, if the store has it."""
     run = run_of(source, store)
     if run is None:
         return None

@@ -1,7 +1,7 @@
-"""Where a store holds data of given patients, and the deletion of all of it.
+"""Find and delete all data that a store holds on given patients.
 
-A training run holds the rows of its patients in artifacts, and its bundle was trained on them. A scoring run holds scores. Bundles
-contain no patient's row, so that a bundle is withdrawn, by another promotion, and not deleted.
+A training run holds the rows of its patients in artifacts, and its bundle was trained on them. A scoring run holds
+scores. Bundles contain no patient's rows. A bundle is therefore not deleted, but withdrawn by another promotion.
 """
 
 import datetime as dt
@@ -26,13 +26,13 @@ class Holding:
 
     run: StoredRun
     n_patients: int
-    """Wanted patients of whom the run holds data."""
+    """Wanted patients on whom the run holds data."""
     held: tuple[str, ...]
     """Kinds of data, in words."""
     bundle: str | None
     """Digest of the bundle that was trained on data of these patients."""
     live_in: tuple[str, ...]
-    """Channels that show this bundle. The run is not deleted while there is one."""
+    """Channels that show this bundle. The run is not deleted while any channel does."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Purge:
     """Newest run first."""
     n_wanted: int
     n_found: int
-    """Patients that were asked for, and of whom the store holds data."""
+    """Numbers of wanted patients, and of those on whom the store holds data."""
     n_unlisted: int
     """Wanted patients in artifacts that no run lists, such as the last ones of a killed run, or those of a deleted run."""
     unlisted: tuple[str, ...]
     """Kinds of data in these artifacts, in words."""
     unknown: tuple[StoredRun, ...]
-    """Runs that do not list their artifacts, so that it is not known whom they hold: those of earlier versions."""
+    """Runs of earlier versions, which do not list their artifacts. Their patients are unknown."""
     damaged: tuple[StoredRun, ...] = ()
-    """Runs with a damaged file, so that it is not known whom that file holds."""
+    """Runs with a damaged file. The patients in that file are unknown."""
 
     @property
     def deletable(self) -> list[StoredRun]:

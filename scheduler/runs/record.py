@@ -1,4 +1,4 @@
-"""The record of a run: when it was started last, how it ended and why, and the tasks that it uses.
+"""The record of a run: its latest start, its outcome with the reason, and the tasks that it uses.
 
 The record is a pointer in the run's folder, replaced by compare-and-swap and renewed while the run is carried out. It is
 not part of any digest or key. The tasks are listed separately, so that retention keeps their artifacts, including
@@ -48,7 +48,7 @@ _KEPT: Final = frozenset((RunState.RUNNING, RunState.FINISHED, RunState.DELETING
 
 
 class RunCost(BaseModel):
-    """The cost of a run. Tasks that another run had made count as if this run had made them."""
+    """The cost of a run. Tasks that another run had already completed count as if this run had completed them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -74,7 +74,7 @@ class RunRecord(BaseModel):
     reason: str | None = None
     """Why the run failed."""
     cost: RunCost | None = None
-    """Of a finished run; ``None`` if an earlier version of this program made it."""
+    """Cost of a finished run; ``None`` if an earlier version of this program wrote the record."""
     token: str = ""
     renewal: int = 0
 
@@ -94,7 +94,7 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
     Raises
     ------
     MlhoError
-        Others replace it at the same time, again and again.
+        Other processes keep replacing it at the same time.
     """
     key = run_key(run, RECORD)
     for _ in range(_MAX_WRITES):
@@ -139,7 +139,7 @@ class Recording:
     leader : Leader
         Confirms that this scheduler leads the run when it begins.
     is_away : callable
-        Whether the store is known not to answer.
+        Returns whether the store is known to be unavailable.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Recording:
             if not self._unlisted:
                 return
             key = f"{uses_prefix(self._run)}{self._token}-{self._n_lists:06d}"
-            # A write that seems to fail may have been made: the next list has another name.
+            # A write that seems to fail may have succeeded: the next list has another name.
             self._n_lists += 1
             self._store.put_if_absent(key, "".join(f"{task}\n" for task in self._unlisted).encode())
             self._unlisted = []
@@ -210,8 +210,8 @@ class Recording:
         record = read_record(self._store, self._run)
         if self._record is not None and (record is None or record.state is RunState.DELETING):
             raise MlhoError(
-                f"run {self._run}: was deleted while it was carried out, which is possible once it has not reached the store for five "
-                "minutes. Nothing is published. Run the same command again."
+                f"run {self._run}: was deleted while it was carried out, which is possible after five minutes without "
+                "access to the store. Nothing is published. Run the same command again."
             )
 
     def finish(self, *, n_new: int, cost: RunCost) -> None:
@@ -225,14 +225,14 @@ class Recording:
             return
         state = state_after(error)
         if state is RunState.STOPPED and self._is_away():
-            self._thread.stop()  # without a request, which may take longer than a pod has to end: the record is no longer renewed
+            self._thread.stop()  # without a request, which may take longer than a pod has to exit: the record is no longer renewed
             return
         self._stop_renewing()
         if self._record is None:
             return
         if state is RunState.STOPPED and isinstance(error, MlhoError):
             return  # an outage, or another scheduler took over: the run continues, or its record is no longer renewed
-        with suppress(MlhoError, OSError):  # why the run ended matters more
+        with suppress(MlhoError, OSError):  # the reason why the run ended takes precedence
             self.list_tasks()
             reason = _reason(error) if state is RunState.FAILED else None
             self._end(state, seconds=self._seconds(), reason=reason)
@@ -255,7 +255,7 @@ class Recording:
     def _end(
         self, state: RunState, *, seconds: float, reason: str | None = None, cost: RunCost | None = None
     ) -> None:
-        self._stop_renewing()  # a renewal under way would write another duration over the final one
+        self._stop_renewing()  # a renewal in progress would overwrite the final duration
         self._swap(state=state, ended=dt.datetime.now(dt.UTC), seconds=seconds, reason=reason, cost=cost)
 
     def _swap(self, **update: object) -> bool:
@@ -292,9 +292,10 @@ class Recording:
 
 
 def state_after(error: BaseException) -> RunState:
-    """Return the state of a run that an error ended.
+    """Return the state of a run that an exception ended.
 
-    Anything but an error of a program, such as Ctrl-C, stops the run; the error itself states if it does not mean failure.
+    An error of the program means failure. Any other exception, such as Ctrl-C, stops the run. The attribute
+    ``run_state`` of an error takes precedence.
     """
     named = getattr(error, "run_state", None)
     if named is not None:

@@ -26,7 +26,7 @@ class RefusedPromotion(BaseModel):
 
 
 def record_refusal(store: Store, channel: str, refused: RefusedPromotion) -> None:
-    """Keep a refused promotion. Nothing refers to it: removing it changes no channel."""
+    """Keep a refused promotion. No channel refers to it, so it can be removed."""
     cut = refused.model_copy(update={"message": refused.message[:_MAX_MESSAGE]})
     data = canonical_json(cut.model_dump(mode="json"))
     moment = refused.at.astimezone(dt.UTC).strftime("%Y%m%dT%H%M%SZ")

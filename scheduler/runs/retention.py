@@ -1,4 +1,4 @@
-"""Which runs of a store retention deletes. Pure."""
+"""Select the runs of a store that retention deletes. Pure."""
 
 import datetime as dt
 from collections import defaultdict

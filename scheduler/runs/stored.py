@@ -1,4 +1,4 @@
-"""The runs of a store, and the one rule by which commands find a run: by id, by the beginning of an id, or by name."""
+"""The runs of a store, and the rule by which all commands find a run: by id, by the beginning of an id, or by name."""
 
 import datetime as dt
 import json
@@ -16,7 +16,7 @@ from scheduler.runs.record import RECORD, STALE_SECONDS, RunRecord, RunState, re
 TRAINING: Final = "TrainingRun"
 SCORING: Final = "ScoringRun"
 RECALIBRATION: Final = "RecalibrationRun"
-#: Kinds of runs that make a model.
+#: Kinds of runs that produce a model.
 MODELS: Final = (TRAINING, RECALIBRATION)
 _SPEC: Final = "spec.yaml"
 #: Name of a run whose specification cannot be read.
@@ -37,9 +37,9 @@ class StoredRun:
     """``TrainingRun``, ``RecalibrationRun`` or ``ScoringRun``."""
     state: RunState
     started: dt.datetime
-    """Time of its latest start, or of its description if an earlier version of this program made it."""
+    """Time of its latest start, or of its description if an earlier version of this program wrote it."""
     record: RunRecord | None
-    """``None`` for a run of an earlier version."""
+    """``None`` for a run that an earlier version of this program started."""
     result: str | None
     """Key of the file that marks it as finished, if that exists."""
     studies: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ def _state(
 def find_run(
     runs: Sequence[StoredRun], wanted: str | None, *, kind: str | tuple[str, ...] | None = None
 ) -> StoredRun:
-    """Return the run with this id, the newest run of this name, or the run whose id begins like this.
+    """Return the run with this id, the newest run with this name, or the run whose id begins with this text.
 
     Parameters
     ----------
@@ -204,7 +204,9 @@ def finished_run(
     hint = f" The newest finished run of this name is {earlier.run_id}." if earlier is not None else ""
     remedy = "Run its specification again to continue it."
     if run.state is RunState.RUNNING:
-        remedy = "Wait for its end. If its process was killed, run its specification again to continue it."
+        remedy = (
+            "Wait until it has ended. If its process was killed, run its specification again to continue it."
+        )
     raise SpecError(f"run {run.run_id} ({run.name}): not finished ({run.state}{why}). {remedy}{hint}")
 
 

@@ -1,7 +1,7 @@
 """Read the facts that the site shows from a store.
 
-A result has about a megabyte and never changes. Its facts are therefore kept in the store, written once when a finished run is
-first seen, so that the site of hundreds of runs is made from small objects.
+A result has about a megabyte and never changes. Its facts are therefore written to the store once, when a finished
+run is first seen. The site of hundreds of runs is then built from small objects.
 """
 
 import datetime as dt
@@ -35,9 +35,9 @@ from scheduler.runs.channels import Channel, channel_names, inspect_channel
 from scheduler.runs.record import RunState
 from scheduler.runs.stored import MODELS, StoredRun, stored_runs
 
-VERSION: Final = 2  # raise it when the facts change: facts of the earlier version are then read again
+VERSION: Final = 2  # increase it when the facts change: facts of an earlier version are then read again
 MAX_COMPARED: Final = 5  # newest versions of a model that are compared with the previous one
-#: Before any object: a run that is recorded as running counts as such, so that a page does not depend on when it is written.
+#: Earlier than any object, so that a run recorded as running is shown as such, whenever the page is written.
 _ANY_TIME: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 EVALUATION_FILE: Final = "evaluation.json"
 _NOT_FINISHED: Final = "not finished"

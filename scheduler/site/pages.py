@@ -1,10 +1,10 @@
 """Write the site of a store.
 
-Every page but the first is written once: the page of a model under the digest of its content, a comparison under the ids of both
-runs. Only ``site/index.html`` is overwritten, by compare-and-swap. A writer reads it before it lists the store. If another
-writer has replaced it since, the swap fails and the writer lists the store again. The index therefore never loses a run that an
-earlier index had, and of several writers at once the last one shows the runs of all. In compat mode the last write wins; the
-next run's end completes it.
+Every page but the first is written once: the page of a model under the digest of its content, a comparison under the
+ids of both runs. Only ``site/index.html`` is overwritten, by compare-and-swap. A writer reads it before it lists the
+store. If another writer has replaced it since, the swap fails and the writer lists the store again. The index
+therefore never loses a run that an earlier index had, and the last of several concurrent writers shows all runs. In
+compat mode the last write wins. The end of the next run completes the index.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from scheduler.runs.garbage import GRACE, garbage, store_time
 from scheduler.site.facts import evaluation_facts_key, facts_key, read_site
 
 INDEX: Final = site_key("index.html")
-COMPARISON_VERSION: Final = 1  # raise it when the page of a comparison changes
+COMPARISON_VERSION: Final = 1  # increase it when the layout of a comparison page changes
 _MAX_WRITES: Final = 8
 _DIGEST_LENGTH: Final = 16
 
@@ -33,11 +33,11 @@ Renderer = Callable[[tuple[str, str], tuple[str, str]], str]
 
 @dataclass(frozen=True)
 class Written:
-    """The site that a writer has made."""
+    """The site that a writer has written."""
 
     site: Site
     n_new: int
-    """Number of pages that it wrote, without the first one."""
+    """Number of pages written, not counting the first page."""
 
 
 def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Written:
@@ -46,12 +46,12 @@ def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Wr
     Parameters
     ----------
     render_comparison : callable, optional
-        Without it no comparison is made; those of earlier writers are still linked.
+        Without it, no comparison is rendered; those of earlier writers are still linked.
 
     Raises
     ------
     MlhoError
-        Other writers replace the first page at the same time, again and again.
+        Other writers keep replacing the first page at the same time.
     """
     n_new = 0
     for _ in range(_MAX_WRITES):
@@ -110,7 +110,7 @@ class _Comparisons:
     n_new: int = 0
 
     def page(self, a: SiteRun, b: SiteRun) -> str | None:
-        """Return the address of the comparison of two runs; None if it was not made and cannot be made here."""
+        """Return the address of the comparison of two runs; None if it does not exist and cannot be rendered here."""
         name = f"compare-{a.run}-{b.run}-v{COMPARISON_VERSION}.html"
         key = site_key(name)
         if key not in self.known:
@@ -143,7 +143,7 @@ def _rendered(site: Site) -> tuple[dict[str, bytes], bytes]:
 def _write_pages(
     store: Store, pages: Mapping[str, bytes], present: Mapping[str, StoredObject], before: bytes
 ) -> int:
-    """Write the pages that the store does not have. Return how many."""
+    """Write the pages that the store does not have. Return their number."""
     n_new = 0
     for key, content in pages.items():
         is_linked = key.rpartition("/")[2].encode() in before

@@ -17,7 +17,7 @@ from tests.cluster.storage import download, storage_here, upload
 
 # An earlier chart, packaged by `helm package --version 0.0.9`.
 OLDER_CHART: Final = Path(__file__).parent / "fixtures" / "mlho-0.0.9.tgz"
-BY_HAND: Final = "was not created by a schedule"
+BY_HAND: Final = "was not created by a CronJob"
 
 
 def test_helm_test_carries_out_a_tiny_run(stack: Stack):

@@ -773,7 +773,7 @@ CHANNEL: dict[str, Any] = {
 }
 CHANNEL_CREATE = [
     Case(
-        "the name of the resource is not that of a channel",
+        "metadata.name is not a valid channel name",
         {"/metadata.name": "clinic.production"},
         {"/metadata.name": "clinic.production", "channel": "production"},
     ),

@@ -1,4 +1,4 @@
-"""The manifest of the run that an advice names, ready for ``mlho run``, ``mlho recalibrate`` or ``kubectl apply``."""
+"""The manifest of the run that the advice recommends, ready for ``mlho run``, ``mlho recalibrate`` or ``kubectl apply``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +30,9 @@ def advised_manifest(
     bundle : str
         The bundle as the user named it.
     source : BundleSource
-        Its current meaning.
+        The bundle to which that name refers now.
     data : Path or str
-        Resolved address of their tables.
+        Resolved address of the evaluated tables.
     """
     data_section = data_spec.spec.data.model_copy(update={"uri": str(data)})
     later = with_fields(data_spec, data=data_section, recalibrate=None)
@@ -61,7 +61,7 @@ def advised_manifest(
 
 
 def _retrained(trained: RunSpec, later: RunSpec) -> RunSpec:
-    """Return the specification of training with the tables, labels and dates of the later data."""
+    """Return the training specification with the tables, labels and dates of the later data."""
     before, now = trained.spec, later.spec
     data = now.data.model_copy(
         update={"duplicates": before.data.duplicates, "plausible_years": before.data.plausible_years}

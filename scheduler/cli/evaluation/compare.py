@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 COMPARE_ABOUT: Final = """\
 Compare two finished training runs of a store, A and B: their differences and the consequences.
 
-Performance (paired on the samples that both tested, where there are some, else unpaired), features that enter and leave the consensus, odds ratios that shift, fields of the
-specification, input files, rows of the ledgers, and codes. Nothing is computed again and nothing is written but --html.
+Performance (paired on the samples that both tested, if there are any, otherwise unpaired), features that enter and leave the
+consensus, odds ratios that shift, fields of the specification, input files, rows of the ledgers, and codes. Nothing is recomputed,
+and only --html writes a file.
 """
 
 

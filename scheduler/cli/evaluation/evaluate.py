@@ -35,13 +35,15 @@ _SITE_FIELD: Final = "validation.splitColumn"
 EVALUATE_ABOUT: Final = """\
 Evaluate a bundle on labelled data that it was not trained on (external validation).
 
-All figures of a training report with intervals of these patients, calibration, recalibration (fitted and judged on patients outside each fit), and performance by
-month (or night), site and demographic group. Surveillance of the AUROC over these periods finds a lasting loss, and the command advises to hold, recalibrate or retrain; the
-manifest of the advised run is written next to the report. It runs in this process, not on a queue, and changes neither the bundle nor, without
---publish, the store.
+The report has all figures of a training report with confidence intervals for these patients, calibration, recalibration (evaluated
+on patients outside each fit), and performance by month (or night), site and demographic group. Surveillance of the AUROC over these
+periods detects a lasting loss, and the command advises you to hold, recalibrate or retrain; the manifest of the advised run is
+written next to the report. It runs in this process, not on a queue, and changes neither the bundle nor, without --publish, the
+store.
 
-The data are described as for training: --spec is a specification of kind TrainingRun, of which the tables, the cohort, groups (features.demographics), report.minCell
-and the seed count. --data FOLDER uses FOLDER/mlho.yaml, or else guesses the tables as mlho init does, with the outcome of the bundle.
+The data are described as for training: --spec is a specification of kind TrainingRun, of which only the tables, the cohort, the
+groups (features.demographics), report.minCell and the seed are used. --data FOLDER uses FOLDER/mlho.yaml, or else guesses the
+tables as mlho init does, with the outcome of the bundle.
 """
 
 
@@ -49,7 +51,9 @@ def add_evaluate(commands: Commands) -> None:
     """Add ``mlho evaluate``."""
     parser = commands.add("evaluate", _evaluate, "evaluate a bundle on other labelled data", EVALUATE_ABOUT)
     add_data(parser)
-    parser.add_argument("--site", metavar="COLUMN", help="also by this column of the labels or demographics")
+    parser.add_argument(
+        "--site", metavar="COLUMN", help="also report figures by this column of the labels or demographics"
+    )
     parser.add_argument(
         "--by",
         choices=("month", "night"),
@@ -62,7 +66,7 @@ def add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="also keep report and figures in the store: the site then shows the performance over time",
+        help="also keep the report and the figures in the store, so that the site shows the performance over time",
     )
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
 
@@ -143,11 +147,12 @@ def asked_spec(options: LabelledOptions, bundle: PinnedBundle) -> tuple[RunSpec,
         spec = load_checked(path, parse_spec)
         if unused := training_only(spec.spec):
             terminal.print_note(
-                f"Warning: {path}: {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not used, because the model is that of the bundle."
+                f"Warning: {path}: {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} ignored, because the "
+                "model is that of the bundle."
             )
         if spec.spec.recalibrate is not None:
             terminal.print_note(
-                f"Warning: {path}: recalibrate is not used. Bundle and correction are those of the command."
+                f"Warning: {path}: recalibrate is ignored. The command gives the bundle and the correction."
             )
         return spec, path
     spec = guessed_spec(path.parent, outcome=str(bundle.document["outcome"]))

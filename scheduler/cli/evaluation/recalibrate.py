@@ -36,8 +36,9 @@ _SUFFIX: Final = "-recalibrated"
 RECALIBRATE_ABOUT: Final = """\
 Recalibrate a model on recent labelled data: a new version with its own bundle, tests and gates.
 
-The log-odds of the bundle get an intercept and a slope (--intercept: an intercept only), fitted on these data and judged on patients outside each fit. Features and model
-stay, thresholds move with the probabilities, and the same patients alert. The data are described as for mlho evaluate. Gates are those of --spec, or else of the training run.
+The log-odds of the bundle get an intercept and a slope (--intercept: an intercept only), fitted on these data and evaluated on
+patients outside each fit. Features and model stay the same. Thresholds move with the probabilities, so the same patients alert. The
+data are described as for mlho evaluate. Gates are those of --spec, or else of the training run.
 
 The new version is written to the store as a run: promote it by its name or id. Repeating the command changes nothing.
 """

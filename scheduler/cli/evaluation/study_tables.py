@@ -1,4 +1,4 @@
-"""The tables of a document of several runs that ``mlho run`` prints and publishes: of variants, and of windows after the index date."""
+"""The tables that ``mlho run`` prints and publishes for a document of several runs: variants, or windows after the index date."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The command ``mlho worklist``: samples whose label the model contradicts, for people who check records."""
+"""The command ``mlho worklist``: samples whose label the model contradicts, for a review of the records."""
 
 import csv
 import io
@@ -20,11 +20,13 @@ from scheduler.runs.stored import TRAINING
 COLUMNS: Final = ("rank", "pseudonym", "index_date", "label", "mean_probability", "contradicted", "tested")
 _MOST: Final = 200
 WORKLIST_ABOUT: Final = f"""\
-List the samples of a training run whose label the model contradicts in most iterations that tested them, the clearest first.
+List the samples of a training run whose label the model contradicts in most iterations that tested them, the clearest
+contradictions first.
 
-A contradiction is the first place to look, and does not prove a wrong label: the weaker the model, the more right labels it contradicts. Patients are
-pseudonyms: HMAC-SHA256 of the id with the key in {PSEUDONYM_KEY}. Who has the key finds a patient again by computing the same of each id.
-Without the key no list is written. Nothing is computed again, and nothing is written into the store or a report.
+A contradiction shows where to look first. It does not prove a wrong label: the weaker the model, the more correct labels it
+contradicts. Patients are pseudonyms: HMAC-SHA256 of the id with the key in {PSEUDONYM_KEY}. With the key, a patient can be found
+again: compute the pseudonym of each id. Without the key no list is written. Nothing is recomputed, and nothing is written into the
+store or a report.
 """
 
 
@@ -43,9 +45,7 @@ def add_worklist(commands: Commands) -> None:
 
 
 def _worklist(options: WorklistOptions) -> int:
-    key = required_key(
-        "A worklist names patients by keyed pseudonyms, so that no list is written without a key."
-    )
+    key = required_key("A worklist names patients by keyed pseudonyms. No list is written without a key.")
     if options.most < 1:
         raise SpecError(f"--most {options.most}: expected 1 or more.")
     run = find_finished(existing_store(options), options.run, kind=TRAINING)
@@ -69,9 +69,7 @@ def _listed(address: str, run: str, key: bytes, most: int) -> tuple[str, int, in
     store = open_store(address)
     final = result_of(store, run)
     if not any(candidate["is_final"] for candidate in final["candidates"]):
-        raise SpecError(
-            f"run {run}: its final model is one of the consensus, whose test scores are not kept."
-        )
+        raise SpecError(f"run {run}: its final model is the consensus model, whose test scores are not kept.")
     if final.get("time_to_event") is not None:
         raise SpecError(
             f"run {run}: its outcome is a time to an event. Expected an outcome of 0 and 1; a sample that was censored has none."

@@ -43,9 +43,10 @@ and the channels that show it.
 PROMOTE_ABOUT: Final = """\
 Make the model of a finished training run the one that a channel shows.
 
-The bundle's digests are verified, its self-tests run, and the gates of its specification must have passed. Then the bundle is copied under its digest, and one entry is added to the
-log of the channel: who, when, why, from and to. Entries are never changed. Of two promotions at once, one wins and the other is told.
-Scoring runs with `bundle: {uri: channel:NAME}` use the model from then on. Repeating the command changes nothing.
+The bundle's digests are verified, its self-tests run, and the gates of its specification must have passed. Then the bundle is
+copied under its digest, and one entry is added to the log of the channel: who, when, why, from and to. Entries are never changed.
+Of two concurrent promotions, one succeeds and the other reports a conflict. Scoring runs with `bundle: {uri: channel:NAME}` use the
+model from then on. Repeating the command changes nothing.
 """
 
 ROLLBACK_ABOUT: Final = """\
@@ -208,7 +209,7 @@ def _audit(options: AuditOptions) -> int:
     digests = {entry.digest for channel in channels for entry in channel.entries}
     if options.includes is not None and options.includes not in digests:
         faults.append(
-            f"no entry has the digest {options.includes[:64]}: newest entries may have been removed"
+            f"no entry has the digest {options.includes[:64]}: the newest entries may have been removed"
         )
     if faults:
         raise ChannelDamaged(

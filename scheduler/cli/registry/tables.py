@@ -1,4 +1,4 @@
-"""The output of the commands of the registry: models, entries of a channel, a change."""
+"""The output of the registry commands: models, entries of a channel, a change."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final

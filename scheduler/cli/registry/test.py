@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _TESTS_FILE: Final = "tests/tests.json"  # TESTS_FILE of mlho.model.testing.records, which imports numpy
 
 ABOUT: Final = """\
-Run the tests that a bundle carries, in a fresh process, after every file was verified.
+Verify every file of a bundle, then run the tests that it carries in a fresh process.
 
   mlho test run:NAME                   the bundle of the newest finished run of that name; or run:ID
   mlho test ./bundle                   a folder; or its address in object storage
   mlho test run:NAME --junit out.xml   also as JUnit XML, for a CI system
 
 The same tests run when a bundle is built, before a promotion, and before each scoring run; time and memory are measured here and
-before a promotion only. A failed test of level defect fails the build; defect or required: the bundle is not used for scoring; any: it
-is not promoted. Exit code 0: all passed; 4: a test failed, or the bundle is damaged.
+before a promotion only. A failed test of level defect fails the build. A failed test of level defect or required prevents scoring.
+Any failed test prevents promotion. Exit code 0: all passed; 4: a test failed, or the bundle is damaged.
 """
 
 
@@ -95,7 +95,7 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
     terminal.out.print()
     if _TESTS_FILE not in bundle.files:
         terminal.out.print(
-            "The bundle carries no tests: an earlier version wrote it. These are the default ones that need no training data."
+            "The bundle carries no tests: an earlier version wrote it. These are the default tests that need no training data."
         )
     failed = [result for result in results if not result.passed]
     for result in failed:
@@ -104,7 +104,7 @@ def _show(bundle: PinnedBundle, results: "Sequence[ModelTestResult]") -> None:
 
 
 def _counted(results: "Sequence[ModelTestResult]") -> str:
-    """Return how many tests passed; those that measure this machine apart, which mlho models and a channel do not count."""
+    """Return how many tests passed. Those that measure this machine are counted separately; mlho models and channels omit them."""
     own, measured = (
         [result for result in results if result.is_measured is wanted] for wanted in (False, True)
     )

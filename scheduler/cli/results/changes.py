@@ -1,4 +1,4 @@
-"""The command ``mlho changes``: in which month codes begin, end, rise or fall, and in which month effects change."""
+"""The command ``mlho changes``: the months in which codes begin, end, rise or fall, and in which effects change."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,12 +25,13 @@ _COLUMNS: Final = ("month", "code", "change", "before", "after")
 ABOUT: Final = """\
 Read the tables of a specification, and print the months in which something changed abruptly:
 
-  begins, ends    a code is recorded only from a month on, or only before: a new drug, another coding system
+  begins, ends    a code is recorded only from a month on, or only before it: a new drug, another coding system
   rises, falls    the share of patients with the code at least doubles or halves
-  effect          the odds ratio of the code changes: of patients with the same month of the index date, those with the code against those without
+  effect          the odds ratio of the code changes: patients with the code against those without, with the same month of the index date
 
-A change is printed if it is beyond chance (0.05 over all codes and months) relative to a linear trend. Codes of few patients (selection.minPrevalence,
-report.minCell) are left out, and months with less than a twentieth of the patients of the busiest month. Nothing is written but --html.
+A change is printed if it is beyond chance (0.05 over all codes and months) relative to a linear trend. Codes of few patients
+(selection.minPrevalence, report.minCell) are left out, and so are months with less than a twentieth of the patients of the busiest
+month. Only --html writes a file.
 """
 
 

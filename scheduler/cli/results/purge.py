@@ -18,13 +18,13 @@ Find the runs that hold data of given patients, and delete them with their artif
   mlho purge patients.txt          list the data held: encoded rows, demographics, scores; and the models trained on them
   mlho purge patients.txt --yes    delete these runs, and all artifacts that no run uses
 
-FILE has one patient id a line, as in the tables; - reads them from standard input, so that no id is on a command line. No id is
+FILE has one patient id per line, as in the tables; - reads them from standard input, so that no id is on a command line. No id is
 printed. Runs whose ids are encrypted are searched with their key (MLHO_PSEUDONYM_KEY, MLHO_PSEUDONYM_KEYS_EARLIER). Remove the
 rows of the patients from the tables first; then run the specifications again to train without them.
 
-A bundle contains no patient's row. A run stays while a channel shows its model: promote another model (mlho promote) or roll back
-(mlho rollback), then repeat the command. Its exit code is 1 while a run that holds data is left. Exported copies, and caches of
-workers (MLHO_CACHE_DIR), are outside the store: delete them too.
+A bundle contains no patient's rows. A run is kept while a channel shows its model: promote another model (mlho promote) or roll
+back (mlho rollback), then repeat the command. Its exit code is 1 while a run that holds data is left. Exported copies, and caches
+of workers (MLHO_CACHE_DIR), are outside the store: delete them too.
 """
 
 
@@ -91,7 +91,7 @@ def _lines(plan: Purge) -> list[str]:
         for run in plan.unknown
     ]
     lines += [
-        f"run {run.run_id} ({run.name}): a file with ids of patients is damaged, so that it is not known whom it holds. Delete "
+        f"run {run.run_id} ({run.name}): a file with ids of patients is damaged, so its patients are unknown. Delete "
         f"the run: mlho delete {run.run_id}. Then repeat"
         for run in plan.damaged
     ]
@@ -114,7 +114,7 @@ def _lines_of(holding: Holding) -> list[str]:
         f"run {run.run_id} ({run.name}, {run.state}, {started}): {plural(holding.n_patients, 'patient')}: {', '.join(holding.held)}"
     ]
     if holding.bundle is not None:
-        lines.append(f"  bundle {holding.bundle[:16]}… was trained on their data: train again without them")
+        lines.append(f"  bundle {holding.bundle[:16]}… was trained on their data: retrain without them")
     if holding.live_in:
         lines.append(
             f"  stays: {_channels(holding.live_in)} its model. Promote another model or roll back, then repeat"

@@ -15,7 +15,8 @@ from scheduler.site.pages import INDEX, Renderer, prepare_pages, renew_site, wri
 
 _LAST_STAGES: Final = ("model", "report")
 SITE_ABOUT: Final = """\
-Write static pages of a store into the store: site/index.html with channels, models and runs, and a page of each model.
+Write static pages of a store into the store: site/index.html with channels, models and runs, and a page
+for each model.
 
 The page of a model shows its scoring runs over time (volume, drift, alert rate), its versions with links to their reports, and the
 comparison of each version with the one before. The pages need no server: open them from the folder, or from a copy of the bucket.
@@ -42,14 +43,14 @@ def _site(options: StoreOptions) -> int:
 class SitePreparation:
     """An observer that prepares the pages of the site in the background while the last tasks of a run are carried out.
 
-    The command only waits then, and those tasks follow one another, so that a core is idle.
+    At that time the command only waits and the tasks run one after another, so a core is idle.
     """
 
     def __init__(self) -> None:
         self._has_begun = False
 
     def update(self, stages: Stages, running: int) -> None:
-        """Begin with the final model."""
+        """Start the preparation at the stage of the final model."""
         if not self._has_begun and current_stage(stages) in _LAST_STAGES:
             self._has_begun = True
             threading.Thread(target=prepare_pages, daemon=True).start()

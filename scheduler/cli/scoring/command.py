@@ -99,7 +99,7 @@ def _spec_name(template: Mapping[str, Any], where: str) -> None:
 
 
 def _score_night(spec: ScoringRunSpec, before: StoredRun | None, store: Store, options: ScoreOptions) -> str:
-    """Score a night, or keep it as it was scored before. Return the id of its run."""
+    """Score a night, or keep its earlier scores. Return the id of its run."""
     name = spec.metadata.name
     if before is not None and not options.again:
         _say(
@@ -144,4 +144,4 @@ def _changed_since(spec: ScoringRunSpec, before: StoredRun, store: Store, option
     digest = str(scored_with.get("digest"))
     if scoring_run_id(run.spec.spec, run.manifest.plain(), digest, compared) == before.run_id:
         return f", with {scored_with['uri']}; --again scores it with {run.spec.spec.bundle.uri}"
-    return "; its tables or its specification have changed since, as with late data: --again scores it with those of now"
+    return "; its tables or its specification have changed since (late data, for example): --again scores it with the current ones"

@@ -387,7 +387,7 @@ def test_the_command_names_the_unused_sections_of_a_training_specification(place
 
     output = capsys.readouterr()
     words = " ".join(output.err.split())
-    assert "selection, validation.iterations, validation.folds, candidates are not used" in words
+    assert "selection, validation.iterations, validation.folds, candidates are ignored" in words
     assert json.loads(output.out)["run"] == first
 
 
@@ -403,7 +403,7 @@ def test_the_command_says_that_its_own_bundle_and_correction_count(place, capsys
     mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(other), "--json")
 
     output = capsys.readouterr()
-    assert "recalibrate is not used" in " ".join(output.err.split())
+    assert "recalibrate is ignored" in " ".join(output.err.split())
     assert json.loads(output.out)["run"] == first
 
 

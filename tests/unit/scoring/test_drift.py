@@ -270,7 +270,7 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     counts = ("newCodes", "vanishedCodes", "columnsMissingMore", "advisesRetraining")
     assert [status[count] for count in counts] == ["1", "1", str(scores["drift"]["n_missing_shifted"]), "1"]
     show_scores(store, scored.run.run_id)
-    assert "retrain.yaml of the store" in " ".join(capsys.readouterr().out.split())
+    assert "retrain.yaml in the store" in " ".join(capsys.readouterr().out.split())
 
 
 def test_rows_of_each_partition_are_shown_and_few_are_hidden():

@@ -137,7 +137,7 @@ def test_a_range_is_scored_once_and_late_data_do_not_change_a_night(template, co
     assert [line.split()[1] for line in again.out.splitlines()] == ["kept", "kept", "scored"]
     assert {key: store.get(key) for key in before} == before
     assert "kept" in late.out
-    assert "as with late data: --again" in late.out
+    assert "(late data, for example): --again" in late.out
     assert "scored" in repeated.out
     assert nights_before(store, "nightly-2019-05-04", 1)[0].run_id in repeated.out
 

@@ -88,13 +88,15 @@ def test_a_bundle_in_the_folder_of_another_run_is_refused(trained, tmp_path):
         store.put_if_absent(run_key(run, f"bundle/{name}"), content)
 
     for uri in (f"run:{run}", "run:small"):
-        with pytest.raises(BundleError, match=f"run {run}: its bundle is not that of its result") as caught:
+        with pytest.raises(
+            BundleError, match=f"run {run}: its bundle is not the one that its result describes"
+        ) as caught:
             prepare(trained.folder, store, {"bundle.uri": uri})
         assert digest in str(caught.value)
 
 
 def test_the_bundle_of_a_run_without_a_result_is_refused(trained, tmp_path):
-    """Nothing states which bundle the run made: its result is missing, by its id as by its name."""
+    """It is unknown which bundle the run produced: its result is missing, by its id as by its name."""
     store = LocalStore(copytree(trained.store.root, tmp_path / "store"))
     run = trained.home.finished.run_id
     store.delete(run_key(run, "result.json"))

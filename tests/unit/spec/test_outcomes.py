@@ -65,7 +65,9 @@ def test_a_run_has_one_outcome(tmp_path):
     data = write_tables(tmp_path / "data", tables_with(other_labels()))
     spec = make_spec(OUTCOMES).spec
 
-    with pytest.raises(SpecError, match=r"write a resource for each, with cohort\.outcome and cohort\.share"):
+    with pytest.raises(
+        SpecError, match=r"write one resource for each, with cohort\.outcome and cohort\.share"
+    ):
         plan_cohort(spec, make_manifest(spec.data.tables, data))
 
 

@@ -91,7 +91,7 @@ def test_a_run_of_the_operator_has_no_variants(data):
     """The operator refuses variants, and the message gives the remedy."""
     spec = make_spec(VARIANTS).spec
 
-    with pytest.raises(SpecError, match="write a resource for each: of variants, and compare them"):
+    with pytest.raises(SpecError, match="write one resource for each variant, and compare the runs"):
         plan_cohort(spec, make_manifest(spec.data.tables, data))
 
 

@@ -36,7 +36,7 @@ def test_runs_that_begin_alike_have_different_names():
 
 def test_a_run_without_uid_is_refused():
     """A Job name requires a uid: only a resource stored in the API server has workers."""
-    with pytest.raises(ValueError, match="without uid"):
+    with pytest.raises(ValueError, match="has no uid"):
         worker_job_name("a", "", 1)
 
 

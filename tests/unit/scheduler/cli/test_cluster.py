@@ -119,9 +119,7 @@ def test_a_job_that_was_created_by_hand_makes_the_run_of_today(
     assert scheduler.cli.parser.main(command) == 0
     today = {before, dt.datetime.now().astimezone().date()}  # two days if midnight passed
     assert [obj["metadata"]["name"] for obj in cluster.made] in [[f"{name}-{day}"] for day in today]
-    assert (
-        "nightly-20261124 was not created by a schedule: the run is that of today" in capsys.readouterr().err
-    )
+    assert "nightly-20261124 was not created by a CronJob" in capsys.readouterr().err
     assert scheduler.cli.parser.main([word for word in command if word != "--by-date"]) == 2
 
 

@@ -373,7 +373,7 @@ def test_columns_with_names_in_another_language_are_a_reason(tmp_path, call):
     assert "Labels.csv is not used (none of its 2 columns has a usual name for the patient)" in output.err
     assert "name your columns in data.columns: docs/data.md" in output.err
     assert (
-        "Names that are recognised, without case and signs, are for the patient: patientid, patientnum,"
+        "These names are recognised, ignoring case and punctuation, for the patient: patientid, patientnum,"
         in output.err
     )
     assert "; the time: time, startdate," in output.err
@@ -564,7 +564,7 @@ def test_without_labels_the_two_ways_to_define_a_cohort_are_named(tmp_path, call
 
     assert output.code == 3
     assert "have 1 distinct value: add the samples with the other outcome)" in output.err
-    assert "define the cohort by rules over the events instead: docs/cohorts.md" in output.err
+    assert "define the cohort by rules over the events: docs/cohorts.md" in output.err
 
 
 def test_an_empty_first_file_of_a_table_is_passed_over(tmp_path, call):

@@ -96,4 +96,4 @@ def test_an_export_says_that_the_options_of_a_cluster_are_not_used(tmp_path, cap
     """A run of a store has no namespace."""
     output = call_command(["export", "a", "--namespace", "trials"], tmp_path, capsys)
 
-    assert "--context and --namespace are not used" in output.err
+    assert "--context and --namespace are ignored" in output.err

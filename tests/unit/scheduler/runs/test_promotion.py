@@ -248,7 +248,7 @@ def test_a_bundle_that_is_not_that_of_the_result_is_not_promoted(store):
         store.delete(key)
         store.put_if_absent(key, store.get(run_key(B, f"bundle/{name}")))
 
-    with pytest.raises(BundleError, match=r"run a+: its bundle is not that of its result"):
+    with pytest.raises(BundleError, match=r"run a+: its bundle is not the one that its result describes"):
         promoted(store, A)
 
     assert read_channel(store, "production").head is None
@@ -347,7 +347,7 @@ def test_two_promotions_at_once(local_store):
 
     won = [run for outcome, run in found if outcome == "won"]
     assert {entry.run for entry in read_channel(local_store, "production").entries} == set(won)
-    assert all("Nothing was changed" in words for outcome, words in found if outcome == "told")
+    assert all("This command changed nothing" in words for outcome, words in found if outcome == "told")
 
 
 def test_a_second_concurrent_promotion_fails(store, monkeypatch):

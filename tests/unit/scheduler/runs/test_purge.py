@@ -221,7 +221,7 @@ def test_a_damaged_file_does_not_stop_a_purge(store, runs, tmp_path, capsys):
 
     assert (before.code, deleted.code) == (1, 1)
     assert (
-        f"a file with ids of patients is damaged, so that it is not known whom it holds. Delete the run: mlho delete {runs['scores']}"
+        f"a file with ids of patients is damaged, so its patients are unknown. Delete the run: mlho delete {runs['scores']}"
         in before.out
     )
     assert "1 with data, in 2 runs" in before.out

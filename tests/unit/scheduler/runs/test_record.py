@@ -268,7 +268,7 @@ def test_a_renewal_does_not_change_the_duration_of_a_finished_run(store, monkeyp
 @pytest.mark.parametrize(
     ("state", "remedy"),
     [
-        (RunState.RUNNING, "running). Wait for its end."),
+        (RunState.RUNNING, "running). Wait until it has ended."),
         (RunState.STOPPED, "stopped). Run its specification again"),
     ],
 )
