@@ -1,16 +1,16 @@
-# Two images from one file: --target scheduler and --target worker. Both run with a read-only root and no rights: UID 65532,
-# writable is /tmp only. Versions come from the locks in requirements/, by hash.
+# Two images from one file: --target scheduler and --target worker. Both run as UID 65532 without privileges, with a read-only root
+# file system; only /tmp is writable. Packages come from the locks in requirements/, by hash.
 ARG BASE=docker.io/library/python:3.13-slim
 
 # ---------------------------------------------------------------- builders
 
 FROM ${BASE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
-# tini reaps the children of killed children and passes SIGTERM on.
+# tini reaps orphaned processes and forwards SIGTERM.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/*
-# An environment without pip, filled by the base image's pip.
+# An environment without pip; the pip of the base image installs into it.
 RUN python3 -m venv --without-pip /opt/mlho
 WORKDIR /src
 
@@ -19,7 +19,7 @@ COPY requirements/scheduler.txt requirements/
 RUN pip --python /opt/mlho/bin/python install --require-hashes --only-binary=:all: --requirement requirements/scheduler.txt
 COPY mlho /opt/mlho/lib/python3.13/site-packages/mlho
 COPY scheduler /opt/mlho/lib/python3.13/site-packages/scheduler
-# A scheduler knows steps by name and never runs one: what computes stays out, its own tests of it too.
+# A scheduler knows steps by name and never runs one, so it needs no library that computes. Tests of packages are removed.
 RUN find /opt/mlho/lib -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*/*' -exec rm -rf {} + \
     && find /opt/mlho/lib -name '*.pyi' -delete \
     && /opt/mlho/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/mlho/lib \
@@ -27,7 +27,7 @@ RUN find /opt/mlho/lib -depth -type d \( -name tests -o -name test \) -path '*/s
       'if __name__ == "__main__":' '    sys.exit(main())' > /opt/mlho/bin/mlho \
     && chmod 755 /opt/mlho/bin/mlho
 ARG VERSION=0.1.0
-# The version of what is installed, where Python's tools look for it.
+# Metadata of the package, from which Python's tools read its version.
 RUN mkdir "/opt/mlho/lib/python3.13/site-packages/mlho_batch-${VERSION}.dist-info" \
     && printf 'Metadata-Version: 2.4\nName: mlho-batch\nVersion: %s\n' "${VERSION}" \
       > "/opt/mlho/lib/python3.13/site-packages/mlho_batch-${VERSION}.dist-info/METADATA"
@@ -35,17 +35,17 @@ RUN mkdir "/opt/mlho/lib/python3.13/site-packages/mlho_batch-${VERSION}.dist-inf
 FROM builder AS worker-packages
 COPY requirements/worker.txt requirements/
 RUN pip --python /opt/mlho/bin/python install --require-hashes --only-binary=:all: --requirement requirements/worker.txt
-# Tests, headers and type hints of the packages serve nobody here.
+# Tests, headers and type stubs of the packages are not needed here.
 RUN find /opt/mlho/lib -depth -type d \( -name tests -o -name include \) -path '*/site-packages/*/*' -exec rm -rf {} + \
     && find /opt/mlho/lib \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' \) -delete \
     && /opt/mlho/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/mlho/lib
 COPY mlho /opt/mlho/lib/python3.13/site-packages/mlho
 COPY scheduler /opt/mlho/lib/python3.13/site-packages/scheduler
 COPY worker /opt/mlho/lib/python3.13/site-packages/worker
-# Machine code for any processor of this architecture instead of this builder's own: the cache holds on every node. No
+# Machine code for any processor of this architecture, not for that of the builder, so that the cache is valid on every node. No
 # difference in speed could be measured (ranking 56,000 x 5,000: 1.0 to 1.4 s either way).
 ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/mlho/numba-cache
-# A small run compiles every function that a run needs; it is also the first test of the image.
+# A small run compiles every function that a run needs. It is also the first test of the image.
 RUN /opt/mlho/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/mlho/lib \
     && printf '%s\n' '#!/opt/mlho/bin/python' 'import sys' 'from scheduler.cli.parser import main' \
       'if __name__ == "__main__":' '    sys.exit(main())' > /opt/mlho/bin/mlho \
@@ -57,11 +57,11 @@ RUN mkdir "/opt/mlho/lib/python3.13/site-packages/mlho_batch-${VERSION}.dist-inf
 WORKDIR /tmp/warm
 RUN /opt/mlho/bin/mlho demo --patients 400 --folder data --store store --workers 2 \
     && rm -rf /tmp/warm
-# Numba uses a cache that it can write to, and no other: each container gets a copy (70 files, 2 MB). What stands in single
-# quotes is the script, which the container's shell expands.
+# Numba uses only a cache that it can write to, so each container gets a copy (70 files, 2 MB). The text in single quotes is the
+# script; its variables are expanded by the shell of the container.
 # hadolint ignore=SC2016
 RUN printf '%s\n' '#!/bin/sh' \
-      '# Copy the compiled code to where numba may add to it, then become the command.' \
+      '# Copy the compiled code to a folder that numba can write to, then execute the command.' \
       'set -e' \
       '[ -e "$NUMBA_CACHE_DIR" ] || cp -r /opt/mlho/numba-cache "$NUMBA_CACHE_DIR"' \
       'exec "$@"' > /opt/mlho/bin/with-compiled-code \
@@ -70,7 +70,7 @@ RUN printf '%s\n' '#!/bin/sh' \
 # ---------------------------------------------------------------- images
 
 FROM ${BASE} AS bare
-# What installs packages has no place in an image that runs them. The user has a name, because Celery takes one without for root.
+# Remove the tools that install packages. The user has a name, because Celery treats a user without a name as root.
 RUN echo 'mlho:x:65532:' >> /etc/group \
     && echo 'mlho:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3.13/site-packages/pip* /usr/local/lib/python3.13/ensurepip \
@@ -94,7 +94,7 @@ LABEL org.opencontainers.image.title="mlho-batch" \
       org.opencontainers.image.created="${CREATED}"
 
 FROM bare AS scheduler
-# Each run has threads of its own; with a heap for each, what ended runs gave back stays held.
+# Each run has its own threads. With one malloc arena per thread, memory freed by ended runs would not be returned.
 ENV MALLOC_ARENA_MAX=2
 COPY --from=scheduler-packages /opt/mlho /opt/mlho
 USER 65532:65532

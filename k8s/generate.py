@@ -1,7 +1,7 @@
-"""Write what is generated: the CRDs, the chart's schema and README, and the plain manifests. ``make crd chart-docs``.
+"""Generate the CRDs, the chart's schema and README, and the plain manifests. ``make crd chart-docs``.
 
 Sources: the models (CRDs), ``helm/mlho/values.yaml`` with the sentence above each value (schema, README), and the chart
-rendered with default values (manifests; needs Helm). Tests compare what is here with what this writes.
+rendered with default values (manifests; requires Helm). Tests compare the files in the repository with the generated ones.
 """
 
 import json
@@ -25,7 +25,7 @@ CHART: Final = REPO / "helm" / "mlho"
 K8S: Final = REPO / "k8s"
 NAMESPACE: Final = "mlho"
 
-# Values that hold any fields that Kubernetes accepts there.
+# Values that may have any fields that Kubernetes accepts.
 _FREE: Final = {
     "podLabels", "podAnnotations", "nodeSelector", "annotations", "labels", "affinity", "resources",
     "prefixes", "commonLabels", "podSecurityContext", "containerSecurityContext",
@@ -107,7 +107,7 @@ _EGRESS: Final = {
             },
         },
     },
-    "minProperties": 1,  # without any, everything would be allowed
+    "minProperties": 1,  # a rule without destinations allows all traffic
 }
 _COUNT: Final = {"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+%?$"}
 _SCHEDULE: Final = {
@@ -115,7 +115,7 @@ _SCHEDULE: Final = {
     "additionalProperties": False,
     "required": ["name", "schedule", "timeZone", "resource"],
     "properties": {
-        # The others are names of the chart's own objects.
+        # The excluded names are used by objects of the chart.
         "name": {**_NAME, "maxLength": 26, "not": {"enum": ["dashboard", "retention", "scheduler", "test"]}},
         "namespace": _NAME,
         "schedule": _CRON,
@@ -238,7 +238,7 @@ _SPECIAL: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Value:
-    """One value of the chart: its path, its default, and the sentence above it."""
+    """A value of the chart: its path, its default, and the comment above it."""
 
     path: str
     default: Any
@@ -246,9 +246,9 @@ class Value:
 
 
 def read_values() -> list[Value]:
-    """The values of ``values.yaml``, in its order.
+    """Return the values of ``values.yaml`` in their order.
 
-    A value is a leaf, or a mapping that Kubernetes and not the chart gives a meaning.
+    A value is a leaf, or a mapping whose fields Kubernetes defines.
     """
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     return list(_values(yaml.safe_load(text), _sentences(text), ""))
@@ -264,7 +264,7 @@ def _values(node: dict[str, Any], sentences: dict[str, str], above: str) -> Iter
 
 
 def _sentences(text: str) -> dict[str, str]:
-    """The comment above each key, by the key's path."""
+    """Return the comment above each key, by the path of the key."""
     found, comment, stack = {}, [], list[tuple[int, str]]()
     for line in text.splitlines():
         stripped = line.strip()
@@ -282,7 +282,7 @@ def _sentences(text: str) -> dict[str, str]:
 
 
 def values_schema() -> dict[str, Any]:
-    """JSON Schema of the values: a name that is not in ``values.yaml`` is refused."""
+    """Return the JSON Schema of the values, which refuses names that are not in ``values.yaml``."""
     root: dict[str, Any] = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart mlho",
@@ -293,7 +293,7 @@ def values_schema() -> dict[str, Any]:
             "toleration": strict(structural(Toleration)),
         },
     }
-    # Helm gives every chart the parent's globals.
+    # Helm passes the globals of the parent chart to every chart.
     root["properties"]["global"] = {"type": "object", "properties": {}}
     for value in read_values():
         node = root
@@ -305,7 +305,7 @@ def values_schema() -> dict[str, Any]:
 
 
 def strict(node: dict[str, Any]) -> dict[str, Any]:
-    """A structural schema of a model as JSON Schema that refuses other names."""
+    """Return the structural schema of a model as a JSON Schema that refuses other names."""
     left_out = ("format", "description")
     schema = {
         name: value for name, value in node.items() if not name.startswith("x-") and name not in left_out
@@ -341,9 +341,9 @@ def _texts() -> dict[str, Any]:
 _README_HEAD: Final = """\
 # mlho: the chart
 
-Installs the scheduler of mlho-batch, its custom resources `TrainingRun`, `ScoringRun` and `ModelChannel`, what workers need to
-run, and network policies around them. It needs Kubernetes 1.31 or newer and object storage; all pods run under Pod Security
-*restricted*. `docs/kubernetes.md` tells how to begin; this page lists the values.
+Installs the scheduler of mlho-batch, its custom resources `TrainingRun`, `ScoringRun` and `ModelChannel`, the objects that
+workers need, and network policies. It requires Kubernetes 1.31 or newer and object storage. All pods run under Pod Security
+*restricted*. `docs/kubernetes.md` describes the installation; this page lists the values.
 
 <!-- Made from values.yaml: make chart-docs -->
 
@@ -353,7 +353,7 @@ run, and network policies around them. It needs Kubernetes 1.31 or newer and obj
 
 
 def chart_readme() -> str:
-    """The chart's README: a table of all values."""
+    """Return the README of the chart: a table of all values."""
     rows = [f"| `{value.path}` | `{_shown(value.default)}` | {value.sentence} |\n" for value in read_values()]
     return _README_HEAD + "".join(rows)
 
@@ -363,21 +363,21 @@ def _shown(default: Any) -> str:
 
 
 def find_helm() -> str | None:
-    """Helm: what $HELM names, or the one on the PATH."""
+    """Return the Helm that $HELM names, or else the one on the PATH."""
     return os.environ.get("HELM") or shutil.which("helm")
 
 
 def render(helm: str, *arguments: str, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
-    """The chart's objects, for a release called mlho."""
+    """Return the objects of the chart for a release named mlho."""
     command = [helm, "template", "mlho", str(CHART), "--namespace", namespace, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - Helm, on our chart
     return [obj for obj in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if obj]
 
 
 def plain_manifests(rendered: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The files of ``k8s/base``: the chart's objects without what only Helm needs, and without secrets and CRDs.
+    """Return the files of ``k8s/base``: the objects of the chart without Secrets, CRDs and the parts that only Helm uses.
 
-    Secrets are yours to make: a file in a repository is no place for them.
+    Users create the Secrets themselves, because Secrets must not be in a repository.
     """
     files: dict[str, list[dict[str, Any]]] = {}
     for obj in rendered:
@@ -397,7 +397,7 @@ def _file_of(obj: dict[str, Any]) -> str:
 
 
 def _without_helm(obj: dict[str, Any]) -> dict[str, Any]:
-    """An object as somebody would write it who has no Helm; kustomize sets the namespace of all but fields that name one."""
+    """Return an object without the labels and annotations of Helm. kustomize sets its namespace."""
     plain: dict[str, Any] = json.loads(json.dumps(obj))
     labels = plain["metadata"]["labels"]
     labels.pop("helm.sh/chart", None)
@@ -408,7 +408,7 @@ def _without_helm(obj: dict[str, Any]) -> dict[str, Any]:
 
 
 def patches(base: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What kustomize must do to the base to make the other: objects that differ, whole, and those to be deleted."""
+    """Return the patches that change the base into the other: complete objects that differ, and deletions."""
     wanted = {_identity(obj): obj for obj in other}
     found = []
     for obj in base:
@@ -427,31 +427,31 @@ def _identity(obj: dict[str, Any]) -> tuple[str, str]:
 
 
 def all_of(files: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The objects of all files."""
+    """Return the objects of all files."""
     return [obj for objects in files.values() for obj in objects]
 
 
 def manifest_text(objects: list[dict[str, Any]]) -> str:
-    """Objects as one YAML file."""
+    """Return the objects as the text of one YAML file."""
     head = "# Made from the chart: make chart-docs\n"
     return head + "---\n".join(yaml.safe_dump(obj, sort_keys=False, width=110) for obj in objects)
 
 
 def write_crds() -> None:
-    """``k8s/crd.yaml`` and the chart's copy of it."""
+    """Write ``k8s/crd.yaml`` and the copy in the chart."""
     text = render_crds()
     for path in (K8S / "crd.yaml", CHART / "files" / "crd.yaml"):
         path.write_text(text, encoding="utf-8")
 
 
 def write_chart_docs() -> None:
-    """The chart's schema and README, and ``k8s/base`` if there is Helm."""
+    """Write the schema and the README of the chart, and ``k8s/base`` if Helm is available."""
     schema = json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n"
     (CHART / "values.schema.json").write_text(schema, encoding="utf-8")
     (CHART / "README.md").write_text(chart_readme(), encoding="utf-8")
     helm = find_helm()
     if helm is None:
-        sys.stderr.write("k8s/base is left as it is: there is no helm on the PATH, and $HELM names none\n")
+        sys.stderr.write("k8s/base is unchanged, because there is no helm on the PATH and $HELM is not set\n")
         return
     base = plain_manifests(render(helm))
     for name, objects in base.items():

@@ -1,7 +1,7 @@
-"""Write the software bill of materials of an image: what its lock installs, as CycloneDX 1.6. ``make sbom``.
+"""Write the software bill of materials of an image: the packages of its lock, as CycloneDX 1.6. ``make sbom``.
 
-Equal locks give equal files: no time and no random serial number is in them. Debian's packages come with the base image,
-whose own bill of materials lists them.
+Equal locks give equal files, because the files contain neither a time nor a random serial number. The packages of Debian are in
+the bill of materials of the base image.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def components(lock: str) -> list[dict[str, Any]]:
-    """The packages of a lock file, with the hashes of the files that may be installed for them."""
+    """Return the packages of a lock file, with the hashes of their installable files."""
     found: list[dict[str, Any]] = []
     for line in lock.splitlines():
         match = _PINNED.match(line)
@@ -37,7 +37,7 @@ def components(lock: str) -> list[dict[str, Any]]:
 
 
 def bill(target: str) -> dict[str, Any]:
-    """The bill of materials of ``scheduler`` or ``worker``."""
+    """Return the bill of materials of ``scheduler`` or ``worker``."""
     lock = (REPO / "requirements" / f"{target}.txt").read_text(encoding="utf-8")
     digest = hashlib.sha256(lock.encode()).hexdigest()
     return {

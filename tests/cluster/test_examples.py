@@ -75,7 +75,7 @@ def test_an_administrator_limits_buckets_and_workers(limits: None, kubectl: Kube
     assert "created (server dry run)" in answer("run", workers={"min": 1})
     annotations = ["mlho.io/allowed-prefixes=s3://ehr/ward/", "mlho.io/max-idle-workers=0"]
     kubectl("annotate", "namespace", kubectl.namespace, *annotations)
-    assert "may read what is below s3://ehr/ward/" in from_bucket("ehr")
+    assert "may read only addresses below s3://ehr/ward/" in from_bucket("ehr")
     ward = {"uri": "s3://ehr/ward/cohort/", "tables": TABLES}
     idle = answer("run", data=ward, workers={"min": 1})
     assert "may keep 0 idle workers (workers.min); this one asks for 1" in idle

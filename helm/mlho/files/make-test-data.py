@@ -1,4 +1,4 @@
-"""Data and specification of `helm test`: a made-up cohort in the store, and a run on it."""
+"""Write a synthetic cohort to the store, and the run of `helm test` on it."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ prefix = f"helm-test/{patients}"
 for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yaml"):
     store.put_if_absent(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 run = yaml.safe_load(spec_path.read_text(encoding="utf-8"))
-now = int(time.time())  # as the seed: what was carried out before would leave the workers nothing to do
+now = int(time.time())  # the seed of the run, so that no task is already committed
 run["metadata"] = {"name": f"{os.environ['RUN_NAME']}-{now}", "namespace": os.environ["RUN_NAMESPACE"]}
 run["spec"]["data"]["uri"] = f"{os.environ['MLHO_STORE'].rstrip('/')}/{prefix}/"
 run["spec"]["validation"] |= {"iterations": 2, "seed": now}

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* Beginning of all names; 40 characters, so that what is added fits. */ -}}
+{{- /* Prefix of all names; at most 40 characters, to leave room for suffixes. */ -}}
 {{- define "mlho.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
@@ -28,7 +28,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "mlho.commonLabels" (dict "root" . "without" dict) }}
 {{- end -}}
 
-{{- /* Labels of commonLabels that the chart does not give itself, nor .without, each on a line of its own. */ -}}
+{{- /* Labels of commonLabels that neither the chart nor .without sets, each on its own line. */ -}}
 {{- define "mlho.commonLabels" -}}
 {{- $own := list "helm.sh/chart" "mlho.io/schedule" -}}
 {{- range list "name" "instance" "version" "component" "part-of" "managed-by" -}}
@@ -41,13 +41,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
-{{- /* The labels of an object that has .more of its own, which win over those that selectors do not need. */ -}}
+{{- /* The labels of an object, with those in .more. These take precedence over all but the labels of selectors. */ -}}
 {{- define "mlho.labelsAnd" -}}
 {{- $all := include "mlho.labels" .root | fromYaml -}}
 {{- toYaml (merge (dict) (include "mlho.selector" .root | fromYaml) .more $all) -}}
 {{- end -}}
 
-{{- /* Image of "scheduler" or "worker": by digest if there is one. */ -}}
+{{- /* Image of "scheduler" or "worker": by digest if one is set. */ -}}
 {{- define "mlho.image" -}}
 {{- $image := index .root.Values.image .which -}}
 {{- $repository := include "mlho.inRegistry" (dict "root" .root "name" $image.repository) -}}
@@ -58,7 +58,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{- /* An image's name in the registry of global.imageRegistry. The first part of a name is a registry if it has a dot or a port, or is localhost. */ -}}
+{{- /* The name of an image, in the registry of global.imageRegistry. The first part of a name is a registry if it has a dot or a port, or is localhost. */ -}}
 {{- define "mlho.inRegistry" -}}
 {{- $registry := (.root.Values.global).imageRegistry -}}
 {{- $parts := splitList "/" .name -}}
@@ -91,7 +91,7 @@ default
 {{- end -}}
 {{- end -}}
 
-{{- /* Watched namespaces, the release's own among them or not, as {"names": [...]}. */ -}}
+{{- /* Watched namespaces, which need not include that of the release, as {"names": [...]}. */ -}}
 {{- define "mlho.namespaces" -}}
 {{- if .Values.watchNamespaces -}}
 names: {{ .Values.watchNamespaces | uniq | sortAlpha | toJson }}
@@ -112,7 +112,7 @@ names: {{ list .Release.Namespace | toJson }}
 {{- default (printf "%s-signing" (include "mlho.fullname" .)) .Values.signing.existingSecret -}}
 {{- end -}}
 
-{{- /* What scheduler and workers both need, as the list of variables of the scheduler's configuration. */ -}}
+{{- /* Environment variables that scheduler and workers both need, as a list for the scheduler's configuration. */ -}}
 {{- define "mlho.variables" -}}
 - name: MLHO_STORE
   value: {{ .Values.store.uri | quote }}
@@ -148,7 +148,7 @@ names: {{ list .Release.Namespace | toJson }}
 {{- end }}
 {{- end -}}
 
-{{- /* The same and more as a container's env; .extra is a list of variables. With .storeOnly, without what Redis, workers and ids of patients need. */ -}}
+{{- /* The same variables and those in the list .extra, as the env of a container. With .storeOnly, without those for Redis, workers and ids of patients. */ -}}
 {{- define "mlho.env" -}}
 {{- $others := ternary (list "MLHO_BROKER" "MLHO_SIGNING_KEY" "MLHO_PSEUDONYM_KEY") list (default false .storeOnly) -}}
 {{- range concat (include "mlho.variables" .root | fromYamlArray) .extra }}
@@ -174,7 +174,7 @@ names: {{ list .Release.Namespace | toJson }}
 {{- end }}
 {{- end -}}
 
-{{- /* The same Secrets as files, and the certificates: the scheduler sees by them when one is replaced. Those of other namespaces may not be here. */ -}}
+{{- /* The same Secrets and the certificates as files, by which the scheduler detects that one was replaced. Each is optional, because those of workers may exist only in other namespaces. */ -}}
 {{- define "mlho.secretSources" -}}
 {{- range $index, $own := concat (include "mlho.variables" . | fromYamlArray) .Values.scheduler.extraEnv .Values.worker.extraEnv }}
 {{- with $own.secret }}
@@ -220,7 +220,7 @@ imagePullSecrets:
     matchLabels:
       {{- toYaml .labels | nindent 6 }}
 {{- end -}}
-{{- /* To DNS, to Redis and to object storage: what scheduler and workers both need. */ -}}
+{{- /* Egress that scheduler and workers both need: to DNS, Redis and object storage. */ -}}
 {{- define "mlho.egress" -}}
 {{- include "mlho.storeEgress" . }}
 {{- $values := .Values.networkPolicy -}}
@@ -247,7 +247,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{- /* To DNS and to object storage, and the destinations of extraEgress. */ -}}
+{{- /* Egress to DNS, to object storage and to the destinations of extraEgress. */ -}}
 {{- define "mlho.storeEgress" -}}
 {{- $values := .Values.networkPolicy -}}
 - to:
@@ -284,7 +284,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{- /* Where all pods but those of workers may run. */ -}}
+{{- /* Placement of all pods but those of workers. */ -}}
 {{- define "mlho.placement" -}}
 {{- with .Values.scheduler.nodeSelector }}
 nodeSelector:
@@ -308,7 +308,7 @@ priorityClassName: {{ . }}
 {{- if $allowed }}true{{ end -}}
 {{- end -}}
 
-{{- /* Refuse values that Kubernetes accepts and that cannot work together. */ -}}
+{{- /* Refuse combinations of values that Kubernetes accepts but that cannot work. */ -}}
 {{- define "mlho.check" -}}
 {{- $named := list (list "redis" "urlEntry" "url") (list "signing" "keyEntry" "key") (list "pseudonyms" "keyEntry" "key") -}}
 {{- $named = concat $named (list (list "store" "accessKeyEntry" "AWS_ACCESS_KEY_ID") (list "store" "secretKeyEntry" "AWS_SECRET_ACCESS_KEY")) -}}
@@ -316,7 +316,7 @@ priorityClassName: {{ . }}
 {{- $part := index $.Values (first .) -}}
 {{- $entry := index . 1 -}}
 {{- if and (not $part.existingSecret) (ne (index $part $entry) (last .)) -}}
-{{- fail (printf "%[1]s.%[2]s=%[3]s names an entry of %[1]s.existingSecret, which is empty. Give the Secret, or remove %[1]s.%[2]s." (first .) $entry (index $part $entry)) -}}
+{{- fail (printf "%[1]s.%[2]s=%[3]s names an entry of %[1]s.existingSecret, which is empty. Set the Secret, or remove %[1]s.%[2]s." (first .) $entry (index $part $entry)) -}}
 {{- end -}}
 {{- end -}}
 {{- $own := list "MLHO_CACHE_DIR" "MLHO_CACHE_BYTES" -}}
@@ -345,7 +345,7 @@ priorityClassName: {{ . }}
 {{- range $namespace, $_ := .Values.store.prefixes }}{{ $_ := set $places $namespace "store.prefixes" }}{{ end -}}
 {{- range $namespace, $place := $places -}}
 {{- if not (or $.Values.rbac.clusterWide (has $namespace $watched)) -}}
-{{- fail (printf "%s is for the namespace %s, whose runs this release does not carry out. Expected one of: %s. Add it to watchNamespaces, or name another." $place $namespace (join ", " $watched)) -}}
+{{- fail (printf "%s names the namespace %s, whose runs this release does not carry out. Expected one of: %s. Add it to watchNamespaces, or name another." $place $namespace (join ", " $watched)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
