@@ -27,21 +27,34 @@ class SpecError(MlhoError, ValueError):
 
 
 class DataError(MlhoError, ValueError):
-    """Fix the table."""
+    """Fix the table.
+
+    Attributes
+    ----------
+    where, rule, expected, got, remedy : str
+        Parts of the message.
+    policy : str
+        Field of ``cohort`` in a specification that permits such a table, for example ``unknownPatients``; empty if there is none.
+    """
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, where: str, rule: str, *, expected: str, got: str, remedy: str) -> None:
+    def __init__(
+        self, where: str, rule: str, *, expected: str, got: str, remedy: str, policy: str = ""
+    ) -> None:
         self.where = where
         self.rule = rule
         self.expected = expected
         self.got = got
         self.remedy = remedy
+        self.policy = policy
         super().__init__(f"{where}: {rule}. Expected {expected}; got {got}. {remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Preserve the fields across a process boundary, where the error is rebuilt from keyword arguments."""
-        named = partial(type(self), expected=self.expected, got=self.got, remedy=self.remedy)
+        named = partial(
+            type(self), expected=self.expected, got=self.got, remedy=self.remedy, policy=self.policy
+        )
         return named, (self.where, self.rule)
 
 

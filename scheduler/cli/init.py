@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 FILE: Final = "mlho.yaml"
 SCHEMA_FILE: Final = FILES["TrainingRun"]
 _MOST_TRIES: Final = 20  # columns that are left out because a run would refuse them
-# Findings that stop a run, and the field of the cohort that lets it continue.
-_POLICIES: Final = {
-    "missing from the demographics": ("unknownPatients", "keep"),
-    "has conflicting outcomes": ("conflictingLabels", "drop"),
-}
+# Policies of the cohort that permit what would otherwise stop a run, with the value that is written for the user to check.
+_POLICIES: Final = {"unknownPatients": "keep", "conflictingLabels": "drop"}
 _DEMOGRAPHICS: Final = "features.demographics: "
 _NAMED: Final = re.compile(r"column '([^']+)'")
 
@@ -114,11 +111,8 @@ def _accepted(guess: "Guess", form: "Format", folder: Path) -> tuple[str, "Inspe
         refused = [name for error in inspection.errors for name in _NAMED.findall(str(error))]
         column_of = guess.columns.get("demographics", {})
         wrong = [name for name in guess.demographics if {name, column_of.get(name)} & set(refused)]
-        needed = {
-            name: value
-            for sign, (name, value) in _POLICIES.items()
-            if name not in policies and any(sign in str(error) for error in inspection.errors)
-        }
+        named = {error.policy for error in inspection.errors if isinstance(error, DataError)}
+        needed = {n: value for n, value in _POLICIES.items() if n in named and n not in policies}
         if not wrong and not needed:
             break
         policies |= needed

@@ -27,10 +27,11 @@ def test_a_data_error_states_place_problem_expected_got_and_remedy():
 @pytest.mark.parametrize("kind", [errors.DataError, errors.InputChanged])
 def test_a_data_error_keeps_its_parts_across_processes(kind):
     """A data error keeps its class, message and parts in another process."""
-    arrived = sent(kind("a.csv", "rule", **DATA_ERROR))
+    arrived = sent(kind("a.csv", "rule", **DATA_ERROR, policy="unknownPatients"))
 
     assert type(arrived) is kind
     assert (arrived.where, arrived.rule, arrived.got) == ("a.csv", "rule", "a number")
+    assert arrived.policy == "unknownPatients"
     assert str(arrived) == "a.csv: rule. Expected text; got a number. Write text."
 
 

@@ -274,6 +274,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
             remedy="Complete the demographics, check that ids are written alike in both tables (17.0 and 17 are different ids), or set "
             "cohort.unknownPatients to keep or drop.",
+            policy="unknownPatients",
         )
     if policy == "drop":
         selection.drop("unknown patient", is_unknown)
@@ -340,6 +341,7 @@ def _judge_conflicts(spec: TrainingSpec, n_samples: int, n_patients: int, warnin
             got=f"{plural(n_samples, 'sample')} of {plural(n_patients, 'patient')} with both 0 and 1",
             remedy="Correct the labels, or set cohort.conflictingLabels to drop (leave these samples out) or any "
             "(count them as positive).",
+            policy="conflictingLabels",
         )
     if policy == "drop":  # without a number: the label ledger shows or suppresses it
         warnings.append("Samples with conflicting outcomes are left out; the label ledger counts their rows.")
