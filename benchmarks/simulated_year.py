@@ -29,6 +29,8 @@ from mlho.method.evaluation.surveillance import LOSS, watch_auroc
 
 N_FEATURES, N_TRAINING, N_REFERENCE, N_NIGHT, NIGHTS = 10, 20_000, 200_000, 6_000, 365
 WITHIN, MIN_POWER, MAX_FALSE_ALARMS, MAX_ERROR = 3, 0.9, 1.0, 0.02
+N_ROUNDS = 300
+_LEARNED = 15.0  # product of rounds and learning rate
 _INTERCEPT = -2.9  # 10 % with the outcome
 _WEIGHTS = np.array([0.8, 0.6, 0.5, -0.4, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0])
 
@@ -71,10 +73,10 @@ class Model:
         return np.asarray(self.calibrator.apply(self.classifier.predict_proba(X)))
 
 
-def fit(rng: np.random.Generator) -> Model:
-    """Fit classifier and calibrator, the latter on out-of-fold probabilities."""
+def fit(rng: np.random.Generator, n_rounds: int) -> Model:
+    """Fit classifier and calibrator, the latter on out-of-fold probabilities. With fewer rounds each has more weight."""
     kind = classifier_named("xgboost")
-    setting = kind.setting({"maxDepth": 2, "nRounds": 300, "learningRate": 0.05})
+    setting = kind.setting({"maxDepth": 2, "nRounds": n_rounds, "learningRate": _LEARNED / n_rounds})
     patients, is_value = draw(rng, N_TRAINING), np.ones(N_FEATURES, np.bool_)
     fold, outside = np.arange(N_TRAINING) % 5, np.empty(N_TRAINING)
     for number in range(5):
@@ -153,11 +155,17 @@ class Year:
 
 
 def simulate(
-    *, n_years: int, n_losses: int, seed: int, n_before: int = 30, n_nights_a_month: int = 30
+    *,
+    n_years: int,
+    n_losses: int,
+    seed: int,
+    n_before: int = 30,
+    n_nights_a_month: int = 30,
+    n_rounds: int = N_ROUNDS,
 ) -> Year:
     """Simulate years without a loss, losses after some nights, and a year with changing patients."""
     rng = np.random.default_rng(seed)
-    model = fit(rng)
+    model = fit(rng, n_rounds)
     strength = weaker(rng, model)
     n_false = sum(len(alarms(model, nights(rng, model, NIGHTS))) for _ in range(n_years))
     n_found = 0
