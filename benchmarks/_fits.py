@@ -16,13 +16,13 @@ KIND = "bench_fit"
 N_ROWS, N_COLUMNS = 20_000, 100
 
 
-def write_table(folder: Path) -> None:
+def write_table(folder: Path, n_rows: int = N_ROWS) -> None:
     """Write a synthetic table with a signal in ten columns."""
     import numpy as np
 
     rng = np.random.default_rng(11)
-    rows = rng.normal(size=(N_ROWS, N_COLUMNS)).astype(np.float32)
-    risk = rows[:, :10].sum(axis=1) + 0.5 * rows[:, 0] * rows[:, 1] + rng.normal(scale=2.0, size=N_ROWS)
+    rows = rng.normal(size=(n_rows, N_COLUMNS)).astype(np.float32)
+    risk = rows[:, :10].sum(axis=1) + 0.5 * rows[:, 0] * rows[:, 1] + rng.normal(scale=2.0, size=n_rows)
     np.save(folder / "rows.npy", rows)
     np.save(folder / "labels.npy", (risk > 0).astype(np.float32))
 

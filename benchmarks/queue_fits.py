@@ -4,7 +4,8 @@
 
 Both do the same fits on the same table, with one thread each. They take turns of twenty fits and alternate in going first, so
 that other load affects both equally. joblib only runs the fits; the queue also signs, claims and leases each task, and
-commits each model to a store. CPU seconds of all processes of each side are printed, too.
+commits each model to a store. CPU seconds of all processes of each side are printed, too. Fewer than twenty fits
+are short ones on a small table, to see whether the program works.
 """
 
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 import _fits
 from _command import processes_below
 from _figures import show
-from _fits import fit, fit_task, write_table
+from _fits import N_ROWS, fit, fit_task, write_table
 from _queueing import N_WORKERS, how_many, show_load
 from joblib import Parallel, delayed
 
@@ -55,9 +56,10 @@ class Side:
 def main() -> int:
     n_fits = how_many(__doc__, "FITS", usual=N_FITS, short=N_SHORT)
     show_load()
+    size = 1.0 if n_fits >= N_AT_ONCE else 0.1
     with tempfile.TemporaryDirectory() as folder:
-        write_table(Path(folder))
-        n_rounds = _rounds_of_a_second(folder)
+        write_table(Path(folder), round(size * N_ROWS))
+        n_rounds = _rounds_of(size, folder)
         with _queue(Path(folder), n_rounds) as queue, _joblib(folder, n_rounds) as rival:
             for start in range(0, n_fits, N_AT_ONCE):
                 seeds = range(start, min(start + N_AT_ONCE, n_fits))
@@ -112,12 +114,12 @@ def _joblib(folder: str, n_rounds: int) -> Iterator[Side]:
         yield Side("joblib", turn)
 
 
-def _rounds_of_a_second(folder: str) -> int:
-    """Return the number of trees that take about a second of CPU to fit on this machine."""
+def _rounds_of(seconds: float, folder: str) -> int:
+    """Return the number of trees that take about this CPU time to fit on this machine."""
     fit(folder, 1, 0)
     before = time.process_time()
     fit(folder, _TRIAL_ROUNDS, 0)
-    return max(1, round(_TRIAL_ROUNDS / (time.process_time() - before)))
+    return max(1, round(seconds * _TRIAL_ROUNDS / (time.process_time() - before)))
 
 
 def _cpu_seconds() -> float:

@@ -12,11 +12,11 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.mark.parametrize(
     ("program", "number", "n_figures"),
     [
-        ("queue_speed", 100, 2),
+        ("queue_speed", 20, 2),
         ("queue_stages", 10, 1),
-        ("queue_recovery", 100, 1),
+        ("queue_recovery", 20, 1),
         ("queue_fits", 2, 1),
-        ("queue_memory", 200, 1),
+        ("queue_memory", 20, 1),
     ],
 )
 def test_a_promise_can_be_measured(program: str, number: int, n_figures: int, tmp_path: Path) -> None:
