@@ -54,7 +54,9 @@ def run_command(options: RunOptions) -> int:
     if len(options.spec) > 1:
         return _run_several(options)
     (path,) = options.spec
-    document = prepare_with_warnings(load_checked(path, parse_spec), path, usable_store(options))
+    spec, store = load_checked(path, parse_spec), usable_store(options)
+    check_broker(options)
+    document = prepare_with_warnings(spec, path, store)
     runs = document.of_document()
     for run in runs:
         name = run.spec.metadata.name
@@ -96,6 +98,14 @@ def refuse_what_needs_a_queue(options: ExecutionOptions) -> None:
         raise SpecError(
             "--metrics-port: only a run on a queue serves metrics. Add --broker, or omit the option."
         )
+
+
+def check_broker(options: ExecutionOptions) -> None:
+    """Check that the queue of these options can be used, before the tables are inspected."""
+    if options.broker is not None:
+        from scheduler.queue.run import check_queue, settings_for  # importing Celery is slow
+
+        check_queue(*settings_for(options.broker))
 
 
 def usable_store(options: OutputOptions) -> Store:
@@ -237,7 +247,9 @@ def _run_several(options: RunOptions) -> int:
     from scheduler.queue.run import settings_for
 
     broker, settings = settings_for(options.broker)
-    runs, documents = _prepare_several(options.spec, usable_store(options))
+    store = usable_store(options)
+    check_broker(options)
+    runs, documents = _prepare_several(options.spec, store)
     names = {run: prepared_run.spec.metadata.name for run, prepared_run in runs.items()}
     with ExitStack() as stack:
         stack.enter_context(stopping_on_sigterm(_report_forced_end))

@@ -147,10 +147,26 @@ def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[
             key = settings.signing_key or secrets.token_hex(_KEY_BYTES).encode()
         else:
             broker, key = queue_config.broker, settings.require_signing_key()
-        # Before leadership of the run is acquired.
-        with closing(Leases(broker, Names("-"))) as leases:
-            leases.check()
+        _check_server(broker)  # before leadership of the run is acquired
         yield broker, key
+
+
+def check_queue(broker: str, settings: Settings) -> None:
+    """Check that a queue can be used, unless it is embedded.
+
+    Raises
+    ------
+    MlhoError
+        As :func:`open_queue`.
+    """
+    if broker != EMBEDDED:
+        settings.require_signing_key()
+        _check_server(broker)
+
+
+def _check_server(broker: str) -> None:
+    with closing(Leases(broker, Names("-"))) as leases:
+        leases.check()
 
 
 @dataclass

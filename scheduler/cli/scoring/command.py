@@ -16,6 +16,7 @@ from scheduler.cli.options import ScoreOptions
 from scheduler.cli.results.site import renew
 from scheduler.cli.run import (
     carry_out_one,
+    check_broker,
     done_words,
     prepare_with_warnings,
     print_json,
@@ -49,6 +50,7 @@ def score_command(options: ScoreOptions) -> int:
         raise SpecError("--again: needs --as-of, the nights to score again.")
     spec = _spec(document, where)
     store = usable_store(options)
+    check_broker(options)
     run = prepare_with_warnings(spec, options.spec, store)
     finished = carry_out_one(run, spec.metadata.name, options)
     renew(store, options.store)

@@ -91,3 +91,22 @@ def test_a_submission_does_not_wait_for_unreadable_tables(monkeypatch, capsys):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     inspect_before_submission(spec)
     assert "by a task of the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [("", "MLHO_SIGNING_KEY"), ("a key that only the tests use", "broker: does not answer")],
+    ids=["no key", "no Redis"],
+)
+def test_an_unusable_queue_is_reported_before_the_tables_are_inspected(
+    key, error, folder, tmp_path, capsys, monkeypatch
+):
+    """Tables may be large, and the cause is one setting. Errors of the tables are reported once the queue can be used."""
+    monkeypatch.setenv("MLHO_SIGNING_KEY", key)
+    spec = write_spec(folder, {"data.columns": {"events": {"code": "ICD"}}})
+
+    output = call_command(["run", spec, "--broker", "redis://127.0.0.1:1/0"], tmp_path / "store", capsys)
+
+    assert output.code == 2
+    assert error in output.err
+    assert "ICD" not in output.err
