@@ -94,7 +94,7 @@ EVENTS: Final = Table(
         "An empty or blank patient or code, or a missing time, counts as absent.",
         "A code has at most 1,024 characters and no control character; a value is at most 1e30, plus or minus.",
         "A time that cannot be read is absent and marked, so that the ledger can name it.",
-        "text_value and any other column is ignored.",
+        "The column text_value and all further columns are ignored.",
     ),
 )
 

@@ -35,7 +35,7 @@ def judge_numbers(
     for column in persons.columns:
         if column.has_leading_zeros:
             warnings.append(
-                f"{where}: column {column.name!r} is read as numbers, and some begin with leading zeros, which get lost. If they are "
+                f"{where}: column {column.name!r} is read as numbers, so leading zeros of some values are lost. If the values are "
                 "codes, name it in features.categorical."
             )
         if column.levels is None or column.name in categorical:
@@ -48,7 +48,7 @@ def judge_numbers(
         n_other = int(rows[[not _is_number(level) for level in column.levels]].sum())
         got = f"text that is not a number in {shown_count(n_other, 'row', min_cell)} of {n_given:,}"
         remedy = (
-            "Write plain numbers, with the decimal sign of data.format.decimal (a point unless stated) and without "
+            "Write plain numbers, with the decimal separator of data.format.decimal (a point unless stated) and without "
             "units or signs such as + or >"
         )
         if column.name == AGE:

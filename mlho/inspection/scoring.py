@@ -87,6 +87,6 @@ def _unmatched(samples: Samples, persons: KnownPersons) -> list[str]:
     if not n or len(persons.among(samples.patient_ids).patient_ids):
         return []
     return [
-        f"demographics: none of {plural(n, 'patient')} to score has a row, so that their values are unknown. Check that patient ids are "
-        "written alike in all tables: 17.0 is another id than 17."
+        f"demographics: none of {plural(n, 'patient')} to score has a row, so that their values are unknown. Check that patient ids "
+        "have the same form in all tables: 17.0 and 17 are different ids."
     ]

@@ -20,5 +20,5 @@ def judge_future(cohort: Cohort, today: dt.date, *, min_cell: int) -> list[str]:
         return []
     return [
         f"The index date is after today ({today}): {shown_with_share(n_future, cohort.n_samples, 'sample', min_cell)}. Their outcomes cannot be known yet. "
-        "Check the index dates for wrong years, and the outcome of samples that are not over."
+        "Check the index dates for wrong years, and the outcome of samples whose follow-up has not ended."
     ]

@@ -216,7 +216,7 @@ def _refuse_unreadable_dates(index: Frame, dates: NDArray[np.int64]) -> None:
     if n_unreadable:
         raise DataError(
             INDEX_FRAME,
-            "column 'index_date' holds text that is not a date",
+            "column 'index_date' contains text that is not a date",
             expected=kind.value,
             got=f"other text in {plural(n_unreadable, 'row')} of {len(dates):,}",
             remedy="Convert the column, for example with pandas.to_datetime(index['index_date'], format='%d.%m.%Y').",

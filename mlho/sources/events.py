@@ -203,7 +203,7 @@ def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
 
 
 def number_column(array: Any, *, where: str, name: str, form: Format = _PLAIN) -> Any:
-    """Return numbers as float64, from any numeric type or from text with the format's decimal sign; null if missing.
+    """Return numbers as float64, from any numeric type or from text with the format's decimal separator; null if missing.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def number_column(array: Any, *, where: str, name: str, form: Format = _PLAIN) -
         advice = "Set data.format.decimal to ',', or write" if n_commas and form.decimal != "," else "Write"
         raise DataError(
             where,
-            f"column {name!r} holds text that is not a number",
+            f"column {name!r} contains text that is not a number",
             expected=f"numbers with a decimal {'comma' if form.decimal == ',' else 'point'}, or empty fields",
             got=f"{plural(n_bad, 'such row')} among {len(texts):,}"
             + (f", {n_commas:,} with a decimal comma" if n_commas and form.decimal != "," else ""),

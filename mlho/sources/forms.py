@@ -35,7 +35,7 @@ def cast_or_null(array: Any, type_: Any) -> Any:
 
 
 def numbers_or_null(texts: Any, decimal: str | None) -> Any:
-    """Return texts as float64, null where a text is not a number with this decimal sign (``None``: a point).
+    """Return texts as float64, null where a text is not a number with this decimal separator (``None``: a point).
 
     Examples
     --------

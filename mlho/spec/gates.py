@@ -90,7 +90,7 @@ class Gate(SpecPart):
     """A condition on one figure of the result. All its bounds are inclusive and must hold; a figure without a value fails."""
 
     metric: Metric
-    """A figure of ``headline``: of models made like the final one, on patients outside their training data."""
+    """A figure of ``headline``: of models built like the final one, on patients outside their training data."""
     threshold: Annotated[Literal["youden", "fixed-alert-rate", "fixed-sensitivity"] | None, OMITTED] = None
     """Rule of the threshold, for ``sensitivity``, ``specificity``, ``ppv``, ``npv``, ``alertsPer100``,
     ``numberNeededToEvaluate`` and the gaps between groups."""

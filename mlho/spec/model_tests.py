@@ -87,7 +87,7 @@ class Budgets(SpecPart):
     reasons: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of reasons shown with an alert."""
     reason_length: Annotated[int, Field(ge=20, le=500)] = 80
-    """Number of characters of a reason in words."""
+    """Maximum length of the text of a reason, in characters."""
     seconds_per_1000: Annotated[float, Field(gt=0, le=3600)] = 30
     """Seconds for the scores and reasons of 1,000 samples. Measured by ``mlho test`` and before a promotion."""
     memory_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 1024

@@ -75,13 +75,15 @@ class Validation(SpecPart):
         if self.test_from is not None and self.split != "temporal":
             raise ValueError(f"testFrom requires split: temporal. Got split: {self.split}")
         if (self.origins is not None) != (self.split == "rolling"):
-            raise ValueError(f"origins and split: rolling belong together. Got split: {self.split}")
+            raise ValueError(f"origins and split: rolling require each other. Got split: {self.split}")
         if self.origins is not None and list(self.origins) != sorted(set(self.origins)):
             raise ValueError("origins must be ascending, without duplicates")
         if self.temporal_check and not self.is_drawn:
             raise ValueError(f"temporalCheck requires split: random or stratified. Got split: {self.split}")
         if (self.split_column is not None) != (self.split in ("site", "given")):
-            raise ValueError(f"splitColumn and split: site or given belong together. Got split: {self.split}")
+            raise ValueError(
+                f"splitColumn and split: site or given require each other. Got split: {self.split}"
+            )
         return self
 
 

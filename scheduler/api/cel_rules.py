@@ -317,14 +317,14 @@ _TRAINING: Final = (
     *rules_at(
         "spec.validation",
         ("!has(self.testFrom) || self.split == 'temporal'", "testFrom requires split: temporal"),
-        ("has(self.origins) == (self.split == 'rolling')", "origins and split: rolling belong together"),
+        ("has(self.origins) == (self.split == 'rolling')", "origins and split: rolling require each other"),
         (
             "!has(self.temporalCheck) || self.split in ['random', 'stratified']",
             "temporalCheck requires split: random or stratified",
         ),
         (
             "has(self.splitColumn) == (self.split in ['site', 'given'])",
-            "splitColumn and split: site or given belong together",
+            "splitColumn and split: site or given require each other",
         ),
     ),
     CelRule(

@@ -110,7 +110,7 @@ class Watcher(threading.Thread):
         self.synced = threading.Event()
         """Set after the first complete list."""
         self.n_refused = 0
-        """Number of requests that the API server refused for lack of a right."""
+        """Number of requests that the API server refused because the service account lacks a permission."""
 
     def stop(self) -> None:
         """Stop watching. A blocked request ends by its timeout."""

@@ -70,7 +70,7 @@ def retraining_yaml(trained: RunSpec, file: str) -> bytes:
     }
     fixed = ", ".join(f"{name} {day}" for name, day in dates.items() if day is not None)
     lines = [
-        f"mlho run {file}{cluster_command(retraining, file)}: the specification of training under another name.",
+        f"mlho run {file}{cluster_command(retraining, file)}: retrains with the training specification under a new name.",
         f"First renew the tables of training: {tables}. The same tables give the same model.",
         f"They are read from {place}.",
         *([f"Move its dates to the new tables: {fixed}."] if fixed else []),

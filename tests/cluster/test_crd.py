@@ -335,7 +335,7 @@ CREATE = [
         {"validation.testFrom": "2024-01-01", "validation.split": "temporal"},
     ),
     Case(
-        "origins and split: rolling belong together",
+        "origins and split: rolling require each other",
         {"validation.split": "rolling"},
         {"validation.split": "rolling", "validation.origins": ["2023-01-01", "2024-01-01"]},
     ),
@@ -360,7 +360,7 @@ CREATE = [
         {"validation.temporalCheck": True},
     ),
     Case(
-        "splitColumn and split: site or given belong together",
+        "splitColumn and split: site or given require each other",
         {"validation.split": "site"},
         {"validation.split": "given", "validation.splitColumn": "part"},
     ),

@@ -37,9 +37,9 @@ LABEL_RULES: Final[Mapping[str, str]] = {
     "no index date": "The label row has no index date.",
     "implausible index date": "The year of the index date is not within data.plausibleYears.",
     "outcome missing": "The label row has no outcome.",
-    "unknown patient": "The demographics do not know the patient (cohort.unknownPatients: drop).",
+    "unknown patient": "The patient has no row in the demographics (cohort.unknownPatients: drop).",
     "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
-    "equal labels": "Another row of the same sample says the same.",
+    "equal labels": "Another row of the same sample has the same outcome.",
 }
 # Only with cohort.timeToEvent: the event or the end of observation is not after the index date.
 NOT_AT_RISK: Final = "not at risk"
@@ -47,8 +47,8 @@ _LABEL_REMEDIES: Final[Mapping[str, str]] = {
     "no patient": "Check the column of patient ids.",
     "no index date": "Check the column of index dates.",
     "implausible index date": "Check the index dates, or change data.plausibleYears.",
-    "outcome missing": "Check the column of cohort.outcome: an empty cell is an unknown outcome, and 0 is none.",
-    "unknown patient": "Check that patient ids are written alike in labels and demographics: 17.0 is another id than 17.",
+    "outcome missing": "Check the column of cohort.outcome: an empty cell means that the outcome is unknown, and 0 means that it did not occur.",
+    "unknown patient": "Check that patient ids have the same form in labels and demographics: 17.0 and 17 are different ids.",
     "conflicting labels": "Check how the outcome was derived.",
     "equal labels": "Check whether the labels were exported twice.",
     NOT_AT_RISK: "Check index dates and times of cohort.timeToEvent.",
@@ -272,7 +272,7 @@ def _drop_unknown(selection: _Selection, persons: Persons | None, spec: Training
             "labelled patients are missing from the demographics",
             expected="a row in the demographics for each labelled patient",
             got=f"{plural(n_unknown, 'patient')} without one, of {_n_distinct(patient[selection.is_in])}",
-            remedy="Complete the demographics, check that ids are written alike in both tables (17.0 and 17 are different ids), or set "
+            remedy="Complete the demographics, check that ids have the same form in both tables (17.0 and 17 are different ids), or set "
             "cohort.unknownPatients to keep or drop.",
             policy="unknownPatients",
         )

@@ -181,7 +181,7 @@ class DemographicsEncoder:
         Raises
         ------
         DataError
-            A column is missing, holds text where a number is expected, or differs in length.
+            A column is missing, contains text where a number is expected, or differs in length.
         """
         values: dict[str, NDArray[Any]] = {}
         for code in self.codes:

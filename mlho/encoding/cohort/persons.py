@@ -250,7 +250,7 @@ def _category(array: Any, file: SourceFile, name: str) -> _Piece:
 
 
 def join_parts(where: str, name: str, pieces: Sequence[_Piece], *, decimal: str | None = None) -> RawColumn:
-    """Join one column of all files. A CSV column is numeric if all of its texts are numbers, with the decimal sign of ``data.format``."""
+    """Join one column of all files. A CSV column is numeric if all of its texts are numbers, with the decimal separator of ``data.format``."""
     forms = {form for form, _, _ in pieces} - {"csv text"}
     if len(forms) == 2:
         raise DataError(

@@ -73,7 +73,7 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
     ),
     Rule.EXCLUDED_CODE: (
         "The row could be used, and its code is not among features.include, or is among features.exclude, or is "
-        "the death of an OMOP patient, which is no feature."
+        "the death of an OMOP patient, which is never a feature."
     ),
     Rule.DUPLICATE: (
         "Another row, usable too, has the same patient, code and day (UTC); only when duplicates are dropped. "
@@ -85,7 +85,7 @@ _MEANINGS: Final[Mapping[Rule, str]] = {
     Rule.END_BEFORE_START: "The row could be used, and it ends on a day before the day on which it starts (OMOP).",
 }
 _RARE: Final = frozenset((Rule.AFTER_DEATH, Rule.EXCLUDED_CODE, Rule.MODIFIER, Rule.END_BEFORE_START))
-_IDS: Final = "Check that the events name their patients, and that ids are written alike in all tables: 17.0 is another id than 17."
+_IDS: Final = "Check that the events name their patients, and that ids have the same form in all tables: 17.0 and 17 are different ids."
 _CODES: Final = "Check the codes in the events: a code is a text."
 _TIMES: Final = "Write times as 2020-01-31 or 2020-01-31T08:30:00, or as a timestamp column, or state their form in data.format."
 _INDEX: Final = "Check the index dates."
@@ -95,7 +95,7 @@ _REMEDIES: Final[Mapping[Rule, str]] = {
     Rule.UNUSABLE_CODE: _CODES,
     Rule.UNREADABLE_TIME: _TIMES,
     Rule.NO_TIME: _TIMES,
-    Rule.UNKNOWN_PATIENT: "Check that patient ids are written alike in all tables: 17.0 is another id than 17.",
+    Rule.UNKNOWN_PATIENT: "Check that patient ids have the same form in all tables: 17.0 and 17 are different ids.",
     Rule.IMPLAUSIBLE_DATE: "Check the times and birth dates, or change data.plausibleYears.",
     Rule.AFTER_DEATH: "Check the table death, or change data.afterDeathDays.",
     Rule.AFTER_INDEX: _INDEX,

@@ -99,5 +99,5 @@ def units_sentence(summary: Mapping[str, Any]) -> str:
     return (
         f"{codes} values in several units: {summary['others']:,} of {summary['rows']:,} rows have a different unit from most rows of "
         f"their code{unknown}, such as {', '.join(summary['first'])}. Values are used as they are: convert them to one unit, or "
-        "leave these codes out by features.exclude."
+        "exclude these codes with features.exclude."
     )

@@ -33,7 +33,7 @@ def group_estimate(name: str, value: float, drawn: FloatArray, *, n_patients: in
     Wilson (1927), JASA 22; Kish (1965), Survey Sampling (effective sample size).
     """
     if math.isnan(value):
-        return Estimate.absent("does not exist for these samples")
+        return Estimate.absent("not defined for these samples")
     scale = {"alerts_per_100": 100.0}.get(_last(name), 1.0)
     plain = percentile_estimate(value, drawn)
     if _last(name) not in RATES or not drawn.size or _absent_share(drawn) > MAX_ABSENT_SHARE:

@@ -15,8 +15,8 @@ from numba import njit
 from mlho.method.consensus.cholesky import FloatArray, dot, find_dependent, invert, solve
 from mlho.method.consensus.likelihood import Z_95
 
-NO_EVENT_OUTSIDE: Final = "all events are at its lowest or at its highest value: no hazard ratio"
-_ALIASED: Final = "constant, or a combination of earlier columns"
+NO_EVENT_OUTSIDE: Final = "no hazard ratio: all events are at its lowest or all at its highest value"
+_ALIASED: Final = "constant, or a linear combination of earlier columns"
 _NOT_CONVERGED: Final = (
     "the partial likelihood has no maximum: a combination of features separates the events"
 )

@@ -311,7 +311,9 @@ def _drop_aliased(
     dropped = tuple(
         DroppedColumn(
             columns[at],
-            "constant" if np.all(matrix[:, at] == matrix[0, at]) else "a combination of earlier columns",
+            "constant"
+            if np.all(matrix[:, at] == matrix[0, at])
+            else "a linear combination of earlier columns",
         )
         for at in np.flatnonzero(aliased).tolist()
     )

@@ -143,20 +143,22 @@ def percentile_estimate(
         Reason if ``value`` is None.
     """
     if value is None:
-        return Estimate.absent(reason or "does not exist for these samples", "")
+        return Estimate.absent(reason or "not defined for these samples", "")
     if drawn is None or not drawn.size:
-        return Estimate(value, None, None, None, "", "no interval: fewer than two patients, or no replicates")
+        return Estimate(
+            value, None, None, None, "", "no interval: fewer than two patients, or no bootstrap replicates"
+        )
     method = f"percentile bootstrap by patient, {drawn.size} replicates"
     present = drawn[~np.isnan(drawn)]
     n_absent = drawn.size - present.size
     if n_absent > MAX_ABSENT_SHARE * drawn.size or present.size < 2:
-        why = f"no interval: the figure does not exist in {n_absent} of {drawn.size} replicates"
+        why = f"no interval: the figure is undefined in {n_absent} of {drawn.size} replicates"
         return Estimate(value, None, None, None, method, why)
     if n_absent:
         method += f" ({n_absent} without a value)"
     low, high = _quantiles(present, ENDS)
     if low == high:
-        return Estimate(value, None, None, None, method, "no interval: the replicates are equal")
+        return Estimate(value, None, None, None, method, "no interval: all replicates are equal")
     return Estimate(value, low, high, float(present.std(ddof=1)), method)
 
 

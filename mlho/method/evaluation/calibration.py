@@ -302,5 +302,5 @@ def fit_calibrator(y: ArrayLike, p: ArrayLike) -> PlattCalibrator:
     if line.reason is not None:
         return PlattCalibrator(0.0, 1.0, f"not calibrated: {line.reason}")
     if line.slope <= 0.0:
-        return PlattCalibrator(0.0, 1.0, "not calibrated: the outcome falls as the prediction rises")
+        return PlattCalibrator(0.0, 1.0, "not calibrated: the outcome becomes rarer as the prediction rises")
     return PlattCalibrator(line.intercept, line.slope)

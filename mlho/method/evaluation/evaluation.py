@@ -267,7 +267,7 @@ def _versions(tallies: Mapping[str, Tally], chosen: Mapping[str, float]) -> dict
 
 
 def _davis_goadrich_estimate(t: Tally) -> Estimate:
-    method = "no interval: for comparison with R"
+    method = "without an interval; computed for comparison with R"
     value = pr_davis_goadrich_of(t)
     if value is None:
         return Estimate.absent(NO_POSITIVE, method)

@@ -91,7 +91,7 @@ def expected_ppv(p: ArrayLike, threshold: float) -> Estimate:
     alerts = np.sort(np.asarray(p, np.float64))
     alerts = alerts[np.searchsorted(alerts, threshold, side="left") :]
     if not alerts.size:
-        return Estimate.absent("no sample is alerted", METHOD)
+        return Estimate.absent("no sample is flagged", METHOD)
     expected = math.fsum(alerts.tolist())
     value = expected / alerts.size
     if min(expected, alerts.size - expected) < FEWEST:

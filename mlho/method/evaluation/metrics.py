@@ -184,7 +184,7 @@ def _error_distribution(
         at = np.quantile(np.repeat(error, n.astype(np.int64)), ERROR_QUANTILES)
         quantiles = {q: float(value) for q, value in zip(ERROR_QUANTILES, at, strict=True)}
     if None in shown:
-        reasons.append(f"counts below {min_cell}, and those that would give them away, are not shown")
+        reasons.append(f"counts below {min_cell}, and counts that would reveal them, are suppressed")
     return ErrorDistribution(
         n=total,
         quantiles=quantiles,

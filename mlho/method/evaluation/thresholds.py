@@ -29,8 +29,8 @@ THRESHOLD_FIGURES = (
 _WHY_ABSENT = {
     "sensitivity": "no sample is positive",
     "specificity": "no sample is negative",
-    "ppv": "no sample is alerted",
-    "npv": "every sample is alerted",
+    "ppv": "no sample is flagged",
+    "npv": "every sample is flagged",
     "number_needed_to_evaluate": "no alert is a true positive",
 }
 

@@ -77,7 +77,9 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
     chance = share * (1 - share)
     value = 1 - spread / (n_iterations * (n_iterations - 1) * n_features) / chance
     if spread == 0:
-        return StabilityEstimate(1.0, 0.0, None, None, "all sets are equal: the interval has no width")
+        return StabilityEstimate(
+            1.0, 0.0, None, None, "no interval: all sets are equal, so its width would be zero"
+        )
     # Influence of one iteration on the estimate, halved (the paper's phi_i); its overlap is also an integer.
     overlap = chosen.astype(np.int64) * counts[np.newaxis, :]
     overlaps = overlap.sum(axis=1) / (n_iterations * n_features)

@@ -59,7 +59,7 @@ def mean_with_spread(values: Sequence[float | None], *, test_fraction: float | N
         return Spread(None, None, None, None, None, None, 0, n_absent, "no iteration has a value")
     mean = math.fsum(present) / n
     sd = low = high = None
-    reason = "one iteration has a value: no interval" if n == 1 else None
+    reason = "no interval: only one iteration has a value" if n == 1 else None
     if n > 1:
         sd = math.sqrt(math.fsum((v - mean) ** 2 for v in present) / (n - 1))
         if max(present) == min(present):

@@ -65,7 +65,7 @@ class Rules(SpecPart):
     def _descendants_have_a_hierarchy(self) -> Self:
         is_asked = any(event_set.descendants for event_set in self.event_sets)
         if is_asked != (self.hierarchy is not None):
-            raise ValueError("descendants and hierarchy belong together. Give both or neither")
+            raise ValueError("descendants and hierarchy require each other. Give both or neither")
         return self
 
     @property

@@ -11,7 +11,7 @@ class FinishIteration(LearningStep):
     """Finish one iteration from its folds."""
 
     kind: ClassVar[str] = "finish_iteration"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``iteration.json`` and ``scores.arr``."""

@@ -47,9 +47,9 @@ class Returns:
             for name in ("mean_odds_ratio", "low95", "high95", "low99", "high99")
         }
         n_seen = int(table.n_seen[position])
-        reasons = {0: "no iteration gave it a coefficient", 1: "used by one iteration only: no interval"}
+        reasons = {0: "no iteration gave it a coefficient", 1: "no interval: only one iteration used it"}
         if numbers["low95"] is None:
-            reasons.setdefault(n_seen, "all odds ratios are equal, or numerically unbounded: no interval")
+            reasons.setdefault(n_seen, "no interval: all odds ratios are equal, or numerically unbounded")
         return Confidence(
             score=int(table.score[position]),
             n_seen=n_seen,

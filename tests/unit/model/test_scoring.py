@@ -165,7 +165,7 @@ def test_a_bundle_without_index_date_takes_everything(parts, tmp_path):
         (
             EVENTS,
             INDEX.assign(index_date="31.12.2019"),
-            "'index_date' holds text that is not a date.*other text in 3 rows of 3.*to_datetime",
+            "'index_date' contains text that is not a date.*other text in 3 rows of 3.*to_datetime",
         ),
         (
             EVENTS.assign(time="31.12.2019"),

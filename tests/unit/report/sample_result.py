@@ -537,7 +537,7 @@ def _errors() -> dict[str, Any]:
             "quantiles": {q: min(1.0, max(0.01, v)) for q, v in quantiles.items()},
             "bin_edges": edges,
             "counts": shown,
-            "reason": "counts below 11, and those that would give them away, are not shown",
+            "reason": "counts below 11, and counts that would reveal them, are suppressed",
         }
 
     return {"positive": distribution(0.87, 0.01, 3_406), "negative": distribution(0.1, 0.006, 27_122)}

@@ -163,7 +163,7 @@ def test_demographics_of_other_ids_are_a_warning(trained, tmp_path):
 
     assert warning.startswith("demographics: none of ")
     assert warning.endswith(
-        "Check that patient ids are written alike in all tables: 17.0 is another id than 17."
+        "Check that patient ids have the same form in all tables: 17.0 and 17 are different ids."
     )
 
 

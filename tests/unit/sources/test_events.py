@@ -342,7 +342,7 @@ BAD_FILES = {
     "headerless.csv": (f"{SECRET},2020-01-31,A\n".encode(), "are missing", "3 columns, none"),
     "text_value.csv": (
         f"patient_id,time,code,numeric_value\n1,2020-01-31,A,{SECRET}\n1,2020-01-31,A,3\n".encode(),
-        "column 'numeric_value' holds text that is not a number",
+        "column 'numeric_value' contains text that is not a number",
         "1 such row among 2",
     ),
 }

@@ -21,12 +21,12 @@ def test_fields_of_other_splits_are_left_out_of_plain_values():
     ("changes", "words"),
     [
         ({"validation.testFrom": "2020-01-01"}, "testFrom requires split: temporal"),
-        ({"validation.split": "rolling"}, "origins and split: rolling belong together"),
+        ({"validation.split": "rolling"}, "origins and split: rolling require each other"),
         (
             {"validation.split": "rolling", "validation.origins": ["2021-01-01", "2020-01-01"]},
             "origins must be ascending",
         ),
-        ({"validation.split": "given"}, "splitColumn and split: site or given belong together"),
+        ({"validation.split": "given"}, "splitColumn and split: site or given require each other"),
         (
             {"validation.split": "temporal", "cohort.index": {"date": "2020-01-01"}},
             "requires cohort.index.column",

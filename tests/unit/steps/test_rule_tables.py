@@ -96,8 +96,8 @@ def test_an_evaluation_and_an_inspection_find_the_samples_of_the_run(data):
             {"hierarchy": "map.parquet"},
             "descendants requires literal codes",
         ),
-        ({"codes": ["NN"], "descendants": True}, {}, "descendants and hierarchy belong together"),
-        ({"codes": ["NN"]}, {"hierarchy": "map.parquet"}, "descendants and hierarchy belong together"),
+        ({"codes": ["NN"], "descendants": True}, {}, "descendants and hierarchy require each other"),
+        ({"codes": ["NN"]}, {"hierarchy": "map.parquet"}, "descendants and hierarchy require each other"),
         (
             {"codes": ["NN"]},
             {"observation": {"periods": "p.csv", "endDate": "2020-01-01"}},

@@ -257,7 +257,7 @@ def test_conflicting_labels_follow_the_policy(tmp_path, policy, patients, outcom
 
 def test_a_label_file_with_unknown_patients_is_refused(tmp_path):
     """Labelled patients without demographics are refused, and the remedy names the usual cause: the tables write ids differently."""
-    with pytest.raises(DataError, match="check that ids are written alike in both tables") as caught:
+    with pytest.raises(DataError, match="check that ids have the same form in both tables") as caught:
         cohort_of(tmp_path, LABELS, "patient_id,sex\na,F\n")
 
     assert caught.value.got == "2 patients without one, of 3"
@@ -316,7 +316,7 @@ def test_text_in_csv_that_is_all_numbers_is_a_number(tmp_path):
 
 @pytest.mark.parametrize(("decimal", "kind"), [(None, CategoricalColumn), (",", NumericColumn)])
 def test_demographics_with_a_decimal_comma_are_numbers_if_it_is_stated(tmp_path, decimal, kind):
-    """Numbers of demographics in CSV have the decimal sign of ``data.format``."""
+    """Numbers of demographics in CSV have the decimal separator of ``data.format``."""
     (tmp_path / "labels.csv").write_text(LABELS)
     (tmp_path / "persons.csv").write_text('patient_id,bmi\na,"20,5"\nb,"30,25"\nc,\n')
     spec = TrainingSpec.model_validate(

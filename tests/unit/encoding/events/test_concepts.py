@@ -47,7 +47,7 @@ def test_equal_rows_collapse(tmp_path):
     [
         ("code,description\nA,a\nA,b\n", "a code has differing rows"),
         ("code,low,high\nA,5,3\n", "the bounds of a reference range are swapped"),
-        ("code,low\nA,many\n", "column 'low' holds text that is not a number"),
+        ("code,low\nA,many\n", "column 'low' contains text that is not a number"),
         ("name,low\nA,1\n", "column 'code' is missing"),
     ],
 )

@@ -116,7 +116,7 @@ def test_differences_are_paired():
 
     difference = {comparison.metric: comparison.difference for comparison in twice.comparisons}
     assert difference["auroc"].value == 0
-    assert difference["auroc"].reason == "no interval: the replicates are equal"
+    assert difference["auroc"].reason == "no interval: all replicates are equal"
     assert {comparison.metric: comparison.difference for comparison in same.comparisons}[
         "auroc"
     ].low is not None

@@ -307,8 +307,8 @@ def test_aliased_and_constant_columns_are_reported():
 
     assert [(column.name, column.reason) for column in fit.dropped] == [
         ("site", "constant"),
-        ("not a", "a combination of earlier columns"),
-        ("a + 2b", "a combination of earlier columns"),
+        ("not a", "a linear combination of earlier columns"),
+        ("a + 2b", "a linear combination of earlier columns"),
     ]
     assert fit.names == ("a", "b", "c", "d", "e", "f")
     np.testing.assert_array_equal(fit.coef, fit_logistic(X, y).coef)

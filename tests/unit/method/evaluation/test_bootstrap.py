@@ -122,7 +122,7 @@ def test_a_figure_that_often_does_not_exist_has_no_interval():
     estimate = bootstrap_by_patient(y, np.full(40, 0.6), None, sensitivity_of, seed=5)["sensitivity"]
 
     assert (estimate.value, estimate.low) == (1.0, None)
-    assert estimate.reason.startswith("no interval: the figure does not exist in ")
+    assert estimate.reason.startswith("no interval: the figure is undefined in ")
 
 
 def test_a_few_replicates_without_the_figure_are_reported():
@@ -140,7 +140,7 @@ def test_a_figure_that_does_not_exist_is_absent():
     """Without any positive, the sensitivity is absent with a reason."""
     estimate = bootstrap_by_patient([0, 0], [0.1, 0.2], None, sensitivity_of, seed=1)["sensitivity"]
 
-    assert (estimate.value, estimate.reason) == (None, "does not exist for these samples")
+    assert (estimate.value, estimate.reason) == (None, "not defined for these samples")
 
 
 def test_one_patient_has_no_interval():
@@ -148,7 +148,7 @@ def test_one_patient_has_no_interval():
     estimate = bootstrap_by_patient([0, 1], [0.1, 0.2], [5, 5], figures_of, seed=1)["brier"]
 
     assert estimate.value is not None
-    assert estimate.reason == "no interval: fewer than two patients, or no replicates"
+    assert estimate.reason == "no interval: fewer than two patients, or no bootstrap replicates"
 
 
 def test_interval_covers_the_truth():

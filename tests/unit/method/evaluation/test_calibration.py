@@ -157,7 +157,7 @@ def test_a_backward_model_is_not_turned_round():
     y, p = make_predictions(3, slope=-1.0)
 
     assert fit_calibrator(y, p) == PlattCalibrator(
-        0.0, 1.0, "not calibrated: the outcome falls as the prediction rises"
+        0.0, 1.0, "not calibrated: the outcome becomes rarer as the prediction rises"
     )
 
 

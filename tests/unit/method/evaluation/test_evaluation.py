@@ -114,7 +114,7 @@ def test_one_class_is_absent_everywhere_with_reasons(label):
 
     assert absent["/figures/auroc"] == f"one class only: {240 * label} of 240 samples are positive"
     assert absent["/calibration/raw/figures/slope"] == absent["/figures/auroc"]
-    assert all(reason and reason != "does not exist for these samples" for reason in absent.values())
+    assert all(reason and reason != "not defined for these samples" for reason in absent.values())
     assert ("/figures/average_precision" in absent) == (label == 0)
     assert plain["roc"] is None
     assert result.figures["brier"].low is not None

@@ -57,6 +57,6 @@ def test_concept_drift_does_not_show():
 
 def test_figures_of_few_expected_outcomes_have_a_reason():
     assert "fewer than 5" in expected_auroc(np.full(100, 0.01)).reason
-    assert expected_ppv(np.full(100, 0.1), 0.5).reason == "no sample is alerted"
+    assert expected_ppv(np.full(100, 0.1), 0.5).reason == "no sample is flagged"
     few = expected_ppv(np.full(8, 0.3), 0.2)
     assert (few.value, few.low) == (pytest.approx(0.3), None)

@@ -120,7 +120,7 @@ def test_a_single_small_bin_takes_another_with_it():
     result = error_distribution(np.zeros(73, dtype=int), p)["negative"]
 
     assert (result.counts[0], result.counts[4], result.counts[10]) == (50, None, None)
-    assert result.reason == "counts below 11, and those that would give them away, are not shown"
+    assert result.reason == "counts below 11, and counts that would reveal them, are suppressed"
 
 
 def test_a_small_class_shows_no_quantiles():

@@ -93,9 +93,9 @@ def test_no_positive_has_no_sensitivity_threshold():
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5, math.nan])
 def test_a_rate_that_is_no_fraction_is_refused(value):
     """A rate must be a fraction above 0 and at most 1, so percentages are refused."""
-    with pytest.raises(SpecError, match="a fraction above 0 and up to 1"):
+    with pytest.raises(SpecError, match="a fraction above 0 and at most 1"):
         fixed_alert_rate([0.1], value)
-    with pytest.raises(SpecError, match="a fraction above 0 and up to 1"):
+    with pytest.raises(SpecError, match="a fraction above 0 and at most 1"):
         fixed_sensitivity([1], [0.1], value)
 
 
@@ -121,7 +121,7 @@ def test_figures_that_do_not_exist_say_why():
 
     assert (result.ppv, result.number_needed_to_evaluate, result.specificity) == (None, None, None)
     assert result.reasons == {
-        "ppv": "no sample is alerted",
+        "ppv": "no sample is flagged",
         "specificity": "no sample is negative",
         "number_needed_to_evaluate": "no alert is a true positive",
     }

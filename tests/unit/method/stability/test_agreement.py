@@ -26,7 +26,7 @@ def test_equal_sets_are_fully_stable_without_an_interval():
     estimate = nogueira_stability(selected)
 
     assert (estimate.value, estimate.standard_error, estimate.low, estimate.high) == (1.0, 0.0, None, None)
-    assert estimate.reason == "all sets are equal: the interval has no width"
+    assert estimate.reason == "no interval: all sets are equal, so its width would be zero"
 
 
 @pytest.mark.parametrize(

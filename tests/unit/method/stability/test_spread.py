@@ -46,7 +46,7 @@ def test_one_iteration_has_no_interval():
     spread = mean_with_spread([0.8], test_fraction=0.3)
 
     assert (spread.mean, spread.sd, spread.low) == (0.8, None, None)
-    assert spread.reason == "one iteration has a value: no interval"
+    assert spread.reason == "no interval: only one iteration has a value"
 
 
 def test_equal_values_have_no_interval():

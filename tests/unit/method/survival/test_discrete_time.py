@@ -96,7 +96,7 @@ def test_a_column_without_a_hazard_ratio_has_a_reason():
     assert [hazard.ratio() for hazard in found[4:]] == [None] * 3
     assert [hazard.reason for hazard in found[4:]] == [
         NO_EVENT_OUTSIDE,
-        *["constant, or a combination of earlier columns"] * 2,
+        *["constant, or a linear combination of earlier columns"] * 2,
     ]
 
 

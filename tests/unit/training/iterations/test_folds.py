@@ -105,7 +105,7 @@ def test_features_are_counted_over_the_planned_iterations():
     assert (confidence.n_seen, confidence.n_positive, confidence.n_negative) == (3, 2, 1)
     assert confidence.score == 0  # 100 · (2 − 2 · 1) / 4
     assert returns.confidence_of(0).n_seen == 1
-    assert returns.confidence_of(0).reason == "used by one iteration only: no interval"
+    assert returns.confidence_of(0).reason == "no interval: only one iteration used it"
     assert returns.confidence_of(2).score == 50
     assert (returns.median_rank(0), returns.median_rank(1)) == (1.5, 1.0)
     assert returns.consensus(50) == ["age"]
