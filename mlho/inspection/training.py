@@ -39,7 +39,7 @@ from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
 from mlho.sources.omop import folder as cdm
 from mlho.sources.omop.views import iter_concepts
-from mlho.sources.reading import open_table
+from mlho.sources.reading import open_table, parquet_rows
 from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
 from mlho.tables import EVENTS
@@ -256,11 +256,11 @@ def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile])
 
 
 def _is_zoned(source: Source, file: SourceFile) -> bool | None:
-    """Return whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps."""
+    """Return whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps, or no rows."""
     table = open_table(file, replace(source, views={}))
     types = [table.type_of(name) for name in source.time_columns(file.key, table.column_names)]
     zones = [column_type.tz is not None for column_type in types if pa.types.is_timestamp(column_type)]
-    return any(zones) if zones else None
+    return any(zones) if zones and parquet_rows(file) else None
 
 
 def _look_at_concepts(source: Source, files: Sequence[SourceFile]) -> None:

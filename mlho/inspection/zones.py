@@ -12,7 +12,7 @@ from mlho.sources import Source
 from mlho.sources.arrow import as_numpy, is_given, plain_array, truths
 from mlho.sources.files import SourceFile
 from mlho.sources.forms import is_zoned
-from mlho.sources.reading import open_table
+from mlho.sources.reading import open_table, parquet_rows
 from mlho.tables import is_text
 
 _ROWS: Final = 10_000
@@ -71,7 +71,7 @@ def _judge_days(
 
 
 def _looked_at(source: Source, columns: Iterable[_Column]) -> Iterator[_Found]:
-    """Yield the place, type and distinct texts of each column that exists."""
+    """Yield the place, type and distinct texts of each column that exists. A Parquet file without rows has no times to judge."""
     for file, name in columns:
         table = open_table(file, source)
         if name not in table.column_names:
@@ -80,6 +80,8 @@ def _looked_at(source: Source, columns: Iterable[_Column]) -> Iterator[_Found]:
         if is_text(type_):
             batch = next(iter(table.batches([name], batch_rows=_ROWS)), None)
             texts = texts if batch is None else _distinct(batch.column(name))
+        elif not parquet_rows(file):
+            continue
         yield f"column {name!r} of {file.key}", type_, texts
 
 

@@ -202,7 +202,8 @@ class TrainingSamples(BundlePart):
     """By feature, in column order: share of samples with the feature, rounded to 0.0001; null if fewer than ``report.minCell`` have
     it or lack it. Absent in bundles of earlier versions."""
     deciles: Annotated[tuple[Share, ...] | None, Field(min_length=9, max_length=9), OMITTED] = None
-    """The nine deciles of the calibrated out-of-fold probabilities, rounded to 0.0001. Absent in bundles of earlier versions."""
+    """The nine deciles of the calibrated out-of-fold probabilities, rounded to 0.0001; a probability of the model that at least 1 %
+    of the samples and ``report.minCell`` of them share replaces theirs. Absent in bundles of earlier versions."""
     missing: Annotated[dict[str, Share] | None, OMITTED] = None
     """By demographic, and by id of a feature that has a number: share of samples without a value, rounded up to 0.0001, and at
     least that of ``report.minCell`` samples. Absent in bundles of earlier versions, or without the features."""

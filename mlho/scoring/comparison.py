@@ -77,7 +77,7 @@ def compare_scores(
         mean_absolute_difference=_mean(difference),
         largest_difference=float(difference.max()) if n else None,
         rank_correlation=_rank_correlation(scores, compared),
-        psi=score_psi(scores, deciles_of(compared) if n else None)[0],
+        psi=score_psi(scores, deciles_of(compared) if n else None, rounding=0.0)[0],
         top_tenth_shared=_shared_top(scores, compared),
         alerts=[
             AlertChange(

@@ -33,6 +33,7 @@ _Z: Final = 3.89  # two-sided, one false shift in 10,000 features
 _MIN_EXPECTED: Final = (
     30.0  # expected samples with a feature; if none has it, chance cannot explain its absence
 )
+_ROUNDING: Final = 5.1e-5  # of the deciles in a bundle, which have four decimal places
 _N_LISTED: Final = 20
 _N_NAMED: Final = 5
 
@@ -69,7 +70,7 @@ class Drift(Part):
     """Difference between these samples and those of training."""
 
     score_psi: float | None = None
-    """PSI of the calibrated probabilities over the deciles of the out-of-fold probabilities of training."""
+    """PSI of the calibrated probabilities over the deciles of those in training."""
     reason: str | None = None
     """Why it is absent."""
     n_compared: int = 0
@@ -117,9 +118,17 @@ def deciles_of(values: NDArray[np.float64]) -> list[float]:
 
 
 def score_psi(
-    probability: NDArray[np.float64], deciles: Sequence[float] | None
+    probability: NDArray[np.float64], deciles: Sequence[float] | None, *, rounding: float = _ROUNDING
 ) -> tuple[float | None, str | None]:
     """Return the PSI of probabilities over the deciles of training, or why it is absent.
+
+    Many samples may have the probability of a decile. The deciles do not show how many of those in training exceed the tenth that
+    ends there, so the samples on a decile are divided between its two bins as in training, as far as possible.
+
+    Parameters
+    ----------
+    rounding : float
+        Largest difference between the deciles and exact ones; probabilities within it are on a decile.
 
     Examples
     --------
@@ -130,12 +139,15 @@ def score_psi(
         return None, "the bundle does not have the deciles of training"
     if len(probability) < 10 * MIN_CELL:
         return None, f"fewer than {10 * MIN_CELL} samples"
-    edges = np.unique(np.asarray(deciles, np.float64))
-    counts = np.bincount(np.searchsorted(edges, probability, side="left"), minlength=len(edges) + 1)
+    ordered, n = np.sort(probability), len(probability)
     # Equal deciles are one edge: the bin below it holds all tenths that end there.
-    below = np.searchsorted(np.asarray(deciles), edges, side="right") / 10
-    then = np.diff([0.0, *below.tolist(), 1.0]).tolist()
-    return round(psi(then, (counts / len(probability)).tolist(), len(probability)), 4), None
+    edges = np.unique(np.asarray(deciles, np.float64))
+    tenths = np.searchsorted(np.asarray(deciles), edges, side="right") / 10
+    below = np.searchsorted(ordered, edges - rounding, side="left") / n
+    up_to = np.searchsorted(ordered, edges + rounding, side="right") / n
+    cuts = np.clip(tenths, below, up_to)
+    then, now = (np.diff([0.0, *ends.tolist(), 1.0]).tolist() for ends in (tenths, cuts))
+    return round(psi(then, now, n), 4), None
 
 
 def is_counted_by_value(feature: BundleFeature, training: TrainingSamples | None) -> bool:

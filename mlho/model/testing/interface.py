@@ -3,6 +3,8 @@
 import resource
 import sys
 import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from mlho.model.testing.records import ModelTest
 from mlho.model.testing.subject import Finding, Subject
 
 _MB = 1024**2
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def alerts(subject: Subject, test: ModelTest) -> Finding:
@@ -93,17 +96,38 @@ def seconds(subject: Subject, test: ModelTest) -> Finding:
 
 
 def memory(subject: Subject, test: ModelTest) -> Finding:
-    """Measure the growth of the peak memory of the process while 1,000 rows are scored."""
-    rows, before = _rows(subject, 1000), _peak_bytes()
-    subject.bundle.predict_proba(rows)
-    subject.bundle.classifier.contributions(rows)
-    grown = (_peak_bytes() - before) / _MB
-    return Finding(grown <= test.expected, f"{grown:.0f} MB", "Scoring needs too much memory.")
+    """Measure the additional memory while 1,000 rows are scored.
+
+    It is the larger of two figures: the peak of the arrays and objects of Python, and the growth of the peak of the process, which
+    includes native libraries but misses what fits into memory that earlier checks have freed.
+    """
+    rows, was_tracing = _rows(subject, 1000), tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        _reset_peak()
+        traced, before = tracemalloc.get_traced_memory()[0], _peak_bytes()
+        subject.bundle.predict_proba(rows)
+        subject.bundle.classifier.contributions(rows)
+        grown = max(tracemalloc.get_traced_memory()[1] - traced, _peak_bytes() - before) / _MB
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()
+    return Finding(grown <= test.expected, f"{grown:.2f} MB", "Scoring needs too much memory.")
 
 
 def _rows(subject: Subject, n_rows: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     drawn = subject.drawn
     return np.asarray(np.tile(drawn, (-(-n_rows // len(drawn)), 1))[:n_rows], np.float64)
+
+
+def _reset_peak() -> None:
+    """Set the peak memory of this process to its present memory, where the system can do so (Linux)."""
+    try:
+        _CLEAR_REFS.write_text("5", encoding="ascii")
+    except OSError:
+        return  # the peak then grows only above that of earlier checks; Python's own figure does not depend on it
 
 
 def _peak_bytes() -> int:

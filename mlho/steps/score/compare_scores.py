@@ -17,6 +17,7 @@ class CompareScores(Step):
     """Join the parts of both bundles, sample by sample, and write how their scores and alerts differ."""
 
     kind: ClassVar[str] = "compare_scores"
+    version: ClassVar[int] = 2
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``comparison.json``."""

@@ -34,6 +34,7 @@ from mlho.training.iterations.times import fit_horizons
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
 
+_SHARED: Final = 0.01  # of the samples; fewer with one score hardly move a decile
 MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 
@@ -196,11 +197,34 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
         },
         prevalence=_prevalence(problem, final),
         deciles=tuple(
-            np.round(np.quantile(calibrated, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
+            np.round(
+                np.quantile(
+                    expected_scores(problem, final, calibrated),
+                    np.arange(1, 10) / 10,
+                    method="inverted_cdf",
+                ),
+                4,
+            ).tolist()
         ),
         missing=_missing(problem) | _without_value(problem, final),
         codes=_vocabulary(problem, max(windows)) if windows else None,
     )
+
+
+def expected_scores(
+    problem: Problem, final: FinalModel, calibrated: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probabilities that are expected of samples like those of training.
+
+    A model gives one probability to all samples with equal features, new ones included; out of fold, such samples have one for each
+    fold. Samples that share a probability with many others therefore get that of the model. The others keep their out-of-fold
+    probability, because those of a model for its own samples are more extreme.
+    """
+    own = np.asarray(final.calibrator.apply(final.model.predict_proba(final.X)))
+    _, place, counts = np.unique(np.round(own, 9), return_inverse=True, return_counts=True)
+    least = max(problem.spec.report.min_cell, math.ceil(_SHARED * len(own)))
+    samples = final.cv.samples
+    return np.where(counts[place[samples]] >= least, own[samples], calibrated)
 
 
 def _missing(problem: Problem) -> dict[str, float]:

@@ -14,6 +14,9 @@ import pytest
 from mlho.inspection.dates import guess_formats
 from mlho.inspection.findings import Inspection
 from mlho.inspection.training import inspect_training
+from mlho.inspection.zones import judge_zones
+from mlho.sources import list_inputs
+from mlho.sources.native import NATIVE
 from tests.builders import make_spec, make_tables, write_table, write_tables
 
 SECRET = "Lovelace"
@@ -65,6 +68,25 @@ def test_index_dates_that_are_days_beside_times_of_another_zone_are_a_warning(fo
     assert bool(said) == warns
     common = inspected(folder, {"cohort.index": {"date": "2020-06-30"}}).warnings
     assert any("one for all) are days of UTC" in warning for warning in common) == warns
+
+
+def test_an_empty_partition_has_no_times_without_a_zone(tmp_path):
+    """Its column type is often the one that a writer takes for no values, so it says nothing about the zone."""
+    full = pa.table({"time": pa.array([dt.datetime(2020, 1, 31)], pa.timestamp("us", "UTC"))})
+    for name, table in (("full", full), ("empty", pa.table({"time": pa.array([], pa.timestamp("us"))}))):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+
+    def said():
+        files = list_inputs(tmp_path, "*.parquet")
+        assert len(files) == 2
+        return judge_zones(NATIVE, [(file, "time") for file in files])
+
+    assert said() == []
+    pq.write_table(
+        pa.table({"time": pa.array([dt.datetime(2020, 1, 31)], pa.timestamp("us"))}),
+        tmp_path / "empty.parquet",
+    )
+    assert "taken as UTC" in said()[0]
 
 
 def test_index_dates_after_today_are_warned_of(folder):

@@ -22,6 +22,7 @@ from mlho.steps.score.artifacts import PRESENT_FILE
 from mlho.store.keys import blob_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
+from mlho.training.results.final import expected_scores
 from scheduler.cli.show_scores import partitions_table, show_scores
 from scheduler.controller.observation import scoring_metrics
 from tests.unit.scoring.conftest import score_inline
@@ -56,11 +57,43 @@ def test_scores_of_the_training_distribution_have_a_small_psi_and_shifted_ones_a
 
 
 def test_equal_deciles_are_one_bin():
-    """If a model gives most samples the same score, equal deciles form one bin."""
-    value, reason = score_psi(np.full(N, 0.1), [0.1] * 9)
+    """If a model gives most samples the same score, equal deciles form one bin, whose share in training is 0.9 to 1."""
+    deciles = [0.1] * 9
 
-    assert reason is None
-    assert value == pytest.approx(psi([0.9, 0.1], [1.0, 0.0], N), abs=1e-4)
+    assert score_psi(np.full(N, 0.1), deciles) == (0.0, None)
+    value, _ = score_psi(np.repeat([0.1, 0.2], [N // 2, N // 2]), deciles)
+    assert value == pytest.approx(psi([0.9, 0.1], [0.5, 0.5], N), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_different_scores_of_the_training_distribution_have_a_small_psi(seed):
+    """Deciles of eight scores are rounded and end within equal scores: neither moves samples into another bin."""
+    rng = np.random.default_rng(seed)
+    scores, shares = np.sort(rng.uniform(0.02, 0.6, 8)), np.arange(8, 0, -1) / 36
+    training = rng.choice(scores, 10 * N, p=shares)
+    deciles = np.round(np.quantile(training, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
+
+    assert score_psi(rng.choice(scores, N, p=shares), deciles)[0] < 0.02
+    assert score_psi(rng.choice(scores, N, p=shares[::-1]), deciles)[0] > 0.25
+
+
+def test_deciles_are_those_of_the_model_where_many_samples_share_its_score():
+    """Out of fold, such samples have a score for each fold, which no new sample has."""
+    rng = np.random.default_rng(5)
+    own = np.repeat([0.1, 0.3, 0.6], [500, 490, 10])
+    outside = own + rng.choice([-0.02, -0.01, 0.01, 0.02], 1000)
+    final = SimpleNamespace(
+        calibrator=SimpleNamespace(apply=np.asarray),
+        model=SimpleNamespace(predict_proba=lambda X: X),
+        X=own,
+        cv=SimpleNamespace(samples=np.arange(1000)[::-1]),
+    )
+    problem = SimpleNamespace(spec=SimpleNamespace(report=SimpleNamespace(min_cell=11)))
+
+    found = expected_scores(problem, final, outside[::-1])[::-1]
+
+    assert found[:990].tolist() == own[:990].tolist()
+    assert found[990:].tolist() == outside[990:].tolist()
 
 
 def test_few_samples_and_old_bundles_have_a_reason_instead_of_a_figure():
