@@ -141,7 +141,7 @@ def read_id_arrays(path: Path) -> "dict[str, NDArray[Any]]":
     SpecError
         The key of the ids is not in the environment.
     ArtifactDamaged
-        They cannot be decrypted.
+        The ids cannot be decrypted.
     """
     from mlho.arrays import read_arrays
 

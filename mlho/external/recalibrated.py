@@ -42,7 +42,7 @@ class Recalibrated:
     correction: PlattCalibrator
     """Applied to the calibrated probabilities of the earlier bundle."""
     probability: NDArray[np.float64]
-    """Corrected by fits on other patients. Shape (n_samples,)."""
+    """Recalibrated probabilities, each from a fit without that patient. Shape (n_samples,)."""
 
 
 def recalibrated_bundle(

@@ -165,7 +165,7 @@ class Scoring(BundlePart):
     """Windows whose numbers of events, codes and days are the last columns; ``null`` is all history. Absent without them."""
 
     after: Annotated[After | None, OMITTED] = None
-    """Features are new codes of this window after the index date. Absent where they are of look-back windows."""
+    """Features are new codes in this window after the index date. Absent if features come from look-back windows."""
 
     @property
     def utilisation(self) -> tuple[str, ...]:

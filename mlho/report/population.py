@@ -95,7 +95,7 @@ class LaterEvaluation(Part):
     account: SplitSet | None
     """Number of samples by role."""
     figures: dict[str, Estimate] = Field(default_factory=dict)
-    """Under the names of ``headline``, with intervals of the later patients."""
+    """Named as in ``headline``; the intervals are over the later patients."""
     reason: str | None = None
     """Why there are no figures."""
 

@@ -136,7 +136,7 @@ def score_psi(
     True
     """
     if deciles is None:
-        return None, "the bundle does not have the deciles of training"
+        return None, "the bundle has no deciles of the training scores"
     if len(probability) < 10 * MIN_CELL:
         return None, f"fewer than {10 * MIN_CELL} samples"
     ordered, n = np.sort(probability), len(probability)

@@ -13,7 +13,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _as_text(value: Any) -> Any:
-    """Return a number as text; a table of demographics may hold it either way."""
+    """Return a number as text; a table of demographics may contain either form."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

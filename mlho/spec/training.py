@@ -89,7 +89,7 @@ class Report(SpecPart):
     Levels of a demographic with fewer patients count as ``other``. 0 disables suppression.
     """
     real_profiles: bool = False
-    """Explain the model on real patients (without id and dates) instead of synthetic profiles."""
+    """Explain the model on real patients (without ids or dates) instead of synthetic profiles."""
 
 
 class TrainingSpec(SpecPart, defer_build=False):  # built once; documents and tasks contain it

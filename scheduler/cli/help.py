@@ -73,7 +73,7 @@ several `mlho prune` may run concurrently. After an interruption, the same comma
 LIST_ABOUT: Final = """\
 List the runs of a store, the newest first: name, kind, id, latest start, duration over all starts, state, and headline.
 
-  running      a process carries it out, here or elsewhere
+  running      a process is running it, here or elsewhere
   stopped      ended without a result: the same command continues it. A killed run is shown as stopped after five minutes
   finished     its report and its bundle, or its scores, are published
   failed       with the reason

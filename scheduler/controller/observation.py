@@ -104,7 +104,7 @@ class Check:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Progress of a run as reported by the thread that carries it out."""
+    """Progress of a run as reported by the thread that runs it."""
 
     execution: str = ""
     """Empty until the run has started."""

@@ -147,7 +147,7 @@ def checked_name(channel: str) -> str:
     Raises
     ------
     SpecError
-        It is not.
+        The name is not valid.
     """
     if _NAME.fullmatch(channel) is None:
         raise SpecError(

@@ -63,7 +63,7 @@ def delete_runs(
     active = [run for run in present if run.run_id in wanted_ids and run.state is RunState.RUNNING]
     if active:
         raise SpecError(
-            f"run {active[0].run_id} ({active[0].name}): a process carries it out. Stop it, or cancel it (mlho cancel "
+            f"run {active[0].run_id} ({active[0].name}): a process is running it. Stop it, or cancel it (mlho cancel "
             f"{active[0].run_id}); if it was killed, wait five minutes."
         )
     _refuse_promoted(kept_runs(store) if kept is None else kept, wanted_ids)

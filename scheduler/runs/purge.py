@@ -76,7 +76,7 @@ def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
     active = next((run for run in runs if run.state is RunState.RUNNING), None)
     if active is not None:
         raise SpecError(
-            f"run {active.run_id} ({active.name}): a process carries it out, and may write data of these patients. Wait until it "
+            f"run {active.run_id} ({active.name}): a process is running it and may write data of these patients. Wait until it "
             "has ended, or cancel it."
         )
     live = _live_bundles(store)

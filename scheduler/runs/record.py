@@ -102,9 +102,7 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
         record = change(_parsed(content))
         if store.compare_and_swap(key, record.to_bytes(), expected=content):
             return record
-    raise MlhoError(
-        f"run {run}: another process changes its record at the same time. Run the same command again."
-    )
+    raise MlhoError(f"run {run}: another process is changing its record. Run the same command again.")
 
 
 def record_finished(store: Store, run: str, *, started: dt.datetime, seconds: float, cost: RunCost) -> None:

@@ -59,7 +59,7 @@ class LocalCodes:
     Parameters
     ----------
     parents : mapping of code to parent
-        Codes that are counted as another one; ``is_excluded`` applies to the parent.
+        Codes that are counted as their parent; ``is_excluded`` applies to the parent.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Utilisation: the numbers of a patient's events, different codes, and days with an event in each window.
+"""Utilisation: a patient's numbers of events, distinct codes, and days with an event in each window.
 
-These numbers measure morbidity and contact with care, which no single code does. They enter every candidate, like demographics.
+These numbers measure morbidity and contact with care, which no single code measures. They enter every candidate, like demographics.
 """
 
 from collections.abc import Sequence

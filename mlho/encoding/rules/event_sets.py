@@ -39,7 +39,7 @@ def memberships(
 def without_values_outside(
     bits: NDArray[np.uint64], values: NDArray[np.float64], sets: Sequence[EventSet]
 ) -> NDArray[np.uint64]:
-    """Return the bits of events without those of sets whose range excludes the value. A missing value is outside every range.
+    """Clear the bits of sets whose range excludes the event's value, and return the rest. A missing value is outside every range.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ _N_LISTED = 8
 
 
 def _described(attribute: str, field: str, section: str = "") -> Source:
-    """Return the source that is a field of ``metadata`` which the report shows too."""
+    """Return the source that reads a field of ``metadata``, which the report also shows."""
 
     def source(facts: Facts) -> Answer | Gap:
         text = getattr(facts.result.about, attribute)

@@ -27,7 +27,9 @@ _PROBABILITIES: Final = (
     *((p, 0) for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)),
 )
 
-Odds = tuple[FeatureResult, float, float | None, float | None, str]  # with the unit if it is not one unit
+Odds = tuple[
+    FeatureResult, float, float | None, float | None, str
+]  # the text names the unit, if the odds are not for one unit
 
 
 def chart_labels(features: Sequence[FeatureResult]) -> dict[str, str]:
@@ -220,7 +222,7 @@ def profile(
         (contribution.words, contribution.value, words.number(contribution.contribution, 3))
         for contribution in profile.contributions
     ]
-    kind = "A synthetic profile" if profile.synthetic else "A real patient, without id and dates"
+    kind = "A synthetic profile" if profile.synthetic else "A real patient, shown without id or dates"
     return Figure(
         f"profile_{number}",
         profile.title,

@@ -1,4 +1,4 @@
-"""Compiled loops for processes that a fork server starts later: loaded once from numba's cache, and not by each process."""
+"""Compiled loops for processes that a fork server starts later: loaded from numba's cache once instead of in each process."""
 
 from contextlib import suppress
 from importlib import import_module

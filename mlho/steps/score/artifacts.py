@@ -33,7 +33,7 @@ def open_bundle(work: Work) -> "Bundle":
     return _opened(files, artifact.facts["bundle_digest"])
 
 
-@lru_cache(maxsize=2)  # that of the run, and the one to compare with
+@lru_cache(maxsize=2)  # the bundle of the run, and the bundle it is compared with
 def _opened(files: tuple[tuple[str, Path], ...], digest: str) -> "Bundle":
     from mlho.model.bundle import load_bundle
     from mlho.model.files import write_files

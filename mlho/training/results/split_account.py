@@ -40,7 +40,7 @@ def has_one_test_set(problem: Problem) -> bool:
 
 
 def set_names(problem: Problem) -> list[str]:
-    """Return the name of each test set; a site or fold with few patients is named by its place."""
+    """Return the name of each test set; a site or fold with few patients is named by its position."""
     sets = planned_sets(problem.spec, problem.cohort)
     return [_name(problem, planned, f"{place} of {len(sets)}") for place, planned in enumerate(sets, 1)]
 

@@ -87,7 +87,7 @@ def _wanted(file: str) -> frozenset[str]:
 def _lines(plan: Purge) -> list[str]:
     lines = [line for holding in plan.holdings for line in _lines_of(holding)]
     lines += [
-        f"run {run.run_id} ({run.name}): an earlier version made it, which did not list its artifacts. Delete it: mlho delete {run.run_id}"
+        f"run {run.run_id} ({run.name}): it was made by an earlier version, which did not list a run's artifacts. Delete it: mlho delete {run.run_id}"
         for run in plan.unknown
     ]
     lines += [

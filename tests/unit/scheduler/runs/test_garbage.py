@@ -221,7 +221,7 @@ def test_a_run_that_is_carried_out_is_not_deleted(old_store, two_runs):
     data, _, older, newer = two_runs
     running = RunRecord(state=RunState.RUNNING, started=NOW)
     swap_record(old_store, older, lambda _: running)
-    with pytest.raises(SpecError, match="a process carries it out"):
+    with pytest.raises(SpecError, match="a process is running it"):
         delete_runs(old_store, [find_run(stored_runs(old_store), older)], act=True)
 
     swap_record(old_store, newer, lambda _: RunRecord(state=RunState.DELETING, started=NOW))
