@@ -89,7 +89,7 @@ def most_parameters(n_patients: int, prevalence: float, *, r2: float | None = No
 
 
 def _expected(prevalence: float, r2: float | None) -> tuple[float, float]:
-    """Expected Cox-Snell R², and the shrinkage at which the optimism is ``OPTIMISM``."""
+    """Return the expected Cox-Snell R², and the shrinkage at which the optimism is ``OPTIMISM``."""
     largest = largest_r2(prevalence)
     expected = ASSUMED_R2 * largest if r2 is None else r2
     return expected, expected / (expected + OPTIMISM * largest)

@@ -164,7 +164,7 @@ def _bin_of(error: FloatArray) -> IntArray:
 
 
 def _patients_by_bin(error: FloatArray, patient: IntArray, in_class: NDArray[np.bool_]) -> list[int]:
-    """Number of distinct patients per bin, with that of the class as the last entry."""
+    """Return the number of distinct patients in each bin, with that of the class as the last entry."""
     pairs = np.unique(np.stack([_bin_of(error[in_class]), patient[in_class]]), axis=1)
     return [*np.bincount(pairs[0], minlength=N_ERROR_BINS).tolist(), np.unique(pairs[1]).size]
 

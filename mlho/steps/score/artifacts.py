@@ -45,7 +45,7 @@ def _opened(files: tuple[tuple[str, Path], ...], digest: str) -> "Bundle":
 
 
 def index_of(work: Work) -> ScoringIndex:
-    """The index definition, from the task's parameters."""
+    """Return the index definition from the task's parameters."""
     return ScoringIndex.model_validate(work.params["index"])
 
 

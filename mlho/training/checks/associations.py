@@ -94,7 +94,7 @@ def _chunks(n_patients: NDArray[np.int64]) -> Iterator[slice]:
 def _figures(
     indptr: Any, indices: Any, count: Any, number: Any, y: Any, n1: Any, n0: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Samples, positives, and the AUROC of presence, count and value of each column; shape (5, n_columns)."""
+    """Return samples, positives, and the AUROC of presence, count and value of each column; shape (5, n_columns)."""
     n_columns = indptr.size - 1
     found = np.empty((5, n_columns))
     for j in range(n_columns):

@@ -46,7 +46,7 @@ class CrossValidation:
         return float(self.auroc[self.chosen].mean())
 
     def standard_error(self, setting: int) -> float:
-        """Standard error of a setting's mean over the folds."""
+        """Return the standard error of a setting's mean over the folds."""
         return float(self.auroc[setting].std(ddof=1) / np.sqrt(self.auroc.shape[1]))
 
 

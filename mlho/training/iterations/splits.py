@@ -55,7 +55,7 @@ class Partition:
         return self.samples_of(self.is_test)
 
     def held(self, fold: int) -> NDArray[np.bool_]:
-        """Samples that a fold holds out of training."""
+        """Return the samples that a fold holds out of training."""
         return self.samples_of(self.fold == fold)
 
     def trained_without(self, fold: int) -> NDArray[np.bool_]:
@@ -63,7 +63,7 @@ class Partition:
         return self.samples_of(self.is_train & (self.fold != fold))
 
     def samples_of(self, units: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Samples of these units, without those that the split leaves out."""
+        """Return the samples of these units, without those that the split leaves out."""
         samples = units[self.unit_of]
         return samples if self.is_used is None else samples & self.is_used
 

@@ -280,7 +280,7 @@ def contradiction(confidence: Confidence | None, odds_ratio: OddsRatio | None) -
 
 
 def _patients_of(problem: Problem, features: Sequence[int]) -> dict[int, int]:
-    """Number of patients with each feature's column."""
+    """Return the number of patients with each feature's column."""
     columns = problem.column_of(np.array(features, np.int64))
     is_pair = columns >= problem.n_columns
     n_patients = np.empty(len(columns), np.int64)
