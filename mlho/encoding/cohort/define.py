@@ -31,7 +31,7 @@ from mlho.spec.rules import BY_RULES
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
-# Published order; the first matching rule is recorded for the row. The report shows these sentences.
+# Published order; the first matching rule is recorded for the row. The texts explain them to readers of this module.
 LABEL_RULES: Final[Mapping[str, str]] = {
     "no patient": "The label row has no patient id.",
     "no index date": "The label row has no index date.",

@@ -60,7 +60,7 @@ def test_calibration_error_of_a_worked_example():
 
 def test_bins_need_a_number():
     """The number of bins must be at least 1."""
-    with pytest.raises(SpecError, match="at least 1, not 0"):
+    with pytest.raises(SpecError, match="at least 1; got 0"):
         reliability_bins([0, 1], [0.1, 0.2], n_bins=0)
 
 
