@@ -39,7 +39,7 @@ class Roster:
     """First sample of each patient, with the number of samples as the last entry. Shape (n_patients + 1,)."""
     index_us: NDArray[np.int64]
     given_us: NDArray[np.int64]
-    """As in :class:`mlho.model.frames.Samples`; ascending within a patient. Shape (n_samples,)."""
+    """Index dates as in :class:`mlho.model.frames.Samples`, ascending within a patient. Shape (n_samples,)."""
 
     @property
     def n_patients(self) -> int:

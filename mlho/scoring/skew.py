@@ -35,7 +35,7 @@ class Skew:
     """Synthetic patients; 0 for a bundle without features of events."""
     features: float = 0.0
     scores: float = 0.0
-    """Of the model's input, and of the probabilities. Infinite if one path has a value where the other has none."""
+    """Largest difference of a cell of the model's input, and of a probability; infinite if only one path has a value."""
 
     @property
     def is_equal(self) -> bool:

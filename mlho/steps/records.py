@@ -55,7 +55,7 @@ class StoredFile(BaseModel):
 
     @property
     def content(self) -> str:
-        """SHA-256 by which dependent tasks are keyed; that of a cohort is the same with any key and without one."""
+        """SHA-256 in the keys of dependent tasks. For a cohort with encrypted ids, it is that of the plain content, whatever the key."""
         return (self.encrypted and self.encrypted.content) or self.sha256
 
 

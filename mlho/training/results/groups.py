@@ -32,7 +32,7 @@ AGE_BANDS: Final = (
 )
 MONTHS_OF: Final = {"month": 1, "quarter": 3, "year": 12}
 DAYS_A_YEAR: Final = 365.25
-MOST_PERIODS: Final = 24  # of a report, if the specification sets no length
+MOST_PERIODS: Final = 24  # in a report, if the specification does not set their length
 N_FOLDS: Final = 5  # of the recalibration within groups
 PAIR: Final = " × "
 
