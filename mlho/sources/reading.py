@@ -344,7 +344,7 @@ def _refuse_utf8(file: SourceFile, source: Source) -> None:
             "the file begins with the byte order mark of UTF-8",
             expected=f"text that is {encoding.upper()}, as data.format.encoding states",
             got="UTF-8",
-            remedy="data.format.encoding holds for all CSV files: leave it out if they are UTF-8; otherwise write this file in that encoding, "
+            remedy="data.format.encoding applies to all CSV files: omit it if they are UTF-8; otherwise write this file in that encoding, "
             "without the mark.",
         )
 

@@ -55,7 +55,7 @@ class StoredFile(BaseModel):
 
     @property
     def content(self) -> str:
-        """SHA-256 in the keys of dependent tasks. For a cohort with encrypted ids, it is that of the plain content, whatever the key."""
+        """SHA-256 in the keys of dependent tasks. It does not depend on whether, or with which key, a cohort's ids are encrypted."""
         return (self.encrypted and self.encrypted.content) or self.sha256
 
 

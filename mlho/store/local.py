@@ -226,7 +226,7 @@ class LocalStore(Store):
             self._reporting_full_disk(),
             scratch_file("object", f"{self._root}/{_TEMPORARY}") as (name, handle),
         ):
-            os.fchmod(handle, 0o644)  # whatever the umask: the folder's permissions decide who can read it
+            os.fchmod(handle, 0o644)  # despite the umask: the folder's permissions decide who can read it
             with open(handle, "wb", closefd=False) as file:
                 file.write(data)
             yield name

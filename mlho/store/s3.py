@@ -174,8 +174,8 @@ class Bucket:
                 return True
             except Refused as refused:
                 fault = refused.fault
-                # A conflict invalidates the parts. The upload may have been ended by a request of ours whose reply was lost,
-                # or by a clean-up.
+                # A conflict invalidates the parts. An earlier request whose reply was lost, or a clean-up, may have ended
+                # the upload.
                 is_known = fault.is_condition or fault.is_conflict or fault.is_lost_upload
                 self._raise_unless(is_known, refused, "write")
             found = self.head(key)
