@@ -55,4 +55,4 @@ def samples_lost(fates: NDArray[np.uint16], n_samples: NDArray[np.int64]) -> dic
 def lost_sentence(lost: Mapping[str, int], min_cell: int = 0) -> str:
     """Describe how many samples lost all their events to each rule. Small counts are shown only as a bound."""
     parts = ", ".join(f"{shown_count(n, 'sample', min_cell)} by “{rule}”" for rule, n in lost.items())
-    return f"Samples whose patient has events, none of which is used, because all were dropped: {parts}."
+    return f"All events of some patients were dropped, so their samples have no event features: {parts}."
