@@ -29,7 +29,7 @@ apiVersion: mlho.io/v1alpha1
 kind: TrainingRun
 metadata:
   name: demo
-  title: Prediction of a made-up outcome from a made-up cohort
+  title: Prediction of a synthetic outcome in a synthetic cohort
   description: Shows the computations of a training run and its report. The effects of the cohort are known.
   outcomeDefinition: An outcome code is recorded after the index date.
   followUp: To the end of each patient's records.
