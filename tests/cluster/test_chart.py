@@ -128,6 +128,14 @@ def trigger(stack: Stack, name: str) -> str:
     return stack.kubectl("logs", f"job/{name}")
 
 
+def succeeded_jobs(stack: Stack, prefix: str) -> list[str]:
+    """Return the names of the succeeded Kubernetes Jobs whose names begin with the prefix, the newest first."""
+    succeeded = [
+        job["metadata"]["name"] for job in stack.items("jobs") if job.get("status", {}).get("succeeded")
+    ]
+    return sorted((name for name in succeeded if name.startswith(prefix)), reverse=True)
+
+
 def scored(stack: Stack) -> dict[str, bytes]:
     """Return the published files of scoring runs."""
     with storage_here(stack.kubectl) as s3:
@@ -166,8 +174,9 @@ def test_a_due_retraining_is_created_by_its_schedule(calendar: Stack, day: str):
     )
 
     assert calendar.wait(name, "Succeeded")["outputs"] == calendar.status("champion")["outputs"]
-    done = [
-        job["metadata"]["name"] for job in calendar.items("jobs") if job.get("status", {}).get("succeeded")
-    ]
-    newest = max(name for name in done if name.startswith("mlho-month-"))
+    newest, *_ = calendar.wait_for(
+        "a Kubernetes Job of the schedule has succeeded",
+        lambda: succeeded_jobs(calendar, "mlho-month-"),
+        seconds=100,
+    )
     assert BY_HAND not in calendar.kubectl("logs", f"job/{newest}")
