@@ -27,7 +27,8 @@ SERVICE_PROCESSES ?= 4
 PYTEST_ARGS ?=
 # Each process takes neighbouring tests, so that it creates shared fixtures once, and takes tests from other processes when it has
 # none left. The files of a passed test are deleted at its end, because they may be in memory.
-PYTEST := $(BIN)/python -m pytest --dist worksteal -o tmp_path_retention_policy=failed
+PYTEST_OPTIONS := --dist worksteal -o tmp_path_retention_policy=failed
+PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 ## Use
 .PHONY: demo env help
@@ -82,8 +83,9 @@ tests: $(STAMP)  ## run the tests: those with servers, and in parallel the other
 code-tests: $(STAMP)
 	$(PYTEST) -n $(TEST_PROCESSES) --ignore tests/cluster --ignore tests/services $(PYTEST_ARGS) tests || [ $$? = 5 ]
 
+# With REPEAT_FAILED=1, which CI sets, up to three failed tests are run once more, here and on a cluster.
 service-tests: $(STAMP)
-	$(PYTEST) -n $(SERVICE_PROCESSES) $(PYTEST_ARGS) tests/services || [ $$? = 5 ]
+	$(BIN)/python -m tests.repeat_failed $(VENV)/.failed-services $(PYTEST_OPTIONS) -n $(SERVICE_PROCESSES) $(PYTEST_ARGS) tests/services || [ $$? = 5 ]
 
 # There is no threshold. Processes that are killed leave no data, and compiled code is not counted.
 COVERAGE_TESTS ?= tests/unit tests/contract tests/laws tests/failures
@@ -288,7 +290,7 @@ sbom: $(STAMP)  ## write the bills of materials of the images: dist/sbom-*.cdx.j
 
 # Uses the cluster of the current kubeconfig. Without one every test is skipped, with this reason.
 test-cluster: $(STAMP)  ## run the tests that need a Kubernetes cluster: kind, minikube or your own
-	$(BIN)/python -m pytest -p no:xdist $(PYTEST_ARGS) tests/cluster
+	$(BIN)/python -m tests.repeat_failed $(VENV)/.failed-cluster -p no:xdist $(PYTEST_ARGS) tests/cluster
 
 test-cluster-long: export LONG_TESTS := 1
 test-cluster-long: test-cluster  ## also run the long tests: each fault separately, two hundred runs at once
