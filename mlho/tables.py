@@ -182,9 +182,14 @@ def is_time(type_: Any) -> bool:
     return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
 
 
-def _is_integer(type_: Any) -> bool:
-    inner = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return bool(pa.types.is_integer(inner))
+def is_whole(type_: Any) -> bool:
+    """Return whether an Arrow type has only whole numbers: integers, and decimals of scale 0, as databases export NUMBER(38,0)."""
+    is_decimal = pa.types.is_decimal(type_) and type_.scale == 0
+    return bool(pa.types.is_integer(type_) or is_decimal)
+
+
+def _has_whole_values(type_: Any) -> bool:
+    return is_whole(type_.value_type if pa.types.is_dictionary(type_) else type_)
 
 
 def accepts(kind: ColumnKind, type_: Any) -> bool:
@@ -193,7 +198,7 @@ def accepts(kind: ColumnKind, type_: Any) -> bool:
         return True
     match kind:
         case ColumnKind.PATIENT:
-            return is_text(type_) or _is_integer(type_)
+            return is_text(type_) or _has_whole_values(type_)
         case ColumnKind.TIME:
             return is_text(type_) or is_time(type_)
         case ColumnKind.CODE | ColumnKind.TEXT:

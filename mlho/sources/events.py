@@ -15,7 +15,7 @@ from mlho.sources.forms import numbers_or_null
 from mlho.sources.reading import TableFile, open_table
 from mlho.sources.times import read_times
 from mlho.spec.layout import Format
-from mlho.tables import EVENTS, MAX_NUMBER, is_text, require_columns
+from mlho.tables import EVENTS, MAX_NUMBER, is_text, is_whole, require_columns
 
 BATCH_ROWS: Final = (
     1 << 17
@@ -143,11 +143,11 @@ def patient_column(array: Any, *, where: str, name: str) -> Any:
     Raises
     ------
     DataError
-        An unsigned id does not fit into int64.
+        An id does not fit into int64.
     """
     if pa.types.is_dictionary(array.type) and not is_text(array.type):
         array = array.dictionary_decode()
-    if not pa.types.is_integer(array.type):
+    if not is_whole(array.type):
         return text_column(array)
     try:
         return array.cast(pa.int64())

@@ -5,6 +5,7 @@ import gzip
 import subprocess
 import sys
 import traceback
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,6 +142,8 @@ def test_batches_are_cut_and_hold_the_same_rows(tmp_path, name, batch_rows):
     ("column", "array", "expected"),
     [
         ("patient_id", pa.array([1, 2], pa.uint16()), [1, 2]),
+        ("patient_id", pa.array([Decimal(7), None], pa.decimal128(38, 0)), [7, None]),
+        ("patient_id", pa.array([Decimal(7), Decimal(8)], pa.decimal256(76, 0)).dictionary_encode(), [7, 8]),
         ("patient_id", pa.array(["a", " "], pa.large_string()), ["a", None]),
         ("patient_id", pa.array([5, 6]).dictionary_encode(), [5, 6]),
         ("patient_id", pa.array(["a", None]).dictionary_encode(), ["a", None]),
@@ -251,6 +254,22 @@ def test_an_empty_partition_has_no_batch(tmp_path):
             "column 'patient_id' has the wrong type",
             "string or",
             "double",
+            "string",
+        ),
+        (
+            "patient_id",
+            pa.array([Decimal("17.00"), Decimal(1)], pa.decimal128(38, 2)),
+            "column 'patient_id' has the wrong type",
+            "string or",
+            "decimal128(38, 2)",
+            "strings without decimals",
+        ),
+        (
+            "patient_id",
+            pa.array([Decimal(10**30), Decimal(1)], pa.decimal128(38, 0)),
+            "integers that are too large",
+            "2^63",
+            "decimal128(38, 0)",
             "string",
         ),
         (
