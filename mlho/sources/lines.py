@@ -3,6 +3,7 @@
 import csv
 from contextlib import suppress
 from io import RawIOBase, TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _LINE_FEED: Final = ord("\n")
+_AFTER_END: Final = "end"  # a further line: it is part of the last row only if a quote is open
 _LONGEST_FIELD: Final = 16 << 20  # a longer field is taken as unterminated, so that memory stays bounded
 
 
@@ -121,16 +123,12 @@ class BorrowedLines(RawIOBase):
         return block
 
 
-def refuse_swallowed_rows(file: SourceFile, source: Source) -> None:
-    """Refuse a file in which a quoted field contains whole rows; texts with line breaks are valid.
+def misplaced_quote(file: SourceFile, source: Source) -> DataError | None:
+    """Return the error for a quoted field that contains whole rows or has no end; ``None`` if there is none.
 
-    A field with m line breaks has swallowed m rows if it contains at least m times as many separators as a row. The file is
-    read row by row, and only if the numbers of lines and rows differ.
-
-    Raises
-    ------
-    DataError
-        The message names the line in which the field begins.
+    A field with m line breaks has swallowed m rows if it contains at least m times as many separators as a row; other texts with
+    line breaks are valid. The file is read row by row, so call this only if the numbers of lines and rows differ, or if the file
+    could not be read.
     """
     delimiter = delimiter_of(file, source)
     with (
@@ -138,21 +136,30 @@ def refuse_swallowed_rows(file: SourceFile, source: Source) -> None:
         TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
         csv.field_size_limit(_LONGEST_FIELD)
-        rows = csv.reader(text, delimiter=delimiter)
-        n_columns, line = 0, 0
+        rows = csv.reader(chain(text, [_AFTER_END]), delimiter=delimiter)
+        n_columns, first, last, row = 0, 1, 0, [_AFTER_END]
+        swallowed: DataError | None = None
         try:
             for row in rows:
+                if swallowed is not None:
+                    return swallowed
                 n_columns = n_columns or len(row)
-                n_breaks = rows.line_num - line - 1
-                if n_breaks > 0 and any(_holds_rows(field, n_columns - 1, delimiter) for field in row):
-                    raise _swallowed(file, line + 1, n_breaks)
-                line = rows.line_num
+                first, last = last + 1, rows.line_num
+                if last > first and any(_holds_rows(field, n_columns - 1, delimiter) for field in row):
+                    swallowed = _swallowed(file, first, last - first)
         except csv.Error:  # field longer than the limit of the reader
-            raise _swallowed(file, line + 1, rows.line_num - line) from None
+            return _swallowed(file, last + 1, rows.line_num - last)
+    if row == [_AFTER_END]:
+        return None
+    return _unclosed(file, first + sum(map(_line_ends, row[:-1])))
+
+
+def _line_ends(field: str) -> int:
+    return field.count("\n") or field.count("\r")
 
 
 def _holds_rows(field: str, n_delimiters: int, delimiter: str) -> bool:
-    n_breaks = field.count("\n") or field.count("\r")
+    n_breaks = _line_ends(field)
     return n_breaks > 0 and field.count(delimiter) >= n_breaks * n_delimiters > 0
 
 
@@ -163,4 +170,14 @@ def _swallowed(file: SourceFile, line: int, n_breaks: int) -> DataError:
         expected="quotes around individual texts",
         got=f"a field that begins in line {line:,} and spans {n_breaks:,} line ends, with as many separators as whole rows",
         remedy="Correct the stray quote there, or write the table as Parquet.",
+    )
+
+
+def _unclosed(file: SourceFile, line: int) -> DataError:
+    return DataError(
+        file.key,
+        "a quote is not closed",
+        expected="a closing quote at the end of each quoted field",
+        got=f"a quoted field that begins in line {line:,} and has no end",
+        remedy="Close the quote there, or remove it. If the export was interrupted, write the table again.",
     )

@@ -24,7 +24,7 @@ from mlho.sources.lines import (
     LineCounter,
     Loan,
     delimiter_of,
-    refuse_swallowed_rows,
+    misplaced_quote,
     text_stream,
 )
 from mlho.sources.native import NATIVE
@@ -227,7 +227,9 @@ class _CsvTable:
                         yield batch.slice(start, batch_rows)
         if lines.n_lines > n_rows + 1:
             with _read_errors(self.file, "CSV", self.source):
-                refuse_swallowed_rows(self.file, self.source)
+                error = misplaced_quote(self.file, self.source)
+            if error is not None:
+                raise error
 
 
 def _csv_batches(lines: LineCounter, options: tuple[Any, ...]) -> Generator[pa.RecordBatch]:
@@ -372,6 +374,10 @@ def _read_errors(
             isinstance(error, OSError) and error.errno
         ):  # a fault of the machine; for a fault of the file Arrow sets no errno
             raise StoreUnavailable(f"{file.key}: cannot be read now ({error.strerror}). Try again.") from None
+        if isinstance(error, pa.ArrowInvalid) and not file.is_parquet:
+            cause = _cause_in_quotes(file, source)
+            if cause is not None:
+                raise cause from None
         if bad_rows:
             raise _ragged(file, source, bad_rows[0]) from None
         got = f"{file.size} bytes that are damaged or of a different format"
@@ -387,6 +393,14 @@ def _read_errors(
                 else "data.format.encoding applies to all CSV files: write them in one encoding, such as UTF-8, and state it."
             )
         raise _unreadable(file, layout, got, remedy) from None
+
+
+def _cause_in_quotes(file: SourceFile, source: Source) -> DataError | None:
+    """Return the error for a misplaced quote; ``None`` if there is none, or if the file cannot be read as text."""
+    try:
+        return misplaced_quote(file, source)
+    except _READ_FAULTS:
+        return None
 
 
 def _unreadable(file: SourceFile, layout: str, got: str, remedy: str) -> DataError:

@@ -1,6 +1,7 @@
 """Stray quotes: a field that contains rows is found, and a text with line breaks is accepted."""
 
 import gzip
+import traceback
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,48 @@ def test_two_stray_quotes_that_swallow_rows_are_found(first, last, suffix, end, 
     assert "foot" not in str(caught.value)
 
 
-def test_a_quote_that_is_never_closed_is_found(tmp_path):
-    """With an unclosed quote, the rest of the file is one field."""
-    lines = rows(100)
-    lines[40] = lines[40].replace("fine", '"fine')
+@pytest.mark.parametrize(
+    ("at", "field", "line"),
+    [
+        (10, "note", 12),
+        (10, "code", 12),
+        (9_998, "note", 10_000),
+        (9_998, "code", 10_000),
+        (9_999, "code", 10_001),
+    ],
+)
+@pytest.mark.parametrize("n_columns", [4, 300])
+def test_a_quote_that_is_never_closed_is_named(at, field, line, n_columns, tmp_path):
+    """An unclosed quote makes the rest of the file one field: the error names its line, in a file of one block or of several."""
+    further = ",x" * (n_columns - 4)
+    lines = [f"p1,2020-01-01{further},C,fine"] * 10_000
+    lines[at] = f'p1,2020-01-01{further},C,"fine' if field == "note" else f'p1,2020-01-01{further},"C,fine'
     path = tmp_path / "events.csv"
-    path.write_text("\n".join([HEADER, *lines]))
+    header = f"patient_id,time{''.join(f',x{n}' for n in range(n_columns - 4))},code,note"
+    path.write_text("\n".join([header, *lines]) + "\n")
 
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="a quote is not closed") as caught:
+        read(path)
+
+    assert f"begins in line {line:,} " in str(caught.value)
+    assert "fine" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_line_of_an_open_quote_is_that_of_its_field(tmp_path):
+    """The row begins two lines earlier, with a text of several lines that is closed."""
+    path = tmp_path / "events.csv"
+    path.write_text(f'{HEADER}\np1,"2020\n-01\n-01","C,fine\n')
+
+    with pytest.raises(DataError, match="begins in line 4 "):
+        read(path)
+
+
+def test_a_short_last_row_with_closed_quotes_lacks_fields(tmp_path):
+    """A closed text of several lines in the last row is not taken for an open quote."""
+    path = tmp_path / "events.csv"
+    path.write_text(f'{HEADER}\np1,2020-01-01,"C\nfine"')
+
+    with pytest.raises(DataError, match="row 2 has a different number of fields"):
         read(path)
 
 
