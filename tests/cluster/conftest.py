@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.limits import GUARD_SECONDS
 
 if TYPE_CHECKING:
     from tests.cluster.here import Here
@@ -24,6 +27,9 @@ PLURALS = {"TrainingRun": "trainingruns", "ScoringRun": "scoringruns", "ModelCha
 # Tests that take minutes; a representative part of them always runs.
 long_form = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="long: set LONG_TESTS=1")
 
+# Answers of a busy API server, after which a read is repeated.
+BUSY = ("etcdserver: ", "connection refused", "TLS handshake timeout", "i/o timeout", "too many requests")
+
 
 @pytest.fixture(scope="session")
 def kubeconfig() -> str:
@@ -33,7 +39,7 @@ def kubeconfig() -> str:
         pytest.skip("needs a cluster: KUBECONFIG names none. Start one, then: make test-cluster")
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl on the PATH")
-    answer = subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, text=True, timeout=30)
+    answer = subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, text=True, timeout=60)
     if answer.returncode:
         pytest.skip(f"needs a cluster: the one of {path} does not answer")
     return path
@@ -48,9 +54,15 @@ class Kubectl:
     def __call__(
         self, *arguments: str, given: str | None = None, check: bool = True, seconds: float = 180
     ) -> str:
-        """Run kubectl with these arguments, and return its output."""
+        """Run kubectl with these arguments, and return its output. A read is repeated while the API server is busy."""
         command = ["kubectl", f"--namespace={self.namespace}", *arguments]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds)
+        until = time.monotonic() + (GUARD_SECONDS if arguments[0] == "get" else 0)
+        while True:
+            done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds)
+            is_busy = done.returncode and any(words in done.stderr for words in BUSY)
+            if not is_busy or time.monotonic() >= until:
+                break
+            time.sleep(1)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout + ("" if check else done.stderr)
@@ -61,7 +73,13 @@ def crds(kubeconfig: str) -> None:
     """Install our custom resource definitions from k8s/crd.yaml."""
     kubectl = Kubectl("default")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPO / "k8s" / "crd.yaml"))
-    kubectl("wait", "--for=condition=Established", *(f"crd/{plural}.{GROUP}" for plural in PLURALS.values()))
+    names = [f"{plural}.{GROUP}" for plural in PLURALS.values()]
+    kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in names), "--timeout=120s")
+    until = time.monotonic() + GUARD_SECONDS
+    # The API server serves the kinds a moment after they are established.
+    while "error" in (output := kubectl("get", ",".join(names), "-o", "name", check=False)).lower():
+        assert time.monotonic() < until, output
+        time.sleep(0.5)
 
 
 @contextmanager

@@ -16,14 +16,18 @@ from tests.cluster.stack import Stack
 KUBELET_SECONDS: Final = 90
 
 
+def _worker(stack: Stack, run: str) -> str:
+    return stack.wait_for("a worker runs", lambda: stack.workers(run))[0]
+
+
 def delete_worker(stack: Stack, run: str) -> None:
     """Delete a worker pod of the run without a grace period."""
-    stack.kubectl("delete", "pod", stack.workers(run)[0], "--grace-period=0", "--force")
+    stack.kubectl("delete", "pod", _worker(stack, run), "--grace-period=0", "--force")
 
 
 def evict_worker(stack: Stack, run: str) -> None:
     """Evict a worker of the run, as when a node is drained."""
-    pod = stack.workers(run)[0]
+    pod = _worker(stack, run)
     body = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -59,11 +63,11 @@ def stop_kubelet(stack: Stack) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        stack.wait_for("the node is not ready", lambda: not _ready(stack), seconds=KUBELET_SECONDS)
+        stack.wait_for("the node is not ready", lambda: not _ready(stack), seconds=2 * KUBELET_SECONDS)
         time.sleep(max(0.0, began + KUBELET_SECONDS - time.monotonic()))
     finally:
         os.kill(pid, signal.SIGCONT)
-    stack.wait_for("the node is ready again", lambda: _ready(stack), seconds=60)
+    stack.wait_for("the node is ready again", lambda: _ready(stack))
 
 
 def _ready(stack: Stack) -> bool:

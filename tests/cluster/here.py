@@ -38,7 +38,7 @@ class Outcome:
         store = self.folder.parents[1]
         command = [sys.executable, "-m", "scheduler", "export", self.folder.name, f"--store={store}"]
         done = subprocess.run(
-            [*command, f"--to={to}"], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
+            [*command, f"--to={to}"], cwd=REPO, capture_output=True, text=True, timeout=300, check=True
         )
         return done.stdout
 
@@ -96,7 +96,7 @@ class Here:
         command = [sys.executable, "-m", "scheduler", "run", str(path), f"--store={store}", "--workers=2"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLHO_")}
         done = subprocess.run(
-            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=600, check=False
+            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=1200, check=False
         )
         digest = re.search(r"^result +([0-9a-f]{64})$", done.stdout, re.MULTILINE)
         run = re.search(r"^run +([0-9a-f]+) ", done.stdout, re.MULTILINE)

@@ -107,7 +107,7 @@ class Stack:
         return next((dict(condition) for condition in found if condition["type"] == which), {"status": ""})
 
     def wait(
-        self, name: str, condition: str, *, seconds: float = 240, kind: str = "trainingrun"
+        self, name: str, condition: str, *, seconds: float = 600, kind: str = "trainingrun"
     ) -> dict[str, Any]:
         """Wait for a condition of a run, and return the run's status."""
         until = time.monotonic() + seconds
@@ -121,7 +121,7 @@ class Stack:
             time.sleep(0.5)
         raise AssertionError(f"{name}: not {condition}: {json.dumps(self.status(name, kind=kind), indent=1)}")
 
-    def wait_for[T](self, what: str, found: Callable[[], T], *, seconds: float = 60) -> T:
+    def wait_for[T](self, what: str, found: Callable[[], T], *, seconds: float = 180) -> T:
         """Wait until the function returns a true value, and return it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -131,7 +131,7 @@ class Stack:
             time.sleep(0.25)
         raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
-    def wait_until_it_learns(self, name: str, *, seconds: float = 120) -> None:
+    def wait_until_it_learns(self, name: str, *, seconds: float = 300) -> None:
         """Wait until a run is in its iterations and has running workers."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -144,25 +144,28 @@ class Stack:
         """Return the pods of a component of the release."""
         return self.items("pods", f"app.kubernetes.io/component={component}")
 
-    def workers(self, run: str = "") -> list[str]:
-        """Return the names of the running worker pods of one run or of all."""
-        prefix = f"{run}-" if run else ""
+    def running(self, component: str) -> list[str]:
+        """Return the names of the running pods of a component, without those that are being deleted."""
         return [
             pod["metadata"]["name"]
-            for pod in self.pods("worker")
-            if pod["metadata"]["name"].startswith(prefix)
-            and pod["status"].get("phase") == "Running"
-            and "deletionTimestamp" not in pod["metadata"]
+            for pod in self.pods(component)
+            if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
         ]
 
+    def workers(self, run: str = "") -> list[str]:
+        """Return the names of the running worker pods of one run or of all. Those of an ended run still run for some seconds."""
+        prefix = f"{run}-" if run else ""
+        return [name for name in self.running("worker") if name.startswith(prefix)]
+
     def leader(self) -> str:
-        """Wait until a scheduler leads, and return its pod's name."""
+        """Wait until a running scheduler leads, and return its pod's name. The Lease names a killed leader until it expires."""
 
         def holder() -> str:
             leases = (
                 lease for lease in self.items("leases") if lease["metadata"]["name"] == "mlho-scheduler"
             )
-            return next((lease["spec"].get("holderIdentity") or "" for lease in leases), "")
+            name = next((lease["spec"].get("holderIdentity") or "" for lease in leases), "")
+            return name if name in self.running("scheduler") else ""
 
         return self.wait_for("a scheduler leads", holder)
 
@@ -172,7 +175,7 @@ class Stack:
 
     def redis_keys(self) -> list[str]:
         """Return all keys in Redis."""
-        pod = self.pods("redis")[0]["metadata"]["name"]
+        pod = self.wait_for("Redis runs", lambda: self.running("redis"))[0]
         secret = base64.b64decode(self.get("secret", "mlho-redis")["data"]["password"]).decode()
         # The password goes to standard input, because a failure shows the command line.
         script = f"REDISCLI_AUTH={secret} redis-cli --user mlho --scan\n"
@@ -220,7 +223,7 @@ def helm(kubectl: Kubectl, verb: str, chart: Path, chart_values: dict[str, Any])
         file.flush()
         command = ["helm", verb, "mlho", str(chart), f"--namespace={kubectl.namespace}"]
         done = subprocess.run(
-            [*command, f"--values={file.name}", "--wait", "--timeout=90s"],
+            [*command, f"--values={file.name}", "--wait", "--timeout=5m"],
             capture_output=True,
             text=True,
             check=False,

@@ -7,6 +7,7 @@ Images are named ``localhost/mlho-{scheduler,worker,services}:test``, or by ``ML
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any, Final
 
 import boto3
 import yaml
+from botocore.config import Config
 
 from tests.cluster.conftest import REPO, Kubectl
+from tests.limits import GUARD_SECONDS
 
 TRIAL: Final = REPO / "k8s" / "examples" / "trial"
 PORT: Final = 8333
@@ -56,7 +59,7 @@ def start_storage(
         secret = next(obj for obj in objects if obj["kind"] == "Secret")
         secret["stringData"]["s3.json"] = json.dumps({"identities": list(identities)})
     apply(kubectl, objects)
-    kubectl("rollout", "status", "deployment/seaweedfs", "--timeout=90s")
+    kubectl("rollout", "status", "deployment/seaweedfs", "--timeout=5m", seconds=330)
 
 
 def apply(kubectl: Kubectl, objects: Sequence[dict[str, Any]]) -> None:
@@ -69,19 +72,32 @@ def apply(kubectl: Kubectl, objects: Sequence[dict[str, Any]]) -> None:
 @contextmanager
 def forwarded(kubectl: Kubectl, what: str, port: int) -> Iterator[str]:
     """Forward a port of a pod or Service, named as for kubectl, and yield its local address."""
-    process = subprocess.Popen(
+    until = time.monotonic() + GUARD_SECONDS
+    while True:
+        with _port_forward(kubectl, what, port) as first_line:
+            if first_line:
+                yield first_line.split()[2]
+                return
+        # kubectl has exited, because no pod is running at this moment.
+        if time.monotonic() >= until:
+            raise AssertionError(f"port-forward {what}: not within {GUARD_SECONDS:.0f} s")
+        time.sleep(1)
+
+
+@contextmanager
+def _port_forward(kubectl: Kubectl, what: str, port: int) -> Iterator[str]:
+    """Yield the first line of ``kubectl port-forward``, which it prints when it listens; empty if it has exited."""
+    with subprocess.Popen(
         ["kubectl", f"--namespace={kubectl.namespace}", "port-forward", what, f":{port}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[2]
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline()
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -94,6 +110,8 @@ def storage_here(kubectl: Kubectl) -> Iterator[Any]:
             region_name="us-east-1",
             aws_access_key_id=ACCESS,
             aws_secret_access_key=SECRET,
+            # The storage accepts connections before all of its parts are ready.
+            config=Config(retries={"mode": "standard", "total_max_attempts": 8}),
         )
         try:
             yield client
