@@ -54,7 +54,7 @@ def follow(script: str, namespace: str, folder: Path, kubeconfig: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60 * MINUTES + 60,
+        timeout=SLOWER * 60 * MINUTES + 60,
         check=False,
     )
     assert done.returncode == 0, done.stdout

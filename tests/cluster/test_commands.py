@@ -1,5 +1,6 @@
 """The user's commands with a kubeconfig, from ``mlho submit`` to ``mlho export``, print the same as for a run on this machine."""
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.cluster.stack import Stack
 from tests.cluster.storage import ACCESS, PORT, SECRET, forwarded
 from tests.limits import SLOWER
 
-LEARNS = {"iterations": 12, "folds": 3, "seed": 21}
+LEARNS = {"iterations": 48, "folds": 3, "seed": 21}  # several commands are called while it learns
 OUTPUTS = ["run", "result", "bundle", "report"]  # the last lines of `mlho run`, too
 
 
@@ -53,13 +54,13 @@ def test_submit_waits_and_prints_the_lines_of_a_local_run(
     digest of this machine.
     """
     stack.wait_until_it_learns("typed")
+    too_soon = stack.mlho("wait", "trainingrun/typed", "--timeout=1")
     logs = stack.wait_for(
         "a worker has said something",
         lambda: '"event"' in (output := stack.mlho("logs", "trainingrun/typed")).stdout and output,
     )
-    too_soon = stack.mlho("wait", "trainingrun/typed", "--timeout=1")
 
-    outputs, shown = submitted.communicate(timeout=240)
+    outputs, shown = submitted.communicate(timeout=600)
 
     assert logs.stdout.startswith("--- typed-")
     assert (too_soon.returncode, words(too_soon.stdout)) == (124, [])
@@ -74,7 +75,7 @@ def test_a_finished_run_is_shown_and_exported_like_a_local_one(
     stack: Stack, submitted: subprocess.Popen[str], wanted: Future[Outcome], tmp_path: Path
 ):
     """``wait``, ``status`` and ``export`` of a finished run give the same lines, fields and files as a local run."""
-    submitted.wait(240)
+    submitted.wait(600)
 
     waited = stack.mlho("wait", "trainingrun/typed")
     status = json.loads(stack.mlho("status", "trun/typed").stdout)
@@ -104,12 +105,12 @@ def test_a_finished_run_is_shown_and_exported_like_a_local_one(
 
 def test_a_run_can_be_suspended_and_resumed(stack: Stack):
     """Within five seconds after ``mlho suspend``, no worker runs. A resumed run succeeds."""
-    stack.submit("paused", validation={"iterations": 12, "folds": 5, "seed": 11})
-    stack.wait_for("workers", stack.workers)
+    stack.submit("paused", validation={"iterations": 24, "folds": 5, "seed": 11})
+    stack.wait_for("workers", lambda: stack.workers("paused"))
 
     suspended = stack.mlho("suspend", "trainingrun/paused")
     began = time.monotonic()
-    stack.wait_for("no worker", lambda: not stack.workers())
+    stack.wait_for("no worker", lambda: not stack.workers("paused"))
     took = time.monotonic() - began
     assert stack.wait_for("phase", lambda: stack.status("paused")["phase"] == "Suspended")
     resumed = stack.mlho("resume", "trainingrun/paused")
@@ -125,15 +126,15 @@ def test_a_run_can_be_suspended_and_resumed(stack: Stack):
 def test_a_run_can_be_cancelled(stack: Stack):
     """A cancelled run leaves neither workers nor keys."""
     stack.submit("cancelled", validation={"iterations": 60, "folds": 5, "seed": 12})
-    stack.wait_for("workers", stack.workers)
+    stack.wait_until_it_learns("cancelled")
 
     assert stack.mlho("cancel", "trainingrun/cancelled").returncode == 0
 
     assert stack.wait("cancelled", "Cancelled")["phase"] == "Cancelled"
     assert stack.mlho("wait", "trainingrun/cancelled").returncode == 3
     assert json.loads(stack.mlho("status", "trainingrun/cancelled").stdout)["state"] == "cancelled"
-    stack.wait_for("no worker", lambda: not stack.workers())
-    stack.wait_for("no key", lambda: not stack.redis_keys(), seconds=60)
+    stack.wait_for("no worker", lambda: not stack.workers("cancelled"))
+    stack.wait_for("no key", lambda: not stack.redis_keys())
 
 
 def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
@@ -141,7 +142,9 @@ def test_submit_by_date_is_made_once(stack: Stack, tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps(stack.run("template", desiredState="Suspended")))
 
-    first, second = (stack.mlho("submit", str(path), "--by-date") for _ in range(2))
+    # A time zone in which it is noon, because the date must not change between both.
+    noon = f"NOON{dt.datetime.now(dt.UTC).hour - 12:+d}"
+    first, second = (stack.mlho("submit", str(path), "--by-date", TZ=noon) for _ in range(2))
     named, taken = (stack.mlho("submit", str(path)) for _ in range(2))
 
     assert first.returncode == second.returncode == named.returncode == 0, first.stderr + second.stderr

@@ -952,5 +952,5 @@ def test_columns_say_at_a_glance_where_a_run_is(runs: Runs, kubectl: Kubectl):
     assert kubectl("get", "trun").splitlines()[1].split()[:9] == [
         "small", "Succeeded", "report", "100%", "3", "auroc", "0.81", "passed", "3m12s",
     ]  # fmt: skip
-    kubectl("wait", "--for=condition=Succeeded", "trun/small", "--timeout=5s")
+    kubectl("wait", "--for=condition=Succeeded", "trun/small", "--timeout=60s")
     assert "small" in kubectl("get", "mlho")

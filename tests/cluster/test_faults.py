@@ -20,9 +20,10 @@ def test_a_run_survives_one_fault_after_another(stack: Stack, here: Here):
         stack.wait_for(
             f"it goes on after {fault.__name__}",
             lambda before=before: stack.done("faults") > before + 2 and stack.workers("faults"),
-            seconds=90,
+            seconds=300,
         )
-    assert stack.status("faults")["phase"] == "Running"  # the last fault also occurred during the run
+    # The last fault also occurred during the run.
+    assert stack.status("faults")["phase"] in ("Running", "Waiting")
     status = stack.wait("faults", "Succeeded")
 
     assert status["tasks"]["quarantined"] == 0
@@ -35,7 +36,7 @@ def test_a_run_survives(stack: Stack, here: Here, fault: Fault):
     """A run with one fault during its iterations ends with the same digest."""
     name = fault.__name__.replace("_", "-")
     stack.delete_results()
-    obj = stack.submit(name, validation={"iterations": 12, "folds": 3, "seed": 101})
+    obj = stack.submit(name, validation={"iterations": 24, "folds": 3, "seed": 101})
     stack.wait_until_it_learns(name)
 
     fault(stack, name)
@@ -52,8 +53,9 @@ def test_a_run_survives_a_stopped_kubelet(stack: Stack, here: Here):
     stack.wait_until_it_learns("silence")
 
     stop_kubelet(stack)
-    assert stack.status("silence")["phase"] == "Running"  # the run must not end before the node is lost
-    status = stack.wait("silence", "Succeeded", seconds=480)
+    # The run must not end before the node is lost. Its workers may be unreachable for a moment longer.
+    assert stack.status("silence")["phase"] in ("Running", "Waiting")
+    status = stack.wait("silence", "Succeeded", seconds=900)
 
     assert status["tasks"]["quarantined"] == 0
     assert status["outputs"]["resultDigest"] == here.begin(obj["spec"]).result().digest
@@ -62,7 +64,7 @@ def test_a_run_survives_a_stopped_kubelet(stack: Stack, here: Here):
 def test_workers_that_run_out_of_memory_get_more(stack: Stack, here: Here):
     """After a worker runs out of memory, the next generation has twice as much. The run continues, and no task is quarantined."""
     workers = {**ONE_WORKER, "resources": {"cpu": "500m", "memory": "768Mi"}}
-    obj = stack.submit("memory", validation={"iterations": 24, "folds": 3, "seed": 99}, workers=workers)
+    obj = stack.submit("memory", validation={"iterations": 48, "folds": 3, "seed": 99}, workers=workers)
     wanted = here.begin(obj["spec"])
     stack.wait_until_it_learns("memory")
 
