@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-import pyarrow as pa
-
 from mlho.encoding.cohort.cohort import Cohort
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.cohort.define import (
@@ -39,10 +37,9 @@ from mlho.sources.files import DataRoot, SourceFile
 from mlho.sources.meds import MEDS, check_version
 from mlho.sources.omop import folder as cdm
 from mlho.sources.omop.views import iter_concepts
-from mlho.sources.reading import open_table, parquet_rows
+from mlho.sources.reading import open_table
 from mlho.spec.cohort import Index
 from mlho.spec.training import TrainingSpec
-from mlho.tables import EVENTS
 
 #: Size in bytes up to which a table other than the events is read completely. Of a larger table only the header is read.
 MOST_BYTES: Final = 256 << 20
@@ -86,10 +83,10 @@ def inspect_training(
     of_cdm = [*files.get(cdm.CDM_FILES, ()), *files.get("events", ())] if source.name == cdm.OMOP_NAME else []
     if spec.cohort.rules is None:
         labels, persons = _read_small(found, without_rules, source, root, files)
-        _say_tables(found, source, of_cdm)
+        _say_tables(found, of_cdm)
         cohort = _define(found, without_rules, labels, persons, of_cdm)
     else:
-        _say_tables(found, source, of_cdm)
+        _say_tables(found, of_cdm)
         cohort = _define_by_rule(found, spec, root, files if has_all_events else {}, of_cdm)
     if cohort is not None and today is not None:
         found.warn(judge_future(cohort, today, min_cell=spec.report.min_cell))
@@ -119,13 +116,21 @@ def look_at_zones(
     dated : str
         Table with the column of index dates, if there is one.
     """
-    if source.name == cdm.OMOP_NAME:
-        return
-    times = [(file, source.column(EVENTS, "time")) for file in spread(files.get("events", ()))]
+    events = spread(files.get("events", ()))
     dates = [(file, index.column) for file in spread(files.get(dated, ())) if index.column is not None]
+    as_stored = replace(source, views={})
     has_common_day = index.date is not None
-    look = partial(judge_zones, source, times, dates, has_common_day=has_common_day)
+
+    def look() -> list[str]:
+        times = [(file, name) for file in events for name in _first_time(as_stored, file)]
+        return judge_zones(as_stored, times, dates, has_common_day=has_common_day)
+
     found.warn(found.attempt(look) or [])
+
+
+def _first_time(source: Source, file: SourceFile) -> list[str]:
+    """Return the column that decides the times of a file of events: of a CDM, the one with a time of day if there is one."""
+    return source.time_columns(file.key, open_table(file, source).column_names)[:1]
 
 
 def find_tables(
@@ -235,32 +240,13 @@ def _judge_groups(cohort: Cohort, spec: TrainingSpec) -> Iterator[str]:
         )
 
 
-def _say_tables(found: Inspection, source: Source, of_cdm: Sequence[SourceFile]) -> None:
-    """State which tables of events a CDM has, and whether only some of them have times with a zone."""
+def _say_tables(found: Inspection, of_cdm: Sequence[SourceFile]) -> None:
+    """State which tables of events a CDM has."""
     if of_cdm:
-        zones = {file.key: found.attempt(partial(_is_zoned, source, file)) for file in spread(of_cdm)}
-        zoned, plain = (
-            [key for key, is_zoned in zones.items() if is_zoned is wanted] for wanted in (True, False)
-        )
-        if zoned and plain:
-            found.warn(
-                [
-                    f"Times have a zone in {zoned[0]} and none in {plain[0]}. Those without one are taken as UTC: write all "
-                    "tables alike."
-                ]
-            )
         there, absent = cdm.present_tables(of_cdm)
         found.facts["tables of events"] = ", ".join(there) + (
             f"; not there: {', '.join(absent)}" if absent else ""
         )
-
-
-def _is_zoned(source: Source, file: SourceFile) -> bool | None:
-    """Return whether the timestamps of a file of events have a zone; ``None`` if it has no column of timestamps, or no rows."""
-    table = open_table(file, replace(source, views={}))
-    types = [table.type_of(name) for name in source.time_columns(file.key, table.column_names)]
-    zones = [column_type.tz is not None for column_type in types if pa.types.is_timestamp(column_type)]
-    return any(zones) if zones and parquet_rows(file) else None
 
 
 def _look_at_concepts(source: Source, files: Sequence[SourceFile]) -> None:

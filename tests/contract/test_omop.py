@@ -393,10 +393,29 @@ def test_the_look_at_the_tables_warns(tmp_path):
     text = " ".join(found.warnings)
     assert not found.errors
     assert "1 code has values in several units" in text
-    assert "zone in condition_occurrence.parquet and none in drug_exposure.parquet" in text
+    assert "zone in column 'condition_start_datetime' of condition_occurrence.parquet, and none in" in text
     assert 'dateFormats: ["%d.%m.%Y"]' in text
     assert found.facts["tables of events"].endswith(
         "not there: visit_occurrence, procedure_occurrence, device_exposure, death"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize(("hours", "warns"), [(9, True), (0, False)])
+def test_index_dates_that_are_days_beside_a_cdm_of_another_zone_are_a_warning(hours, warns, suffix, tmp_path):
+    """The day of the index date ends at midnight UTC, which is nine hours later in Tokyo. The dates of a CDM lack no zone."""
+    noon = dt.datetime(2020, 1, 31, 12, tzinfo=dt.timezone(dt.timedelta(hours=hours)))
+    starts = noon if suffix == ".parquet" else noon.isoformat()
+    rows = {"condition_occurrence": [event("condition_occurrence", 1, condition_start_datetime=starts)] * 9}
+
+    found = inspect_training(spec_of(suffix=suffix), write_cdm(tmp_path, rows, suffix=suffix))
+
+    said = [warning for warning in found.warnings if "zone" in warning]
+    assert not found.errors
+    assert len(said) == warns
+    assert all(
+        f"'condition_start_datetime' of condition_occurrence{suffix} have a zone other than UTC" in warning
+        for warning in said
     )
 
 

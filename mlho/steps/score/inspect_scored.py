@@ -12,7 +12,7 @@ class InspectScored(Step):
     """The inspection of ``mlho validate``: the small tables and a sample of the events, compared with the needs of the bundle."""
 
     kind: ClassVar[str] = "inspect_scored"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``inspection.json``; raise the first error that is found."""
