@@ -16,6 +16,7 @@ _C1: Final = range(0x80, 0xA0)  # U+009B by itself starts an escape sequence on 
 _DIRECTIONS: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _LINE_ENDS: Final = (0x2028, 0x2029)
 _SURROGATES: Final = range(0xD800, 0xE000)  # from file names that are not UTF-8; they cannot be encoded
+MAX_IN_SENTENCE: Final = 100  # characters of a code or label; tables and results have it in full
 _LONGEST_SHOWN: Final = 200  # characters of a name or value shown in a message
 _LAYOUT: Final = frozenset("\n\t")  # allowed white space in multi-line text
 
@@ -86,6 +87,22 @@ def folded(text: str) -> str:
 def shown(text: str) -> str:
     """Return foreign text for a message: printable, and truncated to 200 characters."""
     return printable(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
+
+
+def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:
+    """Truncate a label for use in a sentence."""
+    return label if len(label) <= most else label[: most - 1].rstrip() + "…"
+
+
+def code_words(code: str, description: str | None = None) -> str:
+    """Return a code for a sentence, after its description if it has one; both are truncated, because each may be long.
+
+    Examples
+    --------
+    >>> code_words("I10", "Hypertension"), code_words("I10")
+    ('Hypertension (I10)', 'I10')
+    """
+    return f"{cut(description)} ({cut(code)})" if description else cut(code)
 
 
 def printable_json(document: object) -> str:

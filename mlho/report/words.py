@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from mlho.errors import capitalized as capitalized
 from mlho.errors import plural as plural
+from mlho.printable import cut as cut
 from mlho.report.result import (
     Cell,
     CohortSummary,
@@ -24,7 +25,6 @@ THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 MINUS: Final = "\N{MINUS SIGN}"
 DASH: Final = "\N{EN DASH}"
 ABSENT: Final = "not available"
-MAX_IN_SENTENCE: Final = 100  # characters of a label; the tables show it in full
 UNKNOWN: Final = "unknown"  # a missing value: of a category the name of its level
 HIDDEN: Final = "not shown"  # a small cell, or one from which a small cell could be derived
 NOT_PREDICTIVE: Final = "not predictive: association only"
@@ -262,11 +262,6 @@ def stability_gain(value: float, permuted: float) -> str:
     """Describe how much more stable a selection is than with permuted labels."""
     gain = value - permuted
     return next((word for bound, word in STABILITY_GAINS if gain >= bound), STABILITY_GAINS[-1][1])
-
-
-def cut(label: str, most: int = MAX_IN_SENTENCE) -> str:
-    """Truncate a label for use in a sentence."""
-    return label if len(label) <= most else label[: most - 1].rstrip() + "…"
 
 
 def after_of(result: Result) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mlho.encoding.events.code_patterns import code_filter
 from mlho.errors import listed
 from mlho.model.parts import TrainingSamples
+from mlho.printable import cut
 from mlho.report.monitoring import CodeDrift, CodeShift
 from mlho.spec.features import Features
 
@@ -103,7 +104,7 @@ def code_warnings(found: CodeDrift) -> list[str]:
     return [
         *_warning(
             [
-                f"{shift.code} ({100 * shift.now:.1f} % of the samples)"
+                f"{cut(shift.code)} ({100 * shift.now:.1f} % of the samples)"
                 for shift in found.new
                 if shift.now >= COMMON
             ],
@@ -112,7 +113,7 @@ def code_warnings(found: CodeDrift) -> list[str]:
         ),
         *_warning(
             [
-                f"{shift.code} ({100 * shift.training:.1f} % of the training samples)"
+                f"{cut(shift.code)} ({100 * shift.training:.1f} % of the training samples)"
                 for shift in found.vanished
                 if shift.training >= COMMON
             ],

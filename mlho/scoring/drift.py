@@ -20,6 +20,7 @@ from pydantic import Field
 from mlho.errors import listed
 from mlho.method.selection.features import VALUES
 from mlho.model.parts import BundleFeature, TrainingSamples
+from mlho.printable import cut
 from mlho.report.monitoring import CodeDrift
 from mlho.report.result import Part
 from mlho.scoring.code_drift import code_warnings
@@ -306,7 +307,7 @@ def drift_warnings(drift: Drift) -> list[str]:
             f"{drift.n_shifted} of {drift.n_compared} features are shifted."
         )
     if drift.vanished:
-        named = listed(drift.vanished, _N_NAMED)
+        named = listed([*map(cut, drift.vanished)], _N_NAMED)
         said.append(
             f"Features that were common in training are absent from all samples: {named}. Check the codes of the events."
         )
@@ -317,7 +318,7 @@ def drift_warnings(drift: Drift) -> list[str]:
 def _missing_warnings(missing: Sequence[MissingShift]) -> list[str]:
     """Return a warning about columns with far more missing values than in training."""
     named = [
-        f"{shift.words} ({100 * shift.now:.0f} % of the samples; {100 * shift.training:.0f} % in training)"
+        f"{cut(shift.words)} ({100 * shift.now:.0f} % of the samples; {100 * shift.training:.0f} % in training)"
         for shift in missing
         if shift.is_shifted and shift.now is not None and shift.psi is not None and shift.psi > LARGE
     ]

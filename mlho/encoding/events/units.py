@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mlho.printable import cut
 from mlho.sources.arrow import as_numpy, is_given
 
 #: Marks rows whose unit is not known.
@@ -98,6 +99,6 @@ def units_sentence(summary: Mapping[str, Any]) -> str:
     unknown = f" ({summary['unknown']:,} of them no known unit)" if summary["unknown"] else ""
     return (
         f"{codes} values in several units: {summary['others']:,} of {summary['rows']:,} rows have a different unit from most rows of "
-        f"their code{unknown}, such as {', '.join(summary['first'])}. Values are used as they are: convert them to one unit, or "
+        f"their code{unknown}, such as {', '.join(map(cut, summary['first']))}. Values are used as they are: convert them to one unit, or "
         "exclude these codes with features.exclude."
     )

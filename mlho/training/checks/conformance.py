@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlho.encoding.cohort.cohort import NumericColumn
 from mlho.encoding.events.ledger import Rule, intended_rules
 from mlho.encoding.tally.tally import LOWEST_OCTAVE, NEGATIVE, ZERO
-from mlho.printable import folded
+from mlho.printable import cut, folded
 from mlho.spec.checks import CheckName
 from mlho.training.checks.evidence import NO_NUMBERS, Evidence, Measure, not_measured
 
@@ -99,7 +99,7 @@ def _units(evidence: Evidence) -> Iterator[Measure]:
         yield from not_measured("no units are read", "units")
     else:
         share = units["others"] / max(units["rows"], 1)
-        words = f"{100 * share:.1f} % of the rows of codes with several units, such as {', '.join(units['first'])}"
+        words = f"{100 * share:.1f} % of the rows of codes with several units, such as {', '.join(map(cut, units['first']))}"
         yield Measure("units", "events", share, words, "Convert the values of each code to one unit.")
 
 

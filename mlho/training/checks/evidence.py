@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.tally.tally import VALUE_BINS, YEARS, Tally
+from mlho.printable import code_words
 from mlho.spec.checks import CheckName
 from mlho.training.iterations.problem import Problem
 
@@ -81,7 +82,6 @@ class Evidence:
         return ", ".join(map(self.words, codes[np.argsort(-self.rows[codes], kind="stable")][:3].tolist()))
 
     def words(self, code: int) -> str:
-        """Return a code with its description."""
+        """Return a code with its description, for a sentence."""
         name = self.problem.codes[code]
-        description = self.problem.concepts.descriptions.get(name)
-        return f"{description} ({name})" if description else name
+        return code_words(name, self.problem.concepts.descriptions.get(name))

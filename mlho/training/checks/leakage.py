@@ -13,6 +13,7 @@ from mlho.encoding.cohort.cohort import NO_BOUND
 from mlho.encoding.cohort.counts import shown_count
 from mlho.encoding.tally.tally import Tally
 from mlho.errors import DataError, listed, plural
+from mlho.printable import code_words, cut
 from mlho.report.checks import Check, Finding, Leakage, Verdict, worst
 from mlho.spec.checks import Leakage as Bounds
 from mlho.training.checks.associations import Associations, associate
@@ -308,13 +309,12 @@ def _table_finding(check: str, bounds: Bounds, *, is_blocking: bool, text: str, 
 def _finding(problem: Problem, bounds: Bounds, suspect: _Suspect) -> Finding:
     code = problem.codes[suspect.code]
     verdict, reason = _verdict(bounds, code, is_blocking=suspect.is_blocking)
-    description = problem.concepts.descriptions.get(code)
     patterns = dict.fromkeys([*(problem.spec.features.exclude or ()), code])
     return Finding(
         check=suspect.check,
         verdict=verdict,
         subject=code,
-        words=f"{description} ({code})" if description else code,
+        words=code_words(code, problem.concepts.descriptions.get(code)),
         detail=suspect.detail,
         figures={name: round(float(value), 3) for name, value in suspect.figures.items()},
         remedy=f"features: {{exclude: {json.dumps([*patterns], ensure_ascii=False)}}}",
@@ -357,5 +357,5 @@ def _outside_notes(problem: Problem, outside: Sequence[str]) -> list[str]:
         return []
     return [
         f"Codes named like the outcome that are recorded outside the windows of all samples, so no model uses them: "
-        f"{', '.join(alike[:_NAMES_OUTSIDE])}."
+        f"{', '.join(map(cut, alike[:_NAMES_OUTSIDE]))}."
     ]
