@@ -15,8 +15,6 @@ TRUTH_FILE: Final = "truth.json"
 
 Role = Literal["causal", "sequence", "proxy", "leak", "outcome", "cluster", "recoded", "noise"]
 
-_KNOWN: Final = ConfigDict(extra="forbid")  # unknown fields are refused when the truth is read
-
 
 @dataclass(frozen=True)
 class CausalCode:
@@ -32,7 +30,6 @@ class CausalCode:
     """ISO date; for index dates from this day on, the code has no effect."""
     proxies: tuple[str, ...]
     """Codes that follow it and have no effect of their own."""
-    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ class Interaction:
 
     codes: tuple[str, ...]
     odds_ratio: float
-    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,6 @@ class OrderedPair:
     first: str
     then: str
     odds_ratio: float
-    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,6 @@ class CodeCluster:
 
     log_odds: float
     codes: tuple[str, ...]
-    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,6 @@ class OutcomeCode:
     code: str
     sensitivity: float
     false_positive: float
-    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,6 @@ class Group:
     race: str
     rows_lost: float
     log_odds: float
-    __pydantic_config__ = _KNOWN
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,8 @@ class Truth:
     """Share of rows with each recording error."""
     intercept: float
     """Log-odds of the outcome without any effect."""
-    __pydantic_config__ = _KNOWN
+    # Unknown fields are refused when the truth is read, also in its parts, which take the configuration of this class.
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def role_of(self, code: str) -> Role:
         """Return the role of a code as written in the events.

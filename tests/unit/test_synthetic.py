@@ -323,6 +323,23 @@ def test_unknown_fields_of_a_truth_are_refused_by_name(cohort: tuple[Path, Truth
         read_truth(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "place", ["causal.0", "interaction", "sequences.0", "clusters.0", "outcome_code", "groups.0"]
+)
+def test_an_unknown_field_of_each_part_of_a_truth_is_refused(
+    place: str, cohort: tuple[Path, Truth], tmp_path: Path
+) -> None:
+    """Each part of the truth has only known fields."""
+    plain = json.loads(json.dumps(cohort[1].to_json()))
+    name, _, number = place.partition(".")
+    part = plain[name][int(number)] if number else plain[name]
+    part["dose"] = 2
+    (tmp_path / "truth.json").write_text(json.dumps(plain))
+
+    with pytest.raises(DataError, match=rf"unknown fields: {place}\.dose\. "):
+        read_truth(tmp_path)
+
+
 def test_the_truth_is_read_without_numpy() -> None:
     """The truth is read without numpy, because the scheduler uses it to check a demo."""
     code = "import sys, mlho.synthetic, mlho.synthetic.verdict; print('numpy' in sys.modules, 'pyarrow' in sys.modules)"
