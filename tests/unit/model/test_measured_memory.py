@@ -1,11 +1,13 @@
 """The measured memory of a bundle is that of its scoring, also in a process that has already used more."""
 
+import mmap
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mlho.model.testing.interface import memory
+from mlho.model.testing.interface import _CLEAR_REFS, memory
 
 MB = 1024**2
 
@@ -28,3 +30,38 @@ def test_memory_is_measured_after_checks_that_needed_more(expected):
     assert unit == "MB"
     assert 40 <= float(amount) < 100
     assert found.passed == (expected == 100)
+
+
+def megabytes(predict_proba):
+    """Return the measured memory of a bundle with this function."""
+    bundle = SimpleNamespace(
+        predict_proba=predict_proba, classifier=SimpleNamespace(contributions=lambda rows: rows)
+    )
+    found = memory(SimpleNamespace(bundle=bundle, drawn=np.ones((7, 3))), SimpleNamespace(expected=1.0))
+    return float(found.got.removesuffix(" MB"))
+
+
+@pytest.mark.skipif(not _CLEAR_REFS.exists(), reason="only Linux can reset the peak of a process")
+def test_memory_of_native_libraries_is_measured_after_checks_that_needed_more():
+    """Python does not trace their memory, and the peak of the process does not grow unless it is reset."""
+    freed = np.ones(200 * MB, np.uint8)
+    del freed
+
+    def predict_proba(rows):
+        with mmap.mmap(-1, 40 * MB) as native:
+            for _ in range(40):
+                native.write(bytes(MB))
+        return np.ones(len(rows))
+
+    assert 40 <= megabytes(predict_proba) < 100
+
+
+def test_an_earlier_peak_of_python_is_not_counted():
+    """Memory may have been traced before the measurement, with a higher peak."""
+    tracemalloc.start()
+    try:
+        freed = np.ones(100 * MB, np.uint8)
+        del freed
+        assert megabytes(lambda rows: np.ones(len(rows))) < 50
+    finally:
+        tracemalloc.stop()

@@ -40,6 +40,14 @@ def test_the_figures_are_those_of_the_definition():
     assert (alert.both, alert.only_this, alert.only_other) == (2, 1, 0)
 
 
+def test_deciles_of_the_other_scores_are_not_rounded():
+    """Probabilities of a rare outcome may differ by less than the rounding of a bundle's deciles."""
+    ramp = np.arange(1000) * 1e-8
+
+    assert compared(ramp, ramp).psi < 0.01
+    assert compared(ramp * 2, ramp).psi > 0.25
+
+
 def test_the_figures_say_when_there_is_nothing_to_say():
     """Equal scores, reversed scores and a constant give the expected extremes, and the order of the samples does not matter."""
     ramp = np.arange(1000) / 1000

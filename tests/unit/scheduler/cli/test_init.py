@@ -361,6 +361,19 @@ def test_labels_in_words_and_another_separator_are_named(tmp_path, call):
     )
     assert "2 distinct values: write them as 0 and 1" in output.err
     assert "demographics.csv: the fields have a different separator" in output.err
+    assert "labels with a patient and a column of 0 and 1, or of false and true; got" in output.err
+
+
+def test_labels_without_any_outcome_are_a_reason(tmp_path, call):
+    """A table without a column that could be the outcome is named with both forms of an outcome."""
+    folder = write_tables(tmp_path / "data", make_tables(300), suffix=".csv")
+    labels = pd.read_csv(folder / "labels.csv")
+    labels.drop(columns="label").assign(stage=labels.index % 3).to_csv(folder / "labels.csv", index=False)
+
+    output = call("init", folder)
+
+    assert output.code == 3
+    assert "labels.csv is not used (none of its 3 columns holds 0 and 1, or false and true)" in output.err
 
 
 def test_columns_with_names_in_another_language_are_a_reason(tmp_path, call):
