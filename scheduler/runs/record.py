@@ -44,7 +44,7 @@ class RunState(StrEnum):
     """Its deletion has begun and is not complete."""
 
 
-_KEPT: Final = frozenset((RunState.RUNNING, RunState.FINISHED, RunState.DELETING))
+_KEPT: Final = frozenset((RunState.RUNNING, RunState.FINISHED))
 
 
 class RunCost(BaseModel):
@@ -88,6 +88,20 @@ def read_record(store: Store, run: str) -> RunRecord | None:
     return _parsed(get_if_present(store, run_key(run, RECORD)))
 
 
+def refuse_deletion(run: str, record: RunRecord | None) -> None:
+    """Refuse to write into a run whose deletion has begun.
+
+    Raises
+    ------
+    MlhoError
+        Its deletion is incomplete.
+    """
+    if record is not None and record.state is RunState.DELETING:
+        raise MlhoError(
+            f"run {run}: its deletion is incomplete. Complete it with: mlho delete {run}. Then run the same command again."
+        )
+
+
 def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], RunRecord]) -> RunRecord:
     """Replace the record of a run by the result of ``change``.
 
@@ -106,9 +120,16 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
 
 
 def record_finished(store: Store, run: str, *, started: dt.datetime, seconds: float, cost: RunCost) -> None:
-    """Record a finished run that had no :class:`Recording`. The record of a run that is in progress or finished stays."""
+    """Record a finished run that had no :class:`Recording`. The record of a run that is in progress or finished stays.
+
+    Raises
+    ------
+    MlhoError
+        The run is being deleted.
+    """
 
     def change(record: RunRecord | None) -> RunRecord:
+        refuse_deletion(run, record)
         if record is not None and record.state in _KEPT:
             return record
         before = record.seconds if record is not None else 0.0
@@ -236,11 +257,7 @@ class Recording:
             self._end(state, seconds=self._seconds(), reason=reason)
 
     def _started(self, record: RunRecord | None) -> RunRecord:
-        if record is not None and record.state is RunState.DELETING:
-            raise MlhoError(
-                f"run {self._run}: its deletion is incomplete. Complete it with: mlho delete {self._run}. Then run the same "
-                "command again."
-            )
+        refuse_deletion(self._run, record)
         seconds = record.seconds if record is not None else 0.0
         # Between the read and the swap: a scheduler that was suspended here must not replace the record of its successor.
         self._leader.wait(seconds=_LEADER_SECONDS)

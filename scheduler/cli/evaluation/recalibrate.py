@@ -29,7 +29,7 @@ from scheduler.engine.publication import publish_blob, put_blobs, renamed, spec_
 from scheduler.engine.scoring_run import bundle_now, read_bundle
 from scheduler.engine.training_run import gated, prepare_recalibration
 from scheduler.runs.origin import training_spec
-from scheduler.runs.record import RunCost, record_finished
+from scheduler.runs.record import RunCost, read_record, record_finished, refuse_deletion
 
 _SUFFIX: Final = "-recalibrated"
 
@@ -71,6 +71,7 @@ def _recalibrate(options: RecalibrateOptions) -> int:
     correction: Literal["intercept", "line"] = "intercept" if options.intercept else "line"
     prepared = prepare_recalibration(spec, source, bundle, correction, path, store)
     run = prepared.run_id
+    refuse_deletion(run, read_record(store, run))
     started, clock = dt.datetime.now(dt.UTC), time.monotonic()
     files = call_beside(
         _files,
@@ -136,6 +137,7 @@ def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> int:
     int
         Number of bytes of the files.
     """
+    refuse_deletion(run, read_record(store, run))  # it may have begun while the files were computed
     stored = put_blobs(store, files)
     digest = facts_of(files[f"bundle/{DOCUMENT}"]).sha256
     task = Task(kind="pin_bundle", params={"digest": digest, "run": run})

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from shutil import copytree, ignore_patterns
 from types import SimpleNamespace
 
@@ -20,13 +20,15 @@ from mlho.store.local import LocalStore
 from scheduler.api.resource import from_resource
 from scheduler.api.tenancy import ForeignAddress, check_addresses
 from scheduler.cli import parser
+from scheduler.cli.evaluation import recalibrate
 from scheduler.controller.run_thread import outcome_of
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare, prepare_in_cluster
 from scheduler.engine.publication import put_blobs
 from scheduler.engine.training_run import with_pinned_model
 from scheduler.runs.deletion import delete_runs
-from scheduler.runs.record import used_tasks
+from scheduler.runs.record import RunRecord, RunState, swap_record, used_tasks
+from scheduler.runs.stored import stored_runs
 from tests.builders import InlineExecutor, NullObserver, make_document, make_tables, run_inline, write_tables
 
 TRAINED_ON = "of labels is one that the bundle was trained on"
@@ -232,6 +234,57 @@ def test_duration_and_cost_of_a_recalibration_are_listed(place, capsys):
     assert 0 < first["cost"]["cpu_seconds"] <= first["seconds"]
     assert first["cost"]["read_bytes"] > 0 < first["cost"]["stored_bytes"]
     assert first["started"] <= first["ended"]
+
+
+@pytest.fixture
+def copied(place, capsys, tmp_path):
+    """Return a copy of the place with a recalibration that no channel shows, its id, and the command that makes it."""
+    copytree(place[0], tmp_path / "copy")
+    where, spec = tmp_path / "copy", tmp_path / "own.yaml"
+    document = yaml.safe_load((where / "later.yaml").read_text())
+    document["spec"]["gates"] = [{"metric": "auroc", "min": 0.55}]
+    spec.write_text(yaml.safe_dump(document))
+    command = ["recalibrate", f"run:{place[1].finished.run_id}", "--spec", str(spec), "--json"]
+    capsys.readouterr()
+    mlho(where, *command)
+    return where, json.loads(capsys.readouterr().out)["run"], command
+
+
+def test_a_recalibration_whose_deletion_is_incomplete_is_not_written(copied, capsys):
+    """The next deletion would remove the new files with the old ones. Once it is complete, the same command makes the run again."""
+    where, run, command = copied
+    store = LocalStore(where / "store")
+    swap_record(store, run, lambda found: found.model_copy(update={"state": RunState.DELETING}))
+    store.delete(f"runs/{run}/result.json")
+    before = set(store.keys(""))
+
+    assert parser.main([*command, "--store", str(where / "store")]) != 0
+
+    words = " ".join(capsys.readouterr().err.split())
+    assert f"run {run}: its deletion is incomplete. Complete it with: mlho delete {run}." in words
+    assert set(store.keys("")) == before
+    mlho(where, "delete", run, "--yes")
+    capsys.readouterr()
+    mlho(where, *command)
+    assert json.loads(capsys.readouterr().out)["run"] == run
+
+
+def test_a_recalibration_that_is_deleted_while_it_is_computed_is_not_written(copied, capsys, monkeypatch):
+    """Its deletion may begin while the new calibrator is fitted."""
+    where, run, command = copied
+    store = LocalStore(where / "store")
+
+    def compute(function, *arguments):
+        files = function(*arguments)
+        delete_runs(store, [found for found in stored_runs(store) if found.run_id == run], act=True)
+        swap_record(store, run, lambda _: RunRecord(state=RunState.DELETING, started=datetime.now(UTC)))
+        return files
+
+    monkeypatch.setattr(recalibrate, "call_beside", compute)
+
+    assert parser.main([*command, "--store", str(where / "store")]) != 0
+    assert "its deletion is incomplete" in " ".join(capsys.readouterr().err.split())
+    assert list(store.keys(f"runs/{run}/")) == [f"runs/{run}/record.json"]
 
 
 def test_artifacts_are_collected_beside_a_recalibration_whose_own_stay(place, capsys, tmp_path):
