@@ -31,16 +31,16 @@ from mlho.spec.rules import BY_RULES
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
-# Published order; the first matching rule is recorded for the row. The texts explain them to readers of this module.
-LABEL_RULES: Final[Mapping[str, str]] = {
-    "no patient": "The label row has no patient id.",
-    "no index date": "The label row has no index date.",
-    "implausible index date": "The year of the index date is not within data.plausibleYears.",
-    "outcome missing": "The label row has no outcome.",
-    "unknown patient": "The patient has no row in the demographics (cohort.unknownPatients: drop).",
-    "conflicting labels": "Another row of the same sample has the other outcome (cohort.conflictingLabels).",
-    "equal labels": "Another row of the same sample has the same outcome.",
-}
+# Published order; the first matching rule is recorded for the row.
+LABEL_RULES: Final = (
+    "no patient",
+    "no index date",
+    "implausible index date",
+    "outcome missing",
+    "unknown patient",
+    "conflicting labels",
+    "equal labels",
+)
 # Only with cohort.timeToEvent: the event or the end of observation is not after the index date.
 NOT_AT_RISK: Final = "not at risk"
 _LABEL_REMEDIES: Final[Mapping[str, str]] = {
