@@ -16,6 +16,8 @@ from mlho.method.evaluation.tally import Tally, class_reason, tally
 
 # Tolerance for rounding in a rate times a number of samples (0.29 · 100 = 28.999…).
 ROUNDING = 1e-9
+# Start of the rule of a fixed alert rate, before the rate.
+FIXED_RATE = "fixed-alert-rate:"
 
 THRESHOLD_FIGURES = (
     "sensitivity",
@@ -99,7 +101,7 @@ def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:
         Alerts per sample.
     """
     _check_fraction("alert rate", rate)
-    rule = f"fixed-alert-rate:{rate:g}"
+    rule = f"{FIXED_RATE}{rate:g}"
     prediction = np.asarray(p, dtype=np.float64)
     t = tally(np.zeros(prediction.shape, dtype=np.int64), prediction)
     _, alerts = _at_or_above(t)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mlho.encoding.cohort.demographics import CategoryCode
-from mlho.method.evaluation.thresholds import values_by_rule
+from mlho.method.evaluation.thresholds import FIXED_RATE, values_by_rule
 from mlho.model.design import monotone_directions
 from mlho.model.evidence import Evidence
 from mlho.model.scorer import Scorer
@@ -34,7 +34,6 @@ MAX_ALERTS: Final = 90.0  # of 100 samples
 MAX_CARD_BYTES: Final = 200_000
 _MB: Final = 1024**2
 _ALL_YEARS: Final = (dt.MINYEAR, dt.MAXYEAR)
-_FIXED_RATE: Final = "fixed-alert-rate:"
 
 _ROWS: Final = (
     ("scores.golden", "golden-scores", "Synthetic rows get their stored scores, to the last bit."),
@@ -303,7 +302,7 @@ def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
     budgets, training = requirements.budgets, bundle.document.training
     level: Level = "required" if budgets != type(budgets)() else "expected"
     for rule in sorted(() if training is None else training.alert_rates):
-        nominal = rule.removeprefix(_FIXED_RATE)
+        nominal = rule.removeprefix(FIXED_RATE)
         usual = min(200 * float(nominal), MAX_ALERTS) if nominal != rule else MAX_ALERTS
         highest = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
         alert_level = _level(budgets.alerts_per_100)

@@ -17,7 +17,7 @@ from mlho.method.evaluation.auroc import auroc, auroc_estimate
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, fit_line_of, logit_of
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import tally
-from mlho.method.evaluation.thresholds import Threshold
+from mlho.method.evaluation.thresholds import FIXED_RATE, Threshold, alerting
 from mlho.method.selection.features import OF_NUMBERS, VALUES, n_with_value
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
@@ -34,7 +34,7 @@ from mlho.training.iterations.times import fit_horizons
 from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
 
-_SHARED: Final = 0.01  # of the samples; fewer with one score hardly move a decile
+_SHARED: Final = 0.01  # of the samples; fewer with one score hardly move a decile or an alert rate
 MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 
@@ -53,8 +53,10 @@ class FinalModel:
     model: FittedClassifier
     calibrator: PlattCalibrator
     """Fitted on the out-of-fold scores."""
+    expected: NDArray[np.float64]
+    """Calibrated probabilities of ``cv.samples`` as expected of new samples; see :func:`expected_scores`."""
     thresholds: list[Threshold]
-    """On the calibrated probability."""
+    """Chosen on the calibrated out-of-fold probabilities; that of a fixed alert rate on the expected ones."""
     horizons: tuple[RiskHorizon, ...] = ()
     """With a time to an event."""
 
@@ -78,6 +80,12 @@ def fit_final(
     counted = problem.counted(cv.samples, cv.scores)
     samples, scores = cv.samples[counted], cv.scores[counted]
     calibrator = fit_calibrator(problem.y[samples], scores)
+    expected = expected_scores(
+        np.asarray(calibrator.apply(model.predict_proba(X))),
+        cv.samples,
+        np.asarray(calibrator.apply(cv.scores)),
+        min_cell=problem.spec.report.min_cell,
+    )
     return FinalModel(
         classifier=classifier,
         cv=cv,
@@ -86,7 +94,10 @@ def fit_final(
         X=X,
         model=model,
         calibrator=calibrator,
-        thresholds=thresholds_of(problem, problem.y[samples], calibrator.apply(scores)),
+        expected=expected,
+        thresholds=thresholds_of(
+            problem, problem.y[samples], calibrator.apply(scores), expected=expected[counted]
+        ),
         horizons=_horizons(problem, cv),
     )
 
@@ -180,7 +191,6 @@ def evidence_of(
 
 def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
     """Describe the training samples by figures that a scoring run can compare with its own."""
-    calibrated = np.asarray(final.calibrator.apply(final.cv.scores))
     windows: Collection[int] = {
         problem.window_of(column) for column in problem.column_of(final.design.features).tolist()
     }
@@ -190,41 +200,48 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
     share = n_empty / problem.cohort.n_samples if n_empty >= problem.spec.report.min_cell else 0.0
     return TrainingSamples(
         without_events=round(share, 2) if windows else None,
-        alert_rates={
-            threshold.rule: round(float(np.mean(calibrated >= threshold.value)), 3)
-            for threshold in final.thresholds
-            if threshold.value is not None
-        },
+        alert_rates=_alert_rates(final),
         prevalence=_prevalence(problem, final),
         deciles=tuple(
-            np.round(
-                np.quantile(
-                    expected_scores(problem, final, calibrated),
-                    np.arange(1, 10) / 10,
-                    method="inverted_cdf",
-                ),
-                4,
-            ).tolist()
+            np.round(np.quantile(final.expected, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
         ),
         missing=_missing(problem) | _without_value(problem, final),
         codes=_vocabulary(problem, max(windows)) if windows else None,
     )
 
 
+def _alert_rates(final: FinalModel) -> dict[str, float]:
+    """Return the share of the samples at or above each threshold, among the scores on which it was chosen."""
+    outside = np.asarray(final.calibrator.apply(final.cv.scores))
+    return {
+        rule: round(float(np.mean((final.expected if rule.startswith(FIXED_RATE) else outside) >= value)), 3)
+        for rule, value in alerting(final.thresholds).items()
+    }
+
+
 def expected_scores(
-    problem: Problem, final: FinalModel, calibrated: NDArray[np.float64]
+    own: NDArray[np.float64], samples: NDArray[np.int64], outside: NDArray[np.float64], *, min_cell: int
 ) -> NDArray[np.float64]:
     """Return the probabilities that are expected of samples like those of training.
 
     A model gives one probability to all samples with equal features, new ones included; out of fold, such samples have one for each
     fold. Samples that share a probability with many others therefore get that of the model. The others keep their out-of-fold
     probability, because those of a model for its own samples are more extreme.
+
+    Parameters
+    ----------
+    own : float64, shape (n_samples,)
+        Probabilities of the model for its own samples.
+    samples : int64, shape (n_scored,)
+        Place of each sample with an out-of-fold probability.
+    outside : float64, shape (n_scored,)
+        Out-of-fold probabilities.
+    min_cell : int
+        Smallest number of samples that count as many.
     """
-    own = np.asarray(final.calibrator.apply(final.model.predict_proba(final.X)))
     _, place, counts = np.unique(np.round(own, 9), return_inverse=True, return_counts=True)
-    least = max(problem.spec.report.min_cell, math.ceil(_SHARED * len(own)))
-    samples = final.cv.samples
-    return np.where(counts[place[samples]] >= least, own[samples], calibrated)
+    least = max(min_cell, math.ceil(_SHARED * len(own)))
+    return np.where(counts[place[samples]] >= least, own[samples], outside)
 
 
 def _missing(problem: Problem) -> dict[str, float]:

@@ -82,15 +82,8 @@ def test_deciles_are_those_of_the_model_where_many_samples_share_its_score():
     rng = np.random.default_rng(5)
     own = np.repeat([0.1, 0.3, 0.6], [500, 490, 10])
     outside = own + rng.choice([-0.02, -0.01, 0.01, 0.02], 1000)
-    final = SimpleNamespace(
-        calibrator=SimpleNamespace(apply=np.asarray),
-        model=SimpleNamespace(predict_proba=lambda X: X),
-        X=own,
-        cv=SimpleNamespace(samples=np.arange(1000)[::-1]),
-    )
-    problem = SimpleNamespace(spec=SimpleNamespace(report=SimpleNamespace(min_cell=11)))
 
-    found = expected_scores(problem, final, outside[::-1])[::-1]
+    found = expected_scores(own, np.arange(1000)[::-1], outside[::-1], min_cell=11)[::-1]
 
     assert found[:990].tolist() == own[:990].tolist()
     assert found[990:].tolist() == outside[990:].tolist()
