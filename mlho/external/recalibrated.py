@@ -1,6 +1,6 @@
 """A recalibrated bundle: the same model with a new calibrator, fitted on recent labels, as a new version with its own tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from mlho.model.testing.generate import MAX_GAP
 from mlho.model.testing.records import TESTS_FILE, ModelTest, written_tests
 from mlho.report.advice import Correction
 from mlho.report.result import Curves
+from mlho.scoring.drift import DECILE_ROUNDING
 from mlho.scratch import scratch_folder
 from mlho.spec.training import TrainingSpec, canonical_json
 from mlho.training.results.performance import figures_of
@@ -103,7 +104,9 @@ def recalibrated_bundle(
         demographics=bundle.demographics,
         metrics=_metrics(figures_of(evaluation.to_json())),
         performance=BundlePerformance(procedure=PROCEDURE, n_test_sets=1, decision_curve=curves.decision),
-        training=None if document.training is None else _training(document.training, line),
+        training=None
+        if document.training is None
+        else _training(document.training, scored.probability, line),
         roll_up=document.roll_up or {},
         notes=document.notes,
     )
@@ -153,11 +156,36 @@ def _metrics(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _training(before: TrainingSamples, line: PlattCalibrator) -> TrainingSamples:
+def _training(
+    before: TrainingSamples, probability: NDArray[np.float64], line: PlattCalibrator
+) -> TrainingSamples:
     if before.deciles is None:
         return before
-    moved = np.asarray(line.apply(list(before.deciles))).tolist()
-    return before.model_copy(update={"deciles": tuple(round(decile, 4) for decile in moved)})
+    return before.model_copy(update={"deciles": moved_deciles(before.deciles, probability, line)})
+
+
+def moved_deciles(
+    deciles: Sequence[float], probability: NDArray[np.float64], line: PlattCalibrator
+) -> tuple[float, ...]:
+    """Return the deciles of training after a correction of the probabilities.
+
+    A correction can enlarge the rounding of a decile, so that samples that share its probability would no longer be on it. A decile
+    therefore first becomes the most frequent of the probabilities that are equal to it up to rounding, if samples share one.
+
+    Parameters
+    ----------
+    deciles : sequence of float, shape (9,)
+        Of the earlier bundle, rounded.
+    probability : float64, shape (n_samples,)
+        Probabilities of the earlier bundle for the later samples.
+    """
+    values, counts = np.unique(probability, return_counts=True)
+    values, counts = values[counts > 1], counts[counts > 1]
+    exact = []
+    for decile in deciles:
+        is_near = np.abs(values - decile) <= DECILE_ROUNDING
+        exact.append(float(values[is_near][counts[is_near].argmax()]) if is_near.any() else decile)
+    return tuple(round(decile, 4) for decile in np.asarray(line.apply(exact)).tolist())
 
 
 def _written(

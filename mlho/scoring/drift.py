@@ -28,13 +28,14 @@ from mlho.spec.features import EVENT_VALUES
 
 #: Deciles need this many samples, and a named code this many rows; smaller numbers could identify persons.
 MIN_CELL: Final = 11
+#: Of the deciles in a bundle, which have four decimal places.
+DECILE_ROUNDING: Final = 5.1e-5
 LARGE: Final = 0.25
 SMALL: Final = 0.1
 _Z: Final = 3.89  # two-sided, one false shift in 10,000 features
 _MIN_EXPECTED: Final = (
     30.0  # expected samples with a feature; if none has it, chance cannot explain its absence
 )
-_ROUNDING: Final = 5.1e-5  # of the deciles in a bundle, which have four decimal places
 _N_LISTED: Final = 20
 _N_NAMED: Final = 5
 
@@ -119,7 +120,7 @@ def deciles_of(values: NDArray[np.float64]) -> list[float]:
 
 
 def score_psi(
-    probability: NDArray[np.float64], deciles: Sequence[float] | None, *, rounding: float = _ROUNDING
+    probability: NDArray[np.float64], deciles: Sequence[float] | None, *, rounding: float = DECILE_ROUNDING
 ) -> tuple[float | None, str | None]:
     """Return the PSI of probabilities over the deciles of training, or why it is absent.
 

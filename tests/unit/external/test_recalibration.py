@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from mlho.errors import SpecError
+from mlho.external.recalibrated import moved_deciles
+from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.model.bundle import load_bundle
+from mlho.scoring.drift import score_psi
 from mlho.spec.training import parse_spec
 from mlho.steps.records import read_commit
 from mlho.store.keys import blob_key
@@ -205,6 +208,33 @@ def test_the_new_version_is_listed_shown_promoted_scored_and_rolled_back(place, 
     mlho(where, "report", run)
     mlho(where, "rollback", "--channel", "production", "--why", "as before")
     mlho(where, "audit", "--channel", "production")
+
+
+@pytest.mark.parametrize(
+    "line", [PlattCalibrator(2.0, 1.0), PlattCalibrator(0.0, 1.6), PlattCalibrator(-1.0, 0.7)]
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_few_different_scores_have_a_small_psi_after_a_correction(line, seed):
+    """The deciles of a bundle are rounded, and a correction enlarges that: equal scores stay on their decile."""
+    rng = np.random.default_rng(seed)
+    scores, shares = np.sort(rng.uniform(0.005, 0.3, 8)), np.arange(8, 0, -1) / 36
+    training = rng.choice(scores, 50_000, p=shares)
+    deciles = np.round(np.quantile(training, np.arange(1, 10) / 10, method="inverted_cdf"), 4).tolist()
+
+    moved = moved_deciles(deciles, rng.choice(scores, 1000, p=shares), line)
+
+    assert score_psi(line.apply(rng.choice(scores, 5000, p=shares)), moved)[0] < 0.05
+    assert score_psi(line.apply(rng.choice(scores, 5000, p=shares[::-1])), moved)[0] > 0.25
+
+
+def test_deciles_of_different_scores_are_those_of_the_corrected_probabilities():
+    """Without equal scores, the deciles of training move like the probabilities."""
+    training, line = np.random.default_rng(4).beta(2, 8, 50_000), PlattCalibrator(1.0, 1.3)
+    tenths = np.arange(1, 10) / 10
+
+    moved = moved_deciles(np.round(np.quantile(training, tenths), 4).tolist(), training[:1000], line)
+
+    assert moved == pytest.approx(np.quantile(line.apply(training), tenths), abs=3e-4)
 
 
 def test_a_repeated_recalibration_has_the_same_bytes(place, capsys):
