@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 def knock(target):
     try:
-        socket.create_connection(tuple(target), 4).close()
+        socket.create_connection(tuple(target), 10).close()
         return "open"
     except TimeoutError:
         return "no answer"
@@ -69,6 +69,8 @@ def two_tenants(cohort: Path) -> Iterator[Tenants]:
 @contextmanager
 def _tenant(name: str, storage: Kubectl, cohort: Path) -> Iterator[Stack]:
     with new_namespace(name) as kubectl:
+        # A new namespace rejects pods until a controller has created this account.
+        kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
         apply(kubectl, [_credentials(name), _neighbour()])
         store = {
             "uri": f"s3://{BUCKET}/{name}/store",
@@ -89,7 +91,7 @@ def _tenant(name: str, storage: Kubectl, cohort: Path) -> Iterator[Stack]:
             networkPolicy=reachable,
             scheduler={"replicas": 1, "resources": {"requests": {"cpu": "50m"}}},
         ) as release:
-            kubectl("wait", "--for=condition=Ready", "pod/neighbour", "--timeout=60s")
+            kubectl("wait", "--for=condition=Ready", "pod/neighbour", "--timeout=5m", seconds=330)
             yield release
 
 

@@ -52,8 +52,11 @@ print(json.dumps({
 def found(kubeconfig: str) -> Iterator[dict[str, dict[str, Any]]]:
     """Run a program in a container of each image, and yield its findings."""
     with new_namespace("images") as kubectl:
+        # A new namespace rejects pods until a controller has created this account.
+        kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
         apply(kubectl, [_pod(target) for target in TARGETS])
-        kubectl("wait", "--for=condition=Ready", *(f"pod/{target}" for target in TARGETS), "--timeout=90s")
+        pods = [f"pod/{target}" for target in TARGETS]
+        kubectl("wait", "--for=condition=Ready", *pods, "--timeout=5m", seconds=330)
         yield {target: _look(kubectl, target) for target in TARGETS}
 
 
@@ -76,7 +79,8 @@ def _pod(target: str) -> dict[str, Any]:
 
 
 def _look(kubectl: Kubectl, target: str) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(kubectl("exec", target, "--", "/opt/mlho/bin/python", "-c", LOOK))
+    found = kubectl("exec", target, "--", "/opt/mlho/bin/python", "-c", LOOK, seconds=600)
+    facts: dict[str, Any] = json.loads(found)
     return facts
 
 

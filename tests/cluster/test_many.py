@@ -119,7 +119,7 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
     alone.wait_for(
         "all have asked for workers",
         lambda: n_with(alone, "Degraded", "True", "Unschedulable") == n_waiting,
-        seconds=120 + 2 * n_waiting,  # a pod that waits for a node for less than a minute is not a problem
+        seconds=300 + 2 * n_waiting,  # a pod that waits for a node for less than a minute is not a problem
     )
     submission, began = time.monotonic() - began, time.monotonic()
 
@@ -127,7 +127,8 @@ def test_a_run_that_can_run_does_so_though_many_wait(alone: Stack, n_waiting: in
     # How long Python takes to start on that node is measured in test_start.py.
     alone.wait_for("a node has its worker", lambda: alone.workers("small"), seconds=60)
     placed = time.monotonic() - began
-    alone.wait_for("it runs", lambda: alone.status("small").get("phase") == "Running", seconds=60)
+    # A short run may end between two reads.
+    alone.wait_for("it runs", lambda: alone.status("small").get("phase") in ("Running", "Succeeded"))
     took = time.monotonic() - began
 
     print(  # noqa: T201 - for the note
@@ -144,7 +145,9 @@ def test_a_run_under_way_costs_few_writes_and_one_that_has_ended_none(stack: Sta
     before, began = leader_metrics(stack), time.monotonic()
     stack.submit("told", validation={"iterations": 12, "folds": 3, "seed": 91}, workers=ONE_WORKER)
     stack.wait("told", "Succeeded")
-    ended, took = leader_metrics(stack), time.monotonic() - began
+    took = time.monotonic() - began
+    time.sleep(2)  # a write is counted after the API server has answered
+    ended = leader_metrics(stack)
     time.sleep(5)
     after = leader_metrics(stack)
 

@@ -35,6 +35,6 @@ def test_a_run_needs_neither_custom_resources_nor_a_scheduler(kubeconfig: str, c
         wanted = here.begin(run["spec"])
 
         apply(kubectl, example(run))
-        kubectl("wait", "--for=condition=Complete", "job/mlho-first", "--timeout=170s")
+        kubectl("wait", "--for=condition=Complete", "job/mlho-first", "--timeout=10m", seconds=630)
 
         assert wanted.result().digest in kubectl("logs", "job/mlho-first")

@@ -30,6 +30,15 @@ def quota(stack: Stack, hard: dict[str, str]) -> Iterator[None]:
         stack.kubectl("delete", "resourcequota", "few")
 
 
+def degraded_events(stack: Stack, name: str) -> list[dict[str, Any]]:
+    """Return the Events that say that a run is degraded."""
+    return [
+        event
+        for event in stack.items("events")
+        if event["involvedObject"]["name"] == name and event["reason"] == "Degraded"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "hard", "words", "workers"),
     [
@@ -48,14 +57,12 @@ def test_a_refusal_by_a_quota_is_reported_once(
             lambda: (condition := stack.condition(name, "Degraded"))["status"] == "True" and condition,
             seconds=SLOWER * REFUSED_SECONDS,
         )
-        told = [
-            event
-            for event in stack.items("events")
-            if event["involvedObject"]["name"] == name and event["reason"] == "Degraded"
-        ]
+        # The Event is created after the status is written, and the run starts when the quota is deleted.
+        told = stack.wait_for("an Event says so", lambda: degraded_events(stack, name))
+        phase = stack.status(name)["phase"]
 
     assert (found["reason"], words in found["message"]) == ("WorkersRefused", True)
-    assert stack.status(name)["phase"] == "Waiting"
+    assert phase == "Waiting"
     assert [words in event["message"] for event in told] == [True]
     stack.wait(name, "Succeeded")
     assert stack.condition(name, "Degraded")["status"] == "False"
@@ -77,6 +84,6 @@ def test_a_run_with_limits_of_its_own_runs_under_a_quota_that_asks_for_them(stac
             {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"nobody": "has"}}}
         ]}},
     }  # fmt: skip
-    stack.submit("limited", validation={**SMALL, "seed": 77}, workers=workers)
     with quota(stack, {"limits.cpu": "4", "limits.ephemeral-storage": "8Gi"}):
+        stack.submit("limited", validation={**SMALL, "seed": 77}, workers=workers)
         stack.wait("limited", "Succeeded")

@@ -37,7 +37,11 @@ def look(stack: Stack, pod: str) -> dict[str, Any]:
 
 def said_at(stack: Stack, pod: str, event: str) -> float | None:
     """Return when a pod first logged an event, in seconds since 1970."""
-    lines = (json.loads(line) for line in stack.kubectl("logs", pod).splitlines() if line.startswith("{"))
+    lines = (
+        json.loads(line)
+        for line in stack.kubectl("logs", pod, check=False).splitlines()
+        if line.startswith("{")
+    )
     moments = (dt.datetime.fromisoformat(line["timestamp"]) for line in lines if line["event"] == event)
     return next((moment.timestamp() for moment in moments), None)
 
@@ -57,10 +61,11 @@ def pod_name(pod: dict[str, Any]) -> str:
 def new_spare(stack: Stack) -> str:
     """Delete the standby scheduler, and return the name of its replacement."""
     before = set(map(pod_name, stack.pods("scheduler")))
-    stack.kubectl("delete", "pod", *(before - {stack.leader()}))
+    spare = stack.wait_for("one stands by", lambda: set(stack.running("scheduler")) - {stack.leader()})
+    stack.kubectl("delete", "pod", *spare)
 
     def fresh() -> set[str]:
-        return set(map(pod_name, stack.pods("scheduler"))) - before
+        return set(stack.running("scheduler")) - before
 
     return stack.wait_for("another one is there", fresh).pop()
 
@@ -81,7 +86,7 @@ def test_a_scheduler_starts_quickly_and_stays_small(stack: Stack):
     took = soonest(lambda _: seconds_until(stack, new_spare(stack), "standing_by"), SCHEDULER_SECONDS)
 
     leader = stack.leader()
-    held = {name: int(look(stack, name)["bytes"]) for name in map(pod_name, stack.pods("scheduler"))}
+    held = {name: int(look(stack, name)["bytes"]) for name in stack.running("scheduler")}
     print(f"a scheduler stands by after {took:.2f} s; they hold {held} bytes")  # noqa: T201 - for the note
     assert took < SLOWER * SCHEDULER_SECONDS
     assert held.pop(leader) < LEADER_BYTES
@@ -96,7 +101,9 @@ def test_a_worker_soon_takes_its_first_task(stack: Stack):
 
     def start(number: int) -> float:
         name = f"cold-{number}"
-        stack.submit(name, validation={"iterations": 2, "folds": 3, "seed": 71 + number}, workers=ONE_WORKER)
+        # Long enough that the worker still runs when a program is executed in its pod.
+        validation = {"iterations": 20, "folds": 3, "seed": 71 + number}
+        stack.submit(name, validation=validation, workers=ONE_WORKER)
         worker = stack.wait_for("a worker", lambda: stack.workers(name))[0]
         took = seconds_until(stack, worker, "first_task_taken")
         stack.wait(name, "Succeeded")
