@@ -104,9 +104,6 @@ def _expression(date_format: str) -> str:
         if n % 2 == 0:
             expression += re.escape(part).replace("\\ ", r"\s+")
             continue
-        if part == "%%":
-            expression += "%"
-            continue
         touches = not parts[n + 1] and n + 2 < len(parts)
         pattern = DIRECTIVES[part[1]]
         pattern = pattern.replace("{1,2}", "{2}") if touches or (n > 1 and not parts[n - 1]) else pattern

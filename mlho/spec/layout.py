@@ -40,7 +40,7 @@ def directives_of(date_format: str) -> list[str]:
     >>> directives_of("%d.%m.%Y %H:%M")
     ['d', 'm', 'Y', 'H', 'M']
     """
-    return [letter for letter in re.findall(r"%(.?)", date_format) if letter != "%"]
+    return re.findall(r"%(.?)", date_format)
 
 
 def has_time_of_day(date_format: str) -> bool:

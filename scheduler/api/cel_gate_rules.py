@@ -1,8 +1,10 @@
 """CEL validation rules of ``gates`` and ``quality``; the models check the same conditions (:mod:`mlho.spec.gates`, :mod:`mlho.spec.checks`)."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from mlho.spec.checks import WHOLE
+from mlho.spec.checks.subjects import ANY, NAMED, OF_CODES, OF_YEARS, RECORDS, SITE, YEARS
 from mlho.spec.gates import AGAINST_CHAMPION, AT_THRESHOLD, GAPS, NOT_COMPARED, OF_GROUPS
 from scheduler.api.cel_rule import CelRule
 
@@ -82,7 +84,55 @@ def _of_whole(subject: str) -> CelRule:
     )
 
 
+def _of_subjects() -> dict[tuple[str, ...], str]:
+    """Return the condition of a subject ``s`` for the checks that have it; ``*`` is a subject of every check."""
+    whole: dict[tuple[str, ...], str] = {
+        tuple(check for check, only in WHOLE.items() if only == subject): f"s == '{subject}'"
+        for subject in dict.fromkeys(WHOLE.values())
+    }
+    named: dict[tuple[str, ...], str] = {
+        (check,): f"s in {list(subjects)}" for check, subjects in NAMED.items()
+    }
+    return {
+        **whole,
+        **named,
+        OF_YEARS: f"s.matches('^{YEARS}$')",
+        ("site-months",): f"s.startsWith('{SITE}')",
+    }
+
+
+def _subject_rules() -> Iterator[CelRule]:
+    """Yield the rules that each check of an override has one of its subjects, and each subject one of its checks."""
+    groups, of_any = _of_subjects(), [*OF_CODES, "missing-by-outcome"]
+    for checks, condition in groups.items():
+        named = ", ".join(checks)
+        if checks[0] not in WHOLE:
+            yield CelRule(
+                _OVERRIDES,
+                f"self.all(o, !o.checks.exists(c, c in {list(checks)}) || o.subjects.exists(s, s == '{ANY}' || {condition}))",
+                f"quality.overrides: no pattern in subjects matches a subject of {named}; see docs/data.md",
+            )
+        yield CelRule(
+            _OVERRIDES,
+            f"self.all(o, o.checks.exists(c, c in {[*checks, *of_any]}) || !o.subjects.exists(s, {condition}))",
+            f"quality.overrides: subjects name one that only {named} can have; correct or remove it",
+        )
+    conditions = " || ".join([f"s == '{ANY}'", *groups.values()])
+    yield CelRule(
+        _OVERRIDES,
+        f"self.all(o, o.checks.exists(c, c in {of_any}) || o.subjects.all(s, {conditions}))",
+        "quality.overrides: subjects name one that no check of the override has; correct or remove it",
+    )
+
+
 QUALITY_RULES: Final = (
+    CelRule(
+        "spec",
+        "!has(self.quality) || self.quality.overrides.all(o, !('missing-by-outcome' in o.checks) || "
+        f"o.subjects.exists(s, s in ['{ANY}', '{RECORDS}'] || s in self.features.demographics))",
+        f"quality.overrides for missing-by-outcome require {RECORDS}, {ANY} or a name of features.demographics",
+    ),
+    *_subject_rules(),
     CelRule(
         _OVERRIDES,
         "self.all(o, !('value-range' in o.checks))",

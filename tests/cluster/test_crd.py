@@ -84,6 +84,11 @@ def gate(metric: str = "auroc", **fields: Any) -> dict[str, Any]:
     return {"gates": [{"metric": metric, **fields}]}
 
 
+def of_subjects(checks: list[str], *subjects: str) -> dict[str, Any]:
+    """Return the changes for one override of checks of data quality."""
+    return {"quality": {"overrides": [{"checks": checks, "subjects": list(subjects)}]}}
+
+
 @dataclass(frozen=True)
 class Case:
     """The message of a rule, changes of the object that it accepts, and changes that it rejects."""
@@ -446,6 +451,7 @@ CREATE = [
         {"data.format": {"dateFormats": ["%Y-%m-%d %Q"]}},
         {"data.format": {"dateFormats": ["iso", "%d.%m.%Y %H:%M"]}},
     ),
+    Case("a date format has %Y %m", {"data.format": {"dateFormats": ["%Y-%m-%d%%"]}}),
     Case(
         "a date format has a year",
         {"data.format": {"dateFormats": ["%Y-%m"]}},
@@ -529,6 +535,45 @@ CREATE = [
         "have only the subject samples",
         {"quality": {"overrides": [{"checks": ["late-index"], "subjects": ["events"]}]}},
         {"quality": {"overrides": [{"checks": ["late-index", "empty-samples"], "subjects": ["samples"]}]}},
+    ),
+    *(
+        Case(
+            f"matches a subject of {checks[0]}", of_subjects(checks, *refused), of_subjects(checks, accepted)
+        )
+        for checks, refused, accepted in (
+            (["code-form"], ["place*"], "placeholder"),
+            (["unusable-rows"], ["no ?ode"], "no code"),
+            (["implausible-dates"], ["2020"], "after death"),
+            (["hours", "weekdays"], ["?020"], "20??"),
+            (["site-months"], ["site"], "site N*"),
+        )
+    ),
+    *(
+        Case(
+            f"one that only {only}",
+            of_subjects(["hours" if only == "code-form" else "code-form"], "*", subject),
+            of_subjects(["code-form", "copy-forward"], "*", subject),
+        )
+        for only, subject in (
+            ("units", "events"),
+            ("code-variants", "codes"),
+            ("empty-samples", "samples"),
+            ("code-form", "blank"),
+            ("unusable-rows", "no code"),
+            ("implausible-dates", "after death"),
+            ("hours", "20??"),
+            ("site-months", "site N*"),
+        )
+    ),
+    Case(
+        "one that no check of the override has",
+        of_subjects(["code-form"], "*", "LOINC:1"),
+        of_subjects(["code-form", "missing-by-outcome"], "*", "LOINC:1"),
+    ),
+    Case(
+        "quality.overrides for missing-by-outcome require",
+        of_subjects(["missing-by-outcome"], "ag*"),
+        of_subjects(["missing-by-outcome"], "age"),
     ),
     Case(
         "range must be the lowest and the highest plausible number",

@@ -118,7 +118,8 @@ class Override(SpecPart):
     """Checks to which the override applies."""
     subjects: Annotated[tuple[SubjectPattern, ...], Field(min_length=1, max_length=100)]
     """Patterns of the subjects of findings: a code, which in OMOP begins with its table (``measurement:*``), ``site NAME``, a demographic, a
-    year, or a rule of the ledger. ``*`` is any text, ``?`` one character. A check with one figure for all rows, such as
+    year, or a rule of the ledger. ``*`` is any text, ``?`` one character; only codes, years and names of sites have wildcards, and a single ``*`` is
+    any subject. A check with one figure for all rows, such as
     ``duplicates``, has only the subject ``events``, not a code or table; see docs/data.md."""
     max: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """Largest figure that is not a finding. Default: that of the check."""

@@ -15,6 +15,8 @@ NAMED: Final[Mapping[str, tuple[str, ...]]] = {
 RECORDS: Final = "records"
 SITE: Final = "site "  # prefix of the subjects of ``site-months``
 OF_YEARS: Final = ("hours", "weekdays")
+YEARS: Final = "[0-9][0-9?*]*"  # regular expression of a pattern of years
+ANY: Final = "*"  # pattern of any subject
 #: Checks whose subjects are codes, which are known only from the events.
 OF_CODES: Final = (
     "copy-forward",
@@ -53,6 +55,9 @@ def subjects_in_words(check: str) -> str:
 def can_match(pattern: str, check: str, only: str | None = None) -> bool:
     """Return whether a pattern can match a subject of a check, as far as is known without data.
 
+    Wildcards are for codes, sites and years. A subject with a fixed name is given in full, or as ``*``, so that the API server
+    can apply the same rule.
+
     Parameters
     ----------
     only : str or None
@@ -62,21 +67,21 @@ def can_match(pattern: str, check: str, only: str | None = None) -> bool:
     --------
     >>> can_match("placeholder", "code-form"), can_match("LOINC:*", "code-form"), can_match("LOINC:*", "copy-forward")
     (True, False, True)
+    >>> can_match("place*", "code-form"), can_match("*", "code-form")
+    (False, True)
     >>> can_match("site N*", "site-months"), can_match("North", "site-months"), can_match("20??", "hours")
     (True, False, True)
     """
     known = NAMED.get(check, ()) if only is None else (only,)
     if known:
-        return any(matches_subject(pattern, subject) for subject in known)
+        return pattern in (*known, ANY)
     if check in OF_YEARS:
-        return re.fullmatch(r"[0-9?*]+", pattern) is not None
+        return pattern == ANY or re.fullmatch(YEARS, pattern) is not None
     if check == "site-months":
-        head = re.split(r"[*?]", pattern, maxsplit=1)[0][: len(SITE)]
-        return SITE.startswith(head) and (head == SITE or pattern != head)
+        return pattern == ANY or pattern.startswith(SITE)
     return True
 
 
 def unmatched_demographics(patterns: Sequence[str], demographics: Collection[str]) -> bool:
-    """Return whether no pattern of ``missing-by-outcome`` matches any of its subjects."""
-    subjects = (RECORDS, *demographics)
-    return not any(matches_subject(pattern, subject) for pattern in patterns for subject in subjects)
+    """Return whether ``missing-by-outcome`` has none of these subjects; names of demographics are given without wildcards."""
+    return not {ANY, RECORDS, *demographics} & {*patterns}

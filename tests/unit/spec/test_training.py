@@ -229,6 +229,18 @@ def test_a_percentage_of_r_is_refused_with_its_unit():
             "no pattern in subjects matches a subject of code-form. Expected placeholder, number, blank",
         ),
         (
+            {"spec__quality": {"overrides": [{"checks": ["code-form"], "subjects": ["place*"]}]}},
+            "no pattern in subjects matches a subject of code-form. Expected placeholder, number, blank",
+        ),
+        (
+            {"spec__quality": {"overrides": [{"checks": ["missing-by-outcome"], "subjects": ["a*"]}]}},
+            "quality.overrides for missing-by-outcome match no demographic of the model. Expected records",
+        ),
+        (
+            {"spec__data__format": {"dateFormats": ["%d.%m.%Y%%"]}},
+            "%% is not supported. Supported: %Y, %m",
+        ),
+        (
             {"spec__quality": {"overrides": [{"checks": ["hours"], "subjects": ["2020", "June"]}]}},
             "no check of this override has the subject 'June'. Correct or remove it; hours has the subjects years, such as 2020",
         ),
