@@ -123,7 +123,10 @@ class Source:
         names = {name for table in TABLES for name in self.columns(table).values()}
         for name, sign in _SIGNS:
             if name != self.name and sign in lower and sign not in names:
-                return f"It has {sign!r}: set data.source to {name}, or rename the columns."
+                return (
+                    f"It has {sign!r}: set data.source to {name} if all tables have that layout. "
+                    "If only this table has it, name its columns in data.columns."
+                )
         return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
 
     def check_type(self, where: str, name: str, type_: Any, kind: ColumnKind) -> None:

@@ -316,6 +316,14 @@ def test_the_other_layout_is_recognised(tmp_path):
         list(iter_events(NATIVE, dbmart))
 
 
+def test_the_remedy_for_another_layout_also_names_the_mapping_of_columns(tmp_path):
+    """If only one table has the names of another source, a change of ``data.source`` would only move the error."""
+    dbmart = write(tmp_path / "b.csv", b"patient_num,start_date,phenx\n1,2020-01-31,A\n")
+
+    with pytest.raises(DataError, match=r"If only this table has it, name its columns in data\.columns"):
+        list(iter_events(NATIVE, dbmart))
+
+
 def test_a_name_that_is_nearly_right_is_shown(tmp_path):
     """The nearest column is named. The others are not, because the columns of a file without a header are values."""
     file = write(tmp_path / "a.csv", f"patient_ID,time,code,{SECRET}\n1,2020-01-31,A,x\n".encode())
