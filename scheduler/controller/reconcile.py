@@ -56,7 +56,8 @@ def decide(observed: ObservedRun) -> Decision:
     if has_ended(observed.status):
         return Decision(observed.status, delete=_leftovers(observed), is_expired=_seconds_left(observed) <= 0)
     desired = observed.resource.desired
-    if desired is DesiredState.CANCELLED:
+    # The results of a run that has succeeded are published, so it is too late to cancel it.
+    if desired is DesiredState.CANCELLED and not _has_succeeded(observed):
         return _finish(observed, Decision(cancelled(observed), is_cancelled=True, delete=_alive(observed)))
     if observed.check is None and not is_true(observed.status.conditions, ConditionType.ACCEPTED):
         unchanged = Decision(observed.status)
@@ -68,6 +69,10 @@ def decide(observed: ObservedRun) -> Decision:
     if desired is DesiredState.SUSPENDED:
         return _finish(observed, Decision(under_way(observed, target=0), delete=_alive(observed)))
     return _running(observed)
+
+
+def _has_succeeded(observed: ObservedRun) -> bool:
+    return observed.progress is not None and observed.progress.end is ConditionType.SUCCEEDED
 
 
 def demand(resource: RunRequest, progress: RunProgress | None) -> int | None:

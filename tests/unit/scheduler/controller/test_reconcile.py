@@ -272,6 +272,23 @@ def test_a_cancelled_run_ends_for_good():
     assert after.delete == ("w1",)
 
 
+@pytest.mark.parametrize(
+    ("end", "phase"),
+    [
+        (ConditionType.SUCCEEDED, Phase.SUCCEEDED),
+        (ConditionType.FAILED, Phase.CANCELLED),
+        (None, Phase.CANCELLED),
+    ],
+)
+def test_a_run_that_has_succeeded_is_not_cancelled(end: ConditionType | None, phase: Phase):
+    """If the results were published before the cancellation was seen, the status says so. Any other run is cancelled."""
+    observed = replace(OBSERVED, resource=wanted(DesiredState.CANCELLED), progress=replace(BUSY, end=end))
+
+    decision = decide(observed)
+
+    assert (decision.status.phase, decision.is_cancelled) == (phase, phase is Phase.CANCELLED)
+
+
 def test_a_refused_run_is_reported_and_not_started():
     """A run whose data are invalid is not started. One warning Event and the condition have the reason and the message."""
     observed = replace(
