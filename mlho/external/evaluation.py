@@ -23,6 +23,7 @@ from mlho.report.external import ExternalEvaluation
 from mlho.report.monitoring import CodeDrift
 from mlho.report.parts import Part
 from mlho.report.result import Estimate, LedgerSummary, Spread
+from mlho.report.verdicts import Samples, auroc_caution, few_for_calibration
 from mlho.report.words import estimate, percent, spread
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.label_free import expected_performance
@@ -76,7 +77,8 @@ def evaluate_scored(
     expected = expected_performance(scored.probability, bundle.document)
     surveillance = watch(cohort, bias, expected.training_auroc, period=period)
     codes = _codes(bundle, scored, min_cell)
-    advice = advise(findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle))
+    few = few_for_calibration(_samples(evaluation))
+    advice = advise(findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle, few))
     return ExternalEvaluation(
         bundle_digest=bundle.digest,
         classifier=bundle.classifier.name,
@@ -153,17 +155,29 @@ def _share_without_events(scored: ScoredCohort, min_cell: int) -> float | None:
     return round(n / scored.cohort.n_samples, 2) if n == 0 or n >= min_cell else None
 
 
+def _samples(evaluation: Evaluation) -> Samples:
+    return Samples(evaluation.n_samples, evaluation.n_positive)
+
+
 def _summary(
     evaluation: Evaluation, figures: Mapping[str, Estimate], trained: Mapping[str, Spread]
 ) -> list[str]:
     share = percent(evaluation.n_positive / evaluation.n_samples)
+    auroc = figures["auroc"]
+    caution = auroc_caution(Spread(mean=auroc.value, low=auroc.low, high=auroc.high), _samples(evaluation))
     said = [
         f"{evaluation.n_patients:,} patients, {evaluation.n_samples:,} samples, {share} of them with the outcome.",
-        f"The AUROC is {estimate(figures['auroc'], 3)} on these data"
-        + (f", compared with {spread(trained['auroc'], 3)} in training." if "auroc" in trained else "."),
+        f"The AUROC is {estimate(auroc, 3)} on these data"
+        + (f", compared with {spread(trained['auroc'], 3)} in training." if "auroc" in trained else ".")
+        + (f" {caution}." if caution else ""),
     ]
     slope, large = figures["calibration_slope"], figures["calibration_in_the_large"]
-    if slope.value is not None and large.value is not None:
+    if few := few_for_calibration(_samples(evaluation)):
+        said.append(
+            f"The calibration of the probabilities cannot be assessed ({few}). The calibration slope is {estimate(slope)}, where 1 is ideal, and "
+            f"calibration in the large {estimate(large)}, where 0 is ideal."
+        )
+    elif slope.value is not None and large.value is not None:
         direction = "too low" if large.value > 0 else "too high"
         is_off = large.low is not None and large.high is not None and (large.low > 0 or large.high < 0)
         said.append(

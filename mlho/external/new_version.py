@@ -10,6 +10,7 @@ from mlho.model.bundle import Bundle
 from mlho.report.advice import Correction
 from mlho.report.external import ExternalEvaluation, RecalibratedModel, RecalibrationResult
 from mlho.report.result import BundleTest, Spread
+from mlho.report.verdicts import MIN_FOR_CALIBRATION, few_for_calibration
 from mlho.report.words import estimate, plural
 from mlho.spec.training import TrainingSpec
 from mlho.training.results.gates import gate_warning, judge_gates
@@ -57,6 +58,7 @@ def recalibration_result(
         warnings=[
             *gate_warning(gates),
             *_failed_tests(tests),
+            *_few_samples(evaluation),
             *_no_gain(evaluation, correction),
             *evaluation.warnings,
         ],
@@ -111,6 +113,15 @@ def _summary(
         before, after = (figures[version][name] for version in (AS_DELIVERED, _VERSIONS[correction]))
         yield f"In patients not used to fit the correction, {words} is {estimate(after, 3)}; as delivered it was {estimate(before, 3)}."
     yield f"{plural(n_passed, 'test')} of the new bundle passed."
+
+
+def _few_samples(evaluation: ExternalEvaluation) -> Iterator[str]:
+    if few_for_calibration(evaluation):
+        n = evaluation.n_positive_samples
+        yield (
+            f"The correction is fitted on {n:,} samples with and {evaluation.n_samples - n:,} without the outcome. At least {MIN_FOR_CALIBRATION} of "
+            "each are needed to assess calibration, so its effect is uncertain: check it on further patients before promotion."
+        )
 
 
 def _no_gain(evaluation: ExternalEvaluation, correction: Correction) -> Iterator[str]:

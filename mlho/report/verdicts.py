@@ -1,9 +1,10 @@
 """Verbal verdicts. They depend on the interval, not on the value alone; an inconclusive interval gives no verdict."""
 
 import math
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from mlho.report.result import CohortSummary, Spread
+from mlho.report.result import Spread
 
 # Minimum number of samples with and without the outcome for a verdict. Collins, Ogundimu and Altman (2016)
 # and Van Calster et al. (2016): at least 100 events and non-events to validate a model, at least 200 for its calibration.
@@ -21,12 +22,39 @@ _EXTREME: Final = "too extreme: high probabilities are too high and low ones too
 _MODERATE: Final = "too moderate: high probabilities are too low and low ones too high"
 
 
-def has_samples(cohort: CohortSummary, n: int) -> bool:
+class Counted(Protocol):
+    """Samples and their outcomes, as numbers: the cohort of a run or of an evaluation."""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples, with and without the outcome."""
+
+    @property
+    def n_positive_samples(self) -> int:
+        """Samples with the outcome."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Numbers of samples, all and those with the outcome."""
+
+    n_samples: int
+    n_positive_samples: int
+
+
+def has_samples(cohort: Counted, n: int) -> bool:
     """Return whether a cohort has at least ``n`` samples with and ``n`` without the outcome."""
     return min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) >= n
 
 
-def auroc_caution(auroc: Spread, cohort: CohortSummary) -> str | None:
+def few_for_calibration(cohort: Counted) -> str | None:
+    """Return why the calibration of a cohort cannot be assessed for any interval; None if it has enough samples."""
+    if has_samples(cohort, MIN_FOR_CALIBRATION):
+        return None
+    return f"fewer than {MIN_FOR_CALIBRATION} samples with or without the outcome"
+
+
+def auroc_caution(auroc: Spread, cohort: Counted) -> str | None:
     """Return a caution for readers of an AUROC; None if it needs none.
 
     An AUROC is not called good or bad: that depends on the use of the model.
@@ -44,7 +72,7 @@ def auroc_caution(auroc: Spread, cohort: CohortSummary) -> str | None:
     return None
 
 
-def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | None:
+def calibration_verdict(slope: Spread | None, cohort: Counted) -> str | None:
     """Interpret the calibration slope; None without a verdict.
 
     The interval may lie in one zone (too extreme, close, too moderate) or in two. An interval from the first to the last zone
@@ -65,7 +93,7 @@ def calibration_verdict(slope: Spread | None, cohort: CohortSummary) -> str | No
     return _CLOSE
 
 
-def level_verdict(in_the_large: Spread | None, cohort: CohortSummary) -> str | None:
+def level_verdict(in_the_large: Spread | None, cohort: Counted) -> str | None:
     """State that the probabilities are too low or too high on average; None unless it is certain and not small.
 
     A good slope does not exclude it: the slope describes differences between patients, not their mean.
@@ -83,10 +111,10 @@ def level_verdict(in_the_large: Spread | None, cohort: CohortSummary) -> str | N
     return None
 
 
-def why_not_judged(slope: Spread | None, cohort: CohortSummary) -> str:
+def why_not_judged(slope: Spread | None, cohort: Counted) -> str:
     """Explain why there is no verdict on calibration."""
     if slope is None or slope.mean is None:
         return "no test set has a calibration slope"
-    if not has_samples(cohort, MIN_FOR_CALIBRATION):
-        return f"fewer than {MIN_FOR_CALIBRATION} samples with or without the outcome"
+    if few := few_for_calibration(cohort):
+        return few
     return "there is no interval" if slope.low is None else "the interval is too wide"

@@ -99,7 +99,6 @@ def test_a_rarer_outcome_is_found_and_corrected(trained, tmp_path):
     figures = evaluation.recalibration.figures
     assert abs(figures["shifted"]["calibration_in_the_large"].value) < 0.1
     assert figures["shifted"]["brier"].value < figures["as delivered"]["brier"].value
-    assert any("too high" in sentence for sentence in evaluation.summary)
 
 
 def test_a_renamed_code_is_one_new_and_one_vanished_code(trained, tmp_path):
@@ -284,10 +283,12 @@ def rarer(tables, share=0.25):
 
 def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     """A rarer outcome leads to the advice to recalibrate, and the specification of the recalibration is written."""
-    data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23)))
+    data = write_tables(tmp_path / "data", rarer(make_tables(2000, seed=23)))
 
     evaluation = command(trained[0], data, {}, tmp_path / "out", "--publish")
 
+    assert evaluation["n_positive_samples"] >= 200
+    assert any("the probabilities are too high" in sentence for sentence in evaluation["summary"])
     assert evaluation["advice"]["action"] == "recalibrate"
     assert evaluation["recalibration"]["shift"]["high"] < -1
     written = (tmp_path / "out" / "recalibrate.yaml").read_text()
@@ -303,6 +304,29 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     (kept,) = [key for key in store.keys("evaluations/") if key.endswith("/evaluation.json")]
     assert store.get(kept) == (tmp_path / "out" / "evaluation.json").read_bytes()
     assert any(b"AUROC by month" in store.get(key) for key in store.keys("site/model-"))
+
+
+def test_too_few_outcomes_are_a_caveat_and_no_advice_to_recalibrate(trained, tmp_path, capsys):
+    """The rules are those of the training report: 100 outcomes for the AUROC, 200 for calibration. The shift planted here is large."""
+    data = write_tables(tmp_path / "data", rarer(make_tables(400, seed=23), share=0.2))
+    capsys.readouterr()
+
+    evaluation = command(trained[0], data, {}, tmp_path / "out")
+
+    assert evaluation["n_positive_samples"] < 100
+    assert evaluation["recalibration"]["shift"]["high"] < -0.5
+    assert evaluation["advice"]["action"] == "hold"
+    assert not (tmp_path / "out" / "recalibrate.yaml").exists()
+    report = (tmp_path / "out" / "report.html").read_text()
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in (" ".join(evaluation["summary"]), report, shown):
+        assert (
+            "With fewer than 100 samples with or without the outcome, this figure is too uncertain to rely on."
+            in text
+        )
+        assert "cannot be assessed (fewer than 200 samples with or without the outcome)" in text
+        assert "On average, the probabilities are too high" not in text
+    assert "Intervals of “all patients” may differ from those under Performance" in report
 
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):

@@ -137,6 +137,26 @@ def test_the_probabilities_become_right_and_the_alerts_stay(place, capsys, more)
     assert (np.log(new / (1 - new)) < np.log(old / (1 - old)) - 0.5).mean() > 0.9
 
 
+@pytest.mark.parametrize(("share", "is_warned"), [(0.25, True), (1.0, False)])
+def test_a_fit_on_few_outcomes_is_warned_of(share, is_warned, place, capsys, tmp_path):
+    """The warning gives both numbers of samples, if either is below 200."""
+    where, home = place
+    data = write_tables(tmp_path / "data", rarer(make_tables(1200, seed=23), share), partitions=1)
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump(make_document(uri=str(data))))
+    capsys.readouterr()
+
+    mlho(where, "recalibrate", f"run:{home.finished.run_id}", "--spec", str(spec), "--json")
+
+    result = json.loads(capsys.readouterr().out)
+    n, n_positive = (result["cohort"][name] for name in ("n_samples", "n_positive_samples"))
+    assert (min(n_positive, n - n_positive) < 200) == is_warned
+    expected = (
+        f"The correction is fitted on {n_positive:,} samples with and {n - n_positive:,} without the outcome."
+    )
+    assert any(warning.startswith(expected) for warning in result["warnings"]) == is_warned
+
+
 def test_the_correction_is_the_line_on_the_log_odds(place, capsys):
     where, home = place
     result = recalibrated(where, home, capsys)

@@ -44,6 +44,20 @@ CASES = {
         "recalibrate",
         "The calibration slope is",
     ),
+    "too few samples to assess calibration": (
+        {
+            "shift": near(-0.4, 0.1),
+            "log_loss": {"intercept": 0.01, "line": 0.009},
+            "few": "fewer than 200 samples with or without the outcome",
+        },
+        "hold",
+        "cannot be assessed (fewer than 200 samples with or without the outcome), so recalibration is not advised",
+    ),
+    "nothing is wrong in few samples": (
+        {"few": "fewer than 200 samples with or without the outcome"},
+        "hold",
+        "the calibration cannot be assessed (fewer than 200",
+    ),
     "a correction that helps nobody outside its fit": ({"shift": near(-0.4, 0.1)}, "hold", ""),
     "significant and too small to matter": ({"shift": near(-0.05, 0.01)}, "hold", ""),
     "vanished features": ({"vanished": 2}, "retrain", "Check the source of the codes first"),
