@@ -13,6 +13,7 @@ from celery import Task as CeleryTask
 from celery.apps.worker import install_worker_term_handler
 from celery.exceptions import SecurityWarning
 from celery.worker import state
+from celery.worker.consumer.consumer import CONNECTION_ERROR
 from celery.worker.request import Request
 
 from mlho.log import log
@@ -151,6 +152,8 @@ class _Quiet(logging.Handler):
     """Forwards log records of libraries: the message only, never its arguments, which may quote a foreign message."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == CONNECTION_ERROR:  # the heartbeat logs the outage with its cause, once
+            return
         sentence = str(record.msg).splitlines()[0][:120] if record.msg else ""
         log.warning("library", error_kind=record.name, error=sentence)
 

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60,
         metavar="SECONDS",
-        help="maximum wait for the run to begin (default: %(default)s)",
+        help="maximum wait for the run to begin, if --run is an id (default: %(default)s)",
     )
     parser.add_argument(
         "--liveness-file", type=Path, help="touched by the main loop; a liveness probe checks its age"

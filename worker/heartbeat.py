@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mlho.errors import MlhoError
+from mlho.log import log
 from mlho.processes import RepeatingThread
 from mlho.protocol.documents import Execution, is_over
 from mlho.protocol.redis_client import QueueUnavailable
@@ -55,6 +56,7 @@ class HeartbeatThread(RepeatingThread):
         self._beating = threading.Lock()
         self._n_beats = 0
         self._has_left = False
+        self._outage = ""
         self._ending: Ending | None = None
         self._store_check: threading.Thread | None = None
         self.last_answer = time.monotonic()
@@ -105,14 +107,26 @@ class HeartbeatThread(RepeatingThread):
                 if self._has_left:
                     return
                 reply = self._claims.heartbeat(self._worker, self._slots, self.leases())
-        except QueueUnavailable:
+        except QueueUnavailable as error:
+            self._note_outage(str(error))
             self._check_store(must=False)  # work continues; lost leases are detected when Redis is back
             return
+        self._note_outage("")
         self.last_answer = time.monotonic()
         for owner in reply.lost:
             self._children.end(owner, Ending.LEASE_LOST)
         # Only the store decides whether the execution is over, because any client of Redis can set its flags.
         self._check_store(must=reply.beat is not HeartbeatState.GO_ON)
+
+    def _note_outage(self, outage: str) -> None:
+        """Log that an outage of Redis begins, has another cause, or ends (empty)."""
+        if outage == self._outage:
+            return
+        self._outage = outage
+        if outage:
+            log.warning("queue_unavailable", error=outage)
+        else:
+            log.warning("queue_recovered")
 
     def end_all(self, ending: Ending) -> None:
         """Start no further task, kill the running ones, and stop the worker."""

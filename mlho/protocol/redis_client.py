@@ -26,6 +26,22 @@ _WORDS: Final[Mapping[str, str]] = {
     "NOREPLICAS": "too few of its replicas are connected (min-replicas-to-write). Start them.",
 }
 
+# Part of the text of a failed connection: the cause and the remedy. The first match counts.
+_NO_ANSWER: Final = "does not answer. Check its address, and that it runs."
+_UNKNOWN_HOST: Final = (
+    "the name of its host cannot be resolved. Correct the host in the address, or the DNS of this machine."
+)
+_LOST_WORDS: Final[Mapping[str, str]] = {
+    "unix socket": _NO_ANSWER,
+    "CERTIFICATE_REQUIRED": "it requires a certificate of the client, and got none. Set its tls-auth-clients to no.",
+    "No such file": "the file of the certificates to trust does not exist. Correct MLHO_REDIS_CA.",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "the file of the certificates to trust holds no certificate. Correct MLHO_REDIS_CA.",
+    "[SSL": "no TLS connection can be made. Check that it speaks TLS at this port, or write redis:// for one that does not.",
+    "not known": _UNKNOWN_HOST,
+    "name resolution": _UNKNOWN_HOST,
+    "reset by peer": "closes the connection. If it expects TLS at this port, write rediss:// in the address; otherwise check that it runs.",
+}
+
 
 class QueueUnavailable(QueueError, ConnectionError):  # noqa: N818 - reads as the state
     """Redis does not answer, or rejects commands. Try again; a run in progress waits."""
@@ -104,6 +120,10 @@ def answering() -> Iterator[None]:
             ) from error
         words = outage_of(error) or "refuses a command, because a key has an unexpected type or value."
         raise QueueUnavailable(f"broker: {words} An active run then continues.") from error
+    except redis.exceptions.InvalidResponse as error:
+        raise QueueUnavailable(
+            "broker: the server at this address does not speak the protocol of Redis. Correct host and port of the address."
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:  # raised also while Redis loads its file
         raise QueueUnavailable(f"broker: {lost_words(error)}") from error
 
@@ -129,25 +149,42 @@ def outage_of(error: Exception) -> str | None:
 
 
 def lost_words(error: BaseException) -> str:
-    """Return the cause of a failed connection, if TLS reports one, and the remedy.
+    """Return the cause of a failed connection, as far as it is known, and the remedy.
 
     Examples
     --------
     >>> lost_words(ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1000)"))
     'its certificate is not trusted (self-signed certificate). Set MLHO_REDIS_CA to the file of the certificates to trust (chart: redis.caConfigMap).'
+    >>> lost_words(ConnectionError("certificate verify failed: certificate has expired (_ssl.c:1000)"))
+    'its certificate is not valid now (certificate has expired). Renew the certificate of Redis, or correct the clock of this machine.'
+    >>> lost_words(ConnectionError("Error -2 connecting to queue:6379. Name or service not known."))
+    'the name of its host cannot be resolved. Correct the host in the address, or the DNS of this machine.'
     >>> lost_words(ConnectionError("Connection refused"))
     'does not answer. Check its address, and that it runs.'
     """
     text = str(error)
     distrust = re.search(r"certificate verify failed: (.*?)\.? *\(_ssl", text)
     if distrust is not None:
+        return _distrust_words(distrust[1])
+    return next((words for part, words in _LOST_WORDS.items() if part in text), _NO_ANSWER)
+
+
+def _distrust_words(reason: str) -> str:
+    """Return the words for a certificate that this machine rejects for the given reason."""
+    if "expired" in reason or "not yet valid" in reason:
         return (
-            f"its certificate is not trusted ({distrust[1]}). Set MLHO_REDIS_CA to the file of the certificates to trust "
-            "(chart: redis.caConfigMap)."
+            f"its certificate is not valid now ({reason}). Renew the certificate of Redis, or correct the clock of this "
+            "machine."
         )
-    if "[SSL" in text:
-        return "no TLS connection can be made. Check that it speaks TLS at this port, or write redis:// for one that does not."
-    return "does not answer. Check its address, and that it runs."
+    if "match" in reason or "not valid for" in reason:
+        return (
+            f"its certificate is for another host ({reason}). Use a host in the address that the certificate names, or "
+            "give Redis a certificate for this one."
+        )
+    return (
+        f"its certificate is not trusted ({reason}). Set MLHO_REDIS_CA to the file of the certificates to trust "
+        "(chart: redis.caConfigMap)."
+    )
 
 
 def eviction_words(memory: Mapping[str, object]) -> str | None:

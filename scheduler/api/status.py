@@ -207,7 +207,7 @@ class Status(SpecPart):
     failures: Annotated[tuple[FailedTask, ...], Field(max_length=MAX_FAILURES)] = ()
     """Failed tasks that ended the run, at most ten."""
     conditions: Conditions = ()
-    """Conditions of the run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, Succeeded, Failed, Cancelled."""
+    """Conditions of the run: Accepted, QuotaReserved, WorkersReady, Progressing, Degraded, DataQuality, Succeeded, Failed, Cancelled."""
 
     def plain(self) -> dict[str, Any]:
         """Return the status for the API server, within the size limit; see :func:`fitted`."""

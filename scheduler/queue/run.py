@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -171,21 +172,38 @@ def _check_server(broker: str) -> None:
 
 @dataclass
 class _Upkeep:
-    """An observer that restarts dead workers, and warns if other programs write to the queue."""
+    """An observer that restarts dead workers, reports outages of Redis, and warns if other programs write to the queue."""
 
     workers: WorkerProcesses | None
     counters: QueueCounters
     warn: Callable[[str], None]
     warned: set[str] = field(default_factory=set)
+    reported: str = ""
+    """The outage of Redis that was reported last, and is not over."""
 
     def update(self, stages: Stages, running: int) -> None:
         """Check the workers and the queue."""
         if self.workers is not None:
             self.workers.replace_dead()
+        self._report_outage()
         if self.counters.forged:
             self._warn_once(OTHER_KEY)
         elif self.counters.is_tampered:
             self._warn_once(TAMPERED)
+
+    def _report_outage(self) -> None:
+        """Report that an outage of Redis begins, has another cause, or ends."""
+        outage = self.counters.outage if self.counters.is_degraded else ""
+        if outage == self.reported:
+            return
+        self.reported = outage
+        if outage:
+            self.warn(
+                f"Queue unavailable since {datetime.now(UTC):%H:%M:%S} UTC: {outage}\n"
+                "Workers finish their current tasks, and wait. The run continues when Redis is available again."
+            )
+        else:
+            self.warn("The queue is available again. The run continues.")
 
     def _warn_once(self, words: str) -> None:
         if words not in self.warned:

@@ -9,9 +9,11 @@ from typing import Final
 import pytest
 import redis
 
+from mlho.store.local import LocalStore
 from tests.disks import small_disk
 from tests.limits import SLOWER
-from tests.services.queue_home import Home, result, wait_until
+from tests.services.queue_commands import Commands, ending, write_small_run
+from tests.services.queue_home import ROOT, Home, result, wait_until
 from tests.services.queue_steps import noted_starts, task
 from tests.services.redis_refusals import REFUSING, Refusing
 from tests.services.redis_servers import Server
@@ -52,6 +54,41 @@ def test_a_full_disk_of_redis_degrades_a_run_until_there_is_space(tmp_path: Path
         server = Server(disk, options=("--save", "3600 1", "--rdbcompression", "no"))
         with Home(tmp_path / "home", server=server) as home:
             run_through(home, Refusing(fill_disk, make_room, "it cannot write its file to disk"))
+
+
+def test_scheduler_and_worker_report_an_outage_of_redis_and_its_end(tmp_path: Path) -> None:
+    """In a pipe, where no progress bar shows the state, the command prints when Redis fails, with the remedy, and when it is back.
+    The worker logs the same once, and not the attempts of its library to connect.
+    """
+    spec = write_small_run(tmp_path / "cohort")
+    store = tmp_path / "store"
+    server = Server(tmp_path / "redis")
+    with server, ending(Commands(spec, tmp_path, str(store), server.url)) as commands:
+        commands.run("--broker", server.url)
+        wait_until(lambda: list(store.glob("runs/*/execution")) != [], what="that an execution begins")
+        run = commands.run_id(LocalStore(store))
+        commands.worker(run, program=[str(ROOT / "tests" / "services" / "endless_iterations.py")])
+        wait_until(lambda: "first_task_taken" in commands.log(), what="that a task runs")
+
+        def printed(name: str) -> str:
+            return (tmp_path / f"{name}.log").read_text(errors="replace")
+
+        server.kill()
+        wait_until(lambda: "Queue unavailable since" in printed("scheduler"), what="a line of the command")
+        wait_until(lambda: '"queue_unavailable"' in printed("worker-1"), what="an event of the worker")
+        time.sleep(_REFUSING_SECONDS)
+        server.start()
+        wait_until(
+            lambda: "The queue is available again" in printed("scheduler"), what="the end of the outage"
+        )
+        wait_until(lambda: '"queue_recovered"' in printed("worker-1"), what="the end in the worker's log")
+
+    assert (
+        printed("scheduler").count("broker: does not answer. Check its address, and that it runs.\nWorkers")
+        == 1
+    )
+    assert printed("worker-1").count('"queue_unavailable"') == 1
+    assert "%s" not in printed("worker-1")
 
 
 def refusal_to_write(client: "redis.Redis") -> str:

@@ -306,6 +306,8 @@ def _schedules(*changes: dict[str, Any]) -> str:
         (["--set-json", 'store.prefixes={"erh": ["s3://ehr/"]}'], "store.prefixes names the namespace erh"),
         (["--set-json", _schedules({}, {"schedule": "@daily"})], "schedules: two have the name nightly"),
         (["--set-json", _schedules({"name": "scheduler"})], "/schedules/0/name"),
+        (["--set", "podDisruptionBudget.minAvailable=2"], "minAvailable=2 with scheduler.replicas=2 forbids every eviction"),
+        (["--set", "podDisruptionBudget.minAvailable=100%"], "Give less than the replicas, or podDisruptionBudget.maxUnavailable=1"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )  # fmt: skip
@@ -509,6 +511,15 @@ def test_namespaces_of_a_release_each_have_a_role_and_no_cluster_role(helm: str,
     assert {obj["kind"] for obj in wide} >= {"ClusterRole", "ClusterRoleBinding"}
     assert not [obj for obj in wide if obj["kind"] == "CustomResourceDefinition"]
     assert config_of(wide, tmp_path).watch_namespaces == ("",)
+
+
+def test_without_rbac_no_role_is_created(helm: str, tmp_path: Path):
+    """With ``rbac.create: false`` the release creates no role or binding, also for schedules and `helm test`."""
+    values = {"schedules": [SCHEDULE], "rbac": {"create": False}}
+    kinds = {obj["kind"] for obj in render(helm, values, tmp_path)}
+
+    assert {"Pod", "CronJob"} <= kinds
+    assert not {kind for kind in kinds if "Role" in kind}
 
 
 def test_the_roles_view_and_edit_include_our_resources(helm: str, tmp_path: Path):

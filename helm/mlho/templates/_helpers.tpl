@@ -332,6 +332,13 @@ priorityClassName: {{ . }}
 {{- $names = append $names .name -}}
 {{- end -}}
 {{- end -}}
+{{- $budget := .Values.podDisruptionBudget -}}
+{{- if and $budget.enabled (gt (int .Values.scheduler.replicas) 1) (eq (toString $budget.maxUnavailable) "") -}}
+{{- $minimum := toString $budget.minAvailable -}}
+{{- if or (eq $minimum "100%") (and (not (hasSuffix "%" $minimum)) (ge (int $minimum) (int .Values.scheduler.replicas))) -}}
+{{- fail (printf "podDisruptionBudget.minAvailable=%s with scheduler.replicas=%v forbids every eviction, so that no node of a scheduler can be drained. Give less than the replicas, or podDisruptionBudget.maxUnavailable=1." $minimum .Values.scheduler.replicas) -}}
+{{- end -}}
+{{- end -}}
 {{- $watched := (include "mlho.namespaces" . | fromYaml).names -}}
 {{- $places := dict -}}
 {{- $schedules := list -}}

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from mlho.protocol.documents import Execution, State
 from mlho.protocol.messages import TaskMessage
 from mlho.protocol.names import Names
+from mlho.protocol.redis_client import QueueUnavailable
 from mlho.protocol.scripts import HeartbeatState
 from mlho.store.base import Store
 from mlho.store.local import LocalStore
@@ -62,6 +64,20 @@ class CountingClaims(Claims):
 
     def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> HeartbeatReply:
         self.n_beats += 1
+        return HeartbeatReply(HeartbeatState.GO_ON, frozenset())
+
+
+class FailingClaims(Claims):
+    """Claims whose heartbeats fail with the given causes, in this order; ``None`` succeeds."""
+
+    def __init__(self, causes: list[str | None]) -> None:
+        super().__init__("redis://127.0.0.1:1/0", NAMES)
+        self._causes = iter(causes)
+
+    def heartbeat(self, worker: str, slots: int, leases: Iterable[Lease]) -> HeartbeatReply:
+        cause = next(self._causes)
+        if cause is not None:
+            raise QueueUnavailable(cause)
         return HeartbeatReply(HeartbeatState.GO_ON, frozenset())
 
 
@@ -152,6 +168,25 @@ def test_a_heartbeat_under_way_does_not_bring_back_a_worker_that_left(server: Se
     assert leases.look().slots == 0
     leases.close()
     claims.close()
+
+
+def test_an_outage_of_redis_is_logged_once_with_each_cause_and_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log of a worker shows why Redis does not serve, and since when it does again, without a line for each heartbeat."""
+    claims = FailingClaims(["refused", "refused", "denied", None, None, "refused"])
+    heartbeats = _heartbeats(claims, MemoryStore())
+    logger = structlog.testing.CapturingLogger()
+    monkeypatch.setattr("worker.heartbeat.log", logger)
+    for _ in range(6):
+        heartbeats.beat()
+
+    assert [(*call.args, call.kwargs.get("error")) for call in logger.calls] == [
+        ("queue_unavailable", "refused"),
+        ("queue_unavailable", "denied"),
+        ("queue_recovered", None),
+        ("queue_unavailable", "refused"),
+    ]
 
 
 def _heartbeats(claims: Claims, store: Store, children: Children | None = None) -> HeartbeatThread:
