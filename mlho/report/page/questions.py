@@ -113,14 +113,14 @@ def _failed(result: Result) -> str:
             "Not known: no groups of patients are declared. Declare them as demographics or in bias.columns."
         )
     shown = [group for group in audit.groups[1:] if group.figures]
-    sentences = [_worst(audit, shown), _different(audit)]
+    sentences = [_worst(audit, shown, _differs(result)), _different(audit)]
     small = [_name(group) for group in audit.groups[1:] if not group.figures]
     if small:
         sentences.append(f"Too few patients to assess: {listed(small, _NAMED)}.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _worst(audit: BiasAudit, shown: Sequence[GroupBias]) -> str:
+def _worst(audit: BiasAudit, shown: Sequence[GroupBias], note: str) -> str:
     """Name the group with the lowest AUROC, and the one whose expected number of outcomes is furthest from the observed one."""
     auroc = [(value, group) for group in shown if (value := group.figures["auroc"].value) is not None]
     balance = [
@@ -133,11 +133,20 @@ def _worst(audit: BiasAudit, shown: Sequence[GroupBias]) -> str:
     lowest = min(auroc, key=lambda pair: pair[0])[1]
     furthest = max(balance, key=lambda pair: pair[0])[1]
     everyone = audit.groups[0].figures.get("auroc")
-    of_all = "" if everyone is None else f" (all patients: {_number(everyone)})"
+    of_all = "" if everyone is None else f" (all patients: {_number(everyone)}{note})"
     return (
         f"Lowest AUROC: {_name(lowest)}, {_number(lowest.figures['auroc'])}{of_all}. Observed ÷ expected furthest from 1: "
         f"{_name(furthest)}, {_number(furthest.figures['observed_expected'])}."
     )
+
+
+def _differs(result: Result) -> str:
+    """Return the reason why the AUROC of all patients differs from that of the headline; empty with one test set."""
+    if len(result.test_sets) < 2:
+        return ""
+    if limits.is_pooled(result):
+        return "; within each outer fold, unlike the headline, which pools the folds"
+    return f"; each sample once, by the first model that tested it, unlike the headline: the mean over {words.plural(len(result.test_sets), 'iteration')}"
 
 
 def _different(audit: BiasAudit) -> str:

@@ -60,6 +60,26 @@ def test_the_worst_group_and_the_groups_without_figures_are_named(result):
     assert f"{small.by}: small." in found.partition("Too few patients to assess: ")[2]
 
 
+def test_the_auroc_of_all_patients_says_why_it_differs_from_the_headline(result):
+    """The audit has one prediction per sample; the headline is a mean over iterations, or pools the outer folds. One test set needs no reason."""
+    question, (first, *_) = "For whom does the model perform worst?", result.test_sets
+    folds = [first.model_copy(update={"name": f"outer fold {fold}"}) for fold in (1, 2)]
+    drawn, pooled, single = (
+        answers(result.model_copy(update={"test_sets": sets}))[question]
+        for sets in (result.test_sets, folds, [first])
+    )
+
+    n = len(result.test_sets)
+    assert n > 1
+    assert (
+        f"; each sample once, by the first model that tested it, unlike the headline: the mean over {n} iterations)"
+        in drawn
+    )
+    assert "; within each outer fold, unlike the headline, which pools the folds)" in pooled
+    assert "all patients:" in single
+    assert "headline" not in single
+
+
 def test_without_groups_the_answer_says_so(result):
     found = answers(result.model_copy(update={"bias": None}))["For whom does the model perform worst?"]
 
