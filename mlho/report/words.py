@@ -47,12 +47,12 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
         "PR integral, Davis–Goadrich",
         "the same area, interpolated between the observed points only",
     ),
-    "brier": ("Brier score", "mean squared error of the probability; 0 is perfect"),
+    "brier": ("Brier score", "mean squared error of the score before calibration; 0 is perfect"),
     "scaled_brier": (
         "Scaled Brier score",
-        "1 is perfect; 0 is no better than predicting the prevalence for every patient",
+        "of the score before calibration; 1 is perfect, 0 is no better than predicting the prevalence for every patient",
     ),
-    "log_loss": ("Log loss", "mean negative log likelihood; 0 is perfect"),
+    "log_loss": ("Log loss", "mean negative log likelihood of the score before calibration; 0 is perfect"),
     "calibration_intercept": (
         "Calibration intercept",
         "intercept of the line with the calibration slope; with a slope of 1, 0 is ideal",

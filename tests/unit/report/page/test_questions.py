@@ -4,6 +4,7 @@ from mlho.report.bias.audit import BiasAudit
 from mlho.report.checks import Check, Leakage
 from mlho.report.page.bias import content
 from mlho.report.page.questions import questions
+from mlho.report.page.sections import headline
 from mlho.report.page.training import SECTIONS
 from mlho.report.result import Result
 
@@ -78,6 +79,15 @@ def test_the_auroc_of_all_patients_says_why_it_differs_from_the_headline(result)
     assert "; within each outer fold, unlike the headline, which pools the folds)" in pooled
     assert "all patients:" in single
     assert "headline" not in single
+
+
+def test_the_note_of_a_raw_figure_says_that_it_is_before_calibration(result):
+    """Brier score and log loss of the headline are of the uncalibrated score."""
+    rows = [row[0] for row in headline(result)]
+
+    for name in ("Brier score", "Scaled Brier score", "Log loss"):
+        (cell,) = (cell for cell in rows if cell.startswith(name) and "calibrated" not in cell)
+        assert "score before calibration" in cell
 
 
 def test_without_groups_the_answer_says_so(result):
