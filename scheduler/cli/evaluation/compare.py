@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mlho.errors import SpecError
 from mlho.report.changes import PairedChange
 from mlho.report.comparison import Comparison, comparison_tables
 from mlho.steps.publish.pin_earlier import facts_of
@@ -14,7 +15,7 @@ from scheduler.cli.listing import RUN_HELP, checked_output, existing_store, find
 from scheduler.cli.options import Commands, CompareOptions
 from scheduler.engine.process_pool import call_beside
 from scheduler.runs.earlier import run_artifact
-from scheduler.runs.stored import TRAINING
+from scheduler.runs.stored import RECALIBRATION, TRAINING, StoredRun, stored_runs
 
 if TYPE_CHECKING:
     from mlho.external.comparison import RunFacts
@@ -40,7 +41,7 @@ def add_compare(commands: Commands) -> None:
 def _compare(options: CompareOptions) -> int:
     checked_output(options.html, "--html")
     store = existing_store(options)
-    runs = [find_finished(store, wanted, kind=TRAINING) for wanted in (options.a, options.b)]
+    runs = [_training_run(store, wanted) for wanted in (options.a, options.b)]
     names = [(run.run_id, run.name) for run in runs]
     document, page = call_beside(_compared, options.store, names)
     if options.html is not None:
@@ -54,6 +55,24 @@ def _compare(options: CompareOptions) -> int:
     terminal.print_lines(comparison.summary)
     terminal.print_tables(terminal.text_table(*table) for table in comparison_tables(comparison))
     return 0
+
+
+def _training_run(store: Store, wanted: str) -> StoredRun:
+    """Return the finished training run. For a recalibration, the error names the command that compares it."""
+    try:
+        return find_finished(store, wanted, kind=TRAINING)
+    except SpecError:
+        runs = stored_runs(store)
+        other = next(
+            (run for run in runs if run.kind == RECALIBRATION and wanted in (run.run_id, run.name)), None
+        )
+        if other is None:
+            raise
+    raise SpecError(
+        f"run {other.run_id} ({other.name}): is a {RECALIBRATION}, which trains no model and has no test sets. Expected a {TRAINING}. "
+        f"To compare both bundles, evaluate each on the same labelled data: mlho evaluate run:{other.run_id} --spec SPEC, and the same "
+        "for the training run."
+    )
 
 
 def _compared(address: str, runs: list[tuple[str, str]]) -> tuple[str, str]:
