@@ -180,7 +180,7 @@ def by_chance(tables):
 
 
 def test_empty_consensus_models_are_counted(tmp_path):
-    """The warning counts the empty models. The bundle has only demographics and passes its own tests, except the floor of the AUROC."""
+    """The warning counts the empty models. The bundle has only demographics and passes its own tests, except the floor of the AUROC and the alert rate."""
     data = write_tables(tmp_path, by_chance(make_tables(300, seed=5)))
     strict = {**CONSENSUS, "consensus.minConfidence": 100, "selection.nFeatures": 1}
     home = run_inline(data, MemoryStore(), strict)
@@ -195,9 +195,9 @@ def test_empty_consensus_models_are_counted(tmp_path):
     assert any(
         warning.startswith("No feature has a sufficient confidence score") for warning in result["warnings"]
     )
-    # The outcome is random, so only the floor of the AUROC can fail.
+    # The outcome is random, so the AUROC may be below its floor. Demographics alone give few scores, so more than the alert rate may share the highest.
     failed = [test["name"] for test in result["final_model"]["tests"] if not test["passed"]]
-    assert all(name.startswith("floor.auroc") for name in failed), failed
+    assert all(name.startswith(("floor.auroc", "alerts.fixed-alert-rate:")) for name in failed), failed
 
 
 def test_a_subsample_with_one_class_is_refused(problem):
