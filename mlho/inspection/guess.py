@@ -142,7 +142,7 @@ def guess_tables(sketches: Sequence[Sketch]) -> Guess:
 
 
 def find_column(sketch: Sketch, ours: str, *, fits: Callable[[Any], bool] = lambda _: True) -> str | None:
-    """Return the column of a table whose name suggests one of ours."""
+    """Return the column of a table that is probably the column ``ours``, by its name."""
     by_name = {_bare(name): name for name, values in sketch.columns.items() if fits(values)}
     return next((by_name[name] for name in _NAMES[ours] if name in by_name), None)
 
