@@ -22,7 +22,7 @@ FIELDS: Final = frozenset(
         "event", "level", "timestamp",
         "run_id", "task", "step", "stage", "iteration", "fold", "block", "partition", "attempt", "outcome",
         "seconds", "n_tasks", "n_done", "n_new", "n_bytes", "n_patients", "n_samples", "n_rows", "workers",
-        "error_kind", "error", "store", "result_digest", "bundle_digest", "auroc",
+        "error_kind", "error", "warning", "store", "result_digest", "bundle_digest", "auroc",
     }
 )  # fmt: skip
 
@@ -40,6 +40,11 @@ class Logger:
     def configure(self, level: int, set_up: Callable[[], None]) -> None:
         """Write events of this level and above. ``set_up`` is called before the first one."""
         self._level, self._set_up = level, set_up
+
+    @property
+    def is_on(self) -> bool:
+        """Whether warnings are written."""
+        return self._level <= logging.WARNING
 
     def __getattr__(self, method: str) -> Any:
         level = logging.ERROR if method == "exception" else getattr(logging, method.upper())

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mlho.report.result import Spread
+from mlho.errors import plural
+from mlho.method.sample_size import ASSUMED_R2, MARGIN, OPTIMISM, SHRINKAGE, most_parameters, sample_size
+from mlho.report.result import Result, Spread
 
 # Minimum number of samples with and without the outcome for a verdict. Collins, Ogundimu and Altman (2016)
 # and Van Calster et al. (2016): at least 100 events and non-events to validate a model, at least 200 for its calibration.
@@ -118,3 +120,65 @@ def why_not_judged(slope: Spread | None, cohort: Counted) -> str:
     if few := few_for_calibration(cohort):
         return few
     return "there is no interval" if slope.low is None else "the interval is too wide"
+
+
+@dataclass(frozen=True)
+class SampleVerdict:
+    """Whether a training run has enough patients, in sentences."""
+
+    sentences: str
+    is_too_small: bool
+    """False if there are too few patients for an assessment."""
+
+
+def sample_size_verdict(
+    n_parameters: int, n_patients: int, n_positive: int, *, min_cell: int
+) -> SampleVerdict:
+    """Assess a sample by the criteria of Riley et al. (``mlho/method/sample_size.py``).
+
+    Parameters
+    ----------
+    n_parameters : int
+        ``selection.nFeatures`` and the demographics.
+    n_patients, n_positive : int
+        Patients of the cohort, and those with the outcome.
+    min_cell : int
+        With fewer patients with, or without, the outcome there is no assessment.
+    """
+    n_rare = min(n_positive, n_patients - n_positive)
+    if n_rare < max(1, min_cell):
+        return SampleVerdict(
+            "Sample size: too few patients with, or without, the outcome for an assessment.", False
+        )
+    share = n_positive / n_patients
+    required = sample_size(n_parameters, share)
+    facts = (
+        f"Sample size: {plural(n_patients, 'patient')}, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
+        f"per candidate feature ({n_parameters:,}: selection.nFeatures and the demographics). "
+        f"Riley et al. (2019, 2020) ask for {required.needed:,} patients: {required.shrinkage:,} for a shrinkage of at least "
+        f"{SHRINKAGE:g}, {required.optimism:,} for an optimism of at most {OPTIMISM:g}, {required.intercept:,} for the overall risk to "
+        f"within {MARGIN:g}, if the model explains {100 * ASSUMED_R2:.0f} % of what can be explained (Nagelkerke R²)."
+    )
+    if n_patients >= required.needed:
+        return SampleVerdict(
+            f"{facts} The sample is large enough for features chosen beforehand; the run chooses them by the outcome, which needs more patients.",
+            False,
+        )
+    most = most_parameters(n_patients, share)
+    few = f"This sample supports {most:,} features" if most else "This sample supports no model"
+    return SampleVerdict(
+        f"{facts} The sample is too small. {few}: lower selection.nFeatures, or expect calibration and odds ratios to be "
+        "overfitted; the report measures by how much.",
+        True,
+    )
+
+
+def sample_size_of(result: Result) -> SampleVerdict:
+    """Return whether the sample of a finished run was large enough."""
+    spec, cohort = result.lineage.spec, result.cohort
+    return sample_size_verdict(
+        spec["selection"]["nFeatures"] + len(spec["features"]["demographics"]),
+        cohort.n_patients,
+        cohort.n_positive_patients,
+        min_cell=spec["report"]["minCell"],
+    )

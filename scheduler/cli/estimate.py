@@ -29,6 +29,7 @@ from scheduler.engine.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from mlho.inspection.findings import Inspection
+    from mlho.report.verdicts import SampleVerdict
     from mlho.sources.counting import RowCount
 
 _START_SECONDS: Final = 2.0
@@ -135,9 +136,8 @@ def show_plans(run: TrainingRun, looks: "Sequence[Inspection]", *, n_workers: in
             part.spec, part.manifest, rows, n_workers=n_workers, is_shared=is_shared, n_found=n_found
         )
         encoded |= {inspection.samples} if inspection.samples else set()
-        sentences = (
-            sample_size_sentences(part.spec.spec, *inspection.size) if inspection.size is not None else []
-        )
+        verdict = sample_size_of(part.spec.spec, inspection)
+        sentences = [] if verdict is None else [verdict.sentences]
         window = outcome_window_sentences(part.spec.spec)
         facts.append({"run": part.run_id, **asdict(plan), "sample_size": sentences, "outcome_window": window})
         if not as_json:
@@ -224,37 +224,11 @@ def outcome_window_sentences(spec: TrainingSpec) -> list[str]:
     ]
 
 
-def sample_size_sentences(spec: TrainingSpec, n_patients: int, n_positive: int) -> list[str]:
-    """State whether a sample is large enough, by the criteria of Riley et al. (``mlho/method/sample_size.py``).
+def sample_size_of(spec: TrainingSpec, inspection: "Inspection") -> "SampleVerdict | None":
+    """Return whether the sample of a run is large enough; ``None`` if the inspection has not counted its patients."""
+    from mlho.report.verdicts import sample_size_verdict
 
-    Parameters
-    ----------
-    n_patients, n_positive : int
-        Patients of the cohort, and those with the outcome.
-    """
-    from mlho.method.sample_size import ASSUMED_R2, MARGIN, OPTIMISM, SHRINKAGE, most_parameters, sample_size
-
-    n_rare = min(n_positive, n_patients - n_positive)
-    if n_rare < max(1, spec.report.min_cell):
-        return ["Sample size: too few patients with, or without, the outcome for an assessment."]
+    if inspection.size is None:
+        return None
     n_parameters = spec.selection.n_features + len(spec.features.demographics)
-    share = n_positive / n_patients
-    required, most = sample_size(n_parameters, share), most_parameters(n_patients, share)
-    facts = (
-        f"Sample size: {plural(n_patients, 'patient')}, {n_positive:,} with the outcome ({100 * share:.1f} %): {n_rare / n_parameters:.1f} events "
-        f"per candidate feature ({n_parameters:,}: selection.nFeatures and the demographics)."
-    )
-    rule = (
-        f"Riley et al. (2019, 2020) ask for {required.needed:,} patients: {required.shrinkage:,} for a shrinkage of at least "
-        f"{SHRINKAGE:g}, {required.optimism:,} for an optimism of at most {OPTIMISM:g}, {required.intercept:,} for the overall risk to "
-        f"within {MARGIN:g}, if the model explains {100 * ASSUMED_R2:.0f} % of what can be explained (Nagelkerke R²)."
-    )
-    if n_patients >= required.needed:
-        return [
-            f"{facts} {rule} The sample is large enough for features chosen beforehand; the run chooses them by the outcome, which needs more patients."
-        ]
-    few = f"This sample supports {most:,} features" if most else "This sample supports no model"
-    return [
-        f"{facts} {rule} The sample is too small. {few}: lower selection.nFeatures, or expect calibration and odds ratios to be "
-        "overfitted; the report measures by how much."
-    ]
+    return sample_size_verdict(n_parameters, *inspection.size, min_cell=spec.report.min_cell)

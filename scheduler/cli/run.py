@@ -27,7 +27,7 @@ from scheduler.cli.json_progress import JsonProgress
 from scheduler.cli.listing import result_of, run_facts
 from scheduler.cli.options import ExecutionOptions, OutputOptions, RunOptions
 from scheduler.cli.results.site import SitePreparation, renew
-from scheduler.cli.validate import inspect_first
+from scheduler.cli.validate import inspect_before_run
 from scheduler.engine.loop import Executor, Finished, PreparedRun, carry_out
 from scheduler.engine.manifest import left_out_sentences
 from scheduler.engine.outages import StoreHealth
@@ -125,7 +125,7 @@ def prepare_with_warnings(
     spec: RunSpec | ScoringRunSpec, spec_path: Path, store: Store
 ) -> "TrainingRun | ScoringRun":
     """Return a prepared run. Print warnings about its tables."""
-    run = prepare(spec, spec_path, store, inspect=inspect_first)
+    run = prepare(spec, spec_path, store, inspect=inspect_before_run)
     print_left_out(run.manifest)
     return run
 
@@ -133,7 +133,7 @@ def prepare_with_warnings(
 def print_left_out(manifest: Manifest) -> None:
     """Warn before the start about files that are not read. The result repeats the warning."""
     for sentence in left_out_sentences(left_out_facts(manifest.left_out)):
-        terminal.print_note(f"Warning: {sentence}")
+        terminal.print_warning(sentence)
 
 
 def carry_out_one(run: PreparedRun, name: str, options: ExecutionOptions) -> Finished:

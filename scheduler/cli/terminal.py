@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlho.errors import plural
+from mlho.log import log
 from mlho.printable import printable, printable_json
 from mlho.report.gates import gates_in_words
 from scheduler.engine.manifest import left_out_sentences
@@ -80,6 +81,14 @@ def print_lines(lines: Iterable[str]) -> None:
 def print_note(text: str) -> None:
     """Print a note or a warning on standard error, without markup."""
     err.print(text, markup=False)
+
+
+def print_warning(sentence: str) -> None:
+    """Print a warning on standard error; with a JSON log, as an event."""
+    if log.is_on:
+        log.warning("warning_found", warning=sentence)
+    else:
+        print_note(f"Warning: {sentence}")
 
 
 def print_json(value: object) -> None:

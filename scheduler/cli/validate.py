@@ -14,6 +14,7 @@ from mlho.spec.training import RunSpec
 from mlho.steps.inspection import inspect_tables
 from mlho.store.s3_settings import SCHEME
 from scheduler.cli import terminal
+from scheduler.cli.estimate import sample_size_of
 from scheduler.cli.help import VALIDATE_ABOUT
 from scheduler.cli.listing import store_to_read
 from scheduler.cli.options import Commands, SpecOptions
@@ -52,12 +53,12 @@ def _validate(options: SpecOptions) -> int:
         store = store_to_read(options)
         pinned_run(address_now(earlier, store), store, outcome=spec.spec.cohort.outcome)
     data = data_root(spec, options.spec)
-    inspections = {
-        run_spec.metadata.name: inspect_tables(run_spec, data, document, today=_today())
-        for run_spec in _each(spec)
-    }
-    for inspection in inspections.values():
+    inspections = {}
+    for run_spec in _each(spec):
+        inspection = inspect_tables(run_spec, data, document, today=_today())
+        inspection.warn(_sample_warnings(run_spec, inspection))
         inspection.warn(left_out_sentences(left_out_facts(inspection.left_out)))
+        inspections[run_spec.metadata.name] = inspection
     if options.json:
         plain = [inspection.to_json() for inspection in inspections.values()]
         terminal.print_json(plain[0] if len(plain) == 1 else plain)
@@ -92,7 +93,7 @@ def inspect_first(
         for run_spec in run_specs
     ]
     for sentence in dict.fromkeys(words for inspection in inspections for words in inspection.warnings):
-        terminal.print_note(f"Warning: {sentence}")
+        terminal.print_warning(sentence)
     errors = list({str(error): error for inspection in inspections for error in inspection.errors}.values())
     if errors and len(run_specs) > 1:
         names = [
@@ -106,6 +107,31 @@ def inspect_first(
     if errors:
         raise errors[0]
     return inspections
+
+
+def inspect_before_run(
+    spec: RunSpec | ScoringRunSpec,
+    data: Path | str,
+    document: bytes | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Inspect the tables as :func:`inspect_first` does, and warn if the sample is too small to train on."""
+    inspections = inspect_first(spec, data, document, env=env)
+    sentences = [
+        words
+        for run_spec, inspection in zip(_each(spec), inspections, strict=True)
+        for words in _sample_warnings(run_spec, inspection)
+    ]
+    for sentence in dict.fromkeys(sentences):
+        terminal.print_warning(sentence)
+
+
+def _sample_warnings(spec: RunSpec | ScoringRunSpec, inspection: "Inspection") -> list[str]:
+    if not isinstance(spec, RunSpec):
+        return []
+    verdict = sample_size_of(spec.spec, inspection)
+    return [verdict.sentences] if verdict is not None and verdict.is_too_small else []
 
 
 def _today() -> dt.date:
@@ -124,7 +150,7 @@ def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
     if isinstance(spec, ScoringRunSpec) or not data.startswith(SCHEME) or not _ACCESS & os.environ.keys():
         return
     try:
-        inspect_first(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
+        inspect_before_run(spec, data, env={_DEADLINE: _DEADLINE_SECONDS, **os.environ})
     except (StoreUnavailable, ImportError) as error:
         terminal.print_note(f"The tables are not checked here, but by a task of the run: {error}")
 

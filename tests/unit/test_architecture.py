@@ -179,7 +179,7 @@ INNER = {
         "odds": {"result", "words"},
         "svg": set(),
         "figures": {"bias", "parts", "result", "words", "odds", "svg"},
-        "dossier": {"result", "words"},
+        "dossier": {"result", "verdicts", "words"},
         "page": {
             "bias",
             "changes",
@@ -191,6 +191,7 @@ INNER = {
             "result",
             "site",
             "variants",
+            "verdicts",
             "words",
             "odds",
             "svg",

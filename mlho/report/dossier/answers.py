@@ -6,6 +6,7 @@ from typing import Any
 
 from mlho.report import words
 from mlho.report.dossier.items import METADATA, Answer, Facts, Gap, Source
+from mlho.report.verdicts import sample_size_of
 
 _N_LISTED = 8
 
@@ -131,15 +132,15 @@ def predictors(facts: Facts) -> str:
     )
 
 
-@_from("result.json: cohort, final_model", "cohort")
+@_from("result.json: cohort, final_model, lineage.spec", "cohort")
 def sample_size(facts: Facts) -> str:
-    """Return the number of samples of the rarer outcome for each column of the final model."""
+    """Return the number of samples of the rarer outcome for each column of the final model, and whether the sample is large enough."""
     cohort, model = facts.result.cohort, facts.result.final_model
     n_columns = max(1, model.n_features + model.n_demographics)
     per_column = min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) / n_columns
     return (
         f"All {words.count(cohort.n_samples)} eligible samples are used: {words.number(per_column, 1)} samples with the rarer outcome for each "
-        "column of the final model. mlho plan states the sample size that the criteria of Riley et al. require."
+        f"column of the final model. {sample_size_of(facts.result).sentences}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from mlho.report import words
 from mlho.report.result import Result
+from mlho.report.verdicts import sample_size_of
 
 
 def limits(result: Result) -> list[str]:
@@ -13,6 +14,9 @@ def limits(result: Result) -> list[str]:
         _intervals(result),
         "The final model is fitted on all patients. Its test figures are those of models built in the same way without the test patients.",
     ]
+    sample_size = sample_size_of(result)
+    if sample_size.is_too_small:
+        sentences.insert(1, sample_size.sentences)
     if not result.predictive:
         sentences.insert(
             0,

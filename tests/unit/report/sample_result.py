@@ -601,6 +601,7 @@ def _lineage(n_iterations: int, predictive: bool) -> dict[str, Any]:
     return {
         "spec": {
             "cohort": {"outcome": "readmit_30", "index": {"column": "index_date"} if predictive else "none"},
+            "features": {"demographics": ["age"]},
             "selection": {"minPrevalence": 0.005, "ranking": "jmi", "nFeatures": 200},
             "validation": {"iterations": n_iterations, "testFraction": 0.3, "folds": 5, "seed": 7},
             "consensus": {"classifier": "glmboost", "minConfidence": 80},

@@ -102,7 +102,8 @@ def test_every_window_of_the_features_is_in_the_head(result):
 def test_a_run_on_events_after_the_index_date_is_not_said_to_have_none(result):
     """It does not predict, for a reason of its own: the banner and the head name the time after the index date."""
     after = {"fromDays": 0, "toDays": 180}
-    page = render_html(with_spec(said(result, predictive=False), features={"after": after}, cohort={}))
+    features = {"after": after, "demographics": []}
+    page = render_html(with_spec(said(result, predictive=False), features=features, cohort={}))
 
     assert "no index date" not in page
     assert "<dt>Data after them</dt><dd>1 to 180 days after the index date" in page

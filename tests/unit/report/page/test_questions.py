@@ -3,6 +3,7 @@
 from mlho.report.bias.audit import BiasAudit
 from mlho.report.checks import Check, Leakage
 from mlho.report.page.bias import content
+from mlho.report.page.limits import limits
 from mlho.report.page.questions import questions
 from mlho.report.page.sections import headline
 from mlho.report.page.training import SECTIONS
@@ -88,6 +89,16 @@ def test_the_note_of_a_raw_figure_says_that_it_is_before_calibration(result):
     for name in ("Brier score", "Scaled Brier score", "Log loss"):
         (cell,) = (cell for cell in rows if cell.startswith(name) and "calibrated" not in cell)
         assert "score before calibration" in cell
+
+
+def test_a_sample_that_is_too_small_is_a_limitation(result):
+    """The report repeats the warning of the plan, but not for a sample that is large enough."""
+    cohort = result.cohort.model_copy(update={"n_patients": 1_000, "n_positive_patients": 100})
+
+    small = limits(result.model_copy(update={"cohort": cohort}))
+
+    assert sum("1,000 patients, 100 with the outcome" in sentence for sentence in small) == 1
+    assert not any("Sample size" in sentence for sentence in limits(result))
 
 
 def test_without_groups_the_answer_says_so(result):

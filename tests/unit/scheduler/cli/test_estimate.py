@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from mlho.inspection.findings import Inspection
 from mlho.sources.counting import RowCount
 from mlho.steps.base import InputFile
 from scheduler.cli.estimate import (
@@ -12,7 +13,7 @@ from scheduler.cli.estimate import (
     estimate,
     look_up_rows,
     outcome_window_sentences,
-    sample_size_sentences,
+    sample_size_of,
 )
 from scheduler.engine.cost import learning_seconds, model_seconds
 from scheduler.engine.manifest import make_manifest
@@ -135,8 +136,9 @@ def test_the_sample_size_is_assessed(n_patients, n_positive, expected):
     """The sample size is assessed by events per candidate feature and the criteria of Riley et al. Small cells are not shown."""
     spec = make_spec({"selection.nFeatures": 200, "features.demographics": ["age", "sex", "race"]}).spec
 
-    (sentence,) = sample_size_sentences(spec, n_patients, n_positive)
-    assert expected in sentence
+    verdict = sample_size_of(spec, Inspection(size=(n_patients, n_positive)))
+    assert expected in verdict.sentences
+    assert verdict.is_too_small is (n_patients == 10_000)
 
 
 def test_more_workers_take_less_time():

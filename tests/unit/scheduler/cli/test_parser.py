@@ -159,6 +159,9 @@ def test_a_json_log_is_json_in_every_line(command, spec):
     output = command("run", spec, "--log", "json")
     events = [json.loads(line) for line in output.err.splitlines()]
 
+    warning = events.pop(0)
+    assert (warning["event"], warning["level"]) == ("warning_found", "warning")
+    assert "The sample is too small." in warning["warning"]
     assert [event["event"] for event in events] == ["run_started", *["task_finished"] * 17, "run_finished"]
     assert {event["level"] for event in events} == {"info"}
     assert events[-1]["n_new"] == 17

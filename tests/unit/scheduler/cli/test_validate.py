@@ -110,3 +110,17 @@ def test_an_unusable_queue_is_reported_before_the_tables_are_inspected(
     assert output.code == 2
     assert error in output.err
     assert "ICD" not in output.err
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+@pytest.mark.parametrize(("n_features", "is_told"), [(200, True), (1, False)])
+def test_a_sample_that_is_too_small_is_told_before_a_run(command, n_features, is_told, tmp_path, capsys):
+    """The warning of the plan is also that of `mlho validate` and `mlho run`. A sample that is large enough gives no warning."""
+    folder = write_tables(tmp_path / "data", make_tables(600))
+    spec = write_spec(folder, {"selection.nFeatures": n_features, "features.demographics": []})
+
+    output = call_command([command, spec], tmp_path / "store", capsys)
+
+    assert output.code == 0
+    everything = " ".join((output.out + output.err).split())
+    assert ("Warning: Sample size: 600 patients" in everything) is is_told
