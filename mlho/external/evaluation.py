@@ -77,8 +77,10 @@ def evaluate_scored(
     expected = expected_performance(scored.probability, bundle.document)
     surveillance = watch(cohort, bias, expected.training_auroc, period=period)
     codes = _codes(bundle, scored, min_cell)
-    few = few_for_calibration(_samples(evaluation))
-    advice = advise(findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle, few))
+    unassessed = _unassessed(bundle, evaluation)
+    advice = advise(
+        findings_of(scored, figures["auroc"], expected, surveillance, recalibration, bundle, unassessed)
+    )
     return ExternalEvaluation(
         bundle_digest=bundle.digest,
         classifier=bundle.classifier.name,
@@ -87,7 +89,7 @@ def evaluate_scored(
         data_digest=data_digest,
         spec=_plain(spec),
         summary=[
-            *_summary(evaluation, figures, trained),
+            *_summary(evaluation, figures, trained, unassessed),
             *surveillance_sentence(surveillance),
             advice.sentence,
         ],
@@ -159,8 +161,20 @@ def _samples(evaluation: Evaluation) -> Samples:
     return Samples(evaluation.n_samples, evaluation.n_positive)
 
 
+def _unassessed(bundle: Bundle, evaluation: Evaluation) -> str | None:
+    """Return why the calibration cannot be assessed; None if it can."""
+    few = few_for_calibration(_samples(evaluation))
+    if few is not None or bundle.document.horizons is None:
+        return few
+    days = plural(bundle.document.horizons[0].days, "day")
+    return f"labels of 0 and 1 overstate the risk up to {days} if the samples that were censored before are left out"
+
+
 def _summary(
-    evaluation: Evaluation, figures: Mapping[str, Estimate], trained: Mapping[str, Spread]
+    evaluation: Evaluation,
+    figures: Mapping[str, Estimate],
+    trained: Mapping[str, Spread],
+    unassessed: str | None,
 ) -> list[str]:
     share = percent(evaluation.n_positive / evaluation.n_samples)
     auroc = figures["auroc"]
@@ -172,9 +186,9 @@ def _summary(
         + (f" {caution}." if caution else ""),
     ]
     slope, large = figures["calibration_slope"], figures["calibration_in_the_large"]
-    if few := few_for_calibration(_samples(evaluation)):
+    if unassessed is not None:
         said.append(
-            f"The calibration of the probabilities cannot be assessed ({few}). The calibration slope is {estimate(slope)}, where 1 is ideal, and "
+            f"The calibration of the probabilities cannot be assessed ({unassessed}). The calibration slope is {estimate(slope)}, where 1 is ideal, and "
             f"calibration in the large {estimate(large)}, where 0 is ideal."
         )
     elif slope.value is not None and large.value is not None:

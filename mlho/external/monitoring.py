@@ -110,7 +110,7 @@ def findings_of(
     surveillance: Surveillance,
     recalibration: Recalibration,
     bundle: Bundle,
-    few: str | None,
+    unassessed: str | None,
 ) -> Findings:
     """Return the evidence for the advice: during an alarm the AUROC since the loss began, otherwise that of all samples."""
     implied, training = expected.auroc, bundle.document.training
@@ -135,7 +135,7 @@ def findings_of(
         shift=recalibration.shift,
         slope=recalibration.slope,
         log_loss=_gains(recalibration),
-        few=few,
+        unassessed=unassessed,
     )
 
 

@@ -136,7 +136,7 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
     if spec.cohort.time_to_event is not None:
         raise SpecError(
             "cohort.timeToEvent: an evaluation requires labels of 0 and 1. Expected cohort.outcome, a column that is 1 for an event up to "
-            "the bundle's horizon, without the samples that were censored before it; got timeToEvent."
+            "the bundle's horizon, and 0 without one, also after a competing event, without the samples that were censored before it; got timeToEvent."
         )
     if spec.variants is not None or spec.evolution is not None:
         raise SpecError(

@@ -40,8 +40,8 @@ class Findings:
     """Calibration in the large, and calibration slope, of labelled samples."""
     log_loss: Mapping[Correction, float] | None = None
     """Log loss as delivered minus log loss after each correction, on patients not used to fit it."""
-    few: str | None = None
-    """Why the calibration cannot be assessed, if there are too few samples."""
+    unassessed: str | None = None
+    """Why the calibration cannot be assessed; None if it can."""
 
 
 def advise(found: Findings) -> Advice:
@@ -49,7 +49,7 @@ def advise(found: Findings) -> Advice:
 
     Retrain if features have vanished, or if the AUROC is below that of training and below what the probabilities imply for these
     patients: a change in case mix alone would lower both. Recalibrate if the probabilities are miscalibrated beyond chance, by a relevant
-    amount, a correction improves the log loss of patients not used to fit it, and there are enough samples to assess calibration.
+    amount, a correction improves the log loss of patients not used to fit it, and the calibration can be assessed.
     Otherwise hold.
 
     Examples
@@ -148,11 +148,11 @@ def _recalibrate(found: Findings) -> Advice | None:
         reasons.append(f"calibration in the large is {estimate(found.shift)}, where 0 is ideal")
     if is_tilted and found.slope is not None:
         reasons.append(f"the calibration slope is {estimate(found.slope)}, where 1 is ideal")
-    if found.few is not None:
+    if found.unassessed is not None:
         return Advice(
             action="hold",
-            reason=f"{capitalized(' and '.join(reasons))}, but the calibration cannot be assessed ({found.few}), so recalibration is not "
-            "advised. Evaluate the model on more samples.",
+            reason=f"{capitalized(' and '.join(reasons))}, but the calibration cannot be assessed ({found.unassessed}), so recalibration is not "
+            "advised.",
             gain="The gain from recalibration is too uncertain to state.",
         )
     return Advice(
@@ -182,8 +182,8 @@ def _hold(found: Findings, observed: Estimate) -> Advice:
     else:
         calibration = (
             "no relevant miscalibration was found"
-            if found.few is None
-            else f"the calibration cannot be assessed ({found.few})"
+            if found.unassessed is None
+            else f"the calibration cannot be assessed ({found.unassessed})"
         )
         reason = f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training, and {calibration}."
     return Advice(action="hold", reason=reason, gain="No gain is expected from another model.")

@@ -8,12 +8,14 @@ import pyarrow as pa
 import pytest
 
 from mlho.errors import DataError
+from mlho.external.evaluation import evaluate_scored
+from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.method.survival.concordance import harrell
 from mlho.method.survival.times import EventTimes
 from mlho.model.bundle import load_bundle
 from mlho.report.page.html import render_html
 from mlho.report.result import Result
-from tests.builders import DAY_US, Home, make_tables, run_inline, write_tables
+from tests.builders import DAY_US, Home, make_spec, make_tables, run_inline, write_tables
 
 HORIZONS = [180, 540]
 TIMES = {"event": "event_date", "end": "end_date", "competing": "death_date", "horizonDays": HORIZONS}
@@ -181,13 +183,19 @@ def test_the_report_describes_the_analysis_of_times(result):
     assert any("corrected for censoring" in sentence for sentence in result.summary)
 
 
-def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
-    """The risk at the first horizon is the probability, and no risk is lower than that at an earlier horizon. The bundle passes its tests."""
+@pytest.fixture(scope="module")
+def bundle(home, tmp_path_factory):
+    """Return the bundle of the run."""
+    folder = tmp_path_factory.mktemp("bundle")
     for name, content in home.bundle().items():
-        path = tmp_path / "bundle" / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    bundle = load_bundle(tmp_path / "bundle")
+    return load_bundle(folder)
+
+
+def test_the_bundle_gives_the_risk_at_each_horizon(bundle):
+    """The risk at the first horizon is the probability, and no risk is lower than that at an earlier horizon. The bundle passes its tests."""
     tables = {name: getattr(TABLES, name).to_pandas() for name in ("events", "labels", "demographics")}
     index = tables["labels"][["patient_id", "index_date"]].assign(
         index_date=lambda rows: rows["index_date"].astype("datetime64[us]")
@@ -200,6 +208,24 @@ def test_the_bundle_gives_the_risk_at_each_horizon(home, tmp_path):
     assert (last >= first).all()
     assert last.mean() > first.mean() + 0.1
     assert [selftest.id for selftest in bundle.run_tests(measured=False) if not selftest.passed] == []
+
+
+def test_labels_without_censored_samples_do_not_lead_to_a_recalibration(bundle, tmp_path):
+    """On its own patients, a correct risk looks too low against labels of 0 and 1 that leave out the censored samples. The evaluation says so and advises no
+    recalibration, which would be refused."""
+    status = PLANTED.status_at(HORIZONS[0])
+    labels = TABLES.labels.select(["patient_id", "index_date"]).append_column(
+        "bleeding", pa.array((status == 1).astype(int))
+    )
+    data = write_tables(tmp_path / "data", replace(TABLES, labels=labels.filter(pa.array(status >= 0))))
+    spec = evaluated_spec(make_spec({"cohort.outcome": "bleeding"}).spec, bundle)
+
+    evaluation = evaluate_scored(bundle, spec, score_cohort(bundle, spec, data), data_digest="d")
+
+    assert evaluation.figures["calibration_in_the_large"].low > 0
+    assert evaluation.advice.action == "hold"
+    assert "overstate the risk up to 180 days" in evaluation.advice.reason
+    assert any("cannot be assessed (labels of 0 and 1" in sentence for sentence in evaluation.summary)
 
 
 def test_neither_partitions_nor_the_order_of_rows_show(home, tmp_path):

@@ -48,13 +48,13 @@ CASES = {
         {
             "shift": near(-0.4, 0.1),
             "log_loss": {"intercept": 0.01, "line": 0.009},
-            "few": "fewer than 200 samples with or without the outcome",
+            "unassessed": "fewer than 200 samples with or without the outcome",
         },
         "hold",
         "cannot be assessed (fewer than 200 samples with or without the outcome), so recalibration is not advised",
     ),
     "nothing is wrong in few samples": (
-        {"few": "fewer than 200 samples with or without the outcome"},
+        {"unassessed": "fewer than 200 samples with or without the outcome"},
         "hold",
         "the calibration cannot be assessed (fewer than 200",
     ),
