@@ -27,10 +27,12 @@ _BUSY: Final = frozenset(
 )
 _WRONG_CREDENTIALS: Final = frozenset(
     {
+        "400",  # the reply of AWS to HEAD, which has no body, for an expired token or a wrong region
         "AuthorizationHeaderMalformed",
         "ExpiredToken",
         "InvalidAccessKeyId",
         "InvalidToken",
+        "InvalidTokenId",  # MinIO
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
     }
@@ -107,7 +109,8 @@ def as_error(fault: Fault, *, where: str, endpoint: str, action: str) -> MlhoErr
     if fault.code in _WRONG_CREDENTIALS:
         return StoreAccessDenied(
             f"{where}: {endpoint} does not accept the credentials ({fault.code}). Set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to those of this server, and MLHO_S3_REGION to its region."
+            "AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to those of this server, and MLHO_S3_REGION to its region. A started program "
+            "reads replaced credential files, but not changed variables: for these, stop it and run the same command again."
         )
     if fault.code in _FULL:
         return StoreOutage(

@@ -42,7 +42,7 @@ def outage_met(failure: Failure) -> StoreOutage | None:
     """Return the outage of object storage that a worker reported, or ``None`` for any other failure."""
     kinds = {kind.__name__: kind for kind in (StoreOutage, StoreAccessDenied)}
     kind = kinds.get(failure.kind)
-    return kind(failure.message) if kind is not None else None
+    return kind(f"a worker reports: {failure.message}") if kind is not None else None
 
 
 def now_quarantined(run: str, kind: str, key: str, failure: Failure, attempts: int) -> Quarantined:

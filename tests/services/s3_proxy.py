@@ -16,6 +16,7 @@ from typing import Final
 LOSE: Final = "lose the reply"  # the server carries out the request, and the client gets no response
 REFUSE: Final = "503"  # the server does not get the request
 DENY: Final = "403"  # the server does not get the request
+EXPIRE: Final = "400"  # as AWS with an expired token; the server does not get the request
 HANG: Final = "no answer"  # for as long as the fault lasts
 CUT: Final = "cut the body"  # ends the response in the middle of its body
 _HOP: Final = {"connection", "transfer-encoding", "keep-alive"}
@@ -135,6 +136,9 @@ def _handler(port: int) -> type[BaseHTTPRequestHandler]:
                 return
             if fault == DENY:
                 self._answer(403, [], b"<Error><Code>AccessDenied</Code></Error>")
+                return
+            if fault == EXPIRE:
+                self._answer(400, [], b"<Error><Code>ExpiredToken</Code></Error>")  # without a body to HEAD
                 return
             if fault == HANG:
                 while proxy.fate(self.command, self.path) == HANG:

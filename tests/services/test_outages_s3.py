@@ -20,7 +20,7 @@ from tests.limits import GUARD_SECONDS, SLOWER
 from tests.services.queue_commands import Commands, ending
 from tests.services.queue_home import kill_group, wait_until
 from tests.services.redis_servers import Server
-from tests.services.s3_proxy import DENY, HANG, Proxy, proxy_of
+from tests.services.s3_proxy import DENY, EXPIRE, HANG, Proxy, proxy_of
 from tests.services.s3_servers import BUCKET, S3Server, client_of
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -136,8 +136,12 @@ def command(
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(DENY, "Store refuses access since"), (HANG, "Store unavailable since")],
-    ids=["denied", "silent"],
+    [
+        (DENY, "Store refuses access since"),
+        (EXPIRE, "Store refuses access since"),
+        (HANG, "Store unavailable since"),
+    ],
+    ids=["denied", "expired", "silent"],
 )
 def test_a_run_shows_an_outage_of_its_store_and_continues_afterwards(command, digest, proxy, fault, words):
     """The cause of an outage is shown within 15 s and its end is reported. The result is that of a run without an outage."""

@@ -115,6 +115,8 @@ def test_only_temporary_faults_are_retried(fault, passes):
         (Fault("QuotaExceeded", 507), StoreOutage, "Free some space"),
         (Fault("NoSuchBucket", 404), StoreAccessDenied, "Correct the address"),
         (Fault("ExpiredToken", 400), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
+        (Fault("400", 400), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
+        (Fault("InvalidTokenId", 403), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
         (Fault("InvalidAccessKeyId", 403), StoreAccessDenied, "AWS_ACCESS_KEY_ID"),
         (Fault("PermanentRedirect", 301), StoreAccessDenied, "MLHO_S3_REGION"),
         (Fault("AccessDenied", 403), StoreAccessDenied, "grant s3:ListBucket"),
