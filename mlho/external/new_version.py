@@ -13,8 +13,8 @@ from mlho.report.result import BundleTest, Spread
 from mlho.report.verdicts import MIN_FOR_CALIBRATION, few_for_calibration
 from mlho.report.words import estimate, plural
 from mlho.spec.training import TrainingSpec
+from mlho.training.results.final import threshold_results
 from mlho.training.results.gates import gate_warning, judge_gates
-from mlho.training.results.publish import threshold_results
 
 _VERSIONS = {"intercept": SHIFTED, "line": LINE}
 
@@ -73,7 +73,7 @@ def recalibration_result(
             classifier=document.classifier,
             bundle_digest=recalibrated.bundle.digest,
             calibrator=document.calibrator.to_json(),
-            thresholds=threshold_results(document.thresholds),
+            thresholds=threshold_results(document.thresholds, document.training),
             tests=list(tests),
         ),
         gates=gates,

@@ -242,19 +242,22 @@ def _calibration(parts: BundleParts) -> str:
 def _thresholds(parts: BundleParts) -> str:
     if not parts.thresholds:
         return "None."
+    flagged = {} if parts.training is None else parts.training.alert_rates
     names = [name for name in _AT_THRESHOLDS if any(key.endswith(f"/{name}") for key in parts.metrics)]
     lines = [
         "Alert if the calibrated probability is at least the value."
-        + (" Rates are those on the test sets, with 95 % intervals." if names else ""),
+        + (" Rates are those on the test sets, with 95 % intervals." if names else "")
+        + (" Flagged: the share expected of new samples like those of training." if flagged else ""),
         "",
-        "| " + " | ".join(["rule", "value", *(_AT_THRESHOLDS[name] for name in names)]) + " |",
-        "|---|---:|" + "---:|" * len(names),
+        "| " + " | ".join(["rule", "value", *(_AT_THRESHOLDS[name] for name in names), "flagged"]) + " |",
+        "|---|---:|---:|" + "---:|" * len(names),
     ]
     for threshold in parts.thresholds:
         value = "–" if threshold.value is None else f"{threshold.value:.4g}"
         reason = "" if threshold.reason is None else f" ({_plain(threshold.reason)})"
         rates = [_rate(parts.metrics.get(f"{threshold.rule}/{name}")) for name in names]
-        lines.append("| " + " | ".join([f"{_plain(threshold.rule)}{reason}", value, *rates]) + " |")
+        share = f"{100 * flagged[threshold.rule]:.1f} %" if threshold.rule in flagged else "–"
+        lines.append("| " + " | ".join([f"{_plain(threshold.rule)}{reason}", value, *rates, share]) + " |")
     return "\n".join(lines)
 
 

@@ -197,8 +197,8 @@ class TrainingSamples(BundlePart):
     """Share of samples without any used event in the windows of the model's features, rounded to 0.01; 0 if these are fewer
     than ``report.minCell``, and null if the model has no features."""
     alert_rates: dict[str, Share]
-    """By rule of a threshold: share of the out-of-fold probabilities at or above it, rounded to 0.001; of a fixed alert rate, of those of
-    ``deciles``."""
+    """By rule of a threshold: share of the probabilities of ``deciles`` at or above it, rounded to 0.001. In bundles of earlier versions,
+    of the out-of-fold probabilities."""
     prevalence: Annotated[tuple[Share | None, ...] | None, OMITTED] = None
     """By feature, in column order: share of samples with the feature, rounded to 0.0001; null if fewer than ``report.minCell`` have
     it or lack it. Absent in bundles of earlier versions."""

@@ -234,11 +234,13 @@ class Profile(Part):
 
 
 class ThresholdResult(Part):
-    """A threshold of the final model, chosen on out-of-fold probabilities."""
+    """A threshold of the final model, chosen on the probabilities that are expected of new samples."""
 
     rule: str
     value: float | None
     reason: str | None = None
+    alert_rate: float | None = None
+    """Share of new samples that are expected at or above it. Null without a value, and in results of earlier versions."""
 
 
 class BundleTest(Part):

@@ -82,8 +82,8 @@ class Budgets(SpecPart):
     """Largest acceptable costs for those who use and run the model."""
 
     alerts_per_100: Annotated[Annotated[float, Field(gt=0, le=100)] | None, OMITTED] = None
-    """Alerts per 100 samples, at each threshold. Default: twice the rate of a fixed-alert-rate threshold; 90 for other
-    thresholds."""
+    """Alerts per 100 samples, at each threshold. Default: twice the rate of a fixed-alert-rate threshold, or 90 if more
+    samples share the highest score; 90 for Youden's; no bound for a fixed sensitivity."""
     reasons: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of reasons shown with an alert."""
     reason_length: Annotated[int, Field(ge=20, le=500)] = 80

@@ -48,7 +48,7 @@ class Validation(SpecPart):
     alert_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of samples that the fixed-alert-rate threshold flags."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Sensitivity of the fixed-sensitivity threshold on the out-of-fold scores."""
+    """Least sensitivity of the fixed-sensitivity threshold on the training samples."""
 
     @property
     def is_drawn(self) -> bool:

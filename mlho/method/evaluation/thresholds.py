@@ -1,4 +1,4 @@
-"""Thresholds chosen on out-of-fold training predictions, and their performance on a test set.
+"""Thresholds chosen on training predictions, and their performance on a test set.
 
 An alert is raised if and only if p ≥ threshold.
 """
@@ -16,8 +16,8 @@ from mlho.method.evaluation.tally import Tally, class_reason, tally
 
 # Tolerance for rounding in a rate times a number of samples (0.29 · 100 = 28.999…).
 ROUNDING = 1e-9
-# Start of the rule of a fixed alert rate, before the rate.
-FIXED_RATE = "fixed-alert-rate:"
+# Start of a rule, before the rate or the sensitivity.
+FIXED_RATE, FIXED_SENSITIVITY = "fixed-alert-rate:", "fixed-sensitivity:"
 
 THRESHOLD_FIGURES = (
     "sensitivity",
@@ -123,7 +123,7 @@ def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Thresho
     sensitivity : float in (0, 1]
     """
     _check_fraction("sensitivity", sensitivity)
-    rule = f"fixed-sensitivity:{sensitivity:g}"
+    rule = f"{FIXED_SENSITIVITY}{sensitivity:g}"
     t = tally(y, p)
     if not t.n_positive_total:
         return Threshold(rule, None, class_reason(t.n_positive_total, t.n_negative_total))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mlho.encoding.cohort.demographics import CategoryCode
-from mlho.method.evaluation.thresholds import FIXED_RATE, values_by_rule
+from mlho.method.evaluation.thresholds import FIXED_RATE, FIXED_SENSITIVITY, Threshold, values_by_rule
 from mlho.model.design import monotone_directions
 from mlho.model.evidence import Evidence
 from mlho.model.scorer import Scorer
@@ -301,13 +301,16 @@ def _groups(bundle: Scorer, evidence: Evidence, requirements: Tests) -> Iterator
 def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
     budgets, training = requirements.budgets, bundle.document.training
     level: Level = "required" if budgets != type(budgets)() else "expected"
-    for rule in sorted(() if training is None else training.alert_rates):
-        nominal = rule.removeprefix(FIXED_RATE)
-        usual = min(200 * float(nominal), MAX_ALERTS) if nominal != rule else MAX_ALERTS
-        highest = usual if budgets.alerts_per_100 is None else budgets.alerts_per_100
-        alert_level = _level(budgets.alerts_per_100)
+    rates = {} if training is None else training.alert_rates
+    for threshold in sorted(bundle.thresholds, key=lambda threshold: threshold.rule):
+        rule, asked = threshold.rule, budgets.alerts_per_100
+        if rule not in rates:
+            continue
+        most_alerts = _most_alerts(threshold) if asked is None else asked
         meaning = f"The threshold {rule} flags some of 100 samples, but not too many."
-        yield _test(f"alerts.{rule}", "alerts", meaning, {"max": highest}, alert_level, inputs={"rule": rule})
+        yield _test(
+            f"alerts.{rule}", "alerts", meaning, {"max": most_alerts}, _level(asked), inputs={"rule": rule}
+        )
     most = {
         "reasons": budgets.reasons,
         "reason-lengths": budgets.reason_length,
@@ -318,6 +321,19 @@ def _interface(bundle: Scorer, requirements: Tests) -> Iterator[ModelTest]:
     }
     for id_, kind, meaning in _BUDGETS:
         yield _test(id_, kind, meaning, most[kind], level)
+
+
+def _most_alerts(threshold: Threshold) -> float:
+    """Return the default bound on the alerts per 100 samples.
+
+    The alerts of a fixed sensitivity follow from the sensitivity that is specified. A fixed alert rate with a reason cannot be reached,
+    because samples share the highest score.
+    """
+    if threshold.rule.startswith(FIXED_SENSITIVITY):
+        return 100.0
+    if threshold.rule.startswith(FIXED_RATE) and threshold.reason is None:
+        return min(200 * float(threshold.rule.removeprefix(FIXED_RATE)), MAX_ALERTS)
+    return MAX_ALERTS
 
 
 def _cases(requirements: Tests) -> Iterator[ModelTest]:

@@ -17,7 +17,7 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def alerts(subject: Subject, test: ModelTest) -> Finding:
-    """Compare the alert rate of a threshold, on out-of-fold scores, with its bounds."""
+    """Compare the alert rate of a threshold that is expected of new samples with its bounds."""
     training = subject.bundle.document.training
     rate = None if training is None else training.alert_rates.get(test.inputs["rule"])
     if rate is None:

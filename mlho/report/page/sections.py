@@ -276,6 +276,7 @@ def thresholds(result: Result) -> Rows:
             words.number(threshold.value, 4)
             if threshold.value is not None
             else f"{words.ABSENT} ({threshold.reason or 'no reason given'})",
+            words.ABSENT if threshold.alert_rate is None else words.percent(threshold.alert_rate),
         )
         for threshold in result.final_model.thresholds
     ]

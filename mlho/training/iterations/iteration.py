@@ -122,24 +122,12 @@ def fit_chosen(
     )
 
 
-def thresholds_of(
-    problem: Problem,
-    y: NDArray[np.uint8],
-    scores: NDArray[np.float64],
-    *,
-    expected: NDArray[np.float64] | None = None,
-) -> list[Threshold]:
-    """Choose the thresholds of the specification on calibrated out-of-fold probabilities.
-
-    Parameters
-    ----------
-    expected : float64, same shape, optional
-        Probabilities for the fixed alert rate, which does not depend on the outcome. Default: ``scores``.
-    """
+def thresholds_of(problem: Problem, y: NDArray[np.uint8], scores: NDArray[np.float64]) -> list[Threshold]:
+    """Choose the thresholds of the specification on calibrated probabilities."""
     asked = problem.spec.validation
     return [
         youden(y, scores),
-        fixed_alert_rate(scores if expected is None else expected, asked.alert_rate),
+        fixed_alert_rate(scores, asked.alert_rate),
         fixed_sensitivity(y, scores, asked.sensitivity),
     ]
 

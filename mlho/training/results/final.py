@@ -1,7 +1,7 @@
 """The final model: fitted on all samples, calibrated on out-of-fold scores."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,12 +17,14 @@ from mlho.method.evaluation.auroc import auroc, auroc_estimate
 from mlho.method.evaluation.calibration import PlattCalibrator, fit_calibrator, fit_line_of, logit_of
 from mlho.method.evaluation.metrics import Estimate
 from mlho.method.evaluation.tally import tally
-from mlho.method.evaluation.thresholds import FIXED_RATE, Threshold, alerting
+from mlho.method.evaluation.thresholds import Threshold, alerting
 from mlho.method.selection.features import OF_NUMBERS, VALUES, n_with_value
 from mlho.model.design import samples_per_column
 from mlho.model.evidence import Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
 from mlho.model.parts import RiskHorizon, TrainingSamples, Vocabulary
+from mlho.report.result import Spread, ThresholdResult
+from mlho.report.words import percent
 from mlho.spec.features import utilisation_names
 from mlho.training.iterations.design import Design, learn_design
 from mlho.training.iterations.folds import CrossValidation
@@ -35,6 +37,8 @@ from mlho.training.results.performance import PerformanceRecord
 from mlho.training.results.summary import SummaryRecord
 
 _SHARED: Final = 0.01  # of the samples; fewer with one score hardly move a decile or an alert rate
+#: Largest plausible ratio of the alert rates of the final model and of the models on the test sets; as in a scoring run.
+_MAX_RATIO: Final = 2.0
 MAX_CODES: Final = 10_000  # of a bundle's vocabulary: about 300 KB
 
 
@@ -56,7 +60,7 @@ class FinalModel:
     expected: NDArray[np.float64]
     """Calibrated probabilities of ``cv.samples`` as expected of new samples; see :func:`expected_scores`."""
     thresholds: list[Threshold]
-    """Chosen on the calibrated out-of-fold probabilities; that of a fixed alert rate on the expected ones."""
+    """Chosen on the expected probabilities."""
     horizons: tuple[RiskHorizon, ...] = ()
     """With a time to an event."""
 
@@ -95,9 +99,7 @@ def fit_final(
         model=model,
         calibrator=calibrator,
         expected=expected,
-        thresholds=thresholds_of(
-            problem, problem.y[samples], calibrator.apply(scores), expected=expected[counted]
-        ),
+        thresholds=thresholds_of(problem, problem.y[samples], expected[counted]),
         horizons=_horizons(problem, cv),
     )
 
@@ -211,12 +213,35 @@ def training_samples(problem: Problem, final: FinalModel) -> TrainingSamples:
 
 
 def _alert_rates(final: FinalModel) -> dict[str, float]:
-    """Return the share of the samples at or above each threshold, among the scores on which it was chosen."""
-    outside = np.asarray(final.calibrator.apply(final.cv.scores))
+    """Return the share of new samples that each threshold is expected to flag."""
     return {
-        rule: round(float(np.mean((final.expected if rule.startswith(FIXED_RATE) else outside) >= value)), 3)
+        rule: round(float(np.mean(final.expected >= value)), 3)
         for rule, value in alerting(final.thresholds).items()
     }
+
+
+def threshold_results(
+    thresholds: Iterable[Threshold], training: TrainingSamples | None
+) -> list[ThresholdResult]:
+    """Return the thresholds of a model, with their alert rates, in the form of the result."""
+    rates = {} if training is None else training.alert_rates
+    return [
+        ThresholdResult(**vars(threshold), alert_rate=rates.get(threshold.rule)) for threshold in thresholds
+    ]
+
+
+def alert_warnings(thresholds: Iterable[Mapping[str, Any]], headline: Mapping[str, Spread]) -> Iterator[str]:
+    """Yield a warning for each threshold at which the final model alerts far more or less often than the models of the test sets."""
+    for threshold in thresholds:
+        rule, rate = threshold["rule"], threshold["alert_rate"]
+        tested = headline.get(f"{rule}/alerts_per_100")
+        if rate is None or tested is None or tested.mean is None:
+            continue
+        if max(100 * rate, tested.mean) > _MAX_RATIO * min(100 * rate, tested.mean):
+            yield (
+                f"Threshold {rule}: the final model is expected to flag {percent(rate)} of new samples; the models on the test sets flagged "
+                f"{percent(tested.mean / 100)}. Their figures do not apply to this threshold, most often because many samples share a score."
+            )
 
 
 def expected_scores(

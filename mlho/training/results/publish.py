@@ -1,6 +1,6 @@
 """The published files: the parts of the bundle, and the assembled result."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from mlho.encoding.cohort.demographics import DemographicsEncoder
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
-from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.design import monotone_directions
 from mlho.model.golden import column_statistics
@@ -33,7 +32,6 @@ from mlho.report.result import (
     Profile,
     Result,
     Spread,
-    ThresholdResult,
 )
 from mlho.report.words import plural, summary_sentences
 from mlho.spec.features import utilisation_names
@@ -51,7 +49,13 @@ from mlho.training.results.explanation import (
     mean_contributions,
     typical_rows,
 )
-from mlho.training.results.final import FinalModel, evidence_of, training_samples
+from mlho.training.results.final import (
+    FinalModel,
+    alert_warnings,
+    evidence_of,
+    threshold_results,
+    training_samples,
+)
 from mlho.training.results.gates import gate_warning, judge_gates
 from mlho.training.results.performance import PerformanceRecord, estimate_of
 from mlho.training.results.split_account import account_of_split
@@ -82,18 +86,15 @@ def pack_bundle(
         "n_demographics": len(final.design.demographic_names),
         "cv_auroc": estimate_of(final.cv_auroc.to_json()).model_dump(mode="json"),
         "calibrator": final.calibrator.to_json(),
-        "thresholds": [result.model_dump(mode="json") for result in threshold_results(final.thresholds)],
+        "thresholds": [
+            result.model_dump(mode="json") for result in threshold_results(final.thresholds, parts.training)
+        ],
         "profiles": [
             profile.model_dump(mode="json") for profile in _profiles(problem, final, folder, columns)
         ],
         "importance": dict(zip((column.id for column in columns), importance.tolist(), strict=True)),
     }
     return digest, record
-
-
-def threshold_results(thresholds: Iterable[Threshold]) -> list[ThresholdResult]:
-    """Return the thresholds of a model in the form of the result."""
-    return [ThresholdResult(**vars(threshold)) for threshold in thresholds]
 
 
 def _bundle_parts(
@@ -276,6 +277,7 @@ def assemble_result(
             *_warnings_before_training(problem, ledgers, checks),
             *summary.warnings,
             *_warnings(problem, summary, performance),
+            *alert_warnings(final["thresholds"], performance.headline),
             *_date_warnings(problem),
             *_without_direction(problem.spec, list(importance)),
             *_failed_tests(tests),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlho.errors import BundleError
+from mlho.method.evaluation.thresholds import Threshold
 from mlho.model.bundle import load_bundle, write_bundle
 from mlho.model.evidence import Association, Evidence, GroupFigure, associations_of
 from mlho.model.golden import ColumnStatistics
@@ -180,6 +181,31 @@ def test_a_case_with_a_code_that_the_model_does_not_use_names_the_code(tmp_path)
 
     [result] = [test for test in load_bundle(tmp_path / "bundle").run_tests() if not test.passed]
     assert "The model does not use Z99." in result.defect
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason", "rate", "passes"),
+    [
+        ("fixed-alert-rate:0.1", None, 0.2, True),
+        ("fixed-alert-rate:0.1", None, 0.34, False),
+        ("fixed-alert-rate:0.1", "ties at the highest prediction", 0.34, True),
+        ("fixed-alert-rate:0.1", "ties at the highest prediction", 0.95, False),
+        ("fixed-sensitivity:0.8", None, 1.0, True),
+        ("fixed-sensitivity:0.8", None, 0.0, False),
+        ("youden", None, 0.95, False),
+    ],
+)
+def test_alerts_that_a_sound_model_with_few_scores_needs_are_accepted(tmp_path, rule, reason, rate, passes):
+    """By default, alerts are not bounded if a sensitivity is specified, and less strictly if ties exceed the rate."""
+    parts = make_parts(
+        thresholds=(Threshold(rule, 0.4, reason),),
+        training=TrainingSamples(without_events=0.1, alert_rates={rule: rate}),
+    )
+    write_bundle(tmp_path / "bundle", parts)
+
+    results = load_bundle(tmp_path / "bundle").run_tests(measured=False)
+
+    assert (f"alerts.{rule}" not in failed(results)) == passes
 
 
 def test_floors_and_budgets_of_the_specification_replace_the_defaults(tmp_path):

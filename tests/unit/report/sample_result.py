@@ -576,8 +576,8 @@ def _final_model(features: list[dict[str, Any]]) -> dict[str, Any]:
         "cv_auroc": {"value": 0.684, "low": 0.678, "high": 0.69, "method": "DeLong, clustered by patient"},
         "calibrator": {"intercept": -0.05, "slope": 0.97, "reason": None},
         "thresholds": [
-            {"rule": "youden", "value": 0.113},
-            {"rule": "fixed-alert-rate:0.1", "value": 0.21},
+            {"rule": "youden", "value": 0.113, "alert_rate": 0.342},
+            {"rule": "fixed-alert-rate:0.1", "value": 0.21, "alert_rate": 0.1},
             {"rule": "fixed-sensitivity:0.8", "value": None, "reason": "never reached"},
         ],
         "profiles": [

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from mlho.report.result import Spread
 from mlho.scoring.account import AlertSummary
-from mlho.scoring.checks import alert_warnings
+from mlho.scoring.checks import alert_warnings as scoring_warnings
 from mlho.training.iterations.folds import cross_validate
 from mlho.training.iterations.iteration import select_and_run_folds
 from mlho.training.iterations.splits import FINAL
-from mlho.training.results.final import fit_final, training_samples
+from mlho.training.results.final import alert_warnings, fit_final, training_samples
 from tests.builders import INFORMATIVE, make_tables
 
 N_NEW = 4000
@@ -41,7 +42,24 @@ def test_new_patients_of_a_model_with_few_scores_alert_as_often_as_in_training(m
         for threshold in final.thresholds
     ]
     assert len(np.unique(own)) == 4 < len(np.unique(final.cv.scores))
-    assert alert_warnings(alerts, N_NEW) == []
-    [fixed] = [alert for alert in alerts if alert.rule.startswith("fixed-alert-rate")]
-    assert fixed.value in own
-    assert 0 < fixed.alerts / N_NEW == pytest.approx(fixed.training_rate, abs=0.03)
+    assert scoring_warnings(alerts, N_NEW) == []
+    for alert in alerts:
+        assert alert.value in own
+        assert 0 < alert.alerts / N_NEW == pytest.approx(alert.training_rate, abs=0.03)
+    [sensitive] = [alert.value for alert in alerts if alert.rule == "fixed-sensitivity:0.8"]
+    assert np.mean(own[problem.y == 1] >= sensitive) >= 0.8
+
+
+def test_a_threshold_that_flags_far_more_than_on_the_test_sets_is_named():
+    """Up to a factor of two is chance; a rule without a figure on the test sets is not compared."""
+    thresholds = [
+        {"rule": rule, "alert_rate": rate}
+        for rule, rate in (("youden", 0.79), ("fixed-sensitivity:0.8", 0.81), ("fixed-alert-rate:0.1", 0.9))
+    ]
+    headline = {f"{rule}/alerts_per_100": Spread(mean=40.0) for rule in ("youden", "fixed-sensitivity:0.8")}
+
+    [warning] = alert_warnings(thresholds, headline)
+
+    assert "fixed-sensitivity:0.8" in warning
+    assert "81.0" in warning
+    assert "40.0" in warning
