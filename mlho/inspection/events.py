@@ -15,6 +15,7 @@ from mlho.encoding.events.rows import RowRules
 from mlho.encoding.events.units import UnitCounts, judge_units, units_sentence
 from mlho.inspection.dates import guess_formats
 from mlho.inspection.findings import Inspection
+from mlho.printable import shown
 from mlho.sources import Source, iter_events
 from mlho.sources.arrow import texts_in
 from mlho.sources.counting import MOST_FILES
@@ -42,6 +43,7 @@ _OF_ANY_ROW: Final = (
     Rule.UNREADABLE_TIME,
     Rule.NO_TIME,
 )
+_UNIT_NAMES: Final = frozenset(("unit", "units"))
 _MOST: Final = 0.5  # minimum share of the unknown ids that a change must explain
 
 
@@ -128,6 +130,20 @@ def judge_rows(
     if rule not in intended and ledger.n_dropped(rule) > LARGE_SHARE * ledger.rows_in:
         found.warn(hint_of_ids(ids_in(batches), cohort.patient_ids))
     return ledger
+
+
+def judge_unread_units(source: Source, files: Sequence[SourceFile], batches: Sequence[Any]) -> list[str]:
+    """Warn about a column of units beside values in a layout of which no units are read."""
+    read = {name for batch in batches for name in batch.schema.names}
+    if "value" not in read or "unit" in read:
+        return []
+    columns = {name for file in spread(files) for name in open_table(file, source).column_names}
+    return [
+        f"events: column {shown(name)!r} is not read, so several units of one code are not detected. Unless the codes contain the unit, convert "
+        "the values of each code to one unit."
+        for name in sorted(columns)
+        if name.casefold() in _UNIT_NAMES
+    ]
 
 
 def judge_all_rows(found: Inspection, source: Source, files: Sequence[SourceFile], ledger: Ledger) -> None:

@@ -25,7 +25,14 @@ from mlho.encoding.events.ledger import Rule, intended_rules
 from mlho.encoding.events.roll_up import TABLE, read_roll_up
 from mlho.encoding.rules.whole import make_rule_labels
 from mlho.errors import DataError
-from mlho.inspection.events import is_whole, judge_all_rows, judge_rows, sample_events, spread
+from mlho.inspection.events import (
+    is_whole,
+    judge_all_rows,
+    judge_rows,
+    judge_unread_units,
+    sample_events,
+    spread,
+)
 from mlho.inspection.findings import Inspection, TableFacts
 from mlho.inspection.patterns import judge_patterns
 from mlho.inspection.persons import judge_levels, judge_numbers
@@ -292,6 +299,7 @@ def _look_at_events(
 ) -> None:
     batches = found.attempt(lambda: list(sample_events(source, files, values=needs_values(spec))))
     if batches is not None:
+        found.warn(judge_unread_units(source, files, batches))
         found.warn(judge_patterns(spec, batches, parents, is_whole=is_whole(files, batches)))
     if cohort is not None and batches is not None:
         ledger = judge_rows(found, spec, source, files, cohort, batches, parents=parents, intended=intended)

@@ -49,6 +49,17 @@ def changed(folder: Path, name: str, **columns: Any) -> None:
     write_table(target, table)
 
 
+@pytest.mark.parametrize(("aggregate", "warns"), [("last", True), ("presence", False)])
+def test_a_column_of_units_that_is_not_read_is_a_warning(folder, aggregate, warns):
+    """Values of a code in several units would be mixed silently. Units of values that are not used do not matter."""
+    events = make_tables(400).events
+    write_table(folder / "events" / "part-0.parquet", events.append_column("Unit", events.column("code")))
+
+    warnings = inspected(folder, {"features.aggregates": [aggregate]}).warnings
+
+    assert sum("column 'Unit' is not read" in warning for warning in warnings) == warns
+
+
 @pytest.mark.parametrize(
     ("zone", "is_text", "warns"),
     [("Asia/Tokyo", False, True), ("UTC", False, False), ("Asia/Tokyo", True, True), ("UTC", True, False)],
