@@ -20,8 +20,8 @@ LogStyle = Literal["text", "json"]
 FIELDS: Final = frozenset(
     {
         "event", "level", "timestamp",
-        "run_id", "task", "step", "stage", "iteration", "fold", "block", "partition", "attempt", "outcome",
-        "seconds", "n_tasks", "n_done", "n_new", "n_bytes", "n_patients", "n_samples", "n_rows", "workers",
+        "run_id", "other_run_id", "task", "step", "stage", "iteration", "fold", "block", "partition", "attempt", "outcome",
+        "seconds", "n_tasks", "n_done", "n_new", "n_bytes", "n_patients", "n_samples", "n_rows", "n_items", "n_keys", "workers",
         "error_kind", "error", "warning", "store", "result_digest", "bundle_digest", "auroc",
     }
 )  # fmt: skip

@@ -119,7 +119,7 @@ class _Comparisons:
             try:
                 text = self.render((a.run, a.name), (b.run, b.name))
             except MlhoError as error:  # artifacts of a run were removed
-                log.warning("runs_not_compared", a=a.run, b=b.run, error=str(error))
+                log.warning("runs_not_compared", run_id=a.run, other_run_id=b.run, error=str(error))
                 return None
             self.n_new += self.store.put_if_absent(key, text.encode())
         self.keys.add(key)

@@ -1,16 +1,20 @@
 """Structured logs: known fields only, one JSON object per line, and no output on a terminal by default."""
 
+import ast
 import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
 from mlho.errors import DataError
 from mlho.log import FIELDS, bind_run, bound_run, configure, error_fields, keep_known_fields, log
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +63,21 @@ def test_no_field_is_a_patients():
     """The known fields have counts of patients only."""
     assert {name for name in FIELDS if "patient" in name} == {"n_patients"}
     assert keep_known_fields(None, "info", {"event": "x", "code": "E11"}) == {"event": "x"}
+
+
+def test_every_field_of_the_product_is_known():
+    """A field that is not on the list would be dropped silently."""
+    files = [
+        path for package in ("mlho", "scheduler", "worker") for path in (REPOSITORY / package).rglob("*.py")
+    ]
+    calls = [
+        node for path in files for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+    logged = [call for call in calls if ast.unparse(call.func).startswith("log.") and call.args]
+    fields = {keyword.arg for call in logged for keyword in call.keywords if keyword.arg is not None}
+
+    assert {"seconds", "n_items"} <= fields
+    assert fields <= FIELDS
 
 
 def test_text_is_quiet_unless_it_is_asked_for(capsys):
