@@ -48,17 +48,7 @@ from scheduler.cli.listing import (
     result_of,
     store_to_read,
 )
-from scheduler.cli.options import (
-    Commands,
-    DemoOptions,
-    NamedRunOptions,
-    PlanOptions,
-    QueueOptions,
-    ReportOptions,
-    ShowOptions,
-    not_negative,
-    positive,
-)
+from scheduler.cli.options import Commands, Options, not_negative, positive
 from scheduler.cli.registry.commands import add_registry
 from scheduler.cli.registry.test import add_test
 from scheduler.cli.results.changes import add_changes
@@ -295,7 +285,7 @@ def _add_demo(commands: Commands) -> None:
     demo.set_defaults(broker=None, metrics_port=None, metrics_address="")
 
 
-def _status(options: QueueOptions) -> int:
+def _status(options: Options) -> int:
     if is_in_cluster(options.run):
         return show_status(options)
     from scheduler.queue.run import status_of
@@ -309,7 +299,7 @@ def _status(options: QueueOptions) -> int:
     return 0
 
 
-def _cancel(options: QueueOptions) -> int:
+def _cancel(options: Options) -> int:
     if is_in_cluster(options.run):
         return cancel_in_cluster(options)
     from scheduler.queue.run import cancel_run
@@ -319,7 +309,7 @@ def _cancel(options: QueueOptions) -> int:
     return 0
 
 
-def _retry(options: NamedRunOptions) -> int:
+def _retry(options: Options) -> int:
     from scheduler.queue.run import retry_run
 
     run = run_in_cluster(options) if is_in_cluster(options.run) else options.run
@@ -328,7 +318,7 @@ def _retry(options: NamedRunOptions) -> int:
     return 0
 
 
-def _broker(options: QueueOptions) -> str | None:
+def _broker(options: Options) -> str | None:
     """Return the broker of the command line or the environment, unless it is embedded and only its own
     command can reach it.
     """
@@ -338,7 +328,7 @@ def _broker(options: QueueOptions) -> str | None:
     return None if broker == EMBEDDED else broker
 
 
-def _plan(options: PlanOptions) -> int:
+def _plan(options: Options) -> int:
     from mlho.store.memory import MemoryStore
     from scheduler.cli.estimate import show_plans
     from scheduler.cli.show_scores import plan_facts, plan_table
@@ -361,7 +351,7 @@ def _plan(options: PlanOptions) -> int:
     return 0
 
 
-def _show(options: ShowOptions) -> int:
+def _show(options: Options) -> int:
     store = existing_store(options)
     if options.run is None:
         runs = list_runs(store, options.store, as_json=options.json)
@@ -402,7 +392,7 @@ def _show_cost(run: StoredRun) -> None:
         terminal.print_line(f"Cost: {terminal.cost_words(run.record.cost)}.")
 
 
-def _report(options: ReportOptions) -> int:
+def _report(options: Options) -> int:
     store = existing_store(options)
     run = find_finished(store, options.run, kind=MODELS).run_id
     path = store.path(run_key(run, "report.html"))
@@ -413,7 +403,7 @@ def _report(options: ReportOptions) -> int:
     return 0
 
 
-def _demo(options: DemoOptions) -> int:
+def _demo(options: Options) -> int:
     from scheduler.cli.demo import check_planted, make_demo
 
     terminal.err.print(f"Making {options.patients:,} patients with known effects in {options.folder} …")
