@@ -12,7 +12,7 @@ from typing import Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mlho.errors import DataError, SpecError, plural
+from mlho.errors import DataError
 from mlho.method.consensus import likelihood
 from mlho.method.consensus.cholesky import invert
 from mlho.method.consensus.likelihood import Z_95, FloatArray, Groups, IntArray, Maximum
@@ -114,7 +114,7 @@ def fit_logistic(
     Raises
     ------
     DataError
-        Shapes are inconsistent, values are not finite, or labels are not both 0 and 1.
+        Values are not finite, or labels are not both 0 and 1.
 
     Notes
     -----
@@ -134,9 +134,7 @@ def fit_logistic(
     4.0
     """
     matrix, labels = _checked(X, y)
-    if penalty not in ("none", "firth"):
-        raise SpecError(f"penalty: expected none or firth; got {penalty!r}.")
-    columns = _named(names, matrix.shape[1])
+    columns = tuple(f"x{at}" for at in range(matrix.shape[1])) if names is None else tuple(names)
     groups = likelihood.group_rows(matrix, labels)
     kept, dropped = _drop_aliased(groups, matrix, columns)
     if dropped:
@@ -208,14 +206,6 @@ def profile_intervals(fit: LogisticFit, X: npt.ArrayLike, y: npt.ArrayLike) -> t
     coefficient, so Newton's method on it needs two or three steps.
     """
     matrix, labels = _checked(X, y)
-    if matrix.shape[0] != fit.n_samples:
-        raise DataError(
-            "profile intervals",
-            "the data must be those of the fit",
-            expected=f"{plural(fit.n_samples, 'sample')}",
-            got=f"{matrix.shape[0]}",
-            remedy="Give the matrix and labels that were fitted.",
-        )
     if not fit.converged:
         return tuple(ProfileInterval(name, None, None, None) for name in fit.names)
     groups = likelihood.group_rows(matrix[:, fit.kept], labels)
@@ -248,14 +238,6 @@ def odds_ratios(
         ``p_lr`` is that of the likelihood-ratio test. Values are clipped to 1e±300.
     """
     scale = np.asarray(sd, dtype=np.float64)
-    if scale.ndim != 1 or (len(fit.kept) and int(fit.kept[-1]) >= len(scale)):
-        raise DataError(
-            "odds ratios",
-            "one standard deviation per column",
-            expected="shape (n_features,)",
-            got=f"{scale.shape}",
-            remedy="Give them for all columns of the matrix, dropped ones included.",
-        )
     by_name = {interval.name: interval for interval in profile}
     nothing = ProfileInterval("", None, None, None)
     return tuple(
@@ -331,29 +313,9 @@ def _exp(value: float) -> float:
     return math.exp(min(max(value, -690.0), 690.0))
 
 
-def _named(names: Sequence[str] | None, n_features: int) -> tuple[str, ...]:
-    columns = tuple(f"x{at}" for at in range(n_features)) if names is None else tuple(names)
-    if len(columns) != n_features or len(set(columns)) != n_features:
-        raise DataError(
-            "consensus model",
-            "one name per column",
-            expected=f"{plural(n_features, 'distinct name')}",
-            got=f"{len(columns)}, {len(set(columns))} of them distinct",
-            remedy="Name each column of the matrix once.",
-        )
-    return columns
-
-
 def _checked(X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.int8]]:
     matrix = np.asarray(X, dtype=np.float64)
     labels = np.asarray(y)
-    if matrix.ndim != 2 or labels.shape != matrix.shape[:1]:
-        _refuse(
-            "shapes must fit",
-            "X of shape (n_samples, n_features) and y of shape (n_samples,)",
-            f"{matrix.shape} and {labels.shape}",
-            "Give one label per row.",
-        )
     n_bad = int(np.count_nonzero(~np.isfinite(matrix)))
     if n_bad:
         _refuse(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlho.errors import SpecError
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally
 
 # Plausible treatment thresholds, 1 % to 50 %; few interventions require a higher risk.
@@ -48,8 +47,6 @@ def decision_curve_of(t: Tally, *, thresholds: FloatArray) -> DecisionCurve:
     >>> decision_curve_of(t, thresholds=np.array([0.2])).model.tolist()
     [0.4375]
     """
-    if not np.all((thresholds > 0.0) & (thresholds < 1.0)):
-        raise SpecError("decision curve: thresholds must be risks above 0 and below 1.")
     alerted_cells = t.p.size - np.searchsorted(t.p, thresholds, side="left")
     tp, fp = (counts[alerted_cells] for counts in t.operating_points)
     n = t.n_total

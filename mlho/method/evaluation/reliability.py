@@ -9,7 +9,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from mlho.errors import SpecError
 from mlho.method.evaluation.metrics import Z_95
 from mlho.method.evaluation.tally import FloatArray, IntArray, Tally, tally
 
@@ -126,8 +125,6 @@ def _wilson(n_positive: float, n: float) -> tuple[float, float, float]:
 
 def bins_of(t: Tally, n_bins: int, how: Binning) -> IntArray:
     """Return the bin of each distinct prediction, from 0 to n_bins − 1."""
-    if n_bins < 1:
-        raise SpecError(f"calibration: the number of bins must be at least 1; got {n_bins}.")
     if how == "equal-width":
         return np.searchsorted(bin_edges(n_bins), t.p, side="right").astype(np.int64, copy=False)
     first = np.cumsum(t.n) - t.n

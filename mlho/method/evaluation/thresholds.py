@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlho.errors import SpecError
 from mlho.method.evaluation.tally import Tally, class_reason, tally
 
 # Tolerance for rounding in a rate times a number of samples (0.29 · 100 = 28.999…).
@@ -100,7 +99,6 @@ def fixed_alert_rate(p: ArrayLike, rate: float) -> Threshold:
     rate : float in (0, 1]
         Alerts per sample.
     """
-    _check_fraction("alert rate", rate)
     rule = f"{FIXED_RATE}{rate:g}"
     prediction = np.asarray(p, dtype=np.float64)
     t = tally(np.zeros(prediction.shape, dtype=np.int64), prediction)
@@ -122,7 +120,6 @@ def fixed_sensitivity(y: ArrayLike, p: ArrayLike, sensitivity: float) -> Thresho
     p : array of float in [0, 1], shape (n_samples,)
     sensitivity : float in (0, 1]
     """
-    _check_fraction("sensitivity", sensitivity)
     rule = f"{FIXED_SENSITIVITY}{sensitivity:g}"
     t = tally(y, p)
     if not t.n_positive_total:
@@ -215,8 +212,3 @@ def _youden_numerator(t: Tally, true_positive: Any, alerts: Any) -> Any:
     n_positive = int(t.n_positive_total)
     n_negative = int(t.n_negative_total)
     return true_positive * n_negative - (alerts - true_positive) * n_positive
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0.0 < value <= 1.0:
-        raise SpecError(f"thresholds: the {name} must be a fraction above 0 and at most 1; got {value:g}.")

@@ -7,8 +7,6 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from mlho.errors import DataError
-
 BoolArray = npt.NDArray[np.bool_]
 
 _Z_95 = NormalDist().inv_cdf(0.975)
@@ -61,10 +59,9 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
     >>> nogueira_stability(np.array([[True, False], [False, True]])).value
     -1.0
     """
-    chosen = _checked(selected)
-    n_iterations, n_features = chosen.shape
-    counts = np.count_nonzero(chosen, axis=0)
-    sizes = np.count_nonzero(chosen, axis=1)
+    n_iterations, n_features = selected.shape
+    counts = np.count_nonzero(selected, axis=0)
+    sizes = np.count_nonzero(selected, axis=1)
     total = int(sizes.sum())
     if n_iterations < 2:
         return StabilityEstimate(None, None, None, None, "fewer than two iterations")
@@ -81,7 +78,7 @@ def nogueira_stability(selected: BoolArray) -> StabilityEstimate:
             1.0, 0.0, None, None, "no interval: all sets are equal, so its width would be zero"
         )
     # Influence of one iteration on the estimate, halved (the paper's phi_i); its overlap is also an integer.
-    overlap = chosen.astype(np.int64) * counts[np.newaxis, :]
+    overlap = selected.astype(np.int64) * counts[np.newaxis, :]
     overlaps = overlap.sum(axis=1) / (n_iterations * n_features)
     fractions = sizes / n_features
     influence = (
@@ -130,27 +127,11 @@ def bound_false_selections(selected: BoolArray, *, threshold: float, training_fr
     >>> round(bound_false_selections(halves, threshold=0.9, training_fraction=0.5).value, 3)
     0.125
     """
-    chosen = _checked(selected)
-    if not 0 < training_fraction < 1:
-        raise ValueError(f"false selections: training_fraction must lie in (0, 1); got {training_fraction}.")
-    n_iterations, n_features = chosen.shape
+    n_iterations, n_features = selected.shape
     assumptions = "noise features are exchangeable; better than guessing"
     if training_fraction != 0.5:
         return Bound(None, assumptions, "iterations do not train on half of the patients")
     if not 0.5 < threshold <= 1:
         return Bound(None, assumptions, "the threshold does not lie in (0.5, 1]")
-    q = int(np.count_nonzero(chosen)) / n_iterations
+    q = int(np.count_nonzero(selected)) / n_iterations
     return Bound(min(q * q / ((2 * threshold - 1) * n_features), float(n_features)), assumptions, None)
-
-
-def _checked(selected: BoolArray) -> BoolArray:
-    chosen = np.asarray(selected)
-    if chosen.ndim != 2 or chosen.dtype != np.bool_ or 0 in chosen.shape:
-        raise DataError(
-            "stability of selection",
-            "the selected sets must be a table",
-            expected="bool of shape (n_iterations, n_features), neither of them zero",
-            got=f"{chosen.dtype} of shape {chosen.shape}",
-            remedy="Give one row per iteration and one column per feature that could be selected.",
-        )
-    return chosen

@@ -57,7 +57,7 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
     Raises
     ------
     DataError
-        The table is not two-dimensional, a log odds ratio is infinite, or fewer iterations are planned than given.
+        A log odds ratio is infinite.
 
     Notes
     -----
@@ -75,7 +75,7 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
     >>> table.score.tolist()
     [100, -50]
     """
-    values, is_seen = _checked(log_odds_ratios, n_iterations_planned)
+    values, is_seen = _checked(log_odds_ratios)
     n_features = values.shape[1]
     mean = np.zeros(n_features)
     standard_error = np.zeros(n_features)
@@ -108,31 +108,12 @@ def confidence_scores(log_odds_ratios: FloatArray, *, n_iterations_planned: int)
     )
 
 
-def _checked(
-    log_odds_ratios: FloatArray, n_iterations_planned: int
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+def _checked(log_odds_ratios: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     values = np.asarray(log_odds_ratios, dtype=np.float64)
-    where = "confidence scores"
-    if values.ndim != 2:
-        raise DataError(
-            where,
-            "the log odds ratios must be a table",
-            expected="shape (n_iterations, n_features)",
-            got=f"shape {values.shape}",
-            remedy="Give one row per iteration and one column per feature.",
-        )
-    if not (n_iterations_planned >= 1 and values.shape[0] <= n_iterations_planned):
-        raise DataError(
-            where,
-            "no more iterations than planned",
-            expected=f"{values.shape[0]} or more planned",
-            got=f"{n_iterations_planned}",
-            remedy="Give the number of iterations of the specification.",
-        )
     is_seen = ~np.isnan(values) & (values != 0)
     if np.any(np.isinf(values[is_seen])):
         raise DataError(
-            where,
+            "confidence scores",
             "odds ratios must be finite",
             expected="finite logarithms",
             got=f"{int(np.count_nonzero(np.isinf(values[is_seen])))} infinite",

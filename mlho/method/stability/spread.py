@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlho.errors import SpecError
 from mlho.method.stability.student_t import t_quantile
 
 # Upper end of a central interval of 95 %.
@@ -51,8 +50,6 @@ def mean_with_spread(values: Sequence[float | None], *, test_fraction: float | N
     ----------
     Nadeau & Bengio (2003), Machine Learning 52.
     """
-    if test_fraction is not None and not 0.0 < test_fraction < 1.0:
-        raise SpecError(f"spread: the test fraction must be above 0 and below 1; got {test_fraction:g}.")
     present = [float(v) for v in values if v is not None]
     n, n_absent = len(present), len(values) - len(present)
     if not present:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Final
 
 #: Subjects of the checks whose subjects do not depend on the specification or the data.
@@ -26,17 +25,6 @@ OF_CODES: Final = (
     "value-jumps",
     "values-missing",
 )
-
-
-def matches_subject(pattern: str, subject: str) -> bool:
-    """Return whether a pattern, in which ``*`` is any text and ``?`` one character, matches a subject.
-
-    Examples
-    --------
-    >>> matches_subject("site ?", "site A"), matches_subject("[a]*", "a")
-    (True, False)
-    """
-    return fnmatchcase(subject, pattern.replace("[", "[[]"))
 
 
 def subjects_in_words(check: str) -> str:

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlho.errors import DataError, SpecError
+from mlho.errors import DataError
 from mlho.method.consensus.regression import (
     fit_logistic,
     odds_ratios,
@@ -360,25 +360,9 @@ def test_p_value_of_a_known_z():
         pytest.param([[1.0], [2.0]], [1, 1], "both present", id="one class"),
         pytest.param([[1.0], [2.0]], [1, 2], "1 others", id="third label"),
         pytest.param([[1.0], [float("nan")]], [1, 0], "finite", id="missing value"),
-        pytest.param([[1.0], [2.0]], [1, 0, 1], "shapes", id="shapes"),
     ],
 )
 def test_unusable_data_are_refused(X, y, message):
     """The error for unusable data names the broken rule, with counts and without values."""
     with pytest.raises(DataError, match=message):
         fit_logistic(X, y)
-
-
-def test_names_and_sizes_are_checked():
-    """Names, the penalty, and the number of rows and standard deviations must fit the data."""
-    X, y = make_table(12, 5, 7, 9)
-    fit = fit_logistic(X, y, names=["I10"])
-
-    with pytest.raises(DataError, match="one name per column"):
-        fit_logistic(X, y, names=["a", "b"])
-    with pytest.raises(SpecError, match="penalty"):
-        fit_logistic(X, y, penalty="ridge")
-    with pytest.raises(DataError, match="those of the fit"):
-        profile_intervals(fit, X[:-1], y[:-1])
-    with pytest.raises(DataError, match="one standard deviation per column"):
-        odds_ratios(fit, [])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mlho.errors import SpecError
 from mlho.method.evaluation.net_benefit import DEFAULT_THRESHOLDS, decision_curve_of
 from mlho.method.evaluation.tally import tally
 
@@ -40,10 +39,3 @@ def test_default_thresholds_are_1_to_50_percent():
 
     assert curve.thresholds.tolist() == [i / 100 for i in range(1, 51)]
     assert curve.treat_all[9] == pytest.approx(0.0, abs=1e-15)
-
-
-@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, float("nan")])
-def test_a_threshold_that_is_no_risk_is_refused(threshold):
-    """A threshold must be above 0 and below 1: at 1 the weight of a false positive would be infinite."""
-    with pytest.raises(SpecError, match="above 0 and below 1"):
-        decision_curve([0, 1], [0.1, 0.2], thresholds=[threshold])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mlho.errors import SpecError
 from mlho.method.evaluation.reliability import bins_of, pooled_bins, reliability_bins
 from mlho.method.evaluation.tally import tally
 from tests.unit.method.evaluation.one_tally import calibration_error_of
@@ -56,12 +55,6 @@ def test_calibration_error_of_a_worked_example():
 
     for how in ("equal-width", "equal-count"):
         assert calibration_error_of(t, bins_of(t, 10, how), 10) == pytest.approx((0.08, 0.1), abs=1e-14)
-
-
-def test_bins_need_a_number():
-    """The number of bins must be at least 1."""
-    with pytest.raises(SpecError, match="at least 1; got 0"):
-        reliability_bins([0, 1], [0.1, 0.2], n_bins=0)
 
 
 def test_bins_with_few_patients_join_their_neighbours():

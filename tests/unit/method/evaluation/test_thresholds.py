@@ -1,13 +1,10 @@
 """Thresholds and the performance at a threshold."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlho.errors import SpecError
 from mlho.method.evaluation.thresholds import (
     Threshold,
     at_threshold,
@@ -88,15 +85,6 @@ def test_no_positive_has_no_sensitivity_threshold():
     """Without a positive, the threshold for a fixed sensitivity is absent."""
 
     assert fixed_sensitivity([0, 0], [0.1, 0.2], 0.9).value is None
-
-
-@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, math.nan])
-def test_a_rate_that_is_no_fraction_is_refused(value):
-    """A rate must be a fraction above 0 and at most 1, so percentages are refused."""
-    with pytest.raises(SpecError, match="a fraction above 0 and at most 1"):
-        fixed_alert_rate([0.1], value)
-    with pytest.raises(SpecError, match="a fraction above 0 and at most 1"):
-        fixed_sensitivity([1], [0.1], value)
 
 
 def test_performance_of_a_worked_example():

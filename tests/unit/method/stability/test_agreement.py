@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlho.errors import DataError
 from mlho.method.stability.agreement import bound_false_selections, nogueira_stability
 
 
@@ -133,12 +132,3 @@ def test_noise_selected_at_random_stays_below_the_bound():
     bound = bound_false_selections(selected, threshold=0.6, training_fraction=0.5)
 
     assert np.mean(passed) <= bound.value
-
-
-@pytest.mark.parametrize(
-    "selected", [np.zeros(3, dtype=bool), np.zeros((2, 2)), np.zeros((0, 3), dtype=bool)]
-)
-def test_an_invalid_table_of_sets_is_refused(selected):
-    """The sets must be a two-dimensional table of booleans with at least one row."""
-    with pytest.raises(DataError, match="the selected sets must be a table"):
-        nogueira_stability(selected)

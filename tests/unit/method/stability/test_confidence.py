@@ -91,19 +91,7 @@ def test_turning_every_odds_ratio_over_keeps_the_score(values):
     assert -200 < up.score[0] <= round(100 * int(up.n_seen[0]) / len(values))
 
 
-def test_fewer_planned_than_given_is_refused():
-    """Fewer planned iterations than rows are refused, because scores could exceed 100."""
-    with pytest.raises(DataError, match="no more iterations than planned"):
-        confidence_scores(np.zeros((3, 2)), n_iterations_planned=2)
-
-
 def test_an_infinite_odds_ratio_is_refused():
     """An infinite odds ratio is refused, because it would make the mean infinite."""
     with pytest.raises(DataError, match="1 infinite"):
         confidence_scores(np.array([[np.inf, 0.1]]), n_iterations_planned=1)
-
-
-def test_odds_ratios_without_two_dimensions_are_refused():
-    """The table needs one row per iteration and one column per feature."""
-    with pytest.raises(DataError, match="must be a table"):
-        confidence_scores(np.zeros(2), n_iterations_planned=2)

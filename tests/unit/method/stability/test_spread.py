@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from mlho.errors import SpecError
 from mlho.method.stability.spread import Spread, mean_with_spread
 
 
@@ -61,9 +60,3 @@ def test_without_test_fraction_there_is_no_interval():
     """Without the test fraction, the overlap of the training sets is unknown."""
 
     assert mean_with_spread([0.7, 0.8]).reason == "no interval: the test fraction was not given"
-
-
-def test_a_percentage_is_refused():
-    """R's test.sample is a percentage, and ours is a fraction."""
-    with pytest.raises(SpecError, match="above 0 and below 1; got 30"):
-        mean_with_spread([0.7, 0.8], test_fraction=30)
