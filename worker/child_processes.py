@@ -168,10 +168,7 @@ class Children:
     def run(self, owner: str, task_key: str) -> Answer:
         """Run a task in a free child. Wait until one is free.
 
-        Raises
-        ------
-        ChildDied
-            The child exited without an answer.
+        Raise ChildDied if the child exited without an answer.
         """
         slot = self._free.get()
         try:

@@ -88,10 +88,7 @@ class Claims:
     def check(self) -> bool:
         """Return true if Redis answers, accepts writes, and does not evict keys.
 
-        Raises
-        ------
-        QueueError
-            Redis rejects the password, or evicts keys.
+        Raise QueueError if Redis rejects the password, or evicts keys.
         """
         try:
             check_server(self._redis, self.names)  # the scheduler reports a policy that is unknown

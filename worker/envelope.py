@@ -23,15 +23,12 @@ _NOTHING_ELSE: Final = {"callbacks": None, "errbacks": None, "chain": None, "cho
 def genuine_envelope(item: bytes, *, key: bytes, execution: str) -> dict[str, Any]:
     """Return a new envelope for Celery that contains only the signed message of an item.
 
+    Raise MessageRefused if the item holds no message signed by this execution's scheduler.
+
     Parameters
     ----------
     item : bytes
         The raw item from the queue.
-
-    Raises
-    ------
-    MessageRefused
-        The item holds no message signed by this execution's scheduler.
     """
     if len(item) > MAX_ITEM_BYTES:
         raise MessageRefused(Refusal.OVERSIZED)

@@ -40,12 +40,6 @@ class WorkerMetrics:
         Gauge("mlho_worker_slots", "Slots", registry=self.registry).set(slots)
 
     def serve(self, port: int, address: str) -> None:
-        """Serve metrics on this port.
-
-        Raises
-        ------
-        SpecError
-            The address or port cannot be used.
-        """
+        """Serve metrics on this port. Raise SpecError if the address or port cannot be used."""
         with serving_metrics(port, address):
             start_http_server(port, address, registry=self.registry)

@@ -86,15 +86,12 @@ class Event(BaseModel):
 def read_event(text: str, *, key: bytes, execution: str) -> Event:
     """Verify the signature of a text and return its event.
 
+    Raise MessageRefused if the text is too large, not signed with this key, malformed, or about another execution.
+
     Parameters
     ----------
     text : str
         An item of the list of events; untrusted.
-
-    Raises
-    ------
-    MessageRefused
-        The text is too large, not signed with this key, malformed, or about another execution.
     """
     if len(text) > MAX_EVENT_CHARACTERS:
         raise MessageRefused(Refusal.OVERSIZED)

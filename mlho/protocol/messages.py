@@ -82,15 +82,12 @@ def signed(message: TaskMessage, *, key: bytes) -> dict[str, Any]:
 def read_message(arguments: Mapping[str, Any], *, key: bytes, execution: str) -> TaskMessage:
     """Verify the signature of a delivery's arguments and return their message.
 
+    Raise MessageRefused if they are too large, malformed, not signed with this key, or for another execution.
+
     Parameters
     ----------
     arguments : mapping
         Arguments of the delivery; untrusted.
-
-    Raises
-    ------
-    MessageRefused
-        They are too large, malformed, not signed with this key, or for another execution.
     """
     fields = dict(arguments)
     claimed = fields.pop(SIGNATURE, None)

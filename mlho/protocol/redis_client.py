@@ -56,10 +56,7 @@ class QueueAccessDenied(QueueUnavailable):
 def connect(url: str) -> Redis:
     """Return a client that does not retry: each caller decides how long to retry.
 
-    Raises
-    ------
-    QueueError
-        This is not an address.
+    Raise QueueError if this is not an address.
     """
     try:
         return redis.Redis.from_url(

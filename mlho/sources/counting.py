@@ -31,15 +31,12 @@ class RowCount:
 def count_rows(files: Sequence[SourceFile]) -> RowCount:
     """Estimate the number of rows of a table from some of its files, spread evenly.
 
+    Raise DataError if the content of a file does not match its suffix.
+
     Parameters
     ----------
     files : sequence of SourceFile
         Local files, or objects in object storage, which are read by ranges.
-
-    Raises
-    ------
-    DataError
-        The content of a file does not match its suffix.
     """
     step = max(1, -(-len(files) // MOST_FILES))
     looked_at = files[::step]

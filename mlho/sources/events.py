@@ -140,10 +140,7 @@ def _normalised(
 def patient_column(array: Any, *, where: str, name: str) -> Any:
     """Return patient ids as int64, or as a dictionary<int32, string> in which blank ids are null.
 
-    Raises
-    ------
-    DataError
-        An id does not fit into int64.
+    Raise DataError if an id does not fit into int64.
     """
     if pa.types.is_dictionary(array.type) and not is_text(array.type):
         array = array.dictionary_decode()

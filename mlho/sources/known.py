@@ -23,10 +23,7 @@ _TABLE_OF: Final = {"cohort": "labels"}
 def source_named(name: str) -> Source:
     """Return the source with this name in ``data.source`` of the specification.
 
-    Raises
-    ------
-    SpecError
-        The source is unknown.
+    Raise SpecError if the source is unknown.
     """
     for source in SOURCES:
         if source.name == name:

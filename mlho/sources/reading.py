@@ -66,17 +66,14 @@ class TableFile(Protocol):
 def open_table(file: SourceFile, source: Source = NATIVE) -> TableFile:
     """Open a file of a table and read only its header.
 
+    Raise DataError if the file is unreadable, or its content does not match its suffix.
+
     Parameters
     ----------
     file : SourceFile
         Parquet or CSV, according to its suffix.
     source : Source
         For CSV: separator, encoding, and unquoted fields that mean "missing".
-
-    Raises
-    ------
-    DataError
-        The file is unreadable, or its content does not match its suffix.
     """
     table = _open_parquet(file) if file.is_parquet else _open_csv(file, source)
     if source.ignores_case:

@@ -15,15 +15,12 @@ AfterDeathDays = Annotated[int | None, Field(ge=0, le=3650), OMITTED]
 def refuse_other_layout(source: str, *, has_names: bool, after_death_days: int | None) -> None:
     """Refuse fields that the layout does not have.
 
+    Raise ValueError if a field does not fit the source.
+
     Parameters
     ----------
     has_names : bool
         Whether ``data.columns`` names columns of the events or the concepts.
-
-    Raises
-    ------
-    ValueError
-        A field does not fit the source.
     """
     if source == "omop" and has_names:
         raise ValueError(

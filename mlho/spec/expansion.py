@@ -16,14 +16,10 @@ _MAX_NAME: Final = 63
 def expand(spec: RunSpec) -> tuple[RunSpec, ...]:
     """Return the specification of each run of a document.
 
-    With ``cohort.outcomes`` one for each outcome, named ``NAME-OUTCOME``. With ``evolution`` one for each window after the index date,
-    for everyone and then for each group: ``NAME-FROM-TO`` and ``NAME-FROM-TO-GROUP``. With ``variants`` the document without them, and one for
-    each variant, named ``NAME-VARIANT``. Otherwise the specification itself.
-
-    Raises
-    ------
-    SpecError
-        Two runs would have the same name, or a variant is invalid.
+    With ``cohort.outcomes`` one for each outcome, named ``NAME-OUTCOME``. With ``evolution`` one for each window after the index
+    date, for everyone and then for each group: ``NAME-FROM-TO`` and ``NAME-FROM-TO-GROUP``. With ``variants`` the document
+    without them, and one for each variant, named ``NAME-VARIANT``. Otherwise the specification itself. Raise SpecError if two
+    runs would have the same name, or a variant is invalid.
     """
     if spec.spec.cohort.outcomes is not None:
         return _one_per_outcome(spec, spec.spec.cohort.outcomes)

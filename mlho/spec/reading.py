@@ -54,16 +54,12 @@ def _too_long(where: str) -> SpecError:
 def parse_document[Document: BaseModel](text: str, model: type[Document], *, where: str) -> Document:
     """Parse a specification from YAML text.
 
+    Raise SpecError if the text is not YAML, or contains an unknown field or value.
+
     Parameters
     ----------
     model : type
         Expected type: a model with ``apiVersion``, ``kind``, ``metadata`` and ``spec``.
-
-    Raises
-    ------
-    SpecError
-        The text is not YAML, or contains an unknown field or value; the message names the field, the expected value
-        and the nearest valid name.
     """
     return validate_document(parse_mapping(text, where=where), model, where=where)
 
@@ -80,10 +76,7 @@ def validate_document[Document: BaseModel](
 def validate[Document: BaseModel](plain: Any, model: type[Document], *, where: str) -> Document:
     """Return a model of plain values, with strict types: a truth value is not a number, a number not a text, a text not a number.
 
-    Raises
-    ------
-    SpecError
-        The values do not fit the model, or have a type that JSON lacks.
+    Raise SpecError if the values do not fit the model, or have a type that JSON lacks.
     """
     check_plain(plain, where=where)
     try:

@@ -268,15 +268,12 @@ def parse_any_spec(text: str, *, where: str = "spec") -> RunSpec | ScoringRunSpe
 def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
     """Refuse an index date that has not yet begun in any time zone.
 
+    Raise SpecError if the date is in the future, and ``checks.futureDate`` does not allow it.
+
     Parameters
     ----------
     now : datetime
         With a time zone.
-
-    Raises
-    ------
-    SpecError
-        The date is in the future, and ``checks.futureDate`` does not allow it.
     """
     latest = (now.astimezone(dt.UTC) + _EARLIEST_ZONE).date()
     if spec.index.date is not None and spec.index.date > latest and spec.checks.future_date is None:
@@ -289,15 +286,12 @@ def check_not_future(spec: ScoringSpec, now: dt.datetime) -> None:
 def check_fits(spec: ScoringSpec, document: dict[str, Any]) -> None:
     """Refuse a specification that does not fit the bundle.
 
+    Raise SpecError if the index is of a different kind than in training, or the bundle uses demographics and no table is named.
+
     Parameters
     ----------
     document : dict
         The bundle's ``bundle.json`` as plain values.
-
-    Raises
-    ------
-    SpecError
-        The index is of a different kind than in training, or the bundle uses demographics and no table is named.
     """
     kind = document["scoring"]["indexKind"]
     if kind == "none" and spec.index.none is None:

@@ -59,6 +59,8 @@ class _Open:
 def read_yaml(text: str) -> Any:
     """Return the plain values of one YAML document.
 
+    Raise YamlError if the text is not YAML, or has a construct that is refused here.
+
     Parameters
     ----------
     text : str
@@ -67,11 +69,6 @@ def read_yaml(text: str) -> Any:
     Returns
     -------
     None, bool, int (of 64 bits), float (finite), str, list, or dict with text as keys
-
-    Raises
-    ------
-    YamlError
-        The text is not YAML, or has a construct that is refused here.
 
     Examples
     --------

@@ -32,6 +32,8 @@ _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 class BlobCache:
     """Local copies of blobs in a folder.
 
+    Raise SpecError if the folder cannot be created or written.
+
     Parameters
     ----------
     folder : Path
@@ -41,11 +43,6 @@ class BlobCache:
         Copies used within ``grace_seconds`` are kept: a working set larger than the bound is kept while it is in use.
     grace_seconds : float
         Two minutes by default.
-
-    Raises
-    ------
-    SpecError
-        The folder cannot be created or written.
     """
 
     def __init__(
@@ -74,10 +71,7 @@ class BlobCache:
     def from_environment(cls, env: Mapping[str, str]) -> Self:
         """Return the cache configured by ``MLHO_CACHE_DIR`` (``~/.cache/mlho``) and ``MLHO_CACHE_BYTES`` (8G).
 
-        Raises
-        ------
-        SpecError
-            The size is invalid, or the folder cannot be created.
+        Raise SpecError if the size is invalid, or the folder cannot be created.
         """
         base = env.get("XDG_CACHE_HOME") or (f"{env['HOME']}/.cache" if env.get("HOME") else None)
         default = f"{base}/mlho" if base else f"{tempfile.gettempdir()}/mlho-cache-{os.getuid()}"

@@ -33,17 +33,14 @@ _MARKS_PAGE: Final = 100  # number of keys in a folder ``metadata`` that are sea
 def open_data(address: str | Path, env: Mapping[str, str] | None = None) -> DataRoot:
     """Return the root of the tables: a path for a folder, a :class:`S3Root` for ``s3://bucket/prefix``.
 
+    Raise SpecError if the address has a different form, or a setting is invalid.
+
     Parameters
     ----------
     address : str or Path
         An absolute path, a ``file://`` address, or ``s3://bucket/prefix``.
     env : mapping of str to str, optional
         Variables with the object storage settings; default: the environment of this process.
-
-    Raises
-    ------
-    SpecError
-        The address has a different form, or a setting is invalid.
     """
     text = str(address)
     if isinstance(address, Path) or "://" not in text:
@@ -135,13 +132,7 @@ class S3File(RemoteFile):
         return cast("BinaryIO", BufferedReader(_RangeReader(self), _BUFFER_BYTES))
 
     def read_range(self, start: int, size: int) -> bytes:
-        """Return a range of this version.
-
-        Raises
-        ------
-        InputChanged
-            The object was replaced or deleted.
-        """
+        """Return a range of this version. Raise InputChanged if the object was replaced or deleted."""
         data = self.bucket.get_range(self.object_key, start, size, etag=f'"{self.etag}"')
         if data is None or len(data) != size:
             raise InputChanged(

@@ -56,10 +56,7 @@ class LocalStore(Store):
     def check_writable(self) -> None:
         """Return normally if this user may write to the folder.
 
-        Raises
-        ------
-        SpecError
-            It was not writable when it was opened.
+        Raise SpecError if it was not writable when it was opened.
         """
         if not self._is_writable:
             raise SpecError(

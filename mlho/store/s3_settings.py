@@ -55,10 +55,7 @@ class S3Settings:
     def from_environment(cls, env: Mapping[str, str]) -> Self:
         """Read the variables named above; an empty one counts as unset.
 
-        Raises
-        ------
-        SpecError
-            A value is invalid.
+        Raise SpecError if a value is invalid.
         """
         endpoint = env.get("MLHO_S3_ENDPOINT") or None
         if endpoint and not endpoint.startswith(("http://", "https://")):
@@ -82,10 +79,7 @@ class S3Settings:
 def split_address(address: str) -> tuple[str, str]:
     """Split ``s3://bucket/prefix`` into bucket and prefix; the prefix is empty or ends with ``/``.
 
-    Raises
-    ------
-    SpecError
-        The bucket is missing.
+    Raise SpecError if the bucket is missing.
     """
     bucket, _, prefix = address.removeprefix(SCHEME).partition("/")
     if not bucket:

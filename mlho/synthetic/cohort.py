@@ -53,10 +53,7 @@ _MEAN_DAYS_TO_OUTCOME: Final = 180
 class Request:
     """The requested cohort; see :func:`mlho.synthetic.make_cohort`.
 
-    Raises
-    ------
-    SpecError
-        An argument is out of range.
+    Raise SpecError if an argument is out of range.
     """
 
     n_patients: int

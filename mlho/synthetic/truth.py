@@ -168,10 +168,7 @@ def _fault_of(error: OSError | ValueError) -> str:
 def read_truth(folder: Path) -> Truth:
     """Read ``truth.json`` of a cohort.
 
-    Raises
-    ------
-    DataError
-        The file is missing, has unknown fields, or :func:`mlho.synthetic.make_cohort` did not write it.
+    Raise DataError if the file is missing, has unknown fields, or :func:`mlho.synthetic.make_cohort` did not write it.
     """
     path = folder / TRUTH_FILE
     try:

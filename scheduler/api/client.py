@@ -135,13 +135,7 @@ class Cluster:
         return cls(configuration, namespace=chosen["context"].get("namespace", "default"))
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
-        """Return one object.
-
-        Raises
-        ------
-        NotFound
-            It does not exist.
-        """
+        """Return one object. Raise NotFound if it does not exist."""
         return self._ask("GET", kind.path(namespace, name))
 
     def list(self, kind: Kind, namespace: str, *, selector: str = "", fields: str = "") -> Listed:
@@ -162,14 +156,8 @@ class Cluster:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield changes since a resource version as (ADDED, MODIFIED or DELETED, object).
 
-        The server ends a watch after ``WATCH_SECONDS``. List and watch again then.
-
-        Raises
-        ------
-        Expired
-            The resource version is too old.
-        ClusterUnavailable
-            The connection broke, or no data arrived in time.
+        The server ends a watch after ``WATCH_SECONDS``. List and watch again then. Raise Expired if the resource version is too
+        old, and ClusterUnavailable if the connection broke, or no data arrived in time.
         """
         query = {
             "watch": "true",

@@ -134,13 +134,7 @@ class ClusterConfig(SpecPart):
 
 
 def load_cluster_config(path: Path) -> ClusterConfig:
-    """Read the configuration file.
-
-    Raises
-    ------
-    SpecError
-        The file is missing or invalid; the message names each field.
-    """
+    """Read the configuration file. Raise SpecError if the file is missing or invalid."""
     try:
         return ClusterConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:

@@ -67,17 +67,13 @@ _RIVAL: Final = """\
 def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: bool = True) -> Path:
     """Write the demo's cohort and specification. Return the path of the specification.
 
-    A complete cohort of this size that already exists is kept. The specification is always rewritten.
+    A complete cohort of this size that already exists is kept. The specification is always rewritten. Raise MlhoError if the
+    cohort cannot be generated.
 
     Parameters
     ----------
     with_rival : bool
         Whether xgboost is compared with glmboost. The consensus model is glmboost in both cases.
-
-    Raises
-    ------
-    MlhoError
-        The cohort cannot be generated; the message gives the reason.
     """
     arguments = {
         "n_patients": n_patients,

@@ -52,10 +52,7 @@ class Rows:
 def look_up_rows(manifest: Manifest, data: Path | str) -> Rows:
     """Return the row counts of labels and events, from footers and samples. Objects are read by byte ranges.
 
-    Raises
-    ------
-    DataError
-        The content of a file does not match its suffix.
+    Raise DataError if the content of a file does not match its suffix.
     """
     from mlho.sources.counting import count_rows
     from mlho.sources.files import SourceFile

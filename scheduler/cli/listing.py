@@ -111,10 +111,7 @@ def _is_there(address: str) -> bool:
 def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -> None:
     """Refuse a file or folder of an option that cannot be written, before any work is done.
 
-    Raises
-    ------
-    SpecError
-        The file is a folder, the folder is a file, or the folder of the file does not exist.
+    Raise SpecError if the file is a folder, the folder is a file, or the folder of the file does not exist.
     """
     if path is None:
         return
@@ -131,10 +128,7 @@ def checked_output(path: Path | None, option: str, *, is_folder: bool = False) -
 def find_id(store: Store, wanted: str | None) -> str:
     """Return the id of the run with this id, this beginning of an id, or the newest of this name.
 
-    Raises
-    ------
-    SpecError
-        No run matches, or several do.
+    Raise SpecError if no run matches, or several do.
     """
     return find_run(stored_runs(store), wanted).run_id
 
@@ -144,22 +138,13 @@ def find_finished(
 ) -> StoredRun:
     """Return the run that :func:`find_id` finds, if it is finished.
 
-    Raises
-    ------
-    SpecError
-        No run matches, several do, or it is not finished.
+    Raise SpecError if no run matches, several do, or it is not finished.
     """
     return finished_run(stored_runs(store), wanted, kind=kind)
 
 
 def result_of(store: Store, run: str) -> dict[str, Any]:
-    """Return ``result.json`` of a training run.
-
-    Raises
-    ------
-    SpecError
-        The run is not finished.
-    """
+    """Return ``result.json`` of a training run. Raise SpecError if the run is not finished."""
     return last_document(store, run, run_key(run, "result.json"))
 
 

@@ -28,13 +28,7 @@ _N_PARTITIONS: Final = 20
 
 
 def read_manifest(store: Store, run: str) -> dict[str, Any]:
-    """Return the manifest of a finished scoring run.
-
-    Raises
-    ------
-    SpecError
-        The run is not finished.
-    """
+    """Return the manifest of a finished scoring run. Raise SpecError if the run is not finished."""
     return last_document(store, run, _score_key(_spec_of(store, run), run, SCORES_MANIFEST))
 
 

@@ -117,10 +117,7 @@ class Backend:
     def prepare(self, spec: RunSpec | ScoringRunSpec) -> PreparedRun:
         """Check store, data and bundle of a run, and pin its inputs.
 
-        Raises
-        ------
-        MlhoError
-            The run cannot start; the message states the remedy.
+        Raise MlhoError if the run cannot start.
         """
         return prepare_in_cluster(spec, _NOWHERE, self.store())
 

@@ -55,10 +55,7 @@ class WorkerJobs:
     def ask(self, workers: WorkerGeneration) -> Object | None:
         """Create a generation of workers. Return ``None`` if the API server rejects it; :meth:`refusal` then returns the reason.
 
-        Raises
-        ------
-        ClusterError
-            The API server does not answer, or the run was changed concurrently.
+        Raise ClusterError if the API server does not answer, or the run was changed concurrently.
         """
         try:
             job = self._cluster.apply(Kind.JOB, worker_job(workers, self._template, secrets=self._secrets))

@@ -44,10 +44,7 @@ def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
 def local_folder(uri: str, spec_path: Path) -> Path:
     """Return a local folder. A relative path starts at the specification file.
 
-    Raises
-    ------
-    SpecError
-        The path begins with the home directory of a user that does not exist on this machine.
+    Raise SpecError if the path begins with the home directory of a user that does not exist on this machine.
     """
     try:
         return (spec_path.parent / Path(uri).expanduser()).absolute()
@@ -64,6 +61,8 @@ def make_manifest(
 ) -> Manifest:
     """Pin the inputs of every table.
 
+    Raise DataError if a table has no file.
+
     Parameters
     ----------
     tables : Tables
@@ -74,11 +73,6 @@ def make_manifest(
         Layout of the tables. That of ``meds`` includes the description of the data set, if it has one.
     further : mapping of name to path
         Inputs that are named outside ``data.tables``.
-
-    Raises
-    ------
-    DataError
-        A table has no file.
     """
     root = open_data(data) if isinstance(data, Path | str) else data
     files_by_table = _found(root, {**tables.model_dump(), **further}, source)

@@ -134,10 +134,7 @@ class StoreHealth:
     def check(self) -> None:
         """Return if the run may continue or keep waiting.
 
-        Raises
-        ------
-        StoreGivenUp
-            A caller has waited for too long.
+        Raise StoreGivenUp if a caller has waited for too long.
         """
         error = self.given_up()
         if error is not None:
@@ -146,12 +143,7 @@ class StoreHealth:
     def until_served[T](self, do: Callable[[], T], *, meanwhile: Callable[[], None] = lambda: None) -> T:
         """Retry a call until the store serves it and return its result.
 
-        Call ``meanwhile`` twice a second while waiting.
-
-        Raises
-        ------
-        StoreGivenUp
-            The store did not serve within the patience.
+        Call ``meanwhile`` twice a second while waiting. Raise StoreGivenUp if the store did not serve within the patience.
         """
         while True:
             try:

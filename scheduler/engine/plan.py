@@ -146,10 +146,7 @@ class _Maker:
 def plan_cohort(spec: TrainingSpec, manifest: Manifest) -> Plan:
     """Return the plan with the first tasks: the one that defines the cohort, and those that make its labels by rule.
 
-    Raises
-    ------
-    SpecError
-        The specification has several outcomes or variants.
+    Raise SpecError if the specification has several outcomes or variants.
     """
     if spec.variants is not None or spec.evolution is not None:
         raise SpecError(

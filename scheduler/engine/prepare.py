@@ -32,6 +32,8 @@ def prepare(
 ) -> TrainingRun | ScoringRun:
     """Return a run that can be carried out.
 
+    Raise MlhoError if the run cannot start.
+
     Parameters
     ----------
     spec_path : Path
@@ -39,11 +41,6 @@ def prepare(
     inspect : callable, optional
         Called with the specification, the address of the tables and the bundle's document, before the tables are
         hashed. Without it, a task of the run inspects the tables before anything is encoded or scored.
-
-    Raises
-    ------
-    MlhoError
-        The run cannot start; the message states the remedy.
     """
     if isinstance(spec, ScoringRunSpec):
         return prepare_scoring(spec, spec_path, store, inspect=inspect)

@@ -104,10 +104,7 @@ def put_blobs(store: Store, files: Mapping[str, bytes]) -> dict[str, StoredFile]
 def publish_blob(store: Store, sha256: str, key: str) -> None:
     """Verify a blob and publish it under a readable key. If it is damaged, delete that key.
 
-    Raises
-    ------
-    ArtifactDamaged
-        Its bytes do not match its digest.
+    Raise ArtifactDamaged if its bytes do not match its digest.
     """
     try:
         verified_blob(store, sha256)

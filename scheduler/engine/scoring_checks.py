@@ -92,12 +92,8 @@ def _most_reasons(files: Mapping[str, bytes]) -> int | None:
 def check_files(spec: ScoringRunSpec, manifest: Manifest, store: Store) -> None:
     """Refuse a night with missing files.
 
-    Raises
-    ------
-    DataError
-        A partition is missing, there are too few files, or the extract is that of the night before.
-    SpecError
-        Nights are to be compared, and the name of the run has no date.
+    Raise DataError if a partition is missing, there are too few files, or the extract is that of the night before, and SpecError
+    if nights are to be compared, and the name of the run has no date.
     """
     checks = spec.spec.checks.complete
     if checks is None:
@@ -139,17 +135,14 @@ def _refuse_same_events(manifest: Manifest, before: list[Night]) -> None:
 def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) -> None:
     """Refuse to publish a night with too few rows or samples.
 
+    Raise DataError if there are fewer than ``checks.complete`` requires.
+
     Parameters
     ----------
     scores : mapping
         ``scores.json`` of the run.
     store : Store
         Store of the earlier nights.
-
-    Raises
-    ------
-    DataError
-        There are fewer than ``checks.complete`` requires.
     """
     checks = spec.spec.checks.complete
     if checks is None:

@@ -103,6 +103,9 @@ def read_bundle(
 ) -> PinnedBundle:
     """Read the bundle that a specification names, and verify each of its files.
 
+    Raise BundleError if the bundle is missing or damaged, its digest differs from the one in the specification or in the result
+    of its run, or a required signature is missing or invalid, and SpecError if the address has an unknown form.
+
     Parameters
     ----------
     spec_path : Path
@@ -111,14 +114,6 @@ def read_bundle(
         Store in which ``run:<id>`` and ``channel:<name>`` are looked up.
     must_be_signed : bool
         Whether to require a valid signature if ``MLHO_VERIFY_KEY`` is set.
-
-    Raises
-    ------
-    BundleError
-        The bundle is missing or damaged, its digest differs from the one in the specification or in the result of its
-        run, or a required signature is missing or invalid.
-    SpecError
-        The address has an unknown form.
     """
     with scratch_folder("mlho-bundle") as scratch:
         folder = _local_folder(source.uri, spec_path, store, scratch / "bundle")
@@ -370,16 +365,12 @@ def with_run_id(spec: ScoringRunSpec, store: Store, *, accepted: str | None = No
     """Return the specification with ``run:NAME`` or ``channel:NAME`` as bundle replaced by the bundle to which it refers now.
 
     That is the id of the newest training run of that name, or the newest entry of the channel with the digest of its bundle.
+    Raise SpecError if there is no such run or channel, the newest run is not finished, or the channel has no entry.
 
     Parameters
     ----------
     accepted : str, optional
         Id of this run, if it was accepted before: then it keeps the bundle that was found at that time.
-
-    Raises
-    ------
-    SpecError
-        There is no such run or channel, the newest run is not finished, or the channel has no entry.
     """
     named = {field: source for field, source in _bundles(spec).items() if _is_resolved_later(source)}
     if not named:
@@ -407,10 +398,7 @@ def _is_resolved_later(source: BundleSource) -> bool:
 def bundle_now(source: BundleSource, store: Store) -> BundleSource:
     """Resolve ``run:NAME`` or ``channel:NAME``; return any other source unchanged.
 
-    Raises
-    ------
-    SpecError
-        There is no such run or channel, the newest run is not finished, or the channel has no entry.
+    Raise SpecError if there is no such run or channel, the newest run is not finished, or the channel has no entry.
     """
     if not _is_resolved_later(source):
         return source

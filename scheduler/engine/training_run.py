@@ -153,12 +153,8 @@ def _encrypting(plan: Plan, ids_key: str | None) -> Plan:
 def compared(run: TrainingRun) -> TrainingRun:
     """Return a run whose specification pins its earlier run by id and digest.
 
-    A finished run keeps its comparison: the same specification is the same run, even if it refers to the newest run of its own name.
-
-    Raises
-    ------
-    MlhoError
-        The earlier run cannot be compared with; the message states the remedy.
+    A finished run keeps its comparison: the same specification is the same run, even if it refers to the newest run of its own
+    name. Raise MlhoError if the earlier run cannot be compared with.
     """
     earlier_run = run.spec.spec.compare_with
     if earlier_run is None:
@@ -178,10 +174,7 @@ def compared(run: TrainingRun) -> TrainingRun:
 def with_pinned_earlier(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
     """Return the specification with its earlier run resolved: to the current one, or to that of the time of acceptance.
 
-    Raises
-    ------
-    SpecError
-        There is no such run or channel.
+    Raise SpecError if there is no such run or channel.
     """
     earlier_run = spec.spec.compare_with
     if earlier_run is None:
@@ -289,10 +282,7 @@ def prepare_recalibration(
 ) -> RecalibrationRun:
     """Pin the inputs of a recalibration. The gates are those of the specification, or otherwise of the training run.
 
-    Raises
-    ------
-    MlhoError
-        The run cannot start; the message states the remedy.
+    Raise MlhoError if the run cannot start.
     """
     gated_spec = gated(with_fields(spec, recalibrate=None), training_spec(source, store))
     data = data_root(gated_spec, spec_path)
@@ -316,10 +306,7 @@ def gated(spec: RunSpec, trained: RunSpec | None) -> RunSpec:
 def with_pinned_model(spec: RunSpec, store: Store, *, accepted: str | None = None) -> RunSpec:
     """Return the specification with the current address of its model, or, for a run accepted before, the address at that time.
 
-    Raises
-    ------
-    SpecError
-        There is no such run or channel.
+    Raise SpecError if there is no such run or channel.
     """
     recalibrate = spec.spec.recalibrate
     if recalibrate is None:

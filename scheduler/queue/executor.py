@@ -77,12 +77,7 @@ class QueueExecutor:
     def submit_all(self, tasks: Sequence[Task]) -> "list[Future[Outcome]]":
         """Send tasks to the workers in one batch.
 
-        The future of each task returns its outcome or raises its error.
-
-        Raises
-        ------
-        LeadershipLost
-            Another scheduler is the leader.
+        The future of each task returns its outcome or raises its error. Raise LeadershipLost if another scheduler is the leader.
         """
         # In compat mode without Redis the watcher sends the tasks, after its own check.
         with suppress(QueueUnavailable):

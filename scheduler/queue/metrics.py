@@ -59,10 +59,7 @@ class MetricsPage(Collector):
     def serve(self, port: int, address: str) -> None:
         """Serve metrics on this port until :meth:`close`.
 
-        Raises
-        ------
-        SpecError
-            The address or port cannot be used.
+        Raise SpecError if the address or port cannot be used.
         """
         with serving_metrics(port, address):
             self._server, _ = start_http_server(port, address, registry=self.registry)

@@ -135,12 +135,7 @@ def carry_out_on_queue(
 def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[str, bytes]]:
     """Yield the address of a usable queue and the signing key.
 
-    An embedded queue lives as long as the context.
-
-    Raises
-    ------
-    MlhoError
-        There is no key, or the queue cannot be used.
+    An embedded queue lives as long as the context. Raise MlhoError if there is no key, or the queue cannot be used.
     """
     with ExitStack() as stack:
         if queue_config.broker == EMBEDDED:

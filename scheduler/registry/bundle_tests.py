@@ -23,12 +23,8 @@ _TIMEOUT_SECONDS: Final = (
 def run_in_fresh_process(files: Mapping[str, bytes]) -> "list[ModelTestResult]":
     """Run all tests of a bundle in a fresh process, from its files, as it would be loaded for scoring.
 
-    Raises
-    ------
-    BundleError
-        The bundle cannot be loaded.
-    MlhoError
-        The libraries of the worker are not installed, or the process ended without a result.
+    Raise BundleError if the bundle cannot be loaded, and MlhoError if the libraries of the worker are not installed, or the
+    process ended without a result.
     """
     plain = _run(files)
     from mlho.model.testing.records import ModelTestResult

@@ -27,17 +27,14 @@ def checked_gates(
 ) -> tuple[GateRecord, ...]:
     """Return the gates of a run with their results.
 
+    Raise GateFailed if a gate failed and is not overridden.
+
     Parameters
     ----------
     run : StoredRun
         A finished training run.
     compare : callable, optional
         Compares the run with that of a champion; without it a gate against a champion fails.
-
-    Raises
-    ------
-    GateFailed
-        A gate failed and is not overridden.
     """
     assert run.result is not None
     gates = read_document(store, run.run_id, run.result).get("gates") or ()

@@ -120,13 +120,7 @@ class Channel:
         return self.entries[-1] if self.entries else None
 
     def entry(self, number: int) -> ChannelEntry:
-        """Return the entry with this number.
-
-        Raises
-        ------
-        SpecError
-            There is none.
-        """
+        """Return the entry with this number. Raise SpecError if there is none."""
         for entry in self.entries:
             if entry.number == number:
                 return entry
@@ -142,13 +136,7 @@ class Channel:
 
 
 def checked_name(channel: str) -> str:
-    """Return a channel's name if it is valid.
-
-    Raises
-    ------
-    SpecError
-        The name is not valid.
-    """
+    """Return a channel's name. Raise SpecError if it is not valid."""
     if _NAME.fullmatch(channel) is None:
         raise SpecError(
             f"channel {channel[:80]!r}: expected lower-case letters, digits and '-', at most 63, such as production."
@@ -221,10 +209,7 @@ def _faults(name: str, parsed: Mapping[int, ChannelEntry | None]) -> Iterator[st
 def read_channel(store: Store, name: str) -> Channel:
     """Return a channel whose log is intact.
 
-    Raises
-    ------
-    ChannelDamaged
-        Entries are damaged, missing or inserted.
+    Raise ChannelDamaged if entries are damaged, missing or inserted.
     """
     channel = inspect_channel(store, name)
     if channel.faults:
@@ -238,12 +223,7 @@ def read_channel(store: Store, name: str) -> Channel:
 def live_channel(store: Store, name: str) -> tuple[Channel, ChannelEntry]:
     """Return a channel with entries, and the newest of them.
 
-    Raises
-    ------
-    SpecError
-        The channel has no entry.
-    ChannelDamaged
-        Its log is damaged.
+    Raise SpecError if the channel has no entry, and ChannelDamaged if its log is damaged.
     """
     channel = read_channel(store, name)
     if channel.head is None:
@@ -258,12 +238,7 @@ def live_channel(store: Store, name: str) -> tuple[Channel, ChannelEntry]:
 def live_entry(store: Store, name: str, number: int | None = None) -> ChannelEntry:
     """Return the newest entry of a channel, or the one with a number.
 
-    Raises
-    ------
-    SpecError
-        The channel has no entry, or none with this number.
-    ChannelDamaged
-        Its log is damaged.
+    Raise SpecError if the channel has no entry, or none with this number, and ChannelDamaged if its log is damaged.
     """
     channel, head = live_channel(store, name)
     return head if number is None else channel.entry(number)

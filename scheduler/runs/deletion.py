@@ -41,7 +41,8 @@ def delete_runs(
 ) -> Deletion:
     """Delete runs, and the artifacts that no other run uses.
 
-    Runs whose deletion was interrupted are deleted, too.
+    Runs whose deletion was interrupted are deleted, too. Raise SpecError if one of the runs is running, or a channel shows its
+    model or showed it recently.
 
     Parameters
     ----------
@@ -51,11 +52,6 @@ def delete_runs(
         Age from which an artifact may be removed.
     kept : mapping of str to str, optional
         Ids of runs that must stay, with the reason; by default those of the newest entries of channels.
-
-    Raises
-    ------
-    SpecError
-        One of the runs is running, or a channel shows its model or showed it recently.
     """
     now = store_time(store)
     present = stored_runs(store, now=now)

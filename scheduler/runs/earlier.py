@@ -40,10 +40,7 @@ class PinnedRun:
 def address_now(earlier: EarlierRun, store: Store) -> EarlierRun:
     """Return the id of the run to which an address refers now: the newest finished one of a name, or that of a channel's model.
 
-    Raises
-    ------
-    SpecError
-        There is none.
+    Raise SpecError if there is none.
     """
     if earlier.uri.startswith(CHANNEL_BUNDLE):
         return earlier.model_copy(update={"uri": RUN_BUNDLE + entry_at(earlier.uri, store).run})
@@ -75,12 +72,8 @@ def compared_before(run: str, store: Store) -> EarlierRun | None:
 def pinned_run(earlier: EarlierRun, store: Store, *, outcome: str) -> PinnedRun:
     """Return the run with this id, whose artifacts are kept for a comparison.
 
-    Raises
-    ------
-    SpecError
-        There is no such result, its digest differs from the requested one, or it has another outcome.
-    MlhoError
-        Its artifacts are missing.
+    Raise SpecError if there is no such result, its digest differs from the requested one, or it has another outcome, and
+    MlhoError if its artifacts are missing.
     """
     run = earlier.uri.removeprefix(RUN_BUNDLE)
     # A run that was compared before keeps the files, also after the deletion of the earlier run.
@@ -136,10 +129,7 @@ def _name_of(store: Store, run: str) -> str:
 def run_artifact(store: Store, run: str) -> Artifact:
     """Return the files of a run that are compared, as one artifact: cohort, dictionary, and the test scores of each iteration.
 
-    Raises
-    ------
-    MlhoError
-        Artifacts of the run are missing.
+    Raise MlhoError if artifacts of the run are missing.
     """
     commits_by_kind: dict[str, list[Commit]] = {}
     for commit in store.each(lambda key: read_commit(store, key), sorted(used_tasks(store, run))):

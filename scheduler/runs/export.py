@@ -49,6 +49,9 @@ def export_run(
 ) -> Exported:
     """Write report, result and bundle of a training run, or the scores of a scoring run, into a folder.
 
+    Raise SpecError if the run is not in the store or not finished, the folder has other content, or a scoring run has no model
+    for MLflow, and ArtifactDamaged if the bytes differ from those that were committed.
+
     Parameters
     ----------
     folder : Path
@@ -57,13 +60,6 @@ def export_run(
         The ``resultDigest`` that the caller knows, such as from a resource's status.
     mlflow : bool
         Whether the folder is also a model that MLflow loads.
-
-    Raises
-    ------
-    SpecError
-        The run is not in the store or not finished, the folder has other content, or a scoring run has no model for MLflow.
-    ArtifactDamaged
-        The bytes differ from those that were committed.
     """
     kind, prefix = _kind_of(store, run)
     if kind == "ScoringRun":

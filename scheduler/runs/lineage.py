@@ -74,12 +74,7 @@ class RunLineage:
 def run_lineage(store: Store, run: StoredRun, *, address: str) -> RunLineage:
     """Return the lineage of a finished run, from its folder in the store.
 
-    ``address`` is that of the store, the namespace of the outputs.
-
-    Raises
-    ------
-    ArtifactNotFound
-        The run's description is incomplete.
+    ``address`` is that of the store, the namespace of the outputs. Raise ArtifactNotFound if the run's description is incomplete.
     """
     document = yaml.safe_load(store.get(run_key(run.run_id, "spec.yaml")))
     tables = read_document(store, run.run_id, run_key(run.run_id, "manifest.json"))

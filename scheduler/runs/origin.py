@@ -20,12 +20,7 @@ _MAX_DIGITS = 10  # of the number of an entry
 def entry_at(uri: str, store: Store) -> ChannelEntry:
     """Return the entry of a channel at ``channel:NAME``, the newest, or at ``channel:NAME/K``.
 
-    Raises
-    ------
-    SpecError
-        There is no such entry.
-    ChannelDamaged
-        The log of the channel is damaged.
+    Raise SpecError if there is no such entry, and ChannelDamaged if the log of the channel is damaged.
     """
     name, separator, number = uri.removeprefix(CHANNEL_BUNDLE).partition("/")
     if separator and not (number.isascii() and number.isdecimal() and len(number) < _MAX_DIGITS):

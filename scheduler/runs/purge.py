@@ -62,15 +62,12 @@ class Purge:
 def find_patients(store: Store, patient_ids: Set[str]) -> Purge:
     """Find the runs of a store that hold data of patients, and artifacts that no run lists.
 
+    Raise SpecError if a run is active, and may still write data of patients.
+
     Parameters
     ----------
     patient_ids : set of str
         Ids of patients as in the tables, as text.
-
-    Raises
-    ------
-    SpecError
-        A run is active, and may still write data of patients.
     """
     runs = stored_runs(store)
     active = next((run for run in runs if run.state is RunState.RUNNING), None)

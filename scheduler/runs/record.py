@@ -89,13 +89,7 @@ def read_record(store: Store, run: str) -> RunRecord | None:
 
 
 def refuse_deletion(run: str, record: RunRecord | None) -> None:
-    """Refuse to write into a run whose deletion has begun.
-
-    Raises
-    ------
-    MlhoError
-        Its deletion is incomplete.
-    """
+    """Refuse to write into a run whose deletion has begun. Raise MlhoError if its deletion is incomplete."""
     if record is not None and record.state is RunState.DELETING:
         raise MlhoError(
             f"run {run}: its deletion is incomplete. Complete it with: mlho delete {run}. Then run the same command again."
@@ -105,10 +99,7 @@ def refuse_deletion(run: str, record: RunRecord | None) -> None:
 def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], RunRecord]) -> RunRecord:
     """Replace the record of a run by the result of ``change``.
 
-    Raises
-    ------
-    MlhoError
-        Other processes keep replacing it at the same time.
+    Raise MlhoError if other processes keep replacing it at the same time.
     """
     key = run_key(run, RECORD)
     for _ in range(_MAX_WRITES):
@@ -122,10 +113,7 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
 def record_finished(store: Store, run: str, *, started: dt.datetime, seconds: float, cost: RunCost) -> None:
     """Record a finished run that had no :class:`Recording`. The record of a run that is in progress or finished stays.
 
-    Raises
-    ------
-    MlhoError
-        The run is being deleted.
+    Raise MlhoError if the run is being deleted.
     """
 
     def change(record: RunRecord | None) -> RunRecord:
@@ -190,15 +178,12 @@ class Recording:
     def begin(self, drain: Callable[[], list[str]]) -> None:
         """Record that the run has started.
 
+        Raise MlhoError if the run is being deleted, or another scheduler leads it.
+
         Parameters
         ----------
         drain : callable
             Returns the keys of the tasks that the run uses, each once, since its last call.
-
-        Raises
-        ------
-        MlhoError
-            The run is being deleted, or another scheduler leads it.
         """
         self._drain = drain
         self._listed = used_tasks(self._store, self._run)
@@ -221,10 +206,7 @@ class Recording:
     def check_not_deleted(self) -> None:
         """Raise an error if the run was deleted while it was carried out.
 
-        Raises
-        ------
-        MlhoError
-            Its record does not exist, or its deletion has begun.
+        Raise MlhoError if its record does not exist, or its deletion has begun.
         """
         record = read_record(self._store, self._run)
         if self._record is not None and (record is None or record.state is RunState.DELETING):

@@ -107,12 +107,7 @@ def result_name(document: Mapping[str, Any]) -> str:
 def read_document(store: Store, run: str, key: str) -> dict[str, Any]:
     """Return a JSON document of a run.
 
-    Raises
-    ------
-    ArtifactNotFound
-        The run has not written it.
-    ArtifactDamaged
-        It is not JSON.
+    Raise ArtifactNotFound if the run has not written it, and ArtifactDamaged if it is not JSON.
     """
     try:
         document: dict[str, Any] = json.loads(store.get(key))
@@ -143,6 +138,8 @@ def find_run(
 ) -> StoredRun:
     """Return the run with this id, the newest run with this name, or the run whose id begins with this text.
 
+    Raise SpecError if no run matches, or several do.
+
     Parameters
     ----------
     runs : sequence of StoredRun
@@ -151,11 +148,6 @@ def find_run(
         ``None``: the only run.
     kind : str or tuple of str, optional
         Only runs of this kind, or of these, count.
-
-    Raises
-    ------
-    SpecError
-        No run matches, or several do.
     """
     kinds = (kind,) if isinstance(kind, str) else kind
     candidates = [run for run in runs if kinds is None or run.kind in kinds]
@@ -190,10 +182,7 @@ def finished_run(
 ) -> StoredRun:
     """Return the run that :func:`find_run` finds, if it is finished.
 
-    Raises
-    ------
-    SpecError
-        No run matches, several do, or the run is not finished.
+    Raise SpecError if no run matches, several do, or the run is not finished.
     """
     run = find_run(runs, wanted, kind=kind)
     if run.result is not None:

@@ -43,15 +43,12 @@ class Written:
 def write_site(store: Store, *, render_comparison: Renderer | None = None) -> Written:
     """Write the pages of a store that are missing, and replace the first page if it changes.
 
+    Raise MlhoError if other writers keep replacing the first page at the same time.
+
     Parameters
     ----------
     render_comparison : callable, optional
         Without it, no comparison is rendered; those of earlier writers are still linked.
-
-    Raises
-    ------
-    MlhoError
-        Other writers keep replacing the first page at the same time.
     """
     n_new = 0
     for _ in range(_MAX_WRITES):

@@ -92,13 +92,7 @@ def find_tables(
 
 
 def files_of(root: DataRoot, patterns: Mapping[str, str | None], source: str) -> dict[str, list[SourceFile]]:
-    """Return the files of each table; see :func:`find_tables`.
-
-    Raises
-    ------
-    DataError
-        A table has no file.
-    """
+    """Return the files of each table; see :func:`find_tables`. Raise DataError if a table has no file."""
     files = {}
     for name, result in find_tables(root, patterns, source).items():
         if isinstance(result, DataError):

@@ -240,10 +240,7 @@ def iter_concepts(
 ) -> Iterator[tuple[list[int], list[str]]]:
     """Yield the ids and names of the wanted concepts in a file of the table ``concept``, in bounded memory.
 
-    Raises
-    ------
-    DataError
-        The file is unreadable or lacks a column.
+    Raise DataError if the file is unreadable or lacks a column.
     """
     from mlho.sources.reading import open_table
 
