@@ -95,25 +95,6 @@ def pack_columns(
 
 
 @njit(cache=True, nogil=True)
-def pack_rows(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    is_set: NDArray[np.uint8],
-    position: NDArray[np.int32],
-    bits: NDArray[np.uint64],
-) -> None:
-    """Set the bits of all columns from the stored entries of rows (CSR), without transposing the matrix."""
-    for i in range(position.size):
-        at = position[i]
-        if at < 0:
-            continue
-        word, bit = at >> 6, np.uint64(1) << np.uint64(at & 63)
-        for p in range(indptr[i], indptr[i + 1]):
-            if is_set[p] != 0:
-                bits[indices[p], word] |= bit
-
-
-@njit(cache=True, nogil=True)
 def pack_positions(
     starts: NDArray[np.int64],
     stops: NDArray[np.int64],

@@ -90,19 +90,29 @@ class LevelColumns:
 
     def single_sums(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, Y) and of X alone, for each column: int64, shape (n_columns, 2)."""
-        columns = np.arange(self.n_columns, dtype=np.int32)
         # A selected feature with one level, equal for all samples, does not change a table.
-        sums = np.empty((columns.size, 2), dtype=np.int64)
-        stored = (self.positions, self.group_start, self.group_ptr)
-        _level_pair_sums(columns, *stored, self.layout.base_codes(), self.layout.n_by_class, table, sums)
-        return sums
+        return self._sums_with(0, 0, -1, np.arange(self.n_columns, dtype=np.int32), table)
 
     def pair_sums(self, pick: int, columns: NDArray[np.int32], table: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return Σ h over the tables of (X, W, Y) and of (X, W), for X in ``columns`` and W = ``pick``."""
+        groups = int(self.group_ptr[pick]), int(self.group_ptr[pick + 1])
+        return self._sums_with(*groups, int(self.bit_row[pick]), columns, table)
+
+    def _sums_with(
+        self,
+        first_group: int,
+        last_group: int,
+        row: int,
+        columns: NDArray[np.int32],
+        table: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Return the sums with the feature of these groups, whose bits are in ``row`` unless it is −1."""
         sums = np.empty((columns.size, 2), dtype=np.int64)
         layout, binary = self.layout, self.binary
         _pair_sums(
-            pick,
+            first_group,
+            last_group,
+            row,
             columns,
             self.positions,
             self.group_start,
@@ -131,21 +141,6 @@ def _pack_block(columns: ColumnBlock, layout: SampleLayout, packed: NDArray[np.u
     values = columns.values
     is_set: NDArray[np.uint8] = frozen(values if values.dtype == np.uint8 else values != 0, np.uint8)
     bitwise.pack_columns(columns.indptr, columns.indices, is_set, layout.position, packed)
-
-
-def bit_columns_from_rows(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    is_set: NDArray[np.uint8],
-    n_columns: int,
-    layout: SampleLayout,
-) -> BitColumns:
-    """Return the columns of a row-wise matrix (CSR) as bits."""
-    packed = np.zeros((n_columns, layout.n_words), dtype=np.uint64)
-    bitwise.pack_rows(
-        frozen(indptr, np.int64), frozen(indices, np.int32), frozen(is_set, np.uint8), layout.position, packed
-    )
-    return _with_ones(packed, layout)
 
 
 def _with_ones(packed: NDArray[np.uint64], layout: SampleLayout) -> BitColumns:
@@ -285,7 +280,9 @@ def _group_by_level(
 
 @njit(cache=True, nogil=True)
 def _pair_sums(
-    pick: int,
+    first_group: int,
+    last_group: int,
+    row: int,
     columns: NDArray[np.int32],
     positions: NDArray[np.int32],
     group_start: NDArray[np.int64],
@@ -299,11 +296,10 @@ def _pair_sums(
     table: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns`` and W = ``pick``, from bits where both have them.
+    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns``, from bits where both have them.
 
-    ``codes`` holds the class at every position and becomes 2 · level of W + class.
+    W has the levels ``first_group`` to ``last_group``, and its bits in ``row``. ``codes`` holds the class at every position and becomes 2 · level of W + class.
     """
-    first_group, last_group = group_ptr[pick], group_ptr[pick + 1]
     margins = np.zeros(2 * (last_group - first_group + 1), np.int64)
     margins[0], margins[1] = n_by_class[0], n_by_class[1]
     for group in range(first_group, last_group):
@@ -314,7 +310,6 @@ def _pair_sums(
             codes[at] += level
             margins[codes[at]] += 1
     cells, rest = np.zeros(margins.size, np.int64), np.empty(margins.size, np.int64)
-    row = bit_row[pick]
     for i in range(columns.size):
         column = columns[i]
         if row >= 0 and bit_row[column] >= 0:
@@ -325,25 +320,6 @@ def _pair_sums(
             sums[i, 0], sums[i, 1] = _level_pair(
                 column, positions, group_start, group_ptr, codes, margins, table, cells, rest
             )
-
-
-@njit(cache=True, nogil=True)
-def _level_pair_sums(
-    columns: NDArray[np.int32],
-    positions: NDArray[np.int32],
-    group_start: NDArray[np.int64],
-    group_ptr: NDArray[np.int64],
-    codes: NDArray[np.int32],
-    margins: NDArray[np.int64],
-    table: NDArray[np.int64],
-    sums: NDArray[np.int64],
-) -> None:
-    """Write Σ h over the tables of (X, W, Y) and of (X, W) for X in ``columns``, given the codes of W."""
-    cells, rest = np.zeros(margins.size, np.int64), np.empty(margins.size, np.int64)
-    for i in range(columns.size):
-        sums[i, 0], sums[i, 1] = _level_pair(
-            columns[i], positions, group_start, group_ptr, codes, margins, table, cells, rest
-        )
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,6 @@ from mlho.method.selection.contingency import (
     BitColumns,
     LevelColumns,
     bit_columns_from_block,
-    bit_columns_from_rows,
     level_columns_from_block,
 )
 from mlho.method.selection.levels import ColumnBlock, columns_from_dense, cut_levels
@@ -33,17 +32,11 @@ def pack_matrix(
         if mode == "presence":
             return bit_columns_from_block(block, layout)
         return _levels_of(block, mode, cut_points, layout)
-    if X.format not in ("csr", "csc"):
-        X = X.tocsc()
+    X = X.tocsc()
     _check_values(X.data)
     if mode == "presence":
         is_set = (X.data != 0).view(np.uint8)
-        if X.format == "csr":
-            if X.indices.size and not 0 <= X.indices.min() <= X.indices.max() < X.shape[1]:
-                raise bad_matrix("X", f"column numbers below {X.shape[1]}", "others")
-            return bit_columns_from_rows(X.indptr, X.indices, is_set, X.shape[1], layout)
         return bit_columns_from_block(ColumnBlock(X.shape[0], X.indptr, X.indices, is_set), layout)
-    X = X.tocsc()
     if not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
