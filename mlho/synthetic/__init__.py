@@ -5,13 +5,10 @@ this package costs nothing: numpy and pyarrow are imported when a cohort is made
 """
 
 from pathlib import Path
-from typing import Literal
 
 from mlho.synthetic.truth import Truth, is_complete, read_truth
 
-__all__ = ["Layout", "Truth", "is_complete", "make_cohort", "read_truth"]
-
-Layout = Literal["hash", "hive"]
+__all__ = ["Truth", "is_complete", "make_cohort", "read_truth"]
 
 
 def make_cohort(
@@ -23,14 +20,13 @@ def make_cohort(
     seed: int = 7,
     rows_per_patient: int = 200,
     prevalence: float = 0.1,
-    layout: Layout = "hash",
     n_workers: int = 1,
 ) -> Truth:
     """Write a cohort in ``dbmart`` layout, and return the planted effects.
 
     The values depend only on ``n_patients``, ``n_codes``, ``seed``, ``rows_per_patient`` and ``prevalence``. With a different
-    number of partitions or workers, or another layout, the same rows are in different files. The memory of a worker does not
-    grow with the number of patients.
+    number of partitions or workers, the same rows are in different files. The memory of a worker does not grow with the number
+    of patients.
 
     Parameters
     ----------
@@ -47,8 +43,6 @@ def make_cohort(
         Mean number of background events; planted codes add to it.
     prevalence : float in (0, 1)
         Expected share of patients with the outcome.
-    layout : {"hash", "hive"}
-        ``events/part-0007.parquet`` or ``events/bucket=0007/part-0.parquet``.
     n_workers : int, 1 or more
         Processes that write partitions. With more than one, the caller's script must be importable
         (``if __name__ == "__main__":``), because the processes are spawned.
@@ -80,6 +74,5 @@ def make_cohort(
         seed=seed,
         rows_per_patient=rows_per_patient,
         prevalence=prevalence,
-        layout=layout,
     )
     return write_cohort(Path(folder), request, n_workers=n_workers)

@@ -51,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             rows_per_patient=options.rows_per_patient,
             prevalence=options.prevalence,
-            layout=options.layout,
             n_workers=options.workers,
         )
     except MlhoError as error:
@@ -101,12 +100,6 @@ def _parser() -> argparse.ArgumentParser:
         default=0.1,
         metavar="P",
         help="expected share of patients with the outcome (default: 0.1)",
-    )
-    parser.add_argument(
-        "--layout",
-        choices=("hash", "hive"),
-        default="hash",
-        help="events/part-0000.parquet, or events/bucket=0000/part-0.parquet (default: hash)",
     )
     return parser
 

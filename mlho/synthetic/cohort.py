@@ -62,7 +62,6 @@ class Request:
     seed: int
     rows_per_patient: int
     prevalence: float
-    layout: str
 
     def __post_init__(self) -> None:
         for name in ("n_patients", "n_codes", "n_partitions", "seed"):
@@ -79,7 +78,6 @@ class Request:
         _check("seed", self.seed >= 0, "0 or more", self.seed)
         _check("rows_per_patient", self.rows_per_patient >= 4, "4 or more", self.rows_per_patient)
         _check("prevalence", 0 < self.prevalence < 1, "between 0 and 1", self.prevalence)
-        _check("layout", self.layout in ("hash", "hive"), "hash or hive", self.layout)
 
     @cached_property
     def batch_size(self) -> int:
@@ -90,12 +88,6 @@ class Request:
     def n_batches(self) -> int:
         """Number of batches; each is in one partition."""
         return -(-self.n_patients // self.batch_size)
-
-    def path(self, folder: Path, table: str, partition: int) -> Path:
-        """Return the file of a table's partition."""
-        if self.layout == "hive":
-            return folder / table / f"bucket={partition:04d}" / "part-0.parquet"
-        return folder / table / f"part-{partition:04d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -202,7 +194,7 @@ def _write_partitions(plan: _Plan, folder: Path, n_workers: int) -> list[tuple[i
 
 def _write_partition(plan: _Plan, folder: Path, partition: int) -> tuple[int, int]:
     request = plan.request
-    writers = {table: _TableWriter(request.path(folder, table, partition)) for table in TABLES}
+    writers = {table: _TableWriter(folder / table / f"part-{partition:04d}.parquet") for table in TABLES}
     n_rows = n_positive = 0
     for batch in range(partition, request.n_batches, request.n_partitions):
         tables = _draw_batch(plan, batch)

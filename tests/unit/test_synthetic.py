@@ -66,16 +66,15 @@ def test_every_patient_is_in_one_partition_with_a_label_and_demographics(cohort:
     assert truth.n_positive == read(folder, "labels").outcome.sum()
 
 
-def test_other_partitions_layout_and_workers_give_the_same_rows(tmp_path: Path) -> None:
-    """Partitions, layout and number of workers do not change the rows, because the random stream belongs to a batch of patients."""
+def test_other_partitions_and_workers_give_the_same_rows(tmp_path: Path) -> None:
+    """Partitions and number of workers do not change the rows, because the random stream belongs to a batch of patients."""
     size = {"n_patients": 130, "n_codes": 200, "rows_per_patient": 20}
     one = make_cohort(tmp_path / "one", **size, n_partitions=1)
-    many = make_cohort(tmp_path / "many", **size, n_partitions=5, layout="hive", n_workers=2)
+    many = make_cohort(tmp_path / "many", **size, n_partitions=5, n_workers=2)
     other = make_cohort(tmp_path / "other", **size, n_partitions=1, seed=8)
     for table in TABLES:
         pd.testing.assert_frame_equal(read(tmp_path / "one", table), read(tmp_path / "many", table))
     assert one.causal == many.causal != other.causal
-    assert (tmp_path / "many/events/bucket=0004/part-0.parquet").is_file()
 
 
 def test_the_outcome_follows_the_planted_risk(cohort: tuple[Path, Truth]) -> None:
@@ -248,7 +247,6 @@ def test_a_replacement_that_was_interrupted_leaves_no_complete_cohort(
         ("n_patients", 0, "n_patients: expected 1 or more"),
         ("n_partitions", 11, "n_partitions: expected 1 to 10 for this number of patients; got 11"),
         ("prevalence", 1.0, "prevalence: expected between 0 and 1"),
-        ("layout", "flat", "layout: expected hash or hive"),
         ("rows_per_patient", 3, "rows_per_patient: expected 4 or more"),
         ("seed", -1, "seed: expected 0 or more"),
         ("n_patients", 10.0, r"n_patients: expected a whole number \(int\); got 10\.0"),
