@@ -4,8 +4,7 @@ The chart's schema is rendered from the same models.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -18,54 +17,19 @@ Namespace = Annotated[str, StringConstraints(max_length=63)]
 Weight = Annotated[int, Field(ge=1, le=100)]
 
 
-class TolerationOperator(StrEnum):
-    """Operator of a toleration."""
-
-    EXISTS = "Exists"
-    EQUAL = "Equal"
-
-
-class TaintEffect(StrEnum):
-    """Effect of a taint on pods without a matching toleration."""
-
-    NO_SCHEDULE = "NoSchedule"
-    PREFER_NO_SCHEDULE = "PreferNoSchedule"
-    NO_EXECUTE = "NoExecute"
-
-
 class Toleration(SpecPart):
     """A toleration of node taints."""
 
     key: LabelKey | None = None
     """Key of the taint. Empty with operator Exists matches all taints."""
-    operator: TolerationOperator | None = None
+    operator: Literal["Exists", "Equal"] | None = None
     """Exists, or Equal (default), which also compares the value."""
     value: Label | None = None
     """Value of the taint."""
-    effect: TaintEffect | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Empty matches all effects."""
     toleration_seconds: Annotated[int, Field(ge=0)] | None = None
     """With NoExecute: seconds for which the pod stays on the node after the taint was added."""
-
-
-class LabelOperator(StrEnum):
-    """Operator of a requirement on labels of objects."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-
-
-class NodeOperator(StrEnum):
-    """Operator of a requirement on nodes."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-    GT = "Gt"
-    LT = "Lt"
 
 
 class NodeRequirement(SpecPart):
@@ -73,7 +37,7 @@ class NodeRequirement(SpecPart):
 
     key: LabelKey
     """Key of the label or field."""
-    operator: NodeOperator
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
     """Operator of the comparison."""
     values: tuple[Label, ...] | None = None
     """Values of the comparison."""
@@ -120,7 +84,7 @@ class LabelRequirement(SpecPart):
 
     key: LabelKey
     """Key of the label."""
-    operator: LabelOperator
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     """Operator of the comparison."""
     values: tuple[Label, ...] | None = None
     """Values of the comparison."""
