@@ -69,10 +69,7 @@ class HeartbeatReply:
 class Claims:
     """Claims of one worker on the tasks of one execution.
 
-    Raises
-    ------
-    QueueUnavailable
-        From every method, while Redis does not answer; :meth:`until_answered` waits.
+    Every method raises QueueUnavailable while Redis does not answer; :meth:`until_answered` waits.
     """
 
     def __init__(self, url: str, names: Names, *, lease_ms: int = LEASE_MS) -> None:

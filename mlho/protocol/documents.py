@@ -103,10 +103,7 @@ def committer_of(store: Store) -> Committer:
 def check_committer(store: Store, execution: Execution) -> None:
     """Check that a worker with this store can serve an execution.
 
-    Raises
-    ------
-    SpecError
-        Scheduler and worker disagree about the committer: their ``MLHO_S3_CONDITIONAL`` settings differ.
+    Raise SpecError if scheduler and worker disagree about the committer: their ``MLHO_S3_CONDITIONAL`` settings differ.
     """
     if committer_of(store) is not execution.committer:
         mode = "compat" if execution.committer is Committer.SCHEDULER else "strict"
@@ -149,10 +146,7 @@ def _is_truncated(document: bytes) -> bool:
 def read_task(store: Store, task_key: str) -> Task:
     """Return the task under a key.
 
-    Raises
-    ------
-    SpecError
-        The hash of its content differs: the document was tampered with, or this worker has a different version.
+    Raise SpecError if the hash of its content differs: the document was tampered with, or this worker has a different version.
     """
     text = store.get(task_document_key(task_key))
     try:

@@ -78,12 +78,7 @@ def connect(url: str) -> Redis:
 def check_server(client: Redis, names: Names) -> bool:
     """Check that Redis answers, accepts the credentials and writes, and does not evict keys.
 
-    Return false if the user may not read the eviction policy.
-
-    Raises
-    ------
-    QueueError
-        With the remedy.
+    Return false if the user may not read the eviction policy. Raise QueueError with the remedy.
     """
     with answering():
         client.set(names.room, 1, ex=_ROOM_SECONDS)

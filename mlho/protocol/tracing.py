@@ -78,13 +78,7 @@ def step_part(kind: str) -> str:
 
 
 def open_traces(service: str, execution: str, environment: Mapping[str, str] | None = None) -> Traces:
-    """Return the receiver of an execution's spans: the collector that the environment names, or a receiver that ignores them.
-
-    Parameters
-    ----------
-    service : str
-        Name of the sender, ``mlho-scheduler`` or ``mlho-worker``.
-    """
+    """Return the receiver of an execution's spans: the collector that the environment names, or a receiver that ignores them."""
     values = os.environ if environment is None else environment
     if not any(values.get(name) for name in ENDPOINTS):
         return OFF

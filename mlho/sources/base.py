@@ -100,11 +100,7 @@ class Source:
     def require(self, table: Table, where: str, file_columns: Sequence[str]) -> None:
         """Refuse a file that lacks a required column of a table.
 
-        Raises
-        ------
-        DataError
-            The message names the file and the columns. If the file matches the layout of another source, it names that
-            source.
+        The message names the file and the columns. If the file matches the layout of another source, it names that source.
         """
         named_columns = self.named_columns.get(table.name, ())
         required = [
@@ -130,13 +126,7 @@ class Source:
         return f"Rename or add it, or name your column in data.columns; data.source is {self.name}."
 
     def check_type(self, where: str, name: str, type_: Any, kind: ColumnKind) -> None:
-        """Refuse a column whose Arrow type does not match its kind; numbers are times if the format defines their unit.
-
-        Raises
-        ------
-        DataError
-            See :func:`mlho.tables.check_type`.
-        """
+        """Refuse a column whose Arrow type does not match its kind; numbers are times if the format defines their unit."""
         if kind is ColumnKind.TIME and is_number(type_) and self.format.reads_numbers:
             return
         check_type(where, name, type_, kind)

@@ -31,6 +31,9 @@ def iter_events(
 ) -> Iterator[pa.RecordBatch]:
     """Stream the events of one file, in bounded memory and with fixed column types.
 
+    Raise DataError if the file is unreadable, or a column is missing or has a wrong type. Messages contain counts only, never a
+    value.
+
     Parameters
     ----------
     source : Source
@@ -53,11 +56,6 @@ def iter_events(
         ``rule``: uint8, only in a batch with rows that the layout excludes: their ledger rule, 0 for the others.
         ``unit``: dictionary<int32, string>, null = not known; only with ``value``, if the layout has units.
         An empty or blank patient or code is null. A dictionary may contain unused texts.
-
-    Raises
-    ------
-    DataError
-        The file is unreadable, or a column is missing or has a wrong type. Messages contain counts only, never a value.
     """
     table = open_table(file, source)
     names = _checked_names(source, table, file, values)
@@ -73,10 +71,7 @@ def iter_events(
 def require_values(source: Source, file: SourceFile, *, what: str = AGGREGATES_OF_VALUES) -> None:
     """Refuse a file of events without the numeric column if something needs it, such as the aggregate ``last``.
 
-    Raises
-    ------
-    DataError
-        The column is missing. Without this check every value would count as missing.
+    Without this check every value would count as missing.
     """
     file_columns = open_table(file, source).column_names
     source.require(EVENTS, file.key, file_columns)
@@ -179,13 +174,7 @@ def _value_column(array: Any, source: Source, *, where: str, name: str) -> Any:
 
 
 def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
-    """Refuse finite numbers that are implausible as measurements and overflow when squared. Infinite ones count as missing.
-
-    Raises
-    ------
-    DataError
-        The message gives their number in the batch.
-    """
+    """Refuse finite numbers that are implausible as measurements and overflow when squared. Infinite ones count as missing."""
     values = as_numpy(numbers)
     with np.errstate(invalid="ignore"):
         n_huge = int((np.isfinite(values) & (np.abs(values) > MAX_NUMBER) & is_given(numbers)).sum())
@@ -202,10 +191,7 @@ def refuse_huge(numbers: Any, *, where: str, name: str) -> None:
 def number_column(array: Any, *, where: str, name: str, form: Format = _PLAIN) -> Any:
     """Return numbers as float64, from any numeric type or from text with the format's decimal separator; null if missing.
 
-    Raises
-    ------
-    DataError
-        A text is not a number. The message gives the number of such rows in the batch.
+    Raise DataError if a text is not a number.
     """
     if not is_text(array.type):
         return array.cast(pa.float64(), safe=False)

@@ -94,6 +94,9 @@ class FoundFiles:
 def find_inputs(root: DataRoot, pattern: str, *, wanted: Wanted = None) -> FoundFiles:
     """Return the files of a table, sorted by key, and the files left out.
 
+    Raise DataError if no file matches, a format is unknown, the pattern leaves the root, or a file would be read twice, and
+    StoreUnavailable if a folder is temporarily unreadable.
+
     Parameters
     ----------
     pattern : str
@@ -101,13 +104,6 @@ def find_inputs(root: DataRoot, pattern: str, *, wanted: Wanted = None) -> Found
         ``events/*/part-*.parquet``. :mod:`mlho.sources.names` defines which names are read.
     wanted : callable, optional
         Returns whether a file of a folder, given by its key, may belong to the table; other files are skipped.
-
-    Raises
-    ------
-    DataError
-        No file matches, a format is unknown, the pattern leaves the root, or a file would be read twice.
-    StoreUnavailable
-        A folder is temporarily unreadable.
     """
     if isinstance(root, RemoteRoot):
         return root.find(pattern, wanted=wanted)

@@ -28,10 +28,7 @@ MEDS: Final = Source(
 def check_version(root: DataRoot) -> None:
     """Refuse a data set of a different version of MEDS. A data set that does not state its version is read.
 
-    Raises
-    ------
-    DataError
-        ``metadata/dataset.json`` names a different version, or cannot be read.
+    Raise DataError if ``metadata/dataset.json`` names a different version, or cannot be read.
     """
     file = find_file(root, DATASET)
     if file is None:

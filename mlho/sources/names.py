@@ -72,6 +72,9 @@ def select_keys(
 ) -> Selection:
     """Select the keys that match a pattern.
 
+    Raise DataError if no key matches, a file may contain rows but is unreadable, or the files belong to a Delta, Iceberg or Hudi
+    table.
+
     Parameters
     ----------
     keys : iterable of str
@@ -86,11 +89,6 @@ def select_keys(
     -------
     Selection
         At least one key is found. A file named explicitly is read regardless of its name.
-
-    Raises
-    ------
-    DataError
-        No key matches, a file may contain rows but is unreadable, or the files belong to a Delta, Iceberg or Hudi table.
     """
     parts = split_pattern(pattern)
     name, there = "/".join(parts), sorted(keys)

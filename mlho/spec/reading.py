@@ -25,10 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {"TrainingRun": "mlho run", "ScoringRun": 
 def read_text(path: Path) -> str:
     """Return the text of a specification file.
 
-    Raises
-    ------
-    SpecError
-        The file cannot be read, or is longer than the limit. No more than that is read.
+    Raise SpecError if the file cannot be read, or is longer than the limit. No more than that is read.
     """
     where = shown(str(path))
     try:

@@ -19,13 +19,7 @@ _CLUSTER_WORDS: Final = "For a run in a cluster; does not affect results. See do
 
 
 def schema_of(kind: str) -> str:
-    """Return the JSON Schema of a specification of this kind, as JSON text.
-
-    Parameters
-    ----------
-    kind : str
-        ``TrainingRun`` or ``ScoringRun``.
-    """
+    """Return the JSON Schema of a specification of this kind, as JSON text."""
     schema = MODELS[kind].model_json_schema(by_alias=True)
     parts: dict[str, Any] = schema["$defs"]
     for name in ("Index", "ScoringIndex"):

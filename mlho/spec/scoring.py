@@ -248,13 +248,7 @@ def scoring_run_id(
 
 
 def parse_scoring_spec(text: str, *, where: str = "spec") -> ScoringRunSpec:
-    """Parse the specification of a scoring run from YAML text.
-
-    Raises
-    ------
-    SpecError
-        As :func:`mlho.spec.training.parse_spec`.
-    """
+    """Parse the specification of a scoring run from YAML text."""
     return parse_document(text, ScoringRunSpec, where=where)
 
 

@@ -16,6 +16,9 @@ from mlho.store.s3_settings import SCHEME, S3Settings, split_address
 def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
     """Open the store at an address. The first call of a process also removes the scratch of processes that have ended.
 
+    Raise SpecError if the address has a different form, a setting is invalid, or the folder cannot be created. The connection to
+    object storage is tested by the first request, or beforehand by :func:`~mlho.store.probe.probe_store`.
+
     Parameters
     ----------
     address : str
@@ -23,12 +26,6 @@ def open_store(address: str, env: Mapping[str, str] | None = None) -> Store:
     env : mapping of str to str, optional
         Variables with the object storage settings (:class:`~mlho.store.s3_settings.S3Settings`, and ``MLHO_CACHE_DIR`` and
         ``MLHO_CACHE_BYTES``); default: the environment of this process.
-
-    Raises
-    ------
-    SpecError
-        The address has a different form, a setting is invalid, or the folder cannot be created. The connection to object storage
-        is tested by the first request, or beforehand by :func:`~mlho.store.probe.probe_store`.
     """
     store = _opened(address, env)
     _remove_scratch_once(os.getpid(), store.scratch())

@@ -81,19 +81,15 @@ class BlobCache:
     def path(self, digest: str, fetch: Callable[[BinaryIO], None]) -> Path:
         """Return a verified local copy of a blob; download it if it is not cached.
 
+        Raise ArtifactDamaged if the downloaded bytes have a different digest, and StoreUnavailable if the disk is full of copies
+        that are in use, or of files of other programs.
+
         Parameters
         ----------
         digest : str
             SHA-256 of its bytes.
         fetch : callable
             Writes the bytes to a file opened for writing.
-
-        Raises
-        ------
-        ArtifactDamaged
-            The downloaded bytes have a different digest; they are not kept.
-        StoreUnavailable
-            The disk is full of copies that are in use, or of files of other programs.
         """
         target = self._blob(digest)
         if not self._is_cached(target, digest):

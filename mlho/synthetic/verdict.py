@@ -41,15 +41,7 @@ def is_expected(causal: CausalCode) -> bool:
 
 
 def judge(truth: Truth, result: Mapping[str, Any]) -> Verdict:
-    """Compare the consensus of a run with the planted effects.
-
-    Parameters
-    ----------
-    truth : Truth
-        Truth of the cohort that the run read.
-    result : mapping
-        The run's ``result.json``.
-    """
+    """Compare the consensus of a run with the planted effects."""
     consensus = {
         feature["code"]
         for feature in result["features"]

@@ -100,12 +100,7 @@ class World:
 
 
 def make_world(seed: int, n_codes: int, settings: WorldSettings) -> World:
-    """Draw the world.
-
-    Parameters
-    ----------
-    n_codes : int, at least ``MIN_CODES``
-    """
+    """Draw the world. At least ``MIN_CODES`` codes."""
     random = np.random.default_rng([seed, WORLD_STREAM])
     kinds = np.array(CODE_KINDS)[np.arange(n_codes) % len(CODE_KINDS)]
     planted = _plant_codes(random, kinds != "LAB", settings)

@@ -430,13 +430,7 @@ RULES: Final[Mapping[str, tuple[CelRule, ...]]] = {
 
 
 def add_rules(schema: dict[str, Any], rules: Iterable[CelRule]) -> None:
-    """Add each rule to its node of a rendered schema.
-
-    Raises
-    ------
-    KeyError
-        The schema has no such node: the rules do not match the models.
-    """
+    """Add each rule to its node of a rendered schema. Raise KeyError if the schema has no such node."""
     for rule in rules:
         node = schema
         for part in filter(None, rule.at.split(".")):

@@ -181,16 +181,13 @@ class Resource(RunRequest):
 def from_resource(obj: Mapping[str, Any]) -> Resource:
     """Parse a custom resource.
 
+    Raise SpecError if the models reject a resource that the schema of the API server accepted, for example that of an older CRD.
+    The message is shown in the condition ``Accepted=False`` with reason ``InvalidSpec``.
+
     Parameters
     ----------
     obj : mapping
         The object from the API server: ``metadata`` with name, namespace, uid and generation, and ``spec``.
-
-    Raises
-    ------
-    SpecError
-        The models reject a resource that the schema of the API server accepted, for example that of an older CRD. The
-        message names each field and is shown in the condition ``Accepted=False`` with reason ``InvalidSpec``.
     """
     metadata = obj["metadata"]
     where = f"{obj['kind']} {metadata.get('namespace', 'default')}/{metadata['name']}"
@@ -262,17 +259,14 @@ def with_annotations(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[..., Spec]) -> Spec:
     """Read a specification file, and also check the fields that exist only in a cluster, so that all commands report errors in them.
 
+    Raise SpecError as the parser does, or if ``workers`` or ``desiredState`` are invalid.
+
     Parameters
     ----------
     path : Path
         Read once, because it may be a pipe.
     parse : callable
         Parser of the document, such as :func:`mlho.spec.training.parse_spec`.
-
-    Raises
-    ------
-    SpecError
-        As raised by the parser, or ``workers`` or ``desiredState`` are invalid.
     """
     text, where = read_text(path), str(path)
     spec = parse(text, where=where)
@@ -281,13 +275,7 @@ def load_checked[Spec: RunSpec | ScoringRunSpec](path: Path, parse: Callable[...
 
 
 def check_cluster_parts(document: Mapping[str, Any], *, where: str) -> ClusterParts:
-    """Return the fields of a document that exist only in a cluster.
-
-    Raises
-    ------
-    SpecError
-        They are invalid. The message names each field, and for an unknown field the nearest valid name.
-    """
+    """Return the fields of a document that exist only in a cluster. Raise SpecError if they are invalid."""
     spec = document.get("spec")
     if not isinstance(spec, Mapping):
         raise SpecError(f"{where}: expected a mapping with apiVersion, kind, metadata and spec.")

@@ -22,6 +22,8 @@ def check_addresses(
 ) -> None:
     """Raise if the tables, the bundle or the earlier run of a run are outside the allowed prefixes.
 
+    The message lists the allowed prefixes. It is the same whether or not the run exists.
+
     Parameters
     ----------
     allowed : sequence of str or None
@@ -29,11 +31,6 @@ def check_addresses(
     data_of : callable
         Returns the location of a run's tables by the run's id, or by the address of a channel that shows its model; ``None``
         if it is unknown.
-
-    Raises
-    ------
-    ForeignAddress
-        The message lists the allowed prefixes. It is the same whether or not the run exists.
     """
     if allowed is None:
         return

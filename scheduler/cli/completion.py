@@ -33,12 +33,7 @@ def completion_script(
 ) -> str:
     """Return the completion script for a shell.
 
-    Parameters
-    ----------
-    shell : str
-        ``bash``, ``zsh`` or ``fish``.
-    parsers : mapping of command name to its parser
-    words : mapping of command name to its help in one sentence
+    The shell is ``bash``, ``zsh`` or ``fish``; ``words`` has the help of each command in one sentence.
     """
     return "\n".join(_SHELLS[shell](parsers, words)) + "\n"
 

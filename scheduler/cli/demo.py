@@ -91,20 +91,7 @@ def make_demo(folder: Path, *, n_patients: int, seed: int = _SEED, with_rival: b
 
 
 def check_planted(folder: Path, result: dict[str, Any]) -> Group:
-    """Show which planted effects a run found.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the demo's cohort, with ``truth.json``.
-    result : dict
-        The run's ``result.json``.
-
-    Returns
-    -------
-    Group
-        A table with a row for each planted code, and a last line with the counts.
-    """
+    """Show which planted effects a run found."""
     truth = read_truth(folder)
     features = {feature["code"]: feature for feature in result["features"] if feature["kind"] == "feature"}
     table = new_table("Planted effects, and effects found")

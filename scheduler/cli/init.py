@@ -68,10 +68,7 @@ def _guess(folder: Path) -> "tuple[Guess, Format]":
 def guessed_spec(folder: Path, *, outcome: str) -> RunSpec:
     """Return the specification that ``mlho init`` would write for a folder, for a given outcome.
 
-    Raises
-    ------
-    DataError
-        No table looks like the events or the labels.
+    Raise DataError if no table looks like the events or the labels.
     """
     folder = folder.expanduser()
     guess, form = _guess(folder)

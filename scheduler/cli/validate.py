@@ -82,10 +82,7 @@ def inspect_first(
 ) -> "list[Inspection]":
     """Inspect the tables before a run, print warnings, and return the findings for each outcome.
 
-    Raises
-    ------
-    DataError, SpecError
-        The first error found, after the others are printed.
+    Raise the first error found, after the others are printed.
     """
     run_specs = _each(spec)
     inspections = [
@@ -139,13 +136,7 @@ def _today() -> dt.date:
 
 
 def inspect_before_submission(spec: RunSpec | ScoringRunSpec) -> None:
-    """Inspect the tables of a training run in object storage if this machine has access to it; otherwise a task of the run does.
-
-    Raises
-    ------
-    DataError, SpecError
-        See :func:`inspect_first`.
-    """
+    """Inspect the tables of a training run in object storage if this machine has access to it; otherwise a task of the run does."""
     data = spec.spec.data.uri
     if isinstance(spec, ScoringRunSpec) or not data.startswith(SCHEME) or not _ACCESS & os.environ.keys():
         return

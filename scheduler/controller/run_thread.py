@@ -424,10 +424,7 @@ def _shown_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
 def cancel(backend: Backend, run_id: str, *, flagged: Callable[[], None]) -> None:
     """Set the durable cancel flag, call ``flagged``, notify the workers, and delete the queue once they have left. Blocks for some seconds.
 
-    Raises
-    ------
-    MlhoError
-        Store or queue are unavailable; call again later.
+    Raise MlhoError if store or queue are unavailable: call again later.
     """
     store = backend.store()
     execution = read_execution(store, run_id)

@@ -104,17 +104,14 @@ def carry_out(
 ) -> Finished:
     """Carry out a run.
 
+    Raise the first failure that a retry cannot fix. Tasks in flight are abandoned; commits stay.
+
     Parameters
     ----------
     n_slots : int or callable
         Maximum number of tasks in flight. A callable is evaluated each time, because workers come and go.
     leader : Leader
         Asked before anything is committed or published. Raises if another scheduler has taken over the run.
-
-    Raises
-    ------
-    MlhoError
-        The first failure that a retry cannot fix. Tasks in flight are abandoned; commits stay.
     """
     slots = n_slots if callable(n_slots) else lambda: n_slots
     health = health or StoreHealth()

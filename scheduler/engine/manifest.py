@@ -29,10 +29,7 @@ DATASET = "metadata/dataset.json"  # of MEDS; its source imports libraries that 
 def data_root(spec: RunSpec | ScoringRunSpec, spec_path: Path) -> Path | str:
     """Return the address of the tables: a folder (relative paths start at the specification file) or ``s3://…``.
 
-    Raises
-    ------
-    SpecError
-        ``data.uri`` has a different scheme.
+    Raise SpecError if ``data.uri`` has a different scheme.
     """
     uri = spec.spec.data.uri.removeprefix("file://")
     if "://" in uri:

@@ -59,13 +59,7 @@ def _rules_of(document: Mapping[str, Any]) -> list[str]:
 
 
 def check_compared(files: Mapping[str, bytes], compared: Mapping[str, bytes], spec: ScoringSpec) -> None:
-    """Refuse to compare with a bundle that does not fit the specification, or that predicts another outcome.
-
-    Parameters
-    ----------
-    files, compared : mapping of name to bytes
-        Of the bundle, and of the one to compare with.
-    """
+    """Refuse to compare with a bundle that does not fit the specification, or that predicts another outcome."""
     outcome, compared_outcome = (json.loads(found[DOCUMENT]).get("outcome") for found in (files, compared))
     if outcome != compared_outcome:
         raise SpecError(
@@ -135,14 +129,8 @@ def _refuse_same_events(manifest: Manifest, before: list[Night]) -> None:
 def check_counts(spec: ScoringRunSpec, scores: Mapping[str, Any], store: Store) -> None:
     """Refuse to publish a night with too few rows or samples.
 
-    Raise DataError if there are fewer than ``checks.complete`` requires.
-
-    Parameters
-    ----------
-    scores : mapping
-        ``scores.json`` of the run.
-    store : Store
-        Store of the earlier nights.
+    Raise DataError if there are fewer than ``checks.complete`` requires. ``scores`` is ``scores.json`` of the run; the store has
+    the earlier nights.
     """
     checks = spec.spec.checks.complete
     if checks is None:

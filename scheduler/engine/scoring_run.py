@@ -327,12 +327,8 @@ def prepare_scoring(
 ) -> ScoringRun:
     """Read the bundle, check that the specification fits it, and pin the inputs.
 
-    The run's own specification names the bundle by run id and digest, even if the given one uses the name of a run.
-
-    Raises
-    ------
-    BundleError, SpecError, DataError
-        Raised before anything is written.
+    The run's own specification names the bundle by run id and digest, even if the given one uses the name of a run. Errors are
+    raised before anything is written.
     """
     spec = with_run_id(spec, store)
     bundles = {field: read_bundle(source, spec_path, store) for field, source in _bundles(spec).items()}

@@ -79,16 +79,13 @@ class Sender:
     def send(self, messages: Sequence[TaskMessage], *, leader: Leader) -> None:
         """Put messages on the queue in the given order.
 
+        Raise QueueUnavailable if Redis rejects writes, or does not answer: the messages may then have been sent or not.
+
         Parameters
         ----------
         leader : Leader
             Checked after the messages are built and before any is sent. If it raises, the exception propagates and nothing is
             sent.
-
-        Raises
-        ------
-        QueueUnavailable
-            Redis does not answer, and the messages may or may not have been sent; or it rejects writes.
         """
         with self._lock:
             try:

@@ -67,12 +67,8 @@ class LeadershipLost(MlhoError):  # noqa: N818 - names the event, not an error
 class _Lease(Leader):
     """A lease of a run, which :meth:`check` renews if necessary.
 
-    Raises
-    ------
-    LeadershipLost
-        From :meth:`check`: another scheduler is the leader.
-    StoreUnavailable, QueueUnavailable
-        From :meth:`check`: the leader cannot be determined now.
+    :meth:`check` raises LeadershipLost if another scheduler is the leader, and StoreUnavailable or QueueUnavailable if the leader
+    cannot be determined now.
     """
 
     @override
@@ -93,10 +89,7 @@ class _Lease(Leader):
 class StoreLease(_Lease):
     """The lease of a run in the store: a pointer that is renewed by compare-and-swap.
 
-    Raises
-    ------
-    AnotherScheduler
-        On entering, when another scheduler holds and renews it.
+    On entering, raise AnotherScheduler if another scheduler holds and renews it.
     """
 
     def __init__(
@@ -225,10 +218,7 @@ class StoreLease(_Lease):
 class RedisLease(_Lease):
     """The lease of a run in Redis: one key that expires unless it is renewed.
 
-    Raises
-    ------
-    AnotherScheduler
-        On entering, when another scheduler keeps renewing it.
+    On entering, raise AnotherScheduler if another scheduler keeps renewing it.
     """
 
     def __init__(self, broker: str, run: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -283,10 +273,7 @@ class RedisLease(_Lease):
 class Leadership(_Lease):
     """The leadership of a run, as a context manager: all leases that the store's mode requires.
 
-    Raises
-    ------
-    AnotherScheduler
-        On entering, when another scheduler holds it.
+    On entering, raise AnotherScheduler if another scheduler holds it.
     """
 
     def __init__(self, store: Store, run: str, broker: str, *, health: StoreHealth | None = None) -> None:

@@ -63,17 +63,13 @@ class QueueState:
 class Leases:
     """Redis operations of a scheduler for one execution.
 
-    All content is validated, because any client may have written it.
+    All content is validated, because any client may have written it. Every method raises QueueUnavailable while Redis does not
+    answer.
 
     Parameters
     ----------
     key : bytes
         The signing key; without it, no event is read.
-
-    Raises
-    ------
-    QueueUnavailable
-        From every method, while Redis does not answer.
     """
 
     def __init__(self, url: str, names: Names, *, key: bytes = b"", lease_ms: int = LEASE_MS) -> None:
@@ -89,13 +85,7 @@ class Leases:
         self._mend = self._redis.register_script(MEND_LUA)
 
     def check(self) -> None:
-        """Check that Redis answers, accepts the credentials, and does not evict keys.
-
-        Raises
-        ------
-        QueueError
-            With the remedy.
-        """
+        """Check that Redis answers, accepts the credentials, and does not evict keys. Raise QueueError with the remedy."""
         if not check_server(self._redis, self.names):
             log.warning("queue_policy_unknown")
         with answering():

@@ -28,14 +28,8 @@ class LostMessages:
     ) -> list[Pending]:
         """Return the tasks whose message is lost.
 
-        Parameters
-        ----------
-        leased : set of str
-            Keys of tasks with a lease.
-        queued : callable
-            Returns the ids of the messages in the queue, which begin with the task's key; called only if needed.
-        now : float
-            By the monotonic clock.
+        ``leased`` are the keys of tasks with a lease. ``queued`` returns the ids of the messages in the queue, which begin with
+        the key of the task; it is called only if needed.
         """
         old = [
             pending

@@ -148,13 +148,7 @@ def open_queue(queue_config: QueueConfig, settings: Settings) -> Iterator[tuple[
 
 
 def check_queue(broker: str, settings: Settings) -> None:
-    """Check that a queue can be used, unless it is embedded.
-
-    Raises
-    ------
-    MlhoError
-        As :func:`open_queue`.
-    """
+    """Check that a queue can be used, unless it is embedded."""
     if broker != EMBEDDED:
         settings.require_signing_key()
         _check_server(broker)

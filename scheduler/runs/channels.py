@@ -247,12 +247,7 @@ def live_entry(store: Store, name: str, number: int | None = None) -> ChannelEnt
 def append_entry(store: Store, entry: ChannelEntry) -> None:
     """Write the next entry of a channel.
 
-    Raises
-    ------
-    ChannelMoved
-        Another command has written this entry; nothing is changed.
-    SpecError
-        The store cannot decide between two writers.
+    Raise ChannelMoved if another command has written this entry, and SpecError if the store cannot decide between two writers.
     """
     if not store.has_one_winner:
         raise SpecError(

@@ -72,10 +72,7 @@ def level_texts(concepts: NDArray[np.int64]) -> Any:
 def whole_numbers(array: Any, *, where: str, name: str) -> NDArray[np.int64]:
     """Return whole numbers such as concept ids from numbers or text; 0 where missing.
 
-    Raises
-    ------
-    DataError
-        A text is not a number, or a number is not a concept id. The message gives the number of such rows in the batch.
+    Raise DataError if a text is not a number, or a number is not a concept id.
     """
     if pa.types.is_dictionary(array.type):
         values = whole_numbers(array.dictionary, where=where, name=name)

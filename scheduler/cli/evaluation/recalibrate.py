@@ -132,10 +132,7 @@ def _files(
 def _publish(store: Store, run: str, files: Mapping[str, bytes]) -> int:
     """Commit the files and publish them in the folder of the run; ``result.json``, which marks it as finished, comes last.
 
-    Returns
-    -------
-    int
-        Number of bytes of the files.
+    Return their number of bytes.
     """
     refuse_deletion(run, read_record(store, run))  # it may have begun while the files were computed
     stored = put_blobs(store, files)

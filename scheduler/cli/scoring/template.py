@@ -14,13 +14,7 @@ DATE: Final = "{date}"
 
 
 def load_as_of_today(path: Path) -> RunSpec | ScoringRunSpec:
-    """Read a specification of either kind. For a template, return the night of today and print a note.
-
-    Raises
-    ------
-    SpecError
-        As :func:`scheduler.api.resource.load_checked`.
-    """
+    """Read a specification of either kind. For a template, return the night of today and print a note."""
     text, where = read_text(path), str(path)
     document = parse_mapping(text, where=where)
     check_cluster_parts(document, where=where)
