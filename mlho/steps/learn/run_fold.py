@@ -11,7 +11,7 @@ class RunFold(LearningStep):
     """Out-of-fold scores of every setting of every candidate."""
 
     kind: ClassVar[str] = "run_fold"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``fold.arr``."""

@@ -11,7 +11,7 @@ class RunIteration(LearningStep):
     """Give the same bytes as separate tasks for the selection, the folds and the end of the iteration."""
 
     kind: ClassVar[str] = "run_iteration"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``iteration.json`` and ``scores.arr``."""

@@ -11,7 +11,7 @@ class EvaluateLater(LearningStep):
     """Fit the final model's setting on samples before a date, and evaluate it on samples from that date onwards."""
 
     kind: ClassVar[str] = "evaluate_later"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     reads_temporal_check: ClassVar[bool] = True
 
     def run(self, work: Work) -> dict[str, Any]:

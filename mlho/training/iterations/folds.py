@@ -68,6 +68,7 @@ def run_fold(
     train = parts.trained_without(fold)
     chosen = selection or select(problem, train)
     learned = learn_design(problem, chosen.features, train)
+    share = np.count_nonzero(train) / np.count_nonzero(parts.train)
     by_classifier: dict[str, NDArray[np.float64]] = {}
     # A consensus classifier that is not a candidate cannot be the final model, and is not needed for it or its check.
     candidates = problem.spec.candidates if iteration in (FINAL, LATER) else problem.spec.fitted
@@ -78,13 +79,29 @@ def run_fold(
             fitted = classifier.fit_settings(
                 X,
                 problem.target_of(candidate.classifier)[train],
-                classifier.settings(candidate.grid),
+                [with_equal_penalty(setting, share) for setting in classifier.settings(candidate.grid)],
                 seed=seed_of(problem.spec.validation.seed, candidate.classifier, iteration, fold),
                 value_columns=design.value_columns,
             )
             by_classifier[candidate.classifier] = np.stack([model.predict_proba(X_held) for model in fitted])
     names: list[str] = [candidate.classifier for candidate in candidates]
     return FoldScores(np.flatnonzero(held), {name: by_classifier[name] for name in names})
+
+
+def with_equal_penalty(setting: Setting, share: float) -> Setting:
+    """Return the setting with which a share of the samples is shrunk as all of them are with the given one.
+
+    ``c`` weighs the sum of the losses, so the same ``c`` shrinks fewer samples more. A calibrator fitted to scores of such folds would make
+    the probabilities of the model on all samples too extreme. The penalty relative to the mean loss is kept instead, as in glmnet.
+
+    Examples
+    --------
+    >>> with_equal_penalty(classifier_named("elasticnet").setting({"c": 0.1}), 0.8)["c"]
+    0.125
+    """
+    if "c" not in setting:
+        return setting
+    return Setting({**setting, "c": float(setting["c"]) / share}, setting.text)
 
 
 def by_design(candidates: Sequence[Candidate], learned: Design) -> Iterator[tuple[Design, list[Candidate]]]:

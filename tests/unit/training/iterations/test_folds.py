@@ -42,6 +42,18 @@ def test_folds_in_another_order_choose_the_same(make_problem):
     assert first.chosen == second.chosen
 
 
+@pytest.mark.parametrize("c", [0.001, 0.01])
+def test_scores_of_folds_are_shrunk_as_those_of_the_model(make_problem, c):
+    """With a strong penalty, the log-odds of held-out samples spread as far in the folds as those of the model, so that the calibrator fits it."""
+    ridge = {"classifier": "elasticnet", "grid": {"c": [c], "l1Ratio": [0]}}
+    problem = make_problem({"candidates": [ridge]}, tables=make_tables(900, seed=9))
+    outcome = finish_iteration(problem, 1, *select_and_run_folds(problem, 1)).candidates["elasticnet"]
+
+    in_folds, of_model = (np.std(np.log(p / (1 - p))) for p in (outcome.cv.scores, outcome.probabilities))
+
+    assert in_folds / of_model == pytest.approx(1, abs=0.1)
+
+
 def test_an_iteration_is_recorded_as_plain_numbers(make_problem):
     """The counts add up, the record is equal after a round trip through JSON, and the planted codes have odds ratios above one."""
     problem = make_problem()
