@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlho.errors import BundleError, DataError
-from mlho.method.classifiers.base import FittedClassifier
-from mlho.method.evaluation.calibration import PlattCalibrator
-from mlho.method.evaluation.thresholds import Threshold
+from mlho.errors import BundleError
 from mlho.model.card import model_card
 from mlho.model.contents import MODEL_FOLDER, classifier_of, demographics_of, has_value_columns
-from mlho.model.document import BundleDocument, document_bytes, document_of, parse_document
+from mlho.model.document import document_bytes, document_of, parse_document
 from mlho.model.files import (
     DIGEST,
     DOCUMENT,
@@ -33,6 +29,7 @@ from mlho.model.files import (
 )
 from mlho.model.golden import GoldenRows, golden_inputs
 from mlho.model.parts import BundleParts
+from mlho.model.scorer import Scorer
 from mlho.model.testing.generate import generate_tests
 from mlho.model.testing.records import (
     TESTS_FILE,
@@ -45,21 +42,16 @@ from mlho.model.testing.runner import run_tests
 from mlho.spec.training import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
-    from mlho.encoding.cohort.demographics import DemographicsEncoder
-    from mlho.method.selection.features import Cells
     from mlho.model.scoring import EncodedEvents
 
 CARD: Final = "model_card.md"
 GOLDEN: Final = "tests/golden.json"
-_N_NAMED = 5  # number of missing columns named in an error
 
 
-@dataclass(frozen=True, eq=False)
-class Bundle:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bundle(Scorer):
     """A loaded bundle. It predicts from a feature matrix or from events, explains its predictions, and tests itself.
 
     Attributes
@@ -78,29 +70,8 @@ class Bundle:
         Tests that the bundle carries; None for a bundle of an earlier version.
     """
 
-    document: BundleDocument
-    classifier: FittedClassifier
-    demographics: "DemographicsEncoder | None"
-    golden: GoldenRows
     card: str
     digest: str
-    n_bytes: int
-    tests: tuple[ModelTest, ...] | None = None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the model's columns: feature ids, then demographic columns."""
-        return self.document.columns
-
-    @property
-    def calibrator(self) -> PlattCalibrator:
-        """Fitted on out-of-fold probabilities."""
-        return self.document.calibrator
-
-    @property
-    def thresholds(self) -> tuple[Threshold, ...]:
-        """Thresholds on the calibrated probability. A sample raises an alert if and only if it is at least ``value``."""
-        return self.document.thresholds
 
     @property
     def features(self) -> "pd.DataFrame":
@@ -119,31 +90,6 @@ class Bundle:
         ]
         rows = [[getattr(feature, name) for name in names] for feature in self.document.features]
         return pd.DataFrame(rows, columns=names).astype({"window_days": "Int64", "coefficient": "float64"})
-
-    def predict_proba(self, X: Any, *, calibrated: bool = True) -> NDArray[np.float64]:
-        """Return P(outcome) for each row of a feature matrix.
-
-        Parameters
-        ----------
-        X : dense, SciPy sparse or DataFrame, shape (n_samples, n_columns)
-            In the order of :attr:`columns`. Columns of a DataFrame are matched by name; others are ignored. 0 means that a sample
-            does not have a feature. For trees, NaN is an unknown number in the columns listed in
-            ``document.signature.matrix["valueColumns"]``; zero is a value there.
-        calibrated : bool
-            If False, return the uncalibrated probabilities of the classifier.
-
-        Returns
-        -------
-        float64, shape (n_samples,)
-            Strictly between 0 and 1; bit-identical to the predictions of training, for any batch size.
-
-        Raises
-        ------
-        DataError
-            Columns are missing, or a cell is neither a finite number nor NaN in a value column.
-        """
-        probability = self.classifier.predict_proba(self._matrix(X))
-        return np.asarray(self.calibrator.apply(probability)) if calibrated else probability
 
     def explain(self, X: Any) -> "pd.DataFrame":
         """Return the contribution of each column to the log-odds of each row, before calibration.
@@ -224,18 +170,6 @@ class Bundle:
         """Run the tests of the bundle; see :func:`mlho.model.testing.runner.run_tests`. A failure is reported, not raised."""
         return run_tests(self, measured=measured)
 
-    def design(
-        self, cells: "Sequence[Cells]", n_samples: int, extra: NDArray[np.float64] | None = None
-    ) -> Any:
-        """Build the classifier's input matrix from each feature's cells and the demographic columns."""
-        from mlho.model.design import build_design, build_tree_design
-
-        encodings = [feature.encoding for feature in self.document.features]
-        is_value = self.classifier.value_columns
-        if is_value is None:
-            return build_design(encodings, cells, n_samples, extra)
-        return build_tree_design(encodings, cells, n_samples, extra, is_value=is_value, names=self.columns)
-
     def _encoded(
         self,
         events: "pd.DataFrame",
@@ -251,30 +185,6 @@ class Bundle:
         for sentence in (*lost_rows(encoded), *lost):
             warnings.warn(sentence, UserWarning, stacklevel=3)
         return encoded
-
-    def _matrix(self, X: Any) -> Any:
-        return self.classifier.checked(self._by_name(X) if hasattr(X, "loc") else X, names=self.columns)
-
-    def _by_name(self, X: Any) -> Any:
-        missing = [name for name in self.columns if name not in X.columns]
-        if missing:
-            raise DataError(
-                "feature matrix",
-                "columns are missing",
-                expected=f"the {len(self.columns)} columns of the bundle (bundle.columns)",
-                got=f"{len(missing)} missing, first: {', '.join(missing[:_N_NAMED])}",
-                remedy="Add them; 0 means that a sample does not have a feature (NaN: that a number is unknown).",
-            )
-        try:
-            return X.loc[:, list(self.columns)].to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError):
-            raise DataError(
-                "feature matrix",
-                "cells that are not numbers",
-                expected="numbers in every cell",
-                got="text or other objects",
-                remedy="Use predict_events for events, or convert the columns to numbers.",
-            ) from None  # the cause contains the cell value
 
     def __repr__(self) -> str:
         return (
@@ -339,13 +249,11 @@ def _facts(files: Mapping[str, bytes]) -> dict[str, FileFacts]:
 
 def _tests(parts: BundleParts, files: dict[str, FileFacts]) -> tuple[ModelTest, ...]:
     """Return the tests of a bundle with these parts and files."""
-    bundle = Bundle(
+    bundle = Scorer(
         document=document_of(parts, files),
         classifier=parts.classifier,
         demographics=parts.demographics,
         golden=_golden(parts),
-        card="",
-        digest="",
         n_bytes=0,
     )
     return generate_tests(bundle, parts.evidence, parts.requirements, parts.monotone)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from mlho.model.scorer import Scorer
 from mlho.model.testing import events, figures, interface, rows
@@ -58,15 +58,7 @@ CHECKS: Final[Mapping[str, Check]] = {
 }
 
 
-class Tested(Scorer, Protocol):
-    """A loaded bundle with its tests; :class:`mlho.model.bundle.Bundle`."""
-
-    @property
-    def tests(self) -> tuple[ModelTest, ...] | None:
-        """Tests that the bundle carries; None for a bundle of an earlier version."""
-
-
-def run_tests(bundle: Tested, *, measured: bool = True) -> list[ModelTestResult]:
+def run_tests(bundle: Scorer, *, measured: bool = True) -> list[ModelTestResult]:
     """Run the tests of a bundle, all of them, in their order. A promotion calls this function: every result must be ``passed``.
 
     A test that raises an exception has failed. A bundle of an earlier version, which carries no tests, is given those that need
@@ -74,7 +66,7 @@ def run_tests(bundle: Tested, *, measured: bool = True) -> list[ModelTestResult]
 
     Parameters
     ----------
-    bundle : Tested
+    bundle : Scorer
         From :func:`mlho.model.bundle.load_bundle`, which has verified every file.
     measured : bool
         Whether to run the tests of time and memory, which depend on the machine.
