@@ -12,17 +12,10 @@ from mlho.method.survival.curves import uncensored
 from mlho.method.survival.horizons import HorizonFigures, figures_at
 from mlho.method.survival.times import EventTimes
 from mlho.report.parts import Part
+from mlho.report.times import RiskGroup
 from mlho.training.iterations.copies import censored_like, counted
 from mlho.training.iterations.folds import CrossValidation
 from mlho.training.iterations.problem import Problem
-
-
-class GroupRecord(Part):
-    """A fifth of the test samples by predicted risk."""
-
-    predicted: float
-    observed: float | None
-    """Cumulative incidence; ``None`` with fewer than ``report.minCell`` patients with an event up to the horizon, or known without."""
 
 
 class HorizonRecord(Part):
@@ -34,7 +27,7 @@ class HorizonRecord(Part):
     observed: float
     predicted: float
     observed_expected: float | None
-    groups: list[GroupRecord]
+    groups: list[RiskGroup]
 
 
 class TimesRecord(Part):
@@ -106,9 +99,7 @@ def _record(
         predicted=figures.predicted,
         observed_expected=figures.observed_expected,
         groups=[
-            GroupRecord(
-                predicted=group.predicted, observed=group.observed if is_shown(group.samples) else None
-            )
+            RiskGroup(predicted=group.predicted, observed=group.observed if is_shown(group.samples) else None)
             for group in figures.groups
         ],
     )

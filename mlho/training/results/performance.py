@@ -24,7 +24,7 @@ from mlho.report.result import (
 from mlho.report.words import plural, possible
 from mlho.spec.types import OMITTED
 from mlho.training.iterations.problem import Problem
-from mlho.training.iterations.times import GroupRecord, HorizonRecord, TimesRecord
+from mlho.training.iterations.times import HorizonRecord, TimesRecord
 from mlho.training.results.records import IterationRecord
 from mlho.training.results.split_account import has_one_test_set, shown_samples
 
@@ -276,7 +276,7 @@ def _horizon_over(records: Sequence[HorizonRecord], fraction: float | None) -> H
     )
 
 
-def _group_over(groups: Sequence[GroupRecord]) -> RiskGroup:
+def _group_over(groups: Sequence[RiskGroup]) -> RiskGroup:
     observed = [group.observed for group in groups]
     known = [value for value in observed if value is not None]
     return RiskGroup(
