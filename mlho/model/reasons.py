@@ -7,8 +7,8 @@ REASON_LENGTH: Final = 80
 _WINDOW = re.compile(r", in the (\d+) days before the index date$")
 
 
-def reason_words(words: str, code: str = "", *, length: int = REASON_LENGTH) -> str:
-    """Return the words of a feature in at most ``length`` characters. Shorter words are returned unchanged.
+def reason_words(words: str, code: str = "") -> str:
+    """Return the words of a feature in at most 80 characters. Shorter words are returned unchanged.
 
     The window is abbreviated first, then the description is cut; the code and the aggregate stay, so that reasons differ.
 
@@ -20,13 +20,13 @@ def reason_words(words: str, code: str = "", *, length: int = REASON_LENGTH) -> 
     >>> reason_words(long, "E11.69")
     'Type 2 diabetes mellitus with other… (E11.69): ever recorded, last 730 days'
     """
-    if len(words) <= length:
+    if len(words) <= REASON_LENGTH:
         return words
     short = _WINDOW.sub(r", last \1 days", words)
-    if len(short) <= length:
+    if len(short) <= REASON_LENGTH:
         return short
     place = short.find(f" ({code}): ") if code else -1
     end = short[place:] if place > 0 else ""
-    if not end or len(end) > length // 2 + 20:
-        return short[: length - 1].rstrip() + "…"
-    return short[: length - len(end) - 1].rsplit(" ", 1)[0].rstrip() + "…" + end
+    if not end or len(end) > REASON_LENGTH // 2 + 20:
+        return short[: REASON_LENGTH - 1].rstrip() + "…"
+    return short[: REASON_LENGTH - len(end) - 1].rsplit(" ", 1)[0].rstrip() + "…" + end

@@ -20,15 +20,9 @@ _FOLDER: Final = "bundle"  # its name is part of the signed content
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 
 
-def verify_key(env: Mapping[str, str] | None = None) -> Path | None:
-    """Return the file with the key or the certificates that signatures must match; ``None`` if none is set.
-
-    Parameters
-    ----------
-    env : mapping of str to str, optional
-        Default: the environment of this process.
-    """
-    named = (os.environ if env is None else env).get(VERIFY_KEY)
+def verify_key() -> Path | None:
+    """Return the file with the key or the certificates that signatures must match; ``None`` if none is set."""
+    named = os.environ.get(VERIFY_KEY)
     return Path(named) if named else None
 
 

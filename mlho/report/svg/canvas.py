@@ -51,11 +51,11 @@ class Scale:
         return math.log(max(value, 1e-12)) if self.is_log else value
 
 
-def linear_ticks(low: float, high: float, n: int = 5) -> list[float]:
+def linear_ticks(low: float, high: float) -> list[float]:
     """Return round values from ``low`` to ``high``, in steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
-    raw = (high - low) / n
+    raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -89,7 +89,7 @@ def test_no_bit_of_a_signature_can_make_another_bundle_valid(keys, signature):
         check_signatures(changed, flipped, keys[1], where="b")
 
 
-def test_keys_that_cannot_be_used_are_named(keys, tmp_path):
+def test_keys_that_cannot_be_used_are_named(keys, tmp_path, monkeypatch):
     """For an unusable key, the error names the option and says how to make a key."""
     bad = tmp_path / "bad.pem"
     bad.write_text("no key")
@@ -98,8 +98,10 @@ def test_keys_that_cannot_be_used_are_named(keys, tmp_path):
             sign_files(FILES, path)
         with pytest.raises(SpecError, match=r"MLHO_VERIFY_KEY .*openssl ec "):
             check_signatures(FILES, [b"{}"], path, where="b")
-    assert verify_key({}) is None
-    assert verify_key({"MLHO_VERIFY_KEY": str(bad)}) == bad
+    monkeypatch.delenv("MLHO_VERIFY_KEY", raising=False)
+    assert verify_key() is None
+    monkeypatch.setenv("MLHO_VERIFY_KEY", str(bad))
+    assert verify_key() == bad
 
 
 def certificate(subject: str, key, issuer=None, *, is_root: bool):
