@@ -117,10 +117,7 @@ def find_changes(
         return []
     months = np.flatnonzero(counts.active >= max(1.0, _LEAST_ACTIVE * counts.active.max()))
     changes = joined([_rates(counts, part, months) for part in _in_parts(len(named))])
-    found = [
-        *_of_rates(changes, named, counts.months[months]),
-        *_of_effects(cohort, counts, named),
-    ]
+    found = [*_of_rates(changes, named, counts.months[months]), *_of_effects(cohort, counts, named)]
     return sorted(found, key=lambda change: (change.month, change.kind, change.code))
 
 

@@ -208,11 +208,7 @@ def _differences(
 
 def _statistics(t: Tally) -> dict[str, float | None]:
     has_both = t.n_positive_total > 0 and t.n_negative_total > 0
-    return {
-        "auroc": auroc_of(t) if has_both else None,
-        "brier": brier_of(t),
-        "log_loss": log_loss_of(t),
-    }
+    return {"auroc": auroc_of(t) if has_both else None, "brier": brier_of(t), "log_loss": log_loss_of(t)}
 
 
 def _features(a: Sequence[FeatureResult], b: Sequence[FeatureResult]) -> list[FeatureChange]:

@@ -15,10 +15,7 @@ from mlho.training.results.groups import audit_predictions
 
 
 def evaluate_scores(
-    scored: ScoredCohort,
-    spec: TrainingSpec,
-    thresholds: Iterable[Threshold],
-    calibrated: NDArray[np.float64],
+    scored: ScoredCohort, spec: TrainingSpec, thresholds: Iterable[Threshold], calibrated: NDArray[np.float64]
 ) -> Evaluation:
     """Evaluate the scores of a bundle, with these calibrated probabilities."""
     return evaluate(

@@ -151,8 +151,7 @@ def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
     names = list(dict.fromkeys([*(code.name for code in codes), *spec.features.demographics]))
     of_numbers = [code.name for code in codes if isinstance(code, CategoryCode) and code.of_numbers]
     features = Features(
-        demographics=tuple(names),
-        categorical=tuple(dict.fromkeys([*of_numbers, *spec.features.categorical])),
+        demographics=tuple(names), categorical=tuple(dict.fromkeys([*of_numbers, *spec.features.categorical]))
     )
     has_table = spec.data.tables.demographics is not None or spec.data.source == "meds"
     if codes and not has_table:

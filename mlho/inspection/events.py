@@ -36,13 +36,7 @@ _ALIKE: Final[dict[str, Callable[[str], str]]] = {
     "by their digits alone": lambda text: re.sub(r"\D", "", text).lstrip("0"),
 }
 # Rules that depend on the row alone. If they drop the whole sample, other rows are probably no better.
-_OF_ANY_ROW: Final = (
-    Rule.NO_PATIENT,
-    Rule.NO_CODE,
-    Rule.UNUSABLE_CODE,
-    Rule.UNREADABLE_TIME,
-    Rule.NO_TIME,
-)
+_OF_ANY_ROW: Final = (Rule.NO_PATIENT, Rule.NO_CODE, Rule.UNUSABLE_CODE, Rule.UNREADABLE_TIME, Rule.NO_TIME)
 _UNIT_NAMES: Final = frozenset(("unit", "units"))
 _MOST: Final = 0.5  # minimum share of the unknown ids that a change must explain
 

@@ -31,13 +31,7 @@ from mlho.model.golden import GoldenRows, golden_inputs
 from mlho.model.parts import BundleParts
 from mlho.model.scorer import Scorer
 from mlho.model.testing.generate import generate_tests
-from mlho.model.testing.records import (
-    TESTS_FILE,
-    ModelTest,
-    ModelTestResult,
-    parse_tests,
-    written_tests,
-)
+from mlho.model.testing.records import TESTS_FILE, ModelTest, ModelTestResult, parse_tests, written_tests
 from mlho.model.testing.runner import run_tests
 from mlho.spec.training import canonical_json
 

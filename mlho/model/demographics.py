@@ -191,10 +191,7 @@ def _values(column: Sequence[Any], row_of: Sequence[int]) -> list[Any]:
 
 
 def _refuse_contradictions(
-    frame: Frame,
-    patients: Sequence[str | None],
-    names: Sequence[str],
-    born: NDArray[np.int64] | None,
+    frame: Frame, patients: Sequence[str | None], names: Sequence[str], born: NDArray[np.int64] | None
 ) -> None:
     """Refuse rows of one patient (and index date) that differ in a column in use. Missing values are equal in any form."""
     first: dict[Any, tuple[Any, ...]] = {}

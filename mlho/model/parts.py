@@ -75,10 +75,7 @@ def _encoding_from_json(value: Any) -> Any:
         centre=_finite(value["centre"]),
         reference=None
         if bounds is None
-        else Range(
-            -math.inf if low is None else _finite(low),
-            math.inf if high is None else _finite(high),
-        ),
+        else Range(-math.inf if low is None else _finite(low), math.inf if high is None else _finite(high)),
     )
 
 

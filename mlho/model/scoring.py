@@ -120,10 +120,7 @@ def _sequences(document: BundleDocument) -> dict[str, Any]:
 
 
 def encode_events(
-    bundle: Scorer,
-    events: Frame,
-    index: Frame | dt.date | None,
-    demographics: Frame | None,
+    bundle: Scorer, events: Frame, index: Frame | dt.date | None, demographics: Frame | None
 ) -> EncodedEvents:
     """Encode events from tables for the model; see :meth:`mlho.model.bundle.Bundle.predict_events`."""
     require_frame(events, where=EVENTS_FRAME)
@@ -209,10 +206,7 @@ def encode_batch(
 
 
 def _samples(
-    document: BundleDocument,
-    events: Frame,
-    index: Frame | dt.date | None,
-    demographics: Frame | None,
+    document: BundleDocument, events: Frame, index: Frame | dt.date | None, demographics: Frame | None
 ) -> Samples:
     kind = document.scoring.index_kind
     if index is not None and (not isinstance(index, dt.date) or index != index):  # NaT differs from itself

@@ -338,10 +338,7 @@ def _empty(where: str, n_rows: int, needed: Sequence[str]) -> DataError:
 
 
 def _one_row_each(
-    where: str,
-    patient: NDArray[np.int64],
-    index_us: NDArray[np.int64] | None,
-    columns: Sequence[RawColumn],
+    where: str, patient: NDArray[np.int64], index_us: NDArray[np.int64] | None, columns: Sequence[RawColumn]
 ) -> NDArray[np.bool_]:
     """Mark the first row of each key, given rows sorted by key. Refuse differing rows of one key."""
     is_first = is_new(patient) if index_us is None else is_new(patient, index_us)

@@ -216,12 +216,7 @@ def _transpose(
 
 
 def _cells(
-    rows: UsedRows,
-    code_starts: NDArray[np.int64],
-    windows: SampleWindows,
-    *,
-    has_last: bool,
-    is_daily: bool,
+    rows: UsedRows, code_starts: NDArray[np.int64], windows: SampleWindows, *, has_last: bool, is_daily: bool
 ) -> dict[str, NDArray[Any]]:
     """Compute the arrays of the block: one pass counts the cells of each column, a second one fills them."""
     arguments = (code_starts, RowArrays.of(rows), WindowArrays.of(windows), is_daily)

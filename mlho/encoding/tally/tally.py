@@ -98,15 +98,7 @@ class Tally:
         return replace(self, codes=tuple(codes), levels=self.levels.of_codes(place), **ordered)
 
 
-BY_CODE: Final = (
-    "midnight",
-    "years",
-    "sites",
-    "values",
-    "placeholders",
-    "after_outcome",
-    "before_outcome",
-)
+BY_CODE: Final = ("midnight", "years", "sites", "values", "placeholders", "after_outcome", "before_outcome")
 IN_ALL: Final = ("months", "hours", "weekdays", "days")
 _NESTED: Final[dict[str, Any]] = {"levels": MonthlyLevels, "series": SeriesSample}
 assert {*BY_CODE, *IN_ALL, *_NESTED, "codes", "sample"} == {field.name for field in fields(Tally)}

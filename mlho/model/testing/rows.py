@@ -163,10 +163,7 @@ def sparse_rows(subject: Subject, test: ModelTest) -> Finding:
 
 
 def _same(
-    found: NDArray[np.float64],
-    expected: NDArray[np.float64],
-    defect: str,
-    words: str = "scores are equal",
+    found: NDArray[np.float64], expected: NDArray[np.float64], defect: str, words: str = "scores are equal"
 ) -> Finding:
     n_equal = int(np.count_nonzero(found == expected))
     return Finding(n_equal == len(expected), f"{n_equal} of {len(expected)} {words}", defect)

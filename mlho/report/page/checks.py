@@ -37,13 +37,7 @@ def quality(checked: Quality | None) -> dict[str, Any] | None:
 
 def check_rows(checks: list[Check]) -> Rows:
     """Return one row for each check: its subject, and the verdict with the number of findings."""
-    return [
-        (
-            cells.with_note(check.title, check.note),
-            _verdict(check),
-        )
-        for check in checks
-    ]
+    return [(cells.with_note(check.title, check.note), _verdict(check)) for check in checks]
 
 
 def _verdict(check: Check) -> str:

@@ -18,10 +18,7 @@ def limits(result: Result) -> list[str]:
     if sample_size.is_too_small:
         sentences.insert(1, sample_size.sentences)
     if not result.predictive:
-        sentences.insert(
-            0,
-            f"{why_not_predictive(result)} Nothing here is a prediction.",
-        )
+        sentences.insert(0, f"{why_not_predictive(result)} Nothing here is a prediction.")
     if len(result.iterations) < 10:
         sentences.append(
             f"With {words.plural(len(result.iterations), 'iteration')} the confidence scores change in steps of {words.number(100 / max(1, len(result.iterations)), 0)}."

@@ -66,11 +66,7 @@ def tiles(result: Result) -> list[dict[str, str]]:
             if stability.permuted.value is not None
             else (stability.permuted.reason or words.ABSENT),
         },
-        {
-            "label": "Stable features",
-            "value": words.count(stability.n_consensus),
-            "more": _stable_of(result),
-        },
+        {"label": "Stable features", "value": words.count(stability.n_consensus), "more": _stable_of(result)},
     ]
 
 

@@ -10,16 +10,7 @@ from markupsafe import Markup
 from mlho.report import words
 from mlho.report.page import cells
 from mlho.report.page.performance import Chart, Panel, newest_of, performance_charts, value_of
-from mlho.report.site import (
-    MIN_CELL,
-    Evaluation,
-    Figure,
-    Night,
-    ScoredFacts,
-    Site,
-    SiteModel,
-    SiteRun,
-)
+from mlho.report.site import MIN_CELL, Evaluation, Figure, Night, ScoredFacts, Site, SiteModel, SiteRun
 
 INDEX_SECTIONS: Final = {"channels": "Channels", "models": "Models", "runs": "Runs"}
 MODEL_SECTIONS: Final = {
@@ -179,12 +170,7 @@ def _headline(run: SiteRun) -> str:
 def model_content(model: SiteModel, site: Site, runs: Mapping[str, SiteRun]) -> dict[str, Any]:
     """Return the values for the template of a model's page; ``runs`` are the runs of the store by id."""
     shown = [channel for channel in site.channels if channel.model == model.name]
-    has = {
-        "nights": model.nights,
-        "performance": model.evaluations,
-        "versions": True,
-        "scores": model.nights,
-    }
+    has = {"nights": model.nights, "performance": model.evaluations, "versions": True, "scores": model.nights}
     sections = {name: title for name, title in MODEL_SECTIONS.items() if has[name]}
     newest = model.nights[-1] if model.nights else None
     rules = _rules(model.nights)

@@ -177,13 +177,7 @@ def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> C
 
 
 def _scores(
-    problem: Problem,
-    held: Held,
-    name: str,
-    settings: Sequence[Setting],
-    design: Design,
-    X: Any,
-    X_test: Any,
+    problem: Problem, held: Held, name: str, settings: Sequence[Setting], design: Design, X: Any, X_test: Any
 ) -> NDArray[np.float64]:
     """Probabilities of the held-out samples for every setting, shape (n_settings, n_held)."""
     y = problem.y[problem.samples_of(others(problem, held))]

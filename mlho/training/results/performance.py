@@ -30,14 +30,7 @@ from mlho.training.results.split_account import has_one_test_set, shown_samples
 
 DISCRIMINATION: Final = ("auroc", "average_precision", "pr_integral", "brier", "scaled_brier", "log_loss")
 CALIBRATION: Final = ("in_the_large", "intercept", "slope", "ici", "ece_equal_count", "brier")
-OPERATING: Final = (
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "alerts_per_100",
-    "number_needed_to_evaluate",
-)
+OPERATING: Final = ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100", "number_needed_to_evaluate")
 
 
 class PerformanceRecord(Part):

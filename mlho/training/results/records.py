@@ -178,10 +178,7 @@ def _record_coefficients(outcome: IterationOutcome) -> CoefficientRecord:
 
 
 def _histogram(
-    cohort: Cohort,
-    calibrated: NDArray[np.float64],
-    samples: NDArray[np.int64],
-    min_cell: int,
+    cohort: Cohort, calibrated: NDArray[np.float64], samples: NDArray[np.int64], min_cell: int
 ) -> dict[str, Any]:
     """Histogram of the calibrated probabilities of test samples; small bins and complementary ones are ``None``."""
     edges = np.arange(_N_HISTOGRAM + 1) / _N_HISTOGRAM
@@ -190,9 +187,7 @@ def _histogram(
     place = np.clip(np.searchsorted(edges, calibrated, side="right") - 1, 0, _N_HISTOGRAM - 1)
     pairs = np.unique(np.stack([place, patients]), axis=1)
     shown = shown_counts(
-        counts.tolist(),
-        min_cell,
-        n_patients=np.bincount(pairs[0], minlength=_N_HISTOGRAM).tolist(),
+        counts.tolist(), min_cell, n_patients=np.bincount(pairs[0], minlength=_N_HISTOGRAM).tolist()
     )
     return {"counts": shown, "edges": [round(edge, 6) for edge in edges.tolist()]}
 
