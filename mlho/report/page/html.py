@@ -55,12 +55,18 @@ def render_evaluation(evaluation: ExternalEvaluation) -> str:
 
 def render_comparison(comparison: Comparison) -> str:
     """Render the page of a comparison of two runs; see :func:`render_html`."""
-    context = {
-        "comparison": comparison,
-        "style": _asset("report.css"),
-        "tables": comparison_tables(comparison),
-    }
-    return _rendered("comparison.html.j2", context)
+    a, b = comparison.a, comparison.b
+    facts = [
+        (name, f"{run.run}: {run.outcome}, {run.classifier}, {words.plural(run.n_patients, 'patient')}")
+        for name, run in (("A", a), ("B", b))
+    ]
+    return _study(
+        comparison.summary,
+        "Comparison of two runs",
+        f"{a.name} and {b.name}",
+        facts,
+        comparison_tables(comparison),
+    )
 
 
 def render_variants(comparison: VariantComparison) -> str:
