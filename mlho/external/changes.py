@@ -54,13 +54,7 @@ class Change:
 
 
 def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
-    """Read the tables of a training run as the run does, and date the changes in the rows that it would use.
-
-    Raises
-    ------
-    DataError, SpecError
-        A table is invalid, or the specification has no index date.
-    """
+    """Read the tables of a training run as the run does, and date the changes in the rows that it would use."""
     if not asked.cohort.has_index:
         raise SpecError(
             "cohort.index: none has no index date, so effects cannot be assigned to months. Set an index date to date the changes."

@@ -57,11 +57,6 @@ def evaluate_scored(
         Files of events or labels that the bundle was trained on, as far as this is known.
     period : str
         ``month`` or ``night``: the periods of the groups and of the surveillance.
-
-    Raises
-    ------
-    DataError, SpecError
-        The samples or the specification do not fit the bundle; messages contain counts only.
     """
     cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
     _refuse_few(cohort, spec)

@@ -71,11 +71,6 @@ def recalibrated_bundle(
         ``intercept`` or ``line``.
     curves : Curves
         Of the evaluation of these samples.
-
-    Raises
-    ------
-    DataError
-        No correction can be fitted on these samples.
     """
     _refuse_horizons(bundle)
     line, outside = _fit(scored, correction, seed=spec.validation.seed)

@@ -57,13 +57,7 @@ class Folder:
 
 
 def sketch_folder(root: Path) -> Folder:
-    """Inspect the files of a folder. Each subfolder counts as one table.
-
-    Raises
-    ------
-    DataError
-        The path is not a folder.
-    """
+    """Inspect the files of a folder. Each subfolder counts as one table."""
     if not root.is_dir():
         raise DataError(
             str(root),

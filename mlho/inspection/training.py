@@ -76,11 +76,6 @@ def inspect_training(
     -------
     Inspection
         Its errors are those with which the run itself would stop. It contains no values of patients.
-
-    Raises
-    ------
-    StoreUnavailable
-        A table is temporarily unreadable.
     """
     found, source, without_rules = Inspection(), source_of(spec.data), spec.without_rules
     if without_rules.data.source == MEDS.name:

@@ -19,13 +19,7 @@ MODEL_FOLDER: Final = "model/"
 
 
 def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> FittedClassifier:
-    """Return the model of a bundle from its files.
-
-    Raises
-    ------
-    BundleError
-        It cannot be read, or does not fit the columns.
-    """
+    """Return the model of a bundle from its files."""
     model_files = {
         name.removeprefix(MODEL_FOLDER): content
         for name, content in files.items()
@@ -52,13 +46,7 @@ def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> Fitte
 
 
 def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
-    """Return the encoder of a bundle's demographics; ``None`` if it uses none.
-
-    Raises
-    ------
-    BundleError
-        It cannot be read, or does not fit the columns.
-    """
+    """Return the encoder of a bundle's demographics; ``None`` if it uses none."""
     if document.demographics is None:
         return None
     from mlho.encoding.cohort.demographics import DemographicsEncoder

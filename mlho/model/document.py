@@ -168,13 +168,7 @@ def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
 
 
 def document_of(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocument:
-    """Return the document of a bundle with these parts and files.
-
-    Raises
-    ------
-    BundleError
-        The parts are inconsistent.
-    """
+    """Return the document of a bundle with these parts and files."""
     try:
         return BundleDocument(
             outcome=parts.outcome,
@@ -231,13 +225,7 @@ def _missing(parts: BundleParts) -> dict[str, Any]:
 
 
 def parse_document(content: bytes, *, where: str) -> BundleDocument:
-    """Parse and validate a ``bundle.json``.
-
-    Raises
-    ------
-    BundleError
-        Invalid JSON, a different schema or version, or inconsistent fields. The message names fields, never their values.
-    """
+    """Parse and validate a ``bundle.json``."""
     try:
         plain = json.loads(content)
     except (ValueError, RecursionError) as error:

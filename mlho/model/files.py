@@ -46,13 +46,7 @@ def digest_line(document: bytes) -> bytes:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files atomically: the folder appears only when it is complete.
-
-    Raises
-    ------
-    BundleError
-        The folder exists with other content. An equal bundle is left unchanged.
-    """
+    """Write all files atomically: the folder appears only when it is complete."""
     if folder.exists():
         if _holds(folder, files):
             return
@@ -83,13 +77,7 @@ def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
 
 
 def read_document(folder: Path) -> bytes:
-    """Return ``bundle.json`` after verifying its digest.
-
-    Raises
-    ------
-    BundleError
-        The folder is not a bundle, or the digest does not match.
-    """
+    """Return ``bundle.json`` after verifying its digest."""
     if not folder.is_dir():
         raise BundleError(
             f"{folder}: no such folder. Expected a bundle: a folder with {DOCUMENT}. {_OF_A_RUN}"
@@ -121,13 +109,7 @@ def _shown(digest_file: bytes) -> str:
 
 
 def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]:
-    """Return the content of every listed file, verified.
-
-    Raises
-    ------
-    BundleError
-        A file is missing, damaged, not a regular file, or not listed.
-    """
+    """Return the content of every listed file, verified."""
     found = _names_in(folder) - {DOCUMENT, DIGEST}
     missing, unexpected = sorted(set(facts) - found), sorted(found - set(facts))
     if missing:

@@ -46,12 +46,7 @@ class Samples:
 
 
 def require_frame(frame: object, *, where: str, expected: str = "a DataFrame") -> Frame:
-    """Return a table unchanged; refuse anything but a table with distinct column names.
-
-    Raises
-    ------
-    DataError
-    """
+    """Return a table unchanged; refuse anything but a table with distinct column names."""
     if isinstance(frame, pa.Table):
         is_frame, names = True, frame.column_names
     else:
@@ -83,13 +78,7 @@ def values_of(frame: Frame, name: str) -> list[Any]:
 
 
 def arrow_column(frame: Frame, name: str, *, where: str, kind: ColumnKind) -> Any:
-    """Return a column as an Arrow array of a type allowed for its kind.
-
-    Raises
-    ------
-    DataError
-        The column has a different type or mixed types. The message contains no value.
-    """
+    """Return a column as an Arrow array of a type allowed for its kind."""
     if not len(frame):  # an empty column can have any type in pandas
         return pa.nulls(0)
     try:
@@ -190,11 +179,6 @@ def samples_of_frame(index: Frame, *, has_dates: bool) -> Samples:
     ----------
     has_dates : bool
         False if the bundle has no index date; only ``patient_id`` is read then.
-
-    Raises
-    ------
-    DataError
-        A column is missing or has a wrong type, or a row has no patient or no date.
     """
     wanted = ["patient_id", *(["index_date"] if has_dates else [])]
     require_columns(INDEX_FRAME, [str(name) for name in names_of(index)], wanted, remedy="Rename or add it.")
@@ -244,11 +228,6 @@ def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, whe
         Microseconds since 1970.
     years : pair of int
         First and last plausible year.
-
-    Raises
-    ------
-    DataError
-        Some are outside. The message counts them.
     """
     first, last = year_bounds(years)
     n_odd = int(((index_us < first) | (index_us > last)).sum())

@@ -134,13 +134,7 @@ def encode_events(
 
 
 def lost_rows(encoded: EncodedEvents) -> list[str]:
-    """Return a warning for each loss of event rows that the caller may not expect.
-
-    Raises
-    ------
-    DataError
-        No row has a readable time, and some texts are not times.
-    """
+    """Return a warning for each loss of event rows that the caller may not expect."""
     ledger = encoded.ledger
     n_unreadable = ledger.n_dropped(Rule.UNREADABLE_TIME)
     n_without_time = n_unreadable + ledger.n_dropped(Rule.NO_TIME)

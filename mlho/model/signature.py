@@ -36,11 +36,6 @@ def sign_files(files: Mapping[str, bytes], key: Path, certificate: Path | None =
         Private key on an elliptic curve (P-256, P-384 or P-521), PEM, without a password.
     certificate : Path, optional
         Certificate of the key and those that lead to a root, PEM, the key's first. The signature then carries them.
-
-    Raises
-    ------
-    SpecError
-        Key or certificate cannot be used.
     """
     config = _library("signing").Config()
     try:
@@ -71,13 +66,6 @@ def check_signatures(
     files : mapping of name to bytes
     key : Path
         Public key, or certificates of trusted roots; PEM.
-
-    Raises
-    ------
-    BundleError
-        The bundle is not signed, or not with this key.
-    SpecError
-        The key cannot be read.
     """
     if not signatures:
         raise BundleError(

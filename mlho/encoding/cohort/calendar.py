@@ -30,11 +30,6 @@ def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]
     ----------
     have : collection of str
         Demographics of the table.
-
-    Raises
-    ------
-    SpecError
-        There is no index date, or one of these demographics is declared categorical.
     """
     names = tuple(name for name in spec.features.demographics if name in CALENDAR and name not in have)
     if names and not spec.cohort.has_index:

@@ -68,11 +68,6 @@ def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
         For the form of CSV files only.
     files : sequence of SourceFile
         Files of a CDM; those of tables other than ``cdm_source`` are skipped.
-
-    Raises
-    ------
-    DataError
-        The version is a different one.
     """
     versions: set[str] = set()
     where = ""

@@ -129,14 +129,6 @@ def define_cohort(
     CohortResult
         Patients sorted by id, samples by (patient, index date), outcomes, demographics, attrition and warnings.
         The attrition counts label rows as samples until equal rows are collapsed.
-
-    Raises
-    ------
-    DataError
-        A table is missing, empty or unreadable; a column is missing or has a wrong type; outcomes are of one class or
-        conflict; labelled patients are missing from the demographics. Messages contain counts only.
-    SpecError
-        ``age`` is to be computed from the birth date, but there is no index date.
     """
     source = source_of(spec.data)
     if spec.data.source == MEDS.name:

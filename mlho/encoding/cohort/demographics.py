@@ -177,11 +177,6 @@ class DemographicsEncoder:
         -------
         float64, shape (n_rows, n_columns)
             As returned by :meth:`transform`.
-
-        Raises
-        ------
-        DataError
-            A column is missing, contains text where a number is expected, or differs in length.
         """
         values: dict[str, NDArray[Any]] = {}
         for code in self.codes:

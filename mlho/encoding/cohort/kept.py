@@ -111,11 +111,6 @@ def sample_texts(
         Row of each sample in the labels, and in the demographics (``MISSING`` without one).
     unknown : bool
         If true, samples without a value have the level ``unknown``.
-
-    Raises
-    ------
-    DataError
-        Neither table has the column, or a sample has no value.
     """
     if name in labels:
         levels, codes = labels[name].levels, labels[name].codes[rows]

@@ -54,14 +54,7 @@ class LabelRows:
 def read_labels(
     cohort: Cohort, source: Source, root: DataRoot, pattern: str, *, kept: Sequence[str] = ()
 ) -> LabelRows:
-    """Read the label files, and those of the columns ``kept`` that they contain.
-
-    Raises
-    ------
-    DataError
-        A file or column is missing, has a wrong type, or holds outcomes other than 0 and 1 or unreadable index dates; or
-        the table is empty.
-    """
+    """Read the label files, and those of the columns ``kept`` that they contain."""
     files = list_inputs(root, pattern)
     kept = _present(source, files, kept)
     parts = [_read_file(cohort, source, file, kept) for file in files]

@@ -83,13 +83,6 @@ def read_static_rows(
     -------
     Persons
         A patient with several values of a demographic has none; ``conflicts`` counts them.
-
-    Raises
-    ------
-    DataError
-        A file of the events is unreadable, or lacks a column.
-    SpecError
-        ``age`` would be computed from the birth date, but there is no index date.
     """
     if AGE in spec.features.demographics and not spec.cohort.has_index:
         raise SpecError(

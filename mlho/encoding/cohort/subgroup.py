@@ -28,11 +28,6 @@ def subgroup(
     person_of : int64, shape (n_rows,)
         Position of each row's patient in ``persons.patient_ids``; ``MISSING`` if unknown.
     index_us : int64, shape (n_rows,)
-
-    Raises
-    ------
-    SpecError
-        ``features.demographics`` lacks a column that the subgroup needs.
     """
     if persons is None:
         raise _not_there("sex or age")

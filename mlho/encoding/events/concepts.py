@@ -51,12 +51,6 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
         Source whose column names the files use.
     files : sequence of SourceFile
         Files with a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored.
-
-    Raises
-    ------
-    DataError
-        A file is unreadable or lacks the code, a column has a wrong type, rows of one code differ, or the lower bound of a
-        range exceeds the upper one.
     """
     by_field: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
     differing: set[str] = set()
@@ -89,11 +83,6 @@ def read_concept_names(source: Source, files: Sequence[SourceFile], codes: Seque
         Files with ``concept_id`` and ``concept_name``.
     codes : sequence of str
         As :func:`mlho.sources.omop.columns.code_of` writes them. A code whose concept is not in the table has no description.
-
-    Raises
-    ------
-    DataError
-        A file is unreadable, lacks a column, or names one concept in two ways.
     """
     wanted = sorted({concept for code in codes for concept in concepts_of(code)})
     names: dict[int, str] = {}

@@ -75,11 +75,6 @@ class Matrix:
         ----------
         block_paths : sequence of Path, shape (n_blocks,)
             In block order.
-
-        Raises
-        ------
-        ArtifactDamaged
-            A block is not an array file, or does not match the dictionary and the windows.
         """
         starts = cohort.sample_starts()
         blocks: list[_Block] = []

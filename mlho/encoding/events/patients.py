@@ -48,11 +48,6 @@ class PatientFinder:
         ----------
         ids : pyarrow Array
             Integers, or text (dictionary-encoded or plain).
-
-        Raises
-        ------
-        DataError
-            The ids have a different type.
         """
         if pa.types.is_integer(ids.type):
             return self._find_integers(ids)
@@ -97,11 +92,6 @@ def check_partitioned_by_patient(
     ----------
     patients_by_partition : mapping of key to int32 array
         Distinct patients with rows (used or not) in each partition.
-
-    Raises
-    ------
-    DataError
-        Partitions share patients; the message names two such partitions and the number of patients in more than one.
     """
     owner = np.full(n_patients, -1, np.int32)
     is_shared = np.zeros(n_patients, np.bool_)

@@ -78,13 +78,7 @@ class Segments:
 
     @classmethod
     def open(cls, path: Path) -> "Segments":
-        """Memory-map a file written by :class:`SegmentWriter`.
-
-        Raises
-        ------
-        ArtifactDamaged
-            The file has a different format or was truncated.
-        """
+        """Memory-map a file written by :class:`SegmentWriter`."""
         tail = len(MAGIC) + _LENGTH_BYTES
         buffer = _mapped(path)
         if bytes(buffer[-len(MAGIC) :]) != MAGIC:

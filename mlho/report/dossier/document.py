@@ -53,13 +53,7 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
 
 
 def _meanings() -> dict[str, str]:
-    """Return the first sentence on each field of the specification that can close a gap.
-
-    Raises
-    ------
-    RuntimeError
-        A field has no description, as in a process of the fork server, which does not load descriptions.
-    """
+    """Return the first sentence on each field of the specification that can close a gap."""
     parts: dict[str, type[SpecPart]] = {METADATA: RunMetadata, STATEMENTS: Statements, "features.": Features}
     for part in parts.values():
         if without := [name for name, field in part.model_fields.items() if not field.description]:

@@ -146,12 +146,6 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
     """Refuse test sets that are too small to measure performance, or whose training samples are too few.
 
     Messages name a test set by its number, because the name of a site is a value of the data.
-
-    Raises
-    ------
-    DataError
-        A test set or its training samples have too few patients with or without the outcome, or the iterations do not use every test set
-        equally often.
     """
     n_iterations = spec.validation.iterations
     if n_iterations % len(sets):

@@ -69,11 +69,6 @@ def vote(problem: Problem, held: Held, subsample: int) -> Vote:
         Held-out folds of the final iteration.
     subsample : int
         From 1.
-
-    Raises
-    ------
-    DataError
-        The subsample, or the patients left out of it, have one class only.
     """
     patients = others(problem, held)
     left_out = _left_out(problem, patients, held, subsample)

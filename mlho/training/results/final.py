@@ -116,13 +116,7 @@ def _horizons(problem: Problem, cv: CrossValidation) -> tuple[RiskHorizon, ...]:
 
 
 def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.int64]:
-    """Return the features of a final model on the consensus; empty if the model uses demographics only.
-
-    Raises
-    ------
-    DataError
-        No feature has sufficient confidence, and there are no demographics: nothing is left to fit.
-    """
+    """Return the features of a final model on the consensus; empty if the model uses demographics only."""
     if not summary.consensus_features and not problem.cohort.demographics:
         raise DataError(
             "final.features",

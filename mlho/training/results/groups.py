@@ -175,13 +175,7 @@ def _folds(cohort: Cohort, samples: NDArray[np.int64], seed: int) -> NDArray[np.
 
 
 def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
-    """Return the groups that are audited: by each column, by pairs of columns, and by site.
-
-    Raises
-    ------
-    SpecError
-        ``bias`` names a column that is neither categorical nor the age, or a level that does not exist.
-    """
+    """Return the groups that are audited: by each column, by pairs of columns, and by site."""
     by_name = {grouping.by: grouping for grouping in _columns(cohort)}
     asked = spec.bias
     for column in cohort.audited:
