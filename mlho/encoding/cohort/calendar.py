@@ -58,7 +58,7 @@ def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | C
     >>> calendar_column("index_year", np.array([0, 86_400_000_000 * 365])).values.tolist()
     [1970.0, 1971.0]
     """
-    months = _months(index_us)
+    months = index_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
     if name == INDEX_YEAR:
         return NumericColumn(name, (months // 12 + _EPOCH).astype(np.float64))
     return renumbered(name, list(_MONTHS), months % 12)
@@ -66,16 +66,11 @@ def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | C
 
 def calendar_values(name: str, index_us: NDArray[np.int64]) -> Sequence[Any]:
     """Return the values of :func:`calendar_column` as plain values, for scoring."""
-    months = _months(index_us)
-    if name == INDEX_YEAR:
-        years: list[float] = (months // 12 + _EPOCH).astype(np.float64).tolist()
-        return years
-    return [_MONTHS[month] for month in (months % 12).tolist()]
-
-
-def _months(index_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the months since January 1970."""
-    return index_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+    column = calendar_column(name, index_us)
+    if isinstance(column, NumericColumn):
+        values: list[float] = column.values.tolist()
+        return values
+    return [column.levels[code] for code in column.codes.tolist()]
 
 
 def completed_years(from_us: NDArray[np.int64], to_us: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,18 +31,9 @@ from mlho.spec.rules import BY_RULES
 from mlho.spec.training import TrainingSpec
 
 USED: Final = "used"
-# Published order; the first matching rule is recorded for the row.
-LABEL_RULES: Final = (
-    "no patient",
-    "no index date",
-    "implausible index date",
-    "outcome missing",
-    "unknown patient",
-    "conflicting labels",
-    "equal labels",
-)
 # Only with cohort.timeToEvent: the event or the end of observation is not after the index date.
 NOT_AT_RISK: Final = "not at risk"
+# Rules in the published order, in which the first matching rule is recorded for the row, with their remedies.
 _LABEL_REMEDIES: Final[Mapping[str, str]] = {
     "no patient": "Check the column of patient ids.",
     "no index date": "Check the column of index dates.",
@@ -53,6 +44,7 @@ _LABEL_REMEDIES: Final[Mapping[str, str]] = {
     "equal labels": "Check whether the labels were exported twice.",
     NOT_AT_RISK: "Check index dates and times of cohort.timeToEvent.",
 }
+LABEL_RULES: Final = tuple(rule for rule in _LABEL_REMEDIES if rule != NOT_AT_RISK)
 _FEW: Final = 20  # fewer patients than this with, or without, the outcome cause a warning
 
 

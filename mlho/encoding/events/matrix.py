@@ -1,6 +1,6 @@
 """The matrix of samples × columns (code × window), memory-mapped from packed blocks and read a few columns at a time."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,10 +25,7 @@ _NO_NUMBERS: Final = ("indptr", "indices", "count", UTILISATION, FIRST_DAY, LAST
 
 @dataclass(frozen=True, eq=False)
 class ColumnBlock:
-    """Some columns in compressed sparse form: the cells of column j are ``indptr[j]`` to ``indptr[j + 1]``.
-
-    Iteration yields the attributes in order.
-    """
+    """Some columns in compressed sparse form: the cells of column j are ``indptr[j]`` to ``indptr[j + 1]``."""
 
     indptr: NDArray[np.int64]
     """Shape (n_columns + 1,)."""
@@ -38,9 +35,6 @@ class ColumnBlock:
     """Events in the window (days with an event if duplicates are dropped), at least 1. Shape (n_cells,)."""
     number: NDArray[np.float64] | None
     """Latest number, or the requested one; ``NaN`` if missing; None if the blocks hold no numbers. Shape (n_cells,)."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.indptr, self.indices, self.count, self.number))
 
 
 @dataclass(frozen=True, eq=False)

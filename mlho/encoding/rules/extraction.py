@@ -25,6 +25,7 @@ from mlho.sources.events import iter_events, require_values
 from mlho.sources.files import SourceFile
 from mlho.spec.rules import EventSet, Rules
 
+_COLUMNS: Final = ("first_us", "last_us", "patient", "time_us", "bits")  # arrays in the file
 _NO_PATIENT: Final = -1
 _LATEST: Final = np.iinfo(np.int64).max
 _EARLIEST: Final = np.iinfo(np.int64).min
@@ -50,32 +51,16 @@ class RuleEvents:
 
     def write(self, path: Path) -> None:
         """Write them to one array file; equal events give equal bytes."""
-        write_arrays(
-            path,
-            {
-                **text_arrays("id", self.patient_ids),
-                "first_us": self.first_us,
-                "last_us": self.last_us,
-                "patient": self.patient,
-                "time_us": self.time_us,
-                "bits": self.bits,
-                "seen": np.array([self.seen], np.uint64),
-            },
-        )
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        seen = np.array([self.seen], np.uint64)
+        write_arrays(path, {**text_arrays("id", self.patient_ids), **columns, "seen": seen})
 
     @classmethod
     def read(cls, path: Path) -> "RuleEvents":
         """Memory-map events written by :meth:`write`."""
         arrays = read_id_arrays(path)
-        return cls(
-            patient_ids=texts_of("id", arrays),
-            first_us=arrays["first_us"],
-            last_us=arrays["last_us"],
-            patient=arrays["patient"],
-            time_us=arrays["time_us"],
-            bits=arrays["bits"],
-            seen=int(arrays["seen"][0]),
-        )
+        columns = {name: arrays[name] for name in _COLUMNS}
+        return cls(patient_ids=texts_of("id", arrays), **columns, seen=int(arrays["seen"][0]))
 
 
 def extract_file(

@@ -83,18 +83,14 @@ class Tally:
         """Return the counts of these codes, in their order; zero for a code without rows."""
         ids = {code: place for place, code in enumerate(codes)}
         known = [(place, ids[code]) for place, code in enumerate(self.codes) if code in ids]
-        here, there = (
-            (np.array(places, np.int64) for places in zip(*known, strict=True)) if known else ((), ())
-        )
+        here, there = np.array(known, np.int64).reshape(-1, 2).T
         ordered: dict[str, Any] = {}
         for name in BY_CODE:
             counts = getattr(self, name)
             ordered[name] = np.zeros((len(codes), *counts.shape[1:]), np.int64)
-            if known:
-                ordered[name][there] = counts[here]
+            ordered[name][there] = counts[here]
         place = np.full(len(self.codes), -1, np.int64)
-        if known:
-            place[here] = there
+        place[here] = there
         return replace(self, codes=tuple(codes), levels=self.levels.of_codes(place), **ordered)
 
 

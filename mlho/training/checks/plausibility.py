@@ -78,11 +78,7 @@ def _sites(evidence: Evidence) -> Iterator[Measure]:
     is_of_one = (sites.max(axis=1) == rows) & (rows >= _MIN_VALUES)
     only = is_of_one & (of_site[sites.argmax(axis=1)] < _MOST_OF_ONE_SITE)
     share = float(rows[only].sum() / total)
-    named = ", ".join(
-        evidence.words(code)
-        for code in np.flatnonzero(only)[np.argsort(-rows[only], kind="stable")][:3].tolist()
-    )
-    text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes that only one site records, such as {named}"
+    text = f"{100 * share:.1f} % of the used rows have one of {int(only.sum())} codes that only one site records, such as {evidence.named(np.flatnonzero(only))}"
     remedy = "Map local codes to common ones (features.rollUp), or leave them out."
     yield Measure("one-site", "events", share, text, remedy)
 

@@ -82,7 +82,8 @@ def test_columns_come_in_the_order_asked_with_masked_samples_renumbered(planted,
     columns = data.draw(st.lists(st.integers(0, matrix.n_columns - 1), max_size=5))
     mask = data.draw(st.none() | masks(matrix.n_samples))
     rows = slice(None) if mask is None else mask
-    indptr, indices, counts, lasts = matrix.column_block(columns, mask)
+    block = matrix.column_block(columns, mask)
+    indptr, indices, counts, lasts = block.indptr, block.indices, block.count, block.number
     for j, column in enumerate(columns):
         dense, numbers = count[rows, column], last[rows, column]
         cells = slice(indptr[j], indptr[j + 1])
