@@ -7,7 +7,7 @@ from mlho.external.evaluation import as_json, evaluate_scored
 from mlho.external.monitoring import Period
 from mlho.external.new_version import labels_of_training, recalibration_result
 from mlho.external.recalibrated import loaded, recalibrated_bundle
-from mlho.external.scores import evaluated_spec, score_cohort
+from mlho.external.scores import ScoredCohort, evaluated_spec, score_cohort
 from mlho.model.bundle import Bundle
 from mlho.model.testing.records import ModelTestResult, failed_sentence
 from mlho.model.testing.runner import blocking
@@ -39,10 +39,7 @@ def evaluation_files(
     data_digest, n_known_files, period
         See :func:`mlho.external.evaluation.evaluate_scored`.
     """
-    bundle = loaded(files)
-    _test(bundle)
-    evaluated = evaluated_spec(spec, bundle)
-    scored = score_cohort(bundle, evaluated, root)
+    bundle, evaluated, scored = _scored(files, spec, root)
     evaluation = evaluate_scored(
         bundle, evaluated, scored, data_digest=data_digest, n_known_files=n_known_files, period=period
     )
@@ -81,10 +78,7 @@ def recalibration_files(
     DataError
         As in :func:`evaluation_files`; or no correction can be fitted.
     """
-    bundle = loaded(files)
-    _test(bundle)
-    evaluated = evaluated_spec(spec, bundle)
-    scored = score_cohort(bundle, evaluated, root)
+    bundle, evaluated, scored = _scored(files, spec, root)
     evaluation = evaluate_scored(bundle, evaluated, scored, data_digest=data_digest)
     known = labels_of_training(n_known_labels)
     evaluation = evaluation.model_copy(update={"warnings": [*known, *evaluation.warnings]})
@@ -100,6 +94,16 @@ def recalibration_files(
         "report.html": render_evaluation(evaluation).encode(),
         "result.json": as_json(result),
     }
+
+
+def _scored(
+    files: Mapping[str, bytes], spec: TrainingSpec, root: DataRoot
+) -> tuple[Bundle, TrainingSpec, ScoredCohort]:
+    """Return the bundle, which has no defect, the specification of the evaluated cohort, and its scores."""
+    bundle = loaded(files)
+    _test(bundle)
+    evaluated = evaluated_spec(spec, bundle)
+    return bundle, evaluated, score_cohort(bundle, evaluated, root)
 
 
 def _test(bundle: Bundle) -> list[ModelTestResult]:
