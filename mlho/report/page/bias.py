@@ -23,9 +23,9 @@ _OUTCOMES: Final = {1: "with the outcome", 0: "without the outcome"}
 def content(bias: BiasAudit) -> dict[str, Any]:
     """Return the tables of an audit, and sentences for those that would be empty."""
     rule = next((rule for rule in bias.rules if "alert-rate" in rule), next(iter(bias.rules), None))
-    compared = [comparison for comparison in bias.comparisons if _is_found(comparison.adjusted)]
-    errors = [comparison for comparison in bias.errors if _is_found(comparison.adjusted)]
-    trends = [trend for trend in bias.trends if _is_found(trend.adjusted)]
+    compared = [comparison for comparison in bias.comparisons if is_found(comparison)]
+    errors = [comparison for comparison in bias.errors if is_found(comparison)]
+    trends = [trend for trend in bias.trends if is_found(trend)]
     return {
         "rule": "" if rule is None else words.rule_words(rule),
         "performance": _performance(bias.groups, rule),
@@ -176,8 +176,9 @@ def n_tested(computed: Sequence[GroupComparison] | Sequence[PatientErrors] | Seq
     return sum(figure.adjusted is not None for figure in computed)
 
 
-def _is_found(adjusted: float | None) -> bool:
-    return adjusted is not None and adjusted < SIGNIFICANT
+def is_found(figure: GroupComparison | PatientErrors | GroupTrend) -> bool:
+    """Return whether a figure is significant after correction."""
+    return figure.adjusted is not None and figure.adjusted < SIGNIFICANT
 
 
 def _found_words(

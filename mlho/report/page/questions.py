@@ -10,7 +10,7 @@ from mlho.report.changes import ChangesSince
 from mlho.report.checks import Check
 from mlho.report.comparison import difference, turnover
 from mlho.report.page import limits
-from mlho.report.page.bias import SIGNIFICANT, metric_words, n_tested
+from mlho.report.page.bias import is_found, metric_words, n_tested
 from mlho.report.page.header import period
 from mlho.report.parts import Estimate
 from mlho.report.result import Result
@@ -150,14 +150,7 @@ def _differs(result: Result) -> str:
 
 
 def _different(audit: BiasAudit) -> str:
-    found = sorted(
-        (
-            comparison
-            for comparison in audit.comparisons
-            if comparison.adjusted is not None and comparison.adjusted < SIGNIFICANT
-        ),
-        key=lambda comparison: comparison.adjusted or 0.0,
-    )
+    found = sorted(filter(is_found, audit.comparisons), key=lambda comparison: comparison.adjusted or 0.0)
     n = n_tested(audit.comparisons)
     if not audit.comparisons:
         return ""
