@@ -64,10 +64,6 @@ def recalibration_files(
         The files of the earlier bundle, which are verified and tested first.
     spec : TrainingSpec
         Of the later data, with the gates of the new version.
-    correction : str
-        ``intercept`` or ``line``.
-    versions : mapping
-        Software, for the lineage.
     n_known_labels : int
         Files of labels that the bundle was trained on, as far as this is known.
 

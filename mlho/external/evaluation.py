@@ -51,12 +51,8 @@ def evaluate_scored(
     ----------
     spec : TrainingSpec
         From :func:`mlho.external.scores.evaluated_spec`.
-    data_digest : str
-        SHA-256 of the manifest of the inputs.
     n_known_files : int
         Files of events or labels that the bundle was trained on, as far as this is known.
-    period : str
-        ``month`` or ``night``: the periods of the groups and of the surveillance.
     """
     cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
     _refuse_few(cohort, spec)

@@ -37,8 +37,6 @@ def watch(cohort: Cohort, bias: BiasAudit, reference: float | None, *, period: P
         Its periods of all patients count.
     reference : float or None
         Mean test AUROC in training.
-    period : str
-        ``month`` or ``night``.
     """
     if reference is None:
         return Surveillance(period=period, reason="the bundle has no test AUROC of training")

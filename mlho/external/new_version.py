@@ -38,8 +38,6 @@ def recalibration_result(
         Of the later data, with the gates.
     evaluation : ExternalEvaluation
         The earlier bundle on the later data.
-    tests : sequence of BundleTest
-        Results of the tests of the new bundle.
     """
     document = recalibrated.bundle.document
     headline = {name: Spread(**figure) for name, figure in document.metrics.items()}

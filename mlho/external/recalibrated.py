@@ -65,12 +65,6 @@ def recalibrated_bundle(
     ----------
     spec : TrainingSpec
         Of the later data: the seed and the bootstrap count.
-    scored : ScoredCohort
-        The later samples with the scores of the bundle.
-    correction : str
-        ``intercept`` or ``line``.
-    curves : Curves
-        Of the evaluation of these samples.
     """
     _refuse_horizons(bundle)
     line, outside = _fit(scored, correction, seed=spec.validation.seed)

@@ -28,8 +28,6 @@ def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicat
     ----------
     p : float64, shape (n_samples,)
         Calibrated probabilities of the bundle.
-    seed, n_replicates : int
-        Of the folds and of the bootstrap of patients.
 
     References
     ----------

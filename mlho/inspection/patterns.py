@@ -19,10 +19,6 @@ def judge_patterns(
 
     Parameters
     ----------
-    batches : sequence of record batches
-        A sample of the events.
-    parents : mapping of code to parent
-        The map of ``features.rollUp``.
     is_whole : bool
         Whether the sample contains all rows. Otherwise a field is reported only if none of its patterns matches, because a
         rare code may be outside the sample.

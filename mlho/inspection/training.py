@@ -62,6 +62,8 @@ def inspect_training(
 ) -> Inspection:
     """Inspect and check the tables of a training run.
 
+    The errors are those with which the run itself would stop. The findings contain no values of patients.
+
     Parameters
     ----------
     spec : TrainingSpec
@@ -71,11 +73,6 @@ def inspect_training(
     today : date, optional
         Given by a command, which warns about later index dates. A task gives no date, because its output must not depend on
         it.
-
-    Returns
-    -------
-    Inspection
-        Its errors are those with which the run itself would stop. It contains no values of patients.
     """
     found, source, without_rules = Inspection(), source_of(spec.data), spec.without_rules
     if without_rules.data.source == MEDS.name:

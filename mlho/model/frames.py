@@ -116,8 +116,6 @@ def events_batch(events: Frame, *, values: bool) -> Any:
     ----------
     events : DataFrame or Arrow table
         ``patient_id``, ``time``, ``code``, and ``numeric_value`` if ``values``; other columns are ignored.
-    values : bool
-        Whether the bundle uses numeric values.
     """
     have = [str(name) for name in names_of(events)]
     wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
@@ -220,15 +218,7 @@ def index_bounds(frame: Frame, *, where: str) -> tuple[NDArray[np.int64], NDArra
 
 
 def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, where: str, name: str) -> None:
-    """Refuse index dates outside the plausible years of training.
-
-    Parameters
-    ----------
-    index_us : int64
-        Microseconds since 1970.
-    years : pair of int
-        First and last plausible year.
-    """
+    """Refuse index dates outside the plausible years of training."""
     first, last = year_bounds(years)
     n_odd = int(((index_us < first) | (index_us > last)).sum())
     if n_odd:

@@ -139,7 +139,6 @@ def draw_rows(
     ----------
     empty_row : float64, shape (n_columns,)
         Value of the columns that are not drawn in a row.
-    seed : int, at least 0
 
     Returns
     -------

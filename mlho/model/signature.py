@@ -31,7 +31,6 @@ def sign_files(files: Mapping[str, bytes], key: Path, certificate: Path | None =
 
     Parameters
     ----------
-    files : mapping of name to bytes
     key : Path
         Private key on an elliptic curve (P-256, P-384 or P-521), PEM, without a password.
     certificate : Path, optional
@@ -63,7 +62,6 @@ def check_signatures(
 
     Parameters
     ----------
-    files : mapping of name to bytes
     key : Path
         Public key, or certificates of trusted roots; PEM.
     """

@@ -35,7 +35,6 @@ def last_days(
     ----------
     files : sequence of SourceFile
         Files of a CDM; those of tables other than ``death`` are skipped.
-    patient_ids : sequence of str, shape (n_patients,)
     after_days : int or None
         Days after the death in which events are plausible; ``None`` is the default.
 

@@ -107,6 +107,8 @@ def define_cohort(
 ) -> CohortResult:
     """Define the cohort of a specification from the labels and the demographics.
 
+    Patients are sorted by id, samples by (patient, index date). The attrition counts label rows as samples until equal rows are collapsed.
+
     Parameters
     ----------
     spec : TrainingSpec
@@ -115,12 +117,6 @@ def define_cohort(
         Files of an OMOP CDM, for the deaths and the version.
     labels, rules : LabelRows and RuleAccount, optional
         Labels that rules have made, with their account, instead of the table.
-
-    Returns
-    -------
-    CohortResult
-        Patients sorted by id, samples by (patient, index date), outcomes, demographics, attrition and warnings.
-        The attrition counts label rows as samples until equal rows are collapsed.
     """
     source = source_of(spec.data)
     if spec.data.source == MEDS.name:

@@ -70,7 +70,6 @@ def refuse_differing(
 
     Parameters
     ----------
-    columns : mapping of name to TextColumn
     rows : int64, shape (n_rows,)
         Label rows, sorted by sample.
     first : int64, shape (n_rows,)

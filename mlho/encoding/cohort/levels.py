@@ -94,7 +94,6 @@ def renumbered(name: str, texts: list[str], codes: NDArray[np.integer[Any]]) -> 
     ----------
     texts : list of str
         Level of each code; equal texts are merged into one level.
-    codes : int, shape (n_samples,)
     """
     counts = np.bincount(codes, minlength=len(texts)).tolist()
     n_by_level: dict[str, int] = {}

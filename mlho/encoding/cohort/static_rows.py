@@ -70,19 +70,12 @@ def read_static_rows(
 ) -> Persons:
     """Read the demographics of the specification from the codes of the events.
 
+    A patient with several values of a demographic has none; ``conflicts`` counts them.
+
     Parameters
     ----------
-    spec : TrainingSpec
-        Its demographics have no table.
-    source : Source
-        Source with a layout that has static codes.
     patient_ids : Arrow string array
         Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
-
-    Returns
-    -------
-    Persons
-        A patient with several values of a demographic has none; ``conflicts`` counts them.
     """
     if AGE in spec.features.demographics and not spec.cohort.has_index:
         raise SpecError(

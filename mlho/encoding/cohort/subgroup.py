@@ -27,7 +27,6 @@ def subgroup(
     ----------
     person_of : int64, shape (n_rows,)
         Position of each row's patient in ``persons.patient_ids``; ``MISSING`` if unknown.
-    index_us : int64, shape (n_rows,)
     """
     if persons is None:
         raise _not_there("sex or age")

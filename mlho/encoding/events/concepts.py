@@ -47,8 +47,6 @@ def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
 
     Parameters
     ----------
-    source : Source
-        Source whose column names the files use.
     files : sequence of SourceFile
         Files with a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored.
     """
@@ -109,8 +107,6 @@ def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[st
 
     Parameters
     ----------
-    source : Source
-        Source whose column names the files use.
     files : sequence of SourceFile
         Event files; files without descriptions are skipped.
 

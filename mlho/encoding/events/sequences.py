@@ -228,8 +228,6 @@ def day_arrays(
     ----------
     rows : UsedRows
         Sorted by code, patient and time.
-    code_starts : int64, shape (n_codes + 1,)
-    windows : SampleWindows
     n_cells : int
         At least the number of cells of the longest window, such as the cells of all windows.
     has_all_days : bool

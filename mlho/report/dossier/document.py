@@ -18,17 +18,14 @@ DOSSIER_SCHEMA: Final = "mlho.io/dossier/v1"
 def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> dict[str, Any]:
     """Return the dossier of a run.
 
+    It has ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, with
+    their meaning, most used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
+    (text, evidence, section) and ``missing`` (fields).
+
     Parameters
     ----------
     statements : mapping
         ``metadata.statements`` of the specification: camel-case field name to text.
-
-    Returns
-    -------
-    dict
-        ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, with
-        their meaning, most used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
-        (text, evidence, section) and ``missing`` (fields).
     """
     facts = Facts(result, statements)
     checklists = [_checklist(checklist, facts) for checklist in CHECKLISTS]

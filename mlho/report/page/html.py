@@ -28,10 +28,7 @@ _SITE_MODEL: Final = "site_model.html.j2"
 def render_html(result: Result) -> str:
     """Render the whole page. Equal results give equal bytes.
 
-    Returns
-    -------
-    str
-        HTML with inline style, script and charts. It loads nothing, and works without its script.
+    It has inline style, script and charts, loads nothing, and works without its script.
     """
     return _page(_REPORT, training.content(result))
 

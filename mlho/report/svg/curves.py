@@ -234,8 +234,6 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
     ----------
     curve : mapping
         ``threshold`` (list), ``model`` {mean, low, high}, ``all`` (list).
-    end : float
-        Largest threshold to draw.
     """
     xs, model = curve["threshold"], curve["model"]
     top = max([*(v for v in model["mean"] if v is not None), *(model.get("high") or []), 0.01]) * 1.05

@@ -77,7 +77,6 @@ def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[n
     ----------
     features : int64, shape (n_features,)
         Selected features; the design has them in ascending order, independent of the ranking.
-    train : bool, shape (n_samples,)
     """
     ordered = np.sort(features)
     columns = problem.cohort.demographics

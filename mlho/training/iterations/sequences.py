@@ -56,9 +56,6 @@ def candidate_sequences(
 
     Parameters
     ----------
-    train : bool, shape (n_samples,)
-    screened : int64, shape (n_screened,)
-        Features that passed the screen.
     labels : uint8, shape (n_train,)
         Labels of the training samples, or permuted ones.
     """

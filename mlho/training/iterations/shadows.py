@@ -46,7 +46,6 @@ def see_shadows(
     ----------
     selection : Selection
         Selection computed with shadows.
-    train : bool, shape (n_samples,)
     X : CSC, shape (n_train, n_columns)
         Training matrix of the model; it contains no shadows.
     """

@@ -212,7 +212,6 @@ def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | N
 
     Parameters
     ----------
-    folds : mapping of held folds to ConsensusFold
     outer : int or None
         Outer fold whose patients must not be used. ``None``: choose the final model by the outer folds.
     """

@@ -59,7 +59,6 @@ def judge_consensus(
 
     Parameters
     ----------
-    folds : mapping of held folds to ConsensusFold
     records : sequence of IterationRecord
         For the winners of the iterations, which come from another procedure.
 

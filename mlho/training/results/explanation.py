@@ -45,9 +45,6 @@ def mean_contributions(model: FittedClassifier, X: Any, samples: NDArray[np.int6
     model : FittedClassifier
         Linear: |coefficient · (x − mean)|; trees: |TreeSHAP value|; explainable boosting: |score|. All are on the log-odds
         scale and comparable between classifiers.
-    X : sparse, shape (n_samples, n_columns)
-        The training matrix.
-    samples : int64, shape (n,)
 
     Returns
     -------
@@ -97,14 +94,7 @@ def explain_rows(
     *,
     synthetic: bool,
 ) -> list[Profile]:
-    """Explain rows of the design exactly: base and contributions add up to the log-odds.
-
-    Parameters
-    ----------
-    rows : float64, shape (n_rows, n_columns)
-    synthetic : bool
-        Whether the rows are synthetic, not those of real patients.
-    """
+    """Explain rows of the design exactly: base and contributions add up to the log-odds."""
     contributions = final.model.contributions(rows)
     probabilities = final.model.predict_proba(rows)
     calibrated = final.calibrator.apply(probabilities)

@@ -141,8 +141,6 @@ def evidence_of(
     ----------
     performance : PerformanceRecord
         Performance of models fitted like the final one.
-    features : sequence of str
-        Ids of the model's features, in column order.
     """
     y, cv, demographics = problem.y, final.cv, final.design.demographics
     counted = problem.counted(cv.samples, cv.scores)

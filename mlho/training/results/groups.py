@@ -98,8 +98,6 @@ def audit_predictions(
         Its sections ``bias``, ``report`` and, of ``validation``, the seed and the bootstrap are used.
     samples : int64, shape (n_audited,)
         Samples with a prediction, ascending.
-    p : float64, shape (n_samples,)
-    alerts : mapping of rule to bool, shape (n_samples,)
     models : int64, shape (n_samples,), or None
         Number of the model that predicted each sample; None: one model.
     period : str or None
@@ -262,9 +260,6 @@ def periods_of(
 
     Parameters
     ----------
-    index_us : int64, shape (n_samples,)
-    unit_of : int32, shape (n_samples,)
-        Patient of each sample.
     unit : str or None
         ``night``, ``month``, ``quarter`` or ``year``. None: the shortest unit, other than nights, that gives at most 24 periods.
     min_cell : int

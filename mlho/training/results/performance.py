@@ -59,8 +59,6 @@ def judge_by_iterations(
 
     Parameters
     ----------
-    records : sequence of IterationRecord
-        In iteration order.
     mean_probabilities : float64, shape (n_samples,)
         Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """

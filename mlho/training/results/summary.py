@@ -49,13 +49,7 @@ class SummaryRecord(Part):
 
 
 def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
-    """Summarize the iterations.
-
-    Parameters
-    ----------
-    records : sequence of IterationRecord
-        In iteration order.
-    """
+    """Summarize the iterations."""
     returns = count_returns(
         [record.selected for record in records],
         [record.coefficients for record in records],
