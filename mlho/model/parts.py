@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from mlho.errors import plural
 from mlho.method.classifiers.base import FittedClassifier
 from mlho.method.evaluation.calibration import PlattCalibrator
 from mlho.method.evaluation.thresholds import Threshold
@@ -231,8 +230,8 @@ class RiskHorizon(BundlePart):
 
     @property
     def column(self) -> str:
-        """Name of the column of this risk in a table of scores, such as ``risk: 365 days``."""
-        return f"risk: {plural(self.days, 'day')}"
+        """Name of the column of this risk in a table of scores, such as ``risk: 1825 days``."""
+        return f"risk: {self.days} days"
 
 
 def risks_of(

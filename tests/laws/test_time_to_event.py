@@ -178,6 +178,7 @@ def test_the_report_describes_the_analysis_of_times(result):
 
     assert "Time to the event" in page
     assert "540 days" in page
+    assert f"follow-up of all samples, to the first of these, was {np.median(PLANTED.days):.0f} days" in page
     assert "Uno’s" in page or "Uno&#39;s" in page
     assert "column “event_date” of the labels is a date within 180 days" in page.replace("Column", "column")
     assert any("corrected for censoring" in sentence for sentence in result.summary)

@@ -66,8 +66,8 @@ def _account(performance: TimeToEventPerformance) -> str:
         else f", {words.counted(performance.n_competing)} a competing event"
     )
     return (
-        f"{words.counted(performance.n_events)} samples had the event{competing}, and {words.counted(performance.n_censored)} were censored, after a median of "
-        f"{words.number(performance.median_days, 0)} days. Screen, ranking and consensus treat an event within {first} as the outcome, and samples "
+        f"{words.counted(performance.n_events)} samples had the event{competing}, and {words.counted(performance.n_censored)} were censored. The median follow-up of "
+        f"all samples, to the first of these, was {words.plural(round(performance.median_days), 'day')}. Screen, ranking and consensus treat an event within {first} as the outcome, and samples "
         "censored earlier as without the outcome. All other figures are corrected by inverse probability of censoring weights, which assume "
         "that censoring does not depend on the risk. The same weights apply to the numbers of samples in groups, in probability bins and at thresholds."
     )

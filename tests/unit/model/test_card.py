@@ -51,6 +51,11 @@ def test_uses_and_patients_outside_the_training_data_are_excluded(parts):
         assert "**TO BE WRITTEN:** further uses and patients" in section
 
 
+def test_the_column_of_a_risk_has_the_number_of_days_without_separators(parts):
+    """A program can build the name from the horizon, as the documentation gives it."""
+    assert RiskHorizon(days=1825, calibrator=parts().calibrator).column == "risk: 1825 days"
+
+
 def test_figures_stand_with_their_intervals(parts):
     """Metrics have their intervals, missing ones a dash, and thresholds their reason."""
     metrics = {"auroc": {"mean": 0.81, "low": 0.75, "high": 0.87}, "brier": {"mean": None}}
