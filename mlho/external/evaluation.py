@@ -23,7 +23,14 @@ from mlho.report.external import ExternalEvaluation
 from mlho.report.monitoring import CodeDrift
 from mlho.report.parts import Part
 from mlho.report.result import Estimate, LedgerSummary, Spread
-from mlho.report.verdicts import Samples, auroc_caution, few_for_calibration
+from mlho.report.verdicts import (
+    Samples,
+    auroc_caution,
+    calibration_verdict,
+    few_for_calibration,
+    level_verdict,
+    why_not_judged,
+)
 from mlho.report.words import estimate, percent, spread
 from mlho.scoring.code_drift import code_warnings, find_code_drift, split_codes
 from mlho.scoring.label_free import expected_performance
@@ -176,25 +183,32 @@ def _summary(
         + (f", compared with {spread(trained['auroc'], 3)} in training." if "auroc" in trained else ".")
         + (f" {caution}." if caution else ""),
     ]
+    return [*said, calibration_sentence(figures, _samples(evaluation), unassessed)]
+
+
+def calibration_sentence(figures: Mapping[str, Estimate], samples: Samples, unassessed: str | None) -> str:
+    """Interpret the calibration by the rules of a training report, with its figures.
+
+    Parameters
+    ----------
+    figures : mapping of str to Estimate
+        ``calibration_slope`` and ``calibration_in_the_large``.
+    unassessed : str or None
+        Why the calibration cannot be assessed, whatever the figures.
+    """
     slope, large = figures["calibration_slope"], figures["calibration_in_the_large"]
-    if unassessed is not None:
-        said.append(
-            f"The calibration of the probabilities cannot be assessed ({unassessed}). The calibration slope is {estimate(slope)}, where 1 is ideal, and "
-            f"calibration in the large {estimate(large)}, where 0 is ideal."
-        )
-    elif slope.value is not None and large.value is not None:
-        direction = "too low" if large.value > 0 else "too high"
-        is_off = large.low is not None and large.high is not None and (large.low > 0 or large.high < 0)
-        said.append(
-            f"The calibration slope is {estimate(slope)}, where 1 is ideal. "
-            + (
-                f"On average, the probabilities are {direction}"
-                if is_off
-                else "The mean probability agrees with the observed outcome"
-            )
-            + f" (calibration in the large {estimate(large)}, where 0 is ideal)."
-        )
-    return said
+    as_spread = Spread(mean=slope.value, low=slope.low, high=slope.high)
+    level = level_verdict(Spread(mean=large.value, low=large.low, high=large.high), samples)
+    verdict = level or calibration_verdict(as_spread, samples)
+    if unassessed is not None or verdict is None:
+        why = unassessed or why_not_judged(as_spread, samples)
+        said = f"The calibration of the probabilities cannot be assessed ({why})"
+    else:
+        said = f"The probabilities are {verdict}"
+    return (
+        f"{said}. The calibration slope is {estimate(slope)}, where 1 is ideal, and calibration in the large {estimate(large)}, "
+        "where 0 is ideal."
+    )
 
 
 def _of_training(n_known_files: int) -> list[str]:

@@ -17,6 +17,7 @@ from mlho.report.bias.audit import BiasAudit
 from mlho.report.external import Recalibration
 from mlho.report.monitoring import ExpectedPerformance, Surveillance
 from mlho.report.parts import Estimate
+from mlho.report.verdicts import Samples, few_for_auroc
 from mlho.report.words import plural
 from mlho.scoring.drift import find_drift, shares_in_training
 from mlho.scoring.label_free import expected_performance
@@ -134,6 +135,7 @@ def findings_of(
         slope=recalibration.slope,
         log_loss=_gains(recalibration),
         unassessed=unassessed,
+        few=few_for_auroc(Samples(scored.cohort.n_samples, int(scored.cohort.outcome.sum()))),
     )
 
 

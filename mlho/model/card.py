@@ -51,12 +51,15 @@ _AT_THRESHOLDS: Final[Mapping[str, str]] = {
 _NAMES: Final[Mapping[str, str]] = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
-    "brier": "Brier score",
-    "log_loss": "Log loss",
+    "brier": "Brier score, before calibration",
+    "scaled_brier": "Scaled Brier score, before calibration",
+    "log_loss": "Log loss, before calibration",
     "calibration_intercept": "Calibration intercept",
     "calibration_slope": "Calibration slope",
-    "ece": "Expected calibration error",
-    "ici": "Integrated calibration index",
+    "calibration_in_the_large": "Calibration in the large",
+    "calibration_ece_equal_count": "Expected calibration error",
+    "calibration_ici": "Integrated calibration index",
+    "calibration_brier": "Brier score, after calibration",
 }
 
 

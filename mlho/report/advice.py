@@ -42,13 +42,15 @@ class Findings:
     """Log loss as delivered minus log loss after each correction, on patients not used to fit it."""
     unassessed: str | None = None
     """Why the calibration cannot be assessed; None if it can."""
+    few: str | None = None
+    """Why the AUROC with labels is too uncertain to justify retraining, if there are too few samples."""
 
 
 def advise(found: Findings) -> Advice:
     """Return the advice that follows from the findings.
 
     Retrain if features have vanished, or if the AUROC is below that of training and below what the probabilities imply for these
-    patients: a change in case mix alone would lower both. Recalibrate if the probabilities are miscalibrated beyond chance, by a relevant
+    patients (a change in case mix alone would lower both), and if there are enough samples. Recalibrate if the probabilities are miscalibrated beyond chance, by a relevant
     amount, a correction improves the log loss of patients not used to fit it, and the calibration can be assessed.
     Otherwise hold.
 
@@ -127,10 +129,19 @@ def _retrain(found: Findings, observed: Estimate) -> Advice | None:
     if gap < MIN_LOSS or observed.value >= expected.low:
         return None  # case mix explains the loss: another model would not rank these patients better
     since = "" if found.alarm is None else f" (alarm of {found.alarm})"
+    compared = (
+        f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training{since}. The probabilities imply "
+        f"{estimate(expected, 3)} for these patients"
+    )
+    if found.few is not None:
+        return Advice(
+            action="hold",
+            reason=f"{compared}. With {found.few}, this is too uncertain to advise retraining.",
+            gain="The gain from another model is too uncertain to state.",
+        )
     return Advice(
         action="retrain",
-        reason=f"The AUROC is {estimate(observed, 3)}, compared with {trained:.3f} in training{since}. The probabilities imply "
-        f"{estimate(expected, 3)} for these patients: the association between features and outcome has changed, not only the case mix.",
+        reason=f"{compared}: the association between features and outcome has changed, not only the case mix.",
         gain=f"Expected gain in AUROC: up to {gap:.3f}.",
     )
 

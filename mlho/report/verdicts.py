@@ -49,11 +49,18 @@ def has_samples(cohort: Counted, n: int) -> bool:
     return min(cohort.n_positive_samples, cohort.n_samples - cohort.n_positive_samples) >= n
 
 
+def few_for_auroc(cohort: Counted) -> str | None:
+    """Return why an AUROC is too uncertain to rely on for any interval; None if the cohort has enough samples."""
+    return _few(cohort, MIN_SAMPLES)
+
+
 def few_for_calibration(cohort: Counted) -> str | None:
     """Return why the calibration of a cohort cannot be assessed for any interval; None if it has enough samples."""
-    if has_samples(cohort, MIN_FOR_CALIBRATION):
-        return None
-    return f"fewer than {MIN_FOR_CALIBRATION} samples with or without the outcome"
+    return _few(cohort, MIN_FOR_CALIBRATION)
+
+
+def _few(cohort: Counted, least: int) -> str | None:
+    return None if has_samples(cohort, least) else f"fewer than {least} samples with or without the outcome"
 
 
 def auroc_caution(auroc: Spread, cohort: Counted) -> str | None:
@@ -61,8 +68,8 @@ def auroc_caution(auroc: Spread, cohort: Counted) -> str | None:
 
     An AUROC is not called good or bad: that depends on the use of the model.
     """
-    if not has_samples(cohort, MIN_SAMPLES):
-        return f"With fewer than {MIN_SAMPLES} samples with or without the outcome, this figure is too uncertain to rely on"
+    if few := few_for_auroc(cohort):
+        return f"With {few}, this figure is too uncertain to rely on"
     if auroc.mean is None or auroc.low is None or auroc.high is None:
         return "It has no interval, so its uncertainty is unknown"
     if auroc.high < CHANCE:
@@ -116,7 +123,7 @@ def level_verdict(in_the_large: Spread | None, cohort: Counted) -> str | None:
 def why_not_judged(slope: Spread | None, cohort: Counted) -> str:
     """Explain why there is no verdict on calibration."""
     if slope is None or slope.mean is None:
-        return "no test set has a calibration slope"
+        return "there is no calibration slope"
     if few := few_for_calibration(cohort):
         return few
     return "there is no interval" if slope.low is None else "the interval is too wide"

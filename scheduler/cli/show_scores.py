@@ -168,10 +168,13 @@ def _count(n: int) -> str:
 
 
 def _ppv(ppv: dict[str, Any] | None) -> str:
-    if ppv is None or ppv["value"] is None:
+    """Return a PPV with its interval, or the reason why one of them is absent."""
+    if ppv is None:
         return ""
-    interval = "" if ppv["low"] is None else f" ({100 * ppv['low']:.0f}–{_percent(ppv['high'], 0)})"
-    return f"{_percent(ppv['value'], 0)}{interval}"
+    value = "–" if ppv["value"] is None else _percent(ppv["value"], 0)
+    if ppv["low"] is None:
+        return f"{value} ({ppv['reason']})" if ppv.get("reason") else value
+    return f"{value} ({100 * ppv['low']:.0f}–{_percent(ppv['high'], 0)})"
 
 
 def show_scores(store: Store, run: str) -> None:

@@ -136,4 +136,6 @@ def recalibrated(figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any
 
 
 def _estimate(figure: Estimate | None) -> str:
-    return words.ABSENT if figure is None else words.brief(figure)
+    if figure is None:
+        return words.ABSENT
+    return words.brief(figure) + (f" ({figure.reason})" if figure.reason and figure.low is None else "")

@@ -12,10 +12,12 @@ import yaml
 
 import scheduler.cli.parser
 from mlho.errors import DataError, SpecError
-from mlho.external.evaluation import as_json, evaluate_scored
+from mlho.external.evaluation import as_json, calibration_sentence, evaluate_scored
 from mlho.external.scores import evaluated_spec, score_cohort
 from mlho.model.bundle import load_bundle
 from mlho.report.page.html import render_evaluation
+from mlho.report.parts import Estimate
+from mlho.report.verdicts import Samples
 from mlho.spec.training import parse_spec
 from tests.builders import make_document, make_spec, make_tables, run_inline, write_tables
 
@@ -288,7 +290,7 @@ def test_a_rarer_outcome_leads_to_the_advice_to_recalibrate(trained, tmp_path):
     evaluation = command(trained[0], data, {}, tmp_path / "out", "--publish")
 
     assert evaluation["n_positive_samples"] >= 200
-    assert any("the probabilities are too high" in sentence for sentence in evaluation["summary"])
+    assert any("The probabilities are too high on average" in sentence for sentence in evaluation["summary"])
     assert evaluation["advice"]["action"] == "recalibrate"
     assert evaluation["recalibration"]["shift"]["high"] < -1
     written = (tmp_path / "out" / "recalibrate.yaml").read_text()
@@ -325,8 +327,38 @@ def test_too_few_outcomes_are_a_caveat_and_no_advice_to_recalibrate(trained, tmp
             in text
         )
         assert "cannot be assessed (fewer than 200 samples with or without the outcome)" in text
-        assert "On average, the probabilities are too high" not in text
+        assert "The probabilities are too high" not in text
     assert "Intervals of “all patients” may differ from those under Performance" in report
+
+
+@pytest.mark.parametrize(
+    ("slope", "large", "n_positive", "beginning"),
+    [
+        ((1.0, 0.95, 1.05), (-0.1, -0.15, -0.05), 900, "The probabilities are close to the observed"),
+        ((1.0, 0.95, 1.05), (-0.4, -0.45, -0.35), 900, "The probabilities are too high on average"),
+        ((0.6, 0.55, 0.65), (0.0, -0.05, 0.05), 900, "The probabilities are too extreme"),
+        (
+            (1.0, None, None),
+            (-0.4, None, None),
+            900,
+            "The calibration of the probabilities cannot be assessed (there",
+        ),
+        (
+            (1.0, 0.95, 1.05),
+            (-0.4, -0.45, -0.35),
+            199,
+            "The calibration of the probabilities cannot be assessed (fewer",
+        ),
+    ],
+)
+def test_calibration_is_called_off_only_if_beyond_chance_and_relevant(slope, large, n_positive, beginning):
+    """The rules are those of the training report: a shift of the log-odds of −0.1 is small, whatever its interval."""
+    figures = {
+        name: Estimate(value=value, low=low, high=high)
+        for name, (value, low, high) in (("calibration_slope", slope), ("calibration_in_the_large", large))
+    }
+
+    assert calibration_sentence(figures, Samples(9000, n_positive), None).startswith(beginning)
 
 
 def test_nights_are_the_periods_of_groups_and_surveillance_on_demand(trained, other, tmp_path):

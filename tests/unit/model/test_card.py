@@ -62,7 +62,7 @@ def test_figures_stand_with_their_intervals(parts):
     card = model_card(parts(metrics=metrics))
 
     assert "| AUROC | 0.810 | 0.750 to 0.870 |" in card
-    assert "| Brier score | – | – |" in card
+    assert "| Brier score, before calibration | – | – |" in card
     assert "| youden | 0.4 |" in card
     assert "| fixed-alert-rate:0.1 (one class only) | – |" in card
 

@@ -27,6 +27,11 @@ CASES = {
         "retrain",
         "the association between features and outcome has changed",
     ),
+    "the relation changed in few samples": (
+        {"observed": near(0.70), "few": "fewer than 100 samples with or without the outcome"},
+        "hold",
+        "With fewer than 100 samples with or without the outcome, this is too uncertain to advise retraining",
+    ),
     "the patients changed": ({"observed": near(0.70), "expected": near(0.71)}, "hold", "harder to rank"),
     "a loss that chance explains": ({"observed": near(0.72, 0.05)}, "hold", ""),
     "an alarm on a small recent loss": (

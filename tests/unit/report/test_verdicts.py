@@ -74,8 +74,8 @@ def test_calibration_is_called_by_the_interval_of_its_slope(mean, low, high, beg
     [
         (Spread(mean=1.11, low=-5.4, high=7.7), LARGE, "the interval is too wide"),
         (Spread(mean=1.0), LARGE, "there is no interval"),
-        (Spread(mean=None), LARGE, "no test set has a calibration slope"),
-        (None, LARGE, "no test set has a calibration slope"),
+        (Spread(mean=None), LARGE, "there is no calibration slope"),
+        (None, LARGE, "there is no calibration slope"),
         (
             Spread(mean=1.0, low=0.9, high=1.1),
             cohort_of(199, 5000),

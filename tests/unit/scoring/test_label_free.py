@@ -10,7 +10,7 @@ from mlho.method.evaluation.expected import expected_auroc, expected_ppv
 from mlho.report.monitoring import ASSUMES
 from mlho.scoring.label_free import expected_performance
 from mlho.store.memory import MemoryStore
-from scheduler.cli.show_scores import sentences
+from scheduler.cli.show_scores import alerts_table, sentences
 from tests.unit.scoring.conftest import score_inline
 
 
@@ -53,3 +53,21 @@ def test_a_ppv_of_few_alerts_is_not_shown(trained):
     found = expected_performance(np.array([0.1] * 490 + [0.6] * 10), document)
 
     assert found.ppv["youden"].reason == "fewer than 11 alerts"
+
+
+def test_an_expected_ppv_without_interval_has_its_reason_in_the_table_of_alerts():
+    """The table is what a user of ``mlho show`` sees."""
+    estimates = {
+        "youden": {"value": 0.2, "low": 0.16, "high": 0.24, "reason": None},
+        "fixed-alert-rate:0.1": {"value": 0.07, "low": None, "high": None, "reason": "no interval: few"},
+        "fixed-sensitivity:0.8": {"value": None, "low": None, "high": None, "reason": "fewer than 11 alerts"},
+    }
+    alerts = [{"rule": rule, "value": 0.3, "alerts": 50} for rule in estimates]
+
+    table = alerts_table({"samples": 1000, "alerts": alerts, "expected": {"ppv": estimates}})
+
+    assert list(table.columns[-1].cells) == [
+        "20 % (16–24 %)",
+        "7 % (no interval: few)",
+        "– (fewer than 11 alerts)",
+    ]
