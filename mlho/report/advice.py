@@ -14,6 +14,7 @@ MIN_LOSS: Final = 0.02
 MIN_SHIFT: Final = 0.1
 MIN_SLOPE_ERROR: Final = 0.1
 LARGE_PSI: Final = 0.25
+_EVALUATE: Final = "Evaluate the model (mlho evaluate) as soon as labels are available."
 Correction = Literal["intercept", "line"]
 
 
@@ -31,6 +32,9 @@ class Findings:
     """Features expected in these samples and absent in all of them."""
     missing: int = 0
     """Columns with far more missing values than in training."""
+    shifted: int = 0
+    compared: int = 0
+    """Features whose share of the samples differs from training, and those compared."""
     observed: Estimate | None = None
     """AUROC with labels; None without labels."""
     alarm: str | None = None
@@ -111,7 +115,14 @@ def _without_labels(found: Findings) -> Advice:
         )
     reason = "The checks that need no labels found no evidence against the model."
     if doubts:
-        reason = f"{capitalized('; '.join(doubts))}. Evaluate the model (mlho evaluate) as soon as labels are available."
+        reason = f"{capitalized('; '.join(doubts))}. {_EVALUATE}"
+    elif found.shifted:
+        verb = "is" if found.shifted == 1 else "are"
+        reason = (
+            f"{found.shifted} of {plural(found.compared, 'feature')} {verb} shifted: the patients, or how they are recorded, differ from training. "
+            "This does not show that the model performs worse, and the other checks that need no labels found no evidence of it. Check the "
+            f"codes of the shifted features. {_EVALUATE}"
+        )
     return Advice(
         action="hold", reason=reason, gain="Without labels, the gain from another model cannot be estimated."
     )

@@ -72,7 +72,7 @@ def _drift(drift: dict[str, Any] | None) -> Iterator[str]:
         return
     psi = drift["score_psi"]
     index = "no PSI of the scores" if psi is None else f"PSI of the scores {psi:.2f}"
-    yield f"Compared with training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted."
+    yield f"Compared with training: {index}; {drift['n_shifted']} of {drift['n_compared']} features are shifted{_shares(drift['shifted'])}."
     yield from _missing(drift)
     yield from _codes(drift.get("codes"))
 
@@ -81,15 +81,19 @@ def _missing(drift: dict[str, Any]) -> Iterator[str]:
     """Yield the columns with more missing values than in training; scores of earlier versions do not contain it."""
     if not drift.get("n_missing_compared"):
         return
-    columns = [
-        f"{column['words']} ({_percent(column['now'])}, {_percent(column['training'])} in training)"
-        for column in drift["missing"]
-        if column["is_shifted"] and column["now"] is not None
-    ]
-    named = f": {', '.join(columns[:_N_NAMED])}" if columns else ""
+    named = _shares([column for column in drift["missing"] if column["is_shifted"]])
     yield (
         f"Missing values: {drift['n_missing_shifted']} of {drift['n_missing_compared']} columns have more missing values than in training{named}."
     )
+
+
+def _shares(columns: list[dict[str, Any]]) -> str:
+    named = [
+        f"{column['words']} ({_percent(column['now'])}, {_percent(column['training'])} in training)"
+        for column in columns
+        if column["now"] is not None
+    ]
+    return f": {', '.join(named[:_N_NAMED])}" if named else ""
 
 
 def _codes(codes: dict[str, Any] | None) -> Iterator[str]:

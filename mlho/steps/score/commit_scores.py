@@ -33,7 +33,7 @@ class CommitScores(Step):
     """Check that each patient is scored exactly once and every row is accounted for, then write the manifest."""
 
     kind: ClassVar[str] = "commit_scores"
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
 
     def run(self, work: Work) -> dict[str, Any]:
         """Write ``scores.json`` and ``manifest.json``."""
@@ -173,6 +173,8 @@ def _advice(expected: "ExpectedPerformance", drift: "Drift") -> "Advice":
             score_psi=drift.score_psi,
             vanished=len(drift.vanished),
             missing=drift.n_missing_shifted,
+            shifted=drift.n_shifted,
+            compared=drift.n_compared,
         )
     )
 

@@ -67,6 +67,11 @@ CASES = {
     "significant and too small to matter": ({"shift": near(-0.05, 0.01)}, "hold", ""),
     "vanished features": ({"vanished": 2}, "retrain", "Check the source of the codes first"),
     "no labels": ({"observed": None}, "hold", "found no evidence against the model"),
+    "no labels, shifted features": (
+        {"observed": None, "shifted": 16, "compared": 44},
+        "hold",
+        "16 of 44 features are shifted: the patients, or how they are recorded, differ from training. This does not show that the model",
+    ),
     "no labels, missing columns": (
         {"observed": None, "missing": 3},
         "hold",

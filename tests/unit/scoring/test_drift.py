@@ -23,7 +23,7 @@ from mlho.store.keys import blob_key, run_key
 from mlho.store.local import LocalStore
 from mlho.store.memory import MemoryStore
 from mlho.training.results.final import expected_scores
-from scheduler.cli.show_scores import partitions_table, show_scores
+from scheduler.cli.show_scores import partitions_table, sentences, show_scores
 from scheduler.controller.observation import scoring_metrics
 from tests.unit.scoring.conftest import score_inline
 
@@ -297,6 +297,15 @@ def test_a_code_that_is_renamed_and_values_that_disappear_are_named(trained, tmp
     assert [status[count] for count in counts] == ["1", "1", str(scores["drift"]["n_missing_shifted"]), "1"]
     show_scores(store, scored.run.run_id)
     assert "retrain.yaml in the store" in " ".join(capsys.readouterr().out.split())
+
+
+def test_shifted_features_are_named_with_their_shares(trained):
+    """A reader sees which features are shifted, except for shares of few samples."""
+    scores = score_inline(trained.folder, MemoryStore()).scores
+    drift = find_drift([feature("Iron"), feature("Rare")], [0.2, 0.2], np.array([3000, 5]), N)
+    shown = " ".join(sentences({**scores, "drift": {**scores["drift"], **drift.model_dump(mode="json")}}))
+
+    assert "2 of 2 features are shifted: Iron (60.0 %, 20.0 % in training)." in shown
 
 
 def test_rows_of_each_partition_are_shown_and_few_are_hidden():
