@@ -153,7 +153,7 @@ class Cost(SpecPart):
     """Cost of a finished run."""
 
     cpu_hours: ShortText
-    """Hours of all tasks, each of which takes one core, for example ``0.42``."""
+    """Core hours, for example ``0.42``: elapsed time of all tasks, each of which takes one core. Not CPU time."""
     read_bytes: Count
     """Size of the tables."""
     stored_bytes: Count

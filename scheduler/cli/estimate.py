@@ -91,7 +91,7 @@ class Estimate:
     """Of all stages."""
     seconds: float
     cpu_seconds: float
-    """With these workers, and on one core."""
+    """With these workers, and on one core: elapsed time, not CPU time."""
     stored_bytes: int
     worker_bytes: int
     """Largest size in the store, and memory of one worker."""
@@ -109,7 +109,7 @@ class Estimate:
         table.add_section()
         table.add_row("all", str(self.tasks), size(self.bytes), duration(self.seconds), style="bold")
         cost = (
-            f"About {self.cpu_seconds / 3600:.2g} CPU hours, and up to {size(self.stored_bytes)} in the store. "
+            f"About {self.cpu_seconds / 3600:.2g} core hours, and up to {size(self.stored_bytes)} in the store. "
             f"{plural(self.workers, 'worker')}, each with about {size(self.worker_bytes)} of memory. {self.basis}"
         )
         return Group(table, Text(cost))

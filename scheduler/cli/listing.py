@@ -43,14 +43,14 @@ def list_runs(store: Store, address: str, *, as_json: bool) -> list[StoredRun]:
     if not runs:
         terminal.print_line(f"No runs in {address}. Start one: mlho run spec.yaml")
         return runs
-    optional = ("CPU hours", "kind", "duration", "started")
+    optional = ("core hours", "kind", "duration", "started")
     terminal.print_table(_table(runs, headlines), optional=optional)
     return runs
 
 
 def _table(runs: list[StoredRun], headlines: list[str]) -> Table:
     table = terminal.new_table(None)
-    for name in ("name", "kind", "run", "started", "duration", "CPU hours", "state"):
+    for name in ("name", "kind", "run", "started", "duration", "core hours", "state"):
         table.add_column(name, no_wrap=True)
     table.add_column("headline")
     for run, headline in zip(runs, headlines, strict=True):

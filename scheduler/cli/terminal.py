@@ -327,9 +327,9 @@ def duration(seconds: float) -> str:
 
 
 def cost_words(cost: RunCost) -> str:
-    """Return the cost of a run: ``0.42 CPU hours, 12.3 MB read, 45.6 MB stored``."""
+    """Return the cost of a run: ``0.42 core hours, 12.3 MB read, 45.6 MB stored``."""
     read, stored = size(cost.read_bytes), size(cost.stored_bytes)
-    return f"{cost.cpu_seconds / 3600:.2g} CPU hours, {read} read, {stored} stored"
+    return f"{cost.cpu_seconds / 3600:.2g} core hours, {read} read, {stored} stored"
 
 
 def size(n_bytes: float) -> str:

@@ -53,7 +53,7 @@ class RunCost(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     cpu_seconds: float
-    """Duration of all tasks, each of which takes one core."""
+    """Elapsed time of all tasks, each of which takes one core: core seconds, not CPU time."""
     read_bytes: int
     """Size of the tables."""
     stored_bytes: int

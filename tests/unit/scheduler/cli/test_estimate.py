@@ -74,13 +74,13 @@ def test_a_model_on_the_consensus_is_counted_with_its_evaluation():
 
 
 def test_the_estimate_has_cpu_hours_and_stored_bytes():
-    """The estimated CPU hours do not depend on the number of workers; the stored bytes grow with the rows."""
+    """The estimated core hours do not depend on the number of workers; the stored bytes grow with the rows."""
     few, many = (" ".join(shown(10**5, 10**8, n_workers=n).split()) for n in (1, 16))
 
     hours = [text.partition("About ")[2].partition(" in the store")[0] for text in (few, many)]
     assert hours[0] == hours[1]
     assert hours[0].endswith("GB")
-    assert " CPU hours, and up to " in hours[0]
+    assert " core hours, and up to " in hours[0]
 
 
 BY_RULES = {
