@@ -8,6 +8,7 @@ commit record that is written once, last. Running a task twice, on any machine, 
 import datetime as dt
 import errno
 import json
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -385,8 +386,10 @@ def _work_folder(task: Task, store: Store, scratch: Path | None) -> Iterator[Pat
             # A failure to remove local copies is ignored: the error raised below reports the full disk.
             with suppress(OSError):
                 store.make_room()
+        temporary = tempfile.gettempdir()  # some libraries and the bundle of a task write there
+        folders = f"{scratch} or {temporary}" if scratch is not None else temporary
         raise StoreUnavailable(
-            f"{task.kind}: {error.strerror} for its files in {scratch or 'the folder of temporary files'}. Free some space and run the same command again."
+            f"{task.kind}: {error.strerror} for its files in {folders}. Free some space and run the same command again."
         ) from error
 
 
