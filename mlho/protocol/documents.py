@@ -1,6 +1,7 @@
 """Documents that scheduler and workers exchange through the store: tasks, attempts, and the state of an execution."""
 
 import json
+import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -156,8 +157,8 @@ def read_task(store: Store, task_key: str) -> Task:
         is_its_own = False
     if not is_its_own:
         raise SpecError(
-            f"task {task_key[:12]}…: its document does not match the hash in its name. Use the same version of this "
-            "program for scheduler and workers, and run again."
+            f"task {task_key[:12]}…: its document does not match the hash in its name. Most often the worker on {platform.node()} has "
+            "another version of this program than the scheduler: stop it, use the same version for both, and run again."
         )
     return task
 
