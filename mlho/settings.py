@@ -67,18 +67,31 @@ class Settings:
     def broker_at(self, address: str | None) -> str | None:
         """Return the broker at an address (default: that of the environment). Use the environment's password if the addresses match.
 
+        Raises
+        ------
+        SpecError
+            The addresses differ, and only that of the environment has a password, which would not be used.
+
         Examples
         --------
         >>> Settings(broker="redis://:secret@queue:6379/0").broker_at("redis://queue:6379/0")
         'redis://:secret@queue:6379/0'
-        >>> Settings(broker="redis://:secret@queue:6379/0").broker_at("redis://elsewhere:6379/0")
-        'redis://elsewhere:6379/0'
         >>> Settings(broker="rediss://:secret@queue:6379/0", redis_ca="/ca.crt").broker_at(None)
         'rediss://:secret@queue:6379/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.crt'
         """
         if address is None or (self.broker is not None and without_password(self.broker) == address):
             address = self.broker
+        elif "://" in address and without_password(address) == address and self.has_password:
+            raise SpecError(
+                f"--broker {address}: {BROKER} has a password, and is for another address, {without_password(self.broker or '')}. Write this address, "
+                f"or unset {BROKER} for a Redis without a password."
+            )
         return trusting(address, self.redis_ca) if address is not None and self.redis_ca else address
+
+    @property
+    def has_password(self) -> bool:
+        """Return whether the broker of the environment has a password."""
+        return self.broker is not None and without_password(self.broker) != self.broker
 
     def require_signing_key(self) -> bytes:
         """Return the signing key. Raise ``SpecError`` with instructions if it is not set."""

@@ -13,7 +13,6 @@ KNOWN = "redis://:secret@queue:6379/0"
     [
         (None, KNOWN),
         ("redis://queue:6379/0", KNOWN),
-        ("redis://elsewhere:6379/0", "redis://elsewhere:6379/0"),
         ("redis://:other@queue:6379/0", "redis://:other@queue:6379/0"),
         ("embedded", "embedded"),
     ],
@@ -23,6 +22,18 @@ def test_a_broker_without_its_password_is_that_of_the_environment(address: str |
     on a command line, which other users can read.
     """
     assert Settings(broker=KNOWN).broker_at(address) == chosen
+
+
+def test_a_password_is_not_dropped_silently():
+    """Another address without a password is refused if that of the environment has one. The error does not contain the password."""
+    with pytest.raises(
+        SpecError, match=r"another address, redis://queue:6379/0.*unset MLHO_BROKER"
+    ) as refused:
+        Settings(broker=KNOWN).broker_at("redis://queue.example:6379/0")
+
+    assert "secret" not in str(refused.value)
+    without = Settings(broker="redis://queue:6379/0")
+    assert without.broker_at("redis://elsewhere:6379/0") == "redis://elsewhere:6379/0"
 
 
 def test_without_a_broker_in_the_environment_the_command_line_decides():
