@@ -19,7 +19,7 @@ from scheduler.engine.outages import StoreHealth
 OTHER_KEY: Final = "Workers reject the messages, because they are signed with another key. Set the scheduler's MLHO_SIGNING_KEY for all workers."
 TAMPERED: Final = (
     "Redis contains items that no program of this run has written. They are dropped, and the state is restored from the store. Check that "
-    "all workers have the scheduler's MLHO_SIGNING_KEY, and who can write to Redis."
+    "all workers have the scheduler's MLHO_SIGNING_KEY, and who can write to Redis. It is expected after the key was replaced during a run."
 )
 _WINDOW_PER_SLOT: Final = 4
 _WINDOW: Final = 64
