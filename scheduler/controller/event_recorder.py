@@ -5,21 +5,23 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from mlho.log import log
-from scheduler.api.client import Cluster, ClusterError, Kind
+from scheduler.api.client import Cluster, ClusterError, ClusterUnavailable, Conflict, Kind
 from scheduler.api.status import cut, timestamp
 from scheduler.controller.conditions import RunEvent
 
 BURST: Final = 20
 REFILL_SECONDS: Final = 15.0  # per additional Event of a run
+_PAUSES: Final = (0.2, 1.0)  # seconds before a request is repeated: short, because the run waits
 _REMEMBERED: Final = 5_000
 _MESSAGE: Final = 1_000
 
 
 class EventRecorder:
-    """Creates Events, rate-limited per run. A failed request is not retried."""
+    """Creates Events, rate-limited per run. A request that the API server does not answer is repeated twice."""
 
     def __init__(self, cluster: Cluster, identity: str) -> None:
         self._cluster = cluster
@@ -33,12 +35,22 @@ class EventRecorder:
         if not self._is_within_budget(obj["metadata"]["uid"]):
             return
         try:
-            self._cluster.create(
-                Kind.EVENT, event_object(obj, event, self._identity, dt.datetime.now(dt.UTC))
-            )
+            self._create(event_object(obj, event, self._identity, dt.datetime.now(dt.UTC)))
             self.n_recorded += 1
         except ClusterError as error:
             log.warning("event_not_recorded", error_kind=type(error).__name__, error=str(error))
+
+    def _create(self, event: Mapping[str, Any]) -> None:
+        with suppress(
+            Conflict
+        ):  # an earlier request was carried out, and its reply was lost: the name is unique
+            for pause in _PAUSES:
+                try:
+                    self._cluster.create(Kind.EVENT, event)
+                    return
+                except ClusterUnavailable:
+                    time.sleep(pause)
+            self._cluster.create(Kind.EVENT, event)
 
     def _is_within_budget(self, uid: str) -> bool:
         now = time.monotonic()

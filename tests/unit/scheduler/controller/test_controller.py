@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,11 @@ import pytest
 
 from mlho.errors import SpecError
 from mlho.settings import Settings
-from scheduler.api.client import Kind, Listed
+from scheduler.api.client import ClusterError, ClusterUnavailable, Conflict, Kind, Listed
 from scheduler.api.status import ConditionType
 from scheduler.controller import checks, controller, informer
 from scheduler.controller.conditions import EventReason, RunEvent
-from scheduler.controller.event_recorder import event_object
+from scheduler.controller.event_recorder import EventRecorder, event_object
 from scheduler.controller.informer import Cache, Watcher
 from scheduler.controller.observation import RunProgress
 from scheduler.controller.run_thread import Backend
@@ -282,6 +283,38 @@ def test_an_event_names_its_run_and_its_reason():
     assert (event["type"], event["reason"], len(event["message"])) == ("Warning", "Failed", 1000)
     assert event["involvedObject"]["uid"] == "u"
     assert len(event["metadata"]["name"]) <= 253
+
+
+@pytest.mark.parametrize(
+    ("answers", "n_requests", "n_recorded"),
+    [
+        ([None], 1, 1),
+        ([ClusterUnavailable("no answer"), ClusterUnavailable("no answer"), None], 3, 1),
+        ([ClusterUnavailable("the reply is lost"), Conflict("it exists")], 2, 1),
+        ([ClusterUnavailable("no answer")] * 4, 3, 0),
+        ([ClusterError("forbidden"), None], 1, 0),
+    ],
+    ids=["served", "served later", "reply lost", "never served", "refused"],
+)
+def test_a_request_for_an_event_is_repeated_twice(monkeypatch, answers, n_requests, n_recorded):
+    """A transient error of the API server loses no Event. One that lasts, or a refusal, delays the run by seconds at most."""
+    obj = {
+        "apiVersion": "mlho.io/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": "a", "namespace": "b", "uid": "u"},
+    }
+    names = []
+
+    def create(_kind, event):
+        names.append(event["metadata"]["name"])
+        if (error := answers[len(names) - 1]) is not None:
+            raise error
+
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    recorder = EventRecorder(SimpleNamespace(create=create), "pod-1")
+    recorder.record(obj, RunEvent(EventReason.FAILED, "x", is_warning=True))
+
+    assert (len(names), len(set(names)), recorder.n_recorded) == (n_requests, 1, n_recorded)
 
 
 @pytest.mark.parametrize(("is_well", "status"), [(True, 200), (False, 503)])
