@@ -44,9 +44,6 @@ class RunState(StrEnum):
     """Its deletion has begun and is not complete."""
 
 
-_KEPT: Final = frozenset((RunState.RUNNING, RunState.FINISHED))
-
-
 class RunCost(BaseModel):
     """The cost of a run. Tasks that another run had already completed count as if this run had completed them."""
 
@@ -110,28 +107,6 @@ def swap_record(store: Store, run: str, change: Callable[[RunRecord | None], Run
     raise MlhoError(f"run {run}: another process is changing its record. Run the same command again.")
 
 
-def record_finished(store: Store, run: str, *, started: dt.datetime, seconds: float, cost: RunCost) -> None:
-    """Record a finished run that had no :class:`Recording`. The record of a run that is in progress or finished stays.
-
-    Raise MlhoError if the run is being deleted.
-    """
-
-    def change(record: RunRecord | None) -> RunRecord:
-        refuse_deletion(run, record)
-        if record is not None and record.state in _KEPT:
-            return record
-        before = record.seconds if record is not None else 0.0
-        return RunRecord(
-            state=RunState.FINISHED,
-            started=started,
-            ended=dt.datetime.now(dt.UTC),
-            seconds=round(before + seconds, 3),
-            cost=cost,
-        )
-
-    swap_record(store, run, change)
-
-
 def used_tasks(store: Store, run: str) -> set[str]:
     """Return the keys of the tasks that a run has listed."""
     keys = list(store.keys(uses_prefix(run)))
@@ -175,7 +150,7 @@ class Recording:
     def __enter__(self) -> Self:
         return self
 
-    def begin(self, drain: Callable[[], list[str]]) -> None:
+    def begin(self, drain: Callable[[], list[str]], *, seconds: float = 0.0) -> None:
         """Record that the run has started.
 
         Raise MlhoError if the run is being deleted, or another scheduler leads it.
@@ -184,11 +159,13 @@ class Recording:
         ----------
         drain : callable
             Returns the keys of the tasks that the run uses, each once, since its last call.
+        seconds : float
+            Duration of this start so far.
         """
         self._drain = drain
         self._listed = used_tasks(self._store, self._run)
         self._record = swap_record(self._store, self._run, self._started)
-        self._before, self._clock = self._record.seconds, time.monotonic()
+        self._before, self._clock = self._record.seconds, time.monotonic() - seconds
         self._thread.start()
 
     def list_tasks(self) -> None:

@@ -1,6 +1,5 @@
 """The command ``mlho recalibrate``: a new version of a model with a new calibrator, fitted on recent labels."""
 
-import datetime as dt
 import json
 import time
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from scheduler.engine.publication import publish_blob, put_blobs, renamed, spec_
 from scheduler.engine.scoring_run import bundle_now, read_bundle
 from scheduler.engine.training_run import gated, prepare_recalibration
 from scheduler.runs.origin import training_spec
-from scheduler.runs.record import RunCost, read_record, record_finished, refuse_deletion
+from scheduler.runs.record import Recording, RunCost, RunState, read_record, refuse_deletion
 
 _SUFFIX: Final = "-recalibrated"
 
@@ -72,7 +71,7 @@ def _recalibrate(options: Options) -> int:
     prepared = prepare_recalibration(spec, source, bundle, correction, path, store)
     run = prepared.run_id
     refuse_deletion(run, read_record(store, run))
-    started, clock = dt.datetime.now(dt.UTC), time.monotonic()
+    clock = time.monotonic()
     files = call_beside(
         _files,
         dict(bundle.files),
@@ -83,9 +82,15 @@ def _recalibrate(options: Options) -> int:
         prepared.n_known_labels,
     )
     computed = round(time.monotonic() - clock, 3)
-    stored_bytes = _publish(store, run, {**prepared.description, **files})
-    cost = RunCost(cpu_seconds=computed, read_bytes=prepared.manifest.n_bytes, stored_bytes=stored_bytes)
-    record_finished(store, run, started=started, seconds=time.monotonic() - clock, cost=cost)
+    with Recording(store, run) as recording:
+        record = read_record(store, run)
+        is_new = record is None or record.state is not RunState.FINISHED
+        if is_new:
+            recording.begin(list, seconds=computed)  # from here on, mlho delete refuses the run
+        stored_bytes = _publish(store, run, {**prepared.description, **files})
+        cost = RunCost(cpu_seconds=computed, read_bytes=prepared.manifest.n_bytes, stored_bytes=stored_bytes)
+        if is_new:
+            recording.finish(n_new=1, cost=cost)
     result = json.loads(files["result.json"])
     if options.json:
         terminal.print_json({**result, "run": run, "name": spec.metadata.name})

@@ -27,7 +27,7 @@ from scheduler.cli.evaluation import recalibrate
 from scheduler.controller.run_thread import outcome_of
 from scheduler.engine.loop import carry_out
 from scheduler.engine.prepare import prepare, prepare_in_cluster
-from scheduler.engine.publication import put_blobs
+from scheduler.engine.publication import publish_blob, put_blobs
 from scheduler.engine.training_run import with_pinned_model
 from scheduler.runs.deletion import delete_runs
 from scheduler.runs.record import RunRecord, RunState, swap_record, used_tasks
@@ -335,6 +335,27 @@ def test_a_recalibration_that_is_deleted_while_it_is_computed_is_not_written(cop
     assert parser.main([*command, "--store", str(where / "store")]) != 0
     assert "its deletion is incomplete" in " ".join(capsys.readouterr().err.split())
     assert list(store.keys(f"runs/{run}/")) == [f"runs/{run}/record.json"]
+
+
+def test_a_recalibration_is_not_deleted_while_it_is_published(copied, capsys, monkeypatch):
+    """Its record states that it is running, so that a deletion does not remove the files that it is writing."""
+    where, run, command = copied
+    mlho(where, "delete", run, "--yes")
+    refused = []
+
+    def publish(store, sha256, key):
+        publish_blob(store, sha256, key)
+        if key.endswith("spec.yaml"):
+            refused.append(parser.main(["delete", run, "--yes", "--store", str(where / "store")]))
+
+    monkeypatch.setattr(recalibrate, "publish_blob", publish)
+    capsys.readouterr()
+    mlho(where, *command)
+
+    assert refused == [2]
+    assert "a process is running it" in " ".join(capsys.readouterr().err.split())
+    (found,) = [found for found in stored_runs(LocalStore(where / "store")) if found.run_id == run]
+    assert found.state is RunState.FINISHED
 
 
 def test_artifacts_are_collected_beside_a_recalibration_whose_own_stay(place, capsys, tmp_path):
