@@ -16,7 +16,6 @@ SECTIONS: Final = {
     "recalibration": "Recalibration",
     "groups": "Months, sites and groups",
 }
-MIN_CELL: Final = 11
 OPERATING: Final = ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100", "number_needed_to_evaluate")
 _CORRECTIONS: Final = (
     ("Shift of the log-odds", "shift"),
@@ -31,7 +30,7 @@ def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
     """Return the values of the template in addition to the evaluation itself."""
     return {
         "sections": SECTIONS,
-        "min_cell": min_cell_of(evaluation),
+        "min_cell": cells.min_cell_of(evaluation.spec),
         "facts": facts(evaluation),
         "attrition": [
             (step.rule, *map(words.counted, (step.patients, step.samples))) for step in evaluation.attrition
@@ -52,11 +51,6 @@ def content(evaluation: ExternalEvaluation) -> dict[str, Any]:
         "bias": bias.content(evaluation.bias),
         "bias_figures": {figure.name: figure for figure in groups.of_audit(evaluation.bias)},
     }
-
-
-def min_cell_of(evaluation: ExternalEvaluation) -> int:
-    """Return the smallest number of patients that may be shown."""
-    return int(evaluation.spec.get("report", {}).get("minCell", MIN_CELL))
 
 
 def facts(evaluation: ExternalEvaluation) -> Rows:
@@ -118,7 +112,7 @@ def charts(evaluation: ExternalEvaluation) -> list[Figure]:
     return performance.of_curves(
         evaluation.curves,
         prevalence=evaluation.n_positive_samples / evaluation.n_samples,
-        smallest=min_cell_of(evaluation),
+        smallest=cells.min_cell_of(evaluation.spec),
         typical=0,
         which="these data",
     )

@@ -10,7 +10,6 @@ from mlho.report.page import cells
 from mlho.report.result import FalseFeatures, LaterEvaluation, Result
 from mlho.report.words import DASH
 
-MIN_CELL: Final = 11  # default if the specification has no value
 MAX_FEATURES: Final = 2000  # rows of the feature table: more would exceed the page's limit of 2 MB
 
 UNREMARKABLE: Final = ("fitted", "converged")  # shown only if false
@@ -38,12 +37,6 @@ COMPARED: Final = (
     "calibration_slope",
     "calibration_ici",
 )  # metrics of the candidates
-
-
-def min_cell_of(result: Result) -> int:
-    """Return the smallest number of patients that may be shown."""
-    value = result.lineage.spec.get("report", {}).get("minCell", MIN_CELL)
-    return int(value)
 
 
 def tiles(result: Result) -> list[dict[str, str]]:
