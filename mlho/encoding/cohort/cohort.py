@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import text_arrays, texts_of, write_arrays
+from mlho.arrays import n_distinct, text_arrays, texts_of, write_arrays
 from mlho.pseudonyms import read_id_arrays
 
 BLOCK_PATIENTS: Final = (
@@ -106,6 +106,10 @@ class Cohort:
     def unit_of(self) -> NDArray[np.int32]:
         """Unit of each sample, shape (n_samples,): its person if persons are named, otherwise its patient."""
         return self.patient_of if self.groups is None else self.groups.of_patient[self.patient_of]
+
+    def n_units(self, samples: NDArray[np.bool_]) -> int:
+        """Count the units of these samples."""
+        return n_distinct(self.unit_of[samples])
 
     def positive_units(self, samples: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """Return which units have the outcome in any sample, or in any of these samples. Splits and folds are stratified by it."""

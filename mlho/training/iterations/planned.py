@@ -12,7 +12,6 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import CategoricalColumn, Cohort
 from mlho.errors import DataError, plural
 from mlho.spec.training import TrainingSpec
@@ -164,7 +163,7 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
 
 def _refuse_few(spec: TrainingSpec, cohort: Cohort, samples: NDArray[np.bool_], part: str) -> None:
     for outcome, when in outcomes_of(spec, cohort):
-        n_with, n_without = (n_distinct(cohort.unit_of[samples & (outcome == label)]) for label in (1, 0))
+        n_with, n_without = (cohort.n_units(samples & (outcome == label)) for label in (1, 0))
         if min(n_with, n_without) < FEWEST:
             _refuse(spec, samples, (n_with, n_without), when, part)
 

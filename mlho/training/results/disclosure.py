@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
 from mlho.encoding.cohort.cohort import NO_BOUND, CategoricalColumn, Cohort, NumericColumn
 from mlho.encoding.cohort.define import USED
 from mlho.method.evaluation.suppression import hidden_cells
@@ -51,10 +50,6 @@ def _month(us: np.int64) -> str:
     return str(np.datetime64(int(us), "us").astype(_US_A_MONTH))
 
 
-def _n_patients(cohort: Cohort, samples: NDArray[np.bool_]) -> int:
-    return n_distinct(cohort.unit_of[samples])
-
-
 def _numeric_rows(column: NumericColumn, cohort: Cohort, min_cell: int) -> list[Characteristic]:
     """Return the quartiles, and the number of missing values if there are any."""
     is_missing = np.isnan(column.values)
@@ -63,7 +58,7 @@ def _numeric_rows(column: NumericColumn, cohort: Cohort, min_cell: int) -> list[
     for outcome in (0, 1):
         is_known = (cohort.outcome == outcome) & ~is_missing
         known = column.values[is_known]
-        enough = known.size and _n_patients(cohort, is_known) >= min_cell
+        enough = known.size and cohort.n_units(is_known) >= min_cell
         quartiles = np.percentile(known, (25, 50, 75)).tolist() if enough else None
         groups.append(known)
         cells.append(
@@ -118,7 +113,7 @@ def _level_cells(
 ) -> list[Cell | None]:
     levels = [in_group & (column.codes == code) for code in range(len(column.levels))]
     counts = [int(np.count_nonzero(level)) for level in levels]
-    hidden = hidden_cells(counts, min_cell, n_patients=[_n_patients(cohort, level) for level in levels])
+    hidden = hidden_cells(counts, min_cell, n_patients=[cohort.n_units(level) for level in levels])
     total = max(sum(counts), 1)
     return [None if i in hidden else Cell(n=n, share=n / total) for i, n in enumerate(counts)]
 

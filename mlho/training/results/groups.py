@@ -149,7 +149,7 @@ def add_contradictions(
 
     def completed(group: GroupBias) -> GroupBias:
         samples = members[group.by, group.level]
-        enough = n_distinct(cohort.unit_of[samples & found.is_judged]) >= max(1, spec.report.min_cell)
+        enough = cohort.n_units(samples & found.is_judged) >= max(1, spec.report.min_cell)
         if not group.figures or not enough:
             return group
         rate = found.rate(samples, cohort.unit_of)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlho.arrays import n_distinct
 from mlho.method.evaluation.suppression import shown_counts
 from mlho.report.result import LeftOut, SplitAccount, SplitSet
 from mlho.training.iterations.planned import LEFT_OUT, TESTED, TRAINED, PlannedSet, planned_sets
@@ -48,7 +47,7 @@ def set_names(problem: Problem) -> list[str]:
 def _name(problem: Problem, planned: PlannedSet, place: str) -> str:
     kind = planned.name.partition(" ")[0]
     is_value = problem.spec.validation.split == "site"
-    is_small = _n_units(problem, planned.role == TESTED) < problem.spec.report.min_cell
+    is_small = problem.cohort.n_units(planned.role == TESTED) < problem.spec.report.min_cell
     return f"{kind} {place}" if is_value and is_small else planned.name
 
 
@@ -74,9 +73,5 @@ def _account(problem: Problem, planned: PlannedSet, place: str) -> SplitSet:
 
 def shown_samples(problem: Problem, cells: Sequence[NDArray[np.bool_]]) -> list[int | None]:
     """Return the numbers of samples in cells that add up to all; small cells and complementary ones are ``None``."""
-    patients, counts = [_n_units(problem, cell) for cell in cells], [int(cell.sum()) for cell in cells]
+    patients, counts = [problem.cohort.n_units(cell) for cell in cells], [int(cell.sum()) for cell in cells]
     return shown_counts(counts, problem.spec.report.min_cell, n_patients=patients)
-
-
-def _n_units(problem: Problem, samples: NDArray[np.bool_]) -> int:
-    return n_distinct(problem.cohort.unit_of[samples])
