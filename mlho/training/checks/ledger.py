@@ -1,12 +1,7 @@
 """Warnings of the ledger of event rows."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from mlho.encoding.events.fates import lost_sentence
 from mlho.encoding.events.ledger import Ledger, Rule, intended_rules
 from mlho.spec.training import TrainingSpec
-from mlho.training.iterations.problem import Problem
 
 
 def ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
@@ -18,9 +13,3 @@ def ledger_warnings(spec: TrainingSpec, ledger: Ledger) -> list[str]:
     if is_filtered and not ledger.n_dropped(Rule.EXCLUDED_CODE):
         warnings.append("features.include and features.exclude drop no row: check their patterns.")
     return warnings
-
-
-def lost_warnings(problem: Problem, ledger: Mapping[str, Any]) -> list[str]:
-    """Return the warning about samples that lost all their rows."""
-    lost = ledger["samples_lost"]
-    return [lost_sentence(lost, problem.spec.report.min_cell)] if lost else []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlho.encoding.cohort.demographics import DemographicsEncoder
+from mlho.encoding.events.fates import lost_sentence
 from mlho.encoding.events.ledger import Ledger
 from mlho.encoding.events.units import units_sentence
 from mlho.method.classifiers.tree_matrix import dense_rows
@@ -37,7 +38,7 @@ from mlho.report.words import plural, summary_sentences
 from mlho.spec.features import utilisation_names
 from mlho.spec.training import TrainingSpec, digest_of
 from mlho.training.checks.leakage import leakage_warnings
-from mlho.training.checks.ledger import ledger_warnings, lost_warnings
+from mlho.training.checks.ledger import ledger_warnings
 from mlho.training.checks.quality import quality_warnings
 from mlho.training.iterations.problem import Problem, SequenceName
 from mlho.training.results.disclosure import characteristics, index_dates, shown_attrition
@@ -323,13 +324,13 @@ def _candidates(summary: SummaryRecord, spec: TrainingSpec, classifier: str) -> 
 
 def _warnings_before_training(problem: Problem, ledgers: RunLedgers, checks: RunChecks) -> list[str]:
     """Return the warnings about the data: checks, cohort and ledger."""
-    events = ledgers.events
+    events, lost = ledgers.events, ledgers.events["samples_lost"]
     return [
         *leakage_warnings(checks.leakage),
         *quality_warnings(checks.quality),
         *problem.cohort.warnings,
         *ledger_warnings(problem.spec, Ledger.from_json(events)),
-        *lost_warnings(problem, events),
+        *([lost_sentence(lost, problem.spec.report.min_cell)] if lost else []),
         *([units_sentence(events["units"])] if "units" in events else []),
     ]
 
