@@ -96,14 +96,12 @@ def find_changes(
     *,
     least_patients: int,
 ) -> list[Change]:
-    """Date the changes in the used rows of a run, by month and code.
+    """Date the changes in the used rows of a run, by month and code; codes of few patients are left out.
 
     Parameters
     ----------
     partitions : sequence of (path, code_ids)
         Segments of each partition, and the id of each of its codes.
-    least_patients : int
-        Codes of fewer patients are left out.
     """
     counts = _count(cohort, len(codes), partitions, max(1, least_patients))
     named = [codes[code] for code in counts.codes.tolist()]

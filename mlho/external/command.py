@@ -66,13 +66,6 @@ def recalibration_files(
         Of the later data, with the gates of the new version.
     n_known_labels : int
         Files of labels that the bundle was trained on, as far as this is known.
-
-    Raises
-    ------
-    BundleError
-        The earlier bundle is defective, or the new one is.
-    DataError
-        As in :func:`evaluation_files`; or no correction can be fitted.
     """
     bundle, evaluated, scored = _scored(files, spec, root)
     evaluation = evaluate_scored(bundle, evaluated, scored, data_digest=data_digest)

@@ -56,8 +56,6 @@ def evaluate_scored(
 
     Parameters
     ----------
-    spec : TrainingSpec
-        From :func:`mlho.external.scores.evaluated_spec`.
     n_known_files : int
         Files of events or labels that the bundle was trained on, as far as this is known.
     """

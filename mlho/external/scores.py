@@ -55,13 +55,7 @@ class ScoredCohort:
 
 
 def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCohort:
-    """Define the cohort of a specification and score its samples.
-
-    Parameters
-    ----------
-    spec : TrainingSpec
-        From :func:`evaluated_spec`.
-    """
+    """Define the cohort of a specification (:func:`evaluated_spec`) and score its samples."""
     source = source_of(spec.data)
     tables = files_of(root, spec.data.tables.model_dump(), source.name)
     defined = defined_cohort(spec, source, root, tables)

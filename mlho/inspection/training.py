@@ -108,13 +108,7 @@ def look_at_zones(
     *,
     dated: str = "labels",
 ) -> None:
-    """Warn about times only some of which have a zone, and about index dates without a time if the events' zone is not UTC.
-
-    Parameters
-    ----------
-    dated : str
-        Table with the column of index dates, if there is one.
-    """
+    """Warn about times only some of which have a zone, and about index dates without a time if the events' zone is not UTC."""
     events = spread(files.get("events", ()))
     dates = [(file, index.column) for file in spread(files.get(dated, ())) if index.column is not None]
     as_stored = replace(source, views={})

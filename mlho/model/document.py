@@ -155,13 +155,7 @@ def _is_rising(calibrator: PlattCalibrator) -> bool:
 
 
 def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
-    """Return ``bundle.json`` with sorted keys, exact floats and one value per line, so that it can be compared with diff.
-
-    Raises
-    ------
-    BundleError
-        The parts are inconsistent.
-    """
+    """Return ``bundle.json`` with sorted keys, exact floats and one value per line, so that it can be compared with diff."""
     document = document_of(parts, files)
     plain = document.model_dump(mode="json", by_alias=True)
     return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

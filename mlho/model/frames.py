@@ -110,13 +110,7 @@ def _let_arrow_find_pandas() -> None:
 
 
 def events_batch(events: Frame, *, values: bool) -> Any:
-    """Return the events as one batch, as :func:`mlho.sources.events.iter_events` yields them.
-
-    Parameters
-    ----------
-    events : DataFrame or Arrow table
-        ``patient_id``, ``time``, ``code``, and ``numeric_value`` if ``values``; other columns are ignored.
-    """
+    """Return the events as one batch, as :func:`mlho.sources.events.iter_events` yields them."""
     have = [str(name) for name in names_of(events)]
     wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
     require_columns(EVENTS_FRAME, have, wanted, remedy="Rename or add it.")
@@ -171,13 +165,7 @@ def _texts_of(ids: Any, where: str) -> list[str | None]:
 
 
 def samples_of_frame(index: Frame, *, has_dates: bool) -> Samples:
-    """Return the samples of a table of ``patient_id`` and ``index_date``; equal rows are collapsed.
-
-    Parameters
-    ----------
-    has_dates : bool
-        False if the bundle has no index date; only ``patient_id`` is read then.
-    """
+    """Return the samples of a table of ``patient_id`` and ``index_date`` (not read if the bundle has no date); equal rows are collapsed."""
     wanted = ["patient_id", *(["index_date"] if has_dates else [])]
     require_columns(INDEX_FRAME, [str(name) for name in names_of(index)], wanted, remedy="Rename or add it.")
     patients = patient_texts(index, where=INDEX_FRAME)

@@ -168,14 +168,8 @@ def encode_batch(
     extra: NDArray[np.float64] | None,
     birth_us: NDArray[np.int64],
 ) -> EncodedEvents:
-    """Encode a batch of events for the model.
-
-    Parameters
-    ----------
-    batch : RecordBatch
-        As returned by :func:`mlho.model.frames.batch_of`.
-    extra, birth_us : ndarray
-        As returned by :func:`mlho.model.demographics.demographics_block`.
+    """Encode a batch of :func:`mlho.model.frames.batch_of` for the model, with the result of
+    :func:`mlho.model.demographics.demographics_block`.
     """
     if bundle.document.scoring.index_kind != "none":
         years = bundle.document.scoring.plausible_years

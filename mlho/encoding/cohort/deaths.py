@@ -59,14 +59,8 @@ def last_days(
 
 
 def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    """Refuse a CDM whose version is neither 5.3 nor 5.4; return a warning if the version is not known.
-
-    Parameters
-    ----------
-    source : Source
-        For the form of CSV files only.
-    files : sequence of SourceFile
-        Files of a CDM; those of tables other than ``cdm_source`` are skipped.
+    """Refuse a CDM whose version is neither 5.3 nor 5.4; return a warning if the version is not known. Files of tables other than
+    ``cdm_source`` are skipped.
     """
     versions: set[str] = set()
     where = ""

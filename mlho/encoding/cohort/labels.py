@@ -125,13 +125,7 @@ def read_patients(array: Any, *, where: str, name: str) -> Any:
 def read_index(
     array: Any, source: Source, *, where: str, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the last microsecond that each index date includes, and which rows have an index date.
-
-    Raises
-    ------
-    DataError
-        Some dates are unreadable.
-    """
+    """Return the last microsecond that each index date includes, and which rows have an index date."""
     times = _readable_times(array, source, where, name)
     given = is_given(times.microseconds)
     whole_day = np.where(as_numpy(times.is_date), DAY_US - 1, 0)
@@ -139,13 +133,7 @@ def read_index(
 
 
 def read_births(array: Any, source: Source, *, where: str, name: str) -> NDArray[np.int64]:
-    """Return birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing.
-
-    Raises
-    ------
-    DataError
-        Some dates are unreadable.
-    """
+    """Return birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing."""
     times = _readable_times(array, source, where, name)
     return np.where(is_given(times.microseconds), as_numpy(times.microseconds), np.iinfo(np.int64).min)
 

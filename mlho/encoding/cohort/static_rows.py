@@ -68,14 +68,9 @@ def read_static_rows(
     *,
     where: str = "events",
 ) -> Persons:
-    """Read the demographics of the specification from the codes of the events.
+    """Read the demographics of the specification from the codes of the events, for patients sorted by the UTF-8 bytes of their ids.
 
-    A patient with several values of a demographic has none; ``conflicts`` counts them.
-
-    Parameters
-    ----------
-    patient_ids : Arrow string array
-        Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
+    A patient with several values of a demographic has none; ``conflicts`` counts them. A value without a row is missing.
     """
     if AGE in spec.features.demographics and not spec.cohort.has_index:
         raise SpecError(

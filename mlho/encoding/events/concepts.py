@@ -43,13 +43,7 @@ class Concepts:
 
 
 def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
-    """Read the concepts table.
-
-    Parameters
-    ----------
-    files : sequence of SourceFile
-        Files with a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored.
-    """
+    """Read the concepts: a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored."""
     by_field: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
     differing: set[str] = set()
     for file in files:
@@ -75,8 +69,6 @@ def read_concept_names(source: Source, files: Sequence[SourceFile], codes: Seque
 
     Parameters
     ----------
-    source : Source
-        For the form of CSV files only.
     files : sequence of SourceFile
         Files with ``concept_id`` and ``concept_name``.
     codes : sequence of str
@@ -100,19 +92,10 @@ def _words(names: Sequence[str | None]) -> str:
 
 
 def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:
-    """Collect the descriptions of the codes in the events, as in R MLHO's ``dbmart``.
+    """Collect the descriptions of the codes in the events, as in R MLHO's ``dbmart``, sorted by code.
 
     A separate pass over two columns, for runs without a concepts table. If a code has several descriptions, the most
     frequent one is used, with ties broken alphabetically, so that the result does not depend on the files.
-
-    Parameters
-    ----------
-    files : sequence of SourceFile
-        Event files; files without descriptions are skipped.
-
-    Returns
-    -------
-    dict of code to description, sorted by code
     """
     code, description = source.column(EVENTS, "code"), source.column(EVENTS, "description")
     counts: Counter[tuple[str, str]] = Counter()

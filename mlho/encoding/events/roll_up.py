@@ -30,13 +30,7 @@ class RollUp:
 
 
 def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
-    """Read the map: ``code``, ``parent``, and optionally ``description``, which describes the parent.
-
-    Parameters
-    ----------
-    source : Source
-        For the form of CSV files only; the columns have our names.
-    """
+    """Read the map: ``code``, ``parent``, and optionally ``description``, which describes the parent."""
     parents: dict[str, str] = {}
     descriptions: dict[str, str] = {}
     several: set[str] = set()

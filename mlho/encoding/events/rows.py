@@ -54,12 +54,8 @@ _USED: Final = -1
 
 
 class LocalCodes:
-    """Codes of one partition, numbered by first appearance across the dictionaries of its batches.
-
-    Parameters
-    ----------
-    parents : mapping of code to parent
-        Codes that are counted as their parent; ``is_excluded`` applies to the parent.
+    """Codes of one partition, numbered by first appearance across the dictionaries of its batches. Codes with a parent are counted
+    as their parent, to which ``is_excluded`` applies.
     """
 
     def __init__(

@@ -184,13 +184,7 @@ _NO_BOUND = np.iinfo(np.int64).max
 
 
 def open_matrix(spec: TrainingSpec, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int) -> Matrix:
-    """Memory-map packed blocks, with columns of pairs if the specification has sequences.
-
-    Raises
-    ------
-    ArtifactDamaged
-        A block is not an array file, or does not match the dictionary and the windows.
-    """
+    """Memory-map packed blocks, with columns of pairs if the specification has sequences."""
     n_windows, sequences = len(spec.windows), spec.features.sequences
     matrix = Matrix.open(block_paths, cohort, n_codes=n_codes, n_windows=n_windows)
     if sequences is None:

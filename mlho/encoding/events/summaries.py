@@ -49,13 +49,7 @@ class WindowArrays(NamedTuple):
 
 
 def sort_by_time(rows: UsedRows, code_starts: NDArray[np.int64]) -> None:
-    """Sort the rows of each code and patient by time and value, in place.
-
-    Parameters
-    ----------
-    rows : UsedRows
-        Sorted by code and patient.
-    """
+    """Sort the rows of each code and patient by time and value, in place; they are already sorted by code and patient."""
     _sort_by_time(frozen(code_starts), frozen(rows.patient), rows.time, rows.value)
 
 

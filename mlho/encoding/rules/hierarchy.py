@@ -26,8 +26,6 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
 
     Parameters
     ----------
-    source : Source
-        For the form of CSV files only.
     files : sequence of SourceFile
         Columns ``ancestor_concept_id`` and ``descendant_concept_id`` (all levels), or ``code`` and ``parent`` (direct
         parents).

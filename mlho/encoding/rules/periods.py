@@ -50,8 +50,6 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
 
     Parameters
     ----------
-    source : Source
-        For the form of CSV files and of times only.
     files : sequence of SourceFile
         Columns ``patient_id``, ``start_date`` and ``end_date``, or those of OMOP's ``observation_period``.
     patient_ids : Arrow string array

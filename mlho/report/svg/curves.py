@@ -276,12 +276,7 @@ def _above(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[tuple
 
 
 def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
-    """Draw the selection frequency of features in descending order; dots mark the consensus.
-
-    Parameters
-    ----------
-    shares : sequence of float in [0, 1], descending
-    """
+    """Draw the selection frequency of features in descending order; dots mark the consensus."""
     n = len(shares)
     title = "Features, the most frequently selected first"
     frame = Frame.make((0, n), (0, 1), title, "Share of iterations", width=640.0, bottom=66.0)

@@ -44,13 +44,7 @@ class PlannedSet:
 
 
 def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:
-    """Return the test sets of a split by date, site or given part, in the order in which iterations take them.
-
-    Raises
-    ------
-    DataError
-        A column for the split has invalid values, or one value only.
-    """
+    """Return the test sets of a split by date, site or given part, in the order in which iterations take them."""
     asked = spec.validation
     if asked.split == "temporal":
         first = cut_of(spec, cohort)

@@ -55,12 +55,7 @@ class HeldOut:
 def judge_consensus(
     problem: Problem, folds: Mapping[Held, ConsensusFold], records: Sequence[IterationRecord]
 ) -> tuple[PerformanceRecord, CrossValidation]:
-    """Evaluate the consensus procedure by its outer folds.
-
-    Parameters
-    ----------
-    records : sequence of IterationRecord
-        For the winners of the iterations, which come from another procedure.
+    """Evaluate the consensus procedure by its outer folds. The records of iterations, which come from another procedure, are for the winners only.
 
     Returns
     -------

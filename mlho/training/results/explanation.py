@@ -46,10 +46,6 @@ def mean_contributions(model: FittedClassifier, X: Any, samples: NDArray[np.int6
         Linear: |coefficient · (x − mean)|; trees: |TreeSHAP value|; explainable boosting: |score|. All are on the log-odds
         scale and comparable between classifiers.
 
-    Returns
-    -------
-    float64, shape (n_columns,)
-
     References
     ----------
     Lundberg et al. (2020), Nature Machine Intelligence 2: TreeSHAP; the mean of |SHAP| as global importance.

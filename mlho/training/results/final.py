@@ -68,14 +68,8 @@ class FinalModel:
 def fit_final(
     problem: Problem, classifier: str, features: NDArray[np.int64], cv: CrossValidation
 ) -> FinalModel:
-    """Fit the final model on all samples.
-
-    Parameters
-    ----------
-    features : int64, shape (n_features,)
-        Ranked features on all samples, or the consensus; empty for a model on demographics alone.
-    cv : CrossValidation
-        Source of the setting and the out-of-fold scores.
+    """Fit the final model on all samples: on the ranked features, on the consensus, or on demographics alone. The setting and the
+    out-of-fold scores are those of ``cv``.
     """
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
     design = learn_design(problem, features, everyone).with_absent(classifier_named(classifier).absent)
@@ -135,13 +129,7 @@ def evidence_of(
     features: Sequence[str],
     statistics: Sequence[ColumnStatistics],
 ) -> Evidence:
-    """Return coarse figures of the training data and of the out-of-fold scores.
-
-    Parameters
-    ----------
-    performance : PerformanceRecord
-        Performance of models fitted like the final one.
-    """
+    """Return coarse figures of the training data and of the out-of-fold scores; the performance is that of models fitted like the final one."""
     y, cv, demographics = problem.y, final.cv, final.design.demographics
     counted = problem.counted(cv.samples, cv.scores)
     calibrated = np.asarray(final.calibrator.apply(cv.scores[counted]))

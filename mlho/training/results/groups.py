@@ -52,12 +52,8 @@ class Predictions:
 def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predictions]) -> BiasAudit:
     """Audit the predictions on test sets, each sample once: with the first test set that contains it.
 
-    A prediction is thus that of one model, as in use, and not a mean over several, which would be better than any of them.
-
-    Parameters
-    ----------
-    tested : iterable of Predictions
-        Only one entry is in memory.
+    A prediction is thus that of one model, as in use, and not a mean over several, which would be better than any of them. Only one
+    of the test sets is in memory.
     """
     p, model = np.full(cohort.n_samples, np.nan), np.zeros(cohort.n_samples, np.int64)
     alerts: dict[str, NDArray[np.bool_]] = {}

@@ -187,13 +187,7 @@ def _value(figure: dict[str, Any] | None) -> float | None:
 
 
 def curves_over(curves: Sequence[dict[str, Any]]) -> Curves:
-    """One line per test set; the decision curve as mean, minimum and maximum.
-
-    Parameters
-    ----------
-    curves : sequence of dict
-        Output of :func:`mlho.training.results.records.record_curves`.
-    """
+    """Return one line per test set (:func:`mlho.training.results.records.record_curves`), and the decision curve as mean, minimum and maximum."""
     models = np.array([curve["decision"]["model"] for curve in curves], dtype=np.float64)
     everyone = np.array([curve["decision"]["treat_all"] for curve in curves], dtype=np.float64)
     return Curves(
