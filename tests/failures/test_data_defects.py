@@ -1,5 +1,7 @@
 """Each defect seeded in clean tables is found by the intended check, and clean tables have no finding. Long form: ``make data-defects``."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mlho.spec.checks import WHOLE
@@ -20,6 +22,24 @@ def test_a_seeded_defect_is_found_by_its_check(kind, tmp_path):
 def test_clean_tables_have_no_finding(seed, tmp_path):
     """Clean tables have neither a blocking finding nor a warning."""
     assert findings_of(make_clean(1000 + seed), tmp_path) == set()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_events_before_the_last_index_dates_are_no_late_index(seed, tmp_path):
+    """In a small cohort with five events a patient, recruited to the end of the data, the last months have few events up to the index dates."""
+    frames, rng = make_clean(seed, n=2000), np.random.default_rng(seed)
+    index = np.datetime64("2015-01-01", "us") + rng.integers(0, 1500, 2000) * np.timedelta64(1, "D")
+    frames.labels["index_date"] = index
+    frames.labels["outcome_date"] = pd.Series(index + np.timedelta64(30, "D")).where(
+        frames.labels["readmit"] == 1
+    )
+    frames.events = frames.events.sample(10_000, random_state=seed)
+    before = pd.to_timedelta(rng.integers(1, 700, 10_000), "D")
+    frames.events["time"] = (
+        frames.events["patient_id"].map(pd.Series(index, frames.labels["patient_id"])) - before
+    )
+
+    assert "late-index" not in findings_of(frames, tmp_path)
 
 
 def test_there_are_fifty_kinds_with_different_names():

@@ -19,7 +19,7 @@ _USUAL: Final = 1 / 3
 _NEIGHBOURS: Final = 6  # months on each side
 _MIN_ROWS: Final = 200  # of a code, or of a year
 _FEW: Final = 0.05  # share of a code's usual rows below which the code counts as absent from a year
-_MIN_END: Final = 20  # rows needed in and after the last month of the data
+_MIN_END: Final = 5  # rows needed in and after the last month of the data; more would cut off the last index dates of sparse records
 _SLACK_DAYS: Final = 31  # after the last month with events: the last index dates need not have a recent event
 _MOST_SITES: Final = 11
 _MOST_CODES: Final = 6
@@ -76,16 +76,15 @@ def _late_index(evidence: Evidence) -> Measure:
     """Return the share of samples with an index date after the end of the data: often a wrong year."""
     cohort = evidence.problem.cohort
     few, rows = evidence.problem.spec.report.min_cell, evidence.tally.months.sum(axis=1)
-    last = last_month(rows, max(few, _MIN_END))
-    if last is None or bool((cohort.index_us == NO_BOUND).all()):
+    last, shown = last_month(rows, _MIN_END), last_month(rows, max(few, _MIN_END))
+    if last is None or shown is None or bool((cohort.index_us == NO_BOUND).all()):
         return Measure("late-index", "samples", None, "there is no index date, or there are few events")
-    month = _month(evidence, last)
-    end = (np.datetime64(month, "M") + np.timedelta64(1, "M")).astype("datetime64[us]")
+    end = (np.datetime64(_month(evidence, last), "M") + np.timedelta64(1, "M")).astype("datetime64[us]")
     is_late = cohort.index_us >= (end + np.timedelta64(_SLACK_DAYS, "D")).astype(np.int64)
     n, share = int(is_late.sum()), float(is_late.mean())
     text = (
         f"{shown_with_share(n, cohort.n_samples, 'sample', few)} have an index date more than {_SLACK_DAYS} days after the last month "
-        f"with events, {month}"
+        f"with events, {_month(evidence, shown)}{'' if shown == last else ' or soon after'}"
     )
     return Measure(
         "late-index",
