@@ -54,7 +54,13 @@ class Change:
 
 
 def read_changes(asked: TrainingSpec, root: DataRoot) -> list[Change]:
-    """Read the tables of a training run as the run does, and date the changes in the rows that it would use."""
+    """Read the tables of a training run as the run does, and date the changes in the rows that it would use.
+
+    Raises
+    ------
+    DataError, SpecError
+        A table is invalid, or the specification has no index date.
+    """
     if not asked.cohort.has_index:
         raise SpecError(
             "cohort.index: none has no index date, so effects cannot be assigned to months. Set an index date to date the changes."
@@ -96,12 +102,14 @@ def find_changes(
     *,
     least_patients: int,
 ) -> list[Change]:
-    """Date the changes in the used rows of a run, by month and code; codes of few patients are left out.
+    """Date the changes in the used rows of a run, by month and code.
 
     Parameters
     ----------
     partitions : sequence of (path, code_ids)
         Segments of each partition, and the id of each of its codes.
+    least_patients : int
+        Codes of fewer patients are left out.
     """
     counts = _count(cohort, len(codes), partitions, max(1, least_patients))
     named = [codes[code] for code in counts.codes.tolist()]

@@ -64,8 +64,19 @@ def recalibration_files(
         The files of the earlier bundle, which are verified and tested first.
     spec : TrainingSpec
         Of the later data, with the gates of the new version.
+    correction : str
+        ``intercept`` or ``line``.
+    versions : mapping
+        Software, for the lineage.
     n_known_labels : int
         Files of labels that the bundle was trained on, as far as this is known.
+
+    Raises
+    ------
+    BundleError
+        The earlier bundle is defective, or the new one is.
+    DataError
+        As in :func:`evaluation_files`; or no correction can be fitted.
     """
     bundle, evaluated, scored = _scored(files, spec, root)
     evaluation = evaluate_scored(bundle, evaluated, scored, data_digest=data_digest)

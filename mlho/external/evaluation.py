@@ -56,8 +56,19 @@ def evaluate_scored(
 
     Parameters
     ----------
+    spec : TrainingSpec
+        From :func:`mlho.external.scores.evaluated_spec`.
+    data_digest : str
+        SHA-256 of the manifest of the inputs.
     n_known_files : int
         Files of events or labels that the bundle was trained on, as far as this is known.
+    period : str
+        ``month`` or ``night``: the periods of the groups and of the surveillance.
+
+    Raises
+    ------
+    DataError, SpecError
+        The samples or the specification do not fit the bundle; messages contain counts only.
     """
     cohort, asked, min_cell = scored.cohort, spec.validation, spec.report.min_cell
     _refuse_few(cohort, spec)

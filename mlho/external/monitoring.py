@@ -30,8 +30,16 @@ _A_YEAR: Final = {"month": 12.0, "night": 365.0}
 
 
 def watch(cohort: Cohort, bias: BiasAudit, reference: float | None, *, period: Period) -> Surveillance:
-    """Accumulate the evidence of a loss of AUROC, against the mean of the test sets of training, over the periods of all patients of an
-    evaluation.
+    """Accumulate the evidence of a loss of AUROC over the periods of an evaluation.
+
+    Parameters
+    ----------
+    bias : BiasAudit
+        Its periods of all patients count.
+    reference : float or None
+        Mean test AUROC in training.
+    period : str
+        ``month`` or ``night``.
     """
     if reference is None:
         return Surveillance(period=period, reason="the bundle has no test AUROC of training")

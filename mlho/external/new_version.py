@@ -30,7 +30,17 @@ def recalibration_result(
     tests: Sequence[BundleTest],
     versions: Mapping[str, str],
 ) -> RecalibrationResult:
-    """Return the result of a recalibration, by the specification of the later data and the evaluation of the earlier bundle on them."""
+    """Return the result of a recalibration.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Of the later data, with the gates.
+    evaluation : ExternalEvaluation
+        The earlier bundle on the later data.
+    tests : sequence of BundleTest
+        Results of the tests of the new bundle.
+    """
     document = recalibrated.bundle.document
     headline = {name: Spread(**figure) for name, figure in document.metrics.items()}
     bias = audit_scores(scored, spec, document.thresholds, recalibrated.probability)

@@ -60,6 +60,22 @@ def recalibrated_bundle(
 
     Thresholds and deciles of training move with the probabilities. The test figures become those of the later samples; calibrated
     figures are measured on patients not used in each fit.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Of the later data: the seed and the bootstrap count.
+    scored : ScoredCohort
+        The later samples with the scores of the bundle.
+    correction : str
+        ``intercept`` or ``line``.
+    curves : Curves
+        Of the evaluation of these samples.
+
+    Raises
+    ------
+    DataError
+        No correction can be fitted on these samples.
     """
     _refuse_horizons(bundle)
     line, outside = _fit(scored, correction, seed=spec.validation.seed)
@@ -151,10 +167,17 @@ def _training(
 def moved_deciles(
     deciles: Sequence[float], probability: NDArray[np.float64], line: PlattCalibrator
 ) -> tuple[float, ...]:
-    """Return the deciles of training after a correction of the probabilities, given those of the earlier bundle for the later samples.
+    """Return the deciles of training after a correction of the probabilities.
 
     A correction can enlarge the rounding of a decile, so that samples that share its probability would no longer be on it. A decile
     therefore first becomes the most frequent of the probabilities that are equal to it up to rounding, if samples share one.
+
+    Parameters
+    ----------
+    deciles : sequence of float, shape (9,)
+        Of the earlier bundle, rounded.
+    probability : float64, shape (n_samples,)
+        Probabilities of the earlier bundle for the later samples.
     """
     values, counts = np.unique(probability, return_counts=True)
     values, counts = values[counts > 1], counts[counts > 1]

@@ -24,6 +24,13 @@ _CALIBRATION: Final = ("in_the_large", "slope", "ici")
 def recalibrate(cohort: Cohort, p: NDArray[np.float64], *, seed: int, n_replicates: int) -> Recalibration:
     """Fit both corrections, and compare them with the probabilities as delivered.
 
+    Parameters
+    ----------
+    p : float64, shape (n_samples,)
+        Calibrated probabilities of the bundle.
+    seed, n_replicates : int
+        Of the folds and of the bootstrap of patients.
+
     References
     ----------
     Steyerberg (2019), Clinical Prediction Models, chapter 20: updating of the intercept, and of intercept and slope.

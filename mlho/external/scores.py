@@ -55,7 +55,18 @@ class ScoredCohort:
 
 
 def score_cohort(bundle: Bundle, spec: TrainingSpec, root: DataRoot) -> ScoredCohort:
-    """Define the cohort of a specification (:func:`evaluated_spec`) and score its samples."""
+    """Define the cohort of a specification and score its samples.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        From :func:`evaluated_spec`.
+
+    Raises
+    ------
+    DataError
+        As in training and scoring; messages contain counts only.
+    """
     source = source_of(spec.data)
     tables = files_of(root, spec.data.tables.model_dump(), source.name)
     defined = defined_cohort(spec, source, root, tables)
@@ -112,7 +123,13 @@ def defined_cohort(
 
 
 def evaluated_spec(spec: TrainingSpec, bundle: Bundle) -> TrainingSpec:
-    """Return the specification of the evaluated cohort: data, labels and groups of the given one, rules of the bundle."""
+    """Return the specification of the evaluated cohort: data, labels and groups of the given one, rules of the bundle.
+
+    Raises
+    ------
+    SpecError
+        The index is of a different kind than in training, there are several outcomes, or the bundle needs demographics.
+    """
     scoring, encoder = bundle.document.scoring, bundle.demographics
     if spec.cohort.outcomes is not None:
         raise SpecError("cohort.outcomes: a bundle predicts one outcome. Set cohort.outcome to its column.")

@@ -37,6 +37,11 @@ _MOST_FORMATS: Final = 2  # with and without a time of day
 def guess_formats(texts: Any) -> tuple[tuple[str, ...], bool] | None:
     """Guess the formats of dates in a column of text.
 
+    Parameters
+    ----------
+    texts : Arrow string array
+        Sample of the column.
+
     Returns
     -------
     tuple of formats and whether a different form reads as many, or None

@@ -47,7 +47,13 @@ def spread(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def sample_events(source: Source, files: Sequence[SourceFile], *, values: bool) -> Iterator[Any]:
-    """Yield the first rows of some files, in the form of :func:`mlho.sources.iter_events`."""
+    """Yield the first rows of some files, in the form of :func:`mlho.sources.iter_events`.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or lacks a column.
+    """
     some = spread(files)
     for file in some:
         if values:

@@ -17,7 +17,15 @@ def judge_patterns(
 ) -> list[str]:
     """Warn about patterns that match no code, for example because of their case; nothing else shows that they have no effect.
 
-    Unless the sample contains all rows, a field is reported only if none of its patterns matches: a rare code may be outside the sample.
+    Parameters
+    ----------
+    batches : sequence of record batches
+        A sample of the events.
+    parents : mapping of code to parent
+        The map of ``features.rollUp``.
+    is_whole : bool
+        Whether the sample contains all rows. Otherwise a field is reported only if none of its patterns matches, because a
+        rare code may be outside the sample.
     """
     codes = texts_in(batch.column("code") for batch in batches)
     known = sorted(codes | {parents[code] for code in codes & parents.keys()})

@@ -25,7 +25,10 @@ def judge_numbers(
 ) -> tuple[list[DataError], list[str]]:
     """Find columns whose texts are mostly numbers, and which would become categories.
 
-    An age that is not a number is an error; in other columns it may be intended.
+    Returns
+    -------
+    errors, warnings
+        An age that is not a number is an error; in other columns it may be intended.
     """
     errors: list[DataError] = []
     warnings: list[str] = []

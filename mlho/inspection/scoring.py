@@ -20,7 +20,18 @@ from mlho.spec.scoring import ScoringSpec
 
 
 def inspect_scoring(spec: ScoringSpec, root: DataRoot, document: bytes) -> Inspection:
-    """Inspect and check the tables of a run that scores with a ``bundle.json``; see :func:`mlho.inspection.training.inspect_training`."""
+    """Inspect and check the tables of a scoring run; see :func:`mlho.inspection.training.inspect_training`.
+
+    Parameters
+    ----------
+    document : bytes
+        The bundle's ``bundle.json``.
+
+    Raises
+    ------
+    BundleError
+        The document is not of this version.
+    """
     bundle = parse_document(document, where="bundle.json")
     found, source, tables = Inspection(), source_of(spec.data), spec.data.tables
     files = find_tables(found, root, tables.model_dump(), spec.data.source)

@@ -57,7 +57,13 @@ class Folder:
 
 
 def sketch_folder(root: Path) -> Folder:
-    """Inspect the files of a folder. Each subfolder counts as one table."""
+    """Inspect the files of a folder. Each subfolder counts as one table.
+
+    Raises
+    ------
+    DataError
+        The path is not a folder.
+    """
     if not root.is_dir():
         raise DataError(
             str(root),

@@ -62,8 +62,6 @@ def inspect_training(
 ) -> Inspection:
     """Inspect and check the tables of a training run.
 
-    The errors are those with which the run itself would stop. The findings contain no values of patients.
-
     Parameters
     ----------
     spec : TrainingSpec
@@ -73,6 +71,16 @@ def inspect_training(
     today : date, optional
         Given by a command, which warns about later index dates. A task gives no date, because its output must not depend on
         it.
+
+    Returns
+    -------
+    Inspection
+        Its errors are those with which the run itself would stop. It contains no values of patients.
+
+    Raises
+    ------
+    StoreUnavailable
+        A table is temporarily unreadable.
     """
     found, source, without_rules = Inspection(), source_of(spec.data), spec.without_rules
     if without_rules.data.source == MEDS.name:
@@ -108,7 +116,13 @@ def look_at_zones(
     *,
     dated: str = "labels",
 ) -> None:
-    """Warn about times only some of which have a zone, and about index dates without a time if the events' zone is not UTC."""
+    """Warn about times only some of which have a zone, and about index dates without a time if the events' zone is not UTC.
+
+    Parameters
+    ----------
+    dated : str
+        Table with the column of index dates, if there is one.
+    """
     events = spread(files.get("events", ()))
     dates = [(file, index.column) for file in spread(files.get(dated, ())) if index.column is not None]
     as_stored = replace(source, views={})

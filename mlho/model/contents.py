@@ -19,7 +19,13 @@ MODEL_FOLDER: Final = "model/"
 
 
 def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> FittedClassifier:
-    """Return the model of a bundle from its files."""
+    """Return the model of a bundle from its files.
+
+    Raises
+    ------
+    BundleError
+        It cannot be read, or does not fit the columns.
+    """
     model_files = {
         name.removeprefix(MODEL_FOLDER): content
         for name, content in files.items()
@@ -46,7 +52,13 @@ def classifier_of(document: BundleDocument, files: Mapping[str, bytes]) -> Fitte
 
 
 def demographics_of(document: BundleDocument) -> "DemographicsEncoder | None":
-    """Return the encoder of a bundle's demographics; ``None`` if it uses none."""
+    """Return the encoder of a bundle's demographics; ``None`` if it uses none.
+
+    Raises
+    ------
+    BundleError
+        It cannot be read, or does not fit the columns.
+    """
     if document.demographics is None:
         return None
     from mlho.encoding.cohort.demographics import DemographicsEncoder

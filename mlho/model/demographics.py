@@ -57,6 +57,12 @@ def demographics_block(
     block : float64, shape (n_samples, n_columns), or None
     birth_us : int64, shape (n_patients,)
         Microseconds since 1970, ``NO_DATE`` if unknown. The ledger uses it to find events before birth.
+
+    Raises
+    ------
+    DataError
+        The model needs demographics and there is no frame, a column is missing or has a wrong type, or rows of one
+        patient differ.
     """
     if frame is None:
         _refuse_none(encoder)

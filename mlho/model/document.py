@@ -155,14 +155,26 @@ def _is_rising(calibrator: PlattCalibrator) -> bool:
 
 
 def document_bytes(parts: BundleParts, files: Mapping[str, FileFacts]) -> bytes:
-    """Return ``bundle.json`` with sorted keys, exact floats and one value per line, so that it can be compared with diff."""
+    """Return ``bundle.json`` with sorted keys, exact floats and one value per line, so that it can be compared with diff.
+
+    Raises
+    ------
+    BundleError
+        The parts are inconsistent.
+    """
     document = document_of(parts, files)
     plain = document.model_dump(mode="json", by_alias=True)
     return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def document_of(parts: BundleParts, files: Mapping[str, FileFacts]) -> BundleDocument:
-    """Return the document of a bundle with these parts and files."""
+    """Return the document of a bundle with these parts and files.
+
+    Raises
+    ------
+    BundleError
+        The parts are inconsistent.
+    """
     try:
         return BundleDocument(
             outcome=parts.outcome,
@@ -219,7 +231,13 @@ def _missing(parts: BundleParts) -> dict[str, Any]:
 
 
 def parse_document(content: bytes, *, where: str) -> BundleDocument:
-    """Parse and validate a ``bundle.json``."""
+    """Parse and validate a ``bundle.json``.
+
+    Raises
+    ------
+    BundleError
+        Invalid JSON, a different schema or version, or inconsistent fields. The message names fields, never their values.
+    """
     try:
         plain = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -77,10 +77,15 @@ def associations_of(
 
     Parameters
     ----------
+    design : scipy sparse, shape (n_samples, n_columns)
+        The training matrix.
+    y : 0 or 1, shape (n_samples,)
     is_number : bool, shape (n_columns,)
         Columns of measured numbers: they go from a low to a high number, the others from absent to a high number.
     is_value : bool, shape (n_columns,), or None
         Columns in which an absent cell is missing; None: in no column.
+    min_cell : int
+        Minimum number of patients behind a published statistic.
     """
     X = design.tocsc().astype(np.float64)
     z = _z_scores(X, y.astype(np.float64), np.zeros(X.shape[1], np.bool_) if is_value is None else is_value)

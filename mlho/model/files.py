@@ -46,7 +46,13 @@ def digest_line(document: bytes) -> bytes:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files atomically: the folder appears only when it is complete."""
+    """Write all files atomically: the folder appears only when it is complete.
+
+    Raises
+    ------
+    BundleError
+        The folder exists with other content. An equal bundle is left unchanged.
+    """
     if folder.exists():
         if _holds(folder, files):
             return
@@ -77,7 +83,13 @@ def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
 
 
 def read_document(folder: Path) -> bytes:
-    """Return ``bundle.json`` after verifying its digest."""
+    """Return ``bundle.json`` after verifying its digest.
+
+    Raises
+    ------
+    BundleError
+        The folder is not a bundle, or the digest does not match.
+    """
     if not folder.is_dir():
         raise BundleError(
             f"{folder}: no such folder. Expected a bundle: a folder with {DOCUMENT}. {_OF_A_RUN}"
@@ -109,7 +121,13 @@ def _shown(digest_file: bytes) -> str:
 
 
 def read_files(folder: Path, facts: Mapping[str, FileFacts]) -> dict[str, bytes]:
-    """Return the content of every listed file, verified."""
+    """Return the content of every listed file, verified.
+
+    Raises
+    ------
+    BundleError
+        A file is missing, damaged, not a regular file, or not listed.
+    """
     found = _names_in(folder) - {DOCUMENT, DIGEST}
     missing, unexpected = sorted(set(facts) - found), sorted(found - set(facts))
     if missing:

@@ -46,7 +46,12 @@ class Samples:
 
 
 def require_frame(frame: object, *, where: str, expected: str = "a DataFrame") -> Frame:
-    """Return a table unchanged; refuse anything but a table with distinct column names."""
+    """Return a table unchanged; refuse anything but a table with distinct column names.
+
+    Raises
+    ------
+    DataError
+    """
     if isinstance(frame, pa.Table):
         is_frame, names = True, frame.column_names
     else:
@@ -78,7 +83,13 @@ def values_of(frame: Frame, name: str) -> list[Any]:
 
 
 def arrow_column(frame: Frame, name: str, *, where: str, kind: ColumnKind) -> Any:
-    """Return a column as an Arrow array of a type allowed for its kind."""
+    """Return a column as an Arrow array of a type allowed for its kind.
+
+    Raises
+    ------
+    DataError
+        The column has a different type or mixed types. The message contains no value.
+    """
     if not len(frame):  # an empty column can have any type in pandas
         return pa.nulls(0)
     try:
@@ -110,7 +121,15 @@ def _let_arrow_find_pandas() -> None:
 
 
 def events_batch(events: Frame, *, values: bool) -> Any:
-    """Return the events as one batch, as :func:`mlho.sources.events.iter_events` yields them."""
+    """Return the events as one batch, as :func:`mlho.sources.events.iter_events` yields them.
+
+    Parameters
+    ----------
+    events : DataFrame or Arrow table
+        ``patient_id``, ``time``, ``code``, and ``numeric_value`` if ``values``; other columns are ignored.
+    values : bool
+        Whether the bundle uses numeric values.
+    """
     have = [str(name) for name in names_of(events)]
     wanted = ["patient_id", "time", "code", *(["numeric_value"] if values else [])]
     require_columns(EVENTS_FRAME, have, wanted, remedy="Rename or add it.")
@@ -165,7 +184,18 @@ def _texts_of(ids: Any, where: str) -> list[str | None]:
 
 
 def samples_of_frame(index: Frame, *, has_dates: bool) -> Samples:
-    """Return the samples of a table of ``patient_id`` and ``index_date`` (not read if the bundle has no date); equal rows are collapsed."""
+    """Return the samples of a table of ``patient_id`` and ``index_date``; equal rows are collapsed.
+
+    Parameters
+    ----------
+    has_dates : bool
+        False if the bundle has no index date; only ``patient_id`` is read then.
+
+    Raises
+    ------
+    DataError
+        A column is missing or has a wrong type, or a row has no patient or no date.
+    """
     wanted = ["patient_id", *(["index_date"] if has_dates else [])]
     require_columns(INDEX_FRAME, [str(name) for name in names_of(index)], wanted, remedy="Rename or add it.")
     patients = patient_texts(index, where=INDEX_FRAME)
@@ -206,7 +236,20 @@ def index_bounds(frame: Frame, *, where: str) -> tuple[NDArray[np.int64], NDArra
 
 
 def refuse_implausible(index_us: NDArray[np.int64], years: Sequence[int], *, where: str, name: str) -> None:
-    """Refuse index dates outside the plausible years of training."""
+    """Refuse index dates outside the plausible years of training.
+
+    Parameters
+    ----------
+    index_us : int64
+        Microseconds since 1970.
+    years : pair of int
+        First and last plausible year.
+
+    Raises
+    ------
+    DataError
+        Some are outside. The message counts them.
+    """
     first, last = year_bounds(years)
     n_odd = int(((index_us < first) | (index_us > last)).sum())
     if n_odd:

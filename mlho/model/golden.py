@@ -36,8 +36,14 @@ class ColumnStatistics:
 def column_statistics(
     design: Any, patient_of: NDArray[np.integer[Any]], *, min_cell: int
 ) -> tuple[ColumnStatistics, ...]:
-    """Compute coarse statistics of each column of a training matrix, each of at least ``min_cell`` patients; ``patient_of`` does not
-    decrease.
+    """Compute coarse statistics of each column of a training matrix.
+
+    Parameters
+    ----------
+    patient_of : int, shape (n_samples,)
+        Patient of each sample, non-decreasing.
+    min_cell : int
+        Minimum number of patients behind a published statistic.
     """
     n_patients = n_distinct(patient_of)
     columns = design.tocsc()
@@ -125,9 +131,19 @@ def _columns(columns: Sequence[int], n_columns: int) -> list[int]:
 def draw_rows(
     statistics: Sequence[ColumnStatistics], n_rows: int, *, empty_row: NDArray[np.float64], seed: int
 ) -> NDArray[np.float64]:
-    """Draw synthetic rows, each column independently; ``empty_row`` has the value of the columns that are not drawn in a row.
+    """Draw synthetic rows, each column independently.
 
     Even rows follow the prevalences. Odd rows contain half of all columns, so that rare ones occur as well.
+
+    Parameters
+    ----------
+    empty_row : float64, shape (n_columns,)
+        Value of the columns that are not drawn in a row.
+    seed : int, at least 0
+
+    Returns
+    -------
+    float64, shape (n_rows, n_columns)
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     prevalence = np.array([column.prevalence for column in statistics])

@@ -134,7 +134,13 @@ def encode_events(
 
 
 def lost_rows(encoded: EncodedEvents) -> list[str]:
-    """Return a warning for each loss of event rows that the caller may not expect."""
+    """Return a warning for each loss of event rows that the caller may not expect.
+
+    Raises
+    ------
+    DataError
+        No row has a readable time, and some texts are not times.
+    """
     ledger = encoded.ledger
     n_unreadable = ledger.n_dropped(Rule.UNREADABLE_TIME)
     n_without_time = n_unreadable + ledger.n_dropped(Rule.NO_TIME)
@@ -168,8 +174,14 @@ def encode_batch(
     extra: NDArray[np.float64] | None,
     birth_us: NDArray[np.int64],
 ) -> EncodedEvents:
-    """Encode a batch of :func:`mlho.model.frames.batch_of` for the model, with the result of
-    :func:`mlho.model.demographics.demographics_block`.
+    """Encode a batch of events for the model.
+
+    Parameters
+    ----------
+    batch : RecordBatch
+        As returned by :func:`mlho.model.frames.batch_of`.
+    extra, birth_us : ndarray
+        As returned by :func:`mlho.model.demographics.demographics_block`.
     """
     if bundle.document.scoring.index_kind != "none":
         years = bundle.document.scoring.plausible_years

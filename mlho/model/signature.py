@@ -31,10 +31,16 @@ def sign_files(files: Mapping[str, bytes], key: Path, certificate: Path | None =
 
     Parameters
     ----------
+    files : mapping of name to bytes
     key : Path
         Private key on an elliptic curve (P-256, P-384 or P-521), PEM, without a password.
     certificate : Path, optional
         Certificate of the key and those that lead to a root, PEM, the key's first. The signature then carries them.
+
+    Raises
+    ------
+    SpecError
+        Key or certificate cannot be used.
     """
     config = _library("signing").Config()
     try:
@@ -62,8 +68,16 @@ def check_signatures(
 
     Parameters
     ----------
+    files : mapping of name to bytes
     key : Path
         Public key, or certificates of trusted roots; PEM.
+
+    Raises
+    ------
+    BundleError
+        The bundle is not signed, or not with this key.
+    SpecError
+        The key cannot be read.
     """
     if not signatures:
         raise BundleError(

@@ -73,7 +73,13 @@ class Evolution(Part):
 
 
 def trace_evolution(runs: Sequence[tuple[str, str, str, Result]]) -> Evolution:
-    """Put the results of the windows (run id, name, group, result) side by side: group by group, windows ascending."""
+    """Put the results of the windows side by side.
+
+    Parameters
+    ----------
+    runs : sequence of (run id, name, group, result)
+        Group by group, windows ascending.
+    """
     found = [_window_run(run, name, group, result) for run, name, group, result in runs]
     windows, groups = (
         list(dict.fromkeys(names)) for names in zip(*((run.window, run.group) for run in found), strict=True)

@@ -229,7 +229,17 @@ def scored_facts(
     *,
     has_file: Callable[[str], bool] = lambda _: False,
 ) -> ScoredFacts:
-    """Return the facts of a scoring run."""
+    """Return the facts of a scoring run.
+
+    Parameters
+    ----------
+    spec : mapping
+        Section ``spec`` of its specification.
+    scores : mapping
+        Its ``scores.json``.
+    has_file : callable
+        Whether the folder of the scores has a file of this name.
+    """
     advice = scores.get("advice")
     drift = scores.get("drift") or {}
     n_compared = drift.get("n_compared", 0)

@@ -24,7 +24,18 @@ _EPOCH: Final = 1970
 
 
 def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]:
-    """Return the demographics that are computed from the index date."""
+    """Return the demographics that are computed from the index date.
+
+    Parameters
+    ----------
+    have : collection of str
+        Demographics of the table.
+
+    Raises
+    ------
+    SpecError
+        There is no index date, or one of these demographics is declared categorical.
+    """
     names = tuple(name for name in spec.features.demographics if name in CALENDAR and name not in have)
     if names and not spec.cohort.has_index:
         raise SpecError(
@@ -41,6 +52,11 @@ def calendar_names(spec: TrainingSpec, have: Collection[str]) -> tuple[str, ...]
 
 def calendar_column(name: str, index_us: NDArray[np.int64]) -> NumericColumn | CategoricalColumn:
     """Return the values of one name in ``CALENDAR``, one for each sample.
+
+    Parameters
+    ----------
+    index_us : int64, shape (n_samples,)
+        Index dates in microseconds since 1970.
 
     Examples
     --------

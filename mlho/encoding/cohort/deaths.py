@@ -35,6 +35,7 @@ def last_days(
     ----------
     files : sequence of SourceFile
         Files of a CDM; those of tables other than ``death`` are skipped.
+    patient_ids : sequence of str, shape (n_patients,)
     after_days : int or None
         Days after the death in which events are plausible; ``None`` is the default.
 
@@ -59,8 +60,19 @@ def last_days(
 
 
 def check_cdm_version(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    """Refuse a CDM whose version is neither 5.3 nor 5.4; return a warning if the version is not known. Files of tables other than
-    ``cdm_source`` are skipped.
+    """Refuse a CDM whose version is neither 5.3 nor 5.4; return a warning if the version is not known.
+
+    Parameters
+    ----------
+    source : Source
+        For the form of CSV files only.
+    files : sequence of SourceFile
+        Files of a CDM; those of tables other than ``cdm_source`` are skipped.
+
+    Raises
+    ------
+    DataError
+        The version is a different one.
     """
     versions: set[str] = set()
     where = ""

@@ -107,8 +107,6 @@ def define_cohort(
 ) -> CohortResult:
     """Define the cohort of a specification from the labels and the demographics.
 
-    Patients are sorted by id, samples by (patient, index date). The attrition counts label rows as samples until equal rows are collapsed.
-
     Parameters
     ----------
     spec : TrainingSpec
@@ -117,6 +115,20 @@ def define_cohort(
         Files of an OMOP CDM, for the deaths and the version.
     labels, rules : LabelRows and RuleAccount, optional
         Labels that rules have made, with their account, instead of the table.
+
+    Returns
+    -------
+    CohortResult
+        Patients sorted by id, samples by (patient, index date), outcomes, demographics, attrition and warnings.
+        The attrition counts label rows as samples until equal rows are collapsed.
+
+    Raises
+    ------
+    DataError
+        A table is missing, empty or unreadable; a column is missing or has a wrong type; outcomes are of one class or
+        conflict; labelled patients are missing from the demographics. Messages contain counts only.
+    SpecError
+        ``age`` is to be computed from the birth date, but there is no index date.
     """
     source = source_of(spec.data)
     if spec.data.source == MEDS.name:

@@ -177,6 +177,11 @@ class DemographicsEncoder:
         -------
         float64, shape (n_rows, n_columns)
             As returned by :meth:`transform`.
+
+        Raises
+        ------
+        DataError
+            A column is missing, contains text where a number is expected, or differs in length.
         """
         values: dict[str, NDArray[Any]] = {}
         for code in self.codes:
@@ -241,14 +246,19 @@ def encode_demographics(
 ) -> DemographicsEncoder:
     """Build the encoder of a cohort's demographics, with medians from the training samples.
 
-    The median of a number without any training value is 0; its indicator is then 1 for all of them.
-
     Parameters
     ----------
     columns : sequence of NumericColumn or CategoricalColumn
         ``cohort.demographics`` for all samples, because levels and indicators must not depend on the fold.
+    train : bool, shape (n_samples,), optional
+        Training samples; default: all samples.
     categorical : collection of str
         Categories with numeric codes as levels (``features.categorical``).
+
+    Returns
+    -------
+    DemographicsEncoder
+        The median of a number without any training value is 0; its indicator is then 1 for all of them.
 
     Examples
     --------

@@ -37,6 +37,8 @@ def join_persons(
 
     Parameters
     ----------
+    names : sequence of str
+        Columns in the order of the specification.
     person_of : int64, shape (n_samples,)
         Position of each sample's patient in ``persons.patient_ids``; ``MISSING`` if the patient is absent from the table.
     min_cell : int

@@ -70,6 +70,7 @@ def refuse_differing(
 
     Parameters
     ----------
+    columns : mapping of name to TextColumn
     rows : int64, shape (n_rows,)
         Label rows, sorted by sample.
     first : int64, shape (n_rows,)
@@ -110,6 +111,11 @@ def sample_texts(
         Row of each sample in the labels, and in the demographics (``MISSING`` without one).
     unknown : bool
         If true, samples without a value have the level ``unknown``.
+
+    Raises
+    ------
+    DataError
+        Neither table has the column, or a sample has no value.
     """
     if name in labels:
         levels, codes = labels[name].levels, labels[name].codes[rows]

@@ -54,7 +54,14 @@ class LabelRows:
 def read_labels(
     cohort: Cohort, source: Source, root: DataRoot, pattern: str, *, kept: Sequence[str] = ()
 ) -> LabelRows:
-    """Read the label files, and those of the columns ``kept`` that they contain."""
+    """Read the label files, and those of the columns ``kept`` that they contain.
+
+    Raises
+    ------
+    DataError
+        A file or column is missing, has a wrong type, or holds outcomes other than 0 and 1 or unreadable index dates; or
+        the table is empty.
+    """
     files = list_inputs(root, pattern)
     kept = _present(source, files, kept)
     parts = [_read_file(cohort, source, file, kept) for file in files]
@@ -125,7 +132,13 @@ def read_patients(array: Any, *, where: str, name: str) -> Any:
 def read_index(
     array: Any, source: Source, *, where: str, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the last microsecond that each index date includes, and which rows have an index date."""
+    """Return the last microsecond that each index date includes, and which rows have an index date.
+
+    Raises
+    ------
+    DataError
+        Some dates are unreadable.
+    """
     times = _readable_times(array, source, where, name)
     given = is_given(times.microseconds)
     whole_day = np.where(as_numpy(times.is_date), DAY_US - 1, 0)
@@ -133,7 +146,13 @@ def read_index(
 
 
 def read_births(array: Any, source: Source, *, where: str, name: str) -> NDArray[np.int64]:
-    """Return birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing."""
+    """Return birth dates in microseconds since 1970; ``NaT`` (the smallest int64) if missing.
+
+    Raises
+    ------
+    DataError
+        Some dates are unreadable.
+    """
     times = _readable_times(array, source, where, name)
     return np.where(is_given(times.microseconds), as_numpy(times.microseconds), np.iinfo(np.int64).min)
 

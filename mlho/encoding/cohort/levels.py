@@ -88,8 +88,13 @@ def _most_frequent(among: list[str], column: CategoricalColumn) -> str:
 
 
 def renumbered(name: str, texts: list[str], codes: NDArray[np.integer[Any]]) -> CategoricalColumn:
-    """Return a column with only the levels that occur: the most frequent first, the others in alphabetical order. Equal texts are
-    merged into one level.
+    """Return a column with only the levels that occur: the most frequent first, the others in alphabetical order.
+
+    Parameters
+    ----------
+    texts : list of str
+        Level of each code; equal texts are merged into one level.
+    codes : int, shape (n_samples,)
     """
     counts = np.bincount(codes, minlength=len(texts)).tolist()
     n_by_level: dict[str, int] = {}

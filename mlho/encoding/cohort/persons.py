@@ -106,7 +106,15 @@ def birth_column(source: Source, have: Sequence[str]) -> str | None:
 
 
 def read_persons(spec: TrainingSpec, source: Source, root: DataRoot) -> Persons | None:
-    """Read the demographics table; ``None`` if the specification names none."""
+    """Read the demographics table; ``None`` if the specification names none.
+
+    Raises
+    ------
+    DataError
+        A file or column is missing or has a wrong type, there is no row, or a patient's rows differ.
+    SpecError
+        ``age`` would be computed from the birth date, but there is no index date.
+    """
     pattern = spec.data.tables.demographics
     if pattern is None:
         return None

@@ -68,9 +68,28 @@ def read_static_rows(
     *,
     where: str = "events",
 ) -> Persons:
-    """Read the demographics of the specification from the codes of the events, for patients sorted by the UTF-8 bytes of their ids.
+    """Read the demographics of the specification from the codes of the events.
 
-    A patient with several values of a demographic has none; ``conflicts`` counts them. A value without a row is missing.
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Its demographics have no table.
+    source : Source
+        Source with a layout that has static codes.
+    patient_ids : Arrow string array
+        Patients of the cohort, sorted by their UTF-8 bytes. All of them are known; a value without a row is missing.
+
+    Returns
+    -------
+    Persons
+        A patient with several values of a demographic has none; ``conflicts`` counts them.
+
+    Raises
+    ------
+    DataError
+        A file of the events is unreadable, or lacks a column.
+    SpecError
+        ``age`` would be computed from the birth date, but there is no index date.
     """
     if AGE in spec.features.demographics and not spec.cohort.has_index:
         raise SpecError(

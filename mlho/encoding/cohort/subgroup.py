@@ -21,8 +21,18 @@ _SEX: Final = ("sex", "gender")  # the first column that the demographics have
 def subgroup(
     only: Only, persons: Persons | None, person_of: NDArray[np.int64], index_us: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return, for each condition, which label rows meet it; an unknown sex or age does not. ``person_of``: position of each row's
-    patient in ``persons.patient_ids``; ``MISSING`` if unknown.
+    """Return, for each condition, which label rows meet it; an unknown sex or age does not.
+
+    Parameters
+    ----------
+    person_of : int64, shape (n_rows,)
+        Position of each row's patient in ``persons.patient_ids``; ``MISSING`` if unknown.
+    index_us : int64, shape (n_rows,)
+
+    Raises
+    ------
+    SpecError
+        ``features.demographics`` lacks a column that the subgroup needs.
     """
     if persons is None:
         raise _not_there("sex or age")

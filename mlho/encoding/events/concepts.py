@@ -43,7 +43,21 @@ class Concepts:
 
 
 def read_concepts(source: Source, files: Sequence[SourceFile]) -> Concepts:
-    """Read the concepts: a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored."""
+    """Read the concepts table.
+
+    Parameters
+    ----------
+    source : Source
+        Source whose column names the files use.
+    files : sequence of SourceFile
+        Files with a column ``code`` and any of ``description``, ``low`` and ``high``; other columns are ignored.
+
+    Raises
+    ------
+    DataError
+        A file is unreadable or lacks the code, a column has a wrong type, rows of one code differ, or the lower bound of a
+        range exceeds the upper one.
+    """
     by_field: dict[str, dict[str, Any]] = {"description": {}, "low": {}, "high": {}}
     differing: set[str] = set()
     for file in files:
@@ -69,10 +83,17 @@ def read_concept_names(source: Source, files: Sequence[SourceFile], codes: Seque
 
     Parameters
     ----------
+    source : Source
+        For the form of CSV files only.
     files : sequence of SourceFile
         Files with ``concept_id`` and ``concept_name``.
     codes : sequence of str
         As :func:`mlho.sources.omop.columns.code_of` writes them. A code whose concept is not in the table has no description.
+
+    Raises
+    ------
+    DataError
+        A file is unreadable, lacks a column, or names one concept in two ways.
     """
     wanted = sorted({concept for code in codes for concept in concepts_of(code)})
     names: dict[int, str] = {}
@@ -92,10 +113,21 @@ def _words(names: Sequence[str | None]) -> str:
 
 
 def harvest_descriptions(source: Source, files: Sequence[SourceFile]) -> dict[str, str]:
-    """Collect the descriptions of the codes in the events, as in R MLHO's ``dbmart``, sorted by code.
+    """Collect the descriptions of the codes in the events, as in R MLHO's ``dbmart``.
 
     A separate pass over two columns, for runs without a concepts table. If a code has several descriptions, the most
     frequent one is used, with ties broken alphabetically, so that the result does not depend on the files.
+
+    Parameters
+    ----------
+    source : Source
+        Source whose column names the files use.
+    files : sequence of SourceFile
+        Event files; files without descriptions are skipped.
+
+    Returns
+    -------
+    dict of code to description, sorted by code
     """
     code, description = source.column(EVENTS, "code"), source.column(EVENTS, "description")
     counts: Counter[tuple[str, str]] = Counter()

@@ -30,7 +30,16 @@ def join_fates(
 def samples_lost(fates: NDArray[np.uint16], n_samples: NDArray[np.int64]) -> dict[str, int]:
     """Count the samples of patients who lost all their rows, by the rule that dropped the rows.
 
-    Rules in the published order, then ``several rules``; only those with a non-zero count.
+    Parameters
+    ----------
+    fates : uint16, shape (n_patients,)
+    n_samples : int64, shape (n_patients,)
+        Number of samples of each patient.
+
+    Returns
+    -------
+    dict of rule to samples
+        Rules in the published order, then ``several rules``; only those with a non-zero count.
 
     Examples
     --------

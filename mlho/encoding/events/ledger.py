@@ -167,7 +167,13 @@ class Ledger:
         return replace(self, rows_used=self.rows_used - n_duplicates, dropped=dropped)
 
     def check(self, where: str = "events") -> "Ledger":
-        """Return this ledger if it adds up."""
+        """Return this ledger if it adds up.
+
+        Raises
+        ------
+        MlhoError
+            The counts do not add up: rows were lost or counted twice, which is a defect of this program, not of the data.
+        """
         n_dropped = sum(self.dropped.values())
         counts = (self.rows_in, self.rows_used, self.rows_with_value, *self.dropped.values())
         if min(counts) < 0 or self.rows_in != self.rows_used + n_dropped:

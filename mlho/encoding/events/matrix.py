@@ -69,6 +69,11 @@ class Matrix:
         ----------
         block_paths : sequence of Path, shape (n_blocks,)
             In block order.
+
+        Raises
+        ------
+        ArtifactDamaged
+            A block is not an array file, or does not match the dictionary and the windows.
         """
         starts = cohort.sample_starts()
         blocks: list[_Block] = []
@@ -109,6 +114,10 @@ class Matrix:
         """Count the distinct patients with any event, or with this number, in each column, among the masked samples (default: all).
 
         A patient with several samples is counted once.
+
+        Returns
+        -------
+        int64, shape (n_columns,)
         """
         mask = np.ones(self.n_samples, np.bool_) if sample_mask is None else self._checked(sample_mask)
         n_patients = np.zeros(self.n_columns, np.int64)

@@ -92,6 +92,11 @@ def encode_partition(
         Codes that are counted as another one.
     is_tallied : bool
         Whether to count the rows for the checks of data quality; otherwise there is no tally, and there are no rows by year.
+
+    Raises
+    ------
+    MlhoError
+        The ledger does not add up.
     """
     rules = RowRules(spec, cohort, finder or PatientFinder(cohort), SEGMENT_ROWS, parents or {}, is_tallied)
     with SegmentWriter(out, cohort.n_blocks) as segments:

@@ -42,7 +42,18 @@ class PatientFinder:
         self._dictionary: tuple[Any, NDArray[np.int32]] | None = None
 
     def find(self, ids: Any) -> NDArray[np.int32]:
-        """Return the patient number of each id (integer or text): ``NO_PATIENT`` without an id, ``UNKNOWN_PATIENT`` outside the cohort."""
+        """Return the patient number of each row: ``NO_PATIENT`` without an id, ``UNKNOWN_PATIENT`` outside the cohort.
+
+        Parameters
+        ----------
+        ids : pyarrow Array
+            Integers, or text (dictionary-encoded or plain).
+
+        Raises
+        ------
+        DataError
+            The ids have a different type.
+        """
         if pa.types.is_integer(ids.type):
             return self._find_integers(ids)
         if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
@@ -80,7 +91,18 @@ class PatientFinder:
 def check_partitioned_by_patient(
     patients_by_partition: Mapping[str, NDArray[np.int32]], n_patients: int
 ) -> None:
-    """Verify that no patient of the cohort has rows, used or not, in two partitions."""
+    """Verify that no patient of the cohort has rows in two partitions.
+
+    Parameters
+    ----------
+    patients_by_partition : mapping of key to int32 array
+        Distinct patients with rows (used or not) in each partition.
+
+    Raises
+    ------
+    DataError
+        Partitions share patients; the message names two such partitions and the number of patients in more than one.
+    """
     owner = np.full(n_patients, -1, np.int32)
     is_shared = np.zeros(n_patients, np.bool_)
     keys = list(patients_by_partition)

@@ -30,7 +30,19 @@ class RollUp:
 
 
 def read_roll_up(source: Source, files: Sequence[SourceFile]) -> RollUp:
-    """Read the map: ``code``, ``parent``, and optionally ``description``, which describes the parent."""
+    """Read the map: ``code``, ``parent``, and optionally ``description``, which describes the parent.
+
+    Parameters
+    ----------
+    source : Source
+        For the form of CSV files only; the columns have our names.
+
+    Raises
+    ------
+    DataError
+        A file is unreadable or lacks a column; a code has several parents, or a parent has another parent; a parent has several
+        descriptions, or is not a code.
+    """
     parents: dict[str, str] = {}
     descriptions: dict[str, str] = {}
     several: set[str] = set()

@@ -54,8 +54,12 @@ _USED: Final = -1
 
 
 class LocalCodes:
-    """Codes of one partition, numbered by first appearance across the dictionaries of its batches. Codes with a parent are counted
-    as their parent, to which ``is_excluded`` applies.
+    """Codes of one partition, numbered by first appearance across the dictionaries of its batches.
+
+    Parameters
+    ----------
+    parents : mapping of code to parent
+        Codes that are counted as their parent; ``is_excluded`` applies to the parent.
     """
 
     def __init__(

@@ -78,7 +78,13 @@ class Segments:
 
     @classmethod
     def open(cls, path: Path) -> "Segments":
-        """Memory-map a file written by :class:`SegmentWriter`."""
+        """Memory-map a file written by :class:`SegmentWriter`.
+
+        Raises
+        ------
+        ArtifactDamaged
+            The file has a different format or was truncated.
+        """
         tail = len(MAGIC) + _LENGTH_BYTES
         buffer = _mapped(path)
         if bytes(buffer[-len(MAGIC) :]) != MAGIC:

@@ -184,7 +184,13 @@ _NO_BOUND = np.iinfo(np.int64).max
 
 
 def open_matrix(spec: TrainingSpec, block_paths: Sequence[Path], cohort: Cohort, *, n_codes: int) -> Matrix:
-    """Memory-map packed blocks, with columns of pairs if the specification has sequences."""
+    """Memory-map packed blocks, with columns of pairs if the specification has sequences.
+
+    Raises
+    ------
+    ArtifactDamaged
+        A block is not an array file, or does not match the dictionary and the windows.
+    """
     n_windows, sequences = len(spec.windows), spec.features.sequences
     matrix = Matrix.open(block_paths, cohort, n_codes=n_codes, n_windows=n_windows)
     if sequences is None:
@@ -222,6 +228,8 @@ def day_arrays(
     ----------
     rows : UsedRows
         Sorted by code, patient and time.
+    code_starts : int64, shape (n_codes + 1,)
+    windows : SampleWindows
     n_cells : int
         At least the number of cells of the longest window, such as the cells of all windows.
     has_all_days : bool

@@ -49,7 +49,15 @@ class WindowArrays(NamedTuple):
 
 
 def sort_by_time(rows: UsedRows, code_starts: NDArray[np.int64]) -> None:
-    """Sort the rows of each code and patient by time and value, in place; they are already sorted by code and patient."""
+    """Sort the rows of each code and patient by time and value, in place.
+
+    Parameters
+    ----------
+    rows : UsedRows
+        Sorted by code and patient.
+    code_starts : int64, shape (n_codes + 1,)
+        First row of each code.
+    """
     _sort_by_time(frozen(code_starts), frozen(rows.patient), rows.time, rows.value)
 
 
@@ -68,10 +76,13 @@ def summarize(
     ----------
     rows : UsedRows
         As sorted by :func:`sort_by_time`.
+    code_starts : int64, shape (n_codes + 1,)
     indptr : int64, shape (n_columns + 1,)
         First cell of each column.
     names : collection of str
         Those of ``SUMMARIES`` to compute.
+    is_daily : bool
+        Same-day duplicates are dropped.
 
     Returns
     -------

@@ -51,14 +51,17 @@ class UnitCounts:
 def judge_units(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, Any] | None:
     """Return how many rows have a unit that differs from that of most rows of their code; ``None`` if there are none.
 
-    It has ``codes``: number of codes with several units. ``rows``: rows with a value of these codes. ``others``: those of the
-    rows whose unit is not the most frequent one. ``unknown``: those of the others without a known unit. ``first``: the
-    codes with the most other rows.
-
     Parameters
     ----------
     parts : iterable of mapping
         Rows by code and unit, for each partition. A code whose unit is never known counts as having one unit.
+
+    Returns
+    -------
+    dict or None
+        ``codes``: number of codes with several units. ``rows``: rows with a value of these codes. ``others``: those of the
+        rows whose unit is not the most frequent one. ``unknown``: those of the others without a known unit. ``first``: the
+        codes with the most other rows.
 
     Examples
     --------

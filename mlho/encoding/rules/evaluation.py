@@ -106,6 +106,11 @@ def apply_rules(
     times : TimeToEvent or None
         Given if the outcome is the time to its event. A sample that is not observed to the end of the time at risk is then
         censored, not dropped.
+
+    Raises
+    ------
+    DataError
+        No event is an entry, or no event has a code of the outcome.
     """
     _refuse_empty_sets(rules, histories)
     selection = _entries(rules, histories)

@@ -43,6 +43,7 @@ def without_values_outside(
 
     Parameters
     ----------
+    bits : uint64, shape (n_events,)
     values : float64, shape (n_events,)
         NaN if missing.
     """

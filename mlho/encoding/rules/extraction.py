@@ -71,7 +71,13 @@ def extract_file(
     years: tuple[int, ...],
     below: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> RuleEvents:
-    """Return the events of a file that rules mention; see :func:`extract_events`."""
+    """Return the events of a file that rules mention; see :func:`extract_events`.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or lacks a column.
+    """
     values = any(event_set.has_range for event_set in rules.event_sets)
     if values:
         require_values(source, file, what="A range of values in cohort.rules needs it.")

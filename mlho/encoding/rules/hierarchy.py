@@ -26,9 +26,16 @@ def find_descendants(rules: Rules, source: Source, files: Sequence[SourceFile]) 
 
     Parameters
     ----------
+    source : Source
+        For the form of CSV files only.
     files : sequence of SourceFile
         Columns ``ancestor_concept_id`` and ``descendant_concept_id`` (all levels), or ``code`` and ``parent`` (direct
         parents).
+
+    Raises
+    ------
+    DataError
+        A file is unreadable or lacks a column, or no code has a descendant.
     """
     wanted = sorted(
         {code for event_set in rules.event_sets if event_set.descendants for code in event_set.codes}

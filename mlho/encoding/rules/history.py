@@ -20,7 +20,13 @@ AFTER_ALL: Final = 1 << 61
 
 
 class Timeline:
-    """The events of one set, sorted by patient and time, with counts by binary search."""
+    """The events of one set, with counts by binary search.
+
+    Parameters
+    ----------
+    patient, time_us : int64, shape (n_events,)
+        Sorted by patient and time.
+    """
 
     def __init__(self, patient: NDArray[np.int64], time_us: NDArray[np.int64]) -> None:
         self.patient, self.time_us = patient, time_us

@@ -50,10 +50,17 @@ def read_periods(source: Source, files: Sequence[SourceFile], patient_ids: Any) 
 
     Parameters
     ----------
+    source : Source
+        For the form of CSV files and of times only.
     files : sequence of SourceFile
         Columns ``patient_id``, ``start_date`` and ``end_date``, or those of OMOP's ``observation_period``.
     patient_ids : Arrow string array
         Patients whose periods are read; others are skipped.
+
+    Raises
+    ------
+    DataError
+        A file is unreadable or lacks a column; a period lacks a patient or a date, or ends before it begins.
     """
     parts = [_read_file(source, file) for file in files]
     patient = np.concatenate([positions_in(ids, patient_ids) for ids, _, _ in parts])

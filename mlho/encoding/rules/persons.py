@@ -39,7 +39,13 @@ class RulePersons:
 
 
 def read_rule_persons(spec: TrainingSpec, root: DataRoot, patient_ids: Any) -> RulePersons | None:
-    """Read the persons of some patients from the demographics; None if no rule needs them."""
+    """Read the persons of some patients from the demographics; None if no rule needs them.
+
+    Raises
+    ------
+    DataError
+        A column is missing or unreadable, or the rows of a patient differ.
+    """
     rules, pattern = spec.cohort.rules, spec.data.tables.demographics
     assert rules is not None
     if not rules.reads_persons or pattern is None:

@@ -17,7 +17,13 @@ from mlho.spec.training import TrainingSpec
 def make_rule_labels(
     spec: TrainingSpec, source: Source, root: DataRoot, files: Sequence[SourceFile]
 ) -> RuleLabels:
-    """Return the labels that the rules produce, exactly as in the run."""
+    """Return the labels that the rules produce, exactly as in the run.
+
+    Raises
+    ------
+    DataError
+        A table cannot be read, or the rules find no entry or no outcome.
+    """
     rules = spec.cohort.rules
     assert rules is not None, "called for rules only"
     years = spec.data.plausible_years

@@ -144,7 +144,13 @@ class NumberCounter:
         time: NDArray[np.int64],
         value: NDArray[np.float64],
     ) -> None:
-        """Count rows; those without a number (NaN) are skipped."""
+        """Count rows; those without a number (NaN) are skipped.
+
+        Parameters
+        ----------
+        hashes : uint64, shape (n_codes,)
+        patient, code, time, value : arrays, shape (n_rows,)
+        """
         self._grow(code, value, len(hashes))
         _count_levels(
             code, time, value, value.view(np.uint64), self._slots, self._first_us, self._months, self._sums

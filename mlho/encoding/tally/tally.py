@@ -101,7 +101,15 @@ assert {*BY_CODE, *IN_ALL, *_NESTED, "codes", "sample"} == {field.name for field
 
 
 def merge_tallies(paths: Iterable[Path], codes: Sequence[str]) -> Tally:
-    """Return the sum of the counts over partitions, for the codes of the dictionary."""
+    """Return the sum of the counts over partitions, for the codes of the dictionary.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        At least one file.
+    codes : sequence of str
+        Codes with a used row in any partition.
+    """
     total: Tally | None = None
     for path in paths:
         tally = Tally.read(path).of_codes(codes)

@@ -87,8 +87,12 @@ def generate_tests(
 
     Parameters
     ----------
+    bundle : Scorer
+        The bundle, without its tests.
     evidence : Evidence, optional
         Evidence from the training data; without it, the tests that need it are left out.
+    requirements : Tests, optional
+        The section ``tests`` of the specification.
     monotone : mapping of code or demographic to ``increasing`` or ``decreasing``, optional
         Declared directions.
     """

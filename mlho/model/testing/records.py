@@ -92,7 +92,13 @@ def written_tests(tests: Sequence[ModelTest]) -> bytes:
 
 
 def parse_tests(content: bytes) -> tuple[ModelTest, ...]:
-    """Restore the tests from :func:`written_tests`."""
+    """Restore the tests from :func:`written_tests`.
+
+    Raises
+    ------
+    BundleError
+        A different schema, an invalid test, or two tests with one id.
+    """
     try:
         document = json.loads(content)
         if document["schema"] != TESTS_SCHEMA:

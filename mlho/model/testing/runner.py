@@ -59,11 +59,17 @@ CHECKS: Final[Mapping[str, Check]] = {
 
 
 def run_tests(bundle: Scorer, *, measured: bool = True) -> list[ModelTestResult]:
-    """Run the tests of a bundle, all of them, in their order; those of time and memory, which depend on the machine, if ``measured``.
-    A promotion calls this function: every result must be ``passed``.
+    """Run the tests of a bundle, all of them, in their order. A promotion calls this function: every result must be ``passed``.
 
     A test that raises an exception has failed. A bundle of an earlier version, which carries no tests, is given those that need
     no figures of its training data.
+
+    Parameters
+    ----------
+    bundle : Scorer
+        From :func:`mlho.model.bundle.load_bundle`, which has verified every file.
+    measured : bool
+        Whether to run the tests of time and memory, which depend on the machine.
     """
     tests = generate_tests(bundle) if bundle.tests is None else bundle.tests
     subject = Subject(bundle)

@@ -18,14 +18,17 @@ DOSSIER_SCHEMA: Final = "mlho.io/dossier/v1"
 def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> dict[str, Any]:
     """Return the dossier of a run.
 
-    It has ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, with
-    their meaning, most used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
-    (text, evidence, section) and ``missing`` (fields).
-
     Parameters
     ----------
     statements : mapping
         ``metadata.statements`` of the specification: camel-case field name to text.
+
+    Returns
+    -------
+    dict
+        ``run``, ``name``, ``title``, ``result_digest``, ``open`` (fields of the specification that would close gaps, with
+        their meaning, most used first) and ``checklists``: id, title, reference, counts of states, and items with ``state``, ``answers``
+        (text, evidence, section) and ``missing`` (fields).
     """
     facts = Facts(result, statements)
     checklists = [_checklist(checklist, facts) for checklist in CHECKLISTS]
@@ -50,7 +53,13 @@ def make_dossier(run_id: str, result: Result, statements: Mapping[str, str]) -> 
 
 
 def _meanings() -> dict[str, str]:
-    """Return the first sentence on each field of the specification that can close a gap."""
+    """Return the first sentence on each field of the specification that can close a gap.
+
+    Raises
+    ------
+    RuntimeError
+        A field has no description, as in a process of the fork server, which does not load descriptions.
+    """
     parts: dict[str, type[SpecPart]] = {METADATA: RunMetadata, STATEMENTS: Statements, "features.": Features}
     for part in parts.values():
         if without := [name for name, field in part.model_fields.items() if not field.description]:

@@ -28,7 +28,10 @@ _SITE_MODEL: Final = "site_model.html.j2"
 def render_html(result: Result) -> str:
     """Render the whole page. Equal results give equal bytes.
 
-    It has inline style, script and charts, loads nothing, and works without its script.
+    Returns
+    -------
+    str
+        HTML with inline style, script and charts. It loads nothing, and works without its script.
     """
     return _page(_REPORT, training.content(result))
 

@@ -217,6 +217,8 @@ def waterfall(
 
     Parameters
     ----------
+    number : int
+        Distinguishes the charts of one page.
     rows : sequence of Row
         ``values`` are the start and the end of the bar in log-odds; of ``total`` and ``last`` the end alone. ``kind`` is
         ``total``, ``up``, ``down`` or ``last``.

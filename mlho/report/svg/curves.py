@@ -234,6 +234,8 @@ def decision(name: str, curve: Mapping[str, Any], end: float) -> Markup:
     ----------
     curve : mapping
         ``threshold`` (list), ``model`` {mean, low, high}, ``all`` (list).
+    end : float
+        Largest threshold to draw.
     """
     xs, model = curve["threshold"], curve["model"]
     top = max([*(v for v in model["mean"] if v is not None), *(model.get("high") or []), 0.01]) * 1.05
@@ -276,7 +278,12 @@ def _above(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[tuple
 
 
 def frequency(shares: Sequence[float], in_consensus: Sequence[bool]) -> Markup:
-    """Draw the selection frequency of features in descending order; dots mark the consensus."""
+    """Draw the selection frequency of features in descending order; dots mark the consensus.
+
+    Parameters
+    ----------
+    shares : sequence of float in [0, 1], descending
+    """
     n = len(shares)
     title = "Features, the most frequently selected first"
     frame = Frame.make((0, n), (0, 1), title, "Share of iterations", width=640.0, bottom=66.0)

@@ -21,6 +21,8 @@ def multiples(name: str, title: str, panels: Sequence[Panel], *, width: float) -
     ----------
     panels : sequence of (words, labels, counts)
         A hidden count is None and interrupts the line.
+    width : float
+        In pixels.
     """
     n_columns = 2 if width > 500 else 1
     room = (width - _GAP * (n_columns - 1)) / n_columns

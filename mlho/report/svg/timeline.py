@@ -46,6 +46,8 @@ def timeline(
         Dashed horizontal lines.
     changes : sequence of date
         Days from which a different version of the model was used: vertical lines.
+    is_from_zero : bool
+        Whether the axis begins at 0.
     """
     first, last = values[0].day, values[-1].day
     x = Scale(first.toordinal(), max(last.toordinal(), first.toordinal() + 1), _LEFT, WIDTH - 12)

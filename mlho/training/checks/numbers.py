@@ -64,6 +64,7 @@ def jump(mean: NDArray[np.float64], n: NDArray[np.int64], spread: float) -> tupl
     ----------
     mean : float64, shape (n_months,)
         Mean level of the numbers of each month.
+    n : int64, shape (n_months,)
     spread : float
         Standard deviation of the levels.
 

@@ -115,7 +115,12 @@ def _month(evidence: Evidence, place: int) -> str:
 
 
 def churned(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which codes (rows of the counts by year) are absent from at least the first or the last two years."""
+    """Return the codes that are absent from at least the first or the last two years, shape (n_codes,).
+
+    Parameters
+    ----------
+    counts : int64, shape (n_codes, n_years)
+    """
     expected = counts.sum(axis=0) / max(int(counts.sum()), 1)
     usual = counts.sum(axis=1)[:, None] * expected
     half, is_churned = counts.shape[1] // 2, np.zeros(len(counts), np.bool_)

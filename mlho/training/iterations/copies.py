@@ -51,6 +51,8 @@ def counted(
     ----------
     times : EventTimes or None
         Of all samples.
+    samples : int64, shape (n,)
+    scores : float64, shape (n,)
     horizon : float, optional
         Default: the first one.
     """

@@ -71,8 +71,13 @@ class Design:
 
 
 def learn_design(problem: Problem, features: NDArray[np.int64], train: NDArray[np.bool_]) -> Design:
-    """Learn centres, fences, medians and levels on training samples, for linear models. The design has the selected features in
-    ascending order, independent of the ranking.
+    """Learn centres, fences, medians and levels on training samples. The result is a design for linear models.
+
+    Parameters
+    ----------
+    features : int64, shape (n_features,)
+        Selected features; the design has them in ascending order, independent of the ranking.
+    train : bool, shape (n_samples,)
     """
     ordered = np.sort(features)
     columns = problem.cohort.demographics

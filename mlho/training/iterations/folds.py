@@ -53,8 +53,15 @@ class CrossValidation:
 def run_fold(
     problem: Problem, iteration: Iteration, fold: int, *, selection: Selection | None = None
 ) -> FoldScores:
-    """Select and fit on the other folds; predict this fold with every setting of every candidate. With a ``selection`` on all training
-    samples of the iteration (``selection.scope: iteration``), the fold does not select.
+    """Select and fit on the other folds; predict this fold with every setting of every candidate.
+
+    Parameters
+    ----------
+    fold : int
+        From 0.
+    selection : Selection, optional
+        Selection on all training samples of the iteration (``selection.scope: iteration``). By default the selection is made
+        on the training samples of the fold.
     """
     parts = problem.partition(iteration)
     held = parts.held(fold)

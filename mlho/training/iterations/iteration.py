@@ -70,7 +70,13 @@ def best_of(auroc_by_classifier: Mapping[str, float]) -> str:
 def finish_iteration(
     problem: Problem, iteration: Iteration, selection: Selection, folds: Sequence[FoldScores]
 ) -> IterationOutcome:
-    """Choose settings by the folds, refit on all training samples, on which the selection was made, and evaluate on the test samples."""
+    """Choose settings by the folds, refit on all training samples, and evaluate on the test samples.
+
+    Parameters
+    ----------
+    selection : Selection
+        Selection on all training samples of the iteration.
+    """
     parts = problem.partition(iteration)
     train, test = parts.train, parts.test
     learned = learn_design(problem, selection.features, train)

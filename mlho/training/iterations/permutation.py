@@ -68,6 +68,8 @@ def shadow_block(
 
     Parameters
     ----------
+    columns : int64, shape (n_columns,)
+    samples : bool, shape (n_samples,)
     with_counts : bool
         If false, only the samples of the cells are read.
     numbers : sequence of str or None, shape (n_columns,), optional

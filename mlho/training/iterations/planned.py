@@ -44,7 +44,13 @@ class PlannedSet:
 
 
 def planned_sets(spec: TrainingSpec, cohort: Cohort) -> tuple[PlannedSet, ...]:
-    """Return the test sets of a split by date, site or given part, in the order in which iterations take them."""
+    """Return the test sets of a split by date, site or given part, in the order in which iterations take them.
+
+    Raises
+    ------
+    DataError
+        A column for the split has invalid values, or one value only.
+    """
     asked = spec.validation
     if asked.split == "temporal":
         first = cut_of(spec, cohort)
@@ -139,6 +145,12 @@ def refuse_unusable(spec: TrainingSpec, cohort: Cohort, sets: Sequence[PlannedSe
     """Refuse test sets that are too small to measure performance, or whose training samples are too few.
 
     Messages name a test set by its number, because the name of a site is a value of the data.
+
+    Raises
+    ------
+    DataError
+        A test set or its training samples have too few patients with or without the outcome, or the iterations do not use every test set
+        equally often.
     """
     n_iterations = spec.validation.iterations
     if n_iterations % len(sets):

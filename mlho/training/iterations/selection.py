@@ -45,9 +45,15 @@ def select(problem: Problem, train: NDArray[np.bool_], *, beside_chance: bool = 
 
     Parameters
     ----------
+    train : bool, shape (n_samples,)
     beside_chance : bool
         Also compute the shadows that would have been selected, and the selection for permuted labels. Neither changes the
         features or their scores.
+
+    Raises
+    ------
+    DataError
+        No feature passes the screen.
     """
     asked = problem.spec.selection
     screened, n_patients = _screen(problem, train)

@@ -53,6 +53,14 @@ def candidate_sequences(
     Codes are screened first: both codes of a pair are present in sufficiently many training patients, in the longest window, and
     so is the pair. With durations, pairs are also judged by whether the longest time between their events exceeds a month, a season,
     a year or three years.
+
+    Parameters
+    ----------
+    train : bool, shape (n_samples,)
+    screened : int64, shape (n_screened,)
+        Features that passed the screen.
+    labels : uint8, shape (n_train,)
+        Labels of the training samples, or permuted ones.
     """
     if problem.spec.features.sequences is None:
         return _NO_CANDIDATES

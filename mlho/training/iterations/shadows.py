@@ -40,7 +40,16 @@ def see_shadows(
     model: FittedClassifier,
     setting: Mapping[str, Any],
 ) -> ShadowRecord:
-    """Determine which of the shadows that would have been selected the consensus classifier would have used; ``X`` contains no shadows."""
+    """Determine which of the shadows that would have been selected the consensus classifier would have used.
+
+    Parameters
+    ----------
+    selection : Selection
+        Selection computed with shadows.
+    train : bool, shape (n_samples,)
+    X : CSC, shape (n_train, n_columns)
+        Training matrix of the model; it contains no shadows.
+    """
     features = selection.shadows
     if not features.size:
         return ShadowRecord(features=[], log_odds=[])
@@ -59,8 +68,14 @@ def see_shadows(
 def expect_false(
     problem: Problem, scores: NDArray[np.int64], records: Sequence[ShadowRecord]
 ) -> FalseFeatures:
-    """Estimate the number of features without effect at each confidence score, and choose the consensus threshold. There is one record
-    for each iteration.
+    """Estimate the number of features without effect at each confidence score, and choose the consensus threshold.
+
+    Parameters
+    ----------
+    scores : int64, shape (n_features,)
+        Confidence scores of the real features.
+    records : sequence of ShadowRecord
+        One per iteration.
     """
     asked = problem.spec.consensus
     method = METHOD if problem.spec.features.sequences is None else METHOD + OF_SEQUENCES

@@ -130,7 +130,13 @@ def _folds(
 
 
 def check_splits(spec: TrainingSpec, cohort: Cohort) -> None:
-    """Refuse a run in which a test set, fold or training part has one class only, before anything is fitted."""
+    """Refuse a run in which a test set, fold or training part has one class only, before anything is fitted.
+
+    Raises
+    ------
+    DataError
+        The message gives the number of such parts and the remedy.
+    """
     if not spec.validation.is_drawn:
         refuse_unusable(spec, cohort, planned_sets(spec, cohort))
     refuse_one_class(spec, cohort, [*range(1, spec.validation.iterations + 1), FINAL])

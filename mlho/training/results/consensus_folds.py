@@ -61,7 +61,20 @@ def others(problem: Problem, held: Held) -> NDArray[np.bool_]:
 
 
 def vote(problem: Problem, held: Held, subsample: int) -> Vote:
-    """Screen, rank and fit the consensus classifier on a subsample of the patients outside the held-out folds."""
+    """Screen, rank and fit the consensus classifier on a subsample of the patients outside the held-out folds.
+
+    Parameters
+    ----------
+    held : tuple of int
+        Held-out folds of the final iteration.
+    subsample : int
+        From 1.
+
+    Raises
+    ------
+    DataError
+        The subsample, or the patients left out of it, have one class only.
+    """
     patients = others(problem, held)
     left_out = _left_out(problem, patients, held, subsample)
     train = problem.samples_of(patients & ~left_out)
@@ -140,6 +153,11 @@ def run_consensus_fold(problem: Problem, held: Held, votes: Sequence[Vote]) -> C
     """Fit on the consensus of the patients outside the held-out folds, and predict the held-out ones.
 
     Without features and demographics, the prediction is the prevalence of the outcome in training.
+
+    Parameters
+    ----------
+    votes : sequence of Vote
+        One per subsample, in order.
     """
     features = consensus_of(problem, votes)
     patients = others(problem, held)
@@ -195,8 +213,13 @@ class Choice:
 
 
 def choose(problem: Problem, folds: Mapping[Held, ConsensusFold], outer: int | None) -> Choice:
-    """Choose classifier and setting by the inner folds of an outer fold, whose patients must not be used. ``None``: choose the final
-    model by the outer folds.
+    """Choose classifier and setting by the inner folds of an outer fold, or by the outer folds.
+
+    Parameters
+    ----------
+    folds : mapping of held folds to ConsensusFold
+    outer : int or None
+        Outer fold whose patients must not be used. ``None``: choose the final model by the outer folds.
     """
     inner: dict[int, Held] = {}
     for held in folds:

@@ -55,7 +55,13 @@ class HeldOut:
 def judge_consensus(
     problem: Problem, folds: Mapping[Held, ConsensusFold], records: Sequence[IterationRecord]
 ) -> tuple[PerformanceRecord, CrossValidation]:
-    """Evaluate the consensus procedure by its outer folds. The records of iterations, which come from another procedure, are for the winners only.
+    """Evaluate the consensus procedure by its outer folds.
+
+    Parameters
+    ----------
+    folds : mapping of held folds to ConsensusFold
+    records : sequence of IterationRecord
+        For the winners of the iterations, which come from another procedure.
 
     Returns
     -------

@@ -138,6 +138,8 @@ def shown_attrition(
     ----------
     steps : sequence of mapping
         ``{"rule": words, "patients": n, "samples": n}``: all label rows, then the rest after each rule that dropped any.
+    label_ledger : mapping of str to int
+        Rows by rule, including the used ones.
     """
     drops = _drops(steps)
     hidden = _hidden_drops(drops, min_cell)

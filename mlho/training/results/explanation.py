@@ -45,6 +45,13 @@ def mean_contributions(model: FittedClassifier, X: Any, samples: NDArray[np.int6
     model : FittedClassifier
         Linear: |coefficient · (x − mean)|; trees: |TreeSHAP value|; explainable boosting: |score|. All are on the log-odds
         scale and comparable between classifiers.
+    X : sparse, shape (n_samples, n_columns)
+        The training matrix.
+    samples : int64, shape (n,)
+
+    Returns
+    -------
+    float64, shape (n_columns,)
 
     References
     ----------
@@ -90,7 +97,14 @@ def explain_rows(
     *,
     synthetic: bool,
 ) -> list[Profile]:
-    """Explain rows of the design exactly: base and contributions add up to the log-odds."""
+    """Explain rows of the design exactly: base and contributions add up to the log-odds.
+
+    Parameters
+    ----------
+    rows : float64, shape (n_rows, n_columns)
+    synthetic : bool
+        Whether the rows are synthetic, not those of real patients.
+    """
     contributions = final.model.contributions(rows)
     probabilities = final.model.predict_proba(rows)
     calibrated = final.calibrator.apply(probabilities)

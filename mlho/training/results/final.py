@@ -68,8 +68,14 @@ class FinalModel:
 def fit_final(
     problem: Problem, classifier: str, features: NDArray[np.int64], cv: CrossValidation
 ) -> FinalModel:
-    """Fit the final model on all samples: on the ranked features, on the consensus, or on demographics alone. The setting and the
-    out-of-fold scores are those of ``cv``.
+    """Fit the final model on all samples.
+
+    Parameters
+    ----------
+    features : int64, shape (n_features,)
+        Ranked features on all samples, or the consensus; empty for a model on demographics alone.
+    cv : CrossValidation
+        Source of the setting and the out-of-fold scores.
     """
     everyone = np.ones(problem.cohort.n_samples, np.bool_)
     design = learn_design(problem, features, everyone).with_absent(classifier_named(classifier).absent)
@@ -110,7 +116,13 @@ def _horizons(problem: Problem, cv: CrossValidation) -> tuple[RiskHorizon, ...]:
 
 
 def consensus_features(problem: Problem, summary: SummaryRecord) -> NDArray[np.int64]:
-    """Return the features of a final model on the consensus; empty if the model uses demographics only."""
+    """Return the features of a final model on the consensus; empty if the model uses demographics only.
+
+    Raises
+    ------
+    DataError
+        No feature has sufficient confidence, and there are no demographics: nothing is left to fit.
+    """
     if not summary.consensus_features and not problem.cohort.demographics:
         raise DataError(
             "final.features",
@@ -129,7 +141,15 @@ def evidence_of(
     features: Sequence[str],
     statistics: Sequence[ColumnStatistics],
 ) -> Evidence:
-    """Return coarse figures of the training data and of the out-of-fold scores; the performance is that of models fitted like the final one."""
+    """Return coarse figures of the training data and of the out-of-fold scores.
+
+    Parameters
+    ----------
+    performance : PerformanceRecord
+        Performance of models fitted like the final one.
+    features : sequence of str
+        Ids of the model's features, in column order.
+    """
     y, cv, demographics = problem.y, final.cv, final.design.demographics
     counted = problem.counted(cv.samples, cv.scores)
     calibrated = np.asarray(final.calibrator.apply(cv.scores[counted]))

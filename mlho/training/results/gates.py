@@ -36,8 +36,17 @@ def judge_gates(
 ) -> list[GateResult] | None:
     """Evaluate every gate, and check that all self-tests of the bundle have passed.
 
-    The self-tests are first, then the gates in the order of the specification. A gate against a champion is evaluated at promotion. A
-    figure without a value, such as that of a small group, does not pass.
+    Parameters
+    ----------
+    gates : sequence of Gate or None
+        ``None`` if the specification has none.
+    headline : mapping of metric to Spread
+
+    Returns
+    -------
+    list of GateResult or None
+        The self-tests first, then in the order of the specification. A gate against a champion is evaluated at promotion. A figure without a value, such as that of a small group,
+        does not pass.
     """
     if gates is None:
         return None

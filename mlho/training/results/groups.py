@@ -52,8 +52,12 @@ class Predictions:
 def audit_test_sets(spec: TrainingSpec, cohort: Cohort, tested: Iterable[Predictions]) -> BiasAudit:
     """Audit the predictions on test sets, each sample once: with the first test set that contains it.
 
-    A prediction is thus that of one model, as in use, and not a mean over several, which would be better than any of them. Only one
-    of the test sets is in memory.
+    A prediction is thus that of one model, as in use, and not a mean over several, which would be better than any of them.
+
+    Parameters
+    ----------
+    tested : iterable of Predictions
+        Only one entry is in memory.
     """
     p, model = np.full(cohort.n_samples, np.nan), np.zeros(cohort.n_samples, np.int64)
     alerts: dict[str, NDArray[np.bool_]] = {}
@@ -94,6 +98,8 @@ def audit_predictions(
         Its sections ``bias``, ``report`` and, of ``validation``, the seed and the bootstrap are used.
     samples : int64, shape (n_audited,)
         Samples with a prediction, ascending.
+    p : float64, shape (n_samples,)
+    alerts : mapping of rule to bool, shape (n_samples,)
     models : int64, shape (n_samples,), or None
         Number of the model that predicted each sample; None: one model.
     period : str or None
@@ -169,7 +175,13 @@ def _folds(cohort: Cohort, samples: NDArray[np.int64], seed: int) -> NDArray[np.
 
 
 def groupings(spec: TrainingSpec, cohort: Cohort) -> list[Grouping]:
-    """Return the groups that are audited: by each column, by pairs of columns, and by site."""
+    """Return the groups that are audited: by each column, by pairs of columns, and by site.
+
+    Raises
+    ------
+    SpecError
+        ``bias`` names a column that is neither categorical nor the age, or a level that does not exist.
+    """
     by_name = {grouping.by: grouping for grouping in _columns(cohort)}
     asked = spec.bias
     for column in cohort.audited:
@@ -256,6 +268,9 @@ def periods_of(
 
     Parameters
     ----------
+    index_us : int64, shape (n_samples,)
+    unit_of : int32, shape (n_samples,)
+        Patient of each sample.
     unit : str or None
         ``night``, ``month``, ``quarter`` or ``year``. None: the shortest unit, other than nights, that gives at most 24 periods.
     min_cell : int

@@ -59,6 +59,8 @@ def judge_by_iterations(
 
     Parameters
     ----------
+    records : sequence of IterationRecord
+        In iteration order.
     mean_probabilities : float64, shape (n_samples,)
         Mean calibrated test probability of each sample by this classifier; ``NaN`` if it was never in a test set.
     """
@@ -187,7 +189,13 @@ def _value(figure: dict[str, Any] | None) -> float | None:
 
 
 def curves_over(curves: Sequence[dict[str, Any]]) -> Curves:
-    """Return one line per test set (:func:`mlho.training.results.records.record_curves`), and the decision curve as mean, minimum and maximum."""
+    """One line per test set; the decision curve as mean, minimum and maximum.
+
+    Parameters
+    ----------
+    curves : sequence of dict
+        Output of :func:`mlho.training.results.records.record_curves`.
+    """
     models = np.array([curve["decision"]["model"] for curve in curves], dtype=np.float64)
     everyone = np.array([curve["decision"]["treat_all"] for curve in curves], dtype=np.float64)
     return Curves(

@@ -67,7 +67,13 @@ from mlho.training.results.temporal_check import spans_years
 def pack_bundle(
     problem: Problem, final: FinalModel, performance: PerformanceRecord, *, matrix_digest: str, folder: Path
 ) -> tuple[str, dict[str, Any]]:
-    """Write the bundle. Return its digest and the description of the final model for the result."""
+    """Write the bundle. Return its digest and the description of the final model for the result.
+
+    Parameters
+    ----------
+    performance : PerformanceRecord
+        Performance of models fitted like it.
+    """
     samples = drawn_samples(problem.cohort, seed=problem.spec.validation.seed)
     importance = mean_contributions(final.model, final.X, samples)
     parts = _bundle_parts(problem, final, performance, importance, matrix_digest)

@@ -120,7 +120,14 @@ def record_curves(
     *,
     min_cell: int,
 ) -> dict[str, Any]:
-    """Return the curves of one evaluation that the report draws."""
+    """Return the curves of one evaluation that the report draws.
+
+    Parameters
+    ----------
+    calibrated : float64, shape (n_test_samples,)
+    samples : int64, shape (n_test_samples,)
+        Evaluated samples.
+    """
     plain = evaluation.to_json()
     return {
         **{name: plain[name] for name in ("roc", "pr", "decision")},

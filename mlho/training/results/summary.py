@@ -49,7 +49,13 @@ class SummaryRecord(Part):
 
 
 def summarize(problem: Problem, records: Sequence[IterationRecord]) -> SummaryRecord:
-    """Summarize the iterations."""
+    """Summarize the iterations.
+
+    Parameters
+    ----------
+    records : sequence of IterationRecord
+        In iteration order.
+    """
     returns = count_returns(
         [record.selected for record in records],
         [record.coefficients for record in records],

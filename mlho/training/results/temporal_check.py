@@ -28,11 +28,19 @@ LEAST_DAYS: Final = 731  # two years, a leap year among them
 def evaluate_later(problem: Problem, classifier: str, setting: Setting) -> LaterEvaluation:
     """Fit the final model's classifier and setting on samples before a date, and evaluate them on samples from that date onwards.
 
-    The split is random or stratified. Selection, folds for the calibrator and thresholds, and the fit use all samples before the
-    date; the date is that of :func:`mlho.training.iterations.planned.cut_of`.
+    Selection, folds for the calibrator and thresholds, and the fit use all samples before the date; the date is that of
+    :func:`mlho.training.iterations.planned.cut_of`.
 
-    There is a reason instead of figures if the index dates span two years or less, too few patients have or lack the outcome on
-    either side, or a fold before the date has one class only.
+    Parameters
+    ----------
+    problem : Problem
+        With a random or stratified split and index dates.
+
+    Returns
+    -------
+    LaterEvaluation
+        With figures, or with the reason why there are none: index dates of less than two years, too few patients with or
+        without the outcome on either side, or a fold before the date with one class only.
     """
     if not spans_years(problem.cohort):
         return LaterEvaluation(test_from=None, account=None, reason="the index dates span two years or less")
